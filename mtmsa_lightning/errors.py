@@ -1,0 +1,17 @@
+"""Errors that a user can mend: the message says what is wrong, where, and what to do."""
+
+
+class MTMSAError(Exception):
+    """Base of all errors shown to a user as one short message without a traceback."""
+
+
+class DataError(MTMSAError):
+    """A dataset, table, image or split that cannot be used as it is."""
+
+
+class ConfigError(MTMSAError):
+    """A configuration value or command line that cannot work."""
+
+
+class CheckpointError(MTMSAError):
+    """A checkpoint or weight file that does not fit."""

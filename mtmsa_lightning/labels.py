@@ -1,0 +1,30 @@
+"""The label vocabulary, written down once: class orders, age groups and their decision cells.
+
+Units: ages are completed years. An age label is an inclusive pair ``(low, high)``; an exact age has both
+equal. Classes are indices into the tuples below; a missing class is ``-1``, a missing age ``NaN``.
+"""
+
+from bisect import bisect_left
+
+GENDERS: tuple[str, ...] = ("male", "female")
+"""Gender classes in index order, the same for every dataset: 0 is male, 1 is female."""
+
+RACES: tuple[str, ...] = ("white", "black", "asian", "indian", "hispanic", "other")
+"""Race vocabulary. A dataset uses a subset of it, in this order."""
+
+AGE_GROUPS: tuple[tuple[int, int], ...] = (
+    (0, 2), (4, 6), (8, 12), (15, 20), (25, 32), (38, 43), (48, 53), (60, 100),
+)  # fmt: skip
+"""The eight age groups of Adience, inclusive, in completed years."""
+
+AGE_GROUP_EDGES: tuple[float, ...] = (3.0, 7.0, 13.5, 22.5, 35.0, 45.5, 56.5)
+"""Edges of the gapless cells in which a group is decided; first and last cell are open, ties go down."""
+
+
+def age_group_index(age: float) -> int:
+    """Return the index in ``AGE_GROUPS`` of the cell that holds ``age`` (years); an edge goes down.
+
+    >>> [age_group_index(age) for age in (0, 3, 3.5, 35, 36, 100)]
+    [0, 0, 1, 4, 5, 7]
+    """
+    return bisect_left(AGE_GROUP_EDGES, age)
