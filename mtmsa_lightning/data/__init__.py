@@ -1,0 +1,1 @@
+"""From raw releases to batches: tables, protocols, transforms, DataModules."""

@@ -1,0 +1,45 @@
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-fast lint types figures bench clean
+
+help:  ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+
+setup: $(INSTALLED)  ## make .venv with the tested versions of everything
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "mtmsa-lightning needs Python 3.11 or newer: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	@echo "installing (about 6 GB with torch's CUDA libraries; a few minutes)"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+demo: setup  ## train on synthetic faces, a few minutes on two cores
+	$(BIN)/mtmsa fit --config demo.yaml
+
+test: setup  ## run all tests
+	$(BIN)/python -m pytest
+
+test-fast: setup  ## run the tests that take less than five seconds each
+	$(BIN)/python -m pytest -m 'not slow'
+
+lint: setup  ## check style and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: setup  ## check types
+	$(BIN)/mypy
+
+figures: setup  ## draw the README's pictures
+	$(BIN)/python docs/figures.py
+
+bench: setup  ## measure image decoders on this machine
+	$(BIN)/python benchmarks/decode.py
+
+clean:  ## remove the environment and caches (never data or runs)
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,49 @@
+"""Facial age estimation with multi-task multi-scale attention, in PyTorch Lightning.
+
+Names are imported when they are first used: the package itself, and its torch-only parts, load neither
+Lightning nor wandb nor albumentations.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mtmsa_lightning.data.adience import Adience as Adience
+    from mtmsa_lightning.data.face_csv import FaceCSV as FaceCSV
+    from mtmsa_lightning.data.morph import MORPH as MORPH
+    from mtmsa_lightning.data.synthetic.datamodule import Synthetic as Synthetic
+    from mtmsa_lightning.data.utkface import UTKFace as UTKFace
+    from mtmsa_lightning.losses import GaussianKLLoss as GaussianKLLoss
+    from mtmsa_lightning.models.heads import ClassHead as ClassHead
+    from mtmsa_lightning.models.heads import GaussianAgeHead as GaussianAgeHead
+    from mtmsa_lightning.models.msa import MultiScaleAttention as MultiScaleAttention
+    from mtmsa_lightning.models.resnet import MSAConfig as MSAConfig
+    from mtmsa_lightning.models.resnet import MSAResNet34 as MSAResNet34
+    from mtmsa_lightning.module import MTMSA as MTMSA
+
+_HOMES = {
+    "MTMSA": "module",
+    "MSAConfig": "models.resnet",
+    "MSAResNet34": "models.resnet",
+    "MultiScaleAttention": "models.msa",
+    "GaussianAgeHead": "models.heads",
+    "ClassHead": "models.heads",
+    "GaussianKLLoss": "losses",
+    "MORPH": "data.morph",
+    "Adience": "data.adience",
+    "UTKFace": "data.utkface",
+    "FaceCSV": "data.face_csv",
+    "Synthetic": "data.synthetic.datamodule",
+}
+__all__ = sorted(_HOMES)
+__version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

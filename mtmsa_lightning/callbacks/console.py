@@ -1,0 +1,86 @@
+"""What a person sees: a line per epoch and a table at the end."""
+
+import logging
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from rich.console import Console
+from rich.table import Table
+
+from mtmsa_lightning.data.baselines import constant_age_mae
+
+log = logging.getLogger(__name__)
+
+TITLES = {
+    "age_mae": "age MAE (years)", "age_cs5": "age CS@5", "age_nll": "age NLL (nats)",
+    "age_interval_nll": "age group NLL (nats)", "group_acc": "age group accuracy",
+    "group_acc_1off": "age group 1-off accuracy", "gender_acc": "gender accuracy",
+    "race_acc": "race accuracy", "loss": "loss",
+}  # fmt: skip
+SHARES = ("age_cs5", "group_acc", "group_acc_1off", "gender_acc", "race_acc")
+
+
+class EpochLine(Callback):
+    """Logs one line per epoch, with its duration."""
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock."""
+        self._start = time.perf_counter()
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Log the epoch, training and validation together."""
+        seconds = time.perf_counter() - self._start
+        pl_module.log("train/seconds", seconds)
+        figures = trainer.callback_metrics
+        shown = [
+            f"{title} {format_figure(name, float(figures[f'val/{name}']))}"
+            for name, title in TITLES.items()
+            if f"val/{name}" in figures and name in ("age_mae", "group_acc", "gender_acc", "race_acc")
+        ]
+        if trainer.is_global_zero:
+            loss = float(figures.get("train/age_loss", math.nan))
+            epoch = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
+            log.info("%s  train age loss %.3f  val %s  (%.0f s)", epoch, loss, ", ".join(shown), seconds)
+
+
+def format_figure(name: str, value: float) -> str:
+    """Format a metric: shares in percent, everything else with two decimals."""
+    return f"{100 * value:.1f} %" if name in SHARES else f"{value:.2f}"
+
+
+def report(run: Path, record: dict[str, Any], data: Any) -> None:
+    """Print the table of a finished run: every metric, how it came about, where the files are.
+
+    Args:
+        run: The run directory.
+        record: The run's ``run.json``.
+        data: The DataModule, for the protocol and the constant guess.
+    """
+    protocol = f"{data.name} {data.protocol} fold {data.fold}, {data.table.label_rule}"
+    table = Table(title=f"{record.get('name', run.name)}: {protocol}", title_justify="left")
+    stages = [stage for stage in ("val", "test") if record.get(stage)]
+    titles = {
+        "val": f"validation (n = {len(data.val_dataset)})",
+        "test": f"test (n = {len(data.test_dataset)})",
+    }
+    table.add_column("metric")
+    for stage in stages:
+        table.add_column(titles[stage], justify="right")
+    for name, title in TITLES.items():
+        values = [record[stage].get(f"{stage}/{name}") for stage in stages]
+        if any(value is not None for value in values):
+            cells = ["" if value is None else format_figure(name, value) for value in values]
+            table.add_row(title, *cells)
+    Console().print(table)
+    print(f"classes: gender {', '.join(data.gender_classes)}; race {', '.join(data.race_classes) or 'none'}")
+    if record.get("best_epoch") is not None:
+        print(f"best epoch: {record['best_epoch'] + 1} of {record.get('epochs')} by {record.get('monitor')}")
+    print(f"split fingerprint (test): {data.split.fingerprints['test'][:16]}")
+    print(f"files: {run}")
+    mae = record.get("test", {}).get("test/age_mae")
+    if mae is not None:
+        guess = constant_age_mae(data.train_dataset.table, data.test_dataset.table)
+        print(f"age MAE {mae:.2f} (constant guess {guess:.2f})")

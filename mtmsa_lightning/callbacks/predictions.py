@@ -1,0 +1,121 @@
+"""Per-image predictions with their ids, exact at any number of processes."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from mtmsa_lightning.data.dataset import FaceBatch, FaceDataset
+from mtmsa_lightning.errors import ConfigError
+from mtmsa_lightning.labels import AGE_GROUP_EDGES
+from mtmsa_lightning.module import MTMSA, FaceOutput
+
+SUFFIXES = (".csv", ".parquet")
+
+
+def prediction_columns(model: MTMSA, output: FaceOutput) -> dict[str, np.ndarray[Any, Any]]:
+    """Turn a batch of outputs into named columns.
+
+    Args:
+        model: The model that made them; it knows its class names.
+        output: Outputs of N faces.
+
+    Returns:
+        Arrays of length N: ``age_mean, age_std, age_low90, age_high90`` in years (the central 90 % of the
+        predictive distribution), ``group_<low>_<high>``, ``gender_<class>`` and ``race_<class>``
+        probabilities; only of heads that exist.
+    """
+    columns: dict[str, torch.Tensor] = {}
+    if output.age is not None:
+        columns = {"age_mean": output.age.mean, "age_std": output.age.std}
+        columns |= {"age_low90": output.age.quantile(0.05), "age_high90": output.age.quantile(0.95)}
+        if model.age_groups:
+            probs = output.age.group_probs(AGE_GROUP_EDGES)
+            columns |= {f"group_{low}_{high}": probs[:, i] for i, (low, high) in enumerate(model.age_groups)}
+    for task, names in (("gender", model.gender_classes), ("race", model.race_classes)):
+        logits = getattr(output, task)
+        if logits is not None:
+            probs = logits.double().softmax(1)
+            columns |= {f"{task}_{name}": probs[:, i] for i, name in enumerate(names)}
+    return {name: values.detach().double().cpu().numpy() for name, values in columns.items()}
+
+
+class PredictionWriter(Callback):
+    """Collects predictions in ``test`` or ``predict`` and writes one table, each face once, in table order.
+
+    Args:
+        file: A ``.parquet`` or ``.csv`` file; ``.../test.parquet`` of a run.
+        labels: Write the labels beside the predictions, as ``label_age_low`` and so on.
+
+    Raises:
+        ConfigError: If the file's ending says no known format.
+    """
+
+    def __init__(self, file: Path, labels: bool = True) -> None:
+        if file.suffix not in SUFFIXES:
+            raise ConfigError(f"{file}: write predictions to a file ending in {' or '.join(SUFFIXES)}")
+        self.file = file
+        self.labels = labels
+        self.table = pd.DataFrame()
+        self._parts: list[pd.DataFrame] = []
+
+    def on_test_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: FaceBatch, *_: Any
+    ) -> None:
+        """Keep the batch's predictions."""
+        assert isinstance(pl_module, MTMSA)
+        counted = batch["counted"].cpu().numpy()
+        columns = {"index": batch["index"].cpu().numpy()} | prediction_columns(pl_module, outputs)
+        self._parts.append(pd.DataFrame(columns)[counted])
+
+    def on_predict_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: FaceBatch, *_: Any
+    ) -> None:
+        """Keep the batch's predictions."""
+        self.on_test_batch_end(trainer, pl_module, outputs, batch)
+
+    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Gather the parts of all processes and write the table."""
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        self._write(trainer, data.test_dataset)
+
+    def on_predict_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Gather the parts of all processes and write the table."""
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        self._write(trainer, data.predict_dataset)
+
+    def _write(self, trainer: Trainer, dataset: FaceDataset) -> None:
+        parts = _gather(pd.concat(self._parts, ignore_index=True), trainer)
+        self._parts = []
+        predictions = pd.concat(parts, ignore_index=True).sort_values("index", kind="stable")
+        rows = predictions.pop("index").to_numpy()
+        faces = dataset.table.iloc[rows].reset_index(drop=True)
+        known = faces[["id", "path"]].rename(columns={"path": "file"})
+        if self.labels:
+            labels = faces[["subject", "age_low", "age_high", "gender", "race"]].add_prefix("label_")
+            known = pd.concat([known, labels.rename(columns={"label_subject": "subject"})], axis=1)
+        self.table = pd.concat([known, predictions.reset_index(drop=True)], axis=1)
+        if trainer.is_global_zero:
+            write_table(self.table, self.file)
+
+
+def _gather(part: pd.DataFrame, trainer: Trainer) -> list[pd.DataFrame]:
+    if trainer.world_size == 1:
+        return [part]
+    parts: list[Any] = [None] * trainer.world_size
+    torch.distributed.all_gather_object(parts, part)
+    return parts
+
+
+def write_table(table: pd.DataFrame, file: Path) -> None:
+    """Write a table to ``.csv`` or ``.parquet``, so that a reader never sees half of it."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    partial = file.with_name(f".{file.name}.partial")
+    if file.suffix == ".csv":
+        table.to_csv(partial, index=False)
+    else:
+        table.to_parquet(partial, index=False)
+    partial.replace(file)

@@ -1,0 +1,123 @@
+"""The run's own record: ``config.yaml``, ``run.json`` and ``run.log``, begun before the first step."""
+
+import importlib.metadata
+import logging
+import shlex
+import subprocess
+import sys
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from mtmsa_lightning.configs import PACKAGE
+from mtmsa_lightning.data.provenance import hash_in_background
+from mtmsa_lightning.runs import read_record, update_record, write_text
+
+PACKAGES = ("mtmsa-lightning", "torch", "torchvision", "lightning", "torchmetrics", "albumentations", "numpy")
+
+
+class RunRecord(Callback):
+    """Writes down everything that a reader needs to repeat the run or to quote its figures.
+
+    Args:
+        run: The run directory.
+        config: The settings as YAML text, ready for ``--config``.
+        values: Further plain values for ``run.json``.
+    """
+
+    def __init__(self, run: Path, config: str, values: dict[str, Any]) -> None:
+        self.run = run
+        self.config = config
+        self.values = values
+        self._log: logging.Handler | None = None
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Write the record on the first process, before any step."""
+        if not trainer.is_global_zero:
+            return
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        if stage == "fit":
+            hash_in_background(data)
+        if self._log is not None:
+            return
+        write_text(self.run / "config.yaml", self.config)
+        self._log = log_to(self.run / "run.log")
+        before = read_record(self.run)
+        now = datetime.now().isoformat(timespec="seconds")
+        continued = {"continued": [*before.get("continued", []), now]} if before else {"started": now}
+        processes = {
+            "world_size": trainer.world_size,
+            "device": device_name(trainer),
+            "precision": trainer.precision,
+        }
+        record = {"command": shlex.join(sys.argv), "versions": versions(), "git_commit": git_commit()}
+        update_record(self.run, record | continued | processes | {"data": data.provenance()} | self.values)
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the test figures."""
+        self._results(trainer, "test")
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the last validation figures."""
+        self._results(trainer, "val")
+
+    def _results(self, trainer: Trainer, stage: str) -> None:
+        if trainer.is_global_zero:
+            figures = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith(f"{stage}/")}
+            finished = datetime.now().isoformat(timespec="seconds")
+            update_record(self.run, {stage: figures, "finished": finished, "epochs": trainer.current_epoch})
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Write down what ended the run."""
+        if trainer.is_global_zero and self._log is not None:
+            update_record(self.run, {"failed": f"{type(exception).__name__}: {exception}"})
+
+
+def log_to(file: Path) -> logging.Handler:
+    """Copy the package's and Lightning's messages to a file, from now on."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    for name in ("mtmsa_lightning", "lightning.pytorch"):
+        logger = logging.getLogger(name)
+        for old in [handler for handler in logger.handlers if isinstance(handler, logging.FileHandler)]:
+            logger.removeHandler(old)
+            old.close()
+    handler = logging.FileHandler(file)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    for name in ("mtmsa_lightning", "lightning.pytorch"):
+        logging.getLogger(name).addHandler(handler)
+    return handler
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages that figures depend on."""
+    found = {"python": sys.version.split()[0]}
+    for package in PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def git_commit() -> str | None:
+    """Return the commit of the checkout that the package runs from, ``+changes`` if it was edited."""
+
+    def git(*args: str) -> str:
+        command = ["git", "-C", str(PACKAGE), *args]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+
+    try:
+        git("ls-files", "--error-unmatch", "__init__.py")  # an installed wheel may lie inside another project
+        return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain", "--", ".") else "")
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def device_name(trainer: Trainer) -> str:
+    """Return what the run computes on."""
+    if trainer.strategy.root_device.type == "cuda":
+        return str(torch.cuda.get_device_name(trainer.strategy.root_device))
+    return trainer.strategy.root_device.type

@@ -1,0 +1,83 @@
+"""Weights & Biases: the only module that imports wandb, and only when it is used."""
+
+import netrc
+import os
+import secrets
+import socket
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+from lightning.pytorch.loggers import WandbLogger
+
+WandbMode = Literal["online", "offline", "disabled"]
+
+
+def choose_mode(asked: WandbMode | None) -> tuple[WandbMode, str]:
+    """Choose how to log, so that a missing key or network never stops a run.
+
+    Args:
+        asked: What the user wants; None for online where possible.
+
+    Returns:
+        The mode and the reason for it.
+    """
+    if asked in ("offline", "disabled"):
+        return asked, "as asked"
+    if not _has_key():
+        return "offline", "no API key; `wandb login` for online runs, `wandb sync` uploads this one later"
+    if not _reachable():
+        return "offline", "no network; `wandb sync` uploads this run later"
+    return "online", "key and network found"
+
+
+def _server() -> tuple[str, int]:
+    url = urlsplit(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai"))
+    return url.hostname or "api.wandb.ai", url.port or (80 if url.scheme == "http" else 443)
+
+
+def _has_key() -> bool:
+    """Look where `wandb login` and clusters leave keys; wandb's own check would ask on the terminal."""
+    if os.environ.get("WANDB_API_KEY"):
+        return True
+    try:
+        return netrc.netrc(os.environ.get("NETRC")).authenticators(_server()[0]) is not None
+    except (OSError, netrc.NetrcParseError):
+        return False
+
+
+def _reachable() -> bool:
+    try:
+        socket.create_connection(_server(), timeout=2).close()
+    except OSError:
+        return False
+    return True
+
+
+def wandb_logger(
+    run: Path, mode: WandbMode, run_id: str, name: str, job_type: str, config: dict[str, Any]
+) -> WandbLogger:
+    """Build the logger of a run.
+
+    Args:
+        run: The run directory, where wandb's files go.
+        mode: ``online`` or ``offline``.
+        run_id: Identifier, the same when a run is continued.
+        name: Name of the experiment; the group of its runs.
+        job_type: The verb.
+        config: Settings to show.
+
+    Returns:
+        The logger.
+    """
+    run.mkdir(parents=True, exist_ok=True)
+    return WandbLogger(
+        project=os.environ.get("WANDB_PROJECT", "mtmsa-lightning"), name=f"{name}/{run.name}", group=name,
+        job_type=job_type, save_dir=str(run), id=run_id, resume="allow", offline=mode == "offline",
+        config=config,
+    )  # fmt: skip
+
+
+def new_run_id() -> str:
+    """Return a fresh identifier."""
+    return secrets.token_hex(4)

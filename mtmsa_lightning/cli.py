@@ -1,0 +1,85 @@
+"""The command line ``mtmsa``: verbs of the Lightning Trainer, and verbs of our own."""
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+from mtmsa_lightning.errors import MTMSAError
+
+TRAINER_VERBS = {
+    "fit": "train, then test the best checkpoint",
+    "validate": "evaluate a checkpoint on the validation part",
+    "test": "evaluate a checkpoint on the test part and write per-image predictions",
+}
+OWN_VERBS = {
+    "predict": ("mtmsa_lightning.predict", "ages, genders and races of image files, by a checkpoint alone"),
+    "synthesize": ("mtmsa_lightning.synthesize", "draw synthetic faces in the layout of a real release"),
+}
+USAGE = """usage: mtmsa VERB [arguments]      (`mtmsa VERB --help` lists them)
+
+Facial age estimation with multi-task multi-scale attention.
+
+{verbs}
+
+  mtmsa fit --config demo.yaml                    train on synthetic faces (no data needed)
+  mtmsa fit --config morph.yaml --data.fold 2     MORPH II, third subject-exclusive fold
+  mtmsa test --config morph.yaml --ckpt_path runs/morph/.../checkpoints/best.ckpt
+  mtmsa predict --ckpt_path runs/morph/... faces/ --out ages.csv
+"""
+
+
+def usage() -> str:
+    """Return the help text with all verbs."""
+    verbs = TRAINER_VERBS | {verb: text for verb, (_, text) in OWN_VERBS.items()}
+    return USAGE.format(verbs="\n".join(f"  {verb:<12}{text}" for verb, text in verbs.items()))
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Run a verb.
+
+    Args:
+        args: Arguments without the program's name; those of the process by default.
+
+    Raises:
+        SystemExit: With status 2 after an error that the user can mend, told in one message.
+    """
+    verb, *rest = list(sys.argv[1:] if args is None else args) or ["--help"]
+    try:
+        run(verb, rest)
+    except MTMSAError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        raise SystemExit(130) from None
+
+
+def run(verb: str, args: list[str]) -> None:
+    """Dispatch a verb; everything heavy is imported by the verb itself."""
+    if verb in ("-h", "--help", "help"):
+        print(usage())
+    elif verb == "--version":
+        from importlib.metadata import version
+
+        print(version("mtmsa-lightning"))
+    elif verb in OWN_VERBS:
+        show_messages()
+        importlib.import_module(OWN_VERBS[verb][0]).main(args)
+    elif verb in TRAINER_VERBS:
+        show_messages()
+        from mtmsa_lightning.training import run_trainer_verb
+
+        run_trainer_verb(verb, args)
+    else:
+        from difflib import get_close_matches
+
+        near = get_close_matches(verb, [*TRAINER_VERBS, *OWN_VERBS], n=1)
+        hint = f": did you mean `mtmsa {near[0]}`?" if near else ""
+        raise MTMSAError(f"there is no verb {verb!r}{hint}\n\n{usage()}")
+
+
+def show_messages() -> None:
+    """Print the package's messages as they are, on the first process of a run only."""
+    from mtmsa_lightning.logs import to_console
+
+    to_console()

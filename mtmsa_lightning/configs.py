@@ -1,0 +1,97 @@
+"""Finding configuration files by name and putting a command line in the order of precedence."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mtmsa_lightning.errors import ConfigError
+
+PACKAGE = Path(__file__).parent
+SHIPPED = (PACKAGE / "experiments", PACKAGE.parent / "experiments")
+"""Where the shipped configs lie: inside an installed wheel, or beside the package in a checkout."""
+
+LINKED = ("image_size", "crop", "gender_classes", "race_classes", "age_groups")
+"""Model arguments that always follow the data; a checkpoint's record of them is not a setting."""
+
+
+def find_config(name: str) -> Path:
+    """Find a config: as a path from the working directory, else among the shipped ones.
+
+    Args:
+        name: ``morph.yaml``, ``ablations/plain.yaml`` or any path.
+
+    Returns:
+        The file.
+
+    Raises:
+        ConfigError: If there is none, naming the shipped configs, or if it is no valid YAML.
+    """
+    for folder in (Path(), *SHIPPED):
+        if (folder / name).is_file():
+            return _readable(folder / name)
+    shipped = next((folder for folder in SHIPPED if folder.is_dir()), None)
+    names = sorted(str(file.relative_to(shipped)) for file in shipped.rglob("*.yaml")) if shipped else []
+    raise ConfigError(f"--config {name}: no such file here ({Path.cwd()}), nor shipped: {', '.join(names)}")
+
+
+def _readable(file: Path) -> Path:
+    try:
+        content = yaml.safe_load(file.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file}: not valid YAML: {error}") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"{file}: not a config: it should hold `key: value` lines")
+    return file
+
+
+def split_configs(args: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Separate ``--config X`` from all other arguments; each keeps its order."""
+    configs: list[str] = []
+    others: list[str] = []
+    rest = iter(args)
+    for arg in rest:
+        flag, equals, value = arg.partition("=")
+        if flag not in ("--config", "-c"):
+            others.append(arg)
+            continue
+        name = value if equals else next(rest, None)
+        if not name:
+            raise ConfigError(f"{flag} needs the name of a file, e.g. `--config morph.yaml`")
+        configs.append(name)
+    return configs, others
+
+
+def option(args: Sequence[str], name: str) -> str | None:
+    """Return the last value of ``--name value`` or ``--name=value`` on a command line."""
+    found = None
+    for position, arg in enumerate(args):
+        if arg == f"--{name}" and position + 1 < len(args):
+            found = args[position + 1]
+        elif arg.startswith(f"--{name}="):
+            found = arg.partition("=")[2]
+    return found
+
+
+def by_precedence(args: Sequence[str], checkpoint_hparams: dict[str, Any] | None = None) -> list[str]:
+    """Order arguments so that command line > config files > checkpoint > defaults.
+
+    The parser lets whatever comes later win, so the checkpoint comes first, then the configs in the order
+    given, then everything else, wherever it stood on the line.
+
+    Args:
+        args: Arguments after the verb.
+        checkpoint_hparams: Model settings recorded in the checkpoint of ``--ckpt_path``.
+
+    Returns:
+        The ordered arguments, with the names of configs resolved.
+    """
+    configs, others = split_configs(args)
+    ordered = []
+    if checkpoint_hparams:
+        settings = {key: value for key, value in checkpoint_hparams.items() if key not in LINKED}
+        ordered.append(f"--config={json.dumps({'model': settings})}")
+    ordered += [f"--config={find_config(name)}" for name in configs]
+    return ordered + others

@@ -1,0 +1,261 @@
+"""The base of all DataModules: a table of faces, a split by a named protocol, and loaders."""
+
+import logging
+import os
+from abc import ABC, abstractmethod
+from concurrent.futures import Future
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pandas as pd
+from lightning.pytorch import LightningDataModule
+from lightning.pytorch.utilities import rank_zero_only
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from mtmsa_lightning.data.dataset import EvalSampler, FaceBatch, FaceDataset, TrainSampler, face_loader
+from mtmsa_lightning.data.images import unreadable
+from mtmsa_lightning.data.prepared import is_prepared, read_prepared
+from mtmsa_lightning.data.protocols import Split, make_split
+from mtmsa_lightning.data.table import FaceTable
+from mtmsa_lightning.data.transforms import FaceTransform
+from mtmsa_lightning.errors import ConfigError, DataError
+from mtmsa_lightning.labels import GENDERS
+
+log = logging.getLogger(__name__)
+
+MAX_UNREADABLE = 0.01
+"""Share of a part's images that may turn out unreadable while loading before the run is stopped."""
+
+
+class FaceDataModule(LightningDataModule, ABC):
+    """Reads a release, splits it by a protocol and loads its faces.
+
+    A dataset is added by a subclass with the class attributes below and ``read``.
+
+    Args:
+        root: Folder of the release or of a prepared set; by default ``${MTMSA_DATA:-data}/<name>``.
+        protocol: Name of the split protocol.
+        fold: Number of the test fold, from 0.
+        image_size: Side of the network's input in pixels.
+        crop: Side of the central square that is used of a raw photo, as a fraction of its shorter side.
+        batch_size: Faces per step and device.
+        num_workers: Loader processes; by default one per available core, at most 8.
+        seed: Seed of the split, the shuffling and the augmentation, apart from ``seed_everything``.
+        val_fraction: Share of the training images that is taken out for validation, by subject.
+        augment: Augment the training images.
+        strict: Rows that cannot be used are an error instead of a report.
+        verify: Decode every image before anything starts and name the bad ones.
+
+    Attributes:
+        name: Name of the dataset; first part of every id.
+        gender_classes: Names in index order.
+        race_classes: Names in index order; empty if the dataset records no race.
+        age_groups: Inclusive (low, high) pairs in years; empty if ages are not grouped.
+        protocols: Names of the protocols that make sense on this dataset.
+        expected_tree: What ``root`` should look like, for error messages.
+        prepared_rule: Label rule that a prepared set must have been made by; None accepts any.
+        train_dataset: Faces to train on, after ``setup``; likewise ``val_dataset`` and ``test_dataset``.
+        split: The parts as row numbers, with their fingerprints, after ``setup``.
+        hashing: Hashes of what is learnt from, computed in the background (``data.provenance``).
+    """
+
+    name: str
+    gender_classes: tuple[str, ...] = GENDERS
+    race_classes: tuple[str, ...] = ()
+    age_groups: tuple[tuple[int, int], ...] = ()
+    protocols: ClassVar[tuple[str, ...]]
+    expected_tree: ClassVar[str] = ""
+    prepared_rule: str | None = None
+
+    def __init__(
+        self,
+        root: str | None = None,
+        protocol: str = "random",
+        fold: int = 0,
+        image_size: int = 224,
+        crop: float = 1.0,
+        batch_size: int = 32,
+        num_workers: int | None = None,
+        seed: int = 0,
+        val_fraction: float = 0.1,
+        augment: bool = True,
+        strict: bool = False,
+        verify: bool = False,
+    ) -> None:
+        super().__init__()
+        self.root = Path(root) if root is not None else default_root(self.name)
+        self.protocol = protocol
+        self.fold = fold
+        self.image_size = image_size
+        self.batch_size = batch_size
+        self.num_workers = available_workers() if num_workers is None else num_workers
+        self.seed = seed
+        self.val_fraction = val_fraction
+        self.augment = augment
+        self.strict = strict
+        self.verify = verify
+        self._raw_crop = crop
+        self._faults: dict[str, str] = {}
+        self.hashing: Future[dict[str, Tensor]] | None = None
+        self._check_arguments()
+
+    def _check_arguments(self) -> None:
+        if self.protocol not in self.protocols:
+            raise ConfigError(
+                f"protocol {self.protocol!r} is none of {self.name}'s: {', '.join(self.protocols)}"
+            )
+        if not 0 < self._raw_crop <= 1:
+            raise ConfigError(f"data.crop {self._raw_crop} is not a fraction: choose a value in (0, 1]")
+        if not 0 < self.val_fraction < 1:
+            raise ConfigError(f"data.val_fraction {self.val_fraction} must lie between 0 and 1")
+        if self.image_size < 64:
+            raise ConfigError(f"data.image_size {self.image_size} is too small: 64 pixels is the least")
+        if self.batch_size < 1:
+            raise ConfigError(f"data.batch_size {self.batch_size} must be at least 1")
+
+    @abstractmethod
+    def read(self) -> FaceTable:
+        """Read the raw release at ``root``.
+
+        Raises:
+            DataError: If it is not there or not readable; the message shows the expected tree.
+        """
+
+    @property
+    def crop(self) -> float:
+        """Fraction of an image that is used: 1 for a prepared set, whose faces are cropped already."""
+        return 1.0 if is_prepared(self.root) else self._raw_crop
+
+    @cached_property
+    def table(self) -> FaceTable:
+        """The whole validated table, read once."""
+        prepared = is_prepared(self.root)
+        table = read_prepared(self.root, self.name, self.prepared_rule) if prepared else self.read()
+        if table.race_classes != self.race_classes:
+            raise DataError(
+                f"{self.root}: its race classes {table.race_classes} differ from {type(self).__name__}'s "
+                f"{self.race_classes}; choose the DataModule that belongs to the set"
+            )
+        return table
+
+    @cached_property
+    def split(self) -> Split:
+        """The parts of this protocol, fold and seed."""
+        return make_split(self.table, self.protocol, self.fold, self.seed, self.val_fraction)
+
+    def prepare_data(self) -> None:
+        """Read and split on one process, so that bad input fails before any other process starts."""
+        _ = self.split
+        if self.verify:
+            self._verify()
+
+    def _verify(self) -> None:
+        faults = unreadable(self.table.root / path for path in self.table.frame["path"])
+        if faults:
+            shown = "\n  ".join(faults[:10])
+            raise DataError(f"{len(faults)} of {len(self.table.frame)} images cannot be read:\n  {shown}")
+
+    def setup(self, stage: str | None = None) -> None:
+        """Build the datasets of all parts; cheap after the first call."""
+        if hasattr(self, "train_dataset"):
+            return
+        self._report()
+        self.train_dataset = self._dataset(self.split.train, augment=self.augment)
+        self.val_dataset = self._dataset(self.split.val)
+        self.test_dataset = self._dataset(self.split.test)
+
+    @rank_zero_only
+    def _report(self) -> None:
+        log.info("%s", self.table.report)
+        log.info("%s", self.split.summary())
+        if self.crop < 1:
+            log.info("raw photos: the central square of %.0f %% of the shorter side is used", 100 * self.crop)
+
+    def _dataset(self, rows: np.ndarray[Any, Any], augment: bool = False) -> FaceDataset:
+        transform = FaceTransform(self.image_size, self.crop, augment)
+        return FaceDataset(self.table.frame.iloc[rows], self.table.root, transform, self.seed)
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Shuffled, augmented training batches of this rank."""
+        sampler = TrainSampler(self.train_dataset, self.batch_size, self.seed, *self._rank())
+        return face_loader(self.train_dataset, sampler, self.batch_size, self.num_workers)
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        """Validation batches of this rank, in table order."""
+        return self._eval_loader(self.val_dataset)
+
+    def test_dataloader(self) -> DataLoader[Any]:
+        """Test batches of this rank, in table order."""
+        if not len(self.test_dataset):
+            raise ConfigError(f"protocol {self.protocol} has no test part: choose another for `mtmsa test`")
+        return self._eval_loader(self.test_dataset)
+
+    def _eval_loader(self, dataset: FaceDataset) -> DataLoader[Any]:
+        sampler = EvalSampler(dataset, *self._rank())
+        return face_loader(dataset, sampler, self.batch_size, self.num_workers)
+
+    def _rank(self) -> tuple[int, int]:
+        return (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
+
+    def on_before_batch_transfer(self, batch: FaceBatch, dataloader_idx: int) -> FaceBatch:
+        """Count unreadable images, in the main process, and stop when they are too many.
+
+        Raises:
+            DataError: If more than ``MAX_UNREADABLE`` of all images could not be read.
+        """
+        for name, fault in zip(batch["id"], batch["fault"], strict=True):
+            if fault and name not in self._faults:
+                self._faults[name] = fault
+                log.warning("skipped %s", fault)
+        if len(self._faults) > MAX_UNREADABLE * len(self.table.frame):
+            shown = "\n  ".join(list(self._faults.values())[:10])
+            raise DataError(
+                f"{len(self._faults)} images could not be read, more than {MAX_UNREADABLE:.0%} of the set "
+                f"(`--data.verify true` names all before a run):\n  {shown}"
+            )
+        return batch
+
+    def age_statistics(self) -> tuple[float, float]:
+        """Mean and standard deviation of the training ages in years (midpoints for groups)."""
+        ages = midpoints(self.train_dataset.table)
+        if not len(ages):
+            raise DataError("no training face has an age: leave the age head out (`--model.age null`)")
+        return float(ages.mean()), float(ages.std()) or 1.0
+
+    def provenance(self) -> dict[str, Any]:
+        """What a result of this data must be quoted with, as plain values."""
+        split = self.split
+        return {
+            "dataset": self.name,
+            "protocol": split.protocol,
+            "fold": split.fold,
+            "split_seed": split.seed,
+            "label_rule": self.table.label_rule,
+            "fingerprints": dict(split.fingerprints),
+            "faces": {"train": len(split.train), "val": len(split.val), "test": len(split.test)},
+            "subjects_in_two_parts": split.subjects_in_two_parts,
+            "gender_classes": list(self.gender_classes),
+            "race_classes": list(self.race_classes),
+            "age_groups": [list(group) for group in self.age_groups],
+            "image_size": self.image_size,
+            "crop": self.crop,
+        }
+
+
+def midpoints(table: pd.DataFrame) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Return the midpoints of all known ages in years."""
+    return ((table["age_low"] + table["age_high"]) / 2).dropna().to_numpy(np.float64)
+
+
+def default_root(name: str) -> Path:
+    """Return ``${MTMSA_DATA:-data}/<name>``."""
+    return Path(os.environ.get("MTMSA_DATA", "data")) / name
+
+
+def available_workers() -> int:
+    """Return the number of cores that this process may use, at most 8."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(8, cores)

@@ -1,0 +1,209 @@
+"""From a table of faces to batches: dataset, samplers and collation.
+
+A sample is a function of ``(seed, epoch, index)`` alone. The samplers therefore hand the dataset whole keys,
+not bare indices: workers that live through many epochs learn the epoch from the key.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple, TypedDict
+
+import cv2
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, DistributedSampler
+
+from mtmsa_lightning.data.images import UnreadableImageError, read_image
+from mtmsa_lightning.data.transforms import FaceTransform, sample_seed
+
+
+class SampleKey(NamedTuple):
+    """What one sample depends on.
+
+    Attributes:
+        row: Row of the dataset's table.
+        epoch: Epoch whose augmentation is drawn.
+        padding: The sample only fills up a rank's last batch; its labels are hidden, so that no loss, metric
+            or prediction counts it.
+    """
+
+    row: int
+    epoch: int = 0
+    padding: bool = False
+
+
+class FaceSample(TypedDict):
+    """One face; a missing age is NaN, a missing class is -1."""
+
+    image: Tensor
+    age_low: float
+    age_high: float
+    gender: int
+    race: int
+    id: str
+    index: int
+    counted: bool
+    fault: str
+
+
+class FaceBatch(TypedDict):
+    """A batch of N faces.
+
+    Attributes:
+        image: uint8 RGB, shape (N, 3, size, size).
+        age_low: float64, completed years, shape (N,); NaN where missing.
+        age_high: Likewise; equal to ``age_low`` for an exact age.
+        gender: int64, shape (N,); -1 where missing.
+        race: int64, shape (N,); -1 where missing.
+        id: N identifiers.
+        index: int64 rows of the dataset's table, shape (N,).
+        counted: bool, shape (N,); False for padding and unreadable images, whose labels are hidden too.
+        fault: N messages, empty where the image was read.
+    """
+
+    image: Tensor
+    age_low: Tensor
+    age_high: Tensor
+    gender: Tensor
+    race: Tensor
+    id: list[str]
+    index: Tensor
+    counted: Tensor
+    fault: list[str]
+
+
+class FaceDataset(Dataset[FaceSample]):
+    """Faces of a table with their labels.
+
+    Args:
+        table: Rows of a face table (see ``FaceTable``).
+        root: Folder that the table's paths are relative to.
+        transform: Crop, augmentation and resizing.
+        seed: Seed of the augmentation.
+
+    Attributes:
+        table: The rows, in the order of the indices.
+    """
+
+    def __init__(self, table: pd.DataFrame, root: Path, transform: FaceTransform, seed: int = 0) -> None:
+        self.table = table.reset_index(drop=True)
+        self.root = root
+        self.transform = transform
+        self.seed = seed
+        self._paths = self.table["path"].tolist()  # plain lists: a row access through pandas costs 50 us
+        self._ids = self.table["id"].tolist()
+        self._ages = self.table[["age_low", "age_high"]].to_numpy(np.float64)
+        self._classes = self.table[["gender", "race"]].to_numpy(np.int64)
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def path(self, index: int) -> Path:
+        """Return the image file of a row."""
+        path: str = self._paths[index]
+        return self.root / path
+
+    def __getitem__(self, key: SampleKey | int) -> FaceSample:
+        key = key if isinstance(key, SampleKey) else SampleKey(key)
+        image, fault = self._image(key)
+        counted = not key.padding and not fault
+        low, high = self._ages[key.row] if counted else (np.nan, np.nan)
+        gender, race = self._classes[key.row] if counted else (-1, -1)
+        return FaceSample(
+            image=image, age_low=float(low), age_high=float(high), gender=int(gender), race=int(race),
+            id=self._ids[key.row], index=key.row, counted=counted, fault=fault,
+        )  # fmt: skip
+
+    def _image(self, key: SampleKey) -> tuple[Tensor, str]:
+        """Read and transform the image; an unreadable one is grey and comes with a message."""
+        try:
+            image = read_image(self.path(key.row))
+        except UnreadableImageError as error:
+            size = self.transform.image_size
+            return torch.full((3, size, size), 127, dtype=torch.uint8), str(error)
+        return self.transform(image, sample_seed(self.seed, key.epoch, key.row)), ""
+
+
+def collate(samples: list[FaceSample]) -> FaceBatch:
+    """Join samples to a batch."""
+    return FaceBatch(
+        image=torch.stack([sample["image"] for sample in samples]),
+        age_low=torch.tensor([sample["age_low"] for sample in samples], dtype=torch.float64),
+        age_high=torch.tensor([sample["age_high"] for sample in samples], dtype=torch.float64),
+        gender=torch.tensor([sample["gender"] for sample in samples]),
+        race=torch.tensor([sample["race"] for sample in samples]),
+        id=[sample["id"] for sample in samples],
+        index=torch.tensor([sample["index"] for sample in samples]),
+        counted=torch.tensor([sample["counted"] for sample in samples]),
+        fault=[sample["fault"] for sample in samples],
+    )
+
+
+class TrainSampler(DistributedSampler[SampleKey]):
+    """Shuffles by (seed, epoch) and deals the order out to the ranks like cards.
+
+    The ranks' k-th batches together are the k-th batch of one process with the joined batch size. The last
+    incomplete batch of an epoch is left out (another one each epoch); a set smaller than one batch is used
+    whole, its last ranks filled up with padding. A subclass of ``DistributedSampler``, because Lightning
+    replaces any other sampler under DDP.
+    """
+
+    def __init__(
+        self, dataset: FaceDataset, batch_size: int, seed: int, num_replicas: int = 1, rank: int = 0
+    ) -> None:
+        super().__init__(dataset, num_replicas, rank, shuffle=True, seed=seed)
+        joined = batch_size * num_replicas
+        self.size = len(dataset)
+        self.used = self.size // joined * joined or self.size
+        self.num_samples = -(-self.used // num_replicas)
+        self.total_size = self.num_samples * num_replicas
+
+    def __iter__(self) -> Iterator[SampleKey]:
+        generator = torch.Generator().manual_seed(sample_seed(self.seed, self.epoch, -1))
+        order = torch.randperm(self.size, generator=generator).tolist()[: self.used]
+        return deal(order, self.num_samples, self.num_replicas, self.rank, self.epoch)
+
+
+class EvalSampler(DistributedSampler[SampleKey]):
+    """Every face once, in order, dealt out to the ranks; short ranks are filled up with uncounted padding.
+
+    Equal numbers of steps on all ranks keep collective operations in step (validation inside ``fit`` runs
+    through DDP, which synchronises buffers), and the padding keeps the figures exact.
+    """
+
+    def __init__(self, dataset: FaceDataset, num_replicas: int = 1, rank: int = 0) -> None:
+        super().__init__(dataset, num_replicas, rank, shuffle=False)
+        self.size = len(dataset)
+
+    def __iter__(self) -> Iterator[SampleKey]:
+        return deal(list(range(self.size)), self.num_samples, self.num_replicas, self.rank)
+
+
+def deal(order: list[int], length: int, ranks: int, rank: int, epoch: int = 0) -> Iterator[SampleKey]:
+    """Yield ``length`` keys of ``rank``: every ``ranks``-th index of the order, then padding."""
+    for position in range(rank, length * ranks, ranks):
+        padding = position >= len(order)
+        yield SampleKey(order[0] if padding else order[position], epoch, padding)
+
+
+def single_threaded_worker(_: int) -> None:
+    """Keep OpenCV from starting a thread pool in every loader worker."""
+    cv2.setNumThreads(0)
+
+
+def face_loader(
+    dataset: FaceDataset, sampler: TrainSampler | EvalSampler, batch_size: int, num_workers: int
+) -> DataLoader[Any]:
+    """Build the loader of one part; workers stay alive over epochs, since keys tell them the epoch."""
+    return DataLoader(
+        dataset,
+        batch_size=batch_size,
+        sampler=sampler,
+        num_workers=num_workers,
+        collate_fn=collate,
+        pin_memory=torch.cuda.is_available(),
+        persistent_workers=num_workers > 0,
+        worker_init_fn=single_threaded_worker,
+    )

@@ -1,0 +1,97 @@
+"""A prepared set: cropped faces with their finished table, so that a release is read and cropped once.
+
+On disk::
+
+    <root>/
+      dataset.json    what the set is: format_version, dataset, label_rule, race_classes, table, and more
+      faces.parquet   the face table; ``path`` is relative to <root>, ``id`` is the original one
+      ...             the images
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from mtmsa_lightning.data.files import list_images
+from mtmsa_lightning.data.table import SCHEMA, FaceTable, ReadReport
+from mtmsa_lightning.errors import DataError
+
+FORMAT_VERSION = 1
+RECORD = "dataset.json"
+TABLE = "faces.parquet"
+
+_KEYS: dict[str, type] = {
+    "format_version": int, "dataset": str, "label_rule": str, "race_classes": list, "table": str,
+}  # fmt: skip
+_AGAIN = "run `mtmsa prepare` again or copy the whole folder again"
+
+
+def is_prepared(root: str | Path) -> bool:
+    """Tell whether ``root`` holds a prepared set."""
+    return (Path(root) / RECORD).is_file()
+
+
+def read_description(root: str | Path) -> dict[str, Any]:
+    """Read and check ``dataset.json``, the description of a prepared set.
+
+    Raises:
+        DataError: It is missing, damaged, or of a newer format.
+    """
+    path = Path(root) / RECORD
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read ({error}): {_AGAIN}") from error
+    version = record.get("format_version") if isinstance(record, dict) else None
+    if isinstance(version, int) and version > FORMAT_VERSION:
+        raise DataError(
+            f"{path}: format {version} is newer than this program's ({FORMAT_VERSION}): "
+            "update mtmsa-lightning, or run `mtmsa prepare` with this version"
+        )
+    wrong = [key for key, kind in _KEYS.items() if version is None or not isinstance(record.get(key), kind)]
+    if wrong:
+        raise DataError(f"{path}: {', '.join(wrong)} missing or of the wrong type: {_AGAIN}")
+    return dict(record)
+
+
+def read_prepared(root: str | Path, dataset: str, label_rule: str | None = None) -> FaceTable:
+    """Read a prepared set.
+
+    Args:
+        root: Folder with ``dataset.json``.
+        dataset: Name of the dataset that is expected there.
+        label_rule: Label rule that is expected; ``None`` accepts any.
+
+    Raises:
+        DataError: The set is of another dataset, label rule or newer format, or files are missing or damaged.
+    """
+    root = Path(root)
+    record = read_description(root)
+    for key, expected in (("dataset", dataset), ("label_rule", label_rule)):
+        if expected is not None and record[key] != expected:
+            raise DataError(
+                f"{root}: this prepared set has {key} {record[key]!r}, not {expected!r}: "
+                "give the folder that belongs to it, or prepare another one"
+            )
+    frame = _read_frame(root / record["table"])
+    listing = list_images(root)
+    missing = [path for path in frame["path"] if path not in listing]
+    if missing:
+        raise DataError(
+            f"{root}: {len(missing):,} of {len(frame):,} images are missing, such as {missing[0]}: {_AGAIN}"
+        )
+    report = ReadReport(str(root / record["table"]), read=len(frame))
+    return FaceTable(frame, root, dataset, record["label_rule"], tuple(record["race_classes"]), report)
+
+
+def _read_frame(path: Path) -> pd.DataFrame:
+    try:
+        frame = pd.read_parquet(path)
+    except (OSError, ValueError) as error:  # pyarrow's own errors are kinds of these
+        raise DataError(f"{path}: cannot be read ({error}): {_AGAIN}") from error
+    missing = [name for name in SCHEMA if name not in frame]
+    if missing:
+        raise DataError(f"{path}: columns {missing} are missing: {_AGAIN}")
+    return frame

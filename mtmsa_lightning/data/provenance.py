@@ -1,0 +1,96 @@
+"""What a checkpoint was trained on, and the refusal to test it on the same faces."""
+
+import logging
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mtmsa_lightning.data.dataset import FaceDataset
+from mtmsa_lightning.data.files import hash_files, hash_ids
+from mtmsa_lightning.errors import DataError
+
+if TYPE_CHECKING:
+    from mtmsa_lightning.data.datamodule import FaceDataModule
+
+log = logging.getLogger(__name__)
+
+
+class OverlapError(DataError):
+    """Test faces that the checkpoint was trained on."""
+
+
+def hash_in_background(data: "FaceDataModule") -> Future[dict[str, torch.Tensor]]:
+    """Start hashing what will be learnt from, while training starts; the first checkpoint waits for it."""
+    if data.hashing is None:
+        pool = ThreadPoolExecutor(1, thread_name_prefix="training-hashes")
+        data.hashing = pool.submit(_training_hashes, data)
+        pool.shutdown(wait=False)
+    return data.hashing
+
+
+def training_hashes(data: "FaceDataModule") -> dict[str, torch.Tensor]:
+    """Return 64-bit hashes of the ids and of the image bytes that are learnt from or selected by.
+
+    Validation faces count as training faces: they choose the checkpoint.
+    """
+    return hash_in_background(data).result()
+
+
+def _training_hashes(data: "FaceDataModule") -> dict[str, torch.Tensor]:
+    parts = [data.train_dataset, data.val_dataset]
+    ids = np.concatenate([hash_ids(part.table["id"].tolist()) for part in parts])
+    images = np.concatenate([image_hashes(part) for part in parts])
+    return {"train_id_hashes": _tensor(ids), "train_image_hashes": _tensor(images)}
+
+
+def check_overlap(provenance: dict[str, Any], data: "FaceDataModule", force: bool = False) -> None:
+    """Refuse a test set that shares ids or image bytes with the checkpoint's training set.
+
+    Equal bytes within the split that the checkpoint was trained on are a property of the release (a picture
+    that stands in it twice): they are warned about, with their number.
+
+    Args:
+        provenance: The checkpoint's record.
+        data: The DataModule whose test part is about to be used.
+        force: Warn instead.
+
+    Raises:
+        OverlapError: If faces overlap, naming how many and the first few.
+    """
+    if "train_id_hashes" not in provenance:
+        return
+    test = data.test_dataset
+    ids = test.table["id"].tolist()
+    known = _overlap(hash_ids(ids), provenance["train_id_hashes"])
+    same_split = provenance.get("fingerprints") == data.provenance()["fingerprints"]
+    copies = _overlap(image_hashes(test), provenance["train_image_hashes"]) & ~known
+    for found, what, pardon in ((known, "were trained on", False), (copies, "have equal bytes", same_split)):
+        if found.any():
+            _complain(ids, found, what, force or pardon)
+
+
+def _complain(ids: list[str], found: NDArray[np.bool_], what: str, pardoned: bool) -> None:
+    shown = ", ".join(np.asarray(ids)[found][:5])
+    text = f"{found.sum()} of {len(ids)} test faces {what} in the training of this checkpoint: {shown}, ..."
+    if not pardoned:
+        raise OverlapError(f"{text}\nTest on a part that was held out, or pass --allow_overlap true.")
+    log.warning("%s", text)
+
+
+def image_hashes(dataset: FaceDataset) -> NDArray[np.uint64]:
+    """Return the 64-bit hashes of a dataset's image files, from its table where they are known."""
+    if "content" in dataset.table.columns:
+        return np.array([int(content, 16) for content in dataset.table["content"]], dtype=np.uint64)
+    return hash_files([dataset.path(index) for index in range(len(dataset))])
+
+
+def _overlap(hashes: NDArray[np.uint64], known: torch.Tensor) -> NDArray[np.bool_]:
+    return np.isin(hashes, known.numpy().view(np.uint64))
+
+
+def _tensor(hashes: NDArray[np.uint64]) -> torch.Tensor:
+    """64-bit hashes as int64, since checkpoints hold no unsigned 64-bit tensors portably."""
+    return torch.from_numpy(hashes.view(np.int64).copy())

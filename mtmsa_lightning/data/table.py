@@ -1,0 +1,252 @@
+"""The one form in which every dataset enters: a validated table of faces and the report of its reading."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from mtmsa_lightning.errors import DataError
+from mtmsa_lightning.labels import GENDERS, RACES
+
+SCHEMA: dict[str, str] = {
+    "id": "str",
+    "path": "str",
+    "age_low": "float64",
+    "age_high": "float64",
+    "gender": "int64",
+    "race": "int64",
+    "subject": "str",
+    "fold": "int64",
+    "split": "str",
+    "dataset": "str",
+}
+"""Columns of a face table in their order, with their dtypes; a dataset may add columns after them."""
+
+MAX_AGE = 130
+"""Highest age, in completed years, that a label may carry."""
+
+SPLITS: tuple[str, ...] = ("train", "val", "test")
+"""Values of the column ``split``, beside the empty text."""
+
+_DEFAULTS: dict[str, int | str] = {"gender": -1, "race": -1, "subject": "", "fold": -1, "split": ""}
+_SHOWN = 10
+
+
+class Remark(NamedTuple):
+    """One row of a release that was dropped or noticed: where it stands, what it is, and why."""
+
+    line: int
+    item: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"line {self.line}: {self.item}: {self.reason}"
+
+
+@dataclass
+class ReadReport:
+    """What a reader met: how many rows it read, which it dropped and why, what it noticed and kept.
+
+    Attributes:
+        source: The file or folder that was read.
+        read: Number of data rows (or files) met, good and bad.
+        dropped: Rows that could not be read or labelled; ``line`` is the line in the file, or the position
+            in the sorted listing (from 1) for a dataset without a table.
+        notes: Things noticed in rows that were kept.
+    """
+
+    source: str
+    read: int = 0
+    dropped: list[Remark] = field(default_factory=list)
+    notes: list[Remark] = field(default_factory=list)
+
+    @property
+    def kept(self) -> int:
+        """Number of rows that were read and not dropped."""
+        return self.read - len(self.dropped)
+
+    def drop(self, line: int, item: str, reason: str) -> None:
+        """Record a row that is left out."""
+        self.dropped.append(Remark(line, item, reason))
+
+    def note(self, line: int, item: str, reason: str) -> None:
+        """Record something odd in a row that is kept."""
+        self.notes.append(Remark(line, item, reason))
+
+    def drop_rows(self, rows: pd.DataFrame, bad: "pd.Series[bool]", item: str, reason: str) -> pd.DataFrame:
+        """Record the rows marked ``bad`` as dropped and return the others.
+
+        Args:
+            rows: Rows whose index holds their line numbers.
+            bad: True for the rows to drop, in the order of ``rows``.
+            item: The column that names a row in the report.
+            reason: Why they are dropped; equal reasons are counted together.
+        """
+        self.dropped += _remarks(rows, bad, item, reason)
+        return rows.loc[~bad.to_numpy(bool)].copy()
+
+    def note_rows(self, rows: pd.DataFrame, odd: "pd.Series[bool]", item: str, reason: str) -> None:
+        """Record the rows marked ``odd`` as noticed; arguments as in :meth:`drop_rows`."""
+        self.notes += _remarks(rows, odd, item, reason)
+
+    def reasons(self) -> Counter[str]:
+        """Count the dropped rows by reason."""
+        return Counter(remark.reason for remark in self.dropped)
+
+    def finish(self, strict: bool) -> None:
+        """End the reading.
+
+        Raises:
+            DataError: Nothing was kept, or ``strict`` and anything was dropped. The message is the report.
+        """
+        if self.kept == 0:
+            raise DataError(f"no usable face: {self}")
+        if strict and self.dropped:
+            raise DataError(f"strict reading allows no dropped row: {self}")
+
+    def __str__(self) -> str:
+        lines = [f"{self.source}: read {self.read:,}, kept {self.kept:,}, {_tally('dropped', self.dropped)}"]
+        lines += [f"  {remark}" for remark in sorted(self.dropped)[:_SHOWN]]
+        if len(self.dropped) > _SHOWN:
+            lines.append(f"  ... and {len(self.dropped) - _SHOWN:,} more")
+        if self.notes:
+            lines.append(_tally("noticed and kept", self.notes))
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True, eq=False)
+class FaceTable:
+    """A dataset as one table of faces, checked when it is made.
+
+    Columns (``SCHEMA``), in this order, extra ones after them:
+
+    - ``id``: dataset name and path inside the original release, such as ``morph/Album2/000001_0M25.JPG``:
+      unique and equal on every machine. A row that a release repeats gets ``#2``, ``#3`` ... appended.
+    - ``path``: where the image lies now, relative to ``root``, with forward slashes.
+    - ``age_low``, ``age_high``: inclusive age in completed years, 0 to 130; an exact age has both equal, an
+      unknown age has ``NaN`` in both.
+    - ``gender``: index in ``labels.GENDERS``, -1 unknown. ``race``: index in ``race_classes``, -1 unknown.
+    - ``subject``: the person, "" unknown. ``fold``: the release's own fold, -1 none. ``split``: ``train``,
+      ``val``, ``test`` or "".
+    - ``dataset``: name of the dataset.
+
+    Attributes:
+        frame: The table; rows are addressed by position.
+        root: Folder to which ``path`` is relative.
+        dataset: Name of the dataset.
+        label_rule: One line that says how labels were made; it travels with every result.
+        race_classes: The subset of ``labels.RACES`` in use, in that order; empty when race is not labelled.
+        report: What the reader met.
+
+    Raises:
+        DataError: The frame breaks the schema; the message names the column and the first offending rows.
+    """
+
+    frame: pd.DataFrame
+    root: Path
+    dataset: str
+    label_rule: str
+    race_classes: tuple[str, ...]
+    report: ReadReport
+
+    def __post_init__(self) -> None:
+        self.validate()
+
+    def __len__(self) -> int:
+        return len(self.frame)
+
+    def validate(self) -> None:
+        """Check columns, dtypes and values against the schema.
+
+        Raises:
+            DataError: Naming the column and at most ten offending rows.
+        """
+        if self.race_classes != tuple(race for race in RACES if race in self.race_classes):
+            raise DataError(
+                f"{self.dataset}: race classes {self.race_classes} are no ordered subset of {RACES}"
+            )
+        self._check_columns()
+        for column, problem, bad in _problems(self.frame):
+            self._check(column, problem, bad)
+        outside = ~self.frame["race"].between(-1, len(self.race_classes) - 1)
+        self._check("race", f"no index in {self.race_classes}", outside)
+
+    def _check_columns(self) -> None:
+        if list(self.frame.columns[: len(SCHEMA)]) != list(SCHEMA):
+            raise DataError(
+                f"{self.dataset}: columns {list(self.frame.columns)} do not start with {list(SCHEMA)}"
+            )
+        for column, dtype in SCHEMA.items():
+            actual = self.frame[column].dtype
+            if dtype == "str":
+                self._check(column, "missing text", self.frame[column].isna())
+            fits = pd.api.types.is_string_dtype(self.frame[column]) if dtype == "str" else actual == dtype
+            if not fits and len(self.frame):
+                raise DataError(f"{self.dataset}: column {column!r}: dtype {actual}, expected {dtype}")
+
+    def _check(self, column: str, problem: str, bad: "pd.Series[bool]") -> None:
+        if not bad.any():
+            return
+        rows = np.flatnonzero(bad.to_numpy(bool))
+        values = self.frame[column].to_numpy(object)
+        ids = self.frame["id"].to_numpy(object)
+        shown = "; ".join(f"row {row} ({ids[row]}): {values[row]!r}" for row in rows[:_SHOWN])
+        more = f"; and {len(rows) - _SHOWN:,} more" if len(rows) > _SHOWN else ""
+        raise DataError(f"{self.dataset}: column {column!r}: {problem}: {shown}{more}")
+
+
+def make_frame(rows: pd.DataFrame, dataset: str, extra: Sequence[str] = ()) -> pd.DataFrame:
+    """Bring a reader's rows into the schema.
+
+    Args:
+        rows: Columns named as in the schema; absent ones get the value that means "unknown". ``id`` holds
+            the path inside the release: the dataset's name is put before it and repeats are numbered.
+        dataset: Name of the dataset.
+        extra: Columns of ``rows`` to keep after those of the schema.
+    """
+    absent = {name: value for name, value in _DEFAULTS.items() if name not in rows}
+    frame = rows.reset_index(drop=True).assign(**absent, dataset=dataset)
+    ids = dataset + "/" + frame["id"].astype("str")
+    repeat = ids.groupby(ids).cumcount()
+    frame["id"] = ids.where(repeat == 0, ids + "#" + (repeat + 1).astype("str"))
+    return frame[[*SCHEMA, *extra]].astype(SCHEMA)
+
+
+def parse_ages(texts: "pd.Series[str]") -> "pd.Series[float]":
+    """Turn texts into ages in years; ``NaN`` for what is no number from 0 to 130."""
+    ages = pd.to_numeric(texts.str.strip(), errors="coerce").astype("float64")
+    return ages.where(ages.between(0, MAX_AGE))
+
+
+def _remarks(rows: pd.DataFrame, marked: "pd.Series[bool]", item: str, reason: str) -> list[Remark]:
+    found = rows.loc[marked.to_numpy(bool), item]
+    return [Remark(int(line), str(name), reason) for line, name in zip(found.index, found, strict=True)]
+
+
+def _tally(verb: str, remarks: list[Remark]) -> str:
+    counts = Counter(remark.reason for remark in remarks).most_common()
+    detail = ", ".join(f"{reason} x{count:,}" for reason, count in counts)
+    return f"{verb} {len(remarks):,}" + (f": {detail}" if detail else "")
+
+
+def _problems(frame: pd.DataFrame) -> Iterator[tuple[str, str, "pd.Series[bool]"]]:
+    """Yield column, what would be wrong with it, and the rows where it is, in the order of checking."""
+    yield "id", "empty", frame["id"] == ""
+    yield "id", "not unique", frame["id"].duplicated(keep=False)
+    path = frame["path"]
+    yield "path", "empty", path == ""
+    yield "path", "not relative with forward slashes", path.str.startswith("/") | path.str.contains(r"\\")
+    low, high = frame["age_low"], frame["age_high"]
+    for name, ages in (("age_low", low), ("age_high", high)):
+        whole = ages.between(0, MAX_AGE) & (ages % 1 == 0)
+        yield name, f"no whole number from 0 to {MAX_AGE}", ages.notna() & ~whole
+    yield "age_low", "one bound without the other", low.isna() != high.isna()
+    yield "age_low", "above age_high", low > high
+    yield "gender", f"no index in {GENDERS}", ~frame["gender"].between(-1, len(GENDERS) - 1)
+    yield "fold", "below -1", frame["fold"] < -1
+    yield "split", f"none of {SPLITS} or empty", ~frame["split"].isin(["", *SPLITS])
+    yield "dataset", "empty", frame["dataset"] == ""

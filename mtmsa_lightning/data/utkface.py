@@ -1,0 +1,102 @@
+"""UTKFace: about 23,705 cropped faces from the web, ages 0 to 116, labels in the file names, no subjects."""
+
+import re
+from pathlib import Path, PurePosixPath
+
+import pandas as pd
+
+from mtmsa_lightning.data.datamodule import FaceDataModule
+from mtmsa_lightning.data.files import content_column, expected_tree_error, list_images
+from mtmsa_lightning.data.table import MAX_AGE, FaceTable, ReadReport, make_frame
+from mtmsa_lightning.labels import GENDERS
+
+TREE = """
+<root>/
+  ... any folders ...
+    25_0_2_20170116174525125.jpg.chip.jpg  (<age>_<gender>_<race>_<timestamp>.jpg.chip.jpg)
+    ...
+"""
+RACE_CLASSES: tuple[str, ...] = ("white", "black", "asian", "indian", "other")
+
+_NAME = re.compile(r"(?P<age>\d{1,3})_(?P<gender>\d)_(?P<race>\d)_\d+\D", re.ASCII)
+_SHORT = re.compile(r"\d{1,3}(_\d)?_\d{6,}\D", re.ASCII)
+
+
+def read_utkface(root: str | Path, strict: bool = False) -> FaceTable:
+    """Read UTKFace from its file names, anywhere below ``root``.
+
+    Whatever follows the timestamp is ignored, since one name of the release lacks a dot. Names that lack a
+    field are dropped, and so is a name met before in another folder (in sorted order): the release is often
+    unpacked together with a second copy. The extra column ``content`` holds the hash of the file's bytes (16
+    hexadecimal digits): there are no subjects, and exact copies must not be split.
+
+    Args:
+        root: Folder of the images.
+        strict: Raise instead of dropping files.
+
+    Raises:
+        DataError: No image is found (the message shows the expected tree), one cannot be read, or ``strict``
+            and a file was dropped.
+    """
+    root = Path(root)
+    listing = list_images(root) if root.is_dir() else ()
+    if not listing:
+        raise expected_tree_error(root, "no image", TREE)
+    report = ReadReport(str(root), read=len(listing))
+    rows, seen = [], dict[str, str]()
+    for position, path in enumerate(listing, start=1):
+        name = PurePosixPath(path).name
+        problem = _problem(name)
+        if problem is None and name in seen:
+            problem = "same name in another folder"
+        if problem:
+            report.drop(position, path, problem)
+        else:
+            seen[name] = path
+            rows.append((position, name, path, *_fields(name)))
+    report.finish(strict)
+    frame = _to_frame(rows, root, report)
+    return FaceTable(frame, root, "utkface", "utkface file names", RACE_CLASSES, report)
+
+
+def _problem(name: str) -> str | None:
+    if not _NAME.match(name):
+        return "name lacks a field" if _SHORT.match(name) else "name is not <age>_<gender>_<race>_<timestamp>"
+    age, gender, race = _fields(name)
+    if age > MAX_AGE or gender >= len(GENDERS) or race >= len(RACE_CLASSES):
+        return "age, gender or race is out of range"
+    return None
+
+
+def _fields(name: str) -> tuple[int, int, int]:
+    age, gender, race, *_ = name.split("_", 3)
+    return int(age), int(gender), int(race)
+
+
+def _to_frame(
+    rows: list[tuple[int, str, str, int, int, int]], root: Path, report: ReadReport
+) -> pd.DataFrame:
+    columns = ["line", "id", "path", "age_low", "gender", "race"]
+    faces = pd.DataFrame(rows, columns=columns).set_index("line")
+    faces = faces.assign(age_high=faces["age_low"], content=content_column(root, faces["path"]))
+    labels = faces["age_low"] * 100 + faces["gender"] * 10 + faces["race"]
+    conflict = labels.groupby(faces["content"]).transform("nunique") > 1
+    report.note_rows(faces, conflict, "path", "an exact copy carries other labels")
+    return make_frame(faces, "utkface", extra=("content",))
+
+
+class UTKFace(FaceDataModule):
+    """UTKFace: exact ages, gender and race; faces are aligned and cropped, subjects are not known.
+
+    The arguments are those of :class:`~mtmsa_lightning.data.datamodule.FaceDataModule`. Under ``random``
+    exact copies of an image stay in one part.
+    """
+
+    name = "utkface"
+    race_classes = RACE_CLASSES
+    protocols = ("random", "predefined", "whole", "train_all")
+    expected_tree = TREE
+
+    def read(self) -> FaceTable:
+        """Read the raw release at ``root``; see :func:`read_utkface`."""
+        return read_utkface(self.root, self.strict)

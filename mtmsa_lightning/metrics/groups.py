@@ -1,0 +1,59 @@
+"""Accuracy over age groups."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mtmsa_lightning.metrics.age import MaskedMean
+
+
+class GroupAccuracy(MaskedMean):
+    """Share of faces whose predicted age group is at most ``offset`` groups away from the right one.
+
+    Groups are decided in gapless cells. The label's cell is the one that holds its midpoint, an edge
+    belonging to the cell below; the predicted cell is the most probable one. Faces without a label are not
+    counted.
+
+    Args:
+        edges: Increasing edges between cells in years; G groups have G - 1 edges.
+        offset: 0 for exact accuracy, 1 for one-off accuracy.
+        kwargs: Passed to :class:`torchmetrics.Metric`.
+
+    Raises:
+        ValueError: If the edges do not increase or the offset is negative.
+    """
+
+    is_differentiable = False
+    higher_is_better = True
+    edges: Tensor
+
+    def __init__(self, edges: Sequence[float], offset: int = 0, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if not edges or list(edges) != sorted(set(edges)):
+            raise ValueError(f"edges must increase, one or more, got {list(edges)}")
+        if offset < 0:
+            raise ValueError(f"offset must not be negative, got {offset}")
+        self.offset = offset
+        self.register_buffer("edges", torch.tensor(edges, dtype=torch.float64), persistent=False)
+
+    def update(self, group_probs: Tensor, low: Tensor, high: Tensor) -> None:
+        """Add a batch.
+
+        Args:
+            group_probs: Probability of each group, ``(N, G)``.
+            low: Lower ends of the labels in completed years, ``(N,)``, NaN where missing.
+            high: Upper ends, ``(N,)``; equal to ``low`` for an exact age.
+
+        Raises:
+            ValueError: If there are not G = len(edges) + 1 probabilities per face.
+        """
+        if group_probs.ndim != 2 or group_probs.shape[1] != len(self.edges) + 1:
+            raise ValueError(
+                f"expected (N, {len(self.edges) + 1}) probabilities for {len(self.edges)} edges, "
+                f"got {tuple(group_probs.shape)}"
+            )
+        midpoint = (low.double() + high.double()) / 2
+        distance = (group_probs.argmax(dim=1) - torch.bucketize(midpoint, self.edges)).abs()
+        self._accumulate(distance <= self.offset, ~midpoint.isnan())

@@ -1,0 +1,35 @@
+"""Mean of a task's loss over all labelled faces."""
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+
+class MeanTaskLoss(Metric):
+    """Quotient of the losses' (sum, count) pairs; NaN while nothing is labelled.
+
+    Exact under DDP and for batches of unequal numbers of labels, unlike a mean of batch means.
+    """
+
+    full_state_update = False
+    total: Tensor
+    count: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("total", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("count", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+
+    def update(self, loss_sum: Tensor, count: Tensor) -> None:
+        """Add a batch.
+
+        Args:
+            loss_sum: Sum of the losses over the labelled faces, scalar.
+            count: Their number, or the sum of their class weights, scalar.
+        """
+        self.total += loss_sum.detach()
+        self.count += count
+
+    def compute(self) -> Tensor:
+        """Return the mean, a float64 scalar."""
+        return self.total / self.count

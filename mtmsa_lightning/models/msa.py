@@ -1,0 +1,141 @@
+"""Multi-scale attention (MSA): a chain of dilated convolutions whose scales are weighed, fused and gated."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torchvision.ops import Conv2dNormActivation  # type: ignore[import-untyped]
+
+
+class MSAAttention(NamedTuple):
+    """What a :class:`MultiScaleAttention` attends to.
+
+    Attributes:
+        scale_weights: ``(N, S, c)``, share of each of the S scales in each reduced channel; sums to 1 over S.
+        spatial_map: ``(N, H, W)``, gate averaged over channels, in (-1, 1): above 0 amplifies, below 0 damps.
+    """
+
+    scale_weights: Tensor
+    spatial_map: Tensor
+
+
+def dilation_coverage(rates: Sequence[int]) -> tuple[int, int]:
+    """Measure what one output cell of a chain of dilated 3x3 convolutions reads, along one axis.
+
+    Args:
+        rates: Dilation rates in the order of the chain (the order does not change the result).
+
+    Returns:
+        Width of the receptive field in cells, ``1 + 2 sum(rates)``, and how many of these cells are read:
+        the number of distinct sums of one element of ``{-r, 0, r}`` per rate.
+
+    >>> dilation_coverage((1, 2, 5)), dilation_coverage((2, 2, 2))
+    ((17, 17), (13, 7))
+    """
+    read = {0}
+    for rate in rates:
+        read = {cell + step for cell in read for step in (-rate, 0, rate)}
+    return 1 + 2 * sum(rates), len(read)
+
+
+def check_rates(rates: Sequence[int], allow_gridding: bool = False) -> None:
+    """Reject rates that are not positive integers or, unless allowed, leave holes in the receptive field.
+
+    The rule is that of hybrid dilated convolution (HDC; Wang et al., "Understanding Convolution for Semantic
+    Segmentation", WACV 2018, section 3.2). Coverage is counted instead of the paper's ``M_2``, which passes
+    ``(2, 2, 2)`` although that chain reads 7 of 13 cells.
+
+    Args:
+        rates: Dilation rates of a chain of 3x3 convolutions.
+        allow_gridding: Accept holes.
+
+    Raises:
+        ValueError: If a rate is no positive integer, there is none, or cells are left unread.
+    """
+    if not rates or any(not isinstance(rate, int) or rate < 1 for rate in rates):
+        raise ValueError(f"dilation rates must be one or more positive integers, got {list(rates)}")
+    field, read = dilation_coverage(rates)
+    if read < field and not allow_gridding:
+        raise ValueError(
+            f"dilation rates {list(rates)} break the rule of hybrid dilated convolution (HDC; Wang et al., "
+            f"WACV 2018): the chain reads {read} of the {field} positions along each axis and never sees the "
+            "others (gridding). Use rates that leave no hole, such as 1, 2, 5, or set allow_gridding=True "
+            "for an ablation."
+        )
+
+
+class MultiScaleAttention(nn.Module):
+    """Gate a feature map by what a chain of dilated convolutions sees at several scales.
+
+    A 1x1 convolution reduces the map to ``c = channels // reduction``; 3x3 convolutions with the given rates
+    follow one another, and the output of each is a scale. The scales are fused channel by channel with
+    softmax weights (Li et al., "Selective Kernel Networks", CVPR 2019, equations 1 and 3-6), and the fused
+    map ``u`` gates the input: ``out = x (1 + tanh(expand(u)))``. ``expand`` starts at zero, so the module
+    starts as the identity, bit for bit, and can be put into a pretrained network without disturbing it.
+
+    Args:
+        channels: Channels C of the input and of the output.
+        rates: Dilation rates of the chain; their number is the number of scales S.
+        reduction: Divisor of the channels inside the module.
+        allow_gridding: Accept rates that leave holes, see :func:`check_rates`.
+
+    Shape:
+        Input and output ``(N, C, H, W)``.
+
+    Raises:
+        ValueError: If the rates leave holes or the reduction leaves no channel.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        rates: Sequence[int] = (1, 2, 5),
+        reduction: int = 4,
+        allow_gridding: bool = False,
+    ) -> None:
+        super().__init__()
+        check_rates(rates, allow_gridding)
+        if not 1 <= reduction <= channels:
+            raise ValueError(f"reduction must lie between 1 and the {channels} channels, got {reduction}")
+        width = channels // reduction
+        hidden = max(width // reduction, 32)  # SK networks, equation 4, with their floor L = 32
+        self.reduce = Conv2dNormActivation(channels, width, kernel_size=1)
+        self.scales = nn.ModuleList(Conv2dNormActivation(width, width, dilation=rate) for rate in rates)
+        self.select = nn.Sequential(
+            nn.Linear(width, hidden), nn.ReLU(inplace=True), nn.Linear(hidden, len(rates) * width)
+        )
+        self.expand = nn.Conv2d(width, channels, kernel_size=1)
+        nn.init.zeros_(self.expand.weight)
+        nn.init.zeros_(self.expand.bias)  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the gated map, ``(N, C, H, W)``."""
+        gate, _ = self._gate(x)
+        return torch.addcmul(x, x, gate)  # x + x * gate in one pass over memory
+
+    def attend(self, x: Tensor) -> tuple[Tensor, MSAAttention]:
+        """Return the gated map as :meth:`forward` does, and what the module attended to."""
+        gate, weights = self._gate(x)
+        return torch.addcmul(x, x, gate), MSAAttention(weights, gate.float().mean(dim=1))
+
+    def _gate(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the signed gate ``(N, C, H, W)`` and the scale weights ``(N, S, c)``."""
+        scales = []
+        scale = self.reduce(x)
+        for conv in self.scales:
+            scale = conv(scale)
+            scales.append(scale)
+        weights = self._scale_weights(scales)
+        # The scales are accumulated, not stacked: a stack would copy every one of them.
+        first, *others = weights.to(scale.dtype)[..., None, None].unbind(dim=1)
+        fused = first * scales[0]
+        for weight, scale in zip(others, scales[1:], strict=True):
+            fused = torch.addcmul(fused, weight, scale)
+        return torch.tanh(self.expand(fused)), weights
+
+    def _scale_weights(self, scales: list[Tensor]) -> Tensor:
+        """Return the softmax over scales, ``(N, S, c)``, from the global average of their sum."""
+        pooled = torch.stack([scale.mean(dim=(2, 3)) for scale in scales]).sum(dim=0)
+        logits: Tensor = self.select(pooled)
+        return logits.view(len(logits), len(scales), -1).softmax(dim=1)

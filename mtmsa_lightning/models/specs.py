@@ -1,0 +1,41 @@
+"""Heads as plain values: what a checkpoint records, and how it is built again."""
+
+import importlib
+from collections.abc import Mapping
+from typing import Any
+
+from mtmsa_lightning.errors import CheckpointError
+from mtmsa_lightning.models.heads import AgeHead, ClassHead
+
+
+def head_spec(head: AgeHead | ClassHead | None) -> dict[str, Any] | None:
+    """Record a head as ``{class_path, init_args}``, plain values only."""
+    if head is None:
+        return None
+    return {
+        "class_path": f"{type(head).__module__}.{type(head).__qualname__}",
+        "init_args": dict(head.init_args),
+    }
+
+
+def build_head(head: Any, *features: int) -> Any:
+    """Build a head.
+
+    Args:
+        head: A class or partial that takes ``features``, a recorded ``{class_path, init_args}``, or None.
+        features: Numbers of input features and, for class heads, of classes.
+
+    Returns:
+        The head, or None.
+
+    Raises:
+        CheckpointError: If a recorded class is not of this package: a file must not choose what code runs.
+    """
+    if not isinstance(head, Mapping):
+        return None if head is None else head(*features)
+    module, _, name = str(head["class_path"]).rpartition(".")
+    if module.partition(".")[0] != "mtmsa_lightning":
+        raise CheckpointError(
+            f"{head['class_path']} is no class of this package and is not built from a file"
+        )
+    return getattr(importlib.import_module(module), name)(*features, **head.get("init_args", {}))

@@ -1,0 +1,505 @@
+"""MTMSA, the LightningModule: trunk, heads, losses and metrics, and nothing else."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import Any, Literal, NamedTuple, Self
+
+import pandas as pd
+import torch
+import torch.distributed
+from lightning.pytorch import LightningModule
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+from torch.optim import AdamW, Optimizer
+from torchmetrics import Metric
+from torchmetrics.classification import MulticlassAccuracy
+
+from mtmsa_lightning.data.dataset import FaceBatch
+from mtmsa_lightning.data.provenance import check_overlap, training_hashes
+from mtmsa_lightning.errors import CheckpointError, ConfigError
+from mtmsa_lightning.labels import AGE_GROUP_EDGES, GENDERS
+from mtmsa_lightning.losses import TaskWeighting
+from mtmsa_lightning.metrics import (
+    AgeIntervalNLL,
+    AgeMAE,
+    AgeNLL,
+    CumulativeScore,
+    GroupAccuracy,
+)  # fmt: skip
+from mtmsa_lightning.metrics.task_loss import MeanTaskLoss
+from mtmsa_lightning.models.age_distribution import AgeDistribution
+from mtmsa_lightning.models.heads import AgeHead, ClassHead, GaussianAgeHead
+from mtmsa_lightning.models.resnet import MSAConfig, MSAResNet34, load_trunk_weights
+from mtmsa_lightning.models.specs import build_head, head_spec
+from mtmsa_lightning.schedulers import WarmupCosine
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+TaskLosses = dict[str, tuple[Tensor, Tensor]]
+"""Task name -> (sum over the labelled faces, their count)."""
+
+
+class FaceOutput(NamedTuple):
+    """What the network says of N faces; a head that was left out says None.
+
+    Attributes:
+        age: Predictive distributions of age, in years.
+        gender: Logits, shape (N, genders).
+        race: Logits, shape (N, races).
+        age_raw: What the age head computes its loss from.
+    """
+
+    age: AgeDistribution | None
+    gender: Tensor | None
+    race: Tensor | None
+    age_raw: Tensor | None = None
+
+
+class MTMSA(LightningModule):
+    """Multi-task multi-scale attention network for facial age estimation.
+
+    A ResNet34 with multi-scale attention is shared by three heads: age (a predictive distribution), gender
+    and race (logits). After Shi et al., "Multi-task multi-scale attention learning-based facial age
+    estimation", IET Signal Processing 17(2), 2023; the README lists what the paper's abstract says and what
+    was chosen here.
+
+    Args:
+        weights: Initial weights of the trunk: ``imagenet``, a file, or None for random ones. They are loaded
+            when a fit starts without a checkpoint.
+        msa: Multi-scale attention; None gives the plain ResNet34.
+        last_stride: Stride of the last stage; 1 keeps the map larger, for inputs well below 224 pixels.
+        aux_stage: Stage (1-4) after which the gender and race heads branch off.
+        age: Age head; None leaves it out.
+        gender: Gender head; None leaves it out.
+        race: Race head; None leaves it out. A dataset without race labels has none either.
+        age_weight: Weight of the age loss.
+        gender_weight: Weight of the gender loss.
+        race_weight: Weight of the race loss.
+        weighting: ``fixed`` weights, or ``learned`` homoscedastic ones (Kendall et al., CVPR 2018) on top of
+            them for gender and race.
+        optimizer: Optimiser of all parameters; biases and normalisation layers are not decayed.
+        scheduler: Learning rate schedule.
+        scheduler_interval: Whether the schedule advances every ``step`` or every ``epoch``.
+        freeze_epochs: Number of first epochs in which the ResNet layers keep their weights and BatchNorm
+            statistics; attention and heads learn.
+        image_size: Side of the input in pixels; set from the data.
+        crop: Fraction of raw photos that the data used; set from the data, kept for prediction.
+        gender_classes: Class names in index order; set from the data.
+        race_classes: Class names in index order; set from the data.
+        age_groups: Inclusive (low, high) age groups in years, or empty; set from the data.
+
+    Raises:
+        ConfigError: If no head is left or an argument is out of its range.
+    """
+
+    pixel_mean: Tensor
+    pixel_std: Tensor
+
+    def __init__(
+        self,
+        weights: str | None = None,
+        msa: MSAConfig | None = MSAConfig(),  # noqa: B008  # never changed in place
+        last_stride: int = 2,
+        aux_stage: int = 4,
+        age: Callable[[int], AgeHead] | None = GaussianAgeHead,
+        gender: Callable[[int, int], ClassHead] | None = ClassHead,
+        race: Callable[[int, int], ClassHead] | None = ClassHead,
+        age_weight: float = 1.0,
+        gender_weight: float = 0.2,
+        race_weight: float = 0.2,
+        weighting: Literal["fixed", "learned"] = "fixed",
+        optimizer: OptimizerCallable = AdamW,
+        scheduler: LRSchedulerCallable = WarmupCosine,
+        scheduler_interval: Literal["step", "epoch"] = "step",
+        freeze_epochs: int = 0,
+        image_size: int = 224,
+        crop: float = 1.0,
+        gender_classes: Sequence[str] = GENDERS,
+        race_classes: Sequence[str] = (),
+        age_groups: Sequence[Sequence[int]] = (),
+    ) -> None:
+        super().__init__()
+        if aux_stage not in (1, 2, 3, 4):
+            raise ConfigError(f"model.aux_stage {aux_stage} is none of the stages 1, 2, 3, 4")
+        msa = MSAConfig(**msa) if isinstance(msa, Mapping) else msa
+        self.trunk = MSAResNet34(msa, last_stride=last_stride, image_size=image_size)
+        self.weights = weights
+        self.aux_stage = aux_stage
+        self.freeze_epochs = freeze_epochs
+        self.image_size, self.crop = image_size, crop
+        self.gender_classes, self.race_classes = tuple(gender_classes), tuple(race_classes)
+        self.age_groups = tuple((int(low), int(high)) for low, high in age_groups)
+        self.optimizer, self.scheduler, self.scheduler_interval = optimizer, scheduler, scheduler_interval
+        self._configure_heads(age, gender, race)
+        self._configure_loss({"age": age_weight, "gender": gender_weight, "race": race_weight}, weighting)
+        self._configure_metrics()
+        self.register_buffer("pixel_mean", _pixels(IMAGENET_MEAN), persistent=False)
+        self.register_buffer("pixel_std", _pixels(IMAGENET_STD), persistent=False)
+        self.provenance: dict[str, Any] | None = None
+        self.allow_overlap = False
+        self.save_hyperparameters(
+            {
+                "weights": weights,
+                "msa": None if msa is None else json.loads(json.dumps(asdict(msa))),  # lists, not tuples
+                "last_stride": last_stride,
+                "aux_stage": aux_stage,
+                "age": head_spec(self.age),
+                "gender": head_spec(self.gender),
+                "race": head_spec(self.race),
+                "age_weight": age_weight,
+                "gender_weight": gender_weight,
+                "race_weight": race_weight,
+                "weighting": weighting,
+                "freeze_epochs": freeze_epochs,
+                "image_size": image_size,
+                "crop": crop,
+                "gender_classes": list(self.gender_classes),
+                "race_classes": list(self.race_classes),
+                "age_groups": [list(group) for group in self.age_groups],
+            }
+        )
+
+    # ---------------------------------------------------------------- parts
+
+    def _configure_heads(self, age: Any, gender: Any, race: Any) -> None:
+        channels = MSAResNet34.stage_channels
+        aux = channels[self.aux_stage - 1]
+        self.age: AgeHead | None = build_head(age, channels[-1])
+        self.gender: ClassHead | None = build_head(gender, aux, len(self.gender_classes))
+        self.race: ClassHead | None = (
+            build_head(race, aux, len(self.race_classes)) if self.race_classes else None
+        )
+        if not self.tasks:
+            raise ConfigError("no head is left: keep at least one of model.age, model.gender, model.race")
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """Names of the heads that exist."""
+        return tuple(task for task in ("age", "gender", "race") if getattr(self, task) is not None)
+
+    def _configure_loss(self, weights: dict[str, float], weighting: str) -> None:
+        self.weighting = TaskWeighting(
+            {task: weights[task] for task in self.tasks}, learned=weighting == "learned"
+        )
+
+    def _configure_metrics(self) -> None:
+        self.metrics = nn.ModuleDict(
+            {f"{stage}_metrics": nn.ModuleDict(self._stage_metrics()) for stage in ("train", "val", "test")}
+        )
+        self._kinds: dict[str, set[str]] = {}
+
+    def _stage_metrics(self) -> dict[str, Metric]:
+        metrics: dict[str, Metric] = {f"{task}_loss": MeanTaskLoss() for task in self.tasks}
+        if self.age is not None:
+            metrics |= {"age_mae": AgeMAE(), "age_cs5": CumulativeScore(5.0)}
+            metrics |= {"age_nll": AgeNLL(), "age_interval_nll": AgeIntervalNLL()}
+            if self.age_groups:
+                metrics["group_acc"] = GroupAccuracy(AGE_GROUP_EDGES)
+                metrics["group_acc_1off"] = GroupAccuracy(AGE_GROUP_EDGES, offset=1)
+        for task, names in (("gender", self.gender_classes), ("race", self.race_classes)):
+            if task in self.tasks:
+                metrics[f"{task}_acc"] = MulticlassAccuracy(len(names), average="micro", ignore_index=-1)
+        return metrics
+
+    # ---------------------------------------------------------------- network
+
+    def forward(self, images: Tensor) -> FaceOutput:
+        """Predict age, gender and race.
+
+        Args:
+            images: RGB faces, shape (N, 3, height, width): uint8, or floating point in [0, 1].
+
+        Returns:
+            The age distribution in years and the class logits, shape (N, classes).
+        """
+        maps = self.trunk.stage_maps(self.normalise(images))
+        features = maps[-1].mean((2, 3))
+        aux = features if self.aux_stage == 4 else maps[self.aux_stage - 1].mean((2, 3))
+        age_raw = None if self.age is None else self.age.raw(features)
+        return FaceOutput(
+            None if self.age is None or age_raw is None else self.age.distribution(age_raw),
+            None if self.gender is None else self.gender(aux),
+            None if self.race is None else self.race(aux),
+            age_raw,
+        )
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """Scale images to the ImageNet statistics that the trunk expects, on the device that holds them."""
+        if not images.is_floating_point():
+            images = images.to(self.pixel_mean.dtype) / 255
+        return (images - self.pixel_mean) / self.pixel_std
+
+    def losses(self, output: FaceOutput, batch: FaceBatch) -> TaskLosses:
+        """Return (sum, count) of every task's loss over the labelled faces of a batch."""
+        losses: TaskLosses = {}
+        if self.age is not None and output.age_raw is not None:
+            losses["age"] = self.age.loss(output.age_raw, batch["age_low"], batch["age_high"])
+        if self.gender is not None and output.gender is not None:
+            losses["gender"] = self.gender.loss(output.gender, batch["gender"])
+        if self.race is not None and output.race is not None:
+            losses["race"] = self.race.loss(output.race, batch["race"])
+        return losses
+
+    def total_loss(self, losses: TaskLosses) -> Tensor:
+        """Combine task losses to the one that is minimised.
+
+        Counts are summed over all processes and sums scaled by the number of processes, because DDP averages
+        gradients: so any number of processes gives the gradient of the joined batch.
+        """
+        counts = torch.stack([count.to(torch.float64) for _, count in losses.values()])
+        processes = 1
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            processes = torch.distributed.get_world_size()
+            torch.distributed.all_reduce(counts)
+        pairs = zip(losses.items(), counts, strict=True)
+        means = {task: loss * processes / _at_least_one(count) for (task, (loss, _)), count in pairs}
+        present = dict(zip(losses, counts > 0, strict=True))
+        total: Tensor = self.weighting(means, present)
+        return total
+
+    # ---------------------------------------------------------------- steps
+
+    def training_step(self, batch: FaceBatch, batch_idx: int) -> Tensor:
+        """Return the total loss of a batch."""
+        output: FaceOutput = self(batch["image"])
+        losses = self.losses(output, batch)
+        total = self.total_loss(losses)
+        self._update("train", output, losses, batch)
+        self.log("loss", total.detach(), prog_bar=True, logger=False)
+        return total
+
+    def validation_step(self, batch: FaceBatch, batch_idx: int) -> None:
+        """Update the validation metrics."""
+        output = self(batch["image"])
+        self._update("val", output, self.losses(output, batch), batch)
+
+    def test_step(self, batch: FaceBatch, batch_idx: int) -> FaceOutput:  # type: ignore[override]
+        """Update the test metrics and hand the predictions to whoever writes them."""
+        output: FaceOutput = self(batch["image"])
+        self._update("test", output, self.losses(output, batch), batch)
+        return output
+
+    def predict_step(self, batch: FaceBatch, batch_idx: int) -> FaceOutput:
+        """Predict a batch."""
+        output: FaceOutput = self(batch["image"])
+        return output
+
+    # ---------------------------------------------------------------- metrics
+
+    @torch.no_grad()
+    def _update(self, stage: str, output: FaceOutput, losses: TaskLosses, batch: FaceBatch) -> None:
+        low, high = batch["age_low"], batch["age_high"]
+        for name, metric in self.stage_metrics(stage).items():
+            task = name.partition("_")[0]
+            if name.endswith("_loss"):
+                metric.update(*losses[task])
+            elif task in ("gender", "race"):
+                logits, target = getattr(output, task), batch[task]  # type: ignore[literal-required]
+                metric.update(logits, target)
+            elif output.age is not None:
+                if isinstance(metric, GroupAccuracy):
+                    metric.update(output.age.group_probs(AGE_GROUP_EDGES), low, high)
+                elif isinstance(metric, AgeMAE | CumulativeScore):
+                    metric.update(output.age.mean, low, high)
+                else:
+                    metric.update(output.age, low, high)
+
+    def stage_metrics(self, stage: str) -> dict[str, Metric]:
+        """Return the metrics for which the stage's data has labels: no figure without a label behind it."""
+        metrics: Any = self.metrics[f"{stage}_metrics"]
+        kinds = self._kinds.get(stage)
+        if kinds is None:
+            return dict(metrics.items())
+        return {name: metric for name, metric in metrics.items() if _label_kind(name) in kinds}
+
+    def _log_metrics(self, stage: str) -> None:
+        metrics = self.stage_metrics(stage)
+        for name, metric in metrics.items():
+            self.log(
+                f"{stage}/{name}", metric, prog_bar=stage != "train" and name in ("age_mae", "group_acc")
+            )
+        zero = torch.zeros((), device=self.device, dtype=torch.float64)
+        present = {task: torch.tensor(f"{task}_loss" in metrics, device=self.device) for task in self.tasks}
+        means = {task: metrics[f"{task}_loss"].compute() if present[task] else zero for task in self.tasks}
+        with torch.no_grad():
+            self.log(f"{stage}/loss", self.weighting(means, present))
+
+    def on_train_epoch_end(self) -> None:
+        """Log the epoch's training metrics."""
+        self._log_metrics("train")
+        for task, weight in self.weighting.current().items():
+            self.log(f"train/{task}_weight", weight)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the validation metrics."""
+        self._log_metrics("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Log the test metrics."""
+        self._log_metrics("test")
+
+    # ---------------------------------------------------------------- life cycle
+
+    def prepare_data(self) -> None:
+        """Fetch or check the initial weights on one process, before any other work."""
+        if self._starts_afresh():
+            load_trunk_weights(self.trunk, self.weights)
+
+    def setup(self, stage: str) -> None:
+        """Take what the model needs to know of the data: label kinds, and at the first fit age statistics."""
+        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+        if data is not None:
+            for part in ("train", "val", "test"):
+                self._kinds[part] = label_kinds(getattr(data, f"{part}_dataset").table)
+        if stage == "fit" and self._starts_afresh():
+            load_trunk_weights(self.trunk, self.weights)
+            self._set_age_statistics(data)
+
+    def _starts_afresh(self) -> bool:
+        return self.trainer.ckpt_path is None and self.provenance is None
+
+    def _set_age_statistics(self, data: Any) -> None:
+        if self.age is None or self.age.fitted:
+            return
+        if data is None:
+            raise ConfigError(
+                "the age head needs the mean and standard deviation of the training ages: fit with one of "
+                "this package's DataModules, or call model.age.set_age_statistics(mean, std) first"
+            )
+        self.age.set_age_statistics(*data.age_statistics())
+
+    def on_train_epoch_start(self) -> None:
+        """Keep the BatchNorm statistics of a frozen ResNet."""
+        if self.freeze_epochs:
+            for module in self.trunk.resnet_modules():
+                module.train(self.current_epoch >= self.freeze_epochs)
+
+    def on_test_start(self) -> None:
+        """Refuse test faces that the checkpoint was trained on."""
+        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+        if data is not None and self.provenance is not None:
+            check_overlap(self.provenance, data, force=self.allow_overlap)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Write down what the weights were trained on, as plain values."""
+        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+        if data is not None and self.trainer.is_global_zero:
+            self.provenance = data.provenance() | training_hashes(data)
+        if self.provenance is not None:
+            checkpoint["provenance"] = self.provenance
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Remember what the weights were trained on."""
+        self.provenance = checkpoint.get("provenance", {})
+
+    # ---------------------------------------------------------------- optimisation
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Group the parameters (ResNet first) and attach the schedule."""
+        optimizer = self.optimizer(self.parameter_groups())
+        scheduler: Any = self.scheduler(optimizer)
+        if isinstance(scheduler, WarmupCosine):
+            scheduler.set_total_steps(int(self.trainer.estimated_stepping_batches))
+        config = {"scheduler": scheduler, "interval": self.scheduler_interval}
+        if hasattr(scheduler, "monitor"):
+            config |= {"monitor": scheduler.monitor, "interval": "epoch"}
+        return {"optimizer": optimizer, "lr_scheduler": config}  # type: ignore[return-value]
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Return groups named resnet/new and decayed or not (biases and normalisation are not)."""
+        resnet = {
+            id(parameter) for module in self.trunk.resnet_modules() for parameter in module.parameters()
+        }
+        groups: dict[str, dict[str, Any]] = {}
+        for parameter in self.parameters():
+            part = "resnet" if id(parameter) in resnet else "new"
+            name = part if parameter.ndim > 1 else f"{part}_undecayed"
+            extra = {} if parameter.ndim > 1 else {"weight_decay": 0.0}
+            groups.setdefault(name, {"params": [], "name": name} | extra)["params"].append(parameter)
+        return list(groups.values())
+
+    def optimizer_step(
+        self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Callable[[], Any] | None = None
+    ) -> None:
+        """Step with learning rate 0 for a frozen ResNet.
+
+        Not by ``requires_grad``: DDP never reduces parameters that are unfrozen after it wrapped the model.
+        """
+        with _frozen_resnet(optimizer, active=epoch < self.freeze_epochs):
+            super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+
+    @classmethod
+    def load(cls, path: str) -> Self:
+        """Load a checkpoint for prediction, without running code from it.
+
+        Args:
+            path: A ``.ckpt`` file written by a run or by a Trainer.
+
+        Returns:
+            The model on the CPU, in evaluation mode.
+
+        Raises:
+            CheckpointError: If the file is no checkpoint of this package.
+        """
+        from mtmsa_lightning.checkpoints import read_checkpoint
+
+        checkpoint = read_checkpoint(path)
+        model = cls(**checkpoint["hyper_parameters"])
+        try:
+            model.load_state_dict(checkpoint["state_dict"])
+        except RuntimeError as error:
+            raise CheckpointError(f"{path}: its weights do not fit its settings: {error}") from error
+        model.on_load_checkpoint(checkpoint)
+        return model.eval()
+
+
+def label_kinds(table: pd.DataFrame) -> set[str]:
+    """Return which labels a table has: ``exact`` and ``group`` ages, ``gender``, ``race``, and ``age``."""
+    known = table["age_low"].notna()
+    exact = table["age_low"] == table["age_high"]
+    present = {
+        "age": known.any(),
+        "exact": (known & exact).any(),
+        "group": (known & ~exact).any(),
+        "gender": (table["gender"] >= 0).any(),
+        "race": (table["race"] >= 0).any(),
+    }
+    return {kind for kind, there in present.items() if there}
+
+
+def _label_kind(metric: str) -> str:
+    """Return the kind of label that a metric needs."""
+    if metric in ("age_mae", "age_cs5", "age_nll"):
+        return "exact"
+    if metric == "age_interval_nll":
+        return "group"
+    task = metric.partition("_")[0]
+    return "age" if task == "group" else task
+
+
+def _pixels(values: Sequence[float]) -> Tensor:
+    return torch.tensor(values).view(1, 3, 1, 1)
+
+
+def _at_least_one(count: Tensor) -> Tensor:
+    """Guard a division; class-weighted counts may lie below one, so only zero is replaced."""
+    return torch.where(count > 0, count, torch.ones_like(count))
+
+
+@contextmanager
+def _frozen_resnet(optimizer: Any, active: bool) -> Iterator[None]:
+    """Set the learning rate of the ResNet's groups to 0 and restore it for the schedule."""
+    plain: Optimizer = getattr(optimizer, "optimizer", optimizer)
+    groups = [group for group in plain.param_groups if active and group["name"].startswith("resnet")]
+    rates = [group["lr"] for group in groups]
+    for group in groups:
+        group["lr"] = 0.0
+    try:
+        yield
+    finally:
+        for group, rate in zip(groups, rates, strict=True):
+            group["lr"] = rate

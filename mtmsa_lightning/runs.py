@@ -1,0 +1,140 @@
+"""Run directories: ``<root>/<name>/<time>/``, the same on all processes of a run.
+
+config.yaml            every setting, ready for `--config`
+run.json               versions, commit, command, split fingerprints, label rule, class order, results
+metrics.csv            one row per epoch
+checkpoints/           best.ckpt, last.ckpt
+predictions/           test.parquet
+run.log                what was printed
+"""
+
+import json
+import os
+import tempfile
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mtmsa_lightning.errors import CheckpointError, ConfigError
+
+RUN_DIR_VARIABLE = "MTMSA_RUN_DIR"
+"""Tells processes launched by this one which run they belong to."""
+
+LOADER_SETTINGS = ("root", "num_workers", "verify", "strict")
+"""Data settings that may differ when a run is continued: they do not change what is learnt."""
+
+
+def open_run(root: str | Path, name: str) -> Path:
+    """Return the directory of a new run; every process of one launch gets the same.
+
+    The time is chosen by the first process and handed on: by the environment to processes that Lightning
+    launches, through torchrun's store, or as SLURM's job number.
+
+    Args:
+        root: Root of all runs.
+        name: Name of the experiment.
+
+    Returns:
+        The directory, which may not exist yet.
+    """
+    if "LOCAL_RANK" in os.environ and RUN_DIR_VARIABLE in os.environ:
+        return Path(os.environ[RUN_DIR_VARIABLE])
+    directory = (Path(root) / name / _shared_stamp()).absolute()
+    os.environ[RUN_DIR_VARIABLE] = str(directory)
+    return directory
+
+
+def _shared_stamp() -> str:
+    if "SLURM_JOB_ID" in os.environ and int(os.environ.get("SLURM_NTASKS", "1")) > 1:
+        return f"slurm-{os.environ['SLURM_JOB_ID']}"
+    stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S-%f")[:-3]
+    return _from_torchrun(stamp) if "TORCHELASTIC_RUN_ID" in os.environ else stamp
+
+
+def _from_torchrun(stamp: str) -> str:
+    """Agree on rank 0's stamp through the store that torchrun keeps for its workers."""
+    from torch.distributed.distributed_c10d import TCPStore
+
+    address = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    store = TCPStore(*address, is_master=False)
+    key = f"mtmsa/run/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}"
+    if os.environ["RANK"] == "0":
+        store.set(key, stamp)
+    return store.get(key).decode()
+
+
+def resumable_run(root: str | Path, name: str, config: dict[str, Any]) -> Path:
+    """Find the newest run of a configuration that has a ``last.ckpt``.
+
+    Args:
+        root: Root of all runs.
+        name: Name of the experiment.
+        config: The present settings; ``model``, ``data`` and the seed must equal the run's.
+
+    Returns:
+        Directory of the run.
+
+    Raises:
+        CheckpointError: If there is none, or only runs of other settings; names what differs.
+    """
+    folder = Path(root) / name
+    runs = sorted((file.parent.parent for file in folder.glob("*/checkpoints/last.ckpt")), reverse=True)
+    differences: list[str] = []
+    for run in runs:
+        other = yaml.safe_load((run / "config.yaml").read_text())
+        found = _differences(_what_is_learnt(other), _what_is_learnt(config))
+        if not found:
+            return run.absolute()
+        differences = differences or [f"{run} differs: {'; '.join(found[:8])}"]
+    reason = differences[0] if differences else f"no run with a checkpoints/last.ckpt under {folder}"
+    raise CheckpointError(f"--ckpt_path last: nothing to continue: {reason}. Leave it out to start anew.")
+
+
+def _what_is_learnt(config: dict[str, Any]) -> dict[str, Any]:
+    data = dict(config.get("data") or {})
+    settings = {k: v for k, v in (data.get("init_args") or {}).items() if k not in LOADER_SETTINGS}
+    data["init_args"] = settings
+    return {"seed_everything": config.get("seed_everything"), "model": config.get("model"), "data": data}
+
+
+def _differences(old: Any, new: Any, key: str = "") -> list[str]:
+    """List the settings in which two nested configs differ."""
+    if not (isinstance(old, dict) and isinstance(new, dict)):
+        return [] if old == new else [f"{key} was {old}, is {new}"]
+    keys = dict.fromkeys([*old, *new])
+    return [
+        text
+        for name in keys
+        for text in _differences(old.get(name), new.get(name), f"{key}.{name}".strip("."))
+    ]
+
+
+def read_record(run: Path) -> dict[str, Any]:
+    """Return a run's ``run.json``, empty if there is none.
+
+    Raises:
+        ConfigError: If it is damaged.
+    """
+    file = run / "run.json"
+    if not file.is_file():
+        return {}
+    try:
+        return dict(json.loads(file.read_text()))
+    except ValueError as error:
+        raise ConfigError(f"{file}: damaged ({error}): remove it to go on without the record") from error
+
+
+def update_record(run: Path, values: dict[str, Any]) -> None:
+    """Merge values into a run's ``run.json``."""
+    write_text(run / "run.json", json.dumps(read_record(run) | values, indent=2) + "\n")
+
+
+def write_text(file: Path, text: str) -> None:
+    """Write a file at once: whoever reads it, at any moment, sees the old or the new text."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile("w", dir=file.parent, prefix=f".{file.name}-", delete=False) as stream:
+        stream.write(text)
+    Path(stream.name).chmod(0o644)
+    Path(stream.name).replace(file)

@@ -1,0 +1,39 @@
+"""Learning rate schedules."""
+
+import math
+
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+
+class WarmupCosine(LambdaLR):
+    """Linear warm-up, then half a cosine down to a share of the base learning rate.
+
+    Args:
+        optimizer: The optimiser.
+        warmup: Share of all steps that warm up.
+        final: Last learning rate as a share of the base.
+        total_steps: Steps of the whole training; set by the LightningModule when left out.
+    """
+
+    def __init__(
+        self, optimizer: Optimizer, warmup: float = 0.05, final: float = 0.01, total_steps: int | None = None
+    ) -> None:
+        if not 0 <= warmup < 1:
+            raise ValueError(f"warmup {warmup} is a share of all steps: choose a value in [0, 1)")
+        self.warmup, self.final, self.total = warmup, final, total_steps or 1
+        super().__init__(optimizer, self.factor)
+
+    def set_total_steps(self, total: int) -> None:
+        """Set the length of the training in steps, and the first step's learning rate with it."""
+        self.total = max(1, total)
+        for group, base in zip(self.optimizer.param_groups, self.base_lrs, strict=True):
+            group["lr"] = base * self.factor(self.last_epoch)
+
+    def factor(self, step: int) -> float:
+        """Return the share of the base learning rate at a step."""
+        rising = round(self.warmup * self.total)
+        if step < rising:
+            return (step + 1) / (rising + 1)
+        progress = min(1.0, (step - rising) / max(1, self.total - rising))
+        return self.final + (1 - self.final) * (1 + math.cos(math.pi * progress)) / 2

@@ -1,0 +1,258 @@
+"""The verbs fit, validate and test: LightningCLI with our precedence, run directories and reports."""
+
+import logging
+import sys
+from inspect import signature
+from typing import Any
+
+import torch
+import yaml
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import EMAWeightAveraging, LearningRateMonitor, RichProgressBar
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+
+from mtmsa_lightning import MORPH, Adience, FaceCSV, Synthetic, UTKFace
+from mtmsa_lightning.callbacks.checkpoint import AtomicCheckpointIO, BestCheckpoint, LastCheckpoint
+from mtmsa_lightning.callbacks.console import EpochLine, report
+from mtmsa_lightning.callbacks.epoch_csv import EpochCSV
+from mtmsa_lightning.callbacks.predictions import PredictionWriter
+from mtmsa_lightning.callbacks.run_record import RunRecord
+from mtmsa_lightning.callbacks.wandb import WandbMode, choose_mode, new_run_id, wandb_logger
+from mtmsa_lightning.checkpoints import checkpoint_file, read_checkpoint
+from mtmsa_lightning.configs import by_precedence, find_config, option, split_configs
+from mtmsa_lightning.data.datamodule import FaceDataModule
+from mtmsa_lightning.errors import ConfigError, MTMSAError
+from mtmsa_lightning.messages import explain
+from mtmsa_lightning.models.heads import ClassHead, GaussianAgeHead
+from mtmsa_lightning.models.resnet import MSAConfig
+from mtmsa_lightning.module import MTMSA
+from mtmsa_lightning.runs import open_run, read_record, resumable_run, update_record
+from mtmsa_lightning.schedulers import WarmupCosine
+
+log = logging.getLogger(__name__)
+
+CONTINUE = "last"
+"""Value of ``--ckpt_path`` that continues the newest run."""
+
+RUN_ARGUMENTS = ("name", "wandb", "ema", "test_after_fit", "allow_overlap", "checkpoint", "monitor", "mode")
+"""Settings of a run beside those of trainer, model and data."""
+
+VERB_ARGUMENTS = ("ckpt_path", "verbose", "weights_only")
+"""Arguments of one call, not settings of an experiment."""
+
+
+def run_trainer_verb(verb: str, args: list[str]) -> None:
+    """Run ``fit``, ``validate`` or ``test``.
+
+    Args:
+        verb: The verb.
+        args: Arguments after it.
+
+    Raises:
+        MTMSAError: For whatever the user can mend.
+    """
+    ckpt_path = option(args, "ckpt_path")
+    hparams = None
+    if ckpt_path not in (None, "null", CONTINUE):
+        hparams = read_checkpoint(str(ckpt_path))["hyper_parameters"]
+        args = [*args, f"--ckpt_path={checkpoint_file(str(ckpt_path))}"]
+    if verb != "fit" and hparams is None and not _asks_for_text(args):
+        raise ConfigError(f"`mtmsa {verb}` needs --ckpt_path: a checkpoint or a run directory")
+    args = _with_config_of_run(args, ckpt_path if hparams else None)
+    for name in split_configs(args)[0]:
+        log.info("config: %s", find_config(name))
+    try:
+        TrainingCLI(verb, by_precedence(args, hparams))
+    except MTMSAError:
+        raise
+    except Exception as error:
+        message = explain(error, known_names())
+        if message is None:
+            raise
+        raise ConfigError(message) from error
+
+
+def known_names() -> set[str]:
+    """Return every name that a command line or config may hold, for the hint after a typo."""
+    classes = (MTMSA, MSAConfig, GaussianAgeHead, ClassHead, Trainer, torch.optim.AdamW, WarmupCosine)
+    datamodules = (MORPH, Adience, UTKFace, FaceCSV, Synthetic)
+    names = {name for cls in (*classes, *datamodules, FaceDataModule) for name in signature(cls).parameters}
+    names |= {cls.__name__ for cls in (*classes, *datamodules)} | {"mtmsa_lightning"}
+    return names | {
+        "trainer",
+        "model",
+        "data",
+        "init_args",
+        "class_path",
+        *RUN_ARGUMENTS,
+        *WandbMode.__args__,
+    }
+
+
+def _asks_for_text(args: list[str]) -> bool:
+    return any(arg.startswith(("--help", "-h", "--print_config")) or arg.endswith(".help") for arg in args)
+
+
+def _with_config_of_run(args: list[str], ckpt_path: str | None) -> list[str]:
+    """Use the checkpoint's own run as config where none is given."""
+    if ckpt_path is None or split_configs(args)[0]:
+        return args
+    own = checkpoint_file(ckpt_path).parent.parent / "config.yaml"
+    return [f"--config={own}", *args] if own.is_file() else args
+
+
+class TrainingCLI(LightningCLI):
+    """One verb of the Trainer on MTMSA and a face DataModule."""
+
+    def __init__(self, verb: str, args: list[str]) -> None:
+        self.verb = verb
+        kwargs: dict[str, Any] = {"exit_on_error": False, "allow_abbrev": False}
+        super().__init__(
+            MTMSA,
+            FaceDataModule,
+            subclass_mode_data=True,
+            save_config_callback=None,  # RunRecord writes it, without the arguments of one call
+            seed_everything_default=0,
+            trainer_defaults={
+                "default_root_dir": "runs",
+                "use_distributed_sampler": False,  # our samplers deal the faces out themselves
+                "enable_model_summary": False,
+                "log_every_n_steps": 10,
+            },
+            parser_kwargs=kwargs | {verb: dict(kwargs)},
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,  # MTMSA records its hyperparameters itself, as plain values
+            args=[verb, *args],
+        )
+
+    def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]
+        """Only the verb that was asked for: building all parsers costs a second."""
+        return {self.verb: LightningCLI.subcommands()[self.verb]}
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Parse without Lightning's warning about arguments given in Python."""
+        self.config = parser.parse_args(args)  # type: ignore[arg-type]
+
+    def _parse_ckpt_path(self) -> None:
+        """The checkpoint's settings come before the config files already, see ``by_precedence``."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add what a run needs beside trainer, model and data."""
+        add = parser.add_argument
+        add("--name", type=str, default="run", help="Experiment; runs go to <root>/<name>/<time>.")
+        add("--wandb", type=WandbMode | None, default=None, help="Default: online with key and network.")
+        add("--ema", type=float | None, default=None, help="Decay of averaged weights, e.g. 0.999.")
+        add("--test_after_fit", type=bool, default=True, help="Test the best checkpoint after a fit.")
+        add("--allow_overlap", type=bool, default=False, help="Test even on faces that were trained on.")
+        parser.add_class_arguments(BestCheckpoint, "checkpoint")
+        for key in ("image_size", "crop", "gender_classes", "race_classes", "age_groups"):
+            parser.link_arguments(f"data.{key}", f"model.{key}", apply_on="instantiate")
+
+    # ---------------------------------------------------------------- the run
+
+    @property
+    def settings(self) -> Any:
+        """The parsed settings of the verb."""
+        return self.config[self.verb]
+
+    def before_instantiate_classes(self) -> None:
+        """Choose the run directory: a new one, or the one to continue."""
+        plain = self.settings.clone()
+        for key in VERB_ARGUMENTS:
+            plain.pop(key, None)
+        self.config_text = self._parser(self.verb).dump(plain, skip_none=False)
+        root, name = self.settings.trainer.default_root_dir or "runs", self.settings.name
+        if self.verb == "fit" and self.settings.ckpt_path == CONTINUE:
+            self.run = resumable_run(root, name, yaml.safe_load(self.config_text))
+            self.settings.ckpt_path = str(self.run / "checkpoints" / "last.ckpt")
+            log.info("continuing %s", self.run)
+        else:
+            self.run = open_run(root, name)
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Build the Trainer with the run's loggers and callbacks, after those of the config."""
+        given = self._get(self.config_init, "trainer")
+        record: dict[str, Any] = {"name": self.settings.name, "monitor": self.settings.checkpoint.monitor}
+        if given.logger in (None, True):
+            kwargs["logger"] = self._loggers(record)
+        if given.precision is None:
+            kwargs["precision"] = best_precision()
+        kwargs["plugins"] = [*_as_list(given.plugins), AtomicCheckpointIO()]
+        if given.enable_progress_bar is None:
+            kwargs["enable_progress_bar"] = sys.stdout.isatty()
+        kwargs["callbacks"] = [*_as_list(given.callbacks), *self._callbacks(record, kwargs)]
+        self.model.allow_overlap = self.settings.allow_overlap
+        return super().instantiate_trainer(**kwargs)
+
+    def _loggers(self, record: dict[str, Any]) -> list[Any]:
+        loggers: list[Any] = [EpochCSV(self.run / "metrics.csv")] if self.verb == "fit" else []
+        mode, reason = choose_mode(self.settings.wandb)
+        log.info("wandb: %s (%s)", mode, reason)
+        if mode != "disabled":
+            record["wandb_id"] = read_record(self.run).get("wandb_id") or new_run_id()
+            config = yaml.safe_load(self.config_text)
+            loggers.append(
+                wandb_logger(self.run, mode, record["wandb_id"], self.settings.name, self.verb, config)
+            )
+        return loggers
+
+    def _callbacks(self, record: dict[str, Any], trainer: dict[str, Any]) -> list[Any]:
+        self.writer = PredictionWriter(self.run / "predictions" / "test.parquet")
+        callbacks: list[Any] = [RunRecord(self.run, self.config_text, record), self.writer]
+        if trainer.get("enable_progress_bar"):
+            callbacks.append(RichProgressBar())
+        if self.verb != "fit":
+            return callbacks
+        self.best = BestCheckpoint(**self.settings.checkpoint.as_dict())
+        for checkpoint in (self.best, last := LastCheckpoint()):
+            checkpoint.dirpath = str(self.run / "checkpoints")
+        if self.settings.ema is not None:
+            callbacks.append(EMAWeightAveraging(decay=self.settings.ema))
+        if trainer.get("logger"):
+            callbacks.append(LearningRateMonitor("epoch"))
+        return [*callbacks, EpochLine(), self.best, last]
+
+    # ---------------------------------------------------------------- after the verb
+
+    def after_fit(self) -> None:
+        """Test the best checkpoint and report."""
+        if self.settings.trainer.fast_dev_run:
+            return
+        best = self.best.best_model_path
+        if self.trainer.is_global_zero and best:
+            update_record(self.run, {"best_epoch": read_checkpoint(best)["epoch"]})
+        if self.settings.test_after_fit and best and len(self.datamodule.test_dataset):
+            self.trainer.test(self.model, datamodule=self.datamodule, ckpt_path=best, verbose=False)
+        self._report()
+
+    def after_test(self) -> None:
+        """Report."""
+        self._report()
+
+    def after_validate(self) -> None:
+        """Report."""
+        figures = {key: float(value) for key, value in self.trainer.callback_metrics.items()}
+        if self.trainer.is_global_zero:
+            update_record(self.run, {"val": figures})
+        self._report()
+
+    def _report(self) -> None:
+        if self.trainer.is_global_zero:
+            report(self.run, read_record(self.run), self.datamodule)
+
+    def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
+        """Hand the Trainer the checkpoint of the resumed run; our report replaces its table."""
+        kwargs: dict[str, Any] = super()._prepare_subcommand_kwargs(subcommand)
+        kwargs["ckpt_path"] = self.settings.ckpt_path
+        return kwargs | ({"verbose": False} if subcommand != "fit" else {})
+
+
+def best_precision() -> str:
+    """Return bf16-mixed where the device computes it natively, else 32-true."""
+    return "bf16-mixed" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "32-true"
+
+
+def _as_list(value: Any) -> list[Any]:
+    if value is None:
+        return []
+    return list(value) if isinstance(value, list | tuple) else [value]

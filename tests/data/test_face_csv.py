@@ -1,0 +1,134 @@
+import numpy as np
+import pytest
+
+from mtmsa_lightning.data.face_csv import FaceCSV, read_face_csv
+from mtmsa_lightning.errors import DataError
+from mtmsa_lightning.labels import RACES
+
+
+@pytest.fixture
+def folder(tmp_path, touch):
+    touch(tmp_path, [f"img/{name}.jpg" for name in "abcde"])
+
+    def write(text, name="faces.csv"):
+        (tmp_path / name).write_text(text)
+        return tmp_path
+
+    return write
+
+
+def test_all_columns(folder):
+    root = folder(
+        "path,age,gender,race,subject,fold,split\n"
+        "img/a.jpg,30,Male,White,s1,0,train\n"
+        "./img/b.JPG,,F,,s2,,\n"
+        "img\\c.jpg,7.9,1,HISPANIC,s1,4,Validation\n"
+        "img/d.jpg,0,-1,-1,,-1,test\n"
+    )
+    table = read_face_csv(root)
+    frame = table.frame
+    assert frame["id"].tolist() == ["csv/img/a.jpg", "csv/img/b.JPG", "csv/img/c.jpg", "csv/img/d.jpg"]
+    assert frame["path"].tolist() == [f"img/{name}.jpg" for name in "abcd"]
+    np.testing.assert_equal(frame["age_low"].to_numpy(), [30, np.nan, 7, 0])
+    assert frame["gender"].tolist() == [0, 1, 1, -1]
+    assert frame["race"].tolist() == [0, -1, RACES.index("hispanic"), -1]
+    assert frame["subject"].tolist() == ["s1", "s2", "s1", ""]
+    assert frame["fold"].tolist() == [0, -1, 4, -1]
+    assert frame["split"].tolist() == ["train", "", "val", "test"]
+    assert "content" not in frame
+    assert [(note.line, note.reason) for note in table.report.notes] == [(4, "age cut to completed years")]
+
+
+@pytest.mark.parametrize("delimiter", [",", "\t", ";"])
+def test_delimiters_and_pair_of_ages(folder, delimiter):
+    text = "path,age_low,age_high\nimg/a.jpg,25,32\nimg/b.jpg,,\n".replace(",", delimiter)
+    frame = read_face_csv(folder(text)).frame
+    assert (frame["age_low"].iloc[0], frame["age_high"].iloc[0]) == (25, 32)
+    assert frame["age_low"].isna().tolist() == frame["age_high"].isna().tolist() == [False, True]
+
+
+def test_own_column_names(folder):
+    text = "File;Years;sex;gender;note\nimg/a.jpg;20;m;nonsense;x\n"
+    columns = {"path": "file", "age": "Years", "gender": "sex"}
+    table = read_face_csv(folder(text, "t.txt"), "t.txt", columns, dataset="mine", race_classes=())
+    assert table.frame["gender"].tolist() == [0]
+    assert table.frame["id"].tolist() == ["mine/img/a.jpg"]
+    assert (table.dataset, table.label_rule, table.race_classes) == ("mine", "mine table columns", ())
+
+
+def test_absolute_paths_below_the_root(folder):
+    root = folder("")
+    folder(f"path,age\n{root}/img/a.jpg,20\n{root.parent}/z.jpg,20\n")
+    table = read_face_csv(root)
+    assert table.frame["id"].tolist() == ["csv/img/a.jpg"]
+    assert table.report.reasons() == {"file not found": 1}
+
+
+def test_content_hash_without_subjects(folder):
+    root = folder("path,age\nimg/a.jpg,20\nimg/a.jpg,20\nimg/b.jpg,20\n")
+    frame = read_face_csv(root).frame
+    assert frame["content"].nunique() == 2
+    assert frame["id"].tolist() == ["csv/img/a.jpg", "csv/img/a.jpg#2", "csv/img/b.jpg"]
+
+
+def test_rows_that_cannot_be_labelled_are_dropped(folder):
+    root = folder(
+        "path,age_low,age_high,fold\nimg/a.jpg,x,3,\nimg/b.jpg,9,3,\nimg/c.jpg,9,,\nimg/d.jpg,1,2,one\n"
+        "gone.jpg,1,2,\nimg/e.jpg,1,200,\nimg/e.jpg,1,2,3\n"
+    )
+    report = read_face_csv(root).report
+    assert [row.line for row in sorted(report.dropped)] == [2, 3, 4, 5, 6, 7]
+    assert report.kept == 1
+    with pytest.raises(DataError, match="age_low is above age_high x1"):
+        read_face_csv(root, strict=True)
+
+
+@pytest.mark.parametrize(
+    ("header", "row", "message"),
+    [
+        (
+            "path,age,gender",
+            "img/a.jpg,3,femail",
+            "line 3: gender 'femail' is none of male, m, 0, female, f, 1",
+        ),
+        ("path,age,race", "img/a.jpg,3,green", "line 3: race 'green' is none of white, black"),
+        ("path,age,race", "img/a.jpg,3,0", "line 3: race '0' is none of"),
+        ("path,age,split", "img/a.jpg,3,dev", "line 3: split 'dev' is none of train"),
+    ],
+)
+def test_words_outside_the_vocabulary_are_errors(folder, header, row, message):
+    with pytest.raises(DataError, match=message):
+        read_face_csv(folder(f"{header}\n\n{row}\n"))
+
+
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        ("file,age", "no column 'path'"),
+        ("path,ages", r"no column 'age' \(did you mean 'ages'\?\)"),
+        ("path,age_low", "no column 'age_high'"),
+    ],
+)
+def test_missing_columns(folder, header, message):
+    with pytest.raises(DataError, match=message):
+        read_face_csv(folder(f"{header}\nimg/a.jpg,3\n"))
+
+
+def test_unknown_name_in_the_mapping(folder):
+    with pytest.raises(DataError, match=r"unknown name 'sex'.*known"):
+        read_face_csv(folder("path,age\nimg/a.jpg,3\n"), columns={"sex": "gender"})
+
+
+def test_missing_table_or_all_images(folder, tmp_path):
+    with pytest.raises(DataError, match=r"no faces.csv(.|\n)*header: path,age"):
+        read_face_csv(tmp_path)
+    with pytest.raises(DataError, match="none of the 1 images"):
+        read_face_csv(folder("path,age\nz.jpg,3\n"))
+
+
+def test_datamodule_reads_the_table(folder):
+    root = folder("path,age\nimg/a.jpg,20\n")
+    data = FaceCSV(root=str(root), dataset_name="mine", race_classes=(), age_groups="adience", num_workers=0)
+    assert (data.protocol, data.name, len(data.age_groups)) == ("random", "mine", 8)
+    assert data.read().race_classes == data.race_classes == ()
+    assert FaceCSV(root=str(root), num_workers=0).age_groups == ()

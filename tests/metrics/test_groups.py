@@ -1,0 +1,69 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.nn.functional import one_hot
+
+from mtmsa_lightning.labels import AGE_GROUP_EDGES, AGE_GROUPS, age_group_index
+from mtmsa_lightning.metrics import GroupAccuracy
+
+NAN = math.nan
+
+
+def accuracy(predicted, low, high, offset=0):
+    metric = GroupAccuracy(AGE_GROUP_EDGES, offset)
+    metric.update(one_hot(torch.tensor(predicted), 8).double(), torch.tensor(low), torch.tensor(high))
+    return metric.compute().item()
+
+
+def test_each_group_lies_in_its_own_cell():
+    low, high = (list(map(float, ends)) for ends in zip(*AGE_GROUPS, strict=True))
+    assert accuracy(list(range(8)), low, high) == 1
+
+
+@pytest.mark.parametrize(("age", "group"), [(3.0, 0), (3.01, 1), (35.0, 4), (36.0, 5), (100.0, 7), (0.0, 0)])
+def test_ages_on_an_edge_go_down(age, group):
+    assert accuracy([group], [age], [age]) == 1
+
+
+def test_one_off_forgives_a_neighbour_and_missing_labels_do_not_count():
+    predicted, low, high = [4, 5, 6, 0], [25.0, 25.0, 25.0, NAN], [32.0, 32.0, 32.0, NAN]
+    assert accuracy(predicted, low, high) == pytest.approx(1 / 3)
+    assert accuracy(predicted, low, high, offset=1) == pytest.approx(2 / 3)
+    assert math.isnan(accuracy([1], [NAN], [NAN]))
+
+
+@given(st.lists(st.tuples(st.integers(0, 7), st.floats(0, 120), st.floats(0, 20)), min_size=1))
+def test_agrees_with_counting_by_hand(faces):
+    predicted, low, width = map(list, zip(*faces, strict=True))
+    low, width = np.array(low), np.array(width)
+    right = [age_group_index(x) for x in (low + (low + width)) / 2]
+    away = np.abs(np.array(predicted) - right)
+    for offset in (0, 1):
+        assert accuracy(predicted, low, low + width, offset) == pytest.approx((away <= offset).mean())
+
+
+def test_merged_states_equal_one_metric_fed_everything():
+    probs, ages = torch.rand(9, 8), torch.arange(9.0) * 8
+    first, second, whole = (GroupAccuracy(AGE_GROUP_EDGES, 1) for _ in range(3))
+    first.update(probs[:2], ages[:2], ages[:2])
+    second.update(probs[2:], ages[2:], ages[2:])
+    whole.update(probs, ages, ages)
+    first.merge_state(second)
+    assert first.compute() == whole.compute()
+
+
+@pytest.mark.parametrize("edges", [[], [3.0, 3.0], [5.0, 3.0]])
+def test_edges_must_increase(edges):
+    with pytest.raises(ValueError, match="edges"):
+        GroupAccuracy(edges)
+
+
+def test_other_mistakes_are_refused():
+    with pytest.raises(ValueError, match="offset"):
+        GroupAccuracy(AGE_GROUP_EDGES, -1)
+    with pytest.raises(ValueError, match=r"\(N, 8\)"):
+        GroupAccuracy(AGE_GROUP_EDGES).update(torch.rand(3, 7), torch.zeros(3), torch.zeros(3))
