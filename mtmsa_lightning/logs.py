@@ -3,6 +3,7 @@
 import logging
 import os
 import sys
+import warnings
 
 
 class _Stdout(logging.StreamHandler):  # type: ignore[type-arg]
@@ -16,10 +17,30 @@ class _Stdout(logging.StreamHandler):  # type: ignore[type-arg]
         super().emit(record)
 
 
+HINTS = ("💡", "Loading `train_dataloader` to estimate", "Restoring states from", "Loaded model weights from")
+"""Beginnings of Lightning's messages that say nothing about a run."""
+
+HARMLESS = (
+    ".*isinstance.treespec, LeafSpec.*",  # Lightning 2.6 with torch 2.14
+    ".*does not have many workers.*",  # the default is one worker per core already
+    ".*sync_dist=True.*",  # figures are reduced by the metrics, and equal on all processes
+    ".*callbacks used to create the checkpoint.*",  # checkpointing has no part in a test
+    ".*Checkpoint directory .* exists and is not empty.*",  # a continued run
+)
+
+
 def to_console() -> None:
-    """Show messages of level INFO and above of this package."""
+    """Show messages of this package, and Lightning's without advertisements."""
+    for message in HARMLESS:
+        warnings.filterwarnings("ignore", message)
+    for name in ("lightning.pytorch", "lightning.pytorch.utilities.rank_zero", "lightning.fabric"):
+        logging.getLogger(name).addFilter(_tells_something)
     logger = logging.getLogger("mtmsa_lightning")
     first = os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")) == "0"
     logger.setLevel(logging.INFO if first else logging.ERROR)
     if not any(isinstance(handler, _Stdout) for handler in logger.handlers):
         logger.addHandler(_Stdout())
+
+
+def _tells_something(record: logging.LogRecord) -> bool:
+    return not record.getMessage().startswith(HINTS)

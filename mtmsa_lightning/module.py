@@ -322,11 +322,17 @@ class MTMSA(LightningModule):
             self.log(
                 f"{stage}/{name}", metric, prog_bar=stage != "train" and name in ("age_mae", "group_acc")
             )
+        self.log(f"{stage}/loss", self.mean_loss(stage))
+
+    @torch.no_grad()
+    def mean_loss(self, stage: str) -> Tensor:
+        """Return the weighted sum of a stage's mean task losses so far, over all processes."""
+        metrics = self.stage_metrics(stage)
         zero = torch.zeros((), device=self.device, dtype=torch.float64)
         present = {task: torch.tensor(f"{task}_loss" in metrics, device=self.device) for task in self.tasks}
         means = {task: metrics[f"{task}_loss"].compute() if present[task] else zero for task in self.tasks}
-        with torch.no_grad():
-            self.log(f"{stage}/loss", self.weighting(means, present))
+        total: Tensor = self.weighting(means, present)
+        return total
 
     def on_train_epoch_end(self) -> None:
         """Log the epoch's training metrics."""

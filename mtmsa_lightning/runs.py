@@ -55,14 +55,14 @@ def _shared_stamp() -> str:
 
 def _from_torchrun(stamp: str) -> str:
     """Agree on rank 0's stamp through the store that torchrun keeps for its workers."""
-    from torch.distributed.distributed_c10d import TCPStore
+    import torch.distributed as dist
 
     address = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-    store = TCPStore(*address, is_master=False)
+    store = dist.TCPStore(*address, is_master=False)  # type: ignore[attr-defined]
     key = f"mtmsa/run/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}"
     if os.environ["RANK"] == "0":
         store.set(key, stamp)
-    return store.get(key).decode()
+    return str(store.get(key), "utf-8")
 
 
 def resumable_run(root: str | Path, name: str, config: dict[str, Any]) -> Path:
@@ -80,16 +80,21 @@ def resumable_run(root: str | Path, name: str, config: dict[str, Any]) -> Path:
         CheckpointError: If there is none, or only runs of other settings; names what differs.
     """
     folder = Path(root) / name
-    runs = sorted((file.parent.parent for file in folder.glob("*/checkpoints/last.ckpt")), reverse=True)
-    differences: list[str] = []
-    for run in runs:
-        other = yaml.safe_load((run / "config.yaml").read_text())
-        found = _differences(_what_is_learnt(other), _what_is_learnt(config))
-        if not found:
+    runs = [file.parent.parent for file in sorted(folder.glob("*/checkpoints/last.ckpt"), reverse=True)]
+    wanted = _what_is_learnt(config)
+    found = {run: differences(_what_is_learnt(read_config(run)), wanted) for run in runs}
+    for run, differing in found.items():
+        if not differing:
             return run.absolute()
-        differences = differences or [f"{run} differs: {'; '.join(found[:8])}"]
-    reason = differences[0] if differences else f"no run with a checkpoints/last.ckpt under {folder}"
+    reason = f"there is no run with a checkpoints/last.ckpt under {folder}"
+    if runs:
+        reason = f"{runs[0]} differs: {'; '.join(found[runs[0]][:8])}"
     raise CheckpointError(f"--ckpt_path last: nothing to continue: {reason}. Leave it out to start anew.")
+
+
+def read_config(run: Path) -> dict[str, Any]:
+    """Return a run's settings."""
+    return dict(yaml.safe_load((run / "config.yaml").read_text()))
 
 
 def _what_is_learnt(config: dict[str, Any]) -> dict[str, Any]:
@@ -99,15 +104,15 @@ def _what_is_learnt(config: dict[str, Any]) -> dict[str, Any]:
     return {"seed_everything": config.get("seed_everything"), "model": config.get("model"), "data": data}
 
 
-def _differences(old: Any, new: Any, key: str = "") -> list[str]:
-    """List the settings in which two nested configs differ."""
+def differences(old: Any, new: Any, key: str = "") -> list[str]:
+    """List the settings in which two nested configs differ, as ``key was old, is new``."""
     if not (isinstance(old, dict) and isinstance(new, dict)):
         return [] if old == new else [f"{key} was {old}, is {new}"]
     keys = dict.fromkeys([*old, *new])
     return [
         text
         for name in keys
-        for text in _differences(old.get(name), new.get(name), f"{key}.{name}".strip("."))
+        for text in differences(old.get(name), new.get(name), f"{key}.{name}".strip("."))
     ]
 
 

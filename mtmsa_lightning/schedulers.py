@@ -21,6 +21,8 @@ class WarmupCosine(LambdaLR):
     ) -> None:
         if not 0 <= warmup < 1:
             raise ValueError(f"warmup {warmup} is a share of all steps: choose a value in [0, 1)")
+        if not 0 <= final <= 1:
+            raise ValueError(f"final {final} is a share of the base learning rate: choose a value in [0, 1]")
         self.warmup, self.final, self.total = warmup, final, total_steps or 1
         super().__init__(optimizer, self.factor)
 
@@ -29,6 +31,7 @@ class WarmupCosine(LambdaLR):
         self.total = max(1, total)
         for group, base in zip(self.optimizer.param_groups, self.base_lrs, strict=True):
             group["lr"] = base * self.factor(self.last_epoch)
+        self._last_lr = [group["lr"] for group in self.optimizer.param_groups]
 
     def factor(self, step: int) -> float:
         """Return the share of the base learning rate at a step."""

@@ -3,7 +3,7 @@
 import logging
 import sys
 from inspect import signature
-from typing import Any
+from typing import Any, get_args
 
 import torch
 import yaml
@@ -26,7 +26,7 @@ from mtmsa_lightning.messages import explain
 from mtmsa_lightning.models.heads import ClassHead, GaussianAgeHead
 from mtmsa_lightning.models.resnet import MSAConfig
 from mtmsa_lightning.module import MTMSA
-from mtmsa_lightning.runs import open_run, read_record, resumable_run, update_record
+from mtmsa_lightning.runs import open_run, read_record, resumable_run
 from mtmsa_lightning.schedulers import WarmupCosine
 
 log = logging.getLogger(__name__)
@@ -67,9 +67,20 @@ def run_trainer_verb(verb: str, args: list[str]) -> None:
         raise
     except Exception as error:
         message = explain(error, known_names())
+        if "loading state_dict" in str(error):
+            message = misfit(str(ckpt_path), str(error))
         if message is None:
             raise
         raise ConfigError(message) from error
+
+
+def misfit(ckpt_path: str, error: str) -> str:
+    """Say why weights do not fit: the settings given override those that the checkpoint was trained with."""
+    keys = " ".join(error.split())[:300]
+    return (
+        f"{ckpt_path}: its weights do not fit the model that the command line and --config describe: {keys} ...\n"
+        "Leave --config out to use the settings of the checkpoint's own run, or give a config that equals them."
+    )
 
 
 def known_names() -> set[str]:
@@ -78,15 +89,8 @@ def known_names() -> set[str]:
     datamodules = (MORPH, Adience, UTKFace, FaceCSV, Synthetic)
     names = {name for cls in (*classes, *datamodules, FaceDataModule) for name in signature(cls).parameters}
     names |= {cls.__name__ for cls in (*classes, *datamodules)} | {"mtmsa_lightning"}
-    return names | {
-        "trainer",
-        "model",
-        "data",
-        "init_args",
-        "class_path",
-        *RUN_ARGUMENTS,
-        *WandbMode.__args__,
-    }
+    sections = {"trainer", "model", "data", "init_args", "class_path"}
+    return names | sections | {*RUN_ARGUMENTS, *get_args(WandbMode)}
 
 
 def _asks_for_text(args: list[str]) -> bool:
@@ -117,7 +121,7 @@ class TrainingCLI(LightningCLI):
                 "default_root_dir": "runs",
                 "use_distributed_sampler": False,  # our samplers deal the faces out themselves
                 "enable_model_summary": False,
-                "log_every_n_steps": 10,
+                "log_every_n_steps": 1,  # the default warns of every epoch with fewer than 50 steps
             },
             parser_kwargs=kwargs | {verb: dict(kwargs)},
             auto_configure_optimizers=False,
@@ -219,8 +223,6 @@ class TrainingCLI(LightningCLI):
         if self.settings.trainer.fast_dev_run:
             return
         best = self.best.best_model_path
-        if self.trainer.is_global_zero and best:
-            update_record(self.run, {"best_epoch": read_checkpoint(best)["epoch"]})
         if self.settings.test_after_fit and best and len(self.datamodule.test_dataset):
             self.trainer.test(self.model, datamodule=self.datamodule, ckpt_path=best, verbose=False)
         self._report()
@@ -231,9 +233,6 @@ class TrainingCLI(LightningCLI):
 
     def after_validate(self) -> None:
         """Report."""
-        figures = {key: float(value) for key, value in self.trainer.callback_metrics.items()}
-        if self.trainer.is_global_zero:
-            update_record(self.run, {"val": figures})
         self._report()
 
     def _report(self) -> None:

@@ -23,6 +23,26 @@ class BestCheckpoint(ModelCheckpoint):
             filename="best", monitor=monitor, mode=mode, save_top_k=1,
             auto_insert_metric_name=False, enable_version_counter=False,
         )  # fmt: skip
+        self.best_epoch: int | None = None
+        self.best_figures: dict[str, float] = {}
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save if the epoch is the best so far, and remember its validation figures."""
+        super().on_train_epoch_end(trainer, pl_module)
+        if self._last_global_step_saved == trainer.global_step:
+            figures = trainer.callback_metrics.items()
+            self.best_epoch = trainer.current_epoch
+            self.best_figures = {name: float(value) for name, value in figures if name.startswith("val/")}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state that a continued run takes up."""
+        return super().state_dict() | {"best_epoch": self.best_epoch, "best_figures": self.best_figures}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up the state of the run that is continued."""
+        super().load_state_dict(state_dict)
+        self.best_epoch = state_dict["best_epoch"]
+        self.best_figures = state_dict["best_figures"]
 
 
 class LastCheckpoint(ModelCheckpoint):

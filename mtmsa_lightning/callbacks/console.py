@@ -1,7 +1,6 @@
 """What a person sees: a line per epoch and a table at the end."""
 
 import logging
-import math
 import time
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mtmsa_lightning.data.baselines import constant_age_mae
+from mtmsa_lightning.module import MTMSA
 
 log = logging.getLogger(__name__)
 
@@ -35,15 +35,16 @@ class EpochLine(Callback):
         seconds = time.perf_counter() - self._start
         pl_module.log("train/seconds", seconds)
         figures = trainer.callback_metrics
+        assert isinstance(pl_module, MTMSA)
+        loss = float(pl_module.mean_loss("train"))  # logged by the module only after this hook
         shown = [
             f"{title} {format_figure(name, float(figures[f'val/{name}']))}"
             for name, title in TITLES.items()
             if f"val/{name}" in figures and name in ("age_mae", "group_acc", "gender_acc", "race_acc")
         ]
         if trainer.is_global_zero:
-            loss = float(figures.get("train/age_loss", math.nan))
             epoch = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
-            log.info("%s  train age loss %.3f  val %s  (%.0f s)", epoch, loss, ", ".join(shown), seconds)
+            log.info("%s  train loss %.3f  val %s  (%.0f s)", epoch, loss, ", ".join(shown), seconds)
 
 
 def format_figure(name: str, value: float) -> str:
@@ -60,7 +61,8 @@ def report(run: Path, record: dict[str, Any], data: Any) -> None:
         data: The DataModule, for the protocol and the constant guess.
     """
     protocol = f"{data.name} {data.protocol} fold {data.fold}, {data.table.label_rule}"
-    table = Table(title=f"{record.get('name', run.name)}: {protocol}", title_justify="left")
+    print(f"{record.get('name', run.name)}: {protocol}")
+    table = Table()
     stages = [stage for stage in ("val", "test") if record.get(stage)]
     titles = {
         "val": f"validation (n = {len(data.val_dataset)})",

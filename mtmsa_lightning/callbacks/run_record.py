@@ -11,7 +11,9 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.trainer.states import TrainerFn
 
+from mtmsa_lightning.callbacks.checkpoint import BestCheckpoint
 from mtmsa_lightning.configs import PACKAGE
 from mtmsa_lightning.data.provenance import hash_in_background
 from mtmsa_lightning.runs import read_record, update_record, write_text
@@ -56,24 +58,36 @@ class RunRecord(Callback):
         record = {"command": shlex.join(sys.argv), "versions": versions(), "git_commit": git_commit()}
         update_record(self.run, record | continued | processes | {"data": data.provenance()} | self.values)
 
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the validation figures of the best epoch."""
+        best = trainer.checkpoint_callback
+        if isinstance(best, BestCheckpoint):
+            self._write(trainer, {"val": best.best_figures, "best_epoch": best.best_epoch})
+            self._write(trainer, {"epochs": trainer.current_epoch})
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the figures of the verb ``validate``."""
+        if trainer.state.fn == TrainerFn.VALIDATING:
+            self._write(trainer, {"val": _figures(trainer, "val")})
+
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the test figures."""
-        self._results(trainer, "test")
+        self._write(trainer, {"test": _figures(trainer, "test")})
 
-    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the last validation figures."""
-        self._results(trainer, "val")
-
-    def _results(self, trainer: Trainer, stage: str) -> None:
+    def _write(self, trainer: Trainer, values: dict[str, Any]) -> None:
         if trainer.is_global_zero:
-            figures = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith(f"{stage}/")}
             finished = datetime.now().isoformat(timespec="seconds")
-            update_record(self.run, {stage: figures, "finished": finished, "epochs": trainer.current_epoch})
+            update_record(self.run, values | {"finished": finished})
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Write down what ended the run."""
         if trainer.is_global_zero and self._log is not None:
             update_record(self.run, {"failed": f"{type(exception).__name__}: {exception}"})
+
+
+def _figures(trainer: Trainer, stage: str) -> dict[str, float]:
+    figures = trainer.callback_metrics.items()
+    return {name: float(value) for name, value in figures if name.startswith(f"{stage}/")}
 
 
 def log_to(file: Path) -> logging.Handler:

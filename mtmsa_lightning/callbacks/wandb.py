@@ -71,6 +71,7 @@ def wandb_logger(
         The logger.
     """
     run.mkdir(parents=True, exist_ok=True)
+    os.environ.setdefault("WANDB_SILENT", "true")  # the run's own messages say where things are
     return WandbLogger(
         project=os.environ.get("WANDB_PROJECT", "mtmsa-lightning"), name=f"{name}/{run.name}", group=name,
         job_type=job_type, save_dir=str(run), id=run_id, resume="allow", offline=mode == "offline",

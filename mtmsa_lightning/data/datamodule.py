@@ -236,7 +236,7 @@ class FaceDataModule(LightningDataModule, ABC):
             "label_rule": self.table.label_rule,
             "fingerprints": dict(split.fingerprints),
             "faces": {"train": len(split.train), "val": len(split.val), "test": len(split.test)},
-            "subjects_in_two_parts": split.subjects_in_two_parts,
+            "subjects_in_two_parts": _or_none(split.subjects_in_two_parts),
             "gender_classes": list(self.gender_classes),
             "race_classes": list(self.race_classes),
             "age_groups": [list(group) for group in self.age_groups],
@@ -248,6 +248,11 @@ class FaceDataModule(LightningDataModule, ABC):
 def midpoints(table: pd.DataFrame) -> np.ndarray[Any, np.dtype[np.float64]]:
     """Return the midpoints of all known ages in years."""
     return ((table["age_low"] + table["age_high"]) / 2).dropna().to_numpy(np.float64)
+
+
+def _or_none(value: float) -> float | None:
+    """NaN is no JSON."""
+    return None if np.isnan(value) else float(value)
 
 
 def default_root(name: str) -> Path:

@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 
 from mtmsa_lightning.data.datamodule import available_workers
 from mtmsa_lightning.data.dataset import EvalSampler, FaceBatch, FaceDataset, face_loader
-from mtmsa_lightning.data.files import IMAGE_SUFFIXES
+from mtmsa_lightning.data.files import IMAGE_SUFFIXES, list_images
 from mtmsa_lightning.data.transforms import FaceTransform
 from mtmsa_lightning.errors import DataError
 
@@ -61,7 +61,7 @@ class FaceFolder(LightningDataModule):
 
 
 def find_images(paths: Sequence[str | Path]) -> list[str]:
-    """List image files: files as given (whatever their ending), folders searched, each file once.
+    """List image files: files as given (whatever their ending), images in folders, each file once.
 
     Raises:
         DataError: If a path does not exist or nothing is found.
@@ -69,8 +69,7 @@ def find_images(paths: Sequence[str | Path]) -> list[str]:
     found: dict[str, None] = {}
     for path in map(Path, paths):
         if path.is_dir():
-            inside = (file for file in sorted(path.rglob("*")) if file.suffix.lower() in IMAGE_SUFFIXES)
-            found |= dict.fromkeys(str(file) for file in inside if file.is_file())
+            found |= dict.fromkeys(str(path / name) for name in list_images(path))
         elif path.is_file():
             found[str(path)] = None
         else:

@@ -21,8 +21,9 @@ class UnreadableImageError(DataError):
 def read_image(path: str | Path) -> Image:
     """Decode an image file to RGB.
 
-    EXIF orientation is applied; greyscale, palette, CMYK, alpha and 16-bit files become 8-bit RGB. OpenCV
-    is used because it was the fastest of the three decoders at hand (``benchmarks/decode.py``).
+    EXIF orientation is applied (OpenCV 4.11 ignores it in WebP); greyscale, palette, CMYK, alpha and 16-bit
+    files become 8-bit RGB. OpenCV is used because it was the fastest of the three decoders at hand, if not
+    by much (``benchmarks/decode.md``).
 
     Args:
         path: The image file.

@@ -5,6 +5,7 @@ Here the state is set for every sample from ``(seed, epoch, index)``: what a sam
 nothing else, neither on the worker, nor on the rank, nor on the history of the process.
 """
 
+import os
 from hashlib import blake2b
 from typing import Any
 
@@ -56,6 +57,7 @@ def resize(image: Image, size: int) -> Image:
 
 def augmentation(image_size: int) -> Any:
     """Build the training augmentation: what camera and detector vary, and nothing that ages a face."""
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # its import would ask the internet for news
     import albumentations as A
 
     return A.Compose(

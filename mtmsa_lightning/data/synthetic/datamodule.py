@@ -1,0 +1,30 @@
+"""Synthetic faces as a DataModule: MORPH's layout, reader and protocols on faces drawn at first use."""
+
+from typing import Any
+
+from mtmsa_lightning.data.morph import MORPH
+from mtmsa_lightning.data.synthetic.releases import write_morph
+
+
+class Synthetic(MORPH):
+    """Faces drawn by this package, read by MORPH's reader.
+
+    Args:
+        n_faces: Number of pictures to draw; the drawing does not depend on the split's seed.
+        protocol: As on MORPH.
+        crop: Side of the central square that is used; synthetic faces fill the picture.
+        **kwargs: See :class:`~mtmsa_lightning.data.datamodule.FaceDataModule`.
+    """
+
+    name = "synthetic"
+
+    def __init__(
+        self, *, n_faces: int = 1500, protocol: str = "subject_exclusive", crop: float = 1.0, **kwargs: Any
+    ) -> None:
+        super().__init__(protocol=protocol, crop=crop, **kwargs)
+        self.n_faces = n_faces
+
+    def prepare_data(self) -> None:
+        """Draw the faces unless they are there."""
+        write_morph(self.root, self.n_faces)
+        super().prepare_data()

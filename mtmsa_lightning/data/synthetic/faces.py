@@ -1,0 +1,500 @@
+"""Procedural faces: drawn, recognisable, and ageing at several scales at once.
+
+Age shows in wrinkles and skin texture (one or two pixels wide), in grey and receding hair, in sagging, and in
+the proportions of children. Each cue follows an age of its own, shifted per person and per picture, so that
+none settles the age alone; colour and brightness of the picture say next to nothing about it. Gender and race
+show in other, overlapping cues.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from mtmsa_lightning.data.images import Image
+
+CANVAS = 200
+"""Side in pixels at which faces are drawn."""
+
+Canvas = NDArray[np.float32]
+Points = NDArray[np.float64]
+Colour = NDArray[np.float64]
+Box = tuple[slice, slice]
+
+LIGHT_SKIN, DARK_SKIN = np.array([242.0, 205, 178]), np.array([88.0, 56, 40])
+SKIN_TONE = {
+    "white": (0.12, 0.07), "asian": (0.20, 0.07), "hispanic": (0.32, 0.10),
+    "indian": (0.48, 0.11), "black": (0.72, 0.11), "other": (0.35, 0.18),
+}  # fmt: skip
+"""Mean and spread of the skin tone between the lightest (0) and the darkest (1): the ranges overlap."""
+
+HAIR = np.array([[26.0, 23, 22], [58, 40, 29], [96, 63, 40], [186, 148, 96], [140, 72, 38]])
+GREY = np.array([198.0, 198, 196])
+HAIR_SHARES = {"white": (0.1, 0.3, 0.3, 0.22, 0.08), "hispanic": (0.45, 0.4, 0.12, 0.03, 0)}
+DARK_HAIR = (0.75, 0.22, 0.03, 0, 0)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A person: everything that stays the same from picture to picture.
+
+    Attributes:
+        gender: ``male`` or ``female``.
+        race: One of ``labels.RACES``.
+        skin: RGB colour.
+        hair: RGB colour before greying.
+        long_hair: Whether the hair reaches the shoulders.
+        curl: How curly the hair is, 0 to 1.
+        width: Width of the face relative to the average; likewise ``jaw``, ``eye``, ``nose``, ``lips``.
+        slant: Narrowness of the eyes, 0 to 1.
+        brow: Thickness of the brows in pixels.
+        beard: Density of facial hair, 0 to 1.
+        glasses: Whether glasses are worn.
+        hair_line: Height of the hair line in pixels above the average, before it recedes.
+        dye: Share of the greying that is hidden.
+        ageing: Years by which wrinkles, grey, hair line, sagging and texture run ahead of the age.
+    """
+
+    gender: str
+    race: str
+    skin: Colour
+    hair: Colour
+    long_hair: bool
+    curl: float
+    width: float
+    jaw: float
+    eye: float
+    nose: float
+    lips: float
+    slant: float
+    brow: float
+    beard: float
+    glasses: bool
+    hair_line: float
+    dye: float
+    ageing: NDArray[np.float64]
+
+
+def draw_subject(rng: np.random.Generator, gender: str, race: str) -> Subject:
+    """Invent a person of a gender and race.
+
+    Args:
+        rng: Source of all chance.
+        gender: ``male`` or ``female``.
+        race: One of ``labels.RACES``.
+    """
+    male = gender == "male"
+    tone = float(np.clip(rng.normal(*SKIN_TONE[race]), 0, 1))
+    shares = HAIR_SHARES.get(race, DARK_HAIR)
+    east = {"asian": 0.75, "other": 0.35}.get(race, 0.12)
+    return Subject(
+        gender=gender,
+        race=race,
+        skin=LIGHT_SKIN + (DARK_SKIN - LIGHT_SKIN) * tone + rng.normal(0, 4, 3),
+        hair=np.clip(HAIR[rng.choice(5, p=shares)] + rng.normal(0, 7, 3), 8, 230),
+        long_hair=bool(rng.random() < (0.08 if male else 0.8)),
+        curl=float(np.clip(rng.normal(0.85 if race == "black" else 0.2, 0.15), 0, 1)),
+        width=float(rng.normal(1.02 if male else 0.97, 0.04)),
+        jaw=float(rng.normal(0.30 if male else 0.42, 0.07)),
+        eye=float(rng.normal(1, 0.07)),
+        nose=float(rng.normal(1.15 if race == "black" else 1, 0.1)),
+        lips=float(rng.normal((1.0 if male else 1.2) + (0.3 if race == "black" else 0), 0.12)),
+        slant=float(np.clip(rng.normal(east, 0.12), 0, 1)),
+        brow=float(rng.normal(4.2 if male else 2.6, 0.6)),
+        beard=float(np.clip(rng.normal(0.45, 0.4), 0, 1)) if male else 0.0,
+        glasses=bool(rng.random() < 0.12),
+        hair_line=float(rng.normal(0, 6)),
+        dye=float(rng.choice([0.0, 0.9], p=[0.88, 0.12] if male else [0.6, 0.4])),
+        ageing=rng.normal(0, 5, 5),
+    )
+
+
+@dataclass(frozen=True)
+class Cues:
+    """How strongly each cue of age shows, 0 to 1.
+
+    Attributes:
+        wrinkles: Depth and number of lines.
+        grey: Share of grey hair.
+        hairline: How far the hair has receded.
+        sag: Bags, folds and drooping lids.
+        texture: Roughness and spots of the skin.
+        growth: From the proportions of an infant (0) to an adult's (1).
+    """
+
+    wrinkles: float
+    grey: float
+    hairline: float
+    sag: float
+    texture: float
+    growth: float
+
+
+def age_cues(subject: Subject, age: float, rng: np.random.Generator) -> Cues:
+    """Turn an age into cues, each ahead or behind by its own number of years."""
+    wrinkles, grey, hairline, sag, texture = age + subject.ageing + rng.normal(0, 2.5, 5)
+    receding = 1.0 if subject.gender == "male" else 0.45
+    return Cues(
+        wrinkles=float(np.clip((wrinkles - 14) / 56, 0, 1)),
+        grey=float(1 / (1 + np.exp(-(grey - 46) / 8))) * (1 - subject.dye),
+        hairline=float(np.clip((hairline - 18) / 52, 0, 1)) * receding,
+        sag=float(np.clip((sag - 20) / 50, 0, 1)),
+        texture=float(np.clip((texture - 12) / 58, 0, 1)),
+        growth=float(np.clip(age / 19, 0, 1)) ** 0.7,
+    )
+
+
+def draw_face(subject: Subject, age: float, picture_seed: int, size: int = CANVAS) -> Image:
+    """Draw one picture of a person.
+
+    Args:
+        subject: The person.
+        age: Age in years.
+        picture_seed: Fixes pose, light, background and noise.
+        size: Side of the picture in pixels.
+
+    Returns:
+        RGB, uint8, shape (size, size, 3).
+    """
+    rng = np.random.default_rng([picture_seed, 77])
+    cues = age_cues(subject, age, rng)
+    face = _Face(subject, cues, rng)
+    face.background()
+    face.hair_behind()
+    face.head()
+    face.eyes()
+    face.nose_and_mouth()
+    face.lines()
+    face.skin_texture()
+    face.hair_on_top()
+    face.glasses()
+    return photograph(face.canvas, rng, size)
+
+
+class _Face:
+    """A drawing in progress. Coordinates: pixels of the canvas, face centre (100, 106)."""
+
+    def __init__(self, subject: Subject, cues: Cues, rng: np.random.Generator) -> None:
+        self.subject, self.cues, self.rng = subject, cues, rng
+        self.canvas: Canvas = np.zeros((CANVAS, CANVAS, 3), np.float32)
+        child = 1 - cues.growth
+        self.half_width = 50 * subject.width * (1 + 0.06 * child)
+        self.half_height = 64 - 13 * child
+        self.centre = np.array([100.0, 106.0])
+        self.eye_y = 104 + 7 * child  # a large forehead makes a child
+        self.eye_dx = 21.5 * subject.width
+        self.mouth_y = self.eye_y + 38 - 8 * child
+        self.skin_mask = np.zeros((CANVAS, CANVAS), np.float32)
+
+    # ------------------------------------------------------------ outlines
+
+    def outline(self, grow: float = 1.0) -> Points:
+        """Return the outline of the head; the jaw narrows the lower half."""
+        angle = np.linspace(0, 2 * np.pi, 90, endpoint=False)
+        x, y = np.cos(angle), np.sin(angle)
+        narrow = 1 - self.subject.jaw * np.clip(y, 0, 1) ** 1.6 * (0.45 + 0.55 * self.cues.growth)
+        narrow = narrow + 0.10 * self.cues.sag * np.clip(y, 0, 1) ** 2  # jowls
+        shape = np.stack([x * narrow * self.half_width, y * self.half_height], 1)
+        return self.centre + shape * grow
+
+    def fill(self, points: Points, colour: Any, blur: float = 0.0, alpha: float = 1.0) -> NDArray[np.float32]:
+        """Paint a polygon and return its mask, 0 to 1."""
+        mask, box = _region(points, 2 + 3 * blur)
+        cv2.fillPoly(mask, [_fixed(points - _corner(box))], 255, cv2.LINE_AA, shift=4)
+        whole = np.zeros((CANVAS, CANVAS), np.float32)
+        whole[box] = self.paint(mask, box, colour, blur, alpha)
+        return whole
+
+    def stroke(
+        self, points: Points, colour: Any, width: int = 1, blur: float = 0.6, alpha: float = 1.0
+    ) -> None:
+        """Paint a line."""
+        mask, box = _region(points, 2 + width + 3 * blur)
+        cv2.polylines(mask, [_fixed(points - _corner(box))], False, 255, width, cv2.LINE_AA, shift=4)
+        self.paint(mask, box, colour, blur, alpha)
+
+    def paint(self, mask: Any, box: Box, colour: Any, blur: float, alpha: float) -> NDArray[np.float32]:
+        """Blend a colour into a box of the canvas where the mask says."""
+        if not mask.size:
+            return np.zeros(mask.shape, np.float32)
+        if blur:
+            mask = cv2.GaussianBlur(mask, (0, 0), blur)
+        share = np.asarray(mask, np.float32) * np.float32(alpha / 255)
+        part = self.canvas[box]
+        part += share[..., None] * (np.asarray(colour, np.float32) - part)
+        return share
+
+    # ------------------------------------------------------------ parts, back to front
+
+    def background(self) -> None:
+        """A smooth wall and clothes of any colour."""
+        corners = self.rng.uniform(50, 225, (3, 3, 1)) + self.rng.normal(0, 14, (3, 3, 3))
+        self.canvas[:] = cv2.resize(
+            corners.astype(np.float32), (CANVAS, CANVAS), interpolation=cv2.INTER_CUBIC
+        )
+        self.fill(_ellipse(100, 214, 82, 46), self.rng.uniform(30, 220, 3), blur=1)
+
+    def hair_behind(self) -> None:
+        """Long hair, behind the head."""
+        if self.subject.long_hair:
+            wave = self.rng.normal(0, 2, 2)
+            shape = _ellipse(100, 122, self.half_width * 1.32 + wave[0], 78 + wave[1])
+            self.strands(self.fill(shape, self.hair_colour() * 0.8, blur=1))
+
+    def head(self) -> None:
+        """Neck, ears and a shaded head."""
+        skin = self.subject.skin
+        self.fill(_ellipse(100, 176, 25, 34), skin * 0.78, blur=1.5)
+        for side in (-1, 1):
+            self.fill(
+                _ellipse(100 + side * self.half_width * 0.99, self.eye_y + 8, 7, 12), skin * 0.87, blur=0.8
+            )
+        self.skin_mask = self.fill(self.outline(), skin, blur=0.8)
+        y, x = np.mgrid[:CANVAS, :CANVAS].astype(np.float32)
+        distance = ((x - 100) / self.half_width) ** 2 + ((y - 104) / self.half_height) ** 2
+        rounding = 1.06 - 0.20 * np.clip(distance, 0, 1.3) ** 1.5
+        self.canvas *= 1 + self.skin_mask[..., None] * (rounding[..., None] - 1)
+        for side in (-1, 1):
+            cheek = _ellipse(100 + side * 27, self.eye_y + 25, 12, 9)
+            self.fill(cheek, skin * [1.06, 0.82, 0.8], blur=6, alpha=0.35)
+
+    def eyes(self) -> None:
+        """Eyes, lids and brows."""
+        s, cues = self.subject, self.cues
+        width = 11.5 * s.eye * (1 + 0.38 * (1 - cues.growth))
+        height = width * (0.56 - 0.24 * s.slant - 0.12 * cues.sag)
+        iris = self.rng.choice(
+            [[58, 40, 28], [38, 28, 22], [86, 108, 128], [90, 96, 62]], p=[0.4, 0.4, 0.12, 0.08]
+        )
+        for side in (-1, 1):
+            x, y = 100 + side * self.eye_dx, self.eye_y
+            self.fill(_ellipse(x, y, width * 1.25, height * 1.7), s.skin * 0.84, blur=2.5, alpha=0.6)
+            white = self.fill(_ellipse(x, y, width, height), [236, 232, 228], blur=0.5)
+            ball, box = _region(_ellipse(x, y, width, height), 3)
+            centre = np.array([x, y]) - _corner(box)
+            for radius, shade in ((height * 0.98, 255), (height * 0.5, 120)):
+                cv2.circle(ball, _fixed(centre).tolist(), round(radius * 16), shade, -1, cv2.LINE_AA, 4)
+            inside = np.where(white[box] > 0.4, ball, 0)
+            self.paint((inside > 0) * np.uint8(255), box, iris, 0.5, 0.95)
+            self.paint((inside == 120) * np.uint8(255), box, [12, 10, 10], 0.4, 1)
+            self.fill(_ellipse(x - 2, y - 2, 1.3, 1.3), [250, 250, 250])
+            self.stroke(_arc(x, y, width * 1.08, height * 1.12, 190, 350), s.skin * 0.25, 2, 0.5)
+            self.stroke(_arc(x, y - 3.5, width * 1.15, height * 1.2, 200, 340), s.skin * 0.6, 1, 0.6, 0.7)
+            brow_y = y - height - 8.5 - 2 * (1 - cues.growth)
+            tilt = np.array([[-14 * side, 2.5], [0, -2], [13 * side, 1.5 + 2.5 * cues.sag]])
+            colour = s.hair * 0.8 + (GREY - s.hair * 0.8) * 0.6 * cues.grey
+            self.stroke(
+                tilt + [x, brow_y], colour, max(1, round(s.brow * (0.6 + 0.4 * cues.growth))), 0.9, 0.85
+            )
+
+    def nose_and_mouth(self) -> None:
+        """Nose and lips; lips thin and lose colour with age."""
+        s, cues = self.subject, self.cues
+        tip = self.eye_y + 23 * (0.72 + 0.28 * cues.growth) + 2 * cues.sag
+        wing = 7.6 * s.nose * (0.8 + 0.2 * cues.growth)
+        for side in (-1, 1):
+            ridge = np.array(
+                [[100 + side * 4.5, self.eye_y + 2], [100 + side * 4, tip - 7], [100 + side * wing, tip]]
+            )
+            self.stroke(ridge, s.skin * 0.68, 2, 1.6, 0.5)
+            self.fill(_ellipse(100 + side * wing * 0.55, tip + 1.5, 2.4, 1.4), s.skin * 0.35, blur=0.7)
+        self.fill(_ellipse(99, tip - 4, 3.2, 4), s.skin * 1.12, blur=2, alpha=0.5)
+        lips = s.skin * [0.86, 0.58, 0.56] * (1 + 0.05 * s.lips)
+        half = 17.5 * (0.8 + 0.2 * cues.growth)
+        thick = 4.6 * s.lips * (1 - 0.45 * cues.sag)
+        smile = float(self.rng.normal(1.5, 2))
+        top = np.array(
+            [[-half, -smile * 0.7], [-5, -thick], [0, -thick * 0.7], [5, -thick], [half, -smile * 0.7]]
+        )
+        bottom = np.array([[half, -smile * 0.7], [0, thick * 1.25 + smile * 0.5], [-half, -smile * 0.7]])
+        mouth = np.array([100.0, self.mouth_y])
+        self.fill(_smooth(np.concatenate([top, bottom])) + mouth, lips, blur=0.7)
+        gap = np.array(
+            [[-half, -smile * 0.7], [-half / 2, 0.5], [0, 1], [half / 2, 0.5], [half, -smile * 0.7]]
+        )
+        self.stroke(_smooth(gap) + mouth, s.skin * 0.28, 1, 0.6)
+        self.stubble()
+
+    def stubble(self) -> None:
+        """Facial hair of adult men: dots in the colour of the hair, greying with it."""
+        density = self.subject.beard * np.clip(self.cues.growth * 3 - 2, 0, 1)
+        if density < 0.12:
+            return
+        area = self.skin_mask * self.band(self.mouth_y - 9, CANVAS, 5)
+        area[int(self.mouth_y) - 5 : int(self.mouth_y) + 7, 84:117] = 0
+        dots = self.rng.random((CANVAS, CANVAS)) < 0.55 * density
+        grey = self.rng.random((CANVAS, CANVAS)) < self.cues.grey
+        colour = np.where(grey[..., None], GREY, self.subject.hair)
+        share = cv2.GaussianBlur((area * dots).astype(np.float32), (0, 0), 0.6)[..., None] * np.float32(0.75)
+        self.canvas += share * (colour.astype(np.float32) - self.canvas)
+
+    def band(self, top: float, bottom: float, soft: float) -> NDArray[np.float32]:
+        """A soft horizontal band, 1 inside."""
+        y = np.arange(CANVAS, dtype=np.float32)[:, None]
+        return np.clip((y - top) / soft + 0.5, 0, 1) * np.clip((bottom - y) / soft + 0.5, 0, 1)
+
+    def lines(self) -> None:
+        """Wrinkles and folds: a dark groove with a light rim below."""
+        grooves = np.zeros((CANVAS, CANVAS), np.uint8)
+        for points, depth, width in [*self.wrinkles(), *self.folds()]:
+            curve = _smooth(points)
+            line, box = _region(curve, 3)
+            shade = int(np.clip(depth, 0, 1) * 255)
+            cv2.polylines(line, [_fixed(curve - _corner(box))], False, shade, width, cv2.LINE_AA, shift=4)
+            np.maximum(grooves[box], line, out=grooves[box])
+        dark = cv2.GaussianBlur(grooves, (0, 0), 0.7).astype(np.float32) / 255 * self.skin_mask
+        rim = np.roll(dark, 2, axis=0)
+        line = 0.22 * rim - 0.75 * dark
+        line -= cv2.blur(line, (15, 15))  # no darker on the whole: a thumbnail must not count wrinkles
+        self.canvas *= (1 + line)[..., None]
+
+    def wrinkles(self) -> list[tuple[Points, float, int]]:
+        """Fine lines of forehead and eyes, as (points, depth, width)."""
+        level, rng, found = self.cues.wrinkles, self.rng, []
+        for row in range(5):
+            depth = np.clip(level * 1.9 - 0.22 * row, 0, 1) * rng.uniform(0.75, 1)
+            half = self.half_width * rng.uniform(0.5, 0.68)
+            y = self.eye_y - 25 - 6.2 * row + rng.normal(0, 0.7)
+            x = np.linspace(-half, half, 7)
+            found.append((np.stack([100 + x, y + rng.normal(0, 0.8, 7) - 2 * np.cos(x / 12)], 1), depth, 1))
+        for side in (-1, 1):
+            start = np.array([100 + side * (self.eye_dx + 12), self.eye_y])
+            for ray in range(-2, 3):
+                depth = np.clip(level * 1.8 - 0.16 * abs(ray) - 0.1, 0, 1) * rng.uniform(0.7, 1)
+                end = start + [side * rng.uniform(9, 14), ray * 4.6]
+                found.append(
+                    (np.stack([start + [0, ray * 1.8], (start + end) / 2 + [0, ray], end]), depth, 1)
+                )
+            for row in range(3):
+                depth = np.clip(level * 1.7 - 0.3 * row - 0.25, 0, 1)
+                x = self.eye_dx + np.array([18, 14 + row, 13 - row]) - 24 + 12 * row
+                y = self.mouth_y + np.array([-14, -4, 6]) + 2 * row
+                found.append((np.stack([100 + side * (x + 14), y], 1), depth * 0.8, 1))
+        return found
+
+    def folds(self) -> list[tuple[Points, float, int]]:
+        """Bags under the eyes and nasolabial folds."""
+        sag, found = self.cues.sag, []
+        for side in (-1, 1):
+            for row in range(2):
+                bag = _arc(100 + side * self.eye_dx, self.eye_y + 2, 12 + row, 9 + 4 * row + 2 * sag, 25, 155)
+                found.append((bag, sag * (0.9 - 0.3 * row), 2 - row))
+            fold = np.array([[9.5, -19], [17, -10], [22.5, 1], [23.5 + 3 * sag, 9 + 8 * sag]])
+            found.append((fold * [side, 1] + [100, self.mouth_y], sag * 0.95, 2))
+        return found
+
+    def skin_texture(self) -> None:
+        """Roughness and spots, fine enough to vanish in a thumbnail."""
+        level = self.cues.texture
+        noise = self.rng.standard_normal((CANVAS, CANVAS), np.float32)
+        rough = cv2.GaussianBlur(noise, (0, 0), 1.1) * 2.6 - cv2.GaussianBlur(noise, (0, 0), 3.5) * 3
+        self.canvas *= (1 + self.skin_mask * rough * np.float32(0.015 + 0.085 * level))[..., None]
+        spots = np.zeros((CANVAS, CANVAS), np.uint8)
+        for _ in range(self.rng.poisson(16 * level**1.5)):
+            x, y = self.rng.uniform(58, 142), self.rng.uniform(64, 160)
+            cv2.circle(spots, (round(x), round(y)), int(self.rng.integers(1, 3)), 255, -1, cv2.LINE_AA)
+        self.paint(spots * (self.skin_mask > 0.5), EVERYWHERE, self.subject.skin * 0.6, 0.7, 0.55)
+
+    def hair_on_top(self) -> None:
+        """The cap of hair above a hair line that rises, most at the temples."""
+        recede = self.cues.hairline
+        head = self.outline(1.07)
+        angle = np.linspace(0, 1, 41)
+        x = 100 + (angle * 2 - 1) * self.half_width * 1.1
+        off = np.abs(angle * 2 - 1)
+        base = self.eye_y - 35 - self.subject.hair_line + 3 * (1 - self.cues.growth)
+        temples = 26 * recede * np.exp(-(((off - 0.55) / 0.26) ** 2))
+        line = base - 17 * recede - temples + 42 * np.clip(off - 0.72, 0, 1) * 3.2
+        line = line + self.rng.normal(0, 0.8, 41) * (1 + 2 * self.subject.curl)
+        upper = head[head[:, 1] < self.eye_y + 6]
+        upper = upper[np.argsort(upper[:, 0])]
+        bulk = 4 + 8 * self.subject.curl * (1 - 0.6 * recede)
+        upper = upper - [0, bulk] * (upper[:, 1:] < self.eye_y - 30)
+        line = np.maximum(line, np.interp(x, upper[:, 0], upper[:, 1]) + 1)  # no hair above the head
+        shape = np.concatenate([upper, np.stack([x, line], 1)[::-1]])
+        self.strands(self.fill(shape, self.hair_colour(), blur=0.9))
+
+    def hair_colour(self) -> Colour:
+        """Mean colour: greying lightens dark hair, and the light evens part of it out."""
+        return self.subject.hair + (GREY - self.subject.hair) * 0.42 * self.cues.grey
+
+    def strands(self, mask: NDArray[np.float32]) -> None:
+        """Dark and grey strands inside a mask, straight or curly."""
+        curl, grey = self.subject.curl, self.cues.grey
+        noise = self.rng.standard_normal((CANVAS, CANVAS), np.float32)
+        streak = cv2.GaussianBlur(noise, (0, 0), sigmaX=0.7, sigmaY=0.7 + 6 * (1 - curl))
+        streak /= max(float(streak.std()), 1e-6)
+        white = np.clip((streak - (1.6 - 2.6 * grey)) * 1.6, 0, 1) * mask * min(1.0, 0.15 + 1.1 * grey)
+        dark = np.clip(-streak, 0, 2) * mask
+        self.canvas *= (1 - 0.28 * dark)[..., None]
+        self.canvas += white[..., None] * (GREY.astype(np.float32) - self.canvas)
+
+    def glasses(self) -> None:
+        """A thin dark frame."""
+        if self.subject.glasses:
+            for side in (-1, 1):
+                rim = _arc(100 + side * self.eye_dx, self.eye_y + 1, 16.5, 12.5, 0, 360)
+                self.stroke(rim, [28, 26, 30], 2, 0.5, 0.9)
+            self.stroke(
+                np.array([[95.0, self.eye_y], [100, self.eye_y - 2], [105, self.eye_y]]), [28, 26, 30], 2
+            )
+
+
+EVERYWHERE: Box = (slice(0, CANVAS), slice(0, CANVAS))
+
+
+def _region(points: Points, margin: float) -> tuple[NDArray[np.uint8], Box]:
+    """Return an empty mask for the surroundings of points, and where on the canvas it lies."""
+    low = np.clip(np.floor(points.min(0) - margin), 0, CANVAS).astype(int)
+    high = np.clip(np.ceil(points.max(0) + margin) + 1, 0, CANVAS).astype(int)
+    box = (slice(low[1], max(high[1], low[1])), slice(low[0], max(high[0], low[0])))
+    return np.zeros((box[0].stop - box[0].start, box[1].stop - box[1].start), np.uint8), box
+
+
+def _corner(box: Box) -> Points:
+    return np.array([box[1].start, box[0].start], np.float64)
+
+
+def photograph(canvas: Canvas, rng: np.random.Generator, size: int) -> Image:
+    """Take the picture: pose, light, white balance, exposure, blur and noise, none of which knows the age."""
+    tilt, scale = rng.normal(0, 4), rng.normal(1.0, 0.06) * size / CANVAS
+    shift = rng.normal(0, 6.0, 2) * size / CANVAS
+    warp = cv2.getRotationMatrix2D((CANVAS / 2, CANVAS / 2), float(tilt), float(scale))
+    warp[:, 2] += (size - CANVAS) / 2 + shift
+    image = cv2.warpAffine(
+        canvas, warp, (size, size), flags=cv2.INTER_AREA, borderMode=cv2.BORDER_REFLECT_101
+    )
+    light = np.linspace(-1, 1, size, dtype=np.float32) * np.float32(rng.normal(0, 0.12))
+    image = image * (1 + light[None, :, None]) * rng.normal(1, 0.04, 3).astype(np.float32)
+    image = (
+        image - image.mean() + np.float32(np.clip(rng.normal(124, 16), 85, 165))
+    )  # exposure by the whole picture
+    image = cv2.GaussianBlur(image, (0, 0), float(rng.uniform(0.2, 0.65) * size / CANVAS))
+    image += rng.standard_normal(image.shape, np.float32) * np.float32(rng.uniform(1, 3))
+    return np.clip(image, 0, 255).astype(np.uint8)
+
+
+def _fixed(points: Points) -> NDArray[np.int32]:
+    """Points in sixteenths of a pixel, for OpenCV's ``shift=4``."""
+    return np.round(np.asarray(points) * 16).astype(np.int32)
+
+
+def _ellipse(x: float, y: float, half_width: float, half_height: float) -> Points:
+    return _arc(x, y, half_width, half_height, 0, 360)
+
+
+def _arc(x: float, y: float, half_width: float, half_height: float, start: float, end: float) -> Points:
+    """An elliptic arc, degrees clockwise from the right."""
+    angle = np.deg2rad(np.linspace(start, end, 33))
+    return np.stack([x + half_width * np.cos(angle), y + half_height * np.sin(angle)], 1)
+
+
+def _smooth(points: Points) -> Points:
+    """A curve through points, by linear interpolation smoothed once."""
+    steps = np.linspace(0, len(points) - 1, 4 * len(points))
+    whole = np.arange(len(points))
+    curve = np.stack([np.interp(steps, whole, points[:, axis]) for axis in (0, 1)], 1)
+    padded = np.concatenate([curve[:1], curve, curve[-1:]])
+    return np.asarray((padded[:-2] + 2 * padded[1:-1] + padded[2:]) / 4)

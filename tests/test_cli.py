@@ -1,0 +1,273 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import yaml
+
+from mtmsa_lightning.cli import main
+
+PLAIN = (str, int, float, bool, type(None))
+
+
+def plain(value: object) -> bool:
+    if isinstance(value, dict):
+        return all(isinstance(key, str) and plain(item) for key, item in value.items())
+    if isinstance(value, list):
+        return all(map(plain, value))
+    return isinstance(value, PLAIN)
+
+
+def record(run: Path) -> dict:
+    return json.loads((run / "run.json").read_text(), parse_constant=pytest.fail)
+
+
+def test_a_fit_leaves_a_run_directory_worth_keeping(trained):
+    files = {str(file.relative_to(trained)) for file in trained.rglob("*") if file.is_file()}
+    assert files == {
+        "config.yaml", "run.json", "run.log", "metrics.csv", "checkpoints/best.ckpt",
+        "checkpoints/last.ckpt", "predictions/test.parquet",
+    }  # fmt: skip
+    written = record(trained)
+    assert written["versions"]["torch"] == torch.__version__.split("+")[0]
+    assert written["data"]["label_rule"]
+    assert written["data"]["gender_classes"] == ["male", "female"]
+    assert written["data"]["race_classes"] == ["white", "black", "asian", "hispanic", "other"]
+    assert written["data"]["crop"] == 1.0
+    assert len(written["data"]["fingerprints"]["test"]) == 64
+    assert "epoch 2/2" in (trained / "run.log").read_text()
+
+
+def test_metrics_csv_has_one_row_per_epoch_under_stable_names(trained):
+    metrics = pd.read_csv(trained / "metrics.csv")
+    assert metrics["epoch"].tolist() == [0, 1]
+    names = ("loss", "age_mae", "age_cs5", "age_nll", "gender_acc", "race_acc")
+    for stage in ("train", "val"):
+        assert metrics[[f"{stage}/{name}" for name in names]].notna().all(axis=None)
+    assert not [name for name in metrics if "group" in name], "MORPH has exact ages, no groups"
+
+
+def test_the_record_quotes_the_validation_figures_of_the_best_epoch(trained):
+    metrics = pd.read_csv(trained / "metrics.csv")
+    best = metrics["val/age_mae"].idxmin()
+    assert record(trained)["best_epoch"] == best
+    assert record(trained)["val"]["val/age_mae"] == pytest.approx(metrics["val/age_mae"][best])
+
+
+def test_the_headline_can_be_recomputed_from_the_predictions_with_numpy_alone(trained):
+    faces = pd.read_parquet(trained / "predictions" / "test.parquet")
+    figures = record(trained)["test"]
+    error = np.abs(faces["age_mean"] - faces["label_age_low"])
+    assert figures["test/age_mae"] == pytest.approx(error.mean(), abs=1e-9)
+    assert figures["test/age_cs5"] == pytest.approx((error <= 5).mean())
+    z = (faces["label_age_low"] - faces["age_mean"]) / faces["age_std"]
+    nll = 0.5 * z**2 + np.log(faces["age_std"]) + 0.5 * np.log(2 * np.pi)
+    assert figures["test/age_nll"] == pytest.approx(nll.mean(), abs=1e-9)
+    classes = record(trained)["data"]["race_classes"]
+    predicted = faces[[f"race_{name}" for name in classes]].to_numpy().argmax(1)
+    known = faces["label_race"].to_numpy() >= 0
+    accuracy = (predicted == faces["label_race"])[known].mean()
+    assert figures["test/race_acc"] == pytest.approx(accuracy, abs=1e-6)
+    np.testing.assert_allclose(
+        faces["age_high90"] - faces["age_mean"], 1.6448536 * faces["age_std"], rtol=1e-6
+    )
+
+
+def test_predictions_hold_the_test_faces_each_once(trained, morph_root):
+    from mtmsa_lightning import MORPH
+
+    data = MORPH(root=str(morph_root))
+    data.setup()
+    faces = pd.read_parquet(trained / "predictions" / "test.parquet")
+    assert faces["id"].tolist() == data.test_dataset.table["id"].tolist()
+
+
+def test_the_checkpoint_holds_plain_values_only(trained):
+    checkpoint = torch.load(trained / "checkpoints" / "best.ckpt", weights_only=True)
+    assert plain(checkpoint["hyper_parameters"])
+    assert (
+        checkpoint["hyper_parameters"]["age"]["class_path"] == "mtmsa_lightning.models.heads.GaussianAgeHead"
+    )
+    assert checkpoint["provenance"]["fingerprints"] == record(trained)["data"]["fingerprints"]
+    assert checkpoint["provenance"]["train_id_hashes"].dtype == torch.int64
+
+
+def test_test_gives_the_figures_of_the_fit_by_the_runs_own_config(trained, tmp_path):
+    checkpoint = trained / "checkpoints" / "best.ckpt"
+    main(["test", "--ckpt_path", str(checkpoint), "--trainer.default_root_dir", str(tmp_path)])
+    (run,) = (tmp_path / "tiny").iterdir()
+    again, first = record(run)["test"], record(trained)["test"]
+    assert again.keys() == first.keys()
+    for name in first:
+        assert again[name] == pytest.approx(first[name], abs=1e-9), name
+
+
+def test_validate_gives_the_figures_of_the_best_epoch(trained, tmp_path, capsys):
+    main(["validate", "--ckpt_path", str(trained), "--trainer.default_root_dir", str(tmp_path)])
+    (run,) = (tmp_path / "tiny").iterdir()
+    assert record(run)["val"]["val/age_mae"] == pytest.approx(record(trained)["val"]["val/age_mae"], abs=1e-9)
+    assert "age MAE" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_predict_equals_the_test_predictions_and_needs_no_config(trained, morph_root, tmp_path, suffix):
+    out = tmp_path / f"ages{suffix}"
+    faces = pd.read_parquet(trained / "predictions" / "test.parquet")
+    files = [str(morph_root / file) for file in faces["file"]]
+    main(["predict", "--ckpt_path", str(trained), *files, "--out", str(out), "--precision", "64-true"])
+    predicted = pd.read_csv(out) if suffix == ".csv" else pd.read_parquet(out)
+    assert predicted["file"].tolist() == files
+    columns = [name for name in faces if name.startswith(("age_", "gender_", "race_"))]
+    np.testing.assert_allclose(predicted[columns], faces[columns], atol=1e-9)
+
+
+def test_predict_skips_what_it_cannot_read_and_says_so(trained, morph_root, tmp_path, capsys):
+    folder = tmp_path / "faces"
+    folder.mkdir()
+    (folder / "a.jpg").write_bytes(b"no image")
+    (folder / "b.jpg").write_bytes(next((morph_root / "Album2").iterdir()).read_bytes())
+    main(["predict", "--ckpt_path", str(trained), str(folder), "--out", str(tmp_path / "ages.csv")])
+    assert len(pd.read_csv(tmp_path / "ages.csv")) == 1
+    printed = capsys.readouterr().out
+    assert "1 of 2 images" in printed
+    assert "a.jpg" in printed
+
+
+# ------------------------------------------------------------------------ precedence
+
+
+def printed_config(capsys, *args: object) -> dict:
+    with pytest.raises(SystemExit) as stopped:
+        main(["fit", *map(str, args), "--print_config"])
+    assert stopped.value.code in (0, None)
+    printed = capsys.readouterr().out
+    return yaml.safe_load("\n".join(line for line in printed.splitlines() if not line.startswith("config: ")))
+
+
+@pytest.mark.parametrize("config_first", [True, False])
+def test_the_command_line_beats_the_config_in_any_order(tiny_config, capsys, config_first):
+    config, line = ["--config", tiny_config], ["--data.fold", "2", "--model.gender_weight=0.7"]
+    settings = printed_config(capsys, *(config + line if config_first else line + config))
+    assert settings["data"]["init_args"]["fold"] == 2
+    assert settings["model"]["gender_weight"] == 0.7
+    assert settings["data"]["init_args"]["batch_size"] == 8
+
+
+def test_later_configs_beat_earlier_ones_and_keep_what_they_do_not_name(tiny_config, tmp_path, capsys):
+    override = tmp_path / "override.yaml"
+    override.write_text("model: {age: {init_args: {beta: 0.5}}, msa: {stages: [2]}}\n")
+    model = printed_config(capsys, "--config", tiny_config, "--config", override)["model"]
+    assert model["age"]["init_args"] == {"form": "exact", "beta": 0.5, "dropout": 0.1}
+    assert (model["msa"]["stages"], model["msa"]["rates"]) == ([2], [1])
+
+
+def test_config_beats_checkpoint_and_checkpoint_beats_default(trained, tmp_path, capsys):
+    config = tmp_path / "data_only.yaml"
+    config.write_text("data: {class_path: mtmsa_lightning.MORPH}\nmodel: {gender_weight: 0.9}\n")
+    model = printed_config(capsys, "--ckpt_path", trained, "--config", config)["model"]
+    assert model["msa"]["stages"] == [1], "from the checkpoint"
+    assert model["age"]["init_args"]["dropout"] == 0.1, "from the checkpoint"
+    assert model["gender_weight"] == 0.9, "from the config"
+
+
+# ------------------------------------------------------------------------ mistakes
+
+
+def test_an_unknown_verb_names_the_nearest(fails):
+    assert "did you mean `mtmsa fit`?" in fails("fti", "--config", "demo.yaml")
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["--data.fodl", "2"], "did you mean 'fold' instead of 'fodl'?"),
+        (["--trainer.max_epoch", "2"], "did you mean 'max_epochs' instead of 'max_epoch'?"),
+        (["--model.msa.rate", "[1]"], "did you mean 'rates' instead of 'rate'?"),
+        (["--modle.weights", "null"], "did you mean 'model' instead of 'modle'?"),
+        (["--data", "UTKFaec"], "did you mean 'UTKFace' instead of 'UTKFaec'?"),
+        (["--trainer.max_epochs", "many"], "expected int"),
+        (["--wandb", "offlin"], "did you mean 'offline' instead of 'offlin'?"),
+        (["--model.msa.rates", "[2,2,2]"], "reads 7 of the 13 positions"),
+        (["--model.aux_stage", "5"], "model.aux_stage 5"),
+        (["--data.protocol", "subject_exclusiv"], "subject_exclusive"),
+        (["--data.fold", "9"], "no fold 9"),
+        (["--data.image_size", "32"], "64 pixels"),
+        (["--model.age", "null", "--model.gender", "null", "--model.race", "null"], "no head is left"),
+        (["--ckpt_path", "last"], "nothing to continue"),
+        (["--ckpt_path", "nowhere.ckpt"], "nowhere.ckpt: no such checkpoint"),
+        (["--model.weights", "nowhere.pth"], "nowhere.pth"),
+    ],
+)
+def test_a_mistake_gives_one_short_message(fails, tiny_config, tmp_path, args, said):
+    message = fails("fit", "--config", tiny_config, "--trainer.default_root_dir", tmp_path, *args)
+    assert said in message
+    assert len(message.splitlines()) <= 12
+
+
+def test_a_missing_root_prints_the_expected_tree(fails, tmp_path, monkeypatch):
+    monkeypatch.setenv("MTMSA_DATA", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    message = fails("fit", "--config", "morph.yaml", "--model.weights", "null", "--wandb", "disabled")
+    assert str(tmp_path / "morph") in message
+    assert "morph_2008_nonCommercial.csv" in message
+    assert "Album2/" in message
+
+
+def test_test_refuses_faces_that_were_trained_on(fails, trained, tmp_path):
+    other_fold = ["test", "--ckpt_path", trained, "--data.fold", "1", "--trainer.default_root_dir", tmp_path]
+    message = fails(*other_fold)
+    assert "test faces were trained on" in message
+    assert "morph/Album2/" in message
+    main([str(arg) for arg in [*other_fold, "--allow_overlap", "true"]])
+
+
+def test_settings_that_do_not_fit_the_checkpoint_are_told_without_a_traceback(
+    fails, trained, tiny_config, tmp_path
+):
+    args = ["--ckpt_path", trained, "--config", tiny_config, "--trainer.default_root_dir", tmp_path]
+    assert "do not fit" in fails("test", *args, "--model.msa", "null")
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["nowhere"], "no such file or folder"),
+        (["."], "no image"),
+        ([".", "--out", "ages.xlsx"], "ending in .csv or .parquet"),
+    ],
+)
+def test_mistakes_in_predict(fails, trained, tmp_path, monkeypatch, args, said):
+    monkeypatch.chdir(tmp_path)
+    assert said in fails("predict", "--ckpt_path", trained, "--out", "ages.csv", *args)
+
+
+def test_predict_refuses_a_file_that_is_no_checkpoint(fails, tmp_path):
+    file = tmp_path / "x.ckpt"
+    file.write_bytes(b"not a checkpoint")
+    assert "not a readable checkpoint" in fails("predict", "--ckpt_path", file, "--out", "a.csv", tmp_path)
+    torch.save({"conv1.weight": torch.zeros(1)}, file)
+    assert "--model.weights" in fails("predict", "--ckpt_path", file, "--out", "a.csv", tmp_path)
+
+
+# ------------------------------------------------------------------------ wandb and help
+
+
+@pytest.mark.slow
+def test_an_offline_run_needs_no_key_and_leaves_something_to_sync(tiny_config, tmp_path, monkeypatch):
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "no-netrc"))
+    root = ["--trainer.default_root_dir", str(tmp_path), "--trainer.max_epochs", "1"]
+    main(["fit", "--config", str(tiny_config), *root, "--wandb", "null"])
+    (run,) = (tmp_path / "tiny").iterdir()
+    (log,) = run.glob("wandb/offline-run-*/run-*.wandb")
+    assert log.stat().st_size > 1000
+    assert record(run)["wandb_id"] in log.name
+
+
+def test_help_lists_all_verbs(capsys):
+    main([])
+    listed = capsys.readouterr().out
+    for verb in ("fit", "validate", "test", "predict", "synthesize"):
+        assert f"\n  {verb} " in listed
