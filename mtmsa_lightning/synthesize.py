@@ -11,8 +11,8 @@ def parser() -> argparse.ArgumentParser:
     """Build the argument parser of the verb; imports nothing heavy."""
     parser = argparse.ArgumentParser(
         prog="mtmsa synthesize",
-        description="Draw synthetic faces and write them in the exact layout of a real release, tables, names "
-        "and dirt included: to try a reader, a protocol or a whole run without the data.",
+        description="Draw synthetic faces and write them in the exact layout of a real release, tables, "
+        "names and dirt included: to try a reader, a protocol or a whole run without the data.",
     )
     parser.add_argument("layout", choices=LAYOUTS, help="the release whose layout is written")
     parser.add_argument("--out", required=True, type=Path, help="folder to write; must be new or empty")

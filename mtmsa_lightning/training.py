@@ -78,8 +78,8 @@ def misfit(ckpt_path: str, error: str) -> str:
     """Say why weights do not fit: the settings given override those that the checkpoint was trained with."""
     keys = " ".join(error.split())[:300]
     return (
-        f"{ckpt_path}: its weights do not fit the model that the command line and --config describe: {keys} ...\n"
-        "Leave --config out to use the settings of the checkpoint's own run, or give a config that equals them."
+        f"{ckpt_path}: its weights do not fit the model that command line and --config describe: {keys} ...\n"
+        "Leave --config out to use the settings of the checkpoint's own run, or give a config that fits."
     )
 
 

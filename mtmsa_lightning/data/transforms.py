@@ -6,6 +6,7 @@ nothing else, neither on the worker, nor on the rank, nor on the history of the 
 """
 
 import os
+import random
 from hashlib import blake2b
 from typing import Any
 
@@ -43,7 +44,8 @@ class FaceTransform:
         if self.augmentation is None:
             image = resize(image, self.image_size)
         else:
-            self.augmentation.set_random_seed(seed)
+            # not set_random_seed(seed), which starts every step alike: what is mirrored is then also rotated
+            self.augmentation.set_random_state(np.random.default_rng(seed), random.Random(seed))
             image = self.augmentation(image=image)["image"]
         return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
 

@@ -286,7 +286,11 @@ class _Face:
             tilt = np.array([[-14 * side, 2.5], [0, -2], [13 * side, 1.5 + 2.5 * cues.sag]])
             colour = s.hair * 0.8 + (GREY - s.hair * 0.8) * 0.6 * cues.grey
             self.stroke(
-                tilt + [x, brow_y], colour, max(1, round(s.brow * (0.6 + 0.4 * cues.growth))), 0.9, 0.85
+                tilt + np.array([x, brow_y]),
+                colour,
+                max(1, round(s.brow * (0.6 + 0.4 * cues.growth))),
+                0.9,
+                0.85,
             )
 
     def nose_and_mouth(self) -> None:
@@ -333,7 +337,8 @@ class _Face:
     def band(self, top: float, bottom: float, soft: float) -> NDArray[np.float32]:
         """A soft horizontal band, 1 inside."""
         y = np.arange(CANVAS, dtype=np.float32)[:, None]
-        return np.clip((y - top) / soft + 0.5, 0, 1) * np.clip((bottom - y) / soft + 0.5, 0, 1)
+        inside = np.clip((y - top) / soft + 0.5, 0, 1) * np.clip((bottom - y) / soft + 0.5, 0, 1)
+        return np.asarray(inside, dtype=np.float32)
 
     def lines(self) -> None:
         """Wrinkles and folds: a dark groove with a light rim below."""
@@ -344,11 +349,11 @@ class _Face:
             shade = int(np.clip(depth, 0, 1) * 255)
             cv2.polylines(line, [_fixed(curve - _corner(box))], False, shade, width, cv2.LINE_AA, shift=4)
             np.maximum(grooves[box], line, out=grooves[box])
-        dark = cv2.GaussianBlur(grooves, (0, 0), 0.7).astype(np.float32) / 255 * self.skin_mask
+        dark: Any = cv2.GaussianBlur(grooves, (0, 0), 0.7).astype(np.float32) / 255 * self.skin_mask
         rim = np.roll(dark, 2, axis=0)
-        line = 0.22 * rim - 0.75 * dark
-        line -= cv2.blur(line, (15, 15))  # no darker on the whole: a thumbnail must not count wrinkles
-        self.canvas *= (1 + line)[..., None]
+        relief = 0.22 * rim - 0.75 * dark
+        relief -= cv2.blur(relief, (15, 15))  # no darker on the whole: a thumbnail must not count wrinkles
+        self.canvas *= (1 + relief)[..., None]
 
     def wrinkles(self) -> list[tuple[Points, float, int]]:
         """Fine lines of forehead and eyes, as (points, depth, width)."""
@@ -363,15 +368,17 @@ class _Face:
             start = np.array([100 + side * (self.eye_dx + 12), self.eye_y])
             for ray in range(-2, 3):
                 depth = np.clip(level * 1.8 - 0.16 * abs(ray) - 0.1, 0, 1) * rng.uniform(0.7, 1)
-                end = start + [side * rng.uniform(9, 14), ray * 4.6]
+                reach = side * rng.uniform(9, 14)
                 found.append(
-                    (np.stack([start + [0, ray * 1.8], (start + end) / 2 + [0, ray], end]), depth, 1)
+                    (start + np.array([[0, 1.8 * ray], [reach / 2, 3.3 * ray], [reach, 4.6 * ray]]), depth, 1)
                 )
             for row in range(3):
                 depth = np.clip(level * 1.7 - 0.3 * row - 0.25, 0, 1)
-                x = self.eye_dx + np.array([18, 14 + row, 13 - row]) - 24 + 12 * row
-                y = self.mouth_y + np.array([-14, -4, 6]) + 2 * row
-                found.append((np.stack([100 + side * (x + 14), y], 1), depth * 0.8, 1))
+                cheek = np.array([[8.0, -14], [4 + row, -4], [3 - row, 6]]) + [
+                    self.eye_dx + 12 * row,
+                    2 * row,
+                ]
+                found.append((cheek * [side, 1] + [100, self.mouth_y], depth * 0.8, 1))
         return found
 
     def folds(self) -> list[tuple[Points, float, int]]:
@@ -424,8 +431,8 @@ class _Face:
         """Dark and grey strands inside a mask, straight or curly."""
         curl, grey = self.subject.curl, self.cues.grey
         noise = self.rng.standard_normal((CANVAS, CANVAS), np.float32)
-        streak = cv2.GaussianBlur(noise, (0, 0), sigmaX=0.7, sigmaY=0.7 + 6 * (1 - curl))
-        streak /= max(float(streak.std()), 1e-6)
+        streak: Any = cv2.GaussianBlur(noise, (0, 0), sigmaX=0.7, sigmaY=0.7 + 6 * (1 - curl))
+        streak = streak / max(float(streak.std()), 1e-6)
         white = np.clip((streak - (1.6 - 2.6 * grey)) * 1.6, 0, 1) * mask * min(1.0, 0.15 + 1.1 * grey)
         dark = np.clip(-streak, 0, 2) * mask
         self.canvas *= (1 - 0.28 * dark)[..., None]
@@ -459,21 +466,19 @@ def _corner(box: Box) -> Points:
 
 def photograph(canvas: Canvas, rng: np.random.Generator, size: int) -> Image:
     """Take the picture: pose, light, white balance, exposure, blur and noise, none of which knows the age."""
-    tilt, scale = rng.normal(0, 4), rng.normal(1.0, 0.06) * size / CANVAS
-    shift = rng.normal(0, 6.0, 2) * size / CANVAS
-    warp = cv2.getRotationMatrix2D((CANVAS / 2, CANVAS / 2), float(tilt), float(scale))
-    warp[:, 2] += (size - CANVAS) / 2 + shift
-    image = cv2.warpAffine(
-        canvas, warp, (size, size), flags=cv2.INTER_AREA, borderMode=cv2.BORDER_REFLECT_101
-    )
-    light = np.linspace(-1, 1, size, dtype=np.float32) * np.float32(rng.normal(0, 0.12))
-    image = image * (1 + light[None, :, None]) * rng.normal(1, 0.04, 3).astype(np.float32)
-    image = (
-        image - image.mean() + np.float32(np.clip(rng.normal(124, 16), 85, 165))
-    )  # exposure by the whole picture
-    image = cv2.GaussianBlur(image, (0, 0), float(rng.uniform(0.2, 0.65) * size / CANVAS))
+    tilt, scale = float(rng.normal(0, 4)), float(rng.normal(1.0, 0.06))
+    warp: Any = cv2.getRotationMatrix2D((CANVAS / 2, CANVAS / 2), tilt, scale)
+    warp[:, 2] += rng.normal(0, 6, 2)
+    image: Any = cv2.warpAffine(canvas, warp, (CANVAS, CANVAS), borderMode=cv2.BORDER_REFLECT_101)
+    light = np.linspace(-1, 1, CANVAS, dtype=np.float32) * np.float32(rng.normal(0, 0.12))
+    image *= (1 + light[None, :, None]) * rng.normal(1, 0.04, 3).astype(np.float32)
+    exposure = np.clip(rng.normal(124, 16), 85, 165)  # of the whole picture: no clue to skin or hair
+    image += np.float32(exposure - image.mean())
+    image = cv2.GaussianBlur(image, (0, 0), float(rng.uniform(0.2, 0.65)))
     image += rng.standard_normal(image.shape, np.float32) * np.float32(rng.uniform(1, 3))
-    return np.clip(image, 0, 255).astype(np.uint8)
+    if size != CANVAS:
+        image = cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA)
+    return np.asarray(np.clip(image, 0, 255), dtype=np.uint8)
 
 
 def _fixed(points: Points) -> NDArray[np.int32]:

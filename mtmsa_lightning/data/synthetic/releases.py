@@ -182,15 +182,15 @@ def _plan_morph(n_faces: int, seed: int) -> Plan:
         number += 1
         rng = np.random.default_rng([seed, number, 1])
         person = draw_subject(rng, GENDERS[int(rng.random() < 0.3)], str(rng.choice(names, p=shares)))
-        for position, (born, taken, age) in enumerate(_morph_dates(rng)[: n_faces - len(pictures)]):
+        visits = _morph_dates(rng)[: n_faces - len(pictures)]
+        for position, (born, taken, age) in enumerate(visits):
             letter = "M" if person.gender == "male" else "F"
             race = MORPH_RACES[person.race][0]
             in_name = {"M": "F", "F": "M"}[letter] if (number, position) == (2, 0) else letter
             if (number, position) == (1, 1):  # the noise of the release: a subject that disagrees with itself
                 born, race = born + timedelta(days=3), "O"
             photo = f"Album2/{number:06d}_{position}{in_name}{age}.JPG"
-            days = "" if not position else str((taken - previous).days)  # noqa: F821
-            previous = taken
+            days = (taken - visits[position - 1][1]).days if position else ""
             lines.append(
                 f"{number},{position},{_american(born)},{_american(taken)},{race},{letter},,{age},{days},,{photo}"
             )
