@@ -72,11 +72,13 @@ def wandb_logger(
     """
     run.mkdir(parents=True, exist_ok=True)
     os.environ.setdefault("WANDB_SILENT", "true")  # the run's own messages say where things are
-    return WandbLogger(
+    logger = WandbLogger(
         project=os.environ.get("WANDB_PROJECT", "mtmsa-lightning"), name=f"{name}/{run.name}", group=name,
         job_type=job_type, save_dir=str(run), id=run_id, resume="allow", offline=mode == "offline",
         config=config,
     )  # fmt: skip
+    logger._wandb_init.pop("anonymous", None)  # always set by Lightning 2.6, and warned of by wandb
+    return logger
 
 
 def new_run_id() -> str:

@@ -374,11 +374,9 @@ class _Face:
                 )
             for row in range(3):
                 depth = np.clip(level * 1.7 - 0.3 * row - 0.25, 0, 1)
-                cheek = np.array([[8.0, -14], [4 + row, -4], [3 - row, 6]]) + [
-                    self.eye_dx + 12 * row,
-                    2 * row,
-                ]
-                found.append((cheek * [side, 1] + [100, self.mouth_y], depth * 0.8, 1))
+                corner = np.array([100 + side * (self.eye_dx + 12 * row), self.mouth_y + 2 * row])
+                cheek = corner + np.array([[8.0 * side, -14], [(4 + row) * side, -4], [(3 - row) * side, 6]])
+                found.append((cheek, depth * 0.8, 1))
         return found
 
     def folds(self) -> list[tuple[Points, float, int]]:

@@ -1,0 +1,74 @@
+"""A run that is killed and continued ends with the weights of one that was not."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+from mtmsa_lightning.cli import main
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    return torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+
+
+def the_run(root: Path) -> Path:
+    (run,) = (root / "tiny").iterdir()
+    return run
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("extra", [[], ["--ema", "0.9", "--model.freeze_epochs", "1"]])
+def test_killed_in_mid_epoch_and_continued_equals_uninterrupted(tiny_config, tmp_path, extra):
+    """Dropout, augmentation, optimiser, schedule and averaged weights included: bit for bit."""
+    args = ["fit", "--config", str(tiny_config), "--trainer.max_epochs", "3", *extra, "--trainer.default_root_dir"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    command = [sys.executable, "-m", "mtmsa_lightning", *args]
+    subprocess.run([*command, str(whole)], check=True, env=environment, capture_output=True, timeout=300)
+
+    killed = subprocess.Popen([*command, str(broken)], stdout=subprocess.PIPE, text=True, env=environment)
+    for line in killed.stdout:
+        if line.startswith("epoch 1/3"):
+            break
+    time.sleep(0.7)  # somewhere in the second epoch
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    run = the_run(broken)
+    assert not (run / "predictions").exists()
+
+    resumed = [*command, str(broken), "--ckpt_path", "last"]
+    done = subprocess.run(resumed, check=True, env=environment, capture_output=True, text=True, timeout=300)
+    assert f"continuing {run}" in done.stdout
+    assert the_run(broken) == run, "no second run directory"
+    for name, value in weights(the_run(whole)).items():
+        assert torch.equal(value, weights(run)[name]), name
+    first, second = (pd.read_csv(folder / "metrics.csv") for folder in (the_run(whole), run))
+    timeless = [column for column in first if column != "train/seconds"]
+    pd.testing.assert_frame_equal(first[timeless], second[timeless])
+    faces, again = (pd.read_parquet(r / "predictions" / "test.parquet") for r in (the_run(whole), run))
+    pd.testing.assert_frame_equal(faces, again)
+
+
+def test_a_run_of_other_settings_is_not_continued_and_the_difference_is_named(fails, trained, tiny_config):
+    root = trained.parent.parent
+    args = ["fit", "--config", tiny_config, "--trainer.default_root_dir", root, "--ckpt_path", "last"]
+    message = fails(*args, "--data.fold", "1", "--model.gender_weight", "0.5")
+    assert "data.init_args.fold was 0, is 1" in message
+    assert "model.gender_weight was 0.2, is 0.5" in message
+
+
+def test_a_longer_training_continues_in_the_same_directory(trained, tiny_config, tmp_path):
+    import shutil
+
+    shutil.copytree(trained.parent.parent, tmp_path / "runs")
+    args = ["--config", str(tiny_config), "--trainer.default_root_dir", str(tmp_path / "runs")]
+    main(["fit", *args, "--ckpt_path", "last", "--trainer.max_epochs", "3"])
+    run = the_run(tmp_path / "runs")
+    assert pd.read_csv(run / "metrics.csv")["epoch"].tolist() == [0, 1, 2]
