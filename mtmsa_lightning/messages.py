@@ -40,7 +40,7 @@ def explain(error: Exception, known: Iterable[str]) -> str | None:
     lines = [_shorten(line) for line in text.splitlines() if line.strip() and not NOISE.match(line)]
     given = [line for line in lines if line.strip().startswith("Given value:")]
     lines = [line for line in lines if line not in given]
-    if given and all("Expected" in line for line in lines[1:]) and "Namespace" not in given[0]:
+    if given and all("expected" in line for line in lines[1:]) and "Namespace" not in given[0]:
         lines += given
     hint = suggest(text, known)
     return "\n".join([*lines, hint] if hint else lines)

@@ -358,7 +358,7 @@ class MTMSA(LightningModule):
     def setup(self, stage: str) -> None:
         """Take what the model needs to know of the data: label kinds, and at the first fit age statistics."""
         data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
-        if data is not None:
+        if data is not None and stage != "predict":
             for part in ("train", "val", "test"):
                 self._kinds[part] = label_kinds(getattr(data, f"{part}_dataset").table)
         if stage == "fit" and self._starts_afresh():
@@ -408,12 +408,21 @@ class MTMSA(LightningModule):
         """Group the parameters (ResNet first) and attach the schedule."""
         optimizer = self.optimizer(self.parameter_groups())
         scheduler: Any = self.scheduler(optimizer)
-        if isinstance(scheduler, WarmupCosine):
-            scheduler.set_total_steps(int(self.trainer.estimated_stepping_batches))
+        if isinstance(scheduler, WarmupCosine) and scheduler.total is None:
+            scheduler.set_total_steps(self._schedule_length())
         config = {"scheduler": scheduler, "interval": self.scheduler_interval}
         if hasattr(scheduler, "monitor"):
             config |= {"monitor": scheduler.monitor, "interval": "epoch"}
         return {"optimizer": optimizer, "lr_scheduler": config}  # type: ignore[return-value]
+
+    def _schedule_length(self) -> int:
+        """Return the number of times that the schedule advances in the whole training."""
+        steps = self.trainer.estimated_stepping_batches
+        if self.scheduler_interval == "epoch":
+            steps = self.trainer.max_epochs or -1
+        if not 0 < steps < float("inf"):
+            raise ConfigError("the warm-up cosine schedule needs a finite trainer.max_epochs or max_steps")
+        return int(steps)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Return groups named resnet/new and decayed or not (biases and normalisation are not)."""

@@ -1,6 +1,7 @@
 """Learning rate schedules."""
 
 import math
+from typing import Any
 
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
@@ -23,8 +24,12 @@ class WarmupCosine(LambdaLR):
             raise ValueError(f"warmup {warmup} is a share of all steps: choose a value in [0, 1)")
         if not 0 <= final <= 1:
             raise ValueError(f"final {final} is a share of the base learning rate: choose a value in [0, 1]")
-        self.warmup, self.final, self.total = warmup, final, total_steps or 1
+        self.warmup, self.final, self.total = warmup, final, total_steps
         super().__init__(optimizer, self.factor)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state without the length: a run continued for longer follows the longer schedule."""
+        return {key: value for key, value in super().state_dict().items() if key != "total"}
 
     def set_total_steps(self, total: int) -> None:
         """Set the length of the training in steps, and the first step's learning rate with it."""
@@ -35,8 +40,9 @@ class WarmupCosine(LambdaLR):
 
     def factor(self, step: int) -> float:
         """Return the share of the base learning rate at a step."""
-        rising = round(self.warmup * self.total)
+        total = self.total or 1  # not known before the LightningModule has counted the steps
+        rising = round(self.warmup * total)
         if step < rising:
             return (step + 1) / (rising + 1)
-        progress = min(1.0, (step - rising) / max(1, self.total - rising))
+        progress = min(1.0, (step - rising) / max(1, total - rising))
         return self.final + (1 - self.final) * (1 + math.cos(math.pi * progress)) / 2

@@ -164,7 +164,7 @@ class TrainingCLI(LightningCLI):
         plain = self.settings.clone()
         for key in VERB_ARGUMENTS:
             plain.pop(key, None)
-        self.config_text = self._parser(self.verb).dump(plain, skip_none=False)
+        self.config_text = self._parser(self.verb).dump(plain, skip_unset=False)
         root, name = self.settings.trainer.default_root_dir or "runs", self.settings.name
         if self.verb == "fit" and self.settings.ckpt_path == CONTINUE:
             self.run = resumable_run(root, name, yaml.safe_load(self.config_text))

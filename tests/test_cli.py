@@ -9,6 +9,9 @@ import yaml
 
 from mtmsa_lightning.cli import main
 
+SINGLE = 1e-4
+"""Differences that another order of float32 sums may make, in years or shares."""
+
 PLAIN = (str, int, float, bool, type(None))
 
 
@@ -60,11 +63,11 @@ def test_the_headline_can_be_recomputed_from_the_predictions_with_numpy_alone(tr
     faces = pd.read_parquet(trained / "predictions" / "test.parquet")
     figures = record(trained)["test"]
     error = np.abs(faces["age_mean"] - faces["label_age_low"])
-    assert figures["test/age_mae"] == pytest.approx(error.mean(), abs=1e-9)
+    assert figures["test/age_mae"] == pytest.approx(error.mean(), abs=1e-6)
     assert figures["test/age_cs5"] == pytest.approx((error <= 5).mean())
     z = (faces["label_age_low"] - faces["age_mean"]) / faces["age_std"]
     nll = 0.5 * z**2 + np.log(faces["age_std"]) + 0.5 * np.log(2 * np.pi)
-    assert figures["test/age_nll"] == pytest.approx(nll.mean(), abs=1e-9)
+    assert figures["test/age_nll"] == pytest.approx(nll.mean(), abs=1e-6)
     classes = record(trained)["data"]["race_classes"]
     predicted = faces[[f"race_{name}" for name in classes]].to_numpy().argmax(1)
     known = faces["label_race"].to_numpy() >= 0
@@ -101,13 +104,15 @@ def test_test_gives_the_figures_of_the_fit_by_the_runs_own_config(trained, tmp_p
     again, first = record(run)["test"], record(trained)["test"]
     assert again.keys() == first.keys()
     for name in first:
-        assert again[name] == pytest.approx(first[name], abs=1e-9), name
+        assert again[name] == pytest.approx(first[name], abs=SINGLE), name
 
 
 def test_validate_gives_the_figures_of_the_best_epoch(trained, tmp_path, capsys):
     main(["validate", "--ckpt_path", str(trained), "--trainer.default_root_dir", str(tmp_path)])
     (run,) = (tmp_path / "tiny").iterdir()
-    assert record(run)["val"]["val/age_mae"] == pytest.approx(record(trained)["val"]["val/age_mae"], abs=1e-9)
+    assert record(run)["val"]["val/age_mae"] == pytest.approx(
+        record(trained)["val"]["val/age_mae"], abs=SINGLE
+    )
     assert "age MAE" in capsys.readouterr().out
 
 
@@ -116,11 +121,11 @@ def test_predict_equals_the_test_predictions_and_needs_no_config(trained, morph_
     out = tmp_path / f"ages{suffix}"
     faces = pd.read_parquet(trained / "predictions" / "test.parquet")
     files = [str(morph_root / file) for file in faces["file"]]
-    main(["predict", "--ckpt_path", str(trained), *files, "--out", str(out), "--precision", "64-true"])
+    main(["predict", "--ckpt_path", str(trained), *files, "--out", str(out)])
     predicted = pd.read_csv(out) if suffix == ".csv" else pd.read_parquet(out)
     assert predicted["file"].tolist() == files
     columns = [name for name in faces if name.startswith(("age_", "gender_", "race_"))]
-    np.testing.assert_allclose(predicted[columns], faces[columns], atol=1e-9)
+    np.testing.assert_allclose(predicted[columns], faces[columns], atol=SINGLE)
 
 
 def test_predict_skips_what_it_cannot_read_and_says_so(trained, morph_root, tmp_path, capsys):

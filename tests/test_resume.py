@@ -27,7 +27,15 @@ def the_run(root: Path) -> Path:
 @pytest.mark.parametrize("extra", [[], ["--ema", "0.9", "--model.freeze_epochs", "1"]])
 def test_killed_in_mid_epoch_and_continued_equals_uninterrupted(tiny_config, tmp_path, extra):
     """Dropout, augmentation, optimiser, schedule and averaged weights included: bit for bit."""
-    args = ["fit", "--config", str(tiny_config), "--trainer.max_epochs", "3", *extra, "--trainer.default_root_dir"]
+    args = [
+        "fit",
+        "--config",
+        str(tiny_config),
+        "--trainer.max_epochs",
+        "3",
+        *extra,
+        "--trainer.default_root_dir",
+    ]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     command = [sys.executable, "-m", "mtmsa_lightning", *args]

@@ -2,6 +2,7 @@
 
 import csv
 from argparse import Namespace
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -67,11 +68,12 @@ class EpochCSV(Logger):
         """Write the file."""
         if not self.rows:
             return
-        columns = list(
-            dict.fromkeys(["epoch", "step", *sorted({key for row in self.rows.values() for key in row})])
-        )
-        lines = [columns, *([row.get(column, "") for column in columns] for row in self.rows.values())]
-        write_text(self.file, "".join(",".join(map(str, line)) + "\n" for line in lines))
+        names = {name for row in self.rows.values() for name in row} - {"epoch", "step"}
+        text = StringIO()
+        writer = csv.DictWriter(text, ["epoch", "step", *sorted(names)], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self.rows.values())
+        write_text(self.file, text.getvalue())
 
     @rank_zero_only
     def finalize(self, status: str) -> None:

@@ -27,7 +27,7 @@ from mtmsa_lightning.labels import GENDERS
 log = logging.getLogger(__name__)
 
 MAX_UNREADABLE = 0.01
-"""Share of a part's images that may turn out unreadable while loading before the run is stopped."""
+"""Share of the table's images that may turn out unreadable while loading before the run is stopped."""
 
 
 class FaceDataModule(LightningDataModule, ABC):
@@ -115,6 +115,8 @@ class FaceDataModule(LightningDataModule, ABC):
             raise ConfigError(f"data.image_size {self.image_size} is too small: 64 pixels is the least")
         if self.batch_size < 1:
             raise ConfigError(f"data.batch_size {self.batch_size} must be at least 1")
+        if self.num_workers < 0:
+            raise ConfigError(f"data.num_workers {self.num_workers} must not be negative")
 
     @abstractmethod
     def read(self) -> FaceTable:
@@ -160,6 +162,10 @@ class FaceDataModule(LightningDataModule, ABC):
 
     def setup(self, stage: str | None = None) -> None:
         """Build the datasets of all parts; cheap after the first call."""
+        if stage == "fit" and not len(self.split.train):
+            raise ConfigError(
+                f"protocol {self.protocol} has no training part: choose another for `mtmsa fit`"
+            )
         if hasattr(self, "train_dataset"):
             return
         self._report()

@@ -67,14 +67,15 @@ def check_overlap(provenance: dict[str, Any], data: "FaceDataModule", force: boo
     known = _overlap(hash_ids(ids), provenance["train_id_hashes"])
     same_split = provenance.get("fingerprints") == data.provenance()["fingerprints"]
     copies = _overlap(image_hashes(test), provenance["train_image_hashes"]) & ~known
-    for found, what, pardon in ((known, "were trained on", False), (copies, "have equal bytes", same_split)):
-        if found.any():
-            _complain(ids, found, what, force or pardon)
+    _complain(ids, known, "were trained on by this checkpoint", pardoned=force)
+    _complain(ids, copies, "have equal bytes as training images of this checkpoint", force or same_split)
 
 
 def _complain(ids: list[str], found: NDArray[np.bool_], what: str, pardoned: bool) -> None:
-    shown = ", ".join(np.asarray(ids)[found][:5])
-    text = f"{found.sum()} of {len(ids)} test faces {what} in the training of this checkpoint: {shown}, ..."
+    if not found.any():
+        return
+    shown = ", ".join(np.asarray(ids)[found][:5]) + (", ..." if found.sum() > 5 else "")
+    text = f"{found.sum()} of {len(ids)} test faces {what}: {shown}"
     if not pardoned:
         raise OverlapError(f"{text}\nTest on a part that was held out, or pass --allow_overlap true.")
     log.warning("%s", text)

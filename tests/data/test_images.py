@@ -63,12 +63,11 @@ def with_alpha(picture):
 
 def with_black(picture):
     """The four inks of a press, black among them: Pillow's own conversion never uses black."""
-    inks = np.asarray(picture.convert("CMYK")).copy()
-    inks[..., 3] = np.linspace(0, 200, picture.height).astype(np.uint8)[:, None]
-    return Image.fromarray(inks, "CMYK")
+    *inks, _ = picture.convert("CMYK").split()
+    ramp = np.tile(np.linspace(0, 200, picture.width).astype(np.uint8), (picture.height, 1))
+    return Image.merge("CMYK", [*inks, Image.fromarray(ramp)])
 
 
-@pytest.mark.filterwarnings("ignore:'mode' parameter is deprecated:DeprecationWarning")
 @pytest.mark.parametrize(
     ("name", "convert", "tolerance"),
     [

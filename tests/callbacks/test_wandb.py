@@ -1,0 +1,48 @@
+import socket
+
+import pytest
+
+from mtmsa_lightning.callbacks import wandb
+from mtmsa_lightning.callbacks.wandb import choose_mode
+
+
+@pytest.fixture
+def no_key(tmp_path, monkeypatch):
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    return tmp_path / "netrc"
+
+
+@pytest.mark.parametrize("asked", ["offline", "disabled"])
+def test_what_is_asked_for_is_done(asked, no_key):
+    assert choose_mode(asked)[0] == asked
+
+
+@pytest.mark.parametrize("asked", [None, "online"])
+def test_without_a_key_runs_are_offline(asked, no_key):
+    mode, reason = choose_mode(asked)
+    assert mode == "offline"
+    assert "wandb login" in reason
+
+
+def test_a_key_without_a_network_is_offline_at_once(no_key, monkeypatch):
+    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
+    assert choose_mode(None)[0] == "offline"
+
+
+def test_a_key_and_a_server_are_online(no_key, monkeypatch):
+    no_key.write_text("machine 127.0.0.1\n login user\n password 0000\n")
+    no_key.chmod(0o600)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{server.getsockname()[1]}")
+        assert choose_mode(None)[0] == "online"
+
+
+def test_a_damaged_netrc_does_not_stop_a_run(no_key):
+    no_key.write_text("machine\n\n???")
+    assert choose_mode(None)[0] == "offline"
+
+
+def test_run_ids_differ():
+    assert wandb.new_run_id() != wandb.new_run_id()

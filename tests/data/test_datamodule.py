@@ -1,0 +1,347 @@
+"""The DataModules' common behaviour, on MORPH with small real images."""
+
+import json
+import logging
+import statistics
+from pathlib import Path
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from lightning.pytorch import seed_everything
+
+from mtmsa_lightning.data.datamodule import FaceDataModule, available_workers, midpoints
+from mtmsa_lightning.data.dataset import FaceBatch
+from mtmsa_lightning.data.morph import MORPH, RACE_CLASSES, read_morph
+from mtmsa_lightning.data.table import FaceTable
+from mtmsa_lightning.errors import ConfigError, DataError
+
+SUBJECTS = 40
+N = 3 * SUBJECTS  # one bad image is then less than a hundredth, two are more
+HEADER = "id_num,picture_num,dob,doa,race,gender,facial_hair,age,age_diff,glasses,photo"
+
+
+def write_morph(root: Path) -> Path:
+    rng = np.random.default_rng(0)
+    (root / "Album2").mkdir(parents=True)
+    lines = [HEADER]
+    for subject in range(1, SUBJECTS + 1):
+        gender, race = "MF"[subject % 2], "WBAHO"[subject % 5]
+        for picture in range(3):
+            age = 18 + subject + picture
+            photo = f"Album2/{subject:06d}_{picture}{gender}{age}.JPG"
+            lines.append(
+                f"{subject},{picture},01/02/1960,03/04/{1960 + age},{race},{gender},,{age},,,{photo}"
+            )
+            coarse = rng.integers(0, 256, (6, 5, 3), dtype=np.uint8)
+            cv2.imwrite(str(root / photo), cv2.resize(coarse, (50, 60)))
+    (root / "morph_2008_nonCommercial.csv").write_text("\n".join(lines) + "\n")
+    return root
+
+
+@pytest.fixture(scope="module")
+def shared_release(tmp_path_factory):
+    return write_morph(tmp_path_factory.mktemp("shared") / "morph")
+
+
+@pytest.fixture
+def release(tmp_path):
+    """A release of its own for tests that damage it."""
+    return write_morph(tmp_path / "morph")
+
+
+def morph(root: Path, **arguments: object) -> MORPH:
+    settings = {"image_size": 64, "batch_size": 8, "num_workers": 0} | arguments
+    return MORPH(root=str(root), **settings)
+
+
+@pytest.fixture
+def data(shared_release):
+    data = morph(shared_release)
+    data.prepare_data()
+    data.setup("fit")
+    return data
+
+
+def prepare_set(release: Path, root: Path, race_classes: tuple[str, ...] = RACE_CLASSES) -> Path:
+    """Write the table of a release as a prepared set, with links to its photos."""
+    table = read_morph(release)
+    root.mkdir()
+    (root / "Album2").symlink_to(release / "Album2")
+    frame = table.frame.assign(race=table.frame["race"].clip(upper=len(race_classes) - 1))
+    frame.to_parquet(root / "faces.parquet")
+    record = {
+        "format_version": 1, "dataset": "morph", "label_rule": table.label_rule,
+        "race_classes": list(race_classes), "table": "faces.parquet",
+    }  # fmt: skip
+    (root / "dataset.json").write_text(json.dumps(record))
+    return root
+
+
+class Made(FaceDataModule):
+    """A table made up in the test; its images need not exist."""
+
+    name = "made"
+    protocols = ("predefined",)
+    made: FaceTable
+
+    def read(self) -> FaceTable:
+        return self.made
+
+
+def made(table: FaceTable) -> Made:
+    Made.race_classes = table.race_classes
+    data = Made(protocol="predefined", num_workers=0)
+    data.made = table
+    data.setup()
+    return data
+
+
+# ------------------------------------------------------------------ parts and loaders
+
+
+def test_parts_are_disjoint_complete_and_share_no_subject(data):
+    parts = [data.train_dataset.table, data.val_dataset.table, data.test_dataset.table]
+    ids = [set(part["id"]) for part in parts]
+    assert sum(map(len, ids)) == len(set.union(*ids)) == N
+    subjects = [set(part["subject"]) for part in parts]
+    assert sum(map(len, subjects)) == len(set.union(*subjects)) == SUBJECTS
+    assert len(ids[2]) == pytest.approx(N / 5, abs=3)
+    assert len(ids[1]) == pytest.approx(0.1 * (N - len(ids[2])), abs=3)
+
+
+def test_only_training_images_are_augmented(data, shared_release):
+    assert data.train_dataset.transform.augmentation is not None
+    assert data.val_dataset.transform.augmentation is None
+    assert data.test_dataset.transform.augmentation is None
+    plain = morph(shared_release, augment=False)
+    plain.setup()
+    assert plain.train_dataset.transform.augmentation is None
+
+
+def test_setup_is_repeated_by_lightning_and_keeps_the_datasets(data):
+    before = data.train_dataset
+    data.setup("test")
+    assert data.train_dataset is before
+
+
+def test_train_loader_has_every_face_at_most_once_in_full_batches(data):
+    batches = list(data.train_dataloader())
+    assert {tuple(batch["image"].shape) for batch in batches} == {(8, 3, 64, 64)}
+    rows = torch.cat([batch["index"] for batch in batches]).tolist()
+    assert len(set(rows)) == len(rows) == len(data.train_dataset) // 8 * 8
+
+
+@pytest.mark.parametrize("part", ["val", "test"])
+def test_evaluation_loaders_have_every_face_once_in_order(data, part):
+    loader, dataset = getattr(data, f"{part}_dataloader")(), getattr(data, f"{part}_dataset")
+    batches = list(loader)
+    assert [name for batch in batches for name in batch["id"]] == dataset.table["id"].tolist()
+    assert torch.cat([batch["age_low"] for batch in batches]).tolist() == dataset.table["age_low"].tolist()
+    assert all(batch["counted"].all() for batch in batches)
+
+
+def test_ranks_share_the_faces_of_a_trainer(data):
+    seen = []
+    for rank in range(2):
+        data.trainer = SimpleNamespace(world_size=2, global_rank=rank)
+        seen.append({name for batch in data.test_dataloader() for name in batch["id"]})
+    data.trainer = None
+    assert set.union(*seen) == set(data.test_dataset.table["id"])
+    assert len(seen[0] & seen[1]) <= 1  # padding
+
+
+def test_a_protocol_without_a_test_part(shared_release):
+    data = morph(shared_release, protocol="train_all")
+    data.setup()
+    assert len(data.train_dataset) + len(data.val_dataset) == N
+    with pytest.raises(ConfigError, match="train_all has no test part"):
+        data.test_dataloader()
+
+
+def test_split_and_augmentation_obey_their_own_seed_alone(shared_release):
+    def outcome(everything: int, seed: int) -> tuple[dict[str, str], bytes]:
+        seed_everything(everything, verbose=False)
+        data = morph(shared_release, seed=seed)
+        data.setup()
+        batch = next(iter(data.train_dataloader()))
+        return data.split.fingerprints, batch["image"].numpy().tobytes()
+
+    assert outcome(1, seed=0) == outcome(2, seed=0)
+    assert outcome(1, seed=0)[0] != outcome(1, seed=1)[0]
+    assert outcome(1, seed=0)[1] != outcome(1, seed=1)[1]
+
+
+# ------------------------------------------------------------------ statistics and provenance
+
+
+def test_age_statistics_are_those_of_the_training_part(data):
+    ages = data.train_dataset.table["age_low"].tolist()
+    expected = statistics.fmean(ages), statistics.pstdev(ages)
+    assert data.age_statistics() == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [
+        ([0, 4, 8], [2, 6, 12], (16 / 3, statistics.pstdev([1, 5, 10]))),
+        ([4, np.nan, 8], [6, np.nan, 12], (7.5, 2.5)),
+        ([30, 30, 30], [30, 30, 30], (30, 1)),  # a deviation of zero could not scale anything
+    ],
+)
+def test_age_statistics_of_groups_use_midpoints(face_table, low, high, expected):
+    table = face_table(
+        5, age_low=[*low, 99, 99], age_high=[*high, 99, 99], split=["train"] * 3 + ["val", "test"]
+    )
+    assert made(table).age_statistics() == pytest.approx(expected, rel=1e-12)
+    assert midpoints(table.frame.iloc[3:]).tolist() == [99, 99]
+
+
+def test_age_statistics_without_any_age(face_table):
+    split = ["train", "val", "test"]
+    table = face_table(3, age_low=[np.nan] * 3, age_high=[np.nan] * 3, split=split)
+    with pytest.raises(DataError, match=r"no training face has an age.*model\.age null"):
+        made(table).age_statistics()
+
+
+def test_provenance_is_plain_and_complete(data):
+    record = data.provenance()
+    assert json.loads(json.dumps(record, allow_nan=False)) == record
+    assert record["fingerprints"] == data.split.fingerprints
+    assert {key: value for key, value in record.items() if key != "fingerprints"} == {
+        "dataset": "morph",
+        "protocol": "subject_exclusive",
+        "fold": 0,
+        "split_seed": 0,
+        "label_rule": "morph table columns",
+        "faces": {part: len(getattr(data, f"{part}_dataset")) for part in ("train", "val", "test")},
+        "subjects_in_two_parts": 0.0,
+        "gender_classes": ["male", "female"],
+        "race_classes": list(RACE_CLASSES),
+        "age_groups": [],
+        "image_size": 64,
+        "crop": 0.85,
+    }
+
+
+def test_provenance_without_training_faces_is_still_json(shared_release):
+    record = morph(shared_release, protocol="whole").provenance()
+    assert record["subjects_in_two_parts"] is None
+    assert json.loads(json.dumps(record, allow_nan=False)) == record
+
+
+# ------------------------------------------------------------------ arguments
+
+
+@pytest.mark.parametrize(
+    ("argument", "value"),
+    [
+        ("crop", 0), ("crop", -0.5), ("crop", 1.01), ("crop", 85), ("crop", float("nan")),
+        ("val_fraction", 0), ("val_fraction", 1), ("val_fraction", 1.5),
+        ("image_size", 63), ("image_size", 0),
+        ("batch_size", 0), ("batch_size", -1),
+        ("protocol", "folds"), ("protocol", "randm"),
+    ],
+)  # fmt: skip
+def test_bad_arguments_are_refused_by_name(tmp_path, argument, value):
+    with pytest.raises(ConfigError, match=rf"{argument} '?{value}"):
+        morph(tmp_path, **{argument: value})
+
+
+def test_a_bad_protocol_shows_the_good_ones(tmp_path):
+    with pytest.raises(ConfigError, match="subject_exclusive, random, setting_a"):
+        morph(tmp_path, protocol="randm")
+
+
+def test_a_fold_that_does_not_exist(shared_release):
+    with pytest.raises(DataError, match=r"no fold 5; its folds are \[0, 1, 2, 3, 4\]"):
+        morph(shared_release, fold=5).prepare_data()
+
+
+def test_a_missing_release_shows_the_expected_tree(tmp_path):
+    with pytest.raises(DataError, match=r"(?s)does not exist.*expected:.*Album2/"):
+        morph(tmp_path / "gone").prepare_data()
+
+
+@pytest.mark.parametrize(
+    ("variable", "expected"), [("/scratch/faces", "/scratch/faces/morph"), (None, "data/morph")]
+)
+def test_default_root(monkeypatch, variable, expected):
+    monkeypatch.delenv("MTMSA_DATA", raising=False)
+    if variable:
+        monkeypatch.setenv("MTMSA_DATA", variable)
+    assert MORPH().root == Path(expected)
+
+
+def test_default_workers_follow_the_cores_that_this_process_may_use(monkeypatch):
+    for cores, expected in ((1, 1), (6, 6), (64, 8)):
+        monkeypatch.setattr("os.sched_getaffinity", lambda _, n=cores: set(range(n)), raising=False)
+        assert available_workers() == MORPH().num_workers == expected
+
+
+# ------------------------------------------------------------------ prepared sets
+
+
+def test_a_prepared_set_is_used_as_it_is_and_not_cropped_again(shared_release, data, tmp_path):
+    prepared = morph(prepare_set(shared_release, tmp_path / "prepared"), crop=0.85)
+    prepared.setup()
+    assert data.crop == data.train_dataset.transform.crop == 0.85
+    assert prepared.crop == prepared.train_dataset.transform.crop == prepared.provenance()["crop"] == 1.0
+    assert prepared.split.fingerprints == data.split.fingerprints
+
+
+def test_a_prepared_set_with_other_race_classes(shared_release, tmp_path):
+    root = prepare_set(shared_release, tmp_path / "prepared", race_classes=("white", "black"))
+    with pytest.raises(DataError, match=r"race classes \('white', 'black'\) differ from MORPH's"):
+        morph(root).prepare_data()
+
+
+# ------------------------------------------------------------------ unreadable images
+
+
+def damage(data: MORPH, rows: list[int]) -> list[str]:
+    """Overwrite photos of the test part and return their names."""
+    files = [data.test_dataset.path(row) for row in rows]
+    for file in files:
+        file.write_text("no image")
+    return [file.name for file in files]
+
+
+def load_test_part(data: MORPH) -> list[FaceBatch]:
+    """Load as the Trainer does."""
+    return [data.on_before_batch_transfer(batch, 0) for batch in data.test_dataloader()]
+
+
+def test_one_bad_image_in_a_hundred_is_skipped_and_reported_once(release, caplog):
+    data = morph(release)
+    data.setup()
+    (bad,) = damage(data, [3])
+    with caplog.at_level(logging.WARNING):
+        for _ in range(2):
+            batches = load_test_part(data)
+            counted = torch.cat([batch["counted"] for batch in batches])
+            assert (~counted).nonzero().tolist() == [[3]]
+    warnings = [record.message for record in caplog.records if record.levelno == logging.WARNING]
+    assert len(warnings) == 1
+    assert "skipped" in warnings[0]
+    assert bad in warnings[0]
+
+
+def test_more_bad_images_stop_the_run_and_are_named(release):
+    data = morph(release)
+    data.setup()
+    first, second = damage(data, [3, 5])
+    with pytest.raises(DataError, match=rf"(?s)2 images could not be read.*verify.*{first}.*{second}"):
+        load_test_part(data)
+
+
+def test_verify_names_bad_images_before_anything_starts(release):
+    data = morph(release, verify=True)
+    data.prepare_data()
+    data.setup()
+    first, second = damage(data, [1, 4])
+    with pytest.raises(DataError, match=rf"(?s)2 of 120 images cannot be read:.*{first}.*{second}"):
+        morph(release, verify=True).prepare_data()
+    morph(release).prepare_data()
