@@ -41,18 +41,20 @@ def test_killed_in_mid_epoch_and_continued_equals_uninterrupted(tiny_config, tmp
     command = [sys.executable, "-m", "mtmsa_lightning", *args]
     subprocess.run([*command, str(whole)], check=True, env=environment, capture_output=True, timeout=300)
 
-    killed = subprocess.Popen([*command, str(broken)], stdout=subprocess.PIPE, text=True, env=environment)
-    for line in killed.stdout:
-        if line.startswith("epoch 1/3"):
-            break
-    time.sleep(0.7)  # somewhere in the second epoch
-    killed.send_signal(signal.SIGKILL)
-    killed.wait()
+    with subprocess.Popen(
+        [*command, str(broken)], stdout=subprocess.PIPE, text=True, env=environment
+    ) as killed:
+        while not list(broken.glob("tiny/*/checkpoints/last.ckpt")):  # the end of the first epoch
+            assert killed.poll() is None, killed.stdout.read()
+            time.sleep(0.05)
+        time.sleep(0.4)  # somewhere in the second
+        killed.send_signal(signal.SIGKILL)
     run = the_run(broken)
     assert not (run / "predictions").exists()
 
     resumed = [*command, str(broken), "--ckpt_path", "last"]
-    done = subprocess.run(resumed, check=True, env=environment, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(resumed, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
     assert f"continuing {run}" in done.stdout
     assert the_run(broken) == run, "no second run directory"
     for name, value in weights(the_run(whole)).items():

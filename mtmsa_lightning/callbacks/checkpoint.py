@@ -10,7 +10,22 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 
-class BestCheckpoint(ModelCheckpoint):
+class _RunCheckpoint(ModelCheckpoint):
+    """A checkpoint in the run's own directory, which may have been moved since it was written."""
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up the state of the run that is continued, with the paths of today."""
+        old, new = str(state_dict["dirpath"]), str(self.dirpath)
+
+        def moved(value: Any) -> Any:
+            if isinstance(value, dict):
+                return {moved(key): item for key, item in value.items()}
+            return value.replace(old, new) if isinstance(value, str) else value
+
+        super().load_state_dict({key: moved(value) for key, value in state_dict.items()})
+
+
+class BestCheckpoint(_RunCheckpoint):
     """Keeps ``best.ckpt``, chosen by a validation metric.
 
     Args:
@@ -45,7 +60,7 @@ class BestCheckpoint(ModelCheckpoint):
         self.best_figures = state_dict["best_figures"]
 
 
-class LastCheckpoint(ModelCheckpoint):
+class LastCheckpoint(_RunCheckpoint):
     """Keeps ``last.ckpt`` of every epoch, with the random state, so that a run can be continued exactly.
 
     ``save_last`` of Lightning's own callback skips epochs that are not better.

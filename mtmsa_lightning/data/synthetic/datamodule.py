@@ -3,6 +3,7 @@
 from typing import Any
 
 from mtmsa_lightning.data.morph import MORPH
+from mtmsa_lightning.data.prepared import is_prepared
 from mtmsa_lightning.data.synthetic.releases import write_morph
 
 
@@ -25,6 +26,7 @@ class Synthetic(MORPH):
         self.n_faces = n_faces
 
     def prepare_data(self) -> None:
-        """Draw the faces unless they are there."""
-        write_morph(self.root, self.n_faces)
+        """Draw the faces unless they are there, or the root is a prepared set."""
+        if not is_prepared(self.root):
+            write_morph(self.root, self.n_faces)
         super().prepare_data()

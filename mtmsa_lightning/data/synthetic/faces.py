@@ -107,7 +107,7 @@ def draw_subject(rng: np.random.Generator, gender: str, race: str) -> Subject:
         glasses=bool(rng.random() < 0.12),
         hair_line=float(rng.normal(0, 6)),
         dye=float(rng.choice([0.0, 0.9], p=[0.88, 0.12] if male else [0.6, 0.4])),
-        ageing=rng.normal(0, 5, 5),
+        ageing=rng.normal(0, 4, 5),
     )
 
 
@@ -134,14 +134,14 @@ class Cues:
 
 def age_cues(subject: Subject, age: float, rng: np.random.Generator) -> Cues:
     """Turn an age into cues, each ahead or behind by its own number of years."""
-    wrinkles, grey, hairline, sag, texture = age + subject.ageing + rng.normal(0, 2.5, 5)
+    wrinkles, grey, hairline, sag, texture = age + subject.ageing + rng.normal(0, 2, 5)
     receding = 1.0 if subject.gender == "male" else 0.45
     return Cues(
-        wrinkles=float(np.clip((wrinkles - 14) / 56, 0, 1)),
+        wrinkles=float(np.clip((wrinkles - 14) / 48, 0, 1)),
         grey=float(1 / (1 + np.exp(-(grey - 46) / 8))) * (1 - subject.dye),
-        hairline=float(np.clip((hairline - 18) / 52, 0, 1)) * receding,
-        sag=float(np.clip((sag - 20) / 50, 0, 1)),
-        texture=float(np.clip((texture - 12) / 58, 0, 1)),
+        hairline=float(np.clip((hairline - 17) / 50, 0, 1)) * receding,
+        sag=float(np.clip((sag - 17) / 46, 0, 1)),
+        texture=float(np.clip((texture - 12) / 52, 0, 1)),
         growth=float(np.clip(age / 19, 0, 1)) ** 0.7,
     )
 
@@ -230,7 +230,8 @@ class _Face:
 
     def background(self) -> None:
         """A smooth wall and clothes of any colour."""
-        corners = self.rng.uniform(50, 225, (3, 3, 1)) + self.rng.normal(0, 14, (3, 3, 3))
+        shade = self.rng.uniform(70, 205) + self.rng.normal(0, 16, 3)
+        corners = shade + self.rng.normal(0, 22, (3, 3, 1)) + self.rng.normal(0, 5, (3, 3, 3))
         self.canvas[:] = cv2.resize(
             corners.astype(np.float32), (CANVAS, CANVAS), interpolation=cv2.INTER_CUBIC
         )
@@ -347,11 +348,19 @@ class _Face:
             curve = _smooth(points)
             line, box = _region(curve, 3)
             shade = int(np.clip(depth, 0, 1) * 255)
-            cv2.polylines(line, [_fixed(curve - _corner(box))], False, shade, width, cv2.LINE_AA, shift=4)
+            cv2.polylines(
+                line,
+                [_fixed(curve - _corner(box))],
+                False,
+                shade,
+                width + (depth > 0.4),
+                cv2.LINE_AA,
+                shift=4,
+            )
             np.maximum(grooves[box], line, out=grooves[box])
         dark: Any = cv2.GaussianBlur(grooves, (0, 0), 0.7).astype(np.float32) / 255 * self.skin_mask
         rim = np.roll(dark, 2, axis=0)
-        relief = 0.22 * rim - 0.75 * dark
+        relief = 0.2 * rim - 0.62 * dark
         relief -= cv2.blur(relief, (15, 15))  # no darker on the whole: a thumbnail must not count wrinkles
         self.canvas *= (1 + relief)[..., None]
 
@@ -394,7 +403,7 @@ class _Face:
         """Roughness and spots, fine enough to vanish in a thumbnail."""
         level = self.cues.texture
         noise = self.rng.standard_normal((CANVAS, CANVAS), np.float32)
-        rough = cv2.GaussianBlur(noise, (0, 0), 1.1) * 2.6 - cv2.GaussianBlur(noise, (0, 0), 3.5) * 3
+        rough = cv2.GaussianBlur(noise, (0, 0), 1.5) * 4.2 - cv2.GaussianBlur(noise, (0, 0), 4.5) * 4.5
         self.canvas *= (1 + self.skin_mask * rough * np.float32(0.015 + 0.085 * level))[..., None]
         spots = np.zeros((CANVAS, CANVAS), np.uint8)
         for _ in range(self.rng.poisson(16 * level**1.5)):
@@ -429,11 +438,11 @@ class _Face:
         """Dark and grey strands inside a mask, straight or curly."""
         curl, grey = self.subject.curl, self.cues.grey
         noise = self.rng.standard_normal((CANVAS, CANVAS), np.float32)
-        streak: Any = cv2.GaussianBlur(noise, (0, 0), sigmaX=0.7, sigmaY=0.7 + 6 * (1 - curl))
+        streak: Any = cv2.GaussianBlur(noise, (0, 0), sigmaX=0.8, sigmaY=0.9 + 9 * (1 - curl))
         streak = streak / max(float(streak.std()), 1e-6)
-        white = np.clip((streak - (1.6 - 2.6 * grey)) * 1.6, 0, 1) * mask * min(1.0, 0.15 + 1.1 * grey)
+        white = np.clip((streak - (1.5 - 3 * grey)) * 0.9, 0, 1) * mask * min(0.9, 0.15 + grey)
         dark = np.clip(-streak, 0, 2) * mask
-        self.canvas *= (1 - 0.28 * dark)[..., None]
+        self.canvas *= (1 - 0.2 * dark)[..., None]
         self.canvas += white[..., None] * (GREY.astype(np.float32) - self.canvas)
 
     def glasses(self) -> None:
@@ -464,7 +473,7 @@ def _corner(box: Box) -> Points:
 
 def photograph(canvas: Canvas, rng: np.random.Generator, size: int) -> Image:
     """Take the picture: pose, light, white balance, exposure, blur and noise, none of which knows the age."""
-    tilt, scale = float(rng.normal(0, 4)), float(rng.normal(1.0, 0.06))
+    tilt, scale = float(rng.normal(0, 4)), float(rng.normal(1.12, 0.06))
     warp: Any = cv2.getRotationMatrix2D((CANVAS / 2, CANVAS / 2), tilt, scale)
     warp[:, 2] += rng.normal(0, 6, 2)
     image: Any = cv2.warpAffine(canvas, warp, (CANVAS, CANVAS), borderMode=cv2.BORDER_REFLECT_101)

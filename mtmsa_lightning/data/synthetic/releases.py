@@ -3,12 +3,14 @@
 import json
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import cv2
 import numpy as np
@@ -18,7 +20,7 @@ from mtmsa_lightning.errors import DataError
 from mtmsa_lightning.labels import AGE_GROUPS, GENDERS
 
 RECORD = "synthetic.json"
-GENERATOR = 1
+GENERATOR = 2
 """Version of the drawings: another one draws other faces from the same seed."""
 
 MORPH_COLUMNS = "id_num,picture_num,dob,doa,race,gender,facial_hair,age,age_diff,glasses,photo"
@@ -50,7 +52,8 @@ def write_morph(
     """Write a tree in MORPH Album II's layout: the CSV table and ``Album2/000001_0M25.JPG``.
 
     Ages lie between 16 and 77 years as in the release, but are spread wider (mean 39, standard deviation 14),
-    so that a short training has something to show. Black and White make up most faces. One name disagrees with its row's gender, and one subject's birth date and race
+    so that a short training has something to show. Black and White make up most faces, in milder proportion
+    than there. One name disagrees with its row's gender, and one subject's birth date and race
     differ between pictures.
 
     Args:
@@ -72,7 +75,7 @@ def write_adience(
     """Write a tree in Adience's layout: five fold files, ``aligned/`` and ``faces/``.
 
     Labels are the release's age groups, with some single ages, odd groups, ``None``, unknown genders and
-    repeated rows.
+    repeated rows, all in keeping with the age that is drawn.
 
     Args:
         root: Folder to make; an equal one that is there already is left as it is.
@@ -92,7 +95,7 @@ def write_utkface(
 ) -> None:
     """Write a tree in UTKFace's layout: ``<age>_<gender>_<race>_<timestamp>.jpg.chip.jpg``.
 
-    One name lacks a field, one a dot, and some files are exact copies, one of them with another age.
+    One name lacks a field, one the dot before jpg, three files have exact copies, one under another age.
 
     Args:
         root: Folder to make; an equal one that is there already is left as it is.
@@ -124,28 +127,35 @@ def _write(
     if _is_there(root, record):
         return
     root.parent.mkdir(parents=True, exist_ok=True)
-    partial = root.with_name(f".{root.name}.partial-{os.getpid()}")
-    shutil.rmtree(partial, ignore_errors=True)
+    partial = root.with_name(f".{root.name}.partial-{uuid4().hex}")  # process ids repeat across machines
     pictures, texts = plan(n_faces, seed)
     try:
         _draw(pictures, partial, size, workers)
         for name, text in {**texts, RECORD: json.dumps(record) + "\n"}.items():
             (partial / name).write_text(text)
+        _put_in_place(partial, root, record)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _put_in_place(partial: Path, root: Path, record: dict[str, Any]) -> None:
+    try:
         if root.is_dir():
             root.rmdir()  # empty, as checked
         partial.rename(root)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    except OSError:
+        if not _is_there(root, record):  # else another process was faster with the same tree
+            raise
 
 
 def _is_there(root: Path, record: dict[str, Any]) -> bool:
     """Tell whether the same tree stands already; refuse to touch anything else."""
     if not root.exists() or (root.is_dir() and not any(root.iterdir())):
         return False
-    file = root / RECORD
-    if not file.is_file():
-        raise DataError(f"{root}: holds something that is not synthetic faces: choose a new folder")
-    found = json.loads(file.read_text())
+    try:
+        found = json.loads((root / RECORD).read_text())
+    except (OSError, ValueError):
+        raise DataError(f"{root}: holds something that is not synthetic faces: choose a new folder") from None
     if found != record:
         raise DataError(
             f"{root}: holds synthetic faces made with other settings ({found}, asked for {record}): "
@@ -166,8 +176,19 @@ def _draw(pictures: Sequence[Picture], root: Path, size: int, workers: int | Non
         for name in picture.files:
             (root / name).write_bytes(data)
 
-    with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
+    with _opencv_on_one_core(), ThreadPoolExecutor(workers or os.cpu_count()) as pool:
         list(pool.map(write, pictures))
+
+
+@contextmanager
+def _opencv_on_one_core() -> Iterator[None]:
+    """Keep OpenCV from starting threads of its own inside ours: on masks this small they cost more."""
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(before)
 
 
 # ---------------------------------------------------------------------------- MORPH
@@ -182,32 +203,40 @@ def _plan_morph(n_faces: int, seed: int) -> Plan:
         number += 1
         rng = np.random.default_rng([seed, number, 1])
         person = draw_subject(rng, GENDERS[int(rng.random() < 0.3)], str(rng.choice(names, p=shares)))
-        visits = _morph_dates(rng)[: n_faces - len(pictures)]
-        for position, (born, taken, age) in enumerate(visits):
-            letter = "M" if person.gender == "male" else "F"
-            race = MORPH_RACES[person.race][0]
-            in_name = {"M": "F", "F": "M"}[letter] if (number, position) == (2, 0) else letter
-            if (number, position) == (1, 1):  # the noise of the release: a subject that disagrees with itself
-                born, race = born + timedelta(days=3), "O"
-            photo = f"Album2/{number:06d}_{position}{in_name}{age}.JPG"
-            days = (taken - visits[position - 1][1]).days if position else ""
-            lines.append(
-                f"{number},{position},{_american(born)},{_american(taken)},{race},{letter},,{age},{days},,{photo}"
-            )
-            exact = age + float(rng.random())
-            pictures.append(Picture(person, exact, int(rng.integers(2**31)), (photo,)))
+        visits = 2 if number <= 2 else min(int(rng.geometric(0.26)), 12, n_faces // 5)  # two show the dirt
+        born, days = _morph_dates(rng, min(visits, n_faces - len(pictures)))
+        for position, taken in enumerate(days):
+            gap = (taken - days[position - 1]).days if position else ""
+            row, photo, age = _morph_row(person, number, position, born, taken, gap)
+            lines.append(row)
+            pictures.append(Picture(person, age + float(rng.random()), int(rng.integers(2**31)), (photo,)))
     return pictures, {"morph_2008_nonCommercial.csv": "\n".join(lines) + "\n"}
 
 
-def _morph_dates(rng: np.random.Generator) -> list[tuple[date, date, int]]:
-    """Return (birth date, picture date, completed years) of a subject's pictures, in order of time."""
+def _morph_row(
+    person: Subject, number: int, position: int, born: date, taken: date, gap: int | str
+) -> tuple[str, str, int]:
+    """Return the line of the table, the photo and the age; two subjects show the noise of the release."""
+    race, letter = MORPH_RACES[person.race][0], person.gender[0].upper()
+    in_name = letter
+    if (number, position) == (1, 1):  # a subject that disagrees with itself
+        born, race = born - timedelta(days=40), "W" if race == "O" else "O"
+    elif (number, position) == (2, 0):
+        in_name = {"M": "F", "F": "M"}[letter]
+    age = _completed_years(born, taken)
+    photo = f"Album2/{number:06d}_{position}{in_name}{age}.JPG"
+    dates = f"{_american(born)},{_american(taken)}"
+    return f"{number},{position},{dates},{race},{letter},,{age},{gap},,{photo}", photo, age
+
+
+def _morph_dates(rng: np.random.Generator, visits: int) -> tuple[date, list[date]]:
+    """Return a subject's birth date and the dates of the pictures, in order, at 16 to 77 years of age."""
     age = float(16 + 58 * rng.beta(1.2, 1.9))
-    taken = date(2003, 1, 1) + timedelta(days=int(rng.integers(0, 600)))
-    born = taken - timedelta(days=round(age * 365.25) + 2)
-    dates = [taken]
-    for _ in range(int(min(rng.geometric(0.26), 12)) - 1):
-        dates.append(dates[-1] + timedelta(days=int(rng.integers(30, 300))))
-    return [(born, day, _completed_years(born, day)) for day in dates]
+    days = [date(2003, 1, 1) + timedelta(days=int(rng.integers(0, 600)))]
+    born = days[0] - timedelta(days=round(age * 365.25) + 2)
+    for _ in range(visits - 1):
+        days.append(days[-1] + timedelta(days=int(rng.integers(30, 300))))
+    return born, [day for day in days if _completed_years(born, day) <= 77]
 
 
 def _completed_years(born: date, day: date) -> int:
@@ -220,7 +249,11 @@ def _american(day: date) -> str:
 
 # ---------------------------------------------------------------------------- Adience
 
-ADIENCE_DIRT = ("None", "35", "13", "(38, 42)", "(8, 23)", "(27, 32)", "(25, 23)", "3", "57")
+ADIENCE_SINGLE_AGES = (("2", "3"), (), ("13",), ("22",), ("23", "29", "34", "35"), ("36", "42", "45"),
+                       ("46", "55", "56"), ("57", "58"))  # fmt: skip
+"""Single ages that stand in the release instead of a group, by group."""
+ADIENCE_ODD_GROUPS = ((), (), ("(8, 23)",), (), ("(27, 32)", "(25, 23)"), ("(38, 42)", "(38, 48)"), (), ())
+"""Odd groups that stand in the release instead of a group, by group."""
 
 
 def _plan_adience(n_faces: int, seed: int) -> Plan:
@@ -231,28 +264,39 @@ def _plan_adience(n_faces: int, seed: int) -> Plan:
         face_id += 1
         rng = np.random.default_rng([seed, face_id, 2])
         person = draw_subject(rng, GENDERS[int(rng.random() < 0.53)], str(rng.choice(UTKFACE_RACES)))
-        low, high = AGE_GROUPS[int(rng.choice(8, p=[0.14, 0.13, 0.13, 0.1, 0.26, 0.13, 0.05, 0.06]))]
+        group = int(rng.choice(8, p=[0.14, 0.13, 0.13, 0.1, 0.26, 0.13, 0.05, 0.06]))
         fold = face_id % 5
         user = f"{30000000 + face_id // 15 * 5 + fold}@N0{fold}"
-        for _ in range(min(int(rng.geometric(0.2)), n_faces - len(pictures))):
+        many = min(int(rng.geometric(0.2)), max(1, n_faces // 10))
+        for number in range(len(pictures), min(len(pictures) + many, n_faces)):
             original = f"{int(rng.integers(10**9, 10**10))}_{int(rng.integers(16**9)):010x}_o.jpg"
-            age = float(rng.uniform(low, min(high, 88) + 1))
-            label = f"({low}, {high})"
-            if rng.random() < 0.06:
-                label = str(rng.choice(ADIENCE_DIRT))
-            gender = rng.choice(["", "u", person.gender[0]], p=[0.04, 0.05, 0.91])
+            low, high = AGE_GROUPS[group]
+            age = float(rng.uniform(low, min(high, 89) + 1))
             files = (
                 f"aligned/{user}/landmark_aligned_face.{face_id}.{original}",
                 f"faces/{user}/coarse_tilt_aligned_face.{face_id}.{original}",
             )
             pictures.append(Picture(person, age, int(rng.integers(2**31)), files))
-            box = "\t".join(str(int(value)) for value in rng.integers(100, 900, 4))
-            row = (
-                f"{user}\t{original}\t{face_id}\t{label}\t{gender}\t{box}\t0\t0\t{int(rng.integers(20, 200))}"
-            )
-            folds[fold] += [row] * (2 if rng.random() < 0.01 else 1)
+            label, gender = _adience_labels(person, group, number, rng)
+            row = "\t".join([user, original, str(face_id), label, gender, *_adience_box(rng)])
+            folds[fold] += [row] * (2 if number % 100 == 4 else 1)
     header = ADIENCE_COLUMNS.replace(" ", "\t")
     return pictures, {f"fold_{k}_data.txt": "\n".join([header, *rows]) + "\n" for k, rows in enumerate(folds)}
+
+
+def _adience_labels(person: Subject, group: int, number: int, rng: np.random.Generator) -> tuple[str, str]:
+    """Return the texts of age and gender; about one in 25 lacks either, fewer have no exact group."""
+    low, high = AGE_GROUPS[group]
+    others = {0: ("None",), 1: ADIENCE_SINGLE_AGES[group], 3: ADIENCE_ODD_GROUPS[group]}.get(number % 25, ())
+    label = str(rng.choice(others)) if others else f"({low}, {high})"
+    infant = group == 0 and rng.random() < 0.4
+    return label, "" if number % 25 == 2 else "u" if infant else person.gender[0]
+
+
+def _adience_box(rng: np.random.Generator) -> list[str]:
+    """Return x, y, dx, dy, the tilt and yaw angles and the score."""
+    x, y, dx, dy = rng.integers(100, 900, 4).tolist()
+    return [str(value) for value in (x, y, dx, dy, 0, 0, int(rng.integers(20, 200)))]
 
 
 # ---------------------------------------------------------------------------- UTKFace
@@ -263,17 +307,21 @@ def _plan_utkface(n_faces: int, seed: int) -> Plan:
     for number in range(n_faces):
         rng = np.random.default_rng([seed, number, 3])
         gender, race = int(rng.random() < 0.48), int(rng.choice(5, p=[0.42, 0.19, 0.15, 0.17, 0.07]))
-        age = float(np.clip(rng.gamma(3.0, 11.5), 1, 90))
-        stamp = f"{20170110000000000 + number * 1000 + int(rng.integers(1000))}"
-        name = f"{int(age)}_{gender}_{race}_{stamp}.jpg.chip.jpg"
-        files = [f"UTKFace/{name}"]
-        if number == 1:
-            files = [f"UTKFace/{int(age)}_{gender}_{stamp}.jpg.chip.jpg"]  # no race
-        elif number == 2:
-            files = [f"UTKFace/{name.replace('.jpg.chip', '.jpgchip')}"]
-        elif number in (3, 4):
-            other = int(age) + (5 if number == 4 else 0)
-            files.append(f"UTKFace/{other}_{gender}_{race}_{int(stamp) + 10**12}.jpg.chip.jpg")
+        age = float(np.clip(rng.gamma(3.0, 11.5), 0, 90))
+        stamp = 20170110000000000 + number * 1000 + int(rng.integers(1000))
+        names = _utkface_names(number, int(age), gender, race, stamp)
         person = draw_subject(rng, GENDERS[gender], UTKFACE_RACES[race])
-        pictures.append(Picture(person, age, int(rng.integers(2**31)), tuple(files)))
+        pictures.append(Picture(person, age, int(rng.integers(2**31)), names))
     return pictures, {}
+
+
+def _utkface_names(number: int, age: int, gender: int, race: int, stamp: int) -> tuple[str, ...]:
+    """Return the paths of one picture: the first few show the oddities of the release."""
+    usual = f"UTKFace/{age}_{gender}_{race}_{stamp}.jpg.chip.jpg"
+    if number == 1:
+        return (f"UTKFace/{age}_{gender}_{stamp}.jpg.chip.jpg",)  # no race
+    if number == 2:
+        return (usual.replace(".jpg.chip", "jpg.chip"),)  # no dot before jpg
+    if number in (3, 4, 5):  # exact copies, the last under another age
+        return usual, f"UTKFace/{age + 5 * (number == 5)}_{gender}_{race}_{stamp + 10**12}.jpg.chip.jpg"
+    return (usual,)
