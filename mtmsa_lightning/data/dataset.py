@@ -206,4 +206,6 @@ def face_loader(
         pin_memory=torch.cuda.is_available(),
         persistent_workers=num_workers > 0,
         worker_init_fn=single_threaded_worker,
+        # iterators draw a seed for their workers: from here, so that dropout's draws do not depend on it
+        generator=torch.Generator(),
     )
