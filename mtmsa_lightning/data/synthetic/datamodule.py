@@ -1,10 +1,13 @@
 """Synthetic faces as a DataModule: MORPH's layout, reader and protocols on faces drawn at first use."""
 
+import logging
 from typing import Any
 
 from mtmsa_lightning.data.morph import MORPH
 from mtmsa_lightning.data.prepared import is_prepared
 from mtmsa_lightning.data.synthetic.releases import write_morph
+
+log = logging.getLogger(__name__)
 
 
 class Synthetic(MORPH):
@@ -28,5 +31,6 @@ class Synthetic(MORPH):
     def prepare_data(self) -> None:
         """Draw the faces unless they are there, or the root is a prepared set."""
         if not is_prepared(self.root):
+            log.info("synthetic faces: %s (%d, drawn on first use)", self.root, self.n_faces)
             write_morph(self.root, self.n_faces)
         super().prepare_data()
