@@ -17,7 +17,7 @@ from mtmsa_lightning.callbacks.console import EpochLine, report
 from mtmsa_lightning.callbacks.epoch_csv import EpochCSV
 from mtmsa_lightning.callbacks.predictions import PredictionWriter
 from mtmsa_lightning.callbacks.run_record import RunRecord
-from mtmsa_lightning.callbacks.wandb import WandbMode, choose_mode, new_run_id, wandb_logger
+from mtmsa_lightning.callbacks.wandb import WandbMode, choose_mode, finish, new_run_id, wandb_logger
 from mtmsa_lightning.checkpoints import checkpoint_file, read_checkpoint
 from mtmsa_lightning.configs import by_precedence, find_config, option, split_configs
 from mtmsa_lightning.data.datamodule import FaceDataModule
@@ -225,18 +225,19 @@ class TrainingCLI(LightningCLI):
         best = self.best.best_model_path
         if self.settings.test_after_fit and best and len(self.datamodule.test_dataset):
             self.trainer.test(self.model, datamodule=self.datamodule, ckpt_path=best, verbose=False)
-        self._report()
+        self._finish()
 
     def after_test(self) -> None:
-        """Report."""
-        self._report()
+        """Close the run and report."""
+        self._finish()
 
     def after_validate(self) -> None:
-        """Report."""
-        self._report()
+        """Close the run and report."""
+        self._finish()
 
-    def _report(self) -> None:
+    def _finish(self) -> None:
         if self.trainer.is_global_zero:
+            finish(self.trainer.loggers)
             report(self.run, read_record(self.run), self.datamodule)
 
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import netrc
 import os
 import secrets
 import socket
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -79,6 +80,13 @@ def wandb_logger(
     )  # fmt: skip
     logger._wandb_init.pop("anonymous", None)  # always set by Lightning 2.6, and warned of by wandb
     return logger
+
+
+def finish(loggers: Iterable[Any]) -> None:
+    """Close runs, so that everything is on disk or uploaded when the verb returns."""
+    for logger in loggers:
+        if isinstance(logger, WandbLogger):
+            logger.experiment.finish()
 
 
 def new_run_id() -> str:
