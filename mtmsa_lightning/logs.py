@@ -4,6 +4,8 @@ import logging
 import os
 import sys
 import warnings
+from logging.handlers import MemoryHandler
+from pathlib import Path
 
 
 class _Stdout(logging.StreamHandler):  # type: ignore[type-arg]
@@ -17,6 +19,9 @@ class _Stdout(logging.StreamHandler):  # type: ignore[type-arg]
         super().emit(record)
 
 
+LOGGED = ("mtmsa_lightning", "lightning.pytorch")
+"""Loggers whose messages go to ``run.log``."""
+
 HINTS = ("💡", "Loading `train_dataloader` to estimate", "Restoring states from", "Loaded model weights from")
 """Beginnings of Lightning's messages that say nothing about a run."""
 
@@ -29,10 +34,35 @@ HARMLESS = (
 )
 
 
+def to_file(file: Path) -> None:
+    """Copy messages to a file, from the start of the verb on."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    target = logging.FileHandler(file)
+    target.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    _buffer.setTarget(target)
+    _buffer.flush()
+    _buffer.capacity = 1  # no more waiting
+
+
+_buffer = MemoryHandler(capacity=100_000, flushLevel=logging.CRITICAL + 1)
+"""Holds the messages until the run has a directory."""
+
+
+def _start_buffer() -> None:
+    if isinstance(_buffer.target, logging.FileHandler):
+        _buffer.target.close()
+    _buffer.setTarget(None)
+    _buffer.buffer.clear()
+    _buffer.capacity = 100_000
+    for name in LOGGED:
+        logging.getLogger(name).addHandler(_buffer)
+
+
 def to_console() -> None:
     """Show messages of this package, and Lightning's without advertisements."""
     for message in HARMLESS:
         warnings.filterwarnings("ignore", message)
+    _start_buffer()
     for name in ("lightning.pytorch", "lightning.pytorch.utilities.rank_zero", "lightning.fabric"):
         logging.getLogger(name).addFilter(_tells_something)
     logger = logging.getLogger("mtmsa_lightning")

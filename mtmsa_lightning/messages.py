@@ -2,8 +2,11 @@
 
 import re
 from argparse import ArgumentError
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
+
+from mtmsa_lightning.errors import ConfigError, MTMSAError
 
 UNKNOWN = (
     re.compile(r"Option '([^']+)' is not accepted"),
@@ -34,8 +37,7 @@ def explain(error: Exception, known: Iterable[str]) -> str | None:
         The message, or None if the error is something else and deserves its traceback.
     """
     text = str(error)
-    misconfigured = type(error).__name__ == "MisconfigurationException"
-    if not (isinstance(error, ArgumentError) or misconfigured or "Union subtypes" in text):
+    if not (isinstance(error, ArgumentError) or _misconfigured(error) or "Union subtypes" in text):
         return None
     lines = [_shorten(line) for line in text.splitlines() if line.strip() and not NOISE.match(line)]
     given = [line for line in lines if line.strip().startswith("Given value:")]
@@ -44,6 +46,26 @@ def explain(error: Exception, known: Iterable[str]) -> str | None:
         lines += given
     hint = suggest(text, known)
     return "\n".join([*lines, hint] if hint else lines)
+
+
+@contextmanager
+def told_shortly() -> Iterator[None]:
+    """Turn what constructors raise for a value that they refuse into one short message.
+
+    Raises:
+        ConfigError: In place of a ValueError, TypeError or Lightning's MisconfigurationException.
+    """
+    try:
+        yield
+    except Exception as error:
+        refused = isinstance(error, ValueError | TypeError) or _misconfigured(error)
+        if isinstance(error, MTMSAError) or not refused:
+            raise
+        raise ConfigError(explain(error, ()) or str(error)) from error
+
+
+def _misconfigured(error: Exception) -> bool:
+    return type(error).__name__ == "MisconfigurationException"
 
 
 def _shorten(line: str) -> str:

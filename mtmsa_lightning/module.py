@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any, Literal, NamedTuple, Self
 
-import pandas as pd
 import torch
 import torch.distributed
 from lightning.pytorch import LightningModule
@@ -19,6 +18,7 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from mtmsa_lightning.data.dataset import FaceBatch
 from mtmsa_lightning.data.provenance import check_overlap, training_hashes
+from mtmsa_lightning.data.table import label_kinds
 from mtmsa_lightning.errors import CheckpointError, ConfigError
 from mtmsa_lightning.labels import AGE_GROUP_EDGES, GENDERS
 from mtmsa_lightning.losses import TaskWeighting
@@ -33,7 +33,7 @@ from mtmsa_lightning.metrics.task_loss import MeanTaskLoss
 from mtmsa_lightning.models.age_distribution import AgeDistribution
 from mtmsa_lightning.models.heads import AgeHead, ClassHead, GaussianAgeHead
 from mtmsa_lightning.models.resnet import MSAConfig, MSAResNet34, load_trunk_weights
-from mtmsa_lightning.models.specs import build_head, head_spec
+from mtmsa_lightning.models.specs import build_head, callable_spec, head_spec
 from mtmsa_lightning.schedulers import WarmupCosine
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -133,13 +133,17 @@ class MTMSA(LightningModule):
         self.image_size, self.crop = image_size, crop
         self.gender_classes, self.race_classes = tuple(gender_classes), tuple(race_classes)
         self.age_groups = tuple((int(low), int(high)) for low, high in age_groups)
-        self.optimizer, self.scheduler, self.scheduler_interval = optimizer, scheduler, scheduler_interval
+        self.optimizer = AdamW if isinstance(optimizer, Mapping) else optimizer  # a record is not rebuilt
+        self.scheduler = WarmupCosine if isinstance(scheduler, Mapping) else scheduler
+        self.scheduler_interval = scheduler_interval
         self._configure_heads(age, gender, race)
         self._configure_loss({"age": age_weight, "gender": gender_weight, "race": race_weight}, weighting)
         self._configure_metrics()
         self.register_buffer("pixel_mean", _pixels(IMAGENET_MEAN), persistent=False)
         self.register_buffer("pixel_std", _pixels(IMAGENET_STD), persistent=False)
         self.provenance: dict[str, Any] | None = None
+        self._initialised = False
+        self._races: Tensor | None = None
         self.allow_overlap = False
         self.save_hyperparameters(
             {
@@ -154,6 +158,9 @@ class MTMSA(LightningModule):
                 "gender_weight": gender_weight,
                 "race_weight": race_weight,
                 "weighting": weighting,
+                "optimizer": callable_spec(optimizer),
+                "scheduler": callable_spec(scheduler),
+                "scheduler_interval": scheduler_interval,
                 "freeze_epochs": freeze_epochs,
                 "image_size": image_size,
                 "crop": crop,
@@ -266,6 +273,7 @@ class MTMSA(LightningModule):
     def training_step(self, batch: FaceBatch, batch_idx: int) -> Tensor:
         """Return the total loss of a batch."""
         output: FaceOutput = self(batch["image"])
+        batch = self._by_name(batch)
         losses = self.losses(output, batch)
         total = self.total_loss(losses)
         self._update("train", output, losses, batch)
@@ -275,11 +283,13 @@ class MTMSA(LightningModule):
     def validation_step(self, batch: FaceBatch, batch_idx: int) -> None:
         """Update the validation metrics."""
         output = self(batch["image"])
+        batch = self._by_name(batch)
         self._update("val", output, self.losses(output, batch), batch)
 
     def test_step(self, batch: FaceBatch, batch_idx: int) -> FaceOutput:  # type: ignore[override]
         """Update the test metrics and hand the predictions to whoever writes them."""
         output: FaceOutput = self(batch["image"])
+        batch = self._by_name(batch)
         self._update("test", output, self.losses(output, batch), batch)
         return output
 
@@ -287,6 +297,12 @@ class MTMSA(LightningModule):
         """Predict a batch."""
         output: FaceOutput = self(batch["image"])
         return output
+
+    def _by_name(self, batch: FaceBatch) -> FaceBatch:
+        """Renumber race labels where the data orders or names its classes differently from the model."""
+        if self._races is None:
+            return batch
+        return {**batch, "race": self._races.to(batch["race"].device)[batch["race"]]}
 
     # ---------------------------------------------------------------- metrics
 
@@ -316,13 +332,19 @@ class MTMSA(LightningModule):
             return dict(metrics.items())
         return {name: metric for name, metric in metrics.items() if _label_kind(name) in kinds}
 
+    def logged(self, stage: str) -> list[str]:
+        """Return the names of the figures that a stage logs.
+
+        Exact and group ages together have no common age loss: the two differ by a constant.
+        """
+        mixed = stage != "train" and {"exact", "group"} <= self._kinds.get(stage, set())
+        names = [*self.stage_metrics(stage), "loss"]
+        return [name for name in names if not (mixed and name in ("age_loss", "loss"))]
+
     def _log_metrics(self, stage: str) -> None:
-        metrics = self.stage_metrics(stage)
-        for name, metric in metrics.items():
-            self.log(
-                f"{stage}/{name}", metric, prog_bar=stage != "train" and name in ("age_mae", "group_acc")
-            )
-        self.log(f"{stage}/loss", self.mean_loss(stage))
+        for name in self.logged(stage):
+            value: Any = self.mean_loss(stage) if name == "loss" else self.stage_metrics(stage)[name]
+            self.log(f"{stage}/{name}", value, prog_bar=stage == "val" and name in ("age_mae", "group_acc"))
 
     @torch.no_grad()
     def mean_loss(self, stage: str) -> Tensor:
@@ -350,33 +372,37 @@ class MTMSA(LightningModule):
 
     # ---------------------------------------------------------------- life cycle
 
-    def prepare_data(self) -> None:
-        """Fetch or check the initial weights on one process, before any other work."""
-        if self._starts_afresh():
-            load_trunk_weights(self.trunk, self.weights)
-
     def setup(self, stage: str) -> None:
-        """Take what the model needs to know of the data: label kinds, and at the first fit age statistics."""
+        """Take what the model needs to know of the data: labels, and at the first fit age statistics."""
         data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
-        if data is not None and stage != "predict":
-            for part in ("train", "val", "test"):
-                self._kinds[part] = label_kinds(getattr(data, f"{part}_dataset").table)
-        if stage == "fit" and self._starts_afresh():
-            load_trunk_weights(self.trunk, self.weights)
-            self._set_age_statistics(data)
-
-    def _starts_afresh(self) -> bool:
-        return self.trainer.ckpt_path is None and self.provenance is None
-
-    def _set_age_statistics(self, data: Any) -> None:
-        if self.age is None or self.age.fitted:
+        if data is None or stage == "predict":
             return
-        if data is None:
+        self._races = race_lookup(data.race_classes, self.race_classes)
+        for part in ("train", "val", "test"):
+            kinds = label_kinds(getattr(data, f"{part}_dataset").table)
+            self._kinds[part] = kinds if set(data.race_classes) & set(self.race_classes) else kinds - {"race"}
+        if stage == "fit" and self.age is not None and not self.age.fitted:
+            self.age.set_age_statistics(*data.age_statistics())
+
+    def on_fit_start(self) -> None:
+        """Load the initial weights, unless a checkpoint has been loaded by now.
+
+        Raises:
+            CheckpointError: If they cannot be had.
+            ConfigError: If the age head knows no age statistics, because the data is not of this package.
+        """
+        if self.age is not None and not self.age.fitted:
             raise ConfigError(
                 "the age head needs the mean and standard deviation of the training ages: fit with one of "
                 "this package's DataModules, or call model.age.set_age_statistics(mean, std) first"
             )
-        self.age.set_age_statistics(*data.age_statistics())
+        if self._initialised:
+            return
+        for turn in (True, False):  # one process per node downloads, the others find the file
+            if (self.trainer.local_rank == 0) == turn:
+                load_trunk_weights(self.trunk, self.weights)
+            self.trainer.strategy.barrier("initial weights")
+        self._initialised = True
 
     def on_train_epoch_start(self) -> None:
         """Keep the BatchNorm statistics of a frozen ResNet."""
@@ -399,8 +425,9 @@ class MTMSA(LightningModule):
             checkpoint["provenance"] = self.provenance
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Remember what the weights were trained on."""
-        self.provenance = checkpoint.get("provenance", {})
+        """Remember what the weights were trained on; initial weights are not loaded over them."""
+        self._initialised = True
+        self.provenance = checkpoint.get("provenance")
 
     # ---------------------------------------------------------------- optimisation
 
@@ -472,18 +499,14 @@ class MTMSA(LightningModule):
         return model.eval()
 
 
-def label_kinds(table: pd.DataFrame) -> set[str]:
-    """Return which labels a table has: ``exact`` and ``group`` ages, ``gender``, ``race``, and ``age``."""
-    known = table["age_low"].notna()
-    exact = table["age_low"] == table["age_high"]
-    present = {
-        "age": known.any(),
-        "exact": (known & exact).any(),
-        "group": (known & ~exact).any(),
-        "gender": (table["gender"] >= 0).any(),
-        "race": (table["race"] >= 0).any(),
-    }
-    return {kind for kind, there in present.items() if there}
+def race_lookup(data: Sequence[str], model: Sequence[str]) -> Tensor | None:
+    """Return the model's index of every race class of the data, by name; None if they agree.
+
+    The last entry, which index -1 hits, and classes that the model lacks are -1: masked.
+    """
+    if tuple(data) == tuple(model):
+        return None
+    return torch.tensor([model.index(name) if name in model else -1 for name in data] + [-1])
 
 
 def _label_kind(metric: str) -> str:

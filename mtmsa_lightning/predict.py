@@ -69,22 +69,25 @@ def predict(
 
     from mtmsa_lightning.callbacks.predictions import PredictionWriter
     from mtmsa_lightning.data.folder import FaceFolder
+    from mtmsa_lightning.messages import told_shortly
     from mtmsa_lightning.module import MTMSA
 
     writer = PredictionWriter(out, labels=False)
     model = MTMSA.load(ckpt_path)
     data = FaceFolder(paths, model.image_size, model.crop, batch_size, num_workers)
     log.info("%s", describe(model))
-    trainer = Trainer(
-        accelerator=accelerator, devices=devices, strategy=strategy, precision=precision,  # type: ignore[arg-type]
-        callbacks=[writer], logger=False, enable_checkpointing=False, enable_model_summary=False,
-        use_distributed_sampler=False,
-    )  # fmt: skip
+    with told_shortly():
+        trainer = Trainer(
+            accelerator=accelerator, devices=devices, strategy=strategy, precision=precision,  # type: ignore[arg-type]
+            callbacks=[writer], logger=False, enable_checkpointing=False, enable_model_summary=False,
+            use_distributed_sampler=False,
+        )  # fmt: skip
     trainer.predict(model, datamodule=data, return_predictions=False)
-    for fault in data.faults.values():
-        log.warning("skipped %s", fault)
     if trainer.is_global_zero:
-        print(f"{len(writer.table)} of {len(data.predict_dataset)} images predicted: {out}")
+        done = set(writer.table["id"])
+        for name in [name for name in data.predict_dataset.table["id"] if name not in done]:
+            log.warning("skipped %s: %s", name, data.faults.get(name, "cannot be read"))
+        print(f"{len(done)} of {len(data.predict_dataset)} images predicted: {out}")
 
 
 def describe(model: "object") -> str:

@@ -22,8 +22,15 @@ from mtmsa_lightning.errors import CheckpointError, ConfigError
 RUN_DIR_VARIABLE = "MTMSA_RUN_DIR"
 """Tells processes launched by this one which run they belong to."""
 
-LOADER_SETTINGS = ("root", "num_workers", "verify", "strict")
-"""Data settings that may differ when a run is continued: they do not change what is learnt."""
+FREE_SETTINGS = {
+    "data": ("root", "num_workers", "verify", "strict"),
+    "trainer": (
+        "max_epochs", "max_steps", "max_time", "default_root_dir", "logger", "log_every_n_steps", "profiler",
+        "accelerator", "enable_progress_bar", "enable_model_summary", "num_sanity_val_steps",
+    ),
+    "run": ("wandb", "test_after_fit", "allow_overlap"),
+}  # fmt: skip
+"""Settings that may differ when a run is continued: they do not change what is learnt."""
 
 
 def open_run(root: str | Path, name: str) -> Path:
@@ -48,7 +55,8 @@ def open_run(root: str | Path, name: str) -> Path:
 
 def _shared_stamp() -> str:
     if "SLURM_JOB_ID" in os.environ and int(os.environ.get("SLURM_NTASKS", "1")) > 1:
-        return f"slurm-{os.environ['SLURM_JOB_ID']}"
+        names = ("SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_RESTART_COUNT")  # a step and a requeue are new runs
+        return "slurm-" + ".".join(os.environ.get(name, "0") for name in names)
     stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S-%f")[:-3]
     return _from_torchrun(stamp) if "TORCHELASTIC_RUN_ID" in os.environ else stamp
 
@@ -71,7 +79,7 @@ def resumable_run(root: str | Path, name: str, config: dict[str, Any]) -> Path:
     Args:
         root: Root of all runs.
         name: Name of the experiment.
-        config: The present settings; ``model``, ``data`` and the seed must equal the run's.
+        config: The present settings; all that changes what is learnt must equal the run's.
 
     Returns:
         Directory of the run.
@@ -93,15 +101,21 @@ def resumable_run(root: str | Path, name: str, config: dict[str, Any]) -> Path:
 
 
 def read_config(run: Path) -> dict[str, Any]:
-    """Return a run's settings."""
-    return dict(yaml.safe_load((run / "config.yaml").read_text()))
+    """Return a run's settings; empty if they cannot be read, so that they equal no others."""
+    try:
+        return dict(yaml.safe_load((run / "config.yaml").read_text()))
+    except (OSError, yaml.YAMLError, TypeError, ValueError):
+        return {}
 
 
 def _what_is_learnt(config: dict[str, Any]) -> dict[str, Any]:
+    def without(settings: Any, free: tuple[str, ...]) -> dict[str, Any]:
+        return {key: value for key, value in (settings or {}).items() if key not in free}
+
     data = dict(config.get("data") or {})
-    settings = {k: v for k, v in (data.get("init_args") or {}).items() if k not in LOADER_SETTINGS}
-    data["init_args"] = settings
-    return {"seed_everything": config.get("seed_everything"), "model": config.get("model"), "data": data}
+    data["init_args"] = without(data.get("init_args"), FREE_SETTINGS["data"])
+    trainer = without(config.get("trainer"), FREE_SETTINGS["trainer"])
+    return without(config, FREE_SETTINGS["run"]) | {"data": data, "trainer": trainer}
 
 
 def differences(old: Any, new: Any, key: str = "") -> list[str]:

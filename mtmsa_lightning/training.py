@@ -2,6 +2,8 @@
 
 import logging
 import sys
+from collections.abc import Sequence
+from functools import partial
 from inspect import signature
 from typing import Any, get_args
 
@@ -12,7 +14,7 @@ from lightning.pytorch.callbacks import EMAWeightAveraging, LearningRateMonitor,
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
 from mtmsa_lightning import MORPH, Adience, FaceCSV, Synthetic, UTKFace
-from mtmsa_lightning.callbacks.checkpoint import AtomicCheckpointIO, BestCheckpoint, LastCheckpoint
+from mtmsa_lightning.callbacks.checkpoint import AtomicCheckpointIO, BestCheckpoint, EpochSeed, LastCheckpoint
 from mtmsa_lightning.callbacks.console import EpochLine, report
 from mtmsa_lightning.callbacks.epoch_csv import EpochCSV
 from mtmsa_lightning.callbacks.predictions import PredictionWriter
@@ -22,7 +24,7 @@ from mtmsa_lightning.checkpoints import checkpoint_file, read_checkpoint
 from mtmsa_lightning.configs import by_precedence, find_config, option, split_configs
 from mtmsa_lightning.data.datamodule import FaceDataModule
 from mtmsa_lightning.errors import ConfigError, MTMSAError
-from mtmsa_lightning.messages import explain
+from mtmsa_lightning.messages import explain, told_shortly
 from mtmsa_lightning.models.heads import ClassHead, GaussianAgeHead
 from mtmsa_lightning.models.resnet import MSAConfig
 from mtmsa_lightning.module import MTMSA
@@ -36,6 +38,21 @@ CONTINUE = "last"
 
 RUN_ARGUMENTS = ("name", "wandb", "ema", "test_after_fit", "allow_overlap", "checkpoint", "monitor", "mode")
 """Settings of a run beside those of trainer, model and data."""
+
+HELP = {
+    verb: {
+        "usage": f"mtmsa {verb} --config CONFIG.yaml [--KEY VALUE ...]",
+        "description": f"{does} "
+        "Shipped configs: morph.yaml, adience.yaml, utkface.yaml, demo.yaml. The settings of a dataset "
+        "are listed by `--data.help MORPH` (or Adience, UTKFace, FaceCSV, Synthetic), given as `--data.fold 2`; "
+        "`--print_config` shows what a command line amounts to.",
+    }
+    for verb, does in {
+        "fit": "Train, then test the best checkpoint; `--ckpt_path last` continues a run.",
+        "validate": "Evaluate a checkpoint or run (`--ckpt_path`) on the validation part.",
+        "test": "Evaluate a checkpoint or run (`--ckpt_path`) on the test part and write predictions.",
+    }.items()
+}
 
 VERB_ARGUMENTS = ("ckpt_path", "verbose", "weights_only")
 """Arguments of one call, not settings of an experiment."""
@@ -59,10 +76,10 @@ def run_trainer_verb(verb: str, args: list[str]) -> None:
     if verb != "fit" and hparams is None and not _asks_for_text(args):
         raise ConfigError(f"`mtmsa {verb}` needs --ckpt_path: a checkpoint or a run directory")
     args = _with_config_of_run(args, ckpt_path if hparams else None)
-    for name in split_configs(args)[0]:
+    for name in split_configs(args)[0] if not _asks_for_text(args) else ():
         log.info("config: %s", find_config(name))
     try:
-        TrainingCLI(verb, by_precedence(args, hparams))
+        TrainingCLI(verb, by_precedence(args, hparams), hparams)
     except MTMSAError:
         raise
     except Exception as error:
@@ -108,8 +125,9 @@ def _with_config_of_run(args: list[str], ckpt_path: str | None) -> list[str]:
 class TrainingCLI(LightningCLI):
     """One verb of the Trainer on MTMSA and a face DataModule."""
 
-    def __init__(self, verb: str, args: list[str]) -> None:
+    def __init__(self, verb: str, args: list[str], recorded: dict[str, Any] | None = None) -> None:
         self.verb = verb
+        self.recorded = recorded or {}
         kwargs: dict[str, Any] = {"exit_on_error": False, "allow_abbrev": False}
         super().__init__(
             MTMSA,
@@ -123,7 +141,7 @@ class TrainingCLI(LightningCLI):
                 "enable_model_summary": False,
                 "log_every_n_steps": 1,  # the default warns of every epoch with fewer than 50 steps
             },
-            parser_kwargs=kwargs | {verb: dict(kwargs)},
+            parser_kwargs=kwargs | {verb: kwargs | HELP[verb]},
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,  # MTMSA records its hyperparameters itself, as plain values
             args=[verb, *args],
@@ -149,8 +167,15 @@ class TrainingCLI(LightningCLI):
         add("--test_after_fit", type=bool, default=True, help="Test the best checkpoint after a fit.")
         add("--allow_overlap", type=bool, default=False, help="Test even on faces that were trained on.")
         parser.add_class_arguments(BestCheckpoint, "checkpoint")
-        for key in ("image_size", "crop", "gender_classes", "race_classes", "age_groups"):
+        for key in ("image_size", "crop", "age_groups"):
             parser.link_arguments(f"data.{key}", f"model.{key}", apply_on="instantiate")
+        for key in ("gender_classes", "race_classes"):  # a trained head keeps its classes on other data
+            link = partial(self._classes, key)
+            parser.link_arguments(f"data.{key}", f"model.{key}", link, apply_on="instantiate")
+
+    def _classes(self, key: str, of_data: Sequence[str]) -> Sequence[str]:
+        classes: Sequence[str] = self.recorded.get(key, of_data)
+        return classes
 
     # ---------------------------------------------------------------- the run
 
@@ -173,6 +198,16 @@ class TrainingCLI(LightningCLI):
         else:
             self.run = open_run(root, name)
 
+    def instantiate_classes(self) -> None:
+        """Build data, model and trainer; a value that one of them refuses is the user's to mend."""
+        with told_shortly():
+            super().instantiate_classes()
+        for key in ("optimizer", "scheduler"):
+            self.model.hparams[key] = yaml.safe_load(self.config_text)["model"][key]
+        if self.recorded.get("image_size", self.model.image_size) != self.model.image_size:
+            sizes = self.recorded["image_size"], self.model.image_size
+            log.warning("the checkpoint was trained at %d px, data.image_size is %d", *sizes)
+
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Build the Trainer with the run's loggers and callbacks, after those of the config."""
         given = self._get(self.config_init, "trainer")
@@ -180,7 +215,7 @@ class TrainingCLI(LightningCLI):
         if given.logger in (None, True):
             kwargs["logger"] = self._loggers(record)
         if given.precision is None:
-            kwargs["precision"] = best_precision()
+            kwargs["precision"] = best_precision(given.accelerator)
         kwargs["plugins"] = [*_as_list(given.plugins), AtomicCheckpointIO()]
         if given.enable_progress_bar is None:
             kwargs["enable_progress_bar"] = sys.stdout.isatty()
@@ -214,7 +249,8 @@ class TrainingCLI(LightningCLI):
             callbacks.append(EMAWeightAveraging(decay=self.settings.ema))
         if trainer.get("logger"):
             callbacks.append(LearningRateMonitor("epoch"))
-        return [*callbacks, EpochLine(), self.best, last]
+        seed = EpochSeed(int(self.settings.seed_everything))
+        return [*callbacks, seed, EpochLine(), self.best, last]
 
     # ---------------------------------------------------------------- after the verb
 
@@ -224,7 +260,9 @@ class TrainingCLI(LightningCLI):
             return
         best = self.best.best_model_path
         if self.settings.test_after_fit and best and len(self.datamodule.test_dataset):
-            self.trainer.test(self.model, datamodule=self.datamodule, ckpt_path=best, verbose=False)
+            self.trainer.test(
+                self.model, datamodule=self.datamodule, ckpt_path=best, verbose=False, weights_only=True
+            )
         self._finish()
 
     def after_test(self) -> None:
@@ -244,12 +282,14 @@ class TrainingCLI(LightningCLI):
         """Hand the Trainer the checkpoint of the resumed run; our report replaces its table."""
         kwargs: dict[str, Any] = super()._prepare_subcommand_kwargs(subcommand)
         kwargs["ckpt_path"] = self.settings.ckpt_path
+        kwargs["weights_only"] = True  # a checkpoint must not run code
         return kwargs | ({"verbose": False} if subcommand != "fit" else {})
 
 
-def best_precision() -> str:
+def best_precision(accelerator: Any) -> str:
     """Return bf16-mixed where the device computes it natively, else 32-true."""
-    return "bf16-mixed" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "32-true"
+    gpu = accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+    return "bf16-mixed" if gpu and torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
 
 
 def _as_list(value: Any) -> list[Any]:

@@ -69,8 +69,8 @@ def test_the_headline_can_be_recomputed_from_the_predictions_with_numpy_alone(tr
     nll = 0.5 * z**2 + np.log(faces["age_std"]) + 0.5 * np.log(2 * np.pi)
     assert figures["test/age_nll"] == pytest.approx(nll.mean(), abs=1e-6)
     classes = record(trained)["data"]["race_classes"]
-    predicted = faces[[f"race_{name}" for name in classes]].to_numpy().argmax(1)
-    known = faces["label_race"].to_numpy() >= 0
+    predicted = np.array(classes)[faces[[f"race_{name}" for name in classes]].to_numpy().argmax(1)]
+    known = faces["label_race"] != ""
     accuracy = (predicted == faces["label_race"])[known].mean()
     assert figures["test/race_acc"] == pytest.approx(accuracy, abs=1e-6)
     np.testing.assert_allclose(
@@ -148,7 +148,7 @@ def printed_config(capsys, *args: object) -> dict:
         main(["fit", *map(str, args), "--print_config"])
     assert stopped.value.code in (0, None)
     printed = capsys.readouterr().out
-    return yaml.safe_load("\n".join(line for line in printed.splitlines() if not line.startswith("config: ")))
+    return yaml.safe_load(printed)
 
 
 @pytest.mark.parametrize("config_first", [True, False])
@@ -168,6 +168,25 @@ def test_later_configs_beat_earlier_ones_and_keep_what_they_do_not_name(tiny_con
     assert (model["msa"]["stages"], model["msa"]["rates"]) == ([2], [1])
 
 
+def test_the_optimizer_is_recorded_like_everything_else(trained):
+    settings = torch.load(trained / "checkpoints" / "best.ckpt", weights_only=True)["hyper_parameters"]
+    assert settings["optimizer"]["class_path"].endswith("AdamW")
+    assert settings["optimizer"]["init_args"]["lr"] == 1e-3
+    assert settings["scheduler"]["class_path"].endswith("WarmupCosine")
+
+
+def test_run_log_holds_what_was_printed(trained):
+    log = (trained / "run.log").read_text()
+    for printed in (
+        "config: ",
+        "read 67, kept 67",
+        "protocol subject_exclusive",
+        "epoch 2/2",
+        "constant guess",
+    ):
+        assert printed in log
+
+
 def test_config_beats_checkpoint_and_checkpoint_beats_default(trained, tmp_path, capsys):
     config = tmp_path / "data_only.yaml"
     config.write_text("data: {class_path: mtmsa_lightning.MORPH}\nmodel: {gender_weight: 0.9}\n")
@@ -175,6 +194,9 @@ def test_config_beats_checkpoint_and_checkpoint_beats_default(trained, tmp_path,
     assert model["msa"]["stages"] == [1], "from the checkpoint"
     assert model["age"]["init_args"]["dropout"] == 0.1, "from the checkpoint"
     assert model["gender_weight"] == 0.9, "from the config"
+    assert model["optimizer"]["init_args"]["lr"] == 1e-3, "from the checkpoint"
+    line = ["--ckpt_path", trained, "--config", config, "--model.gender_weight", "0.3"]
+    assert printed_config(capsys, *line)["model"]["gender_weight"] == 0.3, "from the command line"
 
 
 # ------------------------------------------------------------------------ mistakes
@@ -203,6 +225,14 @@ def test_an_unknown_verb_names_the_nearest(fails):
         (["--ckpt_path", "last"], "nothing to continue"),
         (["--ckpt_path", "nowhere.ckpt"], "nowhere.ckpt: no such checkpoint"),
         (["--model.weights", "nowhere.pth"], "nowhere.pth"),
+        (["--model.last_stride", "3"], "last_stride must be 1 or 2"),
+        (["--model.gender_weight", "-1"], "not negative"),
+        (["--model.age.beta", "2"], "beta must lie between 0 and 1"),
+        (["--trainer.strategy", "foo"], "foo"),
+        (["--trainer.devices", "0"], "devices"),
+        (["--checkpoint.monitor", "val/group_acc"], "not among the validation figures"),
+        (["--model.age", "null"], "checkpoint.monitor val/age_mae"),
+        (["--data.protocol", "whole"], "no training part"),
     ],
 )
 def test_a_mistake_gives_one_short_message(fails, tiny_config, tmp_path, args, said):

@@ -53,8 +53,7 @@ def test_two_processes_predict_exactly_like_one(trained, morph_root, tmp_path):
     pd.testing.assert_frame_equal(one, both, atol=1e-6)
 
 
-def test_a_fit_on_two_processes_keeps_one_run_and_equal_weights(tiny_config, tmp_path):
-    """Over the unfreezing of the trunk, with a head (race) that the second process has no label for."""
+def test_a_fit_on_two_processes_keeps_one_run_and_speaks_once(tiny_config, tmp_path):
     printed = mtmsa(
         "fit", "--config", tiny_config, "--trainer.default_root_dir", tmp_path, *TWO,
         "--model.freeze_epochs", "1", "--model.weighting", "learned", "--ema", "0.9",

@@ -68,7 +68,7 @@ def test_processes_of_one_launch_share_a_directory(tmp_path, monkeypatch):
     monkeypatch.delenv("MTMSA_RUN_DIR")
     monkeypatch.setenv("SLURM_JOB_ID", "77")
     monkeypatch.setenv("SLURM_NTASKS", "4")
-    assert open_run(tmp_path, "x") == tmp_path / "x" / "slurm-77"
+    assert open_run(tmp_path, "x") == tmp_path / "x" / "slurm-77.0.0"
 
 
 def test_torchrun_workers_agree_through_its_store(tmp_path, monkeypatch):

@@ -6,8 +6,12 @@ from typing import Any, Literal
 
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
+
+from mtmsa_lightning.data.transforms import sample_seed
+from mtmsa_lightning.errors import ConfigError
+from mtmsa_lightning.module import MTMSA
 
 
 class _RunCheckpoint(ModelCheckpoint):
@@ -16,6 +20,8 @@ class _RunCheckpoint(ModelCheckpoint):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take up the state of the run that is continued, with the paths of today."""
         old, new = str(state_dict["dirpath"]), str(self.dirpath)
+        if old != new and not (Path(new) / Path(state_dict["best_model_path"]).name).is_file():
+            return  # weights of another run: what was best there is not in this directory
 
         def moved(value: Any) -> Any:
             if isinstance(value, dict):
@@ -37,6 +43,7 @@ class BestCheckpoint(_RunCheckpoint):
         super().__init__(
             filename="best", monitor=monitor, mode=mode, save_top_k=1,
             auto_insert_metric_name=False, enable_version_counter=False,
+            save_on_train_epoch_end=True,
         )  # fmt: skip
         self.best_epoch: int | None = None
         self.best_figures: dict[str, float] = {}
@@ -56,42 +63,48 @@ class BestCheckpoint(_RunCheckpoint):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take up the state of the run that is continued."""
         super().load_state_dict(state_dict)
-        self.best_epoch = state_dict["best_epoch"]
-        self.best_figures = state_dict["best_figures"]
+        if self.best_model_path:
+            self.best_epoch = state_dict["best_epoch"]
+            self.best_figures = state_dict["best_figures"]
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Refuse a metric that will not be there, before the first epoch.
+
+        Raises:
+            ConfigError: If the validation part has no labels for ``monitor``.
+        """
+        assert isinstance(pl_module, MTMSA)
+        known = [f"val/{name}" for name in pl_module.logged("val")]
+        if self.monitor not in known:
+            raise ConfigError(
+                f"checkpoint.monitor {self.monitor}: not among the validation figures of these labels and "
+                f"heads ({', '.join(known)})"
+            )
 
 
 class LastCheckpoint(_RunCheckpoint):
-    """Keeps ``last.ckpt`` of every epoch, with the random state, so that a run can be continued exactly.
-
-    ``save_last`` of Lightning's own callback skips epochs that are not better.
-    """
+    """Keeps ``last.ckpt`` of every epoch; ``save_last`` of Lightning skips epochs that are not better."""
 
     def __init__(self) -> None:
-        super().__init__(filename="last", save_top_k=1, every_n_epochs=1, enable_version_counter=False)
+        super().__init__(
+            filename="last", save_top_k=1, every_n_epochs=1, enable_version_counter=False,
+            save_on_train_epoch_end=True,
+        )  # fmt: skip
 
-    def on_save_checkpoint(
-        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
-        """Save the state of torch's generators (dropout draws from them)."""
-        state = {"cpu": torch.get_rng_state()}
-        if torch.cuda.is_available():
-            state |= {"cuda": torch.cuda.get_rng_state()}
-        checkpoint["random_state"] = state
 
-    def on_load_checkpoint(
-        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
-        """Keep the state of the generators for the start of training."""
-        self._random_state = checkpoint.get("random_state", {})
+class EpochSeed(Callback):
+    """Seeds torch anew for every epoch and process, so that dropout is exact in a continued run.
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Put the generators back, after everything that draws at start-up."""
-        super().on_train_start(trainer, pl_module)
-        state = getattr(self, "_random_state", {})
-        if "cpu" in state:
-            torch.set_rng_state(state["cpu"])
-        if "cuda" in state and torch.cuda.is_available():
-            torch.cuda.set_rng_state(state["cuda"])
+    Args:
+        seed: The run's seed.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Seed by (seed, epoch, rank)."""
+        torch.manual_seed(sample_seed(self.seed, trainer.current_epoch, trainer.global_rank))
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):

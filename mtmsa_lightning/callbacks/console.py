@@ -1,6 +1,7 @@
 """What a person sees: a line per epoch and a table at the end."""
 
 import logging
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -53,7 +54,7 @@ def format_figure(name: str, value: float) -> str:
 
 
 def report(run: Path, record: dict[str, Any], data: Any) -> None:
-    """Print the table of a finished run: every metric, how it came about, where the files are.
+    """Log the table of a finished run: every metric, how it came about, where the files are.
 
     Args:
         run: The run directory.
@@ -61,28 +62,36 @@ def report(run: Path, record: dict[str, Any], data: Any) -> None:
         data: The DataModule, for the protocol and the constant guess.
     """
     protocol = f"{data.name} {data.protocol} fold {data.fold}, {data.table.label_rule}"
-    print(f"{record.get('name', run.name)}: {protocol}")
-    table = Table()
-    stages = [stage for stage in ("val", "test") if record.get(stage)]
-    titles = {
-        "val": f"validation (n = {len(data.val_dataset)})",
-        "test": f"test (n = {len(data.test_dataset)})",
-    }
-    table.add_column("metric")
-    for stage in stages:
-        table.add_column(titles[stage], justify="right")
-    for name, title in TITLES.items():
-        values = [record[stage].get(f"{stage}/{name}") for stage in stages]
-        if any(value is not None for value in values):
-            cells = ["" if value is None else format_figure(name, value) for value in values]
-            table.add_row(title, *cells)
-    Console().print(table)
-    print(f"classes: gender {', '.join(data.gender_classes)}; race {', '.join(data.race_classes) or 'none'}")
+    lines = [
+        f"{record.get('name', run.name)}: {protocol}",
+        figures_table(record, {"val": len(data.val_dataset), "test": len(data.test_dataset)}),
+        f"classes: gender {', '.join(data.gender_classes)}; race {', '.join(data.race_classes) or 'none'}",
+        f"split fingerprint (test): {data.split.fingerprints['test'][:16]}",
+        f"files: {run}",
+    ]
     if record.get("best_epoch") is not None:
-        print(f"best epoch: {record['best_epoch'] + 1} of {record.get('epochs')} by {record.get('monitor')}")
-    print(f"split fingerprint (test): {data.split.fingerprints['test'][:16]}")
-    print(f"files: {run}")
+        best = f"best epoch: {record['best_epoch'] + 1} of {record.get('epochs')} by {record.get('monitor')}"
+        lines.insert(2, best)
     mae = record.get("test", {}).get("test/age_mae")
     if mae is not None:
         guess = constant_age_mae(data.train_dataset.table, data.test_dataset.table)
-        print(f"age MAE {mae:.2f} (constant guess {guess:.2f})")
+        beside = "" if math.isnan(guess) else f" (constant guess {guess:.2f})"
+        lines.append(f"age MAE {mae:.2f}{beside}")
+    log.info("%s", "\n".join(lines))
+
+
+def figures_table(record: dict[str, Any], faces: dict[str, int]) -> str:
+    """Draw the table of a run's validation and test figures."""
+    table = Table("metric")
+    stages = {"val": "validation", "test": "test"}
+    stages = {stage: title for stage, title in stages.items() if record.get(stage)}
+    for stage, title in stages.items():
+        table.add_column(f"{title} (n = {faces[stage]})", justify="right")
+    for name, title in TITLES.items():
+        values = [record[stage].get(f"{stage}/{name}") for stage in stages]
+        if any(value is not None for value in values):
+            table.add_row(title, *("" if value is None else format_figure(name, value) for value in values))
+    console = Console(width=100)
+    with console.capture() as drawn:
+        console.print(table)
+    return drawn.get().rstrip()

@@ -35,9 +35,12 @@ def prediction_columns(model: MTMSA, output: FaceOutput) -> dict[str, np.ndarray
         if model.age_groups:
             probs = output.age.group_probs(AGE_GROUP_EDGES)
             columns |= {f"group_{low}_{high}": probs[:, i] for i, (low, high) in enumerate(model.age_groups)}
+    trained = (model.provenance or {}).get(
+        "labels", ("gender", "race")
+    )  # a head without labels knows nothing
     for task, names in (("gender", model.gender_classes), ("race", model.race_classes)):
         logits = getattr(output, task)
-        if logits is not None:
+        if logits is not None and task in trained:
             probs = logits.double().softmax(1)
             columns |= {f"{task}_{name}": probs[:, i] for i, name in enumerate(names)}
     return {name: values.detach().double().cpu().numpy() for name, values in columns.items()}
@@ -95,11 +98,20 @@ class PredictionWriter(Callback):
         faces = dataset.table.iloc[rows].reset_index(drop=True)
         known = faces[["id", "path"]].rename(columns={"path": "file"})
         if self.labels:
-            labels = faces[["subject", "age_low", "age_high", "gender", "race"]].add_prefix("label_")
-            known = pd.concat([known, labels.rename(columns={"label_subject": "subject"})], axis=1)
+            data: Any = trainer.datamodule  # type: ignore[attr-defined]
+            known = pd.concat([known, _labels(faces, data)], axis=1)
         self.table = pd.concat([known, predictions.reset_index(drop=True)], axis=1)
         if trainer.is_global_zero:
             write_table(self.table, self.file)
+
+
+def _labels(faces: pd.DataFrame, data: Any) -> pd.DataFrame:
+    """Return the labels, classes by name, so that they mean the same beside any model."""
+    labels = faces[["subject", "age_low", "age_high"]].rename(columns=lambda name: f"label_{name}")
+    labels = labels.rename(columns={"label_subject": "subject"})
+    for task, names in (("gender", data.gender_classes), ("race", data.race_classes)):
+        labels[f"label_{task}"] = [names[index] if index >= 0 else "" for index in faces[task]]
+    return labels
 
 
 def _gather(part: pd.DataFrame, trainer: Trainer) -> list[pd.DataFrame]:

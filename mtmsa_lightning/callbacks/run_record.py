@@ -1,7 +1,6 @@
 """The run's own record: ``config.yaml``, ``run.json`` and ``run.log``, begun before the first step."""
 
 import importlib.metadata
-import logging
 import shlex
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from mtmsa_lightning.callbacks.checkpoint import BestCheckpoint
 from mtmsa_lightning.configs import PACKAGE
 from mtmsa_lightning.data.provenance import hash_in_background
+from mtmsa_lightning.logs import to_file
 from mtmsa_lightning.runs import read_record, update_record, write_text
 
 PACKAGES = ("mtmsa-lightning", "torch", "torchvision", "lightning", "torchmetrics", "albumentations", "numpy")
@@ -34,7 +34,7 @@ class RunRecord(Callback):
         self.run = run
         self.config = config
         self.values = values
-        self._log: logging.Handler | None = None
+        self._begun = False
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Write the record on the first process, before any step."""
@@ -43,10 +43,11 @@ class RunRecord(Callback):
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         if stage == "fit":
             hash_in_background(data)
-        if self._log is not None:
+        if self._begun:
             return
+        self._begun = True
         write_text(self.run / "config.yaml", self.config)
-        self._log = log_to(self.run / "run.log")
+        to_file(self.run / "run.log")
         before = read_record(self.run)
         now = datetime.now().isoformat(timespec="seconds")
         continued = {"continued": [*before.get("continued", []), now]} if before else {"started": now}
@@ -55,13 +56,17 @@ class RunRecord(Callback):
             "device": device_name(trainer),
             "precision": trainer.precision,
         }
-        record = {"command": shlex.join(sys.argv), "versions": versions(), "git_commit": git_commit()}
+        record: dict[str, Any] = {
+            "failed": None,
+            "command": shlex.join(sys.argv),
+            "versions": versions(),
+            "git_commit": git_commit(),
+        }
         update_record(self.run, record | continued | processes | {"data": data.provenance()} | self.values)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the validation figures of the best epoch."""
-        best = trainer.checkpoint_callback
-        if isinstance(best, BestCheckpoint):
+        for best in [each for each in trainer.checkpoint_callbacks if isinstance(each, BestCheckpoint)]:
             self._write(trainer, {"val": best.best_figures, "best_epoch": best.best_epoch})
             self._write(trainer, {"epochs": trainer.current_epoch})
 
@@ -81,28 +86,13 @@ class RunRecord(Callback):
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Write down what ended the run."""
-        if trainer.is_global_zero and self._log is not None:
+        if trainer.is_global_zero and self._begun:
             update_record(self.run, {"failed": f"{type(exception).__name__}: {exception}"})
 
 
 def _figures(trainer: Trainer, stage: str) -> dict[str, float]:
     figures = trainer.callback_metrics.items()
     return {name: float(value) for name, value in figures if name.startswith(f"{stage}/")}
-
-
-def log_to(file: Path) -> logging.Handler:
-    """Copy the package's and Lightning's messages to a file, from now on."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    for name in ("mtmsa_lightning", "lightning.pytorch"):
-        logger = logging.getLogger(name)
-        for old in [handler for handler in logger.handlers if isinstance(handler, logging.FileHandler)]:
-            logger.removeHandler(old)
-            old.close()
-    handler = logging.FileHandler(file)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
-    for name in ("mtmsa_lightning", "lightning.pytorch"):
-        logging.getLogger(name).addHandler(handler)
-    return handler
 
 
 def versions() -> dict[str, str]:

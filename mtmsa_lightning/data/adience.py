@@ -140,9 +140,7 @@ class Adience(FaceDataModule):
     name = "adience"
     race_classes = ()
     age_groups = AGE_GROUPS
-    protocols = (
-        "folds", "random", "subject_exclusive", "predefined", "whole", "train_all",
-    )  # fmt: skip
+    protocols = ("folds", "whole", "train_all")
     expected_tree = TREE
 
     def __init__(

@@ -19,7 +19,8 @@ from mtmsa_lightning.data.dataset import EvalSampler, FaceBatch, FaceDataset, Tr
 from mtmsa_lightning.data.images import unreadable
 from mtmsa_lightning.data.prepared import is_prepared, read_prepared
 from mtmsa_lightning.data.protocols import Split, make_split
-from mtmsa_lightning.data.table import FaceTable
+from mtmsa_lightning.data.split_file import apply_split_file, sha256_of
+from mtmsa_lightning.data.table import FaceTable, label_kinds
 from mtmsa_lightning.data.transforms import FaceTransform
 from mtmsa_lightning.errors import ConfigError, DataError
 from mtmsa_lightning.labels import GENDERS
@@ -48,6 +49,9 @@ class FaceDataModule(LightningDataModule, ABC):
         augment: Augment the training images.
         strict: Rows that cannot be used are an error instead of a report.
         verify: Decode every image before anything starts and name the bad ones.
+        split_file: For the protocol ``predefined``: a CSV with a column ``id`` and a column ``split`` (train,
+            val, test) or ``fold``, such as a published list. It replaces what the release says itself; faces
+            that it does not list are left out.
 
     Attributes:
         name: Name of the dataset; first part of every id.
@@ -84,6 +88,7 @@ class FaceDataModule(LightningDataModule, ABC):
         augment: bool = True,
         strict: bool = False,
         verify: bool = False,
+        split_file: str | None = None,
     ) -> None:
         super().__init__()
         self.root = Path(root) if root is not None else default_root(self.name)
@@ -97,8 +102,11 @@ class FaceDataModule(LightningDataModule, ABC):
         self.augment = augment
         self.strict = strict
         self.verify = verify
+        self.split_file = Path(split_file) if split_file is not None else None
         self._raw_crop = crop
         self._faults: dict[str, str] = {}
+        self._seen: set[str] = set()
+        self._split_file_hash: str | None = None
         self.hashing: Future[dict[str, Tensor]] | None = None
         self._check_arguments()
 
@@ -106,6 +114,10 @@ class FaceDataModule(LightningDataModule, ABC):
         if self.protocol not in self.protocols:
             raise ConfigError(
                 f"protocol {self.protocol!r} is none of {self.name}'s: {', '.join(self.protocols)}"
+            )
+        if self.split_file is not None and self.protocol != "predefined":
+            raise ConfigError(
+                f"data.split_file is followed by protocol 'predefined' only, not by {self.protocol!r}"
             )
         if not 0 < self._raw_crop <= 1:
             raise ConfigError(f"data.crop {self._raw_crop} is not a fraction: choose a value in (0, 1]")
@@ -133,7 +145,7 @@ class FaceDataModule(LightningDataModule, ABC):
 
     @cached_property
     def table(self) -> FaceTable:
-        """The whole validated table, read once."""
+        """The validated table, read once: all faces, or those that the split file lists."""
         prepared = is_prepared(self.root)
         table = read_prepared(self.root, self.name, self.prepared_rule) if prepared else self.read()
         if table.race_classes != self.race_classes:
@@ -141,6 +153,9 @@ class FaceDataModule(LightningDataModule, ABC):
                 f"{self.root}: its race classes {table.race_classes} differ from {type(self).__name__}'s "
                 f"{self.race_classes}; choose the DataModule that belongs to the set"
             )
+        if self.split_file is not None:
+            self._split_file_hash = sha256_of(self.split_file)
+            table = apply_split_file(table, self.split_file)
         return table
 
     @cached_property
@@ -149,7 +164,7 @@ class FaceDataModule(LightningDataModule, ABC):
         return make_split(self.table, self.protocol, self.fold, self.seed, self.val_fraction)
 
     def prepare_data(self) -> None:
-        """Read and split on one process, so that bad input fails before any other process starts."""
+        """Read and split: Lightning lets one process of each node do so first, while the others wait."""
         _ = self.split
         if self.verify:
             self._verify()
@@ -206,20 +221,28 @@ class FaceDataModule(LightningDataModule, ABC):
     def _rank(self) -> tuple[int, int]:
         return (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
 
+    @property
+    def faults(self) -> dict[str, str]:
+        """Why images could not be read, by id: those that this process met so far."""
+        return dict(self._faults)
+
     def on_before_batch_transfer(self, batch: FaceBatch, dataloader_idx: int) -> FaceBatch:
         """Count unreadable images, in the main process, and stop when they are too many.
 
         Raises:
-            DataError: If more than ``MAX_UNREADABLE`` of all images could not be read.
+            DataError: If this process could not read more than ``MAX_UNREADABLE`` of its share of all images,
+                or of the images that it met, whichever are more (the ranks' shares change by the epoch).
         """
+        self._seen.update(batch["id"])
         for name, fault in zip(batch["id"], batch["fault"], strict=True):
             if fault and name not in self._faults:
                 self._faults[name] = fault
                 log.warning("skipped %s", fault)
-        if len(self._faults) > MAX_UNREADABLE * len(self.table.frame):
+        world_size, _ = self._rank()
+        if len(self._faults) > MAX_UNREADABLE * max(len(self.table) / world_size, len(self._seen)):
             shown = "\n  ".join(list(self._faults.values())[:10])
             raise DataError(
-                f"{len(self._faults)} images could not be read, more than {MAX_UNREADABLE:.0%} of the set "
+                f"{len(self._faults)} images could not be read, more than {MAX_UNREADABLE:.0%} "
                 f"(`--data.verify true` names all before a run):\n  {shown}"
             )
         return batch
@@ -233,13 +256,16 @@ class FaceDataModule(LightningDataModule, ABC):
 
     def provenance(self) -> dict[str, Any]:
         """What a result of this data must be quoted with, as plain values."""
-        split = self.split
+        split, report = self.split, self.table.report
         return {
             "dataset": self.name,
             "protocol": split.protocol,
             "fold": split.fold,
             "split_seed": split.seed,
+            "split_file": self._split_file_hash,
             "label_rule": self.table.label_rule,
+            "rows": {"read": report.read, "kept": report.kept, "dropped": dict(report.reasons())},
+            "labels": sorted(label_kinds(self.table.frame.iloc[split.train])),
             "fingerprints": dict(split.fingerprints),
             "faces": {"train": len(split.train), "val": len(split.val), "test": len(split.test)},
             "subjects_in_two_parts": _or_none(split.subjects_in_two_parts),

@@ -16,6 +16,7 @@ from mtmsa_lightning.data.files import (
     nearest,
     read_delimited,
 )
+from mtmsa_lightning.data.prepared import is_prepared, read_description
 from mtmsa_lightning.data.table import FaceTable, ReadReport, make_frame, parse_ages
 from mtmsa_lightning.errors import DataError
 from mtmsa_lightning.labels import AGE_GROUPS, RACES
@@ -51,7 +52,8 @@ def read_face_csv(
     years, inclusive; the pair wins where both exist; fractions are cut off and noted); optional ``gender``
     (male, female, m, f; or 0 male, 1 female), ``race`` (a name in ``race_classes``), ``subject``, ``fold``
     and ``split`` (train, val, test). Capitals do not matter; an empty cell, or -1, means unknown. Without
-    any subject the extra column ``content`` holds the hash of the file's bytes (16 hexadecimal digits).
+    any subject the extra column ``content`` holds the hash of the file's bytes (16 hexadecimal digits; "" for a file
+    that cannot be read).
 
     Args:
         root: Folder of the images.
@@ -154,6 +156,16 @@ def _parse_words(
     return [known[text] for text in texts]
 
 
+def _may_have_race(root: Path, table: Path, columns: Mapping[str, str]) -> bool:
+    """Tell whether race may be labelled, from the header alone; also if there is nothing to read yet."""
+    if is_prepared(root):
+        return bool(read_description(root)["race_classes"])
+    try:
+        return columns.get("race", "race").lower() in _sniff(table)[1]
+    except OSError:
+        return True
+
+
 class FaceCSV(FaceDataModule):
     """Your own faces, described by a text table (see :func:`read_face_csv`).
 
@@ -161,8 +173,9 @@ class FaceCSV(FaceDataModule):
         table: Path of the table, relative to ``root``.
         columns: Our column names to the table's own, where they differ.
         dataset_name: Name of the dataset in ids, results and the default root.
-        race_classes: Race classes in use, a subset of ``labels.RACES`` in that order; empty for a set
-            without race.
+        race_classes: Race classes in use, a subset of ``labels.RACES`` in that order. They are none in any
+            case where the table, or the prepared set, is there and has no race column: a head needs
+            something to learn from.
         age_groups: ``adience`` to decide and report Adience's eight age groups; ``null`` for exact ages.
         protocol: Random by default; ``predefined`` follows the table's own split or fold.
         crop: Side of the central square that is used, as a fraction of the image's shorter side.
@@ -191,7 +204,8 @@ class FaceCSV(FaceDataModule):
         super().__init__(protocol=protocol, crop=crop, **kwargs)
         self.table_name = table
         self.columns = columns
-        self.race_classes = tuple(race_classes)
+        labelled = _may_have_race(self.root, self.root / table, columns or {})
+        self.race_classes = tuple(race_classes) if labelled else ()
         self.age_groups = AGE_GROUPS if age_groups == "adience" else ()
 
     def read(self) -> FaceTable:

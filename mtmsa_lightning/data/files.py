@@ -114,18 +114,30 @@ def locate(
     return report.drop_rows(rows.assign(path=paths), paths.isna(), column, "file not found")
 
 
-def hash_files(paths: Sequence[Path], workers: int | None = None) -> npt.NDArray[np.uint64]:
+def hash_files(
+    paths: Sequence[Path], workers: int | None = None, unreadable: int | None = None
+) -> npt.NDArray[np.uint64]:
     """Hash the bytes of files, 64 bit blake2b, in threads.
 
     Args:
         paths: The files.
         workers: Number of threads; ``None`` takes one per core, at most eight.
+        unreadable: What stands for the hash of a file that cannot be read; ``None`` raises instead.
 
     Raises:
-        DataError: A file cannot be read; the message names it.
+        DataError: A file cannot be read and ``unreadable`` is None; the message names it.
     """
+
+    def hash_or_default(path: Path) -> int:
+        try:
+            return _hash_file(path)
+        except DataError:
+            if unreadable is None:
+                raise
+            return unreadable
+
     with ThreadPoolExecutor(workers or min(8, os.cpu_count() or 1)) as pool:
-        return np.fromiter(pool.map(_hash_file, paths), np.uint64, len(paths))
+        return np.fromiter(pool.map(hash_or_default, paths), np.uint64, len(paths))
 
 
 def hash_ids(ids: Iterable[str]) -> npt.NDArray[np.uint64]:
@@ -134,8 +146,12 @@ def hash_ids(ids: Iterable[str]) -> npt.NDArray[np.uint64]:
 
 
 def content_column(root: Path, paths: Iterable[str]) -> list[str]:
-    """Return the content hash (16 hexadecimal digits) of every image: equal for exact copies."""
-    return [f"{value:016x}" for value in hash_files([root / path for path in paths])]
+    """Return the content hash (16 hexadecimal digits) of every image: equal for exact copies.
+
+    A file that cannot be read has "".
+    """
+    hashes = hash_files([root / path for path in paths], unreadable=0)
+    return [f"{value:016x}" if value else "" for value in hashes]
 
 
 def read_delimited(path: Path, delimiter: str, required: Sequence[str], report: ReadReport) -> pd.DataFrame:

@@ -47,9 +47,7 @@ def read_image(path: str | Path) -> Image:
 
 
 def central_square(image: Image, fraction: float) -> Image:
-    """Cut the central square whose side is ``fraction`` of the shorter side; 1.0 keeps the whole image."""
-    if fraction >= 1.0:
-        return image
+    """Cut the central square whose side is ``fraction`` (above 0, at most 1) of the shorter side."""
     height, width = image.shape[:2]
     side = max(1, round(min(height, width) * fraction))
     top, left = (height - side) // 2, (width - side) // 2

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+UNREADABLE = 0
+"""Stands for the hash of a file that cannot be read."""
+
 
 class OverlapError(DataError):
     """Test faces that the checkpoint was trained on."""
@@ -43,6 +46,7 @@ def _training_hashes(data: "FaceDataModule") -> dict[str, torch.Tensor]:
     parts = [data.train_dataset, data.val_dataset]
     ids = np.concatenate([hash_ids(part.table["id"].tolist()) for part in parts])
     images = np.concatenate([image_hashes(part) for part in parts])
+    images = images[images != UNREADABLE]  # nothing is learnt from them, and they equal each other
     return {"train_id_hashes": _tensor(ids), "train_image_hashes": _tensor(images)}
 
 
@@ -82,10 +86,14 @@ def _complain(ids: list[str], found: NDArray[np.bool_], what: str, pardoned: boo
 
 
 def image_hashes(dataset: FaceDataset) -> NDArray[np.uint64]:
-    """Return the 64-bit hashes of a dataset's image files, from its table where they are known."""
+    """Return the 64-bit hashes of a dataset's image files, from its table where they are known.
+
+    A file that cannot be read has the hash ``UNREADABLE``.
+    """
     if "content" in dataset.table.columns:
-        return np.array([int(content, 16) for content in dataset.table["content"]], dtype=np.uint64)
-    return hash_files([dataset.path(index) for index in range(len(dataset))])
+        contents = dataset.table["content"]
+        return np.array([int(content, 16) if content else UNREADABLE for content in contents], np.uint64)
+    return hash_files([dataset.path(index) for index in range(len(dataset))], unreadable=UNREADABLE)
 
 
 def _overlap(hashes: NDArray[np.uint64], known: torch.Tensor) -> NDArray[np.bool_]:

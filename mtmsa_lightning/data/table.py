@@ -222,6 +222,20 @@ def parse_ages(texts: "pd.Series[str]") -> "pd.Series[float]":
     return ages.where(ages.between(0, MAX_AGE))
 
 
+def label_kinds(table: pd.DataFrame) -> set[str]:
+    """Return which labels a table has: ``exact`` and ``group`` ages, ``gender``, ``race``, and ``age``."""
+    known = table["age_low"].notna()
+    exact = table["age_low"] == table["age_high"]
+    present = {
+        "age": known.any(),
+        "exact": (known & exact).any(),
+        "group": (known & ~exact).any(),
+        "gender": (table["gender"] >= 0).any(),
+        "race": (table["race"] >= 0).any(),
+    }
+    return {kind for kind, there in present.items() if there}
+
+
 def _remarks(rows: pd.DataFrame, marked: "pd.Series[bool]", item: str, reason: str) -> list[Remark]:
     found = rows.loc[marked.to_numpy(bool), item]
     return [Remark(int(line), str(name), reason) for line, name in zip(found.index, found, strict=True)]

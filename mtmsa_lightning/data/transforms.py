@@ -65,7 +65,11 @@ def augmentation(image_size: int) -> Any:
     return A.Compose(
         [
             A.RandomResizedCrop(
-                (image_size, image_size), scale=(0.8, 1.0), ratio=(0.9, 1.1), interpolation=cv2.INTER_AREA
+                (image_size, image_size),
+                scale=(0.8, 1.0),
+                ratio=(0.9, 1.1),
+                interpolation=cv2.INTER_LINEAR,
+                area_for_downscale="image",  # as in ``resize``
             ),
             A.HorizontalFlip(p=0.5),
             A.Affine(rotate=(-10, 10), border_mode=cv2.BORDER_REFLECT_101, p=0.5),

@@ -26,7 +26,7 @@ def read_utkface(root: str | Path, strict: bool = False) -> FaceTable:
     """Read UTKFace from its file names, anywhere below ``root``.
 
     Whatever follows the timestamp is ignored, since one name of the release lacks a dot. Names that lack a
-    field are dropped, and so is a name met before in another folder (in sorted order): the release is often
+    field are dropped, so are files that cannot be read, and so is a name met before in another folder (in sorted order): the release is often
     unpacked together with a second copy. The extra column ``content`` holds the hash of the file's bytes (16
     hexadecimal digits): there are no subjects, and exact copies must not be split.
 
@@ -35,8 +35,8 @@ def read_utkface(root: str | Path, strict: bool = False) -> FaceTable:
         strict: Raise instead of dropping files.
 
     Raises:
-        DataError: No image is found (the message shows the expected tree), one cannot be read, or ``strict``
-            and a file was dropped.
+        DataError: No image is found (the message shows the expected tree), or ``strict`` and a file was
+            dropped.
     """
     root = Path(root)
     listing = list_images(root) if root.is_dir() else ()
@@ -54,8 +54,9 @@ def read_utkface(root: str | Path, strict: bool = False) -> FaceTable:
         else:
             seen[name] = path
             rows.append((position, name, path, *_fields(name)))
+    faces = _with_contents(rows, root, report)
     report.finish(strict)
-    frame = _to_frame(rows, root, report)
+    frame = _to_frame(faces, report)
     return FaceTable(frame, root, "utkface", "utkface file names", RACE_CLASSES, report)
 
 
@@ -73,12 +74,16 @@ def _fields(name: str) -> tuple[int, int, int]:
     return int(age), int(gender), int(race)
 
 
-def _to_frame(
+def _with_contents(
     rows: list[tuple[int, str, str, int, int, int]], root: Path, report: ReadReport
 ) -> pd.DataFrame:
     columns = ["line", "id", "path", "age_low", "gender", "race"]
     faces = pd.DataFrame(rows, columns=columns).set_index("line")
     faces = faces.assign(age_high=faces["age_low"], content=content_column(root, faces["path"]))
+    return report.drop_rows(faces, faces["content"] == "", "path", "file cannot be read")
+
+
+def _to_frame(faces: pd.DataFrame, report: ReadReport) -> pd.DataFrame:
     labels = faces["age_low"] * 100 + faces["gender"] * 10 + faces["race"]
     conflict = labels.groupby(faces["content"]).transform("nunique") > 1
     report.note_rows(faces, conflict, "path", "an exact copy carries other labels")

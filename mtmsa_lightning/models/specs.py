@@ -2,6 +2,7 @@
 
 import importlib
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from mtmsa_lightning.errors import CheckpointError
@@ -16,6 +17,21 @@ def head_spec(head: AgeHead | ClassHead | None) -> dict[str, Any] | None:
         "class_path": f"{type(head).__module__}.{type(head).__qualname__}",
         "init_args": dict(head.init_args),
     }
+
+
+def callable_spec(factory: Any) -> Any:
+    """Record an optimiser or scheduler given as class or partial; a record stays as it is.
+
+    What is not a class, partial or record (a lambda, say) is recorded as None.
+    """
+    if isinstance(factory, Mapping):
+        return dict(factory)
+    inner = factory.func if isinstance(factory, partial) else factory
+    if not isinstance(inner, type):
+        return None
+    arguments = factory.keywords if isinstance(factory, partial) else {}
+    plain = {key: list(value) if isinstance(value, tuple) else value for key, value in arguments.items()}
+    return {"class_path": f"{inner.__module__}.{inner.__qualname__}", "init_args": plain}
 
 
 def build_head(head: Any, *features: int) -> Any:
