@@ -44,7 +44,7 @@ HELP = {
         "usage": f"mtmsa {verb} --config CONFIG.yaml [--KEY VALUE ...]",
         "description": f"{does} "
         "Shipped configs: morph.yaml, adience.yaml, utkface.yaml, demo.yaml. The settings of a dataset "
-        "are listed by `--data.help MORPH` (or Adience, UTKFace, FaceCSV, Synthetic), given as `--data.fold 2`; "
+        "are listed by `--data.help MORPH` (or Adience, UTKFace, ...) and given as `--data.fold 2`; "
         "`--print_config` shows what a command line amounts to.",
     }
     for verb, does in {
