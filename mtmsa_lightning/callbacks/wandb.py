@@ -1,5 +1,6 @@
 """Weights & Biases: the only module that imports wandb, and only when it is used."""
 
+import logging
 import netrc
 import os
 import secrets
@@ -10,6 +11,8 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from lightning.pytorch.loggers import WandbLogger
+
+log = logging.getLogger(__name__)
 
 WandbMode = Literal["online", "offline", "disabled"]
 
@@ -73,12 +76,22 @@ def wandb_logger(
     """
     run.mkdir(parents=True, exist_ok=True)
     os.environ.setdefault("WANDB_SILENT", "true")  # the run's own messages say where things are
-    logger = WandbLogger(
-        project=os.environ.get("WANDB_PROJECT", "mtmsa-lightning"), name=f"{name}/{run.name}", group=name,
-        job_type=job_type, save_dir=str(run), id=run_id, resume="allow", offline=mode == "offline",
-        config=config,
-    )  # fmt: skip
-    logger._wandb_init.pop("anonymous", None)  # always set by Lightning 2.6, and warned of by wandb
+
+    def build(offline: bool) -> WandbLogger:
+        logger = WandbLogger(
+            project=os.environ.get("WANDB_PROJECT", "mtmsa-lightning"), name=f"{name}/{run.name}", group=name,
+            job_type=job_type, save_dir=str(run), id=run_id, resume="allow", offline=offline, config=config,
+        )  # fmt: skip
+        logger._wandb_init.pop("anonymous", None)  # always set by Lightning 2.6, and warned of by wandb
+        return logger
+
+    logger = build(offline=mode == "offline")
+    if mode == "online":
+        try:
+            _ = logger.experiment
+        except Exception as error:  # a key that is refused or a server that fails must not stop training
+            log.warning("wandb: %s; logging offline instead", error)
+            logger = build(offline=True)
     return logger
 
 

@@ -46,3 +46,15 @@ def test_a_damaged_netrc_does_not_stop_a_run(no_key):
 
 def test_run_ids_differ():
     assert wandb.new_run_id() != wandb.new_run_id()
+
+
+def test_a_server_that_refuses_does_not_stop_a_run(tmp_path, monkeypatch, caplog):
+    class Refusing(wandb.WandbLogger):
+        @property
+        def experiment(self):
+            raise RuntimeError("key refused")
+
+    monkeypatch.setattr(wandb, "WandbLogger", Refusing)
+    logger = wandb.wandb_logger(tmp_path / "run", "online", "abc", "demo", "fit", {})
+    assert logger._offline
+    assert "key refused" in caplog.text
