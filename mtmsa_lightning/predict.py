@@ -97,6 +97,10 @@ def describe(model: "object") -> str:
     assert isinstance(model, MTMSA)
     provenance = model.provenance or {}
     trained = f"trained on {provenance.get('dataset', 'unknown data')} ({provenance.get('protocol', '?')})"
-    crop = f"central {100 * model.crop:.0f} % of each image" if model.crop < 1 else "whole images"
+    crop = (
+        f"central square of {100 * model.crop:.0f} % of each image"
+        if model.crop < 1
+        else "central square of each image"
+    )
     classes = f"gender: {', '.join(model.gender_classes)}; race: {', '.join(model.race_classes) or 'none'}"
     return f"{trained}; input {model.image_size} px, {crop}; {classes}"

@@ -52,8 +52,8 @@ def read_face_csv(
     years, inclusive; the pair wins where both exist; fractions are cut off and noted); optional ``gender``
     (male, female, m, f; or 0 male, 1 female), ``race`` (a name in ``race_classes``), ``subject``, ``fold``
     and ``split`` (train, val, test). Capitals do not matter; an empty cell, or -1, means unknown. Without
-    any subject the extra column ``content`` holds the hash of the file's bytes (16 hexadecimal digits; "" for a file
-    that cannot be read).
+    any subject the extra column ``content`` holds the hash of the file's bytes (16 hexadecimal digits; "" for
+    a file that cannot be read).
 
     Args:
         root: Folder of the images.

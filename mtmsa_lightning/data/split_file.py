@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -31,9 +32,9 @@ def apply_split_file(table: FaceTable, path: str | Path) -> FaceTable:
     """
     path = Path(path)
     column, listed = _read(path)
-    listed.index = _resolve(listed.index.tolist(), table, path)
+    ids = _resolve(listed["id"].tolist(), table, path)
     frame = table.frame.assign(split="", fold=-1)
-    frame[column] = frame["id"].map(listed.to_dict())
+    frame[column] = frame["id"].map(dict(zip(ids, listed["value"], strict=True)))
     absent = frame[column].isna()
     report = replace(table.report, dropped=[*table.report.dropped])
     frame = report.drop_rows(frame.set_axis(range(1, len(frame) + 1)), absent, "id", f"not in {path.name}")
@@ -52,26 +53,29 @@ def sha256_of(path: str | Path) -> str:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from error
 
 
-def _read(path: Path) -> "tuple[str, pd.Series]":  # type: ignore[type-arg, unused-ignore]
-    """Return which column the file has, ``split`` or ``fold``, and its checked values by id."""
+def _read(path: Path) -> tuple[str, pd.DataFrame]:
+    """Return which column the file has, ``split`` or ``fold``, and its rows: ``id`` and checked ``value``."""
     report = ReadReport(str(path))
-    rows = read_delimited(path, ",", ("id",), report).rename(columns=str.lower)
-    columns = [name for name in ("split", "fold") if name in rows]
+    rows = read_delimited(path, ",", ("id",), report)
+    columns = [name for name in rows if str(name).lower() in ("split", "fold")]
     if len(columns) != 1:
         raise DataError(f"{path}: needs either a column 'split' or a column 'fold', has {columns or 'none'}")
     if report.dropped:
         raise DataError(f"{path}: {report.dropped[0]}")
     if rows.empty:
         raise DataError(f"{path}: lists no face")
-    (column,) = columns
-    cells = rows[column].str.strip().str.lower()
+    column = str(columns[0]).lower()
+    values = _checked(rows[columns[0]].str.strip().str.lower(), column, path)
+    return column, pd.DataFrame({"id": rows["id"].str.strip(), "value": values})
+
+
+def _checked(cells: "pd.Series[str]", column: str, path: Path) -> "pd.Series[Any]":
     good = cells.isin(SPLITS) if column == "split" else cells.str.fullmatch(r"[0-9]{1,6}")
     if not good.all():
-        allowed = ", ".join(SPLITS) if column == "split" else "numbers from 0"
-        line = cells.index[~good][0]
-        raise DataError(f"{path}: line {line}: {column} {rows[column][line]!r} is none of {allowed}")
-    values = cells if column == "split" else cells.astype("int64")
-    return column, values.set_axis(rows["id"].str.strip())
+        allowed = ", ".join(SPLITS) if column == "split" else "the numbers from 0"
+        line, text = next(iter(cells[~good].items()))
+        raise DataError(f"{path}: line {line}: {column} {text!r} is none of {allowed}")
+    return cells if column == "split" else cells.astype("int64")
 
 
 def _resolve(ids: Sequence[str], table: FaceTable, path: Path) -> list[str]:

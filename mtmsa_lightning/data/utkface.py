@@ -26,9 +26,10 @@ def read_utkface(root: str | Path, strict: bool = False) -> FaceTable:
     """Read UTKFace from its file names, anywhere below ``root``.
 
     Whatever follows the timestamp is ignored, since one name of the release lacks a dot. Names that lack a
-    field are dropped, so are files that cannot be read, and so is a name met before in another folder (in sorted order): the release is often
-    unpacked together with a second copy. The extra column ``content`` holds the hash of the file's bytes (16
-    hexadecimal digits): there are no subjects, and exact copies must not be split.
+    field and files that cannot be read are dropped, and so is a name met before in another folder (in sorted
+    order): the release is often unpacked together with a second copy. The extra column ``content`` holds the
+    hash of the file's bytes (16 hexadecimal digits): there are no subjects, and exact copies must not be
+    split.
 
     Args:
         root: Folder of the images.

@@ -3,7 +3,7 @@ from collections import Counter
 import pytest
 
 from mtmsa_lightning.data.adience import Adience, read_adience
-from mtmsa_lightning.errors import DataError
+from mtmsa_lightning.errors import ConfigError, DataError
 
 HEADER = (
     "user_id original_image face_id age gender x y dx dy tilt_ang fiducial_yaw_angle fiducial_score"
@@ -137,3 +137,10 @@ def test_datamodule_reads_the_release(release):
     assert table.label_rule == "adience extended"
     assert table.race_classes == data.race_classes
     assert table.frame["path"].str.startswith("faces/").all()
+
+
+@pytest.mark.parametrize("protocol", ["random", "subject_exclusive", "predefined"])
+def test_only_the_releases_own_folds_are_split_by(tmp_path, protocol):
+    assert Adience.protocols == ("folds", "whole", "train_all")
+    with pytest.raises(ConfigError, match="none of adience's: folds, whole, train_all"):
+        Adience(root=str(tmp_path), protocol=protocol)

@@ -1,5 +1,6 @@
 import math
 import statistics
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -38,3 +39,10 @@ def test_constant_age_mae_against_plain_python(train, test):
 
 def test_no_exact_age_has_no_mae():
     assert math.isnan(constant_age_mae(table([20, 30]), table([25], [32])))
+
+
+@pytest.mark.parametrize("train", [table([]), table([np.nan]), pd.DataFrame({"age_low": [], "age_high": []})])
+def test_no_training_age_has_no_mae(train):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert math.isnan(constant_age_mae(train, table([20, 30])))

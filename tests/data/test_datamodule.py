@@ -1,5 +1,6 @@
 """The DataModules' common behaviour, on MORPH with small real images."""
 
+import hashlib
 import json
 import logging
 import statistics
@@ -215,7 +216,10 @@ def test_provenance_is_plain_and_complete(data):
         "protocol": "subject_exclusive",
         "fold": 0,
         "split_seed": 0,
+        "split_file": None,
         "label_rule": "morph table columns",
+        "rows": {"read": N, "kept": N, "dropped": {}},
+        "labels": ["age", "exact", "gender", "race"],
         "faces": {part: len(getattr(data, f"{part}_dataset")) for part in ("train", "val", "test")},
         "subjects_in_two_parts": 0.0,
         "gender_classes": ["male", "female"],
@@ -229,7 +233,14 @@ def test_provenance_is_plain_and_complete(data):
 def test_provenance_without_training_faces_is_still_json(shared_release):
     record = morph(shared_release, protocol="whole").provenance()
     assert record["subjects_in_two_parts"] is None
+    assert record["labels"] == []
     assert json.loads(json.dumps(record, allow_nan=False)) == record
+
+
+def test_provenance_counts_dropped_rows(release):
+    (release / "Album2/000001_0F19.JPG").unlink()
+    rows = morph(release).provenance()["rows"]
+    assert rows == {"read": N, "kept": N - 1, "dropped": {"file not found": 1}}
 
 
 # ------------------------------------------------------------------ arguments
@@ -281,7 +292,30 @@ def test_default_workers_follow_the_cores_that_this_process_may_use(monkeypatch)
         assert available_workers() == MORPH().num_workers == expected
 
 
+def test_a_split_file_needs_its_protocol(tmp_path):
+    with pytest.raises(ConfigError, match=r"data\.split_file .*'predefined'.*'random'"):
+        morph(tmp_path, protocol="random", split_file="list.csv")
+
+
 # ------------------------------------------------------------------ prepared sets
+
+
+@pytest.mark.parametrize("prepared", [False, True])
+def test_a_split_file_splits_a_release(shared_release, tmp_path, prepared):
+    ids = read_morph(shared_release).frame["id"].tolist()
+    parts = ["train"] * 60 + ["val"] * 20 + ["test"] * 30
+    file = tmp_path / "list.csv"
+    file.write_text("\n".join(["id,split", *map(",".join, zip(ids, parts, strict=False))]))
+    root = prepare_set(shared_release, tmp_path / "prepared") if prepared else shared_release
+    data = morph(root, protocol="predefined", split_file=str(file))
+    data.setup()
+    assert data.train_dataset.table["id"].tolist() == ids[:60]
+    assert data.val_dataset.table["id"].tolist() == ids[60:80]
+    assert data.test_dataset.table["id"].tolist() == ids[80:110]
+    record = data.provenance()
+    assert record["split_file"] == hashlib.sha256(file.read_bytes()).hexdigest()
+    assert record["rows"] == {"read": N, "kept": 110, "dropped": {"not in list.csv": 10}}
+    assert record["label_rule"] == "morph table columns"
 
 
 def test_a_prepared_set_is_used_as_it_is_and_not_cropped_again(shared_release, data, tmp_path):
@@ -335,6 +369,30 @@ def test_more_bad_images_stop_the_run_and_are_named(release):
     first, second = damage(data, [3, 5])
     with pytest.raises(DataError, match=rf"(?s)2 images could not be read.*verify.*{first}.*{second}"):
         load_test_part(data)
+
+
+@pytest.mark.parametrize(("ranks", "stops"), [(1, False), (2, True)])
+def test_bad_images_count_against_the_share_of_a_rank(release, ranks, stops):
+    data = morph(release)
+    data.setup()
+    (bad,) = damage(data, [0])
+    data.trainer = SimpleNamespace(world_size=ranks, global_rank=0)
+    if stops:
+        with pytest.raises(DataError, match="1 images could not be read"):
+            load_test_part(data)
+    else:
+        load_test_part(data)
+    assert [(name.split("/")[-1], bad in fault) for name, fault in data.faults.items()] == [(bad, True)]
+
+
+def test_a_rank_that_met_all_images_may_skip_a_hundredth_of_all(release):
+    data = morph(release)
+    data.setup()
+    damage(data, [0])
+    data.trainer = SimpleNamespace(world_size=2, global_rank=0)
+    data._seen.update(data.table.frame["id"])  # as after many shuffled epochs
+    load_test_part(data)
+    assert len(data.faults) == 1
 
 
 def test_verify_names_bad_images_before_anything_starts(release):

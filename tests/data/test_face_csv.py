@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 
@@ -132,3 +134,26 @@ def test_datamodule_reads_the_table(folder):
     assert (data.protocol, data.name, len(data.age_groups)) == ("random", "mine", 8)
     assert data.read().race_classes == data.race_classes == ()
     assert FaceCSV(root=str(root), num_workers=0).age_groups == ()
+
+
+@pytest.mark.parametrize(
+    ("header", "columns", "races"),
+    [
+        ("path,age", None, ()),
+        ("path,age,Race", None, RACES),
+        ("path,age,origin", {"race": "Origin"}, RACES),
+        ("path,age,race", {"race": "origin"}, ()),
+    ],
+)
+def test_race_classes_follow_the_header(folder, header, columns, races):
+    root = folder(f"{header}\nimg/a.jpg,20\n")
+    assert FaceCSV(root=str(root), columns=columns, num_workers=0).race_classes == races
+
+
+def test_race_classes_without_a_table_or_of_a_prepared_set(folder, tmp_path):
+    assert FaceCSV(root=str(tmp_path / "gone"), num_workers=0).race_classes == RACES
+    root = folder("path,age,race\nimg/a.jpg,20,white\n")
+    record = {"format_version": 1, "dataset": "csv", "label_rule": "", "race_classes": [], "table": "t"}
+    for prepared, races in (([], ()), (list(RACES), RACES)):
+        folder(json.dumps(record | {"race_classes": prepared}), "dataset.json")
+        assert FaceCSV(root=str(root), num_workers=0).race_classes == races

@@ -6,6 +6,7 @@ import pytest
 
 from mtmsa_lightning.data.files import (
     ImageListing,
+    content_column,
     expected_tree_error,
     find_file,
     hash_files,
@@ -82,6 +83,13 @@ def test_hashes_are_blake2b(tmp_path):
 def test_unreadable_file_is_named(tmp_path):
     with pytest.raises(DataError, match=r"gone\.jpg: cannot be read"):
         hash_files([tmp_path / "gone.jpg"])
+
+
+def test_unreadable_files_may_have_a_stand_in(tmp_path):
+    (tmp_path / "x").write_text("x")
+    paths = [tmp_path / "gone.jpg", tmp_path / "x"]
+    assert hash_files(paths, unreadable=7).tolist() == [7, *hash_ids(["x"]).tolist()]
+    assert content_column(tmp_path, ["gone.jpg", "x"]) == ["", f"{hash_ids(['x'])[0]:016x}"]
 
 
 def test_cells_stay_texts_and_lines_are_true(tmp_path):

@@ -153,7 +153,9 @@ def test_unreadable_lists_messages_in_input_order(tmp_path, picture):
 @pytest.mark.parametrize(
     ("height", "width", "fraction", "rows", "columns"),
     [
-        (10, 20, 1.0, slice(0, 10), slice(0, 20)),
+        (10, 20, 1.0, slice(0, 10), slice(5, 15)),
+        (20, 9, 1.0, slice(5, 14), slice(0, 9)),
+        (9, 9, 1.0, slice(0, 9), slice(0, 9)),
         (10, 20, 0.5, slice(2, 7), slice(7, 12)),
         (20, 10, 0.8, slice(6, 14), slice(1, 9)),
         (240, 200, 0.85, slice(35, 205), slice(15, 185)),

@@ -169,3 +169,19 @@ def test_hashing_starts_once_in_the_background(make):
     future = hash_in_background(data)
     assert hash_in_background(data) is future
     assert training_hashes(data) is future.result(timeout=10)
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_unreadable_files_have_no_hash_and_overlap_with_nothing(make, caplog, known):
+    data = make("a")
+    table = data.table
+    for row in (1, 6, 9):
+        (table.root / f"{row:05d}.jpg").unlink()
+    if known:
+        frame = table.frame.assign(content=content_column(table.root, table.frame["path"]))
+        data = Made(FaceTable(frame, table.root, "a", "rule", table.race_classes, table.report))
+    hashes = training_hashes(data)
+    assert (len(hashes["train_id_hashes"]), len(hashes["train_image_hashes"])) == (8, 6)
+    with caplog.at_level(logging.WARNING):
+        check_overlap(record(data) | {"fingerprints": {}}, data)
+    assert not caplog.records

@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mtmsa_lightning.data.table import SCHEMA, FaceTable, ReadReport, make_frame, parse_ages
+from mtmsa_lightning.data.table import SCHEMA, FaceTable, ReadReport, label_kinds, make_frame, parse_ages
 from mtmsa_lightning.errors import DataError
 
 
@@ -114,3 +114,17 @@ def test_drop_rows_keeps_line_numbers():
     left = report.drop_rows(rows, pd.Series([False, True, False]), "name", "bad")
     assert left["name"].tolist() == ["a", "c"]
     assert report.dropped == [(3, "b", "bad")]
+
+
+@pytest.mark.parametrize(
+    ("columns", "kinds"),
+    [
+        ({}, {"age", "exact"}),
+        ({"age_high": [25, 99]}, {"age", "group"}),
+        ({"age_high": [20, 99], "gender": [-1, 0]}, {"age", "exact", "group", "gender"}),
+        ({"age_low": [np.nan] * 2, "age_high": [np.nan] * 2, "race": [0, -1]}, {"race"}),
+    ],
+)
+def test_label_kinds(face_table, columns, kinds):
+    assert label_kinds(face_table(2, **columns).frame) == kinds
+    assert label_kinds(face_table(2, **columns).frame.iloc[:0]) == set()

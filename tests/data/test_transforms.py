@@ -163,6 +163,16 @@ def test_steps_of_the_augmentation_are_drawn_independently():
     assert max(seen.values()) < 100
 
 
+def test_augmentation_enlarges_smoothly_and_shrinks_by_area():
+    """Nearest-neighbour blocks (which area resizing makes of an enlargement) have few different columns."""
+    ramp = np.repeat(np.linspace(40, 200, 16).astype(np.uint8)[None, :, None], 16, axis=0).repeat(3, axis=2)
+    crop, *_ = FaceTransform(64, augment=True).augmentation
+    enlarged = crop(image=ramp)["image"][32, :, 0]
+    assert len(np.unique(enlarged)) > 40
+    noise = np.random.default_rng(0).integers(0, 256, (640, 640, 3), dtype=np.uint8)
+    assert crop(image=noise)["image"].std() < 20  # means of about 80 pixels each
+
+
 @pytest.mark.slow
 def test_importing_the_augmentation_asks_nothing_of_the_internet():
     """albumentations looks for updates when it is imported, and warns after two seconds without a network."""

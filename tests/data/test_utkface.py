@@ -1,5 +1,6 @@
 import pytest
 
+from mtmsa_lightning.data import files
 from mtmsa_lightning.data.files import hash_ids
 from mtmsa_lightning.data.utkface import UTKFace, read_utkface
 from mtmsa_lightning.errors import DataError
@@ -90,3 +91,18 @@ def test_datamodule_reads_the_release(release):
     data = UTKFace(root=str(release), num_workers=0)
     assert (data.protocol, data.crop, data.name) == ("random", 1.0, "utkface")
     assert data.read().race_classes == data.race_classes == ("white", "black", "asian", "indian", "other")
+
+
+def test_unreadable_files_are_dropped(release, monkeypatch):
+    kept = read_utkface(release).frame["path"].tolist()
+    _hash = files._hash_file
+
+    def fail_once(path):
+        if path == release / kept[1]:
+            raise DataError("cannot be read")
+        return _hash(path)
+
+    monkeypatch.setattr(files, "_hash_file", fail_once)
+    table = read_utkface(release)
+    assert table.frame["path"].tolist() == [kept[0], *kept[2:]]
+    assert table.report.reasons()["file cannot be read"] == 1
