@@ -4,6 +4,10 @@ import argparse
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mtmsa_lightning.module import MTMSA
 
 log = logging.getLogger(__name__)
 
@@ -90,17 +94,10 @@ def predict(
         print(f"{len(done)} of {len(data.predict_dataset)} images predicted: {out}")
 
 
-def describe(model: "object") -> str:
+def describe(model: "MTMSA") -> str:
     """Say what a checkpoint expects and answers, in one line."""
-    from mtmsa_lightning.module import MTMSA
-
-    assert isinstance(model, MTMSA)
     provenance = model.provenance or {}
     trained = f"trained on {provenance.get('dataset', 'unknown data')} ({provenance.get('protocol', '?')})"
-    crop = (
-        f"central square of {100 * model.crop:.0f} % of each image"
-        if model.crop < 1
-        else "central square of each image"
-    )
+    crop = f"central square of {100 * model.crop:.0f} % of the shorter side"
     classes = f"gender: {', '.join(model.gender_classes)}; race: {', '.join(model.race_classes) or 'none'}"
     return f"{trained}; input {model.image_size} px, {crop}; {classes}"
