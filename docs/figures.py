@@ -12,6 +12,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
+from mtmsa_lightning.data.datamodule import default_root
 from mtmsa_lightning.data.images import read_image
 
 DOCS = Path(__file__).parent
@@ -93,7 +94,7 @@ def predictions(run: Path, file: Path, count: int = 12) -> None:
     shown = faces.iloc[np.linspace(0, len(faces) - 1, count).round().astype(int)]
     figure, grid = plt.subplots(2, count // 2, figsize=(11, 5))
     for axes, (_, face) in zip(grid.flat, shown.iterrows(), strict=True):
-        axes.imshow(read_image(Path("data/synthetic") / face["file"]))
+        axes.imshow(read_image(default_root("synthetic") / face["file"]))
         axes.axis("off")
         says = f"{face['age_mean']:.0f} ({face['age_low90']:.0f} to {face['age_high90']:.0f})"
         axes.set_title(f"true {face['label_age_low']:.0f}, predicted\n{says}", fontsize=9.5)

@@ -13,8 +13,8 @@ from mtmsa_lightning.labels import AGE_GROUP_EDGES, AGE_GROUPS
 SMALL = [
     "--data.image_size", "64", "--data.batch_size", "8", "--data.num_workers", "0",
     "--model.weights", "null",
-    "--model.msa.rates", "[1]", "--model.msa.stages", "[1]", "--trainer.max_epochs", "1", "--wandb", "disabled",
-    "--trainer.limit_train_batches", "2", "--trainer.accelerator", "cpu",
+    "--model.msa.rates", "[1]", "--model.msa.stages", "[1]", "--wandb", "disabled",
+    "--trainer.max_epochs", "1", "--trainer.limit_train_batches", "2", "--trainer.accelerator", "cpu",
 ]  # fmt: skip
 
 

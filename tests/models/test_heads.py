@@ -127,3 +127,24 @@ def test_class_head_gives_logits_and_their_masked_loss():
 def test_class_head_refuses_impossible_classes(classes, weights):
     with pytest.raises(ValueError, match="class"):
         ClassHead(8, classes, class_weights=weights)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_gradients_under_autocast_are_those_of_float32(dtype):
+    """Errors of many standard deviations, exact ages and groups: half precision would overflow."""
+    torch.manual_seed(0)
+    low = torch.tensor([20.0, 90.0, 0.0, 60.0], dtype=torch.float64)
+    high = torch.tensor([20.0, 90.0, 2.0, 100.0], dtype=torch.float64)
+    features = torch.randn(4, 16).to(dtype)
+    gradients = []
+    for enabled in (False, True):
+        head = GaussianAgeHead(16)
+        torch.nn.init.constant_(head.linear.weight, 0.01)
+        head.linear.bias.data = torch.tensor([0.3, -30.0])
+        head.set_age_statistics(33.0, 11.0)
+        with torch.autocast("cpu", dtype=dtype, enabled=enabled):
+            total, _ = head.loss(head.raw(features if enabled else features.float()), low, high)
+        total.backward()
+        gradients.append(head.linear.weight.grad)
+    assert torch.isfinite(gradients[1]).all()
+    torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-5, atol=1e-6)
