@@ -272,26 +272,25 @@ class MTMSA(LightningModule):
 
     def training_step(self, batch: FaceBatch, batch_idx: int) -> Tensor:
         """Return the total loss of a batch."""
-        output: FaceOutput = self(batch["image"])
-        batch = self._by_name(batch)
-        losses = self.losses(output, batch)
+        _, losses = self._step("train", batch)
         total = self.total_loss(losses)
-        self._update("train", output, losses, batch)
         self.log("loss", total.detach(), prog_bar=True, logger=False)
         return total
 
     def validation_step(self, batch: FaceBatch, batch_idx: int) -> None:
         """Update the validation metrics."""
-        output = self(batch["image"])
-        batch = self._by_name(batch)
-        self._update("val", output, self.losses(output, batch), batch)
+        self._step("val", batch)
 
     def test_step(self, batch: FaceBatch, batch_idx: int) -> FaceOutput:  # type: ignore[override]
         """Update the test metrics and hand the predictions to whoever writes them."""
+        return self._step("test", batch)[0]
+
+    def _step(self, stage: str, batch: FaceBatch) -> tuple[FaceOutput, TaskLosses]:
         output: FaceOutput = self(batch["image"])
         batch = self._by_name(batch)
-        self._update("test", output, self.losses(output, batch), batch)
-        return output
+        losses = self.losses(output, batch)
+        self._update(stage, output, losses, batch)
+        return output, losses
 
     def predict_step(self, batch: FaceBatch, batch_idx: int) -> FaceOutput:
         """Predict a batch."""
