@@ -31,6 +31,7 @@ class Synthetic(MORPH):
     def prepare_data(self) -> None:
         """Draw the faces unless they are there, or the root is a prepared set."""
         if not is_prepared(self.root):
-            log.info("synthetic faces: %s (%d, drawn on first use)", self.root, self.n_faces)
+            if not self.root.exists():
+                log.info("drawing %d synthetic faces: %s", self.n_faces, self.root)
             write_morph(self.root, self.n_faces)
         super().prepare_data()
