@@ -73,6 +73,7 @@ def predict(
 
     from mtmsa_lightning.callbacks.predictions import PredictionWriter
     from mtmsa_lightning.data.folder import FaceFolder
+    from mtmsa_lightning.errors import DataError
     from mtmsa_lightning.messages import told_shortly
     from mtmsa_lightning.module import MTMSA
 
@@ -91,6 +92,8 @@ def predict(
         done = set(writer.table["id"])
         for name in [name for name in data.predict_dataset.table["id"] if name not in done]:
             log.warning("skipped %s: %s", name, data.faults.get(name, "cannot be read"))
+        if not done:
+            raise DataError(f"none of the {len(data.predict_dataset)} images could be read")
         print(f"{len(done)} of {len(data.predict_dataset)} images predicted: {out}")
 
 

@@ -278,6 +278,12 @@ def test_mistakes_in_predict(fails, trained, tmp_path, monkeypatch, args, said):
     assert said in fails("predict", "--ckpt_path", trained, "--out", "ages.csv", *args)
 
 
+def test_predict_without_one_readable_image_is_an_error(fails, trained, tmp_path):
+    (tmp_path / "list.txt").write_text("a.jpg")
+    args = ["predict", "--ckpt_path", trained, tmp_path / "list.txt", "--out", tmp_path / "a.csv"]
+    assert "none of the 1 images could be read" in fails(*args)
+
+
 def test_predict_refuses_a_file_that_is_no_checkpoint(fails, tmp_path):
     file = tmp_path / "x.ckpt"
     file.write_bytes(b"not a checkpoint")
