@@ -61,11 +61,11 @@ class _FaceErrors(Metric):
 class ENCE(_FaceErrors):
     """Expected normalised calibration error of the predicted standard deviation; 0 is best.
 
-    Faces are sorted by predicted std and cut into bins of equal count (sizes differ by at most one). With the
-    root mean variance ``RMV = sqrt(mean std^2)`` and ``RMSE = sqrt(mean error^2)`` of each bin, it is the mean
-    of ``|RMV - RMSE| / RMV`` over the bins (Levi et al., "Evaluating and Calibrating Uncertainty Prediction in Regression Tasks", Sensors 22(15),
-    2022). NaN with fewer faces than bins. Chance alone lifts it above 0, the more so the fewer faces a bin
-    holds: compare figures of equal numbers of faces and bins.
+    Faces are sorted by predicted std and cut into bins of equal count (sizes differ by at most one). With
+    ``RMV = sqrt(mean std^2)`` and ``RMSE = sqrt(mean error^2)`` of each bin, it is the mean of
+    ``|RMV - RMSE| / RMV`` over the bins (Levi et al., "Evaluating and Calibrating Uncertainty Prediction in
+    Regression Tasks", Sensors 22(15), 2022). NaN with fewer faces than bins. Chance alone lifts it above 0,
+    the more so the fewer faces a bin holds: compare figures of equal numbers of faces and bins.
 
     Args:
         bins: Number of bins.
