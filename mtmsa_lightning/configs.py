@@ -81,9 +81,9 @@ def by_precedence(
     """Order arguments so that command line > config files > checkpoint > defaults.
 
     The parser lets whatever comes later win, so the checkpoint comes first, then the configs in the order
-    given, then everything else, wherever it stood on the line. A checkpoint that is only evaluated comes after
-    the configs: its weights fit no other model than its own, and a config of another dataset says what faces
-    to evaluate on.
+    given, then everything else, wherever it stood on the line. A checkpoint that is only evaluated comes
+    after the configs: its weights fit no other model than its own, and a config of another dataset says what
+    faces to evaluate on.
 
     Args:
         args: Arguments after the verb.

@@ -76,10 +76,10 @@ def run_trainer_verb(verb: str, args: list[str]) -> None:
     if ckpt_path not in (None, "null", CONTINUE):
         hparams = read_checkpoint(str(ckpt_path))["hyper_parameters"]
         args = [*args, f"--ckpt_path={checkpoint_file(str(ckpt_path))}"]
-    if verb != "fit" and hparams is None and not asks_for_text(args):
+    if verb != "fit" and hparams is None and not _asks_for_text(args):
         raise ConfigError(f"`mtmsa {verb}` needs --ckpt_path: a checkpoint or a run directory")
     args = with_config_of_run(args, ckpt_path if hparams else None)
-    for name in split_configs(args)[0] if not asks_for_text(args) else ():
+    for name in split_configs(args)[0] if not _asks_for_text(args) else ():
         log.info("config: %s", find_config(name))
     try:
         TrainingCLI(verb, by_precedence(args, hparams, training=verb == "fit"), hparams)
@@ -110,7 +110,9 @@ def say_preprocessing(recorded: dict[str, Any], data: Any) -> None:
         log.warning("the checkpoint was trained at %d px, data.image_size is %d", *sizes)
     if recorded.get("crop", data.crop) != data.crop:
         crops = 100 * recorded["crop"], 100 * data.crop
-        log.warning("the checkpoint was trained on crops of %.0f %% of its images, data.crop is %.0f %%", *crops)
+        log.warning(
+            "the checkpoint was trained on crops of %.0f %% of its images, data.crop is %.0f %%", *crops
+        )
 
 
 def check_architecture(recorded: dict[str, Any], settings: dict[str, Any]) -> None:
@@ -138,7 +140,7 @@ def known_names() -> set[str]:
     return names | sections | {*RUN_ARGUMENTS, *get_args(WandbMode)}
 
 
-def asks_for_text(args: list[str]) -> bool:
+def _asks_for_text(args: list[str]) -> bool:
     return any(arg.startswith(("--help", "-h", "--print_config")) or arg.endswith(".help") for arg in args)
 
 

@@ -7,7 +7,7 @@ Three things, each fitted on its own:
   conformal prediction: Vovk et al., "Algorithmic Learning in a Random World", 2005; normalised scores: Lei et
   al., "Distribution-Free Predictive Inference for Regression", JASA 113, 2018, section 5.2). They cover a new
   subject's face with at least the stated probability at any number of subjects and however wrong sigma is, as
-  long as the new subject and those fitted on are exchangeable. As they are relative to sigma, its scale cancels;
+  long as the new subject and those fitted on are exchangeable. Sigma's scale cancels in them;
 - thresholds beyond which a face is declared unsure, which are chosen, not fitted.
 """
 
@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mtmsa_lightning.labels import AGE_GROUP_EDGES
-from mtmsa_lightning.models.age_distribution import AgeDistribution, GaussianAge
+from mtmsa_lightning.models.age_distribution import AgeDistribution, CalibratedAge, GaussianAge
 
 LEVELS: tuple[float, ...] = (0.5, 0.8, 0.9, 0.95)
 """Levels of the conformal intervals: the probability with which each is to cover."""
@@ -62,25 +62,18 @@ class Calibration:
     figures: dict[str, Any] = field(default_factory=dict)
 
     def age(self, raw: AgeDistribution) -> AgeDistribution:
-        """Return the calibrated distribution of what a network says."""
-        return raw.widened(self.sigma_scale)
+        """Return what a network says of age with calibrated sigma, and conformal intervals at ``LEVELS``.
+
+        An interval is infinite where the faces fitted on are too few for its level.
+        """
+        age = raw.widened(self.sigma_scale)
+        radii = {level: quantile * age.std for level, quantile in self.quantiles.items()}
+        ends = {level: (age.mean - radius, age.mean + radius) for level, radius in radii.items()}
+        return CalibratedAge(age, ends) if ends else age
 
     def logits(self, task: str, raw: Tensor) -> Tensor:
         """Return the calibrated logits of a task: divided by its temperature, the order is the same."""
         return raw / self.temperatures.get(task, 1.0)
-
-    def interval(self, age: AgeDistribution, level: float = INTERVAL_LEVEL) -> tuple[Tensor, Tensor]:
-        """Return both ends, ``(N,)`` in years, of the conformal interval about a calibrated distribution.
-
-        Infinite where the faces fitted on are too few for the level.
-
-        Raises:
-            ValueError: If ``level`` is none of those fitted.
-        """
-        if level not in self.quantiles:
-            raise ValueError(f"level {level} is none of those fitted: {sorted(self.quantiles)}")
-        radius = self.quantiles[level] * age.std
-        return age.mean - radius, age.mean + radius
 
     @property
     def abstains(self) -> bool:
@@ -88,10 +81,10 @@ class Calibration:
         return self.max_width is not None or self.min_group_prob is not None
 
     def unsure(self, age: AgeDistribution) -> Tensor:
-        """Return which faces, bool ``(N,)``, a calibrated distribution of age leaves unsure."""
+        """Return which faces, bool ``(N,)``, are unsure by a calibrated distribution (see :meth:`age`)."""
         unsure = torch.zeros_like(age.mean, dtype=torch.bool)
         if self.max_width is not None:
-            low, high = self.interval(age)
+            low, high = age.interval(INTERVAL_LEVEL)
             unsure |= high - low > self.max_width
         if self.min_group_prob is not None:
             unsure |= age.group_probs(AGE_GROUP_EDGES).amax(dim=1) < self.min_group_prob
@@ -245,7 +238,7 @@ def conformal_quantile(scores: Tensor, units: Tensor, level: float) -> float:
     Returns:
         The quantile; infinite if K is too small for the level, below ``level / (1 - level)``.
     """
-    subjects, subject, faces = units.unique(return_inverse=True, return_counts=True)
+    subjects, subject, faces = torch.unique(units, return_inverse=True, return_counts=True)
     order = scores.argsort()
     reached = (1 / faces.double())[subject][order].cumsum(0)
     enough = reached >= level * (len(subjects) + 1) - 1e-9  # sums of shares are not exact
