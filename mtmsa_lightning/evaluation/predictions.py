@@ -139,7 +139,7 @@ def read_table(file: Path) -> pd.DataFrame:
         table = pd.read_csv(file, dtype=str, keep_default_na=False)
     except (OSError, ValueError) as error:
         raise DataError(f"{file}: cannot be read as a table ({error})") from error
-    numbers = {name: _as_numbers(table[name]) for name in table if name not in TEXTS}
+    numbers = {str(name): _as_numbers(table[name]) for name in table if name not in TEXTS}
     return table.assign(**numbers)
 
 

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,6 +10,7 @@ from mtmsa_lightning.errors import DataError
 from mtmsa_lightning.evaluation.predictions import read_predictions
 from mtmsa_lightning.evaluation.subgroups import risk_coverage_areas, subgroups
 from mtmsa_lightning.metrics.uncertainty import normalised_calibration_error, risk_coverage
+from mtmsa_lightning.models.age_distribution import GaussianAge
 
 DIVISIONS = [
     "all", "gender", "race", "age", "gender x race", "gender x age", "race x age", "gender x race x age",
@@ -144,3 +147,23 @@ def test_areas_of_many_samples_are_those_of_repeated_faces(ties):
     for sample, times in enumerate(weights[1:].astype(int), start=1):
         repeated = [torch.tensor(np.repeat(values, times)) for values in (std, error)]
         assert found[sample] == pytest.approx(risk_coverage(*repeated).risk.mean().item())
+
+
+class Endless(GaussianAge):
+    """A prediction whose intervals end nowhere for the first face."""
+
+    def interval(self, level):
+        low, high = super().interval(level)
+        return low, torch.where(torch.arange(len(high)) == 0, torch.inf, high)
+
+
+def test_a_width_without_end_is_no_figure_where_it_occurs(table):
+    predictions = read_predictions(table)
+    endless = replace(predictions, age=Endless(predictions.age.mean, predictions.age.std))
+    found = subgroups(endless, draws=5).table
+    first = table["label_gender"][0]
+    assert np.isnan(found["age_width90"][0])
+    assert found["age_coverage90"][0] > 0
+    rows = found[found["by"] == "gender"].set_index("gender")["age_width90"]
+    assert np.isnan(rows[first])
+    assert rows.drop(first).notna().all()
