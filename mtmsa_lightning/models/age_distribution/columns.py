@@ -1,0 +1,50 @@
+"""Reading distributions of age back from a table of predictions."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from mtmsa_lightning.models.age_distribution.base import AgeDistribution
+from mtmsa_lightning.models.age_distribution.categorical import CategoricalAge
+from mtmsa_lightning.models.age_distribution.gaussian import GaussianAge
+from mtmsa_lightning.models.age_distribution.laplace import LaplaceAge
+
+_YEAR = "age_p_"
+
+
+def distribution_from_columns(columns: Mapping[str, Tensor]) -> AgeDistribution:
+    """Read a distribution back from a table that holds its :meth:`AgeDistribution.columns`.
+
+    Args:
+        columns: Column names to values, ``(N,)`` each; others are left alone. With ``age_p_<year>`` they make
+            a :class:`CategoricalAge`, with ``age_laplace_scale`` a :class:`LaplaceAge`, else a
+            :class:`GaussianAge` of ``age_mean`` and ``age_std``.
+
+    Raises:
+        ValueError: If no distribution can be made of them.
+    """
+    missing = [name for name in ("age_mean", "age_std") if name not in columns]
+    if missing:
+        raise ValueError(f"no column {' and no column '.join(missing)}: no distribution of age can be read")
+    if not (columns["age_std"] > 0).all():
+        raise ValueError("age_std must be positive in every row")
+    if any(name.startswith(_YEAR) for name in columns):
+        return _categorical(columns)
+    if "age_laplace_scale" not in columns:
+        return GaussianAge(columns["age_mean"], columns["age_std"])
+    if not (columns["age_laplace_scale"] > 0).all():
+        raise ValueError("age_laplace_scale must be positive in every row")
+    return LaplaceAge(columns["age_mean"], columns["age_laplace_scale"])
+
+
+def _categorical(columns: Mapping[str, Tensor]) -> CategoricalAge:
+    names = [name.removeprefix(_YEAR) for name in columns if name.startswith(_YEAR)]
+    years = sorted(int(name) for name in names if name.isdecimal())
+    if len(years) < len(names) or years != list(range(years[0], years[-1] + 1)):
+        raise ValueError(f"columns {_YEAR}<year> must name each year of a range once, got {', '.join(names)}")
+    pmf = torch.stack([columns[f"{_YEAR}{year}"] for year in years], dim=-1).double()
+    total = pmf.sum(-1, keepdim=True)
+    if not (pmf >= 0).all() or not ((total - 1).abs() < 1e-3).all():
+        raise ValueError(f"the columns {_YEAR}<year> must hold probabilities that sum to 1 in every row")
+    return CategoricalAge((pmf / total).log(), years[0])
