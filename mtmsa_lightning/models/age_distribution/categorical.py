@@ -8,8 +8,8 @@ from torch import Tensor
 
 from mtmsa_lightning.models.age_distribution.base import AgeDistribution
 
-_STEEPEST = 100.0
-"""Largest tilt in nats per year that is tried to hold a mean: no network's probabilities are as steep."""
+_STEEPEST = 1e4
+"""Largest tilt, in nats per year, that is tried to hold a mean."""
 
 
 class CategoricalAge(AgeDistribution):
@@ -98,8 +98,8 @@ class CategoricalAge(AgeDistribution):
 
         The power is temperature scaling (Guo et al., "On Calibration of Modern Neural Networks", ICML 2017)
         with temperature ``scale^2``: it multiplies the standard deviation of a normal shape by ``scale``, and
-        about so that of others, as far as the years reach. The tilt ``t`` of each face holds its mean, so
-        that calibration leaves the predicted ages as they are. With scale 1 nothing changes.
+        that of other shapes with one peak about so, as far as the years reach. The tilt ``t`` of each face
+        holds its mean, so that calibration leaves the predicted ages as they are. Scale 1 changes nothing.
 
         Raises:
             ValueError: If ``scale`` is not positive and finite.

@@ -72,14 +72,18 @@ class CategoricalAgeHead(AgeHead):
     def start_from(self, logits: Tensor) -> None:
         """Set the biases so that P(age > year k) = sigmoid(logits_k), for all years but the last."""
 
+    def per_sample(self, raw: Tensor, low: Tensor, high: Tensor) -> Tensor:
+        """Return the loss of each row, with its label brought into the years of the head."""
+        low, high = (bound.round().clamp(self.min_age, self.max_age) for bound in (low, high))
+        return self.year_loss(raw, low, high)
+
+    @abstractmethod
+    def year_loss(self, raw: Tensor, low: Tensor, high: Tensor) -> Tensor:
+        """Return the loss of each row, ``(N,)``, for labels that are years of the head."""
+
     def members(self, low: Tensor, high: Tensor) -> Tensor:
         """Return which years a label means, ``(N, K)`` bool: one for an exact age, several for a group."""
-        low, high = (self.in_range(bound)[:, None] for bound in (low, high))
-        return (self.years > low - 0.5) & (self.years < high + 0.5)
-
-    def in_range(self, age: Tensor) -> Tensor:
-        """Return the year nearest to an age, of those that the head knows."""
-        return age.round().clamp(self.min_age, self.max_age)
+        return (self.years >= low[:, None]) & (self.years <= high[:, None])
 
 
 class SoftmaxAgeHead(CategoricalAgeHead):

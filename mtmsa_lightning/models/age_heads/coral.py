@@ -10,6 +10,9 @@ from torch import Tensor, nn
 
 from mtmsa_lightning.models.age_heads.categorical import CategoricalAgeHead, log_pmf_of_cumulative
 
+_LEAST_GAP = 1e-6
+"""Least distance of two logits: so much above their rounding that no year's probability vanishes."""
+
 
 class CoralAgeHead(CategoricalAgeHead):
     """Predict age by one binary question per year, "older than year k?", that differ in their bias only.
@@ -36,7 +39,8 @@ class CoralAgeHead(CategoricalAgeHead):
 
     def raw(self, features: Tensor) -> Tensor:
         """Return the logits of all questions, ``(N, K - 1)``, falling strictly."""
-        steps = F.pad(F.softplus(self.raw_gaps.double()).cumsum(0), (1, 0))
+        gaps = F.softplus(self.raw_gaps.double()) + _LEAST_GAP
+        steps = F.pad(gaps.cumsum(0), (1, 0))
         return super().raw(features) + steps.mean() - steps
 
     def log_pmf(self, raw: Tensor) -> Tensor:
@@ -46,12 +50,11 @@ class CoralAgeHead(CategoricalAgeHead):
     def start_from(self, logits: Tensor) -> None:
         """Set the common bias and the gaps."""
         self.linear.bias.fill_(logits.mean())
-        gaps = logits[:-1] - logits[1:]
+        gaps = logits[:-1] - logits[1:] - _LEAST_GAP
         self.raw_gaps.copy_(gaps.expm1().log())  # the inverse of softplus
 
-    def per_sample(self, raw: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    def year_loss(self, raw: Tensor, low: Tensor, high: Tensor) -> Tensor:
         """Return the sum of the binary cross-entropies that the label answers."""
-        low, high = (self.in_range(bound)[:, None] for bound in (low, high))
-        yes, no = low > self.years[:-1], high <= self.years[:-1]
+        yes, no = low[:, None] > self.years[:-1], high[:, None] <= self.years[:-1]
         answers = torch.where(yes, F.logsigmoid(raw), torch.where(no, F.logsigmoid(-raw), 0.0))
         return -answers.sum(-1)

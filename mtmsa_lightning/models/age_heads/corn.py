@@ -44,6 +44,6 @@ class CornAgeHead(CategoricalAgeHead):
         conditional = older - F.pad(older[:-1], (1, 0))
         self.linear.bias.copy_(conditional - torch.log(-torch.expm1(conditional)))
 
-    def per_sample(self, raw: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    def year_loss(self, raw: Tensor, low: Tensor, high: Tensor) -> Tensor:
         """Return the negative log-probability of each label."""
         return negative_log_mass(self.log_pmf(raw), self.members(low, high))

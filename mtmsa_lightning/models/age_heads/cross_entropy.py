@@ -24,6 +24,6 @@ class CrossEntropyAgeHead(SoftmaxAgeHead):
         Features ``(N, in_features)``; raw outputs ``(N, K)``, logits.
     """
 
-    def per_sample(self, raw: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    def year_loss(self, raw: Tensor, low: Tensor, high: Tensor) -> Tensor:
         """Return the negative log-probability of each label."""
         return negative_log_mass(self.log_pmf(raw), self.members(low, high))

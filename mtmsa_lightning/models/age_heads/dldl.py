@@ -49,7 +49,7 @@ class DLDLAgeHead(SoftmaxAgeHead):
         blur = (-distances.square() / (2 * sigma**2)).softmax(-1)  # row: a year; column: q at each year
         self.register_buffer("blur", blur, persistent=False)
 
-    def per_sample(self, raw: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    def year_loss(self, raw: Tensor, low: Tensor, high: Tensor) -> Tensor:
         """Return the divergence of each prediction from its label distribution."""
         members = self.members(low, high).double()
         label = members @ self.blur / members.sum(-1, keepdim=True)

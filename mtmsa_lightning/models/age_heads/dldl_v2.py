@@ -44,7 +44,7 @@ class DLDLv2AgeHead(DLDLAgeHead):
             raise ValueError(f"the weight must not be negative, got {weight}")
         self.init_args["weight"] = self.weight = weight
 
-    def per_sample(self, raw: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    def year_loss(self, raw: Tensor, low: Tensor, high: Tensor) -> Tensor:
         """Return the divergence of each prediction plus its weighted absolute error."""
         error = off_label(self.distribution(raw).mean, low, high).abs()
-        return super().per_sample(raw, low, high) + self.weight * error
+        return super().year_loss(raw, low, high) + self.weight * error

@@ -47,7 +47,7 @@ class MeanVarianceAgeHead(SoftmaxAgeHead):
         self.init_args["mean_weight"] = self.mean_weight = mean_weight
         self.init_args["variance_weight"] = self.variance_weight = variance_weight
 
-    def per_sample(self, raw: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    def year_loss(self, raw: Tensor, low: Tensor, high: Tensor) -> Tensor:
         """Return the three terms of each row, added."""
         age, members = self.distribution(raw), self.members(low, high)
         error = off_label(age.mean, low, high).square() / 2
