@@ -2,8 +2,15 @@
 
 from mtmsa_lightning.models.age_distribution.base import AgeDistribution
 from mtmsa_lightning.models.age_distribution.categorical import CategoricalAge
-from mtmsa_lightning.models.age_distribution.columns import distribution_from_columns
+from mtmsa_lightning.models.age_distribution.columns import distribution_columns, distribution_from_columns
 from mtmsa_lightning.models.age_distribution.gaussian import GaussianAge
 from mtmsa_lightning.models.age_distribution.laplace import LaplaceAge
 
-__all__ = ["AgeDistribution", "CategoricalAge", "GaussianAge", "LaplaceAge", "distribution_from_columns"]
+__all__ = [
+    "AgeDistribution",
+    "CategoricalAge",
+    "GaussianAge",
+    "LaplaceAge",
+    "distribution_columns",
+    "distribution_from_columns",
+]

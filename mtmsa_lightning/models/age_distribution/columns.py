@@ -1,6 +1,7 @@
 """Reading distributions of age back from a table of predictions."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor
@@ -11,6 +12,11 @@ from mtmsa_lightning.models.age_distribution.gaussian import GaussianAge
 from mtmsa_lightning.models.age_distribution.laplace import LaplaceAge
 
 _YEAR = "age_p_"
+
+
+def distribution_columns(names: Iterable[str]) -> list[str]:
+    """Return those names of columns that :func:`distribution_from_columns` reads, in their order."""
+    return [name for name in names if re.fullmatch(r"age_(mean|std|laplace_scale|p_\d+)", name)]
 
 
 def distribution_from_columns(columns: Mapping[str, Tensor]) -> AgeDistribution:

@@ -10,6 +10,7 @@ from mtmsa_lightning.models.age_distribution import (
     CategoricalAge,
     GaussianAge,
     LaplaceAge,
+    distribution_columns,
     distribution_from_columns,
 )
 
@@ -29,7 +30,9 @@ def through_csv(columns):
 @pytest.mark.parametrize("age", DISTRIBUTIONS)
 def test_a_distribution_comes_back_from_a_table(age):
     columns = through_csv(age.columns())
-    again = distribution_from_columns({**columns, "gender_male": torch.ones(2)})
+    others = {"gender_male": torch.ones(2), "age_low90": torch.ones(2)}
+    assert distribution_columns([*others, *columns]) == list(columns)
+    again = distribution_from_columns(columns | others)
     assert type(again) is type(age)
     for x in (16.0, 25.4, 33.0):
         torch.testing.assert_close(again.log_prob(x), age.log_prob(x), rtol=1e-6, atol=1e-6)

@@ -53,7 +53,8 @@ def test_gives_a_distribution_that_a_table_can_hold(name):
 
 @every_head
 def test_the_loss_has_the_gradient_of_finite_differences(name):
-    head = head_of(name).double()
+    few_years = {"min_age": 10, "max_age": 35} if name in OF_YEARS else {}
+    head = head_of(name, **few_years).double()
     features = torch.randn(7, 8, dtype=torch.float64)
     raw = head.raw(features).detach().requires_grad_()
     if name in ("L1AgeHead", "L2AgeHead"):  # their scale learns from constant predictions
@@ -122,12 +123,12 @@ def test_two_unequal_halves_give_the_gradient_of_the_joined_batch(name):
 def test_learns_ages_from_exact_labels_and_from_groups(name, group):
     """Age is linear in two of eight features; groups are decades."""
     head = head_of(name)
-    features = torch.randn(400, 8)
+    features = torch.randn(200, 8)
     ages = (32.6 + 8 * features[:, 0] + 6 * features[:, 1]).round().clamp(0, 116).double()
     low, high = (10 * (ages // 10), 10 * (ages // 10) + 9) if group else (ages, ages)
-    optimizer = torch.optim.Adam(head.parameters(), lr=0.03)
+    optimizer = torch.optim.Adam(head.parameters(), lr=0.05)
     losses = []
-    for _ in range(150):
+    for _ in range(80):
         optimizer.zero_grad()
         total, count = head.loss(head.raw(features), low, high)
         (total / count).backward()
