@@ -235,8 +235,8 @@ def risk_coverage_areas(std: Floats, error: Floats, weights: Floats) -> Floats:
     """Return the area under the risk-coverage curve of many bootstrap samples, in years.
 
     A face that a sample holds w times, after K surer ones whose errors sum to E, adds the risks
-    ``(E + r error) / (K + r)``, r = 1 ... w. In all that is ``w error + (E - K error) (H(K + w) - H(K))`` with
-    the harmonic numbers H. Faces of equal std count as one with their mean error, as in
+    ``(E + r error) / (K + r)``, r = 1 ... w. That is ``w error + (E - K error) (H(K + w) - H(K))``, with the
+    harmonic numbers H. Faces of equal std count as one with their mean error, as in
     :func:`~mtmsa_lightning.metrics.uncertainty.risk_coverage`.
 
     Args:
