@@ -32,7 +32,7 @@ def test_a_rival_head_trains_tests_and_predicts_like_the_papers(head, kind, colu
     assert sum(name.startswith(("age_p_", "age_laplace_scale")) for name in table) == columns
 
     read = read_predictions(file)
-    assert isinstance(read.age, kind)
+    assert isinstance(read.age.base, kind), "with the intervals of the table"
     figures = read_record(run)["test"]
     error = np.abs(table["age_mean"] - table["label_age_low"])
     assert figures["test/age_mae"] == pytest.approx(error.mean(), abs=1e-6)

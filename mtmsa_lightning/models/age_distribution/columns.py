@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from mtmsa_lightning.models.age_distribution.base import AgeDistribution
+from mtmsa_lightning.models.age_distribution.calibrated import CalibratedAge
 from mtmsa_lightning.models.age_distribution.categorical import CategoricalAge
 from mtmsa_lightning.models.age_distribution.gaussian import GaussianAge
 from mtmsa_lightning.models.age_distribution.laplace import LaplaceAge
@@ -16,16 +17,18 @@ _YEAR = "age_p_"
 
 def distribution_columns(names: Iterable[str]) -> list[str]:
     """Return those names of columns that :func:`distribution_from_columns` reads, in their order."""
-    return [name for name in names if re.fullmatch(r"age_(mean|std|laplace_scale|p_\d+)", name)]
+    return [name for name in names if re.fullmatch(r"age_(mean|std|laplace_scale|p_\d+|(low|high)\d+)", name)]
 
 
 def distribution_from_columns(columns: Mapping[str, Tensor]) -> AgeDistribution:
     """Read a distribution back from a table that holds its :meth:`AgeDistribution.columns`.
 
+    With ``age_p_<year>`` they make a :class:`CategoricalAge`, with ``age_laplace_scale`` a
+    :class:`LaplaceAge`, else a :class:`GaussianAge`. Columns ``age_low<percent>`` and ``age_high<percent>``,
+    where there are any, are its intervals.
+
     Args:
-        columns: Column names to values, ``(N,)`` each; others are left alone. With ``age_p_<year>`` they make
-            a :class:`CategoricalAge`, with ``age_laplace_scale`` a :class:`LaplaceAge`, else a
-            :class:`GaussianAge` of ``age_mean`` and ``age_std``.
+        columns: Column names to values, ``(N,)`` each; others are left alone.
 
     Raises:
         ValueError: If no distribution can be made of them.
@@ -33,15 +36,23 @@ def distribution_from_columns(columns: Mapping[str, Tensor]) -> AgeDistribution:
     missing = [name for name in ("age_mean", "age_std") if name not in columns]
     if missing:
         raise ValueError(f"no column {' and no column '.join(missing)}: no distribution of age can be read")
-    if not (columns["age_std"] > 0).all():
-        raise ValueError("age_std must be positive in every row")
+    age = _family(columns)
+    percents = [match[1] for match in map(re.compile(r"age_low(\d+)").fullmatch, columns) if match]
+    intervals = {
+        int(percent) / 100: (columns[f"age_low{percent}"].double(), columns[f"age_high{percent}"].double())
+        for percent in percents
+    }
+    return CalibratedAge(age, intervals) if intervals else age
+
+
+def _family(columns: Mapping[str, Tensor]) -> AgeDistribution:
     if any(name.startswith(_YEAR) for name in columns):
         return _categorical(columns)
-    if "age_laplace_scale" not in columns:
-        return GaussianAge(columns["age_mean"], columns["age_std"])
-    if not (columns["age_laplace_scale"] > 0).all():
-        raise ValueError("age_laplace_scale must be positive in every row")
-    return LaplaceAge(columns["age_mean"], columns["age_laplace_scale"])
+    spread = "age_laplace_scale" if "age_laplace_scale" in columns else "age_std"
+    if not (columns[spread] > 0).all():
+        raise ValueError(f"{spread} must be positive in every row")
+    family = GaussianAge if spread == "age_std" else LaplaceAge
+    return family(columns["age_mean"], columns[spread])
 
 
 def _categorical(columns: Mapping[str, Tensor]) -> CategoricalAge:
