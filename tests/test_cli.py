@@ -90,9 +90,7 @@ def test_predictions_hold_the_test_faces_each_once(trained, morph_root):
 def test_the_checkpoint_holds_plain_values_only(trained):
     checkpoint = torch.load(trained / "checkpoints" / "best.ckpt", weights_only=True)
     assert plain(checkpoint["hyper_parameters"])
-    assert (
-        checkpoint["hyper_parameters"]["age"]["class_path"] == "mtmsa_lightning.models.heads.GaussianAgeHead"
-    )
+    assert checkpoint["hyper_parameters"]["age"]["class_path"] == "mtmsa_lightning.GaussianAgeHead"
     assert checkpoint["provenance"]["fingerprints"] == record(trained)["data"]["fingerprints"]
     assert checkpoint["provenance"]["train_id_hashes"].dtype == torch.int64
 

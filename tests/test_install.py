@@ -93,6 +93,7 @@ print(loaded)
             "from mtmsa_lightning import MSAResNet34, MultiScaleAttention",
             {"lightning", "wandb", "albumentations"},
         ),
+        ("from mtmsa_lightning import CoralAgeHead", {"lightning", "wandb", "albumentations", "pandas"}),
         ("from mtmsa_lightning import GaussianAgeHead, ClassHead", {"lightning", "wandb", "albumentations"}),
         ("from mtmsa_lightning import GaussianKLLoss", {"lightning", "wandb", "albumentations"}),
         ("import mtmsa_lightning.module", {"wandb", "albumentations"}),
@@ -106,7 +107,8 @@ def test_light_names_load_nothing_heavy(statement, heavy, tmp_path):
 def test_all_promised_names_are_importable():
     promised = {
         "MTMSA", "MSAResNet34", "MultiScaleAttention", "GaussianAgeHead", "ClassHead", "GaussianKLLoss",
-        "MORPH", "Adience", "UTKFace", "FaceCSV", "Synthetic",
+        "MORPH", "Adience", "UTKFace", "FaceCSV", "Synthetic", "CrossEntropyAgeHead", "DLDLAgeHead",
+        "DLDLv2AgeHead", "MeanVarianceAgeHead", "CoralAgeHead", "CornAgeHead", "L1AgeHead", "L2AgeHead",
     }  # fmt: skip
     assert promised <= set(mtmsa_lightning.__all__)
     for name in mtmsa_lightning.__all__:
