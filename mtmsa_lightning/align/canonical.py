@@ -1,9 +1,10 @@
 """The canonical position of a face: five landmarks, one similarity transform, one square.
 
-The canonical landmarks are those of ArcFace's 112 x 112 template (Deng et al., CVPR 2019; the five points
-published with InsightFace), here as fractions of that square. A margin widens the square on each side by a
-fraction of the template's side, so that hair, ears and chin come in: with margin m the template's square
-fills 1 / (1 + 2 m) of the crop's side.
+The landmarks have the mutual positions of ArcFace's template (Deng et al., CVPR 2019; the five points
+published with InsightFace). That template's own square cuts chins off, which show age; here the square of
+margin 0 goes from the forehead to the chin and is centred on the face. A margin adds a fraction of that
+square's side on each of its sides, so that hair and ears come in: with margin m the square of margin 0 fills
+1 / (1 + 2 m) of the crop's side.
 """
 
 import cv2
@@ -16,11 +17,27 @@ from mtmsa_lightning.data.images import Image
 Transform = NDArray[np.float64]
 """Matrix of shape (2, 3) that takes source pixels (x, y, 1) to crop pixels (x, y)."""
 
-TEMPLATE_SIDE = 112
 TEMPLATE: Points = np.array(
     [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]]
 )
-"""ArcFace's template in pixels of its 112 x 112 square, in the order of ``LANDMARKS``."""
+"""ArcFace's landmarks in pixels of its 112 x 112 template, in the order of ``LANDMARKS``."""
+
+CENTRE, SIDE = (56.0, 72.0), 96.0
+"""Centre and side of the square of margin 0, in pixels of the template.
+
+Chosen so that it holds what UTKFace's pictures hold: the similarity from their median landmarks to the
+template takes the whole picture to a square of side 96.0 around (56.7, 72.5).
+"""
+
+
+def canonical_fractions(margin: float) -> Points:
+    """Return where the five landmarks lie in a crop, as fractions of its side from its left and top edges.
+
+    Args:
+        margin: What is added on each side, as a fraction of the side of the square of margin 0.
+    """
+    fractions: Points = ((TEMPLATE - CENTRE) / SIDE / (1 + 2 * margin)) + 0.5
+    return fractions
 
 
 def canonical_landmarks(size: int, margin: float) -> Points:
@@ -28,10 +45,14 @@ def canonical_landmarks(size: int, margin: float) -> Points:
 
     Args:
         size: Side of the crop in pixels.
-        margin: What is added on each side, as a fraction of the template's side; may not be below -0.25.
+        margin: As in :func:`canonical_fractions`.
     """
-    fraction = ((TEMPLATE + 0.5) / TEMPLATE_SIDE + margin) / (1 + 2 * margin)
-    points: Points = fraction * size - 0.5
+    return to_pixels(canonical_fractions(margin), (0.0, 0.0), size)
+
+
+def to_pixels(fractions: Points, corner: tuple[float, float], side: float) -> Points:
+    """Return points that are given as fractions of a square in pixels, whose centres are whole numbers."""
+    points: Points = np.asarray(corner) + fractions * side - 0.5
     return points
 
 
@@ -59,23 +80,18 @@ def similarity_transform(source: Points, target: Points) -> Transform:
     return np.column_stack([linear, target_mean - linear @ source_mean])
 
 
-def central_square_transform(height: int, width: int, size: int) -> Transform:
-    """Return the transform of the central square over the whole shorter side, for a face that was not found."""
+def central_square(height: int, width: int) -> tuple[tuple[float, float], int]:
+    """Return the left top corner and the side of the largest square in the middle of an image."""
     side = min(height, width)
-    return square_transform(((width - side) / 2, (height - side) / 2), side, size)
+    return ((width - side) / 2, (height - side) / 2), side
 
 
-def square_transform(corner: tuple[float, float], side: float, size: int) -> Transform:
-    """Return the transform that brings an upright square to the whole crop.
-
-    Args:
-        corner: Distance of the square's left and top edge from those of the image, in pixels.
-        side: Side of the square in pixels.
-        size: Side of the crop in pixels.
-    """
+def central_transform(height: int, width: int, size: int) -> Transform:
+    """Return the transform that brings the largest square in the middle of an image to the whole crop."""
+    (left, top), side = central_square(height, width)
     scale = size / side
-    shift = [(0.5 - distance) * scale - 0.5 for distance in corner]  # pixel centres lie at whole numbers
-    return np.array([[scale, 0.0, shift[0]], [0.0, scale, shift[1]]])
+    x, y = ((0.5 - edge) * scale - 0.5 for edge in (left, top))
+    return np.array([[scale, 0.0, x], [0.0, scale, y]])
 
 
 def warp(image: Image, transform: Transform, size: int) -> Image:

