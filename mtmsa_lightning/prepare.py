@@ -56,8 +56,8 @@ def _release_parser(verbs: Any, name: str, text: str) -> argparse.ArgumentParser
     _add_writing(parser)
     add("--size", type=int, default=256, help="side of the crops in pixels (default: 256)")
     margin = 0.0 if name in TIGHT else MARGIN
-    add("--margin", type=float, default=margin, help="what is added on each side of the square from "
-        f"forehead to chin, as a fraction of it (default: {margin:g}); equal for sets to compare")  # fmt: skip
+    add("--margin", type=float, default=margin, help="added on each side of the square from forehead to chin,"
+        f" as a fraction of it (default: {margin:g}); the same for sets to compare")  # fmt: skip
     searched = {"utkface": "no: aligned already", "adience": "no for aligned, yes for faces"}.get(name, "yes")
     add("--detect", action=argparse.BooleanOptionalAction, help=f"look for the face (default: {searched})")
     add("--no_face", choices=("drop", "centre"), default="drop" if name == "folder" else "centre",

@@ -97,8 +97,9 @@ def central_transform(height: int, width: int, size: int) -> Transform:
 def warp(image: Image, transform: Transform, size: int) -> Image:
     """Cut a square crop out of an image.
 
-    The image is shrunk first where the transform shrinks it by more than two, so that nothing aliases; then
-    it is interpolated linearly. What lies outside the image repeats the pixels of its edge.
+    Where the transform shrinks, the image is first shrunk to the crop's scale, each pixel the mean of those
+    that it covers, so that nothing aliases; then it is interpolated linearly. What lies outside the image
+    repeats the pixels of its edge.
 
     Args:
         image: RGB image.
@@ -106,10 +107,9 @@ def warp(image: Image, transform: Transform, size: int) -> Image:
         size: Side of the crop in pixels.
     """
     scale = float(np.sqrt(abs(np.linalg.det(transform[:, :2]))))
-    factor = int(0.5 / scale) + 1 if scale < 0.5 else 1
-    if factor > 1:
+    if scale < 1:
         height, width = image.shape[:2]
-        small = max(1, round(width / factor)), max(1, round(height / factor))
+        small = max(1, round(width * scale)), max(1, round(height * scale))
         image = np.asarray(cv2.resize(image, small, interpolation=cv2.INTER_AREA), np.uint8)
         transform = transform @ _enlarging(np.array([width, height]) / small)
     border = cv2.BORDER_REPLICATE

@@ -1,6 +1,6 @@
 """Reading archives that may come from anywhere: nothing is written outside, and nothing without end.
 
-Only plain files and folders below the target are made. Links, devices, absolute names and ``..`` are refused,
+Only plain files below the target are made, with the folders that they need. Links, devices, absolute names and ``..`` are refused,
 not skipped: an archive that holds them is not the release that it claims to be. Sizes are counted while the
 bytes come out, since headers can lie.
 """
@@ -25,6 +25,7 @@ SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz")
 """Endings of the archives that are read."""
 
 _CHUNK = 1 << 20
+_LONGEST_NAME = 1000  # characters, folders included; systems take 1,024 to 4,096 bytes for the whole path
 _SLACK = 10 << 20  # small files of zeros, such as a table of blanks, may shrink by any ratio
 
 
@@ -216,7 +217,7 @@ class _Guarded(io.RawIOBase):
 def _safe_name(archive: Path, name: str) -> PurePosixPath:
     """Check a member's name; the same rules on every system, so that an archive is good on all or none."""
     parts = name.removesuffix("/").split("/")
-    bad = any(character in "\\:" or ord(character) < 32 for character in name)
+    bad = len(name) > _LONGEST_NAME or any(character in "\\:" or ord(character) < 32 for character in name)
     if (
         bad
         or any(part in ("", "..") for part in parts)

@@ -13,6 +13,8 @@ No code of this package is needed to read it: ``pandas.read_parquet("faces.parqu
 """
 
 import json
+import os
+import posixpath
 from collections.abc import Iterable
 from hashlib import sha256
 from pathlib import Path
@@ -20,7 +22,6 @@ from typing import Any
 
 import pandas as pd
 
-from mtmsa_lightning.data.files import list_images
 from mtmsa_lightning.data.table import SCHEMA, FaceTable, ReadReport
 from mtmsa_lightning.errors import DataError
 
@@ -87,8 +88,7 @@ def read_prepared(root: str | Path, dataset: str, label_rule: str | None = None)
                 "give the folder that belongs to it, or prepare another one"
             )
     frame = _read_frame(root / record["table"])
-    listing = list_images(root)
-    missing = [path for path in frame["path"] if path not in listing]
+    missing = _missing(root, frame["path"].tolist())
     if missing:
         raise DataError(
             f"{root}: {len(missing):,} of {len(frame):,} images are missing, such as {missing[0]}: {_AGAIN}"
@@ -139,6 +139,18 @@ def table_fingerprint(frame: pd.DataFrame) -> str:
 def hash_lines(lines: Iterable[str]) -> str:
     """Return the SHA-256 of texts, one a line."""
     return sha256("\n".join(lines).encode()).hexdigest()
+
+
+def _missing(root: Path, paths: list[str]) -> list[str]:
+    """Return the paths that are not there, by one listing of each folder."""
+    present: set[str] = set()
+    for folder in {posixpath.dirname(path) for path in paths}:
+        try:
+            with os.scandir(root / folder) as entries:
+                present.update(posixpath.join(folder, entry.name) for entry in entries)
+        except OSError:
+            continue  # its files are missing
+    return [path for path in paths if path not in present]
 
 
 def _read_frame(path: Path) -> pd.DataFrame:
