@@ -398,9 +398,9 @@ def finish(
         The description.
 
     Raises:
-        DataError: No face is left.
+        DataError: No face is left; a shard may have none.
     """
-    if frame.empty:
+    if frame.empty and not record["options"]["shard"]:
         raise DataError(f"{out}: no face is left: none of {len(left_out):,} images shows one or can be read")
     _remove_strays(out, frame["path"])
     write_left_out(left_out, out)
