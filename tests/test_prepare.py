@@ -156,7 +156,9 @@ def test_what_a_detector_finds_stands_in_the_table(photos, tmp_path, capsys):
     assert (counts["images"], counts["faces"], counts["one_face"], counts["several_faces"]) == (5, 3, 2, 1)
     assert (counts["no_face_dropped"], counts["no_face_kept"], counts["unreadable"]) == (1, 0, 1)
     printed = capsys.readouterr().out
-    assert "1 images with several faces (the largest was taken)" in printed
+    assert "1 images show several faces: the largest was taken" in printed
+    assert "left out: 1 without a face, 1 unreadable" in printed
+    assert "no face found, left out: 1 images: none.png" in printed
     assert "3 of 5 faces" in printed
     told = description(tmp_path)["crop"]
     assert told["several_faces"] == "the one with the largest box"
@@ -177,13 +179,14 @@ def test_the_tables_transform_makes_the_crop_from_the_source(photos, tmp_path):
     assert np.abs(read_image(tmp_path / face["path"]) - by_hand).mean() < 2, "but for JPEG"
 
 
-def test_a_face_that_is_not_found_may_be_kept(photos, tmp_path):
+def test_a_face_that_is_not_found_may_be_kept(photos, tmp_path, capsys):
     prepare("folder", "--root", photos, "--out", tmp_path, "--size", 64, "--workers", 1,
             "--no_face", "centre", "--max_unreadable", 0.5)  # fmt: skip
     table = pd.read_parquet(tmp_path / "faces.parquet").set_index("source")
     assert table.loc["none.png", "faces_found"] == 0
     assert (read_image(tmp_path / table.loc["none.png", "path"]) == 40).all()
     assert description(tmp_path)["counts"]["no_face_kept"] == 1
+    assert "no face found, cropped all the same: 1 images: none.png" in capsys.readouterr().out
 
 
 def test_drawings_in_morphs_layout_keep_their_rows_with_detection(releases, tmp_path):

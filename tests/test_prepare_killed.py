@@ -215,7 +215,8 @@ def test_one_at_a_time(release, tmp_path):
 
 def test_names_of_crops():
     ids = ["morph/Album2/000001_0M25.JPG", "morph/album2/000001_0m25.png", "morph/a/b#2", "morph/a/b",
-           "morph/../.x.jpg", "morph/" + 300 * "\u00e4" + ".jpg", 'morph/q?"<|>\x01.jpg', "morph/dots...jpg"]  # fmt: skip
+           "morph/../.x.jpg", "morph/" + 300 * "\u00e4" + ".jpg",
+           'morph/q?"<|>\x01.jpg', "morph/dots...jpg"]  # fmt: skip
     names = crop_names(ids, "morph")
     assert names[:5] == [
         "crops/Album2/000001_0M25.jpg", "crops/album2/000001_0m25-2.jpg", "crops/a/b.jpg", "crops/a/b-2.jpg",
