@@ -14,6 +14,7 @@ TRAINER_VERBS = {
 OWN_VERBS = {
     "calibrate": ("mtmsa_lightning.calibrate", "fit a checkpoint's uncertainty on held-out faces"),
     "predict": ("mtmsa_lightning.predict", "ages, genders and races of image files, by a checkpoint alone"),
+    "prepare": ("mtmsa_lightning.prepare", "find, align and crop the faces of a release, once"),
     "synthesize": ("mtmsa_lightning.synthesize", "draw synthetic faces in the layout of a real release"),
 }
 USAGE = """usage: mtmsa VERB [arguments]      (`mtmsa VERB --help` lists them)
