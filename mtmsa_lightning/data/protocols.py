@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from mtmsa_lightning.data.cleaning import fingerprint
 from mtmsa_lightning.data.files import hash_ids, nearest
 from mtmsa_lightning.data.table import SPLITS, FaceTable
 from mtmsa_lightning.errors import DataError
@@ -36,7 +37,8 @@ class Split:
         seed: Seed of all draws.
         train: Sorted row positions; ``val`` and ``test`` likewise.
         fingerprints: SHA-256 (hexadecimal) of the sorted ids of ``train``, ``val`` and ``test``, and of
-            the sorted ids with their labels of all three (``labels``).
+            the sorted ids with their labels of all three (``labels``); of a cleaned table also the SHA-256
+            of the rules with their versions (``cleaning``).
         subjects_in_two_parts: Share of the test images, 0 to 1, whose subject also trains or validates;
             ``NaN`` when no subject is known or there is nothing to compare.
         notes: What a reader of the results should know about this split.
@@ -249,9 +251,13 @@ def make_split(
     if partition.exclusive:
         _check_subjects(faces, rows, f"protocol {protocol!r}, fold {fold}")
     _check_parts(rows, required, f"protocol {protocol!r}, fold {fold}", len(faces))
+    prints, notes = _fingerprints(faces, rows), partition.notes
+    if isinstance(table, FaceTable) and table.cleaning:
+        prints["cleaning"] = fingerprint(table.cleaning)
+        notes = (*notes, f"cleaned by {', '.join(table.cleaning)}")
     return Split(
         protocol, fold, seed, rows["train"], rows["val"], rows["test"],
-        _fingerprints(faces, rows), _shared_subjects(faces, rows), partition.notes,
+        prints, _shared_subjects(faces, rows), notes,
     )  # fmt: skip
 
 
