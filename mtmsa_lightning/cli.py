@@ -12,6 +12,7 @@ TRAINER_VERBS = {
     "test": "evaluate a checkpoint on the test part and write per-image predictions",
 }
 OWN_VERBS = {
+    "audit": ("mtmsa_lightning.audit", "look for leaks, contradicting labels and bad images in a dataset"),
     "predict": ("mtmsa_lightning.predict", "ages, genders and races of image files, by a checkpoint alone"),
     "synthesize": ("mtmsa_lightning.synthesize", "draw synthetic faces in the layout of a real release"),
 }

@@ -208,7 +208,8 @@ def _consensus(values: "pd.Series[Any]", subjects: "pd.Series[str]") -> dict[str
     counts = pd.DataFrame({"subject": subjects, "value": values}).value_counts().rename("rows").reset_index()
     best = counts.groupby("subject")["rows"].transform("max")
     winners = counts[counts["rows"] == best]
-    return winners.drop_duplicates("subject", keep=False).set_index("subject")["value"].to_dict()
+    winners = winners.drop_duplicates("subject", keep=False)
+    return dict(zip(winners["subject"], winners["value"], strict=True))
 
 
 def _consensus_class(table: FaceTable, column: str) -> FaceTable:
