@@ -19,7 +19,7 @@ def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="mtmsa audit",
         description=DESCRIPTION,
-        epilog=f"Exit status: 0 no error, 1 errors, 2 no audit could be made. What is what:\n{kinds_as_text()}",
+        epilog=f"Exit status: 0 no error, 1 errors, 2 no audit could be made. Kinds:\n{kinds_as_text()}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )

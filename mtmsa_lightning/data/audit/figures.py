@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from mtmsa_lightning.data.images import UnreadableImageError, central_square, read_image
+from mtmsa_lightning.data.images import Image, UnreadableImageError, central_square, read_image
 from mtmsa_lightning.data.table import SPLITS, FaceTable
 from mtmsa_lightning.pages import Picture
 
@@ -64,27 +64,35 @@ def _stack(axes: "Axes", counted: pd.DataFrame, label: str) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def draw_group(table: FaceTable, rows: Sequence[int], captions: Sequence[str]) -> Picture | None:
-    """Set the faces of a group side by side, the first few of many; None if none can be read.
+def draw_groups(table: FaceTable, groups: Sequence[Sequence[int]], captions: Sequence[str]) -> list[Picture]:
+    """Set the faces of every group side by side, the first few of many; a group without any is left out.
 
     Args:
         table: The faces.
-        rows: Row positions.
+        groups: Row positions.
         captions: What to say of every row of the table.
     """
-    shown = list(rows)[:IN_A_ROW]
-    tiles = [tile for row in shown if (tile := _tile(table, row)) is not None]
-    if not tiles:
-        return None
-    content = cv2.imencode(".jpg", np.hstack(tiles)[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 80])[1].tobytes()
-    more = f"; and {len(rows) - IN_A_ROW} more" if len(rows) > IN_A_ROW else ""
-    return Picture(content, " | ".join(captions[row] for row in shown) + more)
+    pictures = []
+    for number, rows in enumerate(groups, start=1):
+        tiles = [tile for row in rows[:IN_A_ROW] if (tile := _tile(table, row)) is not None]
+        if tiles:
+            said = " | ".join(captions[row] for row in rows[:IN_A_ROW])
+            more = f" and {len(rows) - IN_A_ROW} more" if len(rows) > IN_A_ROW else ""
+            pictures.append(Picture(_jpeg(np.hstack(tiles)), f"{number}. {said}{more}"))
+    return pictures
 
 
-def _tile(table: FaceTable, row: int) -> np.ndarray[Any, Any] | None:
+def _jpeg(image: Image) -> bytes:
+    done, data = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 80])
+    assert done
+    return data.tobytes()
+
+
+def _tile(table: FaceTable, row: int) -> Image | None:
     try:
         image = read_image(table.root / table.frame["path"].iloc[row])
     except UnreadableImageError:
         return None
     square = central_square(image, 1.0)
-    return cv2.resize(square, (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA)
+    small = cv2.resize(square, (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA)
+    return np.asarray(small, np.uint8)

@@ -9,8 +9,8 @@ import pandas as pd
 
 from mtmsa_lightning.data.audit.audit import Audit
 from mtmsa_lightning.data.audit.counts import part_names
-from mtmsa_lightning.data.audit.figures import draw_counts, draw_group
-from mtmsa_lightning.data.audit.findings import KINDS, Finding, tally
+from mtmsa_lightning.data.audit.figures import draw_counts, draw_groups
+from mtmsa_lightning.data.audit.findings import KINDS, SHOWN, Finding, tally
 from mtmsa_lightning.data.audit.labels import describe_labels
 from mtmsa_lightning.data.audit.near import HASH_SIZE
 from mtmsa_lightning.data.audit.scan import SHARPNESS_SIDE
@@ -20,9 +20,6 @@ from mtmsa_lightning.pages import Page, Picture
 from mtmsa_lightning.runs import write_text
 
 FORMAT_VERSION = 1
-PICTURES = 12
-"""Number of groups of faces that are shown for a finding."""
-
 BASELINES = {
     "age_mae_of_mean": "MAE of the mean age (years)",
     "age_mae_of_median": "MAE of the median age (years)",
@@ -153,15 +150,13 @@ def _split(page: Page, audit: Audit) -> None:
 
 def _details(page: Page, audit: Audit, pictures: bool) -> None:
     labels, parts = describe_labels(audit.table), part_names(audit.split, len(audit.table))
-    names = [path.rpartition("/")[2] for path in audit.table.frame["path"]]
-    captions = [f"{name} ({label}; {part})" for name, label, part in zip(names, labels, parts, strict=True)]
+    captions = [f"{label}, {part}" for label, part in zip(labels, parts, strict=True)]
     for finding in audit.findings:
         page.section(f"{finding.severity}: {KINDS[finding.kind].meaning}")
         page.text(finding.text, finding.severity)
-        page.items(finding.examples)
+        page.items(f"{number}. {example}" for number, example in enumerate(finding.examples, start=1))
         if pictures:
-            shown = (draw_group(audit.table, rows, captions) for rows in finding.groups[:PICTURES])
-            page.tiles([picture for picture in shown if picture is not None])
+            page.tiles(draw_groups(audit.table, finding.groups[:SHOWN], captions))
 
 
 def _method(page: Page, audit: Audit) -> None:
@@ -220,7 +215,8 @@ def _figure(name: str, value: float | None) -> str:
 
 
 def _counted(numbers: Mapping[Any, int]) -> str:
-    return f"{numbers['error']} kinds of errors, {numbers['warning']} of warnings, {numbers['info']} of notes"
+    texts = {"error": "error", "warning": "warning", "info": "note"}
+    return ", ".join(f"{numbers[name]} {text}{'s' * (numbers[name] != 1)}" for name, text in texts.items())
 
 
 def _texts(counted: pd.DataFrame, name: str) -> pd.DataFrame:
