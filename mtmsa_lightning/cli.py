@@ -13,6 +13,7 @@ TRAINER_VERBS = {
 }
 OWN_VERBS = {
     "audit": ("mtmsa_lightning.audit", "look for leaks, contradicting labels and bad images in a dataset"),
+    "check": ("mtmsa_lightning.check", "the ten-second look at a dataset and a config before training"),
     "predict": ("mtmsa_lightning.predict", "ages, genders and races of image files, by a checkpoint alone"),
     "synthesize": ("mtmsa_lightning.synthesize", "draw synthetic faces in the layout of a real release"),
 }

@@ -58,7 +58,7 @@ def data_arguments(options: argparse.Namespace, others: Sequence[str]) -> list[s
         if options.root is None and options.dataset is None:
             raise ConfigError("name a dataset or its folder: --root DIR")
         dataset = options.dataset or recognise(options.root, options.table)
-        arguments.append(f"--data=mtmsa_lightning.{CLASSES[dataset]}")
+        arguments.append(f"--data={CLASSES[dataset]}")
         if dataset == "csv" and options.root is not None and _prepared_name(options.root):
             arguments.append(f"--data.dataset_name={_prepared_name(options.root)}")
     if options.root is not None:

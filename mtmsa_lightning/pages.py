@@ -26,7 +26,8 @@ th, td { padding: .2rem .7rem; border-bottom: 1px solid #ddd; text-align: left; 
 td.number, th.number { text-align: right; } thead th { border-bottom: 2px solid #888; }
 .wide { overflow-x: auto; }
 figure { margin: .8rem 0; display: inline-block; vertical-align: top; max-width: 100%; }
-figure img, figure svg { max-width: 100%; height: auto; } figcaption { color: #555; max-width: 46rem; overflow-wrap: anywhere; }
+figure img, figure svg { max-width: 100%; height: auto; }
+figcaption { color: #555; max-width: 46rem; overflow-wrap: anywhere; }
 .tiles figure { margin: .3rem; width: 9.5rem; font-size: .8rem; } .tiles img { width: 100%; }
 .error { color: #a00000; } .warning { color: #8a5a00; } .good { color: #005c3c; }
 @media print { body { max-width: none; margin: 0; } section { break-inside: avoid-page; } }
