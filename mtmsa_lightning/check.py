@@ -61,8 +61,7 @@ def main(args: Sequence[str]) -> None:
     print("\n".join(describe_findings(findings)))
     if splits and not options.no_timing and len(splits[data.fold].train):
         print("\n".join(describe_cost(cli)))
-    words = [word for argument in arguments for word in argument.split("=", maxsplit=1)]
-    print(f"to train:\n  mtmsa fit {shlex.join(words)}")
+    print(f"to train:\n  {command(arguments)}")
     if has_errors(findings):
         raise SystemExit(1)
 
@@ -77,6 +76,12 @@ def fit_arguments(options: argparse.Namespace, others: Sequence[str]) -> list[st
         if dataset != "csv":  # the config's own class
             arguments.remove(f"--data={CLASSES[dataset]}")
     return [*(f"--config={name}" for name in configs), *arguments]
+
+
+def command(arguments: Sequence[str]) -> str:
+    """Return the command to type."""
+    split = ([*text.split("=", 1)] if text.startswith("--") else [text] for text in arguments)
+    return f"mtmsa fit {shlex.join(word for words in split for word in words)}"
 
 
 def build(arguments: list[str]) -> Any:
@@ -164,7 +169,8 @@ def describe_cost(cli: Any) -> Iterator[str]:
     yield f"cost on {devices} x {cost.device}, {cost.precision}, {data.image_size} px (an estimate):"
     whole = _duration(epoch * trainer.max_epochs) if trainer.max_epochs else "?"
     yield f"  {_duration(epoch)} an epoch of {train:,} faces, {whole} for {trainer.max_epochs} epochs"
-    yield f"  steps: {1e3 * cost.face_seconds:.1f} ms a face, median of {cost.steps} with {cost.faces} faces each"
+    timed = f"median of {cost.steps} with {cost.faces} faces each"
+    yield f"  steps: {1e3 * cost.face_seconds:.1f} ms a face, {timed}"
     yield f"  loading: {1e3 * cost.load_seconds:.1f} ms an image on one core; {data.num_workers} workers"
     yield f"  memory {cost.memory / 2**30:.1f} GiB a device ({cost.memory_how})"
 
