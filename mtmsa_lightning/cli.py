@@ -15,6 +15,7 @@ OWN_VERBS = {
     "audit": ("mtmsa_lightning.audit", "look for leaks, contradicting labels and bad images in a dataset"),
     "check": ("mtmsa_lightning.check", "the ten-second look at a dataset and a config before training"),
     "predict": ("mtmsa_lightning.predict", "ages, genders and races of image files, by a checkpoint alone"),
+    "prepare": ("mtmsa_lightning.prepare", "find, align and crop the faces of a release, once"),
     "synthesize": ("mtmsa_lightning.synthesize", "draw synthetic faces in the layout of a real release"),
 }
 USAGE = """usage: mtmsa VERB [arguments]      (`mtmsa VERB --help` lists them)

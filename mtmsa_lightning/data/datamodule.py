@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader
 from mtmsa_lightning.data.cleaning import check_rules, clean
 from mtmsa_lightning.data.dataset import EvalSampler, FaceBatch, FaceDataset, TrainSampler, face_loader
 from mtmsa_lightning.data.images import unreadable
-from mtmsa_lightning.data.prepared import is_prepared, read_prepared
+from mtmsa_lightning.data.prepared import is_prepared, preparation, read_prepared
 from mtmsa_lightning.data.protocols import Split, make_split
 from mtmsa_lightning.data.split_file import apply_split_file, sha256_of
 from mtmsa_lightning.data.table import FaceTable, label_kinds
@@ -282,6 +282,7 @@ class FaceDataModule(LightningDataModule, ABC):
             "age_groups": [list(group) for group in self.age_groups],
             "image_size": self.image_size,
             "crop": self.crop,
+            "preparation": preparation(self.root),
         }
 
 
