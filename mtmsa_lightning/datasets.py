@@ -25,8 +25,6 @@ SETTINGS = {
     "label_rule": "Adience: canonical or extended",
     "variant": "Adience: aligned or faces",
     "table": "csv: file name of the table",
-    "columns": "csv: our names to the table's, as JSON",
-    "clean": "cleaning rules, e.g. [drop-conflicting,drop-duplicates]",
 }
 """Settings of a DataModule that these verbs take by their bare names."""
 
@@ -40,6 +38,8 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> None:
     )
     for name, text in SETTINGS.items():
         parser.add_argument(f"--{name}", metavar="VALUE", help=text)
+    parser.add_argument("--columns", nargs="+", metavar="OURS=THEIRS", help="csv: e.g. age=years")
+    parser.add_argument("--clean", nargs="+", metavar="RULE", help="cleaning rules, e.g. drop-conflicting")
 
 
 def data_arguments(options: argparse.Namespace, others: Sequence[str]) -> list[str]:
@@ -50,9 +50,12 @@ def data_arguments(options: argparse.Namespace, others: Sequence[str]) -> list[s
         others: Arguments that the parser did not know.
 
     Raises:
-        ConfigError: An argument is neither known nor a ``--data.NAME``.
+        ConfigError: Neither a dataset nor its folder is given, or a column is not named as ``OURS=THEIRS``.
         DataError: No dataset was named and none is recognised.
     """
+    for text in options.columns or ():
+        if "=" not in text:
+            raise ConfigError(f"--columns {text}: name columns as OURS=THEIRS, e.g. age=years")
     arguments = []
     if options.dataset or not options.config:
         if options.root is None and options.dataset is None:
@@ -64,6 +67,10 @@ def data_arguments(options: argparse.Namespace, others: Sequence[str]) -> list[s
     if options.root is not None:
         arguments.append(f"--data.root={options.root}")
     given = {name: getattr(options, name) for name in SETTINGS}
+    if options.columns is not None:
+        given["columns"] = json.dumps(dict(text.split("=", 1) for text in options.columns))
+    if options.clean is not None:
+        given["clean"] = json.dumps(options.clean)
     arguments += [f"--data.{name}={value}" for name, value in given.items() if value is not None]
     return [*arguments, *others]
 
@@ -111,6 +118,7 @@ def build_data(arguments: Sequence[str], configs: Sequence[str] = ()) -> "FaceDa
     Raises:
         MTMSAError: For whatever the user can mend.
     """
+    from jsonargparse import ActionConfigFile
     from lightning.pytorch.cli import LightningArgumentParser
 
     from mtmsa_lightning.data.datamodule import FaceDataModule
@@ -118,6 +126,7 @@ def build_data(arguments: Sequence[str], configs: Sequence[str] = ()) -> "FaceDa
     from mtmsa_lightning.training import known_names
 
     parser = LightningArgumentParser(exit_on_error=False)
+    parser.add_argument("--config", action=ActionConfigFile)
     parser.add_lightning_class_args(FaceDataModule, "data", subclass_mode=True)
     sections = [f"--config={json.dumps({'data': _data_section(name)})}" for name in configs]
     try:

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Sized
 from dataclasses import dataclass
 
@@ -19,6 +20,7 @@ from mtmsa_lightning.data.audit.scan import Scan, scan_images
 from mtmsa_lightning.data.baselines import baselines_by_part
 from mtmsa_lightning.data.datamodule import FaceDataModule
 from mtmsa_lightning.data.images import Image
+from mtmsa_lightning.data.prepared import LEFT_OUT, is_prepared
 from mtmsa_lightning.data.protocols import Split, fold_numbers, make_split
 from mtmsa_lightning.data.published import Comparison, compare
 from mtmsa_lightning.data.table import FaceTable
@@ -153,7 +155,8 @@ def all_splits(data: FaceDataModule, table: FaceTable) -> tuple[dict[int, Split]
 
 def check_table(data: FaceDataModule, table: FaceTable, splits: dict[int, Split]) -> list[Finding]:
     """Run the checks that need no image."""
-    reasons = [f"{reason}: {count:,}" for reason, count in table.report.reasons().most_common()]
+    dropped = table.report.reasons() + left_out(table)
+    reasons = [f"{reason}: {count:,}" for reason, count in dropped.most_common()]
     differing = [
         f"{what}: {number:,} here, {published:,} published"
         for what, number, published, agrees in compare(table)
@@ -163,8 +166,16 @@ def check_table(data: FaceDataModule, table: FaceTable, splits: dict[int, Split]
         *check_labels(table),
         *shared_subjects(table, splits),
         *found("release", "counts differ from the published release", differing),
-        *found("dropped", "rows were left out by the reader", reasons, count=len(table.report.dropped)),
+        *found("dropped", "rows were left out", reasons, count=dropped.total()),
     ]
+
+
+def left_out(table: FaceTable) -> Counter[str]:
+    """Count by reason what was left out when a prepared set was made; empty for a raw release."""
+    file = table.root / LEFT_OUT
+    if not (is_prepared(table.root) and file.is_file()):
+        return Counter()
+    return Counter(pd.read_csv(file, dtype="str")["reason"].tolist())
 
 
 def check_pictures(

@@ -63,13 +63,11 @@ def scan_images(
     paths = table.frame["path"]
     files = paths.unique().tolist()  # rows that a release repeats share one file
 
-    def look(path: str) -> tuple[_Fact, Hashes]:
-        result = _look(table.root / path, detect)
-        advance(1)
-        return result
-
+    looked = []
     with ThreadPoolExecutor(workers) as pool:
-        looked = list(pool.map(look, files))
+        for result in pool.map(lambda path: _look(table.root / path, detect), files):
+            looked.append(result)
+            advance(1)
     row_of = pd.Series(range(len(files)), index=files)[paths].to_numpy()
     facts = pd.DataFrame([fact for fact, _ in looked], columns=list(_Fact._fields))
     hashes = np.array([words for _, words in looked], np.uint64).reshape(-1, WORDS)
