@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mtmsa_lightning.data.audit.findings import kinds_as_text
-from mtmsa_lightning.datasets import add_data_arguments, build_data, data_arguments
+from mtmsa_lightning.datasets import add_data_arguments, build_data, data_arguments, parse
 
 DESCRIPTION = """\
 Look for what makes results wrong: duplicates and subjects on both sides of a split, labels that contradict
@@ -42,7 +42,7 @@ def main(args: Sequence[str]) -> None:
         MTMSAError: For whatever the user can mend.
         SystemExit: With status 1 if there is a finding of severity error.
     """
-    options, others = parser().parse_known_args(args)
+    options, others = parse(parser(), args)
     arguments = data_arguments(options, others)
     data = build_data(arguments, options.config)
 

@@ -4,10 +4,11 @@ import argparse
 import logging
 import shlex
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from mtmsa_lightning.data.audit.findings import KINDS, Finding
-from mtmsa_lightning.datasets import CLASSES, add_data_arguments, data_arguments, recognise
+from mtmsa_lightning.datasets import CLASSES, add_data_arguments, data_arguments, parse, recognise
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,7 +24,8 @@ CONFIGS = {
 DESCRIPTION = """\
 Look at a dataset and a config before training: counts held against the published release, sizes of all
 protocols, constant guesses, contradicting labels, time and memory on this device, and the command to type.
-Any argument of `mtmsa fit` is taken too."""
+Settings of `mtmsa fit` are taken too, as
+--model.NAME VALUE, --trainer.NAME VALUE, --data.NAME VALUE."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -46,7 +48,7 @@ def main(args: Sequence[str]) -> None:
         MTMSAError: For whatever the user can mend.
         SystemExit: With status 1 if there is a finding of severity error.
     """
-    options, others = parser().parse_known_args(args)
+    options, others = parse(parser(), args)
     arguments = fit_arguments(options, others)
     cli = build(arguments)
 
@@ -96,9 +98,21 @@ def build(arguments: list[str]) -> Any:
         def _run_subcommand(self, subcommand: str) -> None:
             """Stop before the verb."""
 
-    for name in ("mtmsa_lightning", "lightning.pytorch", "lightning.fabric"):
+    with _quiet("mtmsa_lightning", "lightning.pytorch", "lightning.fabric"):
+        return run_trainer_verb("fit", [*arguments, "--wandb=disabled"], Built)
+
+
+@contextmanager
+def _quiet(*names: str) -> Iterator[None]:
+    """Let these loggers tell warnings only."""
+    levels = {name: logging.getLogger(name).level for name in names}
+    for name in names:
         logging.getLogger(name).setLevel(logging.WARNING)
-    return run_trainer_verb("fit", [*arguments, "--wandb=disabled"], Built)
+    try:
+        yield
+    finally:
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
 
 
 # ---------------------------------------------------------------------------- texts

@@ -42,12 +42,37 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--clean", nargs="+", metavar="RULE", help="cleaning rules, e.g. drop-conflicting")
 
 
+def parse(parser: argparse.ArgumentParser, args: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
+    """Parse a command line that may also hold settings of ``mtmsa fit``, such as ``--data.crop 0.9``.
+
+    Args:
+        parser: Knows all arguments without a dot in their name.
+        args: The command line after the verb.
+
+    Returns:
+        The parsed arguments, and those with a dot as they stand.
+    """
+    own: list[str] = []
+    dotted: list[str] = []
+    rest = list(args)
+    while rest:
+        word = rest.pop(0)
+        name, equals, _ = word.partition("=")
+        if not (name.startswith("--") and "." in name):
+            own.append(word)
+            continue
+        dotted.append(word)
+        if not equals and rest and not rest[0].startswith("--"):
+            dotted.append(rest.pop(0))
+    return parser.parse_args(own), dotted
+
+
 def data_arguments(options: argparse.Namespace, others: Sequence[str]) -> list[str]:
     """Return the choice of a dataset as arguments of ``mtmsa fit``.
 
     Args:
         options: Parsed arguments of :func:`add_data_arguments`.
-        others: Arguments that the parser did not know.
+        others: Settings of ``mtmsa fit``, see :func:`parse`.
 
     Raises:
         ConfigError: Neither a dataset nor its folder is given, or a column is not named as ``OURS=THEIRS``.
@@ -118,7 +143,7 @@ def build_data(arguments: Sequence[str], configs: Sequence[str] = ()) -> "FaceDa
     Raises:
         MTMSAError: For whatever the user can mend.
     """
-    from jsonargparse import ActionConfigFile
+    from jsonargparse import ActionConfigFile  # type: ignore[attr-defined]  # not in its __all__
     from lightning.pytorch.cli import LightningArgumentParser
 
     from mtmsa_lightning.data.datamodule import FaceDataModule

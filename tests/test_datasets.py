@@ -5,7 +5,7 @@ import pytest
 
 from mtmsa_lightning.data.prepared import RECORD
 from mtmsa_lightning.data.synthetic import write_adience, write_morph, write_utkface
-from mtmsa_lightning.datasets import add_data_arguments, build_data, data_arguments, recognise
+from mtmsa_lightning.datasets import add_data_arguments, build_data, data_arguments, parse, recognise
 from mtmsa_lightning.errors import ConfigError, DataError
 
 WRITERS = {"morph": write_morph, "adience": write_adience, "utkface": write_utkface}
@@ -14,8 +14,7 @@ WRITERS = {"morph": write_morph, "adience": write_adience, "utkface": write_utkf
 def arguments(*args):
     parser = argparse.ArgumentParser(allow_abbrev=False)
     add_data_arguments(parser)
-    options, others = parser.parse_known_args([str(arg) for arg in args])
-    return data_arguments(options, others)
+    return data_arguments(*parse(parser, [str(arg) for arg in args]))
 
 
 def prepared(root, dataset):
@@ -60,6 +59,17 @@ def test_bare_names_become_settings_of_the_data(tmp_path):
     assert columns[-1] == '--data.columns={"age": "years", "path": "file"}'
 
 
+def test_settings_with_a_dot_keep_their_values_and_their_order():
+    parser = argparse.ArgumentParser(allow_abbrev=False)
+    add_data_arguments(parser)
+    dotted = ["--data.crop", "0.9", "--model.msa=null", "--model.weights", "null", "--trainer.fast_dev_run"]
+    options, others = parse(parser, [*dotted[:3], "morph", *dotted[3:], "--fold", "1"])
+    assert (options.dataset, options.fold, others) == ("morph", "1", dotted)
+    with pytest.raises(SystemExit) as stopped:
+        parse(parser, ["--fould", "1"])
+    assert stopped.value.code == 2
+
+
 @pytest.mark.parametrize(
     ("args", "said"), [([], "--root DIR"), (["csv", "--columns", "age"], "OURS=THEIRS, e.g. age=years")]
 )
@@ -83,7 +93,7 @@ def test_data_is_built_from_the_section_of_a_config_and_the_command_line_wins(tm
         (["--protocol", "nonsense"], "protocol 'nonsense' is none of morph's"),
         (["--clean", "drop-duplicate"], "did you mean 'drop-duplicates'"),
         (["--fold", "x"], "fold"),
-        (["--fould", "1"], "fould"),
+        (["--data.fould=1"], "fould"),
     ],
 )
 def test_a_setting_that_does_not_fit_is_told(args, said):
