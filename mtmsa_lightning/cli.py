@@ -12,7 +12,9 @@ TRAINER_VERBS = {
     "test": "evaluate a checkpoint on the test part and write per-image predictions",
 }
 OWN_VERBS = {
+    "crossval": ("mtmsa_lightning.crossval", "train and test every fold of a protocol, then summarise"),
     "predict": ("mtmsa_lightning.predict", "ages, genders and races of image files, by a checkpoint alone"),
+    "compare": ("mtmsa_lightning.compare", "paired comparison of runs on the same test images"),
     "synthesize": ("mtmsa_lightning.synthesize", "draw synthetic faces in the layout of a real release"),
 }
 USAGE = """usage: mtmsa VERB [arguments]      (`mtmsa VERB --help` lists them)
@@ -23,6 +25,7 @@ Facial age estimation with multi-task multi-scale attention.
 
   mtmsa fit --config demo.yaml                    train on synthetic faces (no data needed)
   mtmsa fit --config morph.yaml --data.fold 2     MORPH II, third subject-exclusive fold
+  mtmsa crossval --config adience.yaml            all five folds, one process each
   mtmsa test --config morph.yaml --ckpt_path runs/morph/.../checkpoints/best.ckpt
   mtmsa predict --ckpt_path runs/morph/... faces/ --out ages.csv
 """

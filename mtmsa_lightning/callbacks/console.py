@@ -11,17 +11,10 @@ from rich.console import Console
 from rich.table import Table
 
 from mtmsa_lightning.data.baselines import constant_age_mae
+from mtmsa_lightning.evaluation.titles import TITLES, format_figure
 from mtmsa_lightning.module import MTMSA
 
 log = logging.getLogger(__name__)
-
-TITLES = {
-    "age_mae": "age MAE (years)", "age_cs5": "age CS@5", "age_nll": "age NLL (nats)",
-    "age_interval_nll": "age group NLL (nats)", "group_acc": "age group accuracy",
-    "group_acc_1off": "age group 1-off accuracy", "gender_acc": "gender accuracy",
-    "race_acc": "race accuracy", "loss": "loss",
-}  # fmt: skip
-SHARES = ("age_cs5", "group_acc", "group_acc_1off", "gender_acc", "race_acc")
 
 
 class EpochLine(Callback):
@@ -46,11 +39,6 @@ class EpochLine(Callback):
         if trainer.is_global_zero:
             epoch = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
             log.info("%s  train loss %.3f  val %s  (%.0f s)", epoch, loss, ", ".join(shown), seconds)
-
-
-def format_figure(name: str, value: float) -> str:
-    """Format a metric: shares in percent, everything else with two decimals."""
-    return f"{100 * value:.1f} %" if name in SHARES else f"{value:.2f}"
 
 
 def report(run: Path, record: dict[str, Any], data: Any) -> None:

@@ -1,0 +1,273 @@
+"""Paired comparison of models on the same test faces.
+
+Every face counts by the difference of its scores, so what makes a face hard for both drops out. Where a side
+has several seeds, a face's score is its mean over them. Intervals and p-values cover the chance of the test
+faces (by subject where subjects are known), not the chance of training: that is what several seeds show.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from mtmsa_lightning.data.protocols import fingerprint
+from mtmsa_lightning.errors import DataError
+from mtmsa_lightning.evaluation.folds import SHARED, average_scores, face_keys, known_subjects
+from mtmsa_lightning.evaluation.resampling import (
+    PERMUTATIONS,
+    bootstrap_means,
+    cluster_numbers,
+    interval,
+    paired_permutation,
+)
+from mtmsa_lightning.evaluation.scores import read_predictions
+from mtmsa_lightning.evaluation.titles import SHARES, TITLES, format_figure
+from mtmsa_lightning.runs import read_config, read_record
+
+LEVEL = 0.05
+"""Level of significance."""
+
+QUOTED = ("dataset", "protocol", "split_seed", "label_rule", "folds", "seeds")
+"""What is recorded of a side and printed."""
+
+
+@dataclass(frozen=True, eq=False)
+class Contender:
+    """One side of a comparison.
+
+    Attributes:
+        name: What it was called on the command line.
+        tables: Predictions on the same test faces, a table per seed.
+        record: Protocol, label rule, seeds and so on, as far as they are recorded beside the tables.
+    """
+
+    name: str
+    tables: list[pd.DataFrame]
+    record: dict[str, Any]
+
+
+def read_contender(path: Path) -> Contender:
+    """Read predictions with what is known about them.
+
+    Args:
+        path: A run directory, the folder of a cross-validation or of its experiment, or a table.
+
+    Raises:
+        DataError: If there are no predictions.
+    """
+    folder = path / "crossval" if (path / "crossval").is_dir() else path
+    files = [path] if path.is_file() else sorted((folder / "predictions").glob("seed*.parquet"))
+    files = files or [file for file in [path / "predictions" / "test.parquet"] if file.is_file()]
+    if not files:
+        raise DataError(
+            f"{path}: no predictions: give a tested run, a crossval folder or a table of predictions"
+        )
+    return Contender(str(path), [read_predictions(file) for file in files], _recorded(files[0].parent.parent))
+
+
+def _recorded(folder: Path) -> dict[str, Any]:
+    """Return what a figure must be quoted with, from a run's record or a summary of folds."""
+    summary = folder / "summary.json"
+    if (folder / "run.json").is_file():
+        data = dict(read_record(folder).get("data", {}))
+        data |= {"folds": [data.get("fold")], "seeds": [read_config(folder).get("seed_everything")]}
+    else:
+        data = dict(json.loads(summary.read_text())) if summary.is_file() else {}
+    return {key: data[key] for key in (*SHARED, "folds", "seeds") if key in data}
+
+
+# ------------------------------------------------------------------------ pairing
+
+
+def compare(
+    baseline: Contender, others: Sequence[Contender], draws: int = PERMUTATIONS, seed: int = 0
+) -> pd.DataFrame:
+    """Compare models with a baseline, metric by metric.
+
+    Args:
+        baseline: The model that the others are compared with.
+        others: The other models.
+        draws: Bootstrap samples, and sign flips where they are too many to enumerate.
+        seed: Seed of both.
+
+    Returns:
+        A row per model and metric: ``run``, ``metric``, the two figures ``baseline`` and ``value`` over the
+        faces that the metric counts, their ``difference`` (value minus baseline) with its 95 % percentile
+        interval ``low`` to ``high``, the p-value ``p`` of the paired permutation test and ``p_holm``, which
+        Holm's method corrects for the number of models (not of metrics), and the numbers of ``faces`` and of
+        ``subjects`` (none where no face has one).
+
+    Raises:
+        DataError: If ids, labels or folds differ, or no metric is known on both sides.
+    """
+    rows: list[dict[str, Any]] = []
+    ours, our_scores = average_scores(baseline.tables)
+    for other in others:
+        theirs, their_scores = average_scores(other.tables)
+        order = matching_rows(ours, theirs, (baseline.name, other.name))
+        their_scores = their_scores.iloc[order].reset_index(drop=True)
+        metrics = [name for name in TITLES if name in our_scores and name in their_scores]
+        if not metrics:
+            raise DataError(f"{baseline.name} and {other.name} have no metric in common")
+        paired = our_scores[metrics], their_scores[metrics], ours.get("subject")
+        rows += [{"run": other.name, **row} for row in _differences(*paired, draws, seed)]
+    table = pd.DataFrame(rows)
+    table["p_holm"] = table.groupby("metric")["p"].transform(lambda p: holm(p.to_numpy()))
+    return table
+
+
+def matching_rows(ours: pd.DataFrame, theirs: pd.DataFrame, names: tuple[str, str]) -> npt.NDArray[np.int64]:
+    """Find the row of every face in another table of the same test.
+
+    Args:
+        ours: A table of predictions.
+        theirs: The other table.
+        names: What to call them in messages.
+
+    Returns:
+        Positions in ``theirs`` in the order of ``ours``.
+
+    Raises:
+        DataError: If ids, labels or folds differ; says how many and which first.
+    """
+    keys = [pd.Index(face_keys(table)) for table in (ours, theirs)]
+    for own, name in zip(keys, names, strict=True):
+        if own.has_duplicates:
+            repeated = own[own.duplicated()]
+            raise DataError(f"{name}: {len(repeated)} ids stand in it more than once, such as {repeated[0]}")
+    for (own, other), name in zip((keys, keys[::-1]), names, strict=True):
+        alone = own.difference(other)
+        if len(alone):
+            raise DataError(
+                f"{names[0]} and {names[1]} were tested on other faces: {len(alone)} of {len(own)} are in "
+                f"{name} alone, such as {alone[0]}. Only figures on the same faces can be compared: the same "
+                "protocol, fold and data.seed"
+            )
+    order = keys[1].get_indexer(keys[0])
+    columns = [name for name in ours if str(name).startswith("label_") or name == "fold"]
+    for column in [str(name) for name in columns if name in theirs]:
+        mine, other_labels = (
+            ours[column].reset_index(drop=True),
+            theirs[column].iloc[order].reset_index(drop=True),
+        )
+        differing = ~((mine == other_labels) | (mine.isna() & other_labels.isna()))
+        if differing.any():
+            first = int(differing.to_numpy().argmax())
+            raise DataError(
+                f"{names[0]} and {names[1]} differ in {column} of {int(differing.sum())} of {len(ours)} faces, "
+                f"first {keys[0][first]}: {mine[first]} and {other_labels[first]}"
+            )
+    return order.astype(np.int64)
+
+
+def _differences(
+    ours: pd.DataFrame, theirs: pd.DataFrame, subjects: Any, draws: int, seed: int
+) -> list[dict[str, Any]]:
+    """Return a row per metric; all metrics see the same bootstrap samples."""
+    differences = theirs - ours
+    drawn = bootstrap_means(differences, subjects, draws, seed)
+    cluster = cluster_numbers(subjects, len(ours))
+    named = subjects is not None and bool((subjects != "").any())
+    rows = []
+    for metric, samples in zip(map(str, differences), drawn.T, strict=True):
+        values = differences[metric].to_numpy()
+        counted = ~np.isnan(values)
+        low, high = interval(samples)
+        rows.append({
+            "metric": metric, "baseline": float(ours[metric].mean()), "value": float(theirs[metric].mean()),
+            "difference": float(values[counted].mean()), "low": low, "high": high,
+            "p": paired_permutation(values, subjects, draws, seed), "faces": int(counted.sum()),
+            "subjects": len(np.unique(cluster[counted])) if named else None,
+        })  # fmt: skip
+    return rows
+
+
+def holm(p: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """Correct p-values for their number, so that the chance of any false finding stays below the level.
+
+    Holm, "A simple sequentially rejective multiple test procedure", Scand. J. Statistics 6, 1979.
+
+    Args:
+        p: P-values, ``(K,)``.
+
+    Returns:
+        Corrected p-values, ``(K,)``: the k-th smallest times K + 1 - k, made monotone, at most 1.
+    """
+    p = np.asarray(p, np.float64)
+    order = np.argsort(p)
+    corrected = np.empty(len(p))
+    corrected[order] = np.minimum(np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)), 1)
+    return corrected
+
+
+# ------------------------------------------------------------------------ texts
+
+
+def verdict(row: "pd.Series[Any]") -> str:
+    """Say in words what a row of the comparison means."""
+    if not row["p_holm"] < LEVEL:
+        return f"not significant at {LEVEL:.0%}"
+    better = (row["difference"] > 0) == (row["metric"] in SHARES)
+    return f"{'better' if better else 'worse'}, significant at {LEVEL:.0%}"
+
+
+def provenance(contender: Contender) -> dict[str, Any]:
+    """Return what the figures of one side must be quoted with."""
+    faces, _ = average_scores(contender.tables)
+    return {
+        "run": contender.name,
+        "faces": len(faces),
+        "subjects": known_subjects(faces),
+        "test_fingerprint": fingerprint(set(faces["id"])),
+        "recorded": contender.record or None,
+    }
+
+
+def markdown(baseline: Contender, others: Sequence[Contender], table: pd.DataFrame, draws: int) -> str:
+    """Write the comparison to be read."""
+    lines = [f"# Compared with {baseline.name}", ""]
+    lines += [f"- {_quoted(provenance(each))}" for each in (baseline, *others)]
+    for name, rows in table.groupby("run", sort=False):
+        lines += ["", f"## {name}", "", "| metric | baseline | this run | difference [95 %] | p | |"]
+        lines.append("| --- | --- | --- | --- | --- | --- |")
+        lines += [f"| {' | '.join(_cells(row))} |" for _, row in rows.iterrows()]
+    one_unit = table["subjects"].isna().all()
+    unit = "faces, no subject being known" if one_unit else "subjects"
+    corrected = f", corrected by Holm for {len(others)} runs (not for the metrics)" if len(others) > 1 else ""
+    lines += [
+        "",
+        f"Differences are paired by face. Intervals: percentiles of {draws:,} bootstrap samples of {unit}. "
+        f"p: paired permutation test, two-sided, the signs of {unit.split(',')[0]} flipped{corrected}.",
+        "Both cover the chance of the test faces alone, for the models as they were trained; how much another "
+        "training would differ is seen from several seeds.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _quoted(side: dict[str, Any]) -> str:
+    recorded = side["recorded"] or {}
+    said = [f"{key.replace('_', ' ')} {_plain(recorded[key])}" for key in QUOTED if key in recorded]
+    said = said or ["protocol, label rule and seed are not recorded beside this table"]
+    return f"{side['run']}: {side['faces']:,} faces [{side['test_fingerprint'][:16]}], {', '.join(said)}"
+
+
+def _plain(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _cells(row: "pd.Series[Any]") -> list[str]:
+    name = row["metric"]
+    signed = [_signed(name, row[key]) for key in ("difference", "low", "high")]
+    figures = [format_figure(name, row[key]) for key in ("baseline", "value")]
+    p = "< 0.001" if row["p_holm"] < 0.001 else f"{row['p_holm']:.3f}"
+    return [TITLES[name], *figures, f"{signed[0]} [{signed[1]}, {signed[2]}]", p, verdict(row)]
+
+
+def _signed(name: str, value: float) -> str:
+    """Differences of shares are percentage points."""
+    return f"{100 * value:+.1f}" if name in SHARES else f"{value:+.3f}"
