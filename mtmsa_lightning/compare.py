@@ -17,9 +17,9 @@ def parser() -> argparse.ArgumentParser:
     """Build the argument parser of the verb; imports nothing heavy."""
     parser = argparse.ArgumentParser(
         prog="mtmsa compare",
-        description="Compare models on the same test faces, face by face: differences of every metric with a "
-        "bootstrap interval (by subject where subjects are known) and a paired permutation test. Test ids and "
-        "labels must be equal. Of several seeds, each face counts by its mean score.",
+        description="Compare models on the same test faces, face by face: differences of every metric with "
+        "a bootstrap interval (by subject where subjects are known) and a paired permutation test. Test ids "
+        "and labels must be equal. Of several seeds, each face counts by its mean score.",
     )
     parser.add_argument("baseline", type=Path, help="a run, a crossval folder, or a table of predictions")
     parser.add_argument("others", type=Path, nargs="+", metavar="other", help="what is compared with it")
@@ -58,7 +58,8 @@ def run(baseline: Path, others: Sequence[Path], out: Sequence[Path], draws: int,
         draws: Bootstrap samples and sign flips.
         seed: Seed of both.
     """
-    from mtmsa_lightning.evaluation.comparison import compare, markdown, provenance, read_contender, verdict
+    from mtmsa_lightning.evaluation.comparison import compare, read_contender
+    from mtmsa_lightning.evaluation.comparison_text import markdown, provenance, verdict
     from mtmsa_lightning.runs import write_text
 
     first, *rest = [read_contender(path) for path in (baseline, *others)]
@@ -67,7 +68,7 @@ def run(baseline: Path, others: Sequence[Path], out: Sequence[Path], draws: int,
     text = markdown(first, rest, table, draws)
     log.info("%s", text.rstrip())
     sides = [provenance(side) for side in (first, *rest)]
-    values = json.loads(table.to_json(orient="records"))
+    values = json.loads(table.to_json(orient="records", double_precision=15))
     record = {"baseline": sides[0], "others": sides[1:], "draws": draws, "seed": seed, "comparisons": values}
     quoted = table.assign(baseline_run=first.name, test_fingerprint=sides[0]["test_fingerprint"])
     quoted = quoted.assign(recorded=json.dumps(first.record))

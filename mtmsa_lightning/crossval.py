@@ -41,8 +41,8 @@ def parser() -> argparse.ArgumentParser:
         "[any argument of `mtmsa fit`]",
         description="Train and test every fold of a protocol, for one or more seeds, each in a process of "
         "its own, then write a summary and the pooled predictions to <root>/<name>/crossval/. What is "
-        "complete is skipped and what was interrupted is continued: repeat the command after an interruption. All "
-        "other arguments go to `mtmsa fit`, see `mtmsa fit --help`.",
+        "complete is skipped and what was interrupted is continued: repeat the command after an "
+        "interruption. All other arguments go to `mtmsa fit`, see `mtmsa fit --help`.",
         epilog="The split's seed is --data.seed, the same for all runs. On a CPU the cores are divided among "
         "parallel runs; with several GPUs each run gets as many of its own as --trainer.devices says, in "
         "turn (CUDA_VISIBLE_DEVICES).",

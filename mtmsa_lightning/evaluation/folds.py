@@ -126,6 +126,8 @@ def spread(values: pd.DataFrame, complete: bool) -> dict[str, dict[str, Any]]:
     summary = {}
     for name in values:
         column = values[name].dropna()
+        if column.empty:
+            continue
         folds, seeds = column.groupby("fold").mean(), column.groupby("seed").mean()
         summary[str(name)] = {
             "mean": float(folds.mean()),
