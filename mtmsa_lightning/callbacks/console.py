@@ -11,10 +11,13 @@ from rich.console import Console
 from rich.table import Table
 
 from mtmsa_lightning.data.baselines import constant_age_mae
-from mtmsa_lightning.evaluation.titles import TITLES, format_figure
+from mtmsa_lightning.evaluation.titles import format_figure
+from mtmsa_lightning.metrics.suite import FIGURES
 from mtmsa_lightning.module import MTMSA
 
 log = logging.getLogger(__name__)
+
+TITLES = {figure.name: figure.title for figure in FIGURES if figure.headline} | {"loss": "loss"}
 
 
 class EpochLine(Callback):

@@ -24,8 +24,8 @@ from mtmsa_lightning.evaluation.resampling import (
     interval,
     paired_permutation,
 )
-from mtmsa_lightning.evaluation.scores import read_predictions
-from mtmsa_lightning.evaluation.titles import TITLES
+from mtmsa_lightning.evaluation.scores import figures_of_means, read_faces
+from mtmsa_lightning.metrics.suite import FIGURES
 from mtmsa_lightning.runs import read_config, read_record
 
 
@@ -60,7 +60,7 @@ def read_contender(path: Path) -> Contender:
         raise DataError(
             f"{path}: no predictions: give a tested run, a crossval folder or a table of predictions"
         )
-    return Contender(str(path), [read_predictions(file) for file in files], _recorded(files[0].parent.parent))
+    return Contender(str(path), [read_faces(file) for file in files], _recorded(files[0].parent.parent))
 
 
 def _recorded(folder: Path) -> dict[str, Any]:
@@ -104,7 +104,8 @@ def compare(
         theirs, their_scores = average_scores(other.tables)
         order = matching_rows(ours, theirs, (baseline.name, other.name))
         their_scores = their_scores.iloc[order].reset_index(drop=True)
-        metrics = [name for name in TITLES if name in our_scores and name in their_scores]
+        names = [figure.name for figure in FIGURES if figure.headline]
+        metrics = [name for name in names if name in our_scores and name in their_scores]
         if not metrics:
             raise DataError(f"{baseline.name} and {other.name} have no metric in common")
         paired = our_scores[metrics], their_scores[metrics], ours.get("subject")
@@ -162,19 +163,22 @@ def _differences(
     ours: pd.DataFrame, theirs: pd.DataFrame, subjects: Any, draws: int, seed: int
 ) -> list[dict[str, Any]]:
     """Return a row per metric; all metrics see the same bootstrap samples."""
-    differences = theirs - ours
-    drawn = bootstrap_means(differences, subjects, draws, seed)
+    metrics = [str(name) for name in ours]
+    means = bootstrap_means(pd.concat([ours, theirs], axis=1), subjects, draws, seed)
+    our_draws, their_draws = (figures_of_means(metrics, half) for half in np.split(means, 2, axis=1))
+    figures = [figures_of_means(metrics, scores.mean().to_numpy()) for scores in (ours, theirs)]
     cluster = cluster_numbers(subjects, len(ours))
     named = subjects is not None and bool((subjects != "").any())
     rows = []
-    for metric, samples in zip(map(str, differences), drawn.T, strict=True):
-        values = differences[metric].to_numpy()
+    for column, metric in enumerate(metrics):
+        values = (theirs[metric] - ours[metric]).to_numpy()
         counted = ~np.isnan(values)
-        low, high = interval(samples)
+        before, after = float(figures[0][column]), float(figures[1][column])
+        low, high = interval(their_draws[:, column] - our_draws[:, column])
         rows.append({
-            "metric": metric, "baseline": float(ours[metric].mean()), "value": float(theirs[metric].mean()),
-            "difference": float(values[counted].mean()), "low": low, "high": high,
-            "p": paired_permutation(values, subjects, draws, seed), "faces": int(counted.sum()),
+            "metric": metric, "baseline": before, "value": after, "difference": after - before,
+            "low": low, "high": high, "p": paired_permutation(values, subjects, draws, seed),
+            "faces": int(counted.sum()),
             "subjects": len(np.unique(cluster[counted])) if named else None,
         })  # fmt: skip
     return rows

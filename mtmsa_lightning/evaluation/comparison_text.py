@@ -8,7 +8,7 @@ import pandas as pd
 from mtmsa_lightning.data.protocols import fingerprint
 from mtmsa_lightning.evaluation.comparison import Contender
 from mtmsa_lightning.evaluation.folds import average_scores, known_subjects
-from mtmsa_lightning.evaluation.titles import SHARES, TITLES, format_figure
+from mtmsa_lightning.evaluation.titles import FIGURE, format_difference, format_figure, title
 
 LEVEL = 0.05
 """Level of significance."""
@@ -21,7 +21,10 @@ def verdict(row: "pd.Series[Any]") -> str:
     """Say in words what a row of the comparison means."""
     if not row["p_holm"] < LEVEL:
         return f"not significant at {LEVEL:.0%}"
-    better = (row["difference"] > 0) == (row["metric"] in SHARES)
+    way = FIGURE[row["metric"]].better
+    if way not in ("lower", "higher"):  # a figure that should come close to a value
+        return f"different, significant at {LEVEL:.0%}"
+    better = (row["difference"] > 0) == (way == "higher")
     return f"{'better' if better else 'worse'}, significant at {LEVEL:.0%}"
 
 
@@ -71,12 +74,7 @@ def _plain(value: Any) -> str:
 
 def _cells(row: "pd.Series[Any]") -> list[str]:
     name = row["metric"]
-    signed = [_signed(name, row[key]) for key in ("difference", "low", "high")]
+    signed = [format_difference(name, row[key]) for key in ("difference", "low", "high")]
     figures = [format_figure(name, row[key]) for key in ("baseline", "value")]
     p = "< 0.001" if row["p_holm"] < 0.001 else f"{row['p_holm']:.3f}"
-    return [TITLES[name], *figures, f"{signed[0]} [{signed[1]}, {signed[2]}]", p, verdict(row)]
-
-
-def _signed(name: str, value: float) -> str:
-    """Differences of shares are percentage points."""
-    return f"{100 * value:+.1f}" if name in SHARES else f"{value:+.3f}"
+    return [title(name), *figures, f"{signed[0]} [{signed[1]}, {signed[2]}]", p, verdict(row)]

@@ -18,7 +18,9 @@ import pandas as pd
 from mtmsa_lightning.errors import DataError
 from mtmsa_lightning.evaluation.folds_text import markdown, rows
 from mtmsa_lightning.evaluation.resampling import DRAWS, bootstrap_means, interval
-from mtmsa_lightning.evaluation.scores import face_scores, read_predictions
+from mtmsa_lightning.evaluation.figures import scalars
+from mtmsa_lightning.evaluation.predictions import read_predictions
+from mtmsa_lightning.evaluation.scores import face_scores, figures_of_means, read_faces
 from mtmsa_lightning.runs import read_record, write_table, write_text
 
 SHARED = (
@@ -154,7 +156,7 @@ def pool(runs: Runs, seed: int) -> pd.DataFrame:
     tables = []
     for (fold, of_seed), run in sorted(runs.items()):
         if of_seed == seed:
-            table = read_predictions(run / "predictions" / "test.parquet")
+            table = read_faces(run / "predictions" / "test.parquet")
             table.insert(0, "fold", fold)
             tables.append(table)
     return pd.concat(tables, ignore_index=True)
@@ -163,23 +165,30 @@ def pool(runs: Runs, seed: int) -> pd.DataFrame:
 def pooled_figures(pooled: Mapping[int, pd.DataFrame]) -> dict[str, Any]:
     """Return figures over all test faces at once, with 95 % bootstrap intervals by subject.
 
-    Each face counts by its mean over seeds, so the interval says how much the test faces matter.
-
     Args:
         pooled: Table of every seed.
 
     Returns:
-        Numbers of faces and subjects, and ``value``, ``low``, ``high`` and ``per_seed`` of every metric. Only
-        what was tested in every seed is counted.
+        Numbers of faces and subjects that were tested in every seed, and for every figure its ``value`` (the
+        mean over seeds), its value ``per_seed``, and, where it is made of a mean over faces, the ends ``low``
+        and ``high`` of its interval. For these, each face counts by its mean score over seeds: the interval
+        says how much the test faces matter.
     """
     faces, scores = average_scores(list(pooled.values()))
     drawn = bootstrap_means(scores, faces.get("subject"))
-    means = {str(seed): face_scores(table).mean() for seed, table in pooled.items()}
+    names = [str(name) for name in scores]
+    ends = {
+        name: interval(draws) for name, draws in zip(names, figures_of_means(names, drawn).T, strict=True)
+    }
+    values = dict(zip(names, figures_of_means(names, scores.mean().to_numpy()).tolist(), strict=True))
+    each = {str(seed): scalars(read_predictions(table)) for seed, table in pooled.items()}
     metrics: dict[str, Any] = {}
-    for name, draws in zip(map(str, scores), drawn.T, strict=True):
-        low, high = interval(draws)
-        metrics[name] = {"value": float(scores[name].mean()), "low": low, "high": high}
-        metrics[name]["per_seed"] = {seed: float(mean[name]) for seed, mean in means.items()}
+    for name in next(iter(each.values())):
+        per_seed = {seed: found.get(name) for seed, found in each.items()}
+        known = [value for value in per_seed.values() if value is not None]
+        low, high = ends.get(name, (None, None))
+        mean = values.get(name, float(np.mean(known)) if known else None)
+        metrics[name] = {"value": mean, "low": low, "high": high, "per_seed": per_seed}
     return {
         "faces": len(faces),
         "tested_more_than_once": int(faces["id"].duplicated().sum()),
@@ -202,7 +211,7 @@ def average_scores(tables: Sequence[pd.DataFrame]) -> tuple[pd.DataFrame, pd.Dat
     common = keyed[0].index
     for table in keyed[1:]:
         common = common[common.isin(table.index)]
-    scores = [face_scores(table.loc[common]) for table in keyed]
+    scores = [face_scores(read_predictions(table.loc[common])) for table in keyed]
     names = [name for name in scores[0] if all(name in other for other in scores)]
     mean = np.mean([each[names].to_numpy() for each in scores], axis=0)
     return keyed[0].loc[common].reset_index(drop=True), pd.DataFrame(mean, columns=names)

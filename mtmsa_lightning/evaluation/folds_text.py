@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from mtmsa_lightning.evaluation.titles import TITLES, format_figure
+from mtmsa_lightning.evaluation.titles import format_figure, title
 
 
 def rows(summary: Mapping[str, Any]) -> pd.DataFrame:
@@ -63,14 +63,13 @@ def _figures_table(summary: Mapping[str, Any]) -> list[str]:
     heads = ["metric", *(f"fold {fold}" for fold in folds), "mean ± sd over folds", *spreads.values()]
     table = [[*heads, "pooled [95 %]"]]
     for name, metric in summary["metrics"].items():
-        cells = [TITLES.get(name, name)]
+        if name.endswith("loss"):
+            continue
+        cells = [title(name)]
         cells += [_cell(name, metric["per_fold"].get(str(fold))) for fold in folds]
         cells.append(f"{_cell(name, metric['mean'])} ± {_cell(name, metric['over_folds']['sd_sample'])}")
         cells += [_cell(name, (metric[over] or {}).get("sd_sample")) for over in spreads]
-        pooled = summary["pooled"]["metrics"].get(name)
-        cells.append("{value} [{low}, {high}]".format(**{
-            end: _cell(name, pooled[end]) for end in ("value", "low", "high")
-        }) if pooled else "-")  # fmt: skip
+        cells.append(_pooled_cell(name, summary["pooled"]["metrics"].get(name, {})))
         table.append(cells)
     return _table(table)
 
@@ -111,6 +110,11 @@ def _footer(summary: Mapping[str, Any]) -> list[str]:
         f"Versions: {versions}. Commit: {_listed(summary['git_commit'])}. "
         f"Device: {_listed(summary['device'])}, {_listed(summary['precision'])}.",
     ]
+
+
+def _pooled_cell(name: str, pooled: Mapping[str, Any]) -> str:
+    value, low, high = (_cell(name, pooled.get(key)) for key in ("value", "low", "high"))
+    return value if low == "-" else f"{value} [{low}, {high}]"
 
 
 def _cell(name: str, value: float | None) -> str:
