@@ -16,10 +16,10 @@ import numpy as np
 import pandas as pd
 
 from mtmsa_lightning.errors import DataError
-from mtmsa_lightning.evaluation.folds_text import markdown, rows
-from mtmsa_lightning.evaluation.resampling import DRAWS, bootstrap_means, interval
 from mtmsa_lightning.evaluation.figures import scalars
+from mtmsa_lightning.evaluation.folds_text import markdown, rows
 from mtmsa_lightning.evaluation.predictions import read_predictions
+from mtmsa_lightning.evaluation.resampling import DRAWS, bootstrap_means, interval
 from mtmsa_lightning.evaluation.scores import face_scores, figures_of_means, read_faces
 from mtmsa_lightning.runs import read_record, write_table, write_text
 
@@ -54,15 +54,18 @@ def write_crossval(
         DataError: If the runs do not agree on data, protocol, split seed, label rule or classes; nothing is
             written then.
     """
-    records = {key: read_record(run) for key, run in sorted(runs.items())}
+    runs = dict(sorted(runs.items()))
+    records = {key: read_record(run) for key, run in runs.items()}
     shared = agreed({runs[key]: record["data"] for key, record in records.items()})
     pooled = {seed: pool(runs, seed) for seed in sorted({seed for _, seed in runs})}
     summary: dict[str, Any] = {"name": name, **shared}
     summary |= {"folds_of_protocol": [*all_folds], "folds": sorted({fold for fold, _ in runs})}
     summary |= {"seeds": [*pooled], "missing": [_named(key, reason) for key, reason in missing.items()]}
     summary |= {key: distinct(record.get(key) for record in records.values()) for key in VARYING}
-    summary["runs"] = [_run(key, runs[key], record, folder) for key, record in records.items()]
-    summary["metrics"] = spread(figures(records), complete=not missing)
+    values = figures(runs)
+    by_run: Any = values.to_dict("index")
+    summary["runs"] = [_run(key, run, records[key], by_run[key]) for key, run in runs.items()]
+    summary["metrics"] = spread(values, complete=not missing)
     summary["pooled"] = pooled_figures(pooled)
     for seed, table in pooled.items():
         write_table(table, folder / "predictions" / f"seed{seed}.parquet")
@@ -99,13 +102,14 @@ def distinct(values: Any) -> list[Any]:
     return found
 
 
-def figures(records: Mapping[tuple[int, int], Mapping[str, Any]]) -> pd.DataFrame:
-    """Return the test figures: a row per run, indexed by (fold, seed), a column per metric."""
-    named = [
-        {name.removeprefix("test/"): value for name, value in record["test"].items() if name != "test/loss"}
-        for record in records.values()
-    ]
-    index = pd.MultiIndex.from_tuples(records, names=["fold", "seed"])
+def figures(runs: Runs) -> pd.DataFrame:
+    """Compute the test figures of every run from its predictions, so that all have those of today's suite.
+
+    Returns:
+        A row per run, indexed by (fold, seed), a column per figure; NaN where it is not defined.
+    """
+    named = [scalars(read_predictions(run / "predictions" / "test.parquet")) for run in runs.values()]
+    index = pd.MultiIndex.from_tuples(runs, names=["fold", "seed"])
     return pd.DataFrame(named, index=index, dtype="float64")
 
 
@@ -154,7 +158,7 @@ def deviations(values: "pd.Series[float]") -> dict[str, float | int | None]:
 def pool(runs: Runs, seed: int) -> pd.DataFrame:
     """Put the test predictions of all folds of a seed into one table, with a first column ``fold``."""
     tables = []
-    for (fold, of_seed), run in sorted(runs.items()):
+    for (fold, of_seed), run in runs.items():
         if of_seed == seed:
             table = read_faces(run / "predictions" / "test.parquet")
             table.insert(0, "fold", fold)
@@ -235,7 +239,10 @@ def _named(key: tuple[int, int], reason: str) -> dict[str, Any]:
     return {"fold": key[0], "seed": key[1], "reason": reason}
 
 
-def _run(key: tuple[int, int], run: Path, record: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+def _run(
+    key: tuple[int, int], run: Path, record: Mapping[str, Any], values: Mapping[str, float]
+) -> dict[str, Any]:
     shown = {"fold": key[0], "seed": key[1], "run": str(Path(run.parent.name, run.name))}
     shown |= {name: record["data"][name] for name in ("fingerprints", "faces")}
-    return shown | {name: record.get(name) for name in ("best_epoch", "epochs", "test")}
+    shown |= {name: record.get(name) for name in ("best_epoch", "epochs")}
+    return shown | {"test": {name: value for name, value in values.items() if not np.isnan(value)}}

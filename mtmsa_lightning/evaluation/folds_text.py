@@ -15,7 +15,7 @@ def rows(summary: Mapping[str, Any]) -> pd.DataFrame:
     table = [
         {"row": "run", "fold": run["fold"], "seed": run["seed"], **said}
         | {"faces": run["faces"]["test"], "test_fingerprint": run["fingerprints"]["test"]}
-        | {name: run["test"].get(f"test/{name}") for name in metrics}
+        | {name: run["test"].get(name) for name in metrics}
         for run in summary["runs"]
     ]
     table.append({"row": "mean", **said} | {name: metric["mean"] for name, metric in metrics.items()})
@@ -63,8 +63,6 @@ def _figures_table(summary: Mapping[str, Any]) -> list[str]:
     heads = ["metric", *(f"fold {fold}" for fold in folds), "mean ± sd over folds", *spreads.values()]
     table = [[*heads, "pooled [95 %]"]]
     for name, metric in summary["metrics"].items():
-        if name.endswith("loss"):
-            continue
         cells = [title(name)]
         cells += [_cell(name, metric["per_fold"].get(str(fold))) for fold in folds]
         cells.append(f"{_cell(name, metric['mean'])} ± {_cell(name, metric['over_folds']['sd_sample'])}")
