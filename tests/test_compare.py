@@ -54,12 +54,12 @@ def test_known_differences(write, compare, capsys):
     assert -3 <= mae["low"] <= mae["difference"] <= mae["high"] <= -2
     assert mae["p"] == mae["p_holm"] == 2 / 32
     assert (mae["faces"], mae["subjects"]) == (6, 5)
-    assert mae["verdict"] == "not significant at 5%"
+    assert mae["verdict"] == "not significant at 5 %"
     (gender,) = rows(record, "gender_acc")
     assert (gender["difference"], gender["p"], gender["low"], gender["high"]) == (0, 1, 0, 0)
     printed = capsys.readouterr().out
     assert "| age MAE (years) | 3.67 | 1.00 | -2.67 [" in printed
-    assert "not significant at 5%" in printed
+    assert "not significant at 5 %" in printed
     assert "the chance of the test faces alone" in printed
 
 
@@ -71,18 +71,18 @@ def test_clear_differences_are_called_by_their_way(write, compare):
     (better,) = rows(compare(bad, good), "age_mae")
     (worse,) = rows(compare(good, bad), "age_mae")
     assert better["p"] == worse["p"] == 2 / 1024
-    assert better["verdict"] == "better, significant at 5%"
-    assert worse["verdict"] == "worse, significant at 5%"
+    assert better["verdict"] == "better, significant at 5 %"
+    assert worse["verdict"] == "worse, significant at 5 %"
     assert better["subjects"] is None
     (bias,) = rows(compare(good, bad), "age_bias")
-    assert bias["verdict"] == "different, significant at 5%", "neither more nor less is better"
+    assert bias["verdict"] == "different, significant at 5 %", "neither more nor less is better"
 
 
 def test_a_run_equals_itself(write, compare):
     file = write("a.parquet", table([4, 4, 3, 4, 3, 4]))
     for row in compare(file, file)["comparisons"]:
         assert (row["difference"], row["low"], row["high"], row["p"]) == (0, 0, 0, 1), row["metric"]
-        assert row["verdict"] == "not significant at 5%"
+        assert row["verdict"] == "not significant at 5 %"
 
 
 def test_several_runs_are_corrected_by_holm_within_each_metric(write, compare, capsys):
@@ -105,6 +105,15 @@ def test_metrics_that_one_side_lacks_are_left_out(write, compare):
     ageless = table([0] * 6).drop(columns=["age_mean", "age_std"])
     found = compare(write("a.csv", table([4] * 6)), write("b.csv", ageless))["comparisons"]
     assert [row["metric"] for row in found] == ["gender_acc"]
+
+
+def test_both_figures_are_over_the_faces_that_both_count(write, compare):
+    """One model knows no black faces: the other's accuracy is quoted without them."""
+    race = {"label_race": ["white"] * 4 + ["black"] * 2}
+    one = table([1] * 6, **race, race_white=[0.9] * 3 + [0.2] * 3, race_asian=[0.1] * 3 + [0.8] * 3)
+    two = table([1] * 6, **race, race_white=[0.9] * 4 + [0.2] * 2, race_black=[0.1] * 4 + [0.8] * 2)
+    (accuracy,) = rows(compare(write("a.csv", one), write("b.csv", two)), "race_acc")
+    assert (accuracy["baseline"], accuracy["value"], accuracy["faces"]) == (0.75, 1.0, 4)
 
 
 def crossval_folder(folder, tables):
@@ -163,8 +172,8 @@ def test_a_trained_run_is_compared_with_its_own_table(trained, compare, capsys):
     [
         (table([1] * 6).iloc[:5], "1 of 6 are in a.csv alone, such as set/5.jpg"),
         (table([1] * 6, id=[f"set/{n}.jpg" for n in (0, 1, 2, 3, 4, 9)]), "1 of 6 are in a.csv alone"),
-        (table([1] * 6, ages=[20, 31, 40, 50, 60, 71]), "differ in label_age_low of 2 of 6 faces, first set/1.jpg"),
-        (table([1] * 6, genders=["male"] * 6), "label_gender of 3 of 6 faces, first set/1.jpg: female and male"),
+        (table([1] * 6, ages=[20, 31, 40, 50, 60, 71]), "label_age_low of 2 of 6 faces, first set/1.jpg: 30"),
+        (table([1] * 6, genders=["male"] * 6), "of 3 of 6 faces, first set/1.jpg: female and male"),
         (table([1] * 6, id=["x"] * 6), "5 ids stand in it more than once, such as x"),
         (table([1] * 6).drop(columns="id"), "no column id"),
         (table([1] * 6)[["id", "label_age_low", "label_age_high"]], "no predictions"),

@@ -16,11 +16,10 @@ import numpy.typing as npt
 import pandas as pd
 
 from mtmsa_lightning.errors import DataError
-from mtmsa_lightning.evaluation.folds import SHARED, average_scores, face_keys
+from mtmsa_lightning.evaluation.folds import SHARED, average_scores, clusters, face_keys, known_subjects
 from mtmsa_lightning.evaluation.resampling import (
     PERMUTATIONS,
     bootstrap_means,
-    cluster_numbers,
     interval,
     paired_permutation,
 )
@@ -93,7 +92,7 @@ def compare(
         faces that the metric counts, their ``difference`` (value minus baseline) with its 95 % percentile
         interval ``low`` to ``high``, the p-value ``p`` of the paired permutation test and ``p_holm``, which
         Holm's method corrects for the number of models (not of metrics), and the numbers of ``faces`` and of
-        ``subjects`` (none where no face has one).
+        ``subjects`` (none where no face has one; a face of unknown subject counts as one).
 
     Raises:
         DataError: If ids, labels or folds differ, or no metric is known on both sides.
@@ -104,12 +103,12 @@ def compare(
         theirs, their_scores = average_scores(other.tables)
         order = matching_rows(ours, theirs, (baseline.name, other.name))
         their_scores = their_scores.iloc[order].reset_index(drop=True)
-        names = [figure.name for figure in FIGURES if figure.headline]
-        metrics = [name for name in names if name in our_scores and name in their_scores]
-        if not metrics:
+        paired = _counted_by_both(our_scores, their_scores)
+        if paired[0].empty:
             raise DataError(f"{baseline.name} and {other.name} have no metric in common")
-        paired = our_scores[metrics], their_scores[metrics], ours.get("subject")
-        rows += [{"run": other.name, **row} for row in _differences(*paired, draws, seed)]
+        for row in _differences(*paired, clusters(ours), draws, seed):
+            row["subjects"] = row["subjects"] if known_subjects(ours) else None
+            rows.append({"run": other.name, **row})
     table = pd.DataFrame(rows)
     table["p_holm"] = table.groupby("metric")["p"].transform(lambda p: holm(p.to_numpy()))
     return table
@@ -159,16 +158,22 @@ def matching_rows(ours: pd.DataFrame, theirs: pd.DataFrame, names: tuple[str, st
     return order.astype(np.int64)
 
 
+def _counted_by_both(ours: pd.DataFrame, theirs: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Keep the headline metrics of both sides, on the faces that both count (classes may differ)."""
+    names = [figure.name for figure in FIGURES if figure.headline]
+    both = ours.notna() & theirs.notna()
+    names = [name for name in names if name in ours and name in theirs and both[name].any()]
+    return ours[names].where(both[names]), theirs[names].where(both[names])
+
+
 def _differences(
-    ours: pd.DataFrame, theirs: pd.DataFrame, subjects: Any, draws: int, seed: int
+    ours: pd.DataFrame, theirs: pd.DataFrame, subjects: "pd.Series[str]", draws: int, seed: int
 ) -> list[dict[str, Any]]:
     """Return a row per metric; all metrics see the same bootstrap samples."""
     metrics = [str(name) for name in ours]
     means = bootstrap_means(pd.concat([ours, theirs], axis=1), subjects, draws, seed)
     our_draws, their_draws = (figures_of_means(metrics, half) for half in np.split(means, 2, axis=1))
     figures = [figures_of_means(metrics, scores.mean().to_numpy()) for scores in (ours, theirs)]
-    cluster = cluster_numbers(subjects, len(ours))
-    named = subjects is not None and bool((subjects != "").any())
     rows = []
     for column, metric in enumerate(metrics):
         values = (theirs[metric] - ours[metric]).to_numpy()
@@ -179,7 +184,7 @@ def _differences(
             "metric": metric, "baseline": before, "value": after, "difference": after - before,
             "low": low, "high": high, "p": paired_permutation(values, subjects, draws, seed),
             "faces": int(counted.sum()),
-            "subjects": len(np.unique(cluster[counted])) if named else None,
+            "subjects": int(subjects[counted].nunique()),
         })  # fmt: skip
     return rows
 

@@ -20,12 +20,12 @@ QUOTED = ("dataset", "protocol", "split_seed", "label_rule", "folds", "seeds")
 def verdict(row: "pd.Series[Any]") -> str:
     """Say in words what a row of the comparison means."""
     if not row["p_holm"] < LEVEL:
-        return f"not significant at {LEVEL:.0%}"
+        return f"not significant at {100 * LEVEL:.0f} %"
     way = FIGURE[row["metric"]].better
     if way not in ("lower", "higher"):  # a figure that should come close to a value
-        return f"different, significant at {LEVEL:.0%}"
+        return f"different, significant at {100 * LEVEL:.0f} %"
     better = (row["difference"] > 0) == (way == "higher")
-    return f"{'better' if better else 'worse'}, significant at {LEVEL:.0%}"
+    return f"{'better' if better else 'worse'}, significant at {100 * LEVEL:.0f} %"
 
 
 def provenance(contender: Contender) -> dict[str, Any]:

@@ -179,7 +179,7 @@ def pooled_figures(pooled: Mapping[int, pd.DataFrame]) -> dict[str, Any]:
         says how much the test faces matter.
     """
     faces, scores = average_scores(list(pooled.values()))
-    drawn = bootstrap_means(scores, faces.get("subject"))
+    drawn = bootstrap_means(scores, clusters(faces))
     names = [str(name) for name in scores]
     ends = {
         name: interval(draws) for name, draws in zip(names, figures_of_means(names, drawn).T, strict=True)
@@ -225,8 +225,14 @@ def face_keys(table: pd.DataFrame) -> "pd.Series[str]":
     """Name each row: by its id, and by its fold where ids repeat, as where two folds test the same faces."""
     ids: pd.Series[str] = table["id"].astype("str")
     if "fold" in table and ids.duplicated().any():
-        return ids + " of fold " + table["fold"].astype("str")
+        return ids + " of fold " + table["fold"].astype("int64").astype("str")
     return ids
+
+
+def clusters(faces: pd.DataFrame) -> "pd.Series[str]":
+    """Return what is resampled together: the subject of each row or, where it is unknown, the face."""
+    alone = "face " + faces["id"].astype("str")
+    return faces["subject"].where(faces["subject"] != "", alone) if "subject" in faces else alone
 
 
 def known_subjects(faces: pd.DataFrame) -> int | None:
