@@ -78,6 +78,14 @@ def test_clear_differences_are_called_by_their_way(write, compare):
     assert bias["verdict"] == "different, significant at 5 %", "neither more nor less is better"
 
 
+def test_narrower_intervals_are_not_called_better(write, compare):
+    """They may cover less."""
+    alone = {"subjects": [""] * 10, "ages": list(range(20, 30)), "genders": ["male"] * 10}
+    wide, narrow = (table([0.0] * 10, **alone).assign(age_std=std) for std in (5.0, 1.0))
+    (width,) = rows(compare(write("w.csv", wide), write("n.csv", narrow)), "age_width90")
+    assert width["verdict"] == "different, significant at 5 %"
+
+
 def test_a_run_equals_itself(write, compare):
     file = write("a.parquet", table([4, 4, 3, 4, 3, 4]))
     for row in compare(file, file)["comparisons"]:

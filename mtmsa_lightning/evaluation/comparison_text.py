@@ -22,7 +22,8 @@ def verdict(row: "pd.Series[Any]") -> str:
     if not row["p_holm"] < LEVEL:
         return f"not significant at {100 * LEVEL:.0f} %"
     way = FIGURE[row["metric"]].better
-    if way not in ("lower", "higher"):  # a figure that should come close to a value
+    if way not in ("lower", "higher") or row["metric"].startswith("age_width"):
+        # a figure that should come close to a value; a narrow interval is good only where it covers
         return f"different, significant at {100 * LEVEL:.0f} %"
     better = (row["difference"] > 0) == (way == "higher")
     return f"{'better' if better else 'worse'}, significant at {100 * LEVEL:.0f} %"
