@@ -15,6 +15,8 @@ OWN_VERBS = {
     "audit": ("mtmsa_lightning.audit", "look for leaks, contradicting labels and bad images in a dataset"),
     "calibrate": ("mtmsa_lightning.calibrate", "fit a checkpoint's uncertainty on held-out faces"),
     "check": ("mtmsa_lightning.check", "the ten-second look at a dataset and a config before training"),
+    "compare": ("mtmsa_lightning.compare", "paired comparison of runs on the same test images"),
+    "crossval": ("mtmsa_lightning.crossval", "train and test every fold of a protocol, then summarise"),
     "predict": ("mtmsa_lightning.predict", "ages, genders and races of image files, by a checkpoint alone"),
     "prepare": ("mtmsa_lightning.prepare", "find, align and crop the faces of a release, once"),
     "synthesize": ("mtmsa_lightning.synthesize", "draw synthetic faces in the layout of a real release"),
@@ -27,6 +29,7 @@ Facial age estimation with multi-task multi-scale attention.
 
   mtmsa fit --config demo.yaml                    train on synthetic faces (no data needed)
   mtmsa fit --config morph.yaml --data.fold 2     MORPH II, third subject-exclusive fold
+  mtmsa crossval --config adience.yaml            all five folds, one process each
   mtmsa test --config morph.yaml --ckpt_path runs/morph/.../checkpoints/best.ckpt
   mtmsa predict --ckpt_path runs/morph/... faces/ --out ages.csv
 """

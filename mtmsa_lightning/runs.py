@@ -13,11 +13,14 @@ import os
 import tempfile
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from mtmsa_lightning.errors import CheckpointError, ConfigError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 RUN_DIR_VARIABLE = "MTMSA_RUN_DIR"
 """Tells processes launched by this one which run they belong to."""
@@ -31,6 +34,9 @@ FREE_SETTINGS = {
     "run": ("wandb", "test_after_fit", "allow_overlap"),
 }  # fmt: skip
 """Settings that may differ when a run is continued: they do not change what is learnt."""
+
+LENGTH = ("max_epochs", "max_steps", "max_time")
+"""Settings of the trainer that may grow when a run is continued."""
 
 
 def open_run(root: str | Path, name: str) -> Path:
@@ -118,6 +124,24 @@ def _what_is_learnt(config: dict[str, Any]) -> dict[str, Any]:
     return without(config, FREE_SETTINGS["run"]) | {"data": data, "trainer": trainer}
 
 
+def training_differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """List the settings that change a finished run's figures and in which two runs differ.
+
+    Args:
+        old: Settings of a run.
+        new: The present settings.
+
+    Returns:
+        The differences in what is learnt and in how long; where data lie and what computes may differ.
+    """
+
+    def length(config: dict[str, Any]) -> dict[str, Any]:
+        return {key: (config.get("trainer") or {}).get(key) for key in LENGTH}
+
+    learnt = differences(_what_is_learnt(old), _what_is_learnt(new))
+    return learnt + differences(length(old), length(new), "trainer")
+
+
 def differences(old: Any, new: Any, key: str = "") -> list[str]:
     """List the settings in which two nested configs differ, as ``key was old, is new``."""
     if not (isinstance(old, dict) and isinstance(new, dict)):
@@ -157,3 +181,14 @@ def write_text(file: Path, text: str) -> None:
         stream.write(text)
     Path(stream.name).chmod(0o644)
     Path(stream.name).replace(file)
+
+
+def write_table(table: "pd.DataFrame", file: Path) -> None:
+    """Write a table to ``.csv`` or ``.parquet``, so that a reader never sees half of it."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    partial = file.with_name(f".{file.name}.partial")
+    if file.suffix == ".csv":
+        table.to_csv(partial, index=False)
+    else:
+        table.to_parquet(partial, index=False)
+    partial.replace(file)

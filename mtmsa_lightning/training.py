@@ -62,16 +62,16 @@ VERB_ARGUMENTS = ("ckpt_path", "verbose", "weights_only")
 """Arguments of one call, not settings of an experiment."""
 
 
-def run_trainer_verb(verb: str, args: list[str], command: "type[TrainingCLI] | None" = None) -> "TrainingCLI":
+def run_trainer_verb(verb: str, args: list[str], cli: "type[TrainingCLI] | None" = None) -> "TrainingCLI":
     """Run ``fit``, ``validate`` or ``test``.
 
     Args:
         verb: The verb.
         args: Arguments after it.
-        command: What runs them; a ``TrainingCLI`` by default.
+        cli: What runs it, :class:`TrainingCLI` by default.
 
     Returns:
-        The command line with its data, model and trainer.
+        What ran it.
 
     Raises:
         MTMSAError: For whatever the user can mend.
@@ -88,7 +88,7 @@ def run_trainer_verb(verb: str, args: list[str], command: "type[TrainingCLI] | N
         log.info("config: %s", find_config(name))
     try:
         ordered = by_precedence(args, hparams, training=verb == "fit")
-        return (command or TrainingCLI)(verb, ordered, hparams)
+        return (cli or TrainingCLI)(verb, ordered, hparams)
     except MTMSAError:
         raise
     except Exception as error:
@@ -227,6 +227,9 @@ class TrainingCLI(LightningCLI):
         for key in VERB_ARGUMENTS:
             plain.pop(key, None)
         self.config_text = self._parser(self.verb).dump(plain, skip_unset=False)
+        self._open_run()
+
+    def _open_run(self) -> None:
         root, name = self.settings.trainer.default_root_dir or "runs", self.settings.name
         if self.verb == "fit" and self.settings.ckpt_path == CONTINUE:
             self.run = resumable_run(root, name, yaml.safe_load(self.config_text))
@@ -322,6 +325,46 @@ class TrainingCLI(LightningCLI):
         kwargs["ckpt_path"] = self.settings.ckpt_path
         kwargs["weights_only"] = True  # a checkpoint must not run code
         return kwargs | ({"verbose": False} if subcommand != "fit" else {})
+
+
+class UnstartedCLI(TrainingCLI):
+    """A command line of ``fit`` with its settings, data and model, and nothing of a run."""
+
+    datamodule: FaceDataModule
+
+    def _set_seed(self) -> None:
+        """Nothing will be drawn."""
+
+    def _open_run(self) -> None:
+        """Nothing will be written."""
+
+    def instantiate_trainer(self, **kwargs: Any) -> Any:
+        """Nothing will be trained."""
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Only the settings are wanted."""
+
+    @property
+    def plain_settings(self) -> dict[str, Any]:
+        """The settings as a run's ``config.yaml`` records them."""
+        return dict(yaml.safe_load(self.config_text))
+
+    def completed(self, settings: dict[str, Any]) -> dict[str, Any] | None:
+        """Return recorded settings with the defaults of whatever has become a setting since.
+
+        Args:
+            settings: What the ``config.yaml`` of a run says.
+
+        Returns:
+            The settings, or None if they cannot be read any more.
+        """
+        parser = self._parser(self.verb)
+        try:
+            return dict(yaml.safe_load(parser.dump(parser.parse_object(settings), skip_unset=False)))
+        except Exception as error:
+            if explain(error, ()) is None:
+                raise
+            return None
 
 
 def best_precision(accelerator: Any) -> str:

@@ -91,6 +91,8 @@ print(loaded)
         ("from mtmsa_lightning.predict import parser; parser()", {"torch", "lightning", "wandb", "pandas"}),
         ("from mtmsa_lightning.prepare import parser; parser()", {"torch", "pandas", "cv2", "onnxruntime"}),
         ("import mtmsa_lightning.align.files", {"torch", "pandas", "onnxruntime"}),
+        ("from mtmsa_lightning.crossval import parser; parser()", {"torch", "lightning", "wandb", "pandas"}),
+        ("from mtmsa_lightning.compare import parser; parser()", {"torch", "lightning", "wandb", "pandas"}),
         (
             "from mtmsa_lightning import MSAResNet34, MultiScaleAttention",
             {"lightning", "wandb", "albumentations"},

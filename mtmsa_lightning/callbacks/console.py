@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mtmsa_lightning.data.baselines import constant_age_mae
+from mtmsa_lightning.evaluation.titles import format_figure
 from mtmsa_lightning.metrics.suite import FIGURES
 from mtmsa_lightning.models.calibration import Calibration
 from mtmsa_lightning.module import MTMSA
@@ -18,7 +19,6 @@ from mtmsa_lightning.module import MTMSA
 log = logging.getLogger(__name__)
 
 TITLES = {figure.name: figure.title for figure in FIGURES if figure.headline} | {"loss": "loss"}
-SHARES = {figure.name for figure in FIGURES if figure.share}
 
 
 class EpochLine(Callback):
@@ -43,11 +43,6 @@ class EpochLine(Callback):
         if trainer.is_global_zero:
             epoch = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
             log.info("%s  train loss %.3f  val %s  (%.0f s)", epoch, loss, ", ".join(shown), seconds)
-
-
-def format_figure(name: str, value: float) -> str:
-    """Format a metric: shares in percent, everything else with two decimals."""
-    return f"{100 * value:.1f} %" if name in SHARES else f"{value:.2f}"
 
 
 def report(run: Path, record: dict[str, Any], data: Any) -> None:

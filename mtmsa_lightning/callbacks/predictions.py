@@ -12,6 +12,7 @@ from mtmsa_lightning.data.dataset import FaceBatch, FaceDataset
 from mtmsa_lightning.errors import ConfigError
 from mtmsa_lightning.labels import AGE_GROUP_EDGES
 from mtmsa_lightning.module import MTMSA, FaceOutput
+from mtmsa_lightning.runs import write_table
 
 SUFFIXES = (".csv", ".parquet")
 
@@ -131,14 +132,3 @@ def _gather(part: pd.DataFrame, trainer: Trainer) -> list[pd.DataFrame]:
     parts: list[Any] = [None] * trainer.world_size
     torch.distributed.all_gather_object(parts, part)
     return parts
-
-
-def write_table(table: pd.DataFrame, file: Path) -> None:
-    """Write a table to ``.csv`` or ``.parquet``, so that a reader never sees half of it."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_name(f".{file.name}.partial")
-    if file.suffix == ".csv":
-        table.to_csv(partial, index=False)
-    else:
-        table.to_parquet(partial, index=False)
-    partial.replace(file)

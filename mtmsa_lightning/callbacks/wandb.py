@@ -67,8 +67,8 @@ def wandb_logger(
         run: The run directory, where wandb's files go.
         mode: ``online`` or ``offline``.
         run_id: Identifier, the same when a run is continued.
-        name: Name of the experiment; the group of its runs.
-        job_type: The verb.
+        name: Name of the experiment; the group of its runs, unless ``WANDB_RUN_GROUP`` names one.
+        job_type: The verb, unless ``WANDB_JOB_TYPE`` says something else.
         config: Settings to show.
 
     Returns:
@@ -79,8 +79,10 @@ def wandb_logger(
 
     def build(offline: bool) -> WandbLogger:
         logger = WandbLogger(
-            project=os.environ.get("WANDB_PROJECT", "mtmsa-lightning"), name=f"{name}/{run.name}", group=name,
-            job_type=job_type, save_dir=str(run), id=run_id, resume="allow", offline=offline, config=config,
+            project=os.environ.get("WANDB_PROJECT", "mtmsa-lightning"), name=f"{name}/{run.name}",
+            group=os.environ.get("WANDB_RUN_GROUP", name),
+            job_type=os.environ.get("WANDB_JOB_TYPE", job_type),
+            save_dir=str(run), id=run_id, resume="allow", offline=offline, config=config,
         )  # fmt: skip
         logger._wandb_init.pop("anonymous", None)  # always set by Lightning 2.6, and warned of by wandb
         return logger

@@ -192,8 +192,12 @@ class FaceDataModule(LightningDataModule, ABC):
     @cached_property
     def split(self) -> Split:
         """The parts of this protocol, fold and seed."""
+        return self.split_of(self.fold)
+
+    def split_of(self, fold: int) -> Split:
+        """Return the parts of any fold of this protocol and seed."""
         fractions = self.val_fraction, self.calibration_fraction
-        return make_split(self.table, self.protocol, self.fold, self.seed, *fractions)
+        return make_split(self.table, self.protocol, fold, self.seed, *fractions)
 
     def prepare_data(self) -> None:
         """Read and split: Lightning lets one process of each node do so first, while the others wait."""

@@ -387,7 +387,7 @@ def _shared_subjects(faces: pd.DataFrame, rows: dict[str, Positions]) -> float:
 def _fingerprints(faces: pd.DataFrame, rows: dict[str, Positions]) -> dict[str, str]:
     ids = _texts(faces["id"])
     parts = [part for part in PARTS if part in SPLITS or len(rows[part])]
-    prints = {part: _sha256(ids[rows[part]]) for part in parts}
+    prints = {part: fingerprint(ids[rows[part]]) for part in parts}
     used = faces.iloc[np.concatenate([rows[part] for part in parts])]
     genders = np.array([*GENDERS, ""], object)[used["gender"].to_numpy()]
     labels = zip(
@@ -398,8 +398,9 @@ def _fingerprints(faces: pd.DataFrame, rows: dict[str, Positions]) -> dict[str, 
         used["race_name"],
         strict=True,
     )
-    return {**prints, "labels": _sha256("\t".join(map(str, face)) for face in labels)}
+    return {**prints, "labels": fingerprint("\t".join(map(str, face)) for face in labels)}
 
 
-def _sha256(lines: Iterable[str]) -> str:
+def fingerprint(lines: Iterable[str]) -> str:
+    """Return the SHA-256 (hexadecimal) of lines, in whatever order they come."""
     return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()

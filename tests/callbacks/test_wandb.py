@@ -58,3 +58,14 @@ def test_a_server_that_refuses_does_not_stop_a_run(tmp_path, monkeypatch, caplog
     logger = wandb.wandb_logger(tmp_path / "run", "online", "abc", "demo", "fit", {})
     assert logger._offline
     assert "key refused" in caplog.text
+
+
+def test_runs_of_one_crossval_share_a_group(tmp_path, monkeypatch):
+    for name in ("WANDB_RUN_GROUP", "WANDB_JOB_TYPE"):
+        monkeypatch.delenv(name, raising=False)
+    alone = wandb.wandb_logger(tmp_path / "run", "offline", "abc", "demo", "fit", {})
+    assert (alone._wandb_init["group"], alone._wandb_init["job_type"]) == ("demo", "fit")
+    monkeypatch.setenv("WANDB_RUN_GROUP", "demo")
+    monkeypatch.setenv("WANDB_JOB_TYPE", "crossval")
+    fold = wandb.wandb_logger(tmp_path / "run", "offline", "abc", "demo/fold0-seed0", "fit", {})
+    assert (fold._wandb_init["group"], fold._wandb_init["job_type"]) == ("demo", "crossval")

@@ -1,0 +1,77 @@
+"""``mtmsa compare``: are these models different, on the same test faces, beyond chance?"""
+
+import argparse
+import json
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from mtmsa_lightning.errors import ConfigError
+
+log = logging.getLogger(__name__)
+
+ENDINGS = (".json", ".csv", ".md")
+
+
+def parser() -> argparse.ArgumentParser:
+    """Build the argument parser of the verb; imports nothing heavy."""
+    parser = argparse.ArgumentParser(
+        prog="mtmsa compare",
+        description="Compare models on the same test faces, face by face: differences of every metric with "
+        "a bootstrap interval (by subject where subjects are known) and a paired permutation test. Test ids "
+        "and labels must be equal. Of several seeds, each face counts by its mean score.",
+    )
+    parser.add_argument("baseline", type=Path, help="a run, a crossval folder, or a table of predictions")
+    parser.add_argument("others", type=Path, nargs="+", metavar="other", help="what is compared with it")
+    parser.add_argument(
+        "--out", type=Path, nargs="+", default=[], metavar="FILE", help="files to write: .json, .csv, .md"
+    )
+    parser.add_argument(
+        "--draws", type=int, default=10_000, help="bootstrap samples and sign flips (default: 10000)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="seed of both (default: 0)")
+    return parser
+
+
+def main(args: Sequence[str]) -> None:
+    """Run the verb.
+
+    Raises:
+        MTMSAError: If there is nothing to compare, or the sides were not tested on the same faces and labels.
+    """
+    options = parser().parse_args(args)
+    for file in options.out:
+        if file.suffix not in ENDINGS:
+            raise ConfigError(f"--out {file}: write to files ending in {', '.join(ENDINGS)}")
+    if options.draws < 1:
+        raise ConfigError(f"--draws {options.draws}: at least one")
+    run(options.baseline, options.others, options.out, options.draws, options.seed)
+
+
+def run(baseline: Path, others: Sequence[Path], out: Sequence[Path], draws: int, seed: int) -> None:
+    """Compare, print, and write.
+
+    Args:
+        baseline: What the others are compared with.
+        others: Runs, crossval folders or tables.
+        out: Files to write.
+        draws: Bootstrap samples and sign flips.
+        seed: Seed of both.
+    """
+    from mtmsa_lightning.evaluation.comparison import compare, read_contender
+    from mtmsa_lightning.evaluation.comparison_text import markdown, provenance, verdict
+    from mtmsa_lightning.runs import write_text
+
+    first, *rest = [read_contender(path) for path in (baseline, *others)]
+    table = compare(first, rest, draws, seed)
+    table["verdict"] = table.apply(verdict, axis=1)
+    text = markdown(first, rest, table, draws)
+    log.info("%s", text.rstrip())
+    sides = [provenance(side) for side in (first, *rest)]
+    values = json.loads(table.to_json(orient="records", double_precision=15))
+    record = {"baseline": sides[0], "others": sides[1:], "draws": draws, "seed": seed, "comparisons": values}
+    quoted = table.assign(baseline_run=first.name, test_fingerprint=sides[0]["test_fingerprint"])
+    quoted = quoted.assign(recorded=json.dumps(first.record))
+    texts = {".json": json.dumps(record, indent=2) + "\n", ".csv": quoted.to_csv(index=False), ".md": text}
+    for file in out:
+        write_text(file, texts[file.suffix])

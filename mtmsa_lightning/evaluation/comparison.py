@@ -1,0 +1,207 @@
+"""Paired comparison of models on the same test faces.
+
+Every face counts by the difference of its scores, so what makes a face hard for both drops out. Where a side
+has several seeds, a face's score is its mean over them. Intervals and p-values cover the chance of the test
+faces (by subject where subjects are known), not the chance of training: that is what several seeds show.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from mtmsa_lightning.errors import DataError
+from mtmsa_lightning.evaluation.folds import SHARED, average_scores, clusters, face_keys, known_subjects
+from mtmsa_lightning.evaluation.resampling import (
+    PERMUTATIONS,
+    bootstrap_means,
+    interval,
+    paired_permutation,
+)
+from mtmsa_lightning.evaluation.scores import figures_of_means, read_faces
+from mtmsa_lightning.metrics.suite import FIGURES
+from mtmsa_lightning.runs import read_config, read_record
+
+
+@dataclass(frozen=True, eq=False)
+class Contender:
+    """One side of a comparison.
+
+    Attributes:
+        name: What it was called on the command line.
+        tables: Predictions on the same test faces, a table per seed.
+        record: Protocol, label rule, seeds and so on, as far as they are recorded beside the tables.
+    """
+
+    name: str
+    tables: list[pd.DataFrame]
+    record: dict[str, Any]
+
+
+def read_contender(path: Path) -> Contender:
+    """Read predictions with what is known about them.
+
+    Args:
+        path: A run directory, the folder of a cross-validation or of its experiment, or a table.
+
+    Raises:
+        DataError: If there are no predictions.
+    """
+    folder = path / "crossval" if (path / "crossval").is_dir() else path
+    files = [path] if path.is_file() else sorted((folder / "predictions").glob("seed*.parquet"))
+    files = files or [file for file in [path / "predictions" / "test.parquet"] if file.is_file()]
+    if not files:
+        raise DataError(
+            f"{path}: no predictions: give a tested run, a crossval folder or a table of predictions"
+        )
+    return Contender(str(path), [read_faces(file) for file in files], _recorded(files[0].parent.parent))
+
+
+def _recorded(folder: Path) -> dict[str, Any]:
+    """Return what a figure must be quoted with, from a run's record or a summary of folds."""
+    summary = folder / "summary.json"
+    if (folder / "run.json").is_file():
+        data = dict(read_record(folder).get("data", {}))
+        data |= {"folds": [data.get("fold")], "seeds": [read_config(folder).get("seed_everything")]}
+    else:
+        data = dict(json.loads(summary.read_text())) if summary.is_file() else {}
+    return {key: data[key] for key in (*SHARED, "folds", "seeds") if key in data}
+
+
+# ------------------------------------------------------------------------ pairing
+
+
+def compare(
+    baseline: Contender, others: Sequence[Contender], draws: int = PERMUTATIONS, seed: int = 0
+) -> pd.DataFrame:
+    """Compare models with a baseline, metric by metric.
+
+    Args:
+        baseline: The model that the others are compared with.
+        others: The other models.
+        draws: Bootstrap samples, and sign flips where they are too many to enumerate.
+        seed: Seed of both.
+
+    Returns:
+        A row per model and metric: ``run``, ``metric``, the two figures ``baseline`` and ``value`` over the
+        faces that the metric counts, their ``difference`` (value minus baseline) with its 95 % percentile
+        interval ``low`` to ``high``, the p-value ``p`` of the paired permutation test and ``p_holm``, which
+        Holm's method corrects for the number of models (not of metrics), and the numbers of ``faces`` and of
+        ``subjects`` (none where no face has one; a face of unknown subject counts as one).
+
+    Raises:
+        DataError: If ids, labels or folds differ, or no metric is known on both sides.
+    """
+    rows: list[dict[str, Any]] = []
+    ours, our_scores = average_scores(baseline.tables)
+    for other in others:
+        theirs, their_scores = average_scores(other.tables)
+        order = matching_rows(ours, theirs, (baseline.name, other.name))
+        their_scores = their_scores.iloc[order].reset_index(drop=True)
+        paired = _counted_by_both(our_scores, their_scores)
+        if paired[0].empty:
+            raise DataError(f"{baseline.name} and {other.name} have no metric in common")
+        for row in _differences(*paired, clusters(ours), draws, seed):
+            row["subjects"] = row["subjects"] if known_subjects(ours) else None
+            rows.append({"run": other.name, **row})
+    table = pd.DataFrame(rows)
+    table["p_holm"] = table.groupby("metric")["p"].transform(lambda p: holm(p.to_numpy()))
+    return table
+
+
+def matching_rows(ours: pd.DataFrame, theirs: pd.DataFrame, names: tuple[str, str]) -> npt.NDArray[np.int64]:
+    """Find the row of every face in another table of the same test.
+
+    Args:
+        ours: A table of predictions.
+        theirs: The other table.
+        names: What to call them in messages.
+
+    Returns:
+        Positions in ``theirs`` in the order of ``ours``.
+
+    Raises:
+        DataError: If ids, labels or folds differ; says how many and which first.
+    """
+    keys = [pd.Index(face_keys(table)) for table in (ours, theirs)]
+    for own, name in zip(keys, names, strict=True):
+        if own.has_duplicates:
+            repeated = own[own.duplicated()]
+            raise DataError(f"{name}: {len(repeated)} ids stand in it more than once, such as {repeated[0]}")
+    for (own, other), name in zip((keys, keys[::-1]), names, strict=True):
+        alone = own.difference(other)
+        if len(alone):
+            raise DataError(
+                f"{names[0]} and {names[1]} were tested on other faces: {len(alone)} of {len(own)} are in "
+                f"{name} alone, such as {alone[0]}. Only figures on the same faces can be compared: the same "
+                "protocol, fold and data.seed"
+            )
+    order = keys[1].get_indexer(keys[0])
+    columns = [name for name in ours if str(name).startswith("label_") or name == "fold"]
+    for column in [str(name) for name in columns if name in theirs]:
+        mine, other_labels = (
+            ours[column].reset_index(drop=True),
+            theirs[column].iloc[order].reset_index(drop=True),
+        )
+        differing = ~((mine == other_labels) | (mine.isna() & other_labels.isna()))
+        if differing.any():
+            first = int(differing.to_numpy().argmax())
+            raise DataError(
+                f"{names[0]} and {names[1]} differ in {column} of {int(differing.sum())} of {len(ours)} "
+                f"faces, first {keys[0][first]}: {mine[first]} and {other_labels[first]}"
+            )
+    return order.astype(np.int64)
+
+
+def _counted_by_both(ours: pd.DataFrame, theirs: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Keep the headline metrics of both sides, on the faces that both count (classes may differ)."""
+    names = [figure.name for figure in FIGURES if figure.headline]
+    both = ours.notna() & theirs.notna()
+    names = [name for name in names if name in ours and name in theirs and both[name].any()]
+    return ours[names].where(both[names]), theirs[names].where(both[names])
+
+
+def _differences(
+    ours: pd.DataFrame, theirs: pd.DataFrame, subjects: "pd.Series[str]", draws: int, seed: int
+) -> list[dict[str, Any]]:
+    """Return a row per metric; all metrics see the same bootstrap samples."""
+    metrics = [str(name) for name in ours]
+    means = bootstrap_means(pd.concat([ours, theirs], axis=1), subjects, draws, seed)
+    our_draws, their_draws = (figures_of_means(metrics, half) for half in np.split(means, 2, axis=1))
+    figures = [figures_of_means(metrics, scores.mean().to_numpy()) for scores in (ours, theirs)]
+    rows = []
+    for column, metric in enumerate(metrics):
+        values = (theirs[metric] - ours[metric]).to_numpy()
+        counted = ~np.isnan(values)
+        before, after = float(figures[0][column]), float(figures[1][column])
+        low, high = interval(their_draws[:, column] - our_draws[:, column])
+        rows.append({
+            "metric": metric, "baseline": before, "value": after, "difference": after - before,
+            "low": low, "high": high, "p": paired_permutation(values, subjects, draws, seed),
+            "faces": int(counted.sum()),
+            "subjects": int(subjects[counted].nunique()),
+        })  # fmt: skip
+    return rows
+
+
+def holm(p: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """Correct p-values for their number, so that the chance of any false finding stays below the level.
+
+    Holm, "A simple sequentially rejective multiple test procedure", Scand. J. Statistics 6, 1979.
+
+    Args:
+        p: P-values, ``(K,)``.
+
+    Returns:
+        Corrected p-values, ``(K,)``: the k-th smallest times K + 1 - k, made monotone, at most 1.
+    """
+    p = np.asarray(p, np.float64)
+    order = np.argsort(p)
+    corrected = np.empty(len(p))
+    corrected[order] = np.minimum(np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)), 1)
+    return corrected

@@ -1,0 +1,254 @@
+"""The folder of a cross-validation: summary, and predictions pooled over folds.
+
+summary.json           everything below, with both standard deviations
+summary.csv            a row per run, then mean and standard deviations
+summary.md             the same to read
+predictions/           seed<s>.parquet: the test faces of all folds, with a column fold
+logs/                  what each run printed
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mtmsa_lightning.errors import DataError
+from mtmsa_lightning.evaluation.figures import scalars
+from mtmsa_lightning.evaluation.folds_text import markdown, rows
+from mtmsa_lightning.evaluation.predictions import read_predictions
+from mtmsa_lightning.evaluation.resampling import DRAWS, bootstrap_means, interval
+from mtmsa_lightning.evaluation.scores import face_scores, figures_of_means, read_faces
+from mtmsa_lightning.runs import read_record, write_table, write_text
+
+SHARED = (
+    "dataset", "protocol", "split_seed", "split_file", "label_rule", "gender_classes", "race_classes",
+    "age_groups", "image_size", "crop",
+)  # fmt: skip
+"""What all runs must agree on, for a mean over them to mean something."""
+
+VARYING = ("versions", "git_commit", "device", "precision")
+"""What is listed when it varies."""
+
+Runs = Mapping[tuple[int, int], Path]
+
+
+def write_crossval(
+    folder: Path, name: str, runs: Runs, missing: Mapping[tuple[int, int], str], all_folds: Sequence[int]
+) -> str:
+    """Write the folder of a cross-validation.
+
+    Args:
+        folder: Where to.
+        name: The experiment's name.
+        runs: Directory of the finished run of every (fold, seed).
+        missing: Why a run of a (fold, seed) is not there.
+        all_folds: Folds that the protocol has.
+
+    Returns:
+        The summary as Markdown.
+
+    Raises:
+        DataError: If the runs do not agree on data, protocol, split seed, label rule or classes; nothing is
+            written then.
+    """
+    runs = dict(sorted(runs.items()))
+    records = {key: read_record(run) for key, run in runs.items()}
+    shared = agreed({runs[key]: record["data"] for key, record in records.items()})
+    pooled = {seed: pool(runs, seed) for seed in sorted({seed for _, seed in runs})}
+    summary: dict[str, Any] = {"name": name, **shared}
+    summary |= {"folds_of_protocol": [*all_folds], "folds": sorted({fold for fold, _ in runs})}
+    summary |= {"seeds": [*pooled], "missing": [_named(key, reason) for key, reason in missing.items()]}
+    summary |= {key: distinct(record.get(key) for record in records.values()) for key in VARYING}
+    values = figures(runs)
+    by_run: Any = values.to_dict("index")
+    summary["runs"] = [_run(key, run, records[key], by_run[key]) for key, run in runs.items()]
+    summary["metrics"] = spread(values, complete=not missing)
+    summary["pooled"] = pooled_figures(pooled)
+    for seed, table in pooled.items():
+        write_table(table, folder / "predictions" / f"seed{seed}.parquet")
+    text = markdown(summary)
+    write_text(folder / "summary.json", json.dumps(summary, indent=2) + "\n")
+    write_text(folder / "summary.csv", rows(summary).to_csv(index=False))
+    write_text(folder / "summary.md", text)
+    return text
+
+
+def agreed(data: Mapping[Path, Mapping[str, Any]]) -> dict[str, Any]:
+    """Return what the records of all runs say of their data.
+
+    Raises:
+        DataError: If they differ, naming two runs and what each says.
+    """
+    first, *others = data
+    for run in others:
+        for key in SHARED:
+            if data[run].get(key) != data[first].get(key):
+                raise DataError(
+                    f"these runs cannot be averaged: {key} is {data[first].get(key)} in {first} and "
+                    f"{data[run].get(key)} in {run}"
+                )
+    return {key: data[first].get(key) for key in SHARED}
+
+
+def distinct(values: Any) -> list[Any]:
+    """Return the different values, in order of appearance."""
+    found: list[Any] = []
+    for value in values:
+        if value not in found:
+            found.append(value)
+    return found
+
+
+def figures(runs: Runs) -> pd.DataFrame:
+    """Compute the test figures of every run from its predictions, so that all have those of today's suite.
+
+    Returns:
+        A row per run, indexed by (fold, seed), a column per figure; NaN where it is not defined.
+    """
+    named = [scalars(read_predictions(run / "predictions" / "test.parquet")) for run in runs.values()]
+    index = pd.MultiIndex.from_tuples(runs, names=["fold", "seed"])
+    return pd.DataFrame(named, index=index, dtype="float64")
+
+
+def spread(values: pd.DataFrame, complete: bool) -> dict[str, dict[str, Any]]:
+    """Return means and standard deviations of every metric.
+
+    The mean is the mean over folds of each fold's mean over its seeds. Three spreads answer three questions:
+    ``over_folds`` (of the folds' means over seeds) how much the test faces matter, ``over_seeds`` (of the
+    seeds' means over folds) how much a repetition of the whole differs, ``over_runs`` both together. The
+    second needs all runs, else seeds would differ by the folds that they lack.
+
+    Args:
+        values: A row per run, indexed by (fold, seed).
+        complete: Whether no run is missing.
+
+    Returns:
+        For every metric its ``mean``, the means ``per_fold`` and ``per_seed``, and the three spreads, each
+        with ``n``, ``sd_sample`` (divided by n - 1; None for n = 1) and ``sd_population`` (by n).
+    """
+    summary = {}
+    for name in values:
+        column = values[name].dropna()
+        if column.empty:
+            continue
+        folds, seeds = column.groupby("fold").mean(), column.groupby("seed").mean()
+        summary[str(name)] = {
+            "mean": float(folds.mean()),
+            "over_folds": deviations(folds),
+            "over_seeds": deviations(seeds) if complete else None,
+            "over_runs": deviations(column),
+            "per_fold": {str(fold): float(value) for fold, value in folds.items()},
+            "per_seed": {str(seed): float(value) for seed, value in seeds.items()} if complete else None,
+        }
+    return summary
+
+
+def deviations(values: "pd.Series[float]") -> dict[str, float | int | None]:
+    """Return the sample and the population standard deviation."""
+    sample = float(values.std(ddof=1)) if len(values) > 1 else None
+    return {"n": len(values), "sd_sample": sample, "sd_population": float(values.std(ddof=0))}
+
+
+# ------------------------------------------------------------------------ pooled predictions
+
+
+def pool(runs: Runs, seed: int) -> pd.DataFrame:
+    """Put the test predictions of all folds of a seed into one table, with a first column ``fold``."""
+    tables = []
+    for (fold, of_seed), run in runs.items():
+        if of_seed == seed:
+            table = read_faces(run / "predictions" / "test.parquet")
+            table.insert(0, "fold", fold)
+            tables.append(table)
+    return pd.concat(tables, ignore_index=True)
+
+
+def pooled_figures(pooled: Mapping[int, pd.DataFrame]) -> dict[str, Any]:
+    """Return figures over all test faces at once, with 95 % bootstrap intervals by subject.
+
+    Args:
+        pooled: Table of every seed.
+
+    Returns:
+        Numbers of faces and subjects that were tested in every seed, and for every figure its ``value`` (the
+        mean over seeds), its value ``per_seed``, and, where it is made of a mean over faces, the ends ``low``
+        and ``high`` of its interval. For these, each face counts by its mean score over seeds: the interval
+        says how much the test faces matter.
+    """
+    faces, scores = average_scores(list(pooled.values()))
+    drawn = bootstrap_means(scores, clusters(faces))
+    names = [str(name) for name in scores]
+    ends = {
+        name: interval(draws) for name, draws in zip(names, figures_of_means(names, drawn).T, strict=True)
+    }
+    values = dict(zip(names, figures_of_means(names, scores.mean().to_numpy()).tolist(), strict=True))
+    each = {str(seed): scalars(read_predictions(table)) for seed, table in pooled.items()}
+    metrics: dict[str, Any] = {}
+    for name in next(iter(each.values())):
+        per_seed = {seed: found.get(name) for seed, found in each.items()}
+        known = [value for value in per_seed.values() if value is not None]
+        low, high = ends.get(name, (None, None))
+        mean = values.get(name, float(np.mean(known)) if known else None)
+        metrics[name] = {"value": mean, "low": low, "high": high, "per_seed": per_seed}
+    return {
+        "faces": len(faces),
+        "tested_more_than_once": int(faces["id"].duplicated().sum()),
+        "subjects": known_subjects(faces),
+        "bootstrap_draws": DRAWS,
+        "metrics": metrics,
+    }
+
+
+def average_scores(tables: Sequence[pd.DataFrame]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Average the scores of each face over repetitions of the same test.
+
+    Args:
+        tables: Predictions of each repetition (seed).
+
+    Returns:
+        The first table's rows of the faces that all have, and their mean scores, row by row.
+    """
+    keyed = [table.set_index(face_keys(table)) for table in tables]
+    common = keyed[0].index
+    for table in keyed[1:]:
+        common = common[common.isin(table.index)]
+    scores = [face_scores(read_predictions(table.loc[common])) for table in keyed]
+    names = [name for name in scores[0] if all(name in other for other in scores)]
+    mean = np.mean([each[names].to_numpy() for each in scores], axis=0)
+    return keyed[0].loc[common].reset_index(drop=True), pd.DataFrame(mean, columns=names)
+
+
+def face_keys(table: pd.DataFrame) -> "pd.Series[str]":
+    """Name each row: by its id, and by its fold where ids repeat, as where two folds test the same faces."""
+    ids: pd.Series[str] = table["id"].astype("str")
+    if "fold" in table and ids.duplicated().any():
+        return ids + " of fold " + table["fold"].astype("int64").astype("str")
+    return ids
+
+
+def clusters(faces: pd.DataFrame) -> "pd.Series[str]":
+    """Return what is resampled together: the subject of each row or, where it is unknown, the face."""
+    alone = "face " + faces["id"].astype("str")
+    return faces["subject"].where(faces["subject"] != "", alone) if "subject" in faces else alone
+
+
+def known_subjects(faces: pd.DataFrame) -> int | None:
+    """Return the number of subjects; None if no face has one."""
+    known = faces["subject"][faces["subject"] != ""] if "subject" in faces else pd.Series(dtype="str")
+    return int(known.nunique()) or None
+
+
+def _named(key: tuple[int, int], reason: str) -> dict[str, Any]:
+    return {"fold": key[0], "seed": key[1], "reason": reason}
+
+
+def _run(
+    key: tuple[int, int], run: Path, record: Mapping[str, Any], values: Mapping[str, float]
+) -> dict[str, Any]:
+    shown = {"fold": key[0], "seed": key[1], "run": str(Path(run.parent.name, run.name))}
+    shown |= {name: record["data"][name] for name in ("fingerprints", "faces")}
+    shown |= {name: record.get(name) for name in ("best_epoch", "epochs")}
+    return shown | {"test": {name: value for name, value in values.items() if not np.isnan(value)}}

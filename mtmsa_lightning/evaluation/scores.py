@@ -1,0 +1,78 @@
+"""What every test face contributes to the figures that are means over faces."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+
+from mtmsa_lightning.evaluation.predictions import TEXTS, Predictions, read_predictions, read_table
+from mtmsa_lightning.evaluation.titles import FIGURE
+from mtmsa_lightning.metrics.masked_mean import MaskedMean
+from mtmsa_lightning.metrics.suite import figures_of
+
+Floats = npt.NDArray[np.float64]
+
+
+def read_faces(file: Path) -> pd.DataFrame:
+    """Read and check a table of predictions with labels.
+
+    Args:
+        file: A ``.parquet`` or ``.csv`` table.
+
+    Returns:
+        The table; texts that are missing are empty.
+
+    Raises:
+        DataError: If it has no predictions, or no labels.
+    """
+    table = read_table(file)
+    read_predictions(table, str(file))
+    texts = {name: table[name].fillna("").astype("str") for name in TEXTS if name in table}
+    return table.assign(**texts)
+
+
+def face_scores(predictions: Predictions) -> pd.DataFrame:
+    """Return the score of every face in every figure that is made of a mean over faces.
+
+    Args:
+        predictions: Predictions of N faces with labels.
+
+    Returns:
+        A column per figure under its name, in the order of the suite, N rows; NaN where the figure does not
+        count the face. Figures that count no face, or whose head does not exist, are absent.
+    """
+    age = predictions.age
+    suite = figures_of({} if age is None else {"age": 0}, groups=bool(predictions.age_groups))
+    columns: dict[str, Floats] = {}
+    for figure in suite:
+        metric = figure.build(0)
+        if isinstance(metric, MaskedMean):
+            assert age is not None
+            values, counted = metric.per_face(age, predictions.age_low, predictions.age_high)
+            columns[figure.name] = torch.where(counted, values.double(), torch.nan).numpy()
+    for task, head in (("gender", predictions.gender), ("race", predictions.race)):
+        if head is not None:
+            right = (head.probs.argmax(1) == head.target).double()
+            columns[f"{task}_acc"] = torch.where(head.target >= 0, right, torch.nan).numpy()
+    return pd.DataFrame(columns, dtype="float64").dropna(axis="columns", how="all")
+
+
+def figures_of_means(names: Sequence[str], means: Floats) -> Floats:
+    """Turn means of scores into figures: a root mean square is the root of a mean.
+
+    Args:
+        names: Names of K figures.
+        means: Means of their scores, ``(..., K)``.
+
+    Returns:
+        The figures, ``(..., K)``.
+    """
+    figures = np.array(means, np.float64)
+    for column, name in enumerate(names):
+        metric = FIGURE[name].build(2)
+        if isinstance(metric, MaskedMean):
+            figures[..., column] = metric.of_mean(torch.from_numpy(np.array(figures[..., column]))).numpy()
+    return figures

@@ -1,0 +1,77 @@
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mtmsa_lightning.errors import DataError
+from mtmsa_lightning.evaluation.folds import spread, write_crossval
+
+DATA = {
+    "dataset": "adience", "protocol": "folds", "split_seed": 0, "split_file": None,
+    "label_rule": "adience canonical", "gender_classes": ["male", "female"], "race_classes": [],
+    "age_groups": [], "image_size": 64, "crop": 1.0, "fingerprints": {"test": "f" * 64},
+    "faces": {"test": 3},
+}  # fmt: skip
+
+
+def a_run(folder, errors, **data):
+    ages = np.array([20.0, 40.0, 60.0])
+    faces = {"id": [f"{folder.name}/{n}" for n in range(3)], "subject": ["s", "s", ""]}
+    faces |= {"label_age_low": ages, "label_age_high": ages, "age_mean": ages + errors, "age_std": 4.0}
+    (folder / "predictions").mkdir(parents=True)
+    pd.DataFrame(faces).to_parquet(folder / "predictions" / "test.parquet")
+    record = {"data": DATA | data, "versions": {"torch": "2"}, "git_commit": "abc", "device": "cpu"}
+    (folder / "run.json").write_text(json.dumps(record))
+    return folder
+
+
+def test_two_folds_of_known_errors(tmp_path):
+    """MAE 1 and 3: mean 2, population deviation 1, sample deviation the root of 2."""
+    runs = {(0, 0): a_run(tmp_path / "a", [1, 1, 1]), (1, 0): a_run(tmp_path / "b", [3, -3, 3])}
+    text = write_crossval(tmp_path / "out", "x", runs, {}, [0, 1])
+    figure = json.loads((tmp_path / "out" / "summary.json").read_text())["metrics"]["age_mae"]
+    assert figure["mean"] == 2
+    assert figure["over_folds"] == {"n": 2, "sd_sample": pytest.approx(2**0.5), "sd_population": 1}
+    assert "| age MAE (years) | 1.00 | 3.00 | 2.00 ± 1.41 | 2.00 [" in text
+    assert "adience, protocol folds, split seed 0, label rule adience canonical; folds 0, 1 (all)" in text
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("label_rule", "adience extended"),
+        ("split_seed", 1),
+        ("protocol", "random"),
+        ("gender_classes", ["female", "male"]),
+        ("crop", 0.85),
+    ],
+)
+def test_runs_that_do_not_agree_are_refused_and_nothing_is_written(tmp_path, key, value):
+    runs = {
+        (0, 0): a_run(tmp_path / "a", [1, 1, 1]),
+        (1, 0): a_run(tmp_path / "b", [1, 1, 1], **{key: value}),
+    }
+    with pytest.raises(DataError, match=f"cannot be averaged: {key} is "):
+        write_crossval(tmp_path / "out", "x", runs, {}, [0, 1])
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_mean_over_folds_does_not_favour_a_fold_with_more_seeds():
+    index = pd.MultiIndex.from_tuples([(0, 0), (0, 1), (1, 0)], names=["fold", "seed"])
+    figure = spread(pd.DataFrame({"age_mae": [1.0, 3.0, 6.0]}, index=index), complete=False)["age_mae"]
+    assert figure["mean"] == 4
+    assert figure["per_fold"] == {"0": 2, "1": 6}
+    assert figure["over_seeds"] is None
+    assert figure["over_runs"]["n"] == 3
+
+
+def test_what_no_run_defines_is_left_out():
+    index = pd.MultiIndex.from_tuples([(0, 0)], names=["fold", "seed"])
+    assert spread(pd.DataFrame({"age_mae": [np.nan]}, index=index), complete=True) == {}
+
+
+def test_faces_of_folds_that_overlap_are_counted_and_said(tmp_path):
+    first, second = a_run(tmp_path / "a", [1, 1, 1]), a_run(tmp_path / "b" / "a", [2, 2, 2])
+    text = write_crossval(tmp_path / "out", "x", {(0, 0): first, (1, 0): second}, {}, [0, 1])
+    assert "3 rows repeat a face that another fold tests as well" in text
