@@ -96,7 +96,7 @@ def clean(table: FaceTable, names: Sequence[str]) -> FaceTable:
     return table
 
 
-def fingerprint(rules: Sequence[str]) -> str:
+def rules_fingerprint(rules: Sequence[str]) -> str:
     """Return the SHA-256 of rules with versions, in the order in which they were applied."""
     return hashlib.sha256("\n".join(rules).encode()).hexdigest()
 

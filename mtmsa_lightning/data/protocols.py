@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from mtmsa_lightning.data.cleaning import fingerprint
+from mtmsa_lightning.data.cleaning import rules_fingerprint
 from mtmsa_lightning.data.files import hash_ids, nearest
 from mtmsa_lightning.data.table import SPLITS, FaceTable
 from mtmsa_lightning.errors import DataError
@@ -268,7 +268,7 @@ def make_split(
     _check_parts(rows, required, f"protocol {protocol!r}, fold {fold}", len(faces))
     prints, notes = _fingerprints(faces, rows), partition.notes
     if isinstance(table, FaceTable) and table.cleaning:
-        prints["cleaning"] = fingerprint(table.cleaning)
+        prints["cleaning"] = rules_fingerprint(table.cleaning)
         notes = (*notes, f"cleaned by {', '.join(table.cleaning)}")
     return Split(
         protocol, fold, seed, rows["train"], rows["val"], rows["test"], rows["calibration"],
