@@ -91,6 +91,7 @@ def test_a_prepared_release_is_split_and_labelled_as_the_raw_one(releases, tmp_p
     module, settings, options = MODULES[name]
     prepare(name, "--root", releases[name], "--out", tmp_path / "set", "--size", 64, "--no-detect",
             "--workers", 1, "--no-pixels", *options)  # fmt: skip
+    settings = {**settings, "image_size": 64, "batch_size": 4, "num_workers": 0}
     raw, prepared = (module(root=str(root), **settings) for root in (releases[name], tmp_path / "set"))
     pd.testing.assert_frame_equal(prepared.table.frame[WITHOUT_PATH], raw.table.frame[WITHOUT_PATH])
     extra = [column for column in raw.table.frame if column not in SCHEMA]
@@ -99,7 +100,7 @@ def test_a_prepared_release_is_split_and_labelled_as_the_raw_one(releases, tmp_p
     assert prepared.table.label_rule == raw.table.label_rule
     assert prepared.table.race_classes == raw.table.race_classes
     prepared.setup()
-    assert prepared.train_dataset[0]["image"].shape == (3, 224, 224)
+    assert next(iter(prepared.train_dataloader()))["image"].shape == (4, 3, 64, 64)
     assert prepared.crop == 1.0
     told = prepared.provenance()["preparation"]
     assert (told["crop"]["size"], told["counts"]["faces"]) == (64, len(raw.table))

@@ -260,6 +260,7 @@ def test_provenance_is_plain_and_complete(data):
         "age_groups": [],
         "image_size": 64,
         "crop": 0.85,
+        "preparation": None,
     }
 
 
