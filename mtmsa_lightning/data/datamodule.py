@@ -3,6 +3,7 @@
 import logging
 import os
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from concurrent.futures import Future
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +16,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from mtmsa_lightning.data.cleaning import check_rules, clean
 from mtmsa_lightning.data.dataset import EvalSampler, FaceBatch, FaceDataset, TrainSampler, face_loader
 from mtmsa_lightning.data.device_augmentation import augment
 from mtmsa_lightning.data.images import unreadable
@@ -59,6 +61,8 @@ class FaceDataModule(LightningDataModule, ABC):
         split_file: For the protocol ``predefined``: a CSV with a column ``id`` and a column ``split`` (train,
             val, test) or ``fold``, such as a published list. It replaces what the release says itself; faces
             that it does not list are left out.
+        clean: Cleaning rules, applied in this order to the faces in use, e.g. ``[drop-conflicting]``; see
+            ``data.cleaning``. None by default.
 
     Attributes:
         name: Name of the dataset; first part of every id.
@@ -99,6 +103,7 @@ class FaceDataModule(LightningDataModule, ABC):
         strict: bool = False,
         verify: bool = False,
         split_file: str | None = None,
+        clean: Sequence[str] = (),
     ) -> None:
         super().__init__()
         self.root = Path(root) if root is not None else default_root(self.name)
@@ -115,6 +120,7 @@ class FaceDataModule(LightningDataModule, ABC):
         self.strict = strict
         self.verify = verify
         self.split_file = Path(split_file) if split_file is not None else None
+        self.clean = clean
         self._raw_crop = crop
         self._faults: dict[str, str] = {}
         self._seen: set[str] = set()
@@ -123,6 +129,7 @@ class FaceDataModule(LightningDataModule, ABC):
         self._check_arguments()
 
     def _check_arguments(self) -> None:
+        check_rules(self.clean)
         if self.protocol not in self.protocols:
             raise ConfigError(
                 f"protocol {self.protocol!r} is none of {self.name}'s: {', '.join(self.protocols)}"
@@ -164,7 +171,7 @@ class FaceDataModule(LightningDataModule, ABC):
 
     @cached_property
     def table(self) -> FaceTable:
-        """The validated table, read once: all faces, or those that the split file lists."""
+        """The validated table, read once and cleaned: all faces, or those that the split file lists."""
         prepared = is_prepared(self.root)
         table = read_prepared(self.root, self.name, self.prepared_rule) if prepared else self.read()
         if table.race_classes != self.race_classes:
@@ -175,7 +182,7 @@ class FaceDataModule(LightningDataModule, ABC):
         if self.split_file is not None:
             self._split_file_hash = sha256_of(self.split_file)
             table = apply_split_file(table, self.split_file)
-        return table
+        return clean(table, self.clean)
 
     @cached_property
     def pixels(self) -> PixelStore | None:
@@ -305,6 +312,7 @@ class FaceDataModule(LightningDataModule, ABC):
             "split_seed": split.seed,
             "split_file": self._split_file_hash,
             "label_rule": self.table.label_rule,
+            "cleaning": list(self.table.cleaning),
             "rows": {"read": report.read, "kept": report.kept, "dropped": dict(report.reasons())},
             "labels": sorted(label_kinds(self.table.frame.iloc[split.train])),
             "fingerprints": dict(split.fingerprints),

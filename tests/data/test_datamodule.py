@@ -248,6 +248,7 @@ def test_provenance_is_plain_and_complete(data):
         "split_seed": 0,
         "split_file": None,
         "label_rule": "morph table columns",
+        "cleaning": [],
         "rows": {"read": N, "kept": N, "dropped": {}},
         "labels": ["age", "exact", "gender", "race"],
         "faces": {
