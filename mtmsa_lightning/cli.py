@@ -12,8 +12,11 @@ TRAINER_VERBS = {
     "test": "evaluate a checkpoint on the test part and write per-image predictions",
 }
 OWN_VERBS = {
+    "audit": ("mtmsa_lightning.audit", "look for leaks, contradicting labels and bad images in a dataset"),
     "calibrate": ("mtmsa_lightning.calibrate", "fit a checkpoint's uncertainty on held-out faces"),
+    "check": ("mtmsa_lightning.check", "the ten-second look at a dataset and a config before training"),
     "predict": ("mtmsa_lightning.predict", "ages, genders and races of image files, by a checkpoint alone"),
+    "prepare": ("mtmsa_lightning.prepare", "find, align and crop the faces of a release, once"),
     "synthesize": ("mtmsa_lightning.synthesize", "draw synthetic faces in the layout of a real release"),
 }
 USAGE = """usage: mtmsa VERB [arguments]      (`mtmsa VERB --help` lists them)

@@ -4,6 +4,7 @@ Texts are escaped, pictures are embedded, nothing is loaded from a network.
 """
 
 import base64
+import re
 from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
@@ -25,7 +26,8 @@ th, td { padding: .2rem .7rem; border-bottom: 1px solid #ddd; text-align: left; 
 td.number, th.number { text-align: right; } thead th { border-bottom: 2px solid #888; }
 .wide { overflow-x: auto; }
 figure { margin: .8rem 0; display: inline-block; vertical-align: top; max-width: 100%; }
-figure img, figure svg { max-width: 100%; height: auto; } figcaption { color: #555; max-width: 46rem; }
+figure img, figure svg { max-width: 100%; height: auto; }
+figcaption { color: #555; max-width: 46rem; overflow-wrap: anywhere; }
 .tiles figure { margin: .3rem; width: 9.5rem; font-size: .8rem; } .tiles img { width: 100%; }
 .error { color: #a00000; } .warning { color: #8a5a00; } .good { color: #005c3c; }
 @media print { body { max-width: none; margin: 0; } section { break-inside: avoid-page; } }
@@ -75,7 +77,7 @@ class Page:
     def table(self, rows: pd.DataFrame, caption: str = "") -> None:
         """Add a table: the columns of ``rows``, without its index; numbers come formatted, as texts.
 
-        A column whose texts all begin like a number is set flush right.
+        A column whose texts all begin like a number and hold no word is set flush right.
         """
         right = {name for name in rows if _looks_numeric(rows[name].astype("str").tolist())}
         mark = {name: ' class="number"' if name in right else "" for name in rows}
@@ -117,4 +119,7 @@ def _figure(picture: Picture) -> str:
 
 def _looks_numeric(texts: list[str]) -> bool:
     filled = [text for text in texts if text not in ("", "-", "nan")]
-    return bool(filled) and all(text.lstrip("+-< ")[:1].isdigit() for text in filled)
+    word = re.compile(r"[^\W\d_]{3}")
+    return bool(filled) and all(
+        text.lstrip("+-< ")[:1].isdigit() and not word.search(text) for text in filled
+    )

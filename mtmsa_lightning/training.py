@@ -62,12 +62,16 @@ VERB_ARGUMENTS = ("ckpt_path", "verbose", "weights_only")
 """Arguments of one call, not settings of an experiment."""
 
 
-def run_trainer_verb(verb: str, args: list[str]) -> None:
+def run_trainer_verb(verb: str, args: list[str], command: "type[TrainingCLI] | None" = None) -> "TrainingCLI":
     """Run ``fit``, ``validate`` or ``test``.
 
     Args:
         verb: The verb.
         args: Arguments after it.
+        command: What runs them; a ``TrainingCLI`` by default.
+
+    Returns:
+        The command line with its data, model and trainer.
 
     Raises:
         MTMSAError: For whatever the user can mend.
@@ -83,7 +87,8 @@ def run_trainer_verb(verb: str, args: list[str]) -> None:
     for name in split_configs(args)[0] if not _asks_for_text(args) else ():
         log.info("config: %s", find_config(name))
     try:
-        TrainingCLI(verb, by_precedence(args, hparams, training=verb == "fit"), hparams)
+        ordered = by_precedence(args, hparams, training=verb == "fit")
+        return (command or TrainingCLI)(verb, ordered, hparams)
     except MTMSAError:
         raise
     except Exception as error:

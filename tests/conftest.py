@@ -4,8 +4,11 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from mtmsa_lightning.cli import main
 from mtmsa_lightning.data.synthetic import write_morph
@@ -71,3 +74,76 @@ def fails(capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[..., str]]:
         return message
 
     return run
+
+
+# ------------------------------------------------------------- a release with planted faults
+
+HEADER = "path,age,gender,race,subject,split"
+SIDE = 96
+
+
+def picture(seed: int, side: int = SIDE) -> NDArray[np.uint8]:
+    """Return a picture that resembles no other: patches, which a perceptual hash sees, and fine grain."""
+    rng = np.random.default_rng(seed)
+    patches = cv2.resize(rng.uniform(40, 215, (24, 24, 3)), (side, side), interpolation=cv2.INTER_CUBIC)
+    return np.clip(patches + rng.normal(0, 12, patches.shape), 0, 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="session")
+def draw() -> Callable[..., NDArray[np.uint8]]:
+    """The function that draws pictures."""
+    return picture
+
+
+@pytest.fixture(scope="session")
+def clean_release(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve faces of six subjects, two per subject, and a predefined split: nothing is wrong."""
+    root = tmp_path_factory.mktemp("clean")
+    lines = [HEADER]
+    for index in range(12):
+        cv2.imwrite(str(root / f"{index:02d}.png"), picture(index))
+        part = ("train", "train", "train", "train", "val", "test")[index // 2]
+        lines.append(f"{index:02d}.png,{20 + index},{'mf'[index % 4 // 2]},white,s{index // 2},{part}")
+    (root / "faces.csv").write_text("\n".join(lines) + "\n")
+    return root
+
+
+@pytest.fixture(scope="session")
+def dirty_release(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A predefined split with one of every fault, named by its file."""
+    root = tmp_path_factory.mktemp("dirty")
+    rows = [
+        "plain-1.png,30,m,white,a,train", "plain-2.png,31,m,white,a,train", "plain-3.png,40,f,black,b,val",
+        "copy-train.png,25,f,asian,c,train", "copy-test.png,25,f,asian,d,test",
+        "twin-train.png,26,f,asian,e,train", "twin-val.png,26,f,asian,f,val",
+        "again-1.png,27,f,asian,g,train", "again-2.png,27,f,asian,g,train",
+        "other-1.png,28,m,white,h,train", "other-2.png,38,m,white,h,train",
+        "near-train.png,50,m,white,i,train", "near-test.jpg,51,m,white,j,test",
+        "alike-1.png,52,m,white,k,train", "alike-2.jpg,60,m,white,k,train",
+        "leak-train.png,53,f,white,l,train", "leak-test.png,54,f,white,l,test",
+        "sexes-1.png,55,m,white,n,train", "sexes-2.png,56,f,white,n,train",
+        "races-1.png,57,m,white,o,train", "races-2.png,58,m,black,o,train",
+        "broken.png,59,m,white,p,train", "tiny.png,60,m,white,q,train", "blurred.png,61,m,white,r,train",
+        "lost.png,62,m,white,r,train",
+    ]  # fmt: skip
+    pairs = {
+        "copy-test.png": "copy-train.png",
+        "twin-val.png": "twin-train.png",
+        "again-2.png": "again-1.png",
+    }
+    pairs |= {"other-2.png": "other-1.png"}
+    near = {"near-test.jpg": "near-train.png", "alike-2.jpg": "alike-1.png"}
+    for index, name in enumerate(row.partition(",")[0] for row in rows):
+        if name in pairs:
+            (root / name).write_bytes((root / pairs[name]).read_bytes())
+        elif name in near:
+            original = cv2.imread(str(root / near[name]))
+            cv2.imwrite(str(root / name), original, [cv2.IMWRITE_JPEG_QUALITY, 60])
+        elif name == "broken.png":
+            (root / name).write_bytes(b"\x89PNG but not really")
+        elif name == "blurred.png":
+            cv2.imwrite(str(root / name), cv2.GaussianBlur(picture(index), (0, 0), 6))
+        elif name != "lost.png":
+            cv2.imwrite(str(root / name), picture(index, 40 if name == "tiny.png" else SIDE))
+    (root / "faces.csv").write_text("\n".join([HEADER, *rows]) + "\n")
+    return root

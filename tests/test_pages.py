@@ -38,7 +38,8 @@ def seen(tmp_path):
     page.text("bad", "error")
     page.items(["one", "<two>"])
     page.code("mtmsa fit")
-    page.table(pd.DataFrame({"name": ["<a>", "b"], "MAE": ["2.81", "-"]}), "a caption")
+    rows = {"name": ["<a>", "b"], "MAE": ["2.81", "-"], "found": ["2 files", "3 faces"]}
+    page.table(pd.DataFrame(rows), "a caption")
     page.picture(Picture(b"<svg xmlns='http://www.w3.org/2000/svg'/>", 'a "picture"'))
     page.tiles([Picture(PNG, "p"), Picture(b"\xff\xd8\xff\xe0", "j")])
     page.write(tmp_path / "sub" / "page.html")
@@ -64,4 +65,4 @@ def test_pictures_are_embedded_with_their_kind(seen):
 
 def test_columns_of_numbers_are_set_flush_right(seen):
     heads = [attributes for tag, attributes in seen.tags if tag == "th"]
-    assert heads == [{}, {"class": "number"}]
+    assert heads == [{}, {"class": "number"}, {}], "sentences that begin with a number are no numbers"

@@ -1,6 +1,12 @@
 """Trivial predictors, beside which every figure should be read."""
 
+from collections.abc import Mapping, Sequence
+
 import pandas as pd
+
+from mtmsa_lightning.data.protocols import Split
+from mtmsa_lightning.data.table import SPLITS
+from mtmsa_lightning.labels import age_group_index
 
 
 def constant_age_mae(train: pd.DataFrame, test: pd.DataFrame) -> float:
@@ -11,3 +17,51 @@ def constant_age_mae(train: pd.DataFrame, test: pd.DataFrame) -> float:
     guess = ((train["age_low"] + train["age_high"]) / 2).mean()
     exact = test["age_low"][test["age_low"] == test["age_high"]]
     return float((exact - guess).abs().mean())
+
+
+def baselines(
+    train: pd.DataFrame, part: pd.DataFrame, age_groups: Sequence[Sequence[int]] = ()
+) -> dict[str, float]:
+    """Return what constant guesses, learnt from the training faces, reach on a part.
+
+    Args:
+        train: Rows of a face table to learn the constants from.
+        part: Rows to evaluate.
+        age_groups: The dataset's age groups; empty leaves the group figures out.
+
+    Returns:
+        ``age_mae_of_mean`` and ``age_mae_of_median`` (years), ``age_cs5_of_mean`` and ``age_cs5_of_median``
+        (shares of exact ages within five years of the guess), ``gender_acc`` and ``race_acc`` (share of the
+        most frequent training class; of equally frequent ones, the first), ``group_acc`` and
+        ``group_acc_1off`` (likewise of the groups' cells). A figure without a label behind it is left out.
+    """
+    figures: dict[str, float] = {}
+    middle, exact = _middles(train), part["age_low"][part["age_low"] == part["age_high"]]
+    if len(middle) and len(exact):
+        for name, guess in (("mean", middle.mean()), ("median", middle.median())):
+            error = (exact - guess).abs()
+            figures[f"age_mae_of_{name}"] = float(error.mean())
+            figures[f"age_cs5_of_{name}"] = float((error <= 5).mean())
+    for column in ("gender", "race"):
+        learnt, known = (rows[column][rows[column] >= 0] for rows in (train, part))
+        if len(learnt) and len(known):
+            figures[f"{column}_acc"] = float((known == learnt.mode()[0]).mean())
+    if age_groups:
+        learnt, known = (_middles(rows).map(age_group_index) for rows in (train, part))
+        if len(learnt) and len(known):
+            away = (known - learnt.mode()[0]).abs()
+            figures["group_acc"] = float((away == 0).mean())
+            figures["group_acc_1off"] = float((away <= 1).mean())
+    return figures
+
+
+def baselines_by_part(
+    faces: pd.DataFrame, split: Split, age_groups: Sequence[Sequence[int]] = ()
+) -> Mapping[str, dict[str, float]]:
+    """Return the :func:`baselines` of every part of a split that has faces."""
+    rows = {part: faces.iloc[getattr(split, part)] for part in SPLITS}
+    return {part: baselines(rows["train"], rows[part], age_groups) for part in SPLITS if len(rows[part])}
+
+
+def _middles(rows: pd.DataFrame) -> "pd.Series[float]":
+    return ((rows["age_low"] + rows["age_high"]) / 2).dropna()

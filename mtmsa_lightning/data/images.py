@@ -35,11 +35,26 @@ def read_image(path: str | Path) -> Image:
         UnreadableImageError: If there is no decodable image at ``path``.
     """
     try:
-        data = np.fromfile(
-            path, dtype=np.uint8
-        )  # cv2.imread would only warn, and not at all on every platform
+        data = np.fromfile(path, dtype=np.uint8)
+    except OSError as error:
+        raise UnreadableImageError(f"{path}: cannot be read ({error})") from error
+    return decode_image(data, path)
+
+
+def decode_image(data: NDArray[np.uint8], path: str | Path) -> Image:
+    """Decode the bytes of an image file to RGB; see :func:`read_image`.
+
+    Args:
+        data: The bytes, shape (length,).
+        path: Names the image in the message.
+
+    Raises:
+        UnreadableImageError: If the bytes are no decodable image.
+    """
+    try:
+        # cv2.imread would only warn, and not at all on every platform
         image = cv2.imdecode(data, cv2.IMREAD_COLOR_RGB) if data.size else None
-    except (OSError, cv2.error) as error:
+    except cv2.error as error:
         raise UnreadableImageError(f"{path}: cannot be read ({error})") from error
     if image is None:
         raise UnreadableImageError(f"{path}: not an image that can be decoded")

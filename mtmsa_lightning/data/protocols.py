@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from mtmsa_lightning.data.cleaning import fingerprint
 from mtmsa_lightning.data.files import hash_ids, nearest
 from mtmsa_lightning.data.table import SPLITS, FaceTable
 from mtmsa_lightning.errors import DataError
@@ -40,7 +41,8 @@ class Split:
         train: Sorted row positions; ``val``, ``test`` and ``calibration`` likewise. The last is empty unless
             a share is asked for: faces that neither train nor choose the checkpoint.
         fingerprints: SHA-256 (hexadecimal) of the sorted ids of every part, and of the sorted ids with their
-            labels of all of them (``labels``); ``calibration`` is absent where that part is empty.
+            labels of all of them (``labels``); ``calibration`` is absent where that part is empty. Of a
+            cleaned table also the SHA-256 of the rules with their versions (``cleaning``).
         subjects_in_two_parts: Share of the test images, 0 to 1, whose subject also trains or validates;
             ``NaN`` when no subject is known or there is nothing to compare.
         notes: What a reader of the results should know about this split.
@@ -264,9 +266,13 @@ def make_split(
     if partition.exclusive:
         _check_subjects(faces, rows, f"protocol {protocol!r}, fold {fold}")
     _check_parts(rows, required, f"protocol {protocol!r}, fold {fold}", len(faces))
+    prints, notes = _fingerprints(faces, rows), partition.notes
+    if isinstance(table, FaceTable) and table.cleaning:
+        prints["cleaning"] = fingerprint(table.cleaning)
+        notes = (*notes, f"cleaned by {', '.join(table.cleaning)}")
     return Split(
         protocol, fold, seed, rows["train"], rows["val"], rows["test"], rows["calibration"],
-        _fingerprints(faces, rows), _shared_subjects(faces, rows), partition.notes,
+        prints, _shared_subjects(faces, rows), notes,
     )  # fmt: skip
 
 

@@ -141,6 +141,7 @@ class FaceTable:
         label_rule: One line that says how labels were made; it travels with every result.
         race_classes: The subset of ``labels.RACES`` in use, in that order; empty when race is not labelled.
         report: What the reader met.
+        cleaning: Cleaning rules that were applied, with their versions, in order (``data.cleaning``).
 
     Raises:
         DataError: The frame breaks the schema; the message names the column and the first offending rows.
@@ -152,6 +153,7 @@ class FaceTable:
     label_rule: str
     race_classes: tuple[str, ...]
     report: ReadReport
+    cleaning: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         self.validate()

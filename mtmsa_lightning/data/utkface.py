@@ -22,6 +22,11 @@ _NAME = re.compile(r"(?P<age>\d{1,3})_(?P<gender>\d)_(?P<race>\d)_\d+\D", re.ASC
 _SHORT = re.compile(r"\d{1,3}(_\d)?_\d{6,}\D", re.ASCII)
 
 
+def is_labelled(path: str) -> bool:
+    """Tell whether a file's name carries labels in the way of UTKFace."""
+    return _problem(PurePosixPath(path).name) is None
+
+
 def read_utkface(root: str | Path, strict: bool = False) -> FaceTable:
     """Read UTKFace from its file names, anywhere below ``root``.
 

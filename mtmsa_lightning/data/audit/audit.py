@@ -1,0 +1,212 @@
+"""All checks on one dataset and protocol."""
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Sized
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from mtmsa_lightning.data.audit.counts import counts
+from mtmsa_lightning.data.audit.findings import Finding, by_severity, found
+from mtmsa_lightning.data.audit.images import MIN_SHARPNESS, MIN_SIDE, check_images
+from mtmsa_lightning.data.audit.labels import check_labels, conflicting_copies
+from mtmsa_lightning.data.audit.leaks import copies, near_duplicates, shared_subjects
+from mtmsa_lightning.data.audit.near import NEAR, near_pairs
+from mtmsa_lightning.data.audit.scan import Scan, scan_images
+from mtmsa_lightning.data.baselines import baselines_by_part
+from mtmsa_lightning.data.datamodule import FaceDataModule
+from mtmsa_lightning.data.images import Image
+from mtmsa_lightning.data.prepared import LEFT_OUT, is_prepared
+from mtmsa_lightning.data.protocols import Split, fold_numbers, make_split
+from mtmsa_lightning.data.published import Comparison, compare
+from mtmsa_lightning.data.table import FaceTable
+from mtmsa_lightning.errors import DataError
+from mtmsa_lightning.progress import progress
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """From where on something is a finding.
+
+    Attributes:
+        near: Greatest distance of near-duplicates in bits of 256 (``near``).
+        min_side: Least side of an image in pixels.
+        min_sharpness: Least variance of the Laplacian (``scan.sharpness``).
+    """
+
+    near: int = NEAR
+    min_side: int = MIN_SIDE
+    min_sharpness: float = MIN_SHARPNESS
+
+
+@dataclass(frozen=True, eq=False)
+class Audit:
+    """What an audit found.
+
+    Attributes:
+        table: The faces.
+        protocol: Name of the protocol.
+        splits: The folds of the protocol, by number; empty if it cannot be followed.
+        split: The fold that was asked for; None likewise.
+        findings: What was found, gravest first.
+        counted: Faces by class and part (``counts.counts``).
+        baselines: What constant guesses reach, by part.
+        comparisons: Counts beside the published ones.
+        scan: What the pass over the images found; None if they were not looked at.
+        thresholds: From where on something is a finding.
+        seconds: How long the steps took.
+    """
+
+    table: FaceTable
+    protocol: str
+    splits: dict[int, Split]
+    split: Split | None
+    findings: list[Finding]
+    counted: dict[str, pd.DataFrame]
+    baselines: dict[str, dict[str, float]]
+    comparisons: list[Comparison]
+    scan: Scan | None
+    thresholds: Thresholds
+    seconds: dict[str, float]
+
+
+def audit(
+    data: FaceDataModule,
+    thresholds: Thresholds = Thresholds(),  # frozen
+    look: bool = True,
+    detect: Callable[[Image], Sized] | None = None,
+) -> Audit:
+    """Audit a dataset with its protocol.
+
+    Args:
+        data: The dataset; its fold is reported, all folds are searched for leaks.
+        thresholds: From where on something is a finding.
+        look: Look at the images; otherwise only at table and split.
+        detect: Finds the faces of an image, to count images without one.
+
+    Raises:
+        DataError: If the dataset cannot be read, or the protocol has no such fold.
+    """
+    clock = _Clock()
+    table = read(data)
+    clock.lap("reading")
+    splits, findings = all_splits(data, table)
+    split = splits.get(data.fold)
+    findings += check_table(data, table, splits)
+    clock.lap("splits and labels")
+    scan = None
+    if look:
+        with progress("images", table.frame["path"].nunique()) as advance:
+            scan = scan_images(table, data.num_workers or 1, advance, detect)
+        clock.lap("images")
+        findings += check_pictures(table, scan, splits, thresholds)
+        clock.lap("duplicates")
+    return Audit(
+        table,
+        data.protocol,
+        splits,
+        split,
+        by_severity(findings),
+        counts(table, split),
+        {} if split is None else dict(baselines_by_part(table.frame, split, data.age_groups)),
+        compare(table),
+        scan,
+        thresholds,
+        clock.seconds,
+    )
+
+
+def read(data: FaceDataModule) -> FaceTable:
+    """Return the table of a DataModule, whether or not its protocol can be followed.
+
+    Raises:
+        DataError: If the dataset cannot be read.
+    """
+    data.verify = False  # the pass over the images finds what is unreadable
+    try:
+        data.prepare_data()
+    except DataError as error:
+        log.debug("%s", error)  # where the split is at fault, `all_splits` says so
+    return data.table
+
+
+def all_splits(data: FaceDataModule, table: FaceTable) -> tuple[dict[int, Split], list[Finding]]:
+    """Split by every fold of the protocol; where it cannot be followed, that is a finding.
+
+    Raises:
+        DataError: If the protocol has no fold ``data.fold``.
+    """
+    options = data.seed, data.val_fraction
+    try:
+        folds = fold_numbers(table, data.protocol, data.seed)
+        splits = {fold: make_split(table, data.protocol, fold, *options) for fold in folds}
+    except DataError as error:
+        return {}, found("split", "protocol cannot be followed", [str(error)])
+    if data.fold not in splits:
+        raise DataError(f"protocol {data.protocol!r} has no fold {data.fold}; its folds are {list(folds)}")
+    return splits, []
+
+
+def check_table(data: FaceDataModule, table: FaceTable, splits: dict[int, Split]) -> list[Finding]:
+    """Run the checks that need no image."""
+    dropped = table.report.reasons() + left_out(table)
+    reasons = [f"{reason}: {count:,}" for reason, count in dropped.most_common()]
+    differing = [
+        f"{what}: {number:,} here, {published:,} published"
+        for what, number, published, agrees in compare(table)
+        if not agrees
+    ]
+    return [
+        *check_labels(table),
+        *shared_subjects(table, splits),
+        *found("release", "counts differ from the published release", differing),
+        *found("dropped", "rows were left out", reasons, count=dropped.total()),
+    ]
+
+
+def left_out(table: FaceTable) -> Counter[str]:
+    """Count by reason what was left out when a prepared set was made; empty for a raw release."""
+    file = table.root / LEFT_OUT
+    if not (is_prepared(table.root) and file.is_file()):
+        return Counter()
+    return Counter(pd.read_csv(file, dtype="str")["reason"].tolist())
+
+
+def check_pictures(
+    table: FaceTable, scan: Scan, splits: dict[int, Split], thresholds: Thresholds
+) -> list[Finding]:
+    """Run the checks on what the pass over the images found."""
+    contents = scan.facts["content"]
+    pairs = distinct_pairs(scan, thresholds.near)
+    known = "content" in table.frame  # then `check_table` has compared the labels of copies
+    return [
+        *([] if known else conflicting_copies(table, contents)),
+        *copies(table, contents, splits),
+        *near_duplicates(table, pairs, contents, splits, thresholds.near),
+        *check_images(table, scan, thresholds.min_side, thresholds.min_sharpness),
+    ]
+
+
+def distinct_pairs(scan: Scan, limit: int) -> NDArray[np.int64]:
+    """Return the near pairs of readable images (``near.near_pairs``), of exact copies the first row."""
+    rows = np.flatnonzero(scan.readable & ~scan.facts["content"].duplicated())
+    pairs = near_pairs(scan.hashes[rows], limit)
+    pairs[:, :2] = rows[pairs[:, :2]]
+    return pairs
+
+
+class _Clock:
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._last = time.monotonic()
+
+    def lap(self, name: str) -> None:
+        now = time.monotonic()
+        self.seconds[name] = now - self._last
+        self._last = now

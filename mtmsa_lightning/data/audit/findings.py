@@ -1,0 +1,145 @@
+"""Findings of an audit, and how grave each kind of them is."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+SHOWN = 10
+"""Number of examples that a finding names."""
+
+Severity = Literal["error", "warning", "info"]
+SEVERITIES: tuple[Severity, ...] = ("error", "warning", "info")
+
+
+class Kind(NamedTuple):
+    """A kind of finding: how grave it is, what it means, and what helps."""
+
+    severity: Severity
+    meaning: str
+    remedy: str
+
+
+_WITHOUT_COPIES = "--clean drop-duplicates"
+_WITHOUT_CONFLICT = "--clean drop-conflicting"
+_ONE_BIRTH_DATE = "--clean morph:consensus-birthdate"
+
+_ERRORS = {  # a figure would be wrong, or a label or file certainly is
+    "split": ("the protocol cannot be followed on these faces", "choose another protocol, or mend the table"),
+    "subject-leak": (
+        "a subject is tested and learnt from, by a protocol that keeps subjects apart or a predefined list",
+        "mend the list, or use the protocol subject_exclusive",
+    ),
+    "copy-leak": ("an exact copy (equal bytes) of a test image is learnt from", _WITHOUT_COPIES),
+    "conflicting-labels": ("exact copies of one picture carry different labels", _WITHOUT_CONFLICT),
+    "unreadable": ("an image file cannot be decoded", "copy the file again, or take its row out"),
+}
+_WARNINGS = {  # known kinds of noise, and what makes a figure look better than it is
+    "subject-shared": (
+        "a subject is tested and learnt from, as the protocol allows",
+        "say so beside the figure, or use the protocol subject_exclusive",
+    ),
+    "near-leak": ("a near-duplicate of a test image is learnt from", "look at the pairs"),
+    "near-conflict": ("near-duplicates differ in gender or race, or by over 5 years", "look at the pairs"),
+    "copy-validation": ("an exact copy of a validation image is learnt from", _WITHOUT_COPIES),
+    "copies": ("exact copies in one part weigh double", _WITHOUT_COPIES),
+    "birth-date": ("a subject's birth date differs between its pictures", _ONE_BIRTH_DATE),
+    "gender": ("a subject's gender differs between its pictures", "--clean consensus-gender"),
+    "race": ("a subject's race differs between its pictures", "--clean consensus-race"),
+    "age-falls": ("a subject's age falls while the date of the picture rises", _ONE_BIRTH_DATE),
+    "age-dates": ("an age is not the completed years from birth to picture", "look at the dates"),
+    "tiny": ("an image is smaller than a stated side", "choose an image size that fits"),
+    "faceless": ("a detector finds no face in the image", "look at the images"),
+    "release": ("a count differs from the published release", "compare your copy with the release"),
+}
+_INFOS = {  # worth a look
+    "near-copies": ("near-duplicates in one part", ""),
+    "blurred": ("an image has little detail: blurred, dark, or scaled up", ""),
+    "dropped": ("the reader, or the preparation, left rows out", ""),
+}
+
+KINDS: dict[str, Kind] = {
+    name: Kind(severity, *texts)
+    for severity, kinds in zip(SEVERITIES, (_ERRORS, _WARNINGS, _INFOS), strict=True)
+    for name, texts in kinds.items()
+}
+"""All kinds of findings, gravest first. Errors make the exit status 1."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that a check found.
+
+    Attributes:
+        kind: A key of ``KINDS``.
+        count: How many faces, pairs, groups or subjects; ``text`` says which.
+        text: One sentence with the numbers.
+        examples: The first few, as texts.
+        groups: The faces concerned as groups of row positions, most telling first; for pictures.
+    """
+
+    kind: str
+    count: int
+    text: str
+    examples: tuple[str, ...] = ()
+    groups: tuple[tuple[int, ...], ...] = ()
+
+    @property
+    def severity(self) -> Severity:
+        """How grave it is."""
+        return KINDS[self.kind].severity
+
+    def record(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        return {
+            "kind": self.kind,
+            "severity": self.severity,
+            "count": self.count,
+            "text": self.text,
+            "meaning": KINDS[self.kind].meaning,
+            "remedy": KINDS[self.kind].remedy,
+            "examples": list(self.examples),
+        }
+
+
+def found(
+    kind: str,
+    text: str,
+    examples: Sequence[str],
+    groups: Iterable[Iterable[int]] = (),
+    count: int | None = None,
+) -> list[Finding]:
+    """Return one finding, or none where there is no example.
+
+    Args:
+        kind: A key of ``KINDS``.
+        text: What follows the count, e.g. "files cannot be decoded".
+        examples: One text for everything found.
+        groups: See :class:`Finding`.
+        count: What is counted, where that is not the number of examples.
+    """
+    if not examples:
+        return []
+    count = len(examples) if count is None else count
+    rows = tuple(tuple(int(row) for row in group) for group in groups)
+    return [Finding(kind, count, f"{count:,} {text}", tuple(examples[:SHOWN]), rows)]
+
+
+def by_severity(findings: Iterable[Finding]) -> list[Finding]:
+    """Sort findings, gravest first, in the order of ``KINDS``."""
+    order = list(KINDS)
+    return sorted(findings, key=lambda finding: order.index(finding.kind))
+
+
+def has_errors(findings: Iterable[Finding]) -> bool:
+    """Tell whether any finding is an error."""
+    return any(finding.severity == "error" for finding in findings)
+
+
+def tally(findings: Sequence[Finding]) -> dict[Severity, int]:
+    """Count the findings by severity."""
+    return {name: sum(finding.severity == name for finding in findings) for name in SEVERITIES}
+
+
+def kinds_as_text() -> str:
+    """Return the kinds by severity, for the help of the verb."""
+    return "\n".join(f"  {kind.severity:<9}{name:<20}{kind.meaning}" for name, kind in KINDS.items())

@@ -1,0 +1,78 @@
+"""Near-duplicate pictures: a perceptual hash of every image, and all pairs of hashes that are close.
+
+The hash is pHash (Zauner, "Implementation and benchmarking of perceptual image hash functions", 2010) in the
+implementation of ImageHash: the signs of the lowest 16 x 16 coefficients of the discrete cosine transform of
+the 64 x 64 grey image, about their median: 256 bits.
+
+Aligned faces look alike to the usual 64 bits. Measured on 5,985 faces of UTKFace, 200 px, as the number of
+pairs, exact copies left out, at a distance of at most d:
+
+    64 bits     d = 2: 27    4: 46    6: 203    8: 1,343    10: 7,560     (no gap to strangers)
+    256 bits    d = 16: 27   24: 33   31: 35    36: 36      40: 38    50: 46    60: 128
+
+The same pictures, changed, lie at most this far away (300 of them): JPEG of quality 50: 8; half the size: 4;
+grey: 0; brighter by a fifth: 22. A crop by 4 % (median 38) and a mirror image (128) are not found. So pairs
+of distance up to 31, an eighth of the bits, count as near-duplicates.
+"""
+
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mtmsa_lightning.data.images import Image
+
+HASH_SIZE = 16
+WORDS = HASH_SIZE**2 // 64
+NEAR = 31
+"""Greatest distance, in bits of 256, of pictures that count as near-duplicates."""
+
+_CHUNK = 16
+"""Rows compared at a time: their distances to all others should stay in the processor's cache."""
+
+Hashes = NDArray[np.uint64]
+
+
+def perceptual_hash(image: Image) -> Hashes:
+    """Return the 256-bit pHash of an RGB image, shape (4,)."""
+    import imagehash
+    from PIL.Image import fromarray
+
+    bits = imagehash.phash(fromarray(image), hash_size=HASH_SIZE).hash
+    return np.packbits(bits).view(np.uint64)
+
+
+def near_pairs(hashes: Hashes, limit: int = NEAR) -> NDArray[np.int64]:
+    """Find all pairs of hashes at a Hamming distance of at most ``limit``.
+
+    All pairs are compared by the first half of their bits, the few that remain by all. Nothing is missed.
+
+    Args:
+        hashes: Shape (N, 4).
+        limit: Greatest distance in bits.
+
+    Returns:
+        First row, second row (greater than the first) and distance of every pair, shape (pairs, 3), nearest
+        first.
+    """
+    first, second = (np.ascontiguousarray(hashes[:, word]) for word in range(2))
+
+    def compare(start: int) -> NDArray[np.int64]:
+        rows = slice(start, start + _CHUNK)
+        half = np.bitwise_count(first[rows, None] ^ first[None, start:])
+        half += np.bitwise_count(second[rows, None] ^ second[None, start:])
+        left, right = np.nonzero(half <= limit)
+        left, right = left[left < right] + start, right[left < right] + start
+        distance = np.bitwise_count(hashes[left] ^ hashes[right]).sum(axis=1, dtype=np.int64)
+        near = distance <= limit
+        return np.column_stack([left[near], right[near], distance[near]])
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        pairs = np.concatenate([np.empty((0, 3), np.int64), *pool.map(compare, _starts(len(hashes)))])
+    return pairs[np.lexsort((pairs[:, 1], pairs[:, 0], pairs[:, 2]))]
+
+
+def _starts(rows: int) -> Iterator[int]:
+    yield from range(0, rows, _CHUNK)

@@ -1,0 +1,99 @@
+"""One pass over all images: size, sharpness, perceptual hash, content, and why a file cannot be read."""
+
+from collections.abc import Callable, Sized
+from concurrent.futures import ThreadPoolExecutor
+from hashlib import blake2b
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import pandas as pd
+
+from mtmsa_lightning.data.audit.near import WORDS, Hashes, perceptual_hash
+from mtmsa_lightning.data.images import Image, UnreadableImageError, central_square, decode_image
+from mtmsa_lightning.data.table import FaceTable
+
+SHARPNESS_SIDE = 128
+"""Side in pixels to which an image is brought before its sharpness is measured: so releases compare."""
+
+
+class Scan(NamedTuple):
+    """What a pass over the images of a table found, by row.
+
+    Attributes:
+        facts: Columns ``width`` and ``height`` (pixels; 0 unreadable), ``sharpness`` (NaN unreadable),
+            ``faces`` (number found, -1 not looked for), ``content`` (hash of the file's bytes, 16 hexadecimal
+            digits; "" missing) and ``fault`` ("" readable).
+        hashes: Perceptual hashes, shape (N, 4); zeros for an unreadable image.
+    """
+
+    facts: pd.DataFrame
+    hashes: Hashes
+
+    @property
+    def readable(self) -> "pd.Series[bool]":
+        """Which images could be decoded."""
+        return self.facts["fault"] == ""
+
+
+class _Fact(NamedTuple):
+    width: int
+    height: int
+    sharpness: float
+    faces: int
+    content: str
+    fault: str
+
+
+def scan_images(
+    table: FaceTable,
+    workers: int,
+    advance: Callable[[int], object] = lambda n: None,
+    detect: Callable[[Image], Sized] | None = None,
+) -> Scan:
+    """Decode every image of a table once, in threads.
+
+    Args:
+        table: The faces.
+        workers: Number of threads; decoding, scaling, hashing and detecting let the others run.
+        advance: Called with 1 after every image.
+        detect: Returns the faces of an image; None does not look for them.
+    """
+    paths = table.frame["path"]
+    files = paths.unique().tolist()  # rows that a release repeats share one file
+
+    looked = []
+    with ThreadPoolExecutor(workers) as pool:
+        for result in pool.map(lambda path: _look(table.root / path, detect), files):
+            looked.append(result)
+            advance(1)
+    row_of = pd.Series(range(len(files)), index=files)[paths].to_numpy()
+    facts = pd.DataFrame([fact for fact, _ in looked], columns=list(_Fact._fields))
+    hashes = np.array([words for _, words in looked], np.uint64).reshape(-1, WORDS)
+    return Scan(facts.iloc[row_of].reset_index(drop=True), hashes[row_of])
+
+
+def sharpness(image: Image) -> float:
+    """Return the variance of the Laplacian of the grey central square, brought to 128 x 128 pixels.
+
+    The measure is that of Pech-Pacheco et al., "Diatom autofocusing in brightfield microscopy", 2000; the
+    common size makes releases comparable. On 5,985 faces of UTKFace the 0.5th, 5th, 50th and 95th percentiles
+    are 11, 21, 91 and 393.
+    """
+    square = cv2.cvtColor(central_square(image, 1.0), cv2.COLOR_RGB2GRAY)
+    small = cv2.resize(square, (SHARPNESS_SIDE, SHARPNESS_SIDE), interpolation=cv2.INTER_AREA)
+    return float(cv2.Laplacian(small, cv2.CV_64F).var())
+
+
+def _look(file: Path, detect: Callable[[Image], Sized] | None) -> tuple[_Fact, Hashes]:
+    content = ""
+    try:
+        data = file.read_bytes()
+        content = blake2b(data, digest_size=8).hexdigest()
+        image = decode_image(np.frombuffer(data, np.uint8), file)
+    except (OSError, UnreadableImageError) as error:
+        return _Fact(0, 0, float("nan"), -1, content, str(error)), np.zeros(WORDS, np.uint64)
+    height, width = image.shape[:2]
+    faces = -1 if detect is None else len(detect(image))
+    return _Fact(width, height, sharpness(image), faces, content, ""), perceptual_hash(image)

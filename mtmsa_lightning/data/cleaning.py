@@ -1,0 +1,258 @@
+"""Cleaning rules: named, versioned functions of a face table, off by default (``data.clean``).
+
+A rule is one function here under the decorator ``rule``. It returns a table whose report counts what the rule
+dropped or changed; the names with versions travel with the table, into the label rule, the provenance and the
+fingerprints of every split. A change of what a rule does raises its version.
+"""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from mtmsa_lightning.data.files import content_column, nearest
+from mtmsa_lightning.data.table import MAX_AGE, FaceTable, ReadReport
+from mtmsa_lightning.errors import ConfigError, DataError
+
+LARGEST_SHIFT = pd.Timedelta(days=366)
+"""How far a picture's birth date may lie from its subject's consensus and still be taken for a slip."""
+
+
+Cleaning = Callable[[FaceTable], FaceTable]
+
+
+class Rule(NamedTuple):
+    """A cleaning rule: its function and the version of what that does."""
+
+    version: int
+    apply: Cleaning
+
+
+RULES: dict[str, Rule] = {}
+"""The rules by name, filled by the decorator ``rule``."""
+
+
+def rule(name: str, version: int) -> Callable[[Cleaning], Cleaning]:
+    """Register a function of a face table as a cleaning rule."""
+
+    def register(function: Cleaning) -> Cleaning:
+        RULES[name] = Rule(version, function)
+        return function
+
+    return register
+
+
+def check_rules(names: Sequence[str]) -> None:
+    """Check the names of rules, before anything is read.
+
+    Args:
+        names: Names in ``RULES``, with or without the version (``drop-conflicting@1``).
+
+    Raises:
+        ConfigError: A rule does not exist, exists in another version, or stands twice.
+    """
+    if isinstance(names, str):
+        raise ConfigError(f"data.clean takes a list of rules: [{names}]")
+    bare = [name.partition("@")[0] for name in names]
+    for given, name in zip(names, bare, strict=True):
+        if name not in RULES:
+            known = ", ".join(sorted(RULES))
+            raise ConfigError(f"data.clean: there is no rule {name!r}{nearest(name, RULES)}; known: {known}")
+        if "@" in given and given != _versioned(name):
+            raise ConfigError(f"data.clean: this program has {_versioned(name)}, not {given}")
+        if bare.count(name) > 1:
+            raise ConfigError(f"data.clean: {name} stands twice")
+
+
+def clean(table: FaceTable, names: Sequence[str]) -> FaceTable:
+    """Apply rules in the order given.
+
+    Args:
+        table: The faces.
+        names: Names of rules, see :func:`check_rules`.
+
+    Returns:
+        The cleaned table. Its ``cleaning`` holds the names with versions, its label rule says them, and its
+        report counts what was dropped (with the position in the table, from 1, as line) and changed.
+
+    Raises:
+        ConfigError: See :func:`check_rules`.
+        DataError: A rule needs a column that the table lacks, or no face is left.
+    """
+    check_rules(names)
+    for name in names:
+        name = name.partition("@")[0]
+        table = RULES[name].apply(table)
+        if table.frame.empty:
+            raise DataError(f"data.clean: no face is left after {name}")
+        table = replace(
+            table,
+            label_rule=f"{table.label_rule}; cleaned by {_versioned(name)}",
+            cleaning=(*table.cleaning, _versioned(name)),
+        )
+    return table
+
+
+def fingerprint(rules: Sequence[str]) -> str:
+    """Return the SHA-256 of rules with versions, in the order in which they were applied."""
+    return hashlib.sha256("\n".join(rules).encode()).hexdigest()
+
+
+# ---------------------------------------------------------------------------- rules
+
+
+@rule("morph:consensus-birthdate", version=1)
+def consensus_birthdate(table: FaceTable) -> FaceTable:
+    """Give every subject one birth date and recompute the ages.
+
+    In MORPH II 1,779 of 13,617 subjects have pictures whose birth dates disagree, most by days or by one
+    year, 218 by more than five (the inconsistencies are described by Yip, Bingham, Kempfert et al.,
+    "Preliminary studies on a large face database", 2018, arXiv:1811.06446; the rule is our own):
+
+    - The consensus is the date that stands on more pictures of the subject than any other date.
+    - A picture within 366 days of it gets that date, and the age in completed years on the day of the
+      picture: a slip of the pen.
+    - A picture further away is dropped: the date, or the identity, is in doubt.
+    - Without a consensus (two dates equally often) all of the subject's dated pictures are dropped: either
+      date may be the right one.
+
+    Pictures without a readable date stay as they are.
+    """
+    faces = _need(table, "morph:consensus-birthdate", "subject", "dob", "doa")
+    born, taken = _dates(faces["dob"]), _dates(faces["doa"])
+    known = born.notna() & (faces["subject"] != "")
+    disagree = known & (born.where(known).groupby(faces["subject"]).transform("nunique") > 1)
+    consensus = pd.to_datetime(faces["subject"].map(_consensus(born[disagree], faces["subject"][disagree])))
+    open_case = disagree & consensus.isna()
+    moved = disagree & ~open_case & (born != consensus)
+    age = completed_years(consensus, taken)
+    doubtful = moved & (((born - consensus).abs() > LARGEST_SHIFT) | ~age.between(0, MAX_AGE))
+    changed = moved & ~doubtful
+    corrected = {"dob": consensus.dt.strftime("%Y-%m-%d"), "age_low": age, "age_high": age}
+    faces = faces.assign(**{name: faces[name].where(~changed, right) for name, right in corrected.items()})
+    report = _copy(table.report)
+    report.note_rows(faces, changed, "id", "birth date and age set to the subject's consensus")
+    faces = report.drop_rows(faces, open_case, "id", "no birth date stands on most pictures of the subject")
+    far = doubtful[faces.index]
+    faces = report.drop_rows(faces, far, "id", "birth date far from the subject's consensus")
+    return _renewed(table, faces, report)
+
+
+@rule("consensus-gender", version=1)
+def consensus_gender(table: FaceTable) -> FaceTable:
+    """Give every subject the gender of most of its pictures; unknown where none stands on most."""
+    return _consensus_class(table, "gender")
+
+
+@rule("consensus-race", version=1)
+def consensus_race(table: FaceTable) -> FaceTable:
+    """Give every subject the race of most of its pictures; unknown where none stands on most."""
+    return _consensus_class(table, "race")
+
+
+@rule("drop-conflicting", version=1)
+def drop_conflicting(table: FaceTable) -> FaceTable:
+    """Drop all copies of a picture (equal bytes) whose age, gender or race differ: none can be trusted."""
+    faces, contents, report = _numbered(table), _contents(table), _copy(table.report)
+    bad = (contents != "") & conflicting(faces, contents)
+    faces = report.drop_rows(faces, bad, "id", "exact copies carry conflicting labels")
+    return _renewed(table, faces, report)
+
+
+@rule("drop-duplicates", version=1)
+def drop_duplicates(table: FaceTable) -> FaceTable:
+    """Keep one of the exact copies of a picture (equal bytes): the one whose id sorts first.
+
+    Where copies may carry other labels, ``drop-conflicting`` belongs before it.
+    """
+    faces, contents, report = _numbered(table), _contents(table), _copy(table.report)
+    order = faces["id"].sort_values().index
+    copy = contents[order].duplicated().reindex(faces.index) & (contents != "")
+    return _renewed(table, report.drop_rows(faces, copy, "id", "exact copy of another picture"), report)
+
+
+# ---------------------------------------------------------------------------- parts of rules
+
+
+def conflicting(faces: pd.DataFrame, contents: "pd.Series[str]") -> "pd.Series[bool]":
+    """Tell for every face whether a copy of it (equal content) has another age, gender or race label.
+
+    An unknown label conflicts with nothing.
+    """
+    known = {
+        "age_low": faces["age_low"],
+        "age_high": faces["age_high"],
+        "gender": faces["gender"].where(faces["gender"] >= 0),
+        "race": faces["race"].where(faces["race"] >= 0),
+    }
+    differ = [labels.groupby(contents).transform("nunique") > 1 for labels in known.values()]
+    any_differs = np.logical_or.reduce([column.to_numpy(bool) for column in differ])
+    return pd.Series(any_differs, index=faces.index, dtype=bool)
+
+
+def completed_years(born: "pd.Series[pd.Timestamp]", day: "pd.Series[pd.Timestamp]") -> "pd.Series[float]":
+    """Return the age in completed years; NaN where a date is missing."""
+    before_birthday = (day.dt.month * 100 + day.dt.day) < (born.dt.month * 100 + born.dt.day)
+    return (day.dt.year - born.dt.year - before_birthday).astype("float64").where(born.notna() & day.notna())
+
+
+def _dates(texts: "pd.Series[str]") -> "pd.Series[pd.Timestamp]":
+    return pd.to_datetime(texts, format="%Y-%m-%d", errors="coerce")
+
+
+def _consensus(values: "pd.Series[Any]", subjects: "pd.Series[str]") -> dict[str, Any]:
+    """Return the value that stands with more rows of a subject than any other, for subjects that have one."""
+    counts = pd.DataFrame({"subject": subjects, "value": values}).value_counts().rename("rows").reset_index()
+    best = counts.groupby("subject")["rows"].transform("max")
+    winners = counts[counts["rows"] == best]
+    winners = winners.drop_duplicates("subject", keep=False)
+    return dict(zip(winners["subject"], winners["value"], strict=True))
+
+
+def _consensus_class(table: FaceTable, column: str) -> FaceTable:
+    faces = _need(table, f"consensus-{column}", "subject")
+    known = (faces["subject"] != "") & (faces[column] >= 0)
+    classes = faces[column].where(known)
+    disagree = known & (classes.groupby(faces["subject"]).transform("nunique") > 1)
+    consensus = faces["subject"].map(_consensus(faces[column][disagree], faces["subject"][disagree]))
+    wanted = consensus.fillna(-1).astype("int64")
+    changed = disagree & (faces[column] != wanted)
+    report = _copy(table.report)
+    report.note_rows(faces, changed, "id", f"{column} set to the subject's consensus")
+    return _renewed(table, faces.assign(**{column: faces[column].where(~changed, wanted)}), report)
+
+
+def _numbered(table: FaceTable) -> pd.DataFrame:
+    """Return the frame under positions from 1, which the report shows as lines."""
+    return table.frame.set_axis(range(1, len(table.frame) + 1))
+
+
+def _need(table: FaceTable, name: str, *columns: str) -> pd.DataFrame:
+    missing = [column for column in columns if column not in table.frame]
+    if missing or (table.frame["subject"] == "").all():
+        lacks = f"columns {', '.join(missing)}" if missing else "subjects"
+        raise DataError(f"data.clean: {name} needs {lacks}, which {table.dataset} has not: leave it out")
+    return _numbered(table)
+
+
+def _contents(table: FaceTable) -> "pd.Series[str]":
+    """Return the content hash of every picture, from the table where it is known."""
+    faces = _numbered(table)
+    if "content" in faces:
+        return faces["content"]
+    return pd.Series(content_column(table.root, faces["path"]), index=faces.index, dtype="str")
+
+
+def _versioned(name: str) -> str:
+    return f"{name}@{RULES[name].version}"
+
+
+def _copy(report: ReadReport) -> ReadReport:
+    return replace(report, dropped=[*report.dropped], notes=[*report.notes])
+
+
+def _renewed(table: FaceTable, faces: pd.DataFrame, report: ReadReport) -> FaceTable:
+    return replace(table, frame=faces.reset_index(drop=True), report=report)

@@ -1,0 +1,107 @@
+import argparse
+import json
+
+import pytest
+
+from mtmsa_lightning.data.prepared import RECORD
+from mtmsa_lightning.data.synthetic import write_adience, write_morph, write_utkface
+from mtmsa_lightning.datasets import add_data_arguments, build_data, data_arguments, parse, recognise
+from mtmsa_lightning.errors import ConfigError, DataError
+
+WRITERS = {"morph": write_morph, "adience": write_adience, "utkface": write_utkface}
+
+
+def arguments(*args):
+    parser = argparse.ArgumentParser(allow_abbrev=False)
+    add_data_arguments(parser)
+    return data_arguments(*parse(parser, [str(arg) for arg in args]))
+
+
+def prepared(root, dataset):
+    record = {"format_version": 1, "dataset": dataset, "label_rule": "", "race_classes": [], "table": "t"}
+    (root / RECORD).write_text(json.dumps(record))
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_release_is_recognised_by_its_layout(tmp_path, name):
+    WRITERS[name](tmp_path / "release", n_faces=10, size=64)
+    assert recognise(tmp_path / "release") == name
+
+
+def test_a_table_and_a_prepared_set_are_recognised(tmp_path):
+    (tmp_path / "25_0_2_20170116174525125.jpg.chip.jpg").touch()
+    assert recognise(tmp_path) == "utkface"
+    assert recognise(tmp_path, table="mine.csv") == "csv"
+    (tmp_path / "faces.csv").touch()
+    assert recognise(tmp_path) == "csv"
+    prepared(tmp_path, "morph")
+    assert recognise(tmp_path) == "morph"
+    prepared(tmp_path, "mine")
+    assert arguments("--root", tmp_path) == [
+        "--data=FaceCSV", "--data.dataset_name=mine", f"--data.root={tmp_path}",
+    ]  # fmt: skip
+
+
+def test_an_unknown_layout_shows_the_known_ones(tmp_path):
+    with pytest.raises(DataError, match=r"(?s)no dataset is recognised.*morph_2008.*fold_0_data.*faces\.csv"):
+        recognise(tmp_path)
+    with pytest.raises(DataError, match="no such folder"):
+        recognise(tmp_path / "nowhere")
+
+
+def test_bare_names_become_settings_of_the_data(tmp_path):
+    given = ["--protocol", "random", "--fold", "2", "--clean", "drop-conflicting", "drop-duplicates"]
+    assert arguments("utkface", "--root", tmp_path, *given, "--data.crop", "0.9") == [
+        "--data=UTKFace", f"--data.root={tmp_path}", "--data.protocol=random", "--data.fold=2",
+        '--data.clean=["drop-conflicting", "drop-duplicates"]', "--data.crop", "0.9",
+    ]  # fmt: skip
+    columns = arguments("csv", "--root", tmp_path, "--columns", "age=years", "path=file")
+    assert columns[-1] == '--data.columns={"age": "years", "path": "file"}'
+
+
+def test_settings_with_a_dot_keep_their_values_and_their_order():
+    parser = argparse.ArgumentParser(allow_abbrev=False)
+    add_data_arguments(parser)
+    dotted = ["--data.crop", "0.9", "--model.msa=null", "--model.weights", "null", "--trainer.fast_dev_run"]
+    options, others = parse(parser, [*dotted[:3], "morph", *dotted[3:], "--fold", "1"])
+    assert (options.dataset, options.fold, others) == ("morph", "1", dotted)
+    with pytest.raises(SystemExit) as stopped:
+        parse(parser, ["--fould", "1"])
+    assert stopped.value.code == 2
+
+
+@pytest.mark.parametrize(
+    ("args", "said"), [([], "--root DIR"), (["csv", "--columns", "age"], "OURS=THEIRS, e.g. age=years")]
+)
+def test_mistakes_are_told(args, said):
+    with pytest.raises(ConfigError, match=said):
+        arguments(*args)
+
+
+def test_data_is_built_from_the_section_of_a_config_and_the_command_line_wins(tmp_path):
+    config = tmp_path / "mine.yaml"
+    section = "{class_path: mtmsa_lightning.MORPH, init_args: {fold: 1, seed: 5}}"
+    config.write_text(f"name: x\nmodel: {{unknown: 1}}\ndata: {section}\n")
+    data = build_data(arguments("--config", config, "--fold", "3"), [str(config)])
+    assert (type(data).__name__, data.fold, data.seed) == ("MORPH", 3, 5)
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["--label_rule", "extended"], "label_rule"),
+        (["--protocol", "nonsense"], "protocol 'nonsense' is none of morph's"),
+        (["--clean", "drop-duplicate"], "did you mean 'drop-duplicates'"),
+        (["--fold", "x"], "fold"),
+        (["--data.fould=1"], "fould"),
+    ],
+)
+def test_a_setting_that_does_not_fit_is_told(args, said):
+    with pytest.raises(ConfigError, match=said):
+        build_data(arguments("morph", *args))
+
+
+def test_a_config_without_data_is_told(tmp_path):
+    (tmp_path / "x.yaml").write_text("name: x\n")
+    with pytest.raises(ConfigError, match="no section `data`"):
+        build_data([], [str(tmp_path / "x.yaml")])
