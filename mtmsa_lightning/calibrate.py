@@ -48,9 +48,9 @@ def main(args: Sequence[str]) -> None:
     Raises:
         MTMSAError: If the checkpoint, the data or a threshold is of no use.
     """
+    options, data_args = parser().parse_known_args(args)
     from mtmsa_lightning.calibrating import calibrate, store
 
-    options, data_args = parser().parse_known_args(args)
     if options.undo:
         store(options.ckpt_path, None, options.out)
         return

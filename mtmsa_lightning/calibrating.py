@@ -23,7 +23,7 @@ from mtmsa_lightning.data.protocols import sampling_units
 from mtmsa_lightning.data.provenance import check_overlap
 from mtmsa_lightning.errors import ConfigError
 from mtmsa_lightning.messages import explain, told_shortly
-from mtmsa_lightning.metrics.calibration import FacesSaid, calibration_figures
+from mtmsa_lightning.metrics.calibration_figures import FacesSaid, calibration_figures
 from mtmsa_lightning.models.calibration import INTERVAL_LEVEL, Calibration, fit_calibration
 from mtmsa_lightning.module import MTMSA
 from mtmsa_lightning.predict import describe

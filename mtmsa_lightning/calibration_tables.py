@@ -5,7 +5,7 @@ from rich.table import Table
 
 from mtmsa_lightning.data.datamodule import FaceDataModule
 from mtmsa_lightning.labels import AGE_GROUP_EDGES
-from mtmsa_lightning.metrics.calibration import FacesSaid, age_risk, risk_by_threshold
+from mtmsa_lightning.metrics.calibration_figures import FacesSaid, age_risk, risk_by_threshold
 from mtmsa_lightning.models.calibration import INTERVAL_LEVEL, Calibration, coverage_deviation
 
 SURPRISING = 3.0

@@ -253,7 +253,7 @@ class FaceDataModule(LightningDataModule, ABC):
         return self._eval_loader(self.test_dataset)
 
     def part_dataloader(self, part: str) -> DataLoader[Any]:
-        """Batches of this rank of any part, as for evaluation: as for evaluation: in table order."""
+        """Batches of this rank of any part, as for evaluation: in table order."""
         return self._eval_loader(getattr(self, f"{part}_dataset"))
 
     def _eval_loader(self, dataset: FaceDataset) -> DataLoader[Any]:

@@ -6,7 +6,7 @@ import torch
 from scipy import special, stats
 
 from mtmsa_lightning.labels import AGE_GROUP_EDGES
-from mtmsa_lightning.metrics.calibration import (
+from mtmsa_lightning.metrics.calibration_figures import (
     KEPT,
     FacesSaid,
     age_risk,
