@@ -9,6 +9,7 @@ from scipy.stats import norm
 
 from mtmsa_lightning.labels import AGE_GROUP_EDGES
 from mtmsa_lightning.models.age_distribution import CategoricalAge, GaussianAge
+from mtmsa_lightning.models.calibration import fit_sigma_scale
 
 FIRST = 16
 LOGITS = st.lists(st.floats(-30, 30), min_size=2, max_size=40)
@@ -134,6 +135,17 @@ def test_a_larger_scale_holds_the_mean_and_spreads_the_mass(logits, one, other):
 @pytest.mark.parametrize("scale", [0.5, 0.8, 1.5, 2.0])
 def test_a_normal_shape_gets_the_scale_in_its_deviation(scale):
     assert normal_shape().widened(scale).std.item() == pytest.approx(6 * scale, rel=0.01)
+
+
+def test_calibration_finds_the_scale_of_a_sharp_prediction():
+    means = 30 + 30 * torch.rand(400, generator=torch.Generator().manual_seed(0)).double()
+    errors = torch.randn(400, generator=torch.Generator().manual_seed(1)).double()
+    ages = (means + 6 * errors / errors.square().mean().sqrt()).round()
+    years = torch.arange(117).double()
+    age = CategoricalAge((-((years - means[:, None]) ** 2) / (2 * 4**2)).log_softmax(-1))
+    scale = fit_sigma_scale(age, ages, ages)
+    assert scale == pytest.approx(6 / 4, rel=0.02)
+    torch.testing.assert_close(age.widened(scale).mean, age.mean)
 
 
 def test_a_skewed_shape_keeps_its_mean_where_the_power_alone_would_move_it(age):

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mtmsa_lightning.models.age_distribution import (
+    CalibratedAge,
     CategoricalAge,
     GaussianAge,
     LaplaceAge,
@@ -38,6 +39,16 @@ def test_a_distribution_comes_back_from_a_table(age):
         torch.testing.assert_close(again.log_prob(x), age.log_prob(x), rtol=1e-6, atol=1e-6)
     torch.testing.assert_close(columns["age_mean"], age.mean)
     torch.testing.assert_close(columns["age_std"], age.std)
+
+
+@pytest.mark.parametrize("age", DISTRIBUTIONS)
+def test_fitted_intervals_come_back_around_any_distribution(age):
+    ends = torch.tensor([11.0, 12.0]).double(), torch.tensor([51.0, 52.0]).double()
+    columns = through_csv(CalibratedAge(age, {0.9: ends}).columns())
+    assert distribution_columns(columns) == list(columns)
+    again = distribution_from_columns(columns)
+    assert type(again.base) is type(age)
+    assert torch.equal(torch.stack(again.interval(0.9)), torch.stack(ends))
 
 
 @given(st.lists(st.floats(-50, 50), min_size=2, max_size=20), st.integers(0, 80))
