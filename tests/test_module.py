@@ -6,6 +6,7 @@ from lightning.pytorch import LightningModule, Trainer
 from torch import nn
 
 from mtmsa_lightning import MORPH, MTMSA, ClassHead, GaussianAgeHead, MSAConfig
+from mtmsa_lightning.data.dataset import collate
 from mtmsa_lightning.errors import CheckpointError, ConfigError
 from mtmsa_lightning.module import race_lookup
 
@@ -164,7 +165,7 @@ def test_a_model_of_other_race_classes_is_tested_by_name(morph_root):
     names = [data.race_classes[index] for index in table["race"]]
     model.eval()
     with torch.no_grad():
-        images = torch.stack([data.test_dataset[row]["image"] for row in range(len(table))])
+        images = collate([data.test_dataset[row] for row in range(len(table))])["image"]
         predicted = [classes[index] for index in model(images).race.argmax(1)]
     known = [(p == n) for p, n in zip(predicted, names, strict=True) if n in classes]
     assert figures["test/race_acc"] == pytest.approx(sum(known) / len(known))
