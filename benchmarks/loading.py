@@ -291,12 +291,18 @@ class Training:
         self.model.age.set_age_statistics(33, 11)
         self.optimizer = torch.optim.AdamW(self.model.parameters(), 1e-4)
 
-    def waiting(self, loader: DataLoader[Any], steps: int) -> tuple[float, float]:
-        """Return the share of time spent waiting for batches, and the images trained per second."""
+    def waiting(self, loader: DataLoader[Any], steps: int, seconds: float) -> tuple[float, float]:
+        """Return the share of time spent waiting for batches, and the images trained per second.
+
+        Measured once the batches are used up that the workers had ready when training began, for a number of
+        steps and for a time, whichever is longer.
+        """
         batches = iter(loader)
-        self.step(next(batches).batch)
+        for _ in range(1 + loader.num_workers * (loader.prefetch_factor or 0)):
+            self.step(next(batches).batch)
         waited, images, begin = 0.0, 0, time.perf_counter()
-        for _ in range(steps):
+        while steps > 0 or time.perf_counter() - begin < seconds:
+            steps -= 1
             start = time.perf_counter()
             batch = next(batches).batch
             waited += time.perf_counter() - start
@@ -357,7 +363,8 @@ def parse(args: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--repeats", type=int, default=5, help="timed repeats")
     parser.add_argument("--seconds", type=float, default=1.5, help="duration of one timing")
     parser.add_argument("--steps", type=int, default=4, help="timed training steps per loader; 0 for none")
-    parser.add_argument("--step_batch_size", type=int, default=8, help="images per training step")
+    batch = 64 if torch.cuda.is_available() else 8
+    parser.add_argument("--step_batch_size", type=int, default=batch, help="images per training step")
     parser.add_argument("--workers", type=int, default=cores, help="loader processes of the training")
     parser.add_argument("--json", type=Path, help="also write setting and figures to this file")
     return parser.parse_args(args)
@@ -393,7 +400,7 @@ def measure(setups: dict[str, Setup], options: argparse.Namespace, device: torch
         training = Training(device)
         for name, setup in setups.items():
             loader = setup.loader(options.step_batch_size, options.workers)
-            waiting, trained = training.waiting(loader, options.steps)
+            waiting, trained = training.waiting(loader, options.steps, seconds=5)
             rows[name] |= {"waiting_share": waiting, "trained_images_per_s": trained}
     return rows
 
