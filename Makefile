@@ -40,8 +40,9 @@ types: setup  ## check types
 figures: setup  ## draw the README's pictures
 	$(BIN)/python docs/figures.py
 
-bench: setup  ## measure image decoders on this machine
-	$(BIN)/python benchmarks/decode.py
+bench: setup  ## measure image decoders and loaders on this machine, a few minutes
+	$(BIN)/python benchmarks/decode.py --json decode.json
+	$(BIN)/python benchmarks/loading.py --json loading.json
 
 clean:  ## remove the environment and caches (never data or runs)
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -6,6 +6,7 @@ from lightning.pytorch import LightningModule, Trainer
 from torch import nn
 
 from mtmsa_lightning import MORPH, MTMSA, ClassHead, GaussianAgeHead, MSAConfig
+from mtmsa_lightning.data.dataset import collate
 from mtmsa_lightning.errors import CheckpointError, ConfigError
 
 SMALL = {"msa": MSAConfig(rates=(1,), stages=(1,)), "image_size": 64}
@@ -154,7 +155,7 @@ def test_a_model_of_other_race_classes_is_tested_by_name(morph_root):
     names = [data.race_classes[index] for index in table["race"]]
     model.eval()
     with torch.no_grad():
-        images = torch.stack([data.test_dataset[row]["image"] for row in range(len(table))])
+        images = collate([data.test_dataset[row] for row in range(len(table))])["image"]
         logits = model(images).race
         logits[:, classes.index("indian")] = -torch.inf  # MORPH has none
         predicted = [classes[index] for index in logits.argmax(1)]

@@ -55,7 +55,7 @@ class FaceDataModule(LightningDataModule, ABC):
         augment: Augment the training images.
         augment_on: Where: on the ``cpu``, in the loader processes, or on the ``device`` that trains, a batch
             at a time, so that the loader only copies pixels. Both do the same to the same face, apart from
-            rounding and interpolation.
+            rounding and interpolation. For accelerators: a CPU is slower at it than the loaders.
         strict: Rows that cannot be used are an error instead of a report.
         verify: Decode every image before anything starts and name the bad ones.
         split_file: For the protocol ``predefined``: a CSV with a column ``id`` and a column ``split`` (train,

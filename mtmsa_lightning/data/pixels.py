@@ -94,7 +94,7 @@ def write_pixels(root: Path, paths: Sequence[str], size: int) -> dict[str, Any]:
                 stream.write(image.data)
             stream.flush()
             os.fsync(stream.fileno())
-        fingerprint = _fingerprint(paths, _map(partial))
+        fingerprint = fingerprint_of(paths, _map(partial))
         partial.replace(root / PIXELS)
     finally:
         partial.unlink(missing_ok=True)
@@ -128,7 +128,7 @@ def open_pixels(root: Path) -> PixelStore | None:
     try:
         array = _map(file)
         whole = entry["shape"] == [len(paths), *array.shape[1:]] == list(array.shape)
-        fits = whole and array.dtype == np.uint8 and entry["fingerprint"] == _fingerprint(paths, array)
+        fits = whole and array.dtype == np.uint8 and entry["fingerprint"] == fingerprint_of(paths, array)
     except (OSError, ValueError, EOFError, KeyError, TypeError) as error:
         raise DataError(f"{file}: cannot be read ({error}): {_AGAIN}") from error
     if not fits:
@@ -171,7 +171,7 @@ def _map(file: Path) -> NDArray[np.uint8]:
     return np.asarray(array)  # a plain view: indexing np.memmap costs more than a face's copy
 
 
-def _fingerprint(paths: Sequence[str], array: NDArray[np.uint8]) -> str:
+def fingerprint_of(paths: Sequence[str], array: NDArray[np.uint8]) -> str:
     """Hash all paths and some rows, spread evenly over the array."""
     digest = sha256("\n".join(paths).encode())
     for row in np.linspace(0, len(array) - 1, min(_SAMPLED, len(array))).astype(int):
