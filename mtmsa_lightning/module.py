@@ -236,6 +236,7 @@ class MTMSA(LightningModule):
 
     def normalise(self, images: Tensor) -> Tensor:
         """Scale images to the ImageNet statistics that the trunk expects, on the device that holds them."""
+        images = images.contiguous()  # loaders leave the channels last
         if not images.is_floating_point():
             images = images.to(self.pixel_mean.dtype) / 255
         return (images - self.pixel_mean) / self.pixel_std

@@ -62,7 +62,7 @@ def _release_parser(verbs: Any, name: str, text: str) -> argparse.ArgumentParser
     add("--detect", action=argparse.BooleanOptionalAction, help=f"look for the face (default: {searched})")
     add("--no_face", choices=("drop", "centre"), default="drop" if name == "folder" else "centre",
         help="an image in which no face is found is left out, or cropped to its centre (where its release is "
-        "aligned: to the known place); listed either way (default: %(default)s)")  # fmt: skip
+        "aligned: to the known place); named either way (default: %(default)s)")  # fmt: skip
     add("--workers", type=int, help="processes (default: one per core)")
     add("--shard", default="1/1", metavar="I/N", help="make part I of N; join the parts by `merge`")
     add("--max_unreadable", type=float, default=0.05, help="share of images that may be unreadable "
@@ -213,15 +213,9 @@ def _cores() -> int:
 def _report(record: dict[str, Any], out: Path) -> None:
     """Print what came out."""
     counts = record["counts"]
-    told = {
-        "several_faces": "with several faces (the largest was taken)",
-        "no_face_kept": "without a face found (cropped all the same)",
-        "no_face_dropped": "left out: no face found",
-        "unreadable": "left out: cannot be read",
-    }
-    for name, text in told.items():
-        if counts[name]:
-            print(f"{counts[name]:,} images {text}")
+    if counts["several_faces"]:
+        print(f"{counts['several_faces']:,} images show several faces: the largest was taken")
     if counts["images"] > counts["faces"]:
-        print(f"left out: see {out / 'left_out.csv'}")
+        left_out = f"{counts['no_face_dropped']:,} without a face, {counts['unreadable']:,} unreadable"
+        print(f"left out: {left_out}: {out / 'left_out.csv'}")
     print(f"{counts['faces']:,} of {counts['images']:,} faces of {record['dataset']}: {out}")

@@ -89,6 +89,8 @@ print(loaded)
         ("import mtmsa_lightning", {"torch", "lightning", "wandb", "albumentations", "pandas"}),
         ("from mtmsa_lightning.cli import main; main(['--help'])", {"torch", "lightning", "wandb", "pandas"}),
         ("from mtmsa_lightning.predict import parser; parser()", {"torch", "lightning", "wandb", "pandas"}),
+        ("from mtmsa_lightning.prepare import parser; parser()", {"torch", "pandas", "cv2", "onnxruntime"}),
+        ("import mtmsa_lightning.align.files", {"torch", "pandas", "onnxruntime"}),
         (
             "from mtmsa_lightning import MSAResNet34, MultiScaleAttention",
             {"lightning", "wandb", "albumentations"},

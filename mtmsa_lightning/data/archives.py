@@ -1,8 +1,8 @@
 """Reading archives that may come from anywhere: nothing is written outside, and nothing without end.
 
-Only plain files below the target are made, with the folders that they need. Links, devices, absolute names and ``..`` are refused,
-not skipped: an archive that holds them is not the release that it claims to be. Sizes are counted while the
-bytes come out, since headers can lie.
+Only plain files below the target are made, with the folders that they need. Links, devices, absolute names
+and ``..`` are refused, not skipped: an archive that holds them is not the release that it claims to be. Sizes
+are counted while the bytes come out, since headers can lie.
 """
 
 import gzip

@@ -57,6 +57,11 @@ class PixelStore:
         """All faces, RGB, shape (N, size, size, 3), read-only."""
         return _map(self.file)
 
+    def read(self, path: str) -> Image:
+        """Return the face of a path of the table: a read-only view, shape (size, size, 3)."""
+        face: Image = self.array[self.rows[path]]
+        return face
+
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name != "array"}
 

@@ -398,10 +398,11 @@ def finish(
         The description.
 
     Raises:
-        DataError: No face is left.
+        DataError: No face is left; a shard may have none.
     """
-    if frame.empty:
+    if frame.empty and not record["options"]["shard"]:
         raise DataError(f"{out}: no face is left: none of {len(left_out):,} images shows one or can be read")
+    _tell_names(frame, left_out)
     _remove_strays(out, frame["path"])
     write_left_out(left_out, out)
     write_table(frame, out)
@@ -412,6 +413,17 @@ def finish(
     write_description(record, out)
     shutil.rmtree(out / WORK)
     return record
+
+
+def _tell_names(frame: pd.DataFrame, left_out: pd.DataFrame) -> None:
+    """Log which images showed no face or could not be read, the first few by name."""
+    faceless = frame.loc[frame["faces_found"] == 0, "source"]
+    groups = {f"{NO_FACE}, cropped all the same": faceless.tolist()}
+    groups |= {f"{why}, left out": part["source"].tolist() for why, part in left_out.groupby("reason")}
+    for why, sources in groups.items():
+        if sources:
+            more = ", ..." if len(sources) > _SHOWN else ""
+            log.info("%s: %s images: %s%s", why, f"{len(sources):,}", ", ".join(sources[:_SHOWN]), more)
 
 
 def _remove_strays(out: Path, paths: "pd.Series[str]") -> None:
