@@ -66,9 +66,10 @@ class Page:
         """Add a paragraph; ``kind`` is empty, ``error``, ``warning`` or ``good``."""
         self._parts.append(f'<p class="{escape(kind)}">{escape(text)}</p>')
 
-    def items(self, texts: Iterable[str]) -> None:
+    def items(self, texts: Iterable[str], numbered: bool = False) -> None:
         """Add a list."""
-        self._parts.append("<ul>" + "".join(f"<li>{escape(text)}</li>" for text in texts) + "</ul>")
+        tag = "ol" if numbered else "ul"
+        self._parts.append(f"<{tag}>" + "".join(f"<li>{escape(text)}</li>" for text in texts) + f"</{tag}>")
 
     def code(self, text: str) -> None:
         """Add a command or other text that is shown as it is."""

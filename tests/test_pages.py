@@ -37,6 +37,7 @@ def seen(tmp_path):
     page.section("Faces")
     page.text("bad", "error")
     page.items(["one", "<two>"])
+    page.items(["first"], numbered=True)
     page.code("mtmsa fit")
     rows = {"name": ["<a>", "b"], "MAE": ["2.81", "-"], "found": ["2 files", "3 faces"]}
     page.table(pd.DataFrame(rows), "a caption")

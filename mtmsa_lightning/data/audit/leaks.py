@@ -41,7 +41,7 @@ def shared_subjects(table: FaceTable, splits: Mapping[int, Split]) -> list[Findi
     protocols = {split.protocol for split in splits.values()}
     kind = "subject-shared" if protocols <= set(MAY_SHARE_SUBJECTS) else "subject-leak"
     examples = [f"{subjects[rows[0]]}: {len(rows)} pictures" for rows in shared]
-    return found(kind, "subjects are tested and learnt from", examples, shared)
+    return found(kind, "subjects are tested and learnt from in some fold", examples, shared)
 
 
 def copies(table: FaceTable, contents: "pd.Series[str]", splits: Mapping[int, Split]) -> list[Finding]:
@@ -56,8 +56,8 @@ def copies(table: FaceTable, contents: "pd.Series[str]", splits: Mapping[int, Sp
     for rows in groups:
         by_kind[_copy_kind(parts, rows)].append(rows)
     texts = {
-        "copy-leak": "pictures ({}) are tested and learnt from",
-        "copy-validation": "pictures ({}) are trained and validated on",
+        "copy-leak": "pictures ({}) are tested and learnt from in some fold",
+        "copy-validation": "pictures ({}) are trained and validated on in some fold",
         "copies": "pictures ({}) stand more than once in a part",
     }
     ids = table.frame["id"]
@@ -102,7 +102,7 @@ def near_duplicates(
     labels, ids = describe_labels(table), table.frame["id"]
     findings = []
     for kind, rows, text in (
-        ("near-leak", leaks, "are tested and learnt from"),
+        ("near-leak", leaks, "are tested and learnt from in some fold"),
         ("near-conflict", conflicts, f"differ in gender or race, or by over {FAR_YEARS} years"),
         ("near-copies", ~leaks, "stand in one part"),
     ):

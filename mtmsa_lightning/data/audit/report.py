@@ -154,7 +154,7 @@ def _details(page: Page, audit: Audit, pictures: bool) -> None:
     for finding in audit.findings:
         page.section(f"{finding.severity}: {KINDS[finding.kind].meaning}")
         page.text(finding.text, finding.severity)
-        page.items(f"{number}. {example}" for number, example in enumerate(finding.examples, start=1))
+        page.items(finding.examples, numbered=True)
         if pictures:
             page.tiles(draw_groups(audit.table, finding.groups[:SHOWN], captions))
 

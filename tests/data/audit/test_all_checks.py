@@ -60,7 +60,7 @@ def test_texts_say_what_was_counted(dirty):
     texts = {kind: finding.text for kind, finding in found(dirty).items()}
     assert texts["conflicting-labels"] == "1 pictures (2 files) carry conflicting labels"
     assert texts["near-leak"] == (
-        "1 pairs of near-duplicates (at most 31 of 256 bits apart) are tested and learnt from"
+        "1 pairs of near-duplicates (at most 31 of 256 bits apart) are tested and learnt from in some fold"
     )
     assert found(dirty)["conflicting-labels"].examples == (
         "csv/other-1.png (28, male, white); csv/other-2.png (38, male, white)",
