@@ -19,6 +19,7 @@ OWN_VERBS = {
     "crossval": ("mtmsa_lightning.crossval", "train and test every fold of a protocol, then summarise"),
     "predict": ("mtmsa_lightning.predict", "ages, genders and races of image files, by a checkpoint alone"),
     "prepare": ("mtmsa_lightning.prepare", "find, align and crop the faces of a release, once"),
+    "reproduce": ("mtmsa_lightning.reproduce", "run a study: folds and seeds of all its variants, one table"),
     "synthesize": ("mtmsa_lightning.synthesize", "draw synthetic faces in the layout of a real release"),
 }
 USAGE = """usage: mtmsa VERB [arguments]      (`mtmsa VERB --help` lists them)

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from crossval_children import children  # noqa: F401
 from numpy.typing import NDArray
 
 from mtmsa_lightning.cli import main

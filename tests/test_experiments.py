@@ -74,7 +74,7 @@ def read(settings, keys):
 
 
 def overridden(override, keys):
-    """Return whether an override sets a key, or something that holds it; another class has other arguments."""
+    """Return whether an override sets a key, or what holds it; another class has other arguments."""
     for key in keys:
         if not isinstance(override, dict) or "class_path" in override:
             return True
