@@ -1,0 +1,1 @@
+"""Predictions turned into figures, tables and a report."""
