@@ -2,9 +2,10 @@
 
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from inspect import signature
+from pathlib import Path
 from typing import Any, get_args
 
 import torch
@@ -54,16 +55,23 @@ HELP = {
     }.items()
 }
 
+Place = Callable[[str, dict[str, Any]], Path]
+"""From the checkpoint's file and the settings to the directory that a verb writes to."""
+
 VERB_ARGUMENTS = ("ckpt_path", "verbose", "weights_only")
 """Arguments of one call, not settings of an experiment."""
 
 
-def run_trainer_verb(verb: str, args: list[str]) -> None:
+def run_trainer_verb(verb: str, args: list[str], place: Place | None = None) -> "TrainingCLI":
     """Run ``fit``, ``validate`` or ``test``.
 
     Args:
         verb: The verb.
         args: Arguments after it.
+        place: Chooses another directory than that of a new run.
+
+    Returns:
+        What was run: its settings, trainer, model, data, run directory and predictions.
 
     Raises:
         MTMSAError: For whatever the user can mend.
@@ -79,7 +87,7 @@ def run_trainer_verb(verb: str, args: list[str]) -> None:
     for name in split_configs(args)[0] if not _asks_for_text(args) else ():
         log.info("config: %s", find_config(name))
     try:
-        TrainingCLI(verb, by_precedence(args, hparams), hparams)
+        return TrainingCLI(verb, by_precedence(args, hparams), hparams, place)
     except MTMSAError:
         raise
     except Exception as error:
@@ -123,11 +131,29 @@ def _with_config_of_run(args: list[str], ckpt_path: str | None) -> list[str]:
 
 
 class TrainingCLI(LightningCLI):
-    """One verb of the Trainer on MTMSA and a face DataModule."""
+    """One verb of the Trainer on MTMSA and a face DataModule.
 
-    def __init__(self, verb: str, args: list[str], recorded: dict[str, Any] | None = None) -> None:
+    Args:
+        verb: The verb.
+        args: Arguments after it, in the order of precedence.
+        recorded: Model settings recorded in the checkpoint.
+        place: Chooses where files go; by default a new run directory.
+
+    Attributes:
+        run: Directory of the run's files.
+        writer: Its ``table`` holds the predictions after a test.
+    """
+
+    def __init__(
+        self,
+        verb: str,
+        args: list[str],
+        recorded: dict[str, Any] | None = None,
+        place: Place | None = None,
+    ) -> None:
         self.verb = verb
         self.recorded = recorded or {}
+        self.place = place
         kwargs: dict[str, Any] = {"exit_on_error": False, "allow_abbrev": False}
         super().__init__(
             MTMSA,
@@ -195,6 +221,8 @@ class TrainingCLI(LightningCLI):
             self.run = resumable_run(root, name, yaml.safe_load(self.config_text))
             self.settings.ckpt_path = str(self.run / "checkpoints" / "last.ckpt")
             log.info("continuing %s", self.run)
+        elif self.place is not None:
+            self.run = self.place(self.settings.ckpt_path, yaml.safe_load(self.config_text))
         else:
             self.run = open_run(root, name)
 
@@ -212,6 +240,8 @@ class TrainingCLI(LightningCLI):
         """Build the Trainer with the run's loggers and callbacks, after those of the config."""
         given = self._get(self.config_init, "trainer")
         record: dict[str, Any] = {"name": self.settings.name, "monitor": self.settings.checkpoint.monitor}
+        if self.verb != "fit":
+            record["checkpoint"] = str(Path(self.settings.ckpt_path).absolute())
         if given.logger in (None, True):
             kwargs["logger"] = self._loggers(record)
         if given.precision is None:
@@ -236,7 +266,8 @@ class TrainingCLI(LightningCLI):
         return loggers
 
     def _callbacks(self, record: dict[str, Any], trainer: dict[str, Any]) -> list[Any]:
-        self.writer = PredictionWriter(self.run / "predictions" / "test.parquet")
+        table = "predictions/test.parquet" if self.place is None else "predictions.parquet"
+        self.writer = PredictionWriter(self.run / table)
         callbacks: list[Any] = [RunRecord(self.run, self.config_text, record), self.writer]
         if trainer.get("enable_progress_bar"):
             callbacks.append(RichProgressBar())

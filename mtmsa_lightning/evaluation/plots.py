@@ -27,12 +27,13 @@ SERIES = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, BLACK)
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 """Series differ in shape too, for prints without colour."""
 
-STYLE = {
+STYLE: Any = {
     "font.size": 8, "axes.titlesize": 8, "axes.labelsize": 8, "xtick.labelsize": 8, "ytick.labelsize": 8,
     "legend.fontsize": 8, "figure.titlesize": 8, "font.family": "DejaVu Sans", "axes.linewidth": 0.6,
     "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.color": "#e4e4e4",
     "grid.linewidth": 0.5, "axes.axisbelow": True, "lines.linewidth": 1.3, "lines.markersize": 4,
-    "xtick.major.width": 0.6, "ytick.major.width": 0.6, "legend.framealpha": 0.85, "legend.edgecolor": "none", "svg.hashsalt": "mtmsa",
+    "xtick.major.width": 0.6, "ytick.major.width": 0.6, "legend.framealpha": 0.85, "legend.edgecolor": "none",
+    "svg.hashsalt": "mtmsa",
 }  # fmt: skip
 
 P = ParamSpec("P")
@@ -121,18 +122,18 @@ def predicted_against_true(true: ArrayLike, predicted: ArrayLike) -> "Figure":
     from matplotlib.colors import LogNorm
     from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
-    true, predicted = np.asarray(true, float), np.asarray(predicted, float)
-    known = ~(np.isnan(true) | np.isnan(predicted))
-    true, predicted = true[known], predicted[known]
+    x, y = np.asarray(true, float), np.asarray(predicted, float)
+    known = ~(np.isnan(x) | np.isnan(y))
+    x, y = x[known], y[known]
     figure = _figure(COLUMN, 3.0)
     axes = figure.add_subplot()
-    low, high = _age_range(np.concatenate([true, predicted]))
-    if len(true):
+    low, high = _age_range(np.concatenate([x, y]))
+    if len(x):
         hexagons = axes.hexbin(
-            true, predicted, gridsize=(30, 17), extent=(low, high, low, high), mincnt=1, cmap="cividis_r",
+            x, y, gridsize=(30, 17), extent=(low, high, low, high), mincnt=1, cmap="cividis_r",
             linewidths=0.1,
         )  # fmt: skip
-        most = float(np.max(hexagons.get_array()))
+        most = float(np.max(np.asarray(hexagons.get_array())))
         hexagons.set_norm(LogNorm(1, max(most, 2)))
         bar = figure.colorbar(hexagons, ax=axes, label="faces per cell", shrink=0.8, pad=0.02)
         bar.ax.yaxis.set_major_locator(LogLocator(10, subs=(1, 2, 5)))
@@ -142,7 +143,7 @@ def predicted_against_true(true: ArrayLike, predicted: ArrayLike) -> "Figure":
     axes.set(xlim=(low, high), ylim=(low, high), aspect="equal")
     axes.set(xlabel="true age (years)", ylabel="predicted age (years)")
     axes.legend(loc="upper left", borderaxespad=0.2)
-    _say_count(axes, len(true))
+    _say_count(axes, len(x))
     return figure
 
 
@@ -220,7 +221,9 @@ def interval_coverage(
     axes = figure.add_subplot()
     axes.plot([0, 100], [0, 100], color=GREY, linewidth=0.8, linestyle="--", label="perfectly calibrated")
     for (name, (nominal, empirical)), colour in zip(curves.items(), SERIES, strict=False):
-        axes.plot(100 * np.asarray(nominal, float), 100 * np.asarray(empirical, float), color=colour, label=name)
+        axes.plot(
+            100 * np.asarray(nominal, float), 100 * np.asarray(empirical, float), color=colour, label=name
+        )
     for (name, (target, found)), marker in zip((points or {}).items(), "D*P", strict=False):
         axes.plot([100 * target], [100 * found], marker, color=PURPLE, label=name, markersize=6)
     axes.set(xlim=(0, 100), ylim=(0, 100), aspect="equal")
@@ -349,7 +352,9 @@ def subgroup_map(
     for (row, column), value in np.ndenumerate(values):
         count = f"({counts[row, column]:,})"
         if np.isnan(value):
-            axes.text(column, row, count if counts[row, column] else "–", ha="center", va="center", color=GREY)
+            axes.text(
+                column, row, count if counts[row, column] else "-", ha="center", va="center", color=GREY
+            )
         else:
             _cell_text(axes, row, column, f"{value:.1f}\n{count}", (value - least) / (most - least))
     figure.colorbar(image, ax=axes, label=label, pad=0.01)
