@@ -14,21 +14,14 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 from torchmetrics import Metric
-from torchmetrics.classification import MulticlassAccuracy
 
 from mtmsa_lightning.data.dataset import FaceBatch
 from mtmsa_lightning.data.provenance import check_overlap, training_hashes
 from mtmsa_lightning.data.table import label_kinds
 from mtmsa_lightning.errors import CheckpointError, ConfigError
-from mtmsa_lightning.labels import AGE_GROUP_EDGES, GENDERS
+from mtmsa_lightning.labels import GENDERS
 from mtmsa_lightning.losses import TaskWeighting
-from mtmsa_lightning.metrics import (
-    AgeIntervalNLL,
-    AgeMAE,
-    AgeNLL,
-    CumulativeScore,
-    GroupAccuracy,
-)  # fmt: skip
+from mtmsa_lightning.metrics.suite import figures_of
 from mtmsa_lightning.metrics.task_loss import MeanTaskLoss
 from mtmsa_lightning.models.age_distribution import AgeDistribution
 from mtmsa_lightning.models.heads import AgeHead, ClassHead, GaussianAgeHead
@@ -194,23 +187,20 @@ class MTMSA(LightningModule):
         )
 
     def _configure_metrics(self) -> None:
-        self.metrics = nn.ModuleDict(
-            {f"{stage}_metrics": nn.ModuleDict(self._stage_metrics()) for stage in ("train", "val", "test")}
-        )
+        classes = {"age": 0, "gender": len(self.gender_classes), "race": len(self.race_classes)}
+        self.figures = figures_of({task: classes[task] for task in self.tasks}, groups=bool(self.age_groups))
+        metrics: dict[str, nn.Module] = {}
+        for stage in ("train", "val", "test"):
+            losses: dict[str, nn.Module] = {f"{task}_loss": MeanTaskLoss() for task in self.tasks}
+            shown = [figure for figure in self.figures if figure.training or stage != "train"]
+            built = {figure.name: figure.build(classes[figure.task]) for figure in shown}
+            metrics[f"{stage}_metrics"] = nn.ModuleDict(losses | built)
+        self.metrics = nn.ModuleDict(metrics)
+        self._needs = {f"{task}_loss": task for task in self.tasks}
+        self._needs |= {figure.name: figure.needs for figure in self.figures}
+        self._inputs = {f"{task}_loss": f"{task}_loss" for task in self.tasks}
+        self._inputs |= {figure.name: figure.task for figure in self.figures}
         self._kinds: dict[str, set[str]] = {}
-
-    def _stage_metrics(self) -> dict[str, Metric]:
-        metrics: dict[str, Metric] = {f"{task}_loss": MeanTaskLoss() for task in self.tasks}
-        if self.age is not None:
-            metrics |= {"age_mae": AgeMAE(), "age_cs5": CumulativeScore(5.0)}
-            metrics |= {"age_nll": AgeNLL(), "age_interval_nll": AgeIntervalNLL()}
-            if self.age_groups:
-                metrics["group_acc"] = GroupAccuracy(AGE_GROUP_EDGES)
-                metrics["group_acc_1off"] = GroupAccuracy(AGE_GROUP_EDGES, offset=1)
-        for task, names in (("gender", self.gender_classes), ("race", self.race_classes)):
-            if task in self.tasks:
-                metrics[f"{task}_acc"] = MulticlassAccuracy(len(names), average="micro", ignore_index=-1)
-        return metrics
 
     # ---------------------------------------------------------------- network
 
@@ -307,21 +297,14 @@ class MTMSA(LightningModule):
 
     @torch.no_grad()
     def _update(self, stage: str, output: FaceOutput, losses: TaskLosses, batch: FaceBatch) -> None:
-        low, high = batch["age_low"], batch["age_high"]
+        known: dict[str, tuple[Any, ...]] = {f"{task}_loss": pair for task, pair in losses.items()}
+        known["age"] = (output.age, batch["age_low"], batch["age_high"])
+        if output.gender is not None:
+            known["gender"] = (output.gender.double().softmax(1), batch["gender"])
+        if output.race is not None:
+            known["race"] = (output.race.double().softmax(1), batch["race"])
         for name, metric in self.stage_metrics(stage).items():
-            task = name.partition("_")[0]
-            if name.endswith("_loss"):
-                metric.update(*losses[task])
-            elif task in ("gender", "race"):
-                logits, target = getattr(output, task), batch[task]  # type: ignore[literal-required]
-                metric.update(logits, target)
-            elif output.age is not None:
-                if isinstance(metric, GroupAccuracy):
-                    metric.update(output.age.group_probs(AGE_GROUP_EDGES), low, high)
-                elif isinstance(metric, AgeMAE | CumulativeScore):
-                    metric.update(output.age.mean, low, high)
-                else:
-                    metric.update(output.age, low, high)
+            metric.update(*known[self._inputs[name]])
 
     def stage_metrics(self, stage: str) -> dict[str, Metric]:
         """Return the metrics for which the stage's data has labels: no figure without a label behind it."""
@@ -329,7 +312,7 @@ class MTMSA(LightningModule):
         kinds = self._kinds.get(stage)
         if kinds is None:
             return dict(metrics.items())
-        return {name: metric for name, metric in metrics.items() if _label_kind(name) in kinds}
+        return {name: metric for name, metric in metrics.items() if self._needs[name] in kinds}
 
     def logged(self, stage: str) -> list[str]:
         """Return the names of the figures that a stage logs.
@@ -506,16 +489,6 @@ def race_lookup(data: Sequence[str], model: Sequence[str]) -> Tensor | None:
     if tuple(data) == tuple(model):
         return None
     return torch.tensor([model.index(name) if name in model else -1 for name in data] + [-1])
-
-
-def _label_kind(metric: str) -> str:
-    """Return the kind of label that a metric needs."""
-    if metric in ("age_mae", "age_cs5", "age_nll"):
-        return "exact"
-    if metric == "age_interval_nll":
-        return "group"
-    task = metric.partition("_")[0]
-    return "age" if task == "group" else task
 
 
 def _pixels(values: Sequence[float]) -> Tensor:

@@ -9,6 +9,7 @@ from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
+from mtmsa_lightning.callbacks.logged import logged_figures
 from mtmsa_lightning.data.transforms import sample_seed
 from mtmsa_lightning.errors import ConfigError
 from mtmsa_lightning.module import MTMSA
@@ -52,9 +53,8 @@ class BestCheckpoint(_RunCheckpoint):
         """Save if the epoch is the best so far, and remember its validation figures."""
         super().on_train_epoch_end(trainer, pl_module)
         if self._last_global_step_saved == trainer.global_step:
-            figures = trainer.callback_metrics.items()
             self.best_epoch = trainer.current_epoch
-            self.best_figures = {name: float(value) for name, value in figures if name.startswith("val/")}
+            self.best_figures = logged_figures(trainer, "val")
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state that a continued run takes up."""

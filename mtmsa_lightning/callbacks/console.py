@@ -11,17 +11,13 @@ from rich.console import Console
 from rich.table import Table
 
 from mtmsa_lightning.data.baselines import constant_age_mae
+from mtmsa_lightning.metrics.suite import FIGURES
 from mtmsa_lightning.module import MTMSA
 
 log = logging.getLogger(__name__)
 
-TITLES = {
-    "age_mae": "age MAE (years)", "age_cs5": "age CS@5", "age_nll": "age NLL (nats)",
-    "age_interval_nll": "age group NLL (nats)", "group_acc": "age group accuracy",
-    "group_acc_1off": "age group 1-off accuracy", "gender_acc": "gender accuracy",
-    "race_acc": "race accuracy", "loss": "loss",
-}  # fmt: skip
-SHARES = ("age_cs5", "group_acc", "group_acc_1off", "gender_acc", "race_acc")
+TITLES = {figure.name: figure.title for figure in FIGURES if figure.headline} | {"loss": "loss"}
+SHARES = {figure.name for figure in FIGURES if figure.share}
 
 
 class EpochLine(Callback):

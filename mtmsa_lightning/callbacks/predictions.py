@@ -24,14 +24,14 @@ def prediction_columns(model: MTMSA, output: FaceOutput) -> dict[str, np.ndarray
         output: Outputs of N faces.
 
     Returns:
-        Arrays of length N: ``age_mean, age_std, age_low90, age_high90`` in years (the central 90 % of the
-        predictive distribution), ``group_<low>_<high>``, ``gender_<class>`` and ``race_<class>``
-        probabilities; only of heads that exist.
+        Arrays of length N: those of the distribution of age (``age_mean, age_std``) and ``age_low90,
+        age_high90`` in years (its central 90 %), ``group_<low>_<high>``, ``gender_<class>`` and
+        ``race_<class>`` probabilities; only of heads that exist.
     """
     columns: dict[str, torch.Tensor] = {}
     if output.age is not None:
-        columns = {"age_mean": output.age.mean, "age_std": output.age.std}
-        columns |= {"age_low90": output.age.quantile(0.05), "age_high90": output.age.quantile(0.95)}
+        low, high = output.age.interval(0.9)
+        columns = output.age.columns() | {"age_low90": low, "age_high90": high}
         if model.age_groups:
             probs = output.age.group_probs(AGE_GROUP_EDGES)
             columns |= {f"group_{low}_{high}": probs[:, i] for i, (low, high) in enumerate(model.age_groups)}

@@ -13,6 +13,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 
 from mtmsa_lightning.callbacks.checkpoint import BestCheckpoint
+from mtmsa_lightning.callbacks.logged import logged_figures
 from mtmsa_lightning.configs import PACKAGE
 from mtmsa_lightning.data.provenance import hash_in_background
 from mtmsa_lightning.logs import to_file
@@ -73,11 +74,11 @@ class RunRecord(Callback):
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the figures of the verb ``validate``."""
         if trainer.state.fn == TrainerFn.VALIDATING:
-            self._write(trainer, {"val": _figures(trainer, "val")})
+            self._write(trainer, {"val": logged_figures(trainer, "val")})
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the test figures."""
-        self._write(trainer, {"test": _figures(trainer, "test")})
+        self._write(trainer, {"test": logged_figures(trainer, "test")})
 
     def _write(self, trainer: Trainer, values: dict[str, Any]) -> None:
         if trainer.is_global_zero:
@@ -88,11 +89,6 @@ class RunRecord(Callback):
         """Write down what ended the run."""
         if trainer.is_global_zero and self._begun:
             update_record(self.run, {"failed": f"{type(exception).__name__}: {exception}"})
-
-
-def _figures(trainer: Trainer, stage: str) -> dict[str, float]:
-    figures = trainer.callback_metrics.items()
-    return {name: float(value) for name, value in figures if name.startswith(f"{stage}/")}
 
 
 def versions() -> dict[str, str]:

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 from mtmsa_lightning.data.dataset import EvalSampler, FaceBatch, FaceDataset, TrainSampler, face_loader
 from mtmsa_lightning.data.images import unreadable
 from mtmsa_lightning.data.prepared import is_prepared, read_prepared
-from mtmsa_lightning.data.protocols import Split, make_split
+from mtmsa_lightning.data.protocols import PARTS, Split, make_split
 from mtmsa_lightning.data.split_file import apply_split_file, sha256_of
 from mtmsa_lightning.data.table import FaceTable, label_kinds
 from mtmsa_lightning.data.transforms import FaceTransform
@@ -46,6 +46,8 @@ class FaceDataModule(LightningDataModule, ABC):
         num_workers: Loader processes; by default one per available core, at most 8.
         seed: Seed of the split, the shuffling and the augmentation, apart from ``seed_everything``.
         val_fraction: Share of the training images that is taken out for validation, by subject.
+        calibration_fraction: Share of the training images that is taken out for calibration, likewise: faces
+            that neither train nor choose the checkpoint. 0 leaves calibration to the validation part.
         augment: Augment the training images.
         strict: Rows that cannot be used are an error instead of a report.
         verify: Decode every image before anything starts and name the bad ones.
@@ -61,7 +63,8 @@ class FaceDataModule(LightningDataModule, ABC):
         protocols: Names of the protocols that make sense on this dataset.
         expected_tree: What ``root`` should look like, for error messages.
         prepared_rule: Label rule that a prepared set must have been made by; None accepts any.
-        train_dataset: Faces to train on, after ``setup``; likewise ``val_dataset`` and ``test_dataset``.
+        train_dataset: Faces to train on, after ``setup``; likewise ``val_dataset``, ``test_dataset`` and
+            ``calibration_dataset``.
         split: The parts as row numbers, with their fingerprints, after ``setup``.
         hashing: Hashes of what is learnt from, computed in the background (``data.provenance``).
     """
@@ -85,6 +88,7 @@ class FaceDataModule(LightningDataModule, ABC):
         num_workers: int | None = None,
         seed: int = 0,
         val_fraction: float = 0.1,
+        calibration_fraction: float = 0.0,
         augment: bool = True,
         strict: bool = False,
         verify: bool = False,
@@ -99,6 +103,7 @@ class FaceDataModule(LightningDataModule, ABC):
         self.num_workers = available_workers() if num_workers is None else num_workers
         self.seed = seed
         self.val_fraction = val_fraction
+        self.calibration_fraction = calibration_fraction
         self.augment = augment
         self.strict = strict
         self.verify = verify
@@ -123,6 +128,11 @@ class FaceDataModule(LightningDataModule, ABC):
             raise ConfigError(f"data.crop {self._raw_crop} is not a fraction: choose a value in (0, 1]")
         if not 0 < self.val_fraction < 1:
             raise ConfigError(f"data.val_fraction {self.val_fraction} must lie between 0 and 1")
+        if not 0 <= self.calibration_fraction < 1 - self.val_fraction:
+            raise ConfigError(
+                f"data.calibration_fraction {self.calibration_fraction} must lie between 0 and "
+                f"{1 - self.val_fraction:g}, what validation leaves"
+            )
         if self.image_size < 64:
             raise ConfigError(f"data.image_size {self.image_size} is too small: 64 pixels is the least")
         if self.batch_size < 1:
@@ -161,7 +171,8 @@ class FaceDataModule(LightningDataModule, ABC):
     @cached_property
     def split(self) -> Split:
         """The parts of this protocol, fold and seed."""
-        return make_split(self.table, self.protocol, self.fold, self.seed, self.val_fraction)
+        fractions = self.val_fraction, self.calibration_fraction
+        return make_split(self.table, self.protocol, self.fold, self.seed, *fractions)
 
     def prepare_data(self) -> None:
         """Read and split: Lightning lets one process of each node do so first, while the others wait."""
@@ -187,6 +198,7 @@ class FaceDataModule(LightningDataModule, ABC):
         self.train_dataset = self._dataset(self.split.train, augment=self.augment)
         self.val_dataset = self._dataset(self.split.val)
         self.test_dataset = self._dataset(self.split.test)
+        self.calibration_dataset = self._dataset(self.split.calibration)
 
     @rank_zero_only
     def _report(self) -> None:
@@ -267,7 +279,7 @@ class FaceDataModule(LightningDataModule, ABC):
             "rows": {"read": report.read, "kept": report.kept, "dropped": dict(report.reasons())},
             "labels": sorted(label_kinds(self.table.frame.iloc[split.train])),
             "fingerprints": dict(split.fingerprints),
-            "faces": {"train": len(split.train), "val": len(split.val), "test": len(split.test)},
+            "faces": {part: len(getattr(split, part)) for part in PARTS},
             "subjects_in_two_parts": _or_none(split.subjects_in_two_parts),
             "gender_classes": list(self.gender_classes),
             "race_classes": list(self.race_classes),

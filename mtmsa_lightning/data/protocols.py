@@ -18,6 +18,9 @@ from mtmsa_lightning.data.table import SPLITS, FaceTable
 from mtmsa_lightning.errors import DataError
 from mtmsa_lightning.labels import GENDERS, RACES
 
+PARTS: tuple[str, ...] = (*SPLITS, "calibration")
+"""The parts that a split may have; a calibration part exists only where one is asked for."""
+
 Positions = npt.NDArray[np.int64]
 Texts = npt.NDArray[np.object_]
 
@@ -34,9 +37,10 @@ class Split:
         protocol: Name of the protocol.
         fold: Number of the test fold.
         seed: Seed of all draws.
-        train: Sorted row positions; ``val`` and ``test`` likewise.
-        fingerprints: SHA-256 (hexadecimal) of the sorted ids of ``train``, ``val`` and ``test``, and of
-            the sorted ids with their labels of all three (``labels``).
+        train: Sorted row positions; ``val``, ``test`` and ``calibration`` likewise. The last is empty unless
+            a share is asked for: faces that neither train nor choose the checkpoint.
+        fingerprints: SHA-256 (hexadecimal) of the sorted ids of every part, and of the sorted ids with their
+            labels of all of them (``labels``); ``calibration`` is absent where that part is empty.
         subjects_in_two_parts: Share of the test images, 0 to 1, whose subject also trains or validates;
             ``NaN`` when no subject is known or there is nothing to compare.
         notes: What a reader of the results should know about this split.
@@ -48,6 +52,7 @@ class Split:
     train: Positions
     val: Positions
     test: Positions
+    calibration: Positions
     fingerprints: dict[str, str]
     subjects_in_two_parts: float
     notes: tuple[str, ...] = ()
@@ -55,7 +60,9 @@ class Split:
     def summary(self) -> str:
         """Describe the split in a few lines: sizes, fingerprints, overlap of subjects, notes."""
         sizes = ", ".join(
-            f"{part} {len(getattr(self, part)):,} [{self.fingerprints[part][:12]}]" for part in SPLITS
+            f"{part} {len(getattr(self, part)):,} [{self.fingerprints[part][:12]}]"
+            for part in PARTS
+            if part in self.fingerprints
         )
         lines = [f"protocol {self.protocol}, fold {self.fold}, seed {self.seed}: {sizes}"]
         if not np.isnan(self.subjects_in_two_parts):
@@ -216,11 +223,13 @@ def make_split(
     fold: int = 0,
     seed: int = 0,
     val_fraction: float = 0.1,
+    calibration_fraction: float = 0.0,
 ) -> Split:
     """Split a table by a protocol.
 
-    Validation comes out of the training rows: whole subjects, else groups of exact copies, else images, until
-    ``val_fraction`` of the training images is reached. A split that the table itself brings is kept.
+    Validation and calibration come out of the training rows: whole subjects, else groups of exact copies,
+    else images, until the fraction of the training images is reached. A split that the table itself brings is
+    kept. The validation part does not depend on whether there is a calibration part.
 
     Args:
         table: A face table; in a bare frame ``race`` is an index in ``labels.RACES``.
@@ -228,29 +237,35 @@ def make_split(
         fold: Number of the test fold.
         seed: Seed of all draws.
         val_fraction: Share of the training images to validate on, from 0 (none) to below 1.
+        calibration_fraction: Share of the training images to calibrate on, likewise.
 
     Raises:
         DataError: The protocol or the fold does not exist, the table does not fit the protocol, a part comes
             out empty, or a subject stands in two parts of a protocol that forbids it.
     """
-    if not 0 <= val_fraction < 1:
-        raise DataError(f"val_fraction {val_fraction} is not a share from 0 to below 1")
+    for name, share in (("val_fraction", val_fraction), ("calibration_fraction", calibration_fraction)):
+        if not 0 <= share < 1:
+            raise DataError(f"{name} {share} is not a share from 0 to below 1")
     faces = _with_race_names(table)
     partition = _partition(faces, protocol, seed)
     if fold not in partition.folds:
         raise DataError(f"protocol {protocol!r} has no fold {fold}; its folds are {sorted(partition.folds)}")
     roles = partition.folds[fold]
     rows = {part: np.flatnonzero(np.isin(partition.part, getattr(roles, part))) for part in SPLITS}
-    if not roles.val and len(rows["train"]):
-        drawn = _draw_validation(faces, rows["train"], val_fraction, seed, fold)
-        rows["val"], rows["train"] = rows["train"][drawn], rows["train"][~drawn]
+    rows["calibration"] = np.empty(0, np.int64)
+    sizes = {"val": val_fraction, "calibration": calibration_fraction}
+    sizes = {part: share * len(rows["train"]) for part, share in sizes.items()}
+    for part, purpose in (("val", "validation"), ("calibration", "calibration")):
+        if len(rows["train"]) and not (part == "val" and roles.val):
+            drawn = _draw_part(faces, rows["train"], sizes[part], seed, f"{purpose} {fold}")
+            rows[part], rows["train"] = rows["train"][drawn], rows["train"][~drawn]
     required = [part for part in SPLITS if getattr(roles, part)]
-    required += ["val"] if roles.train and val_fraction > 0 else []
+    required += [part for part, size in sizes.items() if roles.train and size > 0]
     if partition.exclusive:
         _check_subjects(faces, rows, f"protocol {protocol!r}, fold {fold}")
     _check_parts(rows, required, f"protocol {protocol!r}, fold {fold}", len(faces))
     return Split(
-        protocol, fold, seed, rows["train"], rows["val"], rows["test"],
+        protocol, fold, seed, rows["train"], rows["val"], rows["test"], rows["calibration"],
         _fingerprints(faces, rows), _shared_subjects(faces, rows), partition.notes,
     )  # fmt: skip
 
@@ -324,32 +339,31 @@ def _unused(part: Positions, column: str) -> tuple[str, ...]:
     return (f"{unused:,} faces without a {column} are not used",) if unused else ()
 
 
-def _draw_validation(
-    faces: pd.DataFrame, train: Positions, fraction: float, seed: int, fold: int
+def _draw_part(
+    faces: pd.DataFrame, train: Positions, size: float, seed: int, purpose: str
 ) -> npt.NDArray[np.bool_]:
+    """Mark about ``size`` of the training rows: whole subjects, else groups of copies, else images."""
     rows = faces.iloc[train]
     units = np.where(rows["subject"] == "", _copies(rows), _texts("subject " + rows["subject"]))
-    return _images_before(units, seed, f"validation {fold}") < fraction * len(train)
+    return _images_before(units, seed, purpose) < size
 
 
 def _check_parts(rows: dict[str, Positions], required: Sequence[str], where: str, total: int) -> None:
     for part in required:
         if not len(rows[part]):
-            sizes = ", ".join(f"{name} {len(rows[name]):,}" for name in SPLITS)
+            sizes = ", ".join(f"{name} {len(rows[name]):,}" for name in rows)
             raise DataError(f"{where}: the part {part} is empty: of {total:,} faces go to {sizes}")
 
 
 def _check_subjects(faces: pd.DataFrame, rows: dict[str, Positions], where: str) -> None:
     part = pd.Series("", index=faces.index)
-    for name in SPLITS:
+    for name in PARTS:
         part.iloc[rows[name]] = name
     known = (part != "") & (faces["subject"] != "")
     parts = part[known].groupby(faces["subject"][known]).nunique()
     twice = parts.index[parts > 1]
     if len(twice):
-        raise DataError(
-            f"{where}: {len(twice):,} subjects stand in two of train, val and test, such as {twice[0]!r}"
-        )
+        raise DataError(f"{where}: {len(twice):,} subjects stand in two parts, such as {twice[0]!r}")
 
 
 def _shared_subjects(faces: pd.DataFrame, rows: dict[str, Positions]) -> float:
@@ -363,8 +377,9 @@ def _shared_subjects(faces: pd.DataFrame, rows: dict[str, Positions]) -> float:
 
 def _fingerprints(faces: pd.DataFrame, rows: dict[str, Positions]) -> dict[str, str]:
     ids = _texts(faces["id"])
-    prints = {part: _sha256(ids[rows[part]]) for part in SPLITS}
-    used = faces.iloc[np.concatenate([rows[part] for part in SPLITS])]
+    parts = [part for part in PARTS if part in SPLITS or len(rows[part])]
+    prints = {part: _sha256(ids[rows[part]]) for part in parts}
+    used = faces.iloc[np.concatenate([rows[part] for part in parts])]
     genders = np.array([*GENDERS, ""], object)[used["gender"].to_numpy()]
     labels = zip(
         used["id"],

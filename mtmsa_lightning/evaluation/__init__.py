@@ -1,1 +1,1 @@
-"""Predictions turned into figures, tables and a report."""
+"""From tables of predictions to figures that can be defended; imports neither torch nor Lightning."""

@@ -1,7 +1,45 @@
-"""Metrics of age and of age groups."""
+"""Metrics of age, age groups, uncertainty, gender and race; :mod:`.suite` lists what a run reports."""
 
-from mtmsa_lightning.metrics.age import AgeIntervalNLL, AgeMAE, AgeNLL, CumulativeScore
+from mtmsa_lightning.metrics.age import (
+    AgeBias,
+    AgeMAE,
+    AgeRMSE,
+    CumulativeScore,
+    CumulativeScoreArea,
+    CumulativeScoreCurve,
+    DecadeMAE,
+    WorstDecadeMAE,
+)
+from mtmsa_lightning.metrics.classes import BalancedAccuracy, ClassCalibrationError
 from mtmsa_lightning.metrics.groups import GroupAccuracy
+from mtmsa_lightning.metrics.probabilistic import (
+    AgeCRPS,
+    AgeIntervalNLL,
+    AgeNLL,
+    IntervalCoverage,
+    IntervalWidth,
+)
 from mtmsa_lightning.metrics.task_loss import MeanTaskLoss
+from mtmsa_lightning.metrics.uncertainty import AURC, ENCE
 
-__all__ = ["AgeIntervalNLL", "AgeMAE", "AgeNLL", "CumulativeScore", "GroupAccuracy", "MeanTaskLoss"]
+__all__ = [
+    "AURC",
+    "ENCE",
+    "AgeBias",
+    "AgeCRPS",
+    "AgeIntervalNLL",
+    "AgeMAE",
+    "AgeNLL",
+    "AgeRMSE",
+    "BalancedAccuracy",
+    "ClassCalibrationError",
+    "CumulativeScore",
+    "CumulativeScoreArea",
+    "CumulativeScoreCurve",
+    "DecadeMAE",
+    "GroupAccuracy",
+    "IntervalCoverage",
+    "IntervalWidth",
+    "MeanTaskLoss",
+    "WorstDecadeMAE",
+]

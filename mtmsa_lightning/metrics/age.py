@@ -1,4 +1,10 @@
-"""Metrics of age: states are sums, so they are exact over uneven ranks; missing labels are masked out."""
+"""Errors of the predicted age, the mean of the distribution, in years.
+
+All metrics of age have one contract, ``update(distribution, low, high)``: predicted distributions of N faces
+and their labels in completed years, ``(N,)`` each, NaN where missing. Those here count faces with an exact
+label (``low == high``) only; ``e = prediction - age`` of a face, the prediction not rounded. Where nothing
+was counted, ``compute`` gives NaN.
+"""
 
 from typing import Any
 
@@ -6,61 +12,61 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
+from mtmsa_lightning.metrics.masked_mean import MaskedMean, check_shapes
 from mtmsa_lightning.models.age_distribution import AgeDistribution
 
+MIN_FACES = 50
+"""Faces below which a group of faces gets no figure of its own."""
 
-class MaskedMean(Metric):
-    """Base of metrics that average a value per face over the faces that count.
-
-    ``compute`` gives a float64 scalar, NaN when nothing was counted.
-    """
-
-    full_state_update = False
-    total: Tensor
-    count: Tensor
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.add_state("total", torch.tensor(0.0, dtype=torch.float64), dist_reduce_fx="sum")
-        self.add_state("count", torch.tensor(0), dist_reduce_fx="sum")
-
-    def compute(self) -> Tensor:
-        """Return the mean over all faces counted so far."""
-        return self.total / self.count
-
-    def _accumulate(self, values: Tensor, counted: Tensor) -> None:
-        """Add the values ``(N,)`` of the faces that are counted, a bool mask ``(N,)``.
-
-        Raises:
-            ValueError: If the shapes differ (broadcasting would count pairs of faces).
-        """
-        if values.shape != counted.shape:
-            raise ValueError(f"{tuple(values.shape)} predictions for {tuple(counted.shape)} labels")
-        self.total += torch.where(counted, values.double(), 0.0).sum()
-        self.count += counted.sum()
+DECADES = 14
+"""Decades of age, 0-9 to 130-139; the last one holds all older ages too."""
 
 
 class AgeMAE(MaskedMean):
-    """Mean absolute error of age in years, over faces with an exact label: mean of ``|prediction - age|``."""
+    """Mean absolute error, ``mean |e|``, in years."""
 
     is_differentiable = True
     higher_is_better = False
 
-    def update(self, prediction: Tensor, low: Tensor, high: Tensor) -> None:
+    def update(self, distribution: AgeDistribution, low: Tensor, high: Tensor) -> None:
         """Add a batch.
 
         Args:
-            prediction: Predicted ages in years, ``(N,)``.
+            distribution: Predicted distributions of N faces.
             low: Lower ends of the labels in completed years, ``(N,)``, NaN where missing.
             high: Upper ends, ``(N,)``; faces with ``low < high`` (a group) are not counted.
         """
-        self._accumulate((prediction - low).abs(), low == high)
+        self._accumulate((distribution.mean - low).abs(), low == high)
+
+
+class AgeRMSE(MaskedMean):
+    """Root mean squared error, ``sqrt(mean e^2)``, in years."""
+
+    is_differentiable = True
+    higher_is_better = False
+
+    def update(self, distribution: AgeDistribution, low: Tensor, high: Tensor) -> None:
+        """Add a batch; arguments as for :class:`AgeMAE`."""
+        self._accumulate((distribution.mean - low).square(), low == high)
+
+    def compute(self) -> Tensor:
+        """Return the root of the mean over all faces counted so far."""
+        return super().compute().sqrt()
+
+
+class AgeBias(MaskedMean):
+    """Mean signed error, ``mean e``, in years: above 0 where people are taken for older than they are."""
+
+    is_differentiable = True
+    higher_is_better = None  # best at 0
+
+    def update(self, distribution: AgeDistribution, low: Tensor, high: Tensor) -> None:
+        """Add a batch; arguments as for :class:`AgeMAE`."""
+        self._accumulate(distribution.mean - low, low == high)
 
 
 class CumulativeScore(MaskedMean):
-    """Cumulative score CS@n: share of faces with ``|prediction - age| <= n``, a fraction in 0 to 1.
-
-    The prediction is not rounded. Only faces with an exact label count.
+    """Cumulative score CS@n: share of faces with ``|e| <= n``, a fraction in 0 to 1.
 
     Args:
         threshold: Tolerance n in years, included.
@@ -74,37 +80,109 @@ class CumulativeScore(MaskedMean):
         super().__init__(**kwargs)
         self.threshold = threshold
 
-    def update(self, prediction: Tensor, low: Tensor, high: Tensor) -> None:
-        """Add a batch; arguments as for :class:`AgeMAE`."""
-        self._accumulate((prediction - low).abs() <= self.threshold, low == high)
-
-
-class AgeNLL(MaskedMean):
-    """Mean negative log-likelihood of exact ages: ``-log density``, nats per face, density per year."""
-
-    is_differentiable = True
-    higher_is_better = False
-
     def update(self, distribution: AgeDistribution, low: Tensor, high: Tensor) -> None:
-        """Add a batch.
-
-        Args:
-            distribution: Predicted distributions of N faces.
-            low: Lower ends of the labels in completed years, ``(N,)``, NaN where missing.
-            high: Upper ends, ``(N,)``; faces with ``low < high`` (a group) are not counted.
-        """
-        self._accumulate(-distribution.log_prob(low), low == high)
+        """Add a batch; arguments as for :class:`AgeMAE`."""
+        self._accumulate((distribution.mean - low).abs() <= self.threshold, low == high)
 
 
-class AgeIntervalNLL(MaskedMean):
-    """Mean negative log-likelihood of age groups: ``-log P(low - 0.5 < age <= high + 0.5)``, nats per face.
+class CumulativeScoreArea(MaskedMean):
+    """Area under the curve CS@t for t from 0 to ``limit`` years, divided by ``limit``: a fraction in 0 to 1.
 
-    Only faces with a group as label (``low < high``) count.
+    The curve is a step function, so its area has a closed form: ``mean max(0, 1 - |e| / limit)``.
+
+    Args:
+        limit: Where the curve ends, in years.
+        kwargs: Passed to :class:`torchmetrics.Metric`.
     """
 
     is_differentiable = True
-    higher_is_better = False
+    higher_is_better = True
+
+    def __init__(self, limit: float = 30.0, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.limit = limit
 
     def update(self, distribution: AgeDistribution, low: Tensor, high: Tensor) -> None:
-        """Add a batch; arguments as for :class:`AgeNLL`."""
-        self._accumulate(-distribution.log_interval_prob(low - 0.5, high + 0.5), low < high)
+        """Add a batch; arguments as for :class:`AgeMAE`."""
+        self._accumulate((1 - (distribution.mean - low).abs() / self.limit).clamp(min=0), low == high)
+
+
+class CumulativeScoreCurve(Metric):
+    """The curve CS@n at n = 0, 1, ..., ``limit`` years: ``compute`` gives ``(limit + 1,)`` fractions.
+
+    Args:
+        limit: Where the curve ends, in years.
+        kwargs: Passed to :class:`torchmetrics.Metric`.
+    """
+
+    full_state_update = False
+    is_differentiable = False
+    higher_is_better = True
+    within: Tensor
+    count: Tensor
+
+    def __init__(self, limit: int = 30, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.add_state("within", torch.zeros(limit + 1, dtype=torch.int64), dist_reduce_fx="sum")
+        self.add_state("count", torch.tensor(0), dist_reduce_fx="sum")
+
+    def update(self, distribution: AgeDistribution, low: Tensor, high: Tensor) -> None:
+        """Add a batch; arguments as for :class:`AgeMAE`."""
+        error, exact = (distribution.mean - low).abs(), low == high
+        check_shapes(error, exact)
+        thresholds = torch.arange(len(self.within), device=error.device)
+        self.within += ((error[:, None] <= thresholds) & exact[:, None]).sum(0)
+        self.count += exact.sum()
+
+    def compute(self) -> Tensor:
+        """Return the fractions, float64."""
+        return self.within.double() / self.count
+
+
+class DecadeMAE(Metric):
+    """Mean absolute error per decade of the true age: ``compute`` gives ``(DECADES,)`` years.
+
+    Decades are 0-9, 10-19 and so on; a decade with fewer than ``min_faces`` faces has NaN.
+
+    Args:
+        min_faces: Fewest faces of a decade that gets a figure.
+        kwargs: Passed to :class:`torchmetrics.Metric`.
+    """
+
+    full_state_update = False
+    is_differentiable = True
+    higher_is_better: bool | None = False
+    total: Tensor
+    count: Tensor
+
+    def __init__(self, min_faces: int = MIN_FACES, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.min_faces = min_faces
+        self.add_state("total", torch.zeros(DECADES, dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("count", torch.zeros(DECADES, dtype=torch.int64), dist_reduce_fx="sum")
+
+    def update(self, distribution: AgeDistribution, low: Tensor, high: Tensor) -> None:
+        """Add a batch; arguments as for :class:`AgeMAE`."""
+        error, exact = (distribution.mean - low).abs(), low == high
+        check_shapes(error, exact)
+        decade = (torch.where(exact, low, 0.0) // 10).long().clamp(0, DECADES - 1)
+        inside = (decade[:, None] == torch.arange(DECADES, device=decade.device)) & exact[:, None]
+        self.total += torch.where(inside, error.double()[:, None], 0.0).sum(0)
+        self.count += inside.sum(0)
+
+    def compute(self) -> Tensor:
+        """Return the errors per decade, float64."""
+        return torch.where(self.count >= max(1, self.min_faces), self.total / self.count, torch.nan)
+
+
+class WorstDecadeMAE(DecadeMAE):
+    """Largest mean absolute error of a decade of the true age that has enough faces, in years.
+
+    NaN if none has. Arguments as for :class:`DecadeMAE`.
+    """
+
+    def compute(self) -> Tensor:
+        """Return the largest error, a float64 scalar."""
+        errors = super().compute()
+        worst = errors.nan_to_num(-torch.inf).max()
+        return torch.where(worst.isfinite(), worst, torch.nan)

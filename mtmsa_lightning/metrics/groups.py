@@ -6,7 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mtmsa_lightning.metrics.age import MaskedMean
+from mtmsa_lightning.metrics.masked_mean import MaskedMean
+from mtmsa_lightning.models.age_distribution import AgeDistribution
 
 
 class GroupAccuracy(MaskedMean):
@@ -36,24 +37,18 @@ class GroupAccuracy(MaskedMean):
         if offset < 0:
             raise ValueError(f"offset must not be negative, got {offset}")
         self.offset = offset
+        self.edge_list = tuple(edges)
         self.register_buffer("edges", torch.tensor(edges, dtype=torch.float64), persistent=False)
 
-    def update(self, group_probs: Tensor, low: Tensor, high: Tensor) -> None:
+    def update(self, distribution: AgeDistribution, low: Tensor, high: Tensor) -> None:
         """Add a batch.
 
         Args:
-            group_probs: Probability of each group, ``(N, G)``.
+            distribution: Predicted distributions of N faces.
             low: Lower ends of the labels in completed years, ``(N,)``, NaN where missing.
             high: Upper ends, ``(N,)``; equal to ``low`` for an exact age.
-
-        Raises:
-            ValueError: If there are not G = len(edges) + 1 probabilities per face.
         """
-        if group_probs.ndim != 2 or group_probs.shape[1] != len(self.edges) + 1:
-            raise ValueError(
-                f"expected (N, {len(self.edges) + 1}) probabilities for {len(self.edges)} edges, "
-                f"got {tuple(group_probs.shape)}"
-            )
         midpoint = (low.double() + high.double()) / 2
-        distance = (group_probs.argmax(dim=1) - torch.bucketize(midpoint, self.edges)).abs()
+        predicted = distribution.group_probs(self.edge_list).argmax(dim=1)
+        distance = (predicted - torch.bucketize(midpoint, self.edges)).abs()
         self._accumulate(distance <= self.offset, ~midpoint.isnan())

@@ -251,6 +251,7 @@ def test_provenance_counts_dropped_rows(release):
     [
         ("crop", 0), ("crop", -0.5), ("crop", 1.01), ("crop", 85), ("crop", float("nan")),
         ("val_fraction", 0), ("val_fraction", 1), ("val_fraction", 1.5),
+        ("calibration_fraction", -0.1), ("calibration_fraction", 0.9), ("calibration_fraction", 1),
         ("image_size", 63), ("image_size", 0),
         ("batch_size", 0), ("batch_size", -1),
         ("protocol", "folds"), ("protocol", "randm"),

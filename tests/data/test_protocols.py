@@ -112,6 +112,24 @@ def test_folds_on_adience(adience_table):
         assert split.subjects_in_two_parts == 0
 
 
+def test_a_calibration_part_comes_out_of_training_by_subject_and_leaves_the_rest_alone(adience_table):
+    plain = make_split(adience_table, "folds", 1)
+    split = make_split(adience_table, "folds", 1, calibration_fraction=0.1)
+    assert np.array_equal(split.val, plain.val)
+    assert np.array_equal(split.test, plain.test)
+    assert np.array_equal(np.sort([*split.train, *split.calibration]), plain.train)
+    trained_on = len(plain.train) + len(plain.val)
+    assert len(split.calibration) == pytest.approx(0.1 * trained_on, rel=0.05)
+    others = np.concatenate([split.train, split.val, split.test])
+    assert not subjects(adience_table, split.calibration) & subjects(adience_table, others)
+    assert split.fingerprints["val"] == plain.fingerprints["val"]
+    assert split.fingerprints["train"] != plain.fingerprints["train"]
+    assert split.fingerprints["labels"] == plain.fingerprints["labels"], "the same faces are used"
+    assert "calibration" in split.fingerprints
+    assert "calibration" in split.summary()
+    assert "calibration" not in plain.fingerprints
+
+
 @pytest.mark.parametrize("protocol", MORPH_PROTOCOLS)
 def test_row_order_does_not_matter(morph_table, protocol):
     order = np.random.default_rng(1).permutation(len(morph_table))

@@ -1,0 +1,102 @@
+"""Metrics of gender and race beside those that torchmetrics has.
+
+Contract: ``update(probs, target)`` with probabilities ``(N, classes)`` and class indices ``(N,)``, -1 where
+missing. States are sums, so they are exact over uneven ranks.
+"""
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+from torchmetrics.classification import MulticlassConfusionMatrix
+
+BINS = 15
+"""Bins of the expected calibration error."""
+
+
+class BalancedAccuracy(MulticlassConfusionMatrix):
+    """Mean of the recalls of all classes that occur among the labels; NaN if none does.
+
+    torchmetrics' accuracy with ``average="macro"`` counts a class that is predicted but does not occur as a
+    recall of 0.
+
+    Args:
+        num_classes: Number of classes.
+        kwargs: Passed to :class:`torchmetrics.classification.MulticlassConfusionMatrix`.
+    """
+
+    higher_is_better = True
+
+    def __init__(self, num_classes: int, **kwargs: Any) -> None:
+        super().__init__(num_classes, ignore_index=-1, **kwargs)
+
+    def compute(self) -> Tensor:
+        """Return the mean recall, a float64 scalar."""
+        faces = self.confmat.sum(1)
+        return (self.confmat.diagonal().double() / faces)[faces > 0].mean()
+
+
+class ReliabilityBins(NamedTuple):
+    """A reliability diagram: one entry per bin of confidence.
+
+    Attributes:
+        confidence: Mean confidence, ``(bins,)``; NaN in an empty bin.
+        accuracy: Share of right predictions, ``(bins,)``; NaN in an empty bin.
+        faces: Number of faces, ``(bins,)``.
+    """
+
+    confidence: Tensor
+    accuracy: Tensor
+    faces: Tensor
+
+
+class ClassCalibrationError(Metric):
+    """Expected calibration error (ECE): ``sum over bins of count / n * |accuracy - mean confidence|``.
+
+    Confidence is the largest probability; bins of equal width, a confidence on an edge belonging to the bin
+    above, 1 to the last (Guo et al., "On Calibration of Modern Neural Networks", ICML 2017, eq. 3). NaN if
+    nothing was counted.
+
+    torchmetrics' class keeps every confidence, takes logits for probabilities when they happen to lie between
+    0 and 1, and gives a confidence of 1 a bin of its own; otherwise the figures agree.
+
+    Args:
+        bins: Number of bins.
+        kwargs: Passed to :class:`torchmetrics.Metric`.
+    """
+
+    full_state_update = False
+    is_differentiable = False
+    higher_is_better = False
+    confidence: Tensor
+    right: Tensor
+    count: Tensor
+
+    def __init__(self, bins: int = BINS, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        for name in ("confidence", "right", "count"):
+            self.add_state(name, torch.zeros(bins, dtype=torch.float64), dist_reduce_fx="sum")
+
+    def update(self, probs: Tensor, target: Tensor) -> None:
+        """Add a batch.
+
+        Args:
+            probs: Probabilities, ``(N, classes)``.
+            target: Class indices, ``(N,)``; -1 where missing.
+        """
+        confidence, predicted = probs.double().max(dim=1)
+        edges = torch.linspace(0, 1, len(self.count) + 1, dtype=torch.float64, device=probs.device)
+        bin_of = torch.bucketize(confidence, edges[1:-1], right=True)
+        counted = (target >= 0).double()
+        self.confidence += torch.zeros_like(self.confidence).index_add_(0, bin_of, confidence * counted)
+        self.right += torch.zeros_like(self.right).index_add_(0, bin_of, (predicted == target) * counted)
+        self.count += torch.zeros_like(self.count).index_add_(0, bin_of, counted)
+
+    def compute(self) -> Tensor:
+        """Return the error, a float64 scalar."""
+        return (self.right - self.confidence).abs().sum() / self.count.sum()
+
+    def diagram(self) -> ReliabilityBins:
+        """Return the bins of the faces that this process has counted."""
+        return ReliabilityBins(self.confidence / self.count, self.right / self.count, self.count.long())

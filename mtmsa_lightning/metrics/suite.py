@@ -1,0 +1,157 @@
+"""The figures of a run, listed once: what they are called, which labels they need, which way is better.
+
+A metric is added here, and is then logged in validation and test, written to every table of figures, and
+named in reports.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Literal, NamedTuple
+
+from torchmetrics import Metric
+from torchmetrics.classification import MulticlassAccuracy
+
+from mtmsa_lightning.labels import AGE_GROUP_EDGES
+from mtmsa_lightning.metrics.age import (
+    AgeBias,
+    AgeMAE,
+    AgeRMSE,
+    CumulativeScore,
+    CumulativeScoreArea,
+    WorstDecadeMAE,
+)
+from mtmsa_lightning.metrics.classes import BalancedAccuracy, ClassCalibrationError
+from mtmsa_lightning.metrics.groups import GroupAccuracy
+from mtmsa_lightning.metrics.probabilistic import (
+    AgeCRPS,
+    AgeIntervalNLL,
+    AgeNLL,
+    IntervalCoverage,
+    IntervalWidth,
+)
+from mtmsa_lightning.metrics.uncertainty import AURC, ENCE
+
+LabelKind = Literal["exact", "group", "age", "gender", "race"]
+"""Exact ages, age groups, ages of either kind, and the two classes."""
+
+LEVELS = (50, 80, 90, 95)
+"""Nominal levels of the prediction intervals that are reported, in percent."""
+
+
+class Figure(NamedTuple):
+    """One scalar figure of the suite.
+
+    Attributes:
+        name: Stable name in logs, records and tables, after ``val/`` or ``test/``.
+        title: What a report calls it, with its unit.
+        needs: Kind of label that it needs; without such labels there is no figure.
+        better: Which way is better: ``lower``, ``higher``, or the value to come close to.
+        build: Makes the metric, from the number of classes of its task (0 for ages).
+        share: It is a fraction, shown in percent.
+        training: It is logged in training too, not in validation and test alone.
+        headline: It stands in the table at the end of a run.
+    """
+
+    name: str
+    title: str
+    needs: LabelKind
+    better: Literal["lower", "higher"] | float
+    build: Callable[[int], Metric]
+    share: bool = False
+    training: bool = False
+    headline: bool = False
+
+    @property
+    def task(self) -> str:
+        """The head that it is about: ``age``, ``gender`` or ``race``."""
+        return self.needs if self.needs in ("gender", "race") else "age"
+
+
+def _intervals(level: int) -> tuple[Figure, Figure]:
+    """Return the figures of the central interval of a level in percent."""
+    share, headline = level / 100, level == 90
+    return (
+        Figure(
+            f"age_coverage{level}", f"age {level} % interval, coverage", "age", share,
+            lambda _: IntervalCoverage(share), share=True, headline=headline,
+        ),
+        Figure(
+            f"age_width{level}", f"age {level} % interval, width (years)", "age", "lower",
+            lambda _: IntervalWidth(share), headline=headline,
+        ),
+    )  # fmt: skip
+
+
+def _classes(task: Literal["gender", "race"]) -> tuple[Figure, ...]:
+    """Return the figures of a class head."""
+    return (
+        Figure(
+            f"{task}_acc", f"{task} accuracy", task, "higher",
+            lambda classes: MulticlassAccuracy(classes, average="micro", ignore_index=-1),
+            share=True, training=True, headline=True,
+        ),
+        Figure(
+            f"{task}_balanced_acc", f"{task} balanced accuracy", task, "higher", BalancedAccuracy,
+            share=True, headline=True,
+        ),
+        Figure(
+            f"{task}_ece", f"{task} calibration error (ECE)", task, "lower",
+            lambda _: ClassCalibrationError(), share=True,
+        ),
+    )  # fmt: skip
+
+
+FIGURES: tuple[Figure, ...] = (
+    Figure(
+        "age_mae", "age MAE (years)", "exact", "lower", lambda _: AgeMAE(), training=True, headline=True
+    ),
+    Figure("age_rmse", "age RMSE (years)", "exact", "lower", lambda _: AgeRMSE()),
+    Figure("age_bias", "age bias (years)", "exact", 0.0, lambda _: AgeBias(), headline=True),
+    Figure(
+        "age_cs5", "age CS@5", "exact", "higher", lambda _: CumulativeScore(5.0),
+        share=True, training=True, headline=True,
+    ),
+    Figure(
+        "age_cs_area", "age area under CS@0-30", "exact", "higher", lambda _: CumulativeScoreArea(30.0),
+        share=True,
+    ),
+    Figure(
+        "age_worst_decade_mae", "age MAE of the worst decade (years)", "exact", "lower",
+        lambda _: WorstDecadeMAE(),
+    ),
+    Figure(
+        "age_nll", "age NLL (nats)", "exact", "lower", lambda _: AgeNLL(), training=True, headline=True
+    ),
+    Figure(
+        "age_interval_nll", "age group NLL (nats)", "group", "lower", lambda _: AgeIntervalNLL(),
+        training=True, headline=True,
+    ),
+    Figure("age_crps", "age CRPS (years)", "exact", "lower", lambda _: AgeCRPS(), headline=True),
+    *(figure for level in LEVELS for figure in _intervals(level)),
+    Figure("age_ence", "age normalised calibration error (ENCE)", "exact", "lower", lambda _: ENCE()),
+    Figure("age_aurc", "age area under risk-coverage (years)", "exact", "lower", lambda _: AURC()),
+    Figure(
+        "group_acc", "age group accuracy", "age", "higher", lambda _: GroupAccuracy(AGE_GROUP_EDGES),
+        share=True, training=True, headline=True,
+    ),
+    Figure(
+        "group_acc_1off", "age group 1-off accuracy", "age", "higher",
+        lambda _: GroupAccuracy(AGE_GROUP_EDGES, offset=1), share=True, training=True, headline=True,
+    ),
+    *_classes("gender"),
+    *_classes("race"),
+)  # fmt: skip
+"""All figures, in the order of tables."""
+
+
+def figures_of(classes: Mapping[str, int], groups: bool) -> tuple[Figure, ...]:
+    """Return the figures that a model has.
+
+    Args:
+        classes: Number of classes of every head that exists, by task; 0 for ``age``.
+        groups: Whether age groups are decided.
+    """
+    return tuple(
+        figure
+        for figure in FIGURES
+        if figure.task in classes and (groups or not figure.name.startswith("group_"))
+    )
