@@ -55,23 +55,22 @@ HELP = {
     }.items()
 }
 
-Place = Callable[[str, dict[str, Any]], Path]
-"""From the checkpoint's file and the settings to the directory that a verb writes to."""
-
 VERB_ARGUMENTS = ("ckpt_path", "verbose", "weights_only")
 """Arguments of one call, not settings of an experiment."""
 
 
-def run_trainer_verb(verb: str, args: list[str], place: Place | None = None) -> "TrainingCLI":
+def run_trainer_verb(
+    verb: str, args: list[str], cli: "Callable[..., TrainingCLI] | None" = None
+) -> "TrainingCLI":
     """Run ``fit``, ``validate`` or ``test``.
 
     Args:
         verb: The verb.
         args: Arguments after it.
-        place: Chooses another directory than that of a new run.
+        cli: What runs it, :class:`TrainingCLI` by default.
 
     Returns:
-        What was run: its settings, trainer, model, data, run directory and predictions.
+        What ran it.
 
     Raises:
         MTMSAError: For whatever the user can mend.
@@ -87,7 +86,7 @@ def run_trainer_verb(verb: str, args: list[str], place: Place | None = None) -> 
     for name in split_configs(args)[0] if not _asks_for_text(args) else ():
         log.info("config: %s", find_config(name))
     try:
-        return TrainingCLI(verb, by_precedence(args, hparams), hparams, place)
+        return (cli or TrainingCLI)(verb, by_precedence(args, hparams), hparams)
     except MTMSAError:
         raise
     except Exception as error:
@@ -137,23 +136,17 @@ class TrainingCLI(LightningCLI):
         verb: The verb.
         args: Arguments after it, in the order of precedence.
         recorded: Model settings recorded in the checkpoint.
-        place: Chooses where files go; by default a new run directory.
 
     Attributes:
         run: Directory of the run's files.
         writer: Its ``table`` holds the predictions after a test.
     """
 
-    def __init__(
-        self,
-        verb: str,
-        args: list[str],
-        recorded: dict[str, Any] | None = None,
-        place: Place | None = None,
-    ) -> None:
+    predictions = "predictions/test.parquet"
+
+    def __init__(self, verb: str, args: list[str], recorded: dict[str, Any] | None = None) -> None:
         self.verb = verb
         self.recorded = recorded or {}
-        self.place = place
         kwargs: dict[str, Any] = {"exit_on_error": False, "allow_abbrev": False}
         super().__init__(
             MTMSA,
@@ -216,13 +209,14 @@ class TrainingCLI(LightningCLI):
         for key in VERB_ARGUMENTS:
             plain.pop(key, None)
         self.config_text = self._parser(self.verb).dump(plain, skip_unset=False)
+        self._open_run()
+
+    def _open_run(self) -> None:
         root, name = self.settings.trainer.default_root_dir or "runs", self.settings.name
         if self.verb == "fit" and self.settings.ckpt_path == CONTINUE:
             self.run = resumable_run(root, name, yaml.safe_load(self.config_text))
             self.settings.ckpt_path = str(self.run / "checkpoints" / "last.ckpt")
             log.info("continuing %s", self.run)
-        elif self.place is not None:
-            self.run = self.place(self.settings.ckpt_path, yaml.safe_load(self.config_text))
         else:
             self.run = open_run(root, name)
 
@@ -266,8 +260,7 @@ class TrainingCLI(LightningCLI):
         return loggers
 
     def _callbacks(self, record: dict[str, Any], trainer: dict[str, Any]) -> list[Any]:
-        table = "predictions/test.parquet" if self.place is None else "predictions.parquet"
-        self.writer = PredictionWriter(self.run / table)
+        self.writer = PredictionWriter(self.run / self.predictions)
         callbacks: list[Any] = [RunRecord(self.run, self.config_text, record), self.writer]
         if trainer.get("enable_progress_bar"):
             callbacks.append(RichProgressBar())

@@ -1,0 +1,139 @@
+"""One checkpoint tested, and the report on it put where it belongs."""
+
+import logging
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mtmsa_lightning.data.dataset import FaceDataset
+from mtmsa_lightning.errors import ConfigError
+from mtmsa_lightning.evaluation.attention import attend
+from mtmsa_lightning.evaluation.report import Images, ReportContext, write_report
+from mtmsa_lightning.runs import differences, read_config, read_record
+from mtmsa_lightning.training import TrainingCLI, run_trainer_verb
+
+log = logging.getLogger(__name__)
+
+FREE_DATA_SETTINGS = ("num_workers", "batch_size", "augment", "verify", "strict")
+"""Settings of the data that do not change what is evaluated."""
+
+
+def evaluate(ckpt_path: str, args: Sequence[str] = (), out: Path | None = None, faces: bool = True) -> None:
+    """Test a checkpoint and write its report.
+
+    Args:
+        ckpt_path: A checkpoint or a run directory.
+        args: Further arguments of ``mtmsa test``.
+        out: Folder of the report; by default one inside the checkpoint's run.
+        faces: Show photos in the page.
+    """
+    cli = run_trainer_verb("test", [*args, f"--ckpt_path={ckpt_path}"], partial(EvaluationCLI, out))
+    if not cli.trainer.is_global_zero:
+        return
+    test = cli.datamodule.test_dataset
+    attention = attend(cli.model, test, cli.trainer.strategy.root_device)
+    images = face_images(test) if faces else None
+    write_report(cli.writer.table, cli.run, report_context(cli), images, attention)
+    log.info("report: %s", cli.run / "report.html")
+
+
+class EvaluationCLI(TrainingCLI):
+    """The verb ``test`` with its files in the folder of a report.
+
+    Args:
+        out: What the user chose as folder, if anything.
+        args: As for :class:`TrainingCLI`.
+    """
+
+    predictions = "predictions.parquet"
+
+    def __init__(self, out: Path | None, *args: Any) -> None:
+        self.out = out
+        super().__init__(*args)
+
+    def _open_run(self) -> None:
+        settings = yaml.safe_load(self.config_text)
+        self.run = report_folder(self.out, self.settings.ckpt_path, settings)
+
+
+def face_images(data: FaceDataset) -> Images:
+    """Return a function that gives the face of an id as the network sees it."""
+    rows = {name: row for row, name in enumerate(data.table["id"])}
+    return lambda name: data[rows[name]]["image"].permute(1, 2, 0).numpy()
+
+
+def report_context(cli: TrainingCLI) -> ReportContext:
+    """Gather what the figures of a test must be quoted with."""
+    record = read_record(cli.run)
+    run = run_of(Path(record["checkpoint"]))
+    trained = read_config(run) if run else {}
+    return ReportContext(
+        title=str(trained.get("name", record["name"])),
+        data=record["data"],
+        checkpoint=record["checkpoint"],
+        trained_on=cli.model.provenance,
+        seed=trained.get("seed_everything"),
+        versions=record["versions"],
+        command=record["command"],
+        notes=tuple(cli.datamodule.split.notes),
+    )
+
+
+def run_of(checkpoint: Path) -> Path | None:
+    """Return the run directory that a checkpoint lies in, if any."""
+    run = checkpoint.absolute().parent.parent
+    return run if (run / "config.yaml").is_file() else None
+
+
+def report_folder(out: Path | None, checkpoint: str, settings: dict[str, Any]) -> Path:
+    """Choose the folder of a report so that none is written over that of something else.
+
+    Args:
+        out: What the user chose, if anything.
+        checkpoint: File of the checkpoint.
+        settings: All settings of the test.
+
+    Returns:
+        ``evaluation`` inside the checkpoint's run for that run's own data, else ``evaluation-<dataset>-
+        <protocol>-fold<k>``; the name of a checkpoint other than ``best`` is part of it. A checkpoint that
+        lies in no run has it beside it.
+
+    Raises:
+        ConfigError: If the folder holds something else.
+    """
+    file = Path(checkpoint).absolute()
+    run, data = run_of(file), _data_settings(settings)
+    name = "evaluation" if file.stem == "best" else f"evaluation-{file.stem}"
+    if run is None or _changes(run, data):
+        dataset = data["class_path"].rpartition(".")[2].lower()
+        name += f"-{dataset}-{data['protocol']}-fold{data['fold']}"
+    folder = (out or (run or file.parent) / name).absolute()
+    if folder.is_dir() and any(folder.iterdir()):
+        before = read_record(folder).get("checkpoint", "")
+        if holds := _holds_else(folder, data) or (out and before != str(file) and f"a report on {before}"):
+            raise ConfigError(f"{folder} holds {holds}: choose another folder with --out")
+    return folder
+
+
+def _holds_else(folder: Path, data: dict[str, Any]) -> str | None:
+    """Say what a folder holds if it is anything but an older report on the same data."""
+    runs_own = ("checkpoints", "predictions", "metrics.csv")
+    if not (folder / "config.yaml").is_file() or any((folder / name).exists() for name in runs_own):
+        return "other files"
+    changes = _changes(folder, data)
+    return f"a report on other data ({'; '.join(changes[:4])})" if changes else None
+
+
+def _changes(folder: Path, data: dict[str, Any]) -> list[str]:
+    """List how settings of the data differ from a folder's ``config.yaml``, in what both name."""
+    recorded = _data_settings(read_config(folder))
+    return differences(recorded, {key: value for key, value in data.items() if key in recorded}, "data")
+
+
+def _data_settings(settings: dict[str, Any]) -> dict[str, Any]:
+    data = settings.get("data") or {}
+    values = {"class_path": data.get("class_path")} | (data.get("init_args") or {})
+    return {key: value for key, value in values.items() if key not in FREE_DATA_SETTINGS}
