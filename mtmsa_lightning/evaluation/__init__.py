@@ -1,1 +1,1 @@
-"""From tables of predictions to figures that can be defended; imports neither torch nor Lightning."""
+"""From tables of predictions to figures that can be defended."""

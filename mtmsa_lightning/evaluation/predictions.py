@@ -1,0 +1,212 @@
+"""A table of predictions and labels, as ``PredictionWriter`` writes it, brought into typed form."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mtmsa_lightning.errors import DataError
+from mtmsa_lightning.labels import GENDERS, RACES
+from mtmsa_lightning.models.age_distribution import AgeDistribution, distribution_from_columns
+
+TEXTS = ("id", "file", "subject", "label_gender", "label_race")
+"""Columns that hold texts; a missing one is empty."""
+
+_READ = "Such a table is written by `mtmsa test` as predictions/test.parquet of its run."
+
+
+@dataclass(frozen=True, eq=False)
+class ClassPredictions:
+    """What a class head said of N faces, and what is right.
+
+    Attributes:
+        names: Classes that the model knows, in its order.
+        probs: Probabilities, float64 ``(N, classes)``.
+        target: Index of the labelled class, ``(N,)``; -1 without a label or where the model lacks its class.
+        masked: Labelled classes that the model lacks, with their number of faces, which are not counted.
+    """
+
+    names: tuple[str, ...]
+    probs: Tensor
+    target: Tensor
+    masked: dict[str, int]
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """Predictions of N faces with their labels; a head that the model lacks is None.
+
+    Attributes:
+        ids: Identifier of every face.
+        subjects: The person, "" where unknown.
+        age: Predicted distributions of age.
+        age_low: Lower ends of the labels in completed years, float64 ``(N,)``; NaN where missing.
+        age_high: Upper ends; equal to ``age_low`` for an exact age.
+        age_groups: Inclusive age groups in years that were decided, or empty.
+        gender: Predictions of the gender head.
+        race: Predictions of the race head.
+        gender_labels: Labelled gender by name, "" where unknown.
+        race_labels: Labelled race by name, "" where unknown.
+    """
+
+    ids: NDArray[np.str_]
+    subjects: NDArray[np.str_]
+    age: AgeDistribution | None
+    age_low: Tensor
+    age_high: Tensor
+    age_groups: tuple[tuple[int, int], ...]
+    gender: ClassPredictions | None
+    race: ClassPredictions | None
+    gender_labels: NDArray[np.str_]
+    race_labels: NDArray[np.str_]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def labelled(self) -> dict[str, int]:
+        """Return the number of faces with a label of every kind: exact, group, age, gender, race.
+
+        Of gender and race, those count whose class the model knows.
+        """
+        counts = {
+            "exact": (self.age_low == self.age_high).sum(),
+            "group": (self.age_low < self.age_high).sum(),
+            "age": (~self.age_low.isnan()).sum(),
+        }
+        counts |= {
+            task: (head.target >= 0).sum()
+            for task, head in (("gender", self.gender), ("race", self.race))
+            if head is not None
+        }
+        return {"gender": 0, "race": 0} | {kind: int(count) for kind, count in counts.items()}
+
+
+def read_predictions(source: Path | pd.DataFrame, name: str = "the table of predictions") -> Predictions:
+    """Read a table of predictions.
+
+    Args:
+        source: A ``.parquet`` or ``.csv`` file, or the table itself.
+        name: What messages call a table that is given itself.
+
+    Raises:
+        DataError: If the file cannot be read, or has no predictions or no labels; names the columns or rows.
+    """
+    if isinstance(source, Path):
+        name, table = str(source), read_table(source)
+    else:
+        table = source
+    if "id" not in table or not len(table):
+        raise DataError(f"{name}: {'no column id' if len(table) else 'no rows'}. {_READ}")
+    table = table.assign(
+        **{column: table[column].fillna("").astype(str) for column in TEXTS if column in table}
+    )
+    age = _age(table, name)
+    low, high = _age_labels(table, name)
+    labels = {task: _texts(table, f"label_{task}") for task in ("gender", "race")}
+    gender = _classes(table, "gender", GENDERS, labels["gender"], name)
+    race = _classes(table, "race", RACES, labels["race"], name)
+    if age is None and gender is None and race is None:
+        raise DataError(f"{name}: no predictions: neither age_mean nor gender_* nor race_*. {_READ}")
+    if low.isnan().all() and not any((names != "").any() for names in labels.values()):
+        raise DataError(
+            f"{name}: no labels to compare with (label_age_low, label_age_high, label_gender, label_race): "
+            f"`mtmsa predict` knows none. {_READ}"
+        )
+    return Predictions(
+        ids=_texts(table, "id"), subjects=_texts(table, "subject"), age=age, age_low=low, age_high=high,
+        age_groups=_age_groups(table), gender=gender, race=race,
+        gender_labels=labels["gender"], race_labels=labels["race"],
+    )  # fmt: skip
+
+
+def read_table(file: Path) -> pd.DataFrame:
+    """Read a ``.parquet`` or ``.csv`` table; every number of a CSV comes back as it was written.
+
+    Raises:
+        DataError: If the file cannot be read.
+    """
+    if not file.is_file():
+        raise DataError(f"{file}: no such file. {_READ}")
+    try:
+        if file.suffix == ".parquet":
+            return pd.read_parquet(file)
+        texts = dict.fromkeys(TEXTS, str)
+        return pd.read_csv(
+            file, dtype=texts, keep_default_na=False, na_values=[""], float_precision="round_trip"
+        )  # fmt: skip
+    except (OSError, ValueError) as error:
+        raise DataError(f"{file}: cannot be read as a table ({error})") from error
+
+
+def _texts(table: pd.DataFrame, column: str) -> NDArray[np.str_]:
+    values = table[column] if column in table else [""] * len(table)
+    return np.asarray(values, dtype=np.str_)
+
+
+def _numbers(table: pd.DataFrame, columns: list[str], name: str) -> Tensor:
+    """Return columns of predictions as float64 ``(N, columns)``, all finite."""
+    try:
+        values = table[columns].to_numpy(np.float64)
+    except ValueError as error:
+        raise DataError(f"{name}: {', '.join(columns)}: {error}") from error
+    bad = ~np.isfinite(values).all(axis=1)
+    if bad.any():
+        shown = ", ".join(table.loc[bad, "id"].astype(str).head(5))
+        raise DataError(f"{name}: no finite number in {', '.join(columns)} for {bad.sum()} faces: {shown}")
+    return torch.tensor(values)
+
+
+def _age(table: pd.DataFrame, name: str) -> AgeDistribution | None:
+    columns = [column for column in table if column in ("age_mean", "age_std")]
+    if not columns:
+        return None
+    values = _numbers(table, columns, name)
+    try:
+        return distribution_from_columns(dict(zip(columns, values.unbind(1), strict=True)))
+    except ValueError as error:
+        raise DataError(f"{name}: {error}") from error
+
+
+def _age_labels(table: pd.DataFrame, name: str) -> tuple[Tensor, Tensor]:
+    columns = ["label_age_low", "label_age_high"]
+    missing = [column for column in columns if column not in table]
+    if len(missing) == 1:
+        raise DataError(f"{name}: no column {missing[0]}. {_READ}")
+    if missing:
+        nothing = torch.full((len(table),), torch.nan, dtype=torch.float64)
+        return nothing, nothing
+    low, high = torch.tensor(table[columns].to_numpy(np.float64)).unbind(1)
+    odd = (low.isnan() != high.isnan()) | (low > high)
+    if odd.any():
+        shown = ", ".join(table["id"][odd.numpy()].head(5))
+        raise DataError(f"{name}: label_age_low and label_age_high do not fit together: {shown}")
+    return low, high
+
+
+def _age_groups(table: pd.DataFrame) -> tuple[tuple[int, int], ...]:
+    found = [re.fullmatch(r"group_(\d+)_(\d+)", str(column)) for column in table]
+    return tuple((int(match[1]), int(match[2])) for match in found if match)
+
+
+def _classes(
+    table: pd.DataFrame, task: str, vocabulary: tuple[str, ...], labels: NDArray[np.str_], name: str
+) -> ClassPredictions | None:
+    """Read a class head; labels of classes that the model lacks are masked."""
+    names = tuple(str(c).removeprefix(f"{task}_") for c in table if str(c).startswith(f"{task}_"))
+    names = tuple(each for each in names if each in vocabulary)
+    if not names:
+        return None
+    probs = _numbers(table, [f"{task}_{each}" for each in names], name)
+    if not torch.allclose(probs.sum(1), probs.new_ones(()), atol=1e-3):
+        raise DataError(
+            f"{name}: {task}_{names[0]} and the others of its kind are no probabilities: sum not 1"
+        )
+    index = {each: position for position, each in enumerate(names)} | {"": -1}
+    target = torch.tensor([index.get(label, -1) for label in labels.tolist()])
+    lacking, counts = np.unique(labels[~np.isin(labels, [*names, ""])], return_counts=True)
+    return ClassPredictions(names, probs, target, dict(zip(lacking.tolist(), counts.tolist(), strict=True)))
