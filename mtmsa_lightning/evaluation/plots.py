@@ -317,7 +317,8 @@ def confusion(matrix: ArrayLike, names: Sequence[str], axis: str = "class") -> "
     image = _cells(axes, shares, 0, 100, "Blues")
     for (row, column), share in np.ndenumerate(shares):
         if not np.isnan(share):
-            _cell_text(axes, row, column, f"{share:.0f}\n({counts[row, column]:,.0f})", share / 100)
+            text = f"{share:.0f}\n({counts[row, column]:,.0f})" if share else "0"
+            _cell_text(axes, row, column, text, share / 100)
     figure.colorbar(image, ax=axes, label="% of the label's faces", shrink=0.8, pad=0.02)
     _name_columns(axes, names, turned=len(names) > 3)
     axes.set_yticks(range(len(names)), names)
