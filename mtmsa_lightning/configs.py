@@ -75,23 +75,28 @@ def option(args: Sequence[str], name: str) -> str | None:
     return found
 
 
-def by_precedence(args: Sequence[str], checkpoint_hparams: dict[str, Any] | None = None) -> list[str]:
+def by_precedence(
+    args: Sequence[str], checkpoint_hparams: dict[str, Any] | None = None, training: bool = True
+) -> list[str]:
     """Order arguments so that command line > config files > checkpoint > defaults.
 
     The parser lets whatever comes later win, so the checkpoint comes first, then the configs in the order
-    given, then everything else, wherever it stood on the line.
+    given, then everything else, wherever it stood on the line. A checkpoint that is only evaluated comes
+    after the configs: its weights fit no other model than its own, and a config of another dataset says what
+    faces to evaluate on.
 
     Args:
         args: Arguments after the verb.
         checkpoint_hparams: Model settings recorded in the checkpoint of ``--ckpt_path``.
+        training: Whether the verb trains.
 
     Returns:
         The ordered arguments, with the names of configs resolved.
     """
     configs, others = split_configs(args)
-    ordered = []
+    ordered = [f"--config={find_config(name)}" for name in configs]
     if checkpoint_hparams:
         settings = {key: value for key, value in checkpoint_hparams.items() if key not in LINKED}
-        ordered.append(f"--config={json.dumps({'model': settings})}")
-    ordered += [f"--config={find_config(name)}" for name in configs]
+        position = 0 if training else len(ordered)
+        ordered.insert(position, f"--config={json.dumps({'model': settings})}")
     return ordered + others

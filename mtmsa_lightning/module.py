@@ -1,6 +1,7 @@
 """MTMSA, the LightningModule: trunk, heads, losses and metrics, and nothing else."""
 
 import json
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -24,10 +25,14 @@ from mtmsa_lightning.losses import TaskWeighting
 from mtmsa_lightning.metrics.suite import figures_of
 from mtmsa_lightning.metrics.task_loss import MeanTaskLoss
 from mtmsa_lightning.models.age_distribution import AgeDistribution
+from mtmsa_lightning.models.calibration import Calibration
+from mtmsa_lightning.models.class_mapping import ClassMapping
 from mtmsa_lightning.models.heads import AgeHead, ClassHead, GaussianAgeHead
 from mtmsa_lightning.models.resnet import MSAConfig, MSAResNet34, load_trunk_weights
 from mtmsa_lightning.models.specs import build_head, callable_spec, head_spec
 from mtmsa_lightning.schedulers import WarmupCosine
+
+log = logging.getLogger(__name__)
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -136,7 +141,8 @@ class MTMSA(LightningModule):
         self.register_buffer("pixel_std", _pixels(IMAGENET_STD), persistent=False)
         self.provenance: dict[str, Any] | None = None
         self._initialised = False
-        self._races: Tensor | None = None
+        self.calibration: Calibration | None = None
+        self.class_mappings: dict[str, ClassMapping] = {}
         self.allow_overlap = False
         self.save_hyperparameters(
             {
@@ -272,26 +278,46 @@ class MTMSA(LightningModule):
         self._step("val", batch)
 
     def test_step(self, batch: FaceBatch, batch_idx: int) -> FaceOutput:  # type: ignore[override]
-        """Update the test metrics and hand the predictions to whoever writes them."""
+        """Update the test metrics and hand the predictions, calibrated, to whoever writes them.
+
+        The losses are those of training, uncalibrated.
+        """
         return self._step("test", batch)[0]
 
     def _step(self, stage: str, batch: FaceBatch) -> tuple[FaceOutput, TaskLosses]:
         output: FaceOutput = self(batch["image"])
         batch = self._by_name(batch)
         losses = self.losses(output, batch)
+        output = self._comparable(self.calibrated(output) if stage == "test" else output)
         self._update(stage, output, losses, batch)
         return output, losses
 
     def predict_step(self, batch: FaceBatch, batch_idx: int) -> FaceOutput:
-        """Predict a batch."""
-        output: FaceOutput = self(batch["image"])
-        return output
+        """Predict a batch, calibrated."""
+        return self.calibrated(self(batch["image"]))
+
+    def calibrated(self, output: FaceOutput) -> FaceOutput:
+        """Apply the calibration, if there is one; ``age_raw`` stays as it is."""
+        if self.calibration is None:
+            return output
+        logits = {
+            task: None if raw is None else self.calibration.logits(task, raw)
+            for task, raw in (("gender", output.gender), ("race", output.race))
+        }
+        age = None if output.age is None else self.calibration.age(output.age)
+        return FaceOutput(age, **logits, age_raw=output.age_raw)
 
     def _by_name(self, batch: FaceBatch) -> FaceBatch:
-        """Renumber race labels where the data orders or names its classes differently from the model."""
-        if self._races is None:
-            return batch
-        return {**batch, "race": self._races.to(batch["race"].device)[batch["race"]]}
+        """Renumber class labels where the data orders or names its classes differently from the model."""
+        labels: Any = {task: each.labels(batch[task]) for task, each in self.class_mappings.items()}  # type: ignore[literal-required]
+        return {**batch, **labels}
+
+    def _comparable(self, output: FaceOutput) -> FaceOutput:
+        """Mask the classes that the data does not have."""
+        mappings = {task: each for task, each in self.class_mappings.items() if each.absent}
+        logits = {task: getattr(output, task) for task in mappings}
+        known: Any = {task: mappings[task].logits(raw) for task, raw in logits.items() if raw is not None}
+        return output._replace(**known)
 
     # ---------------------------------------------------------------- metrics
 
@@ -359,12 +385,59 @@ class MTMSA(LightningModule):
         data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
         if data is None or stage == "predict":
             return
-        self._races = race_lookup(data.race_classes, self.race_classes)
-        for part in ("train", "val", "test"):
-            kinds = label_kinds(getattr(data, f"{part}_dataset").table)
-            self._kinds[part] = kinds if set(data.race_classes) & set(self.race_classes) else kinds - {"race"}
+        self.match(data)
+        if stage == "fit":
+            self.hparams["age_groups"] = [list(group) for group in self.age_groups]
+        if stage in ("validate", "test"):
+            self._say_masked(data, "val" if stage == "validate" else "test")
         if stage == "fit" and self.age is not None and not self.age.fitted:
             self.age.set_age_statistics(*data.age_statistics())
+
+    def match(self, data: Any) -> None:
+        """Match classes and age groups of the data and of the model, which may know others."""
+        if tuple(data.age_groups) != self.age_groups:
+            self.age_groups = tuple(data.age_groups)
+            self._configure_metrics()
+        classes = {"gender": data.gender_classes, "race": data.race_classes}
+        of_model = {"gender": self.gender_classes, "race": self.race_classes}
+        self.class_mappings = {task: ClassMapping(names, of_model[task]) for task, names in classes.items()}
+        strangers = {task for task, mapping in self.class_mappings.items() if not mapping.common}
+        for part in ("train", "val", "test"):
+            self._kinds[part] = label_kinds(getattr(data, f"{part}_dataset").table) - strangers
+
+    def masked_classes(self, data: Any, part: str) -> dict[str, Any]:
+        """Return what is masked where data and model have other classes, as plain values.
+
+        Args:
+            data: The DataModule.
+            part: The part that is evaluated: ``val`` or ``test``.
+
+        Returns:
+            By task: number of ``faces`` of the part that are not counted, by their class that the model does
+            not know (``unknown``), and the classes that the data does not have and that are never the answer
+            (``absent``); empty if nothing is.
+        """
+        masked = {}
+        table = getattr(data, f"{part}_dataset").table
+        for task, mapping in self.class_mappings.items():
+            if task in self.tasks and mapping.data and mapping.data != mapping.model:
+                counts = {
+                    name: int((table[task] == mapping.data.index(name)).sum()) for name in mapping.unknown
+                }
+                masked[task] = {"unknown": counts, "absent": list(mapping.absent)}
+        return masked
+
+    def _say_masked(self, data: Any, part: str) -> None:
+        faces = len(getattr(data, f"{part}_dataset"))
+        for task, masked in self.masked_classes(data, part).items():
+            for name, count in masked["unknown"].items():
+                log.warning(
+                    "%s: the checkpoint does not know %s: %d of %d %s faces are not counted",
+                    task, name, count, faces, part,
+                )  # fmt: skip
+            if masked["absent"]:
+                absent = ", ".join(masked["absent"])
+                log.warning("%s: %s has no %s: the checkpoint may not answer so", task, data.name, absent)
 
     def on_fit_start(self) -> None:
         """Load the initial weights, unless a checkpoint has been loaded by now.
@@ -378,6 +451,7 @@ class MTMSA(LightningModule):
                 "the age head needs the mean and standard deviation of the training ages: fit with one of "
                 "this package's DataModules, or call model.age.set_age_statistics(mean, std) first"
             )
+        self.calibration = None  # it belongs to weights that training is about to change
         if self._initialised:
             return
         for turn in (True, False):  # one process per node downloads, the others find the file
@@ -405,11 +479,15 @@ class MTMSA(LightningModule):
             self.provenance = data.provenance() | training_hashes(data)
         if self.provenance is not None:
             checkpoint["provenance"] = self.provenance
+        if self.calibration is not None:
+            checkpoint["calibration"] = self.calibration.to_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Remember what the weights were trained on; initial weights are not loaded over them."""
+        """Remember what the weights were trained and calibrated on; initial ones are not loaded over them."""
         self._initialised = True
         self.provenance = checkpoint.get("provenance")
+        recorded = checkpoint.get("calibration")
+        self.calibration = None if recorded is None else Calibration.from_dict(recorded)
 
     # ---------------------------------------------------------------- optimisation
 
@@ -479,16 +557,6 @@ class MTMSA(LightningModule):
             raise CheckpointError(f"{path}: its weights do not fit its settings: {error}") from error
         model.on_load_checkpoint(checkpoint)
         return model.eval()
-
-
-def race_lookup(data: Sequence[str], model: Sequence[str]) -> Tensor | None:
-    """Return the model's index of every race class of the data, by name; None if they agree.
-
-    The last entry, which index -1 hits, and classes that the model lacks are -1: masked.
-    """
-    if tuple(data) == tuple(model):
-        return None
-    return torch.tensor([model.index(name) if name in model else -1 for name in data] + [-1])
 
 
 def _pixels(values: Sequence[float]) -> Tensor:

@@ -103,4 +103,5 @@ def describe(model: "MTMSA") -> str:
     trained = f"trained on {provenance.get('dataset', 'unknown data')} ({provenance.get('protocol', '?')})"
     crop = f"central square of {100 * model.crop:.0f} % of the shorter side"
     classes = f"gender: {', '.join(model.gender_classes)}; race: {', '.join(model.race_classes) or 'none'}"
-    return f"{trained}; input {model.image_size} px, {crop}; {classes}"
+    calibrated = "not calibrated" if model.calibration is None else model.calibration.describe()
+    return f"{trained}; input {model.image_size} px, {crop}; {classes}; {calibrated}"

@@ -55,6 +55,9 @@ HELP = {
     }.items()
 }
 
+ARCHITECTURE = ("msa", "last_stride", "aux_stage", "age", "gender", "race")
+"""Model settings that a checkpoint's weights were trained with and fit no other value of."""
+
 VERB_ARGUMENTS = ("ckpt_path", "verbose", "weights_only")
 """Arguments of one call, not settings of an experiment."""
 
@@ -82,11 +85,12 @@ def run_trainer_verb(
         args = [*args, f"--ckpt_path={checkpoint_file(str(ckpt_path))}"]
     if verb != "fit" and hparams is None and not _asks_for_text(args):
         raise ConfigError(f"`mtmsa {verb}` needs --ckpt_path: a checkpoint or a run directory")
-    args = _with_config_of_run(args, ckpt_path if hparams else None)
+    args = with_config_of_run(args, ckpt_path if hparams else None)
     for name in split_configs(args)[0] if not _asks_for_text(args) else ():
         log.info("config: %s", find_config(name))
     try:
-        return (cli or TrainingCLI)(verb, by_precedence(args, hparams), hparams)
+        ordered = by_precedence(args, hparams, training=verb == "fit")
+        return (cli or TrainingCLI)(verb, ordered, hparams)
     except MTMSAError:
         raise
     except Exception as error:
@@ -107,6 +111,33 @@ def misfit(ckpt_path: str, error: str) -> str:
     )
 
 
+def say_preprocessing(recorded: dict[str, Any], data: Any) -> None:
+    """Warn where faces reach the network otherwise than in the training of a checkpoint."""
+    if recorded.get("image_size", data.image_size) != data.image_size:
+        sizes = recorded["image_size"], data.image_size
+        log.warning("the checkpoint was trained at %d px, data.image_size is %d", *sizes)
+    if recorded.get("crop", data.crop) != data.crop:
+        crops = 100 * recorded["crop"], 100 * data.crop
+        log.warning(
+            "the checkpoint was trained on crops of %.0f %% of its images, data.crop is %.0f %%", *crops
+        )
+
+
+def check_architecture(recorded: dict[str, Any], settings: dict[str, Any]) -> None:
+    """Refuse to evaluate a checkpoint as another network than the one that was trained.
+
+    Raises:
+        ConfigError: If a setting of the command line changes the network. Some would even load (dilation
+            rates have no weights of their own) and give figures of a network that nobody trained.
+    """
+    for key in ARCHITECTURE:
+        if key in recorded and recorded[key] != settings[key]:
+            raise ConfigError(
+                f"--model.{key} {settings[key]} does not fit the checkpoint, which was trained with "
+                f"{recorded[key]}: leave it out, its settings do not fit any other weights"
+            )
+
+
 def known_names() -> set[str]:
     """Return every name that a command line or config may hold, for the hint after a typo."""
     classes = (MTMSA, MSAConfig, GaussianAgeHead, ClassHead, Trainer, torch.optim.AdamW, WarmupCosine)
@@ -121,7 +152,7 @@ def _asks_for_text(args: list[str]) -> bool:
     return any(arg.startswith(("--help", "-h", "--print_config")) or arg.endswith(".help") for arg in args)
 
 
-def _with_config_of_run(args: list[str], ckpt_path: str | None) -> list[str]:
+def with_config_of_run(args: list[str], ckpt_path: str | None) -> list[str]:
     """Use the checkpoint's own run as config where none is given."""
     if ckpt_path is None or split_configs(args)[0]:
         return args
@@ -226,9 +257,10 @@ class TrainingCLI(LightningCLI):
             super().instantiate_classes()
         for key in ("optimizer", "scheduler"):
             self.model.hparams[key] = yaml.safe_load(self.config_text)["model"][key]
-        if self.recorded.get("image_size", self.model.image_size) != self.model.image_size:
-            sizes = self.recorded["image_size"], self.model.image_size
-            log.warning("the checkpoint was trained at %d px, data.image_size is %d", *sizes)
+        if self.recorded:
+            say_preprocessing(self.recorded, self.datamodule)
+        if self.recorded and self.verb != "fit":
+            check_architecture(self.recorded, dict(self.model.hparams))
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Build the Trainer with the run's loggers and callbacks, after those of the config."""

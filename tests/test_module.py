@@ -7,7 +7,7 @@ from torch import nn
 
 from mtmsa_lightning import MORPH, MTMSA, ClassHead, GaussianAgeHead, MSAConfig
 from mtmsa_lightning.errors import CheckpointError, ConfigError
-from mtmsa_lightning.module import race_lookup
+from mtmsa_lightning.models.class_mapping import ClassMapping
 
 SMALL = {"msa": MSAConfig(rates=(1,), stages=(1,)), "image_size": 64}
 QUIET = {

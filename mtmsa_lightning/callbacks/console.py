@@ -12,6 +12,7 @@ from rich.table import Table
 
 from mtmsa_lightning.data.baselines import constant_age_mae
 from mtmsa_lightning.metrics.suite import FIGURES
+from mtmsa_lightning.models.calibration import Calibration
 from mtmsa_lightning.module import MTMSA
 
 log = logging.getLogger(__name__)
@@ -65,6 +66,8 @@ def report(run: Path, record: dict[str, Any], data: Any) -> None:
         f"split fingerprint (test): {data.split.fingerprints['test'][:16]}",
         f"files: {run}",
     ]
+    if record.get("calibration"):
+        lines.insert(2, f"test figures: {Calibration.from_dict(record['calibration']).describe()}")
     if record.get("best_epoch") is not None:
         best = f"best epoch: {record['best_epoch'] + 1} of {record.get('epochs')} by {record.get('monitor')}"
         lines.insert(2, best)

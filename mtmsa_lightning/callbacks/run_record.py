@@ -17,9 +17,23 @@ from mtmsa_lightning.callbacks.logged import logged_figures
 from mtmsa_lightning.configs import PACKAGE
 from mtmsa_lightning.data.provenance import hash_in_background
 from mtmsa_lightning.logs import to_file
+from mtmsa_lightning.module import MTMSA
 from mtmsa_lightning.runs import read_record, update_record, write_text
 
 PACKAGES = ("mtmsa-lightning", "torch", "torchvision", "lightning", "torchmetrics", "albumentations", "numpy")
+
+
+TRAINED_ON = (
+    "dataset",
+    "protocol",
+    "fold",
+    "label_rule",
+    "fingerprints",
+    "race_classes",
+    "image_size",
+    "crop",
+)
+"""What test figures say of the data that their checkpoint was trained on, which may be another dataset."""
 
 
 class RunRecord(Callback):
@@ -78,7 +92,16 @@ class RunRecord(Callback):
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the test figures."""
-        self._write(trainer, {"test": logged_figures(trainer, "test")})
+        assert isinstance(pl_module, MTMSA)
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        calibration = pl_module.calibration
+        provenance = pl_module.provenance or {}
+        about = {
+            "calibration": None if calibration is None else calibration.to_dict(),
+            "trained_on": {key: provenance.get(key) for key in TRAINED_ON},
+            "masked_classes": pl_module.masked_classes(data, "test"),
+        }
+        self._write(trainer, {"test": logged_figures(trainer, "test")} | about)
 
     def _write(self, trainer: Trainer, values: dict[str, Any]) -> None:
         if trainer.is_global_zero:

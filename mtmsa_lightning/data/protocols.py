@@ -343,9 +343,12 @@ def _draw_part(
     faces: pd.DataFrame, train: Positions, size: float, seed: int, purpose: str
 ) -> npt.NDArray[np.bool_]:
     """Mark about ``size`` of the training rows: whole subjects, else groups of copies, else images."""
-    rows = faces.iloc[train]
-    units = np.where(rows["subject"] == "", _copies(rows), _texts("subject " + rows["subject"]))
-    return _images_before(units, seed, purpose) < size
+    return _images_before(sampling_units(faces.iloc[train]), seed, purpose) < size
+
+
+def sampling_units(faces: pd.DataFrame) -> Texts:
+    """Name what is drawn into a part as a whole: the subject, else exact copies, else the image."""
+    return np.where(faces["subject"] == "", _copies(faces), _texts("subject " + faces["subject"]))
 
 
 def _check_parts(rows: dict[str, Positions], required: Sequence[str], where: str, total: int) -> None:

@@ -21,8 +21,16 @@ UNREADABLE = 0
 """Stands for the hash of a file that cannot be read."""
 
 
+ADVICE = {
+    "test": "Test on a part that was held out, or pass --allow_overlap true.",
+    "calibration": "Calibrate on faces that were held out in training (data.calibration_fraction), or on the "
+    "validation part (--part val), which then also chose the checkpoint.",
+}
+"""What to do about faces that were trained on, by part."""
+
+
 class OverlapError(DataError):
-    """Test faces that the checkpoint was trained on."""
+    """Faces that the checkpoint was trained on, where it must not know them."""
 
 
 def hash_in_background(data: "FaceDataModule") -> Future[dict[str, torch.Tensor]]:
@@ -50,38 +58,45 @@ def _training_hashes(data: "FaceDataModule") -> dict[str, torch.Tensor]:
     return {"train_id_hashes": _tensor(ids), "train_image_hashes": _tensor(images)}
 
 
-def check_overlap(provenance: dict[str, Any], data: "FaceDataModule", force: bool = False) -> None:
-    """Refuse a test set that shares ids or image bytes with the checkpoint's training set.
+def check_overlap(
+    provenance: dict[str, Any], data: "FaceDataModule", force: bool = False, part: str = "test"
+) -> None:
+    """Refuse a part that shares ids or image bytes with the checkpoint's training set.
 
     Equal bytes within the split that the checkpoint was trained on are a property of the release (a picture
     that stands in it twice): they are warned about, with their number.
 
     Args:
         provenance: The checkpoint's record.
-        data: The DataModule whose test part is about to be used.
+        data: The DataModule of which a part is about to be used.
         force: Warn instead.
+        part: The part.
 
     Raises:
         OverlapError: If faces overlap, naming how many and the first few.
     """
     if "train_id_hashes" not in provenance:
         return
-    test = data.test_dataset
-    ids = test.table["id"].tolist()
+    faces: FaceDataset = getattr(data, f"{part}_dataset")
+    ids = faces.table["id"].tolist()
     known = _overlap(hash_ids(ids), provenance["train_id_hashes"])
     same_split = provenance.get("fingerprints") == data.provenance()["fingerprints"]
-    copies = _overlap(image_hashes(test), provenance["train_image_hashes"]) & ~known
-    _complain(ids, known, "were trained on by this checkpoint", pardoned=force)
-    _complain(ids, copies, "have equal bytes as training images of this checkpoint", force or same_split)
+    copies = _overlap(image_hashes(faces), provenance["train_image_hashes"]) & ~known
+    what = f"of {len(ids)} {part} faces"
+    trained = f"{what} were trained on by this checkpoint"
+    equal = f"{what} have equal bytes as training images of this checkpoint"
+    advice = ADVICE.get(part, "Choose a part that was held out.")
+    _complain(ids, known, trained, advice, pardoned=force)
+    _complain(ids, copies, equal, advice, pardoned=force or same_split)
 
 
-def _complain(ids: list[str], found: NDArray[np.bool_], what: str, pardoned: bool) -> None:
+def _complain(ids: list[str], found: NDArray[np.bool_], what: str, advice: str, pardoned: bool) -> None:
     if not found.any():
         return
     shown = ", ".join(np.asarray(ids)[found][:5]) + (", ..." if found.sum() > 5 else "")
-    text = f"{found.sum()} of {len(ids)} test faces {what}: {shown}"
+    text = f"{found.sum()} {what}: {shown}"
     if not pardoned:
-        raise OverlapError(f"{text}\nTest on a part that was held out, or pass --allow_overlap true.")
+        raise OverlapError(f"{text}\n{advice}")
     log.warning("%s", text)
 
 

@@ -1,6 +1,7 @@
 """Predictive distributions of age."""
 
 import math
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
@@ -166,8 +167,68 @@ class GaussianAge(AgeDistribution):
         return (age.clamp(-1e150, 1e150) - self._mean) / self._std
 
 
+class CalibratedAge(AgeDistribution):
+    """A distribution of age whose intervals at some levels were fitted on held-out faces.
+
+    Args:
+        base: The distribution; all but the intervals is its own.
+        intervals: Both ends in years, ``(N,)``, by level.
+    """
+
+    def __init__(self, base: AgeDistribution, intervals: Mapping[float, tuple[Tensor, Tensor]]) -> None:
+        self.base = base
+        self.intervals = dict(intervals)
+
+    @property
+    def mean(self) -> Tensor:
+        """Mean in years, ``(N,)``."""
+        return self.base.mean
+
+    @property
+    def std(self) -> Tensor:
+        """Standard deviation in years, ``(N,)``."""
+        return self.base.std
+
+    def interval(self, level: float) -> tuple[Tensor, Tensor]:
+        """Return both ends in years of the fitted interval, else of the central one of that mass."""
+        return self.intervals[level] if level in self.intervals else self.base.interval(level)
+
+    def interval_prob(self, low: Tensor | float, high: Tensor | float) -> Tensor:
+        """Return P(low < age <= high)."""
+        return self.base.interval_prob(low, high)
+
+    def log_interval_prob(self, low: Tensor | float, high: Tensor | float) -> Tensor:
+        """Return log P(low < age <= high)."""
+        return self.base.log_interval_prob(low, high)
+
+    def log_prob(self, age: Tensor | float) -> Tensor:
+        """Return the logarithm of the density at ``age``, per year."""
+        return self.base.log_prob(age)
+
+    def quantile(self, p: float) -> Tensor:
+        """Return the age in years that is not exceeded with probability ``p``, ``(N,)``."""
+        return self.base.quantile(p)
+
+    def crps(self, age: Tensor | float) -> Tensor:
+        """Return the continuous ranked probability score of ``age``, in years."""
+        return self.base.crps(age)
+
+    def widened(self, scale: float) -> Self:
+        """Return the distribution with its standard deviation multiplied; the fitted intervals stay."""
+        return type(self)(self.base.widened(scale), self.intervals)
+
+    def columns(self) -> dict[str, Tensor]:
+        """Return the columns of the distribution, and ``age_low90, age_high90`` and so on."""
+        columns = self.base.columns()
+        for level, (low, high) in self.intervals.items():
+            columns |= {f"age_low{round(100 * level)}": low, f"age_high{round(100 * level)}": high}
+        return columns
+
+
 def distribution_from_columns(columns: Mapping[str, Tensor]) -> AgeDistribution:
     """Read a distribution back from a table that holds its :meth:`AgeDistribution.columns`.
+
+    Columns ``age_low<percent>`` and ``age_high<percent>``, where there are any, are its intervals.
 
     Args:
         columns: Column names to values, ``(N,)`` each; others are left alone.
@@ -180,4 +241,10 @@ def distribution_from_columns(columns: Mapping[str, Tensor]) -> AgeDistribution:
         raise ValueError(f"no column {' and no column '.join(missing)}: no distribution of age can be read")
     if not (columns["age_std"] > 0).all():
         raise ValueError("age_std must be positive in every row")
-    return GaussianAge(columns["age_mean"], columns["age_std"])
+    age = GaussianAge(columns["age_mean"], columns["age_std"])
+    percents = [match[1] for match in map(re.compile(r"age_low(\d+)").fullmatch, columns) if match]
+    intervals = {
+        int(percent) / 100: (columns[f"age_low{percent}"].double(), columns[f"age_high{percent}"].double())
+        for percent in percents
+    }
+    return CalibratedAge(age, intervals) if intervals else age

@@ -1,0 +1,253 @@
+"""Calibrated uncertainty: fitted after training on faces that were held out, applied to what a network says.
+
+Three things, each fitted on its own:
+
+- a scale of sigma and a temperature of each class head, by maximum likelihood over the faces;
+- conformal intervals of age, ``mean +- quantile * sigma``, by the scores ``|age - mean| / sigma`` (split
+  conformal prediction: Vovk et al., "Algorithmic Learning in a Random World", 2005; normalised scores: Lei et
+  al., "Distribution-Free Predictive Inference for Regression", JASA 113, 2018, section 5.2). They cover a new
+  subject's face with at least the stated probability at any number of subjects and however wrong sigma is, as
+  long as the new subject and those fitted on are exchangeable. Sigma's scale cancels in them;
+- thresholds beyond which a face is declared unsure, which are chosen, not fitted.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mtmsa_lightning.labels import AGE_GROUP_EDGES
+from mtmsa_lightning.models.age_distribution import AgeDistribution, CalibratedAge, GaussianAge
+
+LEVELS: tuple[float, ...] = (0.5, 0.8, 0.9, 0.95)
+"""Levels of the conformal intervals: the probability with which each is to cover."""
+
+INTERVAL_LEVEL = 0.9
+"""Level of the interval whose width decides whether a face is unsure."""
+
+FACTOR_RANGE = (0.05, 20.0)
+"""Where scales and temperatures without a closed form are searched."""
+
+_GRID = 61
+_GOLDEN = (math.sqrt(5) - 1) / 2
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What was fitted, on which faces, and what it changed; plain values throughout.
+
+    Attributes:
+        sigma_scale: Factor of the standard deviation of age.
+        temperatures: Divisor of the logits by task, ``gender`` and ``race``.
+        quantiles: Conformal quantile by level, in calibrated standard deviations; infinite where the faces
+            fitted on are too few for the level.
+        max_width: Width of the 90 % interval in years above which a face is unsure; None: never.
+        min_group_prob: Probability of the likeliest age group below which a face is unsure; None: never.
+        fitted_on: Where the faces fitted on come from: ``dataset``, ``protocol``, ``fold``, ``split_seed``,
+            ``part``, its ``fingerprint``, the numbers of ``faces`` and of ``subjects`` (faces of unknown
+            subject count as one each), and whether this part ``chose_checkpoint`` as well.
+        figures: Calibration figures before and after.
+    """
+
+    sigma_scale: float = 1.0
+    temperatures: dict[str, float] = field(default_factory=dict)
+    quantiles: dict[float, float] = field(default_factory=dict)
+    max_width: float | None = None
+    min_group_prob: float | None = None
+    fitted_on: dict[str, Any] = field(default_factory=dict)
+    figures: dict[str, Any] = field(default_factory=dict)
+
+    def age(self, raw: AgeDistribution) -> AgeDistribution:
+        """Return what a network says of age with calibrated sigma, and conformal intervals at ``LEVELS``.
+
+        An interval is infinite where the faces fitted on are too few for its level.
+        """
+        age = raw.widened(self.sigma_scale)
+        radii = {level: quantile * age.std for level, quantile in self.quantiles.items()}
+        ends = {level: (age.mean - radius, age.mean + radius) for level, radius in radii.items()}
+        return CalibratedAge(age, ends) if ends else age
+
+    def logits(self, task: str, raw: Tensor) -> Tensor:
+        """Return the calibrated logits of a task: divided by its temperature, the order is the same."""
+        return raw / self.temperatures.get(task, 1.0)
+
+    @property
+    def abstains(self) -> bool:
+        """Whether a threshold is set, so that faces can be unsure."""
+        return self.max_width is not None or self.min_group_prob is not None
+
+    def unsure(self, age: AgeDistribution) -> Tensor:
+        """Return which faces, bool ``(N,)``, are unsure by a calibrated distribution (see :meth:`age`)."""
+        unsure = torch.zeros_like(age.mean, dtype=torch.bool)
+        if self.max_width is not None:
+            low, high = age.interval(INTERVAL_LEVEL)
+            unsure |= high - low > self.max_width
+        if self.min_group_prob is not None:
+            unsure |= age.group_probs(AGE_GROUP_EDGES).amax(dim=1) < self.min_group_prob
+        return unsure
+
+    def describe(self) -> str:
+        """Say in one line what was fitted on what."""
+        on = self.fitted_on
+        faces = f"{on['faces']} faces of {on['subjects']} subjects"
+        where = f"the {on['part']} part of {on['dataset']} ({on['protocol']}, fold {on['fold']}; {faces})"
+        chose = ", which also chose the checkpoint" if on["chose_checkpoint"] else ""
+        factors = [f"sigma x {self.sigma_scale:.3f}"] if self.quantiles else []
+        factors += [f"{task} temperature {value:.3f}" for task, value in self.temperatures.items()]
+        limits = [f"width over {self.max_width:g} years"] if self.max_width is not None else []
+        limits += [f"group below {self.min_group_prob:g}"] if self.min_group_prob is not None else []
+        unsure = f"; unsure: {' or '.join(limits)}" if limits else ""
+        return f"calibrated on {where}{chose}: {', '.join(factors)}{unsure}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values that checkpoints and JSON hold; an infinite quantile is None."""
+        finite = {str(p): None if math.isinf(q) else q for p, q in self.quantiles.items()}
+        return asdict(self) | {"quantiles": finite}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Read back what :meth:`to_dict` returned."""
+        quantiles = {float(p): math.inf if q is None else float(q) for p, q in values["quantiles"].items()}
+        return cls(**{**values, "quantiles": quantiles})
+
+
+def fit_calibration(
+    age: AgeDistribution | None,
+    low: Tensor,
+    high: Tensor,
+    classes: Mapping[str, tuple[Tensor, Tensor]],
+    units: Tensor,
+) -> Calibration:
+    """Fit everything that the labels allow; a head without labels stays as it is.
+
+    Args:
+        age: What the network, uncalibrated, says of the age of N faces; None without an age head.
+        low: Lower ends of the age labels in completed years, ``(N,)``, NaN where missing.
+        high: Upper ends, ``(N,)``; equal to ``low`` for an exact age.
+        classes: Task to logits ``(N, classes)`` and class indices ``(N,)``, -1 where missing.
+        units: Subject of each face as a number, ``(N,)``.
+
+    Returns:
+        The calibration, without thresholds, origin and figures.
+    """
+    known = {task: pair for task, pair in classes.items() if (pair[1] >= 0).any()}
+    temperatures = {task: fit_temperature(*pair) for task, pair in known.items()}
+    labelled = ~(low + high).isnan()
+    if age is None or not labelled.any():
+        return Calibration(temperatures=temperatures)
+    scale = fit_sigma_scale(age, low, high)
+    scores = conformal_scores(age.widened(scale), low, high)[labelled]
+    quantiles = {level: conformal_quantile(scores, units[labelled], level) for level in LEVELS}
+    return Calibration(scale, temperatures, quantiles)
+
+
+def fit_sigma_scale(age: AgeDistribution, low: Tensor, high: Tensor) -> float:
+    """Return the factor of sigma that makes the labels likeliest.
+
+    For normal distributions and exact ages ``scale^2 = mean((age - mean)^2 / sigma^2)`` (Laves et al.,
+    "Well-Calibrated Regression Uncertainty in Medical Imaging with Deep Learning", MIDL 2020). Otherwise the
+    likelihood of ages (density) and groups (mass from half a year below to half a year above) is searched
+    within ``FACTOR_RANGE``.
+
+    Args:
+        age: Uncalibrated distributions of N faces.
+        low: Lower ends of the labels, ``(N,)``, NaN where missing; at least one label is known.
+        high: Upper ends, ``(N,)``.
+    """
+    exact, group = low == high, low < high
+    if isinstance(age, GaussianAge) and not group.any():
+        z = ((low - age.mean) / age.std)[exact]
+        scale = float(z.square().mean().sqrt())
+        return min(max(scale, FACTOR_RANGE[0]), FACTOR_RANGE[1])
+    # Rows of the other kind get harmless labels.
+    point = torch.where(exact, low, age.mean)
+    ends = torch.where(group, low, age.mean) - 0.5, torch.where(group, high, age.mean) + 0.5
+
+    def loss(scale: float) -> float:
+        scaled = age.widened(scale)
+        log_likelihood = torch.where(
+            group, scaled.log_interval_prob(*ends), torch.where(exact, scaled.log_prob(point), 0.0)
+        )
+        return -float(log_likelihood.sum())
+
+    return minimise_factor(loss)
+
+
+def fit_temperature(logits: Tensor, target: Tensor) -> float:
+    """Return the temperature that makes the classes likeliest, within ``FACTOR_RANGE``.
+
+    Guo et al., "On Calibration of Modern Neural Networks", ICML 2017, section 4.2.
+
+    Args:
+        logits: ``(N, classes)``.
+        target: Class indices ``(N,)``, -1 where missing; at least one is known.
+    """
+    logits, target = logits[target >= 0].double(), target[target >= 0]
+    return minimise_factor(lambda temperature: float(F.cross_entropy(logits / temperature, target)))
+
+
+def minimise_factor(loss: Callable[[float], float]) -> float:
+    """Return the factor within ``FACTOR_RANGE`` at which a loss is least, to about eight digits.
+
+    The best of a logarithmic grid, then golden-section search between its neighbours: no gradient is needed,
+    and a loss that falls all the way ends at the range's end.
+    """
+    first, last = map(math.log, FACTOR_RANGE)
+    step = (last - first) / (_GRID - 1)
+    grid = [first + step * number for number in range(_GRID)]
+    best = min(grid, key=lambda position: loss(math.exp(position)))
+    low, high = max(best - step, first), min(best + step, last)
+    while high - low > 1e-9:
+        left, right = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)
+        if loss(math.exp(left)) <= loss(math.exp(right)):
+            high = right
+        else:
+            low = left
+    return math.exp((low + high) / 2)
+
+
+def conformal_scores(age: AgeDistribution, low: Tensor, high: Tensor) -> Tensor:
+    """Return the number of standard deviations by which the interval must reach out to cover each label.
+
+    ``|age - mean| / std``, and for a group, which must be contained whole, ``max(|low - mean|, |high - mean|)
+    / std``; ``(N,)``, NaN where the label is missing.
+    """
+    return torch.maximum((low - age.mean).abs(), (high - age.mean).abs()) / age.std
+
+
+def conformal_quantile(scores: Tensor, units: Tensor, level: float) -> float:
+    """Return the score that a new subject's face does not exceed with probability ``level`` or more.
+
+    Faces of one subject are not exchangeable with a new subject's; subjects are. So each of the K subjects
+    weighs 1 / (K + 1), shared among its faces, the new one weighs as much at infinity, and the quantile is
+    the least score up to which the weights add up to ``level`` (hierarchical conformal prediction: Lee,
+    Barber, Willett, "Distribution-free inference with hierarchical data", 2023). It holds for a face drawn
+    from a new subject's, as does one face drawn of each subject (subsampling once: Dunn, Wasserman, Ramdas,
+    "Distribution-Free Prediction Sets for Two-Layer Hierarchical Models", JASA 118, 2023), but has no draw in
+    it and uses every face. With one face each it is the ``ceil((K + 1) level)``-th smallest score.
+
+    Args:
+        scores: Scores of N faces, ``(N,)``.
+        units: Subject of each face as a number, ``(N,)``.
+        level: Probability, between 0 and 1.
+
+    Returns:
+        The quantile; infinite if K is too small for the level, below ``level / (1 - level)``.
+    """
+    subjects, subject, faces = torch.unique(units, return_inverse=True, return_counts=True)
+    order = scores.argsort()
+    reached = (1 / faces.double())[subject][order].cumsum(0)
+    enough = reached >= level * (len(subjects) + 1) - 1e-9  # sums of shares are not exact
+    return float(scores[order][enough][0]) if enough.any() else math.inf
+
+
+def coverage_deviation(level: float, fitted: int, tested: int) -> float:
+    """Return the standard deviation of measured coverage about its target.
+
+    ``sqrt(p (1 - p) (1 / fitted + 1 / tested))``, the chance of both parts, whose numbers of subjects count.
+    """
+    return math.sqrt(level * (1 - level) * (1 / fitted + 1 / tested))
