@@ -1,6 +1,7 @@
 """One checkpoint tested, and the report on it put where it belongs."""
 
 import logging
+import math
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -8,10 +9,13 @@ from typing import Any
 
 import yaml
 
+from mtmsa_lightning.data.baselines import constant_age_mae
 from mtmsa_lightning.data.dataset import FaceDataset
 from mtmsa_lightning.errors import ConfigError
 from mtmsa_lightning.evaluation.attention import attend
-from mtmsa_lightning.evaluation.report import Images, ReportContext, write_report
+from mtmsa_lightning.evaluation.context import ReportContext
+from mtmsa_lightning.evaluation.report import write_report
+from mtmsa_lightning.evaluation.sections import Images
 from mtmsa_lightning.runs import differences, read_config, read_record
 from mtmsa_lightning.training import TrainingCLI, run_trainer_verb
 
@@ -67,7 +71,11 @@ def face_images(data: FaceDataset) -> Images:
 
 def report_context(cli: TrainingCLI) -> ReportContext:
     """Gather what the figures of a test must be quoted with."""
-    record = read_record(cli.run)
+    record, data = read_record(cli.run), cli.datamodule
+    guess = constant_age_mae(data.train_dataset.table, data.test_dataset.table)
+    baseline = (
+        () if math.isnan(guess) else (f"Guessing one age for all faces gives an age MAE of {guess:.2f}.",)
+    )
     run = run_of(Path(record["checkpoint"]))
     trained = read_config(run) if run else {}
     return ReportContext(
@@ -78,7 +86,8 @@ def report_context(cli: TrainingCLI) -> ReportContext:
         seed=trained.get("seed_everything"),
         versions=record["versions"],
         command=record["command"],
-        notes=tuple(cli.datamodule.split.notes),
+        calibration=record.get("calibration"),
+        notes=(*baseline, *data.split.notes),
     )
 
 

@@ -148,10 +148,10 @@ def predicted_against_true(true: ArrayLike, predicted: ArrayLike) -> "Figure":
 
 
 def _age_range(ages: NDArray[np.float64]) -> tuple[float, float]:
-    """Return a range in whole decades that holds all ages."""
+    """Return a range in steps of five years that holds all ages."""
     if not len(ages):
         return 0.0, 10.0
-    low, high = 10 * np.floor(ages.min() / 10), 10 * np.ceil(ages.max() / 10)
+    low, high = 5 * np.floor(ages.min() / 5), 5 * np.ceil(ages.max() / 5)
     return float(low), float(max(high, low + 10))
 
 
@@ -332,7 +332,7 @@ def confusion(matrix: ArrayLike, names: Sequence[str], axis: str = "class") -> "
 
 @_styled
 def subgroup_map(
-    values: ArrayLike, counts: ArrayLike, rows: Sequence[str], columns: Sequence[str], label: str
+    values: ArrayLike, counts: ArrayLike, rows: Sequence[str], columns: Sequence[str], label: str, faces: int
 ) -> "Figure":
     """Draw a figure for each subgroup; a cell without one (too few faces) shows its count only.
 
@@ -342,9 +342,10 @@ def subgroup_map(
         rows: Names, such as ``female, black``.
         columns: Names, such as ``20-29``.
         label: What is shown, with its unit.
+        faces: Number of all faces.
     """
     values, counts = np.asarray(values, float), np.asarray(counts, int)
-    figure = _figure(2 * COLUMN, 0.9 + 0.4 * len(rows))
+    figure = _figure(2 * COLUMN, 0.9 + 0.36 * len(rows))
     axes = figure.add_subplot()
     shown = values[~np.isnan(values)]
     least, most = (float(shown.min()), float(shown.max())) if len(shown) else (0.0, 1.0)
@@ -358,11 +359,12 @@ def subgroup_map(
             )
         else:
             _cell_text(axes, row, column, f"{value:.1f}\n{count}", (value - least) / (most - least))
-    figure.colorbar(image, ax=axes, label=label, pad=0.01)
+    if len(shown):
+        figure.colorbar(image, ax=axes, label=label, pad=0.01, fraction=0.03)
     _name_columns(axes, columns)
     axes.set_yticks(range(len(rows)), rows)
     axes.set_xlabel("true age (years)")
-    _say_count(axes, int(counts.sum()))
+    _say_count(axes, faces)
     return figure
 
 

@@ -102,8 +102,9 @@ def test_confusion_gives_percent_of_the_label_and_counts():
 
 def test_subgroups_with_too_few_faces_show_their_count_only():
     values, counts = [[6.5, np.nan], [np.nan, 4.0]], [[80, 12], [0, 40]]
-    axes = plots.subgroup_map(values, counts, ["a", "b"], ["0-9", "10-19"], "MAE (years)").axes[0]
+    axes = plots.subgroup_map(values, counts, ["a", "b"], ["0-9", "10-19"], "MAE (years)", 132).axes[0]
     assert texts(axes) == ["6.5\n(80)", "(12)", "-", "4.0\n(40)"]
+    assert axes.get_title(loc="right") == "n = 132"
 
 
 def test_attention_is_shown_over_the_faces_on_a_scale_symmetric_about_zero():
@@ -135,8 +136,8 @@ EDGE_CASES = {
     "reliability": lambda: plots.class_reliability([np.nan], [np.nan], [0], np.nan, "race"),
     "one_class": lambda: plots.confusion([[7]], ["other"], "race"),
     "no_face": lambda: plots.confusion(np.zeros((8, 8)), list("abcdefgh"), "age group"),
-    "one_subgroup": lambda: plots.subgroup_map([[5.0]], [[40]], ["all"], ["0-9"], "MAE (years)"),
-    "no_subgroup": lambda: plots.subgroup_map([[np.nan]], [[4]], ["all"], ["0-9"], "MAE (years)"),
+    "one_subgroup": lambda: plots.subgroup_map([[5.0]], [[40]], ["all"], ["0-9"], "MAE (years)", 40),
+    "no_subgroup": lambda: plots.subgroup_map([[np.nan]], [[4]], ["all"], ["0-9"], "MAE (years)", 4),
     "one_map": lambda: plots.attention_maps(
         [np.zeros((64, 80, 3), np.uint8)], {"stage 1": np.zeros((1, 4, 5))}, ["3"]
     ),
