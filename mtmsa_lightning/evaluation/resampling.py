@@ -51,7 +51,7 @@ def bootstrap_means(
     columns = values[:, None] if values.ndim == 1 else values
     sums, counts = _sums_by_cluster(columns, clusters)
     totals = np.concatenate([sums, counts], axis=1)
-    drawn = np.concatenate([weights @ totals for weights in _bootstrap_weights(len(totals), draws, seed)])
+    drawn = np.concatenate([weights @ totals for weights in bootstrap_weights(len(totals), draws, seed)])
     numerator, denominator = np.split(drawn, 2, axis=1)
     means = np.full_like(numerator, np.nan)
     np.divide(numerator, denominator, out=means, where=denominator > 0)
@@ -155,8 +155,14 @@ def _sums_by_cluster(columns: Floats, clusters: npt.ArrayLike | None) -> tuple[F
     return sums, counts
 
 
-def _bootstrap_weights(size: int, draws: int, seed: int) -> Iterator[Floats]:
-    """Yield, in chunks, how often every cluster is drawn in every sample: ``(samples, size)``."""
+def bootstrap_weights(size: int, draws: int, seed: int) -> Iterator[Floats]:
+    """Yield, in chunks, how often every cluster is drawn in every sample: ``(samples, size)``.
+
+    Args:
+        size: Number of clusters.
+        draws: Number of bootstrap samples.
+        seed: Seed of the draws; equal arguments give equal samples.
+    """
     random = np.random.default_rng(seed)
     for samples in _chunks(draws, size):
         drawn = random.integers(size, size=(samples, size)) + size * np.arange(samples)[:, None]

@@ -28,15 +28,9 @@ class AgeMAE(MaskedMean):
     is_differentiable = True
     higher_is_better = False
 
-    def update(self, distribution: AgeDistribution, low: Tensor, high: Tensor) -> None:
-        """Add a batch.
-
-        Args:
-            distribution: Predicted distributions of N faces.
-            low: Lower ends of the labels in completed years, ``(N,)``, NaN where missing.
-            high: Upper ends, ``(N,)``; faces with ``low < high`` (a group) are not counted.
-        """
-        self._accumulate((distribution.mean - low).abs(), low == high)
+    def per_face(self, distribution: AgeDistribution, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+        """Return ``|e|`` of faces with an exact age."""
+        return (distribution.mean - low).abs(), low == high
 
 
 class AgeRMSE(MaskedMean):
@@ -45,13 +39,13 @@ class AgeRMSE(MaskedMean):
     is_differentiable = True
     higher_is_better = False
 
-    def update(self, distribution: AgeDistribution, low: Tensor, high: Tensor) -> None:
-        """Add a batch; arguments as for :class:`AgeMAE`."""
-        self._accumulate((distribution.mean - low).square(), low == high)
+    def per_face(self, distribution: AgeDistribution, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+        """Return ``e^2`` of faces with an exact age."""
+        return (distribution.mean - low).square(), low == high
 
-    def compute(self) -> Tensor:
-        """Return the root of the mean over all faces counted so far."""
-        return super().compute().sqrt()
+    def of_mean(self, mean: Tensor) -> Tensor:
+        """Return the root of the mean square."""
+        return mean.sqrt()
 
 
 class AgeBias(MaskedMean):
@@ -60,9 +54,9 @@ class AgeBias(MaskedMean):
     is_differentiable = True
     higher_is_better = None  # best at 0
 
-    def update(self, distribution: AgeDistribution, low: Tensor, high: Tensor) -> None:
-        """Add a batch; arguments as for :class:`AgeMAE`."""
-        self._accumulate(distribution.mean - low, low == high)
+    def per_face(self, distribution: AgeDistribution, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+        """Return ``e`` of faces with an exact age."""
+        return distribution.mean - low, low == high
 
 
 class CumulativeScore(MaskedMean):
@@ -80,9 +74,9 @@ class CumulativeScore(MaskedMean):
         super().__init__(**kwargs)
         self.threshold = threshold
 
-    def update(self, distribution: AgeDistribution, low: Tensor, high: Tensor) -> None:
-        """Add a batch; arguments as for :class:`AgeMAE`."""
-        self._accumulate((distribution.mean - low).abs() <= self.threshold, low == high)
+    def per_face(self, distribution: AgeDistribution, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+        """Return whether ``|e|`` is within the tolerance, of faces with an exact age."""
+        return (distribution.mean - low).abs() <= self.threshold, low == high
 
 
 class CumulativeScoreArea(MaskedMean):
@@ -102,9 +96,9 @@ class CumulativeScoreArea(MaskedMean):
         super().__init__(**kwargs)
         self.limit = limit
 
-    def update(self, distribution: AgeDistribution, low: Tensor, high: Tensor) -> None:
-        """Add a batch; arguments as for :class:`AgeMAE`."""
-        self._accumulate((1 - (distribution.mean - low).abs() / self.limit).clamp(min=0), low == high)
+    def per_face(self, distribution: AgeDistribution, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+        """Return ``max(0, 1 - |e| / limit)`` of faces with an exact age."""
+        return (1 - (distribution.mean - low).abs() / self.limit).clamp(min=0), low == high
 
 
 class CumulativeScoreCurve(Metric):

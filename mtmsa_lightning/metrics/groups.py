@@ -40,15 +40,9 @@ class GroupAccuracy(MaskedMean):
         self.edge_list = tuple(edges)
         self.register_buffer("edges", torch.tensor(edges, dtype=torch.float64), persistent=False)
 
-    def update(self, distribution: AgeDistribution, low: Tensor, high: Tensor) -> None:
-        """Add a batch.
-
-        Args:
-            distribution: Predicted distributions of N faces.
-            low: Lower ends of the labels in completed years, ``(N,)``, NaN where missing.
-            high: Upper ends, ``(N,)``; equal to ``low`` for an exact age.
-        """
+    def per_face(self, distribution: AgeDistribution, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+        """Return whether the group is right, of faces with a label."""
         midpoint = (low.double() + high.double()) / 2
         predicted = distribution.group_probs(self.edge_list).argmax(dim=1)
         distance = (predicted - torch.bucketize(midpoint, self.edges)).abs()
-        self._accumulate(distance <= self.offset, ~midpoint.isnan())
+        return distance <= self.offset, ~midpoint.isnan()

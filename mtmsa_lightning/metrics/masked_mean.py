@@ -1,16 +1,20 @@
-"""The mean over the faces that count: states are sums, so it is exact over uneven ranks."""
+"""The mean of a value per face over the faces that count."""
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 import torch
 from torch import Tensor
 from torchmetrics import Metric
 
+from mtmsa_lightning.models.age_distribution import AgeDistribution
 
-class MaskedMean(Metric):
-    """Base of metrics that average a value per face over the faces that count.
 
-    ``compute`` gives a float64 scalar, NaN when nothing was counted.
+class MaskedMean(Metric, ABC):
+    """Base of metrics of age that average a value per face over the faces that count.
+
+    A metric says in :meth:`per_face` what its values are and which faces count. States are sums, so it is
+    exact over uneven ranks. ``compute`` gives a float64 scalar, NaN when nothing was counted.
     """
 
     full_state_update = False
@@ -22,26 +26,41 @@ class MaskedMean(Metric):
         self.add_state("total", torch.tensor(0.0, dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state("count", torch.tensor(0), dist_reduce_fx="sum")
 
-    def compute(self) -> Tensor:
-        """Return the mean over all faces counted so far."""
-        return self.total / self.count
+    @abstractmethod
+    def per_face(self, distribution: AgeDistribution, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+        """Return a value per face, ``(N,)``, of any content where the face does not count, and who counts.
 
-    def _accumulate(self, values: Tensor, counted: Tensor) -> None:
-        """Add the values ``(N,)`` of the faces that are counted, a bool mask ``(N,)``.
+        Args:
+            distribution: Predicted distributions of N faces.
+            low: Lower ends of the labels in completed years, ``(N,)``, NaN where missing.
+            high: Upper ends, ``(N,)``; equal to ``low`` for an exact age.
+        """
+
+    def of_mean(self, mean: Tensor) -> Tensor:
+        """Return the figure, given the mean of the values."""
+        return mean
+
+    def update(self, distribution: AgeDistribution, low: Tensor, high: Tensor) -> None:
+        """Add a batch; arguments as for :meth:`per_face`.
 
         Raises:
-            ValueError: If the shapes differ (broadcasting would count pairs of faces).
+            ValueError: If there is not one prediction per label.
         """
-        check_shapes(values, counted)
+        values, counted = self.per_face(distribution, low, high)
+        check_shapes(values, low)
         self.total += torch.where(counted, values.double(), 0.0).sum()
         self.count += counted.sum()
 
+    def compute(self) -> Tensor:
+        """Return the figure over all faces counted so far."""
+        return self.of_mean(self.total / self.count)
 
-def check_shapes(values: Tensor, counted: Tensor) -> None:
+
+def check_shapes(values: Tensor, labels: Tensor) -> None:
     """Refuse values and labels of different shapes: broadcasting would count pairs of faces.
 
     Raises:
         ValueError: If they differ.
     """
-    if values.shape != counted.shape:
-        raise ValueError(f"{tuple(values.shape)} predictions for {tuple(counted.shape)} labels")
+    if values.shape != labels.shape:
+        raise ValueError(f"{tuple(values.shape)} predictions for {tuple(labels.shape)} labels")

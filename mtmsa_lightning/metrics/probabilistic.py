@@ -14,15 +14,9 @@ class AgeNLL(MaskedMean):
     is_differentiable = True
     higher_is_better = False
 
-    def update(self, distribution: AgeDistribution, low: Tensor, high: Tensor) -> None:
-        """Add a batch.
-
-        Args:
-            distribution: Predicted distributions of N faces.
-            low: Lower ends of the labels in completed years, ``(N,)``, NaN where missing.
-            high: Upper ends, ``(N,)``; faces with ``low < high`` (a group) are not counted.
-        """
-        self._accumulate(-distribution.log_prob(low), low == high)
+    def per_face(self, distribution: AgeDistribution, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the negative logarithm of the density, of faces with an exact age."""
+        return -distribution.log_prob(low), low == high
 
 
 class AgeIntervalNLL(MaskedMean):
@@ -34,9 +28,9 @@ class AgeIntervalNLL(MaskedMean):
     is_differentiable = True
     higher_is_better = False
 
-    def update(self, distribution: AgeDistribution, low: Tensor, high: Tensor) -> None:
-        """Add a batch; arguments as for :class:`AgeNLL`."""
-        self._accumulate(-distribution.log_interval_prob(low - 0.5, high + 0.5), low < high)
+    def per_face(self, distribution: AgeDistribution, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the negative logarithm of the group's probability, of faces with a group."""
+        return -distribution.log_interval_prob(low - 0.5, high + 0.5), low < high
 
 
 class AgeCRPS(MaskedMean):
@@ -50,9 +44,9 @@ class AgeCRPS(MaskedMean):
     is_differentiable = True
     higher_is_better = False
 
-    def update(self, distribution: AgeDistribution, low: Tensor, high: Tensor) -> None:
-        """Add a batch; arguments as for :class:`AgeNLL`."""
-        self._accumulate(distribution.crps(low), low == high)
+    def per_face(self, distribution: AgeDistribution, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the score of faces with an exact age."""
+        return distribution.crps(low), low == high
 
 
 class IntervalCoverage(MaskedMean):
@@ -76,16 +70,10 @@ class IntervalCoverage(MaskedMean):
         super().__init__(**kwargs)
         self.level = _checked(level)
 
-    def update(self, distribution: AgeDistribution, low: Tensor, high: Tensor) -> None:
-        """Add a batch.
-
-        Args:
-            distribution: Predicted distributions of N faces.
-            low: Lower ends of the labels in completed years, ``(N,)``, NaN where missing.
-            high: Upper ends, ``(N,)``; equal to ``low`` for an exact age.
-        """
+    def per_face(self, distribution: AgeDistribution, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+        """Return whether the label is covered, of faces with a label."""
         first, last = distribution.interval(self.level)
-        self._accumulate((first <= low) & (high <= last), ~low.isnan())
+        return (first <= low) & (high <= last), ~low.isnan()
 
 
 class IntervalWidth(MaskedMean):
@@ -106,10 +94,10 @@ class IntervalWidth(MaskedMean):
         super().__init__(**kwargs)
         self.level = _checked(level)
 
-    def update(self, distribution: AgeDistribution, low: Tensor, high: Tensor) -> None:
-        """Add a batch; arguments as for :class:`IntervalCoverage`."""
+    def per_face(self, distribution: AgeDistribution, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the width, of faces with a label."""
         first, last = distribution.interval(self.level)
-        self._accumulate(last - first, ~low.isnan())
+        return last - first, ~low.isnan()
 
 
 def _checked(level: float) -> float:
