@@ -13,6 +13,7 @@ TRAINER_VERBS = {
 }
 OWN_VERBS = {
     "evaluate": ("mtmsa_lightning.evaluate", "test a checkpoint and write a report with figures and tables"),
+    "calibrate": ("mtmsa_lightning.calibrate", "fit a checkpoint's uncertainty on held-out faces"),
     "predict": ("mtmsa_lightning.predict", "ages, genders and races of image files, by a checkpoint alone"),
     "synthesize": ("mtmsa_lightning.synthesize", "draw synthetic faces in the layout of a real release"),
 }

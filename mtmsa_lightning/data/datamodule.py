@@ -226,6 +226,10 @@ class FaceDataModule(LightningDataModule, ABC):
             raise ConfigError(f"protocol {self.protocol} has no test part: choose another for `mtmsa test`")
         return self._eval_loader(self.test_dataset)
 
+    def part_dataloader(self, part: str) -> DataLoader[Any]:
+        """Batches of this rank of any part, as for evaluation: as for evaluation: in table order."""
+        return self._eval_loader(getattr(self, f"{part}_dataset"))
+
     def _eval_loader(self, dataset: FaceDataset) -> DataLoader[Any]:
         sampler = EvalSampler(dataset, *self._rank())
         return face_loader(dataset, sampler, self.batch_size, self.num_workers)

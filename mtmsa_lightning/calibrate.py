@@ -1,0 +1,61 @@
+"""``mtmsa calibrate``: the uncertainty of a checkpoint, fitted on held-out faces and stored in it."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def parser() -> argparse.ArgumentParser:
+    """Build the argument parser of the verb; imports nothing heavy."""
+    parser = argparse.ArgumentParser(
+        prog="mtmsa calibrate",
+        description="Fit a scale of sigma, temperatures of the class heads and conformal intervals of age on "
+        "faces that were held out, and store them in the checkpoint, whose weights stay as they are. "
+        "`mtmsa test` and `mtmsa predict` then apply them. One process.",
+        epilog="The data is that of the checkpoint's own run, or of --config; single settings are given as "
+        "`--data.fold 2`. Coverage holds for new subjects who are exchangeable with those fitted on.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--ckpt_path", required=True, help="a checkpoint, or a run directory (its best.ckpt)")
+    parser.add_argument(
+        "--config", action="append", default=[], help="config whose data section says what data"
+    )
+    parser.add_argument(
+        "--part", choices=("calibration", "val"),
+        help="part to fit on (default: calibration; without one, val, which also chose the checkpoint)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--max_width", type=float, metavar="YEARS",
+        help="declare a face unsure whose 90 %% interval is wider than this",
+    )  # fmt: skip
+    parser.add_argument(
+        "--min_group_prob", type=float, metavar="P",
+        help="declare a face unsure whose likeliest age group is less likely than this",
+    )  # fmt: skip
+    parser.add_argument(
+        "--other_data", action="store_true", help="allow another dataset than the checkpoint was trained on"
+    )
+    parser.add_argument("--out", type=Path, help="write the calibrated checkpoint here instead of in place")
+    parser.add_argument("--undo", action="store_true", help="remove the calibration instead of fitting one")
+    parser.add_argument("--accelerator", default="auto", help="cpu, gpu, ... (default: auto)")
+    parser.add_argument("--precision", help="Lightning precision (default: as in `mtmsa test`)")
+    return parser
+
+
+def main(args: Sequence[str]) -> None:
+    """Run the verb.
+
+    Raises:
+        MTMSAError: If the checkpoint, the data or a threshold is of no use.
+    """
+    from mtmsa_lightning.calibrating import calibrate, store
+
+    options, data_args = parser().parse_known_args(args)
+    if options.undo:
+        store(options.ckpt_path, None, options.out)
+        return
+    data_args = [*(f"--config={name}" for name in options.config), *data_args]
+    calibrate(
+        options.ckpt_path, data_args, options.part, options.max_width, options.min_group_prob,
+        options.other_data, options.out, options.accelerator, options.precision,
+    )  # fmt: skip

@@ -1,0 +1,127 @@
+"""What `mtmsa calibrate` shows: figures before and after, coverage against its target, thresholds."""
+
+from rich.console import Console
+from rich.table import Table
+
+from mtmsa_lightning.data.datamodule import FaceDataModule
+from mtmsa_lightning.labels import AGE_GROUP_EDGES
+from mtmsa_lightning.metrics.calibration import FacesSaid, age_risk, risk_by_threshold
+from mtmsa_lightning.models.calibration import INTERVAL_LEVEL, Calibration, coverage_deviation
+
+SURPRISING = 3.0
+"""Standard deviations from its target beyond which measured coverage is called out."""
+
+DRAWN_AT_RANDOM = ("random", "subject_exclusive", "setting_a", "whole", "train_all")
+"""Protocols whose test part is a draw like the others; elsewhere coverage need not carry over."""
+
+ROWS = {
+    "age_nll": "age NLL (nats)",
+    "age_interval_nll": "age group NLL (nats)",
+    "age_ence": "age normalised calibration error (ENCE)",
+    "gender_ece": "gender calibration error (ECE)",
+    "race_ece": "race calibration error (ECE)",
+}
+
+
+def figures_table(calibration: Calibration) -> str:
+    """Draw the figures before and after; coverage is the mean over subjects."""
+    columns = [figures[when] for figures in calibration.figures.values() for when in ("before", "after")]
+    table = Table("figure")
+    for part, figures in calibration.figures.items():
+        size = f"\n{figures['before'].get('faces', 0)} faces"
+        table.add_column(f"{part}{size}\nbefore", justify="right")
+        table.add_column("\n\nafter", justify="right")
+    for level in columns[0].get("coverage", {}):
+        covered = [_shown(column["coverage_by_subject"][level], percent=True) for column in columns]
+        table.add_row(f"{level} % interval covers", *covered)
+        table.add_row(
+            "  its mean width (years)", *(_shown(column["width"][level], "inf") for column in columns)
+        )
+    for name, title in ROWS.items():
+        values = [column.get(name) for column in columns]
+        if any(value is not None for value in values):
+            percent = name.endswith("_ece")
+            table.add_row(title, *(_shown(value, percent=percent) for value in values))
+    return _drawn(table)
+
+
+def _shown(value: float | None, missing: str = "", percent: bool = False) -> str:
+    if value is None:
+        return missing
+    return f"{100 * value:.1f} %" if percent else f"{value:.2f}"
+
+
+def _drawn(table: Table) -> str:
+    console = Console(width=100)
+    with console.capture() as drawn:
+        console.print(table)
+    return drawn.get().rstrip()
+
+
+def coverage_lines(calibration: Calibration, data: FaceDataModule) -> list[str]:
+    """Say of each level what it covers of the test part, and whether chance explains the gap to its target.
+
+    The standard deviation is :func:`~mtmsa_lightning.models.calibration.coverage_deviation`, with subjects
+    as units.
+    """
+    lines = [
+        f"{100 * level:g} % interval: infinite, {calibration.fitted_on['subjects']} subjects are too few"
+        for level, quantile in calibration.quantiles.items()
+        if quantile == float("inf")
+    ]
+    test = calibration.figures.get("test", {}).get("after", {})
+    surprising = False
+    for level, quantile in calibration.quantiles.items():
+        if quantile == float("inf") or not test.get("subjects"):
+            continue
+        deviation = coverage_deviation(level, calibration.fitted_on["subjects"], test["subjects"])
+        covered = test["coverage_by_subject"][f"{100 * level:g}"]
+        gap = (covered - level) / deviation
+        beyond = abs(gap) > SURPRISING
+        surprising |= beyond
+        remark = f": beyond {SURPRISING:g} sd, chance does not explain it" if beyond else ""
+        lines.append(
+            f"test: {100 * level:g} % interval covers {100 * covered:.1f} % "
+            f"(sd {100 * deviation:.1f} %, gap {gap:+.1f} sd){remark}"
+        )
+    reasons = why_not_exchangeable(data)
+    if test and reasons:
+        lines.append(f"the test part need not be exchangeable with the one fitted on: {'; '.join(reasons)}")
+    elif surprising:
+        lines.append("the parts are draws of one dataset: look for what differs between them")
+    return lines
+
+
+def why_not_exchangeable(data: FaceDataModule) -> list[str]:
+    """Return reasons why the stated coverage need not hold on the test part of a split."""
+    split = data.split
+    reasons = []
+    if split.protocol not in DRAWN_AT_RANDOM:
+        reasons.append(f"protocol {split.protocol} does not draw it at random")
+    if split.subjects_in_two_parts > 0:
+        share = f"{split.subjects_in_two_parts:.0%}"
+        reasons.append(f"{share} of its images show subjects that train, those fitted on do not")
+    return reasons
+
+
+def thresholds_table(said: FacesSaid, groups: bool) -> str:
+    """Draw the risk-coverage table: what each threshold keeps of the faces fitted on, and at which error.
+
+    Args:
+        said: What the calibrated network says of them.
+        groups: Show thresholds of the group's probability too.
+    """
+    assert said.age is not None
+    title, risk = age_risk(said)
+    low, high = said.age.interval(INTERVAL_LEVEL)
+    scales = {"--max_width (years)": (high - low, 1)}
+    if groups:
+        scales["--min_group_prob"] = (-said.age.group_probs(AGE_GROUP_EDGES).amax(1), -1)
+    table = Table()
+    for name in (*scales, "faces kept", title):
+        table.add_column(name, justify="right")
+    for name, (uncertainty, sign) in scales.items():
+        for row in risk_by_threshold(uncertainty[said.labelled], risk):
+            cells = {name: f"{sign * row.threshold:.2f}"}
+            table.add_row(*(cells.get(each, "") for each in scales), f"{row.kept:.0%}", f"{row.risk:.2f}")
+    return f"thresholds beyond which a face is unsure, on the faces fitted on:\n{_drawn(table)}"
