@@ -61,7 +61,11 @@ def _numbered(names: Iterable[str]) -> str:
 
 def _preparation(data: dict[str, Any]) -> str:
     whole = data["crop"] == 1
-    used = "the whole picture" if whole else f"the central square of {data['crop']:.0%} of the shorter side"
+    used = (
+        "the whole picture"
+        if whole
+        else f"the central square of {100 * data['crop']:.0f} % of the shorter side"
+    )
     return f"{used}, {data['image_size']} px"
 
 

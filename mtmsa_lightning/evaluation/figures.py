@@ -80,14 +80,14 @@ def scalars(predictions: Predictions) -> dict[str, float | None]:
 
 
 def plain(values: Tensor) -> Any:
-    """Return a tensor as a number or nested lists, with None instead of NaN."""
+    """Return a tensor as a number or nested lists, with None for what JSON lacks: NaN and infinite numbers."""
 
-    def without_nan(value: Any) -> Any:
+    def finite(value: Any) -> Any:
         if isinstance(value, list):
-            return [without_nan(item) for item in value]
-        return None if isinstance(value, float) and math.isnan(value) else value
+            return [finite(item) for item in value]
+        return None if isinstance(value, float) and not math.isfinite(value) else value
 
-    return without_nan(values.tolist())
+    return finite(values.tolist())
 
 
 def _age_inputs(predictions: Predictions) -> tuple[Any, Tensor, Tensor]:

@@ -80,6 +80,9 @@ def save(figure: "Figure", folder: Path, name: str, title: str = "") -> Path:
         partial = folder / f".{name}.{kind}.partial"
         with matplotlib.rc_context(STYLE):
             figure.savefig(partial, format=kind, dpi=200, metadata=says)
+            figure.set_layout_engine(
+                "none"
+            )  # keeps the layout that was found: finding it takes the most time
         partial.replace(folder / f"{name}.{kind}")
     return folder / f"{name}.svg"
 

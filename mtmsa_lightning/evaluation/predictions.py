@@ -165,9 +165,12 @@ def _age(table: pd.DataFrame, name: str) -> AgeDistribution | None:
     columns = [column for column in table if column in ("age_mean", "age_std")]
     if not columns:
         return None
-    values = _numbers(table, columns, name)
+    values = dict(zip(columns, _numbers(table, columns, name).unbind(1), strict=True))
+    names = map(str, table.columns)
+    ends = [column for column in names if re.fullmatch(r"age_(low|high)\d+", column)]  # may be infinite
+    values |= {column: torch.tensor(table[column].to_numpy(np.float64)) for column in ends}
     try:
-        return distribution_from_columns(dict(zip(columns, values.unbind(1), strict=True)))
+        return distribution_from_columns(values)
     except ValueError as error:
         raise DataError(f"{name}: {error}") from error
 

@@ -45,7 +45,7 @@ def quotes(report: Material) -> None:
     page.table(said)
     report.write_table("quoted_with", said)
     if share := data.get("subjects_in_two_parts"):
-        page.text(f"{share:.1%} of the test images show a subject that was trained on.", "warning")
+        page.text(f"{100 * share:.1f} % of the test images show a subject that was trained on.", "warning")
     missing = (data.get("faces") or {}).get("test", 0) - len(report.predictions)
     if missing > 0:
         page.text(f"{missing:,} faces of the test part could not be read or were left out.", "warning")
