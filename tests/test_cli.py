@@ -310,5 +310,5 @@ def test_an_offline_run_needs_no_key_and_leaves_something_to_sync(tiny_config, t
 def test_help_lists_all_verbs(capsys):
     main([])
     listed = capsys.readouterr().out
-    for verb in ("fit", "validate", "test", "predict", "synthesize"):
+    for verb in ("fit", "validate", "test", "evaluate", "predict", "synthesize"):
         assert f"\n  {verb} " in listed

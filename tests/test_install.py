@@ -90,6 +90,10 @@ print(loaded)
         ("from mtmsa_lightning.cli import main; main(['--help'])", {"torch", "lightning", "wandb", "pandas"}),
         ("from mtmsa_lightning.predict import parser; parser()", {"torch", "lightning", "wandb", "pandas"}),
         (
+            "from mtmsa_lightning.evaluate import parser; parser()",
+            {"torch", "lightning", "pandas", "matplotlib"},
+        ),
+        (
             "from mtmsa_lightning import MSAResNet34, MultiScaleAttention",
             {"lightning", "wandb", "albumentations"},
         ),

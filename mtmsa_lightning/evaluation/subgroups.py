@@ -222,7 +222,7 @@ def _figures(measured: _Measured, rows: npt.NDArray[np.int64], weights: Floats) 
         weights: How often every sample holds them, ``(samples, len(rows))``.
     """
     values = measured.per_face[rows]
-    means = _divide(weights @ np.nan_to_num(values), weights @ np.isfinite(values))
+    means = _divide(weights @ np.nan_to_num(values, posinf=0.0), weights @ np.isfinite(values))
     pairs = zip(measured.metrics.values(), means.T, strict=True)
     found = [metric.of_mean(torch.from_numpy(mean)).numpy() for metric, mean in pairs]
     if len(measured.names) > len(found):

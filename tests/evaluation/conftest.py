@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
+from mtmsa_lightning.evaluation import plots
 from mtmsa_lightning.labels import AGE_GROUP_EDGES, AGE_GROUPS
 from mtmsa_lightning.models.age_distribution import GaussianAge
 
@@ -50,3 +51,15 @@ def simulate(faces: int = 300, seed: int = 0, groups: bool = False, race: bool =
 @pytest.fixture(scope="session")
 def simulated() -> Callable[..., pd.DataFrame]:
     return simulate
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Save empty figures, which takes no time."""
+
+    def save(figure, folder, name, title):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{name}.svg").write_text("<svg/>")
+        return folder / f"{name}.svg"
+
+    monkeypatch.setattr(plots, "save", save)

@@ -10,7 +10,6 @@ import pandas as pd
 import pytest
 
 from mtmsa_lightning.errors import DataError
-from mtmsa_lightning.evaluation import plots
 from mtmsa_lightning.evaluation.attention import Attention
 from mtmsa_lightning.evaluation.context import ReportContext
 from mtmsa_lightning.evaluation.report import write_report
@@ -73,18 +72,6 @@ def attention():
     weights = pd.DataFrame(scales)
     face = np.full((64, 64, 3), 200, np.uint8)
     return Attention(("a",), (23.0,), (face,), {2: np.zeros((1, 8, 8), np.float32)}, weights)
-
-
-@pytest.fixture
-def undrawn(monkeypatch):
-    """Save empty figures, which takes no time."""
-
-    def save(figure, folder, name, title):
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / f"{name}.svg").write_text("<svg/>")
-        return folder / f"{name}.svg"
-
-    monkeypatch.setattr(plots, "save", save)
 
 
 @pytest.fixture(scope="module")
