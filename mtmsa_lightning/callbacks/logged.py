@@ -8,8 +8,7 @@ from lightning.pytorch import Trainer
 def logged_figures(trainer: Trainer, stage: str) -> dict[str, float]:
     """Return the logged figures of a stage (``val`` or ``test``) by name; undefined ones are left out.
 
-    A figure is NaN where too few faces stand behind it, an interval's width infinite where too few calibrate;
-    neither is JSON.
+    A figure is NaN where too few faces stand behind it, and neither NaN nor infinity is JSON.
     """
     figures = {name: float(value) for name, value in trainer.callback_metrics.items()}
     return {

@@ -80,7 +80,7 @@ def scalars(predictions: Predictions) -> dict[str, float | None]:
 
 
 def plain(values: Tensor) -> Any:
-    """Return a tensor as a number or nested lists, with None for what is no JSON: NaN and infinite numbers."""
+    """Return a tensor as a number or nested lists; None for what JSON lacks: NaN and infinite numbers."""
 
     def finite(value: Any) -> Any:
         if isinstance(value, list):

@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -135,12 +136,19 @@ def read_table(file: Path) -> pd.DataFrame:
     try:
         if file.suffix == ".parquet":
             return pd.read_parquet(file)
-        texts = dict.fromkeys(TEXTS, str)
-        return pd.read_csv(
-            file, dtype=texts, keep_default_na=False, na_values=[""], float_precision="round_trip"
-        )  # fmt: skip
+        table = pd.read_csv(file, dtype=str, keep_default_na=False)
     except (OSError, ValueError) as error:
         raise DataError(f"{file}: cannot be read as a table ({error})") from error
+    numbers = {str(name): _as_numbers(table[name]) for name in table if name not in TEXTS}
+    return table.assign(**numbers)
+
+
+def _as_numbers(column: "pd.Series[str]") -> "pd.Series[Any]":
+    """Read texts as numbers; pandas' own reading is not exact to the last digit in all its versions."""
+    try:
+        return pd.Series([float(text) if text else np.nan for text in column], column.index, np.float64)
+    except ValueError:
+        return column
 
 
 def _texts(table: pd.DataFrame, column: str) -> NDArray[np.str_]:

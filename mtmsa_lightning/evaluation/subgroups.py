@@ -200,7 +200,7 @@ def _resample(
 
 def _point(measured: _Measured, rows: npt.NDArray[np.int64], min_faces: int) -> Floats:
     """Return the figures of a group, NaN where fewer faces than ``min_faces`` stand behind one."""
-    counts = np.isfinite(measured.per_face[rows]).sum(0)
+    counts = (~np.isnan(measured.per_face[rows])).sum(0)
     found = _figures(measured, rows, np.ones((1, len(rows))))[0]
     if len(found) > len(counts):
         std, error = (torch.from_numpy(values[rows]) for values in (measured.std, measured.error))
@@ -222,7 +222,9 @@ def _figures(measured: _Measured, rows: npt.NDArray[np.int64], weights: Floats) 
         weights: How often every sample holds them, ``(samples, len(rows))``.
     """
     values = measured.per_face[rows]
-    means = _divide(weights @ np.nan_to_num(values, posinf=0.0), weights @ np.isfinite(values))
+    counted, finite = ~np.isnan(values), np.isfinite(values)
+    means = _divide(weights @ np.where(finite, values, 0.0), weights @ counted)
+    means[:, (counted & ~finite).any(0)] = np.nan  # such as a width without end: no mean to speak of
     pairs = zip(measured.metrics.values(), means.T, strict=True)
     found = [metric.of_mean(torch.from_numpy(mean)).numpy() for metric, mean in pairs]
     if len(measured.names) > len(found):
@@ -235,8 +237,8 @@ def risk_coverage_areas(std: Floats, error: Floats, weights: Floats) -> Floats:
     """Return the area under the risk-coverage curve of many bootstrap samples, in years.
 
     A face that a sample holds w times, after K surer ones whose errors sum to E, adds the risks
-    ``(E + r error) / (K + r)``, r = 1 ... w. In all that is ``w error + (E - K error) (H(K + w) - H(K))`` with
-    the harmonic numbers H. Faces of equal std count as one with their mean error, as in
+    ``(E + r error) / (K + r)``, r = 1 ... w. That is ``w error + (E - K error) (H(K + w) - H(K))``, with the
+    harmonic numbers H. Faces of equal std count as one with their mean error, as in
     :func:`~mtmsa_lightning.metrics.uncertainty.risk_coverage`.
 
     Args:

@@ -5,17 +5,22 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch.nn.functional import one_hot
 
 from mtmsa_lightning.labels import AGE_GROUP_EDGES, AGE_GROUPS, age_group_index
 from mtmsa_lightning.metrics import GroupAccuracy
+from mtmsa_lightning.models.age_distribution import GaussianAge
 
 NAN = math.nan
 
 
+MIDDLES = torch.tensor([1.0, 5.0, 10.0, 18.0, 29.0, 40.0, 50.0, 70.0])
+"""An age inside every group."""
+
+
 def accuracy(predicted, low, high, offset=0):
     metric = GroupAccuracy(AGE_GROUP_EDGES, offset)
-    metric.update(one_hot(torch.tensor(predicted), 8).double(), torch.tensor(low), torch.tensor(high))
+    sure = GaussianAge(MIDDLES[predicted], torch.full((len(predicted),), 0.1))
+    metric.update(sure, torch.tensor(low), torch.tensor(high))
     return metric.compute().item()
 
 
@@ -46,14 +51,13 @@ def test_agrees_with_counting_by_hand(faces):
         assert accuracy(predicted, low, low + width, offset) == pytest.approx((away <= offset).mean())
 
 
-def test_merged_states_equal_one_metric_fed_everything():
-    probs, ages = torch.rand(9, 8), torch.arange(9.0) * 8
-    first, second, whole = (GroupAccuracy(AGE_GROUP_EDGES, 1) for _ in range(3))
-    first.update(probs[:2], ages[:2], ages[:2])
-    second.update(probs[2:], ages[2:], ages[2:])
-    whole.update(probs, ages, ages)
-    first.merge_state(second)
-    assert first.compute() == whole.compute()
+def test_the_most_probable_cell_is_predicted_not_that_of_the_mean():
+    """Wide cells hold more of a wide distribution: of N(23, 10) most lies in 22.5 to 35."""
+    wide = GaussianAge(torch.tensor([22.0]), torch.tensor([10.0]))
+    assert wide.group_probs(AGE_GROUP_EDGES).argmax() == 4
+    metric = GroupAccuracy(AGE_GROUP_EDGES)
+    metric.update(wide, torch.tensor([25.0]), torch.tensor([32.0]))
+    assert metric.compute() == 1
 
 
 @pytest.mark.parametrize("edges", [[], [3.0, 3.0], [5.0, 3.0]])
@@ -65,5 +69,3 @@ def test_edges_must_increase(edges):
 def test_other_mistakes_are_refused():
     with pytest.raises(ValueError, match="offset"):
         GroupAccuracy(AGE_GROUP_EDGES, -1)
-    with pytest.raises(ValueError, match=r"\(N, 8\)"):
-        GroupAccuracy(AGE_GROUP_EDGES).update(torch.rand(3, 7), torch.zeros(3), torch.zeros(3))

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy.stats import norm
 
 from mtmsa_lightning.labels import AGE_GROUP_EDGES
-from mtmsa_lightning.models.age_distribution import AgeDistribution, GaussianAge
+from mtmsa_lightning.models.age_distribution import AgeDistribution, GaussianAge, distribution_from_columns
 
 MEANS, STDS = torch.tensor([20.0, 33.3, 90.0]), torch.tensor([2.0, 7.5, 0.3])
 REFERENCE = norm(MEANS.double().numpy(), STDS.double().numpy())
@@ -72,13 +72,52 @@ def test_quantile_needs_a_probability(gaussian, p):
         gaussian.quantile(p)
 
 
+def test_the_central_interval_leaves_equal_tails(gaussian):
+    np.testing.assert_allclose(torch.stack(gaussian.interval(0.8)), REFERENCE.interval(0.8), rtol=1e-9)
+
+
+def test_crps_in_closed_form_is_the_integral():
+    random = np.random.default_rng(0)
+    mean, std, age = (
+        torch.tensor(random.uniform(*ends, 300)) for ends in ((-50, 150), (0.1, 50), (-50, 150))
+    )
+    gaussian = GaussianAge(mean, std)
+    torch.testing.assert_close(gaussian.crps(age), AgeDistribution.crps(gaussian, age), rtol=1e-7, atol=1e-7)
+
+
+def test_crps_of_a_sure_prediction_is_the_absolute_error():
+    sure = GaussianAge(torch.tensor([30.0, 30.0]), torch.tensor([1e-9, 1e-9]))
+    torch.testing.assert_close(sure.crps(torch.tensor([25.0, 30.0])), torch.tensor([5.0, 0.0]).double())
+
+
+def test_widening_scales_the_spread_about_the_mean(gaussian):
+    wide = gaussian.widened(1.5)
+    np.testing.assert_allclose(wide.mean, gaussian.mean)
+    np.testing.assert_allclose(wide.std, 1.5 * gaussian.std)
+    for scale in (0.0, -1.0, math.inf, math.nan):
+        with pytest.raises(ValueError, match="scale"):
+            gaussian.widened(scale)
+
+
+def test_a_distribution_is_read_back_from_its_columns(gaussian):
+    assert list(gaussian.columns()) == ["age_mean", "age_std"]
+    again = distribution_from_columns({"id": torch.zeros(3), **gaussian.columns()})
+    torch.testing.assert_close(again.mean, gaussian.mean, rtol=0, atol=0)
+    torch.testing.assert_close(again.std, gaussian.std, rtol=0, atol=0)
+    with pytest.raises(ValueError, match="no column age_std"):
+        distribution_from_columns({"age_mean": torch.zeros(3)})
+    with pytest.raises(ValueError, match="age_std must be positive"):
+        distribution_from_columns({"age_mean": torch.zeros(3), "age_std": torch.tensor([1.0, 0.0, 1.0])})
+
+
 class Uniform(AgeDistribution):
     """Ages from 0 to 100, to test what the base class adds."""
 
     mean = std = torch.tensor([50.0])
 
     def interval_prob(self, low, high):
-        return torch.tensor([(min(high, 100) - max(low, 0)) / 100])
+        share = lambda age: (torch.as_tensor(age).clamp(0, 100) / 100).expand(1)  # noqa: E731
+        return share(high) - share(low)
 
     def log_prob(self, age):
         return torch.tensor([-math.log(100)])
@@ -86,7 +125,17 @@ class Uniform(AgeDistribution):
     def quantile(self, p):
         return torch.tensor([100 * p])
 
+    def widened(self, scale):
+        return self
 
-def test_a_new_distribution_gets_groups_and_logarithms():
+    def columns(self):
+        return {}
+
+
+def test_a_new_distribution_gets_groups_logarithms_intervals_and_a_score():
     torch.testing.assert_close(Uniform().group_probs([10.0, 60.0]), torch.tensor([[0.1, 0.5, 0.4]]))
     torch.testing.assert_close(Uniform().log_interval_prob(0, 50), torch.tensor([0.5]).log())
+    low, high = Uniform().interval(0.9)
+    assert (low.item(), high.item()) == pytest.approx((5, 95))
+    for age, expected in ((30.0, (0.3**3 + 0.7**3) / 3 * 100), (0.0, 100 / 3), (120.0, 100 / 3 + 20)):
+        assert Uniform().crps(age).item() == pytest.approx(expected, rel=1e-5)

@@ -1,0 +1,29 @@
+import math
+from types import SimpleNamespace
+
+import torch
+
+from mtmsa_lightning.callbacks.console import figures_table
+from mtmsa_lightning.callbacks.logged import logged_figures
+from mtmsa_lightning.metrics.suite import FIGURES
+
+
+def test_figures_of_the_stage_are_plain_and_undefined_ones_are_left_out():
+    metrics = {
+        "val/age_mae": torch.tensor(4.5),
+        "val/age_ence": torch.tensor(math.nan),
+        "loss": torch.ones(()),
+    }
+    trainer = SimpleNamespace(callback_metrics=metrics | {"test/age_mae": torch.tensor(9.0)})
+    assert logged_figures(trainer, "val") == {"val/age_mae": 4.5}
+
+
+def test_the_table_of_a_run_shows_its_headline_and_fits_a_screen():
+    record = {"test": {f"test/{figure.name}": 0.5 for figure in FIGURES} | {"test/loss": 1.0}}
+    table = figures_table(record, {"test": 123})
+    assert "n = 123" in table
+    for figure in FIGURES:
+        assert (f"{figure.title} " in table) == figure.headline, figure.name
+    assert len(table.splitlines()) <= 24
+    row = next(line for line in table.splitlines() if "90 % interval, coverage" in line)
+    assert "50.0 %" in row

@@ -1,0 +1,78 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.nn.functional import one_hot
+from torchmetrics.classification import MulticlassAccuracy, MulticlassCalibrationError
+
+from mtmsa_lightning.metrics import BalancedAccuracy, ClassCalibrationError
+
+
+def measured(metric, probs, target):
+    metric.update(probs, torch.tensor(target))
+    return metric.compute().item()
+
+
+def said(classes, predicted):
+    return one_hot(torch.tensor(predicted), classes).double()
+
+
+faces = st.lists(st.tuples(st.integers(0, 3), st.integers(-1, 3)), min_size=1, max_size=30)
+
+
+@given(faces)
+def test_balanced_accuracy_is_the_mean_recall_of_the_classes_that_occur(pairs):
+    predicted, target = map(np.array, zip(*pairs, strict=True))
+    recalls = [(predicted[target == c] == c).mean() for c in range(4) if (target == c).any()]
+    expected = np.mean(recalls) if recalls else np.nan
+    found = measured(BalancedAccuracy(4), said(4, predicted.tolist()), target.tolist())
+    assert found == pytest.approx(expected, nan_ok=True)
+
+
+def test_a_class_that_is_predicted_but_does_not_occur_is_no_recall_of_zero():
+    """Why torchmetrics' own macro average is not used."""
+    probs, target = said(3, [0, 1, 2]), [0, 1, 1]
+    assert measured(BalancedAccuracy(3), probs, target) == pytest.approx((1 + 0.5) / 2)
+    assert measured(MulticlassAccuracy(3, average="macro"), probs, target) == pytest.approx((1 + 0.5) / 3)
+
+
+@pytest.mark.parametrize("classes", [2, 5])
+def test_accuracy_masks_missing_labels(classes):
+    random = np.random.default_rng(0)
+    probs = torch.tensor(random.dirichlet(np.ones(classes), 50))
+    target = random.integers(-1, classes, 50)
+    known = target >= 0
+    expected = (probs.numpy().argmax(1) == target)[known].mean()
+    metric = MulticlassAccuracy(classes, average="micro", ignore_index=-1)
+    assert measured(metric, probs, target.tolist()) == pytest.approx(expected)
+
+
+@given(st.integers(0, 1000), st.integers(1, 60))
+def test_calibration_error_agrees_with_torchmetrics(seed, n):
+    random = np.random.default_rng(seed)
+    probs = torch.tensor(random.dirichlet(np.full(3, 0.7), n))
+    target = random.integers(-1, 3, n)
+    target[0] = 1
+    theirs = MulticlassCalibrationError(3, n_bins=15, ignore_index=-1)
+    expected = measured(theirs, probs, target.tolist())
+    assert measured(ClassCalibrationError(), probs, target.tolist()) == pytest.approx(
+        expected, abs=1e-6
+    )  # theirs is float32
+
+
+def test_the_reliability_diagram_and_its_error_by_hand():
+    """Two bins: confidences 0.5 and 0.6 (one right) above the edge, none below; certainty in the last bin."""
+    probs = torch.tensor([[0.5, 0.5], [0.4, 0.6], [1.0, 0.0], [0.3, 0.7]], dtype=torch.float64)
+    metric = ClassCalibrationError(bins=2)
+    assert measured(metric, probs, [1, 1, 0, -1]) == pytest.approx(abs(2 / 3 - (0.5 + 0.6 + 1) / 3))
+    diagram = metric.diagram()
+    assert diagram.faces.tolist() == [0, 3]
+    assert diagram.accuracy[1].item() == pytest.approx(2 / 3)
+    assert diagram.confidence[1].item() == pytest.approx(0.7)
+    assert diagram.accuracy[0].isnan()
+
+
+def test_no_label_gives_no_figure():
+    for metric in (BalancedAccuracy(3), ClassCalibrationError()):
+        assert np.isnan(measured(metric, said(3, [0, 1]), [-1, -1]))
