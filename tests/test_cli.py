@@ -262,7 +262,26 @@ def test_settings_that_do_not_fit_the_checkpoint_are_told_without_a_traceback(
     fails, trained, tiny_config, tmp_path
 ):
     args = ["--ckpt_path", trained, "--config", tiny_config, "--trainer.default_root_dir", tmp_path]
-    assert "do not fit" in fails("test", *args, "--model.msa", "null")
+    message = fails("test", *args, "--model.msa", "null")
+    assert "--model.msa None does not fit the checkpoint" in message
+    # it has no weights of its own and would load
+    assert "--model.last_stride 1 does not fit" in fails("test", *args, "--model.last_stride", "1")
+
+
+def test_an_evaluated_checkpoint_keeps_its_model_whatever_a_config_says(trained, tmp_path):
+    """The config of another dataset says what data to use; for a fit it is the other way around."""
+    config = tmp_path / "other.yaml"
+    settings = yaml.safe_load((trained / "config.yaml").read_text())
+    settings["model"] = {"race": None, "msa": None, "last_stride": 1, "gender_weight": 0.9}
+    config.write_text(yaml.safe_dump(settings))
+    place = ["--trainer.default_root_dir", str(tmp_path)]
+    main(["validate", "--ckpt_path", str(trained), "--config", str(config), *place])
+    (run,) = (tmp_path / "tiny").iterdir()
+    for name, value in record(trained)["val"].items():
+        assert record(run)["val"][name] == pytest.approx(value, abs=SINGLE), name
+    used = yaml.safe_load((run / "config.yaml").read_text())["model"]
+    assert (used["last_stride"], used["gender_weight"]) == (2, 0.2)
+    assert used["race"] is not None
 
 
 @pytest.mark.parametrize(

@@ -220,7 +220,9 @@ def test_provenance_is_plain_and_complete(data):
         "label_rule": "morph table columns",
         "rows": {"read": N, "kept": N, "dropped": {}},
         "labels": ["age", "exact", "gender", "race"],
-        "faces": {part: len(getattr(data, f"{part}_dataset")) for part in ("train", "val", "test")},
+        "faces": {
+            part: len(getattr(data, f"{part}_dataset")) for part in ("train", "val", "test", "calibration")
+        },
         "subjects_in_two_parts": 0.0,
         "gender_classes": ["male", "female"],
         "race_classes": list(RACE_CLASSES),
