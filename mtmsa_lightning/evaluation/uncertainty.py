@@ -3,11 +3,14 @@
 from typing import Any
 
 import pandas as pd
+import torch
 
 from mtmsa_lightning.evaluation import plots
 from mtmsa_lightning.evaluation.figures import scalars
 from mtmsa_lightning.evaluation.material import Material, decimals, figure_named, percent, value_text
 from mtmsa_lightning.evaluation.predictions import read_predictions
+from mtmsa_lightning.evaluation.resampling import cluster_numbers
+from mtmsa_lightning.metrics.calibration import FacesSaid, calibration_figures
 from mtmsa_lightning.metrics.suite import LEVELS
 from mtmsa_lightning.models.calibration import coverage_deviation
 from mtmsa_lightning.pages import Picture
@@ -95,7 +98,7 @@ def say_calibration(report: Material) -> None:
 
 def interval_table(report: Material) -> pd.DataFrame:
     """Return coverage beside its target, and mean width, of the intervals; with what they were before."""
-    before = before_calibration(report)
+    before, by_subject = before_calibration(report), coverage_by_subject(report)
     rows = []
     for level in LEVELS:
         row = {
@@ -104,7 +107,8 @@ def interval_table(report: Material) -> pd.DataFrame:
             "mean width (years)": decimals(report.scalars[f"age_width{level}"]),
         }
         if interval_kind(report) == "Conformal":
-            row["gap to target"] = gap_to_target(report, level)
+            row["by subject"] = percent(by_subject[f"{level}"])
+            row["gap to target"] = gap_to_target(report, level, by_subject[f"{level}"])
         if before is not None:
             row["coverage before"] = percent(before["coverage"][f"{level}"])
             row["width before"] = decimals(before["width"][f"{level}"])
@@ -123,9 +127,20 @@ def before_calibration(report: Material) -> dict[str, Any] | None:
     return before if "coverage" in before else None
 
 
-def gap_to_target(report: Material, level: int) -> str:
+def coverage_by_subject(report: Material) -> dict[str, float | None]:
+    """Return by level in percent the mean over subjects of the share of their faces that is covered.
+
+    This is what a conformal interval promises: coverage of a new subject's face.
+    """
+    predictions = report.predictions
+    units = torch.from_numpy(cluster_numbers(predictions.subjects, len(predictions)))
+    faces = FacesSaid(predictions.age, predictions.age_low, predictions.age_high, {}, units)
+    found: dict[str, float | None] = calibration_figures(faces)["coverage_by_subject"]
+    return found
+
+
+def gap_to_target(report: Material, level: int, covered: float | None) -> str:
     """Say how far coverage is from its target, in standard deviations of chance with subjects as units."""
-    covered = report.scalars[f"age_coverage{level}"]
     if covered is None or report.calibration is None or report.subgroups is None:
         return "-"
     tested = int(report.subgroups.table["subjects"].iloc[0])
