@@ -211,14 +211,14 @@ def error_by_age(errors: ErrorByAge, interval: str = "95 % interval") -> "Figure
 def interval_coverage(
     curves: Mapping[str, tuple[ArrayLike, ArrayLike]],
     faces: int,
-    points: Mapping[str, tuple[float, float]] | None = None,
+    points: Mapping[str, tuple[ArrayLike, ArrayLike]] | None = None,
 ) -> "Figure":
     """Draw the reliability of age: how often the truth lies in central intervals, over their nominal share.
 
     Args:
         curves: Name to (nominal, empirical coverage), 0 to 1.
         faces: Number of faces.
-        points: Single intervals, such as conformal ones: name to (target, empirical coverage).
+        points: Intervals of single levels, such as conformal ones: name to the like.
     """
     figure = _figure(COLUMN, 3.1)
     axes = figure.add_subplot()
@@ -228,7 +228,8 @@ def interval_coverage(
             100 * np.asarray(nominal, float), 100 * np.asarray(empirical, float), color=colour, label=name
         )
     for (name, (target, found)), marker in zip((points or {}).items(), "D*P", strict=False):
-        axes.plot([100 * target], [100 * found], marker, color=PURPLE, label=name, markersize=6)
+        x, y = 100 * np.asarray(target, float), 100 * np.asarray(found, float)
+        axes.plot(x, y, marker, color=BLACK, label=name, zorder=3)
     axes.set(xlim=(0, 100), ylim=(0, 100), aspect="equal")
     axes.set(xlabel="nominal coverage (%)", ylabel="empirical coverage (%)")
     axes.legend(loc="upper left", borderaxespad=0.2)

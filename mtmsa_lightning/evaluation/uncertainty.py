@@ -50,10 +50,13 @@ def interval_coverage(report: Material) -> Picture:
         levels = [float(level) / 100 for level in before["coverage"]]
         curves["before calibration"] = (levels, list(before["coverage"].values()))
     name = "predictions" if report.calibration is None else "calibrated"
-    curves[name] = (found["level"], found["coverage"])
-    covered = report.scalars["age_coverage90"]
-    conformal = interval_kind(report) == "Conformal" and covered is not None
-    points = {"conformal 90 %": (0.9, float(covered or 0))} if conformal else {}
+    fitted = report.calibration.quantiles if report.calibration is not None else {}
+    pairs = zip(found["level"], found["coverage"], strict=True)
+    conformal, central = [], []
+    for level, covered in pairs:
+        (conformal if level in fitted else central).append((level, covered))
+    curves[name] = tuple(zip(*central, strict=True))
+    points: dict[str, Any] = {"conformal": tuple(zip(*conformal, strict=True))} if conformal else {}
     caption = (
         "Reliability of age: how often the label lies in the prediction intervals, over their nominal "
         f"coverage (n = {faces:,}). Below the diagonal, intervals are too narrow."

@@ -69,7 +69,9 @@ def test_errors_by_age_show_mean_interval_bias_and_count():
 def test_coverage_before_and_after_calibration_with_the_conformal_intervals():
     nominal = np.array([0.5, 0.9])
     figure = plots.interval_coverage(
-        {"before": (nominal, [0.4, 0.8]), "after": (nominal, [0.5, 0.91])}, 300, {"conformal": (0.9, 0.893)}
+        {"before": (nominal, [0.4, 0.8]), "after": (nominal, [0.5, 0.91])},
+        300,
+        {"conformal": ([0.9], [0.893])},
     )
     (axes,) = figure.axes
     np.testing.assert_allclose(lines(axes)["before"], [[50, 40], [90, 80]])
