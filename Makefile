@@ -17,6 +17,8 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	@echo "installing (about 6 GB with torch's CUDA libraries; a few minutes)"
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@# the face detector's package brings the OpenCV that needs libGL: put the one without windows back
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --force-reinstall --no-deps opencv-python-headless
 	@touch $@
 
 demo: setup  ## train on synthetic faces, a few minutes on two cores

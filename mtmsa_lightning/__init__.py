@@ -14,8 +14,16 @@ if TYPE_CHECKING:
     from mtmsa_lightning.data.synthetic.datamodule import Synthetic as Synthetic
     from mtmsa_lightning.data.utkface import UTKFace as UTKFace
     from mtmsa_lightning.losses import GaussianKLLoss as GaussianKLLoss
+    from mtmsa_lightning.models.age_heads import CoralAgeHead as CoralAgeHead
+    from mtmsa_lightning.models.age_heads import CornAgeHead as CornAgeHead
+    from mtmsa_lightning.models.age_heads import CrossEntropyAgeHead as CrossEntropyAgeHead
+    from mtmsa_lightning.models.age_heads import DLDLAgeHead as DLDLAgeHead
+    from mtmsa_lightning.models.age_heads import DLDLv2AgeHead as DLDLv2AgeHead
+    from mtmsa_lightning.models.age_heads import GaussianAgeHead as GaussianAgeHead
+    from mtmsa_lightning.models.age_heads import L1AgeHead as L1AgeHead
+    from mtmsa_lightning.models.age_heads import L2AgeHead as L2AgeHead
+    from mtmsa_lightning.models.age_heads import MeanVarianceAgeHead as MeanVarianceAgeHead
     from mtmsa_lightning.models.heads import ClassHead as ClassHead
-    from mtmsa_lightning.models.heads import GaussianAgeHead as GaussianAgeHead
     from mtmsa_lightning.models.msa import MultiScaleAttention as MultiScaleAttention
     from mtmsa_lightning.models.resnet import MSAConfig as MSAConfig
     from mtmsa_lightning.models.resnet import MSAResNet34 as MSAResNet34
@@ -26,7 +34,15 @@ _HOMES = {
     "MSAConfig": "models.resnet",
     "MSAResNet34": "models.resnet",
     "MultiScaleAttention": "models.msa",
-    "GaussianAgeHead": "models.heads",
+    "GaussianAgeHead": "models.age_heads",
+    "CoralAgeHead": "models.age_heads",
+    "CornAgeHead": "models.age_heads",
+    "CrossEntropyAgeHead": "models.age_heads",
+    "DLDLAgeHead": "models.age_heads",
+    "DLDLv2AgeHead": "models.age_heads",
+    "L1AgeHead": "models.age_heads",
+    "L2AgeHead": "models.age_heads",
+    "MeanVarianceAgeHead": "models.age_heads",
     "ClassHead": "models.heads",
     "GaussianKLLoss": "losses",
     "MORPH": "data.morph",

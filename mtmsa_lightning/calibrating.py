@@ -196,6 +196,7 @@ def origin(data: FaceDataModule, part: str) -> dict[str, Any]:
         "label_rule": data.table.label_rule,
         "part": part,
         "fingerprint": split.fingerprints[part],
+        "unit": "subjects" if (data.table.frame["subject"] != "").any() else "different images",
     }
 
 

@@ -18,7 +18,9 @@ ROWS = {
     "age_nll": "age NLL (nats)",
     "age_interval_nll": "age group NLL (nats)",
     "age_ence": "age normalised calibration error (ENCE)",
+    "gender_nll": "gender NLL (nats)",
     "gender_ece": "gender calibration error (ECE)",
+    "race_nll": "race NLL (nats)",
     "race_ece": "race calibration error (ECE)",
 }
 
@@ -64,8 +66,9 @@ def coverage_lines(calibration: Calibration, data: FaceDataModule) -> list[str]:
     The standard deviation is :func:`~mtmsa_lightning.models.calibration.coverage_deviation`, with subjects
     as units.
     """
+    on = calibration.fitted_on
     lines = [
-        f"{100 * level:g} % interval: infinite, {calibration.fitted_on['subjects']} subjects are too few"
+        f"{100 * level:g} % interval: infinite, {on['subjects']} {on['unit']} are too few"
         for level, quantile in calibration.quantiles.items()
         if quantile == float("inf")
     ]
@@ -74,7 +77,7 @@ def coverage_lines(calibration: Calibration, data: FaceDataModule) -> list[str]:
     for level, quantile in calibration.quantiles.items():
         if quantile == float("inf") or not test.get("subjects"):
             continue
-        deviation = coverage_deviation(level, calibration.fitted_on["subjects"], test["subjects"])
+        deviation = coverage_deviation(level, on["subjects"], test["subjects"])
         covered = test["coverage_by_subject"][f"{100 * level:g}"]
         gap = (covered - level) / deviation
         beyond = abs(gap) > SURPRISING

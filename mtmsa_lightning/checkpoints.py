@@ -7,6 +7,12 @@ import torch
 
 from mtmsa_lightning.errors import CheckpointError
 
+MOVED = {
+    f"mtmsa_lightning.models.heads.{name}": f"mtmsa_lightning.{name}"
+    for name in ("GaussianAgeHead", "ClassHead")
+}
+"""Classes by the names under which older checkpoints record them."""
+
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """Read a Lightning checkpoint of this package.
@@ -31,6 +37,9 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         raise CheckpointError(
             f"{file}: not a checkpoint of this package; bare weights go to `mtmsa fit --model.weights {file}`"
         )
+    for head in (checkpoint["hyper_parameters"].get(task) for task in ("age", "gender", "race")):
+        if head is not None:
+            head["class_path"] = MOVED.get(head["class_path"], head["class_path"])
     return checkpoint
 
 

@@ -15,6 +15,7 @@ OWN_VERBS = {
     "evaluate": ("mtmsa_lightning.evaluate", "test a checkpoint and write a report with figures and tables"),
     "calibrate": ("mtmsa_lightning.calibrate", "fit a checkpoint's uncertainty on held-out faces"),
     "predict": ("mtmsa_lightning.predict", "ages, genders and races of image files, by a checkpoint alone"),
+    "prepare": ("mtmsa_lightning.prepare", "find, align and crop the faces of a release, once"),
     "synthesize": ("mtmsa_lightning.synthesize", "draw synthetic faces in the layout of a real release"),
 }
 USAGE = """usage: mtmsa VERB [arguments]      (`mtmsa VERB --help` lists them)

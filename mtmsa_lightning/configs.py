@@ -16,6 +16,9 @@ SHIPPED = (PACKAGE / "experiments", PACKAGE.parent / "experiments")
 LINKED = ("image_size", "crop", "gender_classes", "race_classes", "age_groups")
 """Model arguments that always follow the data; a checkpoint's record of them is not a setting."""
 
+FACTORIES = ("optimizer", "scheduler")
+"""Model arguments that a checkpoint made in Python may not know: a lambda has no plain form."""
+
 
 def find_config(name: str) -> Path:
     """Find a config: as a path from the working directory, else among the shipped ones.
@@ -96,7 +99,8 @@ def by_precedence(
     configs, others = split_configs(args)
     ordered = [f"--config={find_config(name)}" for name in configs]
     if checkpoint_hparams:
-        settings = {key: value for key, value in checkpoint_hparams.items() if key not in LINKED}
+        unknown = {key for key in FACTORIES if checkpoint_hparams.get(key) is None}
+        settings = {key: value for key, value in checkpoint_hparams.items() if key not in {*LINKED, *unknown}}
         position = 0 if training else len(ordered)
         ordered.insert(position, f"--config={json.dumps({'model': settings})}")
     return ordered + others

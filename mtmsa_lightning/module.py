@@ -25,9 +25,10 @@ from mtmsa_lightning.losses import TaskWeighting
 from mtmsa_lightning.metrics.suite import figures_of
 from mtmsa_lightning.metrics.task_loss import MeanTaskLoss
 from mtmsa_lightning.models.age_distribution import AgeDistribution
+from mtmsa_lightning.models.age_heads import AgeHead, GaussianAgeHead
 from mtmsa_lightning.models.calibration import Calibration
 from mtmsa_lightning.models.class_mapping import ClassMapping
-from mtmsa_lightning.models.heads import AgeHead, ClassHead, GaussianAgeHead
+from mtmsa_lightning.models.heads import ClassHead
 from mtmsa_lightning.models.resnet import MSAConfig, MSAResNet34, load_trunk_weights
 from mtmsa_lightning.models.specs import build_head, callable_spec, head_spec
 from mtmsa_lightning.schedulers import WarmupCosine
@@ -71,7 +72,7 @@ class MTMSA(LightningModule):
         msa: Multi-scale attention; None gives the plain ResNet34.
         last_stride: Stride of the last stage; 1 keeps the map larger, for inputs well below 224 pixels.
         aux_stage: Stage (1-4) after which the gender and race heads branch off.
-        age: Age head; None leaves it out.
+        age: Age head, one of :mod:`mtmsa_lightning.models.age_heads`; None leaves it out.
         gender: Gender head; None leaves it out.
         race: Race head; None leaves it out. A dataset without race labels has none either.
         age_weight: Weight of the age loss.
@@ -232,6 +233,7 @@ class MTMSA(LightningModule):
 
     def normalise(self, images: Tensor) -> Tensor:
         """Scale images to the ImageNet statistics that the trunk expects, on the device that holds them."""
+        images = images.contiguous()  # loaders leave the channels last
         if not images.is_floating_point():
             images = images.to(self.pixel_mean.dtype) / 255
         return (images - self.pixel_mean) / self.pixel_std

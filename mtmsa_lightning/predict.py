@@ -102,6 +102,9 @@ def describe(model: "MTMSA") -> str:
     provenance = model.provenance or {}
     trained = f"trained on {provenance.get('dataset', 'unknown data')} ({provenance.get('protocol', '?')})"
     crop = f"central square of {100 * model.crop:.0f} % of the shorter side"
+    prepared = (provenance.get("preparation") or {}).get("crop")
+    if prepared:
+        crop += f" of faces as `mtmsa prepare --margin {prepared['margin']:g}` crops them"
     classes = f"gender: {', '.join(model.gender_classes)}; race: {', '.join(model.race_classes) or 'none'}"
     calibrated = "not calibrated" if model.calibration is None else model.calibration.describe()
     return f"{trained}; input {model.image_size} px, {crop}; {classes}; {calibrated}"

@@ -26,7 +26,8 @@ from mtmsa_lightning.configs import by_precedence, find_config, option, split_co
 from mtmsa_lightning.data.datamodule import FaceDataModule
 from mtmsa_lightning.errors import ConfigError, MTMSAError
 from mtmsa_lightning.messages import explain, told_shortly
-from mtmsa_lightning.models.heads import ClassHead, GaussianAgeHead
+from mtmsa_lightning.models import age_heads
+from mtmsa_lightning.models.heads import ClassHead
 from mtmsa_lightning.models.resnet import MSAConfig
 from mtmsa_lightning.module import MTMSA
 from mtmsa_lightning.runs import open_run, read_record, resumable_run
@@ -140,7 +141,8 @@ def check_architecture(recorded: dict[str, Any], settings: dict[str, Any]) -> No
 
 def known_names() -> set[str]:
     """Return every name that a command line or config may hold, for the hint after a typo."""
-    classes = (MTMSA, MSAConfig, GaussianAgeHead, ClassHead, Trainer, torch.optim.AdamW, WarmupCosine)
+    heads = [getattr(age_heads, name) for name in age_heads.__all__]
+    classes = (MTMSA, MSAConfig, *heads, ClassHead, Trainer, torch.optim.AdamW, WarmupCosine)
     datamodules = (MORPH, Adience, UTKFace, FaceCSV, Synthetic)
     names = {name for cls in (*classes, *datamodules, FaceDataModule) for name in signature(cls).parameters}
     names |= {cls.__name__ for cls in (*classes, *datamodules)} | {"mtmsa_lightning"}

@@ -90,9 +90,7 @@ def test_predictions_hold_the_test_faces_each_once(trained, morph_root):
 def test_the_checkpoint_holds_plain_values_only(trained):
     checkpoint = torch.load(trained / "checkpoints" / "best.ckpt", weights_only=True)
     assert plain(checkpoint["hyper_parameters"])
-    assert (
-        checkpoint["hyper_parameters"]["age"]["class_path"] == "mtmsa_lightning.models.heads.GaussianAgeHead"
-    )
+    assert checkpoint["hyper_parameters"]["age"]["class_path"] == "mtmsa_lightning.GaussianAgeHead"
     assert checkpoint["provenance"]["fingerprints"] == record(trained)["data"]["fingerprints"]
     assert checkpoint["provenance"]["train_id_hashes"].dtype == torch.int64
 
@@ -272,7 +270,14 @@ def test_an_evaluated_checkpoint_keeps_its_model_whatever_a_config_says(trained,
     """The config of another dataset says what data to use; for a fit it is the other way around."""
     config = tmp_path / "other.yaml"
     settings = yaml.safe_load((trained / "config.yaml").read_text())
-    settings["model"] = {"race": None, "msa": None, "last_stride": 1, "gender_weight": 0.9}
+    momentum = {"class_path": "torch.optim.SGD", "init_args": {"lr": 0.1, "momentum": 0.9}}
+    settings["model"] = {
+        "race": None,
+        "msa": None,
+        "last_stride": 1,
+        "gender_weight": 0.9,
+        "optimizer": momentum,
+    }
     config.write_text(yaml.safe_dump(settings))
     place = ["--trainer.default_root_dir", str(tmp_path)]
     main(["validate", "--ckpt_path", str(trained), "--config", str(config), *place])

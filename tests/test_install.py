@@ -89,6 +89,8 @@ print(loaded)
         ("import mtmsa_lightning", {"torch", "lightning", "wandb", "albumentations", "pandas"}),
         ("from mtmsa_lightning.cli import main; main(['--help'])", {"torch", "lightning", "wandb", "pandas"}),
         ("from mtmsa_lightning.predict import parser; parser()", {"torch", "lightning", "wandb", "pandas"}),
+        ("from mtmsa_lightning.prepare import parser; parser()", {"torch", "pandas", "cv2", "onnxruntime"}),
+        ("import mtmsa_lightning.align.files", {"torch", "pandas", "onnxruntime"}),
         (
             "from mtmsa_lightning.evaluate import parser; parser()",
             {"torch", "lightning", "pandas", "matplotlib"},
@@ -97,6 +99,7 @@ print(loaded)
             "from mtmsa_lightning import MSAResNet34, MultiScaleAttention",
             {"lightning", "wandb", "albumentations"},
         ),
+        ("from mtmsa_lightning import CoralAgeHead", {"lightning", "wandb", "albumentations", "pandas"}),
         ("from mtmsa_lightning import GaussianAgeHead, ClassHead", {"lightning", "wandb", "albumentations"}),
         ("from mtmsa_lightning import GaussianKLLoss", {"lightning", "wandb", "albumentations"}),
         ("import mtmsa_lightning.module", {"wandb", "albumentations"}),
@@ -110,7 +113,8 @@ def test_light_names_load_nothing_heavy(statement, heavy, tmp_path):
 def test_all_promised_names_are_importable():
     promised = {
         "MTMSA", "MSAResNet34", "MultiScaleAttention", "GaussianAgeHead", "ClassHead", "GaussianKLLoss",
-        "MORPH", "Adience", "UTKFace", "FaceCSV", "Synthetic",
+        "MORPH", "Adience", "UTKFace", "FaceCSV", "Synthetic", "CrossEntropyAgeHead", "DLDLAgeHead",
+        "DLDLv2AgeHead", "MeanVarianceAgeHead", "CoralAgeHead", "CornAgeHead", "L1AgeHead", "L2AgeHead",
     }  # fmt: skip
     assert promised <= set(mtmsa_lightning.__all__)
     for name in mtmsa_lightning.__all__:

@@ -24,7 +24,9 @@ def the_run(root: Path) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("extra", [[], ["--ema", "0.9", "--model.freeze_epochs", "1"]])
+@pytest.mark.parametrize(
+    "extra", [[], ["--ema", "0.9", "--model.freeze_epochs", "1", "--data.augment_on", "device"]]
+)
 def test_killed_in_mid_epoch_and_continued_equals_uninterrupted(tiny_config, tmp_path, extra):
     """Dropout, augmentation, optimiser, schedule and averaged weights included: bit for bit."""
     args = [

@@ -88,20 +88,15 @@ class RunRecord(Callback):
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the figures of the verb ``validate``."""
         if trainer.state.fn == TrainerFn.VALIDATING:
-            self._write(trainer, {"val": logged_figures(trainer, "val")})
+            self._write(trainer, {"val": logged_figures(trainer, "val")} | _about(trainer, pl_module, "val"))
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the test figures."""
         assert isinstance(pl_module, MTMSA)
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
         calibration = pl_module.calibration
-        provenance = pl_module.provenance or {}
-        about = {
-            "calibration": None if calibration is None else calibration.to_dict(),
-            "trained_on": {key: provenance.get(key) for key in TRAINED_ON},
-            "masked_classes": pl_module.masked_classes(data, "test"),
-        }
-        self._write(trainer, {"test": logged_figures(trainer, "test")} | about)
+        applied = {"calibration": None if calibration is None else calibration.to_dict()}
+        figures = {"test": logged_figures(trainer, "test")}
+        self._write(trainer, figures | applied | _about(trainer, pl_module, "test"))
 
     def _write(self, trainer: Trainer, values: dict[str, Any]) -> None:
         if trainer.is_global_zero:
@@ -112,6 +107,15 @@ class RunRecord(Callback):
         """Write down what ended the run."""
         if trainer.is_global_zero and self._begun:
             update_record(self.run, {"failed": f"{type(exception).__name__}: {exception}"})
+
+
+def _about(trainer: Trainer, pl_module: LightningModule, part: str) -> dict[str, Any]:
+    """Say what a checkpoint was trained on, and which classes of the data it does not share."""
+    assert isinstance(pl_module, MTMSA)
+    data: Any = trainer.datamodule  # type: ignore[attr-defined]
+    provenance = pl_module.provenance or {}
+    trained_on = {key: provenance.get(key) for key in TRAINED_ON}
+    return {"trained_on": trained_on, "masked_classes": pl_module.masked_classes(data, part)}
 
 
 def versions() -> dict[str, str]:

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from concurrent.futures import Future
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pandas as pd
@@ -16,12 +16,14 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from mtmsa_lightning.data.dataset import EvalSampler, FaceBatch, FaceDataset, TrainSampler, face_loader
+from mtmsa_lightning.data.device_augmentation import augment
 from mtmsa_lightning.data.images import unreadable
-from mtmsa_lightning.data.prepared import is_prepared, read_prepared
+from mtmsa_lightning.data.pixels import PixelStore, open_pixels
+from mtmsa_lightning.data.prepared import is_prepared, preparation, read_prepared
 from mtmsa_lightning.data.protocols import PARTS, Split, make_split
 from mtmsa_lightning.data.split_file import apply_split_file, sha256_of
 from mtmsa_lightning.data.table import FaceTable, label_kinds
-from mtmsa_lightning.data.transforms import FaceTransform
+from mtmsa_lightning.data.transforms import AugmentationSampler, FaceTransform
 from mtmsa_lightning.errors import ConfigError, DataError
 from mtmsa_lightning.labels import GENDERS
 
@@ -49,6 +51,9 @@ class FaceDataModule(LightningDataModule, ABC):
         calibration_fraction: Share of the training images that is taken out for calibration, likewise: faces
             that neither train nor choose the checkpoint. 0 leaves calibration to the validation part.
         augment: Augment the training images.
+        augment_on: Where: on the ``cpu``, in the loader processes, or on the ``device`` that trains, a batch
+            at a time, so that the loader only copies pixels. Both do the same to the same face, apart from
+            rounding and interpolation.
         strict: Rows that cannot be used are an error instead of a report.
         verify: Decode every image before anything starts and name the bad ones.
         split_file: For the protocol ``predefined``: a CSV with a column ``id`` and a column ``split`` (train,
@@ -90,6 +95,7 @@ class FaceDataModule(LightningDataModule, ABC):
         val_fraction: float = 0.1,
         calibration_fraction: float = 0.0,
         augment: bool = True,
+        augment_on: Literal["cpu", "device"] = "cpu",
         strict: bool = False,
         verify: bool = False,
         split_file: str | None = None,
@@ -105,6 +111,7 @@ class FaceDataModule(LightningDataModule, ABC):
         self.val_fraction = val_fraction
         self.calibration_fraction = calibration_fraction
         self.augment = augment
+        self.augment_on = augment_on
         self.strict = strict
         self.verify = verify
         self.split_file = Path(split_file) if split_file is not None else None
@@ -135,6 +142,8 @@ class FaceDataModule(LightningDataModule, ABC):
             )
         if self.image_size < 64:
             raise ConfigError(f"data.image_size {self.image_size} is too small: 64 pixels is the least")
+        if self.augment_on not in ("cpu", "device"):
+            raise ConfigError(f"data.augment_on {self.augment_on!r} must be 'cpu' or 'device'")
         if self.batch_size < 1:
             raise ConfigError(f"data.batch_size {self.batch_size} must be at least 1")
         if self.num_workers < 0:
@@ -167,6 +176,11 @@ class FaceDataModule(LightningDataModule, ABC):
             self._split_file_hash = sha256_of(self.split_file)
             table = apply_split_file(table, self.split_file)
         return table
+
+    @cached_property
+    def pixels(self) -> PixelStore | None:
+        """The decoded faces of a prepared set; None where image files are read."""
+        return open_pixels(self.root) if is_prepared(self.root) else None
 
     @cached_property
     def split(self) -> Split:
@@ -208,8 +222,13 @@ class FaceDataModule(LightningDataModule, ABC):
             log.info("raw photos: the central square of %.0f %% of the shorter side is used", 100 * self.crop)
 
     def _dataset(self, rows: np.ndarray[Any, Any], augment: bool = False) -> FaceDataset:
+        table, root = self.table.frame.iloc[rows], self.table.root
+        if augment and self.augment_on == "device":
+            size = self.pixels.size if self.pixels else uncropped_size(self.image_size)
+            transform, sampler = FaceTransform(size, self.crop), AugmentationSampler(size, self.image_size)
+            return FaceDataset(table, root, transform, self.seed, self.pixels, sampler)
         transform = FaceTransform(self.image_size, self.crop, augment)
-        return FaceDataset(self.table.frame.iloc[rows], self.table.root, transform, self.seed)
+        return FaceDataset(table, root, transform, self.seed, self.pixels)
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Shuffled, augmented training batches of this rank."""
@@ -263,6 +282,12 @@ class FaceDataModule(LightningDataModule, ABC):
             )
         return batch
 
+    def on_after_batch_transfer(self, batch: FaceBatch, dataloader_idx: int) -> FaceBatch:
+        """Augment a training batch on its device, if that is where it is done."""
+        if batch["draws"] is None:
+            return batch
+        return {**batch, "image": augment(batch["image"], batch["draws"], self.image_size), "draws": None}
+
     def age_statistics(self) -> tuple[float, float]:
         """Mean and standard deviation of the training ages in years (midpoints for groups)."""
         ages = midpoints(self.train_dataset.table)
@@ -290,12 +315,18 @@ class FaceDataModule(LightningDataModule, ABC):
             "age_groups": [list(group) for group in self.age_groups],
             "image_size": self.image_size,
             "crop": self.crop,
+            "preparation": preparation(self.root),
         }
 
 
 def midpoints(table: pd.DataFrame) -> np.ndarray[Any, np.dtype[np.float64]]:
     """Return the midpoints of all known ages in years."""
     return ((table["age_low"] + table["age_high"]) / 2).dropna().to_numpy(np.float64)
+
+
+def uncropped_size(image_size: int) -> int:
+    """Return the side of the images out of which the device crops: the usual 256 pixels for 224."""
+    return round(image_size * 8 / 7)
 
 
 def _or_none(value: float) -> float | None:

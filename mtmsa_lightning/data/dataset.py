@@ -12,11 +12,13 @@ import cv2
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, DistributedSampler
+from torch.utils.data import DataLoader, Dataset, DistributedSampler, default_collate
 
-from mtmsa_lightning.data.images import UnreadableImageError, read_image
-from mtmsa_lightning.data.transforms import FaceTransform, sample_seed
+from mtmsa_lightning.data.images import Image, UnreadableImageError, read_image
+from mtmsa_lightning.data.pixels import PixelStore
+from mtmsa_lightning.data.transforms import AugmentationDraw, AugmentationSampler, FaceTransform, sample_seed
 
 
 class SampleKey(NamedTuple):
@@ -37,7 +39,7 @@ class SampleKey(NamedTuple):
 class FaceSample(TypedDict):
     """One face; a missing age is NaN, a missing class is -1."""
 
-    image: Tensor
+    image: Image
     age_low: float
     age_high: float
     gender: int
@@ -46,13 +48,15 @@ class FaceSample(TypedDict):
     index: int
     counted: bool
     fault: str
+    draw: AugmentationDraw | None
 
 
 class FaceBatch(TypedDict):
     """A batch of N faces.
 
     Attributes:
-        image: uint8 RGB, shape (N, 3, size, size).
+        image: uint8 RGB, shape (N, 3, size, size), in memory channels last; floating point in [0, 1] once the
+            device has augmented it.
         age_low: float64, completed years, shape (N,); NaN where missing.
         age_high: Likewise; equal to ``age_low`` for an exact age.
         gender: int64, shape (N,); -1 where missing.
@@ -61,6 +65,8 @@ class FaceBatch(TypedDict):
         index: int64 rows of the dataset's table, shape (N,).
         counted: bool, shape (N,); False for padding and unreadable images, whose labels are hidden too.
         fault: N messages, empty where the image was read.
+        draws: Augmentation that the device is to carry out, float32, shape (N, 15), an ``AugmentationDraw``
+            per face; None where there is none or it has been done.
     """
 
     image: Tensor
@@ -72,6 +78,7 @@ class FaceBatch(TypedDict):
     index: Tensor
     counted: Tensor
     fault: list[str]
+    draws: NDArray[np.float32] | None
 
 
 class FaceDataset(Dataset[FaceSample]):
@@ -82,16 +89,28 @@ class FaceDataset(Dataset[FaceSample]):
         root: Folder that the table's paths are relative to.
         transform: Crop, augmentation and resizing.
         seed: Seed of the augmentation.
+        pixels: The decoded images of the table's paths; None reads the files.
+        sampler: Draws the augmentation that the device carries out.
 
     Attributes:
         table: The rows, in the order of the indices.
     """
 
-    def __init__(self, table: pd.DataFrame, root: Path, transform: FaceTransform, seed: int = 0) -> None:
+    def __init__(
+        self,
+        table: pd.DataFrame,
+        root: Path,
+        transform: FaceTransform,
+        seed: int = 0,
+        pixels: PixelStore | None = None,
+        sampler: AugmentationSampler | None = None,
+    ) -> None:
         self.table = table.reset_index(drop=True)
         self.root = root
         self.transform = transform
         self.seed = seed
+        self.pixels = pixels
+        self.sampler = sampler
         self._paths = self.table["path"].tolist()  # plain lists: a row access through pandas costs 50 us
         self._ids = self.table["id"].tolist()
         self._ages = self.table[["age_low", "age_high"]].to_numpy(np.float64)
@@ -107,29 +126,38 @@ class FaceDataset(Dataset[FaceSample]):
 
     def __getitem__(self, key: SampleKey | int) -> FaceSample:
         key = key if isinstance(key, SampleKey) else SampleKey(key)
-        image, fault = self._image(key)
+        seed = sample_seed(self.seed, key.epoch, key.row)
+        image, fault = self._image(key.row, seed)
         counted = not key.padding and not fault
         low, high = self._ages[key.row] if counted else (np.nan, np.nan)
         gender, race = self._classes[key.row] if counted else (-1, -1)
         return FaceSample(
             image=image, age_low=float(low), age_high=float(high), gender=int(gender), race=int(race),
             id=self._ids[key.row], index=key.row, counted=counted, fault=fault,
+            draw=None if self.sampler is None else self.sampler(seed),
         )  # fmt: skip
 
-    def _image(self, key: SampleKey) -> tuple[Tensor, str]:
+    def _image(self, row: int, seed: int) -> tuple[Image, str]:
         """Read and transform the image; an unreadable one is grey and comes with a message."""
         try:
-            image = read_image(self.path(key.row))
+            image = self._read(row)
         except UnreadableImageError as error:
             size = self.transform.image_size
-            return torch.full((3, size, size), 127, dtype=torch.uint8), str(error)
-        return self.transform(image, sample_seed(self.seed, key.epoch, key.row)), ""
+            return np.full((size, size, 3), 127, np.uint8), str(error)
+        return self.transform(image, seed), ""
+
+    def _read(self, row: int) -> Image:
+        if self.pixels is None:
+            return read_image(self.path(row))
+        return self.pixels.read(self._paths[row])
 
 
 def collate(samples: list[FaceSample]) -> FaceBatch:
     """Join samples to a batch."""
+    images = default_collate([torch.from_numpy(sample["image"]) for sample in samples])
+    drawn = [sample["draw"] for sample in samples if sample["draw"] is not None]
     return FaceBatch(
-        image=torch.stack([sample["image"] for sample in samples]),
+        image=images.permute(0, 3, 1, 2),  # a view: moving the bytes is cheaper on the device
         age_low=torch.tensor([sample["age_low"] for sample in samples], dtype=torch.float64),
         age_high=torch.tensor([sample["age_high"] for sample in samples], dtype=torch.float64),
         gender=torch.tensor([sample["gender"] for sample in samples]),
@@ -138,6 +166,7 @@ def collate(samples: list[FaceSample]) -> FaceBatch:
         index=torch.tensor([sample["index"] for sample in samples]),
         counted=torch.tensor([sample["counted"] for sample in samples]),
         fault=[sample["fault"] for sample in samples],
+        draws=np.array(drawn, np.float32) if drawn else None,
     )
 
 

@@ -10,7 +10,8 @@ from torch.utils.data import DataLoader
 
 from mtmsa_lightning.data.datamodule import available_workers
 from mtmsa_lightning.data.dataset import EvalSampler, FaceBatch, FaceDataset, face_loader
-from mtmsa_lightning.data.files import IMAGE_SUFFIXES, list_images
+from mtmsa_lightning.data.files import IMAGE_SUFFIXES, expected_tree_error, list_images
+from mtmsa_lightning.data.table import FaceTable, ReadReport, make_frame
 from mtmsa_lightning.data.transforms import FaceTransform
 from mtmsa_lightning.errors import DataError
 
@@ -77,6 +78,24 @@ def find_images(paths: Sequence[str | Path]) -> list[str]:
     if not found:
         raise DataError(f"no image ({', '.join(sorted(IMAGE_SUFFIXES))}) in {', '.join(map(str, paths))}")
     return list(found)
+
+
+def read_folder(root: str | Path) -> FaceTable:
+    """Read all images below a folder as faces of which nothing is known.
+
+    Args:
+        root: The folder.
+
+    Raises:
+        DataError: There is no image.
+    """
+    root = Path(root)
+    listing = list_images(root) if root.is_dir() else ()
+    if not listing:
+        raise expected_tree_error(root, "no image", "<root>/ ... any folders ... images")
+    rows = pd.DataFrame({"id": list(listing), "path": list(listing), "age_low": float("nan")})
+    frame = make_frame(rows.assign(age_high=rows["age_low"]), "folder")
+    return FaceTable(frame, root, "folder", "no labels", (), ReadReport(str(root), read=len(frame)))
 
 
 def unlabelled_table(files: Sequence[str]) -> pd.DataFrame:

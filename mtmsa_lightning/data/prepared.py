@@ -3,24 +3,33 @@
 On disk::
 
     <root>/
-      dataset.json    what the set is: format_version, dataset, label_rule, race_classes, table, and more
+      dataset.json    what the set is and how it was made; written last, so that it stands for a whole set
       faces.parquet   the face table; ``path`` is relative to <root>, ``id`` is the original one
-      ...             the images
+      crops/          the images: square RGB JPEG files
+      left_out.csv    images of the release that are not in the table, with the reason
+      pixels.npy      optional: all crops decoded (``data.pixels``)
+
+No code of this package is needed to read it: ``pandas.read_parquet("faces.parquet")`` and any image library.
 """
 
 import json
+import os
+import posixpath
+from collections.abc import Iterable
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from mtmsa_lightning.data.files import list_images
 from mtmsa_lightning.data.table import SCHEMA, FaceTable, ReadReport
 from mtmsa_lightning.errors import DataError
 
 FORMAT_VERSION = 1
 RECORD = "dataset.json"
 TABLE = "faces.parquet"
+CROPS = "crops"
+LEFT_OUT = "left_out.csv"
 
 _KEYS: dict[str, type] = {
     "format_version": int, "dataset": str, "label_rule": str, "race_classes": list, "table": str,
@@ -69,6 +78,9 @@ def read_prepared(root: str | Path, dataset: str, label_rule: str | None = None)
     """
     root = Path(root)
     record = read_description(root)
+    shard = record.get("options", {}).get("shard")
+    if shard:
+        raise DataError(f"{root}: is only part {shard} of a set: join the parts by `mtmsa prepare merge`")
     for key, expected in (("dataset", dataset), ("label_rule", label_rule)):
         if expected is not None and record[key] != expected:
             raise DataError(
@@ -76,14 +88,69 @@ def read_prepared(root: str | Path, dataset: str, label_rule: str | None = None)
                 "give the folder that belongs to it, or prepare another one"
             )
     frame = _read_frame(root / record["table"])
-    listing = list_images(root)
-    missing = [path for path in frame["path"] if path not in listing]
+    missing = _missing(root, frame["path"].tolist())
     if missing:
         raise DataError(
             f"{root}: {len(missing):,} of {len(frame):,} images are missing, such as {missing[0]}: {_AGAIN}"
         )
     report = ReadReport(str(root / record["table"]), read=len(frame))
     return FaceTable(frame, root, dataset, record["label_rule"], tuple(record["race_classes"]), report)
+
+
+def preparation(root: str | Path) -> dict[str, Any] | None:
+    """Return how the faces of a prepared set were cropped, as plain values; ``None`` for a raw release."""
+    if not is_prepared(root):
+        return None
+    record = read_description(root)
+    return {key: record[key] for key in ("crop", "counts", "fingerprints") if key in record}
+
+
+def write_table(frame: pd.DataFrame, root: Path) -> None:
+    """Write the face table of a set in one step."""
+    partial = root / f".{TABLE}.partial"
+    frame.to_parquet(partial, index=False)
+    partial.replace(root / TABLE)
+
+
+def write_left_out(rows: pd.DataFrame, root: Path) -> None:
+    """Write the list of images that are not in the table, in one step."""
+    partial = root / f".{LEFT_OUT}.partial"
+    rows.to_csv(partial, index=False)
+    partial.replace(root / LEFT_OUT)
+
+
+def write_description(record: dict[str, Any], root: Path) -> None:
+    """Write ``dataset.json`` in one step, which makes the set a whole one."""
+    partial = root / f".{RECORD}.partial"
+    partial.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    partial.replace(root / RECORD)
+
+
+LABELS = ("id", "age_low", "age_high", "gender", "race", "subject", "fold", "split")
+"""Columns that enter a table's fingerprint."""
+
+
+def table_fingerprint(frame: pd.DataFrame) -> str:
+    """Return the SHA-256 of the ids and labels of a table, in the order of its rows."""
+    columns = [frame[name].astype(object).where(frame[name].notna(), "") for name in LABELS]
+    return hash_lines("\t".join(map(str, row)) for row in zip(*columns, strict=True))
+
+
+def hash_lines(lines: Iterable[str]) -> str:
+    """Return the SHA-256 of texts, one a line."""
+    return sha256("\n".join(lines).encode()).hexdigest()
+
+
+def _missing(root: Path, paths: list[str]) -> list[str]:
+    """Return the paths that are not there, by one listing of each folder."""
+    present: set[str] = set()
+    for folder in {posixpath.dirname(path) for path in paths}:
+        try:
+            with os.scandir(root / folder) as entries:
+                present.update(posixpath.join(folder, entry.name) for entry in entries)
+        except OSError:
+            continue  # its files are missing
+    return [path for path in paths if path not in present]
 
 
 def _read_frame(path: Path) -> pd.DataFrame:

@@ -13,7 +13,11 @@ from torch import Tensor
 
 from mtmsa_lightning.errors import DataError
 from mtmsa_lightning.labels import GENDERS, RACES
-from mtmsa_lightning.models.age_distribution import AgeDistribution, distribution_from_columns
+from mtmsa_lightning.models.age_distribution import (
+    AgeDistribution,
+    distribution_columns,
+    distribution_from_columns,
+)
 
 TEXTS = ("id", "file", "subject", "label_gender", "label_race")
 """Columns that hold texts; a missing one is empty."""
@@ -170,7 +174,7 @@ def _numbers(table: pd.DataFrame, columns: list[str], name: str) -> Tensor:
 
 
 def _age(table: pd.DataFrame, name: str) -> AgeDistribution | None:
-    columns = [column for column in table if column in ("age_mean", "age_std")]
+    columns = distribution_columns(map(str, table))
     if not columns:
         return None
     values = dict(zip(columns, _numbers(table, columns, name).unbind(1), strict=True))

@@ -4,6 +4,7 @@ import math
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torchmetrics import Metric
 
@@ -53,7 +54,7 @@ def calibration_figures(said: FacesSaid) -> dict[str, Any]:
         ``faces`` and ``subjects`` with an age; by level in percent ``coverage`` (share of faces whose label
         the interval holds whole), ``coverage_by_subject`` (mean over subjects of their faces' share) and
         mean ``width`` in years; ``age_nll``, ``age_interval_nll``, ``age_ence``; ``gender_ece``,
-        ``race_ece``.
+        ``gender_nll``, and of race likewise.
     """
     figures: dict[str, Any] = {}
     if said.age is not None:
@@ -72,6 +73,7 @@ def calibration_figures(said: FacesSaid) -> dict[str, Any]:
         error = ClassCalibrationError()
         error.update(logits.double().softmax(1), target)
         figures[f"{task}_ece"] = _plain(error.compute())
+        figures[f"{task}_nll"] = _plain(F.cross_entropy(logits.double(), target, ignore_index=-1))
     return figures
 
 

@@ -48,8 +48,9 @@ class Calibration:
         max_width: Width of the 90 % interval in years above which a face is unsure; None: never.
         min_group_prob: Probability of the likeliest age group below which a face is unsure; None: never.
         fitted_on: Where the faces fitted on come from: ``dataset``, ``protocol``, ``fold``, ``split_seed``,
-            ``part``, its ``fingerprint``, the numbers of ``faces`` and of ``subjects`` (faces of unknown
-            subject count as one each), and whether this part ``chose_checkpoint`` as well.
+            ``part``, its ``fingerprint``, the numbers of ``faces`` and of ``subjects``, what ``unit`` the
+            latter are (``subjects``, or ``different images`` where none is known), and whether this part
+            ``chose_checkpoint`` as well.
         figures: Calibration figures before and after.
     """
 
@@ -93,7 +94,7 @@ class Calibration:
     def describe(self) -> str:
         """Say in one line what was fitted on what."""
         on = self.fitted_on
-        faces = f"{on['faces']} faces of {on['subjects']} subjects"
+        faces = f"{on['faces']} faces, {on['subjects']} {on['unit']}"
         where = f"the {on['part']} part of {on['dataset']} ({on['protocol']}, fold {on['fold']}; {faces})"
         chose = ", which also chose the checkpoint" if on["chose_checkpoint"] else ""
         factors = [f"sigma x {self.sigma_scale:.3f}"] if self.quantiles else []

@@ -5,18 +5,25 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
+import mtmsa_lightning
 from mtmsa_lightning.errors import CheckpointError
-from mtmsa_lightning.models.heads import AgeHead, ClassHead
+from mtmsa_lightning.models.age_heads import AgeHead
+from mtmsa_lightning.models.heads import ClassHead
 
 
 def head_spec(head: AgeHead | ClassHead | None) -> dict[str, Any] | None:
     """Record a head as ``{class_path, init_args}``, plain values only."""
     if head is None:
         return None
-    return {
-        "class_path": f"{type(head).__module__}.{type(head).__qualname__}",
-        "init_args": dict(head.init_args),
-    }
+    return {"class_path": _class_path(type(head)), "init_args": dict(head.init_args)}
+
+
+def _class_path(cls: type) -> str:
+    """Return the name by which the package exports a class: it stays when the class moves to another file."""
+    name = cls.__qualname__
+    if getattr(mtmsa_lightning, name, None) is cls:
+        return f"mtmsa_lightning.{name}"
+    return f"{cls.__module__}.{name}"
 
 
 def callable_spec(factory: Any) -> Any:

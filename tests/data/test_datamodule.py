@@ -3,20 +3,26 @@
 import hashlib
 import json
 import logging
+import shutil
 import statistics
 from pathlib import Path
 from types import SimpleNamespace
 
 import cv2
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from lightning.pytorch import seed_everything
 
 from mtmsa_lightning.data.datamodule import FaceDataModule, available_workers, midpoints
 from mtmsa_lightning.data.dataset import FaceBatch
+from mtmsa_lightning.data.device_augmentation import augment
+from mtmsa_lightning.data.images import read_image
 from mtmsa_lightning.data.morph import MORPH, RACE_CLASSES, read_morph
+from mtmsa_lightning.data.pixels import PIXELS, write_pixels
 from mtmsa_lightning.data.table import FaceTable
+from mtmsa_lightning.data.transforms import AugmentationSampler, sample_seed
 from mtmsa_lightning.errors import ConfigError, DataError
 
 SUBJECTS = 40
@@ -66,6 +72,24 @@ def data(shared_release):
     return data
 
 
+def prepare_crops(release: Path, root: Path, size: int = 72) -> Path:
+    """Write square crops of a release as a prepared set with mapped pixels, its rows in another order."""
+    table = read_morph(release)
+    frame = table.frame.iloc[::-1].reset_index(drop=True)
+    for path in frame["path"]:
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        crop = cv2.resize(cv2.imread(str(release / path)), (size, size), interpolation=cv2.INTER_CUBIC)
+        cv2.imwrite(str(root / path), crop)
+    frame.to_parquet(root / "faces.parquet")
+    record = {
+        "format_version": 1, "dataset": "morph", "label_rule": table.label_rule,
+        "race_classes": list(RACE_CLASSES), "table": "faces.parquet",
+        "pixels": write_pixels(root, frame["path"].tolist(), size),
+    }  # fmt: skip
+    (root / "dataset.json").write_text(json.dumps(record))
+    return root
+
+
 def prepare_set(release: Path, root: Path, race_classes: tuple[str, ...] = RACE_CLASSES) -> Path:
     """Write the table of a release as a prepared set, with links to its photos."""
     table = read_morph(release)
@@ -79,6 +103,12 @@ def prepare_set(release: Path, root: Path, race_classes: tuple[str, ...] = RACE_
     }  # fmt: skip
     (root / "dataset.json").write_text(json.dumps(record))
     return root
+
+
+@pytest.fixture(scope="module")
+def crops(shared_release, tmp_path_factory):
+    """A prepared set with mapped pixels."""
+    return prepare_crops(shared_release, tmp_path_factory.mktemp("crops"))
 
 
 class Made(FaceDataModule):
@@ -256,6 +286,7 @@ def test_provenance_counts_dropped_rows(release):
         ("calibration_fraction", -0.1), ("calibration_fraction", 0.9), ("calibration_fraction", 1),
         ("image_size", 63), ("image_size", 0),
         ("batch_size", 0), ("batch_size", -1),
+        ("augment_on", "gpu"), ("augment_on", True),
         ("protocol", "folds"), ("protocol", "randm"),
     ],
 )  # fmt: skip
@@ -333,6 +364,122 @@ def test_a_prepared_set_with_other_race_classes(shared_release, tmp_path):
     root = prepare_set(shared_release, tmp_path / "prepared", race_classes=("white", "black"))
     with pytest.raises(DataError, match=r"race classes \('white', 'black'\) differ from MORPH's"):
         morph(root).prepare_data()
+
+
+# ------------------------------------------------------------------ mapped pixels
+
+
+def batches_of(data: MORPH, part: str, epoch: int = 0) -> list[FaceBatch]:
+    """Load an epoch as the Trainer does."""
+    loader = getattr(data, f"{part}_dataloader")()
+    loader.sampler.set_epoch(epoch)
+    arrived = (data.on_before_batch_transfer(batch, 0) for batch in loader)
+    return [data.on_after_batch_transfer(batch, 0) for batch in arrived]
+
+
+def assert_equal_images(actual: list[FaceBatch], expected: list[FaceBatch]) -> None:
+    assert [batch["id"] for batch in actual] == [batch["id"] for batch in expected]
+    for one, other in zip(actual, expected, strict=True):
+        assert torch.equal(one["image"], other["image"])
+
+
+@pytest.mark.parametrize("part", ["train", "val", "test"])
+def test_mapped_pixels_give_the_batches_of_the_files(crops, tmp_path, part):
+    mapped = morph(crops)
+    mapped.setup()
+    assert mapped.train_dataset.pixels is not None
+    files = morph(shutil.copytree(crops, tmp_path / "files", ignore=shutil.ignore_patterns(PIXELS)))
+    files.setup()
+    assert files.train_dataset.pixels is None
+    assert_equal_images(batches_of(mapped, part), batches_of(files, part))
+
+
+def test_mapped_pixels_are_found_whatever_part_of_the_table_is_used(crops, tmp_path):
+    ids = read_morph_ids(crops)
+    file = tmp_path / "list.csv"
+    lines = [f"{name},{part}" for name, part in zip(ids[::3], ["train", "val", "test"] * N, strict=False)]
+    file.write_text("\n".join(["id,split", *lines]))
+    data = morph(crops, protocol="predefined", split_file=str(file), image_size=72)
+    data.setup()
+    for batch in batches_of(data, "test"):
+        for name, image in zip(batch["id"], batch["image"], strict=True):
+            expected = read_image(crops / name.removeprefix("morph/"))
+            np.testing.assert_array_equal(image.permute(1, 2, 0), expected)
+
+
+def read_morph_ids(crops: Path) -> list[str]:
+    return pd.read_parquet(crops / "faces.parquet")["id"].tolist()
+
+
+def test_pixels_of_another_set_stop_a_run(shared_release, tmp_path):
+    root = prepare_crops(shared_release, tmp_path)
+    pd.read_parquet(root / "faces.parquet").iloc[1:].to_parquet(root / "faces.parquet")
+    with pytest.raises(DataError, match=r"pixels\.npy: it was written for other faces"):
+        morph(root).setup()
+
+
+# ------------------------------------------------------------------ augmentation on the device
+
+
+@pytest.mark.parametrize("prepared", [True, False])
+def test_the_loader_leaves_augmentation_to_the_device(shared_release, crops, prepared):
+    data = morph(crops if prepared else shared_release, augment_on="device")
+    data.setup()
+    side = 72 if prepared else 73  # the store's; or 8/7 of 64
+    raw = next(iter(data.train_dataloader()))
+    assert (raw["image"].shape, raw["image"].dtype) == ((8, 3, side, side), torch.uint8)
+    batch = data.on_after_batch_transfer(data.on_before_batch_transfer(raw, 0), 0)
+    assert (batch["image"].shape, batch["image"].dtype) == ((8, 3, 64, 64), torch.float32)
+    assert batch["draws"] is None
+    sampler = AugmentationSampler(side, 64)
+    draws = np.array([sampler(sample_seed(0, 0, int(row))) for row in batch["index"]], np.float32)
+    assert torch.equal(batch["image"], augment(raw["image"], draws, 64))
+    assert batch["id"] == raw["id"]
+
+
+def test_evaluation_is_the_same_wherever_training_is_augmented(crops):
+    device, cpu = morph(crops, augment_on="device"), morph(crops)
+    plain = morph(crops, augment_on="device", augment=False)
+    for data in (device, cpu, plain):
+        data.setup()
+    for part in ("val", "test"):
+        assert_equal_images(batches_of(device, part), batches_of(cpu, part))
+    assert all(batch["image"].dtype == torch.uint8 for batch in batches_of(plain, "train"))
+
+
+def test_a_face_is_augmented_alike_on_cpu_and_device(crops):
+    device, cpu = morph(crops, augment_on="device"), morph(crops)
+    for data in (device, cpu):
+        data.setup()
+    for one, other in zip(batches_of(device, "train"), batches_of(cpu, "train"), strict=True):
+        assert one["id"] == other["id"]
+        assert (255 * one["image"] - other["image"]).abs().mean((1, 2, 3)).max() < 4
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_device_augmentation_depends_on_seed_epoch_and_face_alone(crops):
+    """Not on workers, on ranks, or on the batch that a face comes in."""
+
+    def images(epoch: int, seed: int = 0, ranks: int = 1, **arguments: int) -> dict[str, bytes]:
+        data = morph(crops, augment_on="device", seed=seed, **arguments)
+        data.setup()
+        found = {}
+        for rank in range(ranks):
+            data.trainer = SimpleNamespace(world_size=ranks, global_rank=rank)
+            for batch in batches_of(data, "train", epoch):
+                pairs = zip(batch["id"], batch["image"], strict=True)
+                found |= {name: image.numpy().tobytes() for name, image in pairs}
+        return found
+
+    expected = images(epoch=1)
+    for arguments in ({"num_workers": 2}, {"ranks": 2, "batch_size": 4}, {"batch_size": 5}):
+        actual = images(epoch=1, **arguments)
+        common = actual.keys() & expected
+        assert len(common) > 40
+        assert all(actual[name] == expected[name] for name in common)
+    for other in (images(epoch=2), images(epoch=1, seed=1)):
+        common = other.keys() & expected
+        assert not any(other[name] == expected[name] for name in common)
 
 
 # ------------------------------------------------------------------ unreadable images

@@ -1,0 +1,123 @@
+"""The canonical position of a face: five landmarks, one similarity transform, one square.
+
+The landmarks have the mutual positions of ArcFace's template (Deng et al., CVPR 2019; the five points
+published with InsightFace). That template's own square cuts chins off, which show age; here the square of
+margin 0 goes from the forehead to the chin and is centred on the face. A margin adds a fraction of that
+square's side on each of its sides, so that hair and ears come in: with margin m the square of margin 0 fills
+1 / (1 + 2 m) of the crop's side.
+"""
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from mtmsa_lightning.align.detector import Points
+from mtmsa_lightning.data.images import Image
+
+Transform = NDArray[np.float64]
+"""Matrix of shape (2, 3) that takes source pixels (x, y, 1) to crop pixels (x, y)."""
+
+TEMPLATE: Points = np.array(
+    [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]]
+)
+"""ArcFace's landmarks in pixels of its 112 x 112 template, in the order of ``LANDMARKS``."""
+
+CENTRE, SIDE = (56.0, 72.0), 96.0
+"""Centre and side of the square of margin 0, in pixels of the template.
+
+Chosen so that it holds what UTKFace's pictures hold: the similarity from their median landmarks to the
+template takes the whole picture to a square of side 96.0 around (56.7, 72.5).
+"""
+
+
+def canonical_fractions(margin: float) -> Points:
+    """Return where the five landmarks lie in a crop, as fractions of its side from its left and top edges.
+
+    Args:
+        margin: What is added on each side, as a fraction of the side of the square of margin 0.
+    """
+    fractions: Points = ((TEMPLATE - CENTRE) / SIDE / (1 + 2 * margin)) + 0.5
+    return fractions
+
+
+def canonical_landmarks(size: int, margin: float) -> Points:
+    """Return where the five landmarks lie in a crop, in pixels, shape (5, 2).
+
+    Args:
+        size: Side of the crop in pixels.
+        margin: As in :func:`canonical_fractions`.
+    """
+    return to_pixels(canonical_fractions(margin), (0.0, 0.0), size)
+
+
+def to_pixels(fractions: Points, corner: tuple[float, float], side: float) -> Points:
+    """Return points that are given as fractions of a square in pixels, whose centres are whole numbers."""
+    points: Points = np.asarray(corner) + fractions * side - 0.5
+    return points
+
+
+def similarity_transform(source: Points, target: Points) -> Transform:
+    """Return the rotation, scale and shift that bring points closest to others.
+
+    Least squares over all similarities without reflection: Umeyama, "Least-squares estimation of
+    transformation parameters between two point patterns", PAMI 13(4), 1991, equations 38 to 43.
+
+    Args:
+        source: Points, shape (n, 2).
+        target: Where they should go, shape (n, 2).
+
+    Raises:
+        ValueError: All points of the source are equal.
+    """
+    source_mean, target_mean = source.mean(axis=0), target.mean(axis=0)
+    centred = source - source_mean
+    variance = (centred**2).sum() / len(source)
+    if not variance > 0:
+        raise ValueError("no similarity can be estimated: all landmarks lie on one point")
+    u, singular, vt = np.linalg.svd((target - target_mean).T @ centred / len(source))
+    sign = np.array([1.0, -1.0 if np.linalg.det(u) * np.linalg.det(vt) < 0 else 1.0])
+    linear = (u * sign) @ vt * (singular * sign).sum() / variance
+    return np.column_stack([linear, target_mean - linear @ source_mean])
+
+
+def central_square(height: int, width: int) -> tuple[tuple[float, float], int]:
+    """Return the left top corner and the side of the largest square in the middle of an image."""
+    side = min(height, width)
+    return ((width - side) / 2, (height - side) / 2), side
+
+
+def central_transform(height: int, width: int, size: int) -> Transform:
+    """Return the transform that brings the largest square in the middle of an image to the whole crop."""
+    (left, top), side = central_square(height, width)
+    scale = size / side
+    x, y = ((0.5 - edge) * scale - 0.5 for edge in (left, top))
+    return np.array([[scale, 0.0, x], [0.0, scale, y]])
+
+
+def warp(image: Image, transform: Transform, size: int) -> Image:
+    """Cut a square crop out of an image.
+
+    Where the transform shrinks, the image is first shrunk to the crop's scale, each pixel the mean of those
+    that it covers, so that nothing aliases; then it is interpolated linearly. What lies outside the image
+    repeats the pixels of its edge.
+
+    Args:
+        image: RGB image.
+        transform: From its pixels to those of the crop.
+        size: Side of the crop in pixels.
+    """
+    scale = float(np.sqrt(abs(np.linalg.det(transform[:, :2]))))
+    if scale < 1:
+        height, width = image.shape[:2]
+        small = max(1, round(width * scale)), max(1, round(height * scale))
+        image = np.asarray(cv2.resize(image, small, interpolation=cv2.INTER_AREA), np.uint8)
+        transform = transform @ _enlarging(np.array([width, height]) / small)
+    border = cv2.BORDER_REPLICATE
+    crop = cv2.warpAffine(image, transform, (size, size), flags=cv2.INTER_LINEAR, borderMode=border)
+    return np.asarray(crop, np.uint8)
+
+
+def _enlarging(factors: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the 3 x 3 matrix from the pixels of a shrunk image to those of the original."""
+    shift = (factors - 1) / 2
+    return np.array([[factors[0], 0.0, shift[0]], [0.0, factors[1], shift[1]], [0.0, 0.0, 1.0]])

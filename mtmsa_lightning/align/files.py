@@ -1,0 +1,194 @@
+"""From image files to crop files, a batch at a time, in any number of processes."""
+
+import hashlib
+import math
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.connection import wait as wait_for_process
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+
+from mtmsa_lightning.align.crop import Crop, FaceCropper
+from mtmsa_lightning.align.detector import LANDMARKS, load_detector
+from mtmsa_lightning.data.images import Image, UnreadableImageError, read_image
+from mtmsa_lightning.errors import DataError
+
+JPEG_QUALITY = 95
+
+NO_FACE = "no face found"
+"""Why a crop was left out whose source could be read."""
+
+Record = dict[str, str | int | float]
+"""What is known of one crop: plain values by the names of ``RECORD_COLUMNS``."""
+
+RECORD_COLUMNS: dict[str, str] = {
+    "position": "int64",
+    "fault": "str",
+    "faces_found": "int64",
+    "score": "float64",
+    **dict.fromkeys(("box_left", "box_top", "box_right", "box_bottom"), "float64"),
+    **{f"{name}_{axis}": "float64" for name in LANDMARKS for axis in "xy"},
+    **{f"crop_{axis}_from_{source}": "float64" for axis in "xy" for source in ("x", "y", "1")},
+    "source_sha256": "str",
+    "crop_sha256": "str",
+}
+"""Columns that a crop adds to its face, with their dtypes."""
+
+
+class CropSettings(NamedTuple):
+    """What decides how crops look; see :class:`~mtmsa_lightning.align.crop.FaceCropper`.
+
+    Attributes:
+        size: Side of the crops in pixels.
+        margin: Margin of the canonical position.
+        detect: Look for the face.
+        aligned: Release whose landmarks are known, or None.
+        keep_faceless: Crop without a face where none is found, instead of leaving the image out.
+    """
+
+    size: int
+    margin: float
+    detect: bool
+    aligned: str | None
+    keep_faceless: bool
+
+    def cropper(self) -> FaceCropper:
+        """Build the cropper; with the detector's weights, where one is needed."""
+        return FaceCropper(self.size, self.margin, load_detector() if self.detect else None, self.aligned)
+
+
+class CropJob(NamedTuple):
+    """One crop to make: the face's position in its table, its image file, and the file to write."""
+
+    position: int
+    source: str
+    crop: str
+
+
+def crop_file(cropper: FaceCropper, keep_faceless: bool, job: CropJob) -> Record:
+    """Make one crop: read, find the face, warp, and write a JPEG under its name in one step.
+
+    Returns:
+        One value per name in ``RECORD_COLUMNS``. ``fault`` is empty for a crop that was written.
+    """
+    unknown: dict[str, str | int | float] = {"str": "", "int64": -1, "float64": math.nan}
+    record: Record = {name: unknown[kind] for name, kind in RECORD_COLUMNS.items()}
+    record["position"] = job.position
+    try:
+        source = Path(job.source).read_bytes()
+        crop = cropper(read_image(job.source))
+    except (OSError, UnreadableImageError) as error:
+        return record | {"fault": f"cannot be read: {_reason(error)}"}
+    record |= _describe(crop) | {"source_sha256": hashlib.sha256(source).hexdigest()}
+    if crop.faces_found == 0 and not keep_faceless:
+        return record | {"fault": NO_FACE}
+    data = _encode(crop.image)
+    _write(Path(job.crop), data)
+    return record | {"crop_sha256": hashlib.sha256(data).hexdigest()}
+
+
+def crop_batches(
+    settings: CropSettings, batches: Iterable[Sequence[CropJob]], workers: int
+) -> Iterator[list[Record]]:
+    """Make crops and yield the records of each batch as it ends, in any order.
+
+    Args:
+        settings: How crops look.
+        batches: Crops to make; the batch is the unit that a process takes on.
+        workers: Number of processes; 1 works in this one.
+
+    Raises:
+        DataError: A process died, for want of memory say; batches that were yielded are done.
+        ConfigError: There is no detector.
+    """
+    if workers == 1:
+        cropper = settings.cropper()
+        for batch in batches:
+            yield [crop_file(cropper, settings.keep_faceless, job) for job in batch]
+        return
+    # spawned, since forking beside the threads of pandas and torch can lock up
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _start_worker, (settings,))
+    try:
+        yield from _results(pool, iter(batches), 2 * workers)
+    except BrokenProcessPool as error:
+        raise DataError(
+            "a worker process died, perhaps for want of memory: start the same command again to go on from "
+            "here, with fewer --workers"
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _results(
+    pool: ProcessPoolExecutor, batches: Iterator[Sequence[CropJob]], ahead: int
+) -> Iterator[list[Record]]:
+    """Keep a few batches waiting, so that no process idles and the queue stays short."""
+    waiting: set[Future[list[Record]]] = set()
+    for batch in batches:
+        waiting.add(pool.submit(_crop_batch, batch))
+        if len(waiting) >= ahead:
+            done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+            yield from (future.result() for future in done)
+    for future in waiting:
+        yield future.result()
+
+
+_worker: tuple[FaceCropper, bool] | None = None
+
+
+def _start_worker(settings: CropSettings) -> None:
+    """Prepare a process: one thread, no traceback on Ctrl-C, and an end when its parent is killed."""
+    global _worker
+    cv2.setNumThreads(0)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    _worker = settings.cropper(), settings.keep_faceless
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait_for_process([parent.sentinel])
+        os._exit(1)
+
+
+def _crop_batch(batch: Sequence[CropJob]) -> list[Record]:
+    assert _worker is not None
+    return [crop_file(*_worker, job) for job in batch]
+
+
+def _reason(error: Exception) -> str:
+    """Return what went wrong without the file's folder, which differs between machines."""
+    return error.strerror or "" if isinstance(error, OSError) else "no image that can be decoded"
+
+
+def _describe(crop: Crop) -> Record:
+    record: Record = {"faces_found": crop.faces_found}
+    values = crop.transform.ravel().tolist()
+    record |= dict(zip([name for name in RECORD_COLUMNS if "_from_" in name], values, strict=True))
+    if crop.face is not None:
+        places = [*crop.face.box.tolist(), *crop.face.landmarks.ravel().tolist()]
+        names = [name for name in RECORD_COLUMNS if name.startswith(("box_", *LANDMARKS))]
+        record |= dict(zip(names, places, strict=True)) | {"score": crop.face.score}
+    return record
+
+
+def _encode(image: Image) -> bytes:
+    done, data = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+    assert done
+    return data.tobytes()
+
+
+def _write(file: Path, data: bytes) -> None:
+    """Write a file under another name and rename it: it is never there by half."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    partial = file.with_name(f".{file.name[:200]}.{os.getpid()}")
+    partial.write_bytes(data)
+    partial.replace(file)

@@ -1,0 +1,478 @@
+"""Making a prepared set: claimed, cropped in parts that survive a kill, finished in one step.
+
+While it is made the set has no ``dataset.json``. The folder ``.work`` holds the options (``plan.json``), the
+records of the crops that are done (``parts/``), and an unpacked archive (``release/``). A part is written
+after all of its crops; so a killed run loses the parts that it was at, and nothing is ever half there.
+"""
+
+import fcntl
+import importlib.metadata
+import json
+import logging
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import pandas as pd
+
+from mtmsa_lightning.align.canonical import canonical_landmarks
+from mtmsa_lightning.align.detector import LANDMARKS
+from mtmsa_lightning.align.files import (
+    JPEG_QUALITY,
+    NO_FACE,
+    RECORD_COLUMNS,
+    CropJob,
+    CropSettings,
+    Record,
+    crop_batches,
+)
+from mtmsa_lightning.data.pixels import PIXELS, write_pixels
+from mtmsa_lightning.data.prepared import (
+    CROPS,
+    FORMAT_VERSION,
+    LEFT_OUT,
+    RECORD,
+    TABLE,
+    hash_lines,
+    is_prepared,
+    read_description,
+    table_fingerprint,
+    write_description,
+    write_left_out,
+    write_table,
+)
+from mtmsa_lightning.data.table import FaceTable
+from mtmsa_lightning.errors import DataError
+from mtmsa_lightning.progress import progress
+from mtmsa_lightning.runs import differences, write_text
+
+log = logging.getLogger(__name__)
+
+WORK = ".work"
+RELEASE = f"{WORK}/release"
+_PLAN = f"{WORK}/plan.json"
+_PARTS = f"{WORK}/parts"
+_PART_SIZE = 64  # faces: about a second of work, which is what a kill can cost a process
+
+_FORBIDDEN = str.maketrans(dict.fromkeys([*'<>:"|?*\\#', *map(chr, range(32))], "_"))
+_SHOWN = 10
+
+
+@dataclass(frozen=True)
+class PrepareOptions:
+    """What decides a prepared set's contents; a set is continued with equal options only.
+
+    Attributes:
+        release: ``morph``, ``adience``, ``utkface``, ``csv`` or ``folder``.
+        crop: How the crops look.
+        reading: The reader's options.
+        shard: Number of this part, from 1, and number of parts.
+    """
+
+    release: str
+    crop: CropSettings
+    reading: dict[str, Any] = field(default_factory=dict)
+    shard: tuple[int, int] = (1, 1)
+
+    def record(self) -> dict[str, Any]:
+        """Return the options as plain values, named as on the command line."""
+        index, number = self.shard
+        return {
+            "release": self.release,
+            "size": self.crop.size,
+            "margin": self.crop.margin,
+            "detect": self.crop.detect,
+            "no_face": "centre" if self.crop.keep_faceless else "drop",
+            **self.reading,
+            "shard": f"{index}/{number}" if number > 1 else None,
+        }
+
+
+def prepare(
+    options: PrepareOptions,
+    read: Callable[[Path], FaceTable],
+    out: Path,
+    workers: int = 1,
+    pixels: bool = True,
+    overwrite: bool = False,
+    max_unreadable: float = 0.05,
+) -> dict[str, Any]:
+    """Make a prepared set, or continue one that was interrupted.
+
+    Args:
+        options: What the set is made of.
+        read: Reads the release; gets the folder for an unpacked archive.
+        out: Folder of the set: new, empty, or one that was begun with equal options.
+        workers: Number of processes.
+        pixels: Write ``pixels.npy`` too; not for a shard, which is of no use alone.
+        overwrite: Remove the set that is at ``out`` and start anew.
+        max_unreadable: Share of images that may turn out unreadable.
+
+    Returns:
+        The set's description.
+
+    Raises:
+        DataError: ``out`` holds something else or a set of other options, the release cannot be read or
+            changed meanwhile, or too many images are unreadable; what was done is kept.
+        ConfigError: Faces are to be found and there is no detector.
+    """
+    with locked(out):
+        if claim(out, options.record(), overwrite):
+            return _complete(out, pixels)
+        identity = _detector_identity(options.crop)
+        table = read(out / RELEASE)
+        _check_release(out, table)
+        positions = range(options.shard[0] - 1, len(table), options.shard[1])
+        if not positions:
+            raise DataError(
+                f"shard {options.shard[0]} of {options.shard[1]}: the release has {len(table)} faces"
+            )
+        names = crop_names(table.frame["id"].tolist(), table.dataset)
+        wanted = pixels and options.shard[1] == 1
+        if wanted:
+            check_room(out, len(positions), options.crop.size)
+        _make_crops(table, names, positions, options.crop, out, workers)
+        frame, left_out = _assemble(table, names, _read_parts(out, len(positions)))
+        _check_unreadable(left_out, len(positions), max_unreadable, out)
+        record = {
+            "format_version": FORMAT_VERSION,
+            "dataset": table.dataset,
+            "label_rule": table.label_rule,
+            "race_classes": list(table.race_classes),
+            "table": TABLE,
+            "options": options.record(),
+            "crop": _describe_crop(options.crop, identity),
+            "release": {
+                "read": table.report.read,
+                "kept": len(table),
+                "dropped": dict(table.report.reasons()),
+                "fingerprint": table_fingerprint(table.frame),
+            },
+        }
+        return finish(record, frame, left_out, out, wanted)
+
+
+@contextmanager
+def locked(out: Path) -> Iterator[None]:
+    """Hold a folder against other processes; the lock ends with this one, however it ends.
+
+    Raises:
+        DataError: Another process is writing there.
+    """
+    if out.is_file():
+        raise DataError(f"{out}: is a file: choose a folder")
+    out.mkdir(parents=True, exist_ok=True)
+    handle = os.open(out, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError as error:
+        raise DataError(f"{out}: another `mtmsa prepare` is writing there: wait for it or stop it") from error
+    finally:
+        os.close(handle)
+
+
+def claim(out: Path, options: dict[str, Any], overwrite: bool) -> bool:
+    """Make sure that a folder is ours to write a set with these options to.
+
+    Returns:
+        True if the set is there and whole.
+
+    Raises:
+        DataError: The folder holds something else, or a set with other options.
+    """
+    whole = is_prepared(out)
+    begun = (out / _PLAN).is_file()
+    if not (whole or begun) and _holds_something(out):
+        raise DataError(f"{out}: holds something that is no prepared set: choose a new folder")
+    if (whole or begun) and overwrite:
+        _clear(out)
+        whole = begun = False
+    if whole or begun:
+        found = read_description(out) if whole else json.loads((out / _PLAN).read_text(encoding="utf-8"))
+        differing = differences(found.get("options", {}), options)
+        if differing:
+            raise DataError(
+                f"{out}: was {'made' if whole else 'begun'} with other options: {'; '.join(differing)}: "
+                "choose another folder, or --overwrite to make it anew"
+            )
+    if not (whole or begun):
+        write_text(out / _PLAN, json.dumps({"options": options}))
+    return whole
+
+
+def _holds_something(out: Path) -> bool:
+    """Tell whether a folder holds more than what is left of a claim or a clearing that was killed."""
+    return any(entry.name != WORK for entry in out.iterdir()) or any((out / WORK).glob("[!.]*"))
+
+
+def _clear(out: Path) -> None:
+    """Remove a set, its description first and its plan last, so that no half of it is taken for something."""
+    if not (out / _PLAN).is_file():
+        write_text(out / _PLAN, json.dumps({"options": {}}))
+    for name in (RECORD, PIXELS, TABLE, LEFT_OUT):
+        (out / name).unlink(missing_ok=True)
+    shutil.rmtree(out / CROPS, ignore_errors=True)
+    for name in (_PARTS, RELEASE, WORK):
+        shutil.rmtree(out / name, ignore_errors=True)
+
+
+def _complete(out: Path, pixels: bool) -> dict[str, Any]:
+    """Return the description of a set that is whole; add its pixels if they are wanted and not there."""
+    shutil.rmtree(out / WORK, ignore_errors=True)
+    record = read_description(out)
+    log.info("%s: is complete, nothing to do (--overwrite makes it anew)", out)
+    if not pixels or record["options"].get("shard") or "pixels" in record:
+        return record
+    paths = pd.read_parquet(out / record["table"], columns=["path"])["path"].tolist()
+    check_room(out, len(paths), record["options"]["size"])
+    record["pixels"] = write_pixels(out, paths, record["options"]["size"])
+    write_description(record, out)
+    return record
+
+
+def _detector_identity(settings: CropSettings) -> dict[str, str | float] | None:
+    """Return what the detector is; loads it once, so that a missing one is told before any work."""
+    detector = settings.cropper().detector
+    return None if detector is None else detector.identity
+
+
+def _check_release(out: Path, table: FaceTable) -> None:
+    """Note the release's fingerprint in the plan, or hold the one noted there against it."""
+    plan = json.loads((out / _PLAN).read_text(encoding="utf-8"))
+    fingerprint = table_fingerprint(table.frame)
+    if plan.setdefault("release", fingerprint) != fingerprint:
+        raise DataError(
+            f"{out}: the release's table differs from the one that this set was begun with: "
+            "give that release, or --overwrite to start anew"
+        )
+    write_text(out / _PLAN, json.dumps(plan))
+
+
+def check_room(out: Path, faces: int, size: int) -> None:
+    """Say how large ``pixels.npy`` will be.
+
+    Raises:
+        DataError: There is no room for it.
+    """
+    needed, free = faces * size * size * 3, shutil.disk_usage(out).free
+    log.info("%s will take %.2f GB (--no-pixels does without)", PIXELS, needed / 1e9)
+    if needed > free:
+        raise DataError(
+            f"{out}: {free / 1e9:.1f} GB are free: make room, or choose --no-pixels or a smaller --size"
+        )
+
+
+def crop_names(ids: Sequence[str], dataset: str) -> list[str]:
+    """Return the crops' paths in a set: those in the release, as far as every file system allows.
+
+    Characters that some system forbids become ``_``, endings ``.jpg``; a name that was given before
+    (whatever its capitals) gets ``-2``, ``-3`` ... . Names depend on the ids alone.
+    """
+    taken: set[str] = set()
+    names = []
+    for name in ids:
+        stem = _plain(name.removeprefix(f"{dataset}/"))
+        candidate, number = stem, 1
+        while candidate.casefold() in taken:
+            number += 1
+            candidate = f"{stem}-{number}"
+        taken.add(candidate.casefold())
+        names.append(f"{CROPS}/{candidate}.jpg")
+    return names
+
+
+def _plain(name: str) -> str:
+    """Return a path without an image's ending whose parts any file system takes, none of them hidden."""
+    path = PurePosixPath(name.split("#")[0])
+    parts = path.with_suffix("").parts if path.suffix else path.parts
+    parts = tuple(part.translate(_FORBIDDEN).lstrip(".").rstrip(". ") or "_" for part in parts if part != "/")
+    short = [part.encode()[:200].decode(errors="ignore") for part in parts]
+    return "/".join(short) or "_"
+
+
+def _make_crops(
+    table: FaceTable,
+    names: list[str],
+    positions: Sequence[int],
+    settings: CropSettings,
+    out: Path,
+    workers: int,
+) -> None:
+    """Make the crops of all parts that are not done yet."""
+    (out / _PARTS).mkdir(exist_ok=True)
+    paths = table.frame["path"].tolist()
+    jobs = [CropJob(at, str(table.root / paths[at]), str(out / names[at])) for at in positions]
+    parts = [jobs[start : start + _PART_SIZE] for start in range(0, len(jobs), _PART_SIZE)]
+    missing = [part for number, part in enumerate(parts) if not _is_done(out, number, part)]
+    left = sum(map(len, missing))
+    if left < len(jobs):
+        log.info("%s: going on, %s of %s faces are done", out, f"{len(jobs) - left:,}", f"{len(jobs):,}")
+    numbers = {part[0].position: number for number, part in enumerate(parts)}
+    with progress("faces", len(jobs), len(jobs) - left) as advance:
+        for records in crop_batches(settings, missing, min(workers, len(missing) or 1)):
+            _write_part(out, numbers[int(records[0]["position"])], records)
+            advance(len(records))
+
+
+def _part_file(out: Path, number: int) -> Path:
+    return out / _PARTS / f"{number:06d}.parquet"
+
+
+def _write_part(out: Path, number: int, records: list[Record]) -> None:
+    file = _part_file(out, number)
+    partial = file.with_name(f".{file.name}")
+    pd.DataFrame(records).astype(RECORD_COLUMNS).to_parquet(partial, index=False)
+    partial.replace(file)
+
+
+def _is_done(out: Path, number: int, part: Sequence[CropJob]) -> bool:
+    """Tell whether a part was recorded and its crops are what they were."""
+    file = _part_file(out, number)
+    if not file.is_file():
+        return False
+    checksums = pd.read_parquet(file, columns=["crop_sha256"])["crop_sha256"]
+    with ThreadPoolExecutor(4) as pool:
+        found = pool.map(file_sha256, (Path(job.crop) for job in part))
+        return all(wanted in ("", actual) for wanted, actual in zip(checksums, found, strict=True))
+
+
+def file_sha256(file: Path) -> str:
+    """Return the SHA-256 of a file, "" if there is none."""
+    try:
+        return sha256(file.read_bytes()).hexdigest()
+    except OSError:
+        return ""
+
+
+def _read_parts(out: Path, jobs: int) -> pd.DataFrame:
+    """Return the records of all crops in the order of their positions."""
+    files = [_part_file(out, number) for number in range(-(-jobs // _PART_SIZE))]
+    return pd.concat(map(pd.read_parquet, files), ignore_index=True)
+
+
+def _assemble(table: FaceTable, names: list[str], records: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the table of the set and the rows that were left out."""
+    rows = table.frame.iloc[records["position"]].reset_index(drop=True)
+    source = rows["path"]
+    crops = pd.Series([names[at] for at in records["position"]], dtype=source.dtype)
+    known = records.drop(columns="fault").assign(source=source)
+    frame = pd.concat([rows.assign(path=crops), known], axis=1)
+    bad = records["fault"] != ""
+    left_out = pd.DataFrame(
+        {"position": records["position"], "id": rows["id"], "source": source, "reason": records["fault"]}
+    )
+    return frame[~bad].reset_index(drop=True), left_out[bad].reset_index(drop=True)
+
+
+def _check_unreadable(left_out: pd.DataFrame, total: int, most: float, out: Path) -> None:
+    bad = left_out[left_out["reason"] != NO_FACE]
+    if len(bad) > most * total:
+        shown = "\n  ".join(f"{row.source}: {row.reason}" for row in bad.head(_SHOWN).itertuples())
+        raise DataError(
+            f"{out}: {len(bad):,} of {total:,} images cannot be read, more than {most:.0%}:\n  {shown}\n"
+            f"mend them and give --overwrite, or accept them: --max_unreadable {len(bad) / total + 0.01:.2f} "
+            "(what is done is kept)"
+        )
+
+
+def finish(
+    record: dict[str, Any], frame: pd.DataFrame, left_out: pd.DataFrame, out: Path, pixels: bool
+) -> dict[str, Any]:
+    """Write table, list, pixels and, last, the description; then remove all that does not belong to the set.
+
+    Args:
+        record: The description without counts, fingerprints and versions.
+        frame: The table; its crops are there.
+        left_out: Rows that are not in it.
+        out: Folder of the set.
+        pixels: Write ``pixels.npy``.
+
+    Returns:
+        The description.
+
+    Raises:
+        DataError: No face is left; a shard may have none.
+    """
+    if frame.empty and not record["options"]["shard"]:
+        raise DataError(f"{out}: no face is left: none of {len(left_out):,} images shows one or can be read")
+    _tell_names(frame, left_out)
+    _remove_strays(out, frame["path"])
+    write_left_out(left_out, out)
+    write_table(frame, out)
+    prints = {"table": table_fingerprint(frame), "crops": hash_lines(frame["crop_sha256"])}
+    record = record | {"counts": _count(frame, left_out), "fingerprints": prints, "versions": _versions()}
+    if pixels:
+        record["pixels"] = write_pixels(out, frame["path"].tolist(), record["options"]["size"])
+    write_description(record, out)
+    shutil.rmtree(out / WORK)
+    return record
+
+
+def _tell_names(frame: pd.DataFrame, left_out: pd.DataFrame) -> None:
+    """Log which images showed no face or could not be read, the first few by name."""
+    faceless = frame.loc[frame["faces_found"] == 0, "source"]
+    groups = {f"{NO_FACE}, cropped all the same": faceless.tolist()}
+    groups |= {f"{why}, left out": part["source"].tolist() for why, part in left_out.groupby("reason")}
+    for why, sources in groups.items():
+        if sources:
+            more = ", ..." if len(sources) > _SHOWN else ""
+            log.info("%s: %s images: %s%s", why, f"{len(sources):,}", ", ".join(sources[:_SHOWN]), more)
+
+
+def _remove_strays(out: Path, paths: "pd.Series[str]") -> None:
+    """Remove files below ``crops`` that are no crop of the set: what a kill left half-written."""
+    wanted = {str(out / path) for path in paths}
+    for folder, _, files in os.walk(out / CROPS):
+        for name in files:
+            file = f"{folder}/{name}"
+            if file not in wanted:
+                Path(file).unlink()
+
+
+def _count(frame: pd.DataFrame, left_out: pd.DataFrame) -> dict[str, int]:
+    found = frame["faces_found"]
+    faceless = int((left_out["reason"] == NO_FACE).sum())
+    return {
+        "images": len(frame) + len(left_out),
+        "faces": len(frame),
+        "not_searched": int((found == -1).sum()),
+        "one_face": int((found == 1).sum()),
+        "several_faces": int((found > 1).sum()),
+        "no_face_kept": int((found == 0).sum()),
+        "no_face_dropped": faceless,
+        "unreadable": len(left_out) - faceless,
+    }
+
+
+def _describe_crop(settings: CropSettings, detector: dict[str, str | float] | None) -> dict[str, Any]:
+    """Return the alignment in plain words and numbers."""
+    landmarks = canonical_landmarks(settings.size, settings.margin).round(3).tolist()
+    fallback = "the central square of the shorter side"
+    if settings.aligned:
+        fallback = f"the fixed place of the face in {settings.aligned}'s aligned pictures"
+    chosen = "similarity transform (least squares) that brings the five landmarks of the face to `landmarks`"
+    return {
+        "method": chosen if detector else fallback,
+        "size": settings.size,
+        "margin": settings.margin,
+        "margin_means": "added on each side, as a fraction of the square from forehead to chin",
+        "landmarks": dict(zip(LANDMARKS, landmarks, strict=True)),
+        "coordinates": "pixels (x, y) from the centre of the left top pixel; left is left in the picture",
+        "detector": detector or ("none (already aligned)" if settings.aligned else "none"),
+        "several_faces": "the one with the largest box" if detector else "not looked for",
+        "no_face": (fallback if settings.keep_faceless else "left out") if detector else "not looked for",
+        "outside_the_image": "the pixels of its edge, repeated",
+        "format": f"JPEG, RGB, quality {JPEG_QUALITY}",
+    }
+
+
+def _versions() -> dict[str, str]:
+    packages = ("mtmsa-lightning", "numpy", "opencv-python-headless", "pandas", "pyarrow")
+    return {name: importlib.metadata.version(name) for name in packages}

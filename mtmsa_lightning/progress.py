@@ -1,0 +1,72 @@
+"""A bar with rate and time left on a terminal, a plain line now and then elsewhere."""
+
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+log = logging.getLogger(__name__)
+
+SECONDS_BETWEEN_LINES = 10.0
+
+
+class Advance(Protocol):
+    """Tells the progress that some more items are done."""
+
+    def __call__(self, n: int) -> object:
+        """Count ``n`` items."""
+
+
+@contextmanager
+def progress(what: str, total: int, done: int = 0) -> Iterator[Advance]:
+    """Show how far a long work is, with its rate and the time left.
+
+    Args:
+        what: Name of the items, such as ``faces``.
+        total: Number of items.
+        done: Items that were done before; they do not enter the rate.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console()
+    if not console.is_terminal:
+        yield _Lines(what, total, done)
+        return
+    columns = TextColumn(what), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}")
+    with Progress(*columns, TimeRemainingColumn(), console=console) as bar:
+        task = bar.add_task(what, total=total, completed=done, rate="")
+        start, count = time.monotonic(), 0
+
+        def advance(n: int) -> None:
+            nonlocal count
+            count += n
+            bar.update(task, advance=n, rate=f"{count / (time.monotonic() - start):.0f}/s")
+
+        yield advance
+
+
+class _Lines:
+    """Logs a line every few seconds."""
+
+    def __init__(self, what: str, total: int, done: int) -> None:
+        self.what, self.total, self.done, self.before = what, total, done, done
+        self.start = self.last = time.monotonic()
+
+    def __call__(self, n: int) -> None:
+        """Count ``n`` items."""
+        self.done += n
+        now = time.monotonic()
+        if now - self.last >= SECONDS_BETWEEN_LINES or self.done == self.total:
+            rate = (self.done - self.before) / max(now - self.start, 1e-9)
+            left = (self.total - self.done) / rate
+            log.info(
+                "%s of %s %s (%.0f/s, %.0f s left)",
+                f"{self.done:,}",
+                f"{self.total:,}",
+                self.what,
+                rate,
+                left,
+            )
+            self.last = now

@@ -1,0 +1,72 @@
+import io
+
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mtmsa_lightning.models.age_distribution import (
+    CategoricalAge,
+    GaussianAge,
+    LaplaceAge,
+    distribution_columns,
+    distribution_from_columns,
+)
+
+DISTRIBUTIONS = [
+    GaussianAge(torch.tensor([20.0, 33.3]), torch.tensor([2.0, 7.5])),
+    LaplaceAge(torch.tensor([20.0, 33.3]), torch.tensor([2.0, 7.5])),
+    CategoricalAge(torch.randn(2, 62, generator=torch.Generator().manual_seed(0)).log_softmax(-1), 16),
+]
+
+
+def through_csv(columns):
+    table = pd.DataFrame({name: values.numpy() for name, values in columns.items()})
+    text = io.StringIO(table.to_csv(index=False))
+    return {name: torch.tensor(column.to_numpy()) for name, column in pd.read_csv(text).items()}
+
+
+@pytest.mark.parametrize("age", DISTRIBUTIONS)
+def test_a_distribution_comes_back_from_a_table(age):
+    columns = through_csv(age.columns())
+    others = {"gender_male": torch.ones(2)}
+    assert distribution_columns([*others, *columns]) == list(columns)
+    again = distribution_from_columns(columns | others)
+    assert type(again) is type(age)
+    for x in (16.0, 25.4, 33.0):
+        torch.testing.assert_close(again.log_prob(x), age.log_prob(x), rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(columns["age_mean"], age.mean)
+    torch.testing.assert_close(columns["age_std"], age.std)
+
+
+@given(st.lists(st.floats(-50, 50), min_size=2, max_size=20), st.integers(0, 80))
+def test_any_probabilities_come_back(logits, first):
+    age = CategoricalAge(torch.tensor([logits], dtype=torch.float64).log_softmax(-1), first)
+    again = distribution_from_columns(age.columns())
+    assert again.min_age == first
+    torch.testing.assert_close(again.pmf, age.pmf, rtol=1e-12, atol=0)
+
+
+def test_the_order_of_the_columns_does_not_matter():
+    columns = DISTRIBUTIONS[2].columns()
+    again = distribution_from_columns({name: columns[name] for name in sorted(columns, reverse=True)})
+    torch.testing.assert_close(again.pmf, DISTRIBUTIONS[2].pmf)
+
+
+ONE = torch.ones(1).double()
+WRONG = [
+    ({"age_mean": ONE}, "no column age_std"),
+    ({"age_mean": ONE, "age_std": 0 * ONE}, "age_std must be positive"),
+    ({"age_mean": ONE, "age_std": ONE, "age_laplace_scale": -ONE}, "age_laplace_scale must be positive"),
+    ({"age_mean": ONE, "age_std": ONE, "age_p_3": ONE / 2, "age_p_5": ONE / 2}, "each year of a range"),
+    ({"age_mean": ONE, "age_std": ONE, "age_p_3": ONE, "age_p_x": ONE}, "each year of a range"),
+    ({"age_mean": ONE, "age_std": ONE, "age_p_3": ONE, "age_p_4": ONE}, "sum to 1"),
+    ({"age_mean": ONE, "age_std": ONE, "age_p_3": 2 * ONE, "age_p_4": -ONE}, "sum to 1"),
+]
+
+
+@pytest.mark.parametrize(("columns", "message"), WRONG)
+def test_what_is_no_distribution_is_refused(columns, message):
+    with pytest.raises(ValueError, match=message):
+        distribution_from_columns(columns)

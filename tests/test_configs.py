@@ -1,0 +1,18 @@
+import json
+
+import pytest
+
+from mtmsa_lightning.configs import by_precedence
+
+HPARAMS = {"last_stride": 1, "race": None, "optimizer": None, "scheduler": None, "image_size": 64}
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_a_checkpoint_gives_way_to_configs_in_training_and_beats_them_in_evaluation(tmp_path, training):
+    config = tmp_path / "a.yaml"
+    config.write_text("model: {last_stride: 2}\n")
+    args = ["--data.fold", "1", "--config", str(config)]
+    *configs, flag, value = by_precedence(args, HPARAMS, training)
+    recorded = f"--config={json.dumps({'model': {'last_stride': 1, 'race': None}})}"
+    assert configs == ([recorded, f"--config={config}"] if training else [f"--config={config}", recorded])
+    assert (flag, value) == ("--data.fold", "1")
