@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from mtmsa_lightning.calibration_tables import why_not_exchangeable
 from mtmsa_lightning.data.baselines import constant_age_mae
 from mtmsa_lightning.data.dataset import FaceDataset
 from mtmsa_lightning.errors import ConfigError
@@ -66,7 +67,7 @@ class EvaluationCLI(TrainingCLI):
 def face_images(data: FaceDataset) -> Images:
     """Return a function that gives the face of an id as the network sees it."""
     rows = {name: row for row, name in enumerate(data.table["id"])}
-    return lambda name: data[rows[name]]["image"].permute(1, 2, 0).numpy()
+    return lambda name: data[rows[name]]["image"]
 
 
 def report_context(cli: TrainingCLI) -> ReportContext:
@@ -87,8 +88,19 @@ def report_context(cli: TrainingCLI) -> ReportContext:
         versions=record["versions"],
         command=record["command"],
         calibration=record.get("calibration"),
-        notes=(*baseline, *data.split.notes),
+        notes=(*baseline, *data.split.notes, *coverage_notes(cli)),
     )
+
+
+def coverage_notes(cli: TrainingCLI) -> tuple[str, ...]:
+    """Say why the coverage that a calibration promises need not hold on the test part."""
+    calibration, data = cli.model.calibration, cli.datamodule
+    if calibration is None or not calibration.quantiles:
+        return ()
+    reasons = why_not_exchangeable(data)
+    if calibration.fitted_on["dataset"] != data.name:
+        reasons.insert(0, f"they were fitted on {calibration.fitted_on['dataset']}")
+    return (f"The intervals need not cover as promised here: {'; '.join(reasons)}.",) if reasons else ()
 
 
 def run_of(checkpoint: Path) -> Path | None:

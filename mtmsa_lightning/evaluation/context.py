@@ -60,13 +60,10 @@ def _numbered(names: Iterable[str]) -> str:
 
 
 def _preparation(data: dict[str, Any]) -> str:
-    whole = data["crop"] == 1
-    used = (
-        "the whole picture"
-        if whole
-        else f"the central square of {100 * data['crop']:.0f} % of the shorter side"
-    )
-    return f"{used}, {data['image_size']} px"
+    used = f"the central square of {100 * data['crop']:.0f} % of the shorter side"
+    prepared = (data.get("preparation") or {}).get("crop")
+    of = f" of faces as `mtmsa prepare --margin {prepared['margin']:g}` crops them" if prepared else ""
+    return f"{used}{of}, {data['image_size']} px"
 
 
 def _training(trained: dict[str, Any] | None) -> str:

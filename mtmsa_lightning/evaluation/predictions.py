@@ -177,9 +177,9 @@ def _age(table: pd.DataFrame, name: str) -> AgeDistribution | None:
     columns = distribution_columns(map(str, table))
     if not columns:
         return None
-    values = dict(zip(columns, _numbers(table, columns, name).unbind(1), strict=True))
-    names = map(str, table.columns)
-    ends = [column for column in names if re.fullmatch(r"age_(low|high)\d+", column)]  # may be infinite
+    ends = [column for column in columns if column.startswith(("age_low", "age_high"))]  # may be infinite
+    rest = [column for column in columns if column not in ends]
+    values = dict(zip(rest, _numbers(table, rest, name).unbind(1), strict=True))
     values |= {column: torch.tensor(table[column].to_numpy(np.float64)) for column in ends}
     try:
         return distribution_from_columns(values)

@@ -51,12 +51,10 @@ def interval_coverage(report: Material) -> Picture:
         curves["before calibration"] = (levels, list(before["coverage"].values()))
     name = "predictions" if report.calibration is None else "calibrated"
     fitted = report.calibration.quantiles if report.calibration is not None else {}
-    pairs = zip(found["level"], found["coverage"], strict=True)
-    conformal, central = [], []
-    for level, covered in pairs:
-        (conformal if level in fitted else central).append((level, covered))
-    curves[name] = tuple(zip(*central, strict=True))
-    points: dict[str, Any] = {"conformal": tuple(zip(*conformal, strict=True))} if conformal else {}
+    covered = pd.Series(found["coverage"], index=found["level"], dtype="float64")
+    central, conformal = covered.drop(list(fitted), errors="ignore"), covered.reindex(list(fitted)).dropna()
+    curves[name] = (central.index, central)
+    points = {"conformal": (conformal.index, conformal)} if len(conformal) else {}
     caption = (
         "Reliability of age: how often the label lies in the prediction intervals, over their nominal "
         f"coverage (n = {faces:,}). Below the diagonal, intervals are too narrow."

@@ -29,7 +29,8 @@ def test_weights_are_means_over_channels_and_over_the_faces_of_a_decade(faces):
     for row in range(len(faces)):  # one by one, by the trunk itself
         sample = faces[row]
         with torch.no_grad():
-            attended = model.trunk.attention(model.normalise(sample["image"][None]))
+            image = torch.from_numpy(sample["image"]).permute(2, 0, 1)[None]
+            attended = model.trunk.attention(model.normalise(image))
         for stage, each in attended.items():
             shares = each.scale_weights[0].mean(dim=1).tolist()
             decade = int(sample["age_low"] // 10 * 10)
