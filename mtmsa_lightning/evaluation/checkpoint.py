@@ -7,7 +7,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
+from lightning.pytorch.utilities import rank_zero_only
 
 from mtmsa_lightning.calibration_tables import why_not_exchangeable
 from mtmsa_lightning.data.baselines import constant_age_mae
@@ -36,6 +38,7 @@ def evaluate(ckpt_path: str, args: Sequence[str] = (), out: Path | None = None, 
         faces: Show photos in the page.
     """
     cli = run_trainer_verb("test", [*args, f"--ckpt_path={ckpt_path}"], partial(EvaluationCLI, out))
+    leave_process_group()
     if not cli.trainer.is_global_zero:
         return
     test = cli.datamodule.test_dataset
@@ -43,6 +46,13 @@ def evaluate(ckpt_path: str, args: Sequence[str] = (), out: Path | None = None, 
     images = face_images(test) if faces else None
     write_report(cli.writer.table, cli.run, report_context(cli), images, attention)
     log.info("report: %s", cli.run / "report.html")
+
+
+def leave_process_group() -> None:
+    """End the joint work: metrics that the first process computes alone would wait for the others."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.barrier()
+        torch.distributed.destroy_process_group()
 
 
 class EvaluationCLI(TrainingCLI):
@@ -132,11 +142,20 @@ def report_folder(out: Path | None, checkpoint: str, settings: dict[str, Any]) -
         dataset = data["class_path"].rpartition(".")[2].lower()
         name += f"-{dataset}-{data['protocol']}-fold{data['fold']}"
     folder = (out or (run or file.parent) / name).absolute()
-    if folder.is_dir() and any(folder.iterdir()):
-        before = read_record(folder).get("checkpoint", "")
-        if holds := _holds_else(folder, data) or (out and before != str(file) and f"a report on {before}"):
-            raise ConfigError(f"{folder} holds {holds}: choose another folder with --out")
+    _refuse_to_lose(folder, data, None if out is None else str(file))
     return folder
+
+
+@rank_zero_only
+def _refuse_to_lose(folder: Path, data: dict[str, Any], checkpoint: str | None) -> None:
+    """Raise if a folder holds anything but an older report on the same, before the first process writes."""
+    if not folder.is_dir() or not any(folder.iterdir()):
+        return
+    holds, before = _holds_else(folder, data), read_record(folder).get("checkpoint", "unknown")
+    if holds is None and checkpoint not in (None, before):
+        holds = f"a report on {before}"
+    if holds is not None:
+        raise ConfigError(f"{folder} holds {holds}: choose another folder with --out")
 
 
 def _holds_else(folder: Path, data: dict[str, Any]) -> str | None:

@@ -59,6 +59,8 @@ def interval_coverage(report: Material) -> Picture:
         "Reliability of age: how often the label lies in the prediction intervals, over their nominal "
         f"coverage (n = {faces:,}). Below the diagonal, intervals are too narrow."
     )
+    if report.labelled["group"]:
+        caption += " An age group counts as covered when the interval holds it whole."
     return report.draw("interval_coverage", plots.interval_coverage(curves, faces, points), caption)
 
 
