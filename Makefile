@@ -24,11 +24,11 @@ $(INSTALLED): pyproject.toml constraints.txt
 demo: setup  ## train on synthetic faces, a few minutes on two cores
 	$(BIN)/mtmsa fit --config demo.yaml
 
-test: setup  ## run all tests
-	$(BIN)/python -m pytest
+test: setup  ## run all tests, on all cores
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 test-fast: setup  ## run the tests that take less than five seconds each
-	$(BIN)/python -m pytest -m 'not slow'
+	$(BIN)/python -m pytest -n auto --dist worksteal -m 'not slow'
 
 lint: setup  ## check style and format
 	$(BIN)/ruff check .

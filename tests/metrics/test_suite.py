@@ -72,7 +72,9 @@ def test_states_can_be_merged(figure):
 
 
 @pytest.mark.parametrize(
-    "figure", [figure for figure in FIGURES if not figure.name.endswith("_acc")], ids=str
+    "figure",
+    [figure for figure in FIGURES if not figure.name.endswith("_acc")],
+    ids=lambda figure: figure.name,
 )
 def test_faces_without_a_label_have_no_figure(figure):
     metric = figure.build(CLASSES)
