@@ -275,9 +275,9 @@ class MTMSA(LightningModule):
         self.log("loss", total.detach(), prog_bar=True, logger=False)
         return total
 
-    def validation_step(self, batch: FaceBatch, batch_idx: int) -> None:
-        """Update the validation metrics."""
-        self._step("val", batch)
+    def validation_step(self, batch: FaceBatch, batch_idx: int) -> FaceOutput:  # type: ignore[override]
+        """Update the validation metrics and hand the predictions to whoever shows them."""
+        return self._step("val", batch)[0]
 
     def test_step(self, batch: FaceBatch, batch_idx: int) -> FaceOutput:  # type: ignore[override]
         """Update the test metrics and hand the predictions, calibrated, to whoever writes them.

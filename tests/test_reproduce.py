@@ -97,7 +97,7 @@ def test_every_variant_is_run_and_stands_in_one_table(reproduce, children, morph
 def test_what_is_complete_is_skipped_and_shared_with_other_studies(reproduce, children, study_file):
     first = reproduce()
     content = yaml.safe_load(study_file.read_text()) | {"variants": {"x": [], "plain": ["plain.yaml"]}}
-    study_file.with_name("other.yaml").write_text(yaml.safe_dump(content))
+    study_file.with_name("other.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
     children.names.clear()
     main(["reproduce", "other.yaml", "--trainer.default_root_dir", "runs", "--seeds", "0", "1", "2"])
     assert children.names == [*runs_of("unchanged", seeds=[2]), *runs_of("plain", seeds=[2])]
