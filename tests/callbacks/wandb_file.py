@@ -43,7 +43,7 @@ def config(file: Path) -> dict:
     for record in records(file):
         updates = [*record.run.config.update] if record.WhichOneof("record_type") == "run" else []
         updates += [*record.config.update] if record.WhichOneof("record_type") == "config" else []
-        values |= {item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in updates}
+        values |= plain(updates)
     return values
 
 
