@@ -28,13 +28,15 @@ def records(file: Path) -> list[Record]:
     return found
 
 
+def plain(items) -> dict:
+    """Return keyed items of a record by key; the keys of nested ones are joined by slashes."""
+    return {item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in items}
+
+
 def history(file: Path) -> list[dict]:
     """Return what was logged, a dictionary per row."""
-    rows = [record.history for record in records(file) if record.WhichOneof("record_type") == "history"]
-    return [
-        {item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in row.item}
-        for row in rows
-    ]
+    kinds = [(record.WhichOneof("record_type"), record) for record in records(file)]
+    return [plain(record.history.item) for kind, record in kinds if kind == "history"]
 
 
 def config(file: Path) -> dict:
