@@ -2,8 +2,8 @@
 
 Luo, Li, Urtasun, Zemel, "Understanding the Effective Receptive Field in Deep Convolutional Neural Networks",
 NeurIPS 2016: the gradient of the middle cell of a map with respect to the input, its absolute value averaged
-over random inputs and channels. Two figures per map: the side of the smallest central square that holds 90 % of
-it, and the diameter of the circle with the area of all pixels above 4.55 % of the maximum (two standard
+over random inputs and channels. Two figures per map: the side of the smallest central square that holds
+90 % of it, and the diameter of the circle with the area of all pixels above 4.55 % of the maximum (two standard
 deviations of a Gaussian).
 
 The gate of an attention module starts at zero, so that a new trunk computes what the plain one does: it is
@@ -71,7 +71,7 @@ def trunks(options: argparse.Namespace) -> dict[str, MSAResNet34]:
     """Return what is measured, by name."""
     if options.checkpoint:
         files = [options.checkpoint, *options.against]
-        return {f"{file.parents[2].name} (trained)": MTMSA.load(str(file)).trunk for file in files}
+        return {"/".join(file.absolute().parts[-5:-3]): MTMSA.load(str(file)).trunk for file in files}
     found = {"plain": new_trunk(None, options.gate, options.seed)}
     for rates in RATES:
         name = f"attention {','.join(map(str, rates))}"
@@ -90,11 +90,11 @@ def draw(fields: dict[tuple[str, int], NDArray[np.float64]], file: Path) -> None
     axes = figure.subplots(len(names), len(stages), squeeze=False)
     for (name, stage), field in fields.items():
         axis = axes[names.index(name)][stages.index(stage)]
-        axis.imshow(field / field.max(), cmap="cividis", norm=LogNorm(1e-4, 1, clip=True))
+        axis.imshow(field[::2, ::2] / field.max(), cmap="cividis", norm=LogNorm(1e-4, 1, clip=True))
         axis.set_title(f"{name}\nstage {stage}: {side_of_mass(field)} px", fontsize=8)
         axis.set_xticks([])
         axis.set_yticks([])
-    figure.savefig(file, dpi=120)
+    figure.savefig(file, dpi=80)
 
 
 def main() -> None:
