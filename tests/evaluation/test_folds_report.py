@@ -11,7 +11,8 @@ from mtmsa_lightning.evaluation.folds_report import pooled_context, write_pooled
 DATA = {
     "dataset": "morph", "protocol": "subject_exclusive", "split_seed": 3, "split_file": None,
     "label_rule": "morph table columns", "gender_classes": ["male", "female"], "race_classes": [],
-    "age_groups": [], "image_size": 64, "crop": 0.85, "fingerprints": {"test": "f" * 64}, "faces": {"test": 3},
+    "age_groups": [], "image_size": 64, "crop": 0.85, "fingerprints": {"test": "f" * 64},
+    "faces": {"test": 3},
 }  # fmt: skip
 ERRORS = {0: [1.0, -1.0, 1.0], 1: [3.0, -3.0, 3.0]}
 
