@@ -107,10 +107,14 @@ def crossval(
     Raises:
         MTMSAError: As for :func:`main`.
     """
+    from mtmsa_lightning.evaluation.folds_report import write_pooled_reports
+
     plan = make_plan(fit_args, folds, seeds, parallel)
     summary, missing = carry_out(plan)
     if summary is not None:
         log.info("%s\nfiles: %s", summary, plan.experiment.folder)
+        for page in write_pooled_reports(plan.experiment.folder):
+            log.info("report: %s", page)
     if missing:
         told = "\n".join(f"  {trial}: {reason}" for trial, reason in missing.items())
         raise MTMSAError(

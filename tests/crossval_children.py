@@ -75,4 +75,6 @@ def children(morph_root, tmp_path, monkeypatch):
         return (sys.executable, "-c", STUB, json.dumps(job))
 
     monkeypatch.setattr(Experiment, "command", command)
+    reports = "mtmsa_lightning.evaluation.folds_report.write_pooled_reports"  # seconds each; tested there
+    monkeypatch.setattr(reports, lambda folder: [])
     return stub

@@ -279,6 +279,7 @@ def test_two_folds_trained_in_parallel_and_one_continued(tiny_config, tmp_path, 
     runs = sorted(tmp_path.glob("tiny/fold*/*"))
     assert [run.parent.name for run in runs] == ["fold0-seed0", "fold3-seed0"]
     assert "[fold3-seed0] epoch 1/1" in capsys.readouterr().out
+    assert (tmp_path / "tiny" / "crossval" / "report-seed0" / "report.html").is_file()
     summary = json.loads((tmp_path / "tiny" / "crossval" / "summary.json").read_text())
     for run, shown in zip(runs, summary["runs"], strict=True):
         for name, value in shown["test"].items():
