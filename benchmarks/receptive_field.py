@@ -3,8 +3,8 @@
 Luo, Li, Urtasun, Zemel, "Understanding the Effective Receptive Field in Deep Convolutional Neural Networks",
 NeurIPS 2016: the gradient of the middle cell of a map with respect to the input, its absolute value averaged
 over random inputs and channels. Two figures per map: the side of the smallest central square that holds 90 %
-of the whole, and the diameter of the circle with the area of all pixels above 4.55 % of the maximum (two standard
-deviations of a Gaussian).
+of the whole, and the diameter of the circle with the area of all pixels above 4.55 % of the maximum (two
+standard deviations of a Gaussian).
 
 The gate of an attention module starts at zero, so that a new trunk computes what the plain one does: it is
 measured with gates drawn at random (`--gate`: standard deviation of the last layer's weights), and trained.

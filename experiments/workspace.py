@@ -1,6 +1,6 @@
 """Lay out the project's W&B workspace: `python experiments/workspace.py ENTITY [--project mtmsa-lightning]`.
 
-Needs the extra `workspaces` and a key (`wandb login`). A new saved view is made each time; runs are not touched.
+Needs the extra `workspaces` and a key (`wandb login`). A new saved view is made each time.
 """
 
 import argparse

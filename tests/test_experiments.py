@@ -1,3 +1,4 @@
+import runpy
 from pathlib import Path
 
 import pytest
@@ -5,6 +6,7 @@ import yaml
 
 from mtmsa_lightning.cli import main
 from mtmsa_lightning.configs import SHIPPED
+from mtmsa_lightning.metrics.suite import FIGURES
 from mtmsa_lightning.models import age_heads
 from mtmsa_lightning.training import TrainingCLI
 
@@ -112,6 +114,27 @@ def choices(parameter):
     if "distribution" in parameter:
         return [parameter["min"], parameter["max"]]
     return parameter.get("values") or [parameter["value"]]
+
+
+@pytest.mark.filterwarnings("ignore::pydantic.warnings.PydanticDeprecatedSince20")  # inside wandb-workspaces
+def test_the_workspace_shows_figures_that_are_logged():
+    layout = runpy.run_path(str(EXPERIMENTS / "workspace.py"))["workspace"]("someone", "ages")
+    shown = [key for section in layout.sections for panel in section.panels for key in keys_of(panel)]
+    metrics = [key.partition("/")[2] for key in shown if key.startswith(("val/", "test/"))]
+    known = {figure.name for figure in FIGURES} | {"loss", "age_loss", "gender_loss", "race_loss"}
+    pictures = {"cumulative_score", "predicted_against_true"}
+    pictures |= {f"confusion_{task}" for task in ("age_groups", "gender", "race")}
+    assert set(metrics) <= known | pictures
+    assert pictures <= set(metrics)
+    assert len(layout.sections) == 6
+
+
+def keys_of(panel):
+    """Return what a panel shows."""
+    for field in ("y", "metrics", "media_keys"):
+        if values := getattr(panel, field, None):
+            return [getattr(value, "name", value) for value in values]
+    return []
 
 
 def test_the_table_of_experiments_names_every_study_and_sweep_folder():
