@@ -2,6 +2,7 @@
 
 import json
 import statistics
+from functools import partial
 
 import pandas as pd
 import pytest
@@ -10,6 +11,7 @@ from crossval_children import predictions_of
 
 from mtmsa_lightning import MORPH
 from mtmsa_lightning.cli import main
+from mtmsa_lightning.evaluation import study
 from mtmsa_lightning.studies import read_study, shipped_studies
 
 VARIANTS = {"plain": ["plain.yaml"], "late": ["late.yaml"], "all": []}
@@ -30,7 +32,9 @@ def study_file(tiny_config, tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def reproduce(study_file, children, tmp_path):
+def reproduce(study_file, children, tmp_path, monkeypatch):
+    monkeypatch.setattr(study, "compare", partial(study.compare, draws=500))  # for speed; tested elsewhere
+
     def run(*args):
         children.names.clear()
         main(["reproduce", str(study_file), "--trainer.default_root_dir", "runs", *map(str, args)])
@@ -48,6 +52,7 @@ def runs_of(experiment, folds=(0, 1), seeds=(0, 1)):
 # ------------------------------------------------------------------------ the table
 
 
+@pytest.mark.slow
 def test_every_variant_is_run_and_stands_in_one_table(reproduce, children, morph_root, capsys):
     children.years["tiny/late"] = 15.0
     table = reproduce()
@@ -90,6 +95,7 @@ def test_every_variant_is_run_and_stands_in_one_table(reproduce, children, morph
     assert rows["protocol"].eq("subject_exclusive").all()
 
 
+@pytest.mark.slow
 def test_what_is_complete_is_skipped_and_shared_with_other_studies(reproduce, children, study_file):
     first = reproduce()
     content = yaml.safe_load(study_file.read_text()) | {"variants": {"x": [], "plain": ["plain.yaml"]}}
@@ -107,6 +113,7 @@ def test_chosen_variants_folds_and_seeds(reproduce, children):
     assert list(table["variants"]) == ["plain", "all"]
 
 
+@pytest.mark.slow
 def test_a_failure_is_told_and_the_other_variants_are_compared(reproduce, children, capsys):
     children.failing |= {"tiny/late/fold1-seed0", *runs_of("unchanged")}
     with pytest.raises(SystemExit) as stopped:
@@ -126,6 +133,7 @@ def test_a_failure_is_told_and_the_other_variants_are_compared(reproduce, childr
 # ------------------------------------------------------------------------ recorded
 
 
+@pytest.mark.slow
 def test_differences_from_a_recorded_table_are_taken_cell_by_cell(reproduce, children, study_file):
     children.years["tiny/late"] = 15.0
     first = reproduce()
