@@ -318,7 +318,7 @@ def test_a_folder_that_cannot_be_made_is_told(releases, tmp_path, fails):
     (tmp_path / "file").write_text("")
     for out in (tmp_path / "file", tmp_path / "file" / "set"):
         message = fails("prepare", "utkface", "--root", releases["utkface"], "--out", out)
-        assert f"{out}: no folder can be made there" in message
+        assert f"{out}: nothing can be written there" in message
 
 
 def test_another_archive_is_unpacked_anew(photos, tmp_path, monkeypatch):

@@ -50,7 +50,7 @@ from mtmsa_lightning.data.prepared import (
 from mtmsa_lightning.data.table import FaceTable
 from mtmsa_lightning.errors import DataError
 from mtmsa_lightning.progress import progress
-from mtmsa_lightning.runs import differences, write_text
+from mtmsa_lightning.runs import differences, make_folder, write_text
 
 log = logging.getLogger(__name__)
 
@@ -167,12 +167,9 @@ def locked(out: Path) -> Iterator[None]:
     """Hold a folder against other processes; the lock ends with this one, however it ends.
 
     Raises:
-        DataError: The folder cannot be made, or another process is writing there.
+        DataError: Nothing can be written there, or another process is writing there.
     """
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DataError(f"{out}: no folder can be made there ({error.strerror}): choose another") from error
+    make_folder(out)
     handle = os.open(out, os.O_RDONLY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
