@@ -17,6 +17,7 @@ OWN_VERBS = {
     "check": ("mtmsa_lightning.check", "the ten-second look at a dataset and a config before training"),
     "compare": ("mtmsa_lightning.compare", "paired comparison of runs on the same test images"),
     "crossval": ("mtmsa_lightning.crossval", "train and test every fold of a protocol, then summarise"),
+    "evaluate": ("mtmsa_lightning.evaluate", "test a checkpoint and write a report with figures and tables"),
     "predict": ("mtmsa_lightning.predict", "ages, genders and races of image files, by a checkpoint alone"),
     "prepare": ("mtmsa_lightning.prepare", "find, align and crop the faces of a release, once"),
     "synthesize": ("mtmsa_lightning.synthesize", "draw synthetic faces in the layout of a real release"),

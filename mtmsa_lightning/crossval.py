@@ -108,6 +108,7 @@ def crossval(
         MTMSAError: As for :func:`main`.
     """
     from mtmsa_lightning.evaluation.folds import write_crossval
+    from mtmsa_lightning.evaluation.folds_report import write_pooled_reports
     from mtmsa_lightning.training import UnstartedCLI, run_trainer_verb
 
     cli = run_trainer_verb("fit", list(fit_args), UnstartedCLI)
@@ -123,6 +124,8 @@ def crossval(
         lacking = {(trial.fold, trial.seed): reason for trial, reason in missing.items()}
         summary = write_crossval(experiment.folder, experiment.name, runs, lacking, all_folds)
         log.info("%s\nfiles: %s", summary, experiment.folder)
+        for page in write_pooled_reports(experiment.folder):
+            log.info("report: %s", page)
     if missing:
         told = "\n".join(f"  {trial}: {reason}" for trial, reason in missing.items())
         raise MTMSAError(

@@ -28,9 +28,12 @@ td.number, th.number { text-align: right; } thead th { border-bottom: 2px solid 
 figure { margin: .8rem 0; display: inline-block; vertical-align: top; max-width: 100%; }
 figure img, figure svg { max-width: 100%; height: auto; }
 figcaption { color: #555; max-width: 46rem; overflow-wrap: anywhere; }
-.tiles figure { margin: .3rem; width: 9.5rem; font-size: .8rem; } .tiles img { width: 100%; }
+.row { display: flex; flex-wrap: wrap; gap: 0 1.5rem; overflow-x: auto; } .row figure { width: min-content; }
+.row img { zoom: 1.35; max-width: none; }
+.tiles figure { margin: .3rem; width: 7.6rem; font-size: .75rem; } .tiles img { width: 100%; }
 .error { color: #a00000; } .warning { color: #8a5a00; } .good { color: #005c3c; }
 @media print { body { max-width: none; margin: 0; } section { break-inside: avoid-page; } }
+@media print { .row img { zoom: 1; } }
 """
 
 
@@ -92,8 +95,12 @@ class Page:
         self._parts.append(f'<div class="wide">{table}</div>')
 
     def picture(self, picture: Picture) -> None:
-        """Add a picture in full width."""
-        self._parts.append(_figure(picture))
+        """Add a picture, alone."""
+        self.row([picture])
+
+    def row(self, pictures: Sequence[Picture]) -> None:
+        """Add pictures at the size that they are drawn for, side by side where the window is wide enough."""
+        self._parts.append(f'<div class="row">{"".join(map(_figure, pictures))}</div>')
 
     def tiles(self, pictures: Sequence[Picture]) -> None:
         """Add small pictures side by side."""

@@ -2,9 +2,10 @@
 
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from inspect import signature
+from pathlib import Path
 from typing import Any, get_args
 
 import torch
@@ -62,7 +63,9 @@ VERB_ARGUMENTS = ("ckpt_path", "verbose", "weights_only")
 """Arguments of one call, not settings of an experiment."""
 
 
-def run_trainer_verb(verb: str, args: list[str], cli: "type[TrainingCLI] | None" = None) -> "TrainingCLI":
+def run_trainer_verb(
+    verb: str, args: list[str], cli: "Callable[..., TrainingCLI] | None" = None
+) -> "TrainingCLI":
     """Run ``fit``, ``validate`` or ``test``.
 
     Args:
@@ -160,7 +163,19 @@ def with_config_of_run(args: list[str], ckpt_path: str | None) -> list[str]:
 
 
 class TrainingCLI(LightningCLI):
-    """One verb of the Trainer on MTMSA and a face DataModule."""
+    """One verb of the Trainer on MTMSA and a face DataModule.
+
+    Args:
+        verb: The verb.
+        args: Arguments after it, in the order of precedence.
+        recorded: Model settings recorded in the checkpoint.
+
+    Attributes:
+        run: Directory of the run's files.
+        writer: Its ``table`` holds the predictions after a test.
+    """
+
+    predictions = "predictions/test.parquet"
 
     def __init__(self, verb: str, args: list[str], recorded: dict[str, Any] | None = None) -> None:
         self.verb = verb
@@ -253,6 +268,8 @@ class TrainingCLI(LightningCLI):
         """Build the Trainer with the run's loggers and callbacks, after those of the config."""
         given = self._get(self.config_init, "trainer")
         record: dict[str, Any] = {"name": self.settings.name, "monitor": self.settings.checkpoint.monitor}
+        if self.verb != "fit":
+            record["checkpoint"] = str(Path(self.settings.ckpt_path).absolute())
         if given.logger in (None, True):
             kwargs["logger"] = self._loggers(record)
         if given.precision is None:
@@ -277,7 +294,7 @@ class TrainingCLI(LightningCLI):
         return loggers
 
     def _callbacks(self, record: dict[str, Any], trainer: dict[str, Any]) -> list[Any]:
-        self.writer = PredictionWriter(self.run / "predictions" / "test.parquet")
+        self.writer = PredictionWriter(self.run / self.predictions)
         callbacks: list[Any] = [RunRecord(self.run, self.config_text, record), self.writer]
         if trainer.get("enable_progress_bar"):
             callbacks.append(RichProgressBar())

@@ -7,7 +7,7 @@ import pytest
 import torch
 import yaml
 
-from mtmsa_lightning.cli import main
+from mtmsa_lightning.cli import OWN_VERBS, main
 
 SINGLE = 1e-4
 """Differences that another order of float32 sums may make, in years or shares."""
@@ -334,5 +334,5 @@ def test_an_offline_run_needs_no_key_and_leaves_something_to_sync(tiny_config, t
 def test_help_lists_all_verbs(capsys):
     main([])
     listed = capsys.readouterr().out
-    for verb in ("fit", "validate", "test", "predict", "crossval", "compare", "synthesize"):
+    for verb in ("fit", "validate", "test", *OWN_VERBS):
         assert f"\n  {verb} " in listed

@@ -72,6 +72,8 @@ def children(morph_root, tmp_path, monkeypatch):
         return (sys.executable, "-c", STUB, json.dumps(job))
 
     monkeypatch.setattr(Experiment, "command", command)
+    reports = "mtmsa_lightning.evaluation.folds_report.write_pooled_reports"  # seconds each; tested there
+    monkeypatch.setattr(reports, lambda folder: [])
     return stub
 
 
@@ -338,6 +340,7 @@ def test_two_folds_trained_in_parallel_and_one_continued(tiny_config, tmp_path, 
     runs = sorted(tmp_path.glob("tiny/fold*/*"))
     assert [run.parent.name for run in runs] == ["fold0-seed0", "fold3-seed0"]
     assert "[fold3-seed0] epoch 1/1" in capsys.readouterr().out
+    assert (tmp_path / "tiny" / "crossval" / "report-seed0" / "report.html").is_file()
     summary = json.loads((tmp_path / "tiny" / "crossval" / "summary.json").read_text())
     for run, shown in zip(runs, summary["runs"], strict=True):
         for name, value in shown["test"].items():

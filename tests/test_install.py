@@ -95,6 +95,10 @@ print(loaded)
         ("from mtmsa_lightning.crossval import parser; parser()", {"torch", "lightning", "wandb", "pandas"}),
         ("from mtmsa_lightning.compare import parser; parser()", {"torch", "lightning", "wandb", "pandas"}),
         (
+            "from mtmsa_lightning.evaluate import parser; parser()",
+            {"torch", "lightning", "pandas", "matplotlib"},
+        ),
+        (
             "from mtmsa_lightning import MSAResNet34, MultiScaleAttention",
             {"lightning", "wandb", "albumentations"},
         ),

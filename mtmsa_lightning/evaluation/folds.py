@@ -4,6 +4,7 @@ summary.json           everything below, with both standard deviations
 summary.csv            a row per run, then mean and standard deviations
 summary.md             the same to read
 predictions/           seed<s>.parquet: the test faces of all folds, with a column fold
+report-seed<s>/        report.html on them, with figures and tables
 logs/                  what each run printed
 """
 
@@ -25,7 +26,7 @@ from mtmsa_lightning.runs import read_record, write_table, write_text
 
 SHARED = (
     "dataset", "protocol", "split_seed", "split_file", "label_rule", "gender_classes", "race_classes",
-    "age_groups", "image_size", "crop",
+    "age_groups", "image_size", "crop", "preparation",
 )  # fmt: skip
 """What all runs must agree on, for a mean over them to mean something."""
 

@@ -177,9 +177,12 @@ def _age(table: pd.DataFrame, name: str) -> AgeDistribution | None:
     columns = distribution_columns(map(str, table))
     if not columns:
         return None
-    values = _numbers(table, columns, name)
+    ends = [column for column in columns if column.startswith(("age_low", "age_high"))]  # may be infinite
+    rest = [column for column in columns if column not in ends]
+    values = dict(zip(rest, _numbers(table, rest, name).unbind(1), strict=True))
+    values |= {column: torch.tensor(table[column].to_numpy(np.float64)) for column in ends}
     try:
-        return distribution_from_columns(dict(zip(columns, values.unbind(1), strict=True)))
+        return distribution_from_columns(values)
     except ValueError as error:
         raise DataError(f"{name}: {error}") from error
 

@@ -1,0 +1,139 @@
+"""What the attention modules of a checkpoint do on the faces of a test part."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+
+from mtmsa_lightning.data.dataset import FaceDataset, collate
+from mtmsa_lightning.models.msa import MSAAttention, MultiScaleAttention
+from mtmsa_lightning.module import MTMSA
+
+SHOWN = 8
+"""Faces whose maps are drawn."""
+
+PER_DECADE = 200
+"""Faces of each age decade, at most, that the mean weights are taken over."""
+
+
+class Attention(NamedTuple):
+    """What the attention modules do.
+
+    Attributes:
+        ids: Ids of the faces that are shown, F of them, from young to old.
+        ages: Their labels in years (midpoints of groups).
+        faces: Themselves as the network sees them, RGB, ``(height, width, 3)`` each.
+        maps: Stage to its gates averaged over channels, ``(F, h, w)``; above 0 amplifies, below 0 damps.
+        weights: Columns ``stage, rate, decade, weight, faces``: mean share of the scale that ends with the
+            convolution of that dilation rate, over channels and faces of the age decade (its first year).
+    """
+
+    ids: tuple[str, ...]
+    ages: tuple[float, ...]
+    faces: tuple[NDArray[np.uint8], ...]
+    maps: dict[int, NDArray[np.float32]]
+    weights: pd.DataFrame
+
+
+@torch.inference_mode()
+def attend(
+    model: MTMSA, data: FaceDataset, device: torch.device | str = "cpu", batch_size: int = 64
+) -> Attention | None:
+    """Look at what the attention modules do.
+
+    Args:
+        model: The model.
+        data: Faces; those without an age are left out.
+        device: Where to compute.
+        batch_size: Faces per step.
+
+    Returns:
+        The attention; None for a model without attention modules or data without ages.
+    """
+    ages = ((data.table["age_low"] + data.table["age_high"]) / 2).to_numpy(np.float64)
+    if not len(model.trunk.msa) or np.isnan(ages).all():
+        return None
+    model = model.to(device).eval()
+    shown = spread_over_ages(ages, SHOWN)
+    faces, ids, rows, maps = [], [], [], []
+    for batch, attended in _attended(model, data, shown, batch_size):
+        faces += [image.permute(1, 2, 0).numpy() for image in batch["image"]]
+        ids += batch["id"]
+        rows += batch["index"].tolist()
+        maps.append({stage: each.spatial_map.float().cpu().numpy() for stage, each in attended.items()})
+    return Attention(
+        ids=tuple(ids),
+        ages=tuple(float(ages[row]) for row in rows),
+        faces=tuple(faces),
+        maps={stage: np.concatenate([part[stage] for part in maps]) for stage in maps[0]},
+        weights=_mean_weights(model, data, ages, batch_size),
+    )
+
+
+def _mean_weights(
+    model: MTMSA, data: FaceDataset, ages: NDArray[np.float64], batch_size: int
+) -> pd.DataFrame:
+    rows = up_to_each_decade(ages, PER_DECADE)
+    parts = []
+    for batch, attended in _attended(model, data, rows, batch_size):
+        decades = 10 * np.floor(ages[batch["index"].numpy()] / 10).astype(int)
+        for stage, each in attended.items():
+            rates = _rates(model, stage)
+            shares = each.scale_weights.double().mean(dim=2).cpu().numpy()
+            parts += [
+                pd.DataFrame({"stage": stage, "rate": rate, "decade": decades, "weight": shares[:, scale]})
+                for scale, rate in enumerate(rates)
+            ]
+    groups = pd.concat(parts).groupby(["stage", "rate", "decade"])["weight"]
+    return groups.agg(weight="mean", faces="size").reset_index()
+
+
+def _attended(
+    model: MTMSA, data: FaceDataset, rows: Sequence[int], batch_size: int
+) -> Iterator[tuple[Any, dict[int, MSAAttention]]]:
+    """Yield batches of readable faces with what each stage attends to."""
+    for start in range(0, len(rows), batch_size):
+        samples = [data[row] for row in rows[start : start + batch_size]]
+        samples = [sample for sample in samples if sample["counted"]]
+        if samples:
+            batch = collate(samples)
+            yield batch, model.trunk.attention(model.normalise(batch["image"].to(model.device)))
+
+
+def _rates(model: MTMSA, stage: int) -> list[int]:
+    """Return the dilation rates of a stage's attention module, in the order of its scales."""
+    module = model.trunk.msa[str(stage)]
+    assert isinstance(module, MultiScaleAttention)
+    return [int(scale[0].dilation[0]) for scale in module.scales]  # type: ignore[index]
+
+
+def spread_over_ages(ages: NDArray[np.float64], count: int) -> list[int]:
+    """Choose rows whose ages lie evenly between the 5th and the 95th percentile, young to old.
+
+    Args:
+        ages: Ages in years, NaN where unknown.
+        count: How many to choose; fewer where there are fewer ages.
+    """
+    known = np.flatnonzero(~np.isnan(ages))
+    chosen: list[int] = []
+    young, old = np.percentile(ages[known], [5, 95])
+    for wanted in np.linspace(young, old, min(count, len(known))):
+        free = np.setdiff1d(known, chosen)
+        chosen.append(int(free[np.abs(ages[free] - wanted).argmin()]))
+    return sorted(chosen, key=lambda row: float(ages[row]))
+
+
+def up_to_each_decade(ages: NDArray[np.float64], most: int) -> list[int]:
+    """Choose at most ``most`` rows of each age decade, at random but always the same.
+
+    Args:
+        ages: Ages in years, NaN where unknown.
+        most: Rows per decade.
+    """
+    known = np.flatnonzero(~np.isnan(ages))
+    order = pd.Series(np.random.default_rng(0).permutation(known))
+    chosen = order.groupby(np.floor(ages[order] / 10)).head(most)
+    return sorted(int(row) for row in chosen)

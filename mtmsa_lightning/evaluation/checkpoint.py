@@ -1,0 +1,179 @@
+"""One checkpoint tested, and the report on it put where it belongs."""
+
+import logging
+import math
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from lightning.pytorch.utilities import rank_zero_only
+
+from mtmsa_lightning.calibration_tables import why_not_exchangeable
+from mtmsa_lightning.data.baselines import constant_age_mae
+from mtmsa_lightning.data.dataset import FaceDataset
+from mtmsa_lightning.errors import ConfigError
+from mtmsa_lightning.evaluation.attention import attend
+from mtmsa_lightning.evaluation.context import ReportContext
+from mtmsa_lightning.evaluation.report import write_report
+from mtmsa_lightning.evaluation.sections import Images
+from mtmsa_lightning.runs import differences, read_config, read_record
+from mtmsa_lightning.training import TrainingCLI, run_trainer_verb
+
+log = logging.getLogger(__name__)
+
+FREE_DATA_SETTINGS = ("num_workers", "batch_size", "augment", "verify", "strict")
+"""Settings of the data that do not change what is evaluated."""
+
+
+def evaluate(ckpt_path: str, args: Sequence[str] = (), out: Path | None = None, faces: bool = True) -> None:
+    """Test a checkpoint and write its report.
+
+    Args:
+        ckpt_path: A checkpoint or a run directory.
+        args: Further arguments of ``mtmsa test``.
+        out: Folder of the report; by default one inside the checkpoint's run.
+        faces: Show photos in the page.
+    """
+    cli = run_trainer_verb("test", [*args, f"--ckpt_path={ckpt_path}"], partial(EvaluationCLI, out))
+    leave_process_group()
+    if not cli.trainer.is_global_zero:
+        return
+    test = cli.datamodule.test_dataset
+    attention = attend(cli.model, test, cli.trainer.strategy.root_device)
+    images = face_images(test) if faces else None
+    write_report(cli.writer.table, cli.run, report_context(cli), images, attention)
+    log.info("report: %s", cli.run / "report.html")
+
+
+def leave_process_group() -> None:
+    """End the joint work: metrics that the first process computes alone would wait for the others."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.barrier()
+        torch.distributed.destroy_process_group()
+
+
+class EvaluationCLI(TrainingCLI):
+    """The verb ``test`` with its files in the folder of a report.
+
+    Args:
+        out: What the user chose as folder, if anything.
+        args: As for :class:`TrainingCLI`.
+    """
+
+    predictions = "predictions.parquet"
+
+    def __init__(self, out: Path | None, *args: Any) -> None:
+        self.out = out
+        super().__init__(*args)
+
+    def _open_run(self) -> None:
+        settings = yaml.safe_load(self.config_text)
+        self.run = report_folder(self.out, self.settings.ckpt_path, settings)
+
+
+def face_images(data: FaceDataset) -> Images:
+    """Return a function that gives the face of an id as the network sees it."""
+    rows = {name: row for row, name in enumerate(data.table["id"])}
+    return lambda name: data[rows[name]]["image"]
+
+
+def report_context(cli: TrainingCLI) -> ReportContext:
+    """Gather what the figures of a test must be quoted with."""
+    record, data = read_record(cli.run), cli.datamodule
+    guess = constant_age_mae(data.train_dataset.table, data.test_dataset.table)
+    baseline = (
+        () if math.isnan(guess) else (f"Guessing one age for all faces gives an age MAE of {guess:.2f}.",)
+    )
+    run = run_of(Path(record["checkpoint"]))
+    trained = read_config(run) if run else {}
+    return ReportContext(
+        title=str(trained.get("name", record["name"])),
+        data=record["data"],
+        checkpoint=record["checkpoint"],
+        trained_on=cli.model.provenance,
+        seed=trained.get("seed_everything"),
+        versions=record["versions"],
+        command=record["command"],
+        calibration=record.get("calibration"),
+        notes=(*baseline, *data.split.notes, *coverage_notes(cli)),
+    )
+
+
+def coverage_notes(cli: TrainingCLI) -> tuple[str, ...]:
+    """Say why the coverage that a calibration promises need not hold on the test part."""
+    calibration, data = cli.model.calibration, cli.datamodule
+    if calibration is None or not calibration.quantiles:
+        return ()
+    reasons = why_not_exchangeable(data)
+    if calibration.fitted_on["dataset"] != data.name:
+        reasons.insert(0, f"they were fitted on {calibration.fitted_on['dataset']}")
+    return (f"The intervals need not cover as promised here: {'; '.join(reasons)}.",) if reasons else ()
+
+
+def run_of(checkpoint: Path) -> Path | None:
+    """Return the run directory that a checkpoint lies in, if any."""
+    run = checkpoint.absolute().parent.parent
+    return run if (run / "config.yaml").is_file() else None
+
+
+def report_folder(out: Path | None, checkpoint: str, settings: dict[str, Any]) -> Path:
+    """Choose the folder of a report so that none is written over that of something else.
+
+    Args:
+        out: What the user chose, if anything.
+        checkpoint: File of the checkpoint.
+        settings: All settings of the test.
+
+    Returns:
+        ``evaluation`` inside the checkpoint's run for that run's own data, else ``evaluation-<dataset>-
+        <protocol>-fold<k>``; the name of a checkpoint other than ``best`` is part of it. A checkpoint that
+        lies in no run has it beside it.
+
+    Raises:
+        ConfigError: If the folder holds something else.
+    """
+    file = Path(checkpoint).absolute()
+    run, data = run_of(file), _data_settings(settings)
+    name = "evaluation" if file.stem == "best" else f"evaluation-{file.stem}"
+    if run is None or _changes(run, data):
+        dataset = data["class_path"].rpartition(".")[2].lower()
+        name += f"-{dataset}-{data['protocol']}-fold{data['fold']}"
+    folder = (out or (run or file.parent) / name).absolute()
+    _refuse_to_lose(folder, data, None if out is None else str(file))
+    return folder
+
+
+@rank_zero_only
+def _refuse_to_lose(folder: Path, data: dict[str, Any], checkpoint: str | None) -> None:
+    """Raise if a folder holds anything but an older report on the same, before the first process writes."""
+    if not folder.is_dir() or not any(folder.iterdir()):
+        return
+    holds, before = _holds_else(folder, data), read_record(folder).get("checkpoint", "unknown")
+    if holds is None and checkpoint not in (None, before):
+        holds = f"a report on {before}"
+    if holds is not None:
+        raise ConfigError(f"{folder} holds {holds}: choose another folder with --out")
+
+
+def _holds_else(folder: Path, data: dict[str, Any]) -> str | None:
+    """Say what a folder holds if it is anything but an older report on the same data."""
+    runs_own = ("checkpoints", "predictions", "metrics.csv")
+    if not (folder / "config.yaml").is_file() or any((folder / name).exists() for name in runs_own):
+        return "other files"
+    changes = _changes(folder, data)
+    return f"a report on other data ({'; '.join(changes[:4])})" if changes else None
+
+
+def _changes(folder: Path, data: dict[str, Any]) -> list[str]:
+    """List how settings of the data differ from a folder's ``config.yaml``, in what both name."""
+    recorded = _data_settings(read_config(folder))
+    return differences(recorded, {key: value for key, value in data.items() if key in recorded}, "data")
+
+
+def _data_settings(settings: dict[str, Any]) -> dict[str, Any]:
+    data = settings.get("data") or {}
+    values = {"class_path": data.get("class_path")} | (data.get("init_args") or {})
+    return {key: value for key, value in values.items() if key not in FREE_DATA_SETTINGS}

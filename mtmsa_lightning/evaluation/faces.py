@@ -1,0 +1,57 @@
+"""Which faces a reader should look at: the best, the worst, and the most uncertain ones."""
+
+import pandas as pd
+
+from mtmsa_lightning.evaluation.predictions import Predictions
+
+SHOWN = 8
+"""Faces of each kind."""
+
+
+def faces_to_look_at(predictions: Predictions, count: int = SHOWN) -> dict[str, pd.DataFrame]:
+    """Choose the faces with the least error, the largest error, and the largest predicted std.
+
+    The error of an exact age is ``|prediction - age|``, that of a group the distance to its nearest end, 0
+    inside. Of equal errors the surest face is the best, and the surest is the worst.
+
+    Args:
+        predictions: Predictions of ages.
+        count: Faces of each kind.
+
+    Returns:
+        Tables ``best``, ``worst`` (labelled faces only) and ``most uncertain`` with the columns ``id, label,
+        prediction, std, low90, high90, error``, in years; the error of an unlabelled face is NaN. Empty
+        without an age head.
+    """
+    if predictions.age is None:
+        return {}
+    age, low, high = predictions.age, predictions.age_low, predictions.age_high
+    ends = age.interval(0.9)
+    faces = pd.DataFrame(
+        {
+            "id": predictions.ids,
+            "label": [age_text(*pair) for pair in zip(low.tolist(), high.tolist(), strict=True)],
+            "prediction": age.mean,
+            "std": age.std,
+            "low90": ends[0],
+            "high90": ends[1],
+            "error": (low - age.mean).clamp(min=0) + (age.mean - high).clamp(min=0),
+        }
+    )
+    known = faces.dropna(subset="error")
+    return {
+        "best": known.sort_values(["error", "std"], kind="stable").head(count),
+        "worst": known.sort_values(["error", "std"], ascending=[False, True], kind="stable").head(count),
+        "most uncertain": faces.sort_values("std", ascending=False, kind="stable").head(count),
+    }
+
+
+def age_text(low: float, high: float) -> str:
+    """Write an age label: ``34``, ``25-32``, or ``unknown``.
+
+    >>> age_text(34, 34), age_text(25, 32), age_text(float("nan"), float("nan"))
+    ('34', '25-32', 'unknown')
+    """
+    if low != low:
+        return "unknown"
+    return f"{low:.0f}" if low == high else f"{low:.0f}-{high:.0f}"

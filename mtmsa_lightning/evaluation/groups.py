@@ -1,0 +1,39 @@
+"""The age group that a prediction decides for against that of the label."""
+
+import math
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from mtmsa_lightning.evaluation.predictions import Predictions
+from mtmsa_lightning.labels import AGE_GROUP_EDGES, AGE_GROUPS
+
+
+def group_confusion(predictions: Predictions) -> Tensor:
+    """Count faces by the cell of their label (rows) and their likeliest cell (columns).
+
+    Decided as :class:`~mtmsa_lightning.metrics.GroupAccuracy` decides: a label's cell holds its midpoint, an
+    edge belonging to the cell below.
+
+    Args:
+        predictions: Predictions of ages; unlabelled faces are not counted.
+
+    Returns:
+        Counts, int64 ``(8, 8)``.
+    """
+    assert predictions.age is not None
+    midpoint = (predictions.age_low + predictions.age_high) / 2
+    known = ~midpoint.isnan()
+    label = torch.bucketize(midpoint, torch.tensor(AGE_GROUP_EDGES, dtype=torch.float64))
+    decided = predictions.age.group_probs(AGE_GROUP_EDGES).argmax(dim=1)
+    size = len(AGE_GROUP_EDGES) + 1
+    return torch.bincount((label * size + decided)[known], minlength=size**2).view(size, size)
+
+
+def group_names(predictions: Predictions) -> tuple[str, ...]:
+    """Name the groups: as the labels do where all are groups, else by the ages that their cells hold."""
+    if predictions.labelled()["exact"]:
+        first = [0, *(math.floor(edge) + 1 for edge in AGE_GROUP_EDGES)]
+        return (*(f"{low}-{above - 1}" for low, above in pairwise(first)), f"{first[-1]}+")
+    return tuple(f"{low}-{high}" for low, high in AGE_GROUPS)

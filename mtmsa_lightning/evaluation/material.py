@@ -1,0 +1,118 @@
+"""What the sections of a report are made of, and where they put their figures and tables."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from mtmsa_lightning.evaluation import plots
+from mtmsa_lightning.evaluation.context import ReportContext
+from mtmsa_lightning.evaluation.predictions import Predictions
+from mtmsa_lightning.evaluation.subgroups import Subgroups, subgroups
+from mtmsa_lightning.metrics.suite import FIGURES, Figure
+from mtmsa_lightning.models.calibration import Calibration
+from mtmsa_lightning.pages import Page, Picture
+from mtmsa_lightning.runs import write_table
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure as Drawing
+
+
+class Material:
+    """Predictions with their figures, and the page and folder that a report fills.
+
+    Args:
+        predictions: The predictions.
+        figures: What :func:`~mtmsa_lightning.evaluation.figures.figures` says of them.
+        folder: The report's folder.
+        context: What the figures must be quoted with.
+
+    Attributes:
+        labelled: Number of faces by kind of label.
+        scalars: Scalar figures by name.
+        curves: Curves by name.
+        classes: Diagrams of the class heads by task.
+        subgroups: Every figure of age by group; None without predicted or labelled ages.
+        calibration: That of the checkpoint, if it has one.
+        page: The page.
+    """
+
+    def __init__(
+        self, predictions: Predictions, figures: dict[str, Any], folder: Path, context: ReportContext
+    ) -> None:
+        self.predictions = predictions
+        self.folder = folder
+        self.context = context
+        self.labelled: dict[str, int] = figures["labelled"]
+        self.scalars: dict[str, float | None] = figures["scalars"]
+        self.curves: dict[str, Any] = figures["curves"]
+        self.classes: dict[str, Any] = figures["classes"]
+        aged = predictions.age is not None and self.labelled["age"] > 0
+        self.subgroups: Subgroups | None = subgroups(predictions) if aged else None
+        self.calibration = None if context.calibration is None else Calibration.from_dict(context.calibration)
+        data = context.data
+        where = f"{data['dataset']}, protocol {data['protocol']}, fold {data['fold']}, {data['label_rule']}"
+        self.page = Page(f"{context.title}: evaluation", f"{where}: {len(predictions):,} faces")
+
+    def draw(self, name: str, drawing: "Drawing", caption: str) -> Picture:
+        """Write a figure as ``figures/<name>.svg`` and ``.png`` and return it for the page."""
+        return Picture(plots.save(drawing, self.folder / "figures", name, caption).read_bytes(), caption)
+
+    def write_table(self, name: str, table: pd.DataFrame) -> None:
+        """Write ``tables/<name>.csv``, with all digits."""
+        write_table(table, self.folder / "tables" / f"{name}.csv")
+
+    def write_confusion(self, name: str, matrix: Any, classes: Iterable[str]) -> None:
+        """Write a confusion matrix, labels in rows."""
+        classes = list(classes)
+        table = pd.DataFrame(np.asarray(matrix), columns=[f"predicted {each}" for each in classes])
+        table.insert(0, "label", classes)
+        self.write_table(f"confusion_{name}", table)
+
+    def interval_of(self, name: str) -> tuple[float, float]:
+        """Return the bootstrap interval of a figure over all faces; NaN where there is none."""
+        if self.subgroups is None or f"{name}_low" not in self.subgroups.table:
+            return np.nan, np.nan
+        everyone = self.subgroups.table.iloc[0]
+        return float(everyone[f"{name}_low"]), float(everyone[f"{name}_high"])
+
+    def figure_table(self, shown: Iterable[Figure]) -> pd.DataFrame:
+        """Return figures as texts, each with its interval and the number of faces behind it."""
+        rows = [
+            (
+                figure.title,
+                value_text(figure, self.scalars[figure.name]),
+                interval_text(figure, *self.interval_of(figure.name)),
+                f"{self.labelled[figure.needs]:,}",
+            )
+            for figure in shown
+            if figure.name in self.scalars
+        ]
+        return pd.DataFrame(rows, columns=["figure", "value", "95 % interval", "faces"])
+
+
+def figure_named(name: str) -> Figure:
+    """Return a figure of the suite."""
+    return next(figure for figure in FIGURES if figure.name == name)
+
+
+def value_text(figure: Figure, value: float | None) -> str:
+    """Write a figure as its kind is written; ``-`` where it is not defined."""
+    return percent(value) if figure.share else decimals(value)
+
+
+def interval_text(figure: Figure, low: float, high: float) -> str:
+    """Write the ends of an interval, nothing where there is none."""
+    return "" if np.isnan(low) else f"{value_text(figure, low)} to {value_text(figure, high)}"
+
+
+def percent(value: float | None) -> str:
+    """Write a share in percent."""
+    return "-" if value is None else f"{100 * value:.1f} %"
+
+
+def decimals(value: float | None) -> str:
+    """Write a number with two decimals."""
+    return "-" if value is None else f"{value:.2f}"

@@ -1,0 +1,183 @@
+"""``mtmsa evaluate``: where the report goes, that nothing is lost, and what is refused."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mtmsa_lightning.cli import main
+from mtmsa_lightning.errors import ConfigError
+from mtmsa_lightning.evaluation.checkpoint import report_folder
+
+
+@pytest.fixture
+def run(trained, tmp_path):
+    """The trained run, to write into: its files are shared, and replaced rather than changed."""
+    return Path(shutil.copytree(trained, tmp_path / "run", copy_function=os.link))
+
+
+def evaluate(*args: object) -> None:
+    main(["evaluate", *map(str, args)])
+
+
+@pytest.mark.slow
+def test_evaluate_writes_a_report_into_the_run_and_leaves_everything_else(run, capsys):
+    before = {file: file.read_bytes() for file in run.rglob("*") if file.is_file() and file.suffix != ".ckpt"}
+    runs = set(run.parent.iterdir())
+    evaluate("--ckpt_path", run)
+    folder = run / "evaluation"
+    assert f"report: {folder / 'report.html'}" in capsys.readouterr().out
+    assert set(run.parent.iterdir()) == runs, "no other run was begun"
+    assert {file: file.read_bytes() for file in before} == before
+    assert {file.name for file in folder.iterdir()} == {
+        "report.html", "figures", "figures.json", "tables", "predictions.parquet", "predictions.csv",
+        "config.yaml", "run.json", "run.log",
+    }  # fmt: skip
+
+    figures = json.loads((folder / "figures.json").read_text())
+    record, fit = (json.loads((place / "run.json").read_text()) for place in (folder, run))
+    for name, value in record["test"].items():
+        if not name.endswith("loss"):
+            assert figures["scalars"][name.removeprefix("test/")] == pytest.approx(value, abs=1e-6), name
+    assert record["test"]["test/age_mae"] == pytest.approx(fit["test"]["test/age_mae"], abs=1e-4)
+    assert figures["quoted_with"]["split fingerprint (test)"] == fit["data"]["fingerprints"]["test"]
+    assert figures["quoted_with"]["seed of the run"] == "0"
+
+    ours, first = (
+        pd.read_parquet(folder / "predictions.parquet"),
+        pd.read_parquet(run / "predictions/test.parquet"),
+    )
+    assert ours["id"].tolist() == first["id"].tolist()
+    np.testing.assert_allclose(ours["age_mean"], first["age_mean"], atol=1e-4)
+
+    page = (folder / "report.html").read_text()
+    for said in ("subject_exclusive", "Guessing one age", "Multi-scale attention", "data:image/jpeg"):
+        assert said in page
+    assert (folder / "figures" / "attention_maps.png").is_file()
+
+
+def test_other_data_get_a_folder_of_their_own_and_photos_can_be_left_out(run, undrawn):
+    evaluate("--ckpt_path", run, "--data.fold", 1, "--allow_overlap", "true", "--faces", "false")
+    page = (run / "evaluation-morph-subject_exclusive-fold1" / "report.html").read_text()
+    assert "data:image/jpeg" not in page
+    assert not (run / "evaluation").exists()
+
+
+def test_evaluating_again_replaces_the_report(run, undrawn, tmp_path):
+    evaluate("--ckpt_path", run, "--out", tmp_path / "out")
+    first = (tmp_path / "out" / "report.html").stat().st_mtime_ns
+    evaluate("--ckpt_path", run, "--out", tmp_path / "out", "--data.batch_size", 4)
+    assert (tmp_path / "out" / "report.html").stat().st_mtime_ns > first
+    assert not (run / "evaluation").exists()
+
+
+# ------------------------------------------------------------------------ the folder
+
+
+def settings(**data):
+    values = {"protocol": "random", "fold": 0, "crop": 1.0, "num_workers": None} | data
+    return {"data": {"class_path": "mtmsa_lightning.UTKFace", "init_args": values}}
+
+
+@pytest.fixture
+def empty_run(tmp_path):
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "run" / "config.yaml").write_text(json.dumps(settings()))
+    return tmp_path / "run"
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "data", "name"),
+    [
+        ("best", {}, "evaluation"),
+        ("best", {"num_workers": 3, "batch_size": 7}, "evaluation"),
+        ("last", {}, "evaluation-last"),
+        ("best", {"fold": 2}, "evaluation-utkface-random-fold2"),
+        ("best", {"crop": 0.5}, "evaluation-utkface-random-fold0"),
+        ("last", {"protocol": "whole"}, "evaluation-last-utkface-whole-fold0"),
+        ("best", {"a_setting_of_later": True}, "evaluation"),
+    ],
+)
+def test_the_folder_is_named_after_what_is_evaluated(empty_run, checkpoint, data, name):
+    file = empty_run / "checkpoints" / f"{checkpoint}.ckpt"
+    assert report_folder(None, str(file), settings(**data)) == empty_run / name
+
+
+def test_a_checkpoint_outside_a_run_has_its_report_beside_it(tmp_path):
+    file = tmp_path / "model.ckpt"
+    assert report_folder(None, str(file), settings()) == tmp_path / "evaluation-model-utkface-random-fold0"
+
+
+def test_a_folder_of_something_else_is_refused(empty_run, tmp_path):
+    checkpoint = str(empty_run / "checkpoints" / "best.ckpt")
+    out = tmp_path / "out"
+    out.mkdir()
+    assert report_folder(out, checkpoint, settings()) == out, "an empty one is welcome"
+    (out / "thesis.tex").write_text("")
+    with pytest.raises(ConfigError, match="holds other files: choose another folder with --out"):
+        report_folder(out, checkpoint, settings())
+    with pytest.raises(ConfigError, match="holds other files"):
+        report_folder(empty_run, checkpoint, settings())
+    (out / "config.yaml").write_text(json.dumps(settings(crop=0.5)))
+    (out / "run.json").write_text(json.dumps({"checkpoint": checkpoint}))
+    with pytest.raises(ConfigError, match=r"other data \(data.crop was 0.5, is 1.0\)"):
+        report_folder(out, checkpoint, settings())
+    assert report_folder(out, checkpoint, settings(crop=0.5)) == out
+    with pytest.raises(ConfigError, match=r"a report on .*best\.ckpt"):
+        report_folder(out, checkpoint.replace("best", "last"), settings(crop=0.5))
+
+
+# ------------------------------------------------------------------------ mistakes
+
+
+def test_faces_that_were_trained_on_are_refused(fails, run):
+    assert "test faces were trained on" in fails("evaluate", "--ckpt_path", run, "--data.fold", 1)
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["--ckpt_path", "nowhere.ckpt"], "nowhere.ckpt: no such checkpoint"),
+        (["--ckpt_path", "."], "best.ckpt: no such checkpoint"),
+        (["--ckpt_path", "last"], "needs --ckpt_path: a checkpoint or a run directory"),
+        (["--ckpt_path", "broken.ckpt"], "not a readable checkpoint"),
+    ],
+)
+def test_a_wrong_checkpoint_gives_one_short_message(fails, tmp_path, monkeypatch, args, said):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "broken.ckpt").write_bytes(b"no checkpoint")
+    assert said in fails("evaluate", *args)
+
+
+def test_a_typo_names_what_was_meant(fails, run):
+    assert "did you mean 'fold'" in fails("evaluate", "--ckpt_path", run, "--data.fodl", 2)
+
+
+def test_without_a_checkpoint_the_usage_is_shown(capsys):
+    with pytest.raises(SystemExit):
+        main(["evaluate"])
+    assert "--ckpt_path" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_two_processes_write_one_report_with_the_figures_of_one(run, tmp_path):
+    part = ["--data.protocol", "random", "--data.fold", "4", "--allow_overlap", "true"]  # 13 of 67 faces
+    for name, devices in (("one", []), ("two", ["--trainer.devices", "2", "--trainer.strategy", "ddp"])):
+        place = ["--out", str(tmp_path / name), "--trainer.precision", "64-true", "--faces", "false"]
+        command = [sys.executable, "-m", "mtmsa_lightning", "evaluate", "--ckpt_path", str(run)]
+        done = subprocess.run(
+            [*command, *part, *place, *devices], capture_output=True, text=True, timeout=300,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert done.stdout.count("report: ") == 1
+    one, two = (json.loads((tmp_path / name / "figures.json").read_text()) for name in ("one", "two"))
+    assert two["faces"] == one["faces"] == 13
+    for name, value in one["scalars"].items():
+        assert two["scalars"][name] == (value if value is None else pytest.approx(value, abs=1e-6)), name
