@@ -36,6 +36,11 @@ Facial age estimation with multi-task multi-scale attention.
   mtmsa predict --ckpt_path runs/morph/... faces/ --out ages.csv
 """
 
+_WITHOUT_WINDOWS = (
+    "opencv-python, which the extra `align` brings, has replaced the OpenCV that needs no display. Put it "
+    "back: pip install --force-reinstall --no-deps opencv-python-headless"
+)
+
 
 def usage() -> str:
     """Return the help text with all verbs."""
@@ -57,6 +62,11 @@ def main(args: Sequence[str] | None = None) -> None:
         run(verb, rest)
     except MTMSAError as error:
         print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except ImportError as error:
+        if "libGL" not in str(error):
+            raise
+        print(f"error: {error}\n{_WITHOUT_WINDOWS}", file=sys.stderr)
         raise SystemExit(2) from None
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

@@ -17,7 +17,7 @@ from torch.optim import AdamW, Optimizer
 from torchmetrics import Metric
 
 from mtmsa_lightning.data.dataset import FaceBatch
-from mtmsa_lightning.data.provenance import check_overlap, training_hashes
+from mtmsa_lightning.data.provenance import check_overlap, say_alignment, training_hashes
 from mtmsa_lightning.data.table import label_kinds
 from mtmsa_lightning.errors import CheckpointError, ConfigError
 from mtmsa_lightning.labels import GENDERS
@@ -472,6 +472,7 @@ class MTMSA(LightningModule):
         """Refuse test faces that the checkpoint was trained on."""
         data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
         if data is not None and self.provenance is not None:
+            say_alignment(self.provenance, data)
             check_overlap(self.provenance, data, force=self.allow_overlap)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from mtmsa_lightning.errors import CheckpointError, ConfigError
+from mtmsa_lightning.errors import CheckpointError, ConfigError, DataError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -174,6 +174,22 @@ def read_record(run: Path) -> dict[str, Any]:
 def update_record(run: Path, values: dict[str, Any]) -> None:
     """Merge values into a run's ``run.json``."""
     write_text(run / "run.json", json.dumps(read_record(run) | values, indent=2) + "\n")
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder for results, with those above it, if it is not there.
+
+    Raises:
+        DataError: It cannot be made or written to; so it is known before any long work.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise DataError(
+            f"{folder}: nothing can be written there ({error.strerror}): choose another"
+        ) from error
 
 
 def write_text(file: Path, text: str) -> None:
