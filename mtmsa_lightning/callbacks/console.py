@@ -15,6 +15,7 @@ from mtmsa_lightning.evaluation.titles import format_figure
 from mtmsa_lightning.metrics.suite import FIGURES
 from mtmsa_lightning.models.calibration import Calibration
 from mtmsa_lightning.module import MTMSA
+from mtmsa_lightning.runs import recorded_seed
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +59,8 @@ def report(run: Path, record: dict[str, Any], data: Any) -> None:
         f"{record.get('name', run.name)}: {protocol}",
         figures_table(record, {"val": len(data.val_dataset), "test": len(data.test_dataset)}),
         f"classes: gender {', '.join(data.gender_classes)}; race {', '.join(data.race_classes) or 'none'}",
-        f"split fingerprint (test): {data.split.fingerprints['test'][:16]}",
+        f"split fingerprint (test): {data.split.fingerprints['test'][:16]}; seeds: split {data.split.seed}, "
+        f"run {recorded_seed(run)}",
         f"files: {run}",
     ]
     if record.get("calibration"):

@@ -19,7 +19,7 @@ from mtmsa_lightning.evaluation.attention import attend
 from mtmsa_lightning.evaluation.context import ReportContext
 from mtmsa_lightning.evaluation.report import write_report
 from mtmsa_lightning.evaluation.sections import Images
-from mtmsa_lightning.runs import differences, read_config, read_record
+from mtmsa_lightning.runs import differences, read_config, read_record, recorded_seed
 from mtmsa_lightning.training import TrainingCLI, run_trainer_verb
 
 log = logging.getLogger(__name__)
@@ -94,7 +94,7 @@ def report_context(cli: TrainingCLI) -> ReportContext:
         data=record["data"],
         checkpoint=record["checkpoint"],
         trained_on=cli.model.provenance,
-        seed=trained.get("seed_everything"),
+        seed=recorded_seed(cli.run),
         versions=record["versions"],
         command=record["command"],
         calibration=record.get("calibration"),
