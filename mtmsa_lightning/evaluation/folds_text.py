@@ -37,6 +37,9 @@ def markdown(summary: Mapping[str, Any]) -> str:
         f"label rule {summary['label_rule']}; folds {_listed(folds)} {of}; seeds {_listed(seeds)}.",
         "",
     ]
+    if share := summary["subjects_in_two_parts"]:
+        lines += [f"{100 * share:.1f} % of the test images show a subject that was trained on.", ""]
+    lines += [f"{note[0].upper()}{note[1:]}.\n" for note in summary["notes"]]
     if summary["missing"]:
         lines += ["Incomplete, these runs are missing:", ""]
         lines += [f"- fold {run['fold']}, seed {run['seed']}: {run['reason']}" for run in summary["missing"]]

@@ -36,6 +36,7 @@ class Material:
         classes: Diagrams of the class heads by task.
         subgroups: Every figure of age by group; None without predicted or labelled ages.
         calibration: That of the checkpoint, if it has one.
+        units: What is resampled and counted as one: subjects, or faces where no subject is known.
         page: The page.
     """
 
@@ -54,6 +55,7 @@ class Material:
         self.calibration = None if context.calibration is None else Calibration.from_dict(context.calibration)
         data = context.data
         where = f"{data['dataset']}, protocol {data['protocol']}, fold {data['fold']}, {data['label_rule']}"
+        self.units = "subjects" if (predictions.subjects != "").any() else "faces"
         self.page = Page(f"{context.title}: evaluation", f"{where}: {len(predictions):,} faces")
 
     def draw(self, name: str, drawing: "Drawing", caption: str) -> Picture:

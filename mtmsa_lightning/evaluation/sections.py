@@ -118,8 +118,8 @@ def error_by_age(report: Material) -> Picture | None:
     report.write_table("error_by_age", rows[[*columns.values()]])
     errors = plots.ErrorByAge(**{name: rows[column].tolist() for name, column in columns.items()})
     caption = (
-        "Mean absolute error by decade of the true age, with 95 % bootstrap intervals over subjects, and "
-        f"bias (prediction minus age); none below {MIN_FACES} faces (n = {int(rows['faces'].sum()):,})."
+        f"Mean absolute error by decade of the true age, with 95 % bootstrap intervals over {report.units}, "
+        f"and bias (prediction minus age); none below {MIN_FACES} faces (n = {int(rows['faces'].sum()):,})."
     )
     return report.draw("error_by_age", plots.error_by_age(errors), caption)
 
@@ -290,12 +290,15 @@ def attention(report: Material, seen: "Attention", photos: bool) -> None:
             "the gate, averaged over channels, over faces of different ages."
         )
         report.page.picture(report.draw("attention_maps", drawing, caption))
-    report.page.picture(scale_weights(report, seen.weights))
+    report.write_table("scale_weights", seen.weights)
+    if (weights := seen.weights.dropna()).empty:
+        report.page.text(f"No age decade has {MIN_FACES} faces: there are no mean weights of scales to show.")
+        return
+    report.page.picture(scale_weights(report, weights))
 
 
 def scale_weights(report: Material, weights: pd.DataFrame) -> Picture:
     """Draw the mean weights of the scales by decade."""
-    report.write_table("scale_weights", weights)
     decades = sorted(weights["decade"].unique())
     modules = {
         f"stage {stage}": {
@@ -308,7 +311,7 @@ def scale_weights(report: Material, weights: pd.DataFrame) -> Picture:
     names = [f"{decade}-{decade + 9}" for decade in decades]
     caption = (
         "Mean weight of each scale, named by the dilation rate of its last convolution, by decade of the "
-        f"true age (n = {int(scales.iloc[0]):,}). Dashed: equal weights."
+        f"true age, none below {MIN_FACES} faces (n = {int(scales.iloc[0]):,}). Dashed: equal weights."
     )
     drawing = plots.scale_weights(names, modules, int(scales.iloc[0]))
     return report.draw("scale_weights", drawing, caption)

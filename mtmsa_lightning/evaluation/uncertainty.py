@@ -110,7 +110,8 @@ def interval_table(report: Material) -> pd.DataFrame:
             "mean width (years)": decimals(report.scalars[f"age_width{level}"]),
         }
         if interval_kind(report) == "Conformal":
-            row["by subject"] = percent(by_subject[f"{level}"])
+            if report.units == "subjects":  # else the same as the coverage
+                row["by subject"] = percent(by_subject[f"{level}"])
             row["gap to target"] = gap_to_target(report, level, by_subject[f"{level}"])
         if before is not None:
             row["coverage before"] = percent(before["coverage"][f"{level}"])
@@ -123,8 +124,10 @@ def before_calibration(report: Material) -> dict[str, Any] | None:
     """Return the figures of these faces before calibration, where it was fitted beside them."""
     if report.calibration is None:
         return None
-    same = ("dataset", "protocol", "fold", "split_seed")
-    if any(report.calibration.fitted_on.get(key) != report.context.data[key] for key in same):
+    fitted_on, data = report.calibration.fitted_on, report.context.data
+    same = ("dataset", "protocol", "fold", "split_seed", "label_rule")
+    parts_differ = data["fingerprints"].get(fitted_on["part"]) != fitted_on["fingerprint"]
+    if parts_differ or any(fitted_on.get(key) != data[key] for key in same):
         return None
     before: dict[str, Any] = report.calibration.figures.get("test", {}).get("before", {})
     return before if "coverage" in before else None
