@@ -19,7 +19,8 @@ def parser() -> argparse.ArgumentParser:
         prog="mtmsa compare",
         description="Compare models on the same test faces, face by face: differences of the headline "
         "metrics that are means over faces, each with a bootstrap interval and a paired permutation test (by "
-        "subject where subjects are known). Test ids and labels must be equal. Of several seeds, each face counts by its mean score.",
+        "subject where subjects are known). Test ids and labels must be equal. Of several seeds, each face "
+        "counts by its mean score.",
     )
     parser.add_argument("baseline", type=Path, help="a run, a crossval folder, a report's, or a table")
     parser.add_argument("others", type=Path, nargs="+", metavar="other", help="what is compared with it")

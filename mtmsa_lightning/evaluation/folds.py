@@ -103,7 +103,11 @@ def shared_subjects(data: Sequence[Mapping[str, Any]]) -> float | None:
     """
     known = [each for each in data if each.get("subjects_in_two_parts") is not None]
     faces = sum(each["faces"]["test"] for each in known)
-    return sum(each["subjects_in_two_parts"] * each["faces"]["test"] for each in known) / faces if known else None
+    return (
+        sum(each["subjects_in_two_parts"] * each["faces"]["test"] for each in known) / faces
+        if known
+        else None
+    )
 
 
 def distinct(values: Any) -> list[Any]:

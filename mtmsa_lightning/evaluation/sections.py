@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from mtmsa_lightning.evaluation import plots
 from mtmsa_lightning.evaluation.faces import faces_to_look_at
 from mtmsa_lightning.evaluation.groups import group_confusion, group_names
-from mtmsa_lightning.evaluation.material import Material, figure_named, interval_text, value_text
+from mtmsa_lightning.evaluation.material import Material
+from mtmsa_lightning.evaluation.titles import FIGURE, format_figure, format_interval
 from mtmsa_lightning.labels import GENDERS, RACES
 from mtmsa_lightning.metrics.age import MIN_FACES
 from mtmsa_lightning.metrics.suite import FIGURES, Figure
@@ -58,7 +59,7 @@ def all_figures(report: Material) -> None:
     report.page.section("All figures")
     report.page.table(report.figure_table(FIGURES))
     rows = [
-        (name, value, *report.interval_of(name), report.labelled[figure_named(name).needs])
+        (name, value, *report.interval_of(name), report.labelled[FIGURE[name].needs])
         for name, value in report.scalars.items()
     ]
     report.write_table("figures", pd.DataFrame(rows, columns=["name", "value", "low95", "high95", "faces"]))
@@ -187,7 +188,7 @@ def subgroups(report: Material) -> None:
     table, gaps = report.subgroups
     report.write_table("subgroups", table)
     report.write_table("subgroup_gaps", gaps)
-    shown = figure_named("age_mae" if report.labelled["exact"] else "group_acc")
+    shown = FIGURE["age_mae" if report.labelled["exact"] else "group_acc"]
     report.page.picture(subgroup_map(report, table, shown))
     gaps = gaps[gaps["figure"] == shown.name]
     if gaps.empty:
@@ -226,13 +227,13 @@ def gap_table(gaps: pd.DataFrame, shown: Figure) -> pd.DataFrame:
     """Return the largest gaps of a figure as texts."""
 
     def end(name: str, value: float, faces: int) -> str:
-        return f"{name}: {value_text(shown, value)} ({faces:,} faces)"
+        return f"{name}: {format_figure(shown.name, value)} ({faces:,} faces)"
 
     rows = [
         {
             "groups by": gap["by"],
-            "gap": value_text(shown, gap["gap"]),
-            "95 % interval": interval_text(shown, gap["gap_low"], gap["gap_high"]),
+            "gap": format_figure(shown.name, gap["gap"]),
+            "95 % interval": format_interval(shown.name, gap["gap_low"], gap["gap_high"]),
             "highest": end(gap["highest"], gap["highest_value"], gap["highest_faces"]),
             "lowest": end(gap["lowest"], gap["lowest_value"], gap["lowest_faces"]),
         }

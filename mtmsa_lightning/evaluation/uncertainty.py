@@ -7,9 +7,10 @@ import torch
 
 from mtmsa_lightning.evaluation import plots
 from mtmsa_lightning.evaluation.figures import scalars
-from mtmsa_lightning.evaluation.material import Material, decimals, figure_named, percent, value_text
+from mtmsa_lightning.evaluation.material import Material
 from mtmsa_lightning.evaluation.predictions import read_predictions
 from mtmsa_lightning.evaluation.resampling import cluster_numbers
+from mtmsa_lightning.evaluation.titles import FIGURE, format_figure
 from mtmsa_lightning.metrics.calibration import FacesSaid, calibration_figures
 from mtmsa_lightning.metrics.suite import LEVELS
 from mtmsa_lightning.models.calibration import coverage_deviation
@@ -104,18 +105,19 @@ def interval_table(report: Material) -> pd.DataFrame:
     before, by_subject = before_calibration(report), coverage_by_subject(report)
     rows = []
     for level in LEVELS:
+        coverage, width = f"age_coverage{level}", f"age_width{level}"
         row = {
             "target": f"{level} %",
-            "coverage": percent(report.scalars[f"age_coverage{level}"]),
-            "mean width (years)": decimals(report.scalars[f"age_width{level}"]),
+            "coverage": format_figure(coverage, report.scalars[coverage]),
+            "mean width (years)": format_figure(width, report.scalars[width]),
         }
         if interval_kind(report) == "Conformal":
             if report.units == "subjects":  # else the same as the coverage
-                row["by subject"] = percent(by_subject[f"{level}"])
+                row["by subject"] = format_figure(coverage, by_subject[f"{level}"])
             row["gap to target"] = gap_to_target(report, level, by_subject[f"{level}"])
         if before is not None:
-            row["coverage before"] = percent(before["coverage"][f"{level}"])
-            row["width before"] = decimals(before["width"][f"{level}"])
+            row["coverage before"] = format_figure(coverage, before["coverage"][f"{level}"])
+            row["width before"] = format_figure(width, before["width"][f"{level}"])
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -157,10 +159,10 @@ def gap_to_target(report: Material, level: int, covered: float | None) -> str:
 def unsure_text(report: Material, table: pd.DataFrame) -> str:
     """Say how many faces are left unsure, and how good the others are."""
     unsure = table["unsure"].astype(bool)
-    said = f"{percent(float(unsure.mean()))} of the faces ({int(unsure.sum()):,}) are left unsure"
+    said = f"{100 * unsure.mean():.1f} % of the faces ({int(unsure.sum()):,}) are left unsure"
     if unsure.all():
         return f"{said}."
-    figure = figure_named("age_mae" if report.labelled["exact"] else "group_acc")
-    kept = value_text(figure, scalars(read_predictions(table[~unsure])).get(figure.name))
-    everyone = value_text(figure, report.scalars.get(figure.name))
-    return f"{said}; {figure.title} of the others {kept}, of all {everyone}."
+    name = "age_mae" if report.labelled["exact"] else "group_acc"
+    kept = format_figure(name, scalars(read_predictions(table[~unsure])).get(name))
+    everyone = format_figure(name, report.scalars.get(name))
+    return f"{said}; {FIGURE[name].title} of the others {kept}, of all {everyone}."

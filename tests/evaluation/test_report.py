@@ -32,7 +32,8 @@ CALIBRATION = {
     "max_width": 30.0, "min_group_prob": None,
     "fitted_on": {
         "dataset": "set", "protocol": "subject_exclusive", "fold": 3, "split_seed": 0,
-        "label_rule": "exact ages of the set", "part": "calibration", "fingerprint": "d" * 64, "faces": 90, "subjects": 30, "unit": "subjects", "chose_checkpoint": False,
+        "label_rule": "exact ages of the set", "part": "calibration", "fingerprint": "d" * 64,
+        "faces": 90, "subjects": 30, "unit": "subjects", "chose_checkpoint": False,
     },
     "figures": {"test": {"before": {
         "coverage": {"50": 0.41, "80": 0.7, "90": 0.81, "95": 0.9},
