@@ -1,7 +1,9 @@
 """The section of a report on the uncertainty of age: coverage, calibration, risk, faces left unsure."""
 
+import math
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 
@@ -27,10 +29,7 @@ def uncertainty(report: Material, table: pd.DataFrame) -> None:
     if report.subgroups is None:
         return
     report.page.section("Uncertainty of age")
-    pictures = [interval_coverage(report)]
-    if "risk_coverage" in report.curves:
-        pictures.append(risk_coverage(report, table))
-    report.page.row(pictures)
+    report.page.row([interval_coverage(report), risk_coverage(report, table)])
     say_calibration(report)
     report.page.table(interval_table(report), f"{interval_kind(report)} intervals of age")
     if "unsure" in table:
@@ -52,8 +51,9 @@ def interval_coverage(report: Material) -> Picture:
         curves["before calibration"] = (levels, list(before["coverage"].values()))
     name = "predictions" if report.calibration is None else "calibrated"
     fitted = report.calibration.quantiles if report.calibration is not None else {}
+    finite = [level for level, quantile in fitted.items() if quantile < math.inf]
     covered = pd.Series(found["coverage"], index=found["level"], dtype="float64")
-    central, conformal = covered.drop(list(fitted), errors="ignore"), covered.reindex(list(fitted)).dropna()
+    central, conformal = covered.drop(list(fitted), errors="ignore"), covered.reindex(finite).dropna()
     curves[name] = (central.index, central)
     points = {"conformal": (conformal.index, conformal)} if len(conformal) else {}
     caption = (
@@ -67,13 +67,13 @@ def interval_coverage(report: Material) -> Picture:
 
 def risk_coverage(report: Material, table: pd.DataFrame) -> Picture:
     """Draw the error of the surest faces, with the share that a threshold of width keeps."""
-    curve, faces = report.curves["risk_coverage"], report.labelled["exact"]
+    curve, exact = report.curves["risk_coverage"], report.labelled["exact"]
+    faces = exact or report.labelled["age"]
+    title, factor = ("MAE of the faces kept (years)", 1) if exact else ("wrong groups of those kept (%)", 100)
     report.write_table("risk_coverage", pd.DataFrame(curve))
     by_width = report.calibration is not None and report.calibration.min_group_prob is None
     kept = float(1 - table["unsure"].mean()) if "unsure" in table and by_width else None
-    drawing = plots.risk_coverage(
-        curve["coverage"], curve["risk"], faces, "MAE of the faces kept (years)", kept
-    )
+    drawing = plots.risk_coverage(curve["coverage"], factor * np.array(curve["risk"]), faces, title, kept)
     caption = (
         "Risk and coverage: the error of the faces that are kept when those with the largest predicted "
         f"standard deviation are left undecided (n = {faces:,})."
@@ -103,6 +103,7 @@ def say_calibration(report: Material) -> None:
 def interval_table(report: Material) -> pd.DataFrame:
     """Return coverage beside its target, and mean width, of the intervals; with what they were before."""
     before, by_subject = before_calibration(report), coverage_by_subject(report)
+    fitted = {} if report.calibration is None else report.calibration.quantiles
     rows = []
     for level in LEVELS:
         coverage, width = f"age_coverage{level}", f"age_width{level}"
@@ -111,10 +112,13 @@ def interval_table(report: Material) -> pd.DataFrame:
             "coverage": format_figure(coverage, report.scalars[coverage]),
             "mean width (years)": format_figure(width, report.scalars[width]),
         }
+        infinite = fitted.get(level / 100) == math.inf
+        if infinite:
+            row["mean width (years)"] = "infinite"
         if interval_kind(report) == "Conformal":
             if report.units == "subjects":  # else the same as the coverage
                 row["by subject"] = format_figure(coverage, by_subject[f"{level}"])
-            row["gap to target"] = gap_to_target(report, level, by_subject[f"{level}"])
+            row["gap to target"] = "-" if infinite else gap_to_target(report, level, by_subject[f"{level}"])
         if before is not None:
             row["coverage before"] = format_figure(coverage, before["coverage"][f"{level}"])
             row["width before"] = format_figure(width, before["width"][f"{level}"])

@@ -203,7 +203,12 @@ def test_age_groups_give_group_figures_and_nothing_in_years(simulated, tmp_path,
     assert "race classes none" in page.text
     assert "multi-scale attention" not in page.text.lower()
     drawn = names(tmp_path / "figures", "*.svg")
-    assert {"confusion_age_groups.svg", "subgroups.svg", "interval_coverage.svg"} <= drawn
+    assert {
+        "confusion_age_groups.svg",
+        "subgroups.svg",
+        "interval_coverage.svg",
+        "risk_coverage.svg",
+    } <= drawn
     assert not drawn & {"cumulative_score.svg", "predicted_against_true.svg", "confusion_race.svg"}
 
 
@@ -244,6 +249,7 @@ def test_a_calibration_is_described_with_coverage_before_and_beside_its_target(s
     by_subject = inside.groupby(known["subject"]).mean().mean()
     assert found["scalars"]["age_coverage90"] == pytest.approx(inside.mean()), "the conformal interval"
     page = Page(tmp_path / "report.html")
+    assert page.text.count(" sd") == 3, "an interval without end covers by itself: it is not judged"
     deviation = np.sqrt(0.9 * 0.1 * (1 / 30 + 1 / known["subject"].nunique()))
     unsure = table["unsure"]
     kept = (table["age_mean"] - table["label_age_low"])[~unsure].abs().mean()
@@ -252,7 +258,7 @@ def test_a_calibration_is_described_with_coverage_before_and_beside_its_target(s
         "coverage before", "81.0 %",
         f"{100 * by_subject:.1f} %", f"{(by_subject - 0.9) / deviation:+.1f} sd",
         f"{unsure.mean():.1%}".replace("%", " %") + f" of the faces ({unsure.sum()}) are left unsure",
-        f"of the others {kept:.2f}",
+        f"of the others {kept:.2f}", "infinite",
     ):  # fmt: skip
         assert said in page.text, said
     assert "also chose the checkpoint" not in page.text
