@@ -49,7 +49,7 @@ def main(args: Sequence[str]) -> None:
         MTMSAError: If the checkpoint, the data or a threshold is of no use.
     """
     options, data_args = parser().parse_known_args(args)
-    from mtmsa_lightning.calibrating import calibrate, store
+    from mtmsa_lightning.evaluation.calibrating import calibrate, store
 
     if options.undo:
         store(options.ckpt_path, None, options.out)

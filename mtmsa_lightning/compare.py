@@ -17,11 +17,12 @@ def parser() -> argparse.ArgumentParser:
     """Build the argument parser of the verb; imports nothing heavy."""
     parser = argparse.ArgumentParser(
         prog="mtmsa compare",
-        description="Compare models on the same test faces, face by face: differences of every metric with "
-        "a bootstrap interval (by subject where subjects are known) and a paired permutation test. Test ids "
-        "and labels must be equal. Of several seeds, each face counts by its mean score.",
+        description="Compare models on the same test faces, face by face: differences of the headline "
+        "metrics that are means over faces, each with a bootstrap interval and a paired permutation test (by "
+        "subject where subjects are known). Test ids and labels must be equal. Of several seeds, each face "
+        "counts by its mean score.",
     )
-    parser.add_argument("baseline", type=Path, help="a run, a crossval folder, or a table of predictions")
+    parser.add_argument("baseline", type=Path, help="a run, a crossval folder, a report's, or a table")
     parser.add_argument("others", type=Path, nargs="+", metavar="other", help="what is compared with it")
     parser.add_argument(
         "--out", type=Path, nargs="+", default=[], metavar="FILE", help="files to write: .json, .csv, .md"

@@ -6,6 +6,10 @@ import sys
 import warnings
 from logging.handlers import MemoryHandler
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 
 class _Stdout(logging.StreamHandler):  # type: ignore[type-arg]
@@ -70,6 +74,16 @@ def to_console() -> None:
     logger.setLevel(logging.INFO if first else logging.ERROR)
     if not any(isinstance(handler, _Stdout) for handler in logger.handlers):
         logger.addHandler(_Stdout())
+
+
+def drawn(table: "Table") -> str:
+    """Draw a table as text, the same on a console of any width."""
+    from rich.console import Console
+
+    console = Console(width=100)
+    with console.capture() as text:
+        console.print(table)
+    return text.get().rstrip()
 
 
 def _tells_something(record: logging.LogRecord) -> bool:

@@ -143,6 +143,7 @@ class MTMSA(LightningModule):
         self.provenance: dict[str, Any] | None = None
         self._initialised = False
         self.calibration: Calibration | None = None
+        self.seed: int | None = None  # of the run, written into its checkpoints
         self.class_mappings: dict[str, ClassMapping] = {}
         self.allow_overlap = False
         self.save_hyperparameters(
@@ -479,7 +480,7 @@ class MTMSA(LightningModule):
         """Write down what the weights were trained on, as plain values."""
         data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
         if data is not None and self.trainer.is_global_zero:
-            self.provenance = data.provenance() | training_hashes(data)
+            self.provenance = data.provenance() | {"seed": self.seed} | training_hashes(data)
         if self.provenance is not None:
             checkpoint["provenance"] = self.provenance
         if self.calibration is not None:

@@ -1,7 +1,7 @@
 """Run directories: ``<root>/<name>/<time>/``, the same on all processes of a run.
 
 config.yaml            every setting, ready for `--config`
-run.json               versions, commit, command, split fingerprints, label rule, class order, results
+run.json               versions, commit, command, seeds, split fingerprints, label rule, class order, results
 metrics.csv            one row per epoch
 checkpoints/           best.ckpt, last.ckpt
 predictions/           test.parquet
@@ -169,6 +169,16 @@ def read_record(run: Path) -> dict[str, Any]:
         return dict(json.loads(file.read_text()))
     except ValueError as error:
         raise ConfigError(f"{file}: damaged ({error}): remove it to go on without the record") from error
+
+
+def recorded_seed(run: Path) -> int | None:
+    """Return the seed by which a run was trained, or the checkpoint that it tested; None if it is unknown."""
+    record = read_record(run)
+    seed: int | None = record.get("seed", (record.get("trained_on") or {}).get("seed"))
+    if seed is None:  # a run from before seeds were recorded
+        trained = Path(record["checkpoint"]).parent.parent if "checkpoint" in record else run
+        seed = read_config(trained).get("seed_everything")
+    return seed
 
 
 def update_record(run: Path, values: dict[str, Any]) -> None:

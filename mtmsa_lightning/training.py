@@ -287,7 +287,9 @@ class TrainingCLI(LightningCLI):
         """Build the Trainer with the run's loggers and callbacks, after those of the config."""
         given = self._get(self.config_init, "trainer")
         record: dict[str, Any] = {"name": self.settings.name, "monitor": self.settings.checkpoint.monitor}
-        if self.verb != "fit":
+        if self.verb == "fit":
+            record["seed"] = self.model.seed = int(self.settings.seed_everything)
+        else:
             record["checkpoint"] = str(Path(self.settings.ckpt_path).absolute())
         if given.logger in (None, True):
             kwargs["logger"] = self._loggers(record)

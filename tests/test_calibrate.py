@@ -12,9 +12,9 @@ from lightning.pytorch import Trainer
 from scipy.stats import norm
 
 from mtmsa_lightning import MORPH, MTMSA
-from mtmsa_lightning.calibrating import calibrate, store
 from mtmsa_lightning.cli import main
 from mtmsa_lightning.data.synthetic import write_morph, write_utkface
+from mtmsa_lightning.evaluation.calibrating import calibrate, store
 from mtmsa_lightning.labels import AGE_GROUP_EDGES
 from mtmsa_lightning.models.calibration import LEVELS
 

@@ -172,6 +172,37 @@ def test_a_trained_run_is_compared_with_its_own_table(trained, compare, capsys):
     assert "seeds 0" in capsys.readouterr().out
 
 
+def a_report(folder, frame, data, **record):
+    folder.mkdir(parents=True)
+    frame.to_parquet(folder / "predictions.parquet")
+    (folder / "run.json").write_text(json.dumps({"data": data} | record))
+    return folder
+
+
+def test_a_report_on_other_data_is_quoted_with_these_and_the_seed_of_the_checkpoint(compare, tmp_path):
+    """It lies inside a run on a dataset of its own."""
+    run = a_report(tmp_path / "run", table([1] * 6), {"dataset": "morph"}, seed=3)
+    (run / "config.yaml").write_text("seed_everything: 3\n")
+    there = {"dataset": "adience", "protocol": "folds", "fold": 2}
+    new = a_report(run / "evaluation-adience", table([2] * 6), there, trained_on={"seed": 3})
+    (new / "config.yaml").write_text("seed_everything: 0\n")
+    old = a_report(run / "evaluation-old", table([2] * 6), there, checkpoint=str(run / "checkpoints/x"))
+    for quoted in (compare(new, new / "predictions.parquet"), compare(old, old)):
+        for side in (quoted["baseline"], quoted["others"][0]):
+            assert side["recorded"]["dataset"] == "adience"
+            assert (side["recorded"]["folds"], side["recorded"]["seeds"]) == ([2], [3])
+
+
+def test_a_pooled_table_is_quoted_with_its_own_seed(compare, tmp_path):
+    folder = crossval_folder(tmp_path / "x", [table([2] * 6), table([4] * 6)]) / "crossval"
+    report = folder / "report-seed0"
+    report.mkdir()
+    table([2] * 6).to_parquet(report / "predictions.parquet")
+    record = compare(folder / "predictions" / "seed1.parquet", folder, report)
+    sides = [record["baseline"], *record["others"]]
+    assert [side["recorded"]["seeds"] for side in sides] == [[1], [0, 1], [0]]
+
+
 # ------------------------------------------------------------------------ refusals
 
 

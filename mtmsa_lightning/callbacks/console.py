@@ -7,14 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
-from rich.console import Console
 from rich.table import Table
 
 from mtmsa_lightning.data.baselines import constant_age_mae
 from mtmsa_lightning.evaluation.titles import format_figure
+from mtmsa_lightning.logs import drawn
 from mtmsa_lightning.metrics.suite import FIGURES
 from mtmsa_lightning.models.calibration import Calibration
 from mtmsa_lightning.module import MTMSA
+from mtmsa_lightning.runs import recorded_seed
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +59,8 @@ def report(run: Path, record: dict[str, Any], data: Any) -> None:
         f"{record.get('name', run.name)}: {protocol}",
         figures_table(record, {"val": len(data.val_dataset), "test": len(data.test_dataset)}),
         f"classes: gender {', '.join(data.gender_classes)}; race {', '.join(data.race_classes) or 'none'}",
-        f"split fingerprint (test): {data.split.fingerprints['test'][:16]}",
+        f"split fingerprint (test): {data.split.fingerprints['test'][:16]}; seeds: split {data.split.seed}, "
+        f"run {recorded_seed(run)}",
         f"files: {run}",
     ]
     if record.get("calibration"):
@@ -84,8 +86,5 @@ def figures_table(record: dict[str, Any], faces: dict[str, int]) -> str:
     for name, title in TITLES.items():
         values = [record[stage].get(f"{stage}/{name}") for stage in stages]
         if any(value is not None for value in values):
-            table.add_row(title, *("" if value is None else format_figure(name, value) for value in values))
-    console = Console(width=100)
-    with console.capture() as drawn:
-        console.print(table)
-    return drawn.get().rstrip()
+            table.add_row(title, *(format_figure(name, value, undefined="") for value in values))
+    return drawn(table)

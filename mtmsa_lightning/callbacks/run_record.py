@@ -28,12 +28,13 @@ TRAINED_ON = (
     "protocol",
     "fold",
     "label_rule",
+    "seed",
     "fingerprints",
     "race_classes",
     "image_size",
     "crop",
 )
-"""What test figures say of the data that their checkpoint was trained on, which may be another dataset."""
+"""What test figures say of the training of their checkpoint, which may be on another dataset."""
 
 
 class RunRecord(Callback):

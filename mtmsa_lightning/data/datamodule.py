@@ -322,6 +322,7 @@ class FaceDataModule(LightningDataModule, ABC):
             "fingerprints": dict(split.fingerprints),
             "faces": {part: len(getattr(split, part)) for part in PARTS},
             "subjects_in_two_parts": _or_none(split.subjects_in_two_parts),
+            "notes": list(split.notes),
             "gender_classes": list(self.gender_classes),
             "race_classes": list(self.race_classes),
             "age_groups": [list(group) for group in self.age_groups],

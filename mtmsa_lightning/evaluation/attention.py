@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from mtmsa_lightning.data.dataset import FaceDataset, collate
+from mtmsa_lightning.metrics.age import MIN_FACES
 from mtmsa_lightning.models.msa import MSAAttention, MultiScaleAttention
 from mtmsa_lightning.module import MTMSA
 
@@ -29,6 +30,7 @@ class Attention(NamedTuple):
         maps: Stage to its gates averaged over channels, ``(F, h, w)``; above 0 amplifies, below 0 damps.
         weights: Columns ``stage, rate, decade, weight, faces``: mean share of the scale that ends with the
             convolution of that dilation rate, over channels and faces of the age decade (its first year).
+            NaN for a decade with too few faces.
     """
 
     ids: tuple[str, ...]
@@ -40,7 +42,11 @@ class Attention(NamedTuple):
 
 @torch.inference_mode()
 def attend(
-    model: MTMSA, data: FaceDataset, device: torch.device | str = "cpu", batch_size: int = 64
+    model: MTMSA,
+    data: FaceDataset,
+    device: torch.device | str = "cpu",
+    batch_size: int = 64,
+    min_faces: int = MIN_FACES,
 ) -> Attention | None:
     """Look at what the attention modules do.
 
@@ -49,6 +55,7 @@ def attend(
         data: Faces; those without an age are left out.
         device: Where to compute.
         batch_size: Faces per step.
+        min_faces: Fewest faces of an age decade that gets mean weights.
 
     Returns:
         The attention; None for a model without attention modules or data without ages.
@@ -69,12 +76,12 @@ def attend(
         ages=tuple(float(ages[row]) for row in rows),
         faces=tuple(faces),
         maps={stage: np.concatenate([part[stage] for part in maps]) for stage in maps[0]},
-        weights=_mean_weights(model, data, ages, batch_size),
+        weights=_mean_weights(model, data, ages, batch_size, min_faces),
     )
 
 
 def _mean_weights(
-    model: MTMSA, data: FaceDataset, ages: NDArray[np.float64], batch_size: int
+    model: MTMSA, data: FaceDataset, ages: NDArray[np.float64], batch_size: int, min_faces: int
 ) -> pd.DataFrame:
     rows = up_to_each_decade(ages, PER_DECADE)
     parts = []
@@ -88,7 +95,8 @@ def _mean_weights(
                 for scale, rate in enumerate(rates)
             ]
     groups = pd.concat(parts).groupby(["stage", "rate", "decade"])["weight"]
-    return groups.agg(weight="mean", faces="size").reset_index()
+    means = groups.agg(weight="mean", faces="size").reset_index()
+    return means.assign(weight=means["weight"].where(means["faces"] >= min_faces))
 
 
 def _attended(

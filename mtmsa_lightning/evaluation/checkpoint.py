@@ -11,15 +11,15 @@ import torch
 import yaml
 from lightning.pytorch.utilities import rank_zero_only
 
-from mtmsa_lightning.calibration_tables import why_not_exchangeable
 from mtmsa_lightning.data.baselines import constant_age_mae
 from mtmsa_lightning.data.dataset import FaceDataset
 from mtmsa_lightning.errors import ConfigError
 from mtmsa_lightning.evaluation.attention import attend
+from mtmsa_lightning.evaluation.calibration_tables import why_not_exchangeable
 from mtmsa_lightning.evaluation.context import ReportContext
 from mtmsa_lightning.evaluation.report import write_report
 from mtmsa_lightning.evaluation.sections import Images
-from mtmsa_lightning.runs import differences, read_config, read_record
+from mtmsa_lightning.runs import differences, read_config, read_record, recorded_seed
 from mtmsa_lightning.training import TrainingCLI, run_trainer_verb
 
 log = logging.getLogger(__name__)
@@ -95,15 +95,27 @@ def report_context(cli: TrainingCLI) -> ReportContext:
     trained = read_config(run) if run else {}
     return ReportContext(
         title=str(trained.get("name", record["name"])),
-        data=record["data"],
+        data=of_this_split(record["data"], cli.model.provenance),
         checkpoint=record["checkpoint"],
         trained_on=cli.model.provenance,
-        seed=trained.get("seed_everything"),
+        seed=recorded_seed(cli.run),
         versions=record["versions"],
         command=record["command"],
         calibration=record.get("calibration"),
-        notes=(*baseline, *data.split.notes, *coverage_notes(cli)),
+        notes=(*baseline, *record["data"]["notes"], *coverage_notes(cli)),
     )
+
+
+def of_this_split(data: dict[str, Any], trained_on: dict[str, Any] | None) -> dict[str, Any]:
+    """Return what is known of test data, without what its split says of a checkpoint trained on other data.
+
+    Args:
+        data: What a record says of the test data.
+        trained_on: The checkpoint's provenance, if it has one.
+    """
+    if not trained_on or trained_on["dataset"] == data["dataset"]:
+        return data
+    return data | {"subjects_in_two_parts": None}  # none of the training part was trained on
 
 
 def coverage_notes(cli: TrainingCLI) -> tuple[str, ...]:
@@ -111,9 +123,8 @@ def coverage_notes(cli: TrainingCLI) -> tuple[str, ...]:
     calibration, data = cli.model.calibration, cli.datamodule
     if calibration is None or not calibration.quantiles:
         return ()
-    reasons = why_not_exchangeable(data)
-    if calibration.fitted_on["dataset"] != data.name:
-        reasons.insert(0, f"they were fitted on {calibration.fitted_on['dataset']}")
+    elsewhere = calibration.fitted_on["dataset"]
+    reasons = [f"they were fitted on {elsewhere}"] if elsewhere != data.name else why_not_exchangeable(data)
     return (f"The intervals need not cover as promised here: {'; '.join(reasons)}.",) if reasons else ()
 
 

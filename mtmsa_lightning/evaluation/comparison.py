@@ -6,6 +6,7 @@ faces (by subject where subjects are known), not the chance of training: that is
 """
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +26,7 @@ from mtmsa_lightning.evaluation.resampling import (
 )
 from mtmsa_lightning.evaluation.scores import figures_of_means, read_faces
 from mtmsa_lightning.metrics.suite import FIGURES
-from mtmsa_lightning.runs import read_config, read_record
+from mtmsa_lightning.runs import read_record, recorded_seed
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,30 +48,43 @@ def read_contender(path: Path) -> Contender:
     """Read predictions with what is known about them.
 
     Args:
-        path: A run directory, the folder of a cross-validation or of its experiment, or a table.
+        path: A run directory, the folder of a cross-validation, of its experiment or of a report, or a table.
 
     Raises:
         DataError: If there are no predictions.
     """
     folder = path / "crossval" if (path / "crossval").is_dir() else path
     files = [path] if path.is_file() else sorted((folder / "predictions").glob("seed*.parquet"))
-    files = files or [file for file in [path / "predictions" / "test.parquet"] if file.is_file()]
+    single = [folder / "predictions" / "test.parquet", folder / "predictions.parquet"]
+    files = files or [file for file in single if file.is_file()][:1]
     if not files:
         raise DataError(
-            f"{path}: no predictions: give a tested run, a crossval folder or a table of predictions"
+            f"{path}: no predictions: give a tested run, a crossval folder, the folder of a report, or a "
+            "table of predictions"
         )
-    return Contender(str(path), [read_faces(file) for file in files], _recorded(files[0].parent.parent))
+    return Contender(str(path), [read_faces(file) for file in files], _recorded(files))
 
 
-def _recorded(folder: Path) -> dict[str, Any]:
-    """Return what a figure must be quoted with, from a run's record or a summary of folds."""
-    summary = folder / "summary.json"
-    if (folder / "run.json").is_file():
-        data = dict(read_record(folder).get("data", {}))
-        data |= {"folds": [data.get("fold")], "seeds": [read_config(folder).get("seed_everything")]}
+def _recorded(files: Sequence[Path]) -> dict[str, Any]:
+    """Return what figures must be quoted with, from the record or the summary of folds nearest to tables."""
+    for folder in files[0].absolute().parents[:2]:  # a report has its table beside its record
+        if (folder / "run.json").is_file():
+            data = dict(read_record(folder).get("data", {}))
+            data |= {"folds": [data.get("fold")], "seeds": [recorded_seed(folder)]}
+            break
+        if (folder / "summary.json").is_file():
+            data = dict(json.loads((folder / "summary.json").read_text()))
+            data["seeds"] = [*map(_seed_of, files)]
+            break
     else:
-        data = dict(json.loads(summary.read_text())) if summary.is_file() else {}
+        data = {}
     return {key: data[key] for key in (*SHARED, "folds", "seeds") if key in data}
+
+
+def _seed_of(pooled: Path) -> int | str:
+    """Read the seed off the name of a pooled table, ``seed<s>.parquet`` or ``report-seed<s>/...``."""
+    found = re.search(r"seed(\d+)$", pooled.stem) or re.search(r"seed(\d+)$", pooled.parent.name)
+    return int(found[1]) if found else "unknown"
 
 
 # ------------------------------------------------------------------------ pairing

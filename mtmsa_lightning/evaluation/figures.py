@@ -8,16 +8,20 @@ from torch import Tensor
 from torchmetrics.classification import MulticlassConfusionMatrix
 
 from mtmsa_lightning.evaluation.predictions import ClassPredictions, Predictions
+from mtmsa_lightning.labels import AGE_GROUP_EDGES
 from mtmsa_lightning.metrics import (
-    AURC,
+    AgeMAE,
     ClassCalibrationError,
     CumulativeScoreCurve,
     DecadeMAE,
+    GroupAccuracy,
     IntervalCoverage,
     IntervalWidth,
 )
 from mtmsa_lightning.metrics.age import MIN_FACES
+from mtmsa_lightning.metrics.masked_mean import MaskedMean
 from mtmsa_lightning.metrics.suite import figures_of
+from mtmsa_lightning.metrics.uncertainty import risk_coverage
 
 CURVE_LEVELS = tuple(percent / 100 for percent in range(5, 100, 5))
 """Nominal levels at which coverage is drawn."""
@@ -35,11 +39,12 @@ def figures(predictions: Predictions, min_faces: int = MIN_FACES) -> dict[str, A
 
     Returns:
         ``faces``: their number. ``labelled``: faces per kind of label. ``scalars``: see :func:`scalars`.
-        ``curves``, where there are exact ages (the second where there are any ages):
+        ``curves``, where there are exact ages (the second and third where there are any ages):
 
         - ``cumulative_score``: ``years`` 0 to 30 and ``share``,
         - ``interval_coverage``: nominal ``level``, ``coverage`` and mean ``width`` in years,
-        - ``risk_coverage``: ``coverage``, ``risk`` (MAE in years) and ``std``, the largest that is kept,
+        - ``risk_coverage``: ``coverage``, ``risk`` (MAE in years; without exact ages the share of wrong age
+          groups) and ``std``, the largest that is kept,
         - ``decade_mae``: first year of each ``decade`` with faces, ``mae`` (None below ``min_faces``) and
           ``faces``.
 
@@ -99,10 +104,10 @@ def _curves(predictions: Predictions, min_faces: int) -> dict[str, Any]:
     curves: dict[str, Any] = {}
     if predictions.age is not None and labelled["exact"]:
         curves["cumulative_score"] = _cumulative_score(predictions)
-        curves["risk_coverage"] = _risk_coverage(predictions)
         curves["decade_mae"] = _decade_mae(predictions, min_faces)
     if predictions.age is not None and labelled["age"]:
         curves["interval_coverage"] = _interval_coverage(predictions)
+        curves["risk_coverage"] = _risk_coverage(predictions)
     return curves
 
 
@@ -125,9 +130,11 @@ def _interval_coverage(predictions: Predictions) -> dict[str, Any]:
 
 
 def _risk_coverage(predictions: Predictions) -> dict[str, Any]:
-    metric = AURC()
-    metric.update(*_age_inputs(predictions))
-    curve = metric.curve()
+    assert predictions.age is not None
+    metric: MaskedMean = AgeMAE() if predictions.labelled()["exact"] else GroupAccuracy(AGE_GROUP_EDGES)
+    values, counted = metric.per_face(*_age_inputs(predictions))
+    risk = values if isinstance(metric, AgeMAE) else ~values
+    curve = risk_coverage(predictions.age.std[counted].double(), risk[counted].double())
     faces = len(curve.risk)
     kept = (torch.linspace(0, 1, CURVE_POINTS + 1, dtype=torch.float64)[1:] * faces - 1e-9).ceil().long()
     rows = torch.unique_consecutive(kept.clamp(min=1)) - 1

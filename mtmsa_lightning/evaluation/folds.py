@@ -61,6 +61,8 @@ def write_crossval(
     pooled = {seed: pool(runs, seed) for seed in sorted({seed for _, seed in runs})}
     summary: dict[str, Any] = {"name": name, **shared}
     summary |= {"folds_of_protocol": [*all_folds], "folds": sorted({fold for fold, _ in runs})}
+    summary |= {"subjects_in_two_parts": shared_subjects([record["data"] for record in records.values()])}
+    summary["notes"] = distinct(note for each in records.values() for note in each["data"].get("notes", []))
     summary |= {"seeds": [*pooled], "missing": [_named(key, reason) for key, reason in missing.items()]}
     summary |= {key: distinct(record.get(key) for record in records.values()) for key in VARYING}
     values = figures(runs)
@@ -92,6 +94,20 @@ def agreed(data: Mapping[Path, Mapping[str, Any]]) -> dict[str, Any]:
                     f"{data[run].get(key)} in {run}"
                 )
     return {key: data[first].get(key) for key in SHARED}
+
+
+def shared_subjects(data: Sequence[Mapping[str, Any]]) -> float | None:
+    """Return the share of the test images of all runs that show a subject which is not new to their model.
+
+    None where no subject is known.
+    """
+    known = [each for each in data if each.get("subjects_in_two_parts") is not None]
+    faces = sum(each["faces"]["test"] for each in known)
+    return (
+        sum(each["subjects_in_two_parts"] * each["faces"]["test"] for each in known) / faces
+        if known
+        else None
+    )
 
 
 def distinct(values: Any) -> list[Any]:

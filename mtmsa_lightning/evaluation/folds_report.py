@@ -49,6 +49,7 @@ def pooled_context(summary: Mapping[str, Any], seed: int, faces: pd.DataFrame) -
     prints = {"test": fingerprint(faces["id"]), "labels": fingerprint(_label_lines(faces))}
     repeated = int(faces["id"].duplicated().sum())
     notes = ["Every face is predicted by the model of its own test fold, which did not learn from it."]
+    notes += summary["notes"]
     if repeated:
         notes.append(f"{repeated:,} rows repeat a face that another fold tests as well.")
     if len(runs) < len(summary["folds_of_protocol"]):

@@ -37,6 +37,9 @@ def markdown(summary: Mapping[str, Any]) -> str:
         f"label rule {summary['label_rule']}; folds {_listed(folds)} {of}; seeds {_listed(seeds)}.",
         "",
     ]
+    if share := summary["subjects_in_two_parts"]:
+        lines += [f"{100 * share:.1f} % of the test images show a subject that was trained on.", ""]
+    lines += [f"{note[0].upper()}{note[1:]}.\n" for note in summary["notes"]]
     if summary["missing"]:
         lines += ["Incomplete, these runs are missing:", ""]
         lines += [f"- fold {run['fold']}, seed {run['seed']}: {run['reason']}" for run in summary["missing"]]
@@ -64,9 +67,10 @@ def _figures_table(summary: Mapping[str, Any]) -> list[str]:
     table = [[*heads, "pooled [95 %]"]]
     for name, metric in summary["metrics"].items():
         cells = [title(name)]
-        cells += [_cell(name, metric["per_fold"].get(str(fold))) for fold in folds]
-        cells.append(f"{_cell(name, metric['mean'])} ± {_cell(name, metric['over_folds']['sd_sample'])}")
-        cells += [_cell(name, (metric[over] or {}).get("sd_sample")) for over in spreads]
+        cells += [format_figure(name, metric["per_fold"].get(str(fold))) for fold in folds]
+        mean, deviation = metric["mean"], metric["over_folds"]["sd_sample"]
+        cells.append(f"{format_figure(name, mean)} ± {format_figure(name, deviation)}")
+        cells += [format_figure(name, (metric[over] or {}).get("sd_sample")) for over in spreads]
         cells.append(_pooled_cell(name, summary["pooled"]["metrics"].get(name, {})))
         table.append(cells)
     return _table(table)
@@ -111,12 +115,8 @@ def _footer(summary: Mapping[str, Any]) -> list[str]:
 
 
 def _pooled_cell(name: str, pooled: Mapping[str, Any]) -> str:
-    value, low, high = (_cell(name, pooled.get(key)) for key in ("value", "low", "high"))
+    value, low, high = (format_figure(name, pooled.get(key)) for key in ("value", "low", "high"))
     return value if low == "-" else f"{value} [{low}, {high}]"
-
-
-def _cell(name: str, value: float | None) -> str:
-    return "-" if value is None else format_figure(name, value)
 
 
 def _table(cells: Sequence[Sequence[str]]) -> list[str]:

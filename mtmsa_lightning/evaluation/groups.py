@@ -8,13 +8,13 @@ from torch import Tensor
 
 from mtmsa_lightning.evaluation.predictions import Predictions
 from mtmsa_lightning.labels import AGE_GROUP_EDGES, AGE_GROUPS
+from mtmsa_lightning.metrics.groups import GroupAccuracy
 
 
 def group_confusion(predictions: Predictions) -> Tensor:
     """Count faces by the cell of their label (rows) and their likeliest cell (columns).
 
-    Decided as :class:`~mtmsa_lightning.metrics.GroupAccuracy` decides: a label's cell holds its midpoint, an
-    edge belonging to the cell below.
+    Decided as :class:`~mtmsa_lightning.metrics.GroupAccuracy` decides.
 
     Args:
         predictions: Predictions of ages; unlabelled faces are not counted.
@@ -23,10 +23,9 @@ def group_confusion(predictions: Predictions) -> Tensor:
         Counts, int64 ``(8, 8)``.
     """
     assert predictions.age is not None
-    midpoint = (predictions.age_low + predictions.age_high) / 2
-    known = ~midpoint.isnan()
-    label = torch.bucketize(midpoint, torch.tensor(AGE_GROUP_EDGES, dtype=torch.float64))
-    decided = predictions.age.group_probs(AGE_GROUP_EDGES).argmax(dim=1)
+    low, high = predictions.age_low, predictions.age_high
+    decided, label = GroupAccuracy(AGE_GROUP_EDGES).cells(predictions.age, low, high)
+    known = ~(low + high).isnan()
     size = len(AGE_GROUP_EDGES) + 1
     return torch.bincount((label * size + decided)[known], minlength=size**2).view(size, size)
 

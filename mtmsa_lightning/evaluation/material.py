@@ -11,7 +11,8 @@ from mtmsa_lightning.evaluation import plots
 from mtmsa_lightning.evaluation.context import ReportContext
 from mtmsa_lightning.evaluation.predictions import Predictions
 from mtmsa_lightning.evaluation.subgroups import Subgroups, subgroups
-from mtmsa_lightning.metrics.suite import FIGURES, Figure
+from mtmsa_lightning.evaluation.titles import format_figure, format_interval
+from mtmsa_lightning.metrics.suite import Figure
 from mtmsa_lightning.models.calibration import Calibration
 from mtmsa_lightning.pages import Page, Picture
 from mtmsa_lightning.runs import write_table
@@ -36,6 +37,7 @@ class Material:
         classes: Diagrams of the class heads by task.
         subgroups: Every figure of age by group; None without predicted or labelled ages.
         calibration: That of the checkpoint, if it has one.
+        units: What is resampled and counted as one: subjects, or faces where no subject is known.
         page: The page.
     """
 
@@ -54,6 +56,7 @@ class Material:
         self.calibration = None if context.calibration is None else Calibration.from_dict(context.calibration)
         data = context.data
         where = f"{data['dataset']}, protocol {data['protocol']}, fold {data['fold']}, {data['label_rule']}"
+        self.units = "subjects" if (predictions.subjects != "").any() else "faces"
         self.page = Page(f"{context.title}: evaluation", f"{where}: {len(predictions):,} faces")
 
     def draw(self, name: str, drawing: "Drawing", caption: str) -> Picture:
@@ -83,36 +86,11 @@ class Material:
         rows = [
             (
                 figure.title,
-                value_text(figure, self.scalars[figure.name]),
-                interval_text(figure, *self.interval_of(figure.name)),
+                format_figure(figure.name, self.scalars[figure.name]),
+                format_interval(figure.name, *self.interval_of(figure.name)),
                 f"{self.labelled[figure.needs]:,}",
             )
             for figure in shown
             if figure.name in self.scalars
         ]
         return pd.DataFrame(rows, columns=["figure", "value", "95 % interval", "faces"])
-
-
-def figure_named(name: str) -> Figure:
-    """Return a figure of the suite."""
-    return next(figure for figure in FIGURES if figure.name == name)
-
-
-def value_text(figure: Figure, value: float | None) -> str:
-    """Write a figure as its kind is written; ``-`` where it is not defined."""
-    return percent(value) if figure.share else decimals(value)
-
-
-def interval_text(figure: Figure, low: float, high: float) -> str:
-    """Write the ends of an interval, nothing where there is none."""
-    return "" if np.isnan(low) else f"{value_text(figure, low)} to {value_text(figure, high)}"
-
-
-def percent(value: float | None) -> str:
-    """Write a share in percent."""
-    return "-" if value is None else f"{100 * value:.1f} %"
-
-
-def decimals(value: float | None) -> str:
-    """Write a number with two decimals."""
-    return "-" if value is None else f"{value:.2f}"

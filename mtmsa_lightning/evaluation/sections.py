@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from mtmsa_lightning.evaluation import plots
 from mtmsa_lightning.evaluation.faces import faces_to_look_at
 from mtmsa_lightning.evaluation.groups import group_confusion, group_names
-from mtmsa_lightning.evaluation.material import Material, figure_named, interval_text, value_text
+from mtmsa_lightning.evaluation.material import Material
+from mtmsa_lightning.evaluation.titles import FIGURE, format_figure, format_interval
 from mtmsa_lightning.labels import GENDERS, RACES
 from mtmsa_lightning.metrics.age import MIN_FACES
 from mtmsa_lightning.metrics.suite import FIGURES, Figure
@@ -58,7 +59,7 @@ def all_figures(report: Material) -> None:
     report.page.section("All figures")
     report.page.table(report.figure_table(FIGURES))
     rows = [
-        (name, value, *report.interval_of(name), report.labelled[figure_named(name).needs])
+        (name, value, *report.interval_of(name), report.labelled[FIGURE[name].needs])
         for name, value in report.scalars.items()
     ]
     report.write_table("figures", pd.DataFrame(rows, columns=["name", "value", "low95", "high95", "faces"]))
@@ -118,8 +119,8 @@ def error_by_age(report: Material) -> Picture | None:
     report.write_table("error_by_age", rows[[*columns.values()]])
     errors = plots.ErrorByAge(**{name: rows[column].tolist() for name, column in columns.items()})
     caption = (
-        "Mean absolute error by decade of the true age, with 95 % bootstrap intervals over subjects, and "
-        f"bias (prediction minus age); none below {MIN_FACES} faces (n = {int(rows['faces'].sum()):,})."
+        f"Mean absolute error by decade of the true age, with 95 % bootstrap intervals over {report.units}, "
+        f"and bias (prediction minus age); none below {MIN_FACES} faces (n = {int(rows['faces'].sum()):,})."
     )
     return report.draw("error_by_age", plots.error_by_age(errors), caption)
 
@@ -187,7 +188,7 @@ def subgroups(report: Material) -> None:
     table, gaps = report.subgroups
     report.write_table("subgroups", table)
     report.write_table("subgroup_gaps", gaps)
-    shown = figure_named("age_mae" if report.labelled["exact"] else "group_acc")
+    shown = FIGURE["age_mae" if report.labelled["exact"] else "group_acc"]
     report.page.picture(subgroup_map(report, table, shown))
     gaps = gaps[gaps["figure"] == shown.name]
     if gaps.empty:
@@ -226,13 +227,13 @@ def gap_table(gaps: pd.DataFrame, shown: Figure) -> pd.DataFrame:
     """Return the largest gaps of a figure as texts."""
 
     def end(name: str, value: float, faces: int) -> str:
-        return f"{name}: {value_text(shown, value)} ({faces:,} faces)"
+        return f"{name}: {format_figure(shown.name, value)} ({faces:,} faces)"
 
     rows = [
         {
             "groups by": gap["by"],
-            "gap": value_text(shown, gap["gap"]),
-            "95 % interval": interval_text(shown, gap["gap_low"], gap["gap_high"]),
+            "gap": format_figure(shown.name, gap["gap"]),
+            "95 % interval": format_interval(shown.name, gap["gap_low"], gap["gap_high"]),
             "highest": end(gap["highest"], gap["highest_value"], gap["highest_faces"]),
             "lowest": end(gap["lowest"], gap["lowest_value"], gap["lowest_faces"]),
         }
@@ -290,12 +291,15 @@ def attention(report: Material, seen: "Attention", photos: bool) -> None:
             "the gate, averaged over channels, over faces of different ages."
         )
         report.page.picture(report.draw("attention_maps", drawing, caption))
-    report.page.picture(scale_weights(report, seen.weights))
+    report.write_table("scale_weights", seen.weights)
+    if (weights := seen.weights.dropna()).empty:
+        report.page.text(f"No age decade has {MIN_FACES} faces: there are no mean weights of scales to show.")
+        return
+    report.page.picture(scale_weights(report, weights))
 
 
 def scale_weights(report: Material, weights: pd.DataFrame) -> Picture:
     """Draw the mean weights of the scales by decade."""
-    report.write_table("scale_weights", weights)
     decades = sorted(weights["decade"].unique())
     modules = {
         f"stage {stage}": {
@@ -308,7 +312,7 @@ def scale_weights(report: Material, weights: pd.DataFrame) -> Picture:
     names = [f"{decade}-{decade + 9}" for decade in decades]
     caption = (
         "Mean weight of each scale, named by the dilation rate of its last convolution, by decade of the "
-        f"true age (n = {int(scales.iloc[0]):,}). Dashed: equal weights."
+        f"true age, none below {MIN_FACES} faces (n = {int(scales.iloc[0]):,}). Dashed: equal weights."
     )
     drawing = plots.scale_weights(names, modules, int(scales.iloc[0]))
     return report.draw("scale_weights", drawing, caption)

@@ -1,6 +1,7 @@
 """Every figure of age by gender, race and age, with its uncertainty, and the largest gaps between groups."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import combinations
 from typing import Any, NamedTuple
 
@@ -12,9 +13,8 @@ import torch
 from mtmsa_lightning.errors import DataError
 from mtmsa_lightning.evaluation.predictions import Predictions
 from mtmsa_lightning.evaluation.resampling import bootstrap_weights, cluster_numbers, interval
+from mtmsa_lightning.evaluation.scores import face_scores, figures_of_means
 from mtmsa_lightning.metrics.age import MIN_FACES
-from mtmsa_lightning.metrics.masked_mean import MaskedMean
-from mtmsa_lightning.metrics.suite import figures_of
 from mtmsa_lightning.metrics.uncertainty import normalised_calibration_error
 
 Floats = npt.NDArray[np.float64]
@@ -58,13 +58,13 @@ class _Measured(NamedTuple):
     """What the figures of a group are made of, per face.
 
     Attributes:
-        metrics: Metrics that are made of a mean, by name.
-        per_face: The values that they average, ``(N, metrics)``; NaN where a face does not count.
+        means: Names of the figures that are made of a mean.
+        per_face: The scores that they average, ``(N, means)``; NaN where a face does not count.
         std: Predicted standard deviation, ``(N,)``.
         error: Absolute error, ``(N,)``; NaN without an exact age.
     """
 
-    metrics: dict[str, MaskedMean]
+    means: list[str]
     per_face: Floats
     std: Floats
     error: Floats
@@ -73,7 +73,7 @@ class _Measured(NamedTuple):
     def names(self) -> list[str]:
         """Names of all figures; the last two need exact ages."""
         exact = ["age_aurc", "age_ence"] if np.isfinite(self.error).any() else []
-        return [*self.metrics, *exact]
+        return [*self.means, *exact]
 
 
 def subgroups(
@@ -117,18 +117,11 @@ def subgroups(
 
 
 def _measure(predictions: Predictions) -> _Measured:
-    low, high = predictions.age_low, predictions.age_high
-    labelled = predictions.labelled()
-    assert predictions.age is not None
-    suite = figures_of({"age": 0}, groups=bool(predictions.age_groups))
-    built = {figure.name: figure.build(0) for figure in suite if labelled[figure.needs]}
-    metrics = {name: metric for name, metric in built.items() if isinstance(metric, MaskedMean)}
-    per_face = np.full((len(predictions), len(metrics)), np.nan)
-    for column, metric in enumerate(metrics.values()):
-        value, counted = metric.per_face(predictions.age, low, high)
-        per_face[:, column] = torch.where(counted, value.double(), torch.nan).numpy()
-    error = torch.where(low == high, (predictions.age.mean - low).abs(), torch.nan)
-    return _Measured(metrics, per_face, predictions.age.std.double().numpy(), error.numpy())
+    low, high, age = predictions.age_low, predictions.age_high, predictions.age
+    assert age is not None
+    scores = face_scores(replace(predictions, gender=None, race=None))
+    error = torch.where(low == high, (age.mean - low).abs(), torch.nan)
+    return _Measured([*scores], scores.to_numpy(), age.std.double().numpy(), error.numpy())
 
 
 def _groups(predictions: Predictions) -> Iterator[_Group]:
@@ -225,12 +218,11 @@ def _figures(measured: _Measured, rows: npt.NDArray[np.int64], weights: Floats) 
     counted, finite = ~np.isnan(values), np.isfinite(values)
     means = _divide(weights @ np.where(finite, values, 0.0), weights @ counted)
     means[:, (counted & ~finite).any(0)] = np.nan  # such as a width without end: no mean to speak of
-    pairs = zip(measured.metrics.values(), means.T, strict=True)
-    found = [metric.of_mean(torch.from_numpy(mean)).numpy() for metric, mean in pairs]
-    if len(measured.names) > len(found):
-        std, error = measured.std[rows], measured.error[rows]
-        found += [risk_coverage_areas(std, error, weights), np.full(len(weights), np.nan)]
-    return np.stack(found, axis=1)
+    found = figures_of_means(measured.means, means)
+    if len(measured.names) == len(measured.means):
+        return found
+    areas = risk_coverage_areas(measured.std[rows], measured.error[rows], weights)
+    return np.column_stack([found, areas, np.full(len(weights), np.nan)])
 
 
 def risk_coverage_areas(std: Floats, error: Floats, weights: Floats) -> Floats:

@@ -1,4 +1,4 @@
-"""What figures are called, and how they are written."""
+"""What figures are called, and how they are written: in every table, page and message."""
 
 from mtmsa_lightning.metrics.suite import FIGURES
 
@@ -6,14 +6,31 @@ FIGURE = {figure.name: figure for figure in FIGURES}
 """The figures of the suite by name."""
 
 
+OUTSIDE_THE_SUITE = {"gender_nll": "gender NLL (nats)", "race_nll": "race NLL (nats)"}
+"""Figures that calibration alone looks at."""
+
+
 def title(name: str) -> str:
-    """Return what a figure is called in tables; its name if the suite does not know it."""
-    return FIGURE[name].title if name in FIGURE else name
+    """Return what a figure is called in tables; its name if it is unknown."""
+    return FIGURE[name].title if name in FIGURE else OUTSIDE_THE_SUITE.get(name, name)
 
 
-def format_figure(name: str, value: float) -> str:
-    """Format a figure: shares in percent, everything else with two decimals."""
+def format_figure(name: str, value: float | None, undefined: str = "-") -> str:
+    """Format a figure: shares in percent, everything else with two decimals.
+
+    Args:
+        name: The figure.
+        value: Its value; None or NaN where it is not defined.
+        undefined: What is written then.
+    """
+    if value is None or value != value:
+        return undefined
     return f"{100 * value:.1f} %" if _is_share(name) else f"{value:.2f}"
+
+
+def format_interval(name: str, low: float, high: float) -> str:
+    """Format the ends of an interval of a figure; nothing where they are NaN."""
+    return "" if low != low else f"{format_figure(name, low)} to {format_figure(name, high)}"
 
 
 def format_difference(name: str, value: float) -> str:

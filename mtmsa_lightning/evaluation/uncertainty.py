@@ -1,15 +1,18 @@
 """The section of a report on the uncertainty of age: coverage, calibration, risk, faces left unsure."""
 
+import math
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 
 from mtmsa_lightning.evaluation import plots
 from mtmsa_lightning.evaluation.figures import scalars
-from mtmsa_lightning.evaluation.material import Material, decimals, figure_named, percent, value_text
+from mtmsa_lightning.evaluation.material import Material
 from mtmsa_lightning.evaluation.predictions import read_predictions
 from mtmsa_lightning.evaluation.resampling import cluster_numbers
+from mtmsa_lightning.evaluation.titles import FIGURE, format_figure
 from mtmsa_lightning.metrics.calibration import FacesSaid, calibration_figures
 from mtmsa_lightning.metrics.suite import LEVELS
 from mtmsa_lightning.models.calibration import coverage_deviation
@@ -26,10 +29,7 @@ def uncertainty(report: Material, table: pd.DataFrame) -> None:
     if report.subgroups is None:
         return
     report.page.section("Uncertainty of age")
-    pictures = [interval_coverage(report)]
-    if "risk_coverage" in report.curves:
-        pictures.append(risk_coverage(report, table))
-    report.page.row(pictures)
+    report.page.row([interval_coverage(report), risk_coverage(report, table)])
     say_calibration(report)
     report.page.table(interval_table(report), f"{interval_kind(report)} intervals of age")
     if "unsure" in table:
@@ -51,8 +51,9 @@ def interval_coverage(report: Material) -> Picture:
         curves["before calibration"] = (levels, list(before["coverage"].values()))
     name = "predictions" if report.calibration is None else "calibrated"
     fitted = report.calibration.quantiles if report.calibration is not None else {}
+    finite = [level for level, quantile in fitted.items() if quantile < math.inf]
     covered = pd.Series(found["coverage"], index=found["level"], dtype="float64")
-    central, conformal = covered.drop(list(fitted), errors="ignore"), covered.reindex(list(fitted)).dropna()
+    central, conformal = covered.drop(list(fitted), errors="ignore"), covered.reindex(finite).dropna()
     curves[name] = (central.index, central)
     points = {"conformal": (conformal.index, conformal)} if len(conformal) else {}
     caption = (
@@ -66,13 +67,13 @@ def interval_coverage(report: Material) -> Picture:
 
 def risk_coverage(report: Material, table: pd.DataFrame) -> Picture:
     """Draw the error of the surest faces, with the share that a threshold of width keeps."""
-    curve, faces = report.curves["risk_coverage"], report.labelled["exact"]
+    curve, exact = report.curves["risk_coverage"], report.labelled["exact"]
+    faces = exact or report.labelled["age"]
+    title, factor = ("MAE of the faces kept (years)", 1) if exact else ("wrong groups of those kept (%)", 100)
     report.write_table("risk_coverage", pd.DataFrame(curve))
     by_width = report.calibration is not None and report.calibration.min_group_prob is None
     kept = float(1 - table["unsure"].mean()) if "unsure" in table and by_width else None
-    drawing = plots.risk_coverage(
-        curve["coverage"], curve["risk"], faces, "MAE of the faces kept (years)", kept
-    )
+    drawing = plots.risk_coverage(curve["coverage"], factor * np.array(curve["risk"]), faces, title, kept)
     caption = (
         "Risk and coverage: the error of the faces that are kept when those with the largest predicted "
         f"standard deviation are left undecided (n = {faces:,})."
@@ -102,19 +103,25 @@ def say_calibration(report: Material) -> None:
 def interval_table(report: Material) -> pd.DataFrame:
     """Return coverage beside its target, and mean width, of the intervals; with what they were before."""
     before, by_subject = before_calibration(report), coverage_by_subject(report)
+    fitted = {} if report.calibration is None else report.calibration.quantiles
     rows = []
     for level in LEVELS:
+        coverage, width = f"age_coverage{level}", f"age_width{level}"
         row = {
             "target": f"{level} %",
-            "coverage": percent(report.scalars[f"age_coverage{level}"]),
-            "mean width (years)": decimals(report.scalars[f"age_width{level}"]),
+            "coverage": format_figure(coverage, report.scalars[coverage]),
+            "mean width (years)": format_figure(width, report.scalars[width]),
         }
+        infinite = fitted.get(level / 100) == math.inf
+        if infinite:
+            row["mean width (years)"] = "infinite"
         if interval_kind(report) == "Conformal":
-            row["by subject"] = percent(by_subject[f"{level}"])
-            row["gap to target"] = gap_to_target(report, level, by_subject[f"{level}"])
+            if report.units == "subjects":  # else the same as the coverage
+                row["by subject"] = format_figure(coverage, by_subject[f"{level}"])
+            row["gap to target"] = "-" if infinite else gap_to_target(report, level, by_subject[f"{level}"])
         if before is not None:
-            row["coverage before"] = percent(before["coverage"][f"{level}"])
-            row["width before"] = decimals(before["width"][f"{level}"])
+            row["coverage before"] = format_figure(coverage, before["coverage"][f"{level}"])
+            row["width before"] = format_figure(width, before["width"][f"{level}"])
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -123,8 +130,10 @@ def before_calibration(report: Material) -> dict[str, Any] | None:
     """Return the figures of these faces before calibration, where it was fitted beside them."""
     if report.calibration is None:
         return None
-    same = ("dataset", "protocol", "fold", "split_seed")
-    if any(report.calibration.fitted_on.get(key) != report.context.data[key] for key in same):
+    fitted_on, data = report.calibration.fitted_on, report.context.data
+    same = ("dataset", "protocol", "fold", "split_seed", "label_rule")
+    parts_differ = data["fingerprints"].get(fitted_on["part"]) != fitted_on["fingerprint"]
+    if parts_differ or any(fitted_on.get(key) != data[key] for key in same):
         return None
     before: dict[str, Any] = report.calibration.figures.get("test", {}).get("before", {})
     return before if "coverage" in before else None
@@ -154,10 +163,10 @@ def gap_to_target(report: Material, level: int, covered: float | None) -> str:
 def unsure_text(report: Material, table: pd.DataFrame) -> str:
     """Say how many faces are left unsure, and how good the others are."""
     unsure = table["unsure"].astype(bool)
-    said = f"{percent(float(unsure.mean()))} of the faces ({int(unsure.sum()):,}) are left unsure"
+    said = f"{100 * unsure.mean():.1f} % of the faces ({int(unsure.sum()):,}) are left unsure"
     if unsure.all():
         return f"{said}."
-    figure = figure_named("age_mae" if report.labelled["exact"] else "group_acc")
-    kept = value_text(figure, scalars(read_predictions(table[~unsure])).get(figure.name))
-    everyone = value_text(figure, report.scalars.get(figure.name))
-    return f"{said}; {figure.title} of the others {kept}, of all {everyone}."
+    name = "age_mae" if report.labelled["exact"] else "group_acc"
+    kept = format_figure(name, scalars(read_predictions(table[~unsure])).get(name))
+    everyone = format_figure(name, report.scalars.get(name))
+    return f"{said}; {FIGURE[name].title} of the others {kept}, of all {everyone}."

@@ -10,7 +10,8 @@ from torchmetrics import Metric
 
 from mtmsa_lightning.labels import AGE_GROUP_EDGES
 from mtmsa_lightning.metrics.classes import ClassCalibrationError
-from mtmsa_lightning.metrics.probabilistic import AgeIntervalNLL, AgeNLL
+from mtmsa_lightning.metrics.groups import GroupAccuracy
+from mtmsa_lightning.metrics.probabilistic import AgeIntervalNLL, AgeNLL, IntervalCoverage, IntervalWidth
 from mtmsa_lightning.metrics.uncertainty import ENCE
 from mtmsa_lightning.models.age_distribution import AgeDistribution
 from mtmsa_lightning.models.calibration import LEVELS
@@ -83,11 +84,11 @@ def _intervals(age: AgeDistribution, said: FacesSaid) -> dict[str, list[Tensor]]
     _, subject, faces = torch.unique(said.units[labelled], return_inverse=True, return_counts=True)
     share = 1 / faces.double()[subject] / len(faces)
     for level in LEVELS:
-        low, high = age.interval(level)
-        covered = ((low <= said.low) & (said.high <= high))[labelled].double()
-        found["coverage"].append(covered.mean())
-        found["coverage_by_subject"].append((covered * share).sum())
-        found["width"].append((high - low)[labelled].mean())
+        covered, _ = IntervalCoverage(level).per_face(age, said.low, said.high)
+        width, _ = IntervalWidth(level).per_face(age, said.low, said.high)
+        found["coverage"].append(covered[labelled].double().mean())
+        found["coverage_by_subject"].append((covered[labelled] * share).sum())
+        found["width"].append(width[labelled].mean())
     return found
 
 
@@ -133,6 +134,5 @@ def age_risk(said: FacesSaid) -> tuple[str, Tensor]:
     low, high = said.low[said.labelled], said.high[said.labelled]
     if (low == high).all():
         return "MAE (years)", (said.age.mean[said.labelled] - low).abs()
-    edges = torch.tensor(AGE_GROUP_EDGES, dtype=torch.float64, device=low.device)
-    predicted = said.age.group_probs(AGE_GROUP_EDGES).argmax(1)[said.labelled]
-    return "wrong group", (predicted != torch.bucketize((low + high) / 2, edges)).double()
+    right, _ = GroupAccuracy(AGE_GROUP_EDGES).to(low.device).per_face(said.age, said.low, said.high)
+    return "wrong group", (~right[said.labelled]).double()

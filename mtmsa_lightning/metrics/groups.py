@@ -40,9 +40,13 @@ class GroupAccuracy(MaskedMean):
         self.edge_list = tuple(edges)
         self.register_buffer("edges", torch.tensor(edges, dtype=torch.float64), persistent=False)
 
-    def per_face(self, distribution: AgeDistribution, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
-        """Return whether the group is right, of faces with a label."""
+    def cells(self, distribution: AgeDistribution, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the predicted cell and the label's, indices ``(N,)`` each; of no meaning without a label."""
         midpoint = (low.double() + high.double()) / 2
         predicted = distribution.group_probs(self.edge_list).argmax(dim=1)
-        distance = (predicted - torch.bucketize(midpoint, self.edges)).abs()
-        return distance <= self.offset, ~midpoint.isnan()
+        return predicted, torch.bucketize(midpoint, self.edges)
+
+    def per_face(self, distribution: AgeDistribution, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+        """Return whether the group is right, of faces with a label."""
+        predicted, labelled = self.cells(distribution, low, high)
+        return (predicted - labelled).abs() <= self.offset, ~(low + high).isnan()

@@ -24,7 +24,7 @@ def build(msa):
 
 def test_weights_are_means_over_channels_and_over_the_faces_of_a_decade(faces):
     model = build(MSAConfig(rates=(1, 2), stages=(1, 2), allow_gridding=True))
-    seen = attend(model, faces, batch_size=4)
+    seen = attend(model, faces, batch_size=4, min_faces=0)
     rows = []
     for row in range(len(faces)):  # one by one, by the trunk itself
         sample = faces[row]
@@ -41,6 +41,12 @@ def test_weights_are_means_over_channels_and_over_the_faces_of_a_decade(faces):
     np.testing.assert_allclose(seen.weights["weight"], expected["mean"], atol=1e-6)
     assert seen.weights["faces"].tolist() == expected["size"].tolist()
     assert seen.weights.groupby(["stage", "decade"])["weight"].sum().to_numpy() == pytest.approx(1)
+    few = seen.weights["faces"] < 3
+    assert few.any()
+    assert not few.all()
+    weights = attend(model, faces, batch_size=4, min_faces=3).weights
+    assert weights["weight"].isna().equals(few), "no figure of fewer faces than the minimum"
+    assert weights["faces"].equals(seen.weights["faces"])
 
 
 def test_maps_belong_to_the_faces_that_are_shown(faces):

@@ -13,7 +13,7 @@ import pytest
 
 from mtmsa_lightning.cli import main
 from mtmsa_lightning.errors import ConfigError
-from mtmsa_lightning.evaluation.checkpoint import report_folder
+from mtmsa_lightning.evaluation.checkpoint import of_this_split, report_folder
 
 
 @pytest.fixture
@@ -112,6 +112,14 @@ def test_the_folder_is_named_after_what_is_evaluated(empty_run, checkpoint, data
 def test_a_checkpoint_outside_a_run_has_its_report_beside_it(tmp_path):
     file = tmp_path / "model.ckpt"
     assert report_folder(None, str(file), settings()) == tmp_path / "evaluation-model-utkface-random-fold0"
+
+
+@pytest.mark.parametrize(
+    ("trained_on", "share"), [({"dataset": "morph"}, 0.959), ({"dataset": "adience"}, None), (None, 0.959)]
+)
+def test_subjects_of_a_training_part_that_was_not_trained_on_are_new(trained_on, share):
+    data = {"dataset": "morph", "fold": 0, "subjects_in_two_parts": 0.959}
+    assert of_this_split(data, trained_on) == data | {"subjects_in_two_parts": share}
 
 
 def test_a_folder_of_something_else_is_refused(empty_run, tmp_path):

@@ -7,6 +7,7 @@ from scipy.stats import norm
 
 from mtmsa_lightning.evaluation.figures import figures
 from mtmsa_lightning.evaluation.predictions import read_predictions
+from mtmsa_lightning.labels import AGE_GROUP_EDGES
 
 
 @pytest.fixture
@@ -71,10 +72,18 @@ def test_class_diagrams_agree_with_counting(table):
 
 
 def test_groups_have_group_figures_and_no_errors_in_years():
-    found = figures(read_predictions(table_of(groups=True)))
+    table = table_of(groups=True)
+    found = figures(read_predictions(table))
     assert {"group_acc", "group_acc_1off", "age_interval_nll", "age_coverage90"} <= found["scalars"].keys()
     assert not {"age_mae", "age_nll", "race_acc"} & found["scalars"].keys()
-    assert found["curves"].keys() == {"interval_coverage"}
+    assert found["curves"].keys() == {"interval_coverage", "risk_coverage"}
+    middle = (table["label_age_low"] + table["label_age_high"]) / 2
+    edges = np.array([-np.inf, *AGE_GROUP_EDGES, np.inf])
+    masses = np.diff(norm.cdf((edges - table[["age_mean"]].to_numpy()) / table[["age_std"]].to_numpy()))
+    wrong = masses.argmax(axis=1) != np.searchsorted(AGE_GROUP_EDGES, middle)
+    surest = wrong[np.argsort(table["age_std"])]
+    risk = found["curves"]["risk_coverage"]["risk"]
+    np.testing.assert_allclose(risk, [surest[: 4 * k].mean() for k in range(1, 101)], atol=1e-12)
     assert found["classes"].keys() == {"gender"}
 
 

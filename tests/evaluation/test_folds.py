@@ -71,6 +71,18 @@ def test_what_no_run_defines_is_left_out():
     assert spread(pd.DataFrame({"age_mae": [np.nan]}, index=index), complete=True) == {}
 
 
+def test_subjects_that_were_trained_on_and_notes_on_the_split_are_said(tmp_path):
+    """Of 3 faces each, none and all show a subject that is not new."""
+    runs = {
+        (fold, 0): a_run(tmp_path / str(fold), [1, 1, 1], subjects_in_two_parts=share, notes=["a drawn set"])
+        for fold, share in ((0, 0.0), (1, 1.0))
+    }
+    text = write_crossval(tmp_path / "out", "x", runs, {}, [0, 1])
+    assert "50.0 % of the test images show a subject that was trained on." in text
+    assert text.count("A drawn set.") == 1
+    assert json.loads((tmp_path / "out" / "summary.json").read_text())["subjects_in_two_parts"] == 0.5
+
+
 def test_faces_of_folds_that_overlap_are_counted_and_said(tmp_path):
     first, second = a_run(tmp_path / "a", [1, 1, 1]), a_run(tmp_path / "b" / "a", [2, 2, 2])
     text = write_crossval(tmp_path / "out", "x", {(0, 0): first, (1, 0): second}, {}, [0, 1])

@@ -12,7 +12,7 @@ DATA = {
     "dataset": "morph", "protocol": "subject_exclusive", "split_seed": 3, "split_file": None,
     "label_rule": "morph table columns", "gender_classes": ["male", "female"], "race_classes": [],
     "age_groups": [], "image_size": 64, "crop": 0.85, "fingerprints": {"test": "f" * 64},
-    "faces": {"test": 3},
+    "faces": {"test": 3}, "subjects_in_two_parts": 0.5, "notes": ["a drawn subset"],
 }  # fmt: skip
 ERRORS = {0: [1.0, -1.0, 1.0], 1: [3.0, -3.0, 3.0]}
 
@@ -51,6 +51,8 @@ def test_the_report_pools_the_folds_and_says_what_its_figures_must_be_quoted_wit
         "mine, cross-validation",
         "fold0-seed0/time",
         "Folds of the protocol are missing",
+        "50.0 % of the test images show a subject that was trained on.",
+        "a drawn subset",
         print_of_ids,
     ):
         assert said in text

@@ -19,7 +19,7 @@ DATA = {
     "dataset": "set", "protocol": "subject_exclusive", "fold": 3, "split_seed": 0,
     "label_rule": "exact ages of the set", "crop": 0.85, "image_size": 64, "subjects_in_two_parts": None,
     "gender_classes": ["male", "female"], "race_classes": ["white", "black", "asian"],
-    "fingerprints": {"train": "c" * 64, "test": FINGERPRINT, "labels": "e" * 64},
+    "fingerprints": {"train": "c" * 64, "calibration": "d" * 64, "test": FINGERPRINT, "labels": "e" * 64},
     "faces": {"train": 900, "val": 100, "test": 300},
 }  # fmt: skip
 CONTEXT = ReportContext(
@@ -31,7 +31,8 @@ CALIBRATION = {
     "quantiles": {"0.5": 0.7, "0.8": 1.3, "0.9": 1.7, "0.95": None},
     "max_width": 30.0, "min_group_prob": None,
     "fitted_on": {
-        "dataset": "set", "protocol": "subject_exclusive", "fold": 3, "split_seed": 0, "part": "calibration",
+        "dataset": "set", "protocol": "subject_exclusive", "fold": 3, "split_seed": 0,
+        "label_rule": "exact ages of the set", "part": "calibration", "fingerprint": "d" * 64,
         "faces": 90, "subjects": 30, "unit": "subjects", "chose_checkpoint": False,
     },
     "figures": {"test": {"before": {
@@ -202,7 +203,12 @@ def test_age_groups_give_group_figures_and_nothing_in_years(simulated, tmp_path,
     assert "race classes none" in page.text
     assert "multi-scale attention" not in page.text.lower()
     drawn = names(tmp_path / "figures", "*.svg")
-    assert {"confusion_age_groups.svg", "subgroups.svg", "interval_coverage.svg"} <= drawn
+    assert {
+        "confusion_age_groups.svg",
+        "subgroups.svg",
+        "interval_coverage.svg",
+        "risk_coverage.svg",
+    } <= drawn
     assert not drawn & {"cumulative_score.svg", "predicted_against_true.svg", "confusion_race.svg"}
 
 
@@ -243,6 +249,7 @@ def test_a_calibration_is_described_with_coverage_before_and_beside_its_target(s
     by_subject = inside.groupby(known["subject"]).mean().mean()
     assert found["scalars"]["age_coverage90"] == pytest.approx(inside.mean()), "the conformal interval"
     page = Page(tmp_path / "report.html")
+    assert page.text.count(" sd") == 3, "an interval without end covers by itself: it is not judged"
     deviation = np.sqrt(0.9 * 0.1 * (1 / 30 + 1 / known["subject"].nunique()))
     unsure = table["unsure"]
     kept = (table["age_mean"] - table["label_age_low"])[~unsure].abs().mean()
@@ -251,18 +258,42 @@ def test_a_calibration_is_described_with_coverage_before_and_beside_its_target(s
         "coverage before", "81.0 %",
         f"{100 * by_subject:.1f} %", f"{(by_subject - 0.9) / deviation:+.1f} sd",
         f"{unsure.mean():.1%}".replace("%", " %") + f" of the faces ({unsure.sum()}) are left unsure",
-        f"of the others {kept:.2f}",
+        f"of the others {kept:.2f}", "infinite",
     ):  # fmt: skip
         assert said in page.text, said
     assert "also chose the checkpoint" not in page.text
 
 
 def test_a_calibration_on_the_part_that_chose_the_checkpoint_is_called_out(simulated, tmp_path, undrawn):
-    chose = CALIBRATION | {"fitted_on": CALIBRATION["fitted_on"] | {"chose_checkpoint": True, "fold": 0}}
+    chose = CALIBRATION | {"fitted_on": CALIBRATION["fitted_on"] | {"chose_checkpoint": True}}
     write_report(simulated(60), tmp_path, replace(CONTEXT, calibration=chose))
     page = Page(tmp_path / "report.html")
     assert "The part that calibrates also chose the checkpoint" in page.text
-    assert "coverage before" not in page.text, "fitted beside another fold: its figures are of other faces"
+
+
+@pytest.mark.parametrize("other", [{"fold": 0}, {"label_rule": "another"}, {"fingerprint": "a" * 64}])
+def test_coverage_before_is_that_of_the_same_faces_or_not_shown(simulated, tmp_path, undrawn, other):
+    elsewhere = CALIBRATION | {"fitted_on": CALIBRATION["fitted_on"] | other}
+    write_report(simulated(60), tmp_path, replace(CONTEXT, calibration=elsewhere))
+    assert "coverage before" not in Page(tmp_path / "report.html").text
+
+
+def test_without_subjects_faces_are_the_units_and_nothing_is_said_of_subjects(simulated, tmp_path, undrawn):
+    context = replace(CONTEXT, calibration=CALIBRATION)
+    write_report(simulated(60).assign(subject=""), tmp_path, context)
+    text = Page(tmp_path / "report.html").text
+    assert "intervals over faces" in text
+    assert "by subject" not in text
+    assert "gap to target" in text
+
+
+def test_scales_of_too_few_faces_have_no_mean_weights(simulated, tmp_path, undrawn):
+    seen = attention()
+    few = seen._replace(weights=seen.weights.assign(weight=np.nan, faces=49))
+    write_report(simulated(60), tmp_path, CONTEXT, attention=few)
+    assert "No age decade has 50 faces" in Page(tmp_path / "report.html").text
+    assert (tmp_path / "tables" / "scale_weights.csv").exists()
+    assert not (tmp_path / "figures" / "scale_weights.svg").exists()
 
 
 def test_faces_that_are_missing_and_subjects_in_both_parts_are_called_out(simulated, tmp_path, undrawn):

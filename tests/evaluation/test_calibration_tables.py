@@ -3,7 +3,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from mtmsa_lightning.calibration_tables import coverage_lines, figures_table, why_not_exchangeable
+from mtmsa_lightning.evaluation.calibration_tables import coverage_lines, figures_table, why_not_exchangeable
 from mtmsa_lightning.models.calibration import Calibration
 
 

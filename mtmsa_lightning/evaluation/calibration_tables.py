@@ -1,10 +1,11 @@
 """What `mtmsa calibrate` shows: figures before and after, coverage against its target, thresholds."""
 
-from rich.console import Console
 from rich.table import Table
 
 from mtmsa_lightning.data.datamodule import FaceDataModule
+from mtmsa_lightning.evaluation.titles import format_figure, title
 from mtmsa_lightning.labels import AGE_GROUP_EDGES
+from mtmsa_lightning.logs import drawn
 from mtmsa_lightning.metrics.calibration import FacesSaid, age_risk, risk_by_threshold
 from mtmsa_lightning.models.calibration import INTERVAL_LEVEL, Calibration, coverage_deviation
 
@@ -14,15 +15,8 @@ SURPRISING = 3.0
 DRAWN_AT_RANDOM = ("random", "subject_exclusive", "setting_a", "whole", "train_all")
 """Protocols whose test part is a draw like the others; elsewhere coverage need not carry over."""
 
-ROWS = {
-    "age_nll": "age NLL (nats)",
-    "age_interval_nll": "age group NLL (nats)",
-    "age_ence": "age normalised calibration error (ENCE)",
-    "gender_nll": "gender NLL (nats)",
-    "gender_ece": "gender calibration error (ECE)",
-    "race_nll": "race NLL (nats)",
-    "race_ece": "race calibration error (ECE)",
-}
+ROWS = ("age_nll", "age_interval_nll", "age_ence", "gender_nll", "gender_ece", "race_nll", "race_ece")
+"""Figures beside coverage and width."""
 
 
 def figures_table(calibration: Calibration) -> str:
@@ -34,30 +28,17 @@ def figures_table(calibration: Calibration) -> str:
         table.add_column(f"{part}{size}\nbefore", justify="right")
         table.add_column("\n\nafter", justify="right")
     for level in columns[0].get("coverage", {}):
-        covered = [_shown(column["coverage_by_subject"][level], percent=True) for column in columns]
-        table.add_row(f"{level} % interval covers", *covered)
-        table.add_row(
-            "  its mean width (years)", *(_shown(column["width"][level], "inf") for column in columns)
+        covered = (
+            format_figure(f"age_coverage{level}", each["coverage_by_subject"][level]) for each in columns
         )
-    for name, title in ROWS.items():
+        table.add_row(f"{level} % interval covers", *covered)
+        widths = (format_figure(f"age_width{level}", each["width"][level], "inf") for each in columns)
+        table.add_row("  its mean width (years)", *widths)
+    for name in ROWS:
         values = [column.get(name) for column in columns]
         if any(value is not None for value in values):
-            percent = name.endswith("_ece")
-            table.add_row(title, *(_shown(value, percent=percent) for value in values))
-    return _drawn(table)
-
-
-def _shown(value: float | None, missing: str = "", percent: bool = False) -> str:
-    if value is None:
-        return missing
-    return f"{100 * value:.1f} %" if percent else f"{value:.2f}"
-
-
-def _drawn(table: Table) -> str:
-    console = Console(width=100)
-    with console.capture() as drawn:
-        console.print(table)
-    return drawn.get().rstrip()
+            table.add_row(title(name), *(format_figure(name, value, undefined="") for value in values))
+    return drawn(table)
 
 
 def coverage_lines(calibration: Calibration, data: FaceDataModule) -> list[str]:
@@ -127,4 +108,4 @@ def thresholds_table(said: FacesSaid, groups: bool) -> str:
         for row in risk_by_threshold(uncertainty[said.labelled], risk):
             cells = {name: f"{sign * row.threshold:.2f}"}
             table.add_row(*(cells.get(each, "") for each in scales), f"{row.kept:.0%}", f"{row.risk:.2f}")
-    return f"thresholds beyond which a face is unsure, on the faces fitted on:\n{_drawn(table)}"
+    return f"thresholds beyond which a face is unsure, on the faces fitted on:\n{drawn(table)}"

@@ -14,7 +14,6 @@ import yaml
 from jsonargparse import ArgumentParser
 from lightning.fabric import Fabric
 
-from mtmsa_lightning.calibration_tables import coverage_lines, figures_table, thresholds_table
 from mtmsa_lightning.callbacks.checkpoint import AtomicCheckpointIO
 from mtmsa_lightning.checkpoints import checkpoint_file, read_checkpoint
 from mtmsa_lightning.configs import find_config, split_configs
@@ -22,6 +21,7 @@ from mtmsa_lightning.data.datamodule import FaceDataModule
 from mtmsa_lightning.data.protocols import sampling_units
 from mtmsa_lightning.data.provenance import check_overlap, say_alignment
 from mtmsa_lightning.errors import ConfigError
+from mtmsa_lightning.evaluation.calibration_tables import coverage_lines, figures_table, thresholds_table
 from mtmsa_lightning.messages import explain, told_shortly
 from mtmsa_lightning.metrics.calibration import FacesSaid, calibration_figures
 from mtmsa_lightning.models.calibration import INTERVAL_LEVEL, Calibration, fit_calibration
