@@ -12,16 +12,16 @@ TRAINER_VERBS = {
     "test": "evaluate a checkpoint on the test part and write per-image predictions",
 }
 OWN_VERBS = {
-    "audit": ("mtmsa_lightning.audit", "look for leaks, contradicting labels and bad images in a dataset"),
-    "calibrate": ("mtmsa_lightning.calibrate", "fit a checkpoint's uncertainty on held-out faces"),
-    "check": ("mtmsa_lightning.check", "the ten-second look at a dataset and a config before training"),
-    "compare": ("mtmsa_lightning.compare", "paired comparison of runs on the same test images"),
-    "crossval": ("mtmsa_lightning.crossval", "train and test every fold of a protocol, then summarise"),
-    "evaluate": ("mtmsa_lightning.evaluate", "test a checkpoint and write a report with figures and tables"),
-    "predict": ("mtmsa_lightning.predict", "ages, genders and races of image files, by a checkpoint alone"),
-    "prepare": ("mtmsa_lightning.prepare", "find, align and crop the faces of a release, once"),
-    "reproduce": ("mtmsa_lightning.reproduce", "run a study: folds and seeds of all its variants, one table"),
-    "synthesize": ("mtmsa_lightning.synthesize", "draw synthetic faces in the layout of a real release"),
+    "audit": "look for leaks, contradicting labels and bad images in a dataset",
+    "calibrate": "fit a checkpoint's uncertainty on held-out faces",
+    "check": "the ten-second look at a dataset and a config before training",
+    "compare": "paired comparison of runs on the same test images",
+    "crossval": "train and test every fold of a protocol, then summarise",
+    "evaluate": "test a checkpoint and write a report with figures and tables",
+    "predict": "ages, genders and races of image files, by a checkpoint alone",
+    "prepare": "find, align and crop the faces of a release, once",
+    "reproduce": "run a study: folds and seeds of all its variants, one table",
+    "synthesize": "draw synthetic faces in the layout of a real release",
 }
 USAGE = """usage: mtmsa VERB [arguments]      (`mtmsa VERB --help` lists them)
 
@@ -44,7 +44,7 @@ _WITHOUT_WINDOWS = (
 
 def usage() -> str:
     """Return the help text with all verbs."""
-    verbs = TRAINER_VERBS | {verb: text for verb, (_, text) in OWN_VERBS.items()}
+    verbs = TRAINER_VERBS | OWN_VERBS
     return USAGE.format(verbs="\n".join(f"  {verb:<12}{text}" for verb, text in verbs.items()))
 
 
@@ -83,7 +83,7 @@ def run(verb: str, args: list[str]) -> None:
         print(version("mtmsa-lightning"))
     elif verb in OWN_VERBS:
         show_messages()
-        importlib.import_module(OWN_VERBS[verb][0]).main(args)
+        importlib.import_module(f"mtmsa_lightning.verbs.{verb}").main(args)
     elif verb in TRAINER_VERBS:
         show_messages()
         from mtmsa_lightning.training import run_trainer_verb

@@ -538,6 +538,19 @@ class MTMSA(LightningModule):
         with _frozen_resnet(optimizer, active=epoch < self.freeze_epochs):
             super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
 
+    def describe(self) -> str:
+        """Say what the model was trained on, what it expects and what it answers, in one line."""
+        provenance = self.provenance or {}
+        dataset, protocol = provenance.get("dataset", "unknown data"), provenance.get("protocol", "?")
+        crop = f"central square of {100 * self.crop:.0f} % of the shorter side"
+        prepared = (provenance.get("preparation") or {}).get("crop")
+        if prepared:
+            crop += f" of faces as `mtmsa prepare --margin {prepared['margin']:g}` crops them"
+        classes = f"gender: {', '.join(self.gender_classes)}; race: {', '.join(self.race_classes) or 'none'}"
+        calibrated = "not calibrated" if self.calibration is None else self.calibration.describe()
+        expected = f"input {self.image_size} px, {crop}"
+        return f"trained on {dataset} ({protocol}); {expected}; {classes}; {calibrated}"
+
     @classmethod
     def load(cls, path: str) -> Self:
         """Load a checkpoint for prediction, without running code from it.

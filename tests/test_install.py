@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import mtmsa_lightning
+from mtmsa_lightning.cli import OWN_VERBS
 from mtmsa_lightning.configs import find_config
 
 CHECKOUT = Path(mtmsa_lightning.__file__).parents[1]
@@ -88,17 +89,7 @@ print(loaded)
     [
         ("import mtmsa_lightning", {"torch", "lightning", "wandb", "albumentations", "pandas"}),
         ("from mtmsa_lightning.cli import main; main(['--help'])", {"torch", "lightning", "wandb", "pandas"}),
-        ("from mtmsa_lightning.predict import parser; parser()", {"torch", "lightning", "wandb", "pandas"}),
-        ("from mtmsa_lightning.calibrate import parser; parser()", {"torch", "lightning", "wandb", "pandas"}),
-        ("from mtmsa_lightning.prepare import parser; parser()", {"torch", "pandas", "cv2", "onnxruntime"}),
         ("import mtmsa_lightning.align.files", {"torch", "pandas", "onnxruntime"}),
-        ("from mtmsa_lightning.crossval import parser; parser()", {"torch", "lightning", "wandb", "pandas"}),
-        ("from mtmsa_lightning.reproduce import parser; parser()", {"torch", "lightning", "wandb", "pandas"}),
-        ("from mtmsa_lightning.compare import parser; parser()", {"torch", "lightning", "wandb", "pandas"}),
-        (
-            "from mtmsa_lightning.evaluate import parser; parser()",
-            {"torch", "lightning", "pandas", "matplotlib"},
-        ),
         (
             "from mtmsa_lightning import MSAResNet34, MultiScaleAttention",
             {"lightning", "wandb", "albumentations"},
@@ -110,6 +101,14 @@ print(loaded)
     ],
 )
 def test_light_names_load_nothing_heavy(statement, heavy, tmp_path):
+    script = LIGHT.format(statement=statement, heavy=heavy)
+    assert run(sys.executable, "-c", script, cwd=tmp_path).splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("verb", sorted(OWN_VERBS))
+def test_the_help_of_own_verbs_loads_nothing_heavy(verb, tmp_path):
+    heavy = {"torch", "lightning", "wandb", "albumentations", "pandas", "matplotlib", "cv2", "onnxruntime"}
+    statement = f"from mtmsa_lightning.verbs.{verb} import parser; parser()"
     script = LIGHT.format(statement=statement, heavy=heavy)
     assert run(sys.executable, "-c", script, cwd=tmp_path).splitlines()[-1] == "[]"
 

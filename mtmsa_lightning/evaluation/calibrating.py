@@ -26,7 +26,6 @@ from mtmsa_lightning.messages import explain, told_shortly
 from mtmsa_lightning.metrics.calibration import FacesSaid, calibration_figures
 from mtmsa_lightning.models.calibration import INTERVAL_LEVEL, Calibration, fit_calibration
 from mtmsa_lightning.module import MTMSA
-from mtmsa_lightning.predict import describe
 from mtmsa_lightning.training import best_precision, known_names, say_preprocessing, with_config_of_run
 
 log = logging.getLogger(__name__)
@@ -66,7 +65,7 @@ def calibrate(
         OverlapError: If faces of the part, or of the test part, were trained on.
     """
     model = MTMSA.load(ckpt_path)
-    log.info("%s", describe(model))
+    log.info("%s", model.describe())
     model.calibration = None
     check_thresholds(model, max_width, min_group_prob)
     data = datamodule_of(ckpt_path, data_args)

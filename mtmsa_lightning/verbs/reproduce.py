@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from mtmsa_lightning.configs import option
-from mtmsa_lightning.crossval import OURS, Plan, carry_out, make_plan, numbers
 from mtmsa_lightning.errors import ConfigError, MTMSAError
 from mtmsa_lightning.studies import Study, read_recorded, read_study, shipped_studies
+from mtmsa_lightning.verbs.crossval import OURS, Plan, carry_out, make_plan, numbers
 
 log = logging.getLogger(__name__)
 

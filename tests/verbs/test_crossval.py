@@ -12,8 +12,8 @@ from crossval_children import predictions_of
 
 from mtmsa_lightning import MORPH
 from mtmsa_lightning.cli import main
-from mtmsa_lightning.crossval import device_groups, is_finished, numbers, slots
 from mtmsa_lightning.runs import read_record, update_record
+from mtmsa_lightning.verbs.crossval import device_groups, is_finished, numbers, slots
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from mtmsa_lightning.module import MTMSA
+    pass
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +80,7 @@ def predict(
     writer = PredictionWriter(out, labels=False)
     model = MTMSA.load(ckpt_path)
     data = FaceFolder(paths, model.image_size, model.crop, batch_size, num_workers)
-    log.info("%s", describe(model))
+    log.info("%s", model.describe())
     with told_shortly():
         trainer = Trainer(
             accelerator=accelerator, devices=devices, strategy=strategy, precision=precision,  # type: ignore[arg-type]
@@ -95,16 +95,3 @@ def predict(
         if not done:
             raise DataError(f"none of the {len(data.predict_dataset)} images could be read")
         print(f"{len(done)} of {len(data.predict_dataset)} images predicted: {out}")
-
-
-def describe(model: "MTMSA") -> str:
-    """Say what a checkpoint expects and answers, in one line."""
-    provenance = model.provenance or {}
-    trained = f"trained on {provenance.get('dataset', 'unknown data')} ({provenance.get('protocol', '?')})"
-    crop = f"central square of {100 * model.crop:.0f} % of the shorter side"
-    prepared = (provenance.get("preparation") or {}).get("crop")
-    if prepared:
-        crop += f" of faces as `mtmsa prepare --margin {prepared['margin']:g}` crops them"
-    classes = f"gender: {', '.join(model.gender_classes)}; race: {', '.join(model.race_classes) or 'none'}"
-    calibrated = "not calibrated" if model.calibration is None else model.calibration.describe()
-    return f"{trained}; input {model.image_size} px, {crop}; {classes}; {calibrated}"

@@ -6,9 +6,9 @@ import sys
 import pytest
 from test_pages import Seen
 
-from mtmsa_lightning.audit import parser
 from mtmsa_lightning.cli import main
 from mtmsa_lightning.data.audit.findings import KINDS
+from mtmsa_lightning.verbs.audit import parser
 
 
 def audit(*args):

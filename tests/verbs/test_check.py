@@ -2,10 +2,10 @@ import shlex
 
 import pytest
 
-from mtmsa_lightning.check import command, fit_arguments, parser
 from mtmsa_lightning.cli import main
 from mtmsa_lightning.data.synthetic import write_utkface
 from mtmsa_lightning.datasets import parse
+from mtmsa_lightning.verbs.check import command, fit_arguments, parser
 
 
 def check(*args):
