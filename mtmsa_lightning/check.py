@@ -143,7 +143,7 @@ def describe_data(data: "FaceDataModule") -> Iterator[str]:
 
 def protocol_sizes(data: "FaceDataModule") -> Iterator[str]:
     """Yield a line on every protocol of a dataset: sizes of its parts, or why it cannot be followed."""
-    from mtmsa_lightning.data.protocols import fold_numbers, make_split
+    from mtmsa_lightning.data.protocols import PARTS, fold_numbers, make_split
     from mtmsa_lightning.data.table import SPLITS
     from mtmsa_lightning.errors import DataError
 
@@ -152,8 +152,10 @@ def protocol_sizes(data: "FaceDataModule") -> Iterator[str]:
         try:
             folds = fold_numbers(data.table, name, data.seed)
             fold = data.fold if chosen else folds[0]
-            split = make_split(data.table, name, fold, data.seed, data.val_fraction)
-            sizes = "  ".join(f"{part} {len(getattr(split, part)):>7,}" for part in SPLITS)
+            fractions = data.val_fraction, data.calibration_fraction
+            split = make_split(data.table, name, fold, data.seed, *fractions)
+            parts = PARTS if data.calibration_fraction else SPLITS
+            sizes = "  ".join(f"{part} {len(getattr(split, part)):>7,}" for part in parts)
             text = f"{sizes}  fold {fold} of {len(folds)}"
         except DataError as error:
             text = f"not here: {error}"

@@ -20,6 +20,7 @@ OWN_VERBS = {
     "evaluate": ("mtmsa_lightning.evaluate", "test a checkpoint and write a report with figures and tables"),
     "predict": ("mtmsa_lightning.predict", "ages, genders and races of image files, by a checkpoint alone"),
     "prepare": ("mtmsa_lightning.prepare", "find, align and crop the faces of a release, once"),
+    "reproduce": ("mtmsa_lightning.reproduce", "run a study: folds and seeds of all its variants, one table"),
     "synthesize": ("mtmsa_lightning.synthesize", "draw synthetic faces in the layout of a real release"),
 }
 USAGE = """usage: mtmsa VERB [arguments]      (`mtmsa VERB --help` lists them)
@@ -34,6 +35,11 @@ Facial age estimation with multi-task multi-scale attention.
   mtmsa test --config morph.yaml --ckpt_path runs/morph/.../checkpoints/best.ckpt
   mtmsa predict --ckpt_path runs/morph/... faces/ --out ages.csv
 """
+
+_WITHOUT_WINDOWS = (
+    "opencv-python, which the extra `align` brings, has replaced the OpenCV that needs no display. Put it "
+    "back: pip install --force-reinstall --no-deps opencv-python-headless"
+)
 
 
 def usage() -> str:
@@ -56,6 +62,11 @@ def main(args: Sequence[str] | None = None) -> None:
         run(verb, rest)
     except MTMSAError as error:
         print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except ImportError as error:
+        if "libGL" not in str(error):
+            raise
+        print(f"error: {error}\n{_WITHOUT_WINDOWS}", file=sys.stderr)
         raise SystemExit(2) from None
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

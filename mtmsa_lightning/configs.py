@@ -13,6 +13,9 @@ PACKAGE = Path(__file__).parent
 SHIPPED = (PACKAGE / "experiments", PACKAGE.parent / "experiments")
 """Where the shipped configs lie: inside an installed wheel, or beside the package in a checkout."""
 
+NO_CONFIGS = ("studies", "sweeps")
+"""Folders beside them whose files are no configs of a run."""
+
 LINKED = ("image_size", "crop", "gender_classes", "race_classes", "age_groups")
 """Model arguments that always follow the data; a checkpoint's record of them is not a setting."""
 
@@ -36,7 +39,8 @@ def find_config(name: str) -> Path:
         if (folder / name).is_file():
             return _readable(folder / name)
     shipped = next((folder for folder in SHIPPED if folder.is_dir()), None)
-    names = sorted(str(file.relative_to(shipped)) for file in shipped.rglob("*.yaml")) if shipped else []
+    files = [file.relative_to(shipped) for file in shipped.rglob("*.yaml")] if shipped else []
+    names = sorted(str(file) for file in files if file.parts[0] not in NO_CONFIGS)
     raise ConfigError(f"--config {name}: no such file here ({Path.cwd()}), nor shipped: {', '.join(names)}")
 
 

@@ -107,30 +107,62 @@ def crossval(
     Raises:
         MTMSAError: As for :func:`main`.
     """
-    from mtmsa_lightning.evaluation.folds import write_crossval
     from mtmsa_lightning.evaluation.folds_report import write_pooled_reports
-    from mtmsa_lightning.training import UnstartedCLI, run_trainer_verb
 
-    cli = run_trainer_verb("fit", list(fit_args), UnstartedCLI)
-    assert isinstance(cli, UnstartedCLI)
-    experiment = Experiment(cli, tuple(fit_args), parallel)
-    all_folds = protocol_folds(cli.datamodule)
-    trials = experiment.trials(all_folds if folds is None else folds, all_folds, seeds)
-    failures = train(experiment, trials, parallel)
-    complete = {trial: run for trial in trials if (run := experiment.complete_run(trial))}
-    missing = {trial: failures.get(trial, "not complete") for trial in trials if trial not in complete}
-    if complete:
-        runs = {(trial.fold, trial.seed): run for trial, run in complete.items()}
-        lacking = {(trial.fold, trial.seed): reason for trial, reason in missing.items()}
-        summary = write_crossval(experiment.folder, experiment.name, runs, lacking, all_folds)
-        log.info("%s\nfiles: %s", summary, experiment.folder)
-        for page in write_pooled_reports(experiment.folder):
+    plan = make_plan(fit_args, folds, seeds, parallel)
+    summary, missing = carry_out(plan)
+    if summary is not None:
+        log.info("%s\nfiles: %s", summary, plan.experiment.folder)
+        for page in write_pooled_reports(plan.experiment.folder):
             log.info("report: %s", page)
     if missing:
         told = "\n".join(f"  {trial}: {reason}" for trial, reason in missing.items())
         raise MTMSAError(
-            f"{len(missing)} of {len(trials)} runs are missing; repeat the command to try them again:\n{told}"
+            f"{len(missing)} of {len(plan.trials)} runs are missing; repeat the command to try them again:\n"
+            f"{told}"
         )
+
+
+def make_plan(
+    fit_args: Sequence[str],
+    folds: Sequence[int] | None = None,
+    seeds: Sequence[int] | None = None,
+    parallel: int = 1,
+) -> "Plan":
+    """Read settings and data and list what is to be trained; the arguments are those of :func:`crossval`.
+
+    Raises:
+        MTMSAError: If an argument is of no use.
+    """
+    from mtmsa_lightning.training import UnstartedCLI, run_trainer_verb
+
+    cli = run_trainer_verb("fit", list(fit_args), UnstartedCLI)
+    assert isinstance(cli, UnstartedCLI)
+    del cli.model  # it was built to check its settings; a study holds many plans
+    experiment = Experiment(cli, tuple(fit_args), parallel)
+    all_folds = protocol_folds(cli.datamodule)
+    trials = experiment.trials(all_folds if folds is None else folds, all_folds, seeds)
+    return Plan(experiment, trials, all_folds, parallel)
+
+
+def carry_out(plan: "Plan") -> "tuple[str | None, dict[Trial, str]]":
+    """Train what is not complete and write the folder of the cross-validation.
+
+    Returns:
+        The summary as Markdown, None if there is no complete run, and why runs are missing.
+    """
+    from mtmsa_lightning.evaluation.folds import write_crossval
+
+    experiment, trials = plan.experiment, plan.trials
+    failures = train(experiment, trials, plan.parallel)
+    complete = {trial: run for trial in trials if (run := experiment.complete_run(trial))}
+    missing = {trial: failures.get(trial, "not complete") for trial in trials if trial not in complete}
+    if not complete:
+        return None, missing
+    runs = {(trial.fold, trial.seed): run for trial, run in complete.items()}
+    lacking = {(trial.fold, trial.seed): reason for trial, reason in missing.items()}
+    summary = write_crossval(experiment.folder, experiment.name, runs, lacking, plan.all_folds)
+    return summary, missing
 
 
 def protocol_folds(data: "FaceDataModule") -> tuple[int, ...]:
@@ -264,6 +296,23 @@ class Experiment:
         if self.interrupted_run(trial):
             args += ["--ckpt_path", "last"]
         return (sys.executable, "-m", "mtmsa_lightning", "fit", *self.fit_args, *map(str, args))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a cross-validation will train.
+
+    Attributes:
+        experiment: What its trials have in common.
+        trials: The trials.
+        all_folds: Folds that the protocol has.
+        parallel: Runs at once.
+    """
+
+    experiment: Experiment
+    trials: list[Trial]
+    all_folds: tuple[int, ...]
+    parallel: int
 
 
 def is_finished(run: Path) -> bool:

@@ -17,7 +17,7 @@ from torch.optim import AdamW, Optimizer
 from torchmetrics import Metric
 
 from mtmsa_lightning.data.dataset import FaceBatch
-from mtmsa_lightning.data.provenance import check_overlap, training_hashes
+from mtmsa_lightning.data.provenance import check_overlap, say_alignment, training_hashes
 from mtmsa_lightning.data.table import label_kinds
 from mtmsa_lightning.errors import CheckpointError, ConfigError
 from mtmsa_lightning.labels import GENDERS
@@ -276,9 +276,9 @@ class MTMSA(LightningModule):
         self.log("loss", total.detach(), prog_bar=True, logger=False)
         return total
 
-    def validation_step(self, batch: FaceBatch, batch_idx: int) -> None:
-        """Update the validation metrics."""
-        self._step("val", batch)
+    def validation_step(self, batch: FaceBatch, batch_idx: int) -> FaceOutput:  # type: ignore[override]
+        """Update the validation metrics and hand the predictions to whoever shows them."""
+        return self._step("val", batch)[0]
 
     def test_step(self, batch: FaceBatch, batch_idx: int) -> FaceOutput:  # type: ignore[override]
         """Update the test metrics and hand the predictions, calibrated, to whoever writes them.
@@ -473,6 +473,7 @@ class MTMSA(LightningModule):
         """Refuse test faces that the checkpoint was trained on."""
         data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
         if data is not None and self.provenance is not None:
+            say_alignment(self.provenance, data)
             check_overlap(self.provenance, data, force=self.allow_overlap)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -103,15 +103,16 @@ def _prepare(options: argparse.Namespace) -> dict[str, Any]:
 
     reading = _reading(options)
     wanted = PrepareOptions(options.release, _settings(options), reading, _shard(options.shard))
-    _check_root(options.root)
+    _check_root(options.root, options.out)
 
     def read(unpacked: Path) -> "FaceTable":
         return read_release(options.release, _folder(options.root, unpacked, options), reading)
 
     workers = _cores() if options.workers is None else max(1, options.workers)
     return prepare(
-        wanted, read, options.out, workers, options.pixels, options.overwrite, options.max_unreadable
-    )
+        wanted, read, options.out, workers, options.pixels, options.overwrite, options.max_unreadable,
+        reread=options.root.is_dir(),  # an archive would have to be unpacked for it
+    )  # fmt: skip
 
 
 def _settings(options: argparse.Namespace) -> "CropSettings":
@@ -151,13 +152,18 @@ def _shard(text: str) -> tuple[int, int]:
     return int(index), int(number)
 
 
-def _check_root(root: Path) -> None:
+def _check_root(root: Path, out: Path) -> None:
     from mtmsa_lightning.data.archives import SUFFIXES, is_archive
+    from mtmsa_lightning.data.prepared import is_prepared
     from mtmsa_lightning.errors import DataError
 
     if not (root.is_dir() or is_archive(root)):
         problem = f"is no folder and has none of the endings {', '.join(SUFFIXES)}"
         raise DataError(f"--root {root}: {problem if root.exists() else 'does not exist'}")
+    if root.resolve() in out.resolve().parents:
+        raise DataError(f"--out {out}: lies inside the release, where its crops would count as images of it")
+    if is_prepared(root):
+        raise DataError(f"--root {root}: is a prepared set already (dataset.json): give the release itself")
 
 
 def _folder(root: Path, unpacked: Path, options: argparse.Namespace) -> Path:
@@ -167,6 +173,8 @@ def _folder(root: Path, unpacked: Path, options: argparse.Namespace) -> Path:
     from mtmsa_lightning.data.archives import extract
 
     log.info("unpacking %s", root)
+    stamp = root.stat()  # another archive, or the same one mended, is unpacked anew
+    unpacked = unpacked / f"{stamp.st_size}-{stamp.st_mtime_ns}"
     extract(root, unpacked)
     entries = [entry for entry in unpacked.iterdir() if not entry.name.startswith(".")]
     nested = options.release == "csv" and len(entries) == 1 and (entries[0] / options.table).is_file()
@@ -214,7 +222,7 @@ def _report(record: dict[str, Any], out: Path) -> None:
     """Print what came out."""
     counts = record["counts"]
     if counts["several_faces"]:
-        print(f"{counts['several_faces']:,} images show several faces: the largest was taken")
+        print(f"images with several faces, of which the largest was taken: {counts['several_faces']:,}")
     if counts["images"] > counts["faces"]:
         left_out = f"{counts['no_face_dropped']:,} without a face, {counts['unreadable']:,} unreadable"
         print(f"left out: {left_out}: {out / 'left_out.csv'}")

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from mtmsa_lightning.errors import CheckpointError, ConfigError
+from mtmsa_lightning.errors import CheckpointError, ConfigError, DataError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,7 +31,7 @@ FREE_SETTINGS = {
         "max_epochs", "max_steps", "max_time", "default_root_dir", "logger", "log_every_n_steps", "profiler",
         "accelerator", "enable_progress_bar", "enable_model_summary", "num_sanity_val_steps",
     ),
-    "run": ("wandb", "test_after_fit", "allow_overlap"),
+    "run": ("wandb", "wandb_faces", "test_after_fit", "allow_overlap"),
 }  # fmt: skip
 """Settings that may differ when a run is continued: they do not change what is learnt."""
 
@@ -95,8 +95,8 @@ def resumable_run(root: str | Path, name: str, config: dict[str, Any]) -> Path:
     """
     folder = Path(root) / name
     runs = [file.parent.parent for file in sorted(folder.glob("*/checkpoints/last.ckpt"), reverse=True)]
-    wanted = _what_is_learnt(config)
-    found = {run: differences(_what_is_learnt(read_config(run)), wanted) for run in runs}
+    wanted = what_is_learnt(config)
+    found = {run: differences(what_is_learnt(read_config(run)), wanted) for run in runs}
     for run, differing in found.items():
         if not differing:
             return run.absolute()
@@ -114,7 +114,9 @@ def read_config(run: Path) -> dict[str, Any]:
         return {}
 
 
-def _what_is_learnt(config: dict[str, Any]) -> dict[str, Any]:
+def what_is_learnt(config: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings without those that may differ when a run is continued."""
+
     def without(settings: Any, free: tuple[str, ...]) -> dict[str, Any]:
         return {key: value for key, value in (settings or {}).items() if key not in free}
 
@@ -138,7 +140,7 @@ def training_differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     def length(config: dict[str, Any]) -> dict[str, Any]:
         return {key: (config.get("trainer") or {}).get(key) for key in LENGTH}
 
-    learnt = differences(_what_is_learnt(old), _what_is_learnt(new))
+    learnt = differences(what_is_learnt(old), what_is_learnt(new))
     return learnt + differences(length(old), length(new), "trainer")
 
 
@@ -182,6 +184,22 @@ def recorded_seed(run: Path) -> int | None:
 def update_record(run: Path, values: dict[str, Any]) -> None:
     """Merge values into a run's ``run.json``."""
     write_text(run / "run.json", json.dumps(read_record(run) | values, indent=2) + "\n")
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder for results, with those above it, if it is not there.
+
+    Raises:
+        DataError: It cannot be made or written to; so it is known before any long work.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise DataError(
+            f"{folder}: nothing can be written there ({error.strerror}): choose another"
+        ) from error
 
 
 def write_text(file: Path, text: str) -> None:

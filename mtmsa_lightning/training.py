@@ -20,7 +20,15 @@ from mtmsa_lightning.callbacks.console import EpochLine, report
 from mtmsa_lightning.callbacks.epoch_csv import EpochCSV
 from mtmsa_lightning.callbacks.predictions import PredictionWriter
 from mtmsa_lightning.callbacks.run_record import RunRecord
-from mtmsa_lightning.callbacks.wandb import WandbMode, choose_mode, finish, new_run_id, wandb_logger
+from mtmsa_lightning.callbacks.wandb import (
+    WandbMode,
+    choose_mode,
+    finish,
+    log_files,
+    new_run_id,
+    wandb_logger,
+)
+from mtmsa_lightning.callbacks.wandb_panels import TrainingMonitor, WandbPanels
 from mtmsa_lightning.checkpoints import checkpoint_file, read_checkpoint
 from mtmsa_lightning.configs import by_precedence, find_config, option, split_configs
 from mtmsa_lightning.data.datamodule import FaceDataModule
@@ -38,7 +46,17 @@ log = logging.getLogger(__name__)
 CONTINUE = "last"
 """Value of ``--ckpt_path`` that continues the newest run."""
 
-RUN_ARGUMENTS = ("name", "wandb", "ema", "test_after_fit", "allow_overlap", "checkpoint", "monitor", "mode")
+RUN_ARGUMENTS = (
+    "name",
+    "wandb",
+    "wandb_faces",
+    "ema",
+    "test_after_fit",
+    "allow_overlap",
+    "checkpoint",
+    "monitor",
+    "mode",
+)
 """Settings of a run beside those of trainer, model and data."""
 
 HELP = {
@@ -215,6 +233,7 @@ class TrainingCLI(LightningCLI):
         add = parser.add_argument
         add("--name", type=str, default="run", help="Experiment; runs go to <root>/<name>/<time>.")
         add("--wandb", type=WandbMode | None, default=None, help="Default: online with key and network.")
+        add("--wandb_faces", type=bool, default=False, help="Send photos of faces to W&B, in tables.")
         add("--ema", type=float | None, default=None, help="Decay of averaged weights, e.g. 0.999.")
         add("--test_after_fit", type=bool, default=True, help="Test the best checkpoint after a fit.")
         add("--allow_overlap", type=bool, default=False, help="Test even on faces that were trained on.")
@@ -300,6 +319,8 @@ class TrainingCLI(LightningCLI):
         callbacks: list[Any] = [RunRecord(self.run, self.config_text, record), self.writer]
         if trainer.get("enable_progress_bar"):
             callbacks.append(RichProgressBar())
+        if "wandb_id" in record:
+            callbacks += [WandbPanels(self.settings.wandb_faces), TrainingMonitor()]
         if self.verb != "fit":
             return callbacks
         self.best = BestCheckpoint(**self.settings.checkpoint.as_dict())
@@ -335,8 +356,13 @@ class TrainingCLI(LightningCLI):
 
     def _finish(self) -> None:
         if self.trainer.is_global_zero:
-            finish(self.trainer.loggers)
+            self._close_loggers()
             report(self.run, read_record(self.run), self.datamodule)
+
+    def _close_loggers(self) -> None:
+        best = Path(self.best.best_model_path) if self.verb == "fit" and self.best.best_model_path else None
+        log_files(self.trainer.loggers, self.run, self.settings.name, best)
+        finish(self.trainer.loggers)
 
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
         """Hand the Trainer the checkpoint of the resumed run; our report replaces its table."""

@@ -1,5 +1,6 @@
 """Fixtures shared by the whole suite: a tiny release and a trained run on it."""
 
+import logging
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -8,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from crossval_children import children  # noqa: F401
 from numpy.typing import NDArray
 
 from mtmsa_lightning.cli import main
@@ -33,6 +35,12 @@ def _one_thread() -> None:
     """One thread on any machine: these tiny networks gain nothing by more, and processes share the cores."""
     torch.set_num_threads(1)
     os.environ["OMP_NUM_THREADS"] = "1"
+
+
+@pytest.fixture(autouse=True)
+def _silent() -> None:
+    """Whatever a verb that ran before has set, so that the order of tests makes no difference."""
+    logging.getLogger("mtmsa_lightning").setLevel(logging.NOTSET)
 
 
 @pytest.fixture(scope="session")

@@ -43,7 +43,7 @@ def test_a_clean_release_passes(clean_release, tmp_path, capsys):
     record = record_of(tmp_path)
     assert record["findings"] == []
     assert record["counts"]["gender"]["male"]["all"] == 6
-    assert record["split"]["faces"] == {"train": 8, "val": 2, "test": 2}
+    assert record["split"]["faces"] == {"train": 8, "val": 2, "test": 2, "calibration": 0}
     assert record["baselines"]["test"]["age_mae_of_mean"] == pytest.approx(7.0)  # 30 and 31 against 23.5
 
 
@@ -100,6 +100,12 @@ def test_mistakes_have_status_2(fails, tmp_path, monkeypatch, args, said):
     monkeypatch.chdir(tmp_path)
     assert said in fails("audit", *args, "--out", tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_that_cannot_be_written_is_told_before_any_image_is_read(dirty_release, tmp_path, fails):
+    (tmp_path / "file").write_text("")
+    out = tmp_path / "file" / "audit"
+    assert f"{out}: nothing can be written there" in fails("audit", "--root", dirty_release, "--out", out)
 
 
 def test_a_config_gives_the_data(tiny_config, tmp_path):

@@ -37,7 +37,7 @@ def test_the_command_it_ends_with_trains(tiny_config, tmp_path, capsys, monkeypa
     assert "fold 1 of 5" in said
     assert "not here: protocol 'setting_a' needs 5,492 White faces" in said
     assert "MAE of the mean age (years)" in said
-    assert "1 subjects (2 pictures) differ in birth date" in said
+    assert "subjects that differ in birth date: 1 (2 pictures)" in said
     assert "cost on 1 x cpu, 32-true, 64 px" in said
     assert "for 2 epochs" in said
     assert not list(tmp_path.iterdir()), "a check leaves nothing behind"
@@ -50,7 +50,7 @@ def test_the_command_it_ends_with_trains(tiny_config, tmp_path, capsys, monkeypa
 def test_an_error_in_the_labels_sets_the_status_and_a_rule_mends_it(utkface, capsys):
     assert check("--root", utkface, "--no_timing") == 1
     said = capsys.readouterr().out
-    assert "error   1 pictures (2 files) carry conflicting labels  -> --clean drop-conflicting" in said
+    assert "error   pictures with conflicting labels: 1 (2 files)  -> --clean drop-conflicting" in said
     assert "cost on" not in said
     assert check("--root", utkface, "--no_timing", "--clean", "drop-conflicting") == 0
     said = capsys.readouterr().out

@@ -7,6 +7,7 @@ import pytest
 import torch
 import yaml
 
+from mtmsa_lightning import cli
 from mtmsa_lightning.cli import OWN_VERBS, main
 
 SINGLE = 1e-4
@@ -343,3 +344,11 @@ def test_help_lists_all_verbs(capsys):
     listed = capsys.readouterr().out
     for verb in ("fit", "validate", "test", *OWN_VERBS):
         assert f"\n  {verb} " in listed
+
+
+def test_an_opencv_that_needs_a_display_is_told(fails, monkeypatch):
+    def missing(verb: str, args: list[str]) -> None:
+        raise ImportError("libGL.so.1: cannot open shared object file: No such file or directory")
+
+    monkeypatch.setattr(cli, "run", missing)
+    assert "--no-deps opencv-python-headless" in fails("prepare", "folder")

@@ -1,3 +1,4 @@
+import runpy
 from pathlib import Path
 
 import pytest
@@ -5,14 +6,17 @@ import yaml
 
 from mtmsa_lightning.cli import main
 from mtmsa_lightning.configs import SHIPPED
+from mtmsa_lightning.metrics.suite import FIGURES
 from mtmsa_lightning.models import age_heads
 from mtmsa_lightning.training import TrainingCLI
 
 EXPERIMENTS = SHIPPED[1]
-CONFIGS = sorted(str(file.relative_to(EXPERIMENTS)) for file in EXPERIMENTS.rglob("*.yaml"))
-SETTINGS = {config: yaml.safe_load((EXPERIMENTS / config).read_text()) for config in CONFIGS}
-COMPLETE = [config for config in CONFIGS if "data" in SETTINGS[config]]
-OVERRIDES = [config for config in CONFIGS if "data" not in SETTINGS[config]]
+FILES = sorted(str(file.relative_to(EXPERIMENTS)) for file in EXPERIMENTS.rglob("*.yaml"))
+SETTINGS = {file: yaml.safe_load((EXPERIMENTS / file).read_text()) for file in FILES}
+STUDIES, SWEEPS = ([file for file in FILES if file.startswith(folder)] for folder in ("studies/", "sweeps/"))
+CONFIGS = [file for file in FILES if file not in {*STUDIES, *SWEEPS}]
+COMPLETE = [config for config in CONFIGS if "/" not in config]
+OVERRIDES = [config for config in CONFIGS if "/" in config]
 """Configs that change some settings of a complete one."""
 
 
@@ -46,8 +50,96 @@ def test_every_config_builds_model_data_and_trainer(config, build):
 
 
 @pytest.mark.parametrize("config", OVERRIDES)
-def test_every_override_builds_on_a_complete_config(config, build):
-    build("--config", "demo.yaml", "--config", config)
+def test_every_override_builds_on_a_complete_config_and_sets_what_it_says(config, build):
+    cli = build("--config", "morph.yaml", "--config", config)
+    after = yaml.safe_load(cli.config_text)
+    for keys, value in leaves(SETTINGS[config]):
+        assert read(after, keys) == value, keys
+    for keys, value in leaves(SETTINGS["morph.yaml"]):
+        if not overridden(SETTINGS[config], keys):
+            assert read(after, keys) == value, keys
+
+
+def leaves(settings, keys=()):
+    """Yield every (keys, value) of nested settings."""
+    for key, value in settings.items():
+        if isinstance(value, dict):
+            yield from leaves(value, (*keys, key))
+        else:
+            yield (*keys, key), value
+
+
+def read(settings, keys):
+    for key in keys:
+        settings = settings[key]
+    return settings
+
+
+def overridden(override, keys):
+    """Return whether an override sets a key, or what holds it; another class has other arguments."""
+    for key in keys:
+        if not isinstance(override, dict) or "class_path" in override:
+            return True
+        if key not in override:
+            return False
+        override = override[key]
+    return True
+
+
+def test_an_override_is_a_handful_of_lines():
+    assert {
+        config for config in OVERRIDES if len((EXPERIMENTS / config).read_text().splitlines()) > 6
+    } == set()
+
+
+@pytest.mark.parametrize("sweep", SWEEPS)
+@pytest.mark.parametrize("last", [False, True])
+def test_every_sweep_makes_a_command_line_that_builds(sweep, last, build):
+    """As the agent of W&B does it: `${args}` becomes `--key=value` for every parameter."""
+    content = SETTINGS[sweep]
+    env, program, verb, *command = content["command"]
+    assert (env, program, verb, command[-1]) == ("${env}", "mtmsa", "fit", "${args}")
+    values = {name: choices(parameter)[-last] for name, parameter in content["parameters"].items()}
+    cli = build(*command[:-1], *[f"--{name}={value}" for name, value in values.items()])
+    after = yaml.safe_load(cli.config_text)
+    for name, value in values.items():
+        wanted = yaml.safe_load(value) if isinstance(value, str) else value
+        assert read(after, name.split(".")) == wanted, name
+    assert content["metric"]["name"].removeprefix("val/") in cli.model.metrics["val_metrics"]
+    assert after["test_after_fit"] is False, "settings are chosen by validation"
+
+
+def choices(parameter):
+    """Return values that the agent may choose for a parameter of a sweep."""
+    if "distribution" in parameter:
+        return [parameter["min"], parameter["max"]]
+    return parameter.get("values") or [parameter["value"]]
+
+
+@pytest.mark.filterwarnings("ignore::pydantic.warnings.PydanticDeprecatedSince20")  # inside wandb-workspaces
+def test_the_workspace_shows_figures_that_are_logged():
+    layout = runpy.run_path(str(EXPERIMENTS / "workspace.py"))["workspace"]("someone", "ages")
+    shown = [key for section in layout.sections for panel in section.panels for key in keys_of(panel)]
+    metrics = [key.partition("/")[2] for key in shown if key.startswith(("val/", "test/"))]
+    known = {figure.name for figure in FIGURES} | {"loss", "age_loss", "gender_loss", "race_loss"}
+    pictures = {"cumulative_score", "predicted_against_true"}
+    pictures |= {f"confusion_{task}" for task in ("age_groups", "gender", "race")}
+    assert set(metrics) <= known | pictures
+    assert pictures <= set(metrics)
+    assert len(layout.sections) == 6
+
+
+def keys_of(panel):
+    """Return what a panel shows."""
+    for field in ("y", "metrics", "media_keys"):
+        if values := getattr(panel, field, None):
+            return [getattr(value, "name", value) for value in values]
+    return []
+
+
+def test_the_table_of_experiments_names_every_study_and_sweep_folder():
+    text = (EXPERIMENTS / "README.md").read_text()
+    assert [study for study in STUDIES if f"`mtmsa reproduce {Path(study).stem}`" not in text] == []
 
 
 def test_there_is_an_override_for_every_age_head_which_sets_it_and_nothing_else():

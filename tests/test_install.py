@@ -93,6 +93,7 @@ print(loaded)
         ("from mtmsa_lightning.prepare import parser; parser()", {"torch", "pandas", "cv2", "onnxruntime"}),
         ("import mtmsa_lightning.align.files", {"torch", "pandas", "onnxruntime"}),
         ("from mtmsa_lightning.crossval import parser; parser()", {"torch", "lightning", "wandb", "pandas"}),
+        ("from mtmsa_lightning.reproduce import parser; parser()", {"torch", "lightning", "wandb", "pandas"}),
         ("from mtmsa_lightning.compare import parser; parser()", {"torch", "lightning", "wandb", "pandas"}),
         (
             "from mtmsa_lightning.evaluate import parser; parser()",

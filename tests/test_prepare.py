@@ -157,9 +157,9 @@ def test_what_a_detector_finds_stands_in_the_table(photos, tmp_path, capsys):
     assert (counts["images"], counts["faces"], counts["one_face"], counts["several_faces"]) == (5, 3, 2, 1)
     assert (counts["no_face_dropped"], counts["no_face_kept"], counts["unreadable"]) == (1, 0, 1)
     printed = capsys.readouterr().out
-    assert "1 images show several faces: the largest was taken" in printed
+    assert "images with several faces, of which the largest was taken: 1" in printed
     assert "left out: 1 without a face, 1 unreadable" in printed
-    assert "no face found, left out: 1 images: none.png" in printed
+    assert "no face found, left out: 1 of the images: none.png" in printed
     assert "3 of 5 faces" in printed
     told = description(tmp_path)["crop"]
     assert told["several_faces"] == "the one with the largest box"
@@ -187,7 +187,7 @@ def test_a_face_that_is_not_found_may_be_kept(photos, tmp_path, capsys):
     assert table.loc["none.png", "faces_found"] == 0
     assert (read_image(tmp_path / table.loc["none.png", "path"]) == 40).all()
     assert description(tmp_path)["counts"]["no_face_kept"] == 1
-    assert "no face found, cropped all the same: 1 images: none.png" in capsys.readouterr().out
+    assert "no face found, cropped all the same: 1 of the images: none.png" in capsys.readouterr().out
 
 
 def test_drawings_in_morphs_layout_keep_their_rows_with_detection(releases, tmp_path):
@@ -268,6 +268,79 @@ def test_a_folder_that_holds_something_else_is_left_alone(releases, tmp_path, fa
     assert [file.name for file in tmp_path.iterdir()] == ["thesis.tex"]
 
 
+def test_a_description_of_something_else_is_never_removed(releases, tmp_path, fails):
+    (tmp_path / "crops").mkdir()
+    files = {
+        tmp_path / "dataset.json": '{"title": "field trip"}',
+        tmp_path / "crops" / "wheat.txt": "harvest",
+    }
+    for file, text in files.items():
+        file.write_text(text)
+    for more in ((), ("--overwrite",)):
+        message = fails("prepare", "utkface", "--root", releases["utkface"], "--out", tmp_path, *more)
+        assert "if it is no prepared set choose a new folder" in message
+    assert {file: file.read_text() for file in files} == files
+
+
+def test_a_whole_set_is_held_against_its_release(releases, tmp_path, fails, capsys):
+    release = shutil.copytree(releases["csv"], tmp_path / "release")
+    command = ["csv", "--root", release, "--out", tmp_path / "set", "--size", 64, "--no-detect"]
+    command += ["--workers", 1, "--columns", "age=years"]
+    prepare(*command)
+    table = release / "faces.csv"
+    text = table.read_text()
+    table.write_text(text.replace(",20,", ",21,", 1))
+    message = fails("prepare", *command)
+    assert "is complete, but the release's table differs" in message
+    assert "--overwrite" in message
+    table.write_text(text)
+    prepare(*command)
+    assert "is complete, nothing to do" in capsys.readouterr().out
+
+
+def test_crops_are_not_cropped_again_nor_written_into_their_release(releases, tmp_path, fails):
+    prepare("utkface", "--root", releases["utkface"], "--out", tmp_path / "set", "--size", 64, "--workers", 1,
+            "--no-pixels")  # fmt: skip
+    message = fails("prepare", "utkface", "--root", tmp_path / "set", "--out", tmp_path / "again")
+    assert "is a prepared set already" in message
+    inside = releases["utkface"] / "prepared"
+    assert "lies inside the release" in fails("prepare", "utkface", "--root", inside.parent, "--out", inside)
+    assert not inside.exists()
+
+
+def test_a_mistaken_first_try_does_not_bind_the_folder(releases, tmp_path, fails):
+    fails("prepare", "morph", "--root", releases["utkface"], "--out", tmp_path, "--size", 64)
+    prepare("utkface", "--root", releases["utkface"], "--out", tmp_path, "--size", 64, "--workers", 1)
+    assert description(tmp_path)["dataset"] == "utkface"
+
+
+def test_a_folder_that_cannot_be_made_is_told(releases, tmp_path, fails):
+    (tmp_path / "file").write_text("")
+    for out in (tmp_path / "file", tmp_path / "file" / "set"):
+        message = fails("prepare", "utkface", "--root", releases["utkface"], "--out", out)
+        assert f"{out}: nothing can be written there" in message
+
+
+def test_another_archive_is_unpacked_anew(photos, tmp_path, monkeypatch):
+    from mtmsa_lightning.data import preparation
+
+    def pack(brightness: int) -> None:
+        cv2.imwrite(str(tmp_path / "grey.png"), np.full((80, 80, 3), brightness, np.uint8))
+        with zipfile.ZipFile(tmp_path / "release.zip", "w") as opened:
+            opened.write(tmp_path / "grey.png", "grey.png")
+
+    command = ["folder", "--root", tmp_path / "release.zip", "--out", tmp_path / "set", "--size", 64,
+               "--no-detect", "--no-pixels", "--workers", 1]  # fmt: skip
+    pack(50)
+    with monkeypatch.context() as patch:
+        patch.setattr(preparation, "_make_crops", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(SystemExit):
+            prepare(*command)
+    pack(150)
+    prepare(*command)
+    assert read_image(tmp_path / "set" / "crops" / "grey.jpg").mean() == pytest.approx(150, abs=2)
+
+
 @pytest.mark.parametrize(
     ("options", "match"),
     [
@@ -315,13 +388,17 @@ def sharded(photos, tmp_path_factory) -> Path:
     return root
 
 
-def test_shards_joined_equal_the_whole_byte_for_byte(sharded, tmp_path, capsys):
+def test_shards_joined_equal_the_whole_byte_for_byte(sharded, tmp_path, capsys, fails):
     parts = [sharded / str(index) for index in (3, 1, 2)]
     prepare("merge", *parts, "--out", tmp_path / "joined")
     everything = (*WHOLE, "pixels.npy")
     assert contents(tmp_path / "joined", everything) == contents(sharded / "whole", everything)
     prepare("merge", *parts, "--out", tmp_path / "joined")
     assert "3 of 5 faces" in capsys.readouterr().out
+    record = description(tmp_path / "joined")
+    changed = record | {"release": record["release"] | {"fingerprint": "of other faces"}}
+    (tmp_path / "joined" / "dataset.json").write_text(json.dumps(changed))
+    assert "release's table differs" in fails("prepare", "merge", *parts, "--out", tmp_path / "joined")
     assert not (sharded / "1" / "pixels.npy").exists(), "of no use for a part"
 
 

@@ -172,7 +172,7 @@ def test_a_run_goes_on_with_what_is_left(release, whole, tmp_path, monkeypatch, 
     assert contents(tmp_path) == whole
 
 
-@pytest.mark.parametrize("damage", ["cut", "gone", "part"])
+@pytest.mark.parametrize("damage", ["cut", "gone", "part", "empty part"])
 def test_what_was_damaged_meanwhile_is_made_again(release, whole, tmp_path, monkeypatch, damage):
     interrupted(release, tmp_path, monkeypatch)
     crop = tmp_path / "crops" / "007.jpg"
@@ -180,6 +180,8 @@ def test_what_was_damaged_meanwhile_is_made_again(release, whole, tmp_path, monk
         crop.write_bytes(crop.read_bytes()[:100])
     elif damage == "gone":
         crop.unlink()
+    elif damage == "empty part":  # as after a power failure
+        (tmp_path / ".work" / "parts" / "000000.parquet").write_bytes(b"")
     else:
         (tmp_path / ".work" / "parts" / "000000.parquet").unlink()
     prepare(OPTIONS, lambda _: read_release(release), tmp_path)

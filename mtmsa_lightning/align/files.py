@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import cv2
+import numpy as np
 
 from mtmsa_lightning.align.crop import Crop, FaceCropper
 from mtmsa_lightning.align.detector import LANDMARKS, load_detector
-from mtmsa_lightning.data.images import Image, UnreadableImageError, read_image
+from mtmsa_lightning.data.images import Image, UnreadableImageError, decode_image
 from mtmsa_lightning.errors import DataError
 
 JPEG_QUALITY = 95
@@ -83,7 +84,7 @@ def crop_file(cropper: FaceCropper, keep_faceless: bool, job: CropJob) -> Record
     record["position"] = job.position
     try:
         source = Path(job.source).read_bytes()
-        crop = cropper(read_image(job.source))
+        crop = cropper(decode_image(np.frombuffer(source, np.uint8), job.source))
     except (OSError, UnreadableImageError) as error:
         return record | {"fault": f"cannot be read: {_reason(error)}"}
     record |= _describe(crop) | {"source_sha256": hashlib.sha256(source).hexdigest()}

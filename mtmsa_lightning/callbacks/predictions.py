@@ -58,6 +58,38 @@ def _array(values: torch.Tensor) -> np.ndarray[Any, Any]:
     )
 
 
+class PredictionTable:
+    """Collects the outputs of a stage, batch by batch, into one table: each face once, in table order.
+
+    Args:
+        labels: Put the labels beside the predictions, as ``label_age_low`` and so on.
+    """
+
+    def __init__(self, labels: bool = True) -> None:
+        self.labels = labels
+        self._parts: list[pd.DataFrame] = []
+
+    def add(self, model: LightningModule, outputs: Any, batch: FaceBatch) -> None:
+        """Keep a batch's predictions."""
+        assert isinstance(model, MTMSA)
+        counted = batch["counted"].cpu().numpy()
+        columns = {"index": batch["index"].cpu().numpy()} | prediction_columns(model, outputs)
+        self._parts.append(pd.DataFrame(columns)[counted])
+
+    def take(self, trainer: Trainer, dataset: FaceDataset) -> pd.DataFrame:
+        """Gather the parts of all processes, and forget them; every process calls this."""
+        parts = _gather(pd.concat(self._parts, ignore_index=True), trainer)
+        self._parts = []
+        predictions = pd.concat(parts, ignore_index=True).sort_values("index", kind="stable")
+        rows = predictions.pop("index").to_numpy()
+        faces = dataset.table.iloc[rows].reset_index(drop=True)
+        known = faces[["id", "path"]].rename(columns={"path": "file"})
+        if self.labels:
+            data: Any = trainer.datamodule  # type: ignore[attr-defined]
+            known = pd.concat([known, _labels(faces, data)], axis=1)
+        return pd.concat([known, predictions.reset_index(drop=True)], axis=1)
+
+
 class PredictionWriter(Callback):
     """Collects predictions in ``test`` or ``predict`` and writes one table, each face once, in table order.
 
@@ -73,24 +105,20 @@ class PredictionWriter(Callback):
         if file.suffix not in SUFFIXES:
             raise ConfigError(f"{file}: write predictions to a file ending in {' or '.join(SUFFIXES)}")
         self.file = file
-        self.labels = labels
         self.table = pd.DataFrame()
-        self._parts: list[pd.DataFrame] = []
+        self._collected = PredictionTable(labels)
 
     def on_test_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: FaceBatch, *_: Any
     ) -> None:
         """Keep the batch's predictions."""
-        assert isinstance(pl_module, MTMSA)
-        counted = batch["counted"].cpu().numpy()
-        columns = {"index": batch["index"].cpu().numpy()} | prediction_columns(pl_module, outputs)
-        self._parts.append(pd.DataFrame(columns)[counted])
+        self._collected.add(pl_module, outputs, batch)
 
     def on_predict_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: FaceBatch, *_: Any
     ) -> None:
         """Keep the batch's predictions."""
-        self.on_test_batch_end(trainer, pl_module, outputs, batch)
+        self._collected.add(pl_module, outputs, batch)
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Gather the parts of all processes and write the table."""
@@ -103,16 +131,7 @@ class PredictionWriter(Callback):
         self._write(trainer, data.predict_dataset)
 
     def _write(self, trainer: Trainer, dataset: FaceDataset) -> None:
-        parts = _gather(pd.concat(self._parts, ignore_index=True), trainer)
-        self._parts = []
-        predictions = pd.concat(parts, ignore_index=True).sort_values("index", kind="stable")
-        rows = predictions.pop("index").to_numpy()
-        faces = dataset.table.iloc[rows].reset_index(drop=True)
-        known = faces[["id", "path"]].rename(columns={"path": "file"})
-        if self.labels:
-            data: Any = trainer.datamodule  # type: ignore[attr-defined]
-            known = pd.concat([known, _labels(faces, data)], axis=1)
-        self.table = pd.concat([known, predictions.reset_index(drop=True)], axis=1)
+        self.table = self._collected.take(trainer, dataset)
         if trainer.is_global_zero:
             write_table(self.table, self.file)
 

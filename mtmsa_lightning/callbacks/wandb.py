@@ -1,8 +1,9 @@
-"""Weights & Biases: the only module that imports wandb, and only when it is used."""
+"""Weights & Biases: the logger of a run, and what is uploaded at its end."""
 
 import logging
 import netrc
 import os
+import re
 import secrets
 import socket
 from collections.abc import Iterable
@@ -10,9 +11,16 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
+import wandb
 from lightning.pytorch.loggers import WandbLogger
 
 log = logging.getLogger(__name__)
+
+TIMEOUT = 20
+"""Seconds that a server has to answer at the start, before a run is logged offline."""
+
+FINISH_TIMEOUT = 600
+"""Seconds that an upload may go on when everything else is done; what is left is uploaded by `wandb sync`."""
 
 WandbMode = Literal["online", "offline", "disabled"]
 
@@ -79,6 +87,8 @@ def wandb_logger(
 
     def build(offline: bool) -> WandbLogger:
         logger = WandbLogger(
+            tags=tags(config), settings=wandb.Settings(init_timeout=TIMEOUT, finish_timeout=FINISH_TIMEOUT,
+                                                       finish_timeout_raises=False),
             project=os.environ.get("WANDB_PROJECT", "mtmsa-lightning"), name=f"{name}/{run.name}",
             group=os.environ.get("WANDB_RUN_GROUP", name),
             job_type=os.environ.get("WANDB_JOB_TYPE", job_type),
@@ -95,6 +105,50 @@ def wandb_logger(
             log.warning("wandb: %s; logging offline instead", error)
             logger = build(offline=True)
     return logger
+
+
+def tags(config: dict[str, Any]) -> list[str]:
+    """Name what runs are filtered by: dataset, protocol, fold, heads.
+
+    Args:
+        config: The run's settings.
+    """
+    data, model = config.get("data") or {}, config.get("model") or {}
+    chosen = data.get("init_args") or {}
+    found = [str(data.get("class_path", "")).rpartition(".")[2].lower(), str(chosen.get("protocol") or "")]
+    found += [f"fold{chosen['fold']}"] if chosen.get("fold") is not None else []
+    if age := model.get("age"):
+        found.append(str(age.get("class_path", "")).rpartition(".")[2])
+    found += [task for task in ("gender", "race") if model.get(task)]
+    return [tag for tag in found if tag]
+
+
+def log_files(loggers: Iterable[Any], run: Path, name: str, best: Path | None) -> None:
+    """Upload the best checkpoint and, if there is one, the evaluation report as artifacts.
+
+    Args:
+        loggers: The run's loggers.
+        run: The run directory, or the folder of a report.
+        name: Name of the experiment.
+        best: The best checkpoint of a fit.
+    """
+    stem = re.sub(r"[^\w.-]", "-", name)
+    wanted = {f"{stem}-checkpoint": ("model", best, ["best"])}
+    report = run / "report.html"
+    wanted[f"{stem}-report"] = ("report", report if report.is_file() else None, ["latest-report"])
+    for logger in [each for each in loggers if isinstance(each, WandbLogger)]:
+        for artifact_name, (kind, file, aliases) in wanted.items():
+            if file is None:
+                continue
+            try:
+                artifact = wandb.Artifact(artifact_name, type=kind)
+                artifact.add_file(str(file), policy="immutable")
+                for folder in [each for each in ("figures", "tables") if kind == "report"]:
+                    if (run / folder).is_dir():
+                        artifact.add_dir(str(run / folder), folder)
+                logger.experiment.log_artifact(artifact, aliases=[*aliases, run.name])
+            except Exception as error:  # the run itself is complete
+                log.warning("wandb: %s is not uploaded: %s", file, error)
 
 
 def finish(loggers: Iterable[Any]) -> None:

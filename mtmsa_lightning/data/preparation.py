@@ -50,7 +50,7 @@ from mtmsa_lightning.data.prepared import (
 from mtmsa_lightning.data.table import FaceTable
 from mtmsa_lightning.errors import DataError
 from mtmsa_lightning.progress import progress
-from mtmsa_lightning.runs import differences, write_text
+from mtmsa_lightning.runs import differences, make_folder, write_text
 
 log = logging.getLogger(__name__)
 
@@ -102,6 +102,7 @@ def prepare(
     pixels: bool = True,
     overwrite: bool = False,
     max_unreadable: float = 0.05,
+    reread: bool = True,
 ) -> dict[str, Any]:
     """Make a prepared set, or continue one that was interrupted.
 
@@ -113,21 +114,24 @@ def prepare(
         pixels: Write ``pixels.npy`` too; not for a shard, which is of no use alone.
         overwrite: Remove the set that is at ``out`` and start anew.
         max_unreadable: Share of images that may turn out unreadable.
+        reread: Hold a set that is whole against its release's table, not only against the options.
 
     Returns:
         The set's description.
 
     Raises:
         DataError: ``out`` holds something else or a set of other options, the release cannot be read or
-            changed meanwhile, or too many images are unreadable; what was done is kept.
+            its table changed since, or too many images are unreadable; what was done is kept.
         ConfigError: Faces are to be found and there is no detector.
     """
     with locked(out):
         if claim(out, options.record(), overwrite):
-            return _complete(out, pixels)
+            if reread:
+                check_release(out, table_fingerprint(read(out / RELEASE).frame))
+            return complete(out, pixels)
         identity = _detector_identity(options.crop)
         table = read(out / RELEASE)
-        _check_release(out, table)
+        _note_release(out, table)
         positions = range(options.shard[0] - 1, len(table), options.shard[1])
         if not positions:
             raise DataError(
@@ -163,11 +167,9 @@ def locked(out: Path) -> Iterator[None]:
     """Hold a folder against other processes; the lock ends with this one, however it ends.
 
     Raises:
-        DataError: Another process is writing there.
+        DataError: Nothing can be written there, or another process is writing there.
     """
-    if out.is_file():
-        raise DataError(f"{out}: is a file: choose a folder")
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     handle = os.open(out, os.O_RDONLY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -191,20 +193,31 @@ def claim(out: Path, options: dict[str, Any], overwrite: bool) -> bool:
     begun = (out / _PLAN).is_file()
     if not (whole or begun) and _holds_something(out):
         raise DataError(f"{out}: holds something that is no prepared set: choose a new folder")
+    if whole and not begun:
+        _check_ours(out)
     if (whole or begun) and overwrite:
         _clear(out)
         whole = begun = False
     if whole or begun:
         found = read_description(out) if whole else json.loads((out / _PLAN).read_text(encoding="utf-8"))
         differing = differences(found.get("options", {}), options)
-        if differing:
+        if differing and (whole or (out / _PARTS).is_dir()):
             raise DataError(
                 f"{out}: was {'made' if whole else 'begun'} with other options: {'; '.join(differing)}: "
                 "choose another folder, or --overwrite to make it anew"
             )
+        begun = not differing  # else a run that ended before its first crop, such as one on a wrong folder
     if not (whole or begun):
         write_text(out / _PLAN, json.dumps({"options": options}))
     return whole
+
+
+def _check_ours(out: Path) -> None:
+    """Make sure that ``dataset.json``, a common name, is a prepared set's: nothing of others is removed."""
+    try:
+        read_description(out)
+    except DataError as error:
+        raise DataError(f"{error}; if it is no prepared set choose a new folder, else remove it") from error
 
 
 def _holds_something(out: Path) -> bool:
@@ -223,7 +236,20 @@ def _clear(out: Path) -> None:
         shutil.rmtree(out / name, ignore_errors=True)
 
 
-def _complete(out: Path, pixels: bool) -> dict[str, Any]:
+def check_release(out: Path, fingerprint: str) -> None:
+    """Hold a set that is whole against the table of the release that it is asked of now.
+
+    Raises:
+        DataError: It was made of another one.
+    """
+    if read_description(out).get("release", {}).get("fingerprint") != fingerprint:
+        raise DataError(
+            f"{out}: is complete, but the release's table differs from the one that it was made of (other "
+            "faces or labels): choose another folder, or --overwrite to make it anew"
+        )
+
+
+def complete(out: Path, pixels: bool) -> dict[str, Any]:
     """Return the description of a set that is whole; add its pixels if they are wanted and not there."""
     shutil.rmtree(out / WORK, ignore_errors=True)
     record = read_description(out)
@@ -243,7 +269,7 @@ def _detector_identity(settings: CropSettings) -> dict[str, str | float] | None:
     return None if detector is None else detector.identity
 
 
-def _check_release(out: Path, table: FaceTable) -> None:
+def _note_release(out: Path, table: FaceTable) -> None:
     """Note the release's fingerprint in the plan, or hold the one noted there against it."""
     plan = json.loads((out / _PLAN).read_text(encoding="utf-8"))
     fingerprint = table_fingerprint(table.frame)
@@ -334,10 +360,10 @@ def _write_part(out: Path, number: int, records: list[Record]) -> None:
 
 def _is_done(out: Path, number: int, part: Sequence[CropJob]) -> bool:
     """Tell whether a part was recorded and its crops are what they were."""
-    file = _part_file(out, number)
-    if not file.is_file():
+    try:
+        checksums = pd.read_parquet(_part_file(out, number), columns=["crop_sha256"])["crop_sha256"]
+    except (OSError, ValueError):  # none, or damaged when the machine went down
         return False
-    checksums = pd.read_parquet(file, columns=["crop_sha256"])["crop_sha256"]
     with ThreadPoolExecutor(4) as pool:
         found = pool.map(file_sha256, (Path(job.crop) for job in part))
         return all(wanted in ("", actual) for wanted, actual in zip(checksums, found, strict=True))
@@ -377,8 +403,8 @@ def _check_unreadable(left_out: pd.DataFrame, total: int, most: float, out: Path
         shown = "\n  ".join(f"{row.source}: {row.reason}" for row in bad.head(_SHOWN).itertuples())
         raise DataError(
             f"{out}: {len(bad):,} of {total:,} images cannot be read, more than {most:.0%}:\n  {shown}\n"
-            f"mend them and give --overwrite, or accept them: --max_unreadable {len(bad) / total + 0.01:.2f} "
-            "(what is done is kept)"
+            "mend them and give --overwrite, or accept them: --max_unreadable "
+            f"{min(1, len(bad) / total + 0.01):.2f} (what is done is kept)"
         )
 
 
@@ -423,7 +449,9 @@ def _tell_names(frame: pd.DataFrame, left_out: pd.DataFrame) -> None:
     for why, sources in groups.items():
         if sources:
             more = ", ..." if len(sources) > _SHOWN else ""
-            log.info("%s: %s images: %s%s", why, f"{len(sources):,}", ", ".join(sources[:_SHOWN]), more)
+            log.info(
+                "%s: %s of the images: %s%s", why, f"{len(sources):,}", ", ".join(sources[:_SHOWN]), more
+            )
 
 
 def _remove_strays(out: Path, paths: "pd.Series[str]") -> None:

@@ -15,6 +15,7 @@ No code of this package is needed to read it: ``pandas.read_parquet("faces.parqu
 import json
 import os
 import posixpath
+from collections import Counter
 from collections.abc import Iterable
 from hashlib import sha256
 from pathlib import Path
@@ -98,11 +99,22 @@ def read_prepared(root: str | Path, dataset: str, label_rule: str | None = None)
 
 
 def preparation(root: str | Path) -> dict[str, Any] | None:
-    """Return how the faces of a prepared set were cropped, as plain values; ``None`` for a raw release."""
+    """Return how a prepared set was made of its release, as plain values; ``None`` for a raw release."""
     if not is_prepared(root):
         return None
     record = read_description(root)
-    return {key: record[key] for key in ("crop", "counts", "fingerprints") if key in record}
+    return {key: record[key] for key in ("crop", "counts", "release", "fingerprints") if key in record}
+
+
+def left_out(root: str | Path) -> Counter[str]:
+    """Count by reason the rows of the release that are not in a prepared set; empty for a raw release."""
+    if not is_prepared(root):
+        return Counter()
+    reasons = Counter[str](read_description(root).get("release", {}).get("dropped", {}))
+    file = Path(root) / LEFT_OUT
+    if file.is_file():
+        reasons.update(pd.read_csv(file, dtype="str")["reason"].tolist())
+    return reasons
 
 
 def write_table(frame: pd.DataFrame, root: Path) -> None:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from mtmsa_lightning.data.dataset import FaceDataset
 from mtmsa_lightning.data.files import hash_files, hash_ids
+from mtmsa_lightning.data.prepared import preparation
 from mtmsa_lightning.errors import DataError
 
 if TYPE_CHECKING:
@@ -88,6 +89,32 @@ def check_overlap(
     advice = ADVICE.get(part, "Choose a part that was held out.")
     _complain(ids, known, trained, advice, pardoned=force)
     _complain(ids, copies, equal, advice, pardoned=force or same_split)
+
+
+def say_alignment(provenance: dict[str, Any], data: "FaceDataModule") -> None:
+    """Warn where a part's faces were cropped otherwise than those that a checkpoint was trained on.
+
+    Args:
+        provenance: The checkpoint's record.
+        data: The DataModule that is about to be used.
+    """
+    if "preparation" not in provenance:
+        return
+    trained, used = map(_alignment, (provenance["preparation"], preparation(data.root)))
+    if trained != used:
+        log.warning(
+            "the checkpoint was trained on %s, but %s holds %s: the same `mtmsa prepare --margin` for both "
+            "keeps the faces comparable", trained, data.root, used,
+        )  # fmt: skip
+
+
+def _alignment(made: dict[str, Any] | None) -> str:
+    """Say how faces were cropped, as far as it decides what a network sees."""
+    if made is None:
+        return "images as they are released"
+    crop = made.get("crop", {})
+    search = "found by a detector" if isinstance(crop.get("detector"), dict) else "placed without a detector"
+    return f"prepared crops of margin {crop.get('margin')} ({search})"
 
 
 def _complain(ids: list[str], found: NDArray[np.bool_], what: str, advice: str, pardoned: bool) -> None:

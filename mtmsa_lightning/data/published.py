@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mtmsa_lightning.data.prepared import preparation
 from mtmsa_lightning.data.synthetic.releases import RECORD
 from mtmsa_lightning.data.table import FaceTable
 from mtmsa_lightning.labels import GENDERS
@@ -59,11 +60,17 @@ def compare(table: FaceTable) -> list[Comparison]:
 
 def _counts(table: FaceTable) -> dict[str, int]:
     faces = table.frame
-    numbers = {"faces": len(faces), "rows read": table.report.read, "subjects": faces["subject"].nunique()}
+    numbers = {"faces": len(faces), "rows read": _rows_read(table), "subjects": faces["subject"].nunique()}
     for names, column in ((GENDERS, "gender"), (table.race_classes, "race")):
         numbers |= dict(zip(names, _tally(faces[column], len(names)), strict=True))
     folds = _tally(faces["fold"], 5)
     return numbers | {f"fold {fold}": number for fold, number in enumerate(folds)}
+
+
+def _rows_read(table: FaceTable) -> int:
+    """Return the number of rows of the release, whether it is read raw or was prepared."""
+    made = preparation(table.root) or {}
+    return int(made.get("release", {}).get("read", table.report.read))
 
 
 def _tally(indices: "np.typing.ArrayLike", classes: int) -> list[int]:

@@ -8,7 +8,15 @@ from typing import Any
 
 import pandas as pd
 
-from mtmsa_lightning.data.preparation import check_room, claim, file_sha256, finish, locked
+from mtmsa_lightning.data.preparation import (
+    check_release,
+    check_room,
+    claim,
+    complete,
+    file_sha256,
+    finish,
+    locked,
+)
 from mtmsa_lightning.data.prepared import LEFT_OUT, read_description
 from mtmsa_lightning.errors import DataError
 from mtmsa_lightning.progress import progress
@@ -41,7 +49,8 @@ def merge(shards: Sequence[Path], out: Path, pixels: bool = True, overwrite: boo
     whole = _whole(shards, records)
     with locked(out):
         if claim(out, whole["options"], overwrite):
-            return read_description(out)
+            check_release(out, whole["release"]["fingerprint"])
+            return complete(out, pixels)
         frame, left_out = _joined(shards, records)
         if pixels:
             check_room(out, len(frame), whole["options"]["size"])

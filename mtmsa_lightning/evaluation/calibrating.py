@@ -19,7 +19,7 @@ from mtmsa_lightning.checkpoints import checkpoint_file, read_checkpoint
 from mtmsa_lightning.configs import find_config, split_configs
 from mtmsa_lightning.data.datamodule import FaceDataModule
 from mtmsa_lightning.data.protocols import sampling_units
-from mtmsa_lightning.data.provenance import check_overlap
+from mtmsa_lightning.data.provenance import check_overlap, say_alignment
 from mtmsa_lightning.errors import ConfigError
 from mtmsa_lightning.evaluation.calibration_tables import coverage_lines, figures_table, thresholds_table
 from mtmsa_lightning.messages import explain, told_shortly
@@ -73,6 +73,7 @@ def calibrate(
     data.prepare_data()
     data.setup("test")
     say_preprocessing(dict(model.hparams), data)
+    say_alignment(model.provenance or {}, data)
     part = part or ("calibration" if len(data.calibration_dataset) else "val")
     chose_checkpoint = check_part(model, data, part, other_data)
     if max_width is not None:

@@ -45,6 +45,7 @@ def evaluate(ckpt_path: str, args: Sequence[str] = (), out: Path | None = None, 
     attention = attend(cli.model, test, cli.trainer.strategy.root_device)
     images = face_images(test) if faces else None
     write_report(cli.writer.table, cli.run, report_context(cli), images, attention)
+    TrainingCLI._close_loggers(cli)  # now that there is a report to upload
     log.info("report: %s", cli.run / "report.html")
 
 
@@ -72,6 +73,9 @@ class EvaluationCLI(TrainingCLI):
     def _open_run(self) -> None:
         settings = yaml.safe_load(self.config_text)
         self.run = report_folder(self.out, self.settings.ckpt_path, settings)
+
+    def _close_loggers(self) -> None:
+        """The report is still to come."""
 
 
 def face_images(data: FaceDataset) -> Images:

@@ -3,7 +3,7 @@ import json
 import pandas as pd
 import pytest
 
-from mtmsa_lightning.data.prepared import is_prepared, read_prepared
+from mtmsa_lightning.data.prepared import is_prepared, left_out, preparation, read_prepared
 from mtmsa_lightning.errors import DataError
 from mtmsa_lightning.labels import RACES
 
@@ -86,3 +86,14 @@ def test_table_without_a_column(prepared):
     pd.read_parquet(path).drop(columns="race").to_parquet(path)
     with pytest.raises(DataError, match=r"columns \['race'\] are missing"):
         read_prepared(prepared, "made")
+
+
+def test_what_the_reader_and_the_preparation_left_out_is_counted_together(prepared, tmp_path_factory):
+    change(prepared, release={"read": 9, "dropped": {"file not found": 2, "name lacks a field": 1}})
+    rows = "position,id,source,reason\n3,a,a.jpg,file not found\n4,b,b.jpg,no face found\n"
+    (prepared / "left_out.csv").write_text(rows)
+    assert left_out(prepared) == {"file not found": 3, "name lacks a field": 1, "no face found": 1}
+    assert preparation(prepared)["release"]["read"] == 9
+    raw = tmp_path_factory.mktemp("raw")
+    assert left_out(raw) == {}
+    assert preparation(raw) is None

@@ -1,5 +1,6 @@
 """A checkpoint is not tested on what it was trained on: neither the same ids nor the same bytes."""
 
+import json
 import logging
 from pathlib import Path
 
@@ -8,7 +9,13 @@ import torch
 
 from mtmsa_lightning.data.datamodule import FaceDataModule
 from mtmsa_lightning.data.files import content_column
-from mtmsa_lightning.data.provenance import OverlapError, check_overlap, hash_in_background, training_hashes
+from mtmsa_lightning.data.provenance import (
+    OverlapError,
+    check_overlap,
+    hash_in_background,
+    say_alignment,
+    training_hashes,
+)
 from mtmsa_lightning.data.table import FaceTable
 
 SPLIT = ["train"] * 6 + ["val"] * 2 + ["test"] * 4
@@ -185,3 +192,37 @@ def test_unreadable_files_have_no_hash_and_overlap_with_nothing(make, caplog, kn
     with caplog.at_level(logging.WARNING):
         check_overlap(record(data) | {"fingerprints": {}}, data)
     assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    ("trained", "used", "said"),
+    [
+        (None, None, ""),
+        (0.25, 0.25, ""),
+        (0.25, 0.4, "margin 0.25 (found by a detector), but"),
+        (0.25, None, "holds images as they are released"),
+        (None, 0.4, "trained on images as they are released"),
+    ],
+)
+def test_faces_cropped_otherwise_than_in_training_are_told(make, caplog, trained, used, said):
+    made = {
+        0.25: {"margin": 0.25, "detector": {"name": "a"}},
+        0.4: {"margin": 0.4, "detector": {"name": "a"}},
+    }
+    data = make("a")
+    data.root = data.table.root
+    if used is not None:
+        description = {
+            "format_version": 1,
+            "dataset": "made",
+            "label_rule": "",
+            "race_classes": [],
+            "table": "",
+        }
+        (data.root / "dataset.json").write_text(json.dumps(description | {"crop": made[used]}))
+    preparation = None if trained is None else {"crop": made[trained], "counts": {"faces": 12}}
+    with caplog.at_level(logging.WARNING):
+        say_alignment({"preparation": preparation}, data)
+        say_alignment({}, data)
+    assert len(caplog.records) == (said != "")
+    assert said in caplog.text

@@ -1,3 +1,6 @@
+import json
+from dataclasses import replace
+
 import pytest
 
 from mtmsa_lightning.data import morph
@@ -6,7 +9,7 @@ from mtmsa_lightning.data.files import ImageListing
 from mtmsa_lightning.data.morph import read_morph
 from mtmsa_lightning.data.published import compare
 from mtmsa_lightning.data.synthetic import write_morph
-from mtmsa_lightning.data.table import FaceTable
+from mtmsa_lightning.data.table import FaceTable, ReadReport
 
 
 def test_a_whole_morph_agrees_and_a_part_of_it_does_not(full_morph, monkeypatch):
@@ -23,6 +26,15 @@ def test_a_whole_adience_agrees(full_adience, rule, counts):
     compared = compare(read_adience(full_adience, rule))
     assert [comparison for comparison in compared if not comparison.agrees] == []
     assert len(compared) == counts
+
+
+def test_a_prepared_set_has_the_rows_of_its_release(full_adience, tmp_path):
+    table = read_adience(full_adience, "canonical")
+    record = {"format_version": 1, "dataset": "adience", "label_rule": table.label_rule, "race_classes": [],
+              "table": "faces.parquet", "release": {"read": table.report.read}}  # fmt: skip
+    (tmp_path / "dataset.json").write_text(json.dumps(record))
+    prepared = replace(table, root=tmp_path, report=ReadReport("faces.parquet", read=len(table)))
+    assert compare(prepared) == compare(table)
 
 
 @pytest.mark.parametrize(

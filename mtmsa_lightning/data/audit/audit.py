@@ -2,7 +2,6 @@
 
 import logging
 import time
-from collections import Counter
 from collections.abc import Callable, Sized
 from dataclasses import dataclass
 
@@ -20,8 +19,8 @@ from mtmsa_lightning.data.audit.scan import Scan, scan_images
 from mtmsa_lightning.data.baselines import baselines_by_part
 from mtmsa_lightning.data.datamodule import FaceDataModule
 from mtmsa_lightning.data.images import Image
-from mtmsa_lightning.data.prepared import LEFT_OUT, is_prepared
-from mtmsa_lightning.data.protocols import Split, fold_numbers, make_split
+from mtmsa_lightning.data.prepared import left_out
+from mtmsa_lightning.data.protocols import Split, fold_numbers
 from mtmsa_lightning.data.published import Comparison, compare
 from mtmsa_lightning.data.table import FaceTable
 from mtmsa_lightning.errors import DataError
@@ -142,12 +141,11 @@ def all_splits(data: FaceDataModule, table: FaceTable) -> tuple[dict[int, Split]
     Raises:
         DataError: If the protocol has no fold ``data.fold``.
     """
-    options = data.seed, data.val_fraction
     try:
         folds = fold_numbers(table, data.protocol, data.seed)
-        splits = {fold: make_split(table, data.protocol, fold, *options) for fold in folds}
+        splits = {fold: data.split_of(fold) for fold in folds}
     except DataError as error:
-        return {}, found("split", "protocol cannot be followed", [str(error)])
+        return {}, found("split", "protocols that cannot be followed", [str(error)])
     if data.fold not in splits:
         raise DataError(f"protocol {data.protocol!r} has no fold {data.fold}; its folds are {list(folds)}")
     return splits, []
@@ -155,7 +153,7 @@ def all_splits(data: FaceDataModule, table: FaceTable) -> tuple[dict[int, Split]
 
 def check_table(data: FaceDataModule, table: FaceTable, splits: dict[int, Split]) -> list[Finding]:
     """Run the checks that need no image."""
-    dropped = table.report.reasons() + left_out(table)
+    dropped = table.report.reasons() + left_out(table.root)
     reasons = [f"{reason}: {count:,}" for reason, count in dropped.most_common()]
     differing = [
         f"{what}: {number:,} here, {published:,} published"
@@ -165,17 +163,9 @@ def check_table(data: FaceDataModule, table: FaceTable, splits: dict[int, Split]
     return [
         *check_labels(table),
         *shared_subjects(table, splits),
-        *found("release", "counts differ from the published release", differing),
-        *found("dropped", "rows were left out", reasons, count=dropped.total()),
+        *found("release", "counts that differ from the published release", differing),
+        *found("dropped", "rows left out", reasons, count=dropped.total()),
     ]
-
-
-def left_out(table: FaceTable) -> Counter[str]:
-    """Count by reason what was left out when a prepared set was made; empty for a raw release."""
-    file = table.root / LEFT_OUT
-    if not (is_prepared(table.root) and file.is_file()):
-        return Counter()
-    return Counter(pd.read_csv(file, dtype="str")["reason"].tolist())
 
 
 def check_pictures(

@@ -3,8 +3,8 @@
 import numpy as np
 import pandas as pd
 
-from mtmsa_lightning.data.protocols import Split
-from mtmsa_lightning.data.table import SPLITS, FaceTable
+from mtmsa_lightning.data.protocols import PARTS, Split
+from mtmsa_lightning.data.table import FaceTable
 from mtmsa_lightning.labels import GENDERS
 
 UNUSED = "unused"
@@ -41,7 +41,7 @@ def counts(table: FaceTable, split: Split | None = None) -> dict[str, pd.DataFra
         if (values != "unknown").any():
             counted = pd.crosstab(values.to_numpy(), part.to_numpy())
             present = [entry for entry in order[name] if entry in counted.index]
-            columns = [column for column in (*SPLITS, UNUSED) if column in counted]
+            columns = [column for column in (*PARTS, UNUSED) if column in counted]
             counted = counted.loc[present, columns]
             counted.insert(0, "all", counted.sum(axis=1))
             tables[name] = counted
@@ -49,10 +49,10 @@ def counts(table: FaceTable, split: Split | None = None) -> dict[str, pd.DataFra
 
 
 def part_names(split: Split | None, rows: int) -> "pd.Series[str]":
-    """Return the part of every row: train, val, test or unused."""
+    """Return the part of every row: train, val, test, calibration or unused."""
     part = pd.Series([UNUSED] * rows, dtype="str")
     if split is not None:
-        for name in SPLITS:
+        for name in PARTS:
             part.iloc[getattr(split, name)] = name
     return part
 

@@ -9,13 +9,16 @@ import numpy as np
 import pandas as pd
 
 from mtmsa_lightning.data.images import Image, UnreadableImageError, central_square, read_image
-from mtmsa_lightning.data.table import SPLITS, FaceTable
+from mtmsa_lightning.data.protocols import PARTS
+from mtmsa_lightning.data.table import FaceTable
 from mtmsa_lightning.pages import Picture
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-COLOURS = {"train": "#0072B2", "val": "#E69F00", "test": "#009E73", "unused": "#BBBBBB"}
+COLOURS = {
+    "train": "#0072B2", "val": "#E69F00", "test": "#009E73", "calibration": "#CC79A7", "unused": "#BBBBBB",
+}  # fmt: skip
 """Colours of the parts, from Okabe and Ito's palette, which colour-blind readers can tell apart."""
 
 THUMBNAIL = 112
@@ -40,7 +43,7 @@ def draw_counts(counted: dict[str, pd.DataFrame]) -> bytes:
         _stack(figure.add_subplot(grid[0, :]), counted["age"], "age (completed years)")
     for column, name in enumerate(others):
         _stack(figure.add_subplot(grid[1, column]), counted[name], name)
-    figure.axes[0].legend(frameon=False, ncols=4)
+    figure.axes[0].legend(frameon=False, ncols=5)
     figure.axes[0].set_ylabel("faces")
     content = BytesIO()
     with rc_context({"svg.hashsalt": "mtmsa", "svg.fonttype": "path"}):
@@ -54,7 +57,7 @@ def _stack(axes: "Axes", counted: pd.DataFrame, label: str) -> None:
     years = label.startswith("age") and all(text.isdigit() for text in known.index)
     places: Any = known.index.astype(int) if years else range(len(known))
     bottom = np.zeros(len(known))
-    for part in (*SPLITS, "unused"):
+    for part in (*PARTS, "unused"):
         if part in known:
             axes.bar(places, known[part], 0.9, bottom, color=COLOURS[part], label=part, linewidth=0)
             bottom += known[part].to_numpy()

@@ -40,7 +40,7 @@ _WARNINGS = {  # known kinds of noise, and what makes a figure look better than 
     ),
     "near-leak": ("a near-duplicate of a test image is learnt from", "look at the pairs"),
     "near-conflict": ("near-duplicates differ in gender or race, or by over 5 years", "look at the pairs"),
-    "copy-validation": ("an exact copy of a validation image is learnt from", _WITHOUT_COPIES),
+    "copy-validation": ("an exact copy of a validation or calibration image is learnt from", _WITHOUT_COPIES),
     "copies": ("exact copies in one part weigh double", _WITHOUT_COPIES),
     "birth-date": ("a subject's birth date differs between its pictures", _ONE_BIRTH_DATE),
     "gender": ("a subject's gender differs between its pictures", "--clean consensus-gender"),
@@ -52,7 +52,7 @@ _WARNINGS = {  # known kinds of noise, and what makes a figure look better than 
     "release": ("a count differs from the published release", "compare your copy with the release"),
 }
 _INFOS = {  # worth a look
-    "near-copies": ("near-duplicates in one part", ""),
+    "near-copies": ("near-duplicates that no fold parts into test and the rest", ""),
     "blurred": ("an image has little detail: blurred, dark, or scaled up", ""),
     "dropped": ("the reader, or the preparation, left rows out", ""),
 }
@@ -72,7 +72,7 @@ class Finding:
     Attributes:
         kind: A key of ``KINDS``.
         count: How many faces, pairs, groups or subjects; ``text`` says which.
-        text: One sentence with the numbers.
+        text: What was counted, with the numbers.
         examples: The first few, as texts.
         groups: The faces concerned as groups of row positions, most telling first; for pictures.
     """
@@ -103,25 +103,27 @@ class Finding:
 
 def found(
     kind: str,
-    text: str,
+    what: str,
     examples: Sequence[str],
     groups: Iterable[Iterable[int]] = (),
     count: int | None = None,
+    detail: str = "",
 ) -> list[Finding]:
     """Return one finding, or none where there is no example.
 
     Args:
         kind: A key of ``KINDS``.
-        text: What follows the count, e.g. "files cannot be decoded".
+        what: What is counted, in the plural, e.g. "images that cannot be decoded"; the number follows it.
         examples: One text for everything found.
         groups: See :class:`Finding`.
-        count: What is counted, where that is not the number of examples.
+        count: The number, where it is not that of the examples.
+        detail: What follows the number.
     """
     if not examples:
         return []
     count = len(examples) if count is None else count
     rows = tuple(tuple(int(row) for row in group) for group in groups)
-    return [Finding(kind, count, f"{count:,} {text}", tuple(examples[:SHOWN]), rows)]
+    return [Finding(kind, count, f"{what}: {count:,}{detail}", tuple(examples[:SHOWN]), rows)]
 
 
 def by_severity(findings: Iterable[Finding]) -> list[Finding]:

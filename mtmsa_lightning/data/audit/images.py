@@ -27,7 +27,7 @@ def check_images(
 
 def unreadable(scan: Scan) -> list[Finding]:
     """Find files that cannot be decoded."""
-    return found("unreadable", "images cannot be decoded", scan.facts["fault"][~scan.readable].tolist())
+    return found("unreadable", "images that cannot be decoded", scan.facts["fault"][~scan.readable].tolist())
 
 
 def tiny(table: FaceTable, scan: Scan, min_side: int) -> list[Finding]:
@@ -35,14 +35,14 @@ def tiny(table: FaceTable, scan: Scan, min_side: int) -> list[Finding]:
     side = scan.facts[["width", "height"]].min(axis=1)
     rows = side[scan.readable & (side < min_side)].sort_values(kind="stable").index
     sizes = [f"{scan.facts['width'][row]} x {scan.facts['height'][row]}" for row in rows]
-    return _single("tiny", f"images are smaller than {min_side} px", table, rows, sizes)
+    return _single("tiny", f"images smaller than {min_side} px", table, rows, sizes)
 
 
 def blurred(table: FaceTable, scan: Scan, min_sharpness: float) -> list[Finding]:
     """Find images whose sharpness (``scan.sharpness``) is below ``min_sharpness``, least sharp first."""
     value = scan.facts["sharpness"]
     rows = value[value < min_sharpness].sort_values(kind="stable").index
-    text = f"images have a variance of the Laplacian below {min_sharpness:g} at {SHARPNESS_SIDE} px"
+    text = f"images with a variance of the Laplacian below {min_sharpness:g} at {SHARPNESS_SIDE} px"
     return _single("blurred", text, table, rows, [f"{value[row]:.1f}" for row in rows])
 
 
@@ -52,10 +52,10 @@ def faceless(table: FaceTable, scan: Scan) -> list[Finding]:
     if (faces < 0).all():
         faces = table.frame.get("faces_found", faces)
     rows = table.frame.index[faces == 0]
-    return _single("faceless", "images show no face to the detector", table, rows, [""] * len(rows))
+    return _single("faceless", "images that show no face to the detector", table, rows, [""] * len(rows))
 
 
-def _single(kind: str, text: str, table: FaceTable, rows: pd.Index, details: list[str]) -> list[Finding]:
+def _single(kind: str, what: str, table: FaceTable, rows: pd.Index, details: list[str]) -> list[Finding]:
     ids = table.frame["id"][rows]
     examples = [f"{name}: {detail}".strip(": ") for name, detail in zip(ids, details, strict=True)]
-    return found(kind, text, examples, ([row] for row in rows))
+    return found(kind, what, examples, ([row] for row in rows))

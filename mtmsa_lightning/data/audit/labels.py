@@ -27,8 +27,8 @@ def conflicting_copies(table: FaceTable, contents: "pd.Series[str]") -> list[Fin
     groups = list(rows_by(contents[bad]).values())
     labels = describe_labels(table)
     examples = ["; ".join(f"{faces['id'][row]} ({labels[row]})" for row in rows) for rows in groups]
-    text = f"pictures ({int(bad.sum()):,} files) carry conflicting labels"
-    return found("conflicting-labels", text, examples, groups)
+    detail = f" ({int(bad.sum()):,} files)"
+    return found("conflicting-labels", "pictures with conflicting labels", examples, groups, detail=detail)
 
 
 def disagreeing_subjects(table: FaceTable) -> list[Finding]:
@@ -48,8 +48,8 @@ def disagreeing_subjects(table: FaceTable) -> list[Finding]:
         groups = rows_by(faces["subject"][rows])
         texts = value.to_numpy(object)
         examples = [f"{name}: {', '.join(sorted(set(texts[groups[name]])))}" for name in subjects]
-        text = f"subjects ({int(rows.sum()):,} pictures) differ in {kind.replace('-', ' ')}"
-        findings += found(kind, text, examples, (groups[name] for name in subjects))
+        what, detail = f"subjects that differ in {kind.replace('-', ' ')}", f" ({int(rows.sum()):,} pictures)"
+        findings += found(kind, what, examples, (groups[name] for name in subjects), detail=detail)
     return findings
 
 
@@ -69,7 +69,7 @@ def falling_ages(table: FaceTable) -> list[Finding]:
         for row in first.itertuples()
     ]
     groups = rows_by(faces["subject"][faces["subject"].isin(first["subject"])]).values()
-    return found("age-falls", "subjects grow younger while time passes", examples, groups)
+    return found("age-falls", "subjects that grow younger while time passes", examples, groups)
 
 
 def ages_against_dates(table: FaceTable) -> list[Finding]:
@@ -82,7 +82,7 @@ def ages_against_dates(table: FaceTable) -> list[Finding]:
     examples = [
         f"{row.id}: {row.age_low:.0f} years, born {row.dob}, taken {row.doa}" for row in wrong.itertuples()
     ]
-    return found("age-dates", "ages differ from their dates", examples, ([row] for row in wrong.index))
+    return found("age-dates", "ages that differ from their dates", examples, ([row] for row in wrong.index))
 
 
 def rows_by(keys: "pd.Series[str]") -> dict[str, list[int]]:

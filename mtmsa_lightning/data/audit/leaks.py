@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from mtmsa_lightning.data.audit.findings import Finding, found
 from mtmsa_lightning.data.audit.labels import describe_labels, rows_by
-from mtmsa_lightning.data.protocols import Split
-from mtmsa_lightning.data.table import SPLITS, FaceTable
+from mtmsa_lightning.data.protocols import PARTS, Split
+from mtmsa_lightning.data.table import FaceTable
 
 MAY_SHARE_SUBJECTS = ("random", "setting_a", "s1_s2_s3")
 """Protocols that split by image: a subject on both sides is theirs, not a fault of the table."""
@@ -17,23 +17,23 @@ MAY_SHARE_SUBJECTS = ("random", "setting_a", "s1_s2_s3")
 FAR_YEARS = 5
 """Near-duplicates that differ by more years than this, in the middle of their labels, are worth a warning."""
 
-TRAIN, VAL, TEST = range(3)
+TRAIN, VAL, TEST, CALIBRATION = range(4)
 
 Parts = NDArray[np.int8]
-"""Part of every row in every fold, shape (folds, rows): an index in ``SPLITS``, -1 not used."""
+"""Part of every row in every fold, shape (folds, rows): an index in ``PARTS``, -1 not used."""
 
 
 def parts_of(splits: Mapping[int, Split], rows: int) -> Parts:
     """Return which part every row has in every fold."""
     parts = np.full((len(splits), rows), -1, np.int8)
     for fold, split in zip(parts, splits.values(), strict=True):
-        for number, name in enumerate(SPLITS):
+        for number, name in enumerate(PARTS):
             fold[getattr(split, name)] = number
     return parts
 
 
 def shared_subjects(table: FaceTable, splits: Mapping[int, Split]) -> list[Finding]:
-    """Find subjects that are tested and learnt from (trained or validated on) in one fold."""
+    """Find subjects that are tested and learnt from (trained, validated or calibrated on) in one fold."""
     subjects = table.frame["subject"]
     groups = [rows for rows in rows_by(subjects[subjects != ""]).values() if len(rows) > 1]
     parts = parts_of(splits, len(table))
@@ -41,7 +41,7 @@ def shared_subjects(table: FaceTable, splits: Mapping[int, Split]) -> list[Findi
     protocols = {split.protocol for split in splits.values()}
     kind = "subject-shared" if protocols <= set(MAY_SHARE_SUBJECTS) else "subject-leak"
     examples = [f"{subjects[rows[0]]}: {len(rows)} pictures" for rows in shared]
-    return found(kind, "subjects are tested and learnt from in some fold", examples, shared)
+    return found(kind, "subjects tested and learnt from in some fold", examples, shared)
 
 
 def copies(table: FaceTable, contents: "pd.Series[str]", splits: Mapping[int, Split]) -> list[Finding]:
@@ -56,16 +56,16 @@ def copies(table: FaceTable, contents: "pd.Series[str]", splits: Mapping[int, Sp
     for rows in groups:
         by_kind[_copy_kind(parts, rows)].append(rows)
     texts = {
-        "copy-leak": "pictures ({}) are tested and learnt from in some fold",
-        "copy-validation": "pictures ({}) are trained and validated on in some fold",
-        "copies": "pictures ({}) stand more than once in a part",
+        "copy-leak": "pictures tested and learnt from in some fold",
+        "copy-validation": "pictures trained and validated or calibrated on in some fold",
+        "copies": "other pictures that stand more than once",
     }
     ids = table.frame["id"]
     findings = []
     for kind, found_groups in by_kind.items():
-        text = texts[kind].format(f"{sum(map(len, found_groups)):,} rows")
+        detail = f" ({sum(map(len, found_groups)):,} rows)"
         examples = [" = ".join(ids[rows]) for rows in found_groups]
-        findings += found(kind, text, examples, found_groups)
+        findings += found(kind, texts[kind], examples, found_groups, detail=detail)
     return findings
 
 
@@ -73,7 +73,7 @@ def _copy_kind(parts: Parts, rows: Sequence[int]) -> str:
     if _tested_and_learnt(parts, rows).any():
         return "copy-leak"
     held = parts[:, rows]
-    both = (held == TRAIN).any(axis=1) & (held == VAL).any(axis=1)
+    both = (held == TRAIN).any(axis=1) & ((held == VAL) | (held == CALIBRATION)).any(axis=1)
     return "copy-validation" if both.any() else "copies"
 
 
@@ -88,7 +88,8 @@ def near_duplicates(
 
     Args:
         table: The faces.
-        pairs: First row, second row and distance of every pair, shape (pairs, 3), nearest first.
+        pairs: First row, second row and distance of every pair, shape (pairs, 3), nearest first; a row stands
+            for all of its exact copies, wherever they are.
         contents: Content hash of every row.
         splits: The folds of the protocol.
         limit: Greatest distance of a pair, in bits; it is named in the text.
@@ -96,33 +97,43 @@ def near_duplicates(
     content = contents.to_numpy(object)
     pairs = pairs[content[pairs[:, 0]] != content[pairs[:, 1]]]
     parts = parts_of(splits, len(table))
-    first, second = parts[:, pairs[:, 0]], parts[:, pairs[:, 1]]
-    leaks = (_apart(first, second) | _apart(second, first)).any(axis=0)
+    tested, learnt = (_of_copies(marked, contents) for marked in (parts == TEST, _is_learnt(parts)))
+    first, second = pairs[:, 0], pairs[:, 1]
+    leaks = ((tested[:, first] & learnt[:, second]) | (learnt[:, first] & tested[:, second])).any(axis=0)
     conflicts = _labels_apart(table.frame, pairs)
     labels, ids = describe_labels(table), table.frame["id"]
     findings = []
     for kind, rows, text in (
-        ("near-leak", leaks, "are tested and learnt from in some fold"),
-        ("near-conflict", conflicts, f"differ in gender or race, or by over {FAR_YEARS} years"),
-        ("near-copies", ~leaks, "stand in one part"),
+        ("near-leak", leaks, "tested and learnt from in some fold"),
+        ("near-conflict", conflicts, f"that differ in gender or race, or by over {FAR_YEARS} years"),
+        ("near-copies", ~leaks, "that no fold parts into test and the rest"),
     ):
         examples = [
             f"{ids[left]} ({labels[left]}) ~ {ids[right]} ({labels[right]}), {bits} bits"
             for left, right, bits in pairs[rows].tolist()
         ]
-        near = f"pairs of near-duplicates (at most {limit} of 256 bits apart) {text}"
-        findings += found(kind, near, examples, pairs[rows, :2])
+        near = f"pairs of near-duplicates (at most {limit} of 256 bits apart)"
+        findings += found(kind, f"{near} {text}", examples, pairs[rows, :2])
     return findings
 
 
 def _tested_and_learnt(parts: Parts, rows: Iterable[int]) -> NDArray[np.bool_]:
     """Tell for every fold whether some of the rows are tested and others learnt from."""
     held = parts[:, list(rows)]
-    return np.asarray((held == TEST).any(axis=1) & ((held == TRAIN) | (held == VAL)).any(axis=1))
+    return np.asarray((held == TEST).any(axis=1) & _is_learnt(held).any(axis=1))
 
 
-def _apart(tested: Parts, learnt: Parts) -> NDArray[np.bool_]:
-    return np.asarray((tested == TEST) & ((learnt == TRAIN) | (learnt == VAL)))
+def _is_learnt(parts: Parts) -> NDArray[np.bool_]:
+    return np.asarray((parts >= 0) & (parts != TEST))
+
+
+def _of_copies(marked: NDArray[np.bool_], contents: "pd.Series[str]") -> NDArray[np.bool_]:
+    """Mark, in every fold, all exact copies of the rows that are marked."""
+    codes, distinct = pd.factorize(contents)
+    spread = np.zeros((len(marked), len(distinct)), bool)
+    folds, rows = np.nonzero(marked)
+    spread[folds, codes[rows]] = True
+    return spread[:, codes]
 
 
 def _labels_apart(faces: pd.DataFrame, pairs: NDArray[np.int64]) -> NDArray[np.bool_]:

@@ -14,8 +14,8 @@ from mtmsa_lightning.data.audit.findings import KINDS, SHOWN, Finding, tally
 from mtmsa_lightning.data.audit.labels import describe_labels
 from mtmsa_lightning.data.audit.near import HASH_SIZE
 from mtmsa_lightning.data.audit.scan import SHARPNESS_SIDE
+from mtmsa_lightning.data.protocols import PARTS
 from mtmsa_lightning.data.published import Comparison
-from mtmsa_lightning.data.table import SPLITS
 from mtmsa_lightning.pages import Page, Picture
 from mtmsa_lightning.runs import write_text
 
@@ -70,7 +70,7 @@ def split_record(audit: Audit) -> dict[str, Any] | None:
     return {
         "fold": split.fold,
         "seed": split.seed,
-        "faces": {part: len(getattr(split, part)) for part in SPLITS},
+        "faces": {part: len(getattr(split, part)) for part in PARTS},
         "fingerprints": split.fingerprints,
         "subjects_in_two_parts": None if pd.isna(shared) else shared,
         "notes": list(split.notes),
@@ -136,16 +136,7 @@ def _split(page: Page, audit: Audit) -> None:
         page.table(baseline_table(audit.baselines), "What constant guesses of the training part reach")
     page.text(f"Labels: {audit.table.label_rule}")
     if audit.comparisons:
-        rows = [
-            {
-                "count": what,
-                "here": f"{here:,}",
-                "published": f"{published:,}",
-                "": "" if agrees else "differs",
-            }
-            for what, here, published, agrees in audit.comparisons
-        ]
-        page.table(pd.DataFrame(rows), "Held against the published release")
+        page.table(comparison_table(audit.comparisons), "Held against the published release")
 
 
 def _details(page: Page, audit: Audit, pictures: bool) -> None:

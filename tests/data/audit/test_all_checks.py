@@ -58,9 +58,9 @@ def test_a_finding_names_its_faces(dirty, kind, files):
 
 def test_texts_say_what_was_counted(dirty):
     texts = {kind: finding.text for kind, finding in found(dirty).items()}
-    assert texts["conflicting-labels"] == "1 pictures (2 files) carry conflicting labels"
+    assert texts["conflicting-labels"] == "pictures with conflicting labels: 1 (2 files)"
     assert texts["near-leak"] == (
-        "1 pairs of near-duplicates (at most 31 of 256 bits apart) are tested and learnt from in some fold"
+        "pairs of near-duplicates (at most 31 of 256 bits apart) tested and learnt from in some fold: 1"
     )
     assert found(dirty)["conflicting-labels"].examples == (
         "csv/other-1.png (28, male, white); csv/other-2.png (38, male, white)",

@@ -34,7 +34,7 @@ def test_subjects_that_disagree_are_counted_by_hand(face_table):
         "race": (f"d: {', '.join(sorted((RACES[3], RACES[4])))}",),
     }
     assert findings["gender"].groups == ((2, 3),)
-    assert findings["gender"].text == "1 subjects (2 pictures) differ in gender"
+    assert findings["gender"].text == "subjects that differ in gender: 1 (2 pictures)"
 
 
 @pytest.mark.parametrize(

@@ -56,6 +56,24 @@ def test_near_pairs_leak_between_test_and_the_rest(face_table, split, leaks):
     assert "7 bits" in findings[0].examples[0]
 
 
+def test_a_near_pair_leaks_through_an_exact_copy_too(face_table):
+    table = face_table(6, split=["", "test", "train", "train", "val", "test"])
+    contents = pd.Series(["x", "y", "x", "a", "b", "c"])  # the pair's first picture is trained on as row 2
+    findings = near_duplicates(table, np.array([[0, 1, 7]]), contents, splits_of(table), 31)
+    assert [finding.kind for finding in findings] == ["near-leak"]
+
+
+def test_calibration_is_held_apart_from_test_and_from_training(face_table):
+    table = face_table(60)
+    split = make_split(table, "random", 0, 0, 0.2, 0.2)
+    calibrated, tested, trained = split.calibration[0], split.test[0], split.train[0]
+    for other, kind in ((tested, "copy-leak"), (trained, "copy-validation")):
+        contents = pd.Series([str(row) for row in range(60)])
+        contents[[calibrated, other]] = "x"
+        (finding,) = copies(table, contents, {0: split})
+        assert finding.kind == kind
+
+
 @pytest.mark.parametrize(
     ("columns", "apart"),
     [

@@ -1,0 +1,254 @@
+"""What W&B is told, read back from the files of offline runs."""
+
+import json
+import logging
+from types import SimpleNamespace
+
+import pandas as pd
+import pytest
+import torch
+import wandb_file
+
+from mtmsa_lightning.callbacks import wandb as ours
+from mtmsa_lightning.callbacks.wandb import log_files, tags
+from mtmsa_lightning.callbacks.wandb_panels import TrainingMonitor, WandbPanels, face_tables, panels
+from mtmsa_lightning.cli import main
+from mtmsa_lightning.evaluation.predictions import read_predictions
+from mtmsa_lightning.runs import read_record
+
+
+@pytest.fixture(scope="module")
+def fit(tiny_config, tmp_path_factory):
+    """The run directory of one epoch, logged offline, and of a second one in its continuation."""
+    root = tmp_path_factory.mktemp("wandb")
+    line = [
+        "fit",
+        "--config",
+        str(tiny_config),
+        "--trainer.default_root_dir",
+        str(root),
+        "--wandb",
+        "offline",
+    ]
+    main([*line, "--trainer.max_epochs", "1"])
+    main([*line, "--ckpt_path", "last", "--trainer.max_epochs", "2", "--test_after_fit", "false"])
+    (run,) = (root / "tiny").iterdir()
+    return run
+
+
+@pytest.fixture(scope="module")
+def logs(fit):
+    """The files of both parts, in order of time."""
+    return sorted(fit.glob("wandb/offline-run-*/run-*.wandb"))
+
+
+@pytest.fixture(scope="module")
+def history(logs):
+    """Everything that the first part logged."""
+    return {name: value for row in wandb_file.history(logs[0]) for name, value in row.items()}
+
+
+@pytest.mark.slow
+def test_a_run_says_what_it_is_and_keeps_its_id_when_it_is_continued(fit, logs):
+    begun, continued = [
+        next(record.run for record in wandb_file.records(log) if record.WhichOneof("record_type") == "run")
+        for log in logs
+    ]
+    assert begun.run_id == continued.run_id == read_record(fit)["wandb_id"]
+    assert list(begun.tags) == ["morph", "subject_exclusive", "fold0", "GaussianAgeHead", "gender", "race"]
+    assert (begun.run_group, begun.job_type) == ("tiny", "fit")
+
+
+@pytest.mark.slow
+def test_config_commit_fingerprints_and_label_rule_are_logged(fit, logs):
+    config, record = wandb_file.config(logs[0]), read_record(fit)
+    assert config["provenance"] == record["data"]
+    assert config["provenance"]["fingerprints"]["test"]
+    assert config["provenance"]["label_rule"] == "morph table columns"
+    assert config["git_commit"] == record["git_commit"]
+    assert config["model"]["msa"]["rates"] == [1]
+
+
+@pytest.mark.slow
+def test_metrics_losses_weights_speed_and_gradients_are_logged(history):
+    for stage in ("train", "val", "test"):
+        assert {
+            f"{stage}/age_mae",
+            f"{stage}/age_loss",
+            f"{stage}/gender_loss",
+            f"{stage}/loss",
+        } <= history.keys()
+    assert history["train/gender_weight"] == pytest.approx(0.2)
+    assert 0 < history["train/grad_norm"] <= history["train/grad_norm_max"]
+    assert history["speed/images_per_second"] > 0
+    assert 0 <= history["speed/data_wait_share"] < 1
+    assert "lr-AdamW/new" in history
+
+
+@pytest.mark.slow
+def test_pictures_and_tables_follow_each_validation_and_photos_do_not(fit, logs, history):
+    names = ("cumulative_score", "predicted_against_true", "confusion_age_groups", "confusion_gender")
+    for name in (*names, "confusion_race"):
+        assert history[f"val/{name}/_type"] == "image-file"
+        assert len(list(logs[0].parent.glob(f"files/media/images/val/{name}_*.png"))) == 1
+    for name in ("worst_faces", "most_uncertain_faces"):
+        (file,) = logs[0].parent.glob(f"files/media/table/val/{name}_*.table.json")
+        table = json.loads(file.read_text())
+        assert table["columns"] == ["id", "label", "prediction", "std", "low90", "high90", "error"]
+        assert len(table["data"]) == read_record(fit)["data"]["faces"]["val"]
+    assert list(logs[1].parent.glob("files/media/images/val/cumulative_score_*.png"))
+
+
+@pytest.mark.slow
+def test_the_best_checkpoint_and_the_dataset_are_artifacts(fit, logs):
+    found = {artifact.type: artifact for artifact in wandb_file.artifacts(logs[0])}
+    assert found["model"].name == "tiny-checkpoint"
+    assert set(found["model"].aliases) == {"latest", "best", fit.name}
+    assert [entry.path for entry in found["model"].manifest.contents] == ["best.ckpt"]
+    assert found["dataset"].name == "morph-subject_exclusive-fold0"
+    fingerprints = json.loads(found["dataset"].metadata)["fingerprints"]
+    assert fingerprints == read_record(fit)["data"]["fingerprints"]
+
+
+# ------------------------------------------------------------------------ parts
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        (
+            {
+                "data": {
+                    "class_path": "mtmsa_lightning.Adience",
+                    "init_args": {"protocol": "folds", "fold": 3},
+                },
+                "model": {"age": {"class_path": "mtmsa_lightning.DLDLAgeHead"}, "gender": {}, "race": None},
+            },
+            ["adience", "folds", "fold3", "DLDLAgeHead"],
+        ),
+        (
+            {"data": {"class_path": "mine.Faces"}, "model": {"age": None, "gender": {"a": 1}}},
+            ["faces", "gender"],
+        ),
+        ({}, []),
+    ],
+)
+def test_tags_name_dataset_protocol_fold_and_heads(config, expected):
+    assert tags(config) == expected
+
+
+TABLE = pd.DataFrame(
+    {
+        "id": ["a", "b", "c"], "subject": "", "label_age_low": [20.0, 30.0, 40.0],
+        "label_age_high": [20.0, 30.0, 40.0], "age_mean": [21.0, 39.0, 40.0], "age_std": [3.0, 2.0, 5.0],
+    }
+)  # fmt: skip
+
+
+def test_the_worst_faces_come_first_and_photos_only_if_they_are_asked_for():
+    class Faces:
+        table = TABLE
+
+        def __getitem__(self, row):
+            return {"image": torch.full((8, 8, 3), row, dtype=torch.uint8).numpy()}
+
+    predictions = read_predictions(TABLE)
+    private = face_tables(predictions, None)
+    assert [row[0] for row in private["worst_faces"].data] == ["b", "a", "c"]
+    assert [row[0] for row in private["most_uncertain_faces"].data] == ["c", "a", "b"]
+    assert "photo" not in private["worst_faces"].columns
+    shown = face_tables(predictions, Faces())["worst_faces"]
+    photo = shown.data[0][shown.columns.index("photo")]
+    assert photo.image.getpixel((0, 0)) == (1, 1, 1), "of face b"
+
+
+def test_there_is_no_picture_without_labels_behind_it():
+    assert set(panels(read_predictions(TABLE))) == {
+        "cumulative_score", "predicted_against_true", "confusion_age_groups",
+    }  # fmt: skip
+    groups = TABLE.assign(label_age_low=[15.0, 25.0, 38.0], label_age_high=[20.0, 32.0, 43.0])
+    assert set(panels(read_predictions(groups))) == {"confusion_age_groups"}
+
+
+class Refusing(ours.WandbLogger):
+    """A logger whose server is lost."""
+
+    def __init__(self):
+        self.sent = []
+
+    @property
+    def experiment(self):
+        raise ConnectionError("lost")
+
+    def log_metrics(self, metrics, step=None):
+        raise ConnectionError("lost")
+
+
+def test_a_lost_server_does_not_stop_a_run(caplog, tmp_path):
+    data = SimpleNamespace(provenance=dict)
+    trainer = SimpleNamespace(is_global_zero=True, loggers=[Refusing()], datamodule=data)
+    with caplog.at_level(logging.WARNING):
+        WandbPanels().setup(trainer, None, "fit")
+    assert "ConnectionError: lost; training goes on" in caplog.text
+    (tmp_path / "best.ckpt").touch()
+    log_files([Refusing()], tmp_path, "tiny", tmp_path / "best.ckpt")
+    assert f"{tmp_path / 'best.ckpt'} is not uploaded: lost" in caplog.text
+    monitor = TrainingMonitor()
+    monitor.on_train_epoch_start(trainer, None)
+    trainer.strategy, trainer.world_size, trainer.global_step = (
+        SimpleNamespace(root_device=torch.device("cpu")), 1, 1,
+    )  # fmt: skip
+    monitor.on_train_epoch_end(trainer, None)
+
+
+def test_a_report_is_an_artifact_with_its_figures_and_tables(tmp_path):
+    class Recording(ours.WandbLogger):
+        def __init__(self):
+            self.logged = []
+
+        @property
+        def experiment(self):
+            return SimpleNamespace(
+                log_artifact=lambda artifact, aliases: self.logged.append((artifact, aliases))
+            )
+
+    for file in ("report.html", "figures/a.svg", "tables/a.csv", "predictions.csv"):
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        (tmp_path / file).write_text(file)
+    logger = Recording()
+    log_files([logger], tmp_path, "morph/fold 0", None)
+    ((artifact, aliases),) = logger.logged
+    assert (artifact.name, artifact.type) == ("morph-fold-0-report", "report")
+    assert sorted(artifact.manifest.entries) == ["figures/a.svg", "report.html", "tables/a.csv"]
+    assert aliases == ["latest-report", tmp_path.name]
+
+
+def test_speed_and_gradient_norms_are_those_of_the_epoch(monkeypatch):
+    logged = {}
+
+    class Logger(ours.WandbLogger):
+        def __init__(self):
+            pass
+
+        def log_metrics(self, metrics, step=None):
+            logged.update(metrics)
+
+    clock = iter([0.0, 1.0, 3.0, 4.0, 8.0])
+    monkeypatch.setattr("time.perf_counter", lambda: next(clock))
+    model = torch.nn.Linear(1, 2, bias=False)
+    trainer = SimpleNamespace(loggers=[Logger()], world_size=2, global_step=2)
+    trainer.strategy = SimpleNamespace(root_device=torch.device("cpu"))
+    monitor = TrainingMonitor()
+    monitor.on_train_epoch_start(trainer, model)
+    for gradient in ([3.0, 4.0], [0.0, 1.0]):
+        monitor.on_train_batch_start(trainer, model, {"image": torch.zeros(6, 1)}, 0)
+        model.weight.grad = torch.tensor(gradient).view(2, 1)
+        monitor.on_before_optimizer_step(trainer, model, None)
+        monitor.on_train_batch_end(trainer, model, None, None, 0)
+    monitor.on_train_epoch_end(trainer, model)
+    assert logged == {
+        "speed/images_per_second": pytest.approx(2 * 12 / 8),
+        "speed/data_wait_share": pytest.approx((1 + 1) / 8),
+        "train/grad_norm": pytest.approx(3.0),
+        "train/grad_norm_max": pytest.approx(5.0),
+    }
