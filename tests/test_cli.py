@@ -96,6 +96,13 @@ def test_the_checkpoint_holds_plain_values_only(trained):
     assert checkpoint["provenance"]["train_id_hashes"].dtype == torch.int64
 
 
+def test_the_seed_is_recorded_with_the_figures_and_in_the_checkpoint(trained):
+    assert record(trained)["seed"] == 0
+    assert record(trained)["trained_on"]["seed"] == 0, "what the test quotes of the checkpoint"
+    assert torch.load(trained / "checkpoints" / "best.ckpt", weights_only=True)["provenance"]["seed"] == 0
+    assert "seeds: split 0, run 0" in (trained / "run.log").read_text()
+
+
 def test_test_gives_the_figures_of_the_fit_by_the_runs_own_config(trained, tmp_path):
     checkpoint = trained / "checkpoints" / "best.ckpt"
     main(["test", "--ckpt_path", str(checkpoint), "--trainer.default_root_dir", str(tmp_path)])

@@ -10,9 +10,9 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from rich.table import Table
 
 from mtmsa_lightning.data.baselines import constant_age_mae
-from mtmsa_lightning.evaluation.titles import format_figure
 from mtmsa_lightning.logs import drawn
 from mtmsa_lightning.metrics.suite import FIGURES
+from mtmsa_lightning.metrics.titles import format_figure
 from mtmsa_lightning.models.calibration import Calibration
 from mtmsa_lightning.module import MTMSA
 from mtmsa_lightning.runs import recorded_seed

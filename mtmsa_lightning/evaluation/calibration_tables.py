@@ -3,10 +3,10 @@
 from rich.table import Table
 
 from mtmsa_lightning.data.datamodule import FaceDataModule
-from mtmsa_lightning.evaluation.titles import format_figure, title
 from mtmsa_lightning.labels import AGE_GROUP_EDGES
 from mtmsa_lightning.logs import drawn
 from mtmsa_lightning.metrics.calibration import FacesSaid, age_risk, risk_by_threshold
+from mtmsa_lightning.metrics.titles import format_figure, title
 from mtmsa_lightning.models.calibration import INTERVAL_LEVEL, Calibration, coverage_deviation
 
 SURPRISING = 3.0

@@ -8,7 +8,7 @@ import pandas as pd
 from mtmsa_lightning.data.protocols import fingerprint
 from mtmsa_lightning.evaluation.comparison import Contender
 from mtmsa_lightning.evaluation.folds import average_scores, known_subjects
-from mtmsa_lightning.evaluation.titles import FIGURE, format_difference, format_figure, title
+from mtmsa_lightning.metrics.titles import FIGURE, format_difference, format_figure, title
 
 LEVEL = 0.05
 """Level of significance."""

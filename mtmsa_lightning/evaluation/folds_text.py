@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from mtmsa_lightning.evaluation.titles import format_figure, title
+from mtmsa_lightning.metrics.titles import format_figure, title
 
 
 def rows(summary: Mapping[str, Any]) -> pd.DataFrame:

@@ -11,8 +11,8 @@ from mtmsa_lightning.evaluation import plots
 from mtmsa_lightning.evaluation.context import ReportContext
 from mtmsa_lightning.evaluation.predictions import Predictions
 from mtmsa_lightning.evaluation.subgroups import Subgroups, subgroups
-from mtmsa_lightning.evaluation.titles import format_figure, format_interval
 from mtmsa_lightning.metrics.suite import Figure
+from mtmsa_lightning.metrics.titles import format_figure, format_interval
 from mtmsa_lightning.models.calibration import Calibration
 from mtmsa_lightning.pages import Page, Picture
 from mtmsa_lightning.runs import write_table

@@ -9,9 +9,9 @@ import pandas as pd
 import torch
 
 from mtmsa_lightning.evaluation.predictions import TEXTS, Predictions, read_predictions, read_table
-from mtmsa_lightning.evaluation.titles import FIGURE
 from mtmsa_lightning.metrics.masked_mean import MaskedMean
 from mtmsa_lightning.metrics.suite import figures_of
+from mtmsa_lightning.metrics.titles import FIGURE
 
 Floats = npt.NDArray[np.float64]
 

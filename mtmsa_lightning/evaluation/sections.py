@@ -15,10 +15,10 @@ from mtmsa_lightning.evaluation import plots
 from mtmsa_lightning.evaluation.faces import faces_to_look_at
 from mtmsa_lightning.evaluation.groups import group_confusion, group_names
 from mtmsa_lightning.evaluation.material import Material
-from mtmsa_lightning.evaluation.titles import FIGURE, format_figure, format_interval
 from mtmsa_lightning.labels import GENDERS, RACES
 from mtmsa_lightning.metrics.age import MIN_FACES
 from mtmsa_lightning.metrics.suite import FIGURES, Figure
+from mtmsa_lightning.metrics.titles import FIGURE, format_figure, format_interval
 from mtmsa_lightning.pages import Picture
 
 if TYPE_CHECKING:

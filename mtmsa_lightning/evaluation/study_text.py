@@ -5,8 +5,8 @@ from typing import Any
 
 import pandas as pd
 
-from mtmsa_lightning.evaluation.titles import format_difference, format_figure, title
 from mtmsa_lightning.metrics.suite import FIGURES
+from mtmsa_lightning.metrics.titles import format_difference, format_figure, title
 
 SAID = ("dataset", "protocol", "split_seed", "label_rule")
 """What stands in every row of the CSV."""

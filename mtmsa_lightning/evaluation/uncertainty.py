@@ -12,9 +12,9 @@ from mtmsa_lightning.evaluation.figures import scalars
 from mtmsa_lightning.evaluation.material import Material
 from mtmsa_lightning.evaluation.predictions import read_predictions
 from mtmsa_lightning.evaluation.resampling import cluster_numbers
-from mtmsa_lightning.evaluation.titles import FIGURE, format_figure
 from mtmsa_lightning.metrics.calibration import FacesSaid, calibration_figures
 from mtmsa_lightning.metrics.suite import LEVELS
+from mtmsa_lightning.metrics.titles import FIGURE, format_figure
 from mtmsa_lightning.models.calibration import coverage_deviation
 from mtmsa_lightning.pages import Picture
 

@@ -255,6 +255,7 @@ def test_provenance_is_plain_and_complete(data):
             part: len(getattr(data, f"{part}_dataset")) for part in ("train", "val", "test", "calibration")
         },
         "subjects_in_two_parts": 0.0,
+        "notes": [],
         "gender_classes": ["male", "female"],
         "race_classes": list(RACE_CLASSES),
         "age_groups": [],
