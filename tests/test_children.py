@@ -12,8 +12,8 @@ from mtmsa_lightning import children as module
 from mtmsa_lightning.children import Child, Children, tail
 
 LAUNCHER = """
-import os, signal, subprocess, sys, time
-inner = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+import signal, subprocess, time
+inner = subprocess.Popen(["sleep", "60"])
 {ignoring}
 try:
     print("launched", inner.pid)
@@ -71,7 +71,7 @@ def test_as_many_run_at_once_as_there_are_slots_each_in_its_own_environment(tmp_
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("ignoring", ["", "signal.signal(signal.SIGINT, signal.SIG_IGN)"])
 def test_an_interrupt_ends_the_children_and_what_they_launched(tmp_path, monkeypatch, number, ignoring):
-    monkeypatch.setattr(module, "GRACE", 0.5)
+    monkeypatch.setattr(module, "GRACE", 0.5 if ignoring else 20)
     jobs = [child(tmp_path, name, LAUNCHER.format(ignoring=ignoring)) for name in ("a", "b")]
     handler = signal.getsignal(signal.SIGTERM)
 

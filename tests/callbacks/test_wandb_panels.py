@@ -2,6 +2,7 @@
 
 import json
 import logging
+import time
 from types import SimpleNamespace
 
 import pandas as pd
@@ -38,8 +39,12 @@ def fit(tiny_config, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def logs(fit):
-    """The files of both parts, in order of time."""
-    return sorted(fit.glob("wandb/offline-run-*/run-*.wandb"))
+    """The files of both parts, in order of time; wandb's own process may still be writing the last records."""
+    files = sorted(fit.glob("wandb/offline-run-*/run-*.wandb"))
+    deadline = time.monotonic() + 60
+    while not all(wandb_file.is_finished(file) for file in files) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return files
 
 
 @pytest.fixture(scope="module")

@@ -28,6 +28,11 @@ def records(file: Path) -> list[Record]:
     return found
 
 
+def is_finished(file: Path) -> bool:
+    """Tell whether the run has written its end."""
+    return any(record.WhichOneof("record_type") == "exit" for record in records(file))
+
+
 def plain(items) -> dict:
     """Return keyed items of a record by key; the keys of nested ones are joined by slashes."""
     return {item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in items}

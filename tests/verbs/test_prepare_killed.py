@@ -26,7 +26,7 @@ IMAGES = 150  # three parts
 SCRIPT = """
 import os, signal, sys
 from pathlib import Path
-from tests.test_prepare_killed import OPTIONS, read_release
+from tests.verbs.test_prepare_killed import OPTIONS, read_release
 from mtmsa_lightning.data import preparation
 
 fatal, calls = int(sys.argv[3]), 0
@@ -80,7 +80,7 @@ def whole(release, tmp_path_factory) -> dict[str, bytes]:
 
 
 def start(release: Path, out: Path, fatal: int = 0, workers: int = 1) -> subprocess.Popen[str]:
-    root = Path(__file__).parents[1]
+    root = Path(__file__).parents[2]
     path = os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")])
     return subprocess.Popen(
         [sys.executable, "-c", SCRIPT, str(release), str(out), str(fatal), str(workers)],
