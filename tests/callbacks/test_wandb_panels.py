@@ -39,7 +39,7 @@ def fit(tiny_config, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def logs(fit):
-    """The files of both parts, in order of time; wandb's own process may still be writing the last records."""
+    """The files of both parts, in order of time; wandb's own process may still be writing them."""
     files = sorted(fit.glob("wandb/offline-run-*/run-*.wandb"))
     deadline = time.monotonic() + 60
     while not all(wandb_file.is_finished(file) for file in files) and time.monotonic() < deadline:
