@@ -16,7 +16,8 @@ from mtmsa_lightning.data.files import (
     nearest,
     read_delimited,
 )
-from mtmsa_lightning.data.prepared import is_prepared, read_description
+from mtmsa_lightning.data.prepared import TABLE as PREPARED_TABLE
+from mtmsa_lightning.data.prepared import is_prepared, read_description, read_frame
 from mtmsa_lightning.data.table import FaceTable, ReadReport, make_frame, parse_ages
 from mtmsa_lightning.errors import DataError
 from mtmsa_lightning.labels import AGE_GROUPS, RACES
@@ -166,6 +167,18 @@ def _may_have_race(root: Path, table: Path, columns: Mapping[str, str]) -> bool:
         return True
 
 
+def _default_protocol(root: Path, table: Path, columns: Mapping[str, str]) -> str:
+    """Return ``subject_exclusive`` where every row of the table has a subject, else ``random``."""
+    try:
+        if is_prepared(root):
+            rows = read_frame(root / PREPARED_TABLE)
+        else:
+            rows = _read_columns(table, dict(columns), ReadReport(str(table)))
+    except (DataError, OSError):  # whoever reads the table in earnest says what is wrong with it
+        return "random"
+    return "subject_exclusive" if len(rows) and (rows["subject"] != "").all() else "random"
+
+
 class FaceCSV(FaceDataModule):
     """Your own faces, described by a text table (see :func:`read_face_csv`).
 
@@ -177,7 +190,8 @@ class FaceCSV(FaceDataModule):
             case where the table, or the prepared set, is there and has no race column: a head needs
             something to learn from.
         age_groups: ``adience`` to decide and report Adience's eight age groups; ``null`` for exact ages.
-        protocol: Random by default; ``predefined`` follows the table's own split or fold.
+        protocol: By default ``subject_exclusive`` where every row of the table has a subject, else ``random``;
+            ``predefined`` follows the table's own split or fold.
         crop: Side of the central square that is used, as a fraction of the image's shorter side.
         **kwargs: See :class:`~mtmsa_lightning.data.datamodule.FaceDataModule`.
     """
@@ -196,14 +210,16 @@ class FaceCSV(FaceDataModule):
         dataset_name: str = "csv",
         race_classes: tuple[str, ...] = RACES,
         age_groups: Literal["adience"] | None = None,
-        protocol: str = "random",
+        protocol: str | None = None,
         crop: float = 1.0,
         **kwargs: Any,
     ) -> None:
         self.name = dataset_name  # type: ignore[misc, unused-ignore]  # before the base looks for its root
-        super().__init__(protocol=protocol, crop=crop, **kwargs)
+        super().__init__(protocol=protocol or "random", crop=crop, **kwargs)
         self.table_name = table
         self.columns = columns
+        if protocol is None:
+            self.protocol = _default_protocol(self.root, self.root / table, columns or {})
         labelled = _may_have_race(self.root, self.root / table, columns or {})
         self.race_classes = tuple(race_classes) if labelled else ()
         self.age_groups = AGE_GROUPS if age_groups == "adience" else ()

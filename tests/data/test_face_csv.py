@@ -137,6 +137,28 @@ def test_datamodule_reads_the_table(folder):
 
 
 @pytest.mark.parametrize(
+    ("text", "columns", "protocol"),
+    [
+        ("path,age,subject\nimg/a.jpg,20,s\nimg/b.jpg,20,t\n", None, "subject_exclusive"),
+        ("path,age,who\nimg/a.jpg,20,s\n", {"subject": "Who"}, "subject_exclusive"),
+        ("path,age,subject\nimg/a.jpg,20,s\nimg/b.jpg,20,\n", None, "random"),
+        ("path,age\nimg/a.jpg,20\n", None, "random"),
+        ("path,ages,subject\nimg/a.jpg,20,s\n", None, "random"),  # reading tells what is wrong
+    ],
+)
+def test_subjects_are_kept_apart_by_default_where_all_are_known(folder, text, columns, protocol):
+    root = str(folder(text))
+    assert FaceCSV(root=root, columns=columns, num_workers=0).protocol == protocol
+    assert FaceCSV(root=root, columns=columns, protocol="random", num_workers=0).protocol == "random"
+
+
+def test_subject_exclusive_without_subjects_names_the_way_out(folder):
+    data = FaceCSV(root=str(folder("path,age\nimg/a.jpg,20\n")), protocol="subject_exclusive", num_workers=0)
+    with pytest.raises(DataError, match="--data.protocol random"):
+        data.split  # noqa: B018
+
+
+@pytest.mark.parametrize(
     ("header", "columns", "races"),
     [
         ("path,age", None, ()),
