@@ -1,5 +1,6 @@
 """Any collection of faces that a table describes: one text file with a path and labels per face."""
 
+import os
 import posixpath
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -71,7 +72,7 @@ def read_face_csv(
     """
     root, path = Path(root), Path(root) / table
     if not path.is_file():
-        raise expected_tree_error(root, f"no {table}", TREE)
+        raise _no_table(root, table)
     report = ReadReport(str(path))
     rows = _read_columns(path, dict(columns or {}), report)
     rows = rows.assign(photo=[_relative(root, text) for text in rows["path"]])
@@ -91,6 +92,16 @@ def read_face_csv(
         rows = rows.assign(content=content_column(root, rows["path"]))
     frame = make_frame(rows, dataset, extra=() if known_subjects else ("content",))
     return FaceTable(frame, root, dataset, f"{dataset} table columns", tuple(race_classes), report)
+
+
+def _no_table(root: Path, table: str) -> DataError:
+    if not (root.is_dir() and Path(table).is_file()):
+        return expected_tree_error(root, f"no {table}", TREE)
+    relative = Path(os.path.relpath(table, root)).as_posix()
+    return DataError(
+        f"no {table} in {root}: looked for {(root / table).as_posix()}; ./{Path(table).as_posix()} exists: "
+        f"move it into the root or give its path relative to the root (--data.table {relative})"
+    )
 
 
 def _read_columns(path: Path, names: dict[str, str], report: ReadReport) -> pd.DataFrame:

@@ -128,6 +128,24 @@ def test_missing_table_or_all_images(folder, tmp_path):
         read_face_csv(folder("path,age\nz.jpg,3\n"))
 
 
+def test_a_table_beside_the_root_is_pointed_out(tmp_path, monkeypatch):
+    (tmp_path / "faces").mkdir()
+    (tmp_path / "faces.csv").touch()
+    monkeypatch.chdir(tmp_path)
+    message = (
+        "no faces.csv in faces: looked for faces/faces.csv; ./faces.csv exists: move it into the root or "
+        "give its path relative to the root (--data.table ../faces.csv)"
+    )
+    with pytest.raises(DataError) as caught:
+        read_face_csv("faces", "faces.csv")
+    assert str(caught.value) == message
+
+
+def test_a_missing_root_is_named():
+    with pytest.raises(DataError, match=r"^no faces.csv: the folder nowhere does not exist\n"):
+        read_face_csv("nowhere")
+
+
 def test_datamodule_reads_the_table(folder):
     root = folder("path,age\nimg/a.jpg,20\n")
     data = FaceCSV(root=str(root), dataset_name="mine", race_classes=(), age_groups="adience", num_workers=0)
