@@ -34,6 +34,7 @@ TREE = """
 
 _Class = TypeVar("_Class", int, str)
 
+_EXAMPLES = {"path": "file", "age": "years", "age_low": "from", "age_high": "to"}
 _GENDERS = {"male": 0, "m": 0, "0": 0, "female": 1, "f": 1, "1": 1}
 _SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val"}
 _SPLITS |= {"test": "test", "testing": "test"}
@@ -111,13 +112,26 @@ def _read_columns(path: Path, names: dict[str, str], report: ReadReport) -> pd.D
             raise DataError(f"columns: unknown name {name!r}{nearest(name, COLUMNS)}; known: {COLUMNS}")
     delimiter, present = _sniff(path)
     pair = {names.get(name, name).lower() for name in ("age_low", "age_high")} & present
-    needed = ["path", *(("age_low", "age_high") if pair else ("age",)), *names]
+    ages = ("age_low", "age_high") if pair else ("age",)
+    for name in ("path", *ages):
+        if name not in names and name not in present:
+            raise _no_column(path, name, present)
+    needed = ["path", *ages, *names]
     optional = [name for name in COLUMNS[4:] if name in present]
     theirs = {name: names.get(name, name) for name in [*needed, *optional]}
     rows = read_delimited(path, delimiter, list(dict.fromkeys(theirs.values())), report)
     absent = {name: "" for name in COLUMNS[4:] if name not in theirs}
     ours = {name: rows[column].str.strip() for name, column in theirs.items()}
     return pd.DataFrame(ours, index=rows.index).assign(**absent)
+
+
+def _no_column(path: Path, name: str, present: set[str]) -> DataError:
+    others = sorted(present.difference(COLUMNS))  # a column that means something else is no near miss
+    either = " (nor age_low and age_high)" if name == "age" else ""
+    return DataError(
+        f"{path}: no column {name!r}{either}{nearest(name, others)}; if another column holds it: "
+        f"--data.columns '{{{name}: {_EXAMPLES[name]}}}'; the header has {sorted(present)}"
+    )
 
 
 def _sniff(path: Path) -> tuple[str, set[str]]:
@@ -138,7 +152,8 @@ def _parse_ages(rows: pd.DataFrame, report: ReadReport) -> pd.DataFrame:
     low, high = ("age_low", "age_high") if "age_low" in rows else ("age", "age")
     for name in dict.fromkeys((low, high)):
         bad = (rows[name] != "") & parse_ages(rows[name]).isna()
-        rows = report.drop_rows(rows, bad, "photo", f"{name} is no number of years from 0 to 130")
+        rows = rows.assign(item=rows["photo"] + f": {name} '" + rows[name] + "'")
+        rows = report.drop_rows(rows, bad, "item", f"{name} is no number of years from 0 to 130")
     ages = {"age_low": parse_ages(rows[low]), "age_high": parse_ages(rows[high])}
     fraction = (ages["age_low"] % 1 > 0) | (ages["age_high"] % 1 > 0)
     report.note_rows(rows, fraction, "photo", "age cut to completed years")

@@ -3,7 +3,9 @@ import json
 import numpy as np
 import pytest
 
+from mtmsa_lightning.cli import main
 from mtmsa_lightning.data.face_csv import FaceCSV, read_face_csv
+from mtmsa_lightning.datasets import build_data
 from mtmsa_lightning.errors import DataError
 from mtmsa_lightning.labels import RACES
 
@@ -107,13 +109,34 @@ def test_words_outside_the_vocabulary_are_errors(folder, header, row, message):
     ("header", "message"),
     [
         ("file,age", "no column 'path'"),
-        ("path,ages", r"no column 'age' \(did you mean 'ages'\?\)"),
+        ("path,ages", r"no column 'age' \(nor age_low and age_high\) \(did you mean 'ages'\?\)"),
+        (
+            "path,race",
+            r"no column 'age' \(nor age_low and age_high\); if another .*: --data.columns '{age: years}'",
+        ),
         ("path,age_low", "no column 'age_high'"),
     ],
 )
 def test_missing_columns(folder, header, message):
     with pytest.raises(DataError, match=message):
         read_face_csv(folder(f"{header}\nimg/a.jpg,3\n"))
+
+
+def test_an_age_that_is_none_is_quoted_and_counted_by_its_kind(folder):
+    report = read_face_csv(folder("path,age\nimg/a.jpg,old\nimg/b.jpg,400\nimg/c.jpg,20\n")).report
+    assert report.reasons() == {"age is no number of years from 0 to 130": 2}
+    assert [row.item for row in report.dropped] == ["img/a.jpg: age 'old'", "img/b.jpg: age '400'"]
+
+
+def test_the_columns_that_the_error_suggests_are_taken_by_fit(folder, capsys):
+    root = folder("path,years\nimg/a.jpg,20\n")
+    own = ["--data.root", str(root), "--data.columns", "{age: years}"]
+    data = build_data(["--data=FaceCSV", *own])
+    assert data.read().frame["age_low"].tolist() == [20]
+    with pytest.raises(SystemExit) as stopped:
+        main(["fit", "--config", "csv.yaml", *own, "--print_config"])
+    assert stopped.value.code == 0
+    assert "age: years" in capsys.readouterr().out
 
 
 def test_unknown_name_in_the_mapping(folder):
