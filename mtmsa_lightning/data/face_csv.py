@@ -17,7 +17,6 @@ from mtmsa_lightning.data.files import (
     nearest,
     read_delimited,
 )
-from mtmsa_lightning.data.prepared import TABLE as PREPARED_TABLE
 from mtmsa_lightning.data.prepared import is_prepared, read_description, read_frame
 from mtmsa_lightning.data.table import FaceTable, ReadReport, make_frame, parse_ages
 from mtmsa_lightning.errors import DataError
@@ -130,7 +129,8 @@ def _no_column(path: Path, name: str, present: set[str]) -> DataError:
     either = " (nor age_low and age_high)" if name == "age" else ""
     return DataError(
         f"{path}: no column {name!r}{either}{nearest(name, others)}; if another column holds it: "
-        f"--data.columns '{{{name}: {_EXAMPLES[name]}}}'; the header has {sorted(present)}"
+        f"--data.columns '{{{name}: {_EXAMPLES[name]}}}' (mtmsa prepare: --columns {name}={_EXAMPLES[name]}); "
+        f"the header has {sorted(present)}"
     )
 
 
@@ -197,7 +197,7 @@ def _default_protocol(root: Path, table: Path, columns: Mapping[str, str]) -> st
     """Return ``subject_exclusive`` where every row of the table has a subject, else ``random``."""
     try:
         if is_prepared(root):
-            rows = read_frame(root / PREPARED_TABLE)
+            rows = read_frame(root / read_description(root)["table"])
         else:
             rows = _read_columns(table, dict(columns), ReadReport(str(table)))
     except (DataError, OSError):  # whoever reads the table in earnest says what is wrong with it
@@ -216,8 +216,8 @@ class FaceCSV(FaceDataModule):
             case where the table, or the prepared set, is there and has no race column: a head needs
             something to learn from.
         age_groups: ``adience`` to decide and report Adience's eight age groups; ``null`` for exact ages.
-        protocol: By default ``subject_exclusive`` where every row of the table has a subject, else ``random``;
-            ``predefined`` follows the table's own split or fold.
+        protocol: By default ``subject_exclusive`` where every row of the table has a subject, else
+            ``random``; ``predefined`` follows the table's own split or fold.
         crop: Side of the central square that is used, as a fraction of the image's shorter side.
         **kwargs: See :class:`~mtmsa_lightning.data.datamodule.FaceDataModule`.
     """

@@ -195,8 +195,8 @@ def test_subjects_are_kept_apart_by_default_where_all_are_known(folder, text, co
 
 def test_subject_exclusive_without_subjects_names_the_way_out(folder):
     data = FaceCSV(root=str(folder("path,age\nimg/a.jpg,20\n")), protocol="subject_exclusive", num_workers=0)
-    with pytest.raises(DataError, match="--data.protocol random"):
-        data.split  # noqa: B018
+    with pytest.raises(DataError, match=r"--data\.protocol random"):
+        data.setup("fit")
 
 
 @pytest.mark.parametrize(
