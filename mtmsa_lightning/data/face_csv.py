@@ -127,9 +127,10 @@ def _read_columns(path: Path, names: dict[str, str], report: ReadReport) -> pd.D
 def _no_column(path: Path, name: str, present: set[str]) -> DataError:
     others = sorted(present.difference(COLUMNS))  # a column that means something else is no near miss
     either = " (nor age_low and age_high)" if name == "age" else ""
+    theirs = _EXAMPLES[name]
     return DataError(
         f"{path}: no column {name!r}{either}{nearest(name, others)}; if another column holds it: "
-        f"--data.columns '{{{name}: {_EXAMPLES[name]}}}' (mtmsa prepare: --columns {name}={_EXAMPLES[name]}); "
+        f"--data.columns '{{{name}: {theirs}}}' (mtmsa prepare: --columns {name}={theirs}); "
         f"the header has {sorted(present)}"
     )
 
