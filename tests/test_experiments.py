@@ -21,7 +21,7 @@ OVERRIDES = [config for config in CONFIGS if "/" in config]
 
 
 def test_all_promised_configs_are_there():
-    assert {"morph.yaml", "adience.yaml", "utkface.yaml", "demo.yaml"} <= set(COMPLETE)
+    assert {"morph.yaml", "adience.yaml", "utkface.yaml", "csv.yaml", "demo.yaml"} <= set(COMPLETE)
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """Any collection of faces that a table describes: one text file with a path and labels per face."""
 
+import os
 import posixpath
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,7 +17,7 @@ from mtmsa_lightning.data.files import (
     nearest,
     read_delimited,
 )
-from mtmsa_lightning.data.prepared import is_prepared, read_description
+from mtmsa_lightning.data.prepared import is_prepared, read_description, read_frame
 from mtmsa_lightning.data.table import FaceTable, ReadReport, make_frame, parse_ages
 from mtmsa_lightning.errors import DataError
 from mtmsa_lightning.labels import AGE_GROUPS, RACES
@@ -32,6 +33,7 @@ TREE = """
 
 _Class = TypeVar("_Class", int, str)
 
+_EXAMPLES = {"path": "file", "age": "years", "age_low": "from", "age_high": "to"}
 _GENDERS = {"male": 0, "m": 0, "0": 0, "female": 1, "f": 1, "1": 1}
 _SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val"}
 _SPLITS |= {"test": "test", "testing": "test"}
@@ -70,7 +72,7 @@ def read_face_csv(
     """
     root, path = Path(root), Path(root) / table
     if not path.is_file():
-        raise expected_tree_error(root, f"no {table}", TREE)
+        raise _no_table(root, table)
     report = ReadReport(str(path))
     rows = _read_columns(path, dict(columns or {}), report)
     rows = rows.assign(photo=[_relative(root, text) for text in rows["path"]])
@@ -92,6 +94,16 @@ def read_face_csv(
     return FaceTable(frame, root, dataset, f"{dataset} table columns", tuple(race_classes), report)
 
 
+def _no_table(root: Path, table: str) -> DataError:
+    if not (root.is_dir() and Path(table).is_file()):
+        return expected_tree_error(root, f"no {table}", TREE)
+    relative = Path(os.path.relpath(table, root)).as_posix()
+    return DataError(
+        f"no {table} in {root}: looked for {(root / table).as_posix()}; ./{Path(table).as_posix()} exists: "
+        f"move it into the root or give its path relative to the root (--data.table {relative})"
+    )
+
+
 def _read_columns(path: Path, names: dict[str, str], report: ReadReport) -> pd.DataFrame:
     """Return all of ``COLUMNS`` but those for age that the file lacks; other absent ones are empty texts."""
     for name in names:
@@ -99,13 +111,28 @@ def _read_columns(path: Path, names: dict[str, str], report: ReadReport) -> pd.D
             raise DataError(f"columns: unknown name {name!r}{nearest(name, COLUMNS)}; known: {COLUMNS}")
     delimiter, present = _sniff(path)
     pair = {names.get(name, name).lower() for name in ("age_low", "age_high")} & present
-    needed = ["path", *(("age_low", "age_high") if pair else ("age",)), *names]
+    ages = ("age_low", "age_high") if pair else ("age",)
+    for name in ("path", *ages):
+        if name not in names and name not in present:
+            raise _no_column(path, name, present)
+    needed = ["path", *ages, *names]
     optional = [name for name in COLUMNS[4:] if name in present]
     theirs = {name: names.get(name, name) for name in [*needed, *optional]}
     rows = read_delimited(path, delimiter, list(dict.fromkeys(theirs.values())), report)
     absent = {name: "" for name in COLUMNS[4:] if name not in theirs}
     ours = {name: rows[column].str.strip() for name, column in theirs.items()}
     return pd.DataFrame(ours, index=rows.index).assign(**absent)
+
+
+def _no_column(path: Path, name: str, present: set[str]) -> DataError:
+    others = sorted(present.difference(COLUMNS))  # a column that means something else is no near miss
+    either = " (nor age_low and age_high)" if name == "age" else ""
+    theirs = _EXAMPLES[name]
+    return DataError(
+        f"{path}: no column {name!r}{either}{nearest(name, others)}; if another column holds it: "
+        f"--data.columns '{{{name}: {theirs}}}' (mtmsa prepare: --columns {name}={theirs}); "
+        f"the header has {sorted(present)}"
+    )
 
 
 def _sniff(path: Path) -> tuple[str, set[str]]:
@@ -126,7 +153,8 @@ def _parse_ages(rows: pd.DataFrame, report: ReadReport) -> pd.DataFrame:
     low, high = ("age_low", "age_high") if "age_low" in rows else ("age", "age")
     for name in dict.fromkeys((low, high)):
         bad = (rows[name] != "") & parse_ages(rows[name]).isna()
-        rows = report.drop_rows(rows, bad, "photo", f"{name} is no number of years from 0 to 130")
+        rows = rows.assign(item=rows["photo"] + f": {name} '" + rows[name] + "'")
+        rows = report.drop_rows(rows, bad, "item", f"{name} is no number of years from 0 to 130")
     ages = {"age_low": parse_ages(rows[low]), "age_high": parse_ages(rows[high])}
     fraction = (ages["age_low"] % 1 > 0) | (ages["age_high"] % 1 > 0)
     report.note_rows(rows, fraction, "photo", "age cut to completed years")
@@ -166,6 +194,18 @@ def _may_have_race(root: Path, table: Path, columns: Mapping[str, str]) -> bool:
         return True
 
 
+def _default_protocol(root: Path, table: Path, columns: Mapping[str, str]) -> str:
+    """Return ``subject_exclusive`` where every row of the table has a subject, else ``random``."""
+    try:
+        if is_prepared(root):
+            rows = read_frame(root / read_description(root)["table"])
+        else:
+            rows = _read_columns(table, dict(columns), ReadReport(str(table)))
+    except (DataError, OSError):  # whoever reads the table in earnest says what is wrong with it
+        return "random"
+    return "subject_exclusive" if len(rows) and (rows["subject"] != "").all() else "random"
+
+
 class FaceCSV(FaceDataModule):
     """Your own faces, described by a text table (see :func:`read_face_csv`).
 
@@ -177,7 +217,8 @@ class FaceCSV(FaceDataModule):
             case where the table, or the prepared set, is there and has no race column: a head needs
             something to learn from.
         age_groups: ``adience`` to decide and report Adience's eight age groups; ``null`` for exact ages.
-        protocol: Random by default; ``predefined`` follows the table's own split or fold.
+        protocol: By default ``subject_exclusive`` where every row of the table has a subject, else
+            ``random``; ``predefined`` follows the table's own split or fold.
         crop: Side of the central square that is used, as a fraction of the image's shorter side.
         **kwargs: See :class:`~mtmsa_lightning.data.datamodule.FaceDataModule`.
     """
@@ -196,14 +237,16 @@ class FaceCSV(FaceDataModule):
         dataset_name: str = "csv",
         race_classes: tuple[str, ...] = RACES,
         age_groups: Literal["adience"] | None = None,
-        protocol: str = "random",
+        protocol: str | None = None,
         crop: float = 1.0,
         **kwargs: Any,
     ) -> None:
         self.name = dataset_name  # type: ignore[misc, unused-ignore]  # before the base looks for its root
-        super().__init__(protocol=protocol, crop=crop, **kwargs)
+        super().__init__(protocol=protocol or "random", crop=crop, **kwargs)
         self.table_name = table
         self.columns = columns
+        if protocol is None:
+            self.protocol = _default_protocol(self.root, self.root / table, columns or {})
         labelled = _may_have_race(self.root, self.root / table, columns or {})
         self.race_classes = tuple(race_classes) if labelled else ()
         self.age_groups = AGE_GROUPS if age_groups == "adience" else ()

@@ -195,8 +195,8 @@ def expected_tree_error(root: Path, what: str, tree: str) -> DataError:
         what: What is missing, as the start of the sentence "... in <root>".
         tree: The expected files, one a line.
     """
-    place = f"in {root}" if root.is_dir() else f": the folder {root} does not exist"
-    return DataError(f"{what} {place}\nexpected:\n{tree.strip()}")
+    place = f" in {root}" if root.is_dir() else f": the folder {root} does not exist"
+    return DataError(f"{what}{place}\nexpected:\n{tree.strip()}")
 
 
 def nearest(name: str, names: Iterable[str]) -> str:

@@ -88,7 +88,7 @@ def read_prepared(root: str | Path, dataset: str, label_rule: str | None = None)
                 f"{root}: this prepared set has {key} {record[key]!r}, not {expected!r}: "
                 "give the folder that belongs to it, or prepare another one"
             )
-    frame = _read_frame(root / record["table"])
+    frame = read_frame(root / record["table"])
     missing = _missing(root, frame["path"].tolist())
     if missing:
         raise DataError(
@@ -165,7 +165,12 @@ def _missing(root: Path, paths: list[str]) -> list[str]:
     return [path for path in paths if path not in present]
 
 
-def _read_frame(path: Path) -> pd.DataFrame:
+def read_frame(path: Path) -> pd.DataFrame:
+    """Read the table of a prepared set as it stands, without a look at its images.
+
+    Raises:
+        DataError: The file cannot be read or a column is missing.
+    """
     try:
         frame = pd.read_parquet(path)
     except (OSError, ValueError) as error:  # pyarrow's own errors are kinds of these

@@ -115,7 +115,8 @@ def subject_exclusive(faces: pd.DataFrame, seed: int) -> Partition:
     if unknown:
         raise DataError(
             f"protocol 'subject_exclusive' needs the subject of every face; {unknown:,} of {len(faces):,} "
-            "have none. A dataset without subjects (UTKFace has none) can only be split by image: 'random'"
+            "have none. A dataset without subjects (UTKFace has none) can only be split by image: "
+            "--data.protocol random"
         )
     subjects, row_subject, sizes = np.unique(
         _texts(faces["subject"]), return_inverse=True, return_counts=True

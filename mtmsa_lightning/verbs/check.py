@@ -16,10 +16,13 @@ if TYPE_CHECKING:
     from mtmsa_lightning.data.datamodule import FaceDataModule
 
 CONFIGS = {
-    "morph": "morph.yaml", "adience": "adience.yaml", "utkface": "utkface.yaml", "csv": "utkface.yaml",
+    "morph": "morph.yaml", "adience": "adience.yaml", "utkface": "utkface.yaml", "csv": "csv.yaml",
     "synthetic": "demo.yaml",
 }  # fmt: skip
 """The shipped config of every dataset."""
+
+DEFAULT_PROTOCOL = "--data.protocol=null"
+"""What lets a table of the user's own choose: subjects apart where every face has one, else random."""
 
 DESCRIPTION = """\
 Look at a dataset and a config before training: counts held against the published release, sizes of all
@@ -63,7 +66,8 @@ def main(args: Sequence[str]) -> None:
     print("\n".join(describe_findings(findings)))
     if splits and not options.no_timing and len(splits[data.fold].train):
         print("\n".join(describe_cost(cli)))
-    print(f"to train:\n  {command(arguments)}")
+    chosen = [text.replace(DEFAULT_PROTOCOL, f"--data.protocol={data.protocol}") for text in arguments]
+    print(f"to train:\n  {command(chosen)}")
     if has_errors(findings):
         raise SystemExit(1)
 
@@ -75,8 +79,9 @@ def fit_arguments(options: argparse.Namespace, others: Sequence[str]) -> list[st
     if not configs:
         dataset = options.dataset or recognise(options.root, options.table)
         configs = [CONFIGS[dataset]]
-        if dataset != "csv":  # the config's own class
-            arguments.remove(f"--data={CLASSES[dataset]}")
+        arguments.remove(f"--data={CLASSES[dataset]}")  # the config's own class
+        if dataset == "csv" and not any(text.split("=")[0] == "--data.protocol" for text in arguments):
+            arguments.append(DEFAULT_PROTOCOL)
     return [*(f"--config={name}" for name in configs), *arguments]
 
 

@@ -3,7 +3,9 @@ import json
 import numpy as np
 import pytest
 
+from mtmsa_lightning.cli import main
 from mtmsa_lightning.data.face_csv import FaceCSV, read_face_csv
+from mtmsa_lightning.datasets import build_data
 from mtmsa_lightning.errors import DataError
 from mtmsa_lightning.labels import RACES
 
@@ -107,13 +109,34 @@ def test_words_outside_the_vocabulary_are_errors(folder, header, row, message):
     ("header", "message"),
     [
         ("file,age", "no column 'path'"),
-        ("path,ages", r"no column 'age' \(did you mean 'ages'\?\)"),
+        ("path,ages", r"no column 'age' \(nor age_low and age_high\) \(did you mean 'ages'\?\)"),
+        (
+            "path,race",
+            r"no column 'age' \(nor age_low and age_high\); if another .*: --data.columns '{age: years}'",
+        ),
         ("path,age_low", "no column 'age_high'"),
     ],
 )
 def test_missing_columns(folder, header, message):
     with pytest.raises(DataError, match=message):
         read_face_csv(folder(f"{header}\nimg/a.jpg,3\n"))
+
+
+def test_an_age_that_is_none_is_quoted_and_counted_by_its_kind(folder):
+    report = read_face_csv(folder("path,age\nimg/a.jpg,old\nimg/b.jpg,400\nimg/c.jpg,20\n")).report
+    assert report.reasons() == {"age is no number of years from 0 to 130": 2}
+    assert [row.item for row in report.dropped] == ["img/a.jpg: age 'old'", "img/b.jpg: age '400'"]
+
+
+def test_the_columns_that_the_error_suggests_are_taken_by_fit(folder, capsys):
+    root = folder("path,years\nimg/a.jpg,20\n")
+    own = ["--data.root", str(root), "--data.columns", "{age: years}"]
+    data = build_data(["--data=FaceCSV", *own])
+    assert data.read().frame["age_low"].tolist() == [20]
+    with pytest.raises(SystemExit) as stopped:
+        main(["fit", "--config", "csv.yaml", *own, "--print_config"])
+    assert stopped.value.code == 0
+    assert "age: years" in capsys.readouterr().out
 
 
 def test_unknown_name_in_the_mapping(folder):
@@ -128,12 +151,52 @@ def test_missing_table_or_all_images(folder, tmp_path):
         read_face_csv(folder("path,age\nz.jpg,3\n"))
 
 
+def test_a_table_beside_the_root_is_pointed_out(tmp_path, monkeypatch):
+    (tmp_path / "faces").mkdir()
+    (tmp_path / "faces.csv").touch()
+    monkeypatch.chdir(tmp_path)
+    message = (
+        "no faces.csv in faces: looked for faces/faces.csv; ./faces.csv exists: move it into the root or "
+        "give its path relative to the root (--data.table ../faces.csv)"
+    )
+    with pytest.raises(DataError) as caught:
+        read_face_csv("faces", "faces.csv")
+    assert str(caught.value) == message
+
+
+def test_a_missing_root_is_named():
+    with pytest.raises(DataError, match=r"^no faces.csv: the folder nowhere does not exist\n"):
+        read_face_csv("nowhere")
+
+
 def test_datamodule_reads_the_table(folder):
     root = folder("path,age\nimg/a.jpg,20\n")
     data = FaceCSV(root=str(root), dataset_name="mine", race_classes=(), age_groups="adience", num_workers=0)
     assert (data.protocol, data.name, len(data.age_groups)) == ("random", "mine", 8)
     assert data.read().race_classes == data.race_classes == ()
     assert FaceCSV(root=str(root), num_workers=0).age_groups == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "columns", "protocol"),
+    [
+        ("path,age,subject\nimg/a.jpg,20,s\nimg/b.jpg,20,t\n", None, "subject_exclusive"),
+        ("path,age,who\nimg/a.jpg,20,s\n", {"subject": "Who"}, "subject_exclusive"),
+        ("path,age,subject\nimg/a.jpg,20,s\nimg/b.jpg,20,\n", None, "random"),
+        ("path,age\nimg/a.jpg,20\n", None, "random"),
+        ("path,ages,subject\nimg/a.jpg,20,s\n", None, "random"),  # reading tells what is wrong
+    ],
+)
+def test_subjects_are_kept_apart_by_default_where_all_are_known(folder, text, columns, protocol):
+    root = str(folder(text))
+    assert FaceCSV(root=root, columns=columns, num_workers=0).protocol == protocol
+    assert FaceCSV(root=root, columns=columns, protocol="random", num_workers=0).protocol == "random"
+
+
+def test_subject_exclusive_without_subjects_names_the_way_out(folder):
+    data = FaceCSV(root=str(folder("path,age\nimg/a.jpg,20\n")), protocol="subject_exclusive", num_workers=0)
+    with pytest.raises(DataError, match=r"--data\.protocol random"):
+        data.setup("fit")
 
 
 @pytest.mark.parametrize(

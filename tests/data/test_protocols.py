@@ -242,7 +242,7 @@ def test_fold_numbers(face_table):
         ({}, {"protocol": "randm"}, r"unknown protocol 'randm' \(did you mean 'random'\?\)"),
         ({}, {"protocol": "random", "fold": 5}, r"'random' has no fold 5; its folds are \[0, 1, 2, 3, 4\]"),
         ({}, {"protocol": "random", "val_fraction": 1.0}, "val_fraction 1.0 is not a share"),
-        ({}, {"protocol": "subject_exclusive"}, r"20 of 20 have none.*UTKFace.*'random'"),
+        ({}, {"protocol": "subject_exclusive"}, r"20 of 20 have none.*UTKFace.*--data\.protocol random"),
         ({}, {"protocol": "setting_a"}, "needs 5,492 White faces, the table has 0"),
         ({}, {"protocol": "s1_s2_s3"}, "'s1_s2_s3', fold 0: the part train is empty: of 20 faces"),
         ({}, {"protocol": "predefined"}, "both are empty"),

@@ -63,12 +63,29 @@ def test_an_error_in_the_labels_sets_the_status_and_a_rule_mends_it(utkface, cap
 def test_the_shipped_config_of_the_dataset_is_taken(utkface, clean_release):
     assert arguments("--root", utkface) == ["--config=utkface.yaml", f"--data.root={utkface}"]
     assert arguments("morph", "--root", utkface)[0] == "--config=morph.yaml"
-    assert arguments("--root", clean_release) == [
-        "--config=utkface.yaml", "--data=FaceCSV", f"--data.root={clean_release}",
-    ]  # fmt: skip
+    assert arguments("--root", clean_release)[:2] == ["--config=csv.yaml", f"--data.root={clean_release}"]
     assert arguments("--config", "mine.yaml", "--model.weights", "null") == [
         "--config=mine.yaml", "--model.weights", "null",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("header", "given", "protocol"),
+    [
+        ("subject", [], "subject_exclusive"),
+        ("note", [], "random"),
+        ("subject", ["--protocol", "random"], "random"),
+    ],
+)
+def test_the_command_for_a_table_has_the_protocol_that_fits(clean_release, capsys, header, given, protocol):
+    text = (clean_release / "faces.csv").read_text().replace("subject", header, 1)
+    table = clean_release / f"check-{header}.csv"
+    table.write_text(text)
+    assert check("csv", "--root", clean_release, "--table", table.name, *given, "--no_timing") == 0
+    last = shlex.split(capsys.readouterr().out.splitlines()[-1])
+    assert last[:4] == ["mtmsa", "fit", "--config", "csv.yaml"]
+    assert [last[at + 1] for at, word in enumerate(last) if word == "--data.protocol"] == [protocol]
+    table.unlink()
 
 
 def test_a_command_is_written_as_one_types_it():
