@@ -1,11 +1,18 @@
 """Opening checkpoint files: without running code from them, and with errors that say what to do."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from mtmsa_lightning.errors import CheckpointError
+from mtmsa_lightning.runs import newest_run, read_record
+
+log = logging.getLogger(__name__)
+
+BEST = "checkpoints/best.ckpt"
+"""The checkpoint that is meant by its run directory."""
 
 MOVED = {
     f"mtmsa_lightning.models.heads.{name}": f"mtmsa_lightning.{name}"
@@ -18,7 +25,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """Read a Lightning checkpoint of this package.
 
     Args:
-        path: A ``.ckpt`` file, or a run directory, whose ``checkpoints/best.ckpt`` is meant.
+        path: A checkpoint, see :func:`checkpoint_file`.
 
     Returns:
         The checkpoint; it has ``hyper_parameters``, ``state_dict`` and usually ``provenance``.
@@ -44,11 +51,34 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 
 
 def checkpoint_file(path: str | Path) -> Path:
-    """Return the file that is meant by a path to a checkpoint or to a run directory."""
+    """Return the file that is meant by a path.
+
+    Args:
+        path: A ``.ckpt`` file, or a run directory, whose ``checkpoints/best.ckpt`` is meant, or a folder of
+            runs, whose newest run with such a checkpoint is meant.
+
+    Raises:
+        CheckpointError: If there is none.
+    """
     path = Path(path)
-    file = path / "checkpoints" / "best.ckpt" if path.is_dir() else path
+    file = path / BEST if path.is_dir() else path
     if file.is_file():
         return file
+    if (path / "run.json").is_file():
+        raise CheckpointError(f"{path}: {_why_without(path)}")
+    if path.is_dir() and (run := newest_run(path, BEST)):
+        log.info("using %s", run)
+        return run / BEST
     nearby = sorted(file.parent.glob("*.ckpt")) if file.parent.is_dir() else []
     hint = f"; there are {', '.join(map(str, nearby))}" if nearby else ""
     raise CheckpointError(f"{file}: no such checkpoint{hint}")
+
+
+def _why_without(run: Path) -> str:
+    """Say why a run has no best checkpoint, and what to do."""
+    if tested := read_record(run).get("checkpoint"):
+        return f"a run that trained nothing: it evaluated {tested}, give that"
+    said = "a run without a checkpoint: it was not trained to the end; "
+    if (run / "checkpoints" / "last.ckpt").is_file():
+        return f"{said}continue it by `mtmsa fit ... --ckpt_path last`"
+    return f"{said}train it anew by `mtmsa fit`"

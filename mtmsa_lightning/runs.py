@@ -106,6 +106,12 @@ def resumable_run(root: str | Path, name: str, config: dict[str, Any]) -> Path:
     raise CheckpointError(f"--ckpt_path last: nothing to continue: {reason}. Leave it out to start anew.")
 
 
+def newest_run(folder: Path, file: str) -> Path | None:
+    """Return the newest run right below a folder that has a file, by its name, which is a time."""
+    runs = sorted((run for run in folder.iterdir() if (run / file).is_file()), key=lambda run: run.name)
+    return runs[-1] if runs else None
+
+
 def read_config(run: Path) -> dict[str, Any]:
     """Return a run's settings; empty if they cannot be read, so that they equal no others."""
     try:

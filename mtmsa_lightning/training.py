@@ -100,8 +100,9 @@ def run_trainer_verb(
     ckpt_path = option(args, "ckpt_path")
     hparams = None
     if ckpt_path not in (None, "null", CONTINUE):
-        hparams = read_checkpoint(str(ckpt_path))["hyper_parameters"]
-        args = [*args, f"--ckpt_path={checkpoint_file(str(ckpt_path))}"]
+        ckpt_path = str(checkpoint_file(str(ckpt_path)))
+        hparams = read_checkpoint(ckpt_path)["hyper_parameters"]
+        args = [*args, f"--ckpt_path={ckpt_path}"]
     if verb != "fit" and hparams is None and not _asks_for_text(args):
         raise ConfigError(f"`mtmsa {verb}` needs --ckpt_path: a checkpoint or a run directory")
     args = with_config_of_run(args, ckpt_path if hparams else None)

@@ -64,6 +64,7 @@ def calibrate(
         ConfigError: If a threshold is out of range or the part has too few labels, before any long work.
         OverlapError: If faces of the part, or of the test part, were trained on.
     """
+    ckpt_path = str(checkpoint_file(ckpt_path))
     model = MTMSA.load(ckpt_path)
     log.info("%s", model.describe())
     model.calibration = None

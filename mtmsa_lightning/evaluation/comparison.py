@@ -6,6 +6,7 @@ faces (by subject where subjects are known), not the chance of training: that is
 """
 
 import json
+import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,7 +27,9 @@ from mtmsa_lightning.evaluation.resampling import (
 )
 from mtmsa_lightning.evaluation.scores import figures_of_means, read_faces
 from mtmsa_lightning.metrics.suite import FIGURES
-from mtmsa_lightning.runs import read_record, recorded_seed
+from mtmsa_lightning.runs import newest_run, read_record, recorded_seed
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +52,7 @@ def read_contender(path: Path) -> Contender:
 
     Args:
         path: A run directory, the folder of a cross-validation, of its experiment or of a report, or a table.
+            Of a folder of runs its newest tested run is meant.
 
     Raises:
         DataError: If there are no predictions.
@@ -57,6 +61,9 @@ def read_contender(path: Path) -> Contender:
     files = [path] if path.is_file() else sorted((folder / "predictions").glob("seed*.parquet"))
     single = [folder / "predictions" / "test.parquet", folder / "predictions.parquet"]
     files = files or [file for file in single if file.is_file()][:1]
+    if not files and path.is_dir() and (run := newest_run(path, "predictions/test.parquet")):
+        log.info("using %s", run)
+        files = [run / "predictions" / "test.parquet"]
     if not files:
         raise DataError(
             f"{path}: no predictions: give a tested run, a crossval folder, the folder of a report, or a "

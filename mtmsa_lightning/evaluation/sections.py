@@ -117,6 +117,9 @@ def error_by_age(report: Material) -> Picture | None:
         "bias": "age_bias",
     }  # fmt: skip
     report.write_table("error_by_age", rows[[*columns.values()]])
+    if rows["age_mae"].isna().all():
+        report.page.text(f"No age decade has {MIN_FACES} faces: there is no error by decade to show.")
+        return None
     errors = plots.ErrorByAge(**{name: rows[column].tolist() for name, column in columns.items()})
     caption = (
         f"Mean absolute error by decade of the true age, with 95 % bootstrap intervals over {report.units}, "
@@ -192,7 +195,9 @@ def subgroups(report: Material) -> None:
     report.page.picture(subgroup_map(report, table, shown))
     gaps = gaps[gaps["figure"] == shown.name]
     if gaps.empty:
-        report.page.text(f"No two groups have {MIN_FACES} faces or more: there is no gap to show.")
+        report.page.text(
+            f"No two groups of one kind have {MIN_FACES} faces or more: there is no gap to show."
+        )
         return
     caption = f"{shown.title}: largest gaps between groups of at least {MIN_FACES} faces"
     report.page.table(gap_table(gaps, shown), caption)

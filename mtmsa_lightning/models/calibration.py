@@ -99,7 +99,9 @@ class Calibration:
         where = f"the {on['part']} part of {on['dataset']} ({on['protocol']}, fold {on['fold']}; {faces})"
         chose = ", which also chose the checkpoint" if on["chose_checkpoint"] else ""
         factors = [f"sigma x {self.sigma_scale:.3f}"] if self.quantiles else []
-        factors += [f"{task} temperature {value:.3f}" for task, value in self.temperatures.items()]
+        factors += [
+            f"{task} temperature {value:.3f}{_at_limit(value)}" for task, value in self.temperatures.items()
+        ]
         limits = [f"width over {self.max_width:g} years"] if self.max_width is not None else []
         limits += [f"group below {self.min_group_prob:g}"] if self.min_group_prob is not None else []
         unsure = f"; unsure: {' or '.join(limits)}" if limits else ""
@@ -190,6 +192,12 @@ def fit_temperature(logits: Tensor, target: Tensor) -> float:
     """
     logits, target = logits[target >= 0].double(), target[target >= 0]
     return minimise_factor(lambda temperature: float(F.cross_entropy(logits / temperature, target)))
+
+
+def _at_limit(factor: float) -> str:
+    """Say where a factor lies at an end of ``FACTOR_RANGE``: a better one may lie beyond."""
+    at_limit = any(math.isclose(factor, end, rel_tol=1e-6) for end in FACTOR_RANGE)
+    return " (at the limit of the search)" if at_limit else ""
 
 
 def minimise_factor(loss: Callable[[float], float]) -> float:

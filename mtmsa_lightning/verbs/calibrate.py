@@ -16,7 +16,11 @@ def parser() -> argparse.ArgumentParser:
         "`--data.fold 2`. Coverage holds for new subjects who are exchangeable with those fitted on.",
         allow_abbrev=False,
     )
-    parser.add_argument("--ckpt_path", required=True, help="a checkpoint, or a run directory (its best.ckpt)")
+    parser.add_argument(
+        "--ckpt_path",
+        required=True,
+        help="a checkpoint, a run directory (its best.ckpt), or a folder of runs",
+    )
     parser.add_argument(
         "--config", action="append", default=[], help="config whose data section says what data"
     )

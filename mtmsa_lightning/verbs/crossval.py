@@ -1,10 +1,12 @@
 """``mtmsa crossval``: every fold and seed of a protocol, each trained by a process of its own."""
 
 import argparse
+import json
 import logging
 import os
+import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,12 +117,20 @@ def crossval(
         log.info("%s\nfiles: %s", summary, plan.experiment.folder)
         for page in write_pooled_reports(plan.experiment.folder):
             log.info("report: %s", page)
+        log.info("%s", next_commands(plan, missing))
     if missing:
         told = "\n".join(f"  {trial}: {reason}" for trial, reason in missing.items())
         raise MTMSAError(
             f"{len(missing)} of {len(plan.trials)} runs are missing; repeat the command to try them again:\n"
             f"{told}"
         )
+
+
+def next_commands(plan: "Plan", missing: "Mapping[Trial, str]") -> str:
+    """Return what to type next, with the first run that is complete."""
+    first = next(trial for trial in plan.trials if trial not in missing)
+    run = shlex.quote(str(plan.experiment.complete_run(first)))
+    return f"next, run by run:\n  mtmsa calibrate --ckpt_path {run}\n  mtmsa evaluate --ckpt_path {run}"
 
 
 def make_plan(
@@ -336,13 +346,16 @@ def train(experiment: Experiment, trials: Sequence[Trial], parallel: int) -> dic
         Why trials failed.
     """
     todo: dict[Child, Trial] = {}
+    complete = []
     for trial in trials:
         if run := experiment.complete_run(trial):
+            complete.append(run)
             log.info("[%s] complete: %s", trial, run)
         else:
             child = Child(str(trial), experiment.command(trial), experiment.folder / "logs" / f"{trial}.log")
             log.info("[%s] %s", trial, "continued" if "--ckpt_path" in child.command else "to train")
             todo[child] = trial
+    warn_of_replacing(experiment.folder, complete)
     failures: dict[Trial, str] = {}
     children = Children(slots(experiment, parallel), echoed=lambda line: line.startswith("epoch "))
     for child, status, seconds in children.run(list(todo)):
@@ -353,6 +366,21 @@ def train(experiment: Experiment, trials: Sequence[Trial], parallel: int) -> dic
             failures[trial] = f"failed with status {status}, see {child.log}"
             log.warning("[%s] %s\n%s", trial, failures[trial], tail(child.log, SHOWN_OF_A_FAILURE))
     return failures
+
+
+def warn_of_replacing(folder: Path, complete: Collection[Path]) -> None:
+    """Warn, before anything trains, where the new summary will leave out runs of the one that is there."""
+    try:
+        old = json.loads((folder / "summary.json").read_text())
+        runs = [each["run"] for each in old["runs"]]
+    except (OSError, ValueError, LookupError, TypeError):
+        return  # none, or none that anyone could read
+    kept = {str(Path(run.parent.name, run.name)) for run in complete}
+    lost = [run for run in runs if run not in kept]
+    if lost:
+        more = f" and {len(lost) - 3} more" if len(lost) > 3 else ""
+        told = f"{', '.join(lost[:3])}{more}"
+        log.warning("%s: replaces the summary of %s with %s; --name keeps both", folder, old["name"], told)
 
 
 def slots(experiment: Experiment, parallel: int) -> list[dict[str, str]]:

@@ -15,7 +15,11 @@ def parser() -> argparse.ArgumentParser:
         "choose other data. All arguments of `mtmsa test` may be given.",
         allow_abbrev=False,
     )
-    parser.add_argument("--ckpt_path", required=True, help="a checkpoint, or a run directory (its best.ckpt)")
+    parser.add_argument(
+        "--ckpt_path",
+        required=True,
+        help="a checkpoint, a run directory (its best.ckpt), or a folder of runs",
+    )
     parser.add_argument(
         "--out", type=Path, help="folder of the report (default: <run>/evaluation, for other data "
         "<run>/evaluation-<dataset>-<protocol>-fold<k>)",

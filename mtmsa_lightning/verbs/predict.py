@@ -22,7 +22,11 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "paths", nargs="+", type=Path, metavar="PATH", help="image files, and folders of images"
     )
-    parser.add_argument("--ckpt_path", required=True, help="a checkpoint, or a run directory (its best.ckpt)")
+    parser.add_argument(
+        "--ckpt_path",
+        required=True,
+        help="a checkpoint, a run directory (its best.ckpt), or a folder of runs",
+    )
     parser.add_argument("--out", required=True, type=Path, help="table to write: .csv or .parquet")
     parser.add_argument("--batch_size", type=int, default=64, help="faces per step and process (default: 64)")
     parser.add_argument("--num_workers", type=int, help="loader processes (default: one per core, at most 8)")

@@ -303,3 +303,12 @@ def test_faces_that_are_missing_and_subjects_in_both_parts_are_called_out(simula
     assert "95.9 % of the test images show a subject that was trained on." in page.text
     assert "2 faces of the test part could not be read" in page.text
     assert "a drawn subset" in page.text
+
+
+def test_without_a_decade_of_enough_faces_no_error_by_decade_is_drawn(simulated, tmp_path, undrawn):
+    write_report(simulated(40), tmp_path, CONTEXT)
+    text = Page(tmp_path / "report.html").text
+    assert "there is no error by decade to show" in text
+    assert "No two groups of one kind have 50 faces" in text
+    assert not (tmp_path / "figures" / "error_by_age.svg").exists()
+    assert (tmp_path / "tables" / "error_by_age.csv").exists()

@@ -184,6 +184,16 @@ def test_a_perfect_prediction_ends_at_the_range():
     assert groups == pytest.approx(FACTOR_RANGE[0], rel=1e-6)
 
 
+@pytest.mark.parametrize("sign", [1, -1], ids=["all right", "all wrong"])
+def test_a_temperature_at_the_limit_of_the_search_is_said_to_be_there(sign):
+    fitted = fit_temperature(sign * tensor([[1, 0], [0, 1]]), torch.tensor([0, 1]))
+    on = dict.fromkeys(("part", "dataset", "protocol", "fold", "faces", "subjects", "unit"), "")
+    on |= {"chose_checkpoint": False}
+    said = Calibration(temperatures={"gender": fitted, "race": 1.5}, fitted_on=on).describe()
+    assert f"gender temperature {fitted:.3f} (at the limit of the search), race temperature 1.500" in said
+    assert said.count("limit") == 1
+
+
 def test_the_temperature_is_the_minimum_of_the_cross_entropy():
     rng = np.random.default_rng(0)
     logits, target = rng.normal(size=(300, 4)) * 3, rng.integers(-1, 4, 300)

@@ -50,8 +50,10 @@ def test_the_command_it_ends_with_trains(tiny_config, tmp_path, capsys, monkeypa
 def test_an_error_in_the_labels_sets_the_status_and_a_rule_mends_it(utkface, capsys):
     assert check("--root", utkface, "--no_timing") == 1
     said = capsys.readouterr().out
-    assert "error   pictures with conflicting labels: 1 (2 files)  -> --clean drop-conflicting" in said
+    assert "error   pictures with conflicting labels: 1 (2 files)  -> --data.clean [drop-conflicting]" in said
     assert "cost on" not in said
+    assert check("--root", utkface, "--no_timing", "--data.clean", "[drop-conflicting]") == 0
+    assert capsys.readouterr().out.endswith("--data.clean '[drop-conflicting]'\n")
     assert check("--root", utkface, "--no_timing", "--clean", "drop-conflicting") == 0
     said = capsys.readouterr().out
     assert "cleaned by drop-conflicting@1" in said

@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -170,6 +171,14 @@ def test_a_trained_run_is_compared_with_its_own_table(trained, compare, capsys):
     for row in record["comparisons"]:
         assert row["baseline"] == pytest.approx(figures["test"][f"test/{row['metric']}"], abs=1e-5)
     assert "seeds 0" in capsys.readouterr().out
+
+
+def test_of_a_folder_of_runs_the_newest_tested_one_is_compared(trained, compare, tmp_path):
+    for name in ("2026-01-01", "2026-01-02"):
+        (tmp_path / "runs" / name).mkdir(parents=True)
+    shutil.copytree(trained / "predictions", tmp_path / "runs" / "2026-01-01" / "predictions")
+    record = compare(tmp_path / "runs", trained)
+    assert all(each["difference"] == 0 for each in record["comparisons"])
 
 
 def a_report(folder, frame, data, **record):

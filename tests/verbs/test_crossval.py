@@ -114,6 +114,24 @@ def test_runs_of_other_settings_are_not_taken_and_it_says_so(crossval, children,
     assert f"is not taken: {said}" in capsys.readouterr().out
 
 
+def test_it_ends_with_what_to_type_next(crossval, tmp_path, capsys):
+    crossval("--folds", 1)
+    (run,) = (tmp_path / "runs" / "tiny" / "fold1-seed0").iterdir()
+    said = capsys.readouterr().out
+    assert said.endswith(f"  mtmsa calibrate --ckpt_path {run}\n  mtmsa evaluate --ckpt_path {run}\n")
+
+
+def test_a_summary_of_other_runs_is_replaced_with_a_warning_and_one_of_the_same_without(
+    crossval, tmp_path, capsys
+):
+    crossval("--folds", 0)
+    (run,) = (tmp_path / "runs" / "tiny" / "fold0-seed0").iterdir()
+    crossval("--folds", "0-1")
+    assert "replaces" not in capsys.readouterr().out
+    crossval("--folds", 1)
+    assert f"replaces the summary of tiny with fold0-seed0/{run.name}; --name" in capsys.readouterr().out
+
+
 def test_runs_on_other_data_are_not_taken(crossval, children, tmp_path, capsys):
     crossval("--folds", 0)
     (run,) = (tmp_path / "runs" / "tiny" / "fold0-seed0").iterdir()

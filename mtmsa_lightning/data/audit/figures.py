@@ -37,13 +37,15 @@ def draw_counts(counted: dict[str, pd.DataFrame]) -> bytes:
 
     others = [name for name in counted if name != "age"]
     widths = [max(2, len(counted[name])) for name in others]
-    figure = Figure(figsize=(10, 5.6), layout="constrained")
+    figure = Figure(figsize=(8.2, 5.6), layout="constrained")
     grid = figure.add_gridspec(2, max(1, len(others)), width_ratios=widths or [1])
     if "age" in counted:
         _stack(figure.add_subplot(grid[0, :]), counted["age"], "age (completed years)")
     for column, name in enumerate(others):
         _stack(figure.add_subplot(grid[1, column]), counted[name], name)
-    figure.axes[0].legend(frameon=False, ncols=5)
+    figure.legend(
+        *figure.axes[0].get_legend_handles_labels(), frameon=False, ncols=5, loc="outside lower center"
+    )
     figure.axes[0].set_ylabel("faces")
     content = BytesIO()
     with rc_context({"svg.hashsalt": "mtmsa", "svg.fonttype": "path"}):

@@ -19,9 +19,9 @@ class Kind(NamedTuple):
     remedy: str
 
 
-_WITHOUT_COPIES = "--clean drop-duplicates"
-_WITHOUT_CONFLICT = "--clean drop-conflicting"
-_ONE_BIRTH_DATE = "--clean morph:consensus-birthdate"
+_WITHOUT_COPIES = "--data.clean [drop-duplicates]"
+_WITHOUT_CONFLICT = "--data.clean [drop-conflicting]"
+_ONE_BIRTH_DATE = "--data.clean [morph:consensus-birthdate]"
 
 _ERRORS = {  # a figure would be wrong, or a label or file certainly is
     "split": ("the protocol cannot be followed on these faces", "choose another protocol, or mend the table"),
@@ -43,8 +43,8 @@ _WARNINGS = {  # known kinds of noise, and what makes a figure look better than 
     "copy-validation": ("an exact copy of a validation or calibration image is learnt from", _WITHOUT_COPIES),
     "copies": ("exact copies in one part weigh double", _WITHOUT_COPIES),
     "birth-date": ("a subject's birth date differs between its pictures", _ONE_BIRTH_DATE),
-    "gender": ("a subject's gender differs between its pictures", "--clean consensus-gender"),
-    "race": ("a subject's race differs between its pictures", "--clean consensus-race"),
+    "gender": ("a subject's gender differs between its pictures", "--data.clean [consensus-gender]"),
+    "race": ("a subject's race differs between its pictures", "--data.clean [consensus-race]"),
     "age-falls": ("a subject's age falls while the date of the picture rises", _ONE_BIRTH_DATE),
     "age-dates": ("an age is not the completed years from birth to picture", "look at the dates"),
     "tiny": ("an image is smaller than a stated side", "choose an image size that fits"),
