@@ -145,7 +145,7 @@ def test_figures_and_tables_lie_beside_the_page(report):
     assert names(folder / "figures", "*") == {f"{name}.{kind}" for name in drawn for kind in ("svg", "png")}
     assert names(folder / "tables", "*") == {
         f"{name}.csv"
-        for name in (drawn | {"figures", "quoted_with", "faces", "subgroup_gaps"})
+        for name in ((drawn | {"error_by_age"}) | {"figures", "quoted_with", "faces", "subgroup_gaps"})
         - {"predicted_against_true", "attention_maps"}
     }
     assert not [file for file in folder.rglob("*") if file.name.startswith(".")], "nothing half written"
