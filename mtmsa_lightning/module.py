@@ -29,7 +29,7 @@ from mtmsa_lightning.models.age_heads import AgeHead, GaussianAgeHead
 from mtmsa_lightning.models.calibration import Calibration
 from mtmsa_lightning.models.class_mapping import ClassMapping
 from mtmsa_lightning.models.heads import ClassHead
-from mtmsa_lightning.models.resnet import MSAConfig, MSAResNet34, load_trunk_weights
+from mtmsa_lightning.models.resnet import MSAConfig, MSAResNet34, load_trunk_weights, wide_rates
 from mtmsa_lightning.models.specs import build_head, callable_spec, head_spec
 from mtmsa_lightning.schedulers import WarmupCosine
 
@@ -125,7 +125,8 @@ class MTMSA(LightningModule):
         if aux_stage not in (1, 2, 3, 4):
             raise ConfigError(f"model.aux_stage {aux_stage} is none of the stages 1, 2, 3, 4")
         msa = MSAConfig(**msa) if isinstance(msa, Mapping) else msa
-        self.trunk = MSAResNet34(msa, last_stride=last_stride, image_size=image_size)
+        self.trunk = MSAResNet34(msa, last_stride=last_stride)
+        self._wide_rates = wide_rates(msa, last_stride, image_size)
         self.weights = weights
         self.aux_stage = aux_stage
         self.freeze_epochs = freeze_epochs
@@ -455,6 +456,8 @@ class MTMSA(LightningModule):
                 "this package's DataModules, or call model.age.set_age_statistics(mean, std) first"
             )
         self.calibration = None  # it belongs to weights that training is about to change
+        for text in self._wide_rates:
+            log.warning("%s", text)
         if self._initialised:
             return
         for turn in (True, False):  # one process per node downloads, the others find the file

@@ -182,3 +182,12 @@ def test_the_module_is_a_lightning_module_with_typed_parts():
     assert model.hparams["msa"] == {
         "rates": [1], "stages": [1], "reduction": 4, "placement": "after_stage", "allow_gridding": False,
     }  # fmt: skip
+
+
+def test_wide_rates_are_warned_of_when_a_fit_starts_and_not_before(caplog):
+    model = MTMSA(msa={"rates": [1, 2, 5], "stages": [4]}, age=None, weights=None, image_size=64)
+    model._initialised = True  # as with the weights of a checkpoint
+    assert not caplog.messages
+    model.on_fit_start()
+    (said,) = caplog.messages
+    assert "dilation rates [1, 2, 5] span half of it or more" in said

@@ -1,7 +1,6 @@
 """ResNet-34 trunk with multi-scale attention, and the loading of its weights."""
 
 import os
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from http.client import HTTPException
@@ -76,8 +75,6 @@ class MSAResNet34(ResNet):  # type: ignore[misc]
     Args:
         msa: Attention; None gives the plain ResNet-34.
         last_stride: Stride of stage 4, 2 as published or 1 for a last map of twice the width.
-        image_size: Side in pixels of the images that are expected; only used to warn of rates that are too
-            wide.
 
     Shape:
         Input ``(N, 3, H, W)`` with sides of 64 px and more, output ``(N, 512)``.
@@ -89,9 +86,7 @@ class MSAResNet34(ResNet):  # type: ignore[misc]
 
     stage_channels = (64, 128, 256, 512)
 
-    def __init__(
-        self, msa: MSAConfig | None = _DEFAULT_MSA, last_stride: int = 2, image_size: int = 224
-    ) -> None:
+    def __init__(self, msa: MSAConfig | None = _DEFAULT_MSA, last_stride: int = 2) -> None:
         super().__init__(BasicBlock, list(_BLOCKS))
         del self.fc
         self.msa = nn.ModuleDict()
@@ -101,7 +96,6 @@ class MSAResNet34(ResNet):  # type: ignore[misc]
         first.stride = last_stride
         first.conv1.stride = first.downsample[0].stride = (last_stride, last_stride)
         if msa is not None:
-            _warn_of_wide_rates(msa, last_stride, image_size)
             for stage in sorted(msa.stages):
                 self._add_attention(stage, msa)
 
@@ -172,18 +166,27 @@ def _dilate_blocks(blocks: Sequence[BasicBlock], rates: tuple[int, ...]) -> None
                 conv.dilation = conv.padding = (rate, rate)
 
 
-def _warn_of_wide_rates(msa: MSAConfig, last_stride: int, image_size: int) -> None:
-    """Warn of rates that reach half the map or more, where the outer taps read mostly padding."""
+def wide_rates(msa: MSAConfig | None, last_stride: int, image_size: int) -> list[str]:
+    """Name the rates that reach half the map or more, where the outer taps read mostly padding.
+
+    Returns:
+        A sentence for each stage with such rates.
+    """
+    if msa is None:
+        return []
     strides = {1: 4, 2: 8, 3: 16, 4: 16 * last_stride}
+    said = []
     for stage in msa.stages:
         width = -(-image_size // strides[stage])  # every halving rounds up
         wide = [rate for rate in msa.rates if 2 * rate >= width]
+        narrow = ",".join(str(rate) for rate in msa.rates if rate not in wide)
         if wide:
-            warnings.warn(
+            said.append(
                 f"at {image_size} px the map of stage {stage} is {width}x{width}: dilation rates {wide} span "
-                "half of it or more and read mostly padding",
-                stacklevel=3,
+                "half of it or more and read mostly padding: harmless"
+                + (f"; --model.msa.rates [{narrow}] avoids it" if narrow else "")
             )
+    return said
 
 
 def load_trunk_weights(trunk: MSAResNet34, weights: str | os.PathLike[str] | None) -> None:

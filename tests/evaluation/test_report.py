@@ -138,14 +138,14 @@ def test_the_page_needs_no_network(report):
 def test_figures_and_tables_lie_beside_the_page(report):
     folder, _ = report
     drawn = {
-        "cumulative_score", "predicted_against_true", "error_by_age", "confusion_age_groups",
+        "cumulative_score", "predicted_against_true", "confusion_age_groups",
         "interval_coverage", "risk_coverage", "confusion_gender", "confusion_race", "reliability_gender",
         "reliability_race", "subgroups", "attention_maps", "scale_weights",
     }  # fmt: skip
     assert names(folder / "figures", "*") == {f"{name}.{kind}" for name in drawn for kind in ("svg", "png")}
     assert names(folder / "tables", "*") == {
         f"{name}.csv"
-        for name in (drawn | {"figures", "quoted_with", "faces", "subgroup_gaps"})
+        for name in ((drawn | {"error_by_age"}) | {"figures", "quoted_with", "faces", "subgroup_gaps"})
         - {"predicted_against_true", "attention_maps"}
     }
     assert not [file for file in folder.rglob("*") if file.name.startswith(".")], "nothing half written"
@@ -312,3 +312,5 @@ def test_without_a_decade_of_enough_faces_no_error_by_decade_is_drawn(simulated,
     assert "No two groups of one kind have 50 faces" in text
     assert not (tmp_path / "figures" / "error_by_age.svg").exists()
     assert (tmp_path / "tables" / "error_by_age.csv").exists()
+    write_report(simulated(600), tmp_path / "more", CONTEXT)
+    assert (tmp_path / "more" / "figures" / "error_by_age.svg").exists()

@@ -2,7 +2,6 @@ import dataclasses
 import pickle
 import re
 import urllib.error
-import warnings
 
 import pytest
 import torch
@@ -11,7 +10,7 @@ from torchvision.models import ResNet34_Weights, resnet34
 
 from mtmsa_lightning.errors import CheckpointError
 from mtmsa_lightning.models.msa import MultiScaleAttention
-from mtmsa_lightning.models.resnet import MSAConfig, MSAResNet34, load_trunk_weights
+from mtmsa_lightning.models.resnet import MSAConfig, MSAResNet34, load_trunk_weights, wide_rates
 
 
 @pytest.fixture(scope="module")
@@ -186,16 +185,15 @@ def test_last_stride_must_be_one_or_two():
         ),
     ],
 )
-def test_rates_of_half_the_map_are_warned_about(msa, image_size, last_stride, message):
-    with pytest.warns(UserWarning, match=re.escape(message)):
-        MSAResNet34(msa, last_stride=last_stride, image_size=image_size)
+def test_rates_of_half_the_map_are_named(msa, image_size, last_stride, message):
+    (said,) = wide_rates(msa, last_stride, image_size)
+    assert message in said
+    assert "--model.msa.rates [1" in said
 
 
-def test_the_default_is_not_warned_about():
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        MSAResNet34()
-        MSAResNet34(MSAConfig(stages=(4,)), last_stride=1)
+def test_the_default_is_not_named():
+    assert wide_rates(MSAConfig(), 2, 224) == wide_rates(MSAConfig(stages=(4,)), 1, 224) == []
+    assert wide_rates(None, 2, 64) == []
 
 
 def as_checkpoint(state):
