@@ -280,7 +280,7 @@ def test_coverage_before_is_that_of_the_same_faces_or_not_shown(simulated, tmp_p
 
 def test_without_subjects_faces_are_the_units_and_nothing_is_said_of_subjects(simulated, tmp_path, undrawn):
     context = replace(CONTEXT, calibration=CALIBRATION)
-    write_report(simulated(60).assign(subject=""), tmp_path, context)
+    write_report(simulated(400).assign(subject=""), tmp_path, context)
     text = Page(tmp_path / "report.html").text
     assert "intervals over faces" in text
     assert "by subject" not in text
