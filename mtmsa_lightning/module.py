@@ -17,7 +17,7 @@ from torch.optim import AdamW, Optimizer
 from torchmetrics import Metric
 
 from mtmsa_lightning.data.dataset import FaceBatch
-from mtmsa_lightning.data.provenance import check_overlap, say_alignment, training_hashes
+from mtmsa_lightning.data.provenance import check_overlap, describe_crop, say_alignment, training_hashes
 from mtmsa_lightning.data.table import label_kinds
 from mtmsa_lightning.errors import CheckpointError, ConfigError
 from mtmsa_lightning.labels import GENDERS
@@ -545,10 +545,7 @@ class MTMSA(LightningModule):
         """Say what the model was trained on, what it expects and what it answers, in one line."""
         provenance = self.provenance or {}
         dataset, protocol = provenance.get("dataset", "unknown data"), provenance.get("protocol", "?")
-        crop = f"central square of {100 * self.crop:.0f} % of the shorter side"
-        prepared = (provenance.get("preparation") or {}).get("crop")
-        if prepared:
-            crop += f" of faces as `mtmsa prepare --margin {prepared['margin']:g}` crops them"
+        crop = describe_crop(self.crop, provenance.get("preparation"))
         classes = f"gender: {', '.join(self.gender_classes)}; race: {', '.join(self.race_classes) or 'none'}"
         calibrated = "not calibrated" if self.calibration is None else self.calibration.describe()
         expected = f"input {self.image_size} px, {crop}"

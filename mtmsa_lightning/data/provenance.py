@@ -34,6 +34,20 @@ class OverlapError(DataError):
     """Faces that the checkpoint was trained on, where it must not know them."""
 
 
+def describe_crop(crop: float, preparation: dict[str, Any] | None) -> str:
+    """Say which part of an image is used.
+
+    Args:
+        crop: Side of the central square, as a fraction of the shorter side.
+        preparation: How a prepared set was made, as provenance records it; None for raw photos.
+    """
+    used = f"central square of {100 * crop:.0f} % of the shorter side"
+    prepared = (preparation or {}).get("crop")
+    return (
+        f"{used} of faces as `mtmsa prepare --margin {prepared['margin']:g}` crops them" if prepared else used
+    )
+
+
 def hash_in_background(data: "FaceDataModule") -> Future[dict[str, torch.Tensor]]:
     """Start hashing what will be learnt from, while training starts; the first checkpoint waits for it."""
     if data.hashing is None:

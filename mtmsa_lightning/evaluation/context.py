@@ -4,6 +4,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from mtmsa_lightning.data.provenance import describe_crop
+
 
 @dataclass(frozen=True)
 class ReportContext:
@@ -45,7 +47,7 @@ class ReportContext:
             "label fingerprint": str(prints.get("labels", "unknown")),
             "gender classes": _numbered(data["gender_classes"]),
             "race classes": _numbered(data["race_classes"]),
-            "image": _preparation(data),
+            "image": f"the {describe_crop(data['crop'], data.get('preparation'))}, {data['image_size']} px",
             "checkpoint": self.checkpoint,
             "checkpoint trained on": _training(self.trained_on),
             "seed of the run": "unknown" if self.seed is None else str(self.seed),
@@ -57,13 +59,6 @@ class ReportContext:
 
 def _numbered(names: Iterable[str]) -> str:
     return ", ".join(f"{number} {name}" for number, name in enumerate(names)) or "none"
-
-
-def _preparation(data: dict[str, Any]) -> str:
-    used = f"the central square of {100 * data['crop']:.0f} % of the shorter side"
-    prepared = (data.get("preparation") or {}).get("crop")
-    of = f" of faces as `mtmsa prepare --margin {prepared['margin']:g}` crops them" if prepared else ""
-    return f"{used}{of}, {data['image_size']} px"
 
 
 def _training(trained: dict[str, Any] | None) -> str:
