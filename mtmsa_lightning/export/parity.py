@@ -81,6 +81,17 @@ class Differences:
         )
 
 
+def runner_of(model: MTMSA) -> Runner:
+    """Return what runs a network in PyTorch."""
+
+    def run(faces: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
+        with torch.inference_mode():
+            said = answers(model, torch.from_numpy(faces))
+        return {name: values.numpy() for name, values in said.items()}
+
+    return run
+
+
 def compare(model: MTMSA, run: Runner, faces: Tensor, batch_sizes: Sequence[int]) -> Differences:
     """Run an exported file and PyTorch on the same faces.
 
@@ -96,8 +107,7 @@ def compare(model: MTMSA, run: Runner, faces: Tensor, batch_sizes: Sequence[int]
     Raises:
         ParityError: If an output is missing, or has another shape, or is not finite where PyTorch's is.
     """
-    with torch.inference_mode():
-        wanted = {name: values.numpy() for name, values in answers(model, faces).items()}
+    wanted = runner_of(model)(faces.numpy())
     worst = {"years": 0.0, "probability": 0.0, "mean_years": 0.0}
     for size in batch_sizes:
         starts = range(0, len(faces) - size + 1, size)
