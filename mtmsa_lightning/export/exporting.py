@@ -4,6 +4,7 @@ import logging
 import shutil
 import tempfile
 from collections.abc import Sequence
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -74,8 +75,7 @@ def export(
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as folder:
         made = Path(folder) / target.name
         run = write(model, checkpoint, made, form, precision, dynamic, ranges)
-        sizes = [size for size in BATCH_SIZES if size <= len(tried)] if takes_batches(form, dynamic) else [1]
-        found = compare(model, run, tried, sizes)
+        found = compare(model, run, tried, BATCH_SIZES if takes_batches(form, dynamic) else (1,))
         check(found, BOUNDS[precision])
         log.info("differs from PyTorch by at most %s", found.describe())
         if form is not Format.SAFETENSORS:
@@ -98,9 +98,7 @@ def check_packages(form: Format) -> None:
     """
     missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if find_spec(name) is None]
     if form is Format.ONNX and missing:
-        raise ConfigError(
-            f"--format onnx needs {', '.join(missing)}: pip install 'mtmsa-lightning[export]'"
-        )
+        raise ConfigError(f"--format onnx needs {', '.join(missing)}: pip install 'mtmsa-lightning[export]'")
 
 
 def default_target(checkpoint: Path, form: Format, precision: Precision) -> Path:
@@ -137,8 +135,8 @@ def faces_to_try(
     faces = faces_of(model, paths, FACES_INT8) if paths else faces_of_run(model, checkpoint, FACES_INT8)
     if len(faces) < FEWEST_INT8:
         raise ConfigError(
-            f"--precision int8 needs {FEWEST_INT8} real faces or more, there are {len(faces)}: name a folder of "
-            "faces, cropped as in training, by --faces"
+            f"--precision int8 needs {FEWEST_INT8} real faces or more, there are {len(faces)}: name a folder "
+            "of faces, cropped as in training, by --faces"
         )
     return faces[::2], faces[1::2]
 
@@ -152,7 +150,13 @@ def takes_batches(form: Format, dynamic: bool) -> bool:
 
 
 def write(
-    model: MTMSA, checkpoint: Path, made: Path, form: Format, precision: Precision, dynamic: bool, ranges: Tensor
+    model: MTMSA,
+    checkpoint: Path,
+    made: Path,
+    form: Format,
+    precision: Precision,
+    dynamic: bool,
+    ranges: Tensor,
 ) -> Runner:
     """Write a file, or the folder of safetensors, and return what runs it."""
     if form is Format.SAFETENSORS:
@@ -176,14 +180,16 @@ def write(
 def speed_lines(model: MTMSA, run: Runner, faces: Tensor, form: Format, batches: bool) -> list[str]:
     """Time a file and PyTorch side by side, with as many threads, and say it in lines."""
     name = {Format.ONNX: "ONNX Runtime", Format.TORCH_EXPORT: "torch.export"}[form]
+    pytorch = runner_of(model)
     lines = []
-    for size in (1, len(faces)) if batches else (1,):
+    for size in (1, min(32, len(faces))) if batches else (1,):
         batch = faces[:size].numpy()
-        pytorch = runner_of(model)
-        speed = images_per_second({"PyTorch": lambda: pytorch(batch), name: lambda: run(batch)}, size)
+        ways = {"PyTorch": partial(pytorch, batch), name: partial(run, batch)}
+        speed = images_per_second(ways, size)
         lines.append(
-            f"batches of {size} on the CPU, {torch.get_num_threads()} threads: {name} {speed[name]:.1f} images/s, "
-            f"PyTorch {speed['PyTorch']:.1f} images/s: {speed[name] / speed['PyTorch']:.2f} times"
+            f"batches of {size} on the CPU, {torch.get_num_threads()} threads: "
+            f"{name} {speed[name]:.1f} images/s, PyTorch {speed['PyTorch']:.1f} images/s: "
+            f"{speed[name] / speed['PyTorch']:.2f} times"
         )
     return lines
 

@@ -55,7 +55,9 @@ def faces_of_run(model: MTMSA, ckpt_path: str, count: int) -> Tensor:
         data.prepare_data()
         data.setup("validate")
     except MTMSAError as error:
-        raise ConfigError(f"real faces are needed: name some by --faces, cropped as in training ({error})") from error
+        raise ConfigError(
+            f"real faces are needed: name some by --faces, cropped as in training ({error})"
+        ) from error
     return _spread(data.val_dataset, count)
 
 

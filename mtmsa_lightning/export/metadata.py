@@ -18,7 +18,9 @@ from mtmsa_lightning.pretrained import licence_note
 FORMAT_VERSION = 1
 
 
-def describe_export(model: MTMSA, names: Sequence[str], precision: Precision, dynamic: bool) -> dict[str, Any]:
+def describe_export(
+    model: MTMSA, names: Sequence[str], precision: Precision, dynamic: bool
+) -> dict[str, Any]:
     """Return the metadata of an export as plain values.
 
     Args:
@@ -33,7 +35,9 @@ def describe_export(model: MTMSA, names: Sequence[str], precision: Precision, dy
         ``age_group_edges``, ``calibration``, ``trained_on``, ``licence``, ``precision``, ``parity_bound``,
         ``producer`` and ``format_version``.
     """
-    provenance = {key: value for key, value in (model.provenance or {}).items() if not isinstance(value, Tensor)}
+    provenance = {
+        key: value for key, value in (model.provenance or {}).items() if not isinstance(value, Tensor)
+    }
     return {
         "format_version": FORMAT_VERSION,
         "producer": f"mtmsa-lightning {__version__}",
@@ -58,8 +62,8 @@ def _describe_input(model: MTMSA, provenance: dict[str, Any], dynamic: bool) -> 
         "image_size": size,
         "crop": model.crop,
         "prepared_crop": (prepared or {}).get("crop"),
-        "how": f"{describe_crop(model.crop, prepared)}, resized to {size} px by area where that shrinks it, else "
-        "bilinearly; nothing else: pixels are divided by 255 and standardised inside",
+        "how": f"{describe_crop(model.crop, prepared)}, resized to {size} px by area where that shrinks it, "
+        "else bilinearly; nothing else: pixels are divided by 255 and standardised inside",
         "mean_inside": list(IMAGENET_MEAN),
         "std_inside": list(IMAGENET_STD),
     }

@@ -81,15 +81,16 @@ class ExportNetwork(nn.Module):
 
 
 class _HalfTrunk(nn.Module):
-    """A trunk that computes in float16 between float32 images and float32 maps."""
+    """A trunk that computes in float16 between float32 images and float32 features."""
 
     def __init__(self, trunk: MSAResNet34) -> None:
         super().__init__()
         self.trunk = trunk.half()
 
-    def stage_maps(self, images: Tensor) -> list[Tensor]:
-        """Return the four maps behind the stages."""
-        return [stage.float() for stage in self.trunk.stage_maps(images.half())]
+    def forward(self, images: Tensor, aux_stage: int) -> tuple[Tensor, Tensor]:
+        """Return the pooled features of the last stage and of an earlier one."""
+        features, aux = self.trunk(images.half(), aux_stage)
+        return features.float(), aux.float()
 
 
 def fold_batch_norm(module: nn.Module) -> None:

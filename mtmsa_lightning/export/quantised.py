@@ -1,7 +1,7 @@
 """ONNX files in 8 bits: the convolutions of the trunk, by ONNX Runtime's static quantisation.
 
-Static, not dynamic: nearly all the work of this network is in convolutions, and ONNX Runtime computes those in
-8 bits with ranges that are known beforehand only. The ranges come from faces that the network runs on once.
+Static, not dynamic: nearly all the work of this network is in convolutions, and ONNX Runtime computes those
+in 8 bits well with ranges that are known beforehand. They come from faces that the network runs on once.
 """
 
 from pathlib import Path

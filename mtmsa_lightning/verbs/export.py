@@ -11,11 +11,11 @@ def parser() -> argparse.ArgumentParser:
     """Build the argument parser of the verb; imports nothing heavy."""
     parser = argparse.ArgumentParser(
         prog="mtmsa export",
-        description="Write a checkpoint as a file that other programs run, with its model card. Faces go in as "
-        "RGB bytes; years and probabilities come out, calibrated as the checkpoint is. What is written is run "
-        "beside PyTorch on faces, and thrown away if it says something else.",
-        epilog="Preprocessing, class names, calibration and licence are inside the file. docs/use_onnx.py uses "
-        "an ONNX file without this package.",
+        description="Write a checkpoint as a file that other programs run, with its model card. Faces go in "
+        "as RGB bytes; years and probabilities come out, calibrated as the checkpoint is. What is written is "
+        "run beside PyTorch on faces, and thrown away if it says something else.",
+        epilog="Preprocessing, class names, calibration and licence are inside the file. docs/use_onnx.py "
+        "uses an ONNX file without this package.",
     )
     parser.add_argument(
         "--ckpt_path", required=True,
@@ -31,8 +31,8 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     parser.add_argument(
         "--faces", nargs="+", type=Path, default=[], metavar="PATH",
-        help="images and folders of faces, cropped as in training, to compare on (default: drawn faces; int8 "
-        "takes its ranges from faces too: default there is the validation part of the checkpoint's run)",
+        help="images and folders of faces, cropped as in training, to compare on (default: drawn faces; "
+        "for int8, which takes its ranges from faces, the validation part of the checkpoint's run)",
     )  # fmt: skip
     parser.add_argument("--out", type=Path, help="file or folder to write (default: <run>/export/...)")
     return parser
@@ -42,8 +42,8 @@ def main(args: Sequence[str]) -> None:
     """Run the verb.
 
     Raises:
-        MTMSAError: For whatever the user can mend, before any work; or because what was written says something
-            else than PyTorch, and was thrown away.
+        MTMSAError: For whatever the user can mend, before any work; or because what was written says
+            something else than PyTorch, and was thrown away.
     """
     from mtmsa_lightning.export.exporting import export
 
