@@ -47,9 +47,9 @@ Out of scope:
 Legal limits: faces are personal data, and what is inferred from them can be special categories of it (GDPR,
 Article 9). In the European Union the AI Act (Regulation 2024/1689) forbids biometric categorisation that
 deduces a person's race from biometric data (Article 5(1)(g), with exceptions for the labelling of lawfully
-acquired sets and for law enforcement), treats other biometric categorisation by sensitive or protected attributes as high-risk (Annex III),
-and demands that people exposed to it are told (Article 50). Other laws hold elsewhere. This is no legal
-advice."""
+acquired sets and for law enforcement), treats other biometric categorisation by sensitive or protected
+attributes as high-risk (Annex III), and demands that people exposed to it are told (Article 50). Other laws
+hold elsewhere. This is no legal advice."""
 
 
 @dataclass(frozen=True)
