@@ -141,9 +141,7 @@ def test_figures_of_another_calibration_are_marked(checkpoint, evaluated):
     }  # fmt: skip
     figures = json.loads((evaluated / "figures.json").read_text())
     tables = {
-        name: pd.read_csv(evaluated / "tables" / f"{name}.csv")
-        .astype(object)
-        .where(lambda t: t.notna(), None)
+        name: pd.read_csv(evaluated / "tables" / f"{name}.csv", dtype=str, keep_default_na=False)
         for name in ("figures", "subgroups", "subgroup_gaps")
     }
     now = sources({**checkpoint, "calibration": calibration}, figures=figures, tables=tables)
