@@ -81,7 +81,7 @@ def test_it_is_one_line_of_a_config(sources, given, tiny_config, tmp_path, monke
     monkeypatch.setattr(MTMSA, "on_train_start", lambda self: started.update(parts(self)), raising=False)
     (tmp_path / "tune.yaml").write_text(f"model: {{weights: {sources['folder']}}}")
     main([
-        "fit", "--config", str(tiny_config), "--config", str(tmp_path / "tune.yaml"), "--test_after_fit=false",
+        "fit", "--config", str(tiny_config), "--config", f"{tmp_path}/tune.yaml", "--test_after_fit=false",
         "--trainer.limit_train_batches=1", "--trainer.max_epochs=1", f"--trainer.default_root_dir={tmp_path}",
     ])  # fmt: skip
     assert same(started, given.state_dict())
