@@ -185,6 +185,12 @@ DAMAGE = {
         lambda at: altered(at / "config.json", hyper_parameters={"age": {"class_path": "os.system"}}),
         "os.system is no class of this package",
     ),
+    "settings of another version": (
+        lambda at: altered(
+            at / "config.json", hyper_parameters={"age": {"class_path": "mtmsa_lightning.heads_to_come.Head"}}
+        ),
+        "its settings build no network of this version: No module named",
+    ),
     "foreign function": (
         lambda at: altered(
             at / "config.json", hyper_parameters={"age": {"class_path": "mtmsa_lightning.runs.make_folder"}}
