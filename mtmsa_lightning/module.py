@@ -31,6 +31,7 @@ from mtmsa_lightning.models.class_mapping import ClassMapping
 from mtmsa_lightning.models.heads import ClassHead
 from mtmsa_lightning.models.resnet import MSAConfig, MSAResNet34, load_trunk_weights, wide_rates
 from mtmsa_lightning.models.specs import build_head, callable_spec, head_spec
+from mtmsa_lightning.resuming import MetricSums, batches_into_epoch, gather_sums, restore_sums
 from mtmsa_lightning.schedulers import WarmupCosine
 
 log = logging.getLogger(__name__)
@@ -143,6 +144,7 @@ class MTMSA(LightningModule):
         self.register_buffer("pixel_std", _pixels(IMAGENET_STD), persistent=False)
         self.provenance: dict[str, Any] | None = None
         self._initialised = False
+        self._train_sums: list[MetricSums] = []  # of a checkpoint that was saved within an epoch
         self.calibration: Calibration | None = None
         self.seed: int | None = None  # of the run, written into its checkpoints
         self.class_mappings: dict[str, ClassMapping] = {}
@@ -466,6 +468,14 @@ class MTMSA(LightningModule):
             self.trainer.strategy.barrier("initial weights")
         self._initialised = True
 
+    def on_train_start(self) -> None:
+        """Go on within an epoch, whose start Lightning does not announce again."""
+        self.on_train_epoch_start()
+        if self._train_sums:
+            metrics: Any = dict(self.metrics["train_metrics"].items())  # type: ignore[operator]
+            restore_sums(metrics, self._train_sums, self.trainer.global_rank, self.trainer.world_size)
+            self._train_sums = []
+
     def on_train_epoch_start(self) -> None:
         """Keep the BatchNorm statistics of a frozen ResNet."""
         if self.freeze_epochs:
@@ -488,11 +498,14 @@ class MTMSA(LightningModule):
             checkpoint["provenance"] = self.provenance
         if self.calibration is not None:
             checkpoint["calibration"] = self.calibration.to_dict()
+        if batches_into_epoch(self.trainer):
+            checkpoint["train_sums"] = gather_sums(self.stage_metrics("train"))
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Remember what the weights were trained and calibrated on; initial ones are not loaded over them."""
         self._initialised = True
         self.provenance = checkpoint.get("provenance")
+        self._train_sums = checkpoint.get("train_sums", [])
         recorded = checkpoint.get("calibration")
         self.calibration = None if recorded is None else Calibration.from_dict(recorded)
 

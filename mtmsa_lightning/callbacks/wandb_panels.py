@@ -184,9 +184,28 @@ class TrainingMonitor(Callback):
     - ``memory/gpu_peak_gib``: the most that the first GPU held so far.
     """
 
-    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start the clock."""
+    def __init__(self) -> None:
         self._norms: list[torch.Tensor] = []
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the norms of the steps so far, for a run that is continued within the epoch."""
+        return {"norms": torch.stack(self._norms).cpu() if self._norms else torch.zeros(0)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on within an epoch; its speed is that of the rest."""
+        self._norms = list(state_dict["norms"])
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock, of an epoch too that is continued."""
+        self._norms = [norm.to(trainer.strategy.root_device) for norm in self._norms]
+        self._start()
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start anew."""
+        self._norms = []
+        self._start()
+
+    def _start(self) -> None:
         self._faces, self._waited = 0, 0.0
         self._started = self._ready = time.perf_counter()
 
