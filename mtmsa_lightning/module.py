@@ -32,7 +32,7 @@ from mtmsa_lightning.models.heads import ClassHead
 from mtmsa_lightning.models.resnet import MSAConfig, MSAResNet34, load_trunk_weights, wide_rates
 from mtmsa_lightning.models.specs import build_head, callable_spec, head_spec
 from mtmsa_lightning.resuming import MetricSums, batches_into_epoch, gather_sums, restore_sums
-from mtmsa_lightning.schedulers import WarmupCosine
+from mtmsa_lightning.schedulers import BatchSize, LearningRateScaling, WarmupCosine, scale_learning_rate
 
 log = logging.getLogger(__name__)
 
@@ -84,6 +84,11 @@ class MTMSA(LightningModule):
         optimizer: Optimiser of all parameters; biases and normalisation layers are not decayed.
         scheduler: Learning rate schedule.
         scheduler_interval: Whether the schedule advances every ``step`` or every ``epoch``.
+        lr_scaling: How the optimiser's learning rate follows the global batch (faces per step over all
+            devices and accumulated batches): not at all (``none``), by its ratio to ``lr_batch_size``
+            (``linear``; Goyal et al., arXiv 1706.02677, for SGD) or by the root of that (``sqrt``; Malladi
+            et al., NeurIPS 2022, for Adam and its kin).
+        lr_batch_size: Global batch that the optimiser's learning rate belongs to.
         freeze_epochs: Number of first epochs in which the ResNet layers keep their weights and BatchNorm
             statistics; attention and heads learn.
         image_size: Side of the input in pixels; set from the data.
@@ -115,6 +120,8 @@ class MTMSA(LightningModule):
         optimizer: OptimizerCallable = AdamW,
         scheduler: LRSchedulerCallable = WarmupCosine,
         scheduler_interval: Literal["step", "epoch"] = "step",
+        lr_scaling: LearningRateScaling = "none",
+        lr_batch_size: int = 64,
         freeze_epochs: int = 0,
         image_size: int = 224,
         crop: float = 1.0,
@@ -123,6 +130,8 @@ class MTMSA(LightningModule):
         age_groups: Sequence[Sequence[int]] = (),
     ) -> None:
         super().__init__()
+        if lr_batch_size < 1:
+            raise ConfigError(f"model.lr_batch_size {lr_batch_size} must be at least 1")
         if aux_stage not in (1, 2, 3, 4):
             raise ConfigError(f"model.aux_stage {aux_stage} is none of the stages 1, 2, 3, 4")
         msa = MSAConfig(**msa) if isinstance(msa, Mapping) else msa
@@ -137,6 +146,7 @@ class MTMSA(LightningModule):
         self.optimizer = AdamW if isinstance(optimizer, Mapping) else optimizer  # a record is not rebuilt
         self.scheduler = WarmupCosine if isinstance(scheduler, Mapping) else scheduler
         self.scheduler_interval = scheduler_interval
+        self.lr_scaling, self.lr_batch_size = lr_scaling, lr_batch_size
         self._configure_heads(age, gender, race)
         self._configure_loss({"age": age_weight, "gender": gender_weight, "race": race_weight}, weighting)
         self._configure_metrics()
@@ -165,6 +175,8 @@ class MTMSA(LightningModule):
                 "optimizer": callable_spec(optimizer),
                 "scheduler": callable_spec(scheduler),
                 "scheduler_interval": scheduler_interval,
+                "lr_scaling": lr_scaling,
+                "lr_batch_size": lr_batch_size,
                 "freeze_epochs": freeze_epochs,
                 "image_size": image_size,
                 "crop": crop,
@@ -514,6 +526,7 @@ class MTMSA(LightningModule):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Group the parameters (ResNet first) and attach the schedule."""
         optimizer = self.optimizer(self.parameter_groups())
+        scale_learning_rate(optimizer, self.lr_factor())
         scheduler: Any = self.scheduler(optimizer)
         if isinstance(scheduler, WarmupCosine) and scheduler.total is None:
             scheduler.set_total_steps(self._schedule_length())
@@ -521,6 +534,13 @@ class MTMSA(LightningModule):
         if hasattr(scheduler, "monitor"):
             config |= {"monitor": scheduler.monitor, "interval": "epoch"}
         return {"optimizer": optimizer, "lr_scheduler": config}  # type: ignore[return-value]
+
+    def lr_factor(self) -> float:
+        """Return what the learning rate is multiplied by for the global batch of this training."""
+        if self.lr_scaling == "none":
+            return 1.0
+        ratio = BatchSize.of(self.trainer).total / self.lr_batch_size
+        return ratio if self.lr_scaling == "linear" else ratio**0.5
 
     def _schedule_length(self) -> int:
         """Return the number of times that the schedule advances in the whole training."""

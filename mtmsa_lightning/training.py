@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import torch
+import torch.distributed
 import yaml
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import EMAWeightAveraging, LearningRateMonitor, RichProgressBar
@@ -306,7 +307,13 @@ class TrainingCLI(LightningCLI):
             kwargs["enable_progress_bar"] = sys.stdout.isatty()
         kwargs["callbacks"] = [*_as_list(given.callbacks), *self._callbacks(record, kwargs)]
         self.model.allow_overlap = self.settings.allow_overlap
-        return super().instantiate_trainer(**kwargs)
+        trainer = super().instantiate_trainer(**kwargs)
+        if given.sync_batchnorm and trainer.strategy.root_device.type == "cpu":
+            raise ConfigError(
+                "trainer.sync_batchnorm: torch joins the statistics of BatchNorm on GPUs only; leave it out "
+                "on the CPU"
+            )
+        return trainer
 
     def _loggers(self, record: dict[str, Any]) -> list[Any]:
         loggers: list[Any] = [EpochCSV(self.run / "metrics.csv")] if self.verb == "fit" else []
@@ -362,6 +369,7 @@ class TrainingCLI(LightningCLI):
         self._finish()
 
     def _finish(self) -> None:
+        leave_process_group()
         if self.trainer.is_global_zero:
             self._close_loggers()
             report(self.run, read_record(self.run), self.datamodule)
@@ -417,6 +425,13 @@ class UnstartedCLI(TrainingCLI):
             if explain(error, ()) is None:
                 raise
             return None
+
+
+def leave_process_group() -> None:
+    """End the joint work when the Trainer's is done: what follows is the first process's alone."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.barrier()
+        torch.distributed.destroy_process_group()
 
 
 def best_precision(accelerator: Any) -> str:

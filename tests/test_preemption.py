@@ -12,7 +12,16 @@ from mtmsa_lightning.cli import main
 from mtmsa_lightning.module import MTMSA
 
 FIT = ("--trainer.max_epochs", "2", "--test_after_fit", "true")
-EXACT = ("--ema", "0.9", "--model.freeze_epochs", "1", "--model.weighting", "learned", "--data.num_workers", "1")
+EXACT = (
+    "--ema",
+    "0.9",
+    "--model.freeze_epochs",
+    "1",
+    "--model.weighting",
+    "learned",
+    "--data.num_workers",
+    "1",
+)
 """Dropout, augmentation and shuffling are on in any case."""
 
 
