@@ -24,6 +24,11 @@ def batches_into_epoch(trainer: Any) -> int:
     return 0 if progress.is_last_batch else int(progress.current.ready)
 
 
+def epochs_done(trainer: Any) -> int:
+    """Return how many epochs are done, the one included at whose end a checkpoint is being saved."""
+    return int(trainer.fit_loop.epoch_progress.current.processed)
+
+
 def gather_sums(metrics: Mapping[str, Metric]) -> list[MetricSums]:
     """Return what the metrics of every process have summed up; all processes call this.
 
@@ -31,7 +36,7 @@ def gather_sums(metrics: Mapping[str, Metric]) -> list[MetricSums]:
         metrics: Metrics whose states are tensors, by name.
     """
     sums: MetricSums = {
-        name: {key: value.detach().cpu().clone() for key, value in metric.metric_state.items()}
+        name: {key: _kept(value) for key, value in metric.metric_state.items()}
         | {"updates": metric.update_count}
         for name, metric in metrics.items()
     }
@@ -40,6 +45,11 @@ def gather_sums(metrics: Mapping[str, Metric]) -> list[MetricSums]:
     gathered: list[Any] = [None] * torch.distributed.get_world_size()
     torch.distributed.all_gather_object(gathered, sums)
     return gathered
+
+
+def _kept(state: Any) -> Tensor:
+    value: Tensor = state.detach().cpu().clone()
+    return value
 
 
 def restore_sums(metrics: Mapping[str, Metric], gathered: list[MetricSums], rank: int, ranks: int) -> None:

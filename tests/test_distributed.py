@@ -61,8 +61,8 @@ def test_a_fit_on_two_processes_is_stopped_and_goes_on_as_one_run_that_speaks_on
     """A signal to the second process stops both; only the first says so by its status."""
     fit = (
         "fit", "--config", tiny_config, "--trainer.default_root_dir", tmp_path, *TWO,
-        "--data.batch_size", "4", "--model.freeze_epochs", "1", "--model.weighting", "learned", "--ema", "0.9",
-        "--trainer.callbacks+=distributed_work.SignalAt",
+        "--data.batch_size", "4", "--model.freeze_epochs", "1", "--model.weighting", "learned",
+        "--ema", "0.9", "--trainer.callbacks+=distributed_work.SignalAt",
     )  # fmt: skip
     stopped = mtmsa(*fit, status=75)
     assert stopped.count("told to stop: saved after batch 1 of epoch 2") == 1
@@ -142,9 +142,9 @@ def test_validation_inside_fit_is_that_of_one_process(three):
 
 def test_no_face_trains_twice_in_an_epoch(three):
     ids = [rank["ids"] for rank in of_ranks(three, "whole")]
-    assert [len(each) for each in ids] == [2 * 16] * 3, "four joined batches of twelve, of 49 faces"
-    for epoch in (slice(0, 16), slice(16, 32)):
-        assert len({name for each in ids for name in each[epoch]}) == 48
+    assert [len(each) for each in ids] == [2 * 8] * 3, "four joined batches of six, of 25 faces"
+    for epoch in (slice(0, 8), slice(8, 16)):
+        assert len({name for each in ids for name in each[epoch]}) == 24
 
 
 def test_weights_averages_and_task_weights_are_the_same_on_all_ranks(three):
@@ -157,17 +157,15 @@ def test_weights_averages_and_task_weights_are_the_same_on_all_ranks(three):
             {name: other["logged"][name] for name in same}, abs=0, nan_ok=True
         )
     start = dict(work.build(weighting="learned").named_parameters())
-    moved = {
-        name for name, value in first["averaged"].items() if not torch.equal(value, start[name].double())
-    }
+    moved = {name for name, value in first["averaged"].items() if (value != start[name]).any()}
     assert "weighting.raw_log_scales.race" in moved
-    assert "gender.linear.weight" not in moved, "a head without labels learns nothing, and nothing hangs"
+    assert "gender.linear.bias" not in moved, "a head without labels learns nothing, and nothing hangs"
 
 
 def test_three_processes_stopped_within_an_epoch_end_like_those_left_alone(three):
     for whole, broken in zip(of_ranks(three, "whole"), of_ranks(three, "broken"), strict=True):
         assert broken["batches"] == {"epoch": 1, "batches": 2}
-        assert broken["ids"] == whole["ids"][16 + 8 :]
+        assert broken["ids"] == whole["ids"][8 + 4 :]
         for part in ("averaged", "optimizer"):
             for name, value in whole[part].items():
                 torch.testing.assert_close(broken[part][name], value, rtol=0, atol=0)
@@ -200,7 +198,8 @@ wrapped = torch.nn.parallel.DistributedDataParallel(Loss(model))
 loss = wrapped(half)
 loss.backward()
 dist.all_reduce(loss := loss.detach())
-torch.save({"loss": loss / 2, **{name: p.grad for name, p in model.named_parameters()}}, f"{folder}/gradient{rank}.pt")
+gradients = {name: p.grad for name, p in model.named_parameters()}
+torch.save({"loss": loss / 2, **gradients}, f"{folder}/gradient{rank}.pt")
 """
 
 

@@ -68,6 +68,8 @@ class Preemption(Callback):
         if threading.current_thread() is threading.main_thread():
             for number in SIGNALS:
                 signal.signal(number, self._remember)
+        # Lightning would ask on the device at the start of every step, and wait for the answer
+        trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]
         if trainer.world_size > 1 and self._group is None:
             # on the host: no step waits for a device
             self._group = torch.distributed.new_group(backend="gloo")

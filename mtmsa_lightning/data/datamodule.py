@@ -28,7 +28,7 @@ from mtmsa_lightning.data.table import FaceTable, label_kinds
 from mtmsa_lightning.data.transforms import AugmentationSampler, FaceTransform
 from mtmsa_lightning.errors import ConfigError, DataError
 from mtmsa_lightning.labels import GENDERS
-from mtmsa_lightning.resuming import batches_into_epoch
+from mtmsa_lightning.resuming import batches_into_epoch, epochs_done
 
 log = logging.getLogger(__name__)
 
@@ -305,7 +305,7 @@ class FaceDataModule(LightningDataModule, ABC):
         """Say how far the training has come: the epoch, and the batches of it that are done."""
         if self.trainer is None:
             return {}
-        epoch = self.trainer.fit_loop.epoch_progress.current.processed
+        epoch = epochs_done(self.trainer)
         return {"epoch": epoch, "batches": batches_into_epoch(self.trainer)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
