@@ -107,7 +107,10 @@ class StepSeed(Callback):
     ) -> None:
         """Seed by (seed, epoch, batch, rank)."""
         position = batch_idx * trainer.world_size + trainer.global_rank
-        torch.manual_seed(sample_seed(self.seed, trainer.current_epoch, position))
+        seed = sample_seed(self.seed, trainer.current_epoch, position)
+        torch.default_generator.manual_seed(seed)  # manual_seed of all devices, present or not, takes long
+        if pl_module.device.type != "cpu":
+            torch.get_device_module(pl_module.device).manual_seed(seed)
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
