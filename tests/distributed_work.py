@@ -152,10 +152,13 @@ class Watch(Callback):
 
 
 class SignalAt(Callback):
-    """Sends SIGUSR1 to one process in the middle of training."""
+    """Sends SIGUSR1 to the second process in the middle of training."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
 
     def on_train_batch_start(self, trainer: Any, *_: Any) -> None:
-        if trainer.global_step == 4 and trainer.global_rank == 1:
+        if trainer.global_step == self.step and trainer.global_rank == 1:
             os.kill(os.getpid(), signal.SIGUSR1)
 
 
@@ -167,7 +170,7 @@ def fit(
     watch, average = Watch(out), EMAWeightAveraging(decay=0.9)
     model = build(weighting="learned", scheduler_interval="step")
     callbacks = (average, StepSeed(5), watch, *more, Preemption(out / "last.ckpt"))
-    run = trainer(ranks, out, *callbacks, max_epochs=2, precision="64-true")
+    run = trainer(ranks, out, *callbacks, max_epochs=1, precision="64-true")
     run.fit(model, faces(folder, batch_size=2), ckpt_path=ckpt_path, weights_only=True)
     return {
         "ids": watch.ids,
@@ -181,7 +184,7 @@ def train(ranks: int, rank: int, folder: Path, out: Path) -> None:
     torch.save(fit(ranks, folder, out / "whole"), out / f"whole{rank}.pt")
     status = None
     try:
-        fit(ranks, folder, out / "broken", SignalAt())
+        fit(ranks, folder, out / "broken", SignalAt(1))
     except Preempted as stop:
         status = stop.status
     saved = torch.load(out / "broken" / "last.ckpt", weights_only=True)

@@ -121,7 +121,7 @@ def test_a_run_continued_for_longer_follows_the_longer_schedule():
     ],
 )
 def test_the_learning_rate_follows_the_global_batch_as_chosen(scaling, own, expected):
-    """24 faces on each of four devices, accumulated twice: 192; all groups, before the schedule reads them."""
+    """24 faces on each of four devices, accumulated twice: 192. The schedule starts from the scaled rate."""
     model = MTMSA(msa=None, lr_scaling=scaling, lr_batch_size=own, image_size=64)
     data = SimpleNamespace(batch_size=24)
     model._trainer = SimpleNamespace(
