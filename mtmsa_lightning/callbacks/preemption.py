@@ -7,7 +7,6 @@ beside the run and requeues the job by itself, and that for SIGTERM talks to oth
 """
 
 import logging
-import os
 import signal
 import threading
 from pathlib import Path
@@ -22,8 +21,11 @@ from mtmsa_lightning.resuming import batches_into_epoch
 
 log = logging.getLogger(__name__)
 
-SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
-"""What asks a run to stop."""
+SIGNALS = [signal.Signals[name] for name in ("SIGTERM", "SIGUSR1") if hasattr(signal, name)]
+"""What asks a run to stop; Windows has only the first."""
+
+TRY_AGAIN = 75
+"""Exit status of a run that has saved and stopped."""
 
 
 class Preemption(Callback):
@@ -120,7 +122,7 @@ class Preemption(Callback):
 
     def _stop(self, trainer: Trainer, done: str) -> NoReturn:
         log.info("told to stop: %s; `--ckpt_path last` continues", done)
-        raise Preempted(done, os.EX_TEMPFAIL if trainer.is_global_zero else 0)
+        raise Preempted(done, TRY_AGAIN if trainer.is_global_zero else 0)
 
 
 def _something_is_due(trainer: Trainer, done: int) -> bool:

@@ -14,5 +14,9 @@ M = TypeVar("M", bound=Metric)
 
 def alone(metric: M) -> M:
     """Let a metric count what this process gives it, whatever other processes there are."""
-    metric.sync_on_compute = False
+    metric.distributed_available_fn = _never  # sync_on_compute is read in the constructor only
     return metric
+
+
+def _never() -> bool:
+    return False
