@@ -190,6 +190,13 @@ class MTMSA(LightningModule):
         """Names of the heads that exist."""
         return tuple(task for task in ("age", "gender", "race") if getattr(self, task) is not None)
 
+    @property
+    def answers(self) -> dict[str, tuple[str, ...]]:
+        """Class names by task, of the class heads that were trained: one without labels knows nothing."""
+        labels = (self.provenance or {}).get("labels", ("gender", "race"))
+        names = {"gender": self.gender_classes, "race": self.race_classes}
+        return {task: classes for task, classes in names.items() if task in self.tasks and task in labels}
+
     def _configure_loss(self, weights: dict[str, float], weighting: str) -> None:
         self.weighting = TaskWeighting(
             {task: weights[task] for task in self.tasks}, learned=weighting == "learned"

@@ -109,6 +109,10 @@ class CategoricalAge(AgeDistribution):
         log_pmf = _tilted_to(self.mean, self.log_pmf / scale**2, self.years)
         return type(self)(log_pmf, self.min_age)
 
+    def select(self, rows: slice) -> Self:
+        """Return the distributions of some faces of the batch."""
+        return type(self)(self.log_pmf[rows], self.min_age)
+
     def columns(self) -> dict[str, Tensor]:
         """Return ``age_mean`` and ``age_std`` in years, and ``age_p_<year>``, its probability."""
         pmf = {f"age_p_{self.min_age + i}": column for i, column in enumerate(self.pmf.unbind(-1))}

@@ -66,6 +66,10 @@ class GaussianAge(AgeDistribution):
             raise ValueError(f"a scale must be positive and finite, got {scale}")
         return type(self)(self._mean, self._std * scale)
 
+    def select(self, rows: slice) -> Self:
+        """Return the distributions of some faces of the batch."""
+        return type(self)(self._mean[rows], self._std[rows])
+
     def columns(self) -> dict[str, Tensor]:
         """Return ``age_mean`` and ``age_std`` in years."""
         return {"age_mean": self._mean, "age_std": self._std}
