@@ -9,7 +9,7 @@ import logging
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
-from itertools import accumulate
+from itertools import accumulate, chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -177,11 +177,11 @@ def find_inputs(paths: Iterable[str | Path]) -> Inputs:
         DataError: A path does not exist, a table has no column ``path``, a prepared set is damaged, or
             nothing is found.
     """
-    paths = list(map(str, paths))
+    given = list(map(str, paths))
     blocks: list[Photos | PreparedFaces] = []
     photos: dict[str, None] = {}  # since the last prepared set
     seen: set[str] = set()
-    for path in (match for path in paths for match in _matches(path)):
+    for path in chain.from_iterable(map(_matches, given)):
         if is_prepared(path):
             blocks += [Photos(list(photos)), *_prepared(Path(path), seen)]
             photos = {}
@@ -191,7 +191,7 @@ def find_inputs(paths: Iterable[str | Path]) -> Inputs:
             photos |= dict.fromkeys(found)
     inputs = Inputs([block for block in (*blocks, Photos(list(photos))) if len(block)])
     if not len(inputs):
-        raise DataError(f"no image ({', '.join(sorted(IMAGE_SUFFIXES))}) in {', '.join(paths)}")
+        raise DataError(f"no image ({', '.join(sorted(IMAGE_SUFFIXES))}) in {', '.join(given)}")
     return inputs
 
 
