@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from mtmsa_lightning.errors import CheckpointError
+from mtmsa_lightning.pretrained import WEIGHTS, is_pretrained, read_pretrained
 from mtmsa_lightning.runs import newest_run, read_record
 
 log = logging.getLogger(__name__)
@@ -22,7 +23,7 @@ MOVED = {
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """Read a Lightning checkpoint of this package.
+    """Read a checkpoint of this package: of a run, or a folder of ``save_pretrained``.
 
     Args:
         path: A checkpoint, see :func:`checkpoint_file`.
@@ -35,7 +36,12 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """
     file = checkpoint_file(path)
     try:
-        checkpoint = torch.load(file, map_location="cpu", weights_only=True)
+        if file.name == WEIGHTS:
+            checkpoint = read_pretrained(file.parent)
+        else:
+            checkpoint = torch.load(file, map_location="cpu", weights_only=True)
+    except CheckpointError:
+        raise
     except Exception as error:  # the unpickler raises whatever a broken or foreign file makes it raise
         raise CheckpointError(
             f"{file}: not a readable checkpoint ({type(error).__name__}): copy it again, or choose another"
@@ -55,12 +61,15 @@ def checkpoint_file(path: str | Path) -> Path:
 
     Args:
         path: A ``.ckpt`` file, or a run directory, whose ``checkpoints/best.ckpt`` is meant, or a folder of
-            runs, whose newest run with such a checkpoint is meant.
+            runs, whose newest run with such a checkpoint is meant, or a folder of ``save_pretrained``, whose
+            ``model.safetensors`` is meant.
 
     Raises:
         CheckpointError: If there is none.
     """
     path = Path(path)
+    if path.is_dir() and is_pretrained(path):
+        return path / WEIGHTS
     file = path / BEST if path.is_dir() else path
     if file.is_file():
         return file

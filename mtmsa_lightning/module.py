@@ -20,6 +20,7 @@ from mtmsa_lightning.data.dataset import FaceBatch
 from mtmsa_lightning.data.provenance import check_overlap, describe_crop, say_alignment, training_hashes
 from mtmsa_lightning.data.table import label_kinds
 from mtmsa_lightning.errors import CheckpointError, ConfigError
+from mtmsa_lightning.initial_weights import load_initial_weights
 from mtmsa_lightning.labels import GENDERS
 from mtmsa_lightning.losses import TaskWeighting
 from mtmsa_lightning.metrics.suite import figures_of
@@ -29,7 +30,7 @@ from mtmsa_lightning.models.age_heads import AgeHead, GaussianAgeHead
 from mtmsa_lightning.models.calibration import Calibration
 from mtmsa_lightning.models.class_mapping import ClassMapping
 from mtmsa_lightning.models.heads import ClassHead
-from mtmsa_lightning.models.resnet import MSAConfig, MSAResNet34, load_trunk_weights, wide_rates
+from mtmsa_lightning.models.resnet import MSAConfig, MSAResNet34, wide_rates
 from mtmsa_lightning.models.specs import build_head, callable_spec, head_spec
 from mtmsa_lightning.schedulers import WarmupCosine
 
@@ -67,8 +68,9 @@ class MTMSA(LightningModule):
     was chosen here.
 
     Args:
-        weights: Initial weights of the trunk: ``imagenet``, a file, or None for random ones. They are loaded
-            when a fit starts without a checkpoint.
+        weights: Initial weights: ``imagenet``, a file, or None for random ones. A network of this package (a
+            checkpoint, a run, a folder of ``save_pretrained``) gives its heads too, where they fit; all else
+            the trunk alone. They are loaded when a fit starts without a checkpoint.
         msa: Multi-scale attention; None gives the plain ResNet34.
         last_stride: Stride of the last stage; 1 keeps the map larger, for inputs well below 224 pixels.
         aux_stage: Stage (1-4) after which the gender and race heads branch off.
@@ -457,21 +459,20 @@ class MTMSA(LightningModule):
             CheckpointError: If they cannot be had.
             ConfigError: If the age head knows no age statistics, because the data is not of this package.
         """
+        self.calibration = None  # it belongs to weights that training is about to change
+        for text in self._wide_rates:
+            log.warning("%s", text)
+        if not self._initialised:
+            for turn in (True, False):  # one process per node downloads, the others find the file
+                if (self.trainer.local_rank == 0) == turn:
+                    load_initial_weights(self, self.weights)
+                self.trainer.strategy.barrier("initial weights")
+            self._initialised = True
         if self.age is not None and not self.age.fitted:
             raise ConfigError(
                 "the age head needs the mean and standard deviation of the training ages: fit with one of "
                 "this package's DataModules, or call model.age.set_age_statistics(mean, std) first"
             )
-        self.calibration = None  # it belongs to weights that training is about to change
-        for text in self._wide_rates:
-            log.warning("%s", text)
-        if self._initialised:
-            return
-        for turn in (True, False):  # one process per node downloads, the others find the file
-            if (self.trainer.local_rank == 0) == turn:
-                load_trunk_weights(self.trunk, self.weights)
-            self.trainer.strategy.barrier("initial weights")
-        self._initialised = True
 
     def on_train_epoch_start(self) -> None:
         """Keep the BatchNorm statistics of a frozen ResNet."""
@@ -563,7 +564,8 @@ class MTMSA(LightningModule):
         """Load a checkpoint for prediction, without running code from it.
 
         Args:
-            path: A ``.ckpt`` file written by a run or by a Trainer.
+            path: A ``.ckpt`` file of a run or of a Trainer, a run directory, or a folder of
+                ``save_pretrained``.
 
         Returns:
             The model on the CPU, in evaluation mode.
@@ -574,7 +576,12 @@ class MTMSA(LightningModule):
         from mtmsa_lightning.checkpoints import read_checkpoint
 
         checkpoint = read_checkpoint(path)
-        model = cls(**checkpoint["hyper_parameters"])
+        try:
+            model = cls(**checkpoint["hyper_parameters"])
+        except (TypeError, ValueError, KeyError, AttributeError) as error:
+            raise CheckpointError(
+                f"{path}: its settings build no network of this version: {error}"
+            ) from error
         try:
             model.load_state_dict(checkpoint["state_dict"])
         except RuntimeError as error:

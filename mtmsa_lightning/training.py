@@ -38,6 +38,7 @@ from mtmsa_lightning.models import age_heads
 from mtmsa_lightning.models.heads import ClassHead
 from mtmsa_lightning.models.resnet import MSAConfig
 from mtmsa_lightning.module import MTMSA
+from mtmsa_lightning.pretrained import WEIGHTS
 from mtmsa_lightning.runs import open_run, read_record, resumable_run
 from mtmsa_lightning.schedulers import WarmupCosine
 
@@ -102,6 +103,11 @@ def run_trainer_verb(
     if ckpt_path not in (None, "null", CONTINUE):
         ckpt_path = str(checkpoint_file(str(ckpt_path)))
         hparams = read_checkpoint(ckpt_path)["hyper_parameters"]
+        if verb == "fit" and Path(ckpt_path).name == WEIGHTS:
+            raise ConfigError(
+                f"{ckpt_path} holds no state of a training to continue: train from its weights by "
+                f"--model.weights {Path(ckpt_path).parent}"
+            )
         args = [*args, f"--ckpt_path={ckpt_path}"]
     if verb != "fit" and hparams is None and not _asks_for_text(args):
         raise ConfigError(f"`mtmsa {verb}` needs --ckpt_path: a checkpoint or a run directory")

@@ -3,6 +3,7 @@
 import copy
 import logging
 import os
+import tempfile
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,11 +19,15 @@ from torch import Tensor
 from mtmsa_lightning.align.detector import FaceDetector, load_detector
 from mtmsa_lightning.data.images import UnreadableImageError
 from mtmsa_lightning.errors import ConfigError
+from mtmsa_lightning.evaluation.attention import dilation_rates
 from mtmsa_lightning.inference.cropping import Cropper, Preprocessing
 from mtmsa_lightning.inference.faces import Age, ClassPrediction, Face, FaceAttention, FaceCrop, PhotoFaces
+from mtmsa_lightning.inference.hub import local_path, upload
 from mtmsa_lightning.inference.photos import MAX_PIXELS, PhotoInput, read_photo
 from mtmsa_lightning.labels import AGE_GROUP_EDGES
 from mtmsa_lightning.module import MTMSA, FaceOutput
+from mtmsa_lightning.pretrained import write_pretrained
+from mtmsa_lightning.runs import write_text
 
 log = logging.getLogger(__name__)
 
@@ -96,10 +101,11 @@ class AgeEstimator:
             arguments: As for the class: ``device``, ``batch_size`` and so on.
 
         Raises:
-            CheckpointError: If there is no such file, it is damaged or not of this package, or the Hub cannot
-                be reached.
+            CheckpointError: If there is no such file, it is damaged or not of this package, or the Hub does
+                not give it.
+            ConfigError: If it is of the Hub and the extra ``hub`` is not installed.
         """
-        return cls(MTMSA.load(str(source)), **arguments)
+        return cls(MTMSA.load(str(local_path(source, revision))), **arguments)
 
     # ---------------------------------------------------------------- photos
 
@@ -255,23 +261,67 @@ class AgeEstimator:
         unsure: list[bool] = calibration.unsure(said.age).tolist()
         return unsure
 
+    @torch.inference_mode()
     def attention(self, faces: Sequence[Face]) -> list[FaceAttention]:
-        """Look at what the attention modules do on faces.
+        """Look at what the multi-scale attention modules do on faces.
 
         Returns:
-            One for each face; empty where the network has no attention modules.
+            One for each face, without stages where the network has no attention modules.
         """
-        raise NotImplementedError
+        images = self._images([face.crop for face in faces])
+        attended = self.model.trunk.attention(self.model.normalise(images))
+        maps = {stage: each.spatial_map.float().cpu().numpy() for stage, each in attended.items()}
+        shares = {stage: each.scale_weights.double().mean(2).tolist() for stage, each in attended.items()}
+        rates = {stage: dilation_rates(self.model, stage) for stage in attended}
+        return [
+            FaceAttention(
+                {stage: maps[stage][row] for stage in maps},
+                {stage: list(zip(rates[stage], shares[stage][row], strict=True)) for stage in maps},
+            )
+            for row in range(len(faces))
+        ]
 
     # ---------------------------------------------------------------- files
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write the weights (``model.safetensors``) and all else (``config.json``) to a folder."""
-        raise NotImplementedError
+        """Write weights (``model.safetensors``) and all else that is known (``config.json``) to a folder.
+
+        :meth:`from_pretrained`, ``--ckpt_path`` of every verb and ``mtmsa fit --model.weights`` take it. What
+        is loaded equals what was saved, bit by bit, with classes, calibration and the record of training.
+
+        Raises:
+            DataError: If nothing can be written there.
+        """
+        provenance, calibration = self.model.provenance, self.model.calibration
+        checkpoint = {
+            "hyper_parameters": dict(self.model.hparams),
+            "state_dict": self.model.state_dict(),
+            "provenance": provenance,
+            "calibration": None if calibration is None else calibration.to_dict(),
+        }
+        write_pretrained(checkpoint, Path(folder))
 
     def push_to_hub(self, repo_id: str, *, private: bool = True, card: str | None = None) -> str:
-        """Upload what :meth:`save_pretrained` writes to the Hugging Face Hub, and return the address."""
-        raise NotImplementedError
+        """Upload what :meth:`save_pretrained` writes to the Hugging Face Hub.
+
+        Args:
+            repo_id: ``owner/name``; it is made if it is not there.
+            private: Whether a new repository is private; look at the terms of the training data before you
+                publish weights.
+            card: Text of the model card, ``README.md``.
+
+        Returns:
+            The address of the commit.
+
+        Raises:
+            ConfigError: If the extra ``hub`` is not installed.
+            CheckpointError: If the Hub refuses or cannot be reached.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            self.save_pretrained(folder)
+            if card is not None:
+                write_text(Path(folder) / "README.md", card)
+            return upload(Path(folder), repo_id, private)
 
 
 def _class_predictions(logits: Tensor, names: Sequence[str]) -> list[ClassPrediction]:

@@ -122,7 +122,7 @@ class Parts:
         if not begun and any(not entry.name.startswith(".") for entry in self.folder.iterdir()):
             raise DataError(f"{self.folder}: holds something else: choose another --out")
         if begun and (differing := plan_differences(read_plan(self.folder), self.plan)):
-            if not overwrite:
+            if not overwrite and any(self.folder.glob("[0-9]*")):  # else it ended before its first part
                 raise DataError(
                     f"{self.folder}: was begun otherwise: {differing}: start it as it was begun to go on, "
                     "choose another --out, or --overwrite to begin anew"

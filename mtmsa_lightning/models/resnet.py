@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torchvision.models import ResNet34_Weights  # type: ignore[import-untyped]
 from torchvision.models.resnet import BasicBlock, ResNet  # type: ignore[import-untyped]
@@ -195,9 +196,9 @@ def load_trunk_weights(trunk: MSAResNet34, weights: str | os.PathLike[str] | Non
     Args:
         trunk: Trunk to fill, in place.
         weights: None keeps the random initialisation. ``"imagenet"`` takes torchvision's
-            ``ResNet34_Weights.IMAGENET1K_V1``. Anything else is the path of a file: a state dict in
-            torchvision's layout (its classifier is dropped, attention keeps its initialisation), a state dict
-            of a trunk of ours, or a Lightning checkpoint of ours.
+            ``ResNet34_Weights.IMAGENET1K_V1``. Anything else is the path of a file, of safetensors or of
+            ``torch.save``: a state dict in torchvision's layout (its classifier is dropped, attention keeps
+            its initialisation), or a state dict of a trunk or of a whole network of ours.
 
     Raises:
         CheckpointError: If the download fails, the file cannot be read, or any key or shape does not fit.
@@ -209,13 +210,27 @@ def load_trunk_weights(trunk: MSAResNet34, weights: str | os.PathLike[str] | Non
     else:
         state, own = _read_state(Path(weights))
         source = str(weights)
-    expected = trunk.state_dict()
     if not own:
+        expected = trunk.state_dict()
         state = {key: value for key, value in state.items() if not key.startswith("fc.")}
         # Attention is not in torchvision's files, and its older ones carry no batch counters.
         kept = {key for key in expected if key.startswith("msa.") or key.endswith(_COUNTER)}
         state = {key: expected[key] for key in kept} | state
-    problems = _mismatches(state, expected)
+    fill_trunk(trunk, state, source)
+
+
+def fill_trunk(trunk: MSAResNet34, state: dict[str, Tensor], source: str) -> None:
+    """Fill a trunk with all of its weights, or with none when something does not fit.
+
+    Args:
+        trunk: Trunk to fill, in place.
+        state: Its state dict.
+        source: Where it comes from, for the message.
+
+    Raises:
+        CheckpointError: If any key or shape does not fit.
+    """
+    problems = _mismatches(state, trunk.state_dict())
     if problems:
         raise CheckpointError(f"{source} does not fit this trunk:\n  " + "\n  ".join(problems))
     trunk.load_state_dict(state)
@@ -239,19 +254,19 @@ def _read_state(path: Path) -> tuple[dict[str, Tensor], bool]:
     if not path.is_file():
         raise CheckpointError(f"weight file {path} does not exist")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        if path.suffix == ".safetensors":
+            content: Any = load_file(path)
+        else:
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file makes torch.load raise nearly anything
         raise CheckpointError(
             f"{path} is no file of weights that can be loaded safely ({type(error).__name__}: {error})"
         ) from error
-    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
-        state = {
-            key.removeprefix("trunk."): value
-            for key, value in content["state_dict"].items()
-            if key.startswith("trunk.")
-        }
-        return _checked_state(state, path, "a checkpoint without trunk.* weights"), True
-    state = _checked_state(content, path, "no state dict")
+    nested = isinstance(content, dict) and isinstance(content.get("state_dict"), dict)
+    state = _checked_state(content["state_dict"] if nested else content, path, "no state dict")
+    trunk = {key.removeprefix("trunk."): value for key, value in state.items() if key.startswith("trunk.")}
+    if nested or trunk:
+        return _checked_state(trunk, path, "a checkpoint without trunk.* weights"), True
     return state, any(key.startswith("msa.") for key in state)
 
 

@@ -112,6 +112,7 @@ def predict(options: argparse.Namespace) -> None:
     from mtmsa_lightning.inference.photos import MAX_PIXELS
     from mtmsa_lightning.inference.plan import make_plan, say_preprocessing
     from mtmsa_lightning.inference.ranks import choose_devices, predict_on
+    from mtmsa_lightning.runs import locked
 
     inputs = find_inputs(options.paths)
     devices = choose_devices(options.accelerator, options.devices)
@@ -130,7 +131,8 @@ def predict(options: argparse.Namespace) -> None:
     one = len(devices) == 1
     work = partial(predict_parts, estimator, job) if one else partial(predict_on, devices, load, job)
     if shard[1] > 1:
-        _make_parts(job.parts, work, options)
+        with locked(folder, "mtmsa predict"):
+            _make_parts(job.parts, work, options)
         print(f"shard {options.shard} of {len(inputs):,} images: {folder}")
     else:
         report(_make_table(job, work, options), options.out, options.strict)
@@ -139,6 +141,8 @@ def predict(options: argparse.Namespace) -> None:
 def _make_table(job: "Job", work: "Work", options: argparse.Namespace) -> "Counts":
     """Return what the table holds, after making it unless it is there."""
     from mtmsa_lightning.inference.parts import clear, complete, join, refuse_to_lose
+    from mtmsa_lightning.inference.pictures import write_sheet
+    from mtmsa_lightning.runs import locked
 
     parts, out = job.parts, options.out
     counts = None if options.overwrite else complete(out, parts.plan)
@@ -147,33 +151,29 @@ def _make_table(job: "Job", work: "Work", options: argparse.Namespace) -> "Count
         return counts
     if not (options.overwrite or parts.begun):
         refuse_to_lose(out, parts.plan)
-    _make_parts(parts, work, options)
-    counts = join(parts.plan, [parts.file(number) for number in parts.numbers], out)
-    if options.contact_sheet is not None and counts.faces:
-        from mtmsa_lightning.inference.pictures import write_sheet
-
-        write_sheet(parts, job.inputs, counts.faces, options.contact_sheet)
-    clear(parts.folder)
+    with locked(parts.folder, "mtmsa predict"):
+        _make_parts(parts, work, options)
+        counts = join(parts.plan, [parts.file(number) for number in parts.numbers], out)
+        if options.contact_sheet is not None and counts.faces:
+            write_sheet(parts, job.inputs, counts.faces, options.contact_sheet)
+        clear(parts.folder)
     return counts
 
 
 def _make_parts(parts: "Parts", work: "Work", options: argparse.Namespace) -> None:
     """Make the parts that are missing."""
     from mtmsa_lightning.progress import progress
-    from mtmsa_lightning.runs import locked, make_folder
+    from mtmsa_lightning.runs import make_folder
 
-    with locked(parts.folder, "mtmsa predict"):
-        parts.claim(options.overwrite)
-        if options.annotate is not None:
-            make_folder(options.annotate)
-        missing = parts.missing()
-        total, left = (sum(len(parts.positions(n)) for n in numbers) for numbers in (parts.numbers, missing))
-        if left < total:
-            log.info(
-                "%s: going on, %s of %s images are done", parts.folder, f"{total - left:,}", f"{total:,}"
-            )
-        with progress("images", total, total - left) as advance:
-            work(missing, advance)
+    parts.claim(options.overwrite)
+    if options.annotate is not None:
+        make_folder(options.annotate)
+    missing = parts.missing()
+    total, left = (sum(len(parts.positions(n)) for n in numbers) for numbers in (parts.numbers, missing))
+    if left < total:
+        log.info("%s: going on, %s of %s images are done", parts.folder, f"{total - left:,}", f"{total:,}")
+    with progress("images", total, total - left) as advance:
+        work(missing, advance)
 
 
 def report(counts: "Counts", out: Path, strict: bool = False) -> None:
