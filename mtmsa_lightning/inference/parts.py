@@ -16,7 +16,6 @@ import csv
 import json
 import math
 import os
-import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -127,8 +126,7 @@ class Parts:
                     f"{self.folder}: was begun otherwise: {differing}: start it as it was begun to go on, "
                     "choose another --out, or --overwrite to begin anew"
                 )
-            clear(self.folder)
-            self.folder.mkdir()
+            _empty(self.folder)
         for left in self.folder.glob(".*"):  # half a file of a process that was killed
             left.unlink()
         write_text(file, json.dumps(self.plan, indent=2) + "\n")
@@ -170,11 +168,15 @@ def plan_differences(old: Plan, new: Plan, keys: Iterable[str] = COMPARED) -> st
 
 
 def clear(folder: Path) -> None:
-    """Remove a folder of parts, its plan last: half of it is taken for what it is."""
-    for entry in folder.iterdir():
-        if entry.name != _PLAN:
-            entry.unlink()
-    shutil.rmtree(folder)
+    """Remove a folder of parts."""
+    _empty(folder)
+    folder.rmdir()
+
+
+def _empty(folder: Path) -> None:
+    """Remove all parts, and the plan last, so that what is left is taken for what it is."""
+    for file in sorted(folder.iterdir(), key=lambda file: file.name == _PLAN):
+        file.unlink()
 
 
 # ---------------------------------------------------------------- joining

@@ -10,6 +10,9 @@ from typing import Any
 
 import torch
 
+from mtmsa_lightning.align import MARGIN
+from mtmsa_lightning.align.crop import ALIGNED
+from mtmsa_lightning.data.provenance import say_preprocessing as say_difference
 from mtmsa_lightning.inference.estimator import AgeEstimator
 from mtmsa_lightning.inference.inputs import Inputs
 from mtmsa_lightning.inference.parts import FORMAT_VERSION, PART_SIZE, Plan
@@ -62,6 +65,14 @@ def make_plan(
 
 def say_preprocessing(estimator: AgeEstimator, inputs: Inputs, detect: bool) -> None:
     """Warn where faces reach the network otherwise than in its training."""
+    trained, how = estimator.model.provenance or {}, estimator.preprocessing
+    for block in inputs.prepared:
+        say_difference(trained, trained | {"preparation": block.preparation}, str(block.root))
+    if inputs.photos and not detect and how.detects:
+        say_difference(trained, trained | {"preparation": None}, "what --no-detect gives it")
+    if inputs.photos and detect and not how.detects and how.dataset not in ALIGNED:
+        found = {"crop": {"margin": MARGIN, "detector": {}}}
+        say_difference(trained, trained | {"preparation": found}, "what --detect gives it")
 
 
 def model_fingerprint(model: MTMSA) -> str:
