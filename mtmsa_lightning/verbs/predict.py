@@ -1,9 +1,11 @@
 """``mtmsa predict``: ages, genders and races of the faces in photos, by a checkpoint alone."""
 
 import argparse
+import csv
 import logging
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
     Work = Callable[[Sequence[int], Advance], None]
 
 log = logging.getLogger(__name__)
+
+_SHOWN = 10
 
 EPILOG = """
 Beside FILE stand `<name>.skipped.csv` (images without a row, with the reason; only if there are any) and
@@ -192,8 +196,17 @@ def report(counts: "Counts", out: Path, strict: bool = False) -> None:
     print(f"{counts.faces:,} faces in {done:,} of {counts.images:,} images: {out}")
     if counts.no_face or counts.unreadable:
         print(f"skipped: {skipped}")
+        _print_skipped(beside(out, SKIPPED), counts.no_face + counts.unreadable)
     if strict and counts.unreadable:
         raise DataError(f"{counts.unreadable:,} images could not be read: {beside(out, SKIPPED)}")
+
+
+def _print_skipped(file: Path, number: int) -> None:
+    with file.open(newline="") as stream:
+        for row in islice(csv.DictReader(stream), _SHOWN):
+            print(f"  {row['file']}: {row['reason']}")
+    if number > _SHOWN:
+        print("  ...")
 
 
 def _check_places(options: argparse.Namespace, shard: tuple[int, int]) -> None:
