@@ -236,7 +236,8 @@ def join(plan: Plan, files: Sequence[Path], out: Path) -> Counts:
     if not reasons.total():
         listed.unlink()
     record = {**plan, "shard": None, "counts": counts._asdict()}
-    write_text(beside(out, RECORD), json.dumps(record, indent=2) + "\n")
+    with _replacing(beside(out, RECORD)) as partial:
+        partial.write_text(json.dumps(record, indent=2) + "\n")
     return counts
 
 
