@@ -212,7 +212,10 @@ def test_overwriting_a_set_that_was_begun(release, whole, tmp_path, monkeypatch)
 
 
 def test_one_at_a_time(release, tmp_path):
-    with locked(tmp_path, "mtmsa prepare"), pytest.raises(DataError, match="another `mtmsa prepare` is writing there"):
+    with (
+        locked(tmp_path, "mtmsa prepare"),
+        pytest.raises(DataError, match="another `mtmsa prepare` is writing there"),
+    ):
         prepare(OPTIONS, lambda _: read_release(release), tmp_path)
 
 
