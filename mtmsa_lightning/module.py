@@ -11,13 +11,20 @@ import torch
 import torch.distributed
 from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 from torchmetrics import Metric
 
 from mtmsa_lightning.data.dataset import FaceBatch
-from mtmsa_lightning.data.provenance import check_overlap, describe_crop, say_alignment, training_hashes
+from mtmsa_lightning.data.provenance import (
+    check_overlap,
+    describe_crop,
+    preprocessing_of,
+    say_preprocessing,
+    training_hashes,
+)
 from mtmsa_lightning.data.table import label_kinds
 from mtmsa_lightning.errors import CheckpointError, ConfigError
 from mtmsa_lightning.initial_weights import load_initial_weights
@@ -492,6 +499,7 @@ class MTMSA(LightningModule):
             ConfigError: If the age head knows no age statistics, because the data is not of this package.
         """
         self.calibration = None  # it belongs to weights that training is about to change
+        self._say_preprocessing()
         for text in self._wide_rates:
             log.warning("%s", text)
         if not self._initialised:
@@ -520,11 +528,22 @@ class MTMSA(LightningModule):
             for module in self.trunk.resnet_modules():
                 module.train(self.current_epoch >= self.freeze_epochs)
 
-    def on_test_start(self) -> None:
-        """Refuse test faces that the checkpoint was trained on."""
+    def _say_preprocessing(self) -> None:
+        """Warn where the data's faces are cropped otherwise than those of the checkpoint that was loaded."""
         data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
         if data is not None and self.provenance is not None:
-            say_alignment(self.provenance, data)
+            say_preprocessing(self.provenance, preprocessing_of(data), str(data.root))
+
+    def on_validation_start(self) -> None:
+        """Say what differs from training, where this is no part of it."""
+        if self.trainer.state.fn == TrainerFn.VALIDATING:
+            self._say_preprocessing()
+
+    def on_test_start(self) -> None:
+        """Refuse test faces that the checkpoint was trained on."""
+        self._say_preprocessing()
+        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+        if data is not None and self.provenance is not None:
             check_overlap(self.provenance, data, force=self.allow_overlap)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -11,6 +11,8 @@ run.log                what was printed
 import json
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -214,6 +216,30 @@ def make_folder(folder: Path) -> None:
         raise DataError(
             f"{folder}: nothing can be written there ({error.strerror}): choose another"
         ) from error
+
+
+@contextmanager
+def locked(folder: Path, command: str) -> Iterator[None]:
+    """Hold a folder against other processes; the lock ends with this one, however it ends.
+
+    Args:
+        folder: The folder; it is made if it is not there.
+        command: What writes to it, as a user would type it.
+
+    Raises:
+        DataError: Nothing can be written there, or another process is writing there.
+    """
+    import fcntl  # not on every system
+
+    make_folder(folder)
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError as error:
+        raise DataError(f"{folder}: another `{command}` is writing there: wait for it or stop it") from error
+    finally:
+        os.close(handle)
 
 
 def write_text(file: Path, text: str) -> None:

@@ -142,18 +142,6 @@ def misfit(ckpt_path: str, error: str) -> str:
     )
 
 
-def say_preprocessing(recorded: dict[str, Any], data: Any) -> None:
-    """Warn where faces reach the network otherwise than in the training of a checkpoint."""
-    if recorded.get("image_size", data.image_size) != data.image_size:
-        sizes = recorded["image_size"], data.image_size
-        log.warning("the checkpoint was trained at %d px, data.image_size is %d", *sizes)
-    if recorded.get("crop", data.crop) != data.crop:
-        crops = 100 * recorded["crop"], 100 * data.crop
-        log.warning(
-            "the checkpoint was trained on crops of %.0f %% of its images, data.crop is %.0f %%", *crops
-        )
-
-
 def check_architecture(recorded: dict[str, Any], settings: dict[str, Any]) -> None:
     """Refuse to evaluate a checkpoint as another network than the one that was trained.
 
@@ -296,8 +284,6 @@ class TrainingCLI(LightningCLI):
             self.model.hparams[key] = yaml.safe_load(self.config_text)["model"][key]
         if self.settings.compile:
             compile_network(self.model)
-        if self.recorded:
-            say_preprocessing(self.recorded, self.datamodule)
         if self.recorded and self.verb != "fit":
             check_architecture(self.recorded, dict(self.model.hparams))
 

@@ -47,16 +47,6 @@ def test_two_processes_test_exactly_like_one(trained, tmp_path):
     np.testing.assert_allclose(faces["age_mean"], alone["age_mean"], atol=1e-6)
 
 
-def test_two_processes_predict_exactly_like_one(trained, morph_root, tmp_path):
-    predict = ["predict", "--ckpt_path", trained, morph_root / "Album2", "--precision", "64-true"]
-    mtmsa(*predict, "--accelerator", "cpu", "--out", tmp_path / "one.parquet")
-    two = ["--accelerator", "cpu", "--devices", "2", "--strategy", "ddp"]
-    mtmsa(*predict, *two, "--out", tmp_path / "two.parquet")
-    one, both = (pd.read_parquet(tmp_path / f"{name}.parquet") for name in ("one", "two"))
-    assert len(one) == 67
-    pd.testing.assert_frame_equal(one, both, atol=1e-6)
-
-
 def test_a_fit_on_two_processes_is_stopped_and_goes_on_as_one_run_that_speaks_once(tiny_config, tmp_path):
     """A signal to the second process stops both; only the first says so by its status."""
     fit = (

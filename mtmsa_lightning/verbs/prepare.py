@@ -101,7 +101,7 @@ def _prepare(options: argparse.Namespace) -> dict[str, Any]:
     from mtmsa_lightning.data.preparation import PrepareOptions, prepare
 
     reading = _reading(options)
-    wanted = PrepareOptions(options.release, _settings(options), reading, _shard(options.shard))
+    wanted = PrepareOptions(options.release, _settings(options), reading, parse_shard(options.shard))
     _check_root(options.root, options.out)
 
     def read(unpacked: Path) -> "FaceTable":
@@ -142,7 +142,12 @@ def _reading(options: argparse.Namespace) -> dict[str, Any]:
     return reading
 
 
-def _shard(text: str) -> tuple[int, int]:
+def parse_shard(text: str) -> tuple[int, int]:
+    """Return number, from 1, and count of ``I/N``.
+
+    Raises:
+        ConfigError: It says something else.
+    """
     from mtmsa_lightning.errors import ConfigError
 
     index, _, number = text.partition("/")
