@@ -86,6 +86,10 @@ def run(verb: str, args: list[str]) -> None:
         importlib.import_module(f"mtmsa_lightning.verbs.{verb}").main(args)
     elif verb in TRAINER_VERBS:
         show_messages()
+        from mtmsa_lightning.preflight import check_arguments
+
+        check_arguments(verb, args)
+
         from mtmsa_lightning.training import run_trainer_verb
 
         run_trainer_verb(verb, args)

@@ -1,4 +1,7 @@
-"""Weights & Biases: the logger of a run, and what is uploaded at its end."""
+"""Weights & Biases: the logger of a run, and what is uploaded at its end.
+
+wandb itself is imported when a run is logged by it: that takes longer than parsing a whole command line.
+"""
 
 import logging
 import netrc
@@ -11,7 +14,6 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-import wandb
 from lightning.pytorch.loggers import WandbLogger
 
 log = logging.getLogger(__name__)
@@ -82,6 +84,8 @@ def wandb_logger(
     Returns:
         The logger.
     """
+    import wandb
+
     run.mkdir(parents=True, exist_ok=True)
     os.environ.setdefault("WANDB_SILENT", "true")  # the run's own messages say where things are
 
@@ -141,6 +145,8 @@ def log_files(loggers: Iterable[Any], run: Path, name: str, best: Path | None) -
             if file is None:
                 continue
             try:
+                import wandb
+
                 artifact = wandb.Artifact(artifact_name, type=kind)
                 artifact.add_file(str(file), policy="immutable")
                 for folder in [each for each in ("figures", "tables") if kind == "report"]:
