@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from mtmsa_lightning.data.morph import MORPH as MORPH
     from mtmsa_lightning.data.synthetic.datamodule import Synthetic as Synthetic
     from mtmsa_lightning.data.utkface import UTKFace as UTKFace
+    from mtmsa_lightning.inference.estimator import AgeEstimator as AgeEstimator
     from mtmsa_lightning.losses import GaussianKLLoss as GaussianKLLoss
     from mtmsa_lightning.models.age_heads import CoralAgeHead as CoralAgeHead
     from mtmsa_lightning.models.age_heads import CornAgeHead as CornAgeHead
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from mtmsa_lightning.module import MTMSA as MTMSA
 
 _HOMES = {
+    "AgeEstimator": "inference.estimator",
     "MTMSA": "module",
     "MSAConfig": "models.resnet",
     "MSAResNet34": "models.resnet",

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from mtmsa_lightning.errors import CheckpointError
+from mtmsa_lightning.pretrained import WEIGHTS, is_pretrained, read_pretrained
 from mtmsa_lightning.runs import newest_run, read_record
 
 log = logging.getLogger(__name__)
@@ -20,7 +21,7 @@ MOVED = {
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """Read a Lightning checkpoint of this package.
+    """Read a checkpoint of this package: of a run, or a folder of ``save_pretrained``.
 
     Args:
         path: A checkpoint, see :func:`checkpoint_file`.
@@ -36,7 +37,12 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     import torch  # late: a missing file is told at once
 
     try:
-        checkpoint = torch.load(file, map_location="cpu", weights_only=True)
+        if file.name == WEIGHTS:
+            checkpoint = read_pretrained(file.parent)
+        else:
+            checkpoint = torch.load(file, map_location="cpu", weights_only=True)
+    except CheckpointError:
+        raise
     except Exception as error:  # the unpickler raises whatever a broken or foreign file makes it raise
         raise CheckpointError(
             f"{file}: not a readable checkpoint ({type(error).__name__}): copy it again, or choose another"
@@ -56,19 +62,22 @@ def checkpoint_file(path: str | Path) -> Path:
 
     Args:
         path: A ``.ckpt`` file, or a run directory, whose ``checkpoints/best.ckpt`` is meant, or a folder of
-            runs, whose newest run with such a checkpoint is meant.
+            runs, whose newest run with such a checkpoint is meant, or a folder of ``save_pretrained``, whose
+            ``model.safetensors`` is meant.
 
     Raises:
         CheckpointError: If there is none.
     """
     file = find_checkpoint(Path(path))
-    if Path(path).is_dir() and file.parents[1] != Path(path):
+    if Path(path).is_dir() and Path(path) not in file.parents[:2]:
         log.info("using %s", file.parents[1])
     return file
 
 
 def find_checkpoint(path: Path) -> Path:
     """Return the file that is meant by a path, as :func:`checkpoint_file` does, without a word."""
+    if path.is_dir() and is_pretrained(path):
+        return path / WEIGHTS
     file = path / BEST if path.is_dir() else path
     if file.is_file():
         return file

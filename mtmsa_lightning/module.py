@@ -20,6 +20,7 @@ from mtmsa_lightning.data.dataset import FaceBatch
 from mtmsa_lightning.data.provenance import check_overlap, describe_crop, say_alignment, training_hashes
 from mtmsa_lightning.data.table import label_kinds
 from mtmsa_lightning.errors import CheckpointError, ConfigError
+from mtmsa_lightning.initial_weights import load_initial_weights
 from mtmsa_lightning.labels import GENDERS
 from mtmsa_lightning.losses import TaskWeighting
 from mtmsa_lightning.metrics.suite import figures_of
@@ -29,7 +30,7 @@ from mtmsa_lightning.models.age_heads import AgeHead, GaussianAgeHead
 from mtmsa_lightning.models.calibration import Calibration
 from mtmsa_lightning.models.class_mapping import ClassMapping
 from mtmsa_lightning.models.heads import ClassHead
-from mtmsa_lightning.models.resnet import MSAConfig, MSAResNet34, load_trunk_weights, wide_rates
+from mtmsa_lightning.models.resnet import MSAConfig, MSAResNet34, wide_rates
 from mtmsa_lightning.models.specs import build_head, callable_spec, head_spec
 from mtmsa_lightning.schedulers import WarmupCosine
 
@@ -67,8 +68,9 @@ class MTMSA(LightningModule):
     was chosen here.
 
     Args:
-        weights: Initial weights of the trunk: ``imagenet``, a file, or None for random ones. They are loaded
-            when a fit starts without a checkpoint.
+        weights: Initial weights: ``imagenet``, a file, or None for random ones. A network of this package (a
+            checkpoint, a run, a folder of ``save_pretrained``) gives its heads too, where they fit; all else
+            the trunk alone. They are loaded when a fit starts without a checkpoint.
         msa: Multi-scale attention; None gives the plain ResNet34.
         last_stride: Stride of the last stage; 1 keeps the map larger, for inputs well below 224 pixels.
         aux_stage: Stage (1-4) after which the gender and race heads branch off.
@@ -85,6 +87,12 @@ class MTMSA(LightningModule):
         scheduler_interval: Whether the schedule advances every ``step`` or every ``epoch``.
         freeze_epochs: Number of first epochs in which the ResNet layers keep their weights and BatchNorm
             statistics; attention and heads learn.
+        channels_last: Hold images and convolutions channels last in memory, which kernels for half precision
+            prefer; results differ by rounding.
+        checkpoint_activations: Compute the trunk's activations again in the backward pass instead of keeping
+            them: less memory, more time, the same results.
+        flip_test: In evaluation see every face and its mirror image, and average what the heads say of the
+            two: means and log-variances of age, logits of classes. Not in training.
         image_size: Side of the input in pixels; set from the data.
         crop: Fraction of raw photos that the data used; set from the data, kept for prediction.
         gender_classes: Class names in index order; set from the data.
@@ -115,6 +123,9 @@ class MTMSA(LightningModule):
         scheduler: LRSchedulerCallable = WarmupCosine,
         scheduler_interval: Literal["step", "epoch"] = "step",
         freeze_epochs: int = 0,
+        channels_last: bool = False,
+        checkpoint_activations: bool = False,
+        flip_test: bool = False,
         image_size: int = 224,
         crop: float = 1.0,
         gender_classes: Sequence[str] = GENDERS,
@@ -125,11 +136,14 @@ class MTMSA(LightningModule):
         if aux_stage not in (1, 2, 3, 4):
             raise ConfigError(f"model.aux_stage {aux_stage} is none of the stages 1, 2, 3, 4")
         msa = MSAConfig(**msa) if isinstance(msa, Mapping) else msa
-        self.trunk = MSAResNet34(msa, last_stride=last_stride)
+        self.trunk = MSAResNet34(msa, last_stride, checkpoint_activations)
+        self._memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        self.trunk.to(memory_format=self._memory_format)
         self._wide_rates = wide_rates(msa, last_stride, image_size)
         self.weights = weights
         self.aux_stage = aux_stage
         self.freeze_epochs = freeze_epochs
+        self.flip_test = flip_test
         self.image_size, self.crop = image_size, crop
         self.gender_classes, self.race_classes = tuple(gender_classes), tuple(race_classes)
         self.age_groups = tuple((int(low), int(high)) for low, high in age_groups)
@@ -164,6 +178,9 @@ class MTMSA(LightningModule):
                 "scheduler": callable_spec(scheduler),
                 "scheduler_interval": scheduler_interval,
                 "freeze_epochs": freeze_epochs,
+                "channels_last": channels_last,
+                "checkpoint_activations": checkpoint_activations,
+                "flip_test": flip_test,
                 "image_size": image_size,
                 "crop": crop,
                 "gender_classes": list(self.gender_classes),
@@ -189,6 +206,13 @@ class MTMSA(LightningModule):
     def tasks(self) -> tuple[str, ...]:
         """Names of the heads that exist."""
         return tuple(task for task in ("age", "gender", "race") if getattr(self, task) is not None)
+
+    @property
+    def answers(self) -> dict[str, tuple[str, ...]]:
+        """Class names by task, of the class heads that were trained: one without labels knows nothing."""
+        labels = (self.provenance or {}).get("labels", ("gender", "race"))
+        names = {"gender": self.gender_classes, "race": self.race_classes}
+        return {task: classes for task, classes in names.items() if task in self.tasks and task in labels}
 
     def _configure_loss(self, weights: dict[str, float], weighting: str) -> None:
         self.weighting = TaskWeighting(
@@ -222,9 +246,12 @@ class MTMSA(LightningModule):
         Returns:
             The age distribution in years and the class logits, shape (N, classes).
         """
-        maps = self.trunk.stage_maps(self.normalise(images))
-        features = maps[-1].mean((2, 3))
-        aux = features if self.aux_stage == 4 else maps[self.aux_stage - 1].mean((2, 3))
+        images = self.normalise(images)
+        features, aux = self.trunk(images, self.aux_stage)
+        if self.flip_test and not self.training:
+            # The heads are linear up to what is averaged: averaging their inputs averages their outputs.
+            mirrored, aux_mirrored = self.trunk(images.flip(-1), self.aux_stage)
+            features, aux = (features + mirrored) / 2, (aux + aux_mirrored) / 2
         age_raw = None if self.age is None else self.age.raw(features)
         return FaceOutput(
             None if self.age is None or age_raw is None else self.age.distribution(age_raw),
@@ -235,7 +262,7 @@ class MTMSA(LightningModule):
 
     def normalise(self, images: Tensor) -> Tensor:
         """Scale images to the ImageNet statistics that the trunk expects, on the device that holds them."""
-        images = images.contiguous()  # loaders leave the channels last
+        images = images.contiguous(memory_format=self._memory_format)  # loaders leave the channels last
         if not images.is_floating_point():
             images = images.to(self.pixel_mean.dtype) / 255
         return (images - self.pixel_mean) / self.pixel_std
@@ -450,21 +477,20 @@ class MTMSA(LightningModule):
             CheckpointError: If they cannot be had.
             ConfigError: If the age head knows no age statistics, because the data is not of this package.
         """
+        self.calibration = None  # it belongs to weights that training is about to change
+        for text in self._wide_rates:
+            log.warning("%s", text)
+        if not self._initialised:
+            for turn in (True, False):  # one process per node downloads, the others find the file
+                if (self.trainer.local_rank == 0) == turn:
+                    load_initial_weights(self, self.weights)
+                self.trainer.strategy.barrier("initial weights")
+            self._initialised = True
         if self.age is not None and not self.age.fitted:
             raise ConfigError(
                 "the age head needs the mean and standard deviation of the training ages: fit with one of "
                 "this package's DataModules, or call model.age.set_age_statistics(mean, std) first"
             )
-        self.calibration = None  # it belongs to weights that training is about to change
-        for text in self._wide_rates:
-            log.warning("%s", text)
-        if self._initialised:
-            return
-        for turn in (True, False):  # one process per node downloads, the others find the file
-            if (self.trainer.local_rank == 0) == turn:
-                load_trunk_weights(self.trunk, self.weights)
-            self.trainer.strategy.barrier("initial weights")
-        self._initialised = True
 
     def on_train_epoch_start(self) -> None:
         """Keep the BatchNorm statistics of a frozen ResNet."""
@@ -488,6 +514,10 @@ class MTMSA(LightningModule):
             checkpoint["provenance"] = self.provenance
         if self.calibration is not None:
             checkpoint["calibration"] = self.calibration.to_dict()
+        # the same file whatever the memory format
+        checkpoint["state_dict"] = {
+            name: value.contiguous() for name, value in checkpoint["state_dict"].items()
+        }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Remember what the weights were trained and calibrated on; initial ones are not loaded over them."""
@@ -501,6 +531,7 @@ class MTMSA(LightningModule):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Group the parameters (ResNet first) and attach the schedule."""
         optimizer = self.optimizer(self.parameter_groups())
+        optimizer.register_load_state_dict_post_hook(_lay_out_as_parameters)
         scheduler: Any = self.scheduler(optimizer)
         if isinstance(scheduler, WarmupCosine) and scheduler.total is None:
             scheduler.set_total_steps(self._schedule_length())
@@ -556,7 +587,8 @@ class MTMSA(LightningModule):
         """Load a checkpoint for prediction, without running code from it.
 
         Args:
-            path: A ``.ckpt`` file written by a run or by a Trainer.
+            path: A ``.ckpt`` file of a run or of a Trainer, a run directory, or a folder of
+                ``save_pretrained``.
 
         Returns:
             The model on the CPU, in evaluation mode.
@@ -567,7 +599,12 @@ class MTMSA(LightningModule):
         from mtmsa_lightning.checkpoints import read_checkpoint
 
         checkpoint = read_checkpoint(path)
-        model = cls(**checkpoint["hyper_parameters"])
+        try:
+            model = cls(**checkpoint["hyper_parameters"])
+        except (TypeError, ValueError, KeyError, AttributeError) as error:
+            raise CheckpointError(
+                f"{path}: its settings build no network of this version: {error}"
+            ) from error
         try:
             model.load_state_dict(checkpoint["state_dict"])
         except RuntimeError as error:
@@ -578,6 +615,14 @@ class MTMSA(LightningModule):
 
 def _pixels(values: Sequence[float]) -> Tensor:
     return torch.tensor(values).view(1, 3, 1, 1)
+
+
+def _lay_out_as_parameters(optimizer: Optimizer) -> None:
+    """Give a loaded state the memory format of its parameters: fused kernels walk through both in step."""
+    for parameter, state in optimizer.state.items():
+        for name, value in state.items():
+            if isinstance(value, Tensor) and value.stride() != parameter.stride() and value.ndim:
+                state[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
 
 def _at_least_one(count: Tensor) -> Tensor:

@@ -55,8 +55,8 @@ def asks_for_text(args: Sequence[str]) -> bool:
 
 
 def _check_file(name: str, value: str | None) -> None:
-    if value not in NO_FILE and not Path(str(value)).is_file():
-        raise ConfigError(f"--{name} {value}: no such file")
+    if value not in NO_FILE and not Path(str(value)).exists():
+        raise ConfigError(f"--{name} {value}: no such file or folder")
 
 
 def _setting(args: Sequence[str], section: str, key: str) -> str | None:

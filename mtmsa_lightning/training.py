@@ -30,6 +30,7 @@ from mtmsa_lightning.callbacks.wandb import (
 )
 from mtmsa_lightning.callbacks.wandb_panels import TrainingMonitor, WandbPanels
 from mtmsa_lightning.checkpoints import checkpoint_file, read_checkpoint
+from mtmsa_lightning.compilation import compile_network
 from mtmsa_lightning.configs import by_precedence, find_config, option, split_configs
 from mtmsa_lightning.data.datamodule import FaceDataModule
 from mtmsa_lightning.errors import ConfigError, MTMSAError
@@ -39,6 +40,7 @@ from mtmsa_lightning.models.heads import ClassHead
 from mtmsa_lightning.models.resnet import MSAConfig
 from mtmsa_lightning.module import MTMSA
 from mtmsa_lightning.preflight import CONTINUE, asks_for_text
+from mtmsa_lightning.pretrained import WEIGHTS
 from mtmsa_lightning.runs import open_run, read_record, resumable_run
 from mtmsa_lightning.schedulers import WarmupCosine
 
@@ -49,6 +51,7 @@ RUN_ARGUMENTS = (
     "wandb",
     "wandb_faces",
     "ema",
+    "compile",
     "test_after_fit",
     "allow_overlap",
     "checkpoint",
@@ -100,6 +103,11 @@ def run_trainer_verb(
     if ckpt_path not in (None, "null", CONTINUE):
         ckpt_path = str(checkpoint_file(str(ckpt_path)))
         hparams = read_checkpoint(ckpt_path)["hyper_parameters"]
+        if verb == "fit" and Path(ckpt_path).name == WEIGHTS:
+            raise ConfigError(
+                f"{ckpt_path} holds no state of a training to continue: train from its weights by "
+                f"--model.weights {Path(ckpt_path).parent}"
+            )
         args = [*args, f"--ckpt_path={ckpt_path}"]
     args = with_config_of_run(args, ckpt_path if hparams else None)
     for name in split_configs(args)[0] if not asks_for_text(args) else ():
@@ -228,6 +236,7 @@ class TrainingCLI(LightningCLI):
         add("--wandb", type=WandbMode | None, default=None, help="Default: online with key and network.")
         add("--wandb_faces", type=bool, default=False, help="Send photos of faces to W&B, in tables.")
         add("--ema", type=float | None, default=None, help="Decay of averaged weights, e.g. 0.999.")
+        add("--compile", type=bool, default=False, help="Compile the network; the first steps take minutes.")
         add("--test_after_fit", type=bool, default=True, help="Test the best checkpoint after a fit.")
         add("--allow_overlap", type=bool, default=False, help="Test even on faces that were trained on.")
         parser.add_class_arguments(BestCheckpoint, "checkpoint")
@@ -271,6 +280,8 @@ class TrainingCLI(LightningCLI):
             super().instantiate_classes()
         for key in ("optimizer", "scheduler"):
             self.model.hparams[key] = yaml.safe_load(self.config_text)["model"][key]
+        if self.settings.compile:
+            compile_network(self.model)
         if self.recorded:
             say_preprocessing(self.recorded, self.datamodule)
         if self.recorded and self.verb != "fit":

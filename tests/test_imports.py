@@ -93,10 +93,10 @@ MISTAKES = [
     (["fit", "--config", "broken.yaml"], "broken.yaml: not valid YAML"),
     (
         ["fit", "--config", "morph.yaml", "--model.weights", "nowhere.pth"],
-        "--model.weights nowhere.pth: no such file",
+        "--model.weights nowhere.pth: no such file or folder",
     ),
-    (["fit", "--config", "weights.yaml"], "--model.weights nowhere.pth: no such file"),
-    (["fit", "--config", "split.yaml"], "--data.split_file nowhere.csv: no such file"),
+    (["fit", "--config", "weights.yaml"], "--model.weights nowhere.pth: no such file or folder"),
+    (["fit", "--config", "split.yaml"], "--data.split_file nowhere.csv: no such file or folder"),
     (["fit", "--config", "morph.yaml", "--ckpt_path", "nowhere.ckpt"], "nowhere.ckpt: no such checkpoint"),
     (["validate", "--config", "morph.yaml"], "needs --ckpt_path"),
     (["test", "--ckpt_path", "nowhere"], "nowhere: no such checkpoint"),

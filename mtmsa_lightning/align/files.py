@@ -90,7 +90,7 @@ def crop_file(cropper: FaceCropper, keep_faceless: bool, job: CropJob) -> Record
     record |= _describe(crop) | {"source_sha256": hashlib.sha256(source).hexdigest()}
     if crop.faces_found == 0 and not keep_faceless:
         return record | {"fault": NO_FACE}
-    data = _encode(crop.image)
+    data = encode_crop(crop.image)
     _write(Path(job.crop), data)
     return record | {"crop_sha256": hashlib.sha256(data).hexdigest()}
 
@@ -181,7 +181,8 @@ def _describe(crop: Crop) -> Record:
     return record
 
 
-def _encode(image: Image) -> bytes:
+def encode_crop(image: Image) -> bytes:
+    """Return a crop as the bytes of a prepared set's JPEG file."""
     done, data = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
     assert done
     return data.tobytes()

@@ -13,6 +13,7 @@ from mtmsa_lightning.callbacks.logged import logged_figures
 from mtmsa_lightning.data.transforms import sample_seed
 from mtmsa_lightning.errors import ConfigError
 from mtmsa_lightning.module import MTMSA
+from mtmsa_lightning.pretrained import WEIGHTS, read_pretrained
 
 
 class _RunCheckpoint(ModelCheckpoint):
@@ -108,7 +109,7 @@ class EpochSeed(Callback):
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes a checkpoint beside its final place and renames it.
+    """Writes a checkpoint beside its final place and renames it; reads folders of ``save_pretrained`` too.
 
     Lightning writes to the system's temporary folder and moves the file, which is a slow copy where that is
     another file system: a process killed meanwhile leaves half a checkpoint in the place of a whole one.
@@ -132,3 +133,11 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             stream.flush()
             os.fsync(stream.fileno())
         partial.replace(file)
+
+    def load_checkpoint(
+        self, path: Any, map_location: Any | None = None, weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        """Read a checkpoint."""
+        if Path(path).name == WEIGHTS:
+            return read_pretrained(Path(path).parent)
+        return super().load_checkpoint(path, map_location, weights_only)

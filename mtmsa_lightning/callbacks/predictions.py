@@ -39,14 +39,9 @@ def prediction_columns(model: MTMSA, output: FaceOutput) -> dict[str, np.ndarray
         if model.age_groups:
             probs = output.age.group_probs(AGE_GROUP_EDGES)
             columns |= {f"group_{low}_{high}": probs[:, i] for i, (low, high) in enumerate(model.age_groups)}
-    trained = (model.provenance or {}).get(
-        "labels", ("gender", "race")
-    )  # a head without labels knows nothing
-    for task, names in (("gender", model.gender_classes), ("race", model.race_classes)):
-        logits = getattr(output, task)
-        if logits is not None and task in trained:
-            probs = logits.double().softmax(1)
-            columns |= {f"{task}_{name}": probs[:, i] for i, name in enumerate(names)}
+    for task, names in model.answers.items():
+        probs = getattr(output, task).double().softmax(1)
+        columns |= {f"{task}_{name}": probs[:, i] for i, name in enumerate(names)}
     return {name: _array(values) for name, values in columns.items()}
 
 

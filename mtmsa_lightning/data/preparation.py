@@ -34,6 +34,7 @@ from mtmsa_lightning.align.files import (
 )
 from mtmsa_lightning.data.pixels import PIXELS, write_pixels
 from mtmsa_lightning.data.prepared import (
+    ALREADY_ALIGNED,
     CROPS,
     FORMAT_VERSION,
     LEFT_OUT,
@@ -493,7 +494,7 @@ def _describe_crop(settings: CropSettings, detector: dict[str, str | float] | No
         "margin_means": "added on each side, as a fraction of the square from forehead to chin",
         "landmarks": dict(zip(LANDMARKS, landmarks, strict=True)),
         "coordinates": "pixels (x, y) from the centre of the left top pixel; left is left in the picture",
-        "detector": detector or ("none (already aligned)" if settings.aligned else "none"),
+        "detector": detector or (ALREADY_ALIGNED if settings.aligned else "none"),
         "several_faces": "the one with the largest box" if detector else "not looked for",
         "no_face": (fallback if settings.keep_faceless else "left out") if detector else "not looked for",
         "outside_the_image": "the pixels of its edge, repeated",

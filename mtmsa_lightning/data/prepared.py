@@ -32,6 +32,9 @@ TABLE = "faces.parquet"
 CROPS = "crops"
 LEFT_OUT = "left_out.csv"
 
+ALREADY_ALIGNED = "none (already aligned)"
+"""What stands for the detector of a set whose release holds faces in one known position."""
+
 _KEYS: dict[str, type] = {
     "format_version": int, "dataset": str, "label_rule": str, "race_classes": list, "table": str,
 }  # fmt: skip

@@ -88,7 +88,7 @@ def _mean_weights(
     for batch, attended in _attended(model, data, rows, batch_size):
         decades = 10 * np.floor(ages[batch["index"].numpy()] / 10).astype(int)
         for stage, each in attended.items():
-            rates = _rates(model, stage)
+            rates = dilation_rates(model, stage)
             shares = each.scale_weights.double().mean(dim=2).cpu().numpy()
             parts += [
                 pd.DataFrame({"stage": stage, "rate": rate, "decade": decades, "weight": shares[:, scale]})
@@ -111,7 +111,7 @@ def _attended(
             yield batch, model.trunk.attention(model.normalise(batch["image"].to(model.device)))
 
 
-def _rates(model: MTMSA, stage: int) -> list[int]:
+def dilation_rates(model: MTMSA, stage: int) -> list[int]:
     """Return the dilation rates of a stage's attention module, in the order of its scales."""
     module = model.trunk.msa[str(stage)]
     assert isinstance(module, MultiScaleAttention)

@@ -26,6 +26,7 @@ from mtmsa_lightning.messages import explain, told_shortly
 from mtmsa_lightning.metrics.calibration import FacesSaid, calibration_figures
 from mtmsa_lightning.models.calibration import INTERVAL_LEVEL, Calibration, fit_calibration
 from mtmsa_lightning.module import MTMSA
+from mtmsa_lightning.pretrained import WEIGHTS, write_pretrained
 from mtmsa_lightning.training import best_precision, known_names, say_preprocessing, with_config_of_run
 
 log = logging.getLogger(__name__)
@@ -272,5 +273,8 @@ def store(ckpt_path: str, calibration: Calibration | None, out: Path | None = No
     if calibration is not None:
         checkpoint["calibration"] = calibration.to_dict()
     file = out or checkpoint_file(ckpt_path)
-    AtomicCheckpointIO().save_checkpoint(checkpoint, file)
+    if file.name == WEIGHTS:
+        write_pretrained(checkpoint, file.parent)
+    else:
+        AtomicCheckpointIO().save_checkpoint(checkpoint, file)
     log.info("%s: %s", file, "not calibrated" if calibration is None else "calibrated, weights unchanged")

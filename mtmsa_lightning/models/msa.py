@@ -147,4 +147,6 @@ class MultiScaleAttention(nn.Module):
         """Return the softmax over scales, ``(N, S, c)``, from the global average of their sum."""
         pooled = torch.stack([scale.mean(dim=(2, 3)) for scale in scales]).sum(dim=0)
         logits: Tensor = self.select(pooled)
-        return logits.view(len(logits), len(scales), -1).softmax(dim=1)
+        return logits.view(logits.shape[0], len(scales), -1).softmax(
+            dim=1
+        )  # len() would fix an export's batch

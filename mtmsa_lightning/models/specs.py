@@ -52,7 +52,7 @@ def build_head(head: Any, *features: int) -> Any:
         The head, or None.
 
     Raises:
-        CheckpointError: If a recorded class is not of this package: a file must not choose what code runs.
+        CheckpointError: If a recorded class is no head of this package: files must not choose what code runs.
     """
     if not isinstance(head, Mapping):
         return None if head is None else head(*features)
@@ -61,4 +61,7 @@ def build_head(head: Any, *features: int) -> Any:
         raise CheckpointError(
             f"{head['class_path']} is no class of this package and is not built from a file"
         )
-    return getattr(importlib.import_module(module), name)(*features, **head.get("init_args", {}))
+    cls = getattr(importlib.import_module(module), name)
+    if not (isinstance(cls, type) and issubclass(cls, AgeHead | ClassHead)):
+        raise CheckpointError(f"{head['class_path']} is no head and is not built from a file")
+    return cls(*features, **head.get("init_args", {}))

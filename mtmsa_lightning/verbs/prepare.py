@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mtmsa_lightning.align import MARGIN
+
 if TYPE_CHECKING:
     from mtmsa_lightning.align.files import CropSettings
     from mtmsa_lightning.data.table import FaceTable
@@ -22,9 +24,6 @@ RELEASES = {
 }
 TIGHT = ("utkface",)
 """Releases whose pictures hold no more than the square from forehead to chin."""
-
-MARGIN = 0.25
-"""Margin of all others."""
 
 
 def parser() -> argparse.ArgumentParser:

@@ -61,6 +61,10 @@ class AgeDistribution(ABC):
     def columns(self) -> dict[str, Tensor]:
         """Return what a table must hold, ``(N,)`` each, for :func:`distribution_from_columns` to read it."""
 
+    @abstractmethod
+    def select(self, rows: slice) -> Self:
+        """Return the distributions of some faces of the batch."""
+
     def log_interval_prob(self, low: Tensor | float, high: Tensor | float) -> Tensor:
         """Return log P(low < age <= high); override it where the probability itself underflows."""
         return self.interval_prob(low, high).log()

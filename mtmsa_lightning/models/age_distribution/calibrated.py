@@ -58,6 +58,11 @@ class CalibratedAge(AgeDistribution):
         """Return the distribution with its standard deviation multiplied; the fitted intervals stay."""
         return type(self)(self.base.widened(scale), self.intervals)
 
+    def select(self, rows: slice) -> Self:
+        """Return the distributions of some faces of the batch, with their intervals."""
+        intervals = {level: (low[rows], high[rows]) for level, (low, high) in self.intervals.items()}
+        return type(self)(self.base.select(rows), intervals)
+
     def columns(self) -> dict[str, Tensor]:
         """Return the columns of the distribution, and ``age_low90, age_high90`` and so on."""
         columns = self.base.columns()

@@ -77,6 +77,10 @@ class LaplaceAge(AgeDistribution):
             raise ValueError(f"a scale must be positive and finite, got {scale}")
         return type(self)(self._mean, self._scale * scale)
 
+    def select(self, rows: slice) -> Self:
+        """Return the distributions of some faces of the batch."""
+        return type(self)(self._mean[rows], self._scale[rows])
+
     def columns(self) -> dict[str, Tensor]:
         """Return ``age_mean``, ``age_std`` and ``age_laplace_scale`` in years."""
         return {"age_mean": self._mean, "age_std": self.std, "age_laplace_scale": self._scale}

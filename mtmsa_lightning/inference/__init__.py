@@ -1,0 +1,1 @@
+"""Ages of faces in photos, by a checkpoint alone: no Trainer, no config."""

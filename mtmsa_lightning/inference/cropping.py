@@ -1,0 +1,130 @@
+"""From a photo to the faces that a network is shown: cut out as those were that it was trained on."""
+
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mtmsa_lightning.align import MARGIN
+from mtmsa_lightning.align.canonical import (
+    Transform,
+    canonical_landmarks,
+    similarity_transform,
+    to_pixels,
+    warp,
+)
+from mtmsa_lightning.align.crop import ALIGNED
+from mtmsa_lightning.align.detector import DetectedFace, FaceDetector, Points
+from mtmsa_lightning.align.files import encode_crop
+from mtmsa_lightning.data.images import Image, decode_image
+from mtmsa_lightning.data.prepared import ALREADY_ALIGNED
+from mtmsa_lightning.data.provenance import describe_crop
+from mtmsa_lightning.data.transforms import FaceTransform
+from mtmsa_lightning.inference.faces import FaceCrop
+
+log = logging.getLogger(__name__)
+
+_SIZE = 256
+"""Side in pixels of the crops that a detected face is brought to where training had no such crops."""
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How faces reach a network.
+
+    Attributes:
+        image_size: Side of the network's input in pixels.
+        crop: Side of the central square that is used, as a fraction of the image's shorter side.
+        margin: Margin of the canonical crops that the network was trained on (``mtmsa prepare --margin``);
+            None if its faces were not brought to the canonical position.
+        size: Side of these crops in pixels.
+        dataset: What it was trained on; "" if unknown.
+    """
+
+    image_size: int
+    crop: float = 1.0
+    margin: float | None = None
+    size: int = _SIZE
+    dataset: str = ""
+
+    @classmethod
+    def of_checkpoint(
+        cls, image_size: int, crop: float, provenance: dict[str, Any] | None
+    ) -> "Preprocessing":
+        """Read off a checkpoint's record how its faces were prepared."""
+        provenance = provenance or {}
+        made = (provenance.get("preparation") or {}).get("crop") or {}
+        detector = made.get("detector")
+        aligned = isinstance(detector, dict) or detector == ALREADY_ALIGNED
+        margin = float(made["margin"]) if aligned else None
+        return cls(image_size, crop, margin, int(made.get("size", _SIZE)), provenance.get("dataset", ""))
+
+    @property
+    def detects(self) -> bool:
+        """Whether faces are looked for in a photo, unless it is said otherwise."""
+        return self.margin is not None
+
+    def describe(self) -> str:
+        """Say in one sentence what is done with a photo."""
+        if self.margin is None:
+            used = describe_crop(self.crop, None)
+            return (
+                f"a photo is taken for one cropped face, as in training ({used}); detect=True looks for faces"
+            )
+        return f"faces are found and aligned with a margin of {self.margin:g}, as in training"
+
+
+class Cropper:
+    """Cuts the faces out of photos.
+
+    Args:
+        how: As in training.
+    """
+
+    def __init__(self, how: Preprocessing) -> None:
+        self.how = how
+        self.transform = FaceTransform(how.image_size, how.crop)
+        self.target, self.fraction = _target(how)
+
+    def whole(self, photo: Image) -> FaceCrop:
+        """Take a photo for one face, cropped as those of training were."""
+        transform, box = _central(photo.shape[0], photo.shape[1], self.how.crop, self.how.image_size)
+        return FaceCrop(self.transform(photo), transform, box)
+
+    def detected(self, photo: Image, detector: FaceDetector) -> list[FaceCrop]:
+        """Find all faces of a photo and align them, the largest first."""
+        faces = sorted(detector(photo), key=lambda face: (-face.area, -face.score, face.box[0]))
+        return [self._aligned(photo, face) for face in faces]
+
+    def _aligned(self, photo: Image, face: DetectedFace) -> FaceCrop:
+        size = self.how.size
+        to_crop = similarity_transform(face.landmarks, self.target)
+        data = encode_crop(warp(photo, to_crop, size))  # the network has only seen faces that were JPEG once
+        crop = decode_image(np.frombuffer(data, np.uint8), "crop")
+        to_input, _ = _central(size, size, self.fraction, self.how.image_size)
+        image = FaceTransform(self.how.image_size, self.fraction)(crop)
+        left, top, right, bottom = face.box.tolist()
+        transform = to_input @ np.vstack([to_crop, [0, 0, 1]])
+        return FaceCrop(image, transform, (left, top, right, bottom), face.landmarks, face.score)
+
+
+def _target(how: Preprocessing) -> tuple[Points, float]:
+    """Return where landmarks are brought to in a crop, and which fraction of the crop is then used."""
+    if how.margin is not None:
+        return canonical_landmarks(how.size, how.margin), how.crop
+    if how.dataset in ALIGNED:  # the release's own position of a face
+        return to_pixels(ALIGNED[how.dataset], (0.0, 0.0), how.size), how.crop
+    return canonical_landmarks(how.size, MARGIN), 1.0
+
+
+def _central(
+    height: int, width: int, fraction: float, size: int
+) -> tuple[Transform, tuple[float, float, float, float]]:
+    """Return the transform and the box of ``FaceTransform``: the central square, resized."""
+    side = max(1, round(min(height, width) * fraction))
+    left, top = (width - side) // 2, (height - side) // 2
+    scale = size / side
+    shifts = [(0.5 - edge) * scale - 0.5 for edge in (left, top)]
+    transform = np.array([[scale, 0.0, shifts[0]], [0.0, scale, shifts[1]]])
+    return transform, (left - 0.5, top - 0.5, left + side - 0.5, top + side - 0.5)

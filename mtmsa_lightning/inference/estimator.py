@@ -1,0 +1,300 @@
+"""``AgeEstimator``: photos in, ages out."""
+
+import copy
+import logging
+import os
+import tempfile
+import threading
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Self, overload
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mtmsa_lightning.align.detector import FaceDetector, load_detector
+from mtmsa_lightning.data.images import UnreadableImageError
+from mtmsa_lightning.evaluation.attention import dilation_rates
+from mtmsa_lightning.inference.cropping import Cropper, Preprocessing
+from mtmsa_lightning.inference.faces import Age, ClassPrediction, Face, FaceAttention, FaceCrop, PhotoFaces
+from mtmsa_lightning.inference.hub import local_path, upload
+from mtmsa_lightning.inference.photos import MAX_PIXELS, PhotoInput, read_photo
+from mtmsa_lightning.labels import AGE_GROUP_EDGES
+from mtmsa_lightning.module import MTMSA, FaceOutput
+from mtmsa_lightning.pretrained import write_pretrained
+from mtmsa_lightning.runs import write_text
+
+log = logging.getLogger(__name__)
+
+_MOST_READERS = 8
+
+
+class AgeEstimator:
+    """Says the age, with its uncertainty, and the gender and race of the faces in photos.
+
+    The checkpoint decides how photos are treated: where its training faces were found by ``mtmsa prepare``,
+    faces are found and aligned alike; else a photo is taken for one cropped face. All methods may be called
+    from several threads at once.
+
+    >>> model = AgeEstimator.from_pretrained("runs/morph/2026.../checkpoints/best.ckpt")  # doctest: +SKIP
+    >>> faces = model("photo.jpg")  # doctest: +SKIP
+    >>> faces[0].age.mean, faces[0].age.interval(0.9), faces[0].gender.name  # doctest: +SKIP
+
+    Args:
+        model: The network; it is moved to the device and put into evaluation mode.
+        device: Where to compute, such as ``cpu`` or ``cuda:1``; ``auto`` takes a GPU that CUDA can use.
+        batch_size: Faces that go through the network at once.
+        detector: Finds faces; by default that of the extra ``align``, loaded when it is first needed.
+        max_pixels: Photos with more pixels are refused before they are decoded.
+
+    Attributes:
+        model: The network.
+        preprocessing: How faces reach it.
+    """
+
+    def __init__(
+        self,
+        model: MTMSA,
+        device: str | torch.device = "auto",
+        batch_size: int = 64,
+        detector: FaceDetector | None = None,
+        max_pixels: int = MAX_PIXELS,
+    ) -> None:
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.model = model.to(torch.device(device)).eval()
+        self.batch_size = batch_size
+        self.max_pixels = max_pixels
+        self.preprocessing = Preprocessing.of_checkpoint(model.image_size, model.crop, model.provenance)
+        self._cropper = Cropper(self.preprocessing)
+        self._head = copy.deepcopy(model.age).cpu() if model.age is not None else None  # speaks float64
+        self._detector = detector
+        self._loading = threading.Lock()
+
+    @classmethod
+    def from_pretrained(cls, source: str | Path, *, revision: str | None = None, **arguments: Any) -> Self:
+        """Load a trained network, without running code from its files.
+
+        Args:
+            source: A checkpoint ``.ckpt``, a run directory or a folder of runs, a folder written by
+                :meth:`save_pretrained`, or the name ``owner/name`` of one on the Hugging Face Hub.
+            revision: Branch, tag or commit on the Hub.
+            arguments: As for the class: ``device``, ``batch_size`` and so on.
+
+        Raises:
+            CheckpointError: If there is no such file, it is damaged or not of this package, or the Hub does
+                not give it.
+            ConfigError: If it is of the Hub and the extra ``hub`` is not installed.
+        """
+        return cls(MTMSA.load(str(local_path(source, revision))), **arguments)
+
+    # ---------------------------------------------------------------- photos
+
+    @overload
+    def __call__(  # type: ignore[overload-overlap]  # a text is a sequence of texts
+        self, photos: PhotoInput, detect: bool | None = None
+    ) -> list[Face]: ...
+
+    @overload
+    def __call__(self, photos: Sequence[PhotoInput], detect: bool | None = None) -> list[list[Face]]: ...
+
+    def __call__(
+        self, photos: PhotoInput | Sequence[PhotoInput], detect: bool | None = None
+    ) -> list[Face] | list[list[Face]]:
+        """Say what is known of the faces in a photo, or in each of several.
+
+        Args:
+            photos: A photo, see :data:`~mtmsa_lightning.inference.photos.PhotoInput`, or a list of photos.
+            detect: Look for faces (True), or take each photo for one cropped face (False); by default as the
+                checkpoint's training faces were treated, see :meth:`describe`.
+
+        Returns:
+            The faces, the largest first, none where none is found; for several photos one such list each.
+
+        Raises:
+            UnreadableImageError: A photo cannot be read; :meth:`stream` goes on.
+            ConfigError: Faces are looked for, and the extra ``align`` is not installed.
+        """
+        several = photos if isinstance(photos, list | tuple) else [photos]
+        answers = list(self.stream(several, detect))
+        if faults := [answer.fault for answer in answers if answer.fault]:
+            raise UnreadableImageError(faults[0])
+        return [answer.faces for answer in answers] if several is photos else answers[0].faces
+
+    def stream(self, photos: Iterable[PhotoInput], detect: bool | None = None) -> Iterator[PhotoFaces]:
+        """Go through any number of photos, and yield what is said of each, in their order.
+
+        Photos are read, and faces found, in threads that run ahead; the network gets full batches of faces of
+        several photos. Memory does not grow with the number of photos.
+
+        Args:
+            photos: Photos; taken from the iterable as they are needed.
+            detect: As for a call.
+
+        Yields:
+            The faces of a photo; one that cannot be read has a ``fault`` and no faces.
+
+        Raises:
+            ConfigError: Faces are looked for, and the extra ``align`` is not installed.
+        """
+        detector = self._load_detector() if self._looks(detect) else None
+        waiting: list[tuple[list[FaceCrop], str]] = []
+        for crops, fault in self._crops_ahead(photos, detector):
+            waiting.append((crops, fault))
+            if max(len(waiting), sum(len(crops) for crops, _ in waiting)) >= self.batch_size:
+                yield from self._answer(waiting)
+                waiting = []
+        yield from self._answer(waiting)
+
+    def describe(self) -> str:
+        """Say what the network was trained on and what is done with a photo."""
+        return f"{self.model.describe()}; {self.preprocessing.describe()}"
+
+    def _looks(self, detect: bool | None) -> bool:
+        return self.preprocessing.detects if detect is None else detect
+
+    def _load_detector(self) -> FaceDetector:
+        with self._loading:
+            if self._detector is None:
+                self._detector = load_detector()
+            return self._detector
+
+    def _crops_ahead(
+        self, photos: Iterable[PhotoInput], detector: FaceDetector | None
+    ) -> Iterator[tuple[list[FaceCrop], str]]:
+        """Yield the crops of each photo, or why it cannot be read, a few photos ahead in threads."""
+        readers = min(_MOST_READERS, os.cpu_count() or 1)
+        ahead: deque[Future[tuple[list[FaceCrop], str]]] = deque()
+        with ThreadPoolExecutor(readers, thread_name_prefix="photos") as pool:
+            for photo in photos:
+                ahead.append(pool.submit(self._crops, photo, detector))
+                if len(ahead) >= 2 * readers:
+                    yield ahead.popleft().result()
+            while ahead:
+                yield ahead.popleft().result()
+
+    def _crops(self, photo: PhotoInput, detector: FaceDetector | None) -> tuple[list[FaceCrop], str]:
+        try:
+            image = read_photo(photo, self.max_pixels)
+        except UnreadableImageError as error:
+            return [], str(error)
+        return (
+            [self._cropper.whole(image)] if detector is None else self._cropper.detected(image, detector)
+        ), ""
+
+    # ---------------------------------------------------------------- the network
+
+    def _answer(self, photos: Sequence[tuple[list[FaceCrop], str]]) -> Iterator[PhotoFaces]:
+        faces = iter(self.predict([crop for crops, _ in photos for crop in crops]))
+        for crops, fault in photos:
+            yield PhotoFaces([next(faces) for _ in crops], fault)
+
+    def predict(self, crops: Sequence[FaceCrop]) -> list[Face]:
+        """Say what is known of faces that are cropped already, in batches."""
+        batches = [crops[start : start + self.batch_size] for start in range(0, len(crops), self.batch_size)]
+        return [face for batch in batches for face in self._faces(batch)]
+
+    @torch.inference_mode()
+    def _faces(self, crops: Sequence[FaceCrop]) -> list[Face]:
+        said = self.model(self._images(crops))
+        age = None if self._head is None else self._head.distribution(said.age_raw.cpu())
+        gender, race = (None if logits is None else logits.cpu() for logits in (said.gender, said.race))
+        said = self.model.calibrated(FaceOutput(age, gender, race))
+        ages = self._ages(said, len(crops))
+        classes = {task: _class_predictions(getattr(said, task), n) for task, n in self.model.answers.items()}
+        nothing: list[None] = [None] * len(crops)
+        genders, races = (classes.get(task, nothing) for task in ("gender", "race"))
+        rows = zip(crops, ages, genders, races, self._unsure(said, len(crops)), strict=True)
+        return [Face(*row) for row in rows]
+
+    def _images(self, crops: Sequence[FaceCrop]) -> Tensor:
+        images = torch.from_numpy(np.stack([crop.image for crop in crops]))
+        return images.to(self.model.device).permute(0, 3, 1, 2)
+
+    def _ages(self, said: FaceOutput, faces: int) -> Sequence[Age | None]:
+        if said.age is None:
+            return [None] * faces
+        groups = self.model.age_groups
+        cells = said.age.group_probs(AGE_GROUP_EDGES).tolist() if groups else [[]] * faces
+        return [
+            Age(said.age.select(slice(row, row + 1)), dict(zip(groups, cells[row], strict=True)))
+            for row in range(faces)
+        ]
+
+    def _unsure(self, said: FaceOutput, faces: int) -> Sequence[bool | None]:
+        calibration = self.model.calibration
+        if said.age is None or calibration is None or not calibration.abstains:
+            return [None] * faces
+        unsure: list[bool] = calibration.unsure(said.age).tolist()
+        return unsure
+
+    @torch.inference_mode()
+    def attention(self, faces: Sequence[Face]) -> list[FaceAttention]:
+        """Look at what the multi-scale attention modules do on faces.
+
+        Returns:
+            One for each face, without stages where the network has no attention modules.
+        """
+        images = self._images([face.crop for face in faces])
+        attended = self.model.trunk.attention(self.model.normalise(images))
+        maps = {stage: each.spatial_map.float().cpu().numpy() for stage, each in attended.items()}
+        shares = {stage: each.scale_weights.double().mean(2).tolist() for stage, each in attended.items()}
+        rates = {stage: dilation_rates(self.model, stage) for stage in attended}
+        return [
+            FaceAttention(
+                {stage: maps[stage][row] for stage in maps},
+                {stage: list(zip(rates[stage], shares[stage][row], strict=True)) for stage in maps},
+            )
+            for row in range(len(faces))
+        ]
+
+    # ---------------------------------------------------------------- files
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write weights (``model.safetensors``) and all else that is known (``config.json``) to a folder.
+
+        :meth:`from_pretrained`, ``--ckpt_path`` of every verb and ``mtmsa fit --model.weights`` take it. What
+        is loaded equals what was saved, bit by bit, with classes, calibration and the record of training.
+
+        Raises:
+            DataError: If nothing can be written there.
+        """
+        provenance, calibration = self.model.provenance, self.model.calibration
+        checkpoint = {
+            "hyper_parameters": dict(self.model.hparams),
+            "state_dict": self.model.state_dict(),
+            "provenance": provenance,
+            "calibration": None if calibration is None else calibration.to_dict(),
+        }
+        write_pretrained(checkpoint, Path(folder))
+
+    def push_to_hub(self, repo_id: str, *, private: bool = True, card: str | None = None) -> str:
+        """Upload what :meth:`save_pretrained` writes to the Hugging Face Hub.
+
+        Args:
+            repo_id: ``owner/name``; it is made if it is not there.
+            private: Whether a new repository is private; look at the terms of the training data before you
+                publish weights.
+            card: Text of the model card, ``README.md``.
+
+        Returns:
+            The address of the commit.
+
+        Raises:
+            ConfigError: If the extra ``hub`` is not installed.
+            CheckpointError: If the Hub refuses or cannot be reached.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            self.save_pretrained(folder)
+            if card is not None:
+                write_text(Path(folder) / "README.md", card)
+            return upload(Path(folder), repo_id, private)
+
+
+def _class_predictions(logits: Tensor, names: Sequence[str]) -> list[ClassPrediction]:
+    return [
+        ClassPrediction(dict(zip(names, row, strict=True))) for row in logits.double().softmax(1).tolist()
+    ]
