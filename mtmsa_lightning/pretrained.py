@@ -59,8 +59,8 @@ def licence_note(provenance: Mapping[str, Any] | None) -> str:
     dataset = (provenance or {}).get("dataset", "data that is not recorded")
     terms = _TERMS.get(dataset, f"{dataset}: see the terms of that data")
     return (
-        f"The program is under Apache-2.0. The weights were trained on {terms}. What they say must not decide "
-        "anything about a person."
+        f"The program is under Apache-2.0. The weights were trained on {terms}. What they say must not "
+        "decide anything about a person."
     )
 
 
@@ -166,7 +166,7 @@ def _read_config(file: Path) -> dict[str, Any]:
     version = config.get("format_version")
     if not isinstance(version, int) or version > FORMAT_VERSION:
         raise CheckpointError(
-            f"{file}: format {version} is newer than this program's ({FORMAT_VERSION}): update mtmsa-lightning"
+            f"{file}: format {version} is newer than this program's ({FORMAT_VERSION}): update it"
         )
     wrong = [key for key, kind in _SECTIONS.items() if key not in config or not isinstance(config[key], kind)]
     if wrong or not isinstance(config.get("weights_sha256"), str):

@@ -120,8 +120,10 @@ class AgeEstimator:
         """
         several = photos if isinstance(photos, list | tuple) else [photos]
         answers = list(self.stream(several, detect))
-        if faults := [answer.fault for answer in answers if answer.fault]:
-            raise UnreadableImageError(faults[0])
+        for number, answer in enumerate(answers, start=1):
+            if answer.fault:
+                place = f"photo {number} of {len(answers)}: " if several is photos else ""
+                raise UnreadableImageError(place + answer.fault)
         return [answer.faces for answer in answers] if several is photos else answers[0].faces
 
     def stream(self, photos: Iterable[PhotoInput], detect: bool | None = None) -> Iterator[PhotoFaces]:
@@ -141,13 +143,18 @@ class AgeEstimator:
             ConfigError: Faces are looked for, and the extra ``align`` is not installed.
         """
         detector = self._load_detector() if self._looks(detect) else None
-        waiting: list[tuple[list[FaceCrop], str]] = []
-        for crops, fault in self._crops_ahead(photos, detector):
-            waiting.append((crops, fault))
-            if max(len(waiting), sum(len(crops) for crops, _ in waiting)) >= self.batch_size:
-                yield from self._answer(waiting)
-                waiting = []
-        yield from self._answer(waiting)
+        crops: list[FaceCrop] = []  # that the network has not seen yet
+        faces: deque[Face] = deque()
+        waiting: deque[tuple[int, str]] = deque()  # photos: their number of faces, and their fault
+        for found, fault in self._crops_ahead(photos, detector):
+            crops += found
+            waiting.append((len(found), fault))
+            while len(crops) >= self.batch_size or (crops and len(waiting) > self.batch_size):
+                faces.extend(self._faces(crops[: self.batch_size]))
+                del crops[: self.batch_size]
+            yield from _answered(waiting, faces)
+        faces.extend(self.predict(crops))
+        yield from _answered(waiting, faces)
 
     def describe(self) -> str:
         """Say what the network was trained on and what is done with a photo."""
@@ -186,11 +193,6 @@ class AgeEstimator:
         ), ""
 
     # ---------------------------------------------------------------- the network
-
-    def _answer(self, photos: Sequence[tuple[list[FaceCrop], str]]) -> Iterator[PhotoFaces]:
-        faces = iter(self.predict([crop for crops, _ in photos for crop in crops]))
-        for crops, fault in photos:
-            yield PhotoFaces([next(faces) for _ in crops], fault)
 
     def predict(self, crops: Sequence[FaceCrop]) -> list[Face]:
         """Say what is known of faces that are cropped already, in batches."""
@@ -238,6 +240,8 @@ class AgeEstimator:
         Returns:
             One for each face, without stages where the network has no attention modules.
         """
+        if not faces:
+            return []
         images = self._images([face.crop for face in faces])
         attended = self.model.trunk.attention(self.model.normalise(images))
         maps = {stage: each.spatial_map.float().cpu().numpy() for stage, each in attended.items()}
@@ -292,6 +296,13 @@ class AgeEstimator:
             if card is not None:
                 write_text(Path(folder) / "README.md", card)
             return upload(Path(folder), repo_id, private)
+
+
+def _answered(waiting: deque[tuple[int, str]], faces: deque[Face]) -> Iterator[PhotoFaces]:
+    """Yield the photos, of those that wait, whose faces are all there."""
+    while waiting and waiting[0][0] <= len(faces):
+        number, fault = waiting.popleft()
+        yield PhotoFaces([faces.popleft() for _ in range(number)], fault)
 
 
 def _class_predictions(logits: Tensor, names: Sequence[str]) -> list[ClassPrediction]:
