@@ -13,7 +13,7 @@ STARTED, FILE = "BENCHMARK_STARTED", "BENCHMARK_FILE"
 
 
 class FirstStep(Callback):
-    """Notes the first of each of these moments: seconds since the process was started, and of the processor."""
+    """Notes the first of each moment: seconds since the process was started, and of the processor."""
 
     def __init__(self) -> None:
         self.passed: dict[str, tuple[float, float]] = {}
