@@ -145,7 +145,7 @@ def read(file: Path) -> dict[str, Any]:
     try:
         content = json.loads(file.read_text())
         if content["format"] != FORMAT:
-            raise ValueError(f"format {content['format']}, not {FORMAT}")
+            raise KeyError(f"format {content['format']} in place of {FORMAT}")
         return {**content, "rows": [Row(**row) for row in content["rows"]]}
     except (KeyError, TypeError, json.JSONDecodeError) as error:
         raise ValueError(f"{file}: not a file of figures ({type(error).__name__}: {error})") from error

@@ -2,8 +2,8 @@
 
 Every case is a fresh process. A repeat measures all of them one after the other; ratios are taken inside a
 repeat and of processor time, so that other work on the machine weighs on both sides. Files are in the page
-cache after one round that warms up; ``--cold`` measures first steps without Python's packages in it, too: those
-of their files that no other process has mapped are dropped before each.
+cache after one round that warms up; ``--cold`` measures first steps without Python's packages in it: what no
+other process has mapped of them is dropped before each.
 
     python benchmarks/startup.py --json startup.json
 """

@@ -470,7 +470,7 @@ def rows_of(record: dict[str, Any]) -> list[Row]:
     rows = []
     for part, what, base in (("msa", "attention", "plain ResNet34"), ("settings", "setting", "float32")):
         for name, each in record.get(part, {}).items():
-            spread = each["ratio_min"], each["ratio_max"]
+            spread = each["min"], each["max"]
             rows.append(
                 Row(f"step/{what}, {name}, ratio", each["ratio"], f"x {base}", "less", setting, *spread)
             )
