@@ -18,6 +18,7 @@ OWN_VERBS = {
     "compare": "paired comparison of runs on the same test images",
     "crossval": "train and test every fold of a protocol, then summarise",
     "evaluate": "test a checkpoint and write a report with figures and tables",
+    "export": "a checkpoint as ONNX, torch.export or safetensors, checked, with a model card",
     "predict": "ages, genders and races of image files, by a checkpoint alone",
     "prepare": "find, align and crop the faces of a release, once",
     "reproduce": "run a study: folds and seeds of all its variants, one table",
@@ -89,6 +90,10 @@ def run(verb: str, args: list[str]) -> None:
         importlib.import_module(f"mtmsa_lightning.verbs.{verb}").main(args)
     elif verb in TRAINER_VERBS:
         show_messages()
+        from mtmsa_lightning.preflight import check_arguments
+
+        check_arguments(verb, args)
+
         from mtmsa_lightning.training import run_trainer_verb
 
         run_trainer_verb(verb, args)

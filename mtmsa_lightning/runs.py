@@ -121,6 +121,12 @@ def newest_run(folder: Path, file: str) -> Path | None:
     return runs[-1] if runs else None
 
 
+def run_of(checkpoint: Path) -> Path | None:
+    """Return the run directory that a checkpoint lies in, if any."""
+    run = checkpoint.absolute().parent.parent
+    return run if (run / "config.yaml").is_file() else None
+
+
 def read_config(run: Path) -> dict[str, Any]:
     """Return a run's settings; empty if they cannot be read, so that they equal no others."""
     try:

@@ -41,14 +41,12 @@ from mtmsa_lightning.models import age_heads
 from mtmsa_lightning.models.heads import ClassHead
 from mtmsa_lightning.models.resnet import MSAConfig
 from mtmsa_lightning.module import MTMSA
+from mtmsa_lightning.preflight import CONTINUE, asks_for_text
 from mtmsa_lightning.pretrained import WEIGHTS
 from mtmsa_lightning.runs import LAST, open_run, read_record, resumable_run
 from mtmsa_lightning.schedulers import WarmupCosine
 
 log = logging.getLogger(__name__)
-
-CONTINUE = "last"
-"""Value of ``--ckpt_path`` that continues the newest run."""
 
 RUN_ARGUMENTS = (
     "name",
@@ -94,7 +92,7 @@ def run_trainer_verb(
 
     Args:
         verb: The verb.
-        args: Arguments after it.
+        args: Arguments after it, which have passed :func:`mtmsa_lightning.preflight.check_arguments`.
         cli: What runs it, :class:`TrainingCLI` by default.
 
     Returns:
@@ -114,10 +112,8 @@ def run_trainer_verb(
                 f"--model.weights {Path(ckpt_path).parent}"
             )
         args = [*args, f"--ckpt_path={ckpt_path}"]
-    if verb != "fit" and hparams is None and not _asks_for_text(args):
-        raise ConfigError(f"`mtmsa {verb}` needs --ckpt_path: a checkpoint or a run directory")
     args = with_config_of_run(args, ckpt_path if hparams else None)
-    for name in split_configs(args)[0] if not _asks_for_text(args) else ():
+    for name in split_configs(args)[0] if not asks_for_text(args) else ():
         log.info("config: %s", find_config(name))
     try:
         ordered = by_precedence(args, hparams, training=verb == "fit")
@@ -166,10 +162,6 @@ def known_names() -> set[str]:
     names |= {cls.__name__ for cls in (*classes, *datamodules)} | {"mtmsa_lightning"}
     sections = {"trainer", "model", "data", "init_args", "class_path"}
     return names | sections | {*RUN_ARGUMENTS, *get_args(WandbMode)}
-
-
-def _asks_for_text(args: list[str]) -> bool:
-    return any(arg.startswith(("--help", "-h", "--print_config")) or arg.endswith(".help") for arg in args)
 
 
 def with_config_of_run(args: list[str], ckpt_path: str | None) -> list[str]:

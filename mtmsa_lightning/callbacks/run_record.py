@@ -2,9 +2,12 @@
 
 import importlib.metadata
 import logging
+import os
+import platform
 import shlex
 import subprocess
 import sys
+import time
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -55,6 +58,8 @@ class RunRecord(Callback):
         self.config = config
         self.values = values
         self._begun = False
+        self._start = time.monotonic()
+        self._seconds_before = 0.0
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Write the record on the first process, before any step."""
@@ -70,11 +75,13 @@ class RunRecord(Callback):
         to_file(self.run / "run.log")
         before = read_record(self.run)
         now = datetime.now().isoformat(timespec="seconds")
+        self._seconds_before = before.get("fit_seconds", 0.0)
         continued = {"continued": [*before.get("continued", []), now]} if before else {"started": now}
         processes = {
             "world_size": trainer.world_size,
             "device": device_name(trainer),
             "precision": trainer.precision,
+            "hardware": {"processor": processor_name(), "cores": os.cpu_count()},
         }
         record: dict[str, Any] = {
             "failed": None,
@@ -99,6 +106,10 @@ class RunRecord(Callback):
         for best in [each for each in trainer.checkpoint_callbacks if isinstance(each, BestCheckpoint)]:
             self._write(trainer, {"val": best.best_figures, "best_epoch": best.best_epoch})
             self._write(trainer, {"epochs": trainer.current_epoch})
+        if trainer.is_global_zero:
+            update_record(
+                self.run, {"fit_seconds": round(self._seconds_before + time.monotonic() - self._start, 1)}
+            )
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the figures of the verb ``validate``."""
@@ -174,6 +185,16 @@ def git_commit() -> str | None:
         return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain", "--", ".") else "")
     except (OSError, subprocess.SubprocessError):
         return None
+
+
+def processor_name() -> str:
+    """Return what the processor calls itself, as far as the system tells."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return named[0] if named else platform.processor() or platform.machine()
 
 
 def device_name(trainer: Trainer) -> str:

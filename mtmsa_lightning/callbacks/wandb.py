@@ -1,4 +1,7 @@
-"""Weights & Biases: the logger of a run, and what is uploaded at its end."""
+"""Weights & Biases: the logger of a run, and what is uploaded at its end.
+
+wandb itself is imported when a run is logged by it: that takes longer than parsing a whole command line.
+"""
 
 import logging
 import netrc
@@ -13,7 +16,6 @@ from urllib.error import HTTPError
 from urllib.parse import urlsplit
 from urllib.request import urlopen
 
-import wandb
 from lightning.pytorch.loggers import WandbLogger
 
 log = logging.getLogger(__name__)
@@ -92,6 +94,8 @@ def wandb_logger(
     Returns:
         The logger.
     """
+    import wandb
+
     run.mkdir(parents=True, exist_ok=True)
     os.environ.setdefault("WANDB_SILENT", "true")  # the run's own messages say where things are
 
@@ -152,6 +156,8 @@ def log_files(loggers: Iterable[Any], run: Path, name: str, best: Path | None) -
             if file is None:
                 continue
             try:
+                import wandb
+
                 artifact = wandb.Artifact(artifact_name, type=kind)
                 artifact.add_file(str(file), policy="immutable")
                 for folder in [each for each in ("figures", "tables") if kind == "report"]:

@@ -11,7 +11,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
-import wandb
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import WandbLogger
 from torch.nn.utils import get_total_norm
@@ -22,6 +21,7 @@ from mtmsa_lightning.callbacks.run_record import git_commit, step_size
 from mtmsa_lightning.data.dataset import FaceBatch, FaceDataset
 
 if TYPE_CHECKING:
+    import wandb
     from matplotlib.figure import Figure
 
     from mtmsa_lightning.evaluation.predictions import Predictions
@@ -136,13 +136,15 @@ def panels(predictions: "Predictions") -> "dict[str, Callable[[], Figure]]":
     return drawn
 
 
-def face_tables(predictions: "Predictions", photos: FaceDataset | None) -> dict[str, wandb.Table]:
+def face_tables(predictions: "Predictions", photos: FaceDataset | None) -> "dict[str, wandb.Table]":
     """Return tables of the worst and the most uncertain faces.
 
     Args:
         predictions: Predictions of labelled faces.
         photos: The faces themselves, as the network sees them; None leaves photos out.
     """
+    import wandb
+
     from mtmsa_lightning.evaluation.faces import faces_to_look_at
 
     chosen = faces_to_look_at(predictions, FACES)
@@ -159,6 +161,8 @@ def face_tables(predictions: "Predictions", photos: FaceDataset | None) -> dict[
 
 def use_dataset(logger: WandbLogger, provenance: dict[str, Any]) -> None:
     """Name the data and split that a run uses, by fingerprints: no faces and no ids are sent."""
+    import wandb
+
     name = f"{provenance['dataset']}-{provenance['protocol']}-fold{provenance['fold']}".replace(" ", "-")
     artifact = wandb.Artifact(name, type="dataset", metadata=provenance)
     with artifact.new_file("fingerprints.json") as file:
@@ -169,9 +173,10 @@ def use_dataset(logger: WandbLogger, provenance: dict[str, Any]) -> None:
         logger.experiment.use_artifact(artifact)
 
 
-def _image(figure: "Figure") -> wandb.Image:
+def _image(figure: "Figure") -> "wandb.Image":
     """Render a figure, which belongs to no display."""
     import numpy as np
+    import wandb
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     figure.set_dpi(150)
