@@ -1,6 +1,7 @@
 """From an uploaded photo to the answer of the page: one piece of HTML with all pictures inside."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from html import escape
 from pathlib import Path
 
@@ -34,7 +35,7 @@ def answer(estimator: AgeEstimator, file: Path, name: str = "") -> str:
 
     Args:
         estimator: What to ask.
-        file: The uploaded file; it is gone when its pixels are in memory, or cannot be.
+        file: The uploaded file; it is gone afterwards, whatever happens.
         name: The name that the user knows it by.
 
     Returns:
@@ -42,12 +43,19 @@ def answer(estimator: AgeEstimator, file: Path, name: str = "") -> str:
     """
     try:
         photo = read_photo(file, estimator.max_pixels)
+        faces = estimator(photo, detect=True)
+        return faces_found(estimator, photo, faces) if faces else no_face(photo)
     except UnreadableImageError as error:
         return refusal(f"{str(error).replace(str(file), name or file.name)}. {FORMATS}")
     finally:
-        file.unlink(missing_ok=True)
-    faces = estimator(photo, detect=True)
-    return faces_found(estimator, photo, faces) if faces else no_face(photo)
+        forget(file)
+
+
+def forget(file: Path) -> None:
+    """Delete an upload and its folder, whose name Gradio makes a hash of what the file holds."""
+    file.unlink(missing_ok=True)
+    with suppress(OSError):  # another upload may be on its way into it
+        file.parent.rmdir()
 
 
 def refusal(why: str) -> str:
@@ -105,7 +113,7 @@ def _age(estimator: AgeEstimator, age: Age) -> str:
     if high == float("inf"):
         held = f"{name}: unknown, the checkpoint was calibrated on too few faces for it"
     else:
-        held = f"{name}, {kind}: {low:.0f} to {high:.0f}"
+        held = f"{name}, {kind}: {low:.0f} to {high:.0f} years"
     says = f"{age.mean:.1f} years; {held}"
     curve = age_curve(age, f"Age as a curve: {says}")
     groups = {f"{first} to {last} years": share for (first, last), share in age.groups.items()}

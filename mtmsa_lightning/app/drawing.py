@@ -23,7 +23,7 @@ SHOWN_SIDE = 1280
 AMPLIFIED, DAMPED = (230, 159, 0), (0, 114, 178)
 """Orange and blue (Okabe and Ito's), which colour-blind readers can tell apart."""
 
-_WIDTH, _HEIGHT, _FLOOR, _EDGE = 320, 110, 84, 12
+_WIDTH, _HEIGHT, _FLOOR, _EDGE = 320, 116, 84, 12
 """The age curve: its size, the height at which its axis lies, and the room on both sides."""
 
 
@@ -39,7 +39,8 @@ def photo_with_boxes(photo: Image, faces: Sequence[Face]) -> str:
     label = f"The photo with {count}, boxed and numbered" if faces else "The photo"
     boxes = "".join(_box(face, number, width / 28) for number, face in enumerate(faces, start=1))
     return (
-        f'<svg class="photo" viewBox="0 0 {width} {height}" role="group" aria-label="{label}">'
+        f'<svg class="photo" viewBox="0 0 {width} {height}" preserveAspectRatio="xMinYMin" '
+        f'role="group" aria-label="{label}">'
         f'<image href="{_shown(photo)}" width="{width}" height="{height}"/>{boxes}</svg>'
     )
 
@@ -89,7 +90,7 @@ def age_range(age: Age) -> Interval:
 
 
 def shown_interval(age: Age) -> Interval:
-    """Return the interval of ``LEVEL`` in years, cut off at 0, for nobody is younger; ends may be infinite."""
+    """Return the interval of ``LEVEL`` in years, cut off at 0: nobody is younger; ends may be infinite."""
     low, high = age.interval(LEVEL)
     return max(low, 0.0), high
 
@@ -142,7 +143,7 @@ def _axis(first: float, last: float) -> str:
     return (
         f'<path class="axis" d="M{_EDGE},{_FLOOR} H{_WIDTH - _EDGE} {marks}"/>'
         f'<g text-anchor="middle">{names}</g>'
-        f'<text x="{_WIDTH - _EDGE}" y="{_FLOOR + 26}" text-anchor="end">years</text>'
+        f'<text x="{_WIDTH - _EDGE}" y="{_FLOOR + 30}" text-anchor="end">years</text>'
     )
 
 

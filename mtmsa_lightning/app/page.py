@@ -17,8 +17,8 @@ log = logging.getLogger(__name__)
 TITLE = "Apparent age, with its uncertainty"
 
 NOT_STORED = (
-    "Photos are not stored. A photo goes to the computer that runs this page and to no other; its file is "
-    "deleted as soon as it has been read, and nothing of it is kept when the answer has been sent."
+    "Photos are not stored. A photo goes to the computer that runs this page and to no other; it is deleted "
+    "there as soon as the answer is ready, and nothing of it is kept."
 )
 
 LIMITS = (
@@ -26,10 +26,10 @@ LIMITS = (
     "errors of several years are common, and larger ones for ages and people that were rare in training.",
     "Gender and race are the classes that a dataset recorded, by other people or by papers. They do not say "
     "who a person is, and a face that fits none of them gets probabilities all the same.",
-    "No decision about a person may rest on this: no access, employment, credit, insurance, policing or proof "
-    "of age.",
-    "Faces are personal data, and laws limit sorting people by them. Show the page only photos that the people "
-    "on them, or the law, let you use.",
+    "No decision about a person may rest on this: no access, employment, credit, insurance, policing or "
+    "proof of age.",
+    "Faces are personal data, and laws limit sorting people by them. Show the page only photos that the "
+    "people on them, or the law, let you use.",
 )
 
 NO_ATTENTION = (
@@ -55,8 +55,9 @@ def build(estimator: AgeEstimator) -> "gradio.Blocks":
     """
     import gradio
 
-    def look(upload: dict[str, Any] | None) -> tuple[None, str]:
-        return None, framed(_answer_upload(estimator, upload))
+    def look(upload: dict[str, Any] | None) -> tuple[None, Any]:
+        """Empty the place for a photo, and answer; nothing was uploaded where the camera is switched on."""
+        return None, gradio.skip() if upload is None else framed(answer_upload(estimator, upload))
 
     with gradio.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(60, 60)) as page:
         gradio.HTML(framed(f"<h1>{TITLE}</h1><p>{NOT_STORED}</p>"))
@@ -79,12 +80,10 @@ def build(estimator: AgeEstimator) -> "gradio.Blocks":
     return page
 
 
-def _answer_upload(estimator: AgeEstimator, upload: dict[str, Any] | None) -> str:
-    """Answer an upload as Gradio describes it: the path of its file in the page's own folder, and its name."""
-    if upload is None or not Path(upload["path"]).is_file():
-        return refusal(GONE)
+def answer_upload(estimator: AgeEstimator, upload: dict[str, Any]) -> str:
+    """Answer an upload as Gradio describes it: ``path`` in the page's own folder, and ``orig_name``."""
     file = Path(upload["path"])
-    return answer(estimator, file, upload.get("orig_name") or file.name)
+    return answer(estimator, file, upload.get("orig_name") or file.name) if file.is_file() else refusal(GONE)
 
 
 def framed(html: str) -> str:
@@ -98,12 +97,12 @@ def switches(estimator: AgeEstimator) -> str:
         return f'<p class="switches">{escape(NO_ATTENTION)}</p>'
     return (
         '<div class="switches" role="group" aria-label="Show more">'
-        '<label><input type="checkbox" id="show-attention">Attention</label>'
+        '<label><input type="checkbox" id="show-attention">Attention overlay</label>'
         '<label><input type="checkbox" id="show-rates">Dilation rates</label></div>'
-        '<p class="legend of-attention">Attention: orange places are amplified and blue ones damped, averaged '
+        '<p class="legend of-attention">Attention: orange places are amplified, blue ones damped, on average '
         "over channels; the deepest colour is the strongest place on any face of the photo.</p>"
-        '<p class="legend of-rates">Dilation rates: the mean share of each scale in the attention of a stage. '
-        "A larger rate looks at a wider part of the face.</p>"
+        '<p class="legend of-rates">Dilation rates: which one mattered, by the mean share of each scale in '
+        "the attention of a stage. A larger rate looks at a wider part of the face.</p>"
     )
 
 

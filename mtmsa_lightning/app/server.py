@@ -2,7 +2,9 @@
 
 import logging
 import os
+import signal
 import socket
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,6 +35,16 @@ POLICY = (
 """Content Security Policy: browsers themselves refuse to load anything for the page from elsewhere."""
 
 _WITHOUT_GRADIO = "`mtmsa app` needs Gradio: pip install 'mtmsa-lightning[app]'"
+
+
+@contextmanager
+def ended_cleanly() -> Iterator[None]:
+    """Let SIGTERM end the program as Ctrl+C does: by an exception, so that everything is cleaned up."""
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager
@@ -72,7 +84,7 @@ def application(estimator: AgeEstimator, max_megabytes: float = MAX_MEGABYTES) -
 
     Args:
         estimator: What answers.
-        max_megabytes: Size in MB (10^6 bytes) of the largest file that is taken.
+        max_megabytes: Size in MB (2^20 bytes) of the largest file that is taken.
     """
     need_gradio()
     import fastapi
@@ -82,16 +94,17 @@ def application(estimator: AgeEstimator, max_megabytes: float = MAX_MEGABYTES) -
 
     @app.middleware("http")
     async def confine(request: fastapi.Request, call_next: Any) -> fastapi.Response:
+        if "/file=" in request.url.path:  # the preview of an upload: a photo is never given out again
+            return fastapi.Response(status_code=204)
         response: fastapi.Response = await call_next(request)
         response.headers["Content-Security-Policy"] = POLICY
         response.headers["Referrer-Policy"] = "no-referrer"
-        response.headers["Cache-Control"] = "no-store"
         return response
 
     system = ["system-ui", "sans-serif"]
     return gradio.mount_gradio_app(
         app, build(estimator), path="", footer_links=[], run_history=False, ssr_mode=False, pwa=False,
-        mcp_server=False, max_file_size=int(max_megabytes * 1e6), css_paths=[STYLE],
+        mcp_server=False, max_file_size=int(max_megabytes * 2**20), css_paths=[STYLE],
         theme=gradio.themes.Base(font=system, font_mono=["monospace"]),
     )  # fmt: skip
 
@@ -145,7 +158,7 @@ def serve(
         ConfigError: If Gradio is not installed, or the address cannot be used.
     """
     need_gradio()
-    with listen(host, port) as opened, private_folder():
+    with ended_cleanly(), listen(host, port) as opened, private_folder():
         if not is_loopback(host):
             log.warning("everybody who reaches this machine can use the page: no password, no encryption")
         app = application(estimator, max_mb)

@@ -11,9 +11,9 @@ def parser() -> argparse.ArgumentParser:
     """Build the argument parser of the verb; imports nothing heavy."""
     parser = argparse.ArgumentParser(
         prog="mtmsa app",
-        description="Serve a web page on this machine: drop a photo or use the camera, and see the age of every "
-        "face as a curve with its interval, gender and race probabilities, and what the attention looks at. "
-        "It needs no network, and photos are not stored.",
+        description="Serve a web page on this machine: drop a photo or use the camera, and see the age of "
+        "every face as a curve with its interval, gender and race probabilities, and what the attention "
+        "looks at. It needs no network, and photos are not stored.",
         epilog="It needs the extras `app` (Gradio) and `align` (the face detector).",
     )
     parser.add_argument(
@@ -24,11 +24,13 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--host",
         default="127.0.0.1",
-        help="address to listen on (default: 127.0.0.1, which only this machine reaches; others have no password "
-        "and no encryption)",
+        help="address to listen on (default: 127.0.0.1, which only this machine reaches; others have no "
+        "password and no encryption)",
     )
     parser.add_argument("--port", type=int, help="port (default: the first free one from 7860)")
-    parser.add_argument("--max_mb", type=float, default=20.0, help="largest file in MB (default: 20)")
+    parser.add_argument(
+        "--max_mb", type=float, default=20.0, help="largest file in MB (2^20 bytes; default: 20)"
+    )
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, ... (default: auto)")
     return parser
 
