@@ -12,6 +12,7 @@ TRAINER_VERBS = {
     "test": "evaluate a checkpoint on the test part and write per-image predictions",
 }
 OWN_VERBS = {
+    "app": "a web page: ages, genders and races of the faces in a photo",
     "audit": "look for leaks, contradicting labels and bad images in a dataset",
     "calibrate": "fit a checkpoint's uncertainty on held-out faces",
     "check": "the ten-second look at a dataset and a config before training",
