@@ -11,13 +11,20 @@ import torch
 import torch.distributed
 from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 from torchmetrics import Metric
 
 from mtmsa_lightning.data.dataset import FaceBatch
-from mtmsa_lightning.data.provenance import check_overlap, describe_crop, say_alignment, training_hashes
+from mtmsa_lightning.data.provenance import (
+    check_overlap,
+    describe_crop,
+    preprocessing_of,
+    say_preprocessing,
+    training_hashes,
+)
 from mtmsa_lightning.data.table import label_kinds
 from mtmsa_lightning.errors import CheckpointError, ConfigError
 from mtmsa_lightning.initial_weights import load_initial_weights
@@ -32,7 +39,8 @@ from mtmsa_lightning.models.class_mapping import ClassMapping
 from mtmsa_lightning.models.heads import ClassHead
 from mtmsa_lightning.models.resnet import MSAConfig, MSAResNet34, wide_rates
 from mtmsa_lightning.models.specs import build_head, callable_spec, head_spec
-from mtmsa_lightning.schedulers import WarmupCosine
+from mtmsa_lightning.resuming import MetricSums, batches_into_epoch, gather_sums, restore_sums
+from mtmsa_lightning.schedulers import BatchSize, LearningRateScaling, WarmupCosine, scale_learning_rate
 
 log = logging.getLogger(__name__)
 
@@ -85,6 +93,11 @@ class MTMSA(LightningModule):
         optimizer: Optimiser of all parameters; biases and normalisation layers are not decayed.
         scheduler: Learning rate schedule.
         scheduler_interval: Whether the schedule advances every ``step`` or every ``epoch``.
+        lr_scaling: How the optimiser's learning rate follows the global batch (faces per step over all
+            devices and accumulated batches): not at all (``none``), by its ratio to ``lr_batch_size``
+            (``linear``; Goyal et al., arXiv 1706.02677, for SGD) or by the root of that (``sqrt``; Malladi
+            et al., NeurIPS 2022, for Adam and its kin).
+        lr_batch_size: Global batch that the optimiser's learning rate belongs to.
         freeze_epochs: Number of first epochs in which the ResNet layers keep their weights and BatchNorm
             statistics; attention and heads learn.
         channels_last: Hold images and convolutions channels last in memory, which kernels for half precision
@@ -122,6 +135,8 @@ class MTMSA(LightningModule):
         optimizer: OptimizerCallable = AdamW,
         scheduler: LRSchedulerCallable = WarmupCosine,
         scheduler_interval: Literal["step", "epoch"] = "step",
+        lr_scaling: LearningRateScaling = "none",
+        lr_batch_size: int = 64,
         freeze_epochs: int = 0,
         channels_last: bool = False,
         checkpoint_activations: bool = False,
@@ -133,6 +148,8 @@ class MTMSA(LightningModule):
         age_groups: Sequence[Sequence[int]] = (),
     ) -> None:
         super().__init__()
+        if lr_batch_size < 1:
+            raise ConfigError(f"model.lr_batch_size {lr_batch_size} must be at least 1")
         if aux_stage not in (1, 2, 3, 4):
             raise ConfigError(f"model.aux_stage {aux_stage} is none of the stages 1, 2, 3, 4")
         msa = MSAConfig(**msa) if isinstance(msa, Mapping) else msa
@@ -150,6 +167,7 @@ class MTMSA(LightningModule):
         self.optimizer = AdamW if isinstance(optimizer, Mapping) else optimizer  # a record is not rebuilt
         self.scheduler = WarmupCosine if isinstance(scheduler, Mapping) else scheduler
         self.scheduler_interval = scheduler_interval
+        self.lr_scaling, self.lr_batch_size = lr_scaling, lr_batch_size
         self._configure_heads(age, gender, race)
         self._configure_loss({"age": age_weight, "gender": gender_weight, "race": race_weight}, weighting)
         self._configure_metrics()
@@ -157,6 +175,7 @@ class MTMSA(LightningModule):
         self.register_buffer("pixel_std", _pixels(IMAGENET_STD), persistent=False)
         self.provenance: dict[str, Any] | None = None
         self._initialised = False
+        self._train_sums: list[MetricSums] = []  # of a checkpoint that was saved within an epoch
         self.calibration: Calibration | None = None
         self.seed: int | None = None  # of the run, written into its checkpoints
         self.class_mappings: dict[str, ClassMapping] = {}
@@ -177,6 +196,8 @@ class MTMSA(LightningModule):
                 "optimizer": callable_spec(optimizer),
                 "scheduler": callable_spec(scheduler),
                 "scheduler_interval": scheduler_interval,
+                "lr_scaling": lr_scaling,
+                "lr_batch_size": lr_batch_size,
                 "freeze_epochs": freeze_epochs,
                 "channels_last": channels_last,
                 "checkpoint_activations": checkpoint_activations,
@@ -478,6 +499,7 @@ class MTMSA(LightningModule):
             ConfigError: If the age head knows no age statistics, because the data is not of this package.
         """
         self.calibration = None  # it belongs to weights that training is about to change
+        self._say_preprocessing()
         for text in self._wide_rates:
             log.warning("%s", text)
         if not self._initialised:
@@ -492,17 +514,36 @@ class MTMSA(LightningModule):
                 "this package's DataModules, or call model.age.set_age_statistics(mean, std) first"
             )
 
+    def on_train_start(self) -> None:
+        """Go on within an epoch, whose start Lightning does not announce again."""
+        self.on_train_epoch_start()
+        if self._train_sums:
+            metrics: Any = dict(self.metrics["train_metrics"].items())  # type: ignore[operator]
+            restore_sums(metrics, self._train_sums, self.trainer.global_rank, self.trainer.world_size)
+            self._train_sums = []
+
     def on_train_epoch_start(self) -> None:
         """Keep the BatchNorm statistics of a frozen ResNet."""
         if self.freeze_epochs:
             for module in self.trunk.resnet_modules():
                 module.train(self.current_epoch >= self.freeze_epochs)
 
-    def on_test_start(self) -> None:
-        """Refuse test faces that the checkpoint was trained on."""
+    def _say_preprocessing(self) -> None:
+        """Warn where the data's faces are cropped otherwise than those of the checkpoint that was loaded."""
         data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
         if data is not None and self.provenance is not None:
-            say_alignment(self.provenance, data)
+            say_preprocessing(self.provenance, preprocessing_of(data), str(data.root))
+
+    def on_validation_start(self) -> None:
+        """Say what differs from training, where this is no part of it."""
+        if self.trainer.state.fn == TrainerFn.VALIDATING:
+            self._say_preprocessing()
+
+    def on_test_start(self) -> None:
+        """Refuse test faces that the checkpoint was trained on."""
+        self._say_preprocessing()
+        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+        if data is not None and self.provenance is not None:
             check_overlap(self.provenance, data, force=self.allow_overlap)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -518,11 +559,14 @@ class MTMSA(LightningModule):
         checkpoint["state_dict"] = {
             name: value.contiguous() for name, value in checkpoint["state_dict"].items()
         }
+        if batches_into_epoch(self.trainer):
+            checkpoint["train_sums"] = gather_sums(self.stage_metrics("train"))
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Remember what the weights were trained and calibrated on; initial ones are not loaded over them."""
         self._initialised = True
         self.provenance = checkpoint.get("provenance")
+        self._train_sums = checkpoint.get("train_sums", [])
         recorded = checkpoint.get("calibration")
         self.calibration = None if recorded is None else Calibration.from_dict(recorded)
 
@@ -532,6 +576,7 @@ class MTMSA(LightningModule):
         """Group the parameters (ResNet first) and attach the schedule."""
         optimizer = self.optimizer(self.parameter_groups())
         optimizer.register_load_state_dict_post_hook(_lay_out_as_parameters)
+        scale_learning_rate(optimizer, self.lr_factor())
         scheduler: Any = self.scheduler(optimizer)
         if isinstance(scheduler, WarmupCosine) and scheduler.total is None:
             scheduler.set_total_steps(self._schedule_length())
@@ -539,6 +584,13 @@ class MTMSA(LightningModule):
         if hasattr(scheduler, "monitor"):
             config |= {"monitor": scheduler.monitor, "interval": "epoch"}
         return {"optimizer": optimizer, "lr_scheduler": config}  # type: ignore[return-value]
+
+    def lr_factor(self) -> float:
+        """Return what the learning rate is multiplied by for the global batch of this training."""
+        if self.lr_scaling == "none":
+            return 1.0
+        ratio = BatchSize.of(self.trainer).total / self.lr_batch_size
+        return ratio if self.lr_scaling == "linear" else ratio**0.5
 
     def _schedule_length(self) -> int:
         """Return the number of times that the schedule advances in the whole training."""
@@ -601,7 +653,7 @@ class MTMSA(LightningModule):
         checkpoint = read_checkpoint(path)
         try:
             model = cls(**checkpoint["hyper_parameters"])
-        except (TypeError, ValueError, KeyError, AttributeError) as error:
+        except (TypeError, ValueError, KeyError, AttributeError, ImportError) as error:
             raise CheckpointError(
                 f"{path}: its settings build no network of this version: {error}"
             ) from error

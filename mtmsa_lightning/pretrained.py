@@ -16,16 +16,14 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from mtmsa_lightning import __version__
 from mtmsa_lightning.errors import CheckpointError
 from mtmsa_lightning.runs import make_folder, write_text
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
@@ -59,8 +57,8 @@ def licence_note(provenance: Mapping[str, Any] | None) -> str:
     dataset = (provenance or {}).get("dataset", "data that is not recorded")
     terms = _TERMS.get(dataset, f"{dataset}: see the terms of that data")
     return (
-        f"The program is under Apache-2.0. The weights were trained on {terms}. What they say must not decide "
-        "anything about a person."
+        f"The program is under Apache-2.0. The weights were trained on {terms}. What they say must not "
+        "decide anything about a person."
     )
 
 
@@ -83,6 +81,8 @@ def write_pretrained(checkpoint: Mapping[str, Any], folder: Path) -> None:
     Raises:
         DataError: If nothing can be written there.
     """
+    import torch
+
     make_folder(folder)
     provenance = checkpoint.get("provenance")
     hashes = {key: value for key, value in (provenance or {}).items() if torch.is_tensor(value)}
@@ -129,12 +129,15 @@ def read_pretrained(folder: Path) -> dict[str, Any]:
     return checkpoint | {"state_dict": state, "pytorch-lightning_version": lightning}
 
 
-def read_tensors(file: Path) -> dict[str, Tensor]:
+def read_tensors(file: Path) -> "dict[str, Tensor]":
     """Read a file of safetensors.
 
     Raises:
         CheckpointError: If it is missing or damaged.
     """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
     if not file.is_file():
         raise CheckpointError(f"{file}: no such file: {_AGAIN}")
     try:
@@ -143,11 +146,14 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
         raise CheckpointError(f"{file}: no readable file of safetensors ({error}): {_AGAIN}") from error
 
 
-def _write_tensors(file: Path, tensors: Mapping[str, Tensor]) -> None:
+def _write_tensors(file: Path, tensors: "Mapping[str, Tensor]") -> None:
     """Write tensors in one step; none leave no file."""
     if not tensors:
         file.unlink(missing_ok=True)
         return
+
+    from safetensors.torch import save_file
+
     partial = file.with_name(f".{file.name}.partial")
     save_file({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, partial)
     partial.chmod(0o644)
@@ -166,7 +172,7 @@ def _read_config(file: Path) -> dict[str, Any]:
     version = config.get("format_version")
     if not isinstance(version, int) or version > FORMAT_VERSION:
         raise CheckpointError(
-            f"{file}: format {version} is newer than this program's ({FORMAT_VERSION}): update mtmsa-lightning"
+            f"{file}: format {version} is newer than this program's ({FORMAT_VERSION}): update it"
         )
     wrong = [key for key, kind in _SECTIONS.items() if key not in config or not isinstance(config[key], kind)]
     if wrong or not isinstance(config.get("weights_sha256"), str):

@@ -11,6 +11,8 @@ run.log                what was printed
 import json
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
 
 RUN_DIR_VARIABLE = "MTMSA_RUN_DIR"
 """Tells processes launched by this one which run they belong to."""
+
+LAST = "checkpoints/last.ckpt"
+"""The checkpoint from which a run is continued."""
 
 FREE_SETTINGS = {
     "data": ("root", "num_workers", "verify", "strict"),
@@ -80,13 +85,14 @@ def _from_torchrun(stamp: str) -> str:
     return str(store.get(key), "utf-8")
 
 
-def resumable_run(root: str | Path, name: str, config: dict[str, Any]) -> Path:
+def resumable_run(root: str | Path, name: str, config: dict[str, Any], directory: Path | None = None) -> Path:
     """Find the newest run of a configuration that has a ``last.ckpt``.
 
     Args:
         root: Root of all runs.
         name: Name of the experiment.
         config: The present settings; all that changes what is learnt must equal the run's.
+        directory: The only run to consider.
 
     Returns:
         Directory of the run.
@@ -94,17 +100,19 @@ def resumable_run(root: str | Path, name: str, config: dict[str, Any]) -> Path:
     Raises:
         CheckpointError: If there is none, or only runs of other settings; names what differs.
     """
-    folder = Path(root) / name
-    runs = [file.parent.parent for file in sorted(folder.glob("*/checkpoints/last.ckpt"), reverse=True)]
+    folder = directory or Path(root) / name
+    files = sorted(folder.glob(LAST if directory else f"*/{LAST}"), reverse=True)
+    runs = [file.parent.parent for file in files]
     wanted = what_is_learnt(config)
     found = {run: differences(what_is_learnt(read_config(run)), wanted) for run in runs}
     for run, differing in found.items():
         if not differing:
             return run.absolute()
-    reason = f"there is no run with a checkpoints/last.ckpt under {folder}"
+    reason = f"there is no run with a {LAST} under {folder}"
     if runs:
         reason = f"{runs[0]} differs: {'; '.join(found[runs[0]][:8])}"
-    raise CheckpointError(f"--ckpt_path last: nothing to continue: {reason}. Leave it out to start anew.")
+    anew = "choose another --run_dir" if directory else "leave --ckpt_path last out"
+    raise CheckpointError(f"nothing to continue: {reason}. To start anew {anew}.")
 
 
 def newest_run(folder: Path, file: str) -> Path | None:
@@ -214,6 +222,30 @@ def make_folder(folder: Path) -> None:
         raise DataError(
             f"{folder}: nothing can be written there ({error.strerror}): choose another"
         ) from error
+
+
+@contextmanager
+def locked(folder: Path, command: str) -> Iterator[None]:
+    """Hold a folder against other processes; the lock ends with this one, however it ends.
+
+    Args:
+        folder: The folder; it is made if it is not there.
+        command: What writes to it, as a user would type it.
+
+    Raises:
+        DataError: Nothing can be written there, or another process is writing there.
+    """
+    import fcntl  # not on every system
+
+    make_folder(folder)
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError as error:
+        raise DataError(f"{folder}: another `{command}` is writing there: wait for it or stop it") from error
+    finally:
+        os.close(handle)
 
 
 def write_text(file: Path, text: str) -> None:

@@ -13,8 +13,8 @@ from mtmsa_lightning.data.images import Image, UnreadableImageError, read_image
 
 PhotoInput = str | Path | NDArray[Any] | Tensor | PIL.Image.Image
 """A photo: an image file, an array ``(height, width)`` or ``(height, width, channels)``, a tensor of channels
-first, or a Pillow image. Arrays and tensors are grey or RGB (not OpenCV's BGR), uint8, uint16, or floating point
-in [0, 1]; an alpha channel is dropped."""
+first, or a Pillow image. Arrays and tensors are grey or RGB (not OpenCV's BGR): uint8, uint16, or floating
+point in [0, 1]; an alpha channel is dropped."""
 
 MAX_PIXELS = 64_000_000
 """Pixels of the largest photo that is decoded: more than cameras of full format make, and 192 MB as RGB."""

@@ -4,7 +4,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from mtmsa_lightning.export.formats import Format, Precision
+from mtmsa_lightning.checkpoints import find_checkpoint
+from mtmsa_lightning.export.formats import Format, Precision, check_combination
 
 
 def parser() -> argparse.ArgumentParser:
@@ -45,9 +46,12 @@ def main(args: Sequence[str]) -> None:
         MTMSAError: For whatever the user can mend, before any work; or because what was written says
             something else than PyTorch, and was thrown away.
     """
+    options = parser().parse_args(args)
+    check_combination(options.format, options.precision, options.dynamic)
+    find_checkpoint(Path(options.ckpt_path))
+
     from mtmsa_lightning.export.exporting import export
 
-    options = parser().parse_args(args)
     target = export(
         options.ckpt_path, options.format, options.precision, options.dynamic, options.faces, options.out
     )

@@ -1,0 +1,91 @@
+"""Networks that nobody trained, and a portrait: enough to test what is done around a network."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import skimage.data
+import torch
+
+from mtmsa_lightning import MTMSA, MSAConfig
+from mtmsa_lightning.align.tiny_retinaface import TinyRetinaFace
+from mtmsa_lightning.models.calibration import Calibration
+
+RACES = ("white", "black", "asian")
+CALIBRATION = Calibration(
+    sigma_scale=1.25,
+    temperatures={"gender": 1.5, "race": 0.7},
+    quantiles={0.5: 0.6, 0.9: 1.9, 0.95: float("inf")},
+    max_width=40.0,
+    fitted_on={
+        "dataset": "morph", "protocol": "subject_exclusive", "fold": 0, "part": "calibration", "faces": 90,
+        "subjects": 30, "unit": "subjects", "chose_checkpoint": False,
+    },
+    figures={"calibration": {"before": {"ece": 0.1}, "after": {"ece": 0.05}}},
+)  # fmt: skip
+
+
+def provenance(crop: dict[str, Any] | None = None, dataset: str = "morph", **more: Any) -> dict[str, Any]:
+    """What a checkpoint records of its training, cropped by ``mtmsa prepare`` where ``crop`` says how."""
+    return {
+        "dataset": dataset, "protocol": "subject_exclusive", "label_rule": "as released",
+        "labels": ["age", "exact", "gender", "race"], "fingerprints": {"train": "ab", "test": "cd"},
+        "preparation": None if crop is None else {"crop": crop},
+        "train_id_hashes": torch.tensor([2**62 + 1, -5]), "train_image_hashes": torch.tensor([7]),
+    } | more  # fmt: skip
+
+
+def network(seed: int = 0, **arguments: Any) -> MTMSA:
+    """A small network with random weights, whose every part says something."""
+    torch.manual_seed(seed)
+    settings: dict[str, Any] = {"msa": MSAConfig(rates=(1, 2), stages=(1,)), "image_size": 64}
+    model = MTMSA(**settings | {"race_classes": RACES} | arguments)
+    for attention in model.trunk.msa.values():
+        torch.nn.init.normal_(attention.expand.weight, std=0.1)
+    if model.age is not None:
+        model.age.set_age_statistics(34.5, 11.25)
+    model.provenance = provenance()
+    return model.eval()
+
+
+def save_checkpoint(model: MTMSA, file: Path) -> Path:
+    """Write what a run writes of a network."""
+    checkpoint = {"hyper_parameters": dict(model.hparams), "state_dict": model.state_dict()}
+    checkpoint |= {"provenance": model.provenance}
+    if model.calibration is not None:
+        checkpoint["calibration"] = model.calibration.to_dict()
+    torch.save(checkpoint, file)
+    return file
+
+
+@pytest.fixture(scope="session")
+def new_network() -> Callable[..., MTMSA]:
+    return network
+
+
+@pytest.fixture(scope="session")
+def record() -> Callable[..., dict[str, Any]]:
+    return provenance
+
+
+@pytest.fixture(scope="session")
+def calibration() -> Calibration:
+    return CALIBRATION
+
+
+@pytest.fixture(scope="session")
+def save() -> Callable[[MTMSA, Path], Path]:
+    return save_checkpoint
+
+
+@pytest.fixture(scope="session")
+def portrait() -> np.ndarray:
+    """An astronaut by NASA, in the public domain, 512 x 512 pixels, from scikit-image's wheel."""
+    return skimage.data.astronaut()
+
+
+@pytest.fixture(scope="session")
+def detector() -> TinyRetinaFace:
+    return TinyRetinaFace()
