@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 from scipy.stats import norm
-from torch import nn
 
 from mtmsa_lightning.export import onnx_file, quantised, torch_program
 from mtmsa_lightning.export.formats import Precision
@@ -16,73 +15,65 @@ from mtmsa_lightning.labels import AGE_GROUP_EDGES
 from mtmsa_lightning.models import age_heads
 from mtmsa_lightning.models.class_mapping import ClassMapping
 
-HEADS = sorted(set(age_heads.__all__) - {"AgeHead"})
-GROUPED = ("GaussianAgeHead", "L1AgeHead", "CoralAgeHead")
-UNCALIBRATED = ("DLDLAgeHead", "DLDLv2AgeHead", "MeanVarianceAgeHead")
+EXPORTED = {
+    "CoralAgeHead": {"calibrated": True},
+    "CornAgeHead": {},
+    "CrossEntropyAgeHead": {"calibrated": True},
+    "GaussianAgeHead": {"calibrated": True, "groups": True},
+    "L1AgeHead": {"calibrated": True},
+    "L2AgeHead": {},
+}
+"""Heads that are exported in both formats; calibration and groups in turns: each export takes seconds."""
+
+SAME_PROGRAM = ("DLDLAgeHead", "DLDLv2AgeHead", "MeanVarianceAgeHead")
+"""Heads that differ from cross-entropy in training alone."""
+
 FULL = BOUNDS[Precision.FP32]
 
 
-# ------------------------------------------------------------------------ every head
+def test_no_head_is_left_out():
+    assert {*EXPORTED, *SAME_PROGRAM} == {*age_heads.__all__} - {"AgeHead"}
 
 
-class Together(nn.Module):
-    """Networks that answer together: one export of all is much quicker than one each."""
-
-    def __init__(self, networks: dict[str, ExportNetwork]) -> None:
-        super().__init__()
-        self.networks = nn.ModuleDict(networks)
-        self.model = next(iter(networks.values())).model  # says how large the input is
-
-    def forward(self, images):
-        return {
-            f"{head}/{name}": values
-            for head, network in self.networks.items()
-            for name, values in network(images).items()
-        }
+def written(model, file: Path, dynamic: bool = True, half: bool = False):
+    """Write a network as ONNX or a program of PyTorch and return what runs the file."""
+    return run_of(traced(ExportNetwork(model, half), dynamic), model, file)
 
 
-@pytest.fixture(scope="module")
-def models(network_of):
-    """One network with each head; most of them calibrated, some with age groups."""
-    return {head: network_of(head, head not in UNCALIBRATED, head in GROUPED) for head in HEADS}
-
-
-@pytest.fixture(scope="module")
-def runners(models, tmp_path_factory):
-    """What runs all networks, by format."""
-    folder = tmp_path_factory.mktemp("together")
-    program = traced(Together({head: ExportNetwork(model) for head, model in models.items()}), dynamic=True)
-    face = torch.zeros(1, 3, 64, 64, dtype=torch.uint8)
-    names = [f"{head}/{name}" for head, model in models.items() for name in answers(model, face)]
-    onnx_file.write(program, folder / "all.onnx", names, {})
-    torch_program.write(program, folder / "all.pt2", {})
-    onnx, pt2 = onnx_file.runner(folder / "all.onnx", 1), torch_program.runner(folder / "all.pt2")
-    return {"onnx": onnx, "torch-export": pt2}
+def run_of(program, model, file: Path):
+    if file.suffix == ".pt2":
+        torch_program.write(program, file, {})
+        return torch_program.runner(file)
+    onnx_file.write(program, file, [*answers(model, torch.zeros(1, 3, 64, 64, dtype=torch.uint8))], {})
+    return onnx_file.runner(file, threads=1)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("form", ["onnx", "torch-export"])
-@pytest.mark.parametrize("head", HEADS)
-def test_every_head_says_in_a_file_what_it_says_in_pytorch(head, form, models, runners, faces):
-    def run(batch):
-        said = runners[form](batch).items()
-        return {name.partition("/")[2]: values for name, values in said if name.startswith(f"{head}/")}
-
-    found = compare(models[head], run, faces, (1, 7, 4))
-    assert found.batches == (1, 3, 4, 7), "sizes that the example of the export did not have"
-    check(found, FULL)
-    said = run(faces.numpy())
-    assert ("age_group_probs" in said) == (head in GROUPED)
-    assert ("unsure" in said) == (head not in UNCALIBRATED)
+@pytest.mark.parametrize("head", EXPORTED)
+def test_every_head_says_in_both_formats_what_it_says_in_pytorch(head, network_of, faces, tmp_path):
+    model = network_of(head, **EXPORTED[head])
+    program = traced(ExportNetwork(model), dynamic=True)
+    for file in (tmp_path / "it.onnx", tmp_path / "it.pt2"):
+        found = compare(model, run_of(program, model, file), faces, (1, 7, 4))
+        assert found.batches == (1, 3, 4, 7), "sizes that the example of the export did not have"
+        check(found, FULL)
 
 
-def test_the_numbers_are_years_and_probabilities(models, runners, faces):
-    said = runners["onnx"](faces.numpy())
-    said = {name.partition("/")[2]: value for name, value in said.items() if name.startswith("Gaussian")}
+def test_heads_that_differ_in_training_alone_make_the_same_program(network_of):
+    def graph(head):
+        return str(traced(ExportNetwork(network_of(head)), dynamic=True).graph)
+
+    wanted = graph("CrossEntropyAgeHead")
+    assert [head for head in SAME_PROGRAM if graph(head) != wanted] == []
+
+
+def test_the_numbers_are_years_and_probabilities(network_of, faces):
+    model = network_of("GaussianAgeHead", calibrated=True, groups=True)
+    said = runner_of(model)(faces.numpy())
     assert list(said) == list(OUTPUTS)
     assert {value.dtype for name, value in said.items() if name != "unsure"} == {np.dtype("float32")}
     with torch.inference_mode():
-        output = models["GaussianAgeHead"](faces)
+        output = model(faces)
     mean, std = output.age.mean.numpy(), output.age.std.numpy()
     np.testing.assert_allclose(said["age_mean"], mean, atol=1e-3)
     np.testing.assert_allclose(said["age_std"], 1.3 * std, atol=1e-3)
@@ -96,16 +87,6 @@ def test_the_numbers_are_years_and_probabilities(models, runners, faces):
 
 
 # ------------------------------------------------------------------------ other precisions, other networks
-
-
-def written(model, file: Path, dynamic: bool = True, half: bool = False):
-    """Write a network as ONNX or a program of PyTorch and return what runs the file."""
-    program = traced(ExportNetwork(model, half), dynamic)
-    if file.suffix == ".pt2":
-        torch_program.write(program, file, {})
-        return torch_program.runner(file)
-    onnx_file.write(program, file, [*answers(model, torch.zeros(1, 3, 64, 64, dtype=torch.uint8))], {})
-    return onnx_file.runner(file, threads=1)
 
 
 @pytest.mark.parametrize("ending", [".onnx", ".pt2"])
