@@ -143,7 +143,7 @@ def _largest(values: NDArray[Any], expected: NDArray[Any]) -> float:
     """Return the largest difference; equal infinities (ends that a calibration left open) differ by 0."""
     same = values == expected
     difference = np.abs(np.where(same, 0, values) - np.where(same, 0, expected))
-    return float(np.nan_to_num(difference, nan=np.inf).max())
+    return float(np.nan_to_num(difference, nan=np.inf, posinf=np.inf).max())
 
 
 def check(differences: Differences, bound: Bound) -> None:
