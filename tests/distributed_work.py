@@ -168,9 +168,9 @@ def fit(
     """Train with learned weights, interval losses and averaged weights; return what a rank has at the end."""
     out.mkdir(exist_ok=True)
     watch, average = Watch(out), EMAWeightAveraging(decay=0.9)
-    model = build(weighting="learned", scheduler_interval="step")
+    model = build(weighting="learned").double()  # not by Trainer(precision=...), which restores in float32
     callbacks = (average, StepSeed(5), watch, *more, Preemption(out / "last.ckpt"))
-    run = trainer(ranks, out, *callbacks, max_epochs=1, precision="64-true")
+    run = trainer(ranks, out, *callbacks, max_epochs=1)
     run.fit(model, faces(folder, batch_size=2), ckpt_path=ckpt_path, weights_only=True)
     return {
         "ids": watch.ids,
