@@ -27,7 +27,6 @@ from mtmsa_lightning.data.folder import FaceFolder
 from mtmsa_lightning.errors import Preempted
 from mtmsa_lightning.evaluation.figures import figures as figures_of_table
 from mtmsa_lightning.evaluation.predictions import read_predictions
-from mtmsa_lightning.labels import AGE_GROUPS
 from mtmsa_lightning.models.calibration import Calibration
 
 SIZES = {"train": 25, "val": 11, "test": 83}
@@ -73,12 +72,10 @@ class PatchyFaces(FaceCSV):
 
 
 def faces(root: Path, batch_size: int = 8) -> PatchyFaces:
-    data = PatchyFaces(
+    return PatchyFaces(
         root=str(root), protocol="predefined", race_classes=("white", "black"), image_size=64,
-        batch_size=batch_size, num_workers=0,
+        batch_size=batch_size, num_workers=0, age_groups="adience",
     )  # fmt: skip
-    data.age_groups = AGE_GROUPS  # tables of one's own are not judged by groups
-    return data
 
 
 def build(head: str = "GaussianAgeHead", **settings: Any) -> MTMSA:
