@@ -94,6 +94,12 @@ class MTMSA(LightningModule):
         scheduler_interval: Whether the schedule advances every ``step`` or every ``epoch``.
         freeze_epochs: Number of first epochs in which the ResNet layers keep their weights and BatchNorm
             statistics; attention and heads learn.
+        channels_last: Hold images and convolutions channels last in memory, which kernels for half precision
+            prefer; results differ by rounding.
+        checkpoint_activations: Compute the trunk's activations again in the backward pass instead of keeping
+            them: less memory, more time, the same results.
+        flip_test: In evaluation see every face and its mirror image, and average what the heads say of the
+            two: means and log-variances of age, logits of classes. Not in training.
         image_size: Side of the input in pixels; set from the data.
         crop: Fraction of raw photos that the data used; set from the data, kept for prediction.
         gender_classes: Class names in index order; set from the data.
@@ -124,6 +130,9 @@ class MTMSA(LightningModule):
         scheduler: LRSchedulerCallable = WarmupCosine,
         scheduler_interval: Literal["step", "epoch"] = "step",
         freeze_epochs: int = 0,
+        channels_last: bool = False,
+        checkpoint_activations: bool = False,
+        flip_test: bool = False,
         image_size: int = 224,
         crop: float = 1.0,
         gender_classes: Sequence[str] = GENDERS,
@@ -134,11 +143,14 @@ class MTMSA(LightningModule):
         if aux_stage not in (1, 2, 3, 4):
             raise ConfigError(f"model.aux_stage {aux_stage} is none of the stages 1, 2, 3, 4")
         msa = MSAConfig(**msa) if isinstance(msa, Mapping) else msa
-        self.trunk = MSAResNet34(msa, last_stride=last_stride)
+        self.trunk = MSAResNet34(msa, last_stride, checkpoint_activations)
+        self._memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        self.trunk.to(memory_format=self._memory_format)
         self._wide_rates = wide_rates(msa, last_stride, image_size)
         self.weights = weights
         self.aux_stage = aux_stage
         self.freeze_epochs = freeze_epochs
+        self.flip_test = flip_test
         self.image_size, self.crop = image_size, crop
         self.gender_classes, self.race_classes = tuple(gender_classes), tuple(race_classes)
         self.age_groups = tuple((int(low), int(high)) for low, high in age_groups)
@@ -173,6 +185,9 @@ class MTMSA(LightningModule):
                 "scheduler": callable_spec(scheduler),
                 "scheduler_interval": scheduler_interval,
                 "freeze_epochs": freeze_epochs,
+                "channels_last": channels_last,
+                "checkpoint_activations": checkpoint_activations,
+                "flip_test": flip_test,
                 "image_size": image_size,
                 "crop": crop,
                 "gender_classes": list(self.gender_classes),
@@ -238,9 +253,12 @@ class MTMSA(LightningModule):
         Returns:
             The age distribution in years and the class logits, shape (N, classes).
         """
-        maps = self.trunk.stage_maps(self.normalise(images))
-        features = maps[-1].mean((2, 3))
-        aux = features if self.aux_stage == 4 else maps[self.aux_stage - 1].mean((2, 3))
+        images = self.normalise(images)
+        features, aux = self.trunk(images, self.aux_stage)
+        if self.flip_test and not self.training:
+            # The heads are linear up to what is averaged: averaging their inputs averages their outputs.
+            mirrored, aux_mirrored = self.trunk(images.flip(-1), self.aux_stage)
+            features, aux = (features + mirrored) / 2, (aux + aux_mirrored) / 2
         age_raw = None if self.age is None else self.age.raw(features)
         return FaceOutput(
             None if self.age is None or age_raw is None else self.age.distribution(age_raw),
@@ -251,7 +269,7 @@ class MTMSA(LightningModule):
 
     def normalise(self, images: Tensor) -> Tensor:
         """Scale images to the ImageNet statistics that the trunk expects, on the device that holds them."""
-        images = images.contiguous()  # loaders leave the channels last
+        images = images.contiguous(memory_format=self._memory_format)  # loaders leave the channels last
         if not images.is_floating_point():
             images = images.to(self.pixel_mean.dtype) / 255
         return (images - self.pixel_mean) / self.pixel_std
@@ -515,6 +533,10 @@ class MTMSA(LightningModule):
             checkpoint["provenance"] = self.provenance
         if self.calibration is not None:
             checkpoint["calibration"] = self.calibration.to_dict()
+        # the same file whatever the memory format
+        checkpoint["state_dict"] = {
+            name: value.contiguous() for name, value in checkpoint["state_dict"].items()
+        }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Remember what the weights were trained and calibrated on; initial ones are not loaded over them."""
@@ -528,6 +550,7 @@ class MTMSA(LightningModule):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Group the parameters (ResNet first) and attach the schedule."""
         optimizer = self.optimizer(self.parameter_groups())
+        optimizer.register_load_state_dict_post_hook(_lay_out_as_parameters)
         scheduler: Any = self.scheduler(optimizer)
         if isinstance(scheduler, WarmupCosine) and scheduler.total is None:
             scheduler.set_total_steps(self._schedule_length())
@@ -611,6 +634,14 @@ class MTMSA(LightningModule):
 
 def _pixels(values: Sequence[float]) -> Tensor:
     return torch.tensor(values).view(1, 3, 1, 1)
+
+
+def _lay_out_as_parameters(optimizer: Optimizer) -> None:
+    """Give a loaded state the memory format of its parameters: fused kernels walk through both in step."""
+    for parameter, state in optimizer.state.items():
+        for name, value in state.items():
+            if isinstance(value, Tensor) and value.stride() != parameter.stride() and value.ndim:
+                state[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
 
 def _at_least_one(count: Tensor) -> Tensor:

@@ -33,7 +33,8 @@ FREE_SETTINGS = {
         "max_epochs", "max_steps", "max_time", "default_root_dir", "logger", "log_every_n_steps", "profiler",
         "accelerator", "enable_progress_bar", "enable_model_summary", "num_sanity_val_steps",
     ),
-    "run": ("wandb", "wandb_faces", "test_after_fit", "allow_overlap"),
+    "model": ("channels_last", "checkpoint_activations"),
+    "run": ("wandb", "wandb_faces", "test_after_fit", "allow_overlap", "compile"),
 }  # fmt: skip
 """Settings that may differ when a run is continued: they do not change what is learnt."""
 
@@ -131,7 +132,8 @@ def what_is_learnt(config: dict[str, Any]) -> dict[str, Any]:
     data = dict(config.get("data") or {})
     data["init_args"] = without(data.get("init_args"), FREE_SETTINGS["data"])
     trainer = without(config.get("trainer"), FREE_SETTINGS["trainer"])
-    return without(config, FREE_SETTINGS["run"]) | {"data": data, "trainer": trainer}
+    model = without(config.get("model"), FREE_SETTINGS["model"])
+    return without(config, FREE_SETTINGS["run"]) | {"data": data, "trainer": trainer, "model": model}
 
 
 def training_differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:

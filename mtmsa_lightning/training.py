@@ -30,6 +30,7 @@ from mtmsa_lightning.callbacks.wandb import (
 )
 from mtmsa_lightning.callbacks.wandb_panels import TrainingMonitor, WandbPanels
 from mtmsa_lightning.checkpoints import checkpoint_file, read_checkpoint
+from mtmsa_lightning.compilation import compile_network
 from mtmsa_lightning.configs import by_precedence, find_config, option, split_configs
 from mtmsa_lightning.data.datamodule import FaceDataModule
 from mtmsa_lightning.errors import ConfigError, MTMSAError
@@ -52,6 +53,7 @@ RUN_ARGUMENTS = (
     "wandb",
     "wandb_faces",
     "ema",
+    "compile",
     "test_after_fit",
     "allow_overlap",
     "checkpoint",
@@ -230,6 +232,7 @@ class TrainingCLI(LightningCLI):
         add("--wandb", type=WandbMode | None, default=None, help="Default: online with key and network.")
         add("--wandb_faces", type=bool, default=False, help="Send photos of faces to W&B, in tables.")
         add("--ema", type=float | None, default=None, help="Decay of averaged weights, e.g. 0.999.")
+        add("--compile", type=bool, default=False, help="Compile the network; the first steps take minutes.")
         add("--test_after_fit", type=bool, default=True, help="Test the best checkpoint after a fit.")
         add("--allow_overlap", type=bool, default=False, help="Test even on faces that were trained on.")
         parser.add_class_arguments(BestCheckpoint, "checkpoint")
@@ -273,6 +276,8 @@ class TrainingCLI(LightningCLI):
             super().instantiate_classes()
         for key in ("optimizer", "scheduler"):
             self.model.hparams[key] = yaml.safe_load(self.config_text)["model"][key]
+        if self.settings.compile:
+            compile_network(self.model)
         if self.recorded and self.verb != "fit":
             check_architecture(self.recorded, dict(self.model.hparams))
 

@@ -49,6 +49,19 @@ class Job:
     workers: int
 
 
+def load_estimator(ckpt_path: str, flip_test: bool, **arguments: Any) -> AgeEstimator:
+    """Load a network.
+
+    Args:
+        ckpt_path: As for :meth:`AgeEstimator.from_pretrained`.
+        flip_test: Let it see every face and its mirror image, whether its training said so or not.
+        arguments: As for :class:`AgeEstimator`.
+    """
+    estimator = AgeEstimator.from_pretrained(ckpt_path, **arguments)
+    estimator.model.flip_test |= flip_test
+    return estimator
+
+
 def predict_parts(estimator: AgeEstimator, job: Job, numbers: Sequence[int], advance: Advance) -> None:
     """Predict parts of the inputs and write them.
 

@@ -132,7 +132,7 @@ class MultiScaleAttention(nn.Module):
         fused = first * scales[0]
         for weight, scale in zip(others, scales[1:], strict=True):
             fused = torch.addcmul(fused, weight, scale)
-        return torch.tanh(self.expand(fused)), weights
+        return self.expand(fused).tanh_(), weights  # in place: a map less to keep
 
     def _scale_weights(self, scales: list[Tensor]) -> Tensor:
         """Return the softmax over scales, ``(N, S, c)``, from the global average of their sum."""
