@@ -620,7 +620,7 @@ class MTMSA(LightningModule):
         checkpoint = read_checkpoint(path)
         try:
             model = cls(**checkpoint["hyper_parameters"])
-        except (TypeError, ValueError, KeyError, AttributeError) as error:
+        except (TypeError, ValueError, KeyError, AttributeError, ImportError) as error:
             raise CheckpointError(
                 f"{path}: its settings build no network of this version: {error}"
             ) from error

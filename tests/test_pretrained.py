@@ -1,12 +1,13 @@
 """Folders of weights and settings: what is loaded is what was saved, and damage is told by name."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save, save_file
 
 from mtmsa_lightning import MTMSA, AgeEstimator, MSAConfig
 from mtmsa_lightning.checkpoints import read_checkpoint
@@ -25,19 +26,21 @@ def model() -> MTMSA:
     torch.manual_seed(0)
     model = MTMSA(
         weights="/home/somebody/secret/resnet34.pth", msa=MSAConfig(rates=(1, 2), stages=(3, 1), reduction=8),
-        last_stride=1, aux_stage=3, age={"class_path": "mtmsa_lightning.CoralAgeHead", "init_args": {"max_age": 90}},
-        weighting="learned", image_size=72, crop=0.85, race_classes=("asian", "white", "black"),
+        age={"class_path": "mtmsa_lightning.CoralAgeHead", "init_args": {"max_age": 90}}, last_stride=1,
+        aux_stage=3, weighting="learned", image_size=72, crop=0.85, race_classes=("asian", "white", "black"),
         age_groups=AGE_GROUPS,
     )  # fmt: skip
     model.age.set_age_statistics(1 / 3, 2**0.5)
     model.calibration = Calibration(
         sigma_scale=1.1, temperatures={"gender": 1 / 7}, quantiles={0.5: 0.1 + 0.2, 0.95: float("inf")},
-        max_width=None, min_group_prob=0.3, fitted_on={"dataset": "morph", "faces": 3}, figures={"a": {"b": 1e-300}},
+        min_group_prob=0.3, fitted_on={"dataset": "morph", "faces": 3}, figures={"a": {"b": 1e-300}},
     )  # fmt: skip
     model.provenance = {
-        "dataset": "morph", "label_rule": "as released", "labels": ["age", "gender"], "notes": ["é – ü"],
-        "fingerprints": {"train": "ab"}, "preparation": {"crop": {"margin": 0.4, "size": 200, "detector": {"a": 1}}},
-        "train_id_hashes": torch.tensor([2**63 - 1, -(2**63)]), "train_image_hashes": torch.tensor([], dtype=torch.int64),
+        "dataset": "morph", "label_rule": "as released", "labels": ["age", "gender"], "notes": ["é ü 年"],
+        "fingerprints": {"train": "ab"},
+        "preparation": {"crop": {"margin": 0.4, "size": 200, "detector": {"a": 1}}},
+        "train_id_hashes": torch.tensor([2**63 - 1, -(2**63)]),
+        "train_image_hashes": torch.tensor([], dtype=torch.int64),
     }  # fmt: skip
     return model.eval()
 
@@ -51,8 +54,8 @@ def folder(model, tmp_path_factory) -> Path:
 
 @pytest.fixture
 def copied(folder, tmp_path) -> Path:
-    """A copy that a test may damage."""
-    return Path(shutil.copytree(folder, tmp_path / "copied"))
+    """The folder with the same files: a test may replace them, not write into them."""
+    return Path(shutil.copytree(folder, tmp_path / "copied", copy_function=os.link))
 
 
 def equal(one: dict, other: dict) -> bool:
@@ -137,42 +140,56 @@ def test_the_licence_note_names_the_data(dataset, said):
 # ---------------------------------------------------------------- damage
 
 
+def rewrite(file: Path, content: bytes) -> None:
+    file.unlink()  # or the original would be written to
+    file.write_bytes(content)
+
+
 def altered(file: Path, **changes: object) -> None:
-    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+    rewrite(file, json.dumps(json.loads(file.read_text()) | changes).encode())
 
 
 def flip_a_bit(file: Path) -> None:
     content = bytearray(file.read_bytes())
     content[-1000] ^= 1
-    file.write_bytes(content)
+    rewrite(file, content)
 
 
 DAMAGE = {
     "weights missing": (lambda at: (at / "model.safetensors").unlink(), "model.safetensors: no such file"),
     "weights cut": (
-        lambda at: (at / "model.safetensors").write_bytes((at / "model.safetensors").read_bytes()[:-100]),
+        lambda at: rewrite(at / "model.safetensors", (at / "model.safetensors").read_bytes()[:-100]),
         "model.safetensors: no readable file of safetensors",
     ),
-    "weights empty": (lambda at: (at / "model.safetensors").write_bytes(b""), "model.safetensors: no readable"),
+    "weights empty": (lambda at: rewrite(at / "model.safetensors", b""), "model.safetensors: no readable"),
     "a bit flipped": (lambda at: flip_a_bit(at / "model.safetensors"), "model.safetensors: damaged"),
     "weights of another": (
-        lambda at: save_file({"trunk.conv1.weight": torch.zeros(2)}, at / "model.safetensors"),
+        lambda at: rewrite(at / "model.safetensors", save({"trunk.conv1.weight": torch.zeros(2)})),
         "not the weights that config.json was written with",
     ),
     "config cut": (
-        lambda at: (at / "config.json").write_text((at / "config.json").read_text()[:100]),
+        lambda at: rewrite(at / "config.json", (at / "config.json").read_bytes()[:100]),
         "config.json: damaged",
     ),
-    "hashes cut": (lambda at: (at / "trained_on.safetensors").write_bytes(b"x"), "trained_on.safetensors: no readable"),
+    "hashes cut": (lambda at: rewrite(at / "trained_on.safetensors", b"x"), "trained_on.safetensors: no "),
     "newer": (lambda at: altered(at / "config.json", format_version=2), "config.json: format 2 is newer"),
-    "settings missing": (lambda at: altered(at / "config.json", hyper_parameters=None), "hyper_parameters missing"),
+    "settings missing": (
+        lambda at: altered(at / "config.json", hyper_parameters=None),
+        "config.json: hyper_parameters missing",
+    ),
     "settings unknown": (
         lambda at: altered(at / "config.json", hyper_parameters={"depth": 101}),
         "its settings build no network of this version",
     ),
     "foreign code": (
-        lambda at: altered(at / "config.json", hyper_parameters={"age": {"class_path": "os.system", "init_args": {}}}),
+        lambda at: altered(at / "config.json", hyper_parameters={"age": {"class_path": "os.system"}}),
         "os.system is no class of this package",
+    ),
+    "settings of another version": (
+        lambda at: altered(
+            at / "config.json", hyper_parameters={"age": {"class_path": "mtmsa_lightning.heads_to_come.Head"}}
+        ),
+        "its settings build no network of this version: No module named",
     ),
     "foreign function": (
         lambda at: altered(
@@ -228,8 +245,8 @@ def test_every_verb_takes_the_folder_where_it_takes_a_checkpoint(trained, tmp_pa
         return json.loads((run / "run.json").read_text())["test"]
 
     assert figures(folder, "a") == figures(trained, "b")
-    said = fails("test", "--config", config, "--ckpt_path", folder, "--data.protocol=whole", "--wandb=disabled",
-                 f"--trainer.default_root_dir={tmp_path / 'c'}")  # fmt: skip
+    elsewhere = ["--wandb=disabled", f"--trainer.default_root_dir={tmp_path / 'c'}"]
+    said = fails("test", "--config", config, "--ckpt_path", folder, "--data.protocol=whole", *elsewhere)
     assert "were trained on by this checkpoint" in said
     assert f"--model.weights {folder}" in fails("fit", "--config", config, "--ckpt_path", folder)
 

@@ -134,7 +134,7 @@ class AgeEstimator:
             UnreadableImageError: A photo cannot be read; :meth:`stream` goes on.
             ConfigError: Faces are looked for, and the extra ``align`` is not installed.
         """
-        several = photos if isinstance(photos, list | tuple) else [photos]
+        several: Any = photos if isinstance(photos, list | tuple) else [photos]
         answers = list(self.stream(several, detect))
         for number, answer in enumerate(answers, start=1):
             if answer.fault:

@@ -7,7 +7,7 @@ from typing import Any
 from mtmsa_lightning.errors import CheckpointError, ConfigError
 from mtmsa_lightning.pretrained import CONFIG, TRAINED_ON, WEIGHTS
 
-_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+_NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 _FILE_SUFFIXES = (".ckpt", ".safetensors")
 
 
@@ -28,7 +28,7 @@ def local_path(source: str | Path, revision: str | None = None) -> Path:
     hub = _client(f"{name}: no such file or folder here; to look for it on the Hugging Face Hub")
     files = [CONFIG, WEIGHTS, TRAINED_ON]  # nothing that could hold code
     try:
-        return Path(hub.snapshot_download(name, revision=revision, allow_patterns=files))
+        return Path(hub.snapshot_download(name, revision=revision, allow_patterns=files)) / WEIGHTS
     except Exception as error:  # the client raises whatever its network library does
         raise CheckpointError(
             f"{name}: no such file or folder here, and the Hugging Face Hub did not give it: {_said(error)}"
