@@ -20,7 +20,6 @@ on the device. Other work on the machine disturbs caches and so figures: the rec
 import argparse
 import copy
 import gc
-import json
 import os
 import platform
 import statistics
@@ -33,7 +32,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 import torchvision
-from decode import processor
+from common import Row, processor, write
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.profiler import ProfilerActivity, profile
@@ -464,6 +463,29 @@ def setting_of(options: argparse.Namespace, device: torch.device) -> dict[str, A
     }
 
 
+def rows_of(record: dict[str, Any]) -> list[Row]:
+    """Return the rows of what a step costs; the parts profile and curves are for reading."""
+    said = record["setting"]
+    setting = f"{said['step']}, {said['device']}, {said['threads']} threads"
+    rows = []
+    for part, what, base in (("msa", "attention", "plain ResNet34"), ("settings", "setting", "float32")):
+        for name, each in record.get(part, {}).items():
+            spread = each["min"], each["max"]
+            rows.append(
+                Row(f"step/{what}, {name}, ratio", each["ratio"], f"x {base}", "less", setting, *spread)
+            )
+            seconds = each.get("msa_seconds", each.get("seconds"))
+            rows.append(Row(f"step/{what}, {name}", 1e3 * seconds, "ms", "less", setting))
+    for name, by_faces in record.get("memory", {}).items():
+        for faces, each in by_faces.items():
+            key = "peak_gigabytes" if "peak_gigabytes" in each else "activation_megabytes"
+            label, unit = key.split("_")[0], {"gigabytes": "GB", "megabytes": "MB"}[key.split("_")[1]]
+            rows.append(
+                Row(f"step/memory ({label}), {name}, {faces} faces", each[key], unit, "less", setting)
+            )
+    return rows
+
+
 def parse(args: Sequence[str] | None) -> argparse.Namespace:
     cuda = torch.cuda.is_available()
     parser = argparse.ArgumentParser(description="Measure a training step.")
@@ -489,6 +511,7 @@ def parse(args: Sequence[str] | None) -> argparse.Namespace:
 
 def main(args: Sequence[str] | None = None) -> None:
     options = parse(args)
+    load = os.getloadavg()[0]
     device = torch.device(options.device)
     record: dict[str, Any] = {"setting": setting_of(options, device)}
     for key, value in record["setting"].items():
@@ -504,7 +527,7 @@ def main(args: Sequence[str] | None = None) -> None:
         record[part] = run(options, device)
         show(copy.deepcopy(record[part]))
         if options.json:
-            options.json.write_text(json.dumps(record, indent=2) + "\n")
+            write(options.json, rows_of(record), load, record)
 
 
 def show_profile(record: dict[str, Any]) -> None:

@@ -98,11 +98,13 @@ def main(args: Sequence[str]) -> None:
 
 
 def _prepare(options: argparse.Namespace) -> dict[str, Any]:
+    reading, shard = _reading(options), parse_shard(options.shard)
+    _check_root(options.root, options.out)
+    settings = _settings(options)
+
     from mtmsa_lightning.data.preparation import PrepareOptions, prepare
 
-    reading = _reading(options)
-    wanted = PrepareOptions(options.release, _settings(options), reading, parse_shard(options.shard))
-    _check_root(options.root, options.out)
+    wanted = PrepareOptions(options.release, settings, reading, shard)
 
     def read(unpacked: Path) -> "FaceTable":
         return read_release(options.release, _folder(options.root, unpacked, options), reading)

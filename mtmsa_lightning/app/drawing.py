@@ -1,0 +1,205 @@
+"""Pictures of the page as pieces of HTML: SVG and embedded images, so that no file is written for them."""
+
+import base64
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mtmsa_lightning.data.images import Image
+from mtmsa_lightning.inference.faces import Age, Face, Interval
+
+_MOST = ' class="most"'
+
+LEVEL = 0.9
+"""Level of the interval that is shown."""
+
+SHOWN_SIDE = 1280
+"""Pixels of the longer side, at most, with which a photo is shown."""
+
+AMPLIFIED, DAMPED = (230, 159, 0), (0, 114, 178)
+"""Orange and blue (Okabe and Ito's), which colour-blind readers can tell apart."""
+
+_WIDTH, _HEIGHT, _FLOOR, _EDGE = 320, 116, 84, 12
+"""The age curve: its size, the height at which its axis lies, and the room on both sides."""
+
+
+def photo_with_boxes(photo: Image, faces: Sequence[Face]) -> str:
+    """Draw the photo with a numbered box around each face, which leads to what is said of it.
+
+    Args:
+        photo: RGB, uint8, shape (height, width, 3).
+        faces: Its faces, numbered from 1 in this order.
+    """
+    height, width = photo.shape[:2]
+    count = "1 face" if len(faces) == 1 else f"{len(faces)} faces"
+    label = f"The photo with {count}, boxed and numbered" if faces else "The photo"
+    boxes = "".join(_box(face, number, width / 28) for number, face in enumerate(faces, start=1))
+    return (
+        f'<svg class="photo" viewBox="0 0 {width} {height}" preserveAspectRatio="xMinYMin" '
+        f'role="group" aria-label="{label}">'
+        f'<image href="{_shown(photo)}" width="{width}" height="{height}"/>{boxes}</svg>'
+    )
+
+
+def _box(face: Face, number: int, text: float) -> str:
+    """Draw a box, dark outside and bright inside, with its number; ``text`` is the latter's height."""
+    left, top, right, bottom = (edge + 0.5 for edge in face.box)  # a pixel's centre lies at half numbers
+    place = f'x="{left:.1f}" y="{top:.1f}" width="{right - left:.1f}" height="{bottom - top:.1f}"'
+    wide = text * (0.6 + 0.6 * len(str(number)))
+    above = max(top - 1.2 * text, 0)
+    left = max(left, 0)
+    return (
+        f'<a href="#face-{number}" aria-label="Face {number}"><rect class="dark" {place}/>'
+        f'<rect class="bright" {place}/><rect class="plate" x="{left:.1f}" y="{above:.1f}" '
+        f'width="{wide:.1f}" height="{1.2 * text:.1f}"/><text x="{left + wide / 2:.1f}" '
+        f'y="{above + 0.95 * text:.1f}" font-size="{text:.1f}" text-anchor="middle">{number}</text></a>'
+    )
+
+
+def _shown(photo: Image) -> str:
+    scale = SHOWN_SIDE / max(photo.shape[:2])
+    if scale < 1:
+        photo = cv2.resize(photo, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    return embedded(photo, ".jpg")
+
+
+def embedded(image: NDArray[np.uint8], kind: str = ".png") -> str:
+    """Return an RGB or RGBA image as a data URI.
+
+    Args:
+        image: uint8, shape (height, width, 3 or 4).
+        kind: Ending of the format.
+    """
+    code = cv2.COLOR_RGBA2BGRA if image.shape[2] == 4 else cv2.COLOR_RGB2BGR
+    _, data = cv2.imencode(kind, cv2.cvtColor(image, code))
+    media = "jpeg" if kind == ".jpg" else kind[1:]
+    return f"data:image/{media};base64,{base64.b64encode(data.tobytes()).decode()}"
+
+
+# ------------------------------------------------------------------------ age
+
+
+def age_range(age: Age) -> Interval:
+    """Return the years that the curve's axis spans: 0 to 100, or to 120 where the curve needs them."""
+    high = float(age.distribution.quantile(0.99))
+    return (0.0, 100.0) if high <= 100 else (0.0, 120.0)
+
+
+def shown_interval(age: Age) -> Interval:
+    """Return the interval of ``LEVEL`` in years, cut off at 0: nobody is younger; ends may be infinite."""
+    low, high = age.interval(LEVEL)
+    return max(low, 0.0), high
+
+
+def density(age: Age, steps: int = 480) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return ages in years over the curve's range, the mean among them, and the density per year at each."""
+    low, high = age_range(age)
+    mean = min(max(age.mean, low), high)
+    ages = torch.from_numpy(np.sort(np.append(np.linspace(low, high, steps + 1), mean)))
+    return ages.numpy(), age.distribution.log_prob(ages).exp().numpy()
+
+
+def age_curve(age: Age, says: str) -> str:
+    """Draw the density of age (a normal curve, or the steps of a head that speaks of single years).
+
+    Args:
+        age: The age.
+        says: The same in words, for those who do not see it.
+
+    Returns:
+        An SVG: the curve, the part of it that the interval holds in colour, and a line at the mean.
+    """
+    first, last = age_range(age)
+    ages, values = density(age)
+    x = _EDGE + (ages - first) * (_WIDTH - 2 * _EDGE) / (last - first)
+    y = _FLOOR - values / values.max() * (_FLOOR - 8)
+    low, high = shown_interval(age)
+    inside = (ages >= low) & (ages <= high)
+    mean = _EDGE + (age.mean - first) * (_WIDTH - 2 * _EDGE) / (last - first)
+    band = ""
+    if inside.any():
+        held, xs = _points(x[inside], y[inside]), x[inside]
+        band = f'<path class="band" d="M{xs[0]:.1f},{_FLOOR} L{held} L{xs[-1]:.1f},{_FLOOR} Z"/>'
+    return (
+        f'<svg class="curve" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(says)}">'
+        f'{band}<path class="line" d="M{_points(x, y)}"/>'
+        f'<path class="mean" d="M{mean:.1f},4 V{_FLOOR}"/>{_axis(first, last)}</svg>'
+    )
+
+
+def _points(x: NDArray[np.float64], y: NDArray[np.float64]) -> str:
+    return " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(x, y, strict=True))
+
+
+def _axis(first: float, last: float) -> str:
+    scale = (_WIDTH - 2 * _EDGE) / (last - first)
+    ticks = [(year, _EDGE + (year - first) * scale) for year in range(int(first), int(last) + 1, 20)]
+    names = "".join(f'<text x="{x:.1f}" y="{_FLOOR + 16}">{year}</text>' for year, x in ticks)
+    marks = " ".join(f"M{x:.1f},{_FLOOR} v4" for _, x in ticks)
+    return (
+        f'<path class="axis" d="M{_EDGE},{_FLOOR} H{_WIDTH - _EDGE} {marks}"/>'
+        f'<g text-anchor="middle">{names}</g>'
+        f'<text x="{_WIDTH - _EDGE}" y="{_FLOOR + 30}" text-anchor="end">years</text>'
+    )
+
+
+# ------------------------------------------------------------------------ classes and attention
+
+
+def percent(probability: float) -> str:
+    """Return a probability in whole percent; what is neither impossible nor certain is not called so."""
+    if 0 < probability < 0.005:
+        return "&lt; 1 %"
+    if 0.995 <= probability < 1:
+        return "&gt; 99 %"
+    return f"{100 * probability:.0f} %"
+
+
+def bars(title: str, probabilities: Mapping[str, float], marked: str = "") -> str:
+    """Draw probabilities, or other shares of 1, as a table with a bar in each row, the largest in bold.
+
+    Args:
+        title: What the rows are.
+        probabilities: Share by name.
+        marked: What is said of the largest.
+    """
+    largest = max(probabilities, key=lambda name: probabilities[name])
+    rows = ""
+    for name, share in probabilities.items():
+        most = name == largest
+        rows += (
+            f'<tr{_MOST if most else ""}><th scope="row">{escape(name)}</th>'
+            f'<td class="bar" aria-hidden="true"><span style="width:{100 * share:.1f}%"></span></td>'
+            f"<td>{percent(share)}{f' {marked}' if most and marked else ''}</td></tr>"
+        )
+    return f'<table class="bars"><caption>{escape(title)}</caption><tbody>{rows}</tbody></table>'
+
+
+def gates_over(face: Image, gates: NDArray[np.float32], most: float, alt: str) -> str:
+    """Draw the gates of an attention module over a face.
+
+    Args:
+        face: RGB, as the network sees it.
+        gates: Gates averaged over channels, ``(h, w)``: above 0 amplifies (orange), below 0 damps (blue).
+        most: Gate that gets the deepest colour.
+        alt: What the picture shows, in words.
+    """
+    side = max(face.shape[0], 112)
+    strength = np.clip(
+        cv2.resize(gates, (side, side), interpolation=cv2.INTER_LINEAR) / max(most, 1e-9), -1, 1
+    )
+    colours = np.where(strength[..., None] > 0, AMPLIFIED, DAMPED)
+    layer = np.dstack([colours, np.rint(190 * np.abs(strength))]).astype(np.uint8)
+    return (
+        f'<span class="stack"><img src="{embedded(face)}" alt="{escape(alt)}">'
+        f'<img src="{embedded(layer)}" alt=""></span>'
+    )
+
+
+def strongest(maps: Iterable[NDArray[np.float32]]) -> float:
+    """Return the largest size of a gate on any of the faces."""
+    return max((float(np.abs(gates).max()) for gates in maps), default=0.0)

@@ -1,0 +1,151 @@
+"""The page's texts, and its layout in Gradio."""
+
+import logging
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mtmsa_lightning.align.crop import ALIGNED
+from mtmsa_lightning.app.answer import answer, interval_is_calibrated, refusal, unsure_rule
+from mtmsa_lightning.inference.estimator import AgeEstimator
+
+if TYPE_CHECKING:
+    import gradio
+
+log = logging.getLogger(__name__)
+
+TITLE = "Apparent age, with its uncertainty"
+
+NOT_STORED = (
+    "Photos are not stored. A photo goes to the computer that runs this page and to no other; it is deleted "
+    "there as soon as the answer is ready, and nothing of it is kept."
+)
+
+LIMITS = (
+    "The network guesses what a dataset's label would be for a picture. It does not know how old anybody is: "
+    "errors of several years are common, and larger ones for ages and people that were rare in training.",
+    "Gender and race are the classes that a dataset recorded, by other people or by papers. They do not say "
+    "who a person is, and a face that fits none of them gets probabilities all the same.",
+    "No decision about a person may rest on this: no access, employment, credit, insurance, policing or "
+    "proof of age.",
+    "Faces are personal data, and laws limit sorting people by them. Show the page only photos that the "
+    "people on them, or the law, let you use.",
+)
+
+NO_ATTENTION = (
+    "This checkpoint was trained without attention modules (model.msa is null): there is no attention and no "
+    "dilation rate to show."
+)
+
+OTHERWISE_CROPPED = (
+    "This checkpoint was not trained on faces that `mtmsa prepare` had found and aligned, as the page does: "
+    "its answers here can be worse than on faces cropped as in training."
+)
+
+GONE = "The photo is not there any more. Please choose it again."
+
+STYLE = Path(__file__).with_name("page.css")
+
+
+def build(estimator: AgeEstimator) -> "gradio.Blocks":
+    """Lay out the page.
+
+    Args:
+        estimator: What answers; its detector finds the faces.
+    """
+    import gradio
+
+    def look(upload: dict[str, Any] | None) -> tuple[None, Any]:
+        """Empty the place for a photo, and answer; nothing was uploaded where the camera is switched on."""
+        return None, gradio.skip() if upload is None else framed(answer_upload(estimator, upload))
+
+    with gradio.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(60, 60)) as page:
+        gradio.HTML(framed(f"<h1>{TITLE}</h1><p>{NOT_STORED}</p>"))
+        photo = gradio.Image(
+            label="Photo: drop it, choose it, paste it or take it",
+            sources=["upload", "webcam", "clipboard"],
+            type="filepath",
+            image_mode=None,  # the file as it is: it is looked at before it is decoded
+            height=230,
+            buttons=[],
+            webcam_options=gradio.WebcamOptions(mirror=False),
+            elem_id="photo",
+        )
+        gradio.HTML(framed(switches(estimator)))
+        said = gradio.HTML(framed("<p>No photo yet.</p>"), elem_id="answer", min_height=60)
+        gradio.HTML(framed(about(estimator)))
+        photo.input(
+            look, photo, [photo, said], preprocess=False, show_progress_on=said, api_visibility="undocumented"
+        )
+    return page
+
+
+def answer_upload(estimator: AgeEstimator, upload: dict[str, Any]) -> str:
+    """Answer an upload as Gradio describes it: ``path`` in the page's own folder, and ``orig_name``."""
+    file = Path(upload["path"])
+    return answer(estimator, file, upload.get("orig_name") or file.name) if file.is_file() else refusal(GONE)
+
+
+def framed(html: str) -> str:
+    """Put a piece of the page where its style applies."""
+    return f'<div class="mtmsa">{html}</div>'
+
+
+def switches(estimator: AgeEstimator) -> str:
+    """Return the switches of what is shown beside age and classes, or why there are none."""
+    if not len(estimator.model.trunk.msa):
+        return f'<p class="switches">{escape(NO_ATTENTION)}</p>'
+    return (
+        '<div class="switches" role="group" aria-label="Show more">'
+        '<label><input type="checkbox" id="show-attention">Attention overlay</label>'
+        '<label><input type="checkbox" id="show-rates">Dilation rates</label></div>'
+        '<p class="legend of-attention">Attention: orange places are amplified, blue ones damped, on average '
+        "over channels; the deepest colour is the strongest place on any face of the photo.</p>"
+        '<p class="legend of-rates">Dilation rates: which one mattered, by the mean share of each scale in '
+        "the attention of a stage. A larger rate looks at a wider part of the face.</p>"
+    )
+
+
+def about(estimator: AgeEstimator) -> str:
+    """Return the limits and the description of the model."""
+    limits = "".join(f"<li>{escape(text)}</li>" for text in LIMITS)
+    facts = "".join(
+        f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in describe(estimator).items()
+    )
+    return (
+        f"<details open><summary>What the answers are, and what they are not for</summary><ul>{limits}</ul>"
+        f"</details><details><summary>About the model</summary><dl>{facts}</dl></details>"
+    )
+
+
+def describe(estimator: AgeEstimator) -> dict[str, str]:
+    """Return what is known of the model, by title."""
+    model, how = estimator.model, estimator.preprocessing
+    known = model.provenance or {}
+    classes = {f"{task.capitalize()} classes": ", ".join(names) for task, names in model.answers.items()}
+    faces = f"{known['faces']['train']:,} faces of " if "faces" in known else ""
+    crops = how.describe() if how.margin is not None or how.dataset in ALIGNED else OTHERWISE_CROPPED
+    return {
+        "Trained on": f"{faces}{known.get('dataset', 'unknown data')}",
+        "Protocol": f"{known.get('protocol', 'unknown')}, fold {known.get('fold', '?')}",
+        "Labels": str(known.get("label_rule", "unknown")),
+        "Faces": crops,
+        "Input": f"{how.image_size} x {how.image_size} pixels",
+        **classes,
+        "Calibration": _calibration(estimator),
+        "Unsure faces": _unsure(estimator),
+    }
+
+
+def _calibration(estimator: AgeEstimator) -> str:
+    calibration = estimator.model.calibration
+    if calibration is None:
+        return "none: intervals and probabilities are the network's own, and can be far too sure"
+    if not interval_is_calibrated(estimator):
+        return f"{calibration.describe()}; intervals of age are the network's own"
+    return calibration.describe()
+
+
+def _unsure(estimator: AgeEstimator) -> str:
+    rule = unsure_rule(estimator)
+    return f"a face is unsure if {rule}" if rule else "no threshold was set, so no face is called unsure"

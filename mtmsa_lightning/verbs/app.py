@@ -1,0 +1,55 @@
+"""``mtmsa app``: a web page that says the ages of the faces in a photo."""
+
+import argparse
+import logging
+from collections.abc import Sequence
+
+log = logging.getLogger(__name__)
+
+
+def parser() -> argparse.ArgumentParser:
+    """Build the argument parser of the verb; imports nothing heavy."""
+    parser = argparse.ArgumentParser(
+        prog="mtmsa app",
+        description="Serve a web page on this machine: drop a photo or use the camera, and see the age of "
+        "every face as a curve with its interval, gender and race probabilities, and what the attention "
+        "looks at. It needs no network, and photos are not stored.",
+        epilog="It needs the extras `app` (Gradio) and `align` (the face detector).",
+    )
+    parser.add_argument(
+        "--ckpt_path",
+        required=True,
+        help="a checkpoint, a run directory (its best.ckpt), or a folder or Hub name with pretrained weights",
+    )
+    parser.add_argument(
+        "--host",
+        default="127.0.0.1",
+        help="address to listen on (default: 127.0.0.1, which only this machine reaches; others have no "
+        "password and no encryption)",
+    )
+    parser.add_argument("--port", type=int, help="port (default: the first free one from 7860)")
+    parser.add_argument(
+        "--max_mb", type=float, default=20.0, help="largest file in MB (2^20 bytes; default: 20)"
+    )
+    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, ... (default: auto)")
+    return parser
+
+
+def main(args: Sequence[str]) -> None:
+    """Run the verb until it is interrupted.
+
+    Raises:
+        MTMSAError: If the checkpoint, an extra or the address is of no use, before the page is served.
+    """
+    options = parser().parse_args(args)
+
+    from mtmsa_lightning.align.detector import load_detector
+    from mtmsa_lightning.app.server import need_gradio, serve
+    from mtmsa_lightning.inference.estimator import AgeEstimator
+
+    need_gradio()
+    estimator = AgeEstimator.from_pretrained(
+        options.ckpt_path, device=options.device, detector=load_detector()
+    )
+    log.info("%s", estimator.describe())
+    serve(estimator, options.host, options.port, options.max_mb)
