@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+SUFFIXES = (".csv", ".parquet", ".jsonl")
+"""Endings of the tables that can be written."""
+
 _SHOWN = 10
 
 EPILOG = """
@@ -96,6 +99,7 @@ def main(args: Sequence[str]) -> None:
     """
     if args and args[0] == "merge":
         options = merge_parser().parse_args(args[1:])
+        _check_suffix(options.out)
         from mtmsa_lightning.inference.parts import merge
 
         report(merge(options.shards, options.out, options.overwrite), options.out)
@@ -210,18 +214,24 @@ def _print_skipped(file: Path, number: int) -> None:
         print("  ...")
 
 
+def _check_suffix(out: Path) -> None:
+    from mtmsa_lightning.errors import ConfigError
+
+    if out.suffix not in SUFFIXES:
+        endings = f"{', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}"
+        raise ConfigError(f"{out}: write predictions to a file ending in {endings}")
+
+
 def _check_places(options: argparse.Namespace, shard: tuple[int, int]) -> None:
     """Refuse places to write to that cannot be meant, before anything heavy is imported."""
     from mtmsa_lightning.errors import ConfigError
 
-    endings = (".csv", ".parquet", ".jsonl")
-    shown = f"{', '.join(endings[:-1])} or {endings[-1]}"
-    if shard[1] == 1 and options.out.suffix not in endings:
-        raise ConfigError(f"{options.out}: write predictions to a file ending in {shown}")
-    if shard[1] > 1 and options.out.suffix in endings:
+    if shard[1] == 1:
+        _check_suffix(options.out)
+    elif options.out.suffix in SUFFIXES:
         raise ConfigError(
             f"{options.out}: a shard is a folder, out of which `mtmsa predict merge` makes the file: give "
-            f"--out a name without {shown}"
+            "--out a name without an ending"
         )
     if options.contact_sheet is not None and options.contact_sheet.suffix not in (".jpg", ".png"):
         raise ConfigError(f"--contact_sheet {options.contact_sheet}: choose a name ending in .jpg or .png")
