@@ -175,8 +175,9 @@ def _make_parts(parts: "Parts", work: "Work", options: argparse.Namespace) -> No
     from mtmsa_lightning.runs import make_folder
 
     parts.claim(options.overwrite)
-    if options.annotate is not None:
-        make_folder(options.annotate)
+    sheet = options.contact_sheet
+    for folder in filter(None, (options.annotate, sheet and sheet.parent)):
+        make_folder(folder)
     missing = parts.missing()
     total, left = (sum(len(parts.positions(n)) for n in numbers) for numbers in (parts.numbers, missing))
     if left < total:
@@ -226,6 +227,8 @@ def _check_places(options: argparse.Namespace, shard: tuple[int, int]) -> None:
     """Refuse places to write to that cannot be meant, before anything heavy is imported."""
     from mtmsa_lightning.errors import ConfigError
 
+    if options.batch_size < 1:
+        raise ConfigError(f"--batch_size {options.batch_size}: give a number from 1")
     if shard[1] == 1:
         _check_suffix(options.out)
     elif options.out.suffix in SUFFIXES:

@@ -261,6 +261,7 @@ def test_places_that_cannot_be_meant(fails, tmp_path):
     for args, said in [
         (["--out", "ages.xlsx"], "ending in .csv, .parquet or .jsonl"),
         (["--out", "ages.csv", "--shard", "1/2"], "a shard is a folder"),
+        (["--out", "ages.csv", "--batch_size", "0"], "give a number from 1"),
         (["--out", "part", "--shard", "3/2"], "write I/N with I from 1 to N"),
         (["--out", "part", "--shard", "1/2", "--contact_sheet", "a.png"], "not of a shard"),
         (["--out", "ages.csv", "--contact_sheet", "a.pdf"], "ending in .jpg or .png"),
