@@ -23,7 +23,6 @@ from mtmsa_lightning.callbacks.checkpoint import AtomicCheckpointIO, StepSeed
 from mtmsa_lightning.callbacks.predictions import PredictionWriter
 from mtmsa_lightning.callbacks.preemption import Preemption
 from mtmsa_lightning.callbacks.wandb_panels import panels
-from mtmsa_lightning.data.folder import FaceFolder
 from mtmsa_lightning.errors import Preempted
 from mtmsa_lightning.evaluation.figures import figures as figures_of_table
 from mtmsa_lightning.evaluation.predictions import read_predictions
@@ -113,13 +112,6 @@ def evaluate(ranks: int, folder: Path, out: Path) -> dict[str, dict[str, float]]
     return figures
 
 
-def predict(ranks: int, folder: Path, out: Path) -> None:
-    data = FaceFolder([folder / f"test-{index:02d}.png" for index in range(SIZES["test"])], 64, 1.0, 8, 0)
-    writer = PredictionWriter(out / "predicted.parquet", labels=False)
-    run = trainer(ranks, out, writer, precision="64-true")
-    run.predict(build(), datamodule=data, return_predictions=False)
-
-
 def draw_alone(out: Path) -> int:
     """Compute what a report and W&B show, by one process while the others are elsewhere."""
     predictions = read_predictions(pd.read_parquet(out / "calibrated.parquet"))
@@ -195,7 +187,6 @@ def main(folder: Path) -> None:
     out = folder / "out"
     out.mkdir(exist_ok=True)
     figures = evaluate(ranks, folder, out)
-    predict(ranks, folder, out)
     if rank == 0:
         (out / "figures.json").write_text(json.dumps({"figures": figures, "drawn": draw_alone(out)}))
     torch.distributed.barrier()

@@ -88,7 +88,6 @@ def three(tmp_path_factory):
 def alone(three, tmp_path_factory):
     """Figures of the same work by one process, and the folder of its tables."""
     out = tmp_path_factory.mktemp("alone")
-    work.predict(1, three, out)
     return work.evaluate(1, three, out), out
 
 
@@ -110,7 +109,7 @@ def test_three_processes_validate_and_test_exactly_like_one(three, alone, head):
     assert not undefined, "and has a value"
 
 
-@pytest.mark.parametrize("table", [*work.HEADS, "calibrated", "predicted"])
+@pytest.mark.parametrize("table", [*work.HEADS, "calibrated"])
 def test_three_processes_predict_every_face_once(three, alone, table):
     faces, expected = (pd.read_parquet(folder / f"{table}.parquet") for folder in (three / "out", alone[1]))
     assert len(expected) == faces["id"].nunique() == work.SIZES["test"]
