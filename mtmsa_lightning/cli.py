@@ -4,7 +4,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-from mtmsa_lightning.errors import MTMSAError
+from mtmsa_lightning.errors import MTMSAError, Preempted
 
 TRAINER_VERBS = {
     "fit": "train, then test the best checkpoint",
@@ -56,7 +56,8 @@ def main(args: Sequence[str] | None = None) -> None:
         args: Arguments without the program's name; those of the process by default.
 
     Raises:
-        SystemExit: With status 2 after an error that the user can mend, told in one message.
+        SystemExit: With status 2 after an error that the user can mend, told in one message; with 75 when a
+            signal has stopped a run that can be continued.
     """
     verb, *rest = list(sys.argv[1:] if args is None else args) or ["--help"]
     try:
@@ -64,6 +65,8 @@ def main(args: Sequence[str] | None = None) -> None:
     except MTMSAError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
+    except Preempted as stop:
+        raise SystemExit(stop.status) from None
     except ImportError as error:
         if "libGL" not in str(error):
             raise

@@ -26,7 +26,13 @@ class _Stdout(logging.StreamHandler):  # type: ignore[type-arg]
 LOGGED = ("mtmsa_lightning", "lightning.pytorch")
 """Loggers whose messages go to ``run.log``."""
 
-HINTS = ("💡", "Loading `train_dataloader` to estimate", "Restoring states from", "Loaded model weights from")
+HINTS = (
+    "💡",
+    "Loading `train_dataloader` to estimate",
+    "Restoring states from",
+    "Loaded model weights from",
+    "SLURM auto-requeueing enabled",  # callbacks.preemption takes its place
+)
 """Beginnings of Lightning's messages that say nothing about a run."""
 
 HARMLESS = (

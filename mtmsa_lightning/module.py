@@ -32,7 +32,8 @@ from mtmsa_lightning.models.class_mapping import ClassMapping
 from mtmsa_lightning.models.heads import ClassHead
 from mtmsa_lightning.models.resnet import MSAConfig, MSAResNet34, wide_rates
 from mtmsa_lightning.models.specs import build_head, callable_spec, head_spec
-from mtmsa_lightning.schedulers import WarmupCosine
+from mtmsa_lightning.resuming import MetricSums, batches_into_epoch, gather_sums, restore_sums
+from mtmsa_lightning.schedulers import BatchSize, LearningRateScaling, WarmupCosine, scale_learning_rate
 
 log = logging.getLogger(__name__)
 
@@ -85,6 +86,11 @@ class MTMSA(LightningModule):
         optimizer: Optimiser of all parameters; biases and normalisation layers are not decayed.
         scheduler: Learning rate schedule.
         scheduler_interval: Whether the schedule advances every ``step`` or every ``epoch``.
+        lr_scaling: How the optimiser's learning rate follows the global batch (faces per step over all
+            devices and accumulated batches): not at all (``none``), by its ratio to ``lr_batch_size``
+            (``linear``; Goyal et al., arXiv 1706.02677, for SGD) or by the root of that (``sqrt``; Malladi
+            et al., NeurIPS 2022, for Adam and its kin).
+        lr_batch_size: Global batch that the optimiser's learning rate belongs to.
         freeze_epochs: Number of first epochs in which the ResNet layers keep their weights and BatchNorm
             statistics; attention and heads learn.
         channels_last: Hold images and convolutions channels last in memory, which kernels for half precision
@@ -122,6 +128,8 @@ class MTMSA(LightningModule):
         optimizer: OptimizerCallable = AdamW,
         scheduler: LRSchedulerCallable = WarmupCosine,
         scheduler_interval: Literal["step", "epoch"] = "step",
+        lr_scaling: LearningRateScaling = "none",
+        lr_batch_size: int = 64,
         freeze_epochs: int = 0,
         channels_last: bool = False,
         checkpoint_activations: bool = False,
@@ -133,6 +141,8 @@ class MTMSA(LightningModule):
         age_groups: Sequence[Sequence[int]] = (),
     ) -> None:
         super().__init__()
+        if lr_batch_size < 1:
+            raise ConfigError(f"model.lr_batch_size {lr_batch_size} must be at least 1")
         if aux_stage not in (1, 2, 3, 4):
             raise ConfigError(f"model.aux_stage {aux_stage} is none of the stages 1, 2, 3, 4")
         msa = MSAConfig(**msa) if isinstance(msa, Mapping) else msa
@@ -150,6 +160,7 @@ class MTMSA(LightningModule):
         self.optimizer = AdamW if isinstance(optimizer, Mapping) else optimizer  # a record is not rebuilt
         self.scheduler = WarmupCosine if isinstance(scheduler, Mapping) else scheduler
         self.scheduler_interval = scheduler_interval
+        self.lr_scaling, self.lr_batch_size = lr_scaling, lr_batch_size
         self._configure_heads(age, gender, race)
         self._configure_loss({"age": age_weight, "gender": gender_weight, "race": race_weight}, weighting)
         self._configure_metrics()
@@ -157,6 +168,7 @@ class MTMSA(LightningModule):
         self.register_buffer("pixel_std", _pixels(IMAGENET_STD), persistent=False)
         self.provenance: dict[str, Any] | None = None
         self._initialised = False
+        self._train_sums: list[MetricSums] = []  # of a checkpoint that was saved within an epoch
         self.calibration: Calibration | None = None
         self.seed: int | None = None  # of the run, written into its checkpoints
         self.class_mappings: dict[str, ClassMapping] = {}
@@ -177,6 +189,8 @@ class MTMSA(LightningModule):
                 "optimizer": callable_spec(optimizer),
                 "scheduler": callable_spec(scheduler),
                 "scheduler_interval": scheduler_interval,
+                "lr_scaling": lr_scaling,
+                "lr_batch_size": lr_batch_size,
                 "freeze_epochs": freeze_epochs,
                 "channels_last": channels_last,
                 "checkpoint_activations": checkpoint_activations,
@@ -492,6 +506,14 @@ class MTMSA(LightningModule):
                 "this package's DataModules, or call model.age.set_age_statistics(mean, std) first"
             )
 
+    def on_train_start(self) -> None:
+        """Go on within an epoch, whose start Lightning does not announce again."""
+        self.on_train_epoch_start()
+        if self._train_sums:
+            metrics: Any = dict(self.metrics["train_metrics"].items())  # type: ignore[operator]
+            restore_sums(metrics, self._train_sums, self.trainer.global_rank, self.trainer.world_size)
+            self._train_sums = []
+
     def on_train_epoch_start(self) -> None:
         """Keep the BatchNorm statistics of a frozen ResNet."""
         if self.freeze_epochs:
@@ -518,11 +540,14 @@ class MTMSA(LightningModule):
         checkpoint["state_dict"] = {
             name: value.contiguous() for name, value in checkpoint["state_dict"].items()
         }
+        if batches_into_epoch(self.trainer):
+            checkpoint["train_sums"] = gather_sums(self.stage_metrics("train"))
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Remember what the weights were trained and calibrated on; initial ones are not loaded over them."""
         self._initialised = True
         self.provenance = checkpoint.get("provenance")
+        self._train_sums = checkpoint.get("train_sums", [])
         recorded = checkpoint.get("calibration")
         self.calibration = None if recorded is None else Calibration.from_dict(recorded)
 
@@ -532,6 +557,7 @@ class MTMSA(LightningModule):
         """Group the parameters (ResNet first) and attach the schedule."""
         optimizer = self.optimizer(self.parameter_groups())
         optimizer.register_load_state_dict_post_hook(_lay_out_as_parameters)
+        scale_learning_rate(optimizer, self.lr_factor())
         scheduler: Any = self.scheduler(optimizer)
         if isinstance(scheduler, WarmupCosine) and scheduler.total is None:
             scheduler.set_total_steps(self._schedule_length())
@@ -539,6 +565,13 @@ class MTMSA(LightningModule):
         if hasattr(scheduler, "monitor"):
             config |= {"monitor": scheduler.monitor, "interval": "epoch"}
         return {"optimizer": optimizer, "lr_scheduler": config}  # type: ignore[return-value]
+
+    def lr_factor(self) -> float:
+        """Return what the learning rate is multiplied by for the global batch of this training."""
+        if self.lr_scaling == "none":
+            return 1.0
+        ratio = BatchSize.of(self.trainer).total / self.lr_batch_size
+        return ratio if self.lr_scaling == "linear" else ratio**0.5
 
     def _schedule_length(self) -> int:
         """Return the number of times that the schedule advances in the whole training."""

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 RUN_DIR_VARIABLE = "MTMSA_RUN_DIR"
 """Tells processes launched by this one which run they belong to."""
 
+LAST = "checkpoints/last.ckpt"
+"""The checkpoint from which a run is continued."""
+
 FREE_SETTINGS = {
     "data": ("root", "num_workers", "verify", "strict"),
     "trainer": (
@@ -80,13 +83,14 @@ def _from_torchrun(stamp: str) -> str:
     return str(store.get(key), "utf-8")
 
 
-def resumable_run(root: str | Path, name: str, config: dict[str, Any]) -> Path:
+def resumable_run(root: str | Path, name: str, config: dict[str, Any], directory: Path | None = None) -> Path:
     """Find the newest run of a configuration that has a ``last.ckpt``.
 
     Args:
         root: Root of all runs.
         name: Name of the experiment.
         config: The present settings; all that changes what is learnt must equal the run's.
+        directory: The only run to consider.
 
     Returns:
         Directory of the run.
@@ -94,17 +98,19 @@ def resumable_run(root: str | Path, name: str, config: dict[str, Any]) -> Path:
     Raises:
         CheckpointError: If there is none, or only runs of other settings; names what differs.
     """
-    folder = Path(root) / name
-    runs = [file.parent.parent for file in sorted(folder.glob("*/checkpoints/last.ckpt"), reverse=True)]
+    folder = directory or Path(root) / name
+    files = sorted(folder.glob(LAST if directory else f"*/{LAST}"), reverse=True)
+    runs = [file.parent.parent for file in files]
     wanted = what_is_learnt(config)
     found = {run: differences(what_is_learnt(read_config(run)), wanted) for run in runs}
     for run, differing in found.items():
         if not differing:
             return run.absolute()
-    reason = f"there is no run with a checkpoints/last.ckpt under {folder}"
+    reason = f"there is no run with a {LAST} under {folder}"
     if runs:
         reason = f"{runs[0]} differs: {'; '.join(found[runs[0]][:8])}"
-    raise CheckpointError(f"--ckpt_path last: nothing to continue: {reason}. Leave it out to start anew.")
+    anew = "choose another --run_dir" if directory else "leave --ckpt_path last out"
+    raise CheckpointError(f"nothing to continue: {reason}. To start anew {anew}.")
 
 
 def newest_run(folder: Path, file: str) -> Path | None:

@@ -9,16 +9,18 @@ from pathlib import Path
 from typing import Any, get_args
 
 import torch
+import torch.distributed
 import yaml
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import EMAWeightAveraging, LearningRateMonitor, RichProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
 from mtmsa_lightning import MORPH, Adience, FaceCSV, Synthetic, UTKFace
-from mtmsa_lightning.callbacks.checkpoint import AtomicCheckpointIO, BestCheckpoint, EpochSeed, LastCheckpoint
+from mtmsa_lightning.callbacks.checkpoint import AtomicCheckpointIO, BestCheckpoint, LastCheckpoint, StepSeed
 from mtmsa_lightning.callbacks.console import EpochLine, report
 from mtmsa_lightning.callbacks.epoch_csv import EpochCSV
 from mtmsa_lightning.callbacks.predictions import PredictionWriter
+from mtmsa_lightning.callbacks.preemption import Preemption
 from mtmsa_lightning.callbacks.run_record import RunRecord
 from mtmsa_lightning.callbacks.wandb import (
     WandbMode,
@@ -41,13 +43,14 @@ from mtmsa_lightning.models.resnet import MSAConfig
 from mtmsa_lightning.module import MTMSA
 from mtmsa_lightning.preflight import CONTINUE, asks_for_text
 from mtmsa_lightning.pretrained import WEIGHTS
-from mtmsa_lightning.runs import open_run, read_record, resumable_run
+from mtmsa_lightning.runs import LAST, open_run, read_record, resumable_run
 from mtmsa_lightning.schedulers import WarmupCosine
 
 log = logging.getLogger(__name__)
 
 RUN_ARGUMENTS = (
     "name",
+    "run_dir",
     "wandb",
     "wandb_faces",
     "ema",
@@ -78,7 +81,7 @@ HELP = {
 ARCHITECTURE = ("msa", "last_stride", "aux_stage", "age", "gender", "race")
 """Model settings that a checkpoint's weights were trained with and fit no other value of."""
 
-VERB_ARGUMENTS = ("ckpt_path", "verbose", "weights_only")
+VERB_ARGUMENTS = ("ckpt_path", "verbose", "weights_only", "run_dir")
 """Arguments of one call, not settings of an experiment."""
 
 
@@ -233,6 +236,7 @@ class TrainingCLI(LightningCLI):
         """Add what a run needs beside trainer, model and data."""
         add = parser.add_argument
         add("--name", type=str, default="run", help="Experiment; runs go to <root>/<name>/<time>.")
+        add("--run_dir", type=str | None, default=None, help="Directory of the run; one there is continued.")
         add("--wandb", type=WandbMode | None, default=None, help="Default: online with key and network.")
         add("--wandb_faces", type=bool, default=False, help="Send photos of faces to W&B, in tables.")
         add("--ema", type=float | None, default=None, help="Decay of averaged weights, e.g. 0.999.")
@@ -267,12 +271,14 @@ class TrainingCLI(LightningCLI):
 
     def _open_run(self) -> None:
         root, name = self.settings.trainer.default_root_dir or "runs", self.settings.name
-        if self.verb == "fit" and self.settings.ckpt_path == CONTINUE:
-            self.run = resumable_run(root, name, yaml.safe_load(self.config_text))
-            self.settings.ckpt_path = str(self.run / "checkpoints" / "last.ckpt")
+        given = self.settings.run_dir and Path(self.settings.run_dir).absolute()
+        there = given and (given / LAST).is_file()
+        if self.verb == "fit" and (self.settings.ckpt_path == CONTINUE or there):
+            self.run = resumable_run(root, name, yaml.safe_load(self.config_text), given)
+            self.settings.ckpt_path = str(self.run / LAST)
             log.info("continuing %s", self.run)
         else:
-            self.run = open_run(root, name)
+            self.run = given or open_run(root, name)
 
     def instantiate_classes(self) -> None:
         """Build data, model and trainer; a value that one of them refuses is the user's to mend."""
@@ -304,7 +310,13 @@ class TrainingCLI(LightningCLI):
             kwargs["enable_progress_bar"] = sys.stdout.isatty()
         kwargs["callbacks"] = [*_as_list(given.callbacks), *self._callbacks(record, kwargs)]
         self.model.allow_overlap = self.settings.allow_overlap
-        return super().instantiate_trainer(**kwargs)
+        trainer = super().instantiate_trainer(**kwargs)
+        if given.sync_batchnorm and trainer.strategy.root_device.type == "cpu":
+            raise ConfigError(
+                "trainer.sync_batchnorm: torch joins the statistics of BatchNorm on GPUs only; leave it out "
+                "on the CPU"
+            )
+        return trainer
 
     def _loggers(self, record: dict[str, Any]) -> list[Any]:
         loggers: list[Any] = [EpochCSV(self.run / "metrics.csv")] if self.verb == "fit" else []
@@ -334,8 +346,9 @@ class TrainingCLI(LightningCLI):
             callbacks.append(EMAWeightAveraging(decay=self.settings.ema))
         if trainer.get("logger"):
             callbacks.append(LearningRateMonitor("epoch"))
-        seed = EpochSeed(int(self.settings.seed_everything))
-        return [*callbacks, seed, EpochLine(), self.best, last]
+        seed = StepSeed(int(self.settings.seed_everything))
+        stop = Preemption(self.run / LAST)  # after all others that a step changes
+        return [*callbacks, seed, EpochLine(), stop, self.best, last]
 
     # ---------------------------------------------------------------- after the verb
 
@@ -359,6 +372,7 @@ class TrainingCLI(LightningCLI):
         self._finish()
 
     def _finish(self) -> None:
+        leave_process_group()
         if self.trainer.is_global_zero:
             self._close_loggers()
             report(self.run, read_record(self.run), self.datamodule)
@@ -414,6 +428,13 @@ class UnstartedCLI(TrainingCLI):
             if explain(error, ()) is None:
                 raise
             return None
+
+
+def leave_process_group() -> None:
+    """End the joint work when the Trainer's is done: what follows is the first process's alone."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.barrier()
+        torch.distributed.destroy_process_group()
 
 
 def best_precision(accelerator: Any) -> str:

@@ -236,6 +236,8 @@ def test_an_unknown_verb_names_the_nearest(fails):
         (["--model.age.beta", "2"], "beta must lie between 0 and 1"),
         (["--trainer.strategy", "foo"], "foo"),
         (["--trainer.devices", "0"], "devices"),
+        (["--trainer.sync_batchnorm", "true"], "on GPUs only"),
+        (["--model.lr_batch_size", "0"], "model.lr_batch_size 0 must be at least 1"),
         (["--checkpoint.monitor", "val/group_acc"], "not among the validation figures"),
         (["--model.age", "null"], "checkpoint.monitor val/age_mae"),
         (["--data.protocol", "whole"], "no training part"),

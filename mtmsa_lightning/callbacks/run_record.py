@@ -1,6 +1,7 @@
 """The run's own record: ``config.yaml``, ``run.json`` and ``run.log``, begun before the first step."""
 
 import importlib.metadata
+import logging
 import os
 import platform
 import shlex
@@ -22,6 +23,9 @@ from mtmsa_lightning.data.provenance import hash_in_background
 from mtmsa_lightning.logs import to_file
 from mtmsa_lightning.module import MTMSA
 from mtmsa_lightning.runs import read_record, update_record, write_text
+from mtmsa_lightning.schedulers import BatchSize
+
+log = logging.getLogger(__name__)
 
 PACKAGES = ("mtmsa-lightning", "torch", "torchvision", "lightning", "torchmetrics", "albumentations", "numpy")
 
@@ -87,6 +91,16 @@ class RunRecord(Callback):
         }
         update_record(self.run, record | continued | processes | {"data": data.provenance()} | self.values)
 
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write down and say how much each step learns from, and how fast."""
+        told = step_size(trainer)
+        batch = BatchSize.of(trainer)
+        if trainer.is_global_zero:
+            update_record(self.run, told)
+            rule, own = told["lr_scaling"], told["lr_batch_size"]
+            scaled = "not scaled" if rule == "none" else f"{rule} from a batch of {own}"
+            log.info("batch: %s; learning rate %g (%s)", batch, told["learning_rate"], scaled)
+
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the validation figures of the best epoch."""
         for best in [each for each in trainer.checkpoint_callbacks if isinstance(each, BestCheckpoint)]:
@@ -119,6 +133,24 @@ class RunRecord(Callback):
         """Write down what ended the run."""
         if trainer.is_global_zero and self._begun:
             update_record(self.run, {"failed": f"{type(exception).__name__}: {exception}"})
+
+
+def step_size(trainer: Trainer) -> dict[str, Any]:
+    """Return the batch and the learning rate of a fit whose optimiser is set up, as plain values.
+
+    Returns:
+        ``batch_size`` (per_device, devices, accumulated, global), ``learning_rate`` (what the schedule starts
+        from, after scaling), ``lr_scaling`` and ``lr_batch_size``.
+    """
+    batch, model = BatchSize.of(trainer), trainer.lightning_module
+    assert isinstance(model, MTMSA)
+    group = trainer.optimizers[0].param_groups[0]
+    return {
+        "batch_size": {**batch._asdict(), "global": batch.total},
+        "learning_rate": float(group.get("initial_lr", group["lr"])),
+        "lr_scaling": model.lr_scaling,
+        "lr_batch_size": model.lr_batch_size,
+    }
 
 
 def _about(trainer: Trainer, pl_module: LightningModule, part: str) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from torch.nn.utils import get_total_norm
 from torchmetrics.classification import MulticlassConfusionMatrix
 
 from mtmsa_lightning.callbacks.predictions import PredictionTable
-from mtmsa_lightning.callbacks.run_record import git_commit
+from mtmsa_lightning.callbacks.run_record import git_commit, step_size
 from mtmsa_lightning.data.dataset import FaceBatch, FaceDataset
 
 if TYPE_CHECKING:
@@ -70,6 +70,12 @@ class WandbPanels(Callback):
                 logger.experiment.config.update(said, allow_val_change=True)
                 use_dataset(logger, said["provenance"])
 
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Put the batch over all devices and its learning rate into the run's config."""
+        for logger in wandb_loggers(trainer) if trainer.is_global_zero else ():
+            with only_warned_of("batch size"):
+                logger.experiment.config.update(step_size(trainer), allow_val_change=True)
+
     def on_validation_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: FaceBatch, *_: Any
     ) -> None:
@@ -103,12 +109,13 @@ def panels(predictions: "Predictions") -> "dict[str, Callable[[], Figure]]":
     from mtmsa_lightning.evaluation import plots
     from mtmsa_lightning.evaluation.groups import group_confusion, group_names
     from mtmsa_lightning.metrics.age import CumulativeScoreCurve
+    from mtmsa_lightning.metrics.alone import alone
 
     age, low, high = predictions.age, predictions.age_low, predictions.age_high
     labelled = predictions.labelled()
     drawn: dict[str, Callable[[], Figure]] = {}
     if age is not None and labelled["exact"]:
-        curve, exact = CumulativeScoreCurve(), low == high
+        curve, exact = alone(CumulativeScoreCurve()), low == high
         curve.update(age, low, high)
         shares = curve.compute().numpy()
         drawn["cumulative_score"] = lambda: plots.cumulative_score(
@@ -123,7 +130,7 @@ def panels(predictions: "Predictions") -> "dict[str, Callable[[], Figure]]":
         )
     for task, head in (("gender", predictions.gender), ("race", predictions.race)):
         if head is not None and labelled[task]:
-            matrix = MulticlassConfusionMatrix(len(head.names), ignore_index=-1)
+            matrix = alone(MulticlassConfusionMatrix(len(head.names), ignore_index=-1))
             matrix.update(head.probs, head.target)
             drawn[f"confusion_{task}"] = partial(plots.confusion, matrix.compute().numpy(), head.names, task)
     return drawn
@@ -189,9 +196,28 @@ class TrainingMonitor(Callback):
     - ``memory/gpu_peak_gib``: the most that the first GPU held so far.
     """
 
-    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start the clock."""
+    def __init__(self) -> None:
         self._norms: list[torch.Tensor] = []
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the norms of the steps so far, for a run that is continued within the epoch."""
+        return {"norms": torch.stack(self._norms).cpu() if self._norms else torch.zeros(0)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on within an epoch; its speed is that of the rest."""
+        self._norms = list(state_dict["norms"])
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock, of an epoch too that is continued."""
+        self._norms = [norm.to(trainer.strategy.root_device) for norm in self._norms]
+        self._start()
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start anew."""
+        self._norms = []
+        self._start()
+
+    def _start(self) -> None:
         self._faces, self._waited = 0, 0.0
         self._started = self._ready = time.perf_counter()
 

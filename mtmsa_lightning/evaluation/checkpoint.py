@@ -7,7 +7,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 from lightning.pytorch.utilities import rank_zero_only
 
@@ -39,7 +38,6 @@ def evaluate(ckpt_path: str, args: Sequence[str] = (), out: Path | None = None, 
         faces: Show photos in the page.
     """
     cli = run_trainer_verb("test", [*args, f"--ckpt_path={ckpt_path}"], partial(EvaluationCLI, out))
-    leave_process_group()
     if not cli.trainer.is_global_zero:
         return
     test = cli.datamodule.test_dataset
@@ -49,13 +47,6 @@ def evaluate(ckpt_path: str, args: Sequence[str] = (), out: Path | None = None, 
     write_text(cli.run / CARD, card_of_checkpoint(Path(cli.settings.ckpt_path), cli.run))
     TrainingCLI._close_loggers(cli)  # now that there is a report to upload
     log.info("report: %s", cli.run / "report.html")
-
-
-def leave_process_group() -> None:
-    """End the joint work: metrics that the first process computes alone would wait for the others."""
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        torch.distributed.barrier()
-        torch.distributed.destroy_process_group()
 
 
 class EvaluationCLI(TrainingCLI):
