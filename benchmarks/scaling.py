@@ -247,10 +247,8 @@ def rows_of(measured: Sequence[dict[str, Any]]) -> list[Row]:
     first = measured[0]["images_per_s"] / measured[0]["processes"]
     for each in measured:
         processes = each["processes"]
-        name, setting = (
-            f"scaling/{processes} processes",
-            f"{each['gradient_bytes'] / 1e6:.0f} MB of gradients",
-        )
+        name = f"scaling/{processes} processes"
+        setting = f"{each['device']}, batches of {each['batch_per_device']} at {each['image_size']} px"
         speed = each["images_per_s"]
         found.append(Row(f"{name}, speed", speed, "images/s by the clock", "more", setting))
         if processes > 1:
