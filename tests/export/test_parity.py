@@ -55,13 +55,14 @@ def test_every_head_says_in_both_formats_what_it_says_in_pytorch(head, network_o
     program = traced(ExportNetwork(model), dynamic=True)
     for file in (tmp_path / "it.onnx", tmp_path / "it.pt2"):
         found = compare(model, run_of(program, model, file), faces, (1, 7, 4))
-        assert found.batches == (1, 3, 4, 7), "sizes that the example of the export did not have"
+        assert found.batches == (1, 2, 4, 7), "sizes that the example of the export did not have"
         check(found, FULL)
 
 
 def test_heads_that_differ_in_training_alone_make_the_same_program(network_of):
     def graph(head):
-        return str(traced(ExportNetwork(network_of(head)), dynamic=True).graph)
+        nodes = traced(ExportNetwork(network_of(head)), dynamic=True).graph.nodes
+        return [(str(node.target), str(node.args)) for node in nodes if node.op == "call_function"]
 
     wanted = graph("CrossEntropyAgeHead")
     assert [head for head in SAME_PROGRAM if graph(head) != wanted] == []
