@@ -102,7 +102,7 @@ def calibrate(
         log.info("%s", line)
     if fitted.quantiles:
         log.info("%s", thresholds_table(applied(fitted, said[part]), groups=bool(model.age_groups)))
-    store(ckpt_path, fitted, out, model.flip_test)
+    store(ckpt_path, fitted, out, flip_test)
     return fitted
 
 

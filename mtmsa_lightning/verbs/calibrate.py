@@ -41,7 +41,7 @@ def parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--flip_test", choices=("true", "false"),
-        help="average over every face and its mirror image, here and whenever the checkpoint is used from now "
+        help="average over each face and its mirror image, here and whenever the checkpoint is used from now "
         "on (default: as the checkpoint says)",
     )  # fmt: skip
     parser.add_argument("--out", type=Path, help="write the calibrated checkpoint here instead of in place")
