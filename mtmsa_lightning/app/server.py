@@ -102,11 +102,12 @@ def application(estimator: AgeEstimator, max_megabytes: float = MAX_MEGABYTES) -
         return response
 
     system = ["system-ui", "sans-serif"]
-    return gradio.mount_gradio_app(
+    gradio.mount_gradio_app(
         app, build(estimator), path="", footer_links=[], run_history=False, ssr_mode=False, pwa=False,
         mcp_server=False, max_file_size=int(max_megabytes * 2**20), css_paths=[STYLE],
         theme=gradio.themes.Base(font=system, font_mono=["monospace"]),
     )  # fmt: skip
+    return app
 
 
 def listen(host: str, port: int | None) -> socket.socket:
