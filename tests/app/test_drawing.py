@@ -29,7 +29,12 @@ from mtmsa_lightning.models.age_distribution import CalibratedAge, CategoricalAg
 
 
 def gaussian(mean: float, std: float) -> Age:
-    return Age(GaussianAge(torch.tensor([mean]).double(), torch.tensor([std]).double()), {})
+    return Age(
+        GaussianAge(
+            torch.tensor([float(mean)], dtype=torch.float64), torch.tensor([float(std)], dtype=torch.float64)
+        ),
+        {},
+    )
 
 
 def calibrated(low: float, high: float) -> Age:
