@@ -112,7 +112,7 @@ def visit(chromium: Any, served: tuple[str, Path]) -> Iterator[Any]:
 def test_a_visit(visit: Any, width: str, photos: Path, served: tuple[str, Path]) -> None:
     here = visit(width)
     page = here.page
-    assert page.title() == "Apparent age, with its uncertainty"
+    page.wait_for_function("document.title === 'Apparent age, with its uncertainty'")
     assert page.get_by_text("Photos are not stored.").is_visible()
     assert page.get_by_text("No decision about a person may rest on this").is_visible()
 

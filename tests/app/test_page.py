@@ -1,5 +1,7 @@
+import asyncio
 import re
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -74,7 +76,10 @@ def test_every_class_that_the_style_speaks_of_is_somewhere_on_the_page() -> None
 
 
 def test_the_page_tells_nobody_and_loads_nothing_from_elsewhere(estimator: AgeEstimator) -> None:
-    page = build(estimator)
+    async def built() -> Any:
+        return build(estimator)
+
+    page = asyncio.run(built())
     assert page.analytics_enabled is False
     assert NOT_STORED in str(page.get_config_file())
     assert "http" not in STYLE.read_text()
