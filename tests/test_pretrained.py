@@ -221,9 +221,7 @@ def test_a_folder_of_another_program_is_no_checkpoint(tmp_path):
 
 def test_a_write_that_fails_leaves_the_old_folder_as_it_was(copied, model, monkeypatch):
     before = {file.name: file.read_bytes() for file in copied.iterdir()}
-    monkeypatch.setattr(
-        "mtmsa_lightning.pretrained.save_file", lambda *_: (_ for _ in ()).throw(OSError("full"))
-    )
+    monkeypatch.setattr("safetensors.torch.save_file", lambda *_: (_ for _ in ()).throw(OSError("full")))
     with pytest.raises(OSError, match="full"):
         write_pretrained({"hyper_parameters": {}, "state_dict": model.state_dict()}, copied)
     assert {file.name: file.read_bytes() for file in copied.iterdir()} == before

@@ -63,7 +63,9 @@ def _box(face: Face, number: int, text: float) -> str:
 def _shown(photo: Image) -> str:
     scale = SHOWN_SIDE / max(photo.shape[:2])
     if scale < 1:
-        photo = cv2.resize(photo, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        photo = np.asarray(
+            cv2.resize(photo, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), np.uint8
+        )
     return embedded(photo, ".jpg")
 
 

@@ -1,6 +1,5 @@
 """The page's texts, and its layout in Gradio."""
 
-import logging
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,8 +10,6 @@ from mtmsa_lightning.inference.estimator import AgeEstimator
 
 if TYPE_CHECKING:
     import gradio
-
-log = logging.getLogger(__name__)
 
 TITLE = "Apparent age, with its uncertainty"
 
@@ -59,7 +56,8 @@ def build(estimator: AgeEstimator) -> "gradio.Blocks":
         """Empty the place for a photo, and answer; nothing was uploaded where the camera is switched on."""
         return None, gradio.skip() if upload is None else framed(answer_upload(estimator, upload))
 
-    with gradio.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(60, 60)) as page:
+    page = gradio.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(60, 60))
+    with page:
         gradio.HTML(framed(f"<h1>{TITLE}</h1><p>{NOT_STORED}</p>"))
         photo = gradio.Image(
             label="Photo: drop it, choose it, paste it or take it",

@@ -1,5 +1,6 @@
 """Serving the page: on this machine by default, without any other one, and without leaving a photo behind."""
 
+import asyncio
 import logging
 import os
 import signal
@@ -7,6 +8,7 @@ import socket
 import sys
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
@@ -87,6 +89,15 @@ def application(estimator: AgeEstimator, max_megabytes: float = MAX_MEGABYTES) -
         max_megabytes: Size in MB (2^20 bytes) of the largest file that is taken.
     """
     need_gradio()
+
+    async def made() -> "fastapi.FastAPI":
+        return _mounted(estimator, max_megabytes)
+
+    with ThreadPoolExecutor(1) as pool:  # where no event loop runs, Gradio makes some and never closes them
+        return pool.submit(lambda: asyncio.run(made())).result()
+
+
+def _mounted(estimator: AgeEstimator, max_megabytes: float) -> "fastapi.FastAPI":
     import fastapi
     import gradio
 
@@ -102,11 +113,12 @@ def application(estimator: AgeEstimator, max_megabytes: float = MAX_MEGABYTES) -
         return response
 
     system = ["system-ui", "sans-serif"]
-    return gradio.mount_gradio_app(
+    gradio.mount_gradio_app(
         app, build(estimator), path="", footer_links=[], run_history=False, ssr_mode=False, pwa=False,
         mcp_server=False, max_file_size=int(max_megabytes * 2**20), css_paths=[STYLE],
         theme=gradio.themes.Base(font=system, font_mono=["monospace"]),
     )  # fmt: skip
+    return app
 
 
 def listen(host: str, port: int | None) -> socket.socket:

@@ -62,6 +62,7 @@ def build_head(head: Any, *features: int) -> Any:
             f"{head['class_path']} is no class of this package and is not built from a file"
         )
     cls: Any = getattr(importlib.import_module(module), name)
-    if not (isinstance(cls, type) and issubclass(cls, AgeHead | ClassHead)):
+    is_head = isinstance(cls, type) and issubclass(cls, AgeHead | ClassHead)
+    if not is_head:
         raise CheckpointError(f"{head['class_path']} is no head and is not built from a file")
     return cls(*features, **head.get("init_args", {}))

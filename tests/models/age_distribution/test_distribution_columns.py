@@ -94,9 +94,9 @@ def test_a_face_of_a_batch_keeps_its_distribution(family):
         "calibrated": CalibratedAge(gaussian, {0.9: (mean - 7, mean + 9)}),
     }[family]
     one = batch.select(slice(1, 2))
-    assert torch.equal(one.mean, batch.mean[1:2])
-    assert torch.equal(one.std, batch.std[1:2])
+    torch.testing.assert_close(one.mean, batch.mean[1:2])
+    torch.testing.assert_close(one.std, batch.std[1:2])
     for level in (0.5, 0.9):
         for end, expected in zip(one.interval(level), batch.interval(level), strict=True):
-            assert torch.equal(end, expected[1:2])
-    assert torch.equal(one.interval_prob(30, 45), batch.interval_prob(30, 45)[1:2])
+            torch.testing.assert_close(end, expected[1:2])
+    torch.testing.assert_close(one.interval_prob(30, 45), batch.interval_prob(30, 45)[1:2])

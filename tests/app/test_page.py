@@ -1,0 +1,85 @@
+import asyncio
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from mtmsa_lightning.app.page import (
+    LIMITS,
+    NO_ATTENTION,
+    NOT_STORED,
+    OTHERWISE_CROPPED,
+    STYLE,
+    about,
+    build,
+    describe,
+    switches,
+)
+from mtmsa_lightning.inference.estimator import AgeEstimator
+
+NewEstimator = Callable[..., AgeEstimator]
+
+
+def test_the_model_is_described_by_its_own_records(estimator: AgeEstimator) -> None:
+    facts = describe(estimator)
+    assert facts["Trained on"] == "44,106 faces of morph"
+    assert facts["Protocol"] == "subject_exclusive, fold 2"
+    assert facts["Labels"] == "as <released>"
+    assert facts["Faces"] == "faces are found and aligned with a margin of 0.25, as in training"
+    assert facts["Input"] == "64 x 64 pixels"
+    assert facts["Gender classes"] == "male, female"
+    assert facts["Race classes"] == "white, black, asian"
+    assert facts["Calibration"] == estimator.model.calibration.describe()
+    assert facts["Unsure faces"] == "a face is unsure if its 90 % interval is wider than 1 years"
+
+
+def test_a_network_without_records_says_so(estimator_of: NewEstimator) -> None:
+    model = estimator_of().model
+    model.provenance = None
+    facts = describe(AgeEstimator(model, device="cpu"))
+    assert facts["Trained on"] == "unknown data"
+    assert facts["Calibration"].startswith("none: ")
+    assert facts["Unsure faces"] == "no threshold was set, so no face is called unsure"
+    assert facts["Faces"] == OTHERWISE_CROPPED
+
+
+def test_classes_that_were_not_trained_are_not_named(estimator_of: NewEstimator) -> None:
+    model = estimator_of().model
+    model.provenance |= {"labels": ["age", "exact", "gender"]}
+    facts = describe(AgeEstimator(model, device="cpu"))
+    assert "Gender classes" in facts
+    assert "Race classes" not in facts
+
+
+def test_limits_and_facts_are_escaped(estimator: AgeEstimator) -> None:
+    html = about(estimator)
+    assert "as &lt;released&gt;" in html
+    assert html.count("<li>") == len(LIMITS)
+    assert "No decision about a person may rest on this" in html
+
+
+@pytest.mark.parametrize(("msa", "boxes"), [({"rates": (1,), "stages": (1,)}, 2), (None, 0)])
+def test_switches_are_there_where_there_is_attention_and_else_the_reason(
+    estimator_of: NewEstimator, msa: dict | None, boxes: int
+) -> None:
+    html = switches(estimator_of(msa=msa))
+    assert html.count('type="checkbox"') == boxes
+    assert (NO_ATTENTION in html) == (boxes == 0)
+
+
+def test_every_class_that_the_style_speaks_of_is_somewhere_on_the_page() -> None:
+    sources = [file.read_text() for file in STYLE.parent.glob("*.py")]
+    style = re.sub(r"/\*.*?\*/", "", STYLE.read_text())
+    for name in set(re.findall(r"\.([a-z][\w-]*)", style)) - {"dark"}:
+        assert any(re.search(rf"\b{name}\b", source) for source in sources), name
+
+
+def test_the_page_tells_nobody_and_loads_nothing_from_elsewhere(estimator: AgeEstimator) -> None:
+    async def built() -> Any:
+        return build(estimator)
+
+    page = asyncio.run(built())
+    assert page.analytics_enabled is False
+    assert NOT_STORED in str(page.get_config_file())
+    assert "http" not in STYLE.read_text()
