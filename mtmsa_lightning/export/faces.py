@@ -32,7 +32,7 @@ def drawn_faces(model: MTMSA, count: int) -> Tensor:
 
 
 def faces_of(model: MTMSA, paths: Sequence[Path], count: int) -> Tensor:
-    """Return up to so many faces of image files and folders, spread evenly, treated as in prediction.
+    """Return up to so many faces of image files, folders and prepared sets, spread evenly over them.
 
     Raises:
         DataError: If a path does not exist.
@@ -40,13 +40,13 @@ def faces_of(model: MTMSA, paths: Sequence[Path], count: int) -> Tensor:
     """
     inputs, transform = find_inputs(paths), FaceTransform(model.image_size, model.crop)
 
-    def read(row: int) -> Image | None:
+    def face(row: int) -> Image | None:
         try:
             return transform(inputs[row].read())
         except UnreadableImageError:
             return None
 
-    return _spread(read, len(inputs), count)
+    return _spread(face, len(inputs), count)
 
 
 def faces_of_run(model: MTMSA, ckpt_path: str, count: int) -> Tensor:
@@ -73,10 +73,10 @@ def faces_of_run(model: MTMSA, ckpt_path: str, count: int) -> Tensor:
     return _spread(read, len(data.val_dataset), count)
 
 
-def _spread(read: Callable[[int], Image | None], total: int, count: int) -> Tensor:
-    """Return readable faces at equal distances."""
-    rows = np.unique(np.linspace(0, total - 1, min(count, total)).round().astype(int))
-    faces = [image for image in map(read, rows.tolist()) if image is not None]
+def _spread(face: Callable[[int], Image | None], total: int, count: int) -> Tensor:
+    """Return readable faces at equal distances; ``face`` gives one, or None if it cannot be read."""
+    rows = np.unique(np.linspace(0, total - 1, min(count, total)).round().astype(int)).tolist()
+    faces = [image for image in map(face, rows) if image is not None]
     if not faces:
         raise ConfigError("none of the faces can be read: name others by --faces")
     return _batch(faces)
