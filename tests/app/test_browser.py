@@ -124,7 +124,7 @@ def test_a_visit(visit: Any, width: str, photos: Path, served: tuple[str, Path])
     assert box["y"] + box["height"] < photo["y"] + photo["height"] / 2
     for drawn in (".curve .line", ".curve .band", ".bars >> nth=0", ".seen"):
         page.locator(drawn).wait_for()
-    page.get_by_text("Unsure:").wait_for()
+    page.get_by_text("Unsure:", exact=True).wait_for()
     assert not here.overflows()
 
     # the switches, by keyboard
