@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+import os
 from functools import lru_cache
 
 import cv2
@@ -43,6 +44,7 @@ class TinyRetinaFace:
 
     def __init__(self) -> None:
         weights = _weights()
+        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # else importing it reports to its makers
         import onnxruntime
 
         options = onnxruntime.SessionOptions()

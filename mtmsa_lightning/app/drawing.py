@@ -121,7 +121,7 @@ def age_curve(age: Age, says: str) -> str:
     y = _FLOOR - values / values.max() * (_FLOOR - 8)
     low, high = shown_interval(age)
     inside = (ages >= low) & (ages <= high)
-    mean = _EDGE + (age.mean - first) * (_WIDTH - 2 * _EDGE) / (last - first)
+    mean = _EDGE + (min(max(age.mean, first), last) - first) * (_WIDTH - 2 * _EDGE) / (last - first)
     band = ""
     if inside.any():
         held, xs = _points(x[inside], y[inside]), x[inside]

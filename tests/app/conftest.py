@@ -39,6 +39,8 @@ def network(calibration: Calibration | None = None, **arguments: Any) -> MTMSA:
         torch.nn.init.normal_(attention.expand.weight, std=0.1)
     if model.age is not None:
         model.age.set_age_statistics(34.5, 11.25)
+        for weights in model.age.parameters():
+            weights.data *= 0.01  # near the mean age, whatever the face
     model.calibration = calibration
     model.provenance = {
         "dataset": "morph", "protocol": "subject_exclusive", "fold": 2, "label_rule": "as <released>",

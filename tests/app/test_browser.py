@@ -113,8 +113,8 @@ def test_a_visit(visit: Any, width: str, photos: Path, served: tuple[str, Path])
     here = visit(width)
     page = here.page
     page.wait_for_function("document.title === 'Apparent age, with its uncertainty'")
-    assert page.get_by_text("Photos are not stored.").is_visible()
-    assert page.get_by_text("No decision about a person may rest on this").is_visible()
+    page.get_by_text("Photos are not stored.").wait_for()
+    page.get_by_text("No decision about a person may rest on this").wait_for()
 
     here.upload(photos / "one.jpg", "1 face was found.")
     box = page.locator(".photo .bright").bounding_box()
@@ -123,8 +123,8 @@ def test_a_visit(visit: Any, width: str, photos: Path, served: tuple[str, Path])
     assert photo["x"] < box["x"]
     assert box["y"] + box["height"] < photo["y"] + photo["height"] / 2
     for drawn in (".curve .line", ".curve .band", ".bars >> nth=0", ".seen"):
-        assert page.locator(drawn).is_visible()
-    assert page.get_by_text("Unsure:").is_visible()
+        page.locator(drawn).wait_for()
+    page.get_by_text("Unsure:", exact=True).wait_for()
     assert not here.overflows()
 
     # the switches, by keyboard
@@ -132,7 +132,7 @@ def test_a_visit(visit: Any, width: str, photos: Path, served: tuple[str, Path])
     for name, shown in (("Attention overlay", ".attention"), ("Dilation rates", ".rates")):
         page.get_by_label(name).focus()
         page.keyboard.press("Space")
-        assert page.locator(shown).is_visible()
+        page.locator(shown).wait_for()
     assert page.locator(".stack img").first.evaluate("image => image.naturalWidth") == 64
     page.locator(".photo a").focus()
     page.keyboard.press("Enter")
