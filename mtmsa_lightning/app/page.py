@@ -40,8 +40,8 @@ OTHERWISE_CROPPED = (
 )
 
 AS_RELEASED = (
-    "faces are found and brought to where the pictures of the release, which the network was trained on, have "
-    "them"
+    "faces are found and brought to where the pictures of the release, which the network was trained on, "
+    "have them"
 )
 
 GONE = "The photo is not there any more. Please choose it again."
