@@ -8,7 +8,6 @@ ratios are taken inside a repeat, so that a machine that slows down slows all of
 """
 
 import argparse
-import json
 import os
 import platform
 import statistics
@@ -23,6 +22,7 @@ import numpy as np
 import PIL.features
 import torch
 import torchvision
+from common import Row, processor, write
 from PIL import Image
 from torchvision.io import ImageReadMode, decode_jpeg, read_file
 
@@ -94,6 +94,21 @@ def summary(speeds: dict[str, list[float]]) -> dict[str, dict[str, float]]:
     return rows
 
 
+def rows_of(record: dict[str, Any]) -> list[Row]:
+    """Return the rows of all sizes: speeds, and ratios to Pillow's."""
+    said = record["setting"]
+    setting = f"one core, {said['images']} made-up photos, quality {said['quality']}"
+    rows = []
+    for size, of_size in record["sizes"].items():
+        for name, each in of_size["decoders"].items():
+            prefix = f"decode/{size}/{name}"
+            rows.append(Row(prefix, each["images_per_s"], "images/s", "more", setting))
+            if name != "Pillow":
+                spread = each["ratio_min"], each["ratio_max"]
+                rows.append(Row(f"{prefix}, ratio", each["ratio"], "x Pillow", "more", setting, *spread))
+    return rows
+
+
 def setting(images: int, repeats: int) -> dict[str, Any]:
     return {
         "machine": f"{processor()}, {os.cpu_count()} cores, {platform.system()}",
@@ -108,13 +123,6 @@ def setting(images: int, repeats: int) -> dict[str, Any]:
     }
 
 
-def processor() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.is_file() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
-
-
 def opencv_jpeg() -> str:
     lines = [line.split() for line in cv2.getBuildInformation().splitlines()]
     return next((" ".join(line[1:]) for line in lines if line[:1] == ["JPEG:"]), "unknown JPEG library")
@@ -127,6 +135,7 @@ def main(args: Sequence[str] | None = None) -> None:
     parser.add_argument("--json", type=Path, help="also write setting and figures to this file")
     options = parser.parse_args(args)
 
+    load = os.getloadavg()[0]
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
     record: dict[str, Any] = {"setting": setting(options.images, options.repeats), "sizes": {}}
@@ -144,7 +153,7 @@ def main(args: Sequence[str] | None = None) -> None:
                 speed = row["images_per_s"]
                 print(f"{width}x{height:<5} {kilobytes:4.0f}  {name:20} {speed:9.0f} {spread:>26}")
     if options.json:
-        options.json.write_text(json.dumps(record, indent=2) + "\n")
+        write(options.json, rows_of(record), load, record)
 
 
 if __name__ == "__main__":

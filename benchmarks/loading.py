@@ -14,7 +14,6 @@ process that receives its batches together: on a quiet machine that is what one 
 """
 
 import argparse
-import json
 import os
 import platform
 import random
@@ -32,7 +31,7 @@ import pandas as pd
 import PIL
 import torch
 import torchvision
-from decode import processor
+from common import Row, processor, write
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -96,24 +95,29 @@ def table_of(paths: Sequence[Any]) -> pd.DataFrame:
 # ------------------------------------------------------------------ loaders
 
 
+def plain_transform() -> transforms.Compose:
+    """Return torchvision's transforms that draw what ours draw, with the same probabilities."""
+    return transforms.Compose(
+        [
+            transforms.RandomResizedCrop(SIZE, scale=(0.8, 1.0), ratio=(0.9, 1.1)),
+            transforms.RandomHorizontalFlip(),
+            transforms.RandomApply(
+                [transforms.RandomRotation(10, transforms.InterpolationMode.BILINEAR)], p=0.5
+            ),
+            transforms.RandomApply([transforms.ColorJitter(0.2, 0.2, 0.2, 0.02)], p=0.5),
+            transforms.RandomGrayscale(p=0.05),
+            transforms.ToTensor(),
+            transforms.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+        ]
+    )
+
+
 class PlainDataset(Dataset[tuple[Tensor, int]]):
     """What a training script of a face repository usually holds."""
 
     def __init__(self, photos: Sequence[Path]) -> None:
         self.photos = photos
-        self.transform = transforms.Compose(
-            [
-                transforms.RandomResizedCrop(SIZE, scale=(0.8, 1.0), ratio=(0.9, 1.1)),
-                transforms.RandomHorizontalFlip(),
-                transforms.RandomApply(
-                    [transforms.RandomRotation(10, transforms.InterpolationMode.BILINEAR)], p=0.5
-                ),
-                transforms.RandomApply([transforms.ColorJitter(0.2, 0.2, 0.2, 0.02)], p=0.5),
-                transforms.RandomGrayscale(p=0.05),
-                transforms.ToTensor(),
-                transforms.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
-            ]
-        )
+        self.transform = plain_transform()
 
     def __getitem__(self, key: SampleKey) -> tuple[Tensor, int]:
         image = Image.open(self.photos[key.row]).convert("RGB")
@@ -354,6 +358,30 @@ def setting(options: argparse.Namespace, photos: Sequence[Path], device: torch.d
     }  # fmt: skip
 
 
+def rows_of(record: dict[str, Any]) -> list[Row]:
+    """Return the rows of all loaders."""
+    said = record["setting"]
+    setting = f"{said['photos']}; {said['output']}, one worker"
+    rows = []
+    for name, each in record["loaders"].items():
+        prefix = f"loading/{LOADERS[name]}"
+        rows.append(Row(prefix, each["images_per_core_second"], "images/s per core", "more", setting))
+        if name != "a":
+            spread = each["ratio_min"], each["ratio_max"]
+            rows.append(Row(f"{prefix}, ratio", each["ratio"], f"x {LOADERS['a']}", "more", setting, *spread))
+        memory = each["private_megabytes_per_worker"]
+        rows.append(Row(f"{prefix}, memory of a worker", memory, "MB", "less", setting))
+        if "waiting_share" in each:
+            trained = f"{said['device']}, {said['training']}"
+            share = 100 * each["waiting_share"]  # near zero, so that ratios of it say nothing
+            rows.append(Row(f"{prefix}, training waits", share, "% of the time", None, trained))
+            speed = each["trained_images_per_s"]
+            rows.append(Row(f"{prefix}, training", speed, "images/s", "more", trained))
+    augmenting = record["device_ms_per_image"]
+    rows.append(Row("loading/augmenting on the device", augmenting, "ms/image", "less", said["device"]))
+    return rows
+
+
 def parse(args: Sequence[str] | None) -> argparse.Namespace:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     parser = argparse.ArgumentParser(description="Compare the speed of four loaders of faces.")
@@ -372,6 +400,7 @@ def parse(args: Sequence[str] | None) -> argparse.Namespace:
 
 def main(args: Sequence[str] | None = None) -> None:
     options = parse(args)
+    load = os.getloadavg()[0]
     cv2.setNumThreads(0)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     with tempfile.TemporaryDirectory() as folder:
@@ -388,7 +417,7 @@ def main(args: Sequence[str] | None = None) -> None:
         record["device_ms_per_image"] = 1000 * device_seconds(device, options.batch_size, store, 5)
     show(record)
     if options.json:
-        options.json.write_text(json.dumps(record, indent=2) + "\n")
+        write(options.json, rows_of(record), load, record)
 
 
 def measure(setups: dict[str, Setup], options: argparse.Namespace, device: torch.device) -> dict[str, Any]:

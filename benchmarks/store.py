@@ -27,7 +27,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pandas as pd
-from decode import processor
+from common import Row, processor, write
 from loading import private_memory, write_photos
 from PIL import Image
 
@@ -159,15 +159,24 @@ def write_full_set(root: Path) -> None:
     names = [f"crops/{index:06d}.jpg" for index in range(MORPH_FACES)]
     for name in names:
         (root / name).touch()
-    rng = np.random.default_rng(0)
-    ages = rng.integers(16, 78, MORPH_FACES)
-    rows = pd.DataFrame({"id": names, "path": names, "age_low": ages, "age_high": ages})
-    rows["subject"] = [f"{row // 4:06d}" for row in range(MORPH_FACES)]
-    rows["gender"], rows["race"] = rng.integers(0, 2, MORPH_FACES), rng.integers(0, 5, MORPH_FACES)
-    make_frame(rows, "morph").to_parquet(root / "faces.parquet")
     shape = (MORPH_FACES, SIZE, SIZE, 3)
-    array = np.lib.format.open_memmap(root / PIXELS, "w+", np.uint8, shape)  # allocates nothing yet
-    pixels = {"shape": list(shape), "dtype": "uint8", "fingerprint": fingerprint_of(names, array)}
+    np.lib.format.open_memmap(root / PIXELS, "w+", np.uint8, shape)  # allocates nothing yet
+    write_record(root, names)
+
+
+def write_record(root: Path, names: Sequence[str]) -> None:
+    """Write the table of a prepared set in MORPH's terms, with drawn labels, and its description."""
+    faces = len(names)
+    rng = np.random.default_rng(0)
+    ages = rng.integers(16, 78, faces)
+    rows = pd.DataFrame({"id": names, "path": names, "age_low": ages, "age_high": ages})
+    rows["subject"] = [f"{row // 4:06d}" for row in range(faces)]
+    rows["gender"], rows["race"] = rng.integers(0, 2, faces), rng.integers(0, 5, faces)
+    make_frame(rows, "morph").to_parquet(root / "faces.parquet")
+    array = np.load(root / PIXELS, mmap_mode="r")
+    pixels = {
+        "shape": list(array.shape), "dtype": "uint8", "fingerprint": fingerprint_of(names, array),
+    }  # fmt: skip
     record = {
         "format_version": 1, "dataset": "morph", "label_rule": "morph table columns",
         "race_classes": list(RACE_CLASSES), "table": "faces.parquet", "pixels": pixels,
@@ -207,6 +216,24 @@ def worker_megabytes(root: Path, augment_on: Any, batches: int) -> float:
 # ------------------------------------------------------------------ report
 
 
+def rows_of(record: dict[str, Any]) -> list[Row]:
+    """Return the rows of all stores, and of a set of MORPH's size."""
+    rows = []
+    for name, each in record["stores"].items():
+        speed, spread = each["images_per_core_second"], (each["ratio_min"], each["ratio_max"])
+        rows.append(Row(f"store/{name}", speed, "images/s per core", "more", record["faces"]))
+        rows.append(Row(f"store/{name}, ratio", each["ratio"], "x files", "more", record["faces"], *spread))
+    full = f"{MORPH_FACES} faces of {SIZE} px"
+    for key, name, unit in (
+        ("setup_processor_s", "from arguments to datasets", "s of the processor"),
+        ("first_batch_s", "from arguments to the first batch", "s"),
+        ("worker_megabytes_cpu", "memory of a worker, augmenting", "MB"),
+        ("worker_megabytes_device", "memory of a worker, augmenting on the device", "MB"),
+    ):
+        rows.append(Row(f"store/{name}", record[key], unit, "less", full))
+    return rows
+
+
 def main(args: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Compare stores of prepared faces.")
     parser.add_argument("--root", type=Path, help="folder of real faces (default: made-up photos)")
@@ -241,7 +268,7 @@ def main(args: Sequence[str] | None = None) -> None:
         }
     show(record)
     if options.json:
-        options.json.write_text(json.dumps(record, indent=2) + "\n")
+        write(options.json, rows_of(record), load, record)
 
 
 def show(record: dict[str, Any]) -> None:

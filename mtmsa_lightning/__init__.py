@@ -4,8 +4,9 @@ Names are imported when they are first used: the package itself, and its torch-o
 Lightning nor wandb nor albumentations.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from mtmsa_lightning.lazy import lazy_names
 
 if TYPE_CHECKING:
     from mtmsa_lightning.data.adience import Adience as Adience
@@ -55,13 +56,4 @@ _HOMES = {
 }
 __all__ = sorted(_HOMES)
 __version__ = "0.1.0"
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOMES])
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)

@@ -4,8 +4,6 @@ import logging
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from mtmsa_lightning.errors import CheckpointError
 from mtmsa_lightning.pretrained import WEIGHTS, is_pretrained, read_pretrained
 from mtmsa_lightning.runs import newest_run, read_record
@@ -35,6 +33,9 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         CheckpointError: If the file is missing, unreadable, holds anything but plain values, or is not ours.
     """
     file = checkpoint_file(path)
+
+    import torch  # late: a missing file is told at once
+
     try:
         if file.name == WEIGHTS:
             checkpoint = read_pretrained(file.parent)
@@ -57,7 +58,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 
 
 def checkpoint_file(path: str | Path) -> Path:
-    """Return the file that is meant by a path.
+    """Return the file that is meant by a path, and say so where a run had to be chosen.
 
     Args:
         path: A ``.ckpt`` file, or a run directory, whose ``checkpoints/best.ckpt`` is meant, or a folder of
@@ -67,7 +68,14 @@ def checkpoint_file(path: str | Path) -> Path:
     Raises:
         CheckpointError: If there is none.
     """
-    path = Path(path)
+    file = find_checkpoint(Path(path))
+    if Path(path).is_dir() and Path(path) not in file.parents[:2]:
+        log.info("using %s", file.parents[1])
+    return file
+
+
+def find_checkpoint(path: Path) -> Path:
+    """Return the file that is meant by a path, as :func:`checkpoint_file` does, without a word."""
     if path.is_dir() and is_pretrained(path):
         return path / WEIGHTS
     file = path / BEST if path.is_dir() else path
@@ -76,7 +84,6 @@ def checkpoint_file(path: str | Path) -> Path:
     if (path / "run.json").is_file():
         raise CheckpointError(f"{path}: {_why_without(path)}")
     if path.is_dir() and (run := newest_run(path, BEST)):
-        log.info("using %s", run)
         return run / BEST
     nearby = sorted(file.parent.glob("*.ckpt")) if file.parent.is_dir() else []
     hint = f"; there are {', '.join(map(str, nearby))}" if nearby else ""

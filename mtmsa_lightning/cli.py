@@ -4,7 +4,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-from mtmsa_lightning.errors import MTMSAError
+from mtmsa_lightning.errors import MTMSAError, Preempted
 
 TRAINER_VERBS = {
     "fit": "train, then test the best checkpoint",
@@ -19,6 +19,7 @@ OWN_VERBS = {
     "compare": "paired comparison of runs on the same test images",
     "crossval": "train and test every fold of a protocol, then summarise",
     "evaluate": "test a checkpoint and write a report with figures and tables",
+    "export": "a checkpoint as ONNX, torch.export or safetensors, checked, with a model card",
     "predict": "ages, genders and races of image files, by a checkpoint alone",
     "prepare": "find, align and crop the faces of a release, once",
     "reproduce": "run a study: folds and seeds of all its variants, one table",
@@ -56,7 +57,8 @@ def main(args: Sequence[str] | None = None) -> None:
         args: Arguments without the program's name; those of the process by default.
 
     Raises:
-        SystemExit: With status 2 after an error that the user can mend, told in one message.
+        SystemExit: With status 2 after an error that the user can mend, told in one message; with 75 when a
+            signal has stopped a run that can be continued.
     """
     verb, *rest = list(sys.argv[1:] if args is None else args) or ["--help"]
     try:
@@ -64,6 +66,8 @@ def main(args: Sequence[str] | None = None) -> None:
     except MTMSAError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
+    except Preempted as stop:
+        raise SystemExit(stop.status) from None
     except ImportError as error:
         if "libGL" not in str(error):
             raise
@@ -87,6 +91,10 @@ def run(verb: str, args: list[str]) -> None:
         importlib.import_module(f"mtmsa_lightning.verbs.{verb}").main(args)
     elif verb in TRAINER_VERBS:
         show_messages()
+        from mtmsa_lightning.preflight import check_arguments
+
+        check_arguments(verb, args)
+
         from mtmsa_lightning.training import run_trainer_verb
 
         run_trainer_verb(verb, args)

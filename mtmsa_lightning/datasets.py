@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mtmsa_lightning.configs import find_config
 from mtmsa_lightning.errors import ConfigError, DataError, MTMSAError
 
 if TYPE_CHECKING:
@@ -75,9 +76,12 @@ def data_arguments(options: argparse.Namespace, others: Sequence[str]) -> list[s
         others: Settings of ``mtmsa fit``, see :func:`parse`.
 
     Raises:
-        ConfigError: Neither a dataset nor its folder is given, or a column is not named as ``OURS=THEIRS``.
+        ConfigError: A config is missing, neither a dataset nor its folder is given, or a column is not named
+            as ``OURS=THEIRS``.
         DataError: No dataset was named and none is recognised.
     """
+    for name in options.config:
+        find_config(name)
     for text in options.columns or ():
         if "=" not in text:
             raise ConfigError(f"--columns {text}: name columns as OURS=THEIRS, e.g. age=years")
@@ -110,11 +114,12 @@ def recognise(root: Path, table: str | None = None) -> str:
     Raises:
         DataError: Nothing known is there; the message lists what is looked for.
     """
+    if not root.is_dir():
+        raise DataError(f"{root}: no such folder")
+
     from mtmsa_lightning.data import adience, face_csv, morph, utkface
     from mtmsa_lightning.data.files import find_file, list_images
 
-    if not root.is_dir():
-        raise DataError(f"{root}: no such folder")
     prepared = _prepared_name(root)
     if prepared:
         return prepared if prepared in CLASSES else "csv"
@@ -168,8 +173,6 @@ def build_data(arguments: Sequence[str], configs: Sequence[str] = ()) -> "FaceDa
 
 def _data_section(config: str) -> object:
     import yaml
-
-    from mtmsa_lightning.configs import find_config
 
     section = yaml.safe_load(find_config(config).read_text()).get("data")
     if section is None:

@@ -15,3 +15,16 @@ class ConfigError(MTMSAError):
 
 class CheckpointError(MTMSAError):
     """A checkpoint or weight file that does not fit."""
+
+
+class Preempted(Exception):  # noqa: N818  # nothing went wrong
+    """A run that was told to stop and did so in order; the same command, or its continuation, goes on.
+
+    Args:
+        message: What was saved, and how to go on.
+        status: Exit status of this process.
+    """
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status

@@ -26,7 +26,13 @@ class _Stdout(logging.StreamHandler):  # type: ignore[type-arg]
 LOGGED = ("mtmsa_lightning", "lightning.pytorch")
 """Loggers whose messages go to ``run.log``."""
 
-HINTS = ("💡", "Loading `train_dataloader` to estimate", "Restoring states from", "Loaded model weights from")
+HINTS = (
+    "💡",
+    "Loading `train_dataloader` to estimate",
+    "Restoring states from",
+    "Loaded model weights from",
+    "SLURM auto-requeueing enabled",  # callbacks.preemption takes its place
+)
 """Beginnings of Lightning's messages that say nothing about a run."""
 
 HARMLESS = (
@@ -34,6 +40,7 @@ HARMLESS = (
     ".*does not have many workers.*",  # the default is one worker per core already
     ".*sync_dist=True.*",  # figures are reduced by the metrics, and equal on all processes
     ".*callbacks used to create the checkpoint.*",  # checkpointing has no part in a test
+    "Image size .* exceeds limit of .* pixels",  # predict has a limit of its own and names what it skips
     ".*Checkpoint directory .* exists and is not empty.*",  # a continued run
     ".*could be decompression bomb DOS attack.*",  # such a file is refused, with its name
 )

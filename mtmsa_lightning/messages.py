@@ -22,6 +22,9 @@ UNKNOWN = (
 NOISE = re.compile(
     r"^\s*(Does not validate against any|Subtypes:|Errors:|Given value type:|- Expected a <class 'NoneType'>)"
 )
+NO_DATA = "name a config, e.g. `--config morph.yaml`, or a DataModule, e.g. `--data FaceCSV`"
+"""What is missing where nothing says what faces to use."""
+
 SECTIONS = ("trainer", "model", "data")
 TOO_LONG = 200
 
@@ -83,7 +86,7 @@ def suggest(text: str, known: Iterable[str]) -> str | None:
     """Return a hint with the nearest known name for a name that a message complains about."""
     names = sorted(set(known))
     if re.search(r"required: \w+\.data", text):
-        return "name a config, e.g. `--config morph.yaml`, or a DataModule, e.g. `--data FaceCSV`"
+        return NO_DATA
     for pattern in UNKNOWN:
         for unknown in pattern.findall(text):
             for part in unknown.split("."):

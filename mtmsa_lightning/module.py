@@ -11,13 +11,20 @@ import torch
 import torch.distributed
 from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 from torchmetrics import Metric
 
 from mtmsa_lightning.data.dataset import FaceBatch
-from mtmsa_lightning.data.provenance import check_overlap, describe_crop, say_alignment, training_hashes
+from mtmsa_lightning.data.provenance import (
+    check_overlap,
+    describe_crop,
+    preprocessing_of,
+    say_preprocessing,
+    training_hashes,
+)
 from mtmsa_lightning.data.table import label_kinds
 from mtmsa_lightning.errors import CheckpointError, ConfigError
 from mtmsa_lightning.initial_weights import load_initial_weights
@@ -32,7 +39,8 @@ from mtmsa_lightning.models.class_mapping import ClassMapping
 from mtmsa_lightning.models.heads import ClassHead
 from mtmsa_lightning.models.resnet import MSAConfig, MSAResNet34, wide_rates
 from mtmsa_lightning.models.specs import build_head, callable_spec, head_spec
-from mtmsa_lightning.schedulers import WarmupCosine
+from mtmsa_lightning.resuming import MetricSums, batches_into_epoch, gather_sums, restore_sums
+from mtmsa_lightning.schedulers import BatchSize, LearningRateScaling, WarmupCosine, scale_learning_rate
 
 log = logging.getLogger(__name__)
 
@@ -85,8 +93,19 @@ class MTMSA(LightningModule):
         optimizer: Optimiser of all parameters; biases and normalisation layers are not decayed.
         scheduler: Learning rate schedule.
         scheduler_interval: Whether the schedule advances every ``step`` or every ``epoch``.
+        lr_scaling: How the optimiser's learning rate follows the global batch (faces per step over all
+            devices and accumulated batches): not at all (``none``), by its ratio to ``lr_batch_size``
+            (``linear``; Goyal et al., arXiv 1706.02677, for SGD) or by the root of that (``sqrt``; Malladi
+            et al., NeurIPS 2022, for Adam and its kin).
+        lr_batch_size: Global batch that the optimiser's learning rate belongs to.
         freeze_epochs: Number of first epochs in which the ResNet layers keep their weights and BatchNorm
             statistics; attention and heads learn.
+        channels_last: Hold images and convolutions channels last in memory, which kernels for half precision
+            prefer; results differ by rounding.
+        checkpoint_activations: Compute the trunk's activations again in the backward pass instead of keeping
+            them: less memory, more time, the same results.
+        flip_test: In evaluation see every face and its mirror image, and average what the heads say of the
+            two: means and log-variances of age, logits of classes. Not in training.
         image_size: Side of the input in pixels; set from the data.
         crop: Fraction of raw photos that the data used; set from the data, kept for prediction.
         gender_classes: Class names in index order; set from the data.
@@ -116,7 +135,12 @@ class MTMSA(LightningModule):
         optimizer: OptimizerCallable = AdamW,
         scheduler: LRSchedulerCallable = WarmupCosine,
         scheduler_interval: Literal["step", "epoch"] = "step",
+        lr_scaling: LearningRateScaling = "none",
+        lr_batch_size: int = 64,
         freeze_epochs: int = 0,
+        channels_last: bool = False,
+        checkpoint_activations: bool = False,
+        flip_test: bool = False,
         image_size: int = 224,
         crop: float = 1.0,
         gender_classes: Sequence[str] = GENDERS,
@@ -124,20 +148,26 @@ class MTMSA(LightningModule):
         age_groups: Sequence[Sequence[int]] = (),
     ) -> None:
         super().__init__()
+        if lr_batch_size < 1:
+            raise ConfigError(f"model.lr_batch_size {lr_batch_size} must be at least 1")
         if aux_stage not in (1, 2, 3, 4):
             raise ConfigError(f"model.aux_stage {aux_stage} is none of the stages 1, 2, 3, 4")
         msa = MSAConfig(**msa) if isinstance(msa, Mapping) else msa
-        self.trunk = MSAResNet34(msa, last_stride=last_stride)
+        self.trunk = MSAResNet34(msa, last_stride, checkpoint_activations)
+        self._memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        self.trunk.to(memory_format=self._memory_format)
         self._wide_rates = wide_rates(msa, last_stride, image_size)
         self.weights = weights
         self.aux_stage = aux_stage
         self.freeze_epochs = freeze_epochs
+        self.flip_test = flip_test
         self.image_size, self.crop = image_size, crop
         self.gender_classes, self.race_classes = tuple(gender_classes), tuple(race_classes)
         self.age_groups = tuple((int(low), int(high)) for low, high in age_groups)
         self.optimizer = AdamW if isinstance(optimizer, Mapping) else optimizer  # a record is not rebuilt
         self.scheduler = WarmupCosine if isinstance(scheduler, Mapping) else scheduler
         self.scheduler_interval = scheduler_interval
+        self.lr_scaling, self.lr_batch_size = lr_scaling, lr_batch_size
         self._configure_heads(age, gender, race)
         self._configure_loss({"age": age_weight, "gender": gender_weight, "race": race_weight}, weighting)
         self._configure_metrics()
@@ -145,6 +175,7 @@ class MTMSA(LightningModule):
         self.register_buffer("pixel_std", _pixels(IMAGENET_STD), persistent=False)
         self.provenance: dict[str, Any] | None = None
         self._initialised = False
+        self._train_sums: list[MetricSums] = []  # of a checkpoint that was saved within an epoch
         self.calibration: Calibration | None = None
         self.seed: int | None = None  # of the run, written into its checkpoints
         self.class_mappings: dict[str, ClassMapping] = {}
@@ -165,7 +196,12 @@ class MTMSA(LightningModule):
                 "optimizer": callable_spec(optimizer),
                 "scheduler": callable_spec(scheduler),
                 "scheduler_interval": scheduler_interval,
+                "lr_scaling": lr_scaling,
+                "lr_batch_size": lr_batch_size,
                 "freeze_epochs": freeze_epochs,
+                "channels_last": channels_last,
+                "checkpoint_activations": checkpoint_activations,
+                "flip_test": flip_test,
                 "image_size": image_size,
                 "crop": crop,
                 "gender_classes": list(self.gender_classes),
@@ -231,9 +267,12 @@ class MTMSA(LightningModule):
         Returns:
             The age distribution in years and the class logits, shape (N, classes).
         """
-        maps = self.trunk.stage_maps(self.normalise(images))
-        features = maps[-1].mean((2, 3))
-        aux = features if self.aux_stage == 4 else maps[self.aux_stage - 1].mean((2, 3))
+        images = self.normalise(images)
+        features, aux = self.trunk(images, self.aux_stage)
+        if self.flip_test and not self.training:
+            # The heads are linear up to what is averaged: averaging their inputs averages their outputs.
+            mirrored, aux_mirrored = self.trunk(images.flip(-1), self.aux_stage)
+            features, aux = (features + mirrored) / 2, (aux + aux_mirrored) / 2
         age_raw = None if self.age is None else self.age.raw(features)
         return FaceOutput(
             None if self.age is None or age_raw is None else self.age.distribution(age_raw),
@@ -244,7 +283,7 @@ class MTMSA(LightningModule):
 
     def normalise(self, images: Tensor) -> Tensor:
         """Scale images to the ImageNet statistics that the trunk expects, on the device that holds them."""
-        images = images.contiguous()  # loaders leave the channels last
+        images = images.contiguous(memory_format=self._memory_format)  # loaders leave the channels last
         if not images.is_floating_point():
             images = images.to(self.pixel_mean.dtype) / 255
         return (images - self.pixel_mean) / self.pixel_std
@@ -460,6 +499,7 @@ class MTMSA(LightningModule):
             ConfigError: If the age head knows no age statistics, because the data is not of this package.
         """
         self.calibration = None  # it belongs to weights that training is about to change
+        self._say_preprocessing()
         for text in self._wide_rates:
             log.warning("%s", text)
         if not self._initialised:
@@ -474,17 +514,36 @@ class MTMSA(LightningModule):
                 "this package's DataModules, or call model.age.set_age_statistics(mean, std) first"
             )
 
+    def on_train_start(self) -> None:
+        """Go on within an epoch, whose start Lightning does not announce again."""
+        self.on_train_epoch_start()
+        if self._train_sums:
+            metrics: Any = dict(self.metrics["train_metrics"].items())  # type: ignore[operator]
+            restore_sums(metrics, self._train_sums, self.trainer.global_rank, self.trainer.world_size)
+            self._train_sums = []
+
     def on_train_epoch_start(self) -> None:
         """Keep the BatchNorm statistics of a frozen ResNet."""
         if self.freeze_epochs:
             for module in self.trunk.resnet_modules():
                 module.train(self.current_epoch >= self.freeze_epochs)
 
-    def on_test_start(self) -> None:
-        """Refuse test faces that the checkpoint was trained on."""
+    def _say_preprocessing(self) -> None:
+        """Warn where the data's faces are cropped otherwise than those of the checkpoint that was loaded."""
         data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
         if data is not None and self.provenance is not None:
-            say_alignment(self.provenance, data)
+            say_preprocessing(self.provenance, preprocessing_of(data), str(data.root))
+
+    def on_validation_start(self) -> None:
+        """Say what differs from training, where this is no part of it."""
+        if self.trainer.state.fn == TrainerFn.VALIDATING:
+            self._say_preprocessing()
+
+    def on_test_start(self) -> None:
+        """Refuse test faces that the checkpoint was trained on."""
+        self._say_preprocessing()
+        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+        if data is not None and self.provenance is not None:
             check_overlap(self.provenance, data, force=self.allow_overlap)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -496,11 +555,18 @@ class MTMSA(LightningModule):
             checkpoint["provenance"] = self.provenance
         if self.calibration is not None:
             checkpoint["calibration"] = self.calibration.to_dict()
+        # the same file whatever the memory format
+        checkpoint["state_dict"] = {
+            name: value.contiguous() for name, value in checkpoint["state_dict"].items()
+        }
+        if batches_into_epoch(self.trainer):
+            checkpoint["train_sums"] = gather_sums(self.stage_metrics("train"))
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Remember what the weights were trained and calibrated on; initial ones are not loaded over them."""
         self._initialised = True
         self.provenance = checkpoint.get("provenance")
+        self._train_sums = checkpoint.get("train_sums", [])
         recorded = checkpoint.get("calibration")
         self.calibration = None if recorded is None else Calibration.from_dict(recorded)
 
@@ -509,6 +575,8 @@ class MTMSA(LightningModule):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Group the parameters (ResNet first) and attach the schedule."""
         optimizer = self.optimizer(self.parameter_groups())
+        optimizer.register_load_state_dict_post_hook(_lay_out_as_parameters)
+        scale_learning_rate(optimizer, self.lr_factor())
         scheduler: Any = self.scheduler(optimizer)
         if isinstance(scheduler, WarmupCosine) and scheduler.total is None:
             scheduler.set_total_steps(self._schedule_length())
@@ -516,6 +584,13 @@ class MTMSA(LightningModule):
         if hasattr(scheduler, "monitor"):
             config |= {"monitor": scheduler.monitor, "interval": "epoch"}
         return {"optimizer": optimizer, "lr_scheduler": config}  # type: ignore[return-value]
+
+    def lr_factor(self) -> float:
+        """Return what the learning rate is multiplied by for the global batch of this training."""
+        if self.lr_scaling == "none":
+            return 1.0
+        ratio = BatchSize.of(self.trainer).total / self.lr_batch_size
+        return ratio if self.lr_scaling == "linear" else ratio**0.5
 
     def _schedule_length(self) -> int:
         """Return the number of times that the schedule advances in the whole training."""
@@ -578,7 +653,7 @@ class MTMSA(LightningModule):
         checkpoint = read_checkpoint(path)
         try:
             model = cls(**checkpoint["hyper_parameters"])
-        except (TypeError, ValueError, KeyError, AttributeError) as error:
+        except (TypeError, ValueError, KeyError, AttributeError, ImportError) as error:
             raise CheckpointError(
                 f"{path}: its settings build no network of this version: {error}"
             ) from error
@@ -592,6 +667,14 @@ class MTMSA(LightningModule):
 
 def _pixels(values: Sequence[float]) -> Tensor:
     return torch.tensor(values).view(1, 3, 1, 1)
+
+
+def _lay_out_as_parameters(optimizer: Optimizer) -> None:
+    """Give a loaded state the memory format of its parameters: fused kernels walk through both in step."""
+    for parameter, state in optimizer.state.items():
+        for name, value in state.items():
+            if isinstance(value, Tensor) and value.stride() != parameter.stride() and value.ndim:
+                state[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
 
 def _at_least_one(count: Tensor) -> Tensor:

@@ -16,16 +16,14 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from mtmsa_lightning import __version__
 from mtmsa_lightning.errors import CheckpointError
 from mtmsa_lightning.runs import make_folder, write_text
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
@@ -83,6 +81,8 @@ def write_pretrained(checkpoint: Mapping[str, Any], folder: Path) -> None:
     Raises:
         DataError: If nothing can be written there.
     """
+    import torch
+
     make_folder(folder)
     provenance = checkpoint.get("provenance")
     hashes = {key: value for key, value in (provenance or {}).items() if torch.is_tensor(value)}
@@ -129,12 +129,15 @@ def read_pretrained(folder: Path) -> dict[str, Any]:
     return checkpoint | {"state_dict": state, "pytorch-lightning_version": lightning}
 
 
-def read_tensors(file: Path) -> dict[str, Tensor]:
+def read_tensors(file: Path) -> "dict[str, Tensor]":
     """Read a file of safetensors.
 
     Raises:
         CheckpointError: If it is missing or damaged.
     """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
     if not file.is_file():
         raise CheckpointError(f"{file}: no such file: {_AGAIN}")
     try:
@@ -143,11 +146,14 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
         raise CheckpointError(f"{file}: no readable file of safetensors ({error}): {_AGAIN}") from error
 
 
-def _write_tensors(file: Path, tensors: Mapping[str, Tensor]) -> None:
+def _write_tensors(file: Path, tensors: "Mapping[str, Tensor]") -> None:
     """Write tensors in one step; none leave no file."""
     if not tensors:
         file.unlink(missing_ok=True)
         return
+
+    from safetensors.torch import save_file
+
     partial = file.with_name(f".{file.name}.partial")
     save_file({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, partial)
     partial.chmod(0o644)

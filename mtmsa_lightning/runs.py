@@ -11,6 +11,8 @@ run.log                what was printed
 import json
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,13 +27,17 @@ if TYPE_CHECKING:
 RUN_DIR_VARIABLE = "MTMSA_RUN_DIR"
 """Tells processes launched by this one which run they belong to."""
 
+LAST = "checkpoints/last.ckpt"
+"""The checkpoint from which a run is continued."""
+
 FREE_SETTINGS = {
     "data": ("root", "num_workers", "verify", "strict"),
     "trainer": (
         "max_epochs", "max_steps", "max_time", "default_root_dir", "logger", "log_every_n_steps", "profiler",
         "accelerator", "enable_progress_bar", "enable_model_summary", "num_sanity_val_steps",
     ),
-    "run": ("wandb", "wandb_faces", "test_after_fit", "allow_overlap"),
+    "model": ("channels_last", "checkpoint_activations"),
+    "run": ("wandb", "wandb_faces", "test_after_fit", "allow_overlap", "compile"),
 }  # fmt: skip
 """Settings that may differ when a run is continued: they do not change what is learnt."""
 
@@ -79,13 +85,14 @@ def _from_torchrun(stamp: str) -> str:
     return str(store.get(key), "utf-8")
 
 
-def resumable_run(root: str | Path, name: str, config: dict[str, Any]) -> Path:
+def resumable_run(root: str | Path, name: str, config: dict[str, Any], directory: Path | None = None) -> Path:
     """Find the newest run of a configuration that has a ``last.ckpt``.
 
     Args:
         root: Root of all runs.
         name: Name of the experiment.
         config: The present settings; all that changes what is learnt must equal the run's.
+        directory: The only run to consider.
 
     Returns:
         Directory of the run.
@@ -93,23 +100,31 @@ def resumable_run(root: str | Path, name: str, config: dict[str, Any]) -> Path:
     Raises:
         CheckpointError: If there is none, or only runs of other settings; names what differs.
     """
-    folder = Path(root) / name
-    runs = [file.parent.parent for file in sorted(folder.glob("*/checkpoints/last.ckpt"), reverse=True)]
+    folder = directory or Path(root) / name
+    files = sorted(folder.glob(LAST if directory else f"*/{LAST}"), reverse=True)
+    runs = [file.parent.parent for file in files]
     wanted = what_is_learnt(config)
     found = {run: differences(what_is_learnt(read_config(run)), wanted) for run in runs}
     for run, differing in found.items():
         if not differing:
             return run.absolute()
-    reason = f"there is no run with a checkpoints/last.ckpt under {folder}"
+    reason = f"there is no run with a {LAST} under {folder}"
     if runs:
         reason = f"{runs[0]} differs: {'; '.join(found[runs[0]][:8])}"
-    raise CheckpointError(f"--ckpt_path last: nothing to continue: {reason}. Leave it out to start anew.")
+    anew = "choose another --run_dir" if directory else "leave --ckpt_path last out"
+    raise CheckpointError(f"nothing to continue: {reason}. To start anew {anew}.")
 
 
 def newest_run(folder: Path, file: str) -> Path | None:
     """Return the newest run right below a folder that has a file, by its name, which is a time."""
     runs = sorted((run for run in folder.iterdir() if (run / file).is_file()), key=lambda run: run.name)
     return runs[-1] if runs else None
+
+
+def run_of(checkpoint: Path) -> Path | None:
+    """Return the run directory that a checkpoint lies in, if any."""
+    run = checkpoint.absolute().parent.parent
+    return run if (run / "config.yaml").is_file() else None
 
 
 def read_config(run: Path) -> dict[str, Any]:
@@ -129,7 +144,8 @@ def what_is_learnt(config: dict[str, Any]) -> dict[str, Any]:
     data = dict(config.get("data") or {})
     data["init_args"] = without(data.get("init_args"), FREE_SETTINGS["data"])
     trainer = without(config.get("trainer"), FREE_SETTINGS["trainer"])
-    return without(config, FREE_SETTINGS["run"]) | {"data": data, "trainer": trainer}
+    model = without(config.get("model"), FREE_SETTINGS["model"])
+    return without(config, FREE_SETTINGS["run"]) | {"data": data, "trainer": trainer, "model": model}
 
 
 def training_differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
@@ -206,6 +222,30 @@ def make_folder(folder: Path) -> None:
         raise DataError(
             f"{folder}: nothing can be written there ({error.strerror}): choose another"
         ) from error
+
+
+@contextmanager
+def locked(folder: Path, command: str) -> Iterator[None]:
+    """Hold a folder against other processes; the lock ends with this one, however it ends.
+
+    Args:
+        folder: The folder; it is made if it is not there.
+        command: What writes to it, as a user would type it.
+
+    Raises:
+        DataError: Nothing can be written there, or another process is writing there.
+    """
+    import fcntl  # not on every system
+
+    make_folder(folder)
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError as error:
+        raise DataError(f"{folder}: another `{command}` is writing there: wait for it or stop it") from error
+    finally:
+        os.close(handle)
 
 
 def write_text(file: Path, text: str) -> None:

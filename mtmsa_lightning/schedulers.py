@@ -1,7 +1,7 @@
-"""Learning rate schedules."""
+"""Learning rates: schedules, and how they follow the size of the batch."""
 
 import math
-from typing import Any
+from typing import Any, Literal, NamedTuple, Self
 
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
@@ -46,3 +46,41 @@ class WarmupCosine(LambdaLR):
             return (step + 1) / (rising + 1)
         progress = min(1.0, (step - rising) / max(1, total - rising))
         return self.final + (1 - self.final) * (1 + math.cos(math.pi * progress)) / 2
+
+
+LearningRateScaling = Literal["none", "linear", "sqrt"]
+"""How a learning rate follows the global batch."""
+
+
+class BatchSize(NamedTuple):
+    """Faces that one step of the optimiser learns from.
+
+    Attributes:
+        per_device: Faces per device and forward pass.
+        devices: Number of processes, over all nodes.
+        accumulated: Forward passes per step.
+    """
+
+    per_device: int
+    devices: int
+    accumulated: int
+
+    @property
+    def total(self) -> int:
+        """The global batch."""
+        return self.per_device * self.devices * self.accumulated
+
+    @classmethod
+    def of(cls, trainer: Any) -> Self:
+        """Read it off a Trainer and its DataModule."""
+        return cls(trainer.datamodule.batch_size, trainer.world_size, trainer.accumulate_grad_batches)
+
+    def __str__(self) -> str:
+        accumulated = f" x {self.accumulated} accumulated" if self.accumulated > 1 else ""
+        return f"{self.per_device} faces x {self.devices} devices{accumulated} = {self.total}"
+
+
+def scale_learning_rate(optimizer: Optimizer, factor: float) -> None:
+    """Multiply the learning rate of all groups; before a schedule reads it."""
+    for group in optimizer.param_groups:
+        group["lr"] *= factor

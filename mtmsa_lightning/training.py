@@ -9,16 +9,18 @@ from pathlib import Path
 from typing import Any, get_args
 
 import torch
+import torch.distributed
 import yaml
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import EMAWeightAveraging, LearningRateMonitor, RichProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
 from mtmsa_lightning import MORPH, Adience, FaceCSV, Synthetic, UTKFace
-from mtmsa_lightning.callbacks.checkpoint import AtomicCheckpointIO, BestCheckpoint, EpochSeed, LastCheckpoint
+from mtmsa_lightning.callbacks.checkpoint import AtomicCheckpointIO, BestCheckpoint, LastCheckpoint, StepSeed
 from mtmsa_lightning.callbacks.console import EpochLine, report
 from mtmsa_lightning.callbacks.epoch_csv import EpochCSV
 from mtmsa_lightning.callbacks.predictions import PredictionWriter
+from mtmsa_lightning.callbacks.preemption import Preemption
 from mtmsa_lightning.callbacks.run_record import RunRecord
 from mtmsa_lightning.callbacks.wandb import (
     WandbMode,
@@ -30,6 +32,7 @@ from mtmsa_lightning.callbacks.wandb import (
 )
 from mtmsa_lightning.callbacks.wandb_panels import TrainingMonitor, WandbPanels
 from mtmsa_lightning.checkpoints import checkpoint_file, read_checkpoint
+from mtmsa_lightning.compilation import compile_network
 from mtmsa_lightning.configs import by_precedence, find_config, option, split_configs
 from mtmsa_lightning.data.datamodule import FaceDataModule
 from mtmsa_lightning.errors import ConfigError, MTMSAError
@@ -38,20 +41,20 @@ from mtmsa_lightning.models import age_heads
 from mtmsa_lightning.models.heads import ClassHead
 from mtmsa_lightning.models.resnet import MSAConfig
 from mtmsa_lightning.module import MTMSA
+from mtmsa_lightning.preflight import CONTINUE, asks_for_text
 from mtmsa_lightning.pretrained import WEIGHTS
-from mtmsa_lightning.runs import open_run, read_record, resumable_run
+from mtmsa_lightning.runs import LAST, open_run, read_record, resumable_run
 from mtmsa_lightning.schedulers import WarmupCosine
 
 log = logging.getLogger(__name__)
 
-CONTINUE = "last"
-"""Value of ``--ckpt_path`` that continues the newest run."""
-
 RUN_ARGUMENTS = (
     "name",
+    "run_dir",
     "wandb",
     "wandb_faces",
     "ema",
+    "compile",
     "test_after_fit",
     "allow_overlap",
     "checkpoint",
@@ -78,7 +81,7 @@ HELP = {
 ARCHITECTURE = ("msa", "last_stride", "aux_stage", "age", "gender", "race")
 """Model settings that a checkpoint's weights were trained with and fit no other value of."""
 
-VERB_ARGUMENTS = ("ckpt_path", "verbose", "weights_only")
+VERB_ARGUMENTS = ("ckpt_path", "verbose", "weights_only", "run_dir")
 """Arguments of one call, not settings of an experiment."""
 
 
@@ -89,7 +92,7 @@ def run_trainer_verb(
 
     Args:
         verb: The verb.
-        args: Arguments after it.
+        args: Arguments after it, which have passed :func:`mtmsa_lightning.preflight.check_arguments`.
         cli: What runs it, :class:`TrainingCLI` by default.
 
     Returns:
@@ -109,10 +112,8 @@ def run_trainer_verb(
                 f"--model.weights {Path(ckpt_path).parent}"
             )
         args = [*args, f"--ckpt_path={ckpt_path}"]
-    if verb != "fit" and hparams is None and not _asks_for_text(args):
-        raise ConfigError(f"`mtmsa {verb}` needs --ckpt_path: a checkpoint or a run directory")
     args = with_config_of_run(args, ckpt_path if hparams else None)
-    for name in split_configs(args)[0] if not _asks_for_text(args) else ():
+    for name in split_configs(args)[0] if not asks_for_text(args) else ():
         log.info("config: %s", find_config(name))
     try:
         ordered = by_precedence(args, hparams, training=verb == "fit")
@@ -135,18 +136,6 @@ def misfit(ckpt_path: str, error: str) -> str:
         f"{ckpt_path}: its weights do not fit the model that command line and --config describe: {keys} ...\n"
         "Leave --config out to use the settings of the checkpoint's own run, or give a config that fits."
     )
-
-
-def say_preprocessing(recorded: dict[str, Any], data: Any) -> None:
-    """Warn where faces reach the network otherwise than in the training of a checkpoint."""
-    if recorded.get("image_size", data.image_size) != data.image_size:
-        sizes = recorded["image_size"], data.image_size
-        log.warning("the checkpoint was trained at %d px, data.image_size is %d", *sizes)
-    if recorded.get("crop", data.crop) != data.crop:
-        crops = 100 * recorded["crop"], 100 * data.crop
-        log.warning(
-            "the checkpoint was trained on crops of %.0f %% of its images, data.crop is %.0f %%", *crops
-        )
 
 
 def check_architecture(recorded: dict[str, Any], settings: dict[str, Any]) -> None:
@@ -173,10 +162,6 @@ def known_names() -> set[str]:
     names |= {cls.__name__ for cls in (*classes, *datamodules)} | {"mtmsa_lightning"}
     sections = {"trainer", "model", "data", "init_args", "class_path"}
     return names | sections | {*RUN_ARGUMENTS, *get_args(WandbMode)}
-
-
-def _asks_for_text(args: list[str]) -> bool:
-    return any(arg.startswith(("--help", "-h", "--print_config")) or arg.endswith(".help") for arg in args)
 
 
 def with_config_of_run(args: list[str], ckpt_path: str | None) -> list[str]:
@@ -239,9 +224,11 @@ class TrainingCLI(LightningCLI):
         """Add what a run needs beside trainer, model and data."""
         add = parser.add_argument
         add("--name", type=str, default="run", help="Experiment; runs go to <root>/<name>/<time>.")
+        add("--run_dir", type=str | None, default=None, help="Directory of the run; one there is continued.")
         add("--wandb", type=WandbMode | None, default=None, help="Default: online with key and network.")
         add("--wandb_faces", type=bool, default=False, help="Send photos of faces to W&B, in tables.")
         add("--ema", type=float | None, default=None, help="Decay of averaged weights, e.g. 0.999.")
+        add("--compile", type=bool, default=False, help="Compile the network; the first steps take minutes.")
         add("--test_after_fit", type=bool, default=True, help="Test the best checkpoint after a fit.")
         add("--allow_overlap", type=bool, default=False, help="Test even on faces that were trained on.")
         parser.add_class_arguments(BestCheckpoint, "checkpoint")
@@ -272,12 +259,14 @@ class TrainingCLI(LightningCLI):
 
     def _open_run(self) -> None:
         root, name = self.settings.trainer.default_root_dir or "runs", self.settings.name
-        if self.verb == "fit" and self.settings.ckpt_path == CONTINUE:
-            self.run = resumable_run(root, name, yaml.safe_load(self.config_text))
-            self.settings.ckpt_path = str(self.run / "checkpoints" / "last.ckpt")
+        given = self.settings.run_dir and Path(self.settings.run_dir).absolute()
+        there = given and (given / LAST).is_file()
+        if self.verb == "fit" and (self.settings.ckpt_path == CONTINUE or there):
+            self.run = resumable_run(root, name, yaml.safe_load(self.config_text), given)
+            self.settings.ckpt_path = str(self.run / LAST)
             log.info("continuing %s", self.run)
         else:
-            self.run = open_run(root, name)
+            self.run = given or open_run(root, name)
 
     def instantiate_classes(self) -> None:
         """Build data, model and trainer; a value that one of them refuses is the user's to mend."""
@@ -285,8 +274,8 @@ class TrainingCLI(LightningCLI):
             super().instantiate_classes()
         for key in ("optimizer", "scheduler"):
             self.model.hparams[key] = yaml.safe_load(self.config_text)["model"][key]
-        if self.recorded:
-            say_preprocessing(self.recorded, self.datamodule)
+        if self.settings.compile:
+            compile_network(self.model)
         if self.recorded and self.verb != "fit":
             check_architecture(self.recorded, dict(self.model.hparams))
 
@@ -307,7 +296,13 @@ class TrainingCLI(LightningCLI):
             kwargs["enable_progress_bar"] = sys.stdout.isatty()
         kwargs["callbacks"] = [*_as_list(given.callbacks), *self._callbacks(record, kwargs)]
         self.model.allow_overlap = self.settings.allow_overlap
-        return super().instantiate_trainer(**kwargs)
+        trainer = super().instantiate_trainer(**kwargs)
+        if given.sync_batchnorm and trainer.strategy.root_device.type == "cpu":
+            raise ConfigError(
+                "trainer.sync_batchnorm: torch joins the statistics of BatchNorm on GPUs only; leave it out "
+                "on the CPU"
+            )
+        return trainer
 
     def _loggers(self, record: dict[str, Any]) -> list[Any]:
         loggers: list[Any] = [EpochCSV(self.run / "metrics.csv")] if self.verb == "fit" else []
@@ -337,8 +332,9 @@ class TrainingCLI(LightningCLI):
             callbacks.append(EMAWeightAveraging(decay=self.settings.ema))
         if trainer.get("logger"):
             callbacks.append(LearningRateMonitor("epoch"))
-        seed = EpochSeed(int(self.settings.seed_everything))
-        return [*callbacks, seed, EpochLine(), self.best, last]
+        seed = StepSeed(int(self.settings.seed_everything))
+        stop = Preemption(self.run / LAST)  # after all others that a step changes
+        return [*callbacks, seed, EpochLine(), stop, self.best, last]
 
     # ---------------------------------------------------------------- after the verb
 
@@ -362,6 +358,7 @@ class TrainingCLI(LightningCLI):
         self._finish()
 
     def _finish(self) -> None:
+        leave_process_group()
         if self.trainer.is_global_zero:
             self._close_loggers()
             report(self.run, read_record(self.run), self.datamodule)
@@ -417,6 +414,13 @@ class UnstartedCLI(TrainingCLI):
             if explain(error, ()) is None:
                 raise
             return None
+
+
+def leave_process_group() -> None:
+    """End the joint work when the Trainer's is done: what follows is the first process's alone."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.barrier()
+        torch.distributed.destroy_process_group()
 
 
 def best_precision(accelerator: Any) -> str:

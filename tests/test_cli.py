@@ -1,4 +1,5 @@
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -122,13 +123,26 @@ def test_validate_gives_the_figures_of_the_best_epoch(trained, tmp_path, capsys)
     assert "age MAE" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+@pytest.mark.parametrize(("verb", "args"), [("validate", []), ("fit", ["--test_after_fit", "false"])])
+def test_faces_cropped_otherwise_than_in_the_checkpoints_training_are_told(
+    trained, tmp_path, capsys, verb, args
+):
+    checkpoint = trained / "checkpoints" / "last.ckpt"
+    place = ["--trainer.default_root_dir", str(tmp_path)]
+    main([verb, "--ckpt_path", str(checkpoint), "--data.crop", "0.9", *place, *args])
+    printed = capsys.readouterr().out
+    assert "the checkpoint was trained on the central 100 % of its images (data.crop), but" in printed
+    assert printed.count("the checkpoint was trained on") == 1
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet", ".jsonl"])
 def test_predict_equals_the_test_predictions_and_needs_no_config(trained, morph_root, tmp_path, suffix):
     out = tmp_path / f"ages{suffix}"
     faces = pd.read_parquet(trained / "predictions" / "test.parquet")
     files = [str(morph_root / file) for file in faces["file"]]
     main(["predict", "--ckpt_path", str(trained), *files, "--out", str(out)])
-    predicted = pd.read_csv(out) if suffix == ".csv" else pd.read_parquet(out)
+    read = {".csv": pd.read_csv, ".parquet": pd.read_parquet, ".jsonl": partial(pd.read_json, lines=True)}
+    predicted = read[suffix](out)
     assert predicted["file"].tolist() == files
     columns = [name for name in faces if name.startswith(("age_", "gender_", "race_"))]
     np.testing.assert_allclose(predicted[columns], faces[columns], atol=SINGLE)
@@ -236,6 +250,8 @@ def test_an_unknown_verb_names_the_nearest(fails):
         (["--model.age.beta", "2"], "beta must lie between 0 and 1"),
         (["--trainer.strategy", "foo"], "foo"),
         (["--trainer.devices", "0"], "devices"),
+        (["--trainer.sync_batchnorm", "true"], "on GPUs only"),
+        (["--model.lr_batch_size", "0"], "model.lr_batch_size 0 must be at least 1"),
         (["--checkpoint.monitor", "val/group_acc"], "not among the validation figures"),
         (["--model.age", "null"], "checkpoint.monitor val/age_mae"),
         (["--data.protocol", "whole"], "no training part"),
@@ -302,7 +318,7 @@ def test_an_evaluated_checkpoint_keeps_its_model_whatever_a_config_says(trained,
     [
         (["nowhere"], "no such file or folder"),
         (["."], "no image"),
-        ([".", "--out", "ages.xlsx"], "ending in .csv or .parquet"),
+        ([".", "--out", "ages.xlsx"], "ending in .csv, .parquet or .jsonl"),
     ],
 )
 def test_mistakes_in_predict(fails, trained, tmp_path, monkeypatch, args, said):
@@ -311,17 +327,17 @@ def test_mistakes_in_predict(fails, trained, tmp_path, monkeypatch, args, said):
 
 
 def test_predict_without_one_readable_image_is_an_error(fails, trained, tmp_path):
-    (tmp_path / "list.txt").write_text("a.jpg")
+    (tmp_path / "list.txt").write_text("a.jpg")  # a table of paths is a .csv or .tsv file
     args = ["predict", "--ckpt_path", trained, tmp_path / "list.txt", "--out", tmp_path / "a.csv"]
-    assert "none of the 1 images could be read" in fails(*args)
+    assert "not one face in 1 images: 0 without a face, 1 unreadable" in fails(*args)
 
 
 def test_predict_refuses_a_file_that_is_no_checkpoint(fails, tmp_path):
     file = tmp_path / "x.ckpt"
     file.write_bytes(b"not a checkpoint")
-    assert "not a readable checkpoint" in fails("predict", "--ckpt_path", file, "--out", "a.csv", tmp_path)
+    assert "not a readable checkpoint" in fails("predict", "--ckpt_path", file, "--out", "a.csv", file)
     torch.save({"conv1.weight": torch.zeros(1)}, file)
-    assert "--model.weights" in fails("predict", "--ckpt_path", file, "--out", "a.csv", tmp_path)
+    assert "--model.weights" in fails("predict", "--ckpt_path", file, "--out", "a.csv", file)
 
 
 # ------------------------------------------------------------------------ wandb and help

@@ -132,7 +132,7 @@ def test_races_that_one_side_lacks_are_masked_and_said(tested, trained, on, unkn
     right = np.array(names)[probs.argmax(1)] == faces["label_race"]
     assert record["test"]["test/race_acc"] == pytest.approx(right[counted].mean(), abs=1e-6)
     crop = record["data"]["crop"]
-    assert ("the checkpoint was trained on crops of 100 %" in printed) == (crop != 1.0)
+    assert ("the checkpoint was trained on the central 100 % of its images" in printed) == (crop != 1.0)
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""Two processes on the CPU against one. A DDP launcher re-runs the command line, so each is a subprocess."""
+"""Two and three processes against one. A DDP launcher re-runs the command line: all are subprocesses."""
 
 import json
 import os
@@ -6,20 +6,24 @@ import subprocess
 import sys
 from pathlib import Path
 
+import distributed_work as work
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
+from mtmsa_lightning.metrics.suite import FIGURES
+
 pytestmark = pytest.mark.slow
 TWO = ("--trainer.devices", "2", "--trainer.strategy", "ddp")
 
 
-def mtmsa(*args: object) -> str:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "TMPDIR": os.environ.get("TMPDIR", "/tmp")}
+def mtmsa(*args: object, status: int = 0) -> str:
+    path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path}
     command = [sys.executable, "-m", "mtmsa_lightning", *map(str, args)]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.returncode == status, done.stdout + done.stderr
     return done.stdout
 
 
@@ -43,29 +47,126 @@ def test_two_processes_test_exactly_like_one(trained, tmp_path):
     np.testing.assert_allclose(faces["age_mean"], alone["age_mean"], atol=1e-6)
 
 
-def test_two_processes_predict_exactly_like_one(trained, morph_root, tmp_path):
-    predict = ["predict", "--ckpt_path", trained, morph_root / "Album2", "--precision", "64-true"]
-    mtmsa(*predict, "--accelerator", "cpu", "--out", tmp_path / "one.parquet")
-    two = ["--accelerator", "cpu", "--devices", "2", "--strategy", "ddp"]
-    mtmsa(*predict, *two, "--out", tmp_path / "two.parquet")
-    one, both = (pd.read_parquet(tmp_path / f"{name}.parquet") for name in ("one", "two"))
-    assert len(one) == 67
-    pd.testing.assert_frame_equal(one, both, atol=1e-6)
-
-
-def test_a_fit_on_two_processes_keeps_one_run_and_speaks_once(tiny_config, tmp_path):
-    printed = mtmsa(
+def test_a_fit_on_two_processes_is_stopped_and_goes_on_as_one_run_that_speaks_once(tiny_config, tmp_path):
+    """A signal to the second process stops both; only the first says so by its status."""
+    fit = (
         "fit", "--config", tiny_config, "--trainer.default_root_dir", tmp_path, *TWO,
-        "--model.freeze_epochs", "1", "--model.weighting", "learned", "--ema", "0.9",
+        "--data.batch_size", "4", "--model.freeze_epochs", "1", "--model.weighting", "learned",
+        "--ema", "0.9", "--trainer.callbacks+=distributed_work.SignalAt", "--trainer.callbacks.step", "4",
     )  # fmt: skip
-    record, faces = figures(tmp_path)
-    assert printed.count("epoch 2/2") == 1, "only the first process speaks"
+    stopped = mtmsa(*fit, status=75)
+    assert stopped.count("told to stop: saved after batch 1 of epoch 2") == 1
+    printed = mtmsa(*fit, "--ckpt_path", "last")
+    assert stopped.count("epoch 1/2") == printed.count("epoch 2/2") == 1, "only the first process speaks"
+    assert "batch: 4 faces x 2 devices = 8; learning rate 0.001 (not scaled)" in printed
     assert "age MAE" in printed
+    record, faces = figures(tmp_path)
+    assert record["batch_size"] == {"per_device": 4, "devices": 2, "accumulated": 1, "global": 8}
     (run,) = (tmp_path / "tiny").iterdir()
-    metrics = pd.read_csv(run / "metrics.csv")
-    assert metrics["epoch"].tolist() == [0, 1]
+    assert pd.read_csv(run / "metrics.csv")["epoch"].tolist() == [0, 1]
     error = (faces["age_mean"] - faces["label_age_low"]).abs().mean()
     assert record["test"]["test/age_mae"] == pytest.approx(error, abs=1e-6)
+
+
+# ------------------------------------------------------------------ three processes, once
+
+
+@pytest.fixture(scope="module")
+def three(tmp_path_factory):
+    """The folder in which three processes, started by torchrun, have done their common work."""
+    folder = tmp_path_factory.mktemp("three")
+    work.write_faces(folder)
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "3"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [*launch, work.__file__, str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=500)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def alone(three, tmp_path_factory):
+    """Figures of the same work by one process, and the folder of its tables."""
+    out = tmp_path_factory.mktemp("alone")
+    work.predict(1, three, out)
+    return work.evaluate(1, three, out), out
+
+
+def of_ranks(three: Path, name: str) -> list[dict]:
+    return [torch.load(three / "out" / f"{name}{rank}.pt", weights_only=True) for rank in range(3)]
+
+
+@pytest.mark.parametrize("head", [*work.HEADS, "calibrated"])
+def test_three_processes_validate_and_test_exactly_like_one(three, alone, head):
+    """All figures, with whole ranks that lack labels, and parts that 3 does not divide."""
+    expected = alone[0][head]
+    found = json.loads((three / "out" / "figures.json").read_text())["figures"][head]
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        assert found[name] == pytest.approx(value, abs=1e-6, nan_ok=True), name
+    known = {name.partition("/")[2] for name in expected}
+    assert known >= {figure.name for figure in FIGURES}, "every figure of the suite is among them"
+    undefined = {name for name, value in expected.items() if name.startswith("test/") and value != value}
+    assert not undefined, "and has a value"
+
+
+@pytest.mark.parametrize("table", [*work.HEADS, "calibrated", "predicted"])
+def test_three_processes_predict_every_face_once(three, alone, table):
+    faces, expected = (pd.read_parquet(folder / f"{table}.parquet") for folder in (three / "out", alone[1]))
+    assert len(expected) == faces["id"].nunique() == work.SIZES["test"]
+    pd.testing.assert_frame_equal(faces, expected, atol=1e-6)
+
+
+def test_validation_inside_fit_is_that_of_one_process(three):
+    out = three / "out" / "whole"
+    model = work.build(weighting="learned")
+    model.load_state_dict(torch.load(out / "validated0.pt", weights_only=True))
+    run = work.trainer(1, three, precision="64-true")
+    (expected,) = run.validate(model, work.faces(three), verbose=False)
+    for rank in range(3):
+        found = json.loads((out / f"val{rank}.json").read_text())
+        assert found.keys() == expected.keys()
+        for name, value in expected.items():
+            assert found[name] == pytest.approx(value, abs=1e-6, nan_ok=True), name
+
+
+def test_no_face_trains_twice(three):
+    ids = [rank["ids"] for rank in of_ranks(three, "whole")]
+    assert [len(each) for each in ids] == [8] * 3, "four joined batches of six, of 25 faces"
+    assert len({name for each in ids for name in each}) == 24
+
+
+def test_weights_averages_and_task_weights_are_the_same_on_all_ranks(three):
+    first, *others = of_ranks(three, "whole")
+    for other in others:
+        for name, value in first["averaged"].items():
+            assert torch.equal(value, other["averaged"][name]), name
+        same = {name for name in first["logged"] if name.startswith(("train/", "val/"))}
+        assert {name: first["logged"][name] for name in same} == pytest.approx(
+            {name: other["logged"][name] for name in same}, abs=0, nan_ok=True
+        )
+    start = dict(work.build(weighting="learned").named_parameters())
+    moved = {name for name, value in first["averaged"].items() if (value != start[name]).any()}
+    assert "weighting.raw_log_scales.race" in moved
+    assert "gender.linear.bias" not in moved, "a head without labels learns nothing, and nothing hangs"
+
+
+def test_three_processes_stopped_within_an_epoch_end_like_those_left_alone(three):
+    for whole, broken in zip(of_ranks(three, "whole"), of_ranks(three, "broken"), strict=True):
+        assert broken["batches"] == {"epoch": 0, "batches": 3}, "one after that of the signal"
+        assert broken["ids"] == whole["ids"][6:]
+        for part in ("averaged", "optimizer"):
+            for name, value in whole[part].items():
+                torch.testing.assert_close(broken[part][name], value, rtol=0, atol=0)
+        assert broken["logged"] == pytest.approx(whole["logged"], abs=0, nan_ok=True)
+    assert [rank["status"] for rank in of_ranks(three, "broken")] == [75, 0, 0]
+
+
+def test_one_process_computes_figures_while_the_others_are_elsewhere(three):
+    assert json.loads((three / "out" / "figures.json").read_text())["drawn"] > 5
+
+
+# ------------------------------------------------------------------ gradients
 
 
 JOINED = """
@@ -83,12 +184,15 @@ class Loss(torch.nn.Module):
     def forward(self, batch):
         return self.model.total_loss(self.model.losses(self.model(batch["image"]), batch))
 wrapped = torch.nn.parallel.DistributedDataParallel(Loss(model))
-wrapped(half).backward()
-torch.save({name: p.grad for name, p in model.named_parameters()}, f"{folder}/gradient{rank}.pt")
+loss = wrapped(half)
+loss.backward()
+dist.all_reduce(loss := loss.detach())
+gradients = {name: p.grad for name, p in model.named_parameters()}
+torch.save({"loss": loss / 2, **gradients}, f"{folder}/gradient{rank}.pt")
 """
 
 
-def test_two_ranks_give_the_gradient_of_the_joined_batch(tmp_path):
+def test_two_ranks_give_the_loss_and_gradient_of_the_joined_batch(tmp_path):
     """Exact ages, groups and missing labels mixed; the second rank has no race label at all."""
     from mtmsa_lightning import MTMSA
 
@@ -106,11 +210,13 @@ def test_two_ranks_give_the_gradient_of_the_joined_batch(tmp_path):
     model.age.set_age_statistics(33.0, 11.0)
     torch.save(batch, tmp_path / "batch.pt")
     torch.save(model.state_dict(), tmp_path / "weights.pt")
-    model.total_loss(model.losses(model(batch["image"]), batch)).backward()
+    loss = model.total_loss(model.losses(model(batch["image"]), batch))
+    loss.backward()
     ranks = [subprocess.Popen([sys.executable, "-c", JOINED, str(rank), str(tmp_path)]) for rank in (0, 1)]
     assert [rank.wait(timeout=200) for rank in ranks] == [0, 0]
     for rank in (0, 1):
         gradients = torch.load(tmp_path / f"gradient{rank}.pt", weights_only=True)
+        assert float(gradients["loss"]) == pytest.approx(float(loss), rel=1e-12)
         for name, parameter in model.named_parameters():
             torch.testing.assert_close(gradients[name], parameter.grad, rtol=1e-9, atol=1e-12, msg=name)
 

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 import mtmsa_lightning
-from mtmsa_lightning.cli import OWN_VERBS
 from mtmsa_lightning.configs import find_config
 
 CHECKOUT = Path(mtmsa_lightning.__file__).parents[1]
@@ -74,43 +73,6 @@ def test_the_working_directory_goes_first(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "morph.yaml").write_text("name: mine\n")
     assert find_config("morph.yaml").resolve() == tmp_path / "morph.yaml"
-
-
-LIGHT = """
-import sys
-{statement}
-loaded = sorted({{name.partition(".")[0] for name in sys.modules}} & {heavy})
-print(loaded)
-"""
-
-
-@pytest.mark.parametrize(
-    ("statement", "heavy"),
-    [
-        ("import mtmsa_lightning", {"torch", "lightning", "wandb", "albumentations", "pandas"}),
-        ("from mtmsa_lightning.cli import main; main(['--help'])", {"torch", "lightning", "wandb", "pandas"}),
-        ("import mtmsa_lightning.align.files", {"torch", "pandas", "onnxruntime"}),
-        (
-            "from mtmsa_lightning import MSAResNet34, MultiScaleAttention",
-            {"lightning", "wandb", "albumentations"},
-        ),
-        ("from mtmsa_lightning import CoralAgeHead", {"lightning", "wandb", "albumentations", "pandas"}),
-        ("from mtmsa_lightning import GaussianAgeHead, ClassHead", {"lightning", "wandb", "albumentations"}),
-        ("from mtmsa_lightning import GaussianKLLoss", {"lightning", "wandb", "albumentations"}),
-        ("import mtmsa_lightning.module", {"wandb", "albumentations"}),
-    ],
-)
-def test_light_names_load_nothing_heavy(statement, heavy, tmp_path):
-    script = LIGHT.format(statement=statement, heavy=heavy)
-    assert run(sys.executable, "-c", script, cwd=tmp_path).splitlines()[-1] == "[]"
-
-
-@pytest.mark.parametrize("verb", sorted(OWN_VERBS))
-def test_the_help_of_own_verbs_loads_nothing_heavy(verb, tmp_path):
-    heavy = {"torch", "lightning", "wandb", "albumentations", "pandas", "matplotlib", "cv2", "onnxruntime"}
-    statement = f"from mtmsa_lightning.verbs.{verb} import parser; parser()"
-    script = LIGHT.format(statement=statement, heavy=heavy)
-    assert run(sys.executable, "-c", script, cwd=tmp_path).splitlines()[-1] == "[]"
 
 
 def test_all_promised_names_are_importable():

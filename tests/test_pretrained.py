@@ -185,6 +185,12 @@ DAMAGE = {
         lambda at: altered(at / "config.json", hyper_parameters={"age": {"class_path": "os.system"}}),
         "os.system is no class of this package",
     ),
+    "settings of another version": (
+        lambda at: altered(
+            at / "config.json", hyper_parameters={"age": {"class_path": "mtmsa_lightning.heads_to_come.Head"}}
+        ),
+        "its settings build no network of this version: No module named",
+    ),
     "foreign function": (
         lambda at: altered(
             at / "config.json", hyper_parameters={"age": {"class_path": "mtmsa_lightning.runs.make_folder"}}
@@ -215,9 +221,7 @@ def test_a_folder_of_another_program_is_no_checkpoint(tmp_path):
 
 def test_a_write_that_fails_leaves_the_old_folder_as_it_was(copied, model, monkeypatch):
     before = {file.name: file.read_bytes() for file in copied.iterdir()}
-    monkeypatch.setattr(
-        "mtmsa_lightning.pretrained.save_file", lambda *_: (_ for _ in ()).throw(OSError("full"))
-    )
+    monkeypatch.setattr("safetensors.torch.save_file", lambda *_: (_ for _ in ()).throw(OSError("full")))
     with pytest.raises(OSError, match="full"):
         write_pretrained({"hyper_parameters": {}, "state_dict": model.state_dict()}, copied)
     assert {file.name: file.read_bytes() for file in copied.iterdir()} == before

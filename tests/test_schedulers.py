@@ -1,11 +1,13 @@
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mtmsa_lightning.schedulers import WarmupCosine
+from mtmsa_lightning.module import MTMSA
+from mtmsa_lightning.schedulers import BatchSize, WarmupCosine
 
 SHARES = st.floats(0, 1)
 
@@ -106,3 +108,32 @@ def test_a_run_continued_for_longer_follows_the_longer_schedule():
     continued.load_state_dict(short.state_dict())
     continued.step()
     assert continued.get_last_lr() == [walk(longer, 12)[-1][0]]
+
+
+@pytest.mark.parametrize(
+    ("scaling", "own", "expected"),
+    [
+        ("none", 64, 1e-3),
+        ("linear", 64, 3e-3),
+        ("sqrt", 48, 2e-3),
+        ("linear", 192, 1e-3),
+        ("sqrt", 768, 5e-4),
+    ],
+)
+def test_the_learning_rate_follows_the_global_batch_as_chosen(scaling, own, expected):
+    """24 faces on each of four devices, accumulated twice: 192. The schedule starts from the scaled rate."""
+    model = MTMSA(msa=None, lr_scaling=scaling, lr_batch_size=own, image_size=64)
+    data = SimpleNamespace(batch_size=24)
+    model._trainer = SimpleNamespace(
+        datamodule=data, world_size=4, accumulate_grad_batches=2, estimated_stepping_batches=10, max_epochs=1
+    )
+    configured = model.configure_optimizers()
+    assert BatchSize.of(model._trainer).total == 192
+    assert [group["initial_lr"] for group in configured["optimizer"].param_groups] == pytest.approx(
+        [expected] * len(configured["optimizer"].param_groups)
+    )
+
+
+def test_a_batch_says_what_it_is_made_of():
+    assert str(BatchSize(64, 8, 1)) == "64 faces x 8 devices = 512"
+    assert str(BatchSize(64, 8, 2)) == "64 faces x 8 devices x 2 accumulated = 1024"

@@ -93,8 +93,8 @@ class LastCheckpoint(_RunCheckpoint):
         )  # fmt: skip
 
 
-class EpochSeed(Callback):
-    """Seeds torch anew for every epoch and process, so that dropout is exact in a continued run.
+class StepSeed(Callback):
+    """Seeds torch anew for every step and process, so that dropout is exact in a continued run.
 
     Args:
         seed: The run's seed.
@@ -103,9 +103,15 @@ class EpochSeed(Callback):
     def __init__(self, seed: int) -> None:
         self.seed = seed
 
-    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Seed by (seed, epoch, rank)."""
-        torch.manual_seed(sample_seed(self.seed, trainer.current_epoch, trainer.global_rank))
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Seed by (seed, epoch, batch, rank)."""
+        position = batch_idx * trainer.world_size + trainer.global_rank
+        seed = sample_seed(self.seed, trainer.current_epoch, position)
+        torch.default_generator.manual_seed(seed)  # manual_seed of all devices, present or not, takes long
+        if pl_module.device.type != "cpu":
+            torch.get_device_module(pl_module.device).manual_seed(seed)
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):

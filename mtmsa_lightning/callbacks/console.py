@@ -25,6 +25,10 @@ TITLES = {figure.name: figure.title for figure in FIGURES if figure.headline} | 
 class EpochLine(Callback):
     """Logs one line per epoch, with its duration."""
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock, of an epoch too that is continued."""
+        self._start = time.perf_counter()
+
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock."""
         self._start = time.perf_counter()

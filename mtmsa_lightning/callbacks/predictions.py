@@ -3,65 +3,25 @@
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from mtmsa_lightning.data.dataset import FaceBatch, FaceDataset
-from mtmsa_lightning.errors import ConfigError
-from mtmsa_lightning.labels import AGE_GROUP_EDGES
-from mtmsa_lightning.module import MTMSA, FaceOutput
+from mtmsa_lightning.inference.columns import prediction_columns
+from mtmsa_lightning.module import MTMSA
 from mtmsa_lightning.runs import write_table
 
 SUFFIXES = (".csv", ".parquet")
 
 
-def prediction_columns(model: MTMSA, output: FaceOutput) -> dict[str, np.ndarray[Any, Any]]:
-    """Turn a batch of outputs into named columns.
-
-    Args:
-        model: The model that made them; it knows its class names.
-        output: Outputs of N faces.
-
-    Returns:
-        Arrays of length N: those of the distribution of age (``age_mean, age_std``) and ``age_low90,
-        age_high90`` in years (its central 90 %; of a calibrated model its conformal interval, beside those
-        of the other levels), ``unsure`` where a calibration sets thresholds, ``group_<low>_<high>``,
-        ``gender_<class>`` and ``race_<class>`` probabilities; only of heads that exist.
-    """
-    columns: dict[str, torch.Tensor] = {}
-    if output.age is not None:
-        low, high = output.age.interval(0.9)
-        columns = output.age.columns() | {"age_low90": low, "age_high90": high}
-        if model.calibration is not None and model.calibration.abstains:
-            columns["unsure"] = model.calibration.unsure(output.age)
-        if model.age_groups:
-            probs = output.age.group_probs(AGE_GROUP_EDGES)
-            columns |= {f"group_{low}_{high}": probs[:, i] for i, (low, high) in enumerate(model.age_groups)}
-    for task, names in model.answers.items():
-        probs = getattr(output, task).double().softmax(1)
-        columns |= {f"{task}_{name}": probs[:, i] for i, name in enumerate(names)}
-    return {name: _array(values) for name, values in columns.items()}
-
-
-def _array(values: torch.Tensor) -> np.ndarray[Any, Any]:
-    return (
-        values.detach().cpu().numpy()
-        if values.dtype == torch.bool
-        else values.detach().double().cpu().numpy()
-    )
-
-
 class PredictionTable:
     """Collects the outputs of a stage, batch by batch, into one table: each face once, in table order.
 
-    Args:
-        labels: Put the labels beside the predictions, as ``label_age_low`` and so on.
+    The labels stand beside the predictions, as ``label_age_low`` and so on.
     """
 
-    def __init__(self, labels: bool = True) -> None:
-        self.labels = labels
+    def __init__(self) -> None:
         self._parts: list[pd.DataFrame] = []
 
     def add(self, model: LightningModule, outputs: Any, batch: FaceBatch) -> None:
@@ -79,37 +39,23 @@ class PredictionTable:
         rows = predictions.pop("index").to_numpy()
         faces = dataset.table.iloc[rows].reset_index(drop=True)
         known = faces[["id", "path"]].rename(columns={"path": "file"})
-        if self.labels:
-            data: Any = trainer.datamodule  # type: ignore[attr-defined]
-            known = pd.concat([known, _labels(faces, data)], axis=1)
-        return pd.concat([known, predictions.reset_index(drop=True)], axis=1)
+        labels = _labels(faces, trainer.datamodule)  # type: ignore[attr-defined]
+        return pd.concat([known, labels, predictions.reset_index(drop=True)], axis=1)
 
 
 class PredictionWriter(Callback):
-    """Collects predictions in ``test`` or ``predict`` and writes one table, each face once, in table order.
+    """Collects the predictions of ``test`` and writes one table, each face once, in table order.
 
     Args:
         file: A ``.parquet`` or ``.csv`` file; ``.../test.parquet`` of a run.
-        labels: Write the labels beside the predictions, as ``label_age_low`` and so on.
-
-    Raises:
-        ConfigError: If the file's ending says no known format.
     """
 
-    def __init__(self, file: Path, labels: bool = True) -> None:
-        if file.suffix not in SUFFIXES:
-            raise ConfigError(f"{file}: write predictions to a file ending in {' or '.join(SUFFIXES)}")
+    def __init__(self, file: Path) -> None:
         self.file = file
         self.table = pd.DataFrame()
-        self._collected = PredictionTable(labels)
+        self._collected = PredictionTable()
 
     def on_test_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: FaceBatch, *_: Any
-    ) -> None:
-        """Keep the batch's predictions."""
-        self._collected.add(pl_module, outputs, batch)
-
-    def on_predict_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: FaceBatch, *_: Any
     ) -> None:
         """Keep the batch's predictions."""
@@ -119,11 +65,6 @@ class PredictionWriter(Callback):
         """Gather the parts of all processes and write the table."""
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         self._write(trainer, data.test_dataset)
-
-    def on_predict_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Gather the parts of all processes and write the table."""
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
-        self._write(trainer, data.predict_dataset)
 
     def _write(self, trainer: Trainer, dataset: FaceDataset) -> None:
         self.table = self._collected.take(trainer, dataset)

@@ -1,9 +1,13 @@
 """The run's own record: ``config.yaml``, ``run.json`` and ``run.log``, begun before the first step."""
 
 import importlib.metadata
+import logging
+import os
+import platform
 import shlex
 import subprocess
 import sys
+import time
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -19,6 +23,9 @@ from mtmsa_lightning.data.provenance import hash_in_background
 from mtmsa_lightning.logs import to_file
 from mtmsa_lightning.module import MTMSA
 from mtmsa_lightning.runs import read_record, update_record, write_text
+from mtmsa_lightning.schedulers import BatchSize
+
+log = logging.getLogger(__name__)
 
 PACKAGES = ("mtmsa-lightning", "torch", "torchvision", "lightning", "torchmetrics", "albumentations", "numpy")
 
@@ -51,6 +58,8 @@ class RunRecord(Callback):
         self.config = config
         self.values = values
         self._begun = False
+        self._start = time.monotonic()
+        self._seconds_before = 0.0
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Write the record on the first process, before any step."""
@@ -66,11 +75,13 @@ class RunRecord(Callback):
         to_file(self.run / "run.log")
         before = read_record(self.run)
         now = datetime.now().isoformat(timespec="seconds")
+        self._seconds_before = before.get("fit_seconds", 0.0)
         continued = {"continued": [*before.get("continued", []), now]} if before else {"started": now}
         processes = {
             "world_size": trainer.world_size,
             "device": device_name(trainer),
             "precision": trainer.precision,
+            "hardware": {"processor": processor_name(), "cores": os.cpu_count()},
         }
         record: dict[str, Any] = {
             "failed": None,
@@ -80,11 +91,25 @@ class RunRecord(Callback):
         }
         update_record(self.run, record | continued | processes | {"data": data.provenance()} | self.values)
 
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write down and say how much each step learns from, and how fast."""
+        told = step_size(trainer)
+        batch = BatchSize.of(trainer)
+        if trainer.is_global_zero:
+            update_record(self.run, told)
+            rule, own = told["lr_scaling"], told["lr_batch_size"]
+            scaled = "not scaled" if rule == "none" else f"{rule} from a batch of {own}"
+            log.info("batch: %s; learning rate %g (%s)", batch, told["learning_rate"], scaled)
+
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the validation figures of the best epoch."""
         for best in [each for each in trainer.checkpoint_callbacks if isinstance(each, BestCheckpoint)]:
             self._write(trainer, {"val": best.best_figures, "best_epoch": best.best_epoch})
             self._write(trainer, {"epochs": trainer.current_epoch})
+        if trainer.is_global_zero:
+            update_record(
+                self.run, {"fit_seconds": round(self._seconds_before + time.monotonic() - self._start, 1)}
+            )
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the figures of the verb ``validate``."""
@@ -108,6 +133,24 @@ class RunRecord(Callback):
         """Write down what ended the run."""
         if trainer.is_global_zero and self._begun:
             update_record(self.run, {"failed": f"{type(exception).__name__}: {exception}"})
+
+
+def step_size(trainer: Trainer) -> dict[str, Any]:
+    """Return the batch and the learning rate of a fit whose optimiser is set up, as plain values.
+
+    Returns:
+        ``batch_size`` (per_device, devices, accumulated, global), ``learning_rate`` (what the schedule starts
+        from, after scaling), ``lr_scaling`` and ``lr_batch_size``.
+    """
+    batch, model = BatchSize.of(trainer), trainer.lightning_module
+    assert isinstance(model, MTMSA)
+    group = trainer.optimizers[0].param_groups[0]
+    return {
+        "batch_size": {**batch._asdict(), "global": batch.total},
+        "learning_rate": float(group.get("initial_lr", group["lr"])),
+        "lr_scaling": model.lr_scaling,
+        "lr_batch_size": model.lr_batch_size,
+    }
 
 
 def _about(trainer: Trainer, pl_module: LightningModule, part: str) -> dict[str, Any]:
@@ -142,6 +185,16 @@ def git_commit() -> str | None:
         return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain", "--", ".") else "")
     except (OSError, subprocess.SubprocessError):
         return None
+
+
+def processor_name() -> str:
+    """Return what the processor calls itself, as far as the system tells."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return named[0] if named else platform.processor() or platform.machine()
 
 
 def device_name(trainer: Trainer) -> str:

@@ -1,23 +1,30 @@
-"""Weights & Biases: the logger of a run, and what is uploaded at its end."""
+"""Weights & Biases: the logger of a run, and what is uploaded at its end.
+
+wandb itself is imported when a run is logged by it: that takes longer than parsing a whole command line.
+"""
 
 import logging
 import netrc
 import os
 import re
 import secrets
-import socket
 from collections.abc import Iterable
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any, Literal
+from urllib.error import HTTPError
 from urllib.parse import urlsplit
+from urllib.request import urlopen
 
-import wandb
 from lightning.pytorch.loggers import WandbLogger
 
 log = logging.getLogger(__name__)
 
+FIRST_ANSWER = 5
+"""Seconds that a server has for its first answer, before a run is logged offline."""
+
 TIMEOUT = 20
-"""Seconds that a server has to answer at the start, before a run is logged offline."""
+"""Seconds that a server which has answered has to open the run, before it is logged offline."""
 
 FINISH_TIMEOUT = 600
 """Seconds that an upload may go on when everything else is done; what is left is uploaded by `wandb sync`."""
@@ -39,13 +46,12 @@ def choose_mode(asked: WandbMode | None) -> tuple[WandbMode, str]:
     if not _has_key():
         return "offline", "no API key; `wandb login` for online runs, `wandb sync` uploads this one later"
     if not _reachable():
-        return "offline", "no network; `wandb sync` uploads this run later"
+        return "offline", f"no answer from {_server()}; `wandb sync` uploads this run later"
     return "online", "key and network found"
 
 
-def _server() -> tuple[str, int]:
-    url = urlsplit(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai"))
-    return url.hostname or "api.wandb.ai", url.port or (80 if url.scheme == "http" else 443)
+def _server() -> str:
+    return os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")
 
 
 def _has_key() -> bool:
@@ -53,15 +59,21 @@ def _has_key() -> bool:
     if os.environ.get("WANDB_API_KEY"):
         return True
     try:
-        return netrc.netrc(os.environ.get("NETRC")).authenticators(_server()[0]) is not None
+        return (
+            netrc.netrc(os.environ.get("NETRC")).authenticators(urlsplit(_server()).hostname or "")
+            is not None
+        )
     except (OSError, netrc.NetrcParseError):
         return False
 
 
 def _reachable() -> bool:
+    """Ask for any answer: a proxy or a hanging server accepts connections without ever giving one."""
     try:
-        socket.create_connection(_server(), timeout=2).close()
-    except OSError:
+        urlopen(_server(), timeout=FIRST_ANSWER).close()
+    except HTTPError:
+        return True  # an answer all the same
+    except (OSError, HTTPException, ValueError):
         return False
     return True
 
@@ -82,6 +94,8 @@ def wandb_logger(
     Returns:
         The logger.
     """
+    import wandb
+
     run.mkdir(parents=True, exist_ok=True)
     os.environ.setdefault("WANDB_SILENT", "true")  # the run's own messages say where things are
 
@@ -103,6 +117,7 @@ def wandb_logger(
             _ = logger.experiment
         except Exception as error:  # a key that is refused or a server that fails must not stop training
             log.warning("wandb: %s; logging offline instead", error)
+            wandb.teardown()  # its service would take the second try for a run that is still open
             logger = build(offline=True)
     return logger
 
@@ -141,6 +156,8 @@ def log_files(loggers: Iterable[Any], run: Path, name: str, best: Path | None) -
             if file is None:
                 continue
             try:
+                import wandb
+
                 artifact = wandb.Artifact(artifact_name, type=kind)
                 artifact.add_file(str(file), policy="immutable")
                 for folder in [each for each in ("figures", "tables") if kind == "report"]:

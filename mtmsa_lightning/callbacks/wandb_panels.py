@@ -11,17 +11,17 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
-import wandb
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import WandbLogger
 from torch.nn.utils import get_total_norm
 from torchmetrics.classification import MulticlassConfusionMatrix
 
 from mtmsa_lightning.callbacks.predictions import PredictionTable
-from mtmsa_lightning.callbacks.run_record import git_commit
+from mtmsa_lightning.callbacks.run_record import git_commit, step_size
 from mtmsa_lightning.data.dataset import FaceBatch, FaceDataset
 
 if TYPE_CHECKING:
+    import wandb
     from matplotlib.figure import Figure
 
     from mtmsa_lightning.evaluation.predictions import Predictions
@@ -70,6 +70,12 @@ class WandbPanels(Callback):
                 logger.experiment.config.update(said, allow_val_change=True)
                 use_dataset(logger, said["provenance"])
 
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Put the batch over all devices and its learning rate into the run's config."""
+        for logger in wandb_loggers(trainer) if trainer.is_global_zero else ():
+            with only_warned_of("batch size"):
+                logger.experiment.config.update(step_size(trainer), allow_val_change=True)
+
     def on_validation_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: FaceBatch, *_: Any
     ) -> None:
@@ -103,12 +109,13 @@ def panels(predictions: "Predictions") -> "dict[str, Callable[[], Figure]]":
     from mtmsa_lightning.evaluation import plots
     from mtmsa_lightning.evaluation.groups import group_confusion, group_names
     from mtmsa_lightning.metrics.age import CumulativeScoreCurve
+    from mtmsa_lightning.metrics.alone import alone
 
     age, low, high = predictions.age, predictions.age_low, predictions.age_high
     labelled = predictions.labelled()
     drawn: dict[str, Callable[[], Figure]] = {}
     if age is not None and labelled["exact"]:
-        curve, exact = CumulativeScoreCurve(), low == high
+        curve, exact = alone(CumulativeScoreCurve()), low == high
         curve.update(age, low, high)
         shares = curve.compute().numpy()
         drawn["cumulative_score"] = lambda: plots.cumulative_score(
@@ -123,19 +130,21 @@ def panels(predictions: "Predictions") -> "dict[str, Callable[[], Figure]]":
         )
     for task, head in (("gender", predictions.gender), ("race", predictions.race)):
         if head is not None and labelled[task]:
-            matrix = MulticlassConfusionMatrix(len(head.names), ignore_index=-1)
+            matrix = alone(MulticlassConfusionMatrix(len(head.names), ignore_index=-1))
             matrix.update(head.probs, head.target)
             drawn[f"confusion_{task}"] = partial(plots.confusion, matrix.compute().numpy(), head.names, task)
     return drawn
 
 
-def face_tables(predictions: "Predictions", photos: FaceDataset | None) -> dict[str, wandb.Table]:
+def face_tables(predictions: "Predictions", photos: FaceDataset | None) -> "dict[str, wandb.Table]":
     """Return tables of the worst and the most uncertain faces.
 
     Args:
         predictions: Predictions of labelled faces.
         photos: The faces themselves, as the network sees them; None leaves photos out.
     """
+    import wandb
+
     from mtmsa_lightning.evaluation.faces import faces_to_look_at
 
     chosen = faces_to_look_at(predictions, FACES)
@@ -152,6 +161,8 @@ def face_tables(predictions: "Predictions", photos: FaceDataset | None) -> dict[
 
 def use_dataset(logger: WandbLogger, provenance: dict[str, Any]) -> None:
     """Name the data and split that a run uses, by fingerprints: no faces and no ids are sent."""
+    import wandb
+
     name = f"{provenance['dataset']}-{provenance['protocol']}-fold{provenance['fold']}".replace(" ", "-")
     artifact = wandb.Artifact(name, type="dataset", metadata=provenance)
     with artifact.new_file("fingerprints.json") as file:
@@ -162,9 +173,10 @@ def use_dataset(logger: WandbLogger, provenance: dict[str, Any]) -> None:
         logger.experiment.use_artifact(artifact)
 
 
-def _image(figure: "Figure") -> wandb.Image:
+def _image(figure: "Figure") -> "wandb.Image":
     """Render a figure, which belongs to no display."""
     import numpy as np
+    import wandb
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     figure.set_dpi(150)
@@ -184,9 +196,28 @@ class TrainingMonitor(Callback):
     - ``memory/gpu_peak_gib``: the most that the first GPU held so far.
     """
 
-    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start the clock."""
+    def __init__(self) -> None:
         self._norms: list[torch.Tensor] = []
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the norms of the steps so far, for a run that is continued within the epoch."""
+        return {"norms": torch.stack(self._norms).cpu() if self._norms else torch.zeros(0)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on within an epoch; its speed is that of the rest."""
+        self._norms = list(state_dict["norms"])
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock, of an epoch too that is continued."""
+        self._norms = [norm.to(trainer.strategy.root_device) for norm in self._norms]
+        self._start()
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start anew."""
+        self._norms = []
+        self._start()
+
+    def _start(self) -> None:
         self._faces, self._waited = 0, 0.0
         self._started = self._ready = time.perf_counter()
 

@@ -28,6 +28,7 @@ from mtmsa_lightning.data.table import FaceTable, label_kinds
 from mtmsa_lightning.data.transforms import AugmentationSampler, FaceTransform
 from mtmsa_lightning.errors import ConfigError, DataError
 from mtmsa_lightning.labels import GENDERS
+from mtmsa_lightning.resuming import batches_into_epoch, epochs_done
 
 log = logging.getLogger(__name__)
 
@@ -125,6 +126,7 @@ class FaceDataModule(LightningDataModule, ABC):
         self._faults: dict[str, str] = {}
         self._seen: set[str] = set()
         self._split_file_hash: str | None = None
+        self._done = (0, 0)
         self.hashing: Future[dict[str, Tensor]] | None = None
         self._check_arguments()
 
@@ -243,7 +245,7 @@ class FaceDataModule(LightningDataModule, ABC):
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Shuffled, augmented training batches of this rank."""
-        sampler = TrainSampler(self.train_dataset, self.batch_size, self.seed, *self._rank())
+        sampler = TrainSampler(self.train_dataset, self.batch_size, self.seed, *self._rank(), self._done)
         return face_loader(self.train_dataset, sampler, self.batch_size, self.num_workers)
 
     def val_dataloader(self) -> DataLoader[Any]:
@@ -298,6 +300,17 @@ class FaceDataModule(LightningDataModule, ABC):
         if batch["draws"] is None:
             return batch
         return {**batch, "image": augment(batch["image"], batch["draws"], self.image_size), "draws": None}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Say how far the training has come: the epoch, and the batches of it that are done."""
+        if self.trainer is None:
+            return {}
+        epoch = epochs_done(self.trainer)
+        return {"epoch": epoch, "batches": batches_into_epoch(self.trainer)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up the training where it was; read by the next ``train_dataloader``."""
+        self._done = (state_dict["epoch"], state_dict["batches"])
 
     def age_statistics(self) -> tuple[float, float]:
         """Mean and standard deviation of the training ages in years (midpoints for groups)."""

@@ -5,6 +5,7 @@ not bare indices: workers that live through many epochs learn the epoch from the
 """
 
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, TypedDict
 
@@ -177,12 +178,28 @@ class TrainSampler(DistributedSampler[SampleKey]):
     incomplete batch of an epoch is left out (another one each epoch); a set smaller than one batch is used
     whole, its last ranks filled up with padding. A subclass of ``DistributedSampler``, because Lightning
     replaces any other sampler under DDP.
+
+    Args:
+        dataset: The faces.
+        batch_size: Faces per step and rank.
+        seed: Seed of the shuffling.
+        num_replicas: Number of ranks.
+        rank: This rank.
+        done: Epoch in which a continued run takes up, and the number of batches that it has behind it there.
     """
 
     def __init__(
-        self, dataset: FaceDataset, batch_size: int, seed: int, num_replicas: int = 1, rank: int = 0
+        self,
+        dataset: FaceDataset,
+        batch_size: int,
+        seed: int,
+        num_replicas: int = 1,
+        rank: int = 0,
+        done: tuple[int, int] = (0, 0),
     ) -> None:
         super().__init__(dataset, num_replicas, rank, shuffle=True, seed=seed)
+        self.epoch, batches = done
+        self._done = {self.epoch: batches * batch_size}
         joined = batch_size * num_replicas
         self.size = len(dataset)
         self.used = self.size // joined * joined or self.size
@@ -192,7 +209,8 @@ class TrainSampler(DistributedSampler[SampleKey]):
     def __iter__(self) -> Iterator[SampleKey]:
         generator = torch.Generator().manual_seed(sample_seed(self.seed, self.epoch, -1))
         order = torch.randperm(self.size, generator=generator).tolist()[: self.used]
-        return deal(order, self.num_samples, self.num_replicas, self.rank, self.epoch)
+        keys = deal(order, self.num_samples, self.num_replicas, self.rank, self.epoch)
+        return islice(keys, self._done.get(self.epoch, 0), None)
 
 
 class EvalSampler(DistributedSampler[SampleKey]):
@@ -222,11 +240,26 @@ def single_threaded_worker(_: int) -> None:
     cv2.setNumThreads(0)
 
 
+class FaceLoader(DataLoader[Any]):
+    """A loader that Lightning knows to be resumable within an epoch.
+
+    Its state is none of its own: the DataModule builds it at the place where a run takes up. Lightning would
+    restore a loader's state too late, after it has been asked for its first batches.
+    """
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return nothing."""
+        return {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Do nothing."""
+
+
 def face_loader(
     dataset: FaceDataset, sampler: TrainSampler | EvalSampler, batch_size: int, num_workers: int
-) -> DataLoader[Any]:
+) -> FaceLoader:
     """Build the loader of one part; workers stay alive over epochs, since keys tell them the epoch."""
-    return DataLoader(
+    return FaceLoader(
         dataset,
         batch_size=batch_size,
         sampler=sampler,

@@ -16,6 +16,7 @@ from mtmsa_lightning.data.files import (
     locate,
     nearest,
     read_delimited,
+    sniff,
 )
 from mtmsa_lightning.data.prepared import is_prepared, read_description, read_frame
 from mtmsa_lightning.data.table import FaceTable, ReadReport, make_frame, parse_ages
@@ -109,7 +110,7 @@ def _read_columns(path: Path, names: dict[str, str], report: ReadReport) -> pd.D
     for name in names:
         if name not in COLUMNS:
             raise DataError(f"columns: unknown name {name!r}{nearest(name, COLUMNS)}; known: {COLUMNS}")
-    delimiter, present = _sniff(path)
+    delimiter, present = sniff(path)
     pair = {names.get(name, name).lower() for name in ("age_low", "age_high")} & present
     ages = ("age_low", "age_high") if pair else ("age",)
     for name in ("path", *ages):
@@ -133,14 +134,6 @@ def _no_column(path: Path, name: str, present: set[str]) -> DataError:
         f"--data.columns '{{{name}: {theirs}}}' (mtmsa prepare: --columns {name}={theirs}); "
         f"the header has {sorted(present)}"
     )
-
-
-def _sniff(path: Path) -> tuple[str, set[str]]:
-    """Return the delimiter of a table and the names in its header in lower case."""
-    with path.open(encoding="utf-8-sig", errors="replace") as file:
-        header = file.readline()
-    delimiter = max(",\t;", key=header.count)
-    return delimiter, {cell.strip().strip('"').lower() for cell in header.split(delimiter)}
 
 
 def _relative(root: Path, text: str) -> str:
@@ -189,8 +182,8 @@ def _may_have_race(root: Path, table: Path, columns: Mapping[str, str]) -> bool:
     if is_prepared(root):
         return bool(read_description(root)["race_classes"])
     try:
-        return columns.get("race", "race").lower() in _sniff(table)[1]
-    except OSError:
+        return columns.get("race", "race").lower() in sniff(table)[1]
+    except DataError:
         return True
 
 

@@ -154,6 +154,21 @@ def content_column(root: Path, paths: Iterable[str]) -> list[str]:
     return [f"{value:016x}" if value else "" for value in hashes]
 
 
+def sniff(path: Path) -> tuple[str, set[str]]:
+    """Return the delimiter of a table and the names in its header in lower case.
+
+    Raises:
+        DataError: The file cannot be read.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", errors="replace") as file:
+            header = file.readline()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
+    delimiter = max(",\t;", key=header.count)
+    return delimiter, {cell.strip().strip('"').lower() for cell in header.split(delimiter)}
+
+
 def read_delimited(path: Path, delimiter: str, required: Sequence[str], report: ReadReport) -> pd.DataFrame:
     """Read a text table as it stands: all cells are texts, "None" and empty cells included.
 

@@ -5,15 +5,13 @@ records of the crops that are done (``parts/``), and an unpacked archive (``rele
 after all of its crops; so a killed run loses the parts that it was at, and nothing is ever half there.
 """
 
-import fcntl
 import importlib.metadata
 import json
 import logging
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path, PurePosixPath
@@ -51,7 +49,7 @@ from mtmsa_lightning.data.prepared import (
 from mtmsa_lightning.data.table import FaceTable
 from mtmsa_lightning.errors import DataError
 from mtmsa_lightning.progress import progress
-from mtmsa_lightning.runs import differences, make_folder, write_text
+from mtmsa_lightning.runs import differences, locked, write_text
 
 log = logging.getLogger(__name__)
 
@@ -125,7 +123,7 @@ def prepare(
             its table changed since, or too many images are unreadable; what was done is kept.
         ConfigError: Faces are to be found and there is no detector.
     """
-    with locked(out):
+    with locked(out, "mtmsa prepare"):
         if claim(out, options.record(), overwrite):
             if reread:
                 check_release(out, table_fingerprint(read(out / RELEASE).frame))
@@ -161,24 +159,6 @@ def prepare(
             },
         }
         return finish(record, frame, left_out, out, wanted)
-
-
-@contextmanager
-def locked(out: Path) -> Iterator[None]:
-    """Hold a folder against other processes; the lock ends with this one, however it ends.
-
-    Raises:
-        DataError: Nothing can be written there, or another process is writing there.
-    """
-    make_folder(out)
-    handle = os.open(out, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    except BlockingIOError as error:
-        raise DataError(f"{out}: another `mtmsa prepare` is writing there: wait for it or stop it") from error
-    finally:
-        os.close(handle)
 
 
 def claim(out: Path, options: dict[str, Any], overwrite: bool) -> bool:

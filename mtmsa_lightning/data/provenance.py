@@ -1,6 +1,7 @@
 """What a checkpoint was trained on, and the refusal to test it on the same faces."""
 
 import logging
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -105,30 +106,44 @@ def check_overlap(
     _complain(ids, copies, equal, advice, pardoned=force or same_split)
 
 
-def say_alignment(provenance: dict[str, Any], data: "FaceDataModule") -> None:
-    """Warn where a part's faces were cropped otherwise than those that a checkpoint was trained on.
+def preprocessing_of(data: "FaceDataModule") -> dict[str, Any]:
+    """Return how a DataModule's faces reach the network, as :func:`say_preprocessing` compares it."""
+    return {"image_size": data.image_size, "crop": data.crop, "preparation": preparation(data.root)}
+
+
+def say_preprocessing(trained: dict[str, Any], used: dict[str, Any], where: str) -> None:
+    """Warn where faces reach a network otherwise than in its training.
 
     Args:
-        provenance: The checkpoint's record.
-        data: The DataModule that is about to be used.
+        trained: A checkpoint's record: ``image_size`` in pixels, ``crop`` as a fraction, and ``preparation``,
+            how a prepared set was made or None for images as they are; what is not in it is not compared.
+        used: The same of the faces that the network is about to be given.
+        where: What holds these faces.
     """
-    if "preparation" not in provenance:
-        return
-    trained, used = map(_alignment, (provenance["preparation"], preparation(data.root)))
-    if trained != used:
-        log.warning(
-            "the checkpoint was trained on %s, but %s holds %s: the same `mtmsa prepare --margin` for both "
-            "keeps the faces comparable", trained, data.root, used,
-        )  # fmt: skip
+    for key, told in _PREPROCESSING.items():
+        if key in trained and told(trained[key]) != told(used[key]):
+            log.warning(
+                "the checkpoint was trained on %s, but %s holds %s",
+                told(trained[key]),
+                where,
+                told(used[key]),
+            )
 
 
 def _alignment(made: dict[str, Any] | None) -> str:
     """Say how faces were cropped, as far as it decides what a network sees."""
     if made is None:
-        return "images as they are released"
+        return "images as they are"
     crop = made.get("crop", {})
     search = "found by a detector" if isinstance(crop.get("detector"), dict) else "placed without a detector"
-    return f"prepared crops of margin {crop.get('margin')} ({search})"
+    return f"faces {search}, `mtmsa prepare --margin {crop.get('margin')}`"
+
+
+_PREPROCESSING: dict[str, Callable[[Any], str]] = {
+    "image_size": lambda side: f"faces of {side} px (data.image_size)",
+    "crop": lambda crop: f"the central {100 * crop:.0f} % of its images (data.crop)",
+    "preparation": _alignment,
+}
 
 
 def _complain(ids: list[str], found: NDArray[np.bool_], what: str, advice: str, pardoned: bool) -> None:

@@ -15,12 +15,11 @@ from mtmsa_lightning.data.preparation import (
     complete,
     file_sha256,
     finish,
-    locked,
 )
 from mtmsa_lightning.data.prepared import LEFT_OUT, read_description
 from mtmsa_lightning.errors import DataError
 from mtmsa_lightning.progress import progress
-from mtmsa_lightning.runs import differences
+from mtmsa_lightning.runs import differences, locked
 
 MADE_ANEW = ("counts", "fingerprints", "versions", "pixels")
 """Keys of the description that differ between shards and are written for the whole."""
@@ -47,7 +46,7 @@ def merge(shards: Sequence[Path], out: Path, pixels: bool = True, overwrite: boo
     """
     records = [read_description(shard) for shard in shards]
     whole = _whole(shards, records)
-    with locked(out):
+    with locked(out, "mtmsa prepare"):
         if claim(out, whole["options"], overwrite):
             check_release(out, whole["release"]["fingerprint"])
             return complete(out, pixels)

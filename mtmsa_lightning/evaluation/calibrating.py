@@ -19,7 +19,7 @@ from mtmsa_lightning.checkpoints import checkpoint_file, read_checkpoint
 from mtmsa_lightning.configs import find_config, split_configs
 from mtmsa_lightning.data.datamodule import FaceDataModule
 from mtmsa_lightning.data.protocols import sampling_units
-from mtmsa_lightning.data.provenance import check_overlap, say_alignment
+from mtmsa_lightning.data.provenance import check_overlap, preprocessing_of, say_preprocessing
 from mtmsa_lightning.errors import ConfigError
 from mtmsa_lightning.evaluation.calibration_tables import coverage_lines, figures_table, thresholds_table
 from mtmsa_lightning.messages import explain, told_shortly
@@ -27,7 +27,7 @@ from mtmsa_lightning.metrics.calibration import FacesSaid, calibration_figures
 from mtmsa_lightning.models.calibration import INTERVAL_LEVEL, Calibration, fit_calibration
 from mtmsa_lightning.module import MTMSA
 from mtmsa_lightning.pretrained import WEIGHTS, write_pretrained
-from mtmsa_lightning.training import best_precision, known_names, say_preprocessing, with_config_of_run
+from mtmsa_lightning.training import best_precision, known_names, with_config_of_run
 
 log = logging.getLogger(__name__)
 
@@ -73,8 +73,7 @@ def calibrate(
     data = datamodule_of(ckpt_path, data_args)
     data.prepare_data()
     data.setup("test")
-    say_preprocessing(dict(model.hparams), data)
-    say_alignment(model.provenance or {}, data)
+    say_preprocessing(model.provenance or {}, preprocessing_of(data), str(data.root))
     part = part or ("calibration" if len(data.calibration_dataset) else "val")
     chose_checkpoint = check_part(model, data, part, other_data)
     if max_width is not None:

@@ -7,10 +7,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 from lightning.pytorch.utilities import rank_zero_only
 
+from mtmsa_lightning.card import CARD, card_of_checkpoint
 from mtmsa_lightning.data.baselines import constant_age_mae
 from mtmsa_lightning.data.dataset import FaceDataset
 from mtmsa_lightning.errors import ConfigError
@@ -19,7 +19,7 @@ from mtmsa_lightning.evaluation.calibration_tables import why_not_exchangeable
 from mtmsa_lightning.evaluation.context import ReportContext
 from mtmsa_lightning.evaluation.report import write_report
 from mtmsa_lightning.evaluation.sections import Images
-from mtmsa_lightning.runs import differences, read_config, read_record, recorded_seed
+from mtmsa_lightning.runs import differences, read_config, read_record, recorded_seed, run_of, write_text
 from mtmsa_lightning.training import TrainingCLI, run_trainer_verb
 
 log = logging.getLogger(__name__)
@@ -29,7 +29,7 @@ FREE_DATA_SETTINGS = ("num_workers", "batch_size", "augment", "verify", "strict"
 
 
 def evaluate(ckpt_path: str, args: Sequence[str] = (), out: Path | None = None, faces: bool = True) -> None:
-    """Test a checkpoint and write its report.
+    """Test a checkpoint and write its report and its model card.
 
     Args:
         ckpt_path: A checkpoint or a run directory.
@@ -38,22 +38,15 @@ def evaluate(ckpt_path: str, args: Sequence[str] = (), out: Path | None = None, 
         faces: Show photos in the page.
     """
     cli = run_trainer_verb("test", [*args, f"--ckpt_path={ckpt_path}"], partial(EvaluationCLI, out))
-    leave_process_group()
     if not cli.trainer.is_global_zero:
         return
     test = cli.datamodule.test_dataset
     attention = attend(cli.model, test, cli.trainer.strategy.root_device)
     images = face_images(test) if faces else None
     write_report(cli.writer.table, cli.run, report_context(cli), images, attention)
+    write_text(cli.run / CARD, card_of_checkpoint(Path(cli.settings.ckpt_path), cli.run))
     TrainingCLI._close_loggers(cli)  # now that there is a report to upload
     log.info("report: %s", cli.run / "report.html")
-
-
-def leave_process_group() -> None:
-    """End the joint work: metrics that the first process computes alone would wait for the others."""
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        torch.distributed.barrier()
-        torch.distributed.destroy_process_group()
 
 
 class EvaluationCLI(TrainingCLI):
@@ -126,12 +119,6 @@ def coverage_notes(cli: TrainingCLI) -> tuple[str, ...]:
     elsewhere = calibration.fitted_on["dataset"]
     reasons = [f"they were fitted on {elsewhere}"] if elsewhere != data.name else why_not_exchangeable(data)
     return (f"The intervals need not cover as promised here: {'; '.join(reasons)}.",) if reasons else ()
-
-
-def run_of(checkpoint: Path) -> Path | None:
-    """Return the run directory that a checkpoint lies in, if any."""
-    run = checkpoint.absolute().parent.parent
-    return run if (run / "config.yaml").is_file() else None
 
 
 def report_folder(out: Path | None, checkpoint: str, settings: dict[str, Any]) -> Path:

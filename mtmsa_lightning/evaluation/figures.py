@@ -19,6 +19,7 @@ from mtmsa_lightning.metrics import (
     IntervalWidth,
 )
 from mtmsa_lightning.metrics.age import MIN_FACES
+from mtmsa_lightning.metrics.alone import alone
 from mtmsa_lightning.metrics.masked_mean import MaskedMean
 from mtmsa_lightning.metrics.suite import figures_of
 from mtmsa_lightning.metrics.uncertainty import risk_coverage
@@ -78,7 +79,7 @@ def scalars(predictions: Predictions) -> dict[str, float | None]:
     found: dict[str, float | None] = {}
     for figure in figures_of(classes, groups=bool(predictions.age_groups)):
         if labelled[figure.needs]:
-            metric = figure.build(classes[figure.task])
+            metric = alone(figure.build(classes[figure.task]))
             metric.update(*inputs[figure.task])
             found[figure.name] = plain(metric.compute())
     return found
@@ -112,7 +113,7 @@ def _curves(predictions: Predictions, min_faces: int) -> dict[str, Any]:
 
 
 def _cumulative_score(predictions: Predictions) -> dict[str, Any]:
-    metric = CumulativeScoreCurve()
+    metric = alone(CumulativeScoreCurve())
     metric.update(*_age_inputs(predictions))
     share = plain(metric.compute())
     return {"years": list(range(len(share))), "share": share}
@@ -122,7 +123,7 @@ def _interval_coverage(predictions: Predictions) -> dict[str, Any]:
     inputs = _age_inputs(predictions)
     curve: dict[str, list[Any]] = {"level": list(CURVE_LEVELS), "coverage": [], "width": []}
     for level in CURVE_LEVELS:
-        coverage, width = IntervalCoverage(level), IntervalWidth(level)
+        coverage, width = alone(IntervalCoverage(level)), alone(IntervalWidth(level))
         for name, metric in (("coverage", coverage), ("width", width)):
             metric.update(*inputs)
             curve[name].append(plain(metric.compute()))
@@ -142,7 +143,7 @@ def _risk_coverage(predictions: Predictions) -> dict[str, Any]:
 
 
 def _decade_mae(predictions: Predictions, min_faces: int) -> dict[str, Any]:
-    metric = DecadeMAE(min_faces)
+    metric = alone(DecadeMAE(min_faces))
     metric.update(*_age_inputs(predictions))
     there = metric.count.nonzero()[:, 0]
     mae, faces = plain(metric.compute()[there]), metric.count[there].tolist()
@@ -151,7 +152,7 @@ def _decade_mae(predictions: Predictions, min_faces: int) -> dict[str, Any]:
 
 def _diagrams(head: ClassPredictions) -> dict[str, Any]:
     """Return the confusion matrix and the reliability diagram of a class head."""
-    confusion = MulticlassConfusionMatrix(len(head.names), ignore_index=-1)
+    confusion = alone(MulticlassConfusionMatrix(len(head.names), ignore_index=-1))
     confusion.update(head.probs, head.target)
     reliability = ClassCalibrationError()
     reliability.update(head.probs, head.target)

@@ -69,8 +69,13 @@ class Preprocessing:
         """Say in one sentence what is done with a photo."""
         if self.margin is None:
             used = describe_crop(self.crop, None)
+            known = self.dataset in ALIGNED
+            place = (
+                f"where {self.dataset}'s pictures have them" if known else "where training did not have them"
+            )
             return (
-                f"a photo is taken for one cropped face, as in training ({used}); detect=True looks for faces"
+                f"a photo is taken for one cropped face, as in training ({used}); "
+                f"detect=True looks for faces and brings them to {place}"
             )
         return f"faces are found and aligned with a margin of {self.margin:g}, as in training"
 

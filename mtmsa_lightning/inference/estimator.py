@@ -8,6 +8,7 @@ import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Self, overload
 
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from mtmsa_lightning.align.detector import FaceDetector, load_detector
 from mtmsa_lightning.data.images import UnreadableImageError
+from mtmsa_lightning.errors import ConfigError
 from mtmsa_lightning.evaluation.attention import dilation_rates
 from mtmsa_lightning.inference.cropping import Cropper, Preprocessing
 from mtmsa_lightning.inference.faces import Age, ClassPrediction, Face, FaceAttention, FaceCrop, PhotoFaces
@@ -28,6 +30,11 @@ from mtmsa_lightning.pretrained import write_pretrained
 from mtmsa_lightning.runs import write_text
 
 log = logging.getLogger(__name__)
+
+PRECISIONS: dict[str, torch.dtype | None] = {
+    "32-true": None, "64-true": None, "bf16-mixed": torch.bfloat16, "16-mixed": torch.float16,
+}  # fmt: skip
+"""Lightning's names of precisions, with the type of autocast, if any."""
 
 _MOST_READERS = 8
 
@@ -49,6 +56,10 @@ class AgeEstimator:
         batch_size: Faces that go through the network at once.
         detector: Finds faces; by default that of the extra ``align``, loaded when it is first needed.
         max_pixels: Photos with more pixels are refused before they are decoded.
+        precision: A key of :data:`PRECISIONS`.
+
+    Raises:
+        ConfigError: The precision is unknown.
 
     Attributes:
         model: The network.
@@ -62,10 +73,15 @@ class AgeEstimator:
         batch_size: int = 64,
         detector: FaceDetector | None = None,
         max_pixels: int = MAX_PIXELS,
+        precision: str = "32-true",
     ) -> None:
+        if precision not in PRECISIONS:
+            raise ConfigError(f"precision {precision!r} is none of {', '.join(PRECISIONS)}")
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
+        model = model.double() if precision == "64-true" else model
         self.model = model.to(torch.device(device)).eval()
+        self.precision = precision
         self.batch_size = batch_size
         self.max_pixels = max_pixels
         self.preprocessing = Preprocessing.of_checkpoint(model.image_size, model.crop, model.provenance)
@@ -118,7 +134,7 @@ class AgeEstimator:
             UnreadableImageError: A photo cannot be read; :meth:`stream` goes on.
             ConfigError: Faces are looked for, and the extra ``align`` is not installed.
         """
-        several = photos if isinstance(photos, list | tuple) else [photos]
+        several: Any = photos if isinstance(photos, list | tuple) else [photos]
         answers = list(self.stream(several, detect))
         for number, answer in enumerate(answers, start=1):
             if answer.fault:
@@ -185,12 +201,17 @@ class AgeEstimator:
 
     def _crops(self, photo: PhotoInput, detector: FaceDetector | None) -> tuple[list[FaceCrop], str]:
         try:
-            image = read_photo(photo, self.max_pixels)
+            return self._cut(photo, detector), ""
         except UnreadableImageError as error:
             return [], str(error)
-        return (
-            [self._cropper.whole(image)] if detector is None else self._cropper.detected(image, detector)
-        ), ""
+
+    def crops(self, photo: PhotoInput, detect: bool | None = None) -> list[FaceCrop]:
+        """Cut the faces out of one photo, for :meth:`predict`; arguments and errors as for a call."""
+        return self._cut(photo, self._load_detector() if self._looks(detect) else None)
+
+    def _cut(self, photo: PhotoInput, detector: FaceDetector | None) -> list[FaceCrop]:
+        image = read_photo(photo, self.max_pixels)
+        return [self._cropper.whole(image)] if detector is None else self._cropper.detected(image, detector)
 
     # ---------------------------------------------------------------- the network
 
@@ -200,11 +221,20 @@ class AgeEstimator:
         return [face for batch in batches for face in self._faces(batch)]
 
     @torch.inference_mode()
-    def _faces(self, crops: Sequence[FaceCrop]) -> list[Face]:
-        said = self.model(self._images(crops))
+    def output(self, crops: Sequence[FaceCrop]) -> FaceOutput:
+        """Return what the network, calibrated, says of one batch of cropped faces, on the CPU."""
+        with self._autocast():
+            said = self.model(self._images(crops))
         age = None if self._head is None else self._head.distribution(said.age_raw.cpu())
         gender, race = (None if logits is None else logits.cpu() for logits in (said.gender, said.race))
-        said = self.model.calibrated(FaceOutput(age, gender, race))
+        return self.model.calibrated(FaceOutput(age, gender, race))
+
+    def _autocast(self) -> AbstractContextManager[Any]:
+        mixed = PRECISIONS[self.precision]
+        return nullcontext() if mixed is None else torch.autocast(self.model.device.type, mixed)
+
+    def _faces(self, crops: Sequence[FaceCrop]) -> list[Face]:
+        said = self.output(crops)
         ages = self._ages(said, len(crops))
         classes = {task: _class_predictions(getattr(said, task), n) for task, n in self.model.answers.items()}
         nothing: list[None] = [None] * len(crops)

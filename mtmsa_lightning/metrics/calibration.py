@@ -9,6 +9,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from mtmsa_lightning.labels import AGE_GROUP_EDGES
+from mtmsa_lightning.metrics.alone import alone
 from mtmsa_lightning.metrics.classes import ClassCalibrationError
 from mtmsa_lightning.metrics.groups import GroupAccuracy
 from mtmsa_lightning.metrics.probabilistic import AgeIntervalNLL, AgeNLL, IntervalCoverage, IntervalWidth
@@ -68,10 +69,10 @@ def calibration_figures(said: FacesSaid) -> dict[str, Any]:
             "age_ence": ENCE(),
         }
         for name, metric in metrics.items():
-            metric.update(said.age, said.low, said.high)
+            alone(metric).update(said.age, said.low, said.high)
             figures[name] = _plain(metric.compute())
     for task, (logits, target) in said.classes.items():
-        error = ClassCalibrationError()
+        error = alone(ClassCalibrationError())
         error.update(logits.double().softmax(1), target)
         figures[f"{task}_ece"] = _plain(error.compute())
         figures[f"{task}_nll"] = _plain(F.cross_entropy(logits.double(), target, ignore_index=-1))

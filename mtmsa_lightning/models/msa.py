@@ -5,7 +5,6 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torchvision.ops import Conv2dNormActivation  # type: ignore[import-untyped]
 
 
 class MSAAttention(NamedTuple):
@@ -65,6 +64,16 @@ def check_rates(rates: Sequence[int], allow_gridding: bool = False) -> None:
         )
 
 
+def _convolution(inputs: int, outputs: int, kernel_size: int = 3, dilation: int = 1) -> nn.Sequential:
+    """Convolve, keeping the size, normalise and rectify, as torchvision's block of these three does.
+
+    Its import would double that of torch, for a module that needs nothing else.
+    """
+    padding = (kernel_size - 1) // 2 * dilation
+    conv = nn.Conv2d(inputs, outputs, kernel_size, padding=padding, dilation=dilation, bias=False)
+    return nn.Sequential(conv, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True))
+
+
 class MultiScaleAttention(nn.Module):
     """Gate a feature map by what a chain of dilated convolutions sees at several scales.
 
@@ -100,8 +109,8 @@ class MultiScaleAttention(nn.Module):
             raise ValueError(f"reduction must lie between 1 and the {channels} channels, got {reduction}")
         width = channels // reduction
         hidden = max(width // reduction, 32)  # SK networks, equation 4, with their floor L = 32
-        self.reduce = Conv2dNormActivation(channels, width, kernel_size=1)
-        self.scales = nn.ModuleList(Conv2dNormActivation(width, width, dilation=rate) for rate in rates)
+        self.reduce = _convolution(channels, width, kernel_size=1)
+        self.scales = nn.ModuleList(_convolution(width, width, dilation=rate) for rate in rates)
         self.select = nn.Sequential(
             nn.Linear(width, hidden), nn.ReLU(inplace=True), nn.Linear(hidden, len(rates) * width)
         )
@@ -132,10 +141,12 @@ class MultiScaleAttention(nn.Module):
         fused = first * scales[0]
         for weight, scale in zip(others, scales[1:], strict=True):
             fused = torch.addcmul(fused, weight, scale)
-        return torch.tanh(self.expand(fused)), weights
+        return self.expand(fused).tanh_(), weights  # in place: a map less to keep
 
     def _scale_weights(self, scales: list[Tensor]) -> Tensor:
         """Return the softmax over scales, ``(N, S, c)``, from the global average of their sum."""
         pooled = torch.stack([scale.mean(dim=(2, 3)) for scale in scales]).sum(dim=0)
         logits: Tensor = self.select(pooled)
-        return logits.view(len(logits), len(scales), -1).softmax(dim=1)
+        return logits.view(logits.shape[0], len(scales), -1).softmax(
+            dim=1
+        )  # len() would fix an export's batch

@@ -1,8 +1,10 @@
 """ResNet-34 trunk with multi-scale attention, and the loading of its weights."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from http.client import HTTPException
 from itertools import cycle
 from pathlib import Path
@@ -11,6 +13,8 @@ from typing import Any, Literal, cast
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.checkpoint import checkpoint
 from torchvision.models import ResNet34_Weights  # type: ignore[import-untyped]
 from torchvision.models.resnet import BasicBlock, ResNet  # type: ignore[import-untyped]
 
@@ -76,6 +80,9 @@ class MSAResNet34(ResNet):  # type: ignore[misc]
     Args:
         msa: Attention; None gives the plain ResNet-34.
         last_stride: Stride of stage 4, 2 as published or 1 for a last map of twice the width.
+        checkpoint_activations: Keep for the backward pass the inputs of stem, residual blocks and attention
+            alone, and compute what lies inside them again (Chen et al., "Training Deep Nets with Sublinear
+            Memory Cost", 2016): less memory for one more forward pass; results and gradients stay the same.
 
     Shape:
         Input ``(N, 3, H, W)`` with sides of 64 px and more, output ``(N, 512)``.
@@ -87,9 +94,15 @@ class MSAResNet34(ResNet):  # type: ignore[misc]
 
     stage_channels = (64, 128, 256, 512)
 
-    def __init__(self, msa: MSAConfig | None = _DEFAULT_MSA, last_stride: int = 2) -> None:
+    def __init__(
+        self,
+        msa: MSAConfig | None = _DEFAULT_MSA,
+        last_stride: int = 2,
+        checkpoint_activations: bool = False,
+    ) -> None:
         super().__init__(BasicBlock, list(_BLOCKS))
         del self.fc
+        self.checkpoint_activations = checkpoint_activations
         self.msa = nn.ModuleDict()
         if last_stride not in (1, 2):
             raise ValueError(f"last_stride must be 1 or 2, got {last_stride}")
@@ -100,9 +113,19 @@ class MSAResNet34(ResNet):  # type: ignore[misc]
             for stage in sorted(msa.stages):
                 self._add_attention(stage, msa)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the pooled features, ``(N, 512)``."""
-        return cast(Tensor, self.avgpool(self.stage_maps(x)[-1])).flatten(1)
+    def forward(self, x: Tensor, aux_stage: int | None = None) -> Tensor | tuple[Tensor, Tensor]:
+        """Return the pooled features, ``(N, 512)``.
+
+        Args:
+            x: Normalised images.
+            aux_stage: A stage, 1 to 4, whose pooled map, ``(N, stage_channels[aux_stage - 1])``, is returned
+                beside them.
+        """
+        maps = self.stage_maps(x)
+        features = maps[-1].mean((2, 3))
+        if aux_stage is None:
+            return features
+        return features, features if aux_stage == 4 else maps[aux_stage - 1].mean((2, 3))
 
     def stage_maps(self, x: Tensor) -> list[Tensor]:
         """Return the four maps behind the stages, ``(N, stage_channels[i], H_i, W_i)``.
@@ -110,14 +133,25 @@ class MSAResNet34(ResNet):  # type: ignore[misc]
         Raises:
             ValueError: If a side of the images is below 64 px.
         """
-        x = self._stem(x)
+        x = self._run(self._stem, self.bn1, x)
         maps = []
         for stage, layer in self._stages():
-            x = layer(x)
+            for block in layer:
+                x = self._run(block, block, x)
             if stage in self.msa:
-                x = self.msa[stage](x)
+                x = self._run(self.msa[stage], self.msa[stage], x)
             maps.append(x)
         return maps
+
+    def _run(self, part: Callable[[Tensor], Tensor], module: nn.Module, x: Tensor) -> Tensor:
+        """Run a part of the network, whose BatchNorm layers are in ``module``."""
+        if not (self.checkpoint_activations and self.training):
+            return part(x)
+        options: dict[str, Any] = {"use_reentrant": False, "preserve_rng_state": False}
+        if not torch.compiler.is_compiling():  # a compiler sees to it that a batch is counted once
+            options["context_fn"] = partial(_recomputation, module)
+        kept: Tensor = checkpoint(part, x, **options)
+        return kept
 
     def attention(self, x: Tensor) -> dict[int, MSAAttention]:
         """Return what each attention module attends to, by stage; empty where there is none.
@@ -142,7 +176,7 @@ class MSAResNet34(ResNet):  # type: ignore[misc]
             raise ValueError(f"images need {MIN_IMAGE_SIZE} px a side, got {tuple(x.shape[-2:])}")
         return cast(Tensor, self.maxpool(self.relu(self.bn1(self.conv1(x)))))
 
-    def _stages(self) -> Iterator[tuple[str, nn.Module]]:
+    def _stages(self) -> Iterator[tuple[str, nn.Sequential]]:
         return zip("1234", (self.layer1, self.layer2, self.layer3, self.layer4), strict=True)
 
     def _add_attention(self, stage: int, msa: MSAConfig) -> None:
@@ -152,6 +186,25 @@ class MSAResNet34(ResNet):  # type: ignore[misc]
         self.msa[str(stage)] = MultiScaleAttention(
             self.stage_channels[stage - 1], msa.rates, msa.reduction, msa.allow_gridding
         )
+
+
+def _recomputation(module: nn.Module) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+    """Return the contexts in which a part is computed for the first and for the second time."""
+    return nullcontext(), _statistics_kept(module)
+
+
+@contextmanager
+def _statistics_kept(module: nn.Module) -> Iterator[None]:
+    """Normalise by the batch without counting it in the running statistics: it has been counted."""
+    norms = [part for part in module.modules() if isinstance(part, _BatchNorm)]
+    kept = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
+    for norm in norms:
+        norm.momentum, norm.num_batches_tracked = 0.0, None
+    try:
+        yield
+    finally:
+        for norm, (momentum, counter) in zip(norms, kept, strict=True):
+            norm.momentum, norm.num_batches_tracked = momentum, counter
 
 
 def _dilate_blocks(blocks: Sequence[BasicBlock], rates: tuple[int, ...]) -> None:

@@ -61,7 +61,8 @@ def build_head(head: Any, *features: int) -> Any:
         raise CheckpointError(
             f"{head['class_path']} is no class of this package and is not built from a file"
         )
-    cls = getattr(importlib.import_module(module), name)
-    if not (isinstance(cls, type) and issubclass(cls, AgeHead | ClassHead)):
+    cls: Any = getattr(importlib.import_module(module), name)
+    is_head = isinstance(cls, type) and issubclass(cls, AgeHead | ClassHead)
+    if not is_head:
         raise CheckpointError(f"{head['class_path']} is no head and is not built from a file")
     return cls(*features, **head.get("init_args", {}))

@@ -4,6 +4,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from mtmsa_lightning.preflight import check_arguments
+
 
 def parser() -> argparse.ArgumentParser:
     """Build the argument parser of the verb; imports nothing heavy."""
@@ -53,12 +55,14 @@ def main(args: Sequence[str]) -> None:
         MTMSAError: If the checkpoint, the data or a threshold is of no use.
     """
     options, data_args = parser().parse_known_args(args)
+    data_args = [*(f"--config={name}" for name in options.config), *data_args]
+    check_arguments("test", ["--ckpt_path", options.ckpt_path, *data_args])
+
     from mtmsa_lightning.evaluation.calibrating import calibrate, store
 
     if options.undo:
         store(options.ckpt_path, None, options.out)
         return
-    data_args = [*(f"--config={name}" for name in options.config), *data_args]
     calibrate(
         options.ckpt_path, data_args, options.part, options.max_width, options.min_group_prob,
         options.other_data, options.out, options.accelerator, options.precision,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from mtmsa_lightning.data.audit.findings import KINDS, Finding
 from mtmsa_lightning.datasets import CLASSES, add_data_arguments, data_arguments, parse, recognise
+from mtmsa_lightning.preflight import check_arguments
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -97,6 +98,8 @@ def build(arguments: list[str]) -> Any:
     Raises:
         MTMSAError: For whatever the user can mend.
     """
+    check_arguments("fit", arguments)
+
     from mtmsa_lightning.training import TrainingCLI, run_trainer_verb
 
     class Built(TrainingCLI):

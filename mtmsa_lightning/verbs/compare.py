@@ -6,7 +6,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from mtmsa_lightning.errors import ConfigError
+from mtmsa_lightning.errors import ConfigError, DataError
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +44,9 @@ def main(args: Sequence[str]) -> None:
     for file in options.out:
         if file.suffix not in ENDINGS:
             raise ConfigError(f"--out {file}: write to files ending in {', '.join(ENDINGS)}")
+    for path in (options.baseline, *options.others):
+        if not path.exists():
+            raise DataError(f"{path}: no predictions: no such file or folder")
     if options.draws < 1:
         raise ConfigError(f"--draws {options.draws}: at least one")
     run(options.baseline, options.others, options.out, options.draws, options.seed)

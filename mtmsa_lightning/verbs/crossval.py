@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from mtmsa_lightning.children import Child, Children, tail
 from mtmsa_lightning.configs import option
 from mtmsa_lightning.errors import CheckpointError, ConfigError, DataError, MTMSAError
+from mtmsa_lightning.preflight import check_arguments
 from mtmsa_lightning.runs import read_config, read_record, resumable_run, training_differences
 
 if TYPE_CHECKING:
@@ -109,9 +110,10 @@ def crossval(
     Raises:
         MTMSAError: As for :func:`main`.
     """
+    plan = make_plan(fit_args, folds, seeds, parallel)
+
     from mtmsa_lightning.evaluation.folds_report import write_pooled_reports
 
-    plan = make_plan(fit_args, folds, seeds, parallel)
     summary, missing = carry_out(plan)
     if summary is not None:
         log.info("%s\nfiles: %s", summary, plan.experiment.folder)
@@ -144,6 +146,8 @@ def make_plan(
     Raises:
         MTMSAError: If an argument is of no use.
     """
+    check_arguments("fit", fit_args)
+
     from mtmsa_lightning.training import UnstartedCLI, run_trainer_verb
 
     cli = run_trainer_verb("fit", list(fit_args), UnstartedCLI)

@@ -4,6 +4,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from mtmsa_lightning.preflight import check_arguments
+
 
 def parser() -> argparse.ArgumentParser:
     """Build the argument parser of the verb; imports nothing heavy."""
@@ -37,7 +39,9 @@ def main(args: Sequence[str]) -> None:
     Raises:
         MTMSAError: For whatever the user can mend, before any work.
     """
+    options, others = parser().parse_known_args(args)
+    check_arguments("test", ["--ckpt_path", options.ckpt_path, *others])
+
     from mtmsa_lightning.evaluation.checkpoint import evaluate
 
-    options, others = parser().parse_known_args(args)
     evaluate(options.ckpt_path, others, options.out, faces=options.faces == "true")

@@ -1,41 +1,87 @@
-"""``mtmsa predict``: ages, genders and races of image files, by a checkpoint alone."""
+"""``mtmsa predict``: ages, genders and races of the faces in photos, by a checkpoint alone."""
 
 import argparse
+import csv
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mtmsa_lightning.verbs.prepare import parse_shard
+
 if TYPE_CHECKING:
-    pass
+    from mtmsa_lightning.inference.bulk import Job
+    from mtmsa_lightning.inference.parts import Counts, Parts
+    from mtmsa_lightning.progress import Advance
+
+    Work = Callable[[Sequence[int], Advance], None]
 
 log = logging.getLogger(__name__)
+
+_SHOWN = 10
+
+EPILOG = """
+Beside FILE stand `<name>.skipped.csv` (images without a row, with the reason; only if there are any) and
+`<name>.record.json` (checkpoint, options, counts). While it is made there is a folder `FILE.parts`: the same
+command, started again after an interruption, goes on from there and ends with the same bytes.
+
+Status 0: the table is there, even if some images are in the list of those skipped (--strict: then 2).
+Status 2: an error, told in one message, or not one face.
+
+Many machines: give each a part of the images, and a folder of its own as --out; then join them.
+  mtmsa predict --ckpt_path C photos/ --shard 2/8 --out shards/2
+  mtmsa predict merge shards/* --out ages.csv
+"""
 
 
 def parser() -> argparse.ArgumentParser:
     """Build the argument parser of the verb; imports nothing heavy."""
     parser = argparse.ArgumentParser(
         prog="mtmsa predict",
-        description="Predict age (with its uncertainty), gender and race of cropped faces. "
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Predict age (with its uncertainty), gender and race of every face in photos.\n"
         "The checkpoint knows its own preprocessing and classes: no config is needed.",
+        epilog=EPILOG,
     )
-    parser.add_argument(
-        "paths", nargs="+", type=Path, metavar="PATH", help="image files, and folders of images"
+    add = parser.add_argument
+    add("paths", nargs="+", metavar="PATH", help="image, folder of images, pattern ('photos/**/*.jpg'), "
+        "prepared set, or .csv/.tsv file with a column `path` (relative to the file's folder)")  # fmt: skip
+    add("--ckpt_path", required=True, metavar="C",
+        help="a checkpoint, a run directory (its best.ckpt), or a folder of runs")  # fmt: skip
+    add("--out", required=True, type=Path, metavar="FILE",
+        help="table to write, one row per face: .csv, .parquet or .jsonl")  # fmt: skip
+    add("--overwrite", action="store_true", help="replace a table that was made otherwise")
+    add("--strict", action="store_true", help="end with status 2 if an image could not be read")
+    add("--detect", action=argparse.BooleanOptionalAction, help="look for all faces of a photo and align "
+        "them, or take it for one cropped face (default: as training treated its photos)")  # fmt: skip
+    add("--max_pixels", type=int, metavar="N",
+        help="photos with more pixels are not decoded (default: 64 million)")  # fmt: skip
+    add("--annotate", type=Path, metavar="DIR", help="write copies of the photos with a box and a few words "
+        "per face (off by default: they show people)")  # fmt: skip
+    add("--contact_sheet", type=Path, metavar="FILE", help="write one picture (.jpg, .png) with up to 120 "
+        "of the faces (off by default, likewise)")  # fmt: skip
+    add("--batch_size", type=int, default=64, help="faces that go through the network at once (default: 64)")
+    add("--num_workers", type=int,
+        help="threads that read photos and find faces (default: one per core)")  # fmt: skip
+    add("--accelerator", default="auto", help="cpu, gpu, mps or auto (default)")
+    add("--devices", default="1", help="number of devices, one process each, or auto (default: 1)")
+    add("--precision", default="32-true", help="32-true (default), 64-true, bf16-mixed or 16-mixed")
+    add("--shard", default="1/1", metavar="I/N", help="predict part I of N only")
+    return parser
+
+
+def merge_parser() -> argparse.ArgumentParser:
+    """Build the argument parser of ``mtmsa predict merge``."""
+    parser = argparse.ArgumentParser(
+        prog="mtmsa predict merge",
+        description="Join the shards of a prediction: the same bytes as from one process.",
     )
-    parser.add_argument(
-        "--ckpt_path",
-        required=True,
-        help="a checkpoint, a run directory (its best.ckpt), or a folder of runs",
-    )
-    parser.add_argument("--out", required=True, type=Path, help="table to write: .csv or .parquet")
-    parser.add_argument("--batch_size", type=int, default=64, help="faces per step and process (default: 64)")
-    parser.add_argument("--num_workers", type=int, help="loader processes (default: one per core, at most 8)")
-    parser.add_argument("--accelerator", default="auto", help="cpu, gpu, ... (default: auto)")
-    parser.add_argument("--devices", default="1", help="number of devices or processes (default: 1)")
-    parser.add_argument("--strategy", default="auto", help="Lightning strategy, e.g. ddp (default: auto)")
-    parser.add_argument(
-        "--precision", help="Lightning precision, e.g. bf16-mixed or 64-true (default: 32-true)"
-    )
+    parser.add_argument("shards", nargs="+", type=Path, metavar="DIR", help="folders made with --shard")
+    parser.add_argument("--out", required=True, type=Path, metavar="FILE", help="table to write")
+    parser.add_argument("--overwrite", action="store_true", help="replace a table that is there")
     return parser
 
 
@@ -43,59 +89,143 @@ def main(args: Sequence[str]) -> None:
     """Run the verb.
 
     Raises:
-        MTMSAError: If the checkpoint, a path or the output's ending is of no use, before any work.
+        MTMSAError: The checkpoint, a path or an option is of no use, before any work; or not one face could
+            be predicted, after all else was written.
     """
-    options = parser().parse_args(args)
-    predict(**vars(options))
+    if args and args[0] == "merge":
+        options = merge_parser().parse_args(args[1:])
+        from mtmsa_lightning.inference.parts import merge
+
+        report(merge(options.shards, options.out, options.overwrite), options.out)
+    else:
+        predict(parser().parse_args(args))
 
 
-def predict(
-    paths: Sequence[Path],
-    ckpt_path: str,
-    out: Path,
-    batch_size: int = 64,
-    num_workers: int | None = None,
-    accelerator: str = "auto",
-    devices: str | int = 1,
-    strategy: str = "auto",
-    precision: str | None = None,
-) -> None:
-    """Predict images and write a table with one row per readable image, in the order given.
+def predict(options: argparse.Namespace) -> None:
+    """Predict all images, or a shard of them, and write what was asked for.
 
-    Args:
-        paths: Image files and folders.
-        ckpt_path: A checkpoint or a run directory.
-        out: A ``.csv`` or ``.parquet`` file.
-        batch_size: Faces per step and process.
-        num_workers: Loader processes.
-        accelerator: As in ``Trainer``.
-        devices: As in ``Trainer``.
-        strategy: As in ``Trainer``.
-        precision: As in ``Trainer``.
+    Raises:
+        MTMSAError: See :func:`main`.
     """
-    from lightning.pytorch import Trainer
+    shard = parse_shard(options.shard)
+    _check_places(options, shard)
+    from mtmsa_lightning.inference.bulk import Job, available_cores, predict_parts
+    from mtmsa_lightning.inference.estimator import AgeEstimator
+    from mtmsa_lightning.inference.inputs import find_inputs
+    from mtmsa_lightning.inference.parts import Parts
+    from mtmsa_lightning.inference.photos import MAX_PIXELS
+    from mtmsa_lightning.inference.plan import make_plan, say_preprocessing
+    from mtmsa_lightning.inference.ranks import choose_devices, predict_on
+    from mtmsa_lightning.runs import locked
 
-    from mtmsa_lightning.callbacks.predictions import PredictionWriter
-    from mtmsa_lightning.data.folder import FaceFolder
+    inputs = find_inputs(options.paths)
+    devices = choose_devices(options.accelerator, options.devices)
+    load = partial(
+        AgeEstimator.from_pretrained, options.ckpt_path, batch_size=options.batch_size,
+        max_pixels=options.max_pixels or MAX_PIXELS, precision=options.precision,
+    )  # fmt: skip
+    estimator = load(device=devices[0] if len(devices) == 1 else "cpu")
+    detect = estimator.preprocessing.detects if options.detect is None else options.detect
+    log.info("%s", estimator.describe())
+    say_preprocessing(estimator, inputs, detect)
+    plan = make_plan(options.ckpt_path, estimator, inputs, detect, options.annotate, shard)
+    folder = options.out if shard[1] > 1 else options.out.with_name(f"{options.out.name}.parts")
+    workers = options.num_workers or available_cores() // len(devices)
+    job = Job(inputs, Parts(folder, plan), detect, options.annotate, max(1, workers))
+    one = len(devices) == 1
+    work = partial(predict_parts, estimator, job) if one else partial(predict_on, devices, load, job)
+    if shard[1] > 1:
+        with locked(folder, "mtmsa predict"):
+            _make_parts(job.parts, work, options)
+        print(f"shard {options.shard} of {len(inputs):,} images: {folder}")
+    else:
+        report(_make_table(job, work, options), options.out, options.strict)
+
+
+def _make_table(job: "Job", work: "Work", options: argparse.Namespace) -> "Counts":
+    """Return what the table holds, after making it unless it is there."""
+    from mtmsa_lightning.inference.parts import clear, complete, join, refuse_to_lose
+    from mtmsa_lightning.inference.pictures import write_sheet
+    from mtmsa_lightning.runs import locked
+
+    parts, out = job.parts, options.out
+    counts = None if options.overwrite else complete(out, parts.plan)
+    if counts is not None:
+        log.info("%s: is complete, nothing to do (--overwrite makes it anew)", out)
+        return counts
+    if not (options.overwrite or parts.begun):
+        refuse_to_lose(out, parts.plan)
+    with locked(parts.folder, "mtmsa predict"):
+        _make_parts(parts, work, options)
+        counts = join(parts.plan, [parts.file(number) for number in parts.numbers], out)
+        if options.contact_sheet is not None and counts.faces:
+            write_sheet(parts, job.inputs, counts.faces, options.contact_sheet)
+        clear(parts.folder)
+    return counts
+
+
+def _make_parts(parts: "Parts", work: "Work", options: argparse.Namespace) -> None:
+    """Make the parts that are missing."""
+    from mtmsa_lightning.progress import progress
+    from mtmsa_lightning.runs import make_folder
+
+    parts.claim(options.overwrite)
+    if options.annotate is not None:
+        make_folder(options.annotate)
+    missing = parts.missing()
+    total, left = (sum(len(parts.positions(n)) for n in numbers) for numbers in (parts.numbers, missing))
+    if left < total:
+        log.info("%s: going on, %s of %s images are done", parts.folder, f"{total - left:,}", f"{total:,}")
+    with progress("images", total, total - left) as advance:
+        work(missing, advance)
+
+
+def report(counts: "Counts", out: Path, strict: bool = False) -> None:
+    """Print what came out.
+
+    Raises:
+        DataError: Not one face could be predicted; or, with ``strict``, an image could not be read.
+    """
     from mtmsa_lightning.errors import DataError
-    from mtmsa_lightning.messages import told_shortly
-    from mtmsa_lightning.module import MTMSA
+    from mtmsa_lightning.inference.parts import SKIPPED, beside
 
-    writer = PredictionWriter(out, labels=False)
-    model = MTMSA.load(ckpt_path)
-    data = FaceFolder(paths, model.image_size, model.crop, batch_size, num_workers)
-    log.info("%s", model.describe())
-    with told_shortly():
-        trainer = Trainer(
-            accelerator=accelerator, devices=devices, strategy=strategy, precision=precision,  # type: ignore[arg-type]
-            callbacks=[writer], logger=False, enable_checkpointing=False, enable_model_summary=False,
-            use_distributed_sampler=False,
-        )  # fmt: skip
-    trainer.predict(model, datamodule=data, return_predictions=False)
-    if trainer.is_global_zero:
-        done = set(writer.table["id"])
-        for name in [name for name in data.predict_dataset.table["id"] if name not in done]:
-            log.warning("skipped %s: %s", name, data.faults.get(name, "cannot be read"))
-        if not done:
-            raise DataError(f"none of the {len(data.predict_dataset)} images could be read")
-        print(f"{len(done)} of {len(data.predict_dataset)} images predicted: {out}")
+    skipped = f"{counts.no_face:,} without a face, {counts.unreadable:,} unreadable: {beside(out, SKIPPED)}"
+    if not counts.faces:
+        raise DataError(f"not one face in {counts.images:,} images: {skipped}")
+    done = counts.images - counts.no_face - counts.unreadable
+    print(f"{counts.faces:,} faces in {done:,} of {counts.images:,} images: {out}")
+    if counts.no_face or counts.unreadable:
+        print(f"skipped: {skipped}")
+        _print_skipped(beside(out, SKIPPED), counts.no_face + counts.unreadable)
+    if strict and counts.unreadable:
+        raise DataError(f"{counts.unreadable:,} images could not be read: {beside(out, SKIPPED)}")
+
+
+def _print_skipped(file: Path, number: int) -> None:
+    with file.open(newline="") as stream:
+        for row in islice(csv.DictReader(stream), _SHOWN):
+            print(f"  {row['file']}: {row['reason']}")
+    if number > _SHOWN:
+        print("  ...")
+
+
+def _check_places(options: argparse.Namespace, shard: tuple[int, int]) -> None:
+    """Refuse places to write to that cannot be meant, before anything heavy is imported."""
+    from mtmsa_lightning.errors import ConfigError
+
+    endings = (".csv", ".parquet", ".jsonl")
+    shown = f"{', '.join(endings[:-1])} or {endings[-1]}"
+    if shard[1] == 1 and options.out.suffix not in endings:
+        raise ConfigError(f"{options.out}: write predictions to a file ending in {shown}")
+    if shard[1] > 1 and options.out.suffix in endings:
+        raise ConfigError(
+            f"{options.out}: a shard is a folder, out of which `mtmsa predict merge` makes the file: give "
+            f"--out a name without {shown}"
+        )
+    if options.contact_sheet is not None and options.contact_sheet.suffix not in (".jpg", ".png"):
+        raise ConfigError(f"--contact_sheet {options.contact_sheet}: choose a name ending in .jpg or .png")
+    if options.contact_sheet is not None and shard[1] > 1:
+        raise ConfigError("--contact_sheet is made of a whole table, not of a shard")
+    for path in options.paths if options.annotate is not None else ():
+        if Path(path).resolve() in (options.annotate.resolve(), *options.annotate.resolve().parents):
+            raise ConfigError(f"--annotate {options.annotate}: lies inside {path}, among the photos")

@@ -98,11 +98,13 @@ def main(args: Sequence[str]) -> None:
 
 
 def _prepare(options: argparse.Namespace) -> dict[str, Any]:
+    reading, shard = _reading(options), parse_shard(options.shard)
+    _check_root(options.root, options.out)
+    settings = _settings(options)
+
     from mtmsa_lightning.data.preparation import PrepareOptions, prepare
 
-    reading = _reading(options)
-    wanted = PrepareOptions(options.release, _settings(options), reading, _shard(options.shard))
-    _check_root(options.root, options.out)
+    wanted = PrepareOptions(options.release, settings, reading, shard)
 
     def read(unpacked: Path) -> "FaceTable":
         return read_release(options.release, _folder(options.root, unpacked, options), reading)
@@ -142,7 +144,12 @@ def _reading(options: argparse.Namespace) -> dict[str, Any]:
     return reading
 
 
-def _shard(text: str) -> tuple[int, int]:
+def parse_shard(text: str) -> tuple[int, int]:
+    """Return number, from 1, and count of ``I/N``.
+
+    Raises:
+        ConfigError: It says something else.
+    """
     from mtmsa_lightning.errors import ConfigError
 
     index, _, number = text.partition("/")

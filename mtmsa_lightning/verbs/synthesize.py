@@ -28,9 +28,10 @@ def main(args: Sequence[str]) -> None:
     Raises:
         DataError: If the folder holds something else.
     """
+    options = parser().parse_args(args)
+
     from mtmsa_lightning.data import synthetic
 
-    options = parser().parse_args(args)
     write = getattr(synthetic, f"write_{options.layout}")
     write(options.out, n_faces=options.n_faces, seed=options.seed, size=options.size)
     print(f"{options.n_faces} synthetic faces in {options.layout}'s layout: {options.out}")

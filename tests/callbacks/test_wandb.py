@@ -1,4 +1,6 @@
 import socket
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from threading import Thread
 
 import pytest
 
@@ -31,12 +33,48 @@ def test_a_key_without_a_network_is_offline_at_once(no_key, monkeypatch):
     assert choose_mode(None)[0] == "offline"
 
 
-def test_a_key_and_a_server_are_online(no_key, monkeypatch):
+class Answering(BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_error(404)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def server(monkeypatch):
+    server = HTTPServer(("127.0.0.1", 0), Answering)
+    Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{server.server_port}")
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_key_and_a_server_are_online(no_key, server):
     no_key.write_text("machine 127.0.0.1\n login user\n password 0000\n")
     no_key.chmod(0o600)
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{server.getsockname()[1]}")
-        assert choose_mode(None)[0] == "online"
+    assert choose_mode(None)[0] == "online"
+
+
+def test_a_server_that_hangs_is_offline_soon(no_key, monkeypatch):
+    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+    monkeypatch.setattr(wandb, "FIRST_ANSWER", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        assert choose_mode(None)[0] == "offline"
+
+
+@pytest.mark.slow
+def test_a_run_that_a_server_does_not_open_goes_on_offline(tmp_path, no_key, server, monkeypatch, caplog):
+    """A real client against a server that answers, but knows no runs."""
+    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+    monkeypatch.setattr(wandb, "TIMEOUT", 1)
+    logger = wandb.wandb_logger(tmp_path / "run", "online", "abc", "demo", "fit", {})
+    logger.log_metrics({"loss": 1.0}, step=0)
+    wandb.finish([logger])
+    assert "logging offline instead" in caplog.text
+    assert list((tmp_path / "run" / "wandb").glob("offline-run-*-abc/run-abc.wandb"))
 
 
 def test_a_damaged_netrc_does_not_stop_a_run(no_key):

@@ -3,6 +3,7 @@
 import json
 import logging
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import pandas as pd
@@ -12,7 +13,13 @@ import wandb_file
 
 from mtmsa_lightning.callbacks import wandb as ours
 from mtmsa_lightning.callbacks.wandb import log_files, tags
-from mtmsa_lightning.callbacks.wandb_panels import TrainingMonitor, WandbPanels, face_tables, panels
+from mtmsa_lightning.callbacks.wandb_panels import (
+    TrainingMonitor,
+    WandbPanels,
+    face_tables,
+    panels,
+    use_dataset,
+)
 from mtmsa_lightning.cli import main
 from mtmsa_lightning.evaluation.predictions import read_predictions
 from mtmsa_lightning.runs import read_record
@@ -226,6 +233,24 @@ def test_a_report_is_an_artifact_with_its_figures_and_tables(tmp_path):
     assert (artifact.name, artifact.type) == ("morph-fold-0-report", "report")
     assert sorted(artifact.manifest.entries) == ["figures/a.svg", "report.html", "tables/a.csv"]
     assert aliases == ["latest-report", tmp_path.name]
+
+
+@pytest.mark.parametrize(("offline", "how"), [(True, "log_artifact"), (False, "use_artifact")])
+def test_the_dataset_is_an_artifact_that_online_runs_use(offline, how):
+    called = []
+    run = SimpleNamespace(
+        settings=SimpleNamespace(_offline=offline),
+        log_artifact=lambda artifact: called.append(("log_artifact", artifact)),
+        use_artifact=lambda artifact: called.append(("use_artifact", artifact)),
+    )
+    fingerprints = {"train": "ab", "test": "cd"}
+    provenance = {"dataset": "morph", "protocol": "random", "fold": 1, "fingerprints": fingerprints}
+    use_dataset(SimpleNamespace(experiment=run), provenance)
+    ((name, artifact),) = called
+    assert (name, artifact.name, artifact.type) == (how, "morph-random-fold1", "dataset")
+    assert artifact.is_draft()  # which `use_artifact` uploads first
+    (entry,) = artifact.manifest.entries.values()
+    assert Path(entry.local_path).read_text() == "train ab\ntest cd"
 
 
 def test_speed_and_gradient_norms_are_those_of_the_epoch(monkeypatch):

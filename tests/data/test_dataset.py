@@ -282,6 +282,27 @@ def test_train_sampler_arithmetic(n, batch, ranks, epoch):
     assert len(order) - len(single) == (0 if n >= joined else -n % ranks)
 
 
+@pytest.mark.parametrize("done", [(0, 0), (0, 2), (3, 0), (3, 1)])
+def test_a_continued_sampler_gives_the_rest_of_its_epoch_and_all_of_the_next(done):
+    epoch, batches = done
+    for rank in (0, 1):
+        whole, continued = (TrainSampler(range(31), 5, SEED, 2, rank, take) for take in ((0, 0), done))
+        whole.set_epoch(epoch)
+        assert list(continued) == list(whole)[5 * batches :], "even before Lightning tells it the epoch"
+        for sampler in (whole, continued):
+            sampler.set_epoch(epoch + 1)
+        assert list(continued) == list(whole)
+        assert len(continued) == len(whole)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_continued_loader_begins_at_once_with_the_right_batch(make_dataset, workers):
+    """A worker is given its first keys when the loader is iterated, before Lightning sets the epoch."""
+    dataset = make_dataset()
+    sampler = TrainSampler(dataset, 4, SEED, done=(1, 1))
+    assert_equal_batches(list(face_loader(dataset, sampler, 4, workers)), train_epoch(dataset, epoch=1)[1:])
+
+
 def test_every_epoch_leaves_out_other_faces():
     left_out = set()
     for epoch in range(60):

@@ -13,7 +13,8 @@ from mtmsa_lightning.data.provenance import (
     OverlapError,
     check_overlap,
     hash_in_background,
-    say_alignment,
+    preprocessing_of,
+    say_preprocessing,
     training_hashes,
 )
 from mtmsa_lightning.data.table import FaceTable
@@ -199,9 +200,9 @@ def test_unreadable_files_have_no_hash_and_overlap_with_nothing(make, caplog, kn
     [
         (None, None, ""),
         (0.25, 0.25, ""),
-        (0.25, 0.4, "margin 0.25 (found by a detector), but"),
-        (0.25, None, "holds images as they are released"),
-        (None, 0.4, "trained on images as they are released"),
+        (0.25, 0.4, "--margin 0.25`, but"),
+        (0.25, None, "holds images as they are"),
+        (None, 0.4, "trained on images as they are, but"),
     ],
 )
 def test_faces_cropped_otherwise_than_in_training_are_told(make, caplog, trained, used, said):
@@ -222,7 +223,16 @@ def test_faces_cropped_otherwise_than_in_training_are_told(make, caplog, trained
         (data.root / "dataset.json").write_text(json.dumps(description | {"crop": made[used]}))
     preparation = None if trained is None else {"crop": made[trained], "counts": {"faces": 12}}
     with caplog.at_level(logging.WARNING):
-        say_alignment({"preparation": preparation}, data)
-        say_alignment({}, data)
+        say_preprocessing({"preparation": preparation}, preprocessing_of(data), "it")
+        say_preprocessing({}, preprocessing_of(data), "it")
     assert len(caplog.records) == (said != "")
     assert said in caplog.text
+
+
+def test_each_difference_of_preprocessing_is_told(caplog):
+    trained = {"image_size": 224, "crop": 1.0, "preparation": None, "dataset": "any"}
+    with caplog.at_level(logging.WARNING):
+        say_preprocessing(trained, trained | {"image_size": 64, "crop": 0.85}, "data/morph")
+    size, crop = (entry.message for entry in caplog.records)
+    assert "trained on faces of 224 px (data.image_size), but data/morph holds faces of 64 px" in size
+    assert "the central 100 % of its images (data.crop), but data/morph holds the central 85 %" in crop

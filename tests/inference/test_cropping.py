@@ -71,6 +71,16 @@ def test_faces_are_looked_for_if_those_of_training_were_brought_to_one_position(
     assert said in how.describe()
 
 
+@pytest.mark.parametrize(
+    ("dataset", "said"), [("utkface", "where utkface's"), ("morph", "where training did not")]
+)
+def test_it_is_said_where_faces_come_to_that_training_did_not_look_for(dataset, said):
+    assert (
+        f"detect=True looks for faces and brings them to {said}"
+        in Preprocessing(64, dataset=dataset).describe()
+    )
+
+
 def marked(landmarks: np.ndarray) -> np.ndarray:
     """A picture of 300 x 400 pixels with a white spot at every landmark."""
     photo = np.zeros((300, 400, 3), np.uint8)

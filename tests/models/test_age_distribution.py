@@ -131,6 +131,9 @@ class Uniform(AgeDistribution):
     def columns(self):
         return {}
 
+    def select(self, rows):
+        return self
+
 
 def test_a_new_distribution_gets_groups_logarithms_intervals_and_a_score():
     torch.testing.assert_close(Uniform().group_probs([10.0, 60.0]), torch.tensor([[0.1, 0.5, 0.4]]))

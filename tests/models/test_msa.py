@@ -3,6 +3,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torchvision.ops import Conv2dNormActivation
 
 from mtmsa_lightning.models.msa import MultiScaleAttention, check_rates, dilation_coverage
 
@@ -133,3 +134,16 @@ def test_has_one_graph_for_the_compiler():
 def test_reduction_must_leave_a_channel(reduction):
     with pytest.raises(ValueError, match="reduction"):
         MultiScaleAttention(16, reduction=reduction)
+
+
+@pytest.mark.parametrize("rate", [1, 2, 5])
+def test_its_convolutions_are_torchvisions_block_of_three(rate):
+    torch.manual_seed(0)
+    ours = MultiScaleAttention(8, rates=(rate,), reduction=2, allow_gridding=True)
+    torch.manual_seed(0)
+    theirs = Conv2dNormActivation(8, 4, kernel_size=1), Conv2dNormActivation(4, 4, dilation=rate)
+    x = torch.randn(2, 8, 16, 16)
+    for block, reference in zip((ours.reduce, ours.scales[0]), theirs, strict=True):
+        assert block.state_dict().keys() == reference.state_dict().keys()
+        torch.testing.assert_close(block(x), reference(x), rtol=0, atol=0)
+        x = reference(x)

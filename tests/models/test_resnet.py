@@ -103,6 +103,52 @@ def test_attention_is_reported_by_stage():
     assert MSAResNet34(None).attention(x) == {}
 
 
+def test_pooled_maps_of_a_stage_come_beside_the_features(shared):
+    x = torch.randn(2, 3, 64, 64)
+    with torch.inference_mode():
+        maps = shared.stage_maps(x)
+        for stage in (1, 2, 3, 4):
+            features, aux = shared(x, stage)
+            torch.testing.assert_close(features, shared(x))
+            torch.testing.assert_close(aux, maps[stage - 1].mean((2, 3)))
+
+
+def kept_bytes(trunk, x):
+    """Return what the forward pass keeps for the backward pass, in bytes, and the result."""
+    kept = {}
+
+    def keep(tensor):
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        out = trunk(x)
+    return sum(kept.values()), out
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_checkpointed_activations_change_memory_alone(frozen):
+    """Gradients and BatchNorm's running statistics included, bit for bit; frozen statistics stay so."""
+    torch.manual_seed(0)
+    plain, saving = MSAResNet34(), MSAResNet34(checkpoint_activations=True)
+    saving.load_state_dict(plain.state_dict())
+    x, weights = torch.randn(2, 3, 64, 64), torch.randn(2, 512)
+    sizes = []
+    for trunk in (plain, saving):
+        for module in trunk.resnet_modules() if frozen else ():
+            module.eval()
+        size, out = kept_bytes(trunk, x)
+        sizes.append(size)
+        (out * weights).sum().backward()
+    for name, value in plain.state_dict().items():
+        assert torch.equal(value, saving.state_dict()[name]), name
+    for (name, one), (_, other) in zip(plain.named_parameters(), saving.named_parameters(), strict=True):
+        assert torch.equal(one.grad, other.grad), name
+    assert plain.layer1[0].bn1.num_batches_tracked == (0 if frozen else 1)
+    parameters = sum(4 * p.numel() for p in plain.parameters())
+    assert sizes[1] - parameters < (sizes[0] - parameters) / 3 or sizes[1] < sizes[0] / 2
+
+
 def test_rates_alternate_over_the_blocks_of_a_stage():
     trunk = MSAResNet34(MSAConfig(stages=(3,), placement="in_blocks"))
     assert len(trunk.msa) == 0

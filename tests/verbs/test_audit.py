@@ -1,7 +1,5 @@
 import json
 import re
-import subprocess
-import sys
 
 import pytest
 from test_pages import Seen
@@ -115,17 +113,5 @@ def test_a_config_gives_the_data(tiny_config, tmp_path):
     assert {finding["kind"] for finding in record["findings"]} == {"birth-date", "race"}
 
 
-def test_the_help_lists_the_severities_and_imports_nothing_heavy():
-    program = """
-import sys
-from mtmsa_lightning.cli import main
-for verb in ("audit", "check"):
-    try:
-        main([verb, "--help"])
-    except SystemExit:
-        pass
-print(sorted({"torch", "lightning", "pandas", "matplotlib"} & set(sys.modules)))
-"""
-    done = subprocess.run([sys.executable, "-"], input=program, text=True, capture_output=True, check=True)
-    assert done.stdout.splitlines()[-1] == "[]"
+def test_the_help_lists_the_severities():
     assert all(f"{kind.severity:<9}{name}" in parser().format_help() for name, kind in KINDS.items())

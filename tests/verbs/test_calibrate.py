@@ -117,18 +117,8 @@ def test_predict_applies_the_calibration_and_says_so(fresh, calibrated, config, 
     files = [str(file) for file in sorted(folder.iterdir())[:12]]
     tables = []
     for run in (fresh, calibrated):
-        main(
-            [
-                "predict",
-                "--ckpt_path",
-                str(run),
-                *files,
-                "--out",
-                str(tmp_path / "a.csv"),
-                "--num_workers",
-                "0",
-            ]
-        )
+        out = ["--out", str(tmp_path / "a.csv"), "--overwrite"]
+        main(["predict", "--ckpt_path", str(run), *files, *out, "--num_workers", "1"])
         tables.append(pd.read_csv(tmp_path / "a.csv"))
     printed = capsys.readouterr().out
     assert "; not calibrated" in printed

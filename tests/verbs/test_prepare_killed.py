@@ -15,10 +15,11 @@ import pytest
 from mtmsa_lightning.align.files import CropSettings
 from mtmsa_lightning.data import preparation
 from mtmsa_lightning.data.files import list_images
-from mtmsa_lightning.data.preparation import PrepareOptions, crop_names, locked, prepare
+from mtmsa_lightning.data.preparation import PrepareOptions, crop_names, prepare
 from mtmsa_lightning.data.prepared import read_prepared
 from mtmsa_lightning.data.table import FaceTable, ReadReport, make_frame
 from mtmsa_lightning.errors import DataError
+from mtmsa_lightning.runs import locked
 
 OPTIONS = PrepareOptions("folder", CropSettings(64, 0.25, False, None, True))
 IMAGES = 150  # three parts
@@ -211,7 +212,10 @@ def test_overwriting_a_set_that_was_begun(release, whole, tmp_path, monkeypatch)
 
 
 def test_one_at_a_time(release, tmp_path):
-    with locked(tmp_path), pytest.raises(DataError, match="another `mtmsa prepare` is writing there"):
+    with (
+        locked(tmp_path, "mtmsa prepare"),
+        pytest.raises(DataError, match="another `mtmsa prepare` is writing there"),
+    ):
         prepare(OPTIONS, lambda _: read_release(release), tmp_path)
 
 

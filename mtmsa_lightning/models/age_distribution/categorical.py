@@ -5,11 +5,15 @@ from typing import Self
 
 import torch
 from torch import Tensor
+from torch._higher_order_ops.while_loop import while_loop
 
 from mtmsa_lightning.models.age_distribution.base import AgeDistribution
 
 _STEEPEST = 1e4
 """Largest tilt, in nats per year, that is tried to hold a mean."""
+
+_State = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
+"""Of the search for a tilt: turns, whether all means are met, and by face the tilt and its bracket."""
 
 
 class CategoricalAge(AgeDistribution):
@@ -140,15 +144,27 @@ def _tilted_to(mean: Tensor, logits: Tensor, years: Tensor) -> Tensor:
     bracket.
     """
     centred = years - mean[..., None]
-    low, high = torch.full_like(mean, -_STEEPEST), torch.full_like(mean, _STEEPEST)
-    tilt = torch.zeros_like(mean)
-    for _ in range(60):
+
+    def unfinished(turn: Tensor, met: Tensor, *_: Tensor) -> Tensor:
+        return (turn < 60) & ~met
+
+    def narrow(turn: Tensor, met: Tensor, tilt: Tensor, low: Tensor, high: Tensor) -> _State:
         pmf = (logits + tilt[..., None] * centred).softmax(-1)
         excess = (pmf * centred).sum(-1)
-        if (excess.abs() < 1e-10).all():
-            break
+        met = (excess.abs() < 1e-10).all()
         low, high = torch.where(excess < 0, tilt, low), torch.where(excess > 0, tilt, high)
         variance = (pmf * (centred - excess[..., None]).square()).sum(-1)
         step = tilt - excess / variance.clamp(min=1e-12)
-        tilt = torch.where((step > low) & (step < high), step, (low + high) / 2)
-    return (logits + tilt[..., None] * centred).log_softmax(-1)
+        step = torch.where((step > low) & (step < high), step, (low + high) / 2)
+        return turn + 1, met, torch.where(met, tilt, step), low, high
+
+    state: _State = (
+        torch.tensor(0, device=mean.device), torch.tensor(False, device=mean.device),
+        torch.zeros_like(mean), torch.full_like(mean, -_STEEPEST), torch.full_like(mean, _STEEPEST),
+    )  # fmt: skip
+    if torch.compiler.is_exporting():  # which would unroll a loop of Python, for as long as its example needs
+        state = while_loop(unfinished, narrow, state)  # type: ignore[no-untyped-call]
+    else:
+        while unfinished(*state):
+            state = narrow(*state)
+    return (logits + state[2][..., None] * centred).log_softmax(-1)

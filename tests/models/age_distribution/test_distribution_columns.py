@@ -81,3 +81,22 @@ WRONG = [
 def test_what_is_no_distribution_is_refused(columns, message):
     with pytest.raises(ValueError, match=message):
         distribution_from_columns(columns)
+
+
+@pytest.mark.parametrize("family", ["gaussian", "laplace", "categorical", "calibrated"])
+def test_a_face_of_a_batch_keeps_its_distribution(family):
+    mean, std = torch.tensor([20.0, 41.5, 63.0]), torch.tensor([2.0, 3.0, 4.5])
+    gaussian = GaussianAge(mean, std)
+    batch = {
+        "gaussian": gaussian,
+        "laplace": LaplaceAge(mean, std),
+        "categorical": CategoricalAge(torch.randn(3, 90, dtype=torch.float64).log_softmax(1), 5),
+        "calibrated": CalibratedAge(gaussian, {0.9: (mean - 7, mean + 9)}),
+    }[family]
+    one = batch.select(slice(1, 2))
+    torch.testing.assert_close(one.mean, batch.mean[1:2])
+    torch.testing.assert_close(one.std, batch.std[1:2])
+    for level in (0.5, 0.9):
+        for end, expected in zip(one.interval(level), batch.interval(level), strict=True):
+            torch.testing.assert_close(end, expected[1:2])
+    torch.testing.assert_close(one.interval_prob(30, 45), batch.interval_prob(30, 45)[1:2])

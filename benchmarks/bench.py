@@ -1,0 +1,124 @@
+"""All benchmarks at a size for the machine that there is: one table, one file of figures.
+
+Each script is a process of its own, one after the other; one that fails is named, and the others go on.
+
+    python benchmarks/bench.py --json bench.json             # `make bench`: about ten minutes on two cores
+    python benchmarks/bench.py --gpu --json bench-gpu.json   # `make bench-gpu`: what a GPU has a part in
+    python benchmarks/compare.py before.json bench.json      # what got worse
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from common import Row, heading, read, record, table, write
+
+HERE = Path(__file__).parent
+
+
+class Script(NamedTuple):
+    """A benchmark.
+
+    Attributes:
+        name: Name of its file.
+        cpu: Its arguments on a machine without a GPU; None leaves it out.
+        gpu: Its arguments on one with a GPU; None leaves it out.
+        tiny: Its arguments where only its working is of interest.
+    """
+
+    name: str
+    cpu: str | None
+    gpu: str | None
+    tiny: str
+
+
+SCRIPTS = (
+    Script("startup", "--repeats 3 --first_steps 1", "--repeats 3", "--repeats 1 --first_steps 0"),
+    Script("decode", "--repeats 9", None, "--images 2 --repeats 1"),
+    Script(
+        "loading", "--repeats 3 --steps 0", "--repeats 5",
+        "--photos 4 --batch_size 2 --repeats 1 --seconds 0.01 --steps 0",
+    ),
+    Script("store", "--faces 256 --repeats 5", None, "--faces 8 --repeats 1"),
+    Script(
+        "peers", "--faces 24 --repeats 2 --inference 3", "",
+        "--faces 8 --batch_size 2 --repeats 1 --inference 1 --batch_sizes 1",
+    ),
+    Script(
+        "step", "--parts msa --rounds 3 --no_compile", "--parts msa settings memory",
+        "--parts msa --size 64 --batch_size 2 --rounds 1 --no_compile",
+    ),
+    Script("scaling", "--steps 5", "", "--processes 1 --steps 1"),
+)  # fmt: skip
+"""The suite; ``receptive_field.py`` is about what a network sees, not about speed."""
+
+
+class Outcome(NamedTuple):
+    """What a script gave: its rows, and why there are none."""
+
+    rows: list[Row]
+    failure: str | None
+
+
+def arguments(script: Script, size: str) -> list[str] | None:
+    """Return the arguments of a script for a size, None if it is left out."""
+    given: str | None = getattr(script, size)
+    return None if given is None else given.split()
+
+
+def run(script: Script, given: Sequence[str]) -> Outcome:
+    """Run a script and read its rows."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "figures.json"
+        command = [sys.executable, str(HERE / f"{script.name}.py"), *given, "--json", str(file)]
+        environment = {"OMP_NUM_THREADS": "1"} | os.environ
+        done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True)
+        if done.returncode:
+            return Outcome([], f"ended with status {done.returncode}")
+        try:
+            return Outcome(read(file)["rows"], None)
+        except (OSError, ValueError) as error:
+            return Outcome([], str(error))
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    names = [script.name for script in SCRIPTS]
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--gpu", action="store_true", help="only what a GPU has a part in")
+    parser.add_argument("--tiny", action="store_true", help="only whether it works; the figures say nothing")
+    parser.add_argument("--only", nargs="+", choices=names, default=names, help="some scripts")
+    parser.add_argument("--json", type=Path, help="also write the figures to this file")
+    options = parser.parse_args(args)
+    if options.gpu and not torch.cuda.is_available():
+        print("error: --gpu: there is no GPU here", file=sys.stderr)
+        return 2
+    size = "tiny" if options.tiny else "gpu" if options.gpu else "cpu"
+    load, rows, failures = os.getloadavg()[0], [], {}
+    for script in [script for script in SCRIPTS if script.name in options.only]:
+        if (given := arguments(script, size)) is None:
+            continue
+        start = time.perf_counter()
+        outcome = run(script, given)
+        print(f"{script.name}: {time.perf_counter() - start:.0f} s", file=sys.stderr, flush=True)
+        rows += outcome.rows
+        if outcome.failure:
+            failures[script.name] = outcome.failure
+    print(f"{heading(record(rows, load))}\n\n{table(rows)}")
+    if options.json:
+        write(options.json, rows, load)
+    for name, failure in failures.items():
+        print(f"{name}.py failed: {failure}", file=sys.stderr)
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,417 @@
+"""The model card of a checkpoint, from what its run recorded; what is not recorded is said to be so.
+
+Markdown with the front matter that the Hugging Face Hub reads: ``MODEL_CARD.md`` beside a report or an
+exported file, ``README.md`` in a folder of ``save_pretrained``.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from mtmsa_lightning.checkpoints import read_checkpoint
+from mtmsa_lightning.configs import PACKAGE
+from mtmsa_lightning.data.provenance import describe_crop
+from mtmsa_lightning.metrics.age import MIN_FACES
+from mtmsa_lightning.metrics.suite import FIGURES
+from mtmsa_lightning.metrics.titles import FIGURE, format_figure, format_interval
+from mtmsa_lightning.models.calibration import Calibration
+from mtmsa_lightning.pretrained import licence_note
+from mtmsa_lightning.runs import read_record, recorded_seed, run_of
+
+CARD = "MODEL_CARD.md"
+"""Name of the card beside a report or an exported file."""
+
+README = "README.md"
+"""Name of the card in a folder of ``save_pretrained``, where the Hub shows it."""
+
+UNKNOWN = "not recorded"
+
+INTENDED = """\
+Meant for research on facial age estimation, and for statistics over many faces that the people shown, or
+the terms of a dataset, allow.
+
+Out of scope:
+
+- Any decision about a person on apparent age, gender or race alone: access, employment, insurance, credit,
+  policing, migration, proof of age. The answers are guesses about a picture, with errors of years.
+- Identification, and surveillance.
+- Statements about who a person is. Labels are what a dataset recorded, by other people or by papers; gender
+  has the two classes of the dataset, and race its own list, neither of which describes people.
+- Pictures unlike those of the training data in camera, pose, age range or population, unless tested on such.
+
+Legal limits: faces are personal data, and what is inferred from them can be special categories of it (GDPR,
+Article 9). In the European Union the AI Act (Regulation 2024/1689) forbids biometric categorisation that
+deduces a person's race from biometric data (Article 5(1)(g), with exceptions for the labelling of lawfully
+acquired sets and for law enforcement), treats other biometric categorisation by sensitive or protected attributes as high-risk (Annex III),
+and demands that people exposed to it are told (Article 50). Other laws hold elsewhere. This is no legal
+advice."""
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Records that a card is made from; empty where there are none.
+
+    Attributes:
+        checkpoint: Settings, provenance and calibration of the checkpoint.
+        name: Name of the checkpoint's file.
+        training: ``run.json`` of the run that trained it.
+        seed: Its seed.
+        tested: ``run.json`` of the evaluation.
+        figures: ``figures.json`` of the evaluation.
+        tables: Its tables by name: ``figures``, ``subgroups``, ``subgroup_gaps``.
+    """
+
+    checkpoint: Mapping[str, Any]
+    name: str
+    training: Mapping[str, Any]
+    seed: int | None
+    tested: Mapping[str, Any]
+    figures: Mapping[str, Any]
+    tables: Mapping[str, pd.DataFrame]
+
+    @property
+    def provenance(self) -> Mapping[str, Any]:
+        """What the checkpoint says that it was trained on."""
+        return self.checkpoint.get("provenance") or {}
+
+    @property
+    def title(self) -> str:
+        """Name of the experiment, or of the file."""
+        return str(self.training.get("name", self.name))
+
+
+def card_of_checkpoint(file: Path, evaluation: Path | None = None) -> str:
+    """Write the model card of a checkpoint.
+
+    Args:
+        file: The checkpoint.
+        evaluation: Folder of the report to quote; by default the one of ``mtmsa evaluate`` in the
+            checkpoint's run, if there is one.
+
+    Returns:
+        Markdown.
+    """
+    run = run_of(file)
+    if evaluation is None and run is not None:
+        evaluation = run / ("evaluation" if file.stem == "best" else f"evaluation-{file.stem}")
+    there = evaluation is not None and (evaluation / "figures.json").is_file()
+    report = evaluation if there else None
+    checkpoint = read_checkpoint(file)
+    return model_card(
+        Sources(
+            checkpoint=checkpoint,
+            name=file.stem,
+            training=read_record(run) if run else {},
+            seed=recorded_seed(run) if run else (checkpoint.get("provenance") or {}).get("seed"),
+            tested=read_record(report) if report else {},
+            figures=json.loads((report / "figures.json").read_text()) if report else {},
+            tables=_tables(report) if report else {},
+        )
+    )
+
+
+def _tables(report: Path) -> dict[str, pd.DataFrame]:
+    files = {name: report / "tables" / f"{name}.csv" for name in ("figures", "subgroups", "subgroup_gaps")}
+    words = dict.fromkeys(("by", "gender", "race", "age", "highest", "lowest"), str)
+    return {
+        name: pd.read_csv(file, dtype=words, keep_default_na=False, na_values={}).replace("", None)
+        for name, file in files.items()
+        if file.is_file()
+    }
+
+
+def model_card(sources: Sources) -> str:
+    """Put a card together, section by section."""
+    sections = {
+        "Intended use": [INTENDED],
+        "What goes in and comes out": _interface(sources),
+        "Training data": _training_data(sources),
+        "Training": _training(sources),
+        "Evaluation": _evaluation(sources),
+        "Subgroups": _subgroups(sources),
+        "Calibration": _calibration(sources),
+        "Hardware and energy": _hardware(sources),
+        "Licence": [licence_note(sources.provenance)],
+        "How to cite": _citation(),
+    }
+    body = [line for name, lines in sections.items() for line in ("", f"## {name}", "", *lines)]
+    lead = "From a face: apparent age with its uncertainty, and gender and race as a dataset labels them."
+    return "\n".join([_front_matter(sources), f"# {sources.title}", "", lead, *body]) + "\n"
+
+
+# ------------------------------------------------------------------------ sections
+
+
+def _front_matter(sources: Sources) -> str:
+    dataset = sources.provenance.get("dataset")
+    values: dict[str, Any] = {
+        "license": "other",
+        "library_name": "mtmsa-lightning",
+        "pipeline_tag": "image-classification",
+        "tags": ["age-estimation", "face", "multi-task", "pytorch-lightning"],
+    }
+    if dataset:
+        values["datasets"] = [dataset]
+    scalars = {name: value for name, value in _headline(sources) if value is not None}
+    if scalars:
+        on = sources.figures["quoted_with"]
+        values["model-index"] = [
+            {
+                "name": sources.title,
+                "results": [
+                    {
+                        "task": {"type": "image-classification", "name": "facial age estimation"},
+                        "dataset": {"type": on["dataset"], "name": f"{on['dataset']} ({on['protocol']})"},
+                        "metrics": [
+                            {"type": name, "name": FIGURE[name].title, "value": value}
+                            for name, value in scalars.items()
+                        ],
+                    }
+                ],
+            }
+        ]
+    return f"---\n{yaml.safe_dump(values, sort_keys=False)}---\n"
+
+
+def _headline(sources: Sources) -> list[tuple[str, float | None]]:
+    scalars = sources.figures.get("scalars", {})
+    return [
+        (figure.name, scalars[figure.name])
+        for figure in FIGURES
+        if figure.headline and figure.name in scalars
+    ]
+
+
+def _interface(sources: Sources) -> list[str]:
+    settings, provenance = sources.checkpoint["hyper_parameters"], sources.provenance
+    heads = {task: settings.get(task) for task in ("age", "gender", "race")}
+    size, crop = settings["image_size"], describe_crop(settings["crop"], provenance.get("preparation"))
+    return _rows(
+        {
+            "network": f"ResNet34, {_attention(settings)}",
+            "input": f"RGB face, {size} x {size} px: the {crop}",
+            "age": f"a distribution in years, by {_called(heads['age'])}" if heads["age"] else "none",
+            "gender classes": _numbered(settings["gender_classes"]) if heads["gender"] else "none",
+            "race classes": _numbered(settings["race_classes"]) if heads["race"] else "none",
+            "age groups": ", ".join(f"{low}-{high}" for low, high in settings["age_groups"]) or "none",
+        }
+    )
+
+
+def _attention(settings: Mapping[str, Any]) -> str:
+    msa = settings.get("msa")
+    if msa is None:
+        return "no multi-scale attention"
+    return f"multi-scale attention with rates {msa['rates']} at stages {msa['stages']} ({msa['placement']})"
+
+
+def _training_data(sources: Sources) -> list[str]:
+    data = sources.provenance
+    if not data:
+        return [f"The training data is {UNKNOWN} in the checkpoint."]
+    rows = data.get("rows") or {}
+    dropped = ", ".join(f"{count:,} {reason}" for reason, count in (rows.get("dropped") or {}).items())
+    shared = data.get("subjects_in_two_parts")
+    known = {
+        "dataset": data.get("dataset"),
+        "protocol": f"{data.get('protocol')}, fold {data.get('fold')}, split seed {data.get('split_seed')}",
+        "label rule": data.get("label_rule"),
+        "cleaning rules": ", ".join(data.get("cleaning") or ()) or "none",
+        "rows read": rows.get("read"),
+        "rows kept": rows.get("kept"),
+        "rows dropped": dropped or "none",
+        "labels learnt from": ", ".join(data.get("labels") or ()),
+        **{f"faces, {part}": count for part, count in (data.get("faces") or {}).items()},
+        "test images that show a subject of training": None if shared is None else f"{100 * shared:.1f} %",
+        **{f"fingerprint, {part}": f"`{text}`" for part, text in (data.get("fingerprints") or {}).items()},
+    }
+    return [*_rows(known), *(f"\n{note}" for note in data.get("notes") or ())]
+
+
+def _training(sources: Sources) -> list[str]:
+    settings, record = sources.checkpoint["hyper_parameters"], sources.training
+    optimiser, schedule = settings.get("optimizer") or {}, settings.get("scheduler") or {}
+    start = settings.get("weights")
+    weights = ", ".join(f"{task} {settings.get(f'{task}_weight')}" for task in ("age", "gender", "race"))
+    versions = record.get("versions") or {}
+    return _rows(
+        {
+            "initial weights": "random" if start is None else Path(start).name,
+            "epochs": record.get("epochs"),
+            "checkpoint chosen by": record.get("monitor"),
+            "best epoch (from 0)": record.get("best_epoch"),
+            "optimiser": _called(optimiser),
+            "schedule": _called(schedule),
+            "weights of the losses": f"{weights} ({settings.get('weighting')})",
+            "seed": sources.seed,
+            "versions": ", ".join(f"{name} {version}" for name, version in versions.items()) or None,
+            "commit": record.get("git_commit"),
+        }
+    )
+
+
+def _evaluation(sources: Sources) -> list[str]:
+    if not sources.figures:
+        recorded = {
+            name.removeprefix("test/"): value for name, value in (sources.training.get("test") or {}).items()
+        }
+        shown = [
+            (FIGURE[name].title, format_figure(name, recorded[name])) for name in FIGURE if name in recorded
+        ]
+        if not shown:
+            return [f"Figures are {UNKNOWN}: `mtmsa evaluate --ckpt_path ...` measures them."]
+        note = (
+            "From the test at the end of training; intervals are not recorded: `mtmsa evaluate` gives them."
+        )
+        return [note, "", *_table(["figure", "value"], shown)]
+    quoted = {
+        name: text
+        for name, text in sources.figures["quoted_with"].items()
+        if name not in ("command", "checkpoint")
+    }
+    table = sources.tables["figures"].set_index("name")
+    rows = [
+        (
+            FIGURE[name].title, format_figure(name, value),
+            format_interval(name, *map(_number, table.loc[name, ["low95", "high95"]])) or "-",
+            f"{int(table.loc[name, 'faces']):,}",
+        )
+        for name, value in sources.figures["scalars"].items()
+        if name in table.index
+    ]  # fmt: skip
+    intervals = (
+        "Intervals: 95 %, bootstrap over subjects, or over faces where none are known; `-`: there is none. "
+        f"{sources.figures['faces']:,} test faces."
+    )
+    stale = sources.tested.get("calibration") != sources.checkpoint.get("calibration")
+    warning = (
+        ["These figures were measured with another calibration than the checkpoint has now.", ""]
+        if stale
+        else []
+    )
+    return [
+        *warning,
+        *_rows(quoted),
+        "",
+        *_table(["figure", "value", "95 % interval", "faces"], rows),
+        "",
+        intervals,
+    ]
+
+
+def _subgroups(sources: Sources) -> list[str]:
+    table = sources.tables.get("subgroups")
+    if table is None:
+        return [f"Figures by group are {UNKNOWN}: `mtmsa evaluate --ckpt_path ...` measures them."]
+    shown = "age_mae" if sources.figures["labelled"]["exact"] else "group_acc"
+    single = table[table["by"].isin(["all", "gender", "race", "age"])]
+    rows = [
+        (
+            row["by"], next((row[name] for name in ("gender", "race", "age") if row[name]), "all"),
+            f"{int(row['faces']):,}", format_figure(shown, _number(row[shown])),
+            format_interval(shown, _number(row[f"{shown}_low"]), _number(row[f"{shown}_high"])) or "-",
+        )
+        for row in single.to_dict("records")
+    ]  # fmt: skip
+    columns = ["by", "group", "faces", FIGURE[shown].title, "95 % interval"]
+    note = f"No figure stands for fewer than {MIN_FACES} faces. All: `tables/subgroups.csv` of the report."
+    return [*_table(columns, rows), "", note, "", *_gaps(sources, shown)]
+
+
+def _gaps(sources: Sources, shown: str) -> list[str]:
+    gaps = sources.tables["subgroup_gaps"]
+    rows = [
+        (
+            row["by"], format_figure(shown, _number(row["gap"])),
+            format_interval(shown, _number(row["gap_low"]), _number(row["gap_high"])) or "-",
+            f"{row['highest']}: {format_figure(shown, _number(row['highest_value']))}",
+            f"{row['lowest']}: {format_figure(shown, _number(row['lowest_value']))}",
+        )
+        for row in gaps[gaps["figure"] == shown].to_dict("records")
+    ]  # fmt: skip
+    if not rows:
+        return [f"No two groups of one kind have {MIN_FACES} faces or more: there is no gap to show."]
+    return ["Largest gaps:", "", *_table(["groups by", "gap", "95 % interval", "highest", "lowest"], rows)]
+
+
+def _calibration(sources: Sources) -> list[str]:
+    recorded = sources.checkpoint.get("calibration")
+    if recorded is None:
+        return ["Not calibrated: intervals are those that the network itself predicts."]
+    calibration = Calibration.from_dict(recorded)
+    said = calibration.describe()
+    levels = ", ".join(f"{100 * level:.0f} %" for level in calibration.quantiles)
+    promise = (
+        f"Conformal intervals of age at {levels}: they cover a new subject's face with at least that "
+        "probability if the subject is exchangeable with those fitted on, and promise nothing for other data "
+        "or for single groups."
+    )
+    return [f"{said[0].upper()}{said[1:]}.", *(["", promise] if levels else [])]
+
+
+def _hardware(sources: Sources) -> list[str]:
+    record = sources.training
+    hardware = record.get("hardware") or {}
+    seconds = record.get("fit_seconds")
+    return _rows(
+        {
+            "device": record.get("device"),
+            "processes": record.get("world_size"),
+            "processor": hardware.get("processor"),
+            "cores of a machine": hardware.get("cores"),
+            "precision": record.get("precision"),
+            "training time": None if seconds is None else f"{seconds / 3600:.2f} hours",
+            "started": record.get("started"),
+            "finished (with tests)": record.get("finished"),
+            "energy": "not measured",
+        }
+    )
+
+
+def _citation() -> list[str]:
+    """Quote CITATION.cff, which lies in an installed wheel, or beside the package in a checkout."""
+    files = (PACKAGE / "CITATION.cff", PACKAGE.parent / "CITATION.cff")
+    cited: dict[str, Any] = yaml.safe_load(next(file for file in files if file.is_file()).read_text())
+    lines = [f"{cited['message']}", "", f"- {cited['title']}, version {cited['version']}, {cited['license']}"]
+    for paper in cited["references"]:
+        authors = ", ".join(author["family-names"] for author in paper["authors"])
+        where = f"{paper['journal']} {paper['volume']}({paper['issue']}), {paper['year']}, doi {paper['doi']}"
+        lines.append(f'- {authors}, "{paper["title"]}", {where}')
+    return lines
+
+
+# ------------------------------------------------------------------------ Markdown
+
+
+def _rows(values: Mapping[str, Any]) -> list[str]:
+    """Return a table of what is known, and of what is not."""
+    return _table(
+        ["what", "value"], [(name, UNKNOWN if value is None else value) for name, value in values.items()]
+    )
+
+
+def _table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[str]:
+    cells = [columns, ["---"] * len(columns), *rows]
+    return [f"| {' | '.join(str(cell).replace('|', '/') for cell in row)} |" for row in cells]
+
+
+def _numbered(names: Iterable[str]) -> str:
+    return ", ".join(f"{number} {name}" for number, name in enumerate(names)) or "none"
+
+
+def _called(spec: Mapping[str, Any]) -> str | None:
+    if not spec:
+        return None
+    given = ", ".join(
+        f"{name}={value}" for name, value in (spec.get("init_args") or {}).items() if value is not None
+    )
+    return f"{spec['class_path'].rpartition('.')[2]}({given})"
+
+
+def _number(cell: Any) -> float:
+    return float("nan") if cell is None else float(cell)

@@ -1,0 +1,201 @@
+"""One checkpoint written in a format, compared with PyTorch, timed, and only then put where it belongs."""
+
+import logging
+import shutil
+import tempfile
+from collections.abc import Sequence
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from mtmsa_lightning.card import CARD, README, card_of_checkpoint
+from mtmsa_lightning.checkpoints import checkpoint_file, read_checkpoint
+from mtmsa_lightning.errors import ConfigError
+from mtmsa_lightning.export import onnx_file, quantised, torch_program
+from mtmsa_lightning.export.faces import drawn_faces, faces_of, faces_of_run
+from mtmsa_lightning.export.formats import ENDINGS, Format, Precision, check_combination
+from mtmsa_lightning.export.metadata import describe_export
+from mtmsa_lightning.export.network import ExportNetwork, answers
+from mtmsa_lightning.export.parity import BATCH_SIZES, BOUNDS, Runner, check, compare, runner_of
+from mtmsa_lightning.export.speed import images_per_second
+from mtmsa_lightning.module import MTMSA
+from mtmsa_lightning.pretrained import write_pretrained
+from mtmsa_lightning.runs import make_folder, write_text
+
+log = logging.getLogger(__name__)
+
+FACES = 32
+"""Faces on which an export is compared with PyTorch."""
+
+FACES_INT8 = 128
+"""Real faces for 8 bits: every second one gives the ranges, the others are compared."""
+
+FEWEST_INT8 = 32
+"""Fewer real faces than these are refused."""
+
+
+def export(
+    ckpt_path: str,
+    form: Format,
+    precision: Precision = Precision.FP32,
+    dynamic: bool = False,
+    faces: Sequence[Path] = (),
+    out: Path | None = None,
+) -> Path:
+    """Write a checkpoint in a format for other programs, with its model card.
+
+    Args:
+        ckpt_path: A checkpoint, a run directory, or a folder of ``save_pretrained``.
+        form: The format.
+        precision: What the trunk computes in.
+        dynamic: For batches of any size instead of one face.
+        faces: Images and folders of faces, cropped as in training, to compare on; by default drawn faces, and
+            for 8 bits, which take their ranges from faces, the validation part of the checkpoint's run.
+        out: Where to; by default ``<run>/export/``. What is there is replaced by an export that passes.
+
+    Returns:
+        The file, or the folder of safetensors.
+
+    Raises:
+        ConfigError: If format and precision do not go together, a package is missing or faces are too few.
+        ParityError: If the file says something else than PyTorch; then it is not kept.
+    """
+    check_combination(form, precision, dynamic)
+    check_packages(form)
+    checkpoint = checkpoint_file(ckpt_path)
+    target = (out or default_target(checkpoint, form, precision)).absolute()
+    check_target(target, form)
+    model = MTMSA.load(str(checkpoint))
+    log.info("%s", model.describe())
+    ranges, tried = faces_to_try(model, str(checkpoint), precision, faces)
+    make_folder(target.parent)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as folder:
+        made = Path(folder) / target.name
+        run = write(model, checkpoint, made, form, precision, dynamic, ranges)
+        found = compare(model, run, tried, BATCH_SIZES if takes_batches(form, dynamic) else (1,))
+        check(found, BOUNDS[precision])
+        log.info("differs from PyTorch by at most %s", found.describe())
+        if form is not Format.SAFETENSORS:
+            for line in speed_lines(model, run, tried, form, takes_batches(form, dynamic)):
+                log.info("%s", line)
+        card = card_of_checkpoint(checkpoint)
+        write_text(made / README if form is Format.SAFETENSORS else target.parent / CARD, card)
+        replace(made, target)
+    return target
+
+
+# ------------------------------------------------------------------------ before the long work
+
+
+def check_packages(form: Format) -> None:
+    """Refuse ONNX where its packages are not installed.
+
+    Raises:
+        ConfigError: Naming them.
+    """
+    missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if find_spec(name) is None]
+    if form is Format.ONNX and missing:
+        raise ConfigError(f"--format onnx needs {', '.join(missing)}: pip install 'mtmsa-lightning[export]'")
+
+
+def default_target(checkpoint: Path, form: Format, precision: Precision) -> Path:
+    """Return ``<run>/export/<checkpoint>[-<precision>]<ending>``; beside a checkpoint that lies in no run."""
+    run = checkpoint.parent.parent
+    folder = (run if (run / "config.yaml").is_file() else checkpoint.parent) / "export"
+    name = checkpoint.stem if precision is Precision.FP32 else f"{checkpoint.stem}-{precision}"
+    return folder / f"{name}{ENDINGS[form]}"
+
+
+def check_target(target: Path, form: Format) -> None:
+    """Refuse a destination of another kind than what is written, so that nothing else is replaced.
+
+    Raises:
+        ConfigError: If the ending is not that of the format, or something else is there.
+    """
+    if target.suffix != ENDINGS[form] and form is not Format.SAFETENSORS:
+        raise ConfigError(f"--out {target}: a file of --format {form} ends in {ENDINGS[form]}")
+    if form is Format.SAFETENSORS and target.exists():
+        strange = not target.is_dir() or (any(target.iterdir()) and not (target / "config.json").is_file())
+        if strange:
+            raise ConfigError(f"--out {target}: there is something else: choose another folder")
+    elif target.is_dir():
+        raise ConfigError(f"--out {target}: a folder is there: name a file")
+
+
+def faces_to_try(
+    model: MTMSA, checkpoint: str, precision: Precision, paths: Sequence[Path]
+) -> tuple[Tensor, Tensor]:
+    """Return faces to take the ranges of 8-bit maps from (none for other precisions), and to compare on."""
+    if precision is not Precision.INT8:
+        faces = faces_of(model, paths, FACES) if paths else drawn_faces(model, FACES)
+        return faces[:0], faces
+    faces = faces_of(model, paths, FACES_INT8) if paths else faces_of_run(model, checkpoint, FACES_INT8)
+    if len(faces) < FEWEST_INT8:
+        raise ConfigError(
+            f"--precision int8 needs {FEWEST_INT8} real faces or more, there are {len(faces)}: name a folder "
+            "of faces, cropped as in training, by --faces"
+        )
+    return faces[::2], faces[1::2]
+
+
+# ------------------------------------------------------------------------ writing
+
+
+def takes_batches(form: Format, dynamic: bool) -> bool:
+    """Tell whether what is written takes batches of any size."""
+    return dynamic or form is Format.SAFETENSORS
+
+
+def write(
+    model: MTMSA,
+    checkpoint: Path,
+    made: Path,
+    form: Format,
+    precision: Precision,
+    dynamic: bool,
+    ranges: Tensor,
+) -> Runner:
+    """Write a file, or the folder of safetensors, and return what runs it."""
+    if form is Format.SAFETENSORS:
+        write_pretrained(read_checkpoint(checkpoint), made)
+        return runner_of(MTMSA.load(str(made)))
+    size = model.image_size
+    with torch.inference_mode():
+        names = tuple(answers(model, torch.zeros(1, 3, size, size, dtype=torch.uint8)))
+    metadata = describe_export(model, names, precision, dynamic)
+    network = ExportNetwork(model, half=precision is Precision.FP16)
+    if form is Format.TORCH_EXPORT:
+        torch_program.write(network, made, dynamic, metadata)
+        return torch_program.runner(made)
+    onnx_file.write(network, made, names, dynamic, metadata)
+    if precision is Precision.INT8:
+        full = made.replace(made.with_name("full.onnx"))
+        quantised.quantise(full, made, ranges)
+    return onnx_file.runner(made, torch.get_num_threads())
+
+
+def speed_lines(model: MTMSA, run: Runner, faces: Tensor, form: Format, batches: bool) -> list[str]:
+    """Time a file and PyTorch side by side, with as many threads, and say it in lines."""
+    name = {Format.ONNX: "ONNX Runtime", Format.TORCH_EXPORT: "torch.export"}[form]
+    pytorch = runner_of(model)
+    lines = []
+    for size in (1, min(32, len(faces))) if batches else (1,):
+        batch = faces[:size].numpy()
+        ways = {"PyTorch": partial(pytorch, batch), name: partial(run, batch)}
+        speed = images_per_second(ways, size)
+        lines.append(
+            f"batches of {size} on the CPU, {torch.get_num_threads()} threads: "
+            f"{name} {speed[name]:.1f} images/s, PyTorch {speed['PyTorch']:.1f} images/s: "
+            f"{speed[name] / speed['PyTorch']:.2f} times"
+        )
+    return lines
+
+
+def replace(made: Path, target: Path) -> None:
+    """Move what was made to its destination, in place of an older one."""
+    if target.is_dir():
+        shutil.rmtree(target)
+    made.replace(target)

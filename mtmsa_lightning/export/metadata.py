@@ -1,0 +1,69 @@
+"""What an exported file says of itself: enough to feed it and to read its answers without this package."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from torch import Tensor
+
+from mtmsa_lightning import __version__
+from mtmsa_lightning.data.provenance import describe_crop
+from mtmsa_lightning.export.formats import Precision
+from mtmsa_lightning.export.network import INPUT, OUTPUTS
+from mtmsa_lightning.export.parity import BOUNDS
+from mtmsa_lightning.labels import AGE_GROUP_EDGES
+from mtmsa_lightning.module import IMAGENET_MEAN, IMAGENET_STD, MTMSA
+from mtmsa_lightning.pretrained import licence_note
+
+FORMAT_VERSION = 1
+
+
+def describe_export(
+    model: MTMSA, names: Sequence[str], precision: Precision, dynamic: bool
+) -> dict[str, Any]:
+    """Return the metadata of an export as plain values.
+
+    Args:
+        model: The network.
+        names: Names of the outputs.
+        precision: What the trunk computes in.
+        dynamic: Whether it takes batches of any size.
+
+    Returns:
+        By key: ``input`` (name, layout, how a face is brought to it), ``outputs`` (name to meaning),
+        ``gender_classes`` and ``race_classes`` in the order of their probabilities, ``age_groups`` with their
+        ``age_group_edges``, ``calibration``, ``trained_on``, ``licence``, ``precision``, ``parity_bound``,
+        ``producer`` and ``format_version``.
+    """
+    provenance = {
+        key: value for key, value in (model.provenance or {}).items() if not isinstance(value, Tensor)
+    }
+    return {
+        "format_version": FORMAT_VERSION,
+        "producer": f"mtmsa-lightning {__version__}",
+        "precision": str(precision),
+        "input": _describe_input(model, provenance, dynamic),
+        "outputs": {name: OUTPUTS[name] for name in names},
+        **{f"{task}_classes": list(classes) for task, classes in model.answers.items()},
+        "age_groups": [list(group) for group in model.age_groups],
+        "age_group_edges": list(AGE_GROUP_EDGES) if model.age_groups else [],
+        "calibration": None if model.calibration is None else model.calibration.to_dict(),
+        "trained_on": provenance or None,
+        "licence": licence_note(provenance),
+        "parity_bound": asdict(BOUNDS[precision]),
+    }
+
+
+def _describe_input(model: MTMSA, provenance: dict[str, Any], dynamic: bool) -> dict[str, Any]:
+    size, prepared = model.image_size, provenance.get("preparation")
+    return {
+        "name": INPUT,
+        "layout": f"uint8 RGB, [{'n' if dynamic else 1}, 3, {size}, {size}]",
+        "image_size": size,
+        "crop": model.crop,
+        "prepared_crop": (prepared or {}).get("crop"),
+        "how": f"{describe_crop(model.crop, prepared)}, resized to {size} px by area where that shrinks it, "
+        "else bilinearly; nothing else: pixels are divided by 255 and standardised inside",
+        "mean_inside": list(IMAGENET_MEAN),
+        "std_inside": list(IMAGENET_STD),
+    }

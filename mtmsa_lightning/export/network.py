@@ -1,0 +1,118 @@
+"""The network that is exported: faces as they are decoded in, ready numbers out."""
+
+import copy
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from mtmsa_lightning.labels import AGE_GROUP_EDGES
+from mtmsa_lightning.models.calibration import INTERVAL_LEVEL
+from mtmsa_lightning.models.resnet import MSAResNet34
+from mtmsa_lightning.module import MTMSA
+
+INPUT = "images"
+"""Name of the input."""
+
+OUTPUTS = {
+    "age_mean": "predicted age in years, [n]",
+    "age_std": "its standard deviation in years, [n]",
+    "age_low90": "lower end in years of the interval of age that holds 90 %, [n]",
+    "age_high90": "upper end in years, [n]",
+    "age_group_probs": "probabilities of the age groups, [n, groups]",
+    "gender_probs": "probabilities of the gender classes, [n, classes]",
+    "race_probs": "probabilities of the race classes, [n, classes]",
+    "unsure": "whether the face is one of which the calibration says nothing is known well enough, bool [n]",
+}
+"""What the outputs mean, by name, in their order; a checkpoint has those of its heads."""
+
+
+def answers(model: MTMSA, images: Tensor) -> dict[str, Tensor]:
+    """Return what a checkpoint says of faces, calibrated, as ready numbers in float32.
+
+    Args:
+        model: The network, in evaluation mode.
+        images: RGB, uint8, ``(N, 3, image_size, image_size)``.
+
+    Returns:
+        Those of :data:`OUTPUTS` that the checkpoint knows: heads that it lacks, or that no label trained, say
+        nothing, and only a calibration with thresholds has an ``unsure``.
+    """
+    said = model.calibrated(model(images))
+    found: dict[str, Tensor] = {}
+    if said.age is not None:
+        low, high = said.age.interval(INTERVAL_LEVEL)
+        found |= {"age_mean": said.age.mean, "age_std": said.age.std, "age_low90": low, "age_high90": high}
+        if model.age_groups:
+            found["age_group_probs"] = said.age.group_probs(AGE_GROUP_EDGES)
+    for task in model.answers:
+        found[f"{task}_probs"] = getattr(said, task).softmax(1)
+    found = {name: values.float() for name, values in found.items()}
+    if said.age is not None and model.calibration is not None and model.calibration.abstains:
+        found["unsure"] = model.calibration.unsure(said.age)
+    return found
+
+
+class ExportNetwork(nn.Module):
+    """A copy of a checkpoint's network that answers as :func:`answers` does.
+
+    Batch normalisation is folded into the convolutions.
+
+    Args:
+        model: The network; it is not changed.
+        half: Let the trunk compute in float16.
+
+    Shape:
+        Input RGB, uint8, ``(N, 3, image_size, image_size)``: normalisation happens inside.
+    """
+
+    def __init__(self, model: MTMSA, half: bool = False) -> None:
+        super().__init__()
+        self.model = copy.deepcopy(model).cpu().eval()
+        self.model.metrics = nn.ModuleDict()
+        fold_batch_norm(self.model.trunk)
+        if half:
+            self.model.trunk = _HalfTrunk(self.model.trunk)  # type: ignore[assignment]
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """Return the answers by name."""
+        return answers(self.model, images)
+
+
+class _HalfTrunk(nn.Module):
+    """A trunk that computes in float16 between float32 images and float32 features."""
+
+    def __init__(self, trunk: MSAResNet34) -> None:
+        super().__init__()
+        self.trunk = trunk.half()
+
+    def forward(self, images: Tensor, aux_stage: int) -> tuple[Tensor, Tensor]:
+        """Return the pooled features of the last stage and of an earlier one."""
+        features, aux = self.trunk(images.half(), aux_stage)
+        return features.float(), aux.float()
+
+
+def fold_batch_norm(module: nn.Module) -> None:
+    """Fold each BatchNorm into the convolution that stands right before it among its siblings, in place."""
+    for (name, layer), (following, norm) in pairwise(list(module.named_children())):
+        if isinstance(layer, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+            setattr(module, name, fuse_conv_bn_eval(layer, norm))
+            setattr(module, following, nn.Identity())
+    for child in module.children():
+        fold_batch_norm(child)
+
+
+def traced(network: ExportNetwork, dynamic: bool) -> torch.export.ExportedProgram:
+    """Record what a network computes as a graph.
+
+    Args:
+        network: The network.
+        dynamic: For batches of any size instead of one face.
+    """
+    size = network.model.image_size
+    # With an example of one face the graph would know that there is one.
+    example = torch.zeros(2 if dynamic else 1, 3, size, size, dtype=torch.uint8)
+    shapes = {INPUT: {0: torch.export.Dim("n", min=1)} if dynamic else None}
+    with torch.no_grad():
+        return torch.export.export(network, (example,), dynamic_shapes=shapes, strict=False)

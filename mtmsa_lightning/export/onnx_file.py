@@ -1,0 +1,95 @@
+"""ONNX files, in float32 or with a trunk in float16; 8 bits are made of them in :mod:`.quantised`."""
+
+import json
+import logging
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mtmsa_lightning.errors import ConfigError
+from mtmsa_lightning.export.network import INPUT, ExportNetwork, traced
+from mtmsa_lightning.export.parity import Runner
+
+OPSET = 18
+"""Version of the operators: the lowest that PyTorch's exporter writes without converting."""
+
+
+def write(
+    network: ExportNetwork, file: Path, names: tuple[str, ...], dynamic: bool, metadata: Mapping[str, Any]
+) -> None:
+    """Write an ONNX file; the metadata goes into it as ``metadata_props``, each value as JSON.
+
+    Args:
+        network: What is written.
+        file: Where to.
+        names: Names of the outputs.
+        dynamic: For batches of any size instead of one face.
+        metadata: Plain values.
+    """
+    with _quiet():
+        program = torch.onnx.export(
+            traced(network, dynamic), dynamo=True, input_names=[INPUT], output_names=names,
+            opset_version=OPSET, verbose=False,
+        )  # fmt: skip
+    assert program is not None
+    program.save(file, external_data=False)
+    add_metadata(file, metadata)
+
+
+def add_metadata(file: Path, metadata: Mapping[str, Any]) -> None:
+    """Put metadata into an ONNX file in place of what it has."""
+    import onnx
+
+    model = onnx.load(file)
+    onnx.helper.set_model_props(model, {name: json.dumps(value) for name, value in metadata.items()})
+    onnx.save(model, file)
+
+
+def session(file: Path, threads: int = 0) -> Any:
+    """Open a file in ONNX Runtime on the CPU; ``threads`` is 0 for as many as there are cores.
+
+    Raises:
+        ConfigError: If the file cannot be run there.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3  # a trunk in float16 is computed in float32 here, and that is said often
+    try:
+        return onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime has no class of errors of its own
+        raise ConfigError(f"ONNX Runtime cannot run the file: {error}") from error
+
+
+def runner(file: Path, threads: int = 0) -> Runner:
+    """Open a file and return what runs it."""
+    opened = session(file, threads)
+    names = [output.name for output in opened.get_outputs()]
+
+    def run(faces: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
+        return dict(zip(names, opened.run(None, {INPUT: faces}), strict=True))
+
+    return run
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep PyTorch's exporter from talking of its own insides."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
+    levels = [each.level for each in loggers]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for each in loggers:
+            each.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            for each, level in zip(loggers, levels, strict=True):
+                each.setLevel(level)

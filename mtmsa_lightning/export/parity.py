@@ -1,0 +1,163 @@
+"""Whether an exported file says what PyTorch says, within a stated bound."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import cycle
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mtmsa_lightning.errors import MTMSAError
+from mtmsa_lightning.export.formats import Precision
+from mtmsa_lightning.export.network import answers
+from mtmsa_lightning.module import MTMSA
+
+Runner = Callable[[NDArray[np.uint8]], Mapping[str, NDArray[Any]]]
+"""Runs an exported file: faces ``(n, 3, size, size)`` to answers by name."""
+
+BATCH_SIZES = (1, 2, 7, 22)
+"""Sizes of the batches, in turn, in which a file for batches of any size is tried."""
+
+
+class ParityError(MTMSAError):
+    """An exported file that says something else than PyTorch."""
+
+
+@dataclass(frozen=True)
+class Bound:
+    """Largest differences from PyTorch that an export may have.
+
+    Attributes:
+        years: Of mean and standard deviation of age and of the ends of its interval, for any face.
+        probability: Of any probability, for any face.
+        mean_years: Of the predicted age, in the mean over faces.
+    """
+
+    years: float
+    probability: float
+    mean_years: float
+
+
+BOUNDS = {
+    Precision.FP32: Bound(0.01, 0.001, 0.01),
+    Precision.FP16: Bound(0.25, 0.01, 0.05),
+    Precision.INT8: Bound(5.0, 0.25, 0.5),
+}
+"""Bounds by precision.
+
+fp32: another order of the same sums; below the last digit that tables of this package print.
+fp16: rounding of weights and maps to 11 bits; far below the error of any age estimator.
+int8: rounding to 8 bits; single faces may move by years, but the predicted age must not by half a year in the
+mean.
+"""
+
+
+@dataclass(frozen=True)
+class Differences:
+    """Largest differences that were found, as in :class:`Bound`, and on what.
+
+    Attributes:
+        years: Largest difference of a number in years.
+        probability: Largest difference of a probability.
+        mean_years: Mean difference of the predicted age, without its sign.
+        faces: How many faces were compared.
+        batches: In batches of which sizes.
+    """
+
+    years: float
+    probability: float
+    mean_years: float
+    faces: int
+    batches: tuple[int, ...]
+
+    def describe(self) -> str:
+        """Say it in one line."""
+        sizes = ", ".join(map(str, self.batches))
+        return (
+            f"{self.years:.2g} years (predicted age: {self.mean_years:.2g} in the mean) and "
+            f"{self.probability:.2g} of a probability, over {self.faces} faces in batches of {sizes}"
+        )
+
+
+def runner_of(model: MTMSA) -> Runner:
+    """Return what runs a network in PyTorch."""
+
+    def run(faces: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
+        with torch.inference_mode():
+            said = answers(model, torch.from_numpy(faces))
+        return {name: values.numpy() for name, values in said.items()}
+
+    return run
+
+
+def compare(model: MTMSA, run: Runner, faces: Tensor, batch_sizes: Sequence[int]) -> Differences:
+    """Run an exported file and PyTorch on the same faces.
+
+    Args:
+        model: The network that was exported.
+        run: Runs the file.
+        faces: RGB, uint8, ``(N, 3, size, size)``.
+        batch_sizes: Sizes of the batches that go through the file, over and over until all faces have.
+
+    Returns:
+        The largest differences.
+
+    Raises:
+        ParityError: If an output is missing or has another shape.
+    """
+    sizes, batches = cycle(batch_sizes), list[NDArray[np.uint8]]()
+    start = 0
+    while start < len(faces):
+        batches.append(faces[start : start + next(sizes)].numpy())
+        start += len(batches[-1])
+    parts = [run(batch) for batch in batches]
+    found = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    differences = _differences(runner_of(model)(faces.numpy()), found)
+    return Differences(
+        **differences, faces=len(faces), batches=tuple(sorted({len(batch) for batch in batches}))
+    )
+
+
+def _differences(wanted: Mapping[str, NDArray[Any]], found: Mapping[str, NDArray[Any]]) -> dict[str, float]:
+    if wanted.keys() != found.keys():
+        raise ParityError(f"the file says {', '.join(found)} where PyTorch says {', '.join(wanted)}")
+    largest = {"years": 0.0, "probability": 0.0}
+    for name, values in found.items():
+        expected = wanted[name]
+        if values.shape != expected.shape:
+            raise ParityError(f"{name} has shape {values.shape}, PyTorch's {expected.shape}")
+        if name != "unsure":  # where it differs, the numbers behind it lie close to a threshold
+            kind = "probability" if name.endswith("_probs") else "years"
+            largest[kind] = max(largest[kind], _largest(values, expected))
+    mean = 0.0
+    if "age_mean" in found:
+        mean = float(np.abs(found["age_mean"] - wanted["age_mean"]).mean())
+    return largest | {"mean_years": mean}
+
+
+def _largest(values: NDArray[Any], expected: NDArray[Any]) -> float:
+    """Return the largest difference; equal infinities (ends that a calibration left open) differ by 0."""
+    same = values == expected
+    difference = np.abs(np.where(same, 0, values) - np.where(same, 0, expected))
+    return float(np.nan_to_num(difference, nan=np.inf).max())
+
+
+def check(differences: Differences, bound: Bound) -> None:
+    """Refuse an export whose largest difference passes the bound.
+
+    Raises:
+        ParityError: Naming what passes.
+    """
+    passed = [
+        f"{kind.replace('_', ' ')} {getattr(differences, kind):.3g} (at most {getattr(bound, kind):g})"
+        for kind in ("years", "probability", "mean_years")
+        if not getattr(differences, kind) <= getattr(bound, kind)
+    ]
+    if passed:
+        raise ParityError(
+            f"the exported file says something else than PyTorch and is not kept: {'; '.join(passed)}; "
+            f"{differences.describe()}"
+        )

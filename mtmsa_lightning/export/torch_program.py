@@ -1,0 +1,43 @@
+"""Programs of ``torch.export``: files that PyTorch runs without the code of this package."""
+
+import json
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mtmsa_lightning.export.network import ExportNetwork, traced
+from mtmsa_lightning.export.parity import Runner
+
+METADATA = "metadata.json"
+"""Name of the extra file that holds the metadata."""
+
+
+def write(network: ExportNetwork, file: Path, dynamic: bool, metadata: Mapping[str, Any]) -> None:
+    """Write a program; the metadata goes into its extra file ``metadata.json``.
+
+    Args:
+        network: What is written.
+        file: Where to, ending in ``.pt2``.
+        dynamic: For batches of any size instead of one face.
+        metadata: Plain values.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.export.save(traced(network, dynamic), file, extra_files={METADATA: json.dumps(metadata)})
+
+
+def runner(file: Path) -> Runner:
+    """Open a program and return what runs it."""
+    program = torch.export.load(file).module()
+
+    def run(faces: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
+        with torch.inference_mode():
+            said: dict[str, torch.Tensor] = program(torch.from_numpy(faces))
+        return {name: values.numpy() for name, values in said.items()}
+
+    return run

@@ -1,0 +1,179 @@
+"""Any number of images, part by part: threads read ahead of the network, and memory stays what it is."""
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from mtmsa_lightning.align.files import NO_FACE
+from mtmsa_lightning.data.images import UnreadableImageError
+from mtmsa_lightning.inference.columns import prediction_columns
+from mtmsa_lightning.inference.estimator import AgeEstimator
+from mtmsa_lightning.inference.faces import FaceCrop
+from mtmsa_lightning.inference.inputs import BOX, Input, Inputs
+from mtmsa_lightning.inference.parts import Parts, Skipped
+from mtmsa_lightning.inference.pictures import annotate, picture_file
+from mtmsa_lightning.progress import Advance
+
+_CHUNK = 8
+"""Images that a thread takes on at once."""
+
+_T = TypeVar("_T")
+_R = TypeVar("_R")
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is to be done, for one process or several.
+
+    Attributes:
+        inputs: All inputs.
+        parts: Where the parts are written.
+        detect: Look for faces in photos, or take each for one cropped face.
+        annotate: Folder of the annotated pictures; None makes none.
+        workers: Threads of each process that read images and find faces.
+    """
+
+    inputs: Inputs
+    parts: Parts
+    detect: bool
+    annotate: Path | None
+    workers: int
+
+
+def predict_parts(estimator: AgeEstimator, job: Job, numbers: Sequence[int], advance: Advance) -> None:
+    """Predict parts of the inputs and write them.
+
+    Args:
+        estimator: The network.
+        job: What is to be done.
+        numbers: The parts.
+        advance: Told the number of images that are done.
+    """
+    read = _Reader(estimator, job.detect)
+    ahead = 2 * estimator.batch_size // _CHUNK + 2 * job.workers  # two batches, where a photo has one face
+    chunks = {number: _chunks(job.parts.positions(number)) for number in numbers}
+    inputs = ([job.inputs[at] for at in chunk] for number in numbers for chunk in chunks[number])
+    with ThreadPoolExecutor(job.workers, thread_name_prefix="images") as pool:
+        loaded = _ahead(pool, read.several, inputs, ahead)
+        for number in numbers:
+            part = _Part(estimator)
+            for images in islice(loaded, len(chunks[number])):
+                for image in images:
+                    part.add(image)
+                advance(len(images))
+            faces = part.finish()
+            if job.annotate is not None:
+                _annotate(pool, job, number, faces)
+            job.parts.write(number, faces, part.skipped)
+
+
+class _Loaded(NamedTuple):
+    """An image's faces, ready for the network; or why there are none."""
+
+    input: Input
+    crops: list[FaceCrop]
+    fault: str
+
+
+class _Reader:
+    """Reads images and cuts out their faces; in any thread."""
+
+    def __init__(self, estimator: AgeEstimator, detect: bool) -> None:
+        self.estimator = estimator
+        self.detect = detect
+
+    def several(self, inputs: Sequence[Input]) -> list[_Loaded]:
+        """Read some images."""
+        return [self._one(each) for each in inputs]
+
+    def _one(self, each: Input) -> _Loaded:
+        try:
+            if each.known is None:
+                crops = self.estimator.crops(each.file, self.detect)
+            else:
+                whole = self.estimator.crops(each.read(), detect=False)[0]
+                box = tuple(each.known.box.tolist())
+                crops = [whole._replace(box=box, score=each.known.score)]
+        except UnreadableImageError as error:
+            return _Loaded(each, [], str(error).removeprefix(f"{each.file}: "))
+        return _Loaded(each, crops, "" if crops else NO_FACE)
+
+
+class _Part:
+    """Collects the faces of a part; they go through the network in full batches, the last one apart."""
+
+    def __init__(self, estimator: AgeEstimator) -> None:
+        self.estimator = estimator
+        self.skipped: Skipped = []
+        self._rows: list[tuple[Any, ...]] = []
+        self._waiting: list[FaceCrop] = []
+        self._said: list[dict[str, NDArray[Any]]] = []
+
+    def add(self, image: _Loaded) -> None:
+        """Take an image in."""
+        if image.fault:
+            self.skipped.append((image.input.file, image.fault))
+        name = image.input.known.id if image.input.known else image.input.file
+        for number, crop in enumerate(image.crops):
+            score = np.nan if crop.score is None else crop.score
+            self._rows.append((name, image.input.file, number, *crop.box, score))
+            self._waiting.append(crop)
+            if len(self._waiting) == self.estimator.batch_size:
+                self._predict()
+
+    def finish(self) -> pd.DataFrame:
+        """Return one row per face."""
+        if self._waiting:
+            self._predict()
+        rows = pd.DataFrame(self._rows, columns=["id", "file", "face", *BOX, "score"])
+        names = self._said[0] if self._said else ()
+        columns = {name: np.concatenate([said[name] for said in self._said]) for name in names}
+        return rows.assign(**columns)
+
+    def _predict(self) -> None:
+        output = self.estimator.output(self._waiting)
+        self._said.append(prediction_columns(self.estimator.model, output))
+        self._waiting = []
+
+
+def _annotate(pool: ThreadPoolExecutor, job: Job, number: int, faces: pd.DataFrame) -> None:
+    """Draw the faces of a part onto copies of its images, which are read again: all would fill the memory."""
+    assert job.annotate is not None
+    rows = dict(iter(faces.groupby("file", sort=False)))
+    shown = [position for position in job.parts.positions(number) if job.inputs[position].file in rows]
+    images = [job.inputs[position] for position in shown]
+    files = [
+        picture_file(job.annotate, position, image) for position, image in zip(shown, images, strict=True)
+    ]
+    list(pool.map(annotate, images, [rows[image.file] for image in images], files))
+
+
+def _chunks(positions: range) -> list[range]:
+    return [positions[start : start + _CHUNK] for start in range(0, len(positions), _CHUNK)]
+
+
+def _ahead(
+    pool: ThreadPoolExecutor, work: Callable[[_T], _R], items: Iterable[_T], ahead: int
+) -> Iterator[_R]:
+    """Yield what is made of items, in order, while threads work on the next few."""
+    waiting: deque[Future[_R]] = deque()
+    for item in items:
+        waiting.append(pool.submit(work, item))
+        if len(waiting) >= ahead:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
+
+
+def available_cores() -> int:
+    """Return the number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

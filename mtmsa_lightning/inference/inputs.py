@@ -1,0 +1,252 @@
+"""What is to be predicted: photos, and faces of prepared sets, in one order that never changes.
+
+Only names are held for all of them: an image is read when its turn comes.
+"""
+
+import glob
+import hashlib
+import logging
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
+from itertools import accumulate, chain
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from mtmsa_lightning.data.files import IMAGE_SUFFIXES, list_images, read_delimited, sniff
+from mtmsa_lightning.data.images import Image, read_image
+from mtmsa_lightning.data.pixels import PixelStore, open_pixels
+from mtmsa_lightning.data.prepared import is_prepared, preparation, read_description, read_frame
+from mtmsa_lightning.data.table import ReadReport
+from mtmsa_lightning.errors import DataError
+
+log = logging.getLogger(__name__)
+
+TABLES = (".csv", ".tsv")
+"""Endings of the tables that list images in a column ``path``."""
+
+BOX = ("box_left", "box_top", "box_right", "box_bottom")
+"""Columns of a prepared set that say where in its source a face was found."""
+
+
+class Known(NamedTuple):
+    """What a prepared set knows of one of its faces.
+
+    Attributes:
+        id: The face's id.
+        box: Left, top, right and bottom edge in pixels of the source photo, shape (4,); NaN where no face
+            was looked for or found.
+        score: Confidence of the detector; NaN likewise.
+    """
+
+    id: str
+    box: NDArray[np.float64]
+    score: float
+
+
+class Input(NamedTuple):
+    """One image to predict.
+
+    Attributes:
+        file: The image's file, as it was given.
+        known: The face that it is, if it is the crop of a prepared set; None for a photo.
+        pixels: The prepared set's decoded crops, if it has them.
+        path: The crop's path in its set.
+    """
+
+    file: str
+    known: Known | None = None
+    pixels: PixelStore | None = None
+    path: str = ""
+
+    def read(self) -> Image:
+        """Return the image, RGB.
+
+        Raises:
+            UnreadableImageError: It is missing, damaged or no image.
+        """
+        return read_image(self.file) if self.pixels is None else self.pixels.read(self.path)
+
+
+class Photos(Sequence[Input]):
+    """Image files.
+
+    Args:
+        files: The files, as they were given.
+    """
+
+    def __init__(self, files: Sequence[str]) -> None:
+        self.files = files
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, row: Any) -> Any:
+        return Input(self.files[row])
+
+    def identities(self) -> Iterator[str]:
+        """Yield name and size of every file, to notice when others stand in their place."""
+        return (f"{file}\t{_size(file)}" for file in self.files)
+
+
+class PreparedFaces(Sequence[Input]):
+    """The faces of a prepared set, read from its memory-mapped pixels where it has them.
+
+    Args:
+        root: Folder of the set, or of a shard of it.
+
+    Raises:
+        DataError: The set is damaged.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        record = read_description(root)
+        frame = read_frame(root / record["table"])
+        self.paths, self.ids = frame["path"].tolist(), frame["id"].tolist()
+        self.boxes = _numbers(frame, BOX)
+        self.scores = _numbers(frame, ("score",))[:, 0]
+        self.pixels = open_pixels(root)
+        self.preparation: dict[str, Any] = preparation(root) or {}
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, row: Any) -> Any:
+        known = Known(self.ids[row], self.boxes[row], float(self.scores[row]))
+        return Input(str(self.root / self.paths[row]), known, self.pixels, self.paths[row])
+
+    def identities(self) -> Iterator[str]:
+        """Yield the fingerprint of the crops, then every path."""
+        yield str(self.preparation.get("fingerprints", {}).get("crops"))
+        yield from self.paths
+
+
+class Inputs(Sequence[Input]):
+    """All images to predict, by position.
+
+    Args:
+        blocks: Photos and prepared sets, in the order in which they were given.
+    """
+
+    def __init__(self, blocks: Sequence[Photos | PreparedFaces]) -> None:
+        self.blocks = blocks
+        self._starts = [0, *accumulate(map(len, blocks))]
+
+    def __len__(self) -> int:
+        return self._starts[-1]
+
+    def __getitem__(self, position: Any) -> Any:
+        if not 0 <= position < len(self):
+            raise IndexError(position)
+        block = bisect_right(self._starts, position) - 1
+        return self.blocks[block][position - self._starts[block]]
+
+    @property
+    def prepared(self) -> list[PreparedFaces]:
+        """The prepared sets among them."""
+        return [block for block in self.blocks if isinstance(block, PreparedFaces)]
+
+    @property
+    def photos(self) -> int:
+        """Number of photos."""
+        return sum(len(block) for block in self.blocks if isinstance(block, Photos))
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of names and sizes, in order."""
+        digest = hashlib.sha256()
+        for block in self.blocks:
+            for line in block.identities():
+                digest.update(f"{line}\n".encode())
+        return digest.hexdigest()
+
+
+def find_inputs(paths: Iterable[str | Path]) -> Inputs:
+    """Find everything that paths stand for, each image once, in the order given.
+
+    A file is taken as an image whatever its ending, but a ``.csv`` or ``.tsv`` file lists images in a column
+    ``path``, relative to its own folder. A folder is searched for images, or is a prepared set. A pattern
+    such as ``photos/**/*.jpg`` that the shell has left alone stands for what it matches.
+
+    Raises:
+        DataError: A path does not exist, a table has no column ``path``, a prepared set is damaged, or
+            nothing is found.
+    """
+    given = list(map(str, paths))
+    blocks: list[Photos | PreparedFaces] = []
+    photos: dict[str, None] = {}  # since the last prepared set
+    seen: set[str] = set()
+    for path in chain.from_iterable(map(_matches, given)):
+        if is_prepared(path):
+            blocks += [Photos(list(photos)), *_prepared(Path(path), seen)]
+            photos = {}
+        else:
+            found = [file for file in _photos(Path(path)) if file not in seen]
+            seen.update(found)
+            photos |= dict.fromkeys(found)
+    inputs = Inputs([block for block in (*blocks, Photos(list(photos))) if len(block)])
+    if not len(inputs):
+        raise DataError(f"no image ({', '.join(sorted(IMAGE_SUFFIXES))}) in {', '.join(given)}")
+    return inputs
+
+
+def _matches(path: str) -> list[str]:
+    """Return the path itself, or what a pattern matches."""
+    if Path(path).exists() or not glob.has_magic(path):
+        return [path]
+    found = [match for match in sorted(glob.glob(path, recursive=True)) if _counts(Path(match))]  # noqa: PTH207  # keeps the path as given
+    if not found:
+        raise DataError(f"{path}: the pattern matches no image, folder or table")
+    return found
+
+
+def _counts(path: Path) -> bool:
+    """Tell whether what a pattern matched is of use: it may match anything."""
+    return path.is_dir() or path.suffix.lower() in {*IMAGE_SUFFIXES, *TABLES}
+
+
+def _prepared(root: Path, seen: set[str]) -> list[PreparedFaces]:
+    real = str(root.resolve())
+    if real in seen:
+        return []
+    seen.add(real)
+    return [PreparedFaces(root)]
+
+
+def _photos(path: Path) -> list[str]:
+    """Return the photos that a path which is no prepared set stands for."""
+    if path.is_dir():
+        found = [str(path / name) for name in list_images(path)]
+        if not found:
+            log.warning("%s: there is no image in it", path)
+        return found
+    if not path.is_file():
+        raise DataError(f"{path}: no such file or folder")
+    return _listed(path) if path.suffix.lower() in TABLES else [str(path)]
+
+
+def _listed(table: Path) -> list[str]:
+    """Return the images that a table lists; those that are not there are noticed when they are read."""
+    rows = read_delimited(table, sniff(table)[0], ["path"], ReadReport(str(table)))
+    names = [name for name in rows["path"].str.strip() if name]
+    if not names:
+        raise DataError(f"{table}: the column `path` is empty")
+    return [str(table.parent / name) for name in names]
+
+
+def _numbers(frame: pd.DataFrame, names: Sequence[str]) -> NDArray[np.float64]:
+    """Return columns as numbers, shape (N, columns); NaN where the set does not have them."""
+    columns = frame.reindex(columns=list(names)).astype("float64")
+    return columns.to_numpy(np.float64)
+
+
+def _size(file: str) -> int:
+    try:
+        return Path(file).stat().st_size
+    except OSError:
+        return -1

@@ -1,0 +1,97 @@
+"""Of what and how a table of predictions is made, as plain values."""
+
+import hashlib
+import importlib.metadata
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mtmsa_lightning.align import MARGIN
+from mtmsa_lightning.align.crop import ALIGNED
+from mtmsa_lightning.data.provenance import say_preprocessing as say_difference
+from mtmsa_lightning.inference.estimator import AgeEstimator
+from mtmsa_lightning.inference.inputs import Inputs
+from mtmsa_lightning.inference.parts import FORMAT_VERSION, PART_SIZE, Plan
+from mtmsa_lightning.module import MTMSA
+
+_PACKAGES = ("mtmsa-lightning", "torch", "numpy", "opencv-python-headless", "onnxruntime")
+
+
+def make_plan(
+    ckpt_path: str,
+    estimator: AgeEstimator,
+    inputs: Inputs,
+    detect: bool,
+    annotate: Path | None,
+    shard: tuple[int, int],
+) -> Plan:
+    """Return the plan of a table.
+
+    Args:
+        ckpt_path: The checkpoint, as it was given.
+        estimator: What was loaded from it.
+        inputs: All inputs.
+        detect: Whether faces are looked for in photos.
+        annotate: Folder of the annotated pictures, if any.
+        shard: Number of this shard, from 1, and number of shards.
+    """
+    model = estimator.model
+    return {
+        "format_version": FORMAT_VERSION,
+        "model": model_fingerprint(model),
+        "options": {
+            "detect": detect,
+            "max_pixels": estimator.max_pixels,
+            "batch_size": estimator.batch_size,
+            "precision": estimator.precision,
+            "annotate": None if annotate is None else str(annotate),
+        },
+        "inputs": {"images": len(inputs), "fingerprint": inputs.fingerprint},
+        "part_size": PART_SIZE,
+        "shard": list(shard) if shard[1] > 1 else None,
+        "checkpoint": ckpt_path,
+        "trained_on": _plain(model.provenance or {}),
+        "calibration": None if model.calibration is None else model.calibration.describe(),
+        "classes": {task: list(names) for task, names in model.answers.items()},
+        "age_groups": [list(group) for group in model.age_groups],
+        "command": shlex.join(sys.argv),
+        "versions": {name: _version(name) for name in _PACKAGES},
+    }
+
+
+def say_preprocessing(estimator: AgeEstimator, inputs: Inputs, detect: bool) -> None:
+    """Warn where faces reach the network otherwise than in its training."""
+    trained, how = estimator.model.provenance or {}, estimator.preprocessing
+    for block in inputs.prepared:
+        say_difference(trained, trained | {"preparation": block.preparation}, str(block.root))
+    if inputs.photos and not detect and how.detects:
+        say_difference(trained, trained | {"preparation": None}, "what --no-detect gives it")
+    if inputs.photos and detect and not how.detects and how.dataset not in ALIGNED:
+        found = {"crop": {"margin": MARGIN, "detector": {}}}
+        say_difference(trained, trained | {"preparation": found}, "what --detect gives it")
+
+
+def model_fingerprint(model: MTMSA) -> str:
+    """Return the SHA-256 of all that decides a network's answers: weights, settings and calibration."""
+    calibration = None if model.calibration is None else model.calibration.to_dict()
+    digest = hashlib.sha256(json.dumps([dict(model.hparams), calibration], sort_keys=True).encode())
+    for name, tensor in model.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _plain(values: dict[str, Any]) -> dict[str, Any]:
+    """Leave out the hashes of all training faces."""
+    return {name: value for name, value in values.items() if not isinstance(value, torch.Tensor)}
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None

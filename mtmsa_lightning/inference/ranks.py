@@ -1,0 +1,120 @@
+"""Several devices: one process for each, which makes its share of the parts."""
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Sequence
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+
+import torch
+
+from mtmsa_lightning.align.files import end_with_parent
+from mtmsa_lightning.errors import ConfigError, DataError, MTMSAError
+from mtmsa_lightning.inference.bulk import Job, available_cores, predict_parts
+from mtmsa_lightning.inference.estimator import AgeEstimator
+from mtmsa_lightning.progress import Advance
+
+
+def choose_devices(accelerator: str, devices: str) -> list[str]:
+    """Return the names of the devices to use, one process each.
+
+    Args:
+        accelerator: ``cpu``, ``gpu`` (or ``cuda``), ``mps``, or ``auto`` for a GPU if there is one.
+        devices: Their number, or ``auto``: every GPU, or one process on a CPU.
+
+    Raises:
+        ConfigError: There are no such devices, or not so many.
+    """
+    kind = {"gpu": "cuda"}.get(accelerator, accelerator)
+    if kind == "auto":
+        kind = "cuda" if torch.cuda.is_available() else "cpu"
+    there = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available()), "cpu": None}
+    if kind not in there:
+        raise ConfigError(f"--accelerator {accelerator}: choose one of auto, cpu, gpu, mps")
+    most = there[kind]
+    if not (devices == "auto" or (devices.isdecimal() and int(devices) > 0)):
+        raise ConfigError(f"--devices {devices}: give a number from 1, or auto")
+    number = int(devices) if devices != "auto" else most or 1
+    if most is not None and number > most:
+        raise ConfigError(f"--accelerator {accelerator} --devices {devices}: there are {most}")
+    return [f"cuda:{index}" for index in range(number)] if kind == "cuda" else [kind] * number
+
+
+def predict_on(
+    devices: Sequence[str],
+    load: Callable[..., AgeEstimator],
+    job: Job,
+    numbers: Sequence[int],
+    advance: Advance,
+) -> None:
+    """Predict parts with one process per device, the k-th taking every k-th part.
+
+    Args:
+        devices: The devices.
+        load: Loads the network to a device; it is pickled.
+        job: What is to be done.
+        numbers: The parts.
+        advance: Told the number of images that are done.
+
+    Raises:
+        MTMSAError: What one of the processes raised.
+        DataError: One of them died; the parts that are done are kept.
+    """
+    context = multiprocessing.get_context("spawn")  # forking beside CUDA or threads can lock up
+    processes: dict[Connection, BaseProcess] = {}
+    try:
+        for rank, device in enumerate(devices):
+            receiver, sender = context.Pipe(duplex=False)
+            arguments = device, len(devices), load, job, numbers[rank :: len(devices)], sender
+            process: BaseProcess = context.Process(target=_rank, args=arguments, daemon=True)
+            process.start()
+            sender.close()
+            processes[receiver] = process
+        _follow(processes, advance)
+    finally:
+        for process in processes.values():
+            process.terminate()
+            process.join()
+
+
+def _follow(processes: dict[Connection, BaseProcess], advance: Advance) -> None:
+    """Listen to all processes until each has ended."""
+    running = dict(processes)
+    while running:
+        for receiver in wait(list(running)):
+            assert isinstance(receiver, Connection)
+            try:
+                said: int | MTMSAError = receiver.recv()
+            except EOFError:
+                process = running.pop(receiver)
+                process.join()
+                if process.exitcode:
+                    raise DataError(
+                        f"a process died (status {process.exitcode}), perhaps for want of memory: start the "
+                        "same command again to go on from here"
+                    ) from None
+                continue
+            if isinstance(said, MTMSAError):
+                raise said
+            advance(said)
+
+
+def _rank(
+    device: str,
+    ranks: int,
+    load: Callable[..., AgeEstimator],
+    job: Job,
+    numbers: Sequence[int],
+    sender: Connection,
+) -> None:
+    """Make a share of the parts, in a process of its own."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever started it ends it
+    threading.Thread(target=end_with_parent, daemon=True).start()
+    if device == "cpu" and "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(max(1, available_cores() // ranks))
+    try:
+        predict_parts(load(device=device), job, numbers, lambda n: sender.send(n))
+    except MTMSAError as error:
+        sender.send(error)

@@ -1,0 +1,71 @@
+"""What a run that stopped within an epoch needs to go on exactly, beside what Lightning saves.
+
+The order of the faces, their augmentation and dropout are functions of seed, epoch, batch and rank, so that
+only the place in the epoch is kept (by the DataModule) and the sums of the training metrics (by the model).
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+import torch.distributed
+from torch import Tensor
+from torchmetrics import Metric
+
+from mtmsa_lightning.errors import CheckpointError
+
+MetricSums = dict[str, dict[str, Any]]
+"""Metric -> state -> its value so far, with the number of updates as ``updates``."""
+
+
+def batches_into_epoch(trainer: Any) -> int:
+    """Return how many training batches of the present epoch are done; 0 at its start and from its last on."""
+    progress = trainer.fit_loop.epoch_loop.batch_progress
+    return 0 if progress.is_last_batch else int(progress.current.ready)
+
+
+def epochs_done(trainer: Any) -> int:
+    """Return how many epochs are done, the one included at whose end a checkpoint is being saved."""
+    return int(trainer.fit_loop.epoch_progress.current.processed)
+
+
+def gather_sums(metrics: Mapping[str, Metric]) -> list[MetricSums]:
+    """Return what the metrics of every process have summed up; all processes call this.
+
+    Args:
+        metrics: Metrics whose states are tensors, by name.
+    """
+    sums: MetricSums = {
+        name: {key: _kept(value) for key, value in metric.metric_state.items()}
+        | {"updates": metric.update_count}
+        for name, metric in metrics.items()
+    }
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return [sums]
+    gathered: list[Any] = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(gathered, sums)
+    return gathered
+
+
+def _kept(state: Any) -> Tensor:
+    value: Tensor = state.detach().cpu().clone()
+    return value
+
+
+def restore_sums(metrics: Mapping[str, Metric], gathered: list[MetricSums], rank: int, ranks: int) -> None:
+    """Let metrics go on from what :func:`gather_sums` returned.
+
+    Raises:
+        CheckpointError: If it came from another number of processes, which deal the faces out otherwise.
+    """
+    if len(gathered) != ranks:
+        raise CheckpointError(
+            f"the checkpoint was saved within an epoch by {len(gathered)} processes, not {ranks}: continue "
+            f"with {len(gathered)} (--trainer.devices, --trainer.num_nodes), or from the end of an epoch"
+        )
+    for name, states in gathered[rank].items():
+        metric = metrics[name]
+        for key, value in states.items():
+            if isinstance(value, Tensor):
+                setattr(metric, key, value.to(metric.device))
+        metric._update_count = states["updates"]

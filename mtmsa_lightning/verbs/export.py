@@ -1,0 +1,59 @@
+"""``mtmsa export``: a checkpoint as a file that other programs run."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from mtmsa_lightning.checkpoints import find_checkpoint
+from mtmsa_lightning.export.formats import Format, Precision, check_combination
+
+
+def parser() -> argparse.ArgumentParser:
+    """Build the argument parser of the verb; imports nothing heavy."""
+    parser = argparse.ArgumentParser(
+        prog="mtmsa export",
+        description="Write a checkpoint as a file that other programs run, with its model card. Faces go in "
+        "as RGB bytes; years and probabilities come out, calibrated as the checkpoint is. What is written is "
+        "run beside PyTorch on faces, and thrown away if it says something else.",
+        epilog="Preprocessing, class names, calibration and licence are inside the file. docs/use_onnx.py "
+        "uses an ONNX file without this package.",
+    )
+    parser.add_argument(
+        "--ckpt_path", required=True,
+        help="a checkpoint, a run directory (its best.ckpt), or a folder of runs",
+    )  # fmt: skip
+    parser.add_argument("--format", required=True, type=Format, choices=list(Format), help="what to write")
+    parser.add_argument(
+        "--dynamic", action="store_true", help="take batches of any size instead of one face at a time"
+    )
+    parser.add_argument(
+        "--precision", type=Precision, choices=list(Precision), default=Precision.FP32,
+        help="what the convolutions compute in (default: fp32)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--faces", nargs="+", type=Path, default=[], metavar="PATH",
+        help="images and folders of faces, cropped as in training, to compare on (default: drawn faces; "
+        "for int8, which takes its ranges from faces, the validation part of the checkpoint's run)",
+    )  # fmt: skip
+    parser.add_argument("--out", type=Path, help="file or folder to write (default: <run>/export/...)")
+    return parser
+
+
+def main(args: Sequence[str]) -> None:
+    """Run the verb.
+
+    Raises:
+        MTMSAError: For whatever the user can mend, before any work; or because what was written says
+            something else than PyTorch, and was thrown away.
+    """
+    options = parser().parse_args(args)
+    check_combination(options.format, options.precision, options.dynamic)
+    find_checkpoint(Path(options.ckpt_path))
+
+    from mtmsa_lightning.export.exporting import export
+
+    target = export(
+        options.ckpt_path, options.format, options.precision, options.dynamic, options.faces, options.out
+    )
+    files = [target] if target.is_file() else list(target.iterdir())
+    print(f"{target} ({sum(file.stat().st_size for file in files) / 1e6:.1f} MB)")

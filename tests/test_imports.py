@@ -1,0 +1,142 @@
+"""What each entry point imports, looked up in ``sys.modules`` of fresh processes: start-up, not timed."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mtmsa_lightning.cli import OWN_VERBS, TRAINER_VERBS
+
+HEAVY = {
+    "torch", "torchvision", "torchmetrics", "lightning", "pandas", "scipy", "matplotlib", "wandb",
+    "albumentations", "cv2", "onnx", "onnxruntime", "sklearn", "gradio", "transformers",
+}  # fmt: skip
+
+PROGRAM = """
+import json, sys
+from contextlib import redirect_stderr, redirect_stdout
+from io import StringIO
+from mtmsa_lightning.cli import main
+
+def run(args):
+    out, status = StringIO(), 0
+    with redirect_stdout(out), redirect_stderr(out):
+        try:
+            main(args)
+        except SystemExit as stopped:
+            status = stopped.code or 0
+    loaded = sorted({name.partition(".")[0] for name in sys.modules})
+    return {"status": status, "said": out.getvalue(), "loaded": loaded}
+
+print(json.dumps([run(args) for args in json.loads(sys.argv[1])]))
+"""
+
+
+def python(program: str, *args: str, cwd: Path) -> str:
+    command = [sys.executable, "-c", program, *args]
+    return subprocess.run(command, text=True, capture_output=True, check=True, cwd=cwd, timeout=120).stdout
+
+
+def loaded_after(*statements: str, cwd: Path) -> list[set[str]]:
+    """Return the packages that are loaded after each of some statements in one process."""
+    say = "\nprint(*sorted({name.partition('.')[0] for name in sys.modules}))\n"
+    program = "import sys\n" + "".join(statement + say for statement in statements)
+    return [set(line.split()) for line in python(program, cwd=cwd).splitlines()]
+
+
+def lines(*commands: list[str], cwd: Path) -> list[dict]:
+    """Run command lines one after the other in one process; what one of them loads stays loaded."""
+    return json.loads(python(PROGRAM, json.dumps(commands), cwd=cwd))
+
+
+LIGHT = {
+    "import mtmsa_lightning, mtmsa_lightning.models": set(),
+    "from mtmsa_lightning import MultiScaleAttention": {"torch"},
+    "from mtmsa_lightning import GaussianAgeHead, CoralAgeHead, ClassHead": {"torch"},
+    "from mtmsa_lightning import GaussianKLLoss": {"torch"},
+    "from mtmsa_lightning import MSAResNet34": {"torch", "torchvision"},
+}
+"""Statements, one after the other, and the heavy packages that they may load."""
+
+
+def test_light_names_load_nothing_heavy(tmp_path):
+    found = loaded_after(*LIGHT, cwd=tmp_path)
+    for (statement, allowed), loaded in zip(LIGHT.items(), found, strict=True):
+        assert loaded & HEAVY <= allowed, statement
+
+
+def test_aligning_faces_needs_no_torch(tmp_path):
+    (loaded,) = loaded_after("import mtmsa_lightning.align.files", cwd=tmp_path)
+    assert loaded & HEAVY == {"cv2"}
+
+
+def test_help_loads_nothing_heavy(tmp_path):
+    commands = [["--help"], ["--version"], *([verb, "--help"] for verb in sorted(OWN_VERBS))]
+    for command, told in zip(commands, lines(*commands, cwd=tmp_path), strict=True):
+        assert told["status"] == 0
+        assert HEAVY & set(told["loaded"]) == set(), command
+
+
+@pytest.mark.slow
+def test_parsing_a_fit_loads_hardly_more_than_lightning_itself(tmp_path):
+    for told in lines(["fit", "--config", "demo.yaml", "--print_config"], ["fit", "--help"], cwd=tmp_path):
+        assert told["status"] == 0
+        with_lightning = {"torch", "torchvision", "torchmetrics", "lightning", "scipy", "matplotlib"}
+        assert HEAVY & set(told["loaded"]) - with_lightning <= {"pandas", "cv2"}
+
+
+MISTAKES = [
+    (["fit"], "name a config"),
+    (["fit", "--config", "nowhere.yaml"], "--config nowhere.yaml: no such file"),
+    (["fit", "--config", "broken.yaml"], "broken.yaml: not valid YAML"),
+    (
+        ["fit", "--config", "morph.yaml", "--model.weights", "nowhere.pth"],
+        "--model.weights nowhere.pth: no such file or folder",
+    ),
+    (["fit", "--config", "weights.yaml"], "--model.weights nowhere.pth: no such file or folder"),
+    (["fit", "--config", "split.yaml"], "--data.split_file nowhere.csv: no such file or folder"),
+    (["fit", "--config", "morph.yaml", "--ckpt_path", "nowhere.ckpt"], "nowhere.ckpt: no such checkpoint"),
+    (["validate", "--config", "morph.yaml"], "needs --ckpt_path"),
+    (["test", "--ckpt_path", "nowhere"], "nowhere: no such checkpoint"),
+    (["audit", "--root", "nowhere", "--out", "out"], "nowhere: no such folder"),
+    (["audit", "--config", "nowhere.yaml", "--out", "out"], "--config nowhere.yaml: no such file"),
+    (["audit", "--root", "nowhere"], "--out"),
+    (["calibrate", "--ckpt_path", "nowhere"], "nowhere: no such checkpoint"),
+    (["calibrate"], "--ckpt_path"),
+    (["check"], "name a dataset or its folder"),
+    (["check", "--root", "nowhere"], "nowhere: no such folder"),
+    (["check", "morph", "--config", "nowhere.yaml"], "--config nowhere.yaml: no such file"),
+    (["compare", "nowhere", "elsewhere"], "nowhere: no predictions: no such file"),
+    (["compare", ".", ".", "--out", "a.xlsx"], "ending in"),
+    (["crossval"], "name a config"),
+    (["crossval", "--config", "nowhere.yaml"], "--config nowhere.yaml: no such file"),
+    (["crossval", "--config", "morph.yaml", "--folds", "x"], "--folds 'x'"),
+    (["evaluate"], "--ckpt_path"),
+    (["evaluate", "--ckpt_path", "nowhere"], "nowhere: no such checkpoint"),
+    (["export", "--ckpt_path", "nowhere", "--format", "onnx"], "nowhere: no such checkpoint"),
+    (["reproduce", "nowhere"], "no such study"),
+    (["prepare", "morph", "--root", ".", "--out", "out", "--shard", "3/2"], "--shard 3/2"),
+    (["synthesize", "ffhq", "--out", "out"], "invalid choice"),
+]
+
+
+def test_what_can_be_told_at_once_is_told_before_anything_heavy_is_imported(tmp_path):
+    (tmp_path / "broken.yaml").write_text("model: [")
+    (tmp_path / "weights.yaml").write_text(
+        "data: {class_path: mtmsa_lightning.MORPH}\nmodel: {weights: nowhere.pth}"
+    )
+    (tmp_path / "split.yaml").write_text("data: {class_path: MORPH, init_args: {split_file: nowhere.csv}}")
+    for (command, said), told in zip(
+        MISTAKES, lines(*(args for args, _ in MISTAKES), cwd=tmp_path), strict=True
+    ):
+        assert told["status"] == 2, command
+        assert said in told["said"], command
+        assert HEAVY & set(told["loaded"]) == set(), command
+
+
+def test_every_verb_is_among_the_mistakes():
+    assert {args[0] for args, _ in MISTAKES} >= {*TRAINER_VERBS, *OWN_VERBS} - {
+        "predict"
+    }  # it reads its inputs first
