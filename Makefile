@@ -3,7 +3,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast lint types figures bench clean
+.PHONY: help setup demo test test-fast lint types figures bench bench-gpu bench-compare clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -40,9 +40,14 @@ types: setup  ## check types
 figures: setup  ## draw the README's pictures
 	$(BIN)/python docs/figures.py
 
-bench: setup  ## measure image decoders and loaders on this machine, a few minutes
-	$(BIN)/python benchmarks/decode.py --json decode.json
-	$(BIN)/python benchmarks/loading.py --json loading.json
+bench: setup  ## measure everything on this machine, about ten minutes on two idle cores
+	$(BIN)/python benchmarks/bench.py --json bench.json
+
+bench-gpu: setup  ## measure what a GPU has a part in
+	$(BIN)/python benchmarks/bench.py --gpu --json bench-gpu.json
+
+bench-compare:  ## name what got worse: make bench-compare BEFORE=old.json AFTER=bench.json
+	$(BIN)/python benchmarks/compare.py $(BEFORE) $(AFTER)
 
 clean:  ## remove the environment and caches (never data or runs)
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from decode import processor
+from common import processor
 from lightning.pytorch import Trainer, seed_everything
 from torch import Tensor, nn
 from torch.nn.functional import batch_norm

@@ -14,10 +14,12 @@ is a GPU it trains both, in bfloat16.
 """
 
 import argparse
+import logging
 import os
 import shutil
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -217,6 +219,9 @@ def main(args: Sequence[str] | None = None) -> None:
     options = parser.parse_args(args)
     cv2.setNumThreads(0)
     torch.manual_seed(0)
+    warnings.simplefilter("ignore")
+    for name in ("lightning.pytorch", "mtmsa_lightning"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     load = os.getloadavg()[0]
     rows = training_rows(options.faces, options.batch_size, options.repeats) if options.repeats else []
     rows += inference_rows(options.inference, options.batch_sizes) if options.inference else []

@@ -29,7 +29,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from decode import processor
+from common import Row, processor, write
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -220,7 +220,7 @@ def launch(processes: int, options: argparse.Namespace) -> dict[str, Any]:
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         command = [sys.executable, *launcher, __file__, *given]
         subprocess.run(command, env=environment, check=True)
-        return dict(json.loads(file.read_text())["rows"][0])
+        return dict(json.loads(file.read_text())["details"]["rows"][0])
 
 
 def numbers_of_processes() -> list[int]:
@@ -241,6 +241,22 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
     return "\n".join([head, *lines])
 
 
+def rows_of(measured: Sequence[dict[str, Any]]) -> list[Row]:
+    """Return the rows of every number of processes; the speed of one counts, and how it holds for more."""
+    found = []
+    first = measured[0]["images_per_s"] / measured[0]["processes"]
+    for each in measured:
+        processes = each["processes"]
+        name = f"scaling/{processes} processes"
+        setting = f"{each['device']}, batches of {each['batch_per_device']} at {each['image_size']} px"
+        speed = each["images_per_s"]
+        found.append(Row(f"{name}, speed", speed, "images/s by the clock", "more", setting))
+        if processes > 1:
+            efficiency = speed / processes / first
+            found.append(Row(f"{name}, efficiency", efficiency, "x one process", "more", setting))
+    return found
+
+
 def main(args: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Weak scaling of the training step.")
     parser.add_argument("--processes", type=int, nargs="+", help="numbers of processes on this machine")
@@ -251,6 +267,7 @@ def main(args: Sequence[str] | None = None) -> None:
     parser.add_argument("--cpu", action="store_true", help="leave GPUs alone")
     parser.add_argument("--json", type=Path, help="also write setting and figures to this file")
     options = parser.parse_args(args)
+    load = os.getloadavg()[0]
     torch.set_num_threads(1)
     if options.one:
         rows = [measure(options)]
@@ -265,7 +282,7 @@ def main(args: Sequence[str] | None = None) -> None:
     }
     print(table(rows))
     if options.json:
-        options.json.write_text(json.dumps({"setting": setting, "rows": rows}, indent=2) + "\n")
+        write(options.json, rows_of(rows), load, {"setting": setting, "rows": rows})
 
 
 if __name__ == "__main__":

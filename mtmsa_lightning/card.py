@@ -47,9 +47,9 @@ Out of scope:
 Legal limits: faces are personal data, and what is inferred from them can be special categories of it (GDPR,
 Article 9). In the European Union the AI Act (Regulation 2024/1689) forbids biometric categorisation that
 deduces a person's race from biometric data (Article 5(1)(g), with exceptions for the labelling of lawfully
-acquired sets and for law enforcement), treats other biometric categorisation by sensitive or protected attributes as high-risk (Annex III),
-and demands that people exposed to it are told (Article 50). Other laws hold elsewhere. This is no legal
-advice."""
+acquired sets and for law enforcement), treats other biometric categorisation by sensitive or protected
+attributes as high-risk (Annex III), and demands that people exposed to it are told (Article 50). Other laws
+hold elsewhere. This is no legal advice."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Sources:
         seed: Its seed.
         tested: ``run.json`` of the evaluation.
         figures: ``figures.json`` of the evaluation.
-        tables: Its tables by name: ``figures``, ``subgroups``, ``subgroup_gaps``.
+        tables: Its tables by name, each cell as its text: ``figures``, ``subgroups``, ``subgroup_gaps``.
     """
 
     checkpoint: Mapping[str, Any]
@@ -116,10 +116,10 @@ def card_of_checkpoint(file: Path, evaluation: Path | None = None) -> str:
 
 
 def _tables(report: Path) -> dict[str, pd.DataFrame]:
+    """Read the tables of a report, each cell as its text."""
     files = {name: report / "tables" / f"{name}.csv" for name in ("figures", "subgroups", "subgroup_gaps")}
-    words = dict.fromkeys(("by", "gender", "race", "age", "highest", "lowest"), str)
     return {
-        name: pd.read_csv(file, dtype=words, keep_default_na=False, na_values={}).replace("", None)
+        name: pd.read_csv(file, dtype=str, keep_default_na=False)
         for name, file in files.items()
         if file.is_file()
     }
@@ -413,5 +413,5 @@ def _called(spec: Mapping[str, Any]) -> str | None:
     return f"{spec['class_path'].rpartition('.')[2]}({given})"
 
 
-def _number(cell: Any) -> float:
-    return float("nan") if cell is None else float(cell)
+def _number(cell: str) -> float:
+    return float(cell or "nan")

@@ -76,12 +76,9 @@ def data_arguments(options: argparse.Namespace, others: Sequence[str]) -> list[s
         others: Settings of ``mtmsa fit``, see :func:`parse`.
 
     Raises:
-        ConfigError: A config is missing, neither a dataset nor its folder is given, or a column is not named
-            as ``OURS=THEIRS``.
+        ConfigError: Neither a dataset nor its folder is given, or a column is not named as ``OURS=THEIRS``.
         DataError: No dataset was named and none is recognised.
     """
-    for name in options.config:
-        find_config(name)
     for text in options.columns or ():
         if "=" not in text:
             raise ConfigError(f"--columns {text}: name columns as OURS=THEIRS, e.g. age=years")

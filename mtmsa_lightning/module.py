@@ -545,6 +545,12 @@ class MTMSA(LightningModule):
         data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
         if data is not None and self.provenance is not None:
             check_overlap(self.provenance, data, force=self.allow_overlap)
+        fitted = self.calibration.fitted_on.get("flip_test", False) if self.calibration else self.flip_test
+        if fitted != self.flip_test:
+            log.warning(
+                "the calibration was fitted with model.flip_test %s, this test has %s: calibrate again",
+                fitted, self.flip_test,
+            )  # fmt: skip
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Write down what the weights were trained on, as plain values."""

@@ -23,11 +23,9 @@ from mtmsa_lightning.callbacks.checkpoint import AtomicCheckpointIO, StepSeed
 from mtmsa_lightning.callbacks.predictions import PredictionWriter
 from mtmsa_lightning.callbacks.preemption import Preemption
 from mtmsa_lightning.callbacks.wandb_panels import panels
-from mtmsa_lightning.data.folder import FaceFolder
 from mtmsa_lightning.errors import Preempted
 from mtmsa_lightning.evaluation.figures import figures as figures_of_table
 from mtmsa_lightning.evaluation.predictions import read_predictions
-from mtmsa_lightning.labels import AGE_GROUPS
 from mtmsa_lightning.models.calibration import Calibration
 
 SIZES = {"train": 25, "val": 11, "test": 83}
@@ -61,8 +59,6 @@ class PatchyFaces(FaceCSV):
     One training face has a race, none a gender: most batches lack a task, and one head learns nothing.
     """
 
-    age_groups = AGE_GROUPS
-
     def read(self) -> Any:
         table = super().read()
         frame = table.frame
@@ -77,7 +73,7 @@ class PatchyFaces(FaceCSV):
 def faces(root: Path, batch_size: int = 8) -> PatchyFaces:
     return PatchyFaces(
         root=str(root), protocol="predefined", race_classes=("white", "black"), image_size=64,
-        batch_size=batch_size, num_workers=0,
+        batch_size=batch_size, num_workers=0, age_groups="adience",
     )  # fmt: skip
 
 
@@ -114,13 +110,6 @@ def evaluate(ranks: int, folder: Path, out: Path) -> dict[str, dict[str, float]]
         (validated,) = run.validate(model, data, verbose=False)
         figures[head] = tested | validated
     return figures
-
-
-def predict(ranks: int, folder: Path, out: Path) -> None:
-    data = FaceFolder([folder / f"test-{index:02d}.png" for index in range(SIZES["test"])], 64, 1.0, 8, 0)
-    writer = PredictionWriter(out / "predicted.parquet", labels=False)
-    run = trainer(ranks, out, writer, precision="64-true")
-    run.predict(build(), datamodule=data, return_predictions=False)
 
 
 def draw_alone(out: Path) -> int:
@@ -168,9 +157,9 @@ def fit(
     """Train with learned weights, interval losses and averaged weights; return what a rank has at the end."""
     out.mkdir(exist_ok=True)
     watch, average = Watch(out), EMAWeightAveraging(decay=0.9)
-    model = build(weighting="learned", scheduler_interval="step")
+    model = build(weighting="learned").double()  # not by Trainer(precision=...), which restores in float32
     callbacks = (average, StepSeed(5), watch, *more, Preemption(out / "last.ckpt"))
-    run = trainer(ranks, out, *callbacks, max_epochs=1, precision="64-true")
+    run = trainer(ranks, out, *callbacks, max_epochs=1)
     run.fit(model, faces(folder, batch_size=2), ckpt_path=ckpt_path, weights_only=True)
     return {
         "ids": watch.ids,
@@ -198,7 +187,6 @@ def main(folder: Path) -> None:
     out = folder / "out"
     out.mkdir(exist_ok=True)
     figures = evaluate(ranks, folder, out)
-    predict(ranks, folder, out)
     if rank == 0:
         (out / "figures.json").write_text(json.dumps({"figures": figures, "drawn": draw_alone(out)}))
     torch.distributed.barrier()

@@ -66,8 +66,6 @@ class RunRecord(Callback):
         if not trainer.is_global_zero:
             return
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
-        if stage == "fit":
-            hash_in_background(data)
         if self._begun:
             return
         self._begun = True
@@ -100,6 +98,11 @@ class RunRecord(Callback):
             rule, own = told["lr_scaling"], told["lr_batch_size"]
             scaled = "not scaled" if rule == "none" else f"{rule} from a batch of {own}"
             log.info("batch: %s; learning rate %g (%s)", batch, told["learning_rate"], scaled)
+
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        """Begin to hash what is learnt from after the first step, which it would hold up."""
+        if trainer.is_global_zero:
+            hash_in_background(trainer.datamodule)  # type: ignore[attr-defined]
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the validation figures of the best epoch."""

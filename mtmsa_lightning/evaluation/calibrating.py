@@ -42,6 +42,7 @@ def calibrate(
     out: Path | None = None,
     accelerator: str = "auto",
     precision: Any = None,
+    flip_test: bool | None = None,
 ) -> Calibration:
     """Fit a calibration, show what it changes, and store it in the checkpoint.
 
@@ -57,6 +58,8 @@ def calibrate(
         out: File to write; by default the checkpoint itself.
         accelerator: As in ``Trainer``.
         precision: As in ``Trainer``; by default as in ``mtmsa test``.
+        flip_test: Average over mirror images; stored in the checkpoint, so that tests and predictions do so
+            too. By default as the checkpoint says.
 
     Returns:
         The calibration.
@@ -69,6 +72,7 @@ def calibrate(
     model = MTMSA.load(ckpt_path)
     log.info("%s", model.describe())
     model.calibration = None
+    model.flip_test = model.flip_test if flip_test is None else flip_test
     check_thresholds(model, max_width, min_group_prob)
     data = datamodule_of(ckpt_path, data_args)
     data.prepare_data()
@@ -88,6 +92,7 @@ def calibrate(
         for name, faces in said.items()
     }
     fitted_on = origin(data, part) | said[part].size() | {"chose_checkpoint": chose_checkpoint}
+    fitted_on["flip_test"] = model.flip_test
     fitted = replace(
         fitted, max_width=max_width, min_group_prob=min_group_prob, fitted_on=fitted_on, figures=figures
     )
@@ -97,7 +102,7 @@ def calibrate(
         log.info("%s", line)
     if fitted.quantiles:
         log.info("%s", thresholds_table(applied(fitted, said[part]), groups=bool(model.age_groups)))
-    store(ckpt_path, fitted, out)
+    store(ckpt_path, fitted, out, flip_test)
     return fitted
 
 
@@ -259,15 +264,20 @@ def applied(calibration: Calibration, said: FacesSaid) -> FacesSaid:
 # ------------------------------------------------------------------------ the checkpoint
 
 
-def store(ckpt_path: str, calibration: Calibration | None, out: Path | None = None) -> None:
+def store(
+    ckpt_path: str, calibration: Calibration | None, out: Path | None = None, flip_test: bool | None = None
+) -> None:
     """Write a checkpoint with another calibration or none; everything else in it stays.
 
     Args:
         ckpt_path: A checkpoint or a run directory.
         calibration: What to store.
         out: File to write; by default the checkpoint itself, replaced at once.
+        flip_test: Whether the calibrated network sees mirror images too; None leaves it as it is.
     """
     checkpoint = read_checkpoint(ckpt_path)
+    if flip_test is not None:
+        checkpoint["hyper_parameters"]["flip_test"] = flip_test
     checkpoint.pop("calibration", None)
     if calibration is not None:
         checkpoint["calibration"] = calibration.to_dict()

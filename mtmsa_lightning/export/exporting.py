@@ -18,7 +18,7 @@ from mtmsa_lightning.export import onnx_file, quantised, torch_program
 from mtmsa_lightning.export.faces import drawn_faces, faces_of, faces_of_run
 from mtmsa_lightning.export.formats import ENDINGS, Format, Precision, check_combination
 from mtmsa_lightning.export.metadata import describe_export
-from mtmsa_lightning.export.network import ExportNetwork, answers
+from mtmsa_lightning.export.network import ExportNetwork, answers, traced
 from mtmsa_lightning.export.parity import BATCH_SIZES, BOUNDS, Runner, check, compare, runner_of
 from mtmsa_lightning.export.speed import images_per_second
 from mtmsa_lightning.module import MTMSA
@@ -166,14 +166,15 @@ def write(
     with torch.inference_mode():
         names = tuple(answers(model, torch.zeros(1, 3, size, size, dtype=torch.uint8)))
     metadata = describe_export(model, names, precision, dynamic)
-    network = ExportNetwork(model, half=precision is Precision.FP16)
+    program = traced(ExportNetwork(model, half=precision is Precision.FP16), dynamic)
     if form is Format.TORCH_EXPORT:
-        torch_program.write(network, made, dynamic, metadata)
+        torch_program.write(program, made, metadata)
         return torch_program.runner(made)
-    onnx_file.write(network, made, names, dynamic, metadata)
+    onnx_file.write(program, made, names, metadata)
     if precision is Precision.INT8:
         full = made.replace(made.with_name("full.onnx"))
         quantised.quantise(full, made, ranges)
+        onnx_file.add_metadata(made, metadata)
     return onnx_file.runner(made, torch.get_num_threads())
 
 

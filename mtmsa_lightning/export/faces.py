@@ -1,18 +1,17 @@
 """Faces on which an export is tried: the user's, those of the checkpoint's own run, or drawn ones."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from mtmsa_lightning.data.dataset import FaceDataset
-from mtmsa_lightning.data.folder import FaceFolder
-from mtmsa_lightning.data.images import Image
+from mtmsa_lightning.data.images import Image, UnreadableImageError
 from mtmsa_lightning.data.synthetic.faces import draw_face, draw_subject
 from mtmsa_lightning.data.transforms import FaceTransform
 from mtmsa_lightning.errors import ConfigError, MTMSAError
+from mtmsa_lightning.inference.inputs import find_inputs
 from mtmsa_lightning.labels import GENDERS, RACES
 from mtmsa_lightning.module import MTMSA
 
@@ -33,13 +32,21 @@ def drawn_faces(model: MTMSA, count: int) -> Tensor:
 
 
 def faces_of(model: MTMSA, paths: Sequence[Path], count: int) -> Tensor:
-    """Return up to so many faces of image files and folders, spread evenly, treated as in prediction.
+    """Return up to so many faces of image files, folders and prepared sets, spread evenly over them.
 
     Raises:
         DataError: If a path does not exist.
         ConfigError: If no face can be read.
     """
-    return _spread(FaceFolder(paths, model.image_size, model.crop, num_workers=0).predict_dataset, count)
+    inputs, transform = find_inputs(paths), FaceTransform(model.image_size, model.crop)
+
+    def face(row: int) -> Image | None:
+        try:
+            return transform(inputs[row].read())
+        except UnreadableImageError:
+            return None
+
+    return _spread(face, len(inputs), count)
 
 
 def faces_of_run(model: MTMSA, ckpt_path: str, count: int) -> Tensor:
@@ -58,14 +65,18 @@ def faces_of_run(model: MTMSA, ckpt_path: str, count: int) -> Tensor:
         raise ConfigError(
             f"real faces are needed: name some by --faces, cropped as in training ({error})"
         ) from error
-    return _spread(data.val_dataset, count)
+
+    def read(row: int) -> Image | None:
+        sample = data.val_dataset[row]
+        return None if sample["fault"] else sample["image"]
+
+    return _spread(read, len(data.val_dataset), count)
 
 
-def _spread(dataset: FaceDataset, count: int) -> Tensor:
-    """Return readable faces at equal distances."""
-    rows = np.unique(np.linspace(0, len(dataset) - 1, min(count, len(dataset))).round().astype(int))
-    samples = [dataset[int(row)] for row in rows]
-    faces = [sample["image"] for sample in samples if not sample["fault"]]
+def _spread(face: Callable[[int], Image | None], total: int, count: int) -> Tensor:
+    """Return readable faces at equal distances; ``face`` gives one, or None if it cannot be read."""
+    rows = np.unique(np.linspace(0, total - 1, min(count, total)).round().astype(int)).tolist()
+    faces = [image for image in map(face, rows) if image is not None]
     if not faces:
         raise ConfigError("none of the faces can be read: name others by --faces")
     return _batch(faces)

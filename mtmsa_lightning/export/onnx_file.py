@@ -3,7 +3,7 @@
 import json
 import logging
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from mtmsa_lightning.errors import ConfigError
-from mtmsa_lightning.export.network import INPUT, ExportNetwork, traced
+from mtmsa_lightning.export.network import INPUT
 from mtmsa_lightning.export.parity import Runner
 
 OPSET = 18
@@ -21,24 +21,22 @@ OPSET = 18
 
 
 def write(
-    network: ExportNetwork, file: Path, names: tuple[str, ...], dynamic: bool, metadata: Mapping[str, Any]
+    program: torch.export.ExportedProgram, file: Path, names: Sequence[str], metadata: Mapping[str, Any]
 ) -> None:
     """Write an ONNX file; the metadata goes into it as ``metadata_props``, each value as JSON.
 
     Args:
-        network: What is written.
+        program: What is written, see :func:`~mtmsa_lightning.export.network.traced`.
         file: Where to.
         names: Names of the outputs.
-        dynamic: For batches of any size instead of one face.
         metadata: Plain values.
     """
     with _quiet():
-        program = torch.onnx.export(
-            traced(network, dynamic), dynamo=True, input_names=[INPUT], output_names=names,
-            opset_version=OPSET, verbose=False,
-        )  # fmt: skip
-    assert program is not None
-    program.save(file, external_data=False)
+        converted = torch.onnx.export(
+            program, dynamo=True, input_names=[INPUT], output_names=names, opset_version=OPSET, verbose=False
+        )
+    assert converted is not None
+    converted.save(file, external_data=False)
     add_metadata(file, metadata)
 
 

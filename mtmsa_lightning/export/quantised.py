@@ -25,9 +25,12 @@ def quantise(full: Path, file: Path, faces: Tensor) -> None:
         faces: Faces to take the ranges from, RGB, uint8, ``(N, 3, size, size)``.
     """
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
+    from onnxruntime.quantization.shape_inference import quant_pre_process
 
+    shaped = file.with_name(f"{file.stem}-shaped.onnx")
+    quant_pre_process(full, shaped, skip_optimization=True, skip_symbolic_shape=True)
     quantize_static(
-        full, file, _Reader(faces.numpy()), quant_format=QuantFormat.QDQ, per_channel=True,
+        shaped, file, _Reader(faces.numpy()), quant_format=QuantFormat.QDQ, per_channel=True,
         op_types_to_quantize=["Conv"], activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
         calibrate_method=CalibrationMethod.MinMax,
     )  # fmt: skip

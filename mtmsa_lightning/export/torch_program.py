@@ -10,25 +10,23 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mtmsa_lightning.export.network import ExportNetwork, traced
 from mtmsa_lightning.export.parity import Runner
 
 METADATA = "metadata.json"
 """Name of the extra file that holds the metadata."""
 
 
-def write(network: ExportNetwork, file: Path, dynamic: bool, metadata: Mapping[str, Any]) -> None:
+def write(program: torch.export.ExportedProgram, file: Path, metadata: Mapping[str, Any]) -> None:
     """Write a program; the metadata goes into its extra file ``metadata.json``.
 
     Args:
-        network: What is written.
+        program: What is written, see :func:`~mtmsa_lightning.export.network.traced`.
         file: Where to, ending in ``.pt2``.
-        dynamic: For batches of any size instead of one face.
         metadata: Plain values.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        torch.export.save(traced(network, dynamic), file, extra_files={METADATA: json.dumps(metadata)})
+        torch.export.save(program, file, extra_files={METADATA: json.dumps(metadata)})
 
 
 def runner(file: Path) -> Runner:

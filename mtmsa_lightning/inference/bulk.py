@@ -49,6 +49,19 @@ class Job:
     workers: int
 
 
+def load_estimator(ckpt_path: str, flip_test: bool, **arguments: Any) -> AgeEstimator:
+    """Load a network.
+
+    Args:
+        ckpt_path: As for :meth:`AgeEstimator.from_pretrained`.
+        flip_test: Let it see every face and its mirror image, whether its training said so or not.
+        arguments: As for :class:`AgeEstimator`.
+    """
+    estimator = AgeEstimator.from_pretrained(ckpt_path, **arguments)
+    estimator.model.flip_test |= flip_test
+    return estimator
+
+
 def predict_parts(estimator: AgeEstimator, job: Job, numbers: Sequence[int], advance: Advance) -> None:
     """Predict parts of the inputs and write them.
 
@@ -60,13 +73,13 @@ def predict_parts(estimator: AgeEstimator, job: Job, numbers: Sequence[int], adv
     """
     read = _Reader(estimator, job.detect)
     ahead = 2 * estimator.batch_size // _CHUNK + 2 * job.workers  # two batches, where a photo has one face
-    chunks = {number: _chunks(job.parts.positions(number)) for number in numbers}
-    inputs = ([job.inputs[at] for at in chunk] for number in numbers for chunk in chunks[number])
+    chunks = (chunk for number in numbers for chunk in _chunks(job.parts.positions(number)))
+    inputs = ([job.inputs[at] for at in chunk] for chunk in chunks)
     with ThreadPoolExecutor(job.workers, thread_name_prefix="images") as pool:
         loaded = _ahead(pool, read.several, inputs, ahead)
         for number in numbers:
             part = _Part(estimator)
-            for images in islice(loaded, len(chunks[number])):
+            for images in islice(loaded, len(_chunks(job.parts.positions(number)))):
                 for image in images:
                     part.add(image)
                 advance(len(images))

@@ -197,6 +197,10 @@ def find_inputs(paths: Iterable[str | Path]) -> Inputs:
 
 def _matches(path: str) -> list[str]:
     """Return the path itself, or what a pattern matches."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        raise DataError(f"{path!r}: no table can hold this name, which is no UTF-8: rename it") from None
     if Path(path).exists() or not glob.has_magic(path):
         return [path]
     found = [match for match in sorted(glob.glob(path, recursive=True)) if _counts(Path(match))]  # noqa: PTH207  # keeps the path as given

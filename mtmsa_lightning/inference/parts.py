@@ -27,10 +27,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mtmsa_lightning.align.files import NO_FACE
-from mtmsa_lightning.errors import ConfigError, DataError
+from mtmsa_lightning.errors import DataError
 from mtmsa_lightning.runs import differences, write_text
-
-SUFFIXES = (".csv", ".parquet", ".jsonl")
 
 PART_SIZE = 256
 """Inputs per part: what a kill can cost each process."""
@@ -257,8 +255,6 @@ def merge(folders: Sequence[Path], out: Path, overwrite: bool = False) -> Counts
     Raises:
         DataError: Shards are missing, not finished, or belong to different predictions; or a table is there.
     """
-    if out.suffix not in SUFFIXES:
-        raise ConfigError(f"{out}: write predictions to a file ending in {', '.join(SUFFIXES)}")
     shards = [Parts(folder, read_plan(folder)) for folder in folders]
     whole = [key for key in COMPARED if key != "shard"]
     for shard in shards:

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from mtmsa_lightning.data.images import Image, UnreadableImageError
 from mtmsa_lightning.inference.inputs import BOX, Input, Inputs
 from mtmsa_lightning.inference.parts import Parts
-from mtmsa_lightning.runs import make_folder
 
 LONGER_SIDE = 1600
 """Larger photos are shrunk to this many pixels before they are drawn on."""
@@ -94,7 +93,6 @@ def write_sheet(parts: Parts, inputs: Inputs, faces: int, file: Path) -> None:
     across = min(_ACROSS, len(tiles))
     tiles += [np.full_like(tiles[0], 255)] * (-len(tiles) % across)
     lines = [np.hstack(tiles[first : first + across]) for first in range(0, len(tiles), across)]
-    make_folder(file.parent)
     _write(file, np.vstack(lines))
 
 

@@ -48,6 +48,7 @@ def make_plan(
             "max_pixels": estimator.max_pixels,
             "batch_size": estimator.batch_size,
             "precision": estimator.precision,
+            "flip_test": model.flip_test,
             "annotate": None if annotate is None else str(annotate),
         },
         "inputs": {"images": len(inputs), "fingerprint": inputs.fingerprint},

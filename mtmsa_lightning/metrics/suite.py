@@ -86,7 +86,9 @@ def _classes(task: Literal["gender", "race"]) -> tuple[Figure, ...]:
     return (
         Figure(
             f"{task}_acc", f"{task} accuracy", task, "higher",
-            lambda classes: MulticlassAccuracy(classes, average="micro", ignore_index=-1),
+            lambda classes: MulticlassAccuracy(
+                classes, average="micro", ignore_index=-1, validate_args=False  # which waits for the device
+            ),
             share=True, training=True, headline=True,
         ),
         Figure(

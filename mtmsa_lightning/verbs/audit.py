@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from mtmsa_lightning.configs import find_config
 from mtmsa_lightning.data.audit.findings import kinds_as_text
 from mtmsa_lightning.datasets import add_data_arguments, build_data, data_arguments, parse
 
@@ -43,6 +44,8 @@ def main(args: Sequence[str]) -> None:
         SystemExit: With status 1 if there is a finding of severity error.
     """
     options, others = parse(parser(), args)
+    for name in options.config:
+        find_config(name)
     arguments = data_arguments(options, others)
     data = build_data(arguments, options.config)
 

@@ -41,6 +41,11 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--other_data", action="store_true", help="allow another dataset than the checkpoint was trained on"
     )
+    parser.add_argument(
+        "--flip_test", choices=("true", "false"),
+        help="average over each face and its mirror image, here and whenever the checkpoint is used from now "
+        "on (default: as the checkpoint says)",
+    )  # fmt: skip
     parser.add_argument("--out", type=Path, help="write the calibrated checkpoint here instead of in place")
     parser.add_argument("--undo", action="store_true", help="remove the calibration instead of fitting one")
     parser.add_argument("--accelerator", default="auto", help="cpu, gpu, ... (default: auto)")
@@ -66,4 +71,5 @@ def main(args: Sequence[str]) -> None:
     calibrate(
         options.ckpt_path, data_args, options.part, options.max_width, options.min_group_prob,
         options.other_data, options.out, options.accelerator, options.precision,
+        None if options.flip_test is None else options.flip_test == "true",
     )  # fmt: skip

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+SUFFIXES = (".csv", ".parquet", ".jsonl")
+"""Endings of the tables that can be written."""
+
 _SHOWN = 10
 
 EPILOG = """
@@ -69,6 +72,8 @@ def parser() -> argparse.ArgumentParser:
     add("--accelerator", default="auto", help="cpu, gpu, mps or auto (default)")
     add("--devices", default="1", help="number of devices, one process each, or auto (default: 1)")
     add("--precision", default="32-true", help="32-true (default), 64-true, bf16-mixed or 16-mixed")
+    add("--flip_test", action="store_true", help="see every face and its mirror image: twice the work, and "
+        "as a rule a little more exact")  # fmt: skip
     add("--shard", default="1/1", metavar="I/N", help="predict part I of N only")
     return parser
 
@@ -94,6 +99,7 @@ def main(args: Sequence[str]) -> None:
     """
     if args and args[0] == "merge":
         options = merge_parser().parse_args(args[1:])
+        _check_suffix(options.out)
         from mtmsa_lightning.inference.parts import merge
 
         report(merge(options.shards, options.out, options.overwrite), options.out)
@@ -109,8 +115,7 @@ def predict(options: argparse.Namespace) -> None:
     """
     shard = parse_shard(options.shard)
     _check_places(options, shard)
-    from mtmsa_lightning.inference.bulk import Job, available_cores, predict_parts
-    from mtmsa_lightning.inference.estimator import AgeEstimator
+    from mtmsa_lightning.inference.bulk import Job, available_cores, load_estimator, predict_parts
     from mtmsa_lightning.inference.inputs import find_inputs
     from mtmsa_lightning.inference.parts import Parts
     from mtmsa_lightning.inference.photos import MAX_PIXELS
@@ -121,7 +126,7 @@ def predict(options: argparse.Namespace) -> None:
     inputs = find_inputs(options.paths)
     devices = choose_devices(options.accelerator, options.devices)
     load = partial(
-        AgeEstimator.from_pretrained, options.ckpt_path, batch_size=options.batch_size,
+        load_estimator, options.ckpt_path, options.flip_test, batch_size=options.batch_size,
         max_pixels=options.max_pixels or MAX_PIXELS, precision=options.precision,
     )  # fmt: skip
     estimator = load(device=devices[0] if len(devices) == 1 else "cpu")
@@ -170,8 +175,9 @@ def _make_parts(parts: "Parts", work: "Work", options: argparse.Namespace) -> No
     from mtmsa_lightning.runs import make_folder
 
     parts.claim(options.overwrite)
-    if options.annotate is not None:
-        make_folder(options.annotate)
+    sheet = options.contact_sheet
+    for folder in filter(None, (options.annotate, sheet and sheet.parent)):
+        make_folder(folder)
     missing = parts.missing()
     total, left = (sum(len(parts.positions(n)) for n in numbers) for numbers in (parts.numbers, missing))
     if left < total:
@@ -209,18 +215,26 @@ def _print_skipped(file: Path, number: int) -> None:
         print("  ...")
 
 
+def _check_suffix(out: Path) -> None:
+    from mtmsa_lightning.errors import ConfigError
+
+    if out.suffix not in SUFFIXES:
+        endings = f"{', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}"
+        raise ConfigError(f"{out}: write predictions to a file ending in {endings}")
+
+
 def _check_places(options: argparse.Namespace, shard: tuple[int, int]) -> None:
     """Refuse places to write to that cannot be meant, before anything heavy is imported."""
     from mtmsa_lightning.errors import ConfigError
 
-    endings = (".csv", ".parquet", ".jsonl")
-    shown = f"{', '.join(endings[:-1])} or {endings[-1]}"
-    if shard[1] == 1 and options.out.suffix not in endings:
-        raise ConfigError(f"{options.out}: write predictions to a file ending in {shown}")
-    if shard[1] > 1 and options.out.suffix in endings:
+    if options.batch_size < 1:
+        raise ConfigError(f"--batch_size {options.batch_size}: give a number from 1")
+    if shard[1] == 1:
+        _check_suffix(options.out)
+    elif options.out.suffix in SUFFIXES:
         raise ConfigError(
             f"{options.out}: a shard is a folder, out of which `mtmsa predict merge` makes the file: give "
-            f"--out a name without {shown}"
+            "--out a name without an ending"
         )
     if options.contact_sheet is not None and options.contact_sheet.suffix not in (".jpg", ".png"):
         raise ConfigError(f"--contact_sheet {options.contact_sheet}: choose a name ending in .jpg or .png")

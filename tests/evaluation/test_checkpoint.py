@@ -37,7 +37,7 @@ def test_evaluate_writes_a_report_into_the_run_and_leaves_everything_else(run, c
     assert {file: file.read_bytes() for file in before} == before
     assert {file.name for file in folder.iterdir()} == {
         "report.html", "figures", "figures.json", "tables", "predictions.parquet", "predictions.csv",
-        "config.yaml", "run.json", "run.log",
+        "config.yaml", "run.json", "run.log", "MODEL_CARD.md",
     }  # fmt: skip
 
     figures = json.loads((folder / "figures.json").read_text())
@@ -55,6 +55,11 @@ def test_evaluate_writes_a_report_into_the_run_and_leaves_everything_else(run, c
     )
     assert ours["id"].tolist() == first["id"].tolist()
     np.testing.assert_allclose(ours["age_mean"], first["age_mean"], atol=1e-4)
+
+    card = (folder / "MODEL_CARD.md").read_text()
+    assert f"| age MAE (years) | {figures['scalars']['age_mae']:.2f} |" in card
+    assert f"| split fingerprint (test) | {fit['data']['fingerprints']['test']} |" in card
+    assert str(run) not in card, "where files lie is nobody's business"
 
     page = (folder / "report.html").read_text()
     for said in ("subject_exclusive", "Guessing one age", "Multi-scale attention", "data:image/jpeg"):

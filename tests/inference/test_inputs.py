@@ -102,6 +102,7 @@ def test_what_cannot_be_meant_is_told_with_its_name(folder):
         ("empty", r"no image \(\.bmp, \.jpeg.*\) in .*empty"),
         ("list.csv", "no column 'path'"),
         ("none.csv", "the column `path` is empty"),
+        ("\udce4.jpg", r"\\udce4\.jpg': no table can hold this name"),
     ]:
         with pytest.raises(DataError, match=said):
             find_inputs([str(folder / path)])

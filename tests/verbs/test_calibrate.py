@@ -171,6 +171,26 @@ def test_test_reports_the_calibrated_figures_and_says_so(calibrated, capsys, tmp
 
 
 @pytest.mark.slow
+def test_mirrored_faces_are_calibrated_tested_and_predicted_alike(calibrated, tmp_path, capsys):
+    file = tmp_path / "run" / "checkpoints" / "best.ckpt"
+    file.parent.mkdir(parents=True)
+    shutil.copy(calibrated / "config.yaml", tmp_path / "run")
+    main(["calibrate", "--ckpt_path", str(calibrated), "--flip_test", "true", "--out", str(file)])
+    model, bare = MTMSA.load(file), MTMSA.load(calibrated / "checkpoints" / "best.ckpt")
+    assert model.flip_test
+    assert model.calibration.fitted_on["flip_test"]
+    assert not bare.flip_test
+    assert model.calibration.sigma_scale != bare.calibration.sigma_scale
+    images = torch.rand(2, 3, 64, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(model(images).age_raw, model(images.flip(-1)).age_raw)
+    place = ["--trainer.default_root_dir", str(tmp_path / "tests"), "--allow_overlap", "true"]
+    main(["test", "--ckpt_path", str(tmp_path / "run"), *place])
+    assert "calibrate again" not in capsys.readouterr().out
+    main(["test", "--ckpt_path", str(tmp_path / "run"), "--model.flip_test", "false", *place])
+    assert "fitted with model.flip_test True, this test has False: calibrate again" in capsys.readouterr().out
+
+
 def test_training_on_drops_the_calibration(calibrated, config, tmp_path):
     place = ["--trainer.default_root_dir", str(tmp_path), "--trainer.max_epochs", "2"]
     main(["fit", "--config", str(config), "--ckpt_path", str(calibrated), *place])

@@ -1,0 +1,386 @@
+"""How near training and evaluation by this package come to a bare PyTorch loop, and to a batch at hand.
+
+Parts, all by default, or some by ``--parts``:
+
+loop        ``mtmsa fit`` on a fixed batch against a bare loop of the same network on the same batch
+evaluation  ``mtmsa test``, metrics and predictions included, and ``Trainer.predict``, against the bare loop
+store       ``mtmsa fit`` fed by a prepared store against the bare loop on a fixed batch
+processes   one training with two threads against two trainings with one thread each (CPU only)
+
+The bare loop is what a script would hold: forward, losses, backward, clipping, optimiser, schedule; no
+metrics, no logging, no callbacks. It runs inside the verb's own process, a segment of it between two segments
+of the verb, so that both meet the same machine; figures are medians over segments. Processor time is that of
+the process alone, loader workers not included. "Share" is the verb's speed by the bare loop's.
+
+    OMP_NUM_THREADS=1 python benchmarks/loop.py --json loop.json
+    python benchmarks/loop.py --device cuda --json loop-gpu.json
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+import torchvision
+from decode import processor
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from mtmsa_lightning.callbacks.predictions import PredictionWriter
+from mtmsa_lightning.cli import main as mtmsa
+from mtmsa_lightning.data.dataset import FaceBatch, SampleKey, collate
+from mtmsa_lightning.data.synthetic import write_morph
+from mtmsa_lightning.module import MTMSA
+from mtmsa_lightning.training import TrainingCLI, best_precision, run_trainer_verb
+
+PARTS = ("loop", "evaluation", "store", "processes")
+
+
+class Times(NamedTuple):
+    """Seconds of a segment: of the processor and of the clock."""
+
+    processor: float
+    clock: float
+
+
+# ------------------------------------------------------------------ the bare loop
+
+
+class BareLoop:
+    """Training steps of a model's network, optimiser and losses, without anything around them."""
+
+    def __init__(self, of: MTMSA, batch: FaceBatch, device: torch.device, bf16: bool) -> None:
+        self.model = MTMSA(**of.hparams).to(device)
+        assert self.model.age is not None
+        self.model.age.set_age_statistics(33, 11)
+        self.batch: Any = {
+            name: value.to(device) if isinstance(value, torch.Tensor) else value
+            for name, value in batch.items()
+        }
+        self.bf16 = bf16
+        self.optimizer = of.optimizer(self.model.parameter_groups())
+        self.scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(self.optimizer, 10_000)
+
+    def __call__(self, steps: int) -> None:
+        """Train."""
+        for _ in range(steps):
+            with torch.autocast(self.batch["image"].device.type, torch.bfloat16, enabled=self.bf16):
+                output = self.model(self.batch["image"])
+                loss = self.model.total_loss(self.model.losses(output, self.batch))
+            self.optimizer.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), 5.0)
+            self.optimizer.step()
+            self.scheduler.step()
+
+
+class Interleaved(Callback):
+    """Runs a segment of the bare loop between segments of a verb, and times both.
+
+    Args:
+        batch: What the bare loop trains on.
+        steps: Steps of a segment.
+
+    Attributes:
+        verb: Times of the verb's segments; the first, which warms up, is left out.
+        bare: Times of the bare loop's segments.
+    """
+
+    def __init__(self, batch: FaceBatch, steps: int) -> None:
+        self.batch, self.steps = batch, steps
+        self.loop: BareLoop | None = None
+        self.verb: list[Times] = []
+        self.bare: list[Times] = []
+        self.start: Times | None = None
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Begin anew: what happens between epochs is no segment."""
+        self.start = None
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
+        """End a segment of the verb, if it is time."""
+        self.turn(trainer, pl_module, args[-1])
+
+    on_test_batch_start = on_predict_batch_start = on_train_batch_start
+
+    def turn(self, trainer: Trainer, module: LightningModule, index: int) -> None:
+        """End a segment every so many steps, and run one of the bare loop."""
+        if index % self.steps:
+            return
+        assert isinstance(module, MTMSA)
+        device = trainer.strategy.root_device
+        now = clocks(device)
+        with torch.inference_mode(False), torch.enable_grad():
+            if self.loop is None:
+                self.loop = BareLoop(module, self.batch, device, "bf16" in str(trainer.precision))
+                self.loop(2)
+            elif self.start is not None:
+                self.verb.append(Times(*(end - begin for end, begin in zip(now, self.start, strict=True))))
+            begin = clocks(device)
+            self.loop(self.steps)
+        self.start = clocks(device)
+        self.bare.append(Times(*(end - first for end, first in zip(self.start, begin, strict=True))))
+
+    def result(self, faces: int) -> dict[str, float]:
+        """Return faces per second of both, and the verb's speed as a share of the bare loop's."""
+        verb, bare = self.verb[1:], self.bare[-len(self.verb) :][: len(self.verb) - 1]
+        row: dict[str, float] = {"segments": len(verb)}
+        for kind in Times._fields:
+            ours = [getattr(times, kind) for times in verb]
+            theirs = [getattr(times, kind) for times in bare]
+            row[f"faces_per_{kind}_second"] = self.steps * faces / statistics.median(ours)
+            row[f"bare_faces_per_{kind}_second"] = self.steps * faces / statistics.median(theirs)
+            shares = [other / one for one, other in zip(ours, theirs, strict=True)]
+            row[f"{kind}_share"] = statistics.median(shares)
+        return row
+
+
+def clocks(device: torch.device) -> Times:
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return Times(time.process_time(), time.perf_counter())
+
+
+# ------------------------------------------------------------------ verbs on fixed batches
+
+
+class Repeated:
+    """One batch, over and over."""
+
+    def __init__(self, batch: FaceBatch, number: int) -> None:
+        self.batch, self.number = batch, number
+
+    def __len__(self) -> int:
+        return self.number
+
+    def __iter__(self) -> Iterator[FaceBatch]:
+        return (self.batch for _ in range(self.number))
+
+
+class MeasuredCLI(TrainingCLI):
+    """A verb that runs beside the bare loop.
+
+    Args:
+        options: Options of this script.
+        fixed: Train and test on one batch instead of what the loader brings.
+        args: As for :class:`TrainingCLI`.
+    """
+
+    def __init__(self, options: argparse.Namespace, fixed: bool, *args: Any) -> None:
+        self.options, self.fixed = options, fixed
+        super().__init__(*args)
+
+    def instantiate_classes(self) -> None:
+        """Build everything, and put the fixed batch in place of the loaders' ones."""
+        super().instantiate_classes()
+        self.datamodule.prepare_data()
+        self.datamodule.setup("fit")
+        batch = batch_of(self.datamodule, self.options.batch_size)
+        number = self.options.steps * (self.options.rounds + 2) + 1
+        if self.fixed:
+            self.datamodule.train_dataloader = lambda: Repeated(batch, number)
+            self.datamodule.test_dataloader = lambda: Repeated(batch, number)
+        self.beside = Interleaved(batch, self.options.steps)
+        self.trainer.callbacks.insert(0, self.beside)
+
+    def after_fit(self) -> None:
+        """No test follows."""
+
+    def after_test(self) -> None:
+        """No report follows."""
+
+
+def batch_of(data: Any, faces: int) -> FaceBatch:
+    """Collate training faces, in their final size."""
+    dataset = data.train_dataset
+    batch = collate([dataset[SampleKey(row % len(dataset))] for row in range(faces)])
+    return data.on_after_batch_transfer(batch, 0)  # type: ignore[no-any-return]
+
+
+def fit(
+    options: argparse.Namespace, folder: Path, root: Path, fixed: bool, workers: int, epochs: int = 1
+) -> MeasuredCLI:
+    on_gpu = options.device == "cuda"
+    args = [
+        f"--data=mtmsa_lightning.{'Synthetic' if fixed else 'MORPH'}", f"--data.root={root}",
+        *([f"--data.n_faces={options.faces}"] if fixed else []),
+        f"--data.image_size={options.size}", f"--data.batch_size={options.batch_size}",
+        f"--data.num_workers={workers}", f"--data.augment_on={'device' if on_gpu else 'cpu'}",
+        f"--trainer.accelerator={'gpu' if on_gpu else 'cpu'}", "--trainer.devices=1",
+        f"--trainer.max_epochs={epochs}", "--trainer.gradient_clip_val=5",
+        "--trainer.enable_progress_bar=false",
+        f"--trainer.default_root_dir={folder}", "--wandb=disabled", "--trainer.num_sanity_val_steps=0",
+        *options.arguments,
+    ]  # fmt: skip
+    cli = run_trainer_verb("fit", args, partial(MeasuredCLI, options, fixed))
+    assert isinstance(cli, MeasuredCLI)
+    return cli
+
+
+def loop_part(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    return {
+        "fit": fit(options, folder, folder / "faces", fixed=True, workers=0).beside.result(options.batch_size)
+    }
+
+
+def evaluation_part(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    trained = fit(argparse.Namespace(**{**vars(options), "rounds": 1}), folder, folder / "faces", True, 0)
+    args = [f"--ckpt_path={trained.run}", "--wandb=disabled", "--allow_overlap=true"]
+    tested = run_trainer_verb("test", args, partial(MeasuredCLI, options, True))
+    assert isinstance(tested, MeasuredCLI)
+    record = {"test": tested.beside.result(options.batch_size)}
+    beside = Interleaved(tested.beside.batch, options.steps)
+    record["predict"] = predicted(options, trained, beside, folder)
+    return record
+
+
+def predicted(
+    options: argparse.Namespace, trained: MeasuredCLI, beside: Interleaved, folder: Path
+) -> dict[str, float]:
+    """Measure ``Trainer.predict`` with the table of predictions."""
+    data = trained.datamodule
+    data.predict_dataset = data.train_dataset
+    number = options.steps * (options.rounds + 2) + 1
+    data.predict_dataloader = lambda: Repeated(beside.batch, number)
+    accelerator = "gpu" if options.device == "cuda" else "cpu"
+    trainer = Trainer(
+        accelerator=accelerator, devices=1, precision=best_precision(accelerator),  # type: ignore[arg-type]
+        callbacks=[beside, PredictionWriter(folder / "ages.parquet", labels=False)], logger=False,
+        enable_checkpointing=False, enable_progress_bar=False, use_distributed_sampler=False,
+    )  # fmt: skip
+    trainer.predict(trained.model, datamodule=data, return_predictions=False)
+    return beside.result(options.batch_size)
+
+
+def store_part(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Measure several epochs of a prepared set; the share is that of a step on a batch at hand."""
+    store = folder / "store"
+    write_morph(folder / "faces", options.faces)
+    size = str(round(options.size * 8 / 7))
+    mtmsa(["prepare", "morph", "--root", str(folder / "faces"), "--out", str(store), "--size", size])
+    epochs = 1 + options.rounds * options.steps * options.batch_size // options.faces
+    cli = fit(options, folder, store, fixed=False, workers=options.workers, epochs=2 * epochs)
+    return {"fit": cli.beside.result(options.batch_size)}
+
+
+# ------------------------------------------------------------------ processes
+
+
+def processes_part(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Alternate one process of two threads with two of one; faces per second of the clock, together."""
+    speeds: dict[str, list[float]] = {"one process, two threads": [], "two processes, one thread each": []}
+    for _ in range(3):
+        for name, (number, threads) in zip(speeds, ((1, 2), (2, 1)), strict=True):
+            speeds[name].append(together(options, number, threads))
+    rows = {name: {"faces_per_clock_second": statistics.median(values)} for name, values in speeds.items()}
+    pairs = zip(*speeds.values(), strict=True)
+    rows["two processes, one thread each"]["ratio"] = statistics.median(two / one for one, two in pairs)
+    return rows
+
+
+def together(options: argparse.Namespace, number: int, threads: int) -> float:
+    command = [
+        sys.executable,
+        __file__,
+        "--worker",
+        "--batch_size",
+        str(options.batch_size),
+        "--size",
+        str(options.size),
+    ]
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+    started = [
+        subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(number)
+    ]
+    return sum(float(process.communicate()[0]) for process in started)
+
+
+def worker(options: argparse.Namespace, seconds: float = 12.0) -> float:
+    """Train for a while and return faces per second of the clock."""
+    from step import Setting, Training
+    from step import batch_of as noise
+
+    device = torch.device("cpu")
+    training, batch = (
+        Training(Setting(), device, size=options.size),
+        noise(options.batch_size, options.size, device),
+    )
+    training.step(batch), training.step(batch)
+    start, steps = time.perf_counter(), 0
+    while time.perf_counter() - start < seconds:
+        training.step(batch)
+        steps += 1
+    return steps * options.batch_size / (time.perf_counter() - start)
+
+
+# ------------------------------------------------------------------ report
+
+
+def setting_of(options: argparse.Namespace) -> dict[str, Any]:
+    segments = f"{options.rounds} segments of {options.steps} steps"
+    return {
+        "machine": f"{processor()}, {os.cpu_count()} cores, {platform.system()}",
+        "device": torch.cuda.get_device_name() if options.device == "cuda" else "the same processor",
+        "threads": torch.get_num_threads(),
+        "load": f"{os.getloadavg()[0]:.1f} before the run",
+        "step": f"{options.batch_size} faces of {options.size} px, {segments}",
+        "arguments": " ".join(options.arguments),
+        "python": platform.python_version(),
+        "torch": f"{torch.__version__}, torchvision {torchvision.__version__}",
+    }
+
+
+def parse(args: Sequence[str] | None) -> argparse.Namespace:
+    cuda = torch.cuda.is_available()
+    parser = argparse.ArgumentParser(
+        description="Compare training and evaluation with a bare loop.",
+        epilog="Further arguments are those of `mtmsa fit`, e.g. --model.channels_last=true.",
+    )
+    parser.add_argument("--device", default="cuda" if cuda else "cpu", help="cpu or cuda")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="what to measure")
+    parser.add_argument("--size", type=int, default=224, help="side of a face in pixels")
+    parser.add_argument("--batch_size", type=int, default=64 if cuda else 8, help="faces per step")
+    parser.add_argument("--rounds", type=int, default=15, help="timed segments")
+    parser.add_argument("--steps", type=int, default=10 if cuda else 1, help="steps per segment")
+    parser.add_argument("--faces", type=int, default=4096 if cuda else 120, help="faces drawn")
+    parser.add_argument("--workers", type=int, default=8 if cuda else 1, help="loader processes of the store")
+    parser.add_argument("--json", type=Path, help="also write setting and figures to this file")
+    parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
+    options, options.arguments = parser.parse_known_args(args)
+    return options
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    options = parse(args)
+    if options.worker:
+        print(worker(options))
+        return
+    record: dict[str, Any] = {"setting": setting_of(options)}
+    for key, value in record["setting"].items():
+        print(f"{key:10} {value}")
+    measure: dict[str, Callable[..., dict[str, Any]]] = {
+        "loop": loop_part, "evaluation": evaluation_part, "store": store_part, "processes": processes_part,
+    }  # fmt: skip
+    for part in options.parts:
+        if part == "processes" and options.device != "cpu":
+            continue
+        with tempfile.TemporaryDirectory() as folder:
+            record[part] = measure[part](options, Path(folder))
+        print(f"\n{part}")
+        for name, row in record[part].items():
+            print(f"{name:32} " + "  ".join(f"{key} {value:.4g}" for key, value in row.items()), flush=True)
+        if options.json:
+            options.json.write_text(json.dumps(record, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,149 @@
+"""How fast `mtmsa predict` goes through photos, and what its time goes into.
+
+Photos of 1280 x 960 pixels show one to four portraits each (scikit-image's astronaut, by NASA, in the public
+domain) on a coloured ground. The network is the full one at 224 px with random weights, on the CPU.
+
+First the processor time of each step of one photo, alone in one thread; then whole predictions with 1, 2 and
+4 reading threads, in turns, repeated: wall time is what counts on a quiet machine, processor time on a busy
+one. A prediction of a prepared set of as many faces shows what is left without decoding and detection.
+
+    python benchmarks/prediction.py --json prediction.json
+"""
+
+import argparse
+import json
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import skimage.data
+import torch
+from decode import processor
+
+from mtmsa_lightning import MTMSA, AgeEstimator
+from mtmsa_lightning.data.images import Image, read_image
+from mtmsa_lightning.inference.bulk import Job, predict_parts
+from mtmsa_lightning.inference.inputs import Inputs, find_inputs
+from mtmsa_lightning.inference.parts import PART_SIZE, Parts
+from mtmsa_lightning.labels import RACES
+from mtmsa_lightning.verbs.prepare import main as prepare
+
+THREADS = (1, 2, 4)
+MARGIN = 0.25
+PORTRAIT = skimage.data.astronaut()[0:230, 110:340]
+
+
+def photo(rng: np.random.Generator, width: int = 1280, height: int = 960) -> Image:
+    ground = cv2.resize(rng.integers(60, 200, (12, 16, 3), np.uint8), (width, height))
+    for cell in rng.permutation(20)[: rng.integers(1, 5)].tolist():
+        side = int(rng.integers(130, 225))
+        x, y = cell % 5 * 250 + 5, cell // 5 * 235 + 5
+        ground[y : y + side, x : x + side] = cv2.resize(PORTRAIT, (side, side), interpolation=cv2.INTER_AREA)
+    return np.asarray(ground, np.uint8)
+
+
+def write_photos(folder: Path, number: int) -> None:
+    rng = np.random.default_rng(0)
+    for index in range(number):
+        cv2.imwrite(str(folder / f"{index:05d}.jpg"), photo(rng)[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 90])
+
+
+def network() -> AgeEstimator:
+    model = MTMSA(race_classes=RACES)
+    model.age.set_age_statistics(33.0, 17.0)
+    crop = {"margin": MARGIN, "size": 256, "detector": {}}
+    model.provenance = {"dataset": "any", "preparation": {"crop": crop}}
+    return AgeEstimator(model, "cpu")
+
+
+def steps(estimator: AgeEstimator, files: list[Path]) -> dict[str, float]:
+    """Return the median processor time of each step in ms; of the network per face in full batches."""
+    photos = [read_image(file) for file in files]
+    detector = estimator._load_detector()
+    crops = [crop for file in files for crop in estimator.crops(file)]
+    batches = [crops[start : start + 64] for start in range(0, len(crops) - 63, 64)] or [crops]
+    cut = [_each(estimator.crops, photos), _each(detector, photos)]
+    return {
+        "decode": _each(read_image, files),
+        "find faces": cut[1],
+        "align and crop": cut[0] - cut[1],
+        "network, per face": _each(estimator.output, batches) / len(batches[0]),
+        "faces per photo": len(crops) / len(files),
+    }
+
+
+def _each(work: Callable[[Any], object], items: list[Any]) -> float:
+    times = []
+    for item in items:
+        start = time.process_time()
+        work(item)
+        times.append(1000 * (time.process_time() - start))
+    return statistics.median(times)
+
+
+def predict(estimator: AgeEstimator, inputs: Inputs, threads: int) -> tuple[float, float, int]:
+    """Return wall and processor seconds, and the number of faces, of one whole prediction."""
+    plan = {"inputs": {"images": len(inputs)}, "part_size": PART_SIZE, "shard": None}
+    with tempfile.TemporaryDirectory() as folder:
+        parts = Parts(Path(folder), plan)
+        start, used = time.perf_counter(), time.process_time()
+        predict_parts(estimator, Job(inputs, parts, True, None, threads), parts.numbers, lambda _: None)
+        wall, used = time.perf_counter() - start, time.process_time() - used
+        return wall, used, sum(len(parts.read(number)) for number in parts.numbers)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--photos", type=int, default=128)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        (root / "photos").mkdir()
+        write_photos(root / "photos", options.photos)
+        prepare(["folder", "--root", str(root / "photos"), "--out", str(root / "set")])
+        results = measure(root, options.repeats)
+    load = os.getloadavg()[0]
+    about = {
+        "processor": processor(),
+        "cores": os.cpu_count(),
+        "torch_threads": torch.get_num_threads(),
+        "load": load,
+    }
+    print(f"\n{about}")
+    for name, value in results.items():
+        print(f"{name:<48}{value:10.2f}")
+    if options.json:
+        options.json.write_text(json.dumps(about | {"results": results}, indent=2) + "\n")
+
+
+def measure(root: Path, repeats: int) -> dict[str, float]:
+    estimator = network()
+    photos, prepared = find_inputs([root / "photos"]), find_inputs([root / "set"])
+    files = [Path(each.file) for each in photos]
+    results = {f"one photo, ms: {name}": value for name, value in steps(estimator, files[:32]).items()}
+    runs = {f"photos, {threads} threads": (photos, threads) for threads in THREADS}
+    runs["prepared set, 2 threads"] = prepared, 2
+    measured: dict[str, list[tuple[float, float, int]]] = {name: [] for name in runs}
+    for _ in range(repeats):
+        for name, (inputs, threads) in runs.items():
+            measured[name].append(predict(estimator, inputs, threads))
+    for name, (inputs, _) in runs.items():
+        wall, used, faces = (statistics.median(values) for values in zip(*measured[name], strict=True))
+        results[f"{name}: images/s, wall"] = len(inputs) / wall
+        results[f"{name}: faces/s, wall"] = faces / wall
+        results[f"{name}: processor ms per image"] = 1000 * used / len(inputs)
+    return results
+
+
+if __name__ == "__main__":
+    main()

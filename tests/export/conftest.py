@@ -1,0 +1,69 @@
+"""Networks that export in a second: the real heads behind a trunk of one convolution."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import mtmsa_lightning
+from mtmsa_lightning import MTMSA
+from mtmsa_lightning.labels import AGE_GROUPS
+from mtmsa_lightning.models.calibration import Calibration
+
+SIZE = 64
+
+CALIBRATION = Calibration(
+    sigma_scale=1.3,
+    temperatures={"gender": 0.7, "race": 1.6},
+    quantiles={0.5: 0.6, 0.8: 1.1, 0.9: 1.9, 0.95: float("inf")},
+    max_width=40.0,
+    fitted_on={
+        "dataset": "utkface", "protocol": "random", "fold": 0, "split_seed": 0, "part": "calibration",
+        "fingerprint": "00", "faces": 90, "subjects": 80, "unit": "different images",
+        "chose_checkpoint": False,
+    },
+)  # fmt: skip
+
+
+class TinyTrunk(nn.Module):
+    """A trunk of one strided convolution with its normalisation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 512, 16, stride=16, bias=False)
+        self.norm = nn.BatchNorm2d(512)
+
+    def forward(self, images: Tensor, aux_stage: int) -> tuple[Tensor, Tensor]:
+        features = self.norm(self.conv(images)).relu().mean((2, 3))
+        return features, features
+
+
+@pytest.fixture(scope="session")
+def network_of() -> Callable[..., MTMSA]:
+    """Build a network by the name of its age head, None for none."""
+
+    def build(head: str | None, calibrated: bool = False, groups: bool = False, **settings) -> MTMSA:
+        torch.manual_seed(0)
+        age = None if head is None else getattr(mtmsa_lightning, head)
+        races = ("white", "black", "asian")
+        model = MTMSA(age=age, race_classes=races, image_size=SIZE, **settings)
+        model.age_groups = AGE_GROUPS if groups else ()
+        model.trunk = TinyTrunk()
+        if model.age is not None:
+            model.age.set_age_statistics(32.6, 11.0)
+        for name in model.tasks:
+            nn.init.normal_(getattr(model, name).linear.weight, std=0.1)
+        model.calibration = CALIBRATION if calibrated else None
+        return model.eval()
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def faces() -> Tensor:
+    """Pictures of noise of any brightness, among them a black and a white one."""
+    generator = torch.Generator().manual_seed(1)
+    tops = torch.linspace(1, 256, 14).round().long()
+    noise = torch.stack([torch.randint(0, int(top), (3, SIZE, SIZE), generator=generator) for top in tops])
+    return torch.cat([noise, torch.full((1, 3, SIZE, SIZE), 255)]).to(torch.uint8)
