@@ -39,6 +39,11 @@ OTHERWISE_CROPPED = (
     "its answers here can be worse than on faces cropped as in training."
 )
 
+AS_RELEASED = (
+    "faces are found and brought to where the pictures of the release, which the network was trained on, "
+    "have them"
+)
+
 GONE = "The photo is not there any more. Please choose it again."
 
 STYLE = Path(__file__).with_name("page.css")
@@ -122,7 +127,10 @@ def describe(estimator: AgeEstimator) -> dict[str, str]:
     known = model.provenance or {}
     classes = {f"{task.capitalize()} classes": ", ".join(names) for task, names in model.answers.items()}
     faces = f"{known['faces']['train']:,} faces of " if "faces" in known else ""
-    crops = how.describe() if how.margin is not None or how.dataset in ALIGNED else OTHERWISE_CROPPED
+    if how.margin is not None:
+        crops = how.describe()
+    else:
+        crops = AS_RELEASED if how.dataset in ALIGNED else OTHERWISE_CROPPED
     return {
         "Trained on": f"{faces}{known.get('dataset', 'unknown data')}",
         "Protocol": f"{known.get('protocol', 'unknown')}, fold {known.get('fold', '?')}",

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from mtmsa_lightning.app.page import (
+    AS_RELEASED,
     LIMITS,
     NO_ATTENTION,
     NOT_STORED,
@@ -42,6 +43,14 @@ def test_a_network_without_records_says_so(estimator_of: NewEstimator) -> None:
     assert facts["Calibration"].startswith("none: ")
     assert facts["Unsure faces"] == "no threshold was set, so no face is called unsure"
     assert facts["Faces"] == OTHERWISE_CROPPED
+
+
+def test_faces_are_cropped_like_an_aligned_release_where_it_was_trained_on(
+    estimator_of: NewEstimator,
+) -> None:
+    model = estimator_of().model
+    model.provenance = {"dataset": "utkface", "preparation": None}
+    assert describe(AgeEstimator(model, device="cpu"))["Faces"] == AS_RELEASED
 
 
 def test_classes_that_were_not_trained_are_not_named(estimator_of: NewEstimator) -> None:
