@@ -1,6 +1,7 @@
 """One checkpoint written in a format, compared with PyTorch, timed, and only then put where it belongs."""
 
 import logging
+import os
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -96,6 +97,7 @@ def check_packages(form: Format) -> None:
     Raises:
         ConfigError: Naming them.
     """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # else importing onnxruntime reports to its makers
     missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if find_spec(name) is None]
     if form is Format.ONNX and missing:
         raise ConfigError(f"--format onnx needs {', '.join(missing)}: pip install 'mtmsa-lightning[export]'")
