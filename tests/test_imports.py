@@ -100,6 +100,7 @@ MISTAKES = [
     (["fit", "--config", "morph.yaml", "--ckpt_path", "nowhere.ckpt"], "nowhere.ckpt: no such checkpoint"),
     (["validate", "--config", "morph.yaml"], "needs --ckpt_path"),
     (["test", "--ckpt_path", "nowhere"], "nowhere: no such checkpoint"),
+    (["app"], "--ckpt_path"),
     (["audit", "--root", "nowhere", "--out", "out"], "nowhere: no such folder"),
     (["audit", "--config", "nowhere.yaml", "--out", "out"], "--config nowhere.yaml: no such file"),
     (["audit", "--root", "nowhere"], "--out"),

@@ -1,4 +1,5 @@
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -187,6 +188,7 @@ def test_the_module_is_a_lightning_module_with_typed_parts():
 def test_wide_rates_are_warned_of_when_a_fit_starts_and_not_before(caplog):
     model = MTMSA(msa={"rates": [1, 2, 5], "stages": [4]}, age=None, weights=None, image_size=64)
     model._initialised = True  # as with the weights of a checkpoint
+    model._trainer = SimpleNamespace(datamodule=None)
     assert not caplog.messages
     model.on_fit_start()
     (said,) = caplog.messages

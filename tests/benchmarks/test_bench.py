@@ -20,6 +20,9 @@ write(Path(sys.argv[sys.argv.index("--json") + 1]), [row], 0.0)
 NO_BENCHMARKS = {"batchnorm", "bench", "common", "compare", "first_step", "receptive_field"}
 """Files of the folder that measure no speed."""
 
+ALONE = {"export", "loop", "prediction", "rival"}
+"""Run by themselves: they need a trained network, or write tables of their own."""
+
 
 @pytest.fixture
 def suite(tmp_path, monkeypatch):
@@ -61,7 +64,7 @@ def test_gpu_rows_need_a_gpu(suite, capsys, monkeypatch):
 
 def test_the_suite_has_all_benchmarks_of_speed():
     there = {file.stem for file in BENCHMARKS.glob("*.py")}
-    assert {script.name for script in bench.SCRIPTS} == there - NO_BENCHMARKS
+    assert {script.name for script in bench.SCRIPTS} == there - NO_BENCHMARKS - ALONE
 
 
 @pytest.mark.slow

@@ -51,6 +51,9 @@ class LaplaceAge(AgeDistribution):
     def widened(self, scale):
         return LaplaceAge(self._mean, self._std * scale)
 
+    def select(self, rows):
+        return LaplaceAge(self._mean[rows], self._std[rows])
+
     def columns(self):
         return {}
 
