@@ -216,7 +216,7 @@ def test_two_ranks_give_the_loss_and_gradient_of_the_joined_batch(tmp_path):
     assert [rank.wait(timeout=200) for rank in ranks] == [0, 0]
     for rank in (0, 1):
         gradients = torch.load(tmp_path / f"gradient{rank}.pt", weights_only=True)
-        assert float(gradients["loss"]) == pytest.approx(float(loss), rel=1e-12)
+        assert float(gradients["loss"]) == pytest.approx(loss.item(), rel=1e-12)
         for name, parameter in model.named_parameters():
             torch.testing.assert_close(gradients[name], parameter.grad, rtol=1e-9, atol=1e-12, msg=name)
 
