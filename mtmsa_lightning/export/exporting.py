@@ -20,7 +20,7 @@ from mtmsa_lightning.export.faces import drawn_faces, faces_of, faces_of_run
 from mtmsa_lightning.export.formats import ENDINGS, Format, Precision, check_combination
 from mtmsa_lightning.export.metadata import describe_export
 from mtmsa_lightning.export.network import ExportNetwork, answers, traced
-from mtmsa_lightning.export.parity import BATCH_SIZES, BOUNDS, Runner, check, compare, runner_of
+from mtmsa_lightning.export.parity import BATCH_SIZES, BOUNDS, Differences, Runner, check, compare, runner_of
 from mtmsa_lightning.export.speed import images_per_second
 from mtmsa_lightning.module import MTMSA
 from mtmsa_lightning.pretrained import write_pretrained
@@ -82,10 +82,24 @@ def export(
         if form is not Format.SAFETENSORS:
             for line in speed_lines(model, run, tried, form, takes_batches(form, dynamic)):
                 log.info("%s", line)
-        card = card_of_checkpoint(checkpoint)
-        write_text(made / README if form is Format.SAFETENSORS else target.parent / CARD, card)
-        replace(made, target)
+        card = card_of_checkpoint(checkpoint) + about_file(target.name, form, precision, found)
+        if form is Format.SAFETENSORS:
+            write_text(made / README, card)
+            replace(made, target)
+        else:
+            replace(made, target)
+            beside = target.with_name(f"{target.stem}.{CARD}")
+            write_text(beside, card)
+            log.info("model card: %s", beside)
     return target
+
+
+def about_file(name: str, form: Format, precision: Precision, found: Differences) -> str:
+    """Say what a card's figures, which are the checkpoint's, do not: what the written file itself does."""
+    return (
+        f"\n## This file\n\n`{name}`: {form}, {precision}. The figures above are those of the checkpoint; "
+        f"this file differs from it by at most {found.describe()}.\n"
+    )
 
 
 # ------------------------------------------------------------------------ before the long work

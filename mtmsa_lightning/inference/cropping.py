@@ -65,18 +65,23 @@ class Preprocessing:
         """Whether faces are looked for in a photo, unless it is said otherwise."""
         return self.margin is not None
 
-    def describe(self) -> str:
-        """Say in one sentence what is done with a photo."""
-        if self.margin is None:
+    def describe(self, detect: bool | None = None) -> str:
+        """Say in one sentence what is done with a photo.
+
+        Args:
+            detect: Whether faces are looked for; by default as in training.
+        """
+        looks = self.detects if detect is None else detect
+        if not looks:
             used = describe_crop(self.crop, None)
+            alike = ", as in training" if self.margin is None else ", which training did not do"
+            return f"a photo is taken for one cropped face{alike} ({used})"
+        if self.margin is None:
             known = self.dataset in ALIGNED
             place = (
                 f"where {self.dataset}'s pictures have them" if known else "where training did not have them"
             )
-            return (
-                f"a photo is taken for one cropped face, as in training ({used}); "
-                f"detect=True looks for faces and brings them to {place}"
-            )
+            return f"faces are found and brought to {place}"
         return f"faces are found and aligned with a margin of {self.margin:g}, as in training"
 
 

@@ -172,9 +172,9 @@ class AgeEstimator:
         faces.extend(self.predict(crops))
         yield from _answered(waiting, faces)
 
-    def describe(self) -> str:
-        """Say what the network was trained on and what is done with a photo."""
-        return f"{self.model.describe()}; {self.preprocessing.describe()}"
+    def describe(self, detect: bool | None = None) -> str:
+        """Say what the network was trained on and what is done with a photo, see :meth:`__call__`."""
+        return f"{self.model.describe()}; {self.preprocessing.describe(detect)}"
 
     def _looks(self, detect: bool | None) -> bool:
         return self.preprocessing.detects if detect is None else detect

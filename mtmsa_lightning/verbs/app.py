@@ -51,5 +51,5 @@ def main(args: Sequence[str]) -> None:
     estimator = AgeEstimator.from_pretrained(
         options.ckpt_path, device=options.device, detector=load_detector()
     )
-    log.info("%s", estimator.describe())
+    log.info("%s", estimator.describe(detect=True))
     serve(estimator, options.host, options.port, options.max_mb)

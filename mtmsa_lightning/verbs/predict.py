@@ -131,7 +131,7 @@ def predict(options: argparse.Namespace) -> None:
     )  # fmt: skip
     estimator = load(device=devices[0] if len(devices) == 1 else "cpu")
     detect = estimator.preprocessing.detects if options.detect is None else options.detect
-    log.info("%s", estimator.describe())
+    log.info("%s", estimator.describe(detect))
     say_preprocessing(estimator, inputs, detect)
     plan = make_plan(options.ckpt_path, estimator, inputs, detect, options.annotate, shard)
     folder = options.out if shard[1] > 1 else options.out.with_name(f"{options.out.name}.parts")

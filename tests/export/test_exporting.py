@@ -58,7 +58,7 @@ def test_an_onnx_file_is_of_use_without_this_package_and_torch(run, morph_root, 
     for words in ("batches of 1 on the CPU", "batches of 32 on the CPU", "ONNX Runtime", "images/s"):
         assert words in said
     assert said.splitlines()[-1].startswith(str(run / "export" / "best.onnx"))
-    assert left(run) == {"best.onnx", "MODEL_CARD.md"}
+    assert left(run) == {"best.onnx", "best.MODEL_CARD.md"}
 
     photos = sorted((morph_root / "Album2").iterdir())[:3]
     command = [sys.executable, "-c", WITHOUT_TORCH, SCRIPT, run / "export" / "best.onnx", *photos]
@@ -158,7 +158,10 @@ def test_one_that_passes_replaces_an_older_one(run, monkeypatch):
     (run / "export" / "best.pt2").write_text("older")
     export("--ckpt_path", run, "--format", "torch-export")
     assert (run / "export" / "best.pt2").read_text() == "new"
-    assert left(run) == {"best.pt2", "MODEL_CARD.md"}
+    assert left(run) == {"best.pt2", "best.MODEL_CARD.md"}
+    card = (run / "export" / "best.MODEL_CARD.md").read_text()
+    assert "`best.pt2`: torch-export, fp32." in card
+    assert "differs from it by at most" in card
 
 
 @pytest.mark.parametrize(

@@ -75,10 +75,14 @@ def test_faces_are_looked_for_if_those_of_training_were_brought_to_one_position(
     ("dataset", "said"), [("utkface", "where utkface's"), ("morph", "where training did not")]
 )
 def test_it_is_said_where_faces_come_to_that_training_did_not_look_for(dataset, said):
-    assert (
-        f"detect=True looks for faces and brings them to {said}"
-        in Preprocessing(64, dataset=dataset).describe()
-    )
+    how = Preprocessing(64, dataset=dataset)
+    assert f"faces are found and brought to {said}" in how.describe(detect=True)
+    assert "one cropped face, as in training" in how.describe()
+
+
+def test_what_is_done_otherwise_than_in_training_is_said():
+    how = Preprocessing.of_checkpoint(64, 1.0, {"preparation": {"crop": {"detector": FOUND, "margin": 0.25}}})
+    assert "one cropped face, which training did not do" in how.describe(detect=False)
 
 
 def marked(landmarks: np.ndarray) -> np.ndarray:
