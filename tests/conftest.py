@@ -12,6 +12,7 @@ import torch
 from crossval_children import children  # noqa: F401
 from numpy.typing import NDArray
 
+from mtmsa_lightning.align.tiny_retinaface import TinyRetinaFace
 from mtmsa_lightning.cli import main
 from mtmsa_lightning.data.synthetic import write_morph
 
@@ -155,3 +156,16 @@ def dirty_release(tmp_path_factory: pytest.TempPathFactory) -> Path:
             cv2.imwrite(str(root / name), picture(index, 40 if name == "tiny.png" else SIDE))
     (root / "faces.csv").write_text("\n".join([HEADER, *rows]) + "\n")
     return root
+
+
+@pytest.fixture(scope="session")
+def portrait() -> NDArray[np.uint8]:
+    """An astronaut by NASA, in the public domain, 512 x 512 pixels, from scikit-image's wheel."""
+    import skimage.data
+
+    return skimage.data.astronaut()
+
+
+@pytest.fixture(scope="session")
+def detector() -> TinyRetinaFace:
+    return TinyRetinaFace()

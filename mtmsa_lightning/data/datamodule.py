@@ -16,6 +16,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from mtmsa_lightning.cores import available_cores
 from mtmsa_lightning.data.cleaning import check_rules, clean
 from mtmsa_lightning.data.dataset import EvalSampler, FaceBatch, FaceDataset, TrainSampler, face_loader
 from mtmsa_lightning.data.device_augmentation import augment
@@ -367,5 +368,4 @@ def default_root(name: str) -> Path:
 
 def available_workers() -> int:
     """Return the number of cores that this process may use, at most 8."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(8, cores)
+    return min(8, available_cores())

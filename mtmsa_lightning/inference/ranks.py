@@ -11,8 +11,9 @@ from multiprocessing.process import BaseProcess
 import torch
 
 from mtmsa_lightning.align.files import end_with_parent
+from mtmsa_lightning.cores import available_cores
 from mtmsa_lightning.errors import ConfigError, DataError, MTMSAError
-from mtmsa_lightning.inference.bulk import Job, available_cores, predict_parts
+from mtmsa_lightning.inference.bulk import Job, predict_parts
 from mtmsa_lightning.inference.estimator import AgeEstimator
 from mtmsa_lightning.progress import Advance
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from mtmsa_lightning.children import Child, Children, tail
 from mtmsa_lightning.configs import option
+from mtmsa_lightning.cores import available_cores
 from mtmsa_lightning.errors import CheckpointError, ConfigError, DataError, MTMSAError
 from mtmsa_lightning.preflight import check_arguments
 from mtmsa_lightning.runs import read_config, read_record, resumable_run, training_differences
@@ -395,8 +396,7 @@ def slots(experiment: Experiment, parallel: int) -> list[dict[str, str]]:
     shared = {"WANDB_RUN_GROUP": experiment.name, "WANDB_JOB_TYPE": "crossval"}
     if parallel == 1:
         return [shared]
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    shared["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS", str(max(1, cores // parallel)))
+    shared["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS", str(max(1, available_cores() // parallel)))
     trainer = experiment.settings["trainer"]
     groups = [] if trainer["accelerator"] == "cpu" else device_groups(visible_devices(), trainer["devices"])
     return [

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from mtmsa_lightning.verbs.prepare import parse_shard
 
 if TYPE_CHECKING:
+    from mtmsa_lightning.cores import available_cores
     from mtmsa_lightning.inference.bulk import Job
     from mtmsa_lightning.inference.parts import Counts, Parts
     from mtmsa_lightning.progress import Advance
@@ -115,7 +116,7 @@ def predict(options: argparse.Namespace) -> None:
     """
     shard = parse_shard(options.shard)
     _check_places(options, shard)
-    from mtmsa_lightning.inference.bulk import Job, available_cores, load_estimator, predict_parts
+    from mtmsa_lightning.inference.bulk import Job, load_estimator, predict_parts
     from mtmsa_lightning.inference.inputs import find_inputs
     from mtmsa_lightning.inference.parts import Parts
     from mtmsa_lightning.inference.photos import MAX_PIXELS

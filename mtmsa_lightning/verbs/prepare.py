@@ -2,12 +2,12 @@
 
 import argparse
 import logging
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mtmsa_lightning.align import MARGIN
+from mtmsa_lightning.cores import available_cores
 
 if TYPE_CHECKING:
     from mtmsa_lightning.align.files import CropSettings
@@ -109,7 +109,7 @@ def _prepare(options: argparse.Namespace) -> dict[str, Any]:
     def read(unpacked: Path) -> "FaceTable":
         return read_release(options.release, _folder(options.root, unpacked, options), reading)
 
-    workers = _cores() if options.workers is None else max(1, options.workers)
+    workers = available_cores() if options.workers is None else max(1, options.workers)
     return prepare(
         wanted, read, options.out, workers, options.pixels, options.overwrite, options.max_unreadable,
         reread=options.root.is_dir(),  # an archive would have to be unpacked for it
@@ -218,10 +218,6 @@ def read_release(release: str, root: Path, reading: dict[str, Any]) -> "FaceTabl
     from mtmsa_lightning.data.folder import read_folder
 
     return read_folder(root)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _report(record: dict[str, Any], out: Path) -> None:

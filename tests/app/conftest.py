@@ -8,7 +8,6 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-import skimage.data
 import torch
 
 from mtmsa_lightning import MTMSA, MSAConfig
@@ -66,12 +65,6 @@ def estimator_of(detector: FaceDetector) -> Callable[..., AgeEstimator]:
 @pytest.fixture(scope="session")
 def estimator(estimator_of: Callable[..., AgeEstimator]) -> AgeEstimator:
     return estimator_of(CALIBRATION)
-
-
-@pytest.fixture(scope="session")
-def portrait() -> np.ndarray:
-    """An astronaut by NASA, in the public domain, 512 x 512 pixels, from scikit-image's wheel."""
-    return skimage.data.astronaut()
 
 
 @pytest.fixture(scope="session")

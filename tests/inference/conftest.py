@@ -4,13 +4,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-import skimage.data
 import torch
 
 from mtmsa_lightning import MTMSA, MSAConfig
-from mtmsa_lightning.align.tiny_retinaface import TinyRetinaFace
 from mtmsa_lightning.models.calibration import Calibration
 
 RACES = ("white", "black", "asian")
@@ -78,14 +75,3 @@ def calibration() -> Calibration:
 @pytest.fixture(scope="session")
 def save() -> Callable[[MTMSA, Path], Path]:
     return save_checkpoint
-
-
-@pytest.fixture(scope="session")
-def portrait() -> np.ndarray:
-    """An astronaut by NASA, in the public domain, 512 x 512 pixels, from scikit-image's wheel."""
-    return skimage.data.astronaut()
-
-
-@pytest.fixture(scope="session")
-def detector() -> TinyRetinaFace:
-    return TinyRetinaFace()
