@@ -9,10 +9,10 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mtmsa_lightning.cores import available_cores
 from mtmsa_lightning.verbs.prepare import parse_shard
 
 if TYPE_CHECKING:
-    from mtmsa_lightning.cores import available_cores
     from mtmsa_lightning.inference.bulk import Job
     from mtmsa_lightning.inference.parts import Counts, Parts
     from mtmsa_lightning.progress import Advance
