@@ -37,8 +37,9 @@ lint: setup  ## check style and format
 types: setup  ## check types
 	$(BIN)/mypy
 
-figures: setup  ## draw the README's pictures
+figures: setup  ## draw the pictures of README and benchmarks
 	$(BIN)/python docs/figures.py
+	$(BIN)/python benchmarks/receptive_field.py --size 448 --draws 4 --out docs/receptive_field.png
 
 bench: setup  ## measure everything on this machine, about ten minutes on two idle cores
 	$(BIN)/python benchmarks/bench.py --json bench.json
