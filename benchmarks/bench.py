@@ -55,6 +55,11 @@ SCRIPTS = (
         "step", "--parts msa --rounds 3 --no_compile", "--parts msa settings memory",
         "--parts msa --size 64 --batch_size 2 --rounds 1 --no_compile",
     ),
+    Script(
+        "loop", "--parts loop evaluation --rounds 5", "--parts loop evaluation store",
+        "--parts loop evaluation --size 64 --batch_size 2 --rounds 1 --faces 16",
+    ),
+    Script("prediction", "--photos 32 --repeats 2", None, "--photos 4 --repeats 1"),
     Script("scaling", "--steps 5", "", "--processes 1 --steps 1"),
 )  # fmt: skip
 """The suite; ``receptive_field.py`` is about what a network sees, not about speed."""

@@ -3,7 +3,7 @@
 Parts, all by default, or some by ``--parts``:
 
 loop        ``mtmsa fit`` on a fixed batch against a bare loop of the same network on the same batch
-evaluation  ``mtmsa test``, metrics and predictions included, and ``Trainer.predict``, against the bare loop
+evaluation  ``mtmsa test``, metrics and predictions included, and ``AgeEstimator``, against the bare loop
 store       ``mtmsa fit`` fed by a prepared store against the bare loop on a fixed batch
 processes   one training with two threads against two trainings with one thread each (CPU only)
 
@@ -17,10 +17,8 @@ the process alone, loader workers not included. "Share" is the verb's speed by t
 """
 
 import argparse
-import json
+import copy
 import os
-import platform
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -30,12 +28,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
-import torchvision
-from decode import processor
+from common import Row, heading, record, table, write
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from mtmsa_lightning.callbacks.predictions import PredictionWriter
+from mtmsa_lightning import AgeEstimator
 from mtmsa_lightning.cli import main as mtmsa
 from mtmsa_lightning.data.dataset import FaceBatch, SampleKey, collate
 from mtmsa_lightning.data.synthetic import write_morph
@@ -125,29 +123,36 @@ class Interleaved(Callback):
                 self.loop(2)
             elif self.start is not None:
                 self.verb.append(Times(*(end - begin for end, begin in zip(now, self.start, strict=True))))
-            begin = clocks(device)
-            self.loop(self.steps)
+            self.bare.append(segment(partial(self.loop, 1), self.steps, device))
         self.start = clocks(device)
-        self.bare.append(Times(*(end - first for end, first in zip(self.start, begin, strict=True))))
 
-    def result(self, faces: int) -> dict[str, float]:
-        """Return faces per second of both, and the verb's speed as a share of the bare loop's."""
+    def rows(self, name: str, faces: int, setting: str) -> list[Row]:
+        """Return the verb's speed as a share of the bare loop's, and in faces per second of the clock."""
         verb, bare = self.verb[1:], self.bare[-len(self.verb) :][: len(self.verb) - 1]
-        row: dict[str, float] = {"segments": len(verb)}
-        for kind in Times._fields:
-            ours = [getattr(times, kind) for times in verb]
-            theirs = [getattr(times, kind) for times in bare]
-            row[f"faces_per_{kind}_second"] = self.steps * faces / statistics.median(ours)
-            row[f"bare_faces_per_{kind}_second"] = self.steps * faces / statistics.median(theirs)
-            shares = [other / one for one, other in zip(ours, theirs, strict=True)]
-            row[f"{kind}_share"] = statistics.median(shares)
-        return row
+        pairs = list(zip(verb, bare, strict=True))
+        by_processor = [two.processor / one.processor for one, two in pairs]
+        by_clock = [two.clock / one.clock for one, two in pairs]
+        speeds = [self.steps * faces / one.clock for one in verb]
+        named = (
+            (f"loop/{name}", by_processor, "x bare loop"),
+            (f"loop/{name} by the clock", by_clock, "x bare loop"),
+            (f"loop/{name}, faces by the clock", speeds, "1/s"),
+        )
+        return [Row.of(row, values, unit, "more", setting) for row, values, unit in named]
 
 
 def clocks(device: torch.device) -> Times:
     if device.type == "cuda":
         torch.cuda.synchronize()
     return Times(time.process_time(), time.perf_counter())
+
+
+def segment(work: Callable[[], object], steps: int, device: torch.device) -> Times:
+    """Return what some steps of work take."""
+    start = clocks(device)
+    for _ in range(steps):
+        work()
+    return Times(*(after - before for before, after in zip(start, clocks(device), strict=True)))
 
 
 # ------------------------------------------------------------------ verbs on fixed batches
@@ -226,42 +231,37 @@ def fit(
     return cli
 
 
-def loop_part(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    return {
-        "fit": fit(options, folder, folder / "faces", fixed=True, workers=0).beside.result(options.batch_size)
-    }
+def loop_part(options: argparse.Namespace, folder: Path) -> list[Row]:
+    beside = fit(options, folder, folder / "faces", fixed=True, workers=0).beside
+    return beside.rows("fit", options.batch_size, setting_of(options))
 
 
-def evaluation_part(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+def evaluation_part(options: argparse.Namespace, folder: Path) -> list[Row]:
     trained = fit(argparse.Namespace(**{**vars(options), "rounds": 1}), folder, folder / "faces", True, 0)
     args = [f"--ckpt_path={trained.run}", "--wandb=disabled", "--allow_overlap=true"]
     tested = run_trainer_verb("test", args, partial(MeasuredCLI, options, True))
     assert isinstance(tested, MeasuredCLI)
-    record = {"test": tested.beside.result(options.batch_size)}
-    beside = Interleaved(tested.beside.batch, options.steps)
-    record["predict"] = predicted(options, trained, beside, folder)
-    return record
+    beside = {"test": tested.beside, "AgeEstimator": estimate(options, trained.model, tested.beside.batch)}
+    setting = setting_of(options)
+    return [row for name, each in beside.items() for row in each.rows(name, options.batch_size, setting)]
 
 
-def predicted(
-    options: argparse.Namespace, trained: MeasuredCLI, beside: Interleaved, folder: Path
-) -> dict[str, float]:
-    """Measure ``Trainer.predict`` with the table of predictions."""
-    data = trained.datamodule
-    data.predict_dataset = data.train_dataset
-    number = options.steps * (options.rounds + 2) + 1
-    data.predict_dataloader = lambda: Repeated(beside.batch, number)
-    accelerator = "gpu" if options.device == "cuda" else "cpu"
-    trainer = Trainer(
-        accelerator=accelerator, devices=1, precision=best_precision(accelerator),  # type: ignore[arg-type]
-        callbacks=[beside, PredictionWriter(folder / "ages.parquet", labels=False)], logger=False,
-        enable_checkpointing=False, enable_progress_bar=False, use_distributed_sampler=False,
-    )  # fmt: skip
-    trainer.predict(trained.model, datamodule=data, return_predictions=False)
-    return beside.result(options.batch_size)
+def estimate(options: argparse.Namespace, model: MTMSA, batch: FaceBatch) -> Interleaved:
+    """Alternate the Python API, on arrays of one face each, with the bare loop."""
+    precision = best_precision(options.device)
+    device = torch.device(options.device)
+    estimator = AgeEstimator(copy.deepcopy(model), device, options.batch_size, precision=precision)
+    faces = np.random.default_rng(0).integers(0, 256, (options.batch_size, *2 * [options.size], 3), np.uint8)
+    beside = Interleaved(batch, options.steps)
+    train = BareLoop(model, batch, device, "bf16" in precision)
+    train(2)
+    for _ in range(options.rounds + 1):
+        beside.verb.append(segment(lambda: estimator(list(faces)), options.steps, device))
+        beside.bare.append(segment(lambda: train(1), options.steps, device))
+    return beside
 
 
-def store_part(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+def store_part(options: argparse.Namespace, folder: Path) -> list[Row]:
     """Measure several epochs of a prepared set; the share is that of a step on a batch at hand."""
     store = folder / "store"
     write_morph(folder / "faces", options.faces)
@@ -269,22 +269,23 @@ def store_part(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     mtmsa(["prepare", "morph", "--root", str(folder / "faces"), "--out", str(store), "--size", size])
     epochs = 1 + options.rounds * options.steps * options.batch_size // options.faces
     cli = fit(options, folder, store, fixed=False, workers=options.workers, epochs=2 * epochs)
-    return {"fit": cli.beside.result(options.batch_size)}
+    setting = f"{setting_of(options)}, {options.workers} workers"
+    return cli.beside.rows("fit from a prepared store", options.batch_size, setting)
 
 
 # ------------------------------------------------------------------ processes
 
 
-def processes_part(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+def processes_part(options: argparse.Namespace, folder: Path) -> list[Row]:
     """Alternate one process of two threads with two of one; faces per second of the clock, together."""
     speeds: dict[str, list[float]] = {"one process, two threads": [], "two processes, one thread each": []}
     for _ in range(3):
         for name, (number, threads) in zip(speeds, ((1, 2), (2, 1)), strict=True):
             speeds[name].append(together(options, number, threads))
-    rows = {name: {"faces_per_clock_second": statistics.median(values)} for name, values in speeds.items()}
-    pairs = zip(*speeds.values(), strict=True)
-    rows["two processes, one thread each"]["ratio"] = statistics.median(two / one for one, two in pairs)
-    return rows
+    ratios = [two / one for one, two in zip(*speeds.values(), strict=True)]
+    setting = f"training, {options.batch_size} faces of {options.size} px"
+    name, unit = "loop/two processes of one thread by the clock", "x one process of two threads"
+    return [Row.of(name, ratios, unit, "more", setting)]
 
 
 def together(options: argparse.Namespace, number: int, threads: int) -> float:
@@ -325,18 +326,16 @@ def worker(options: argparse.Namespace, seconds: float = 12.0) -> float:
 # ------------------------------------------------------------------ report
 
 
-def setting_of(options: argparse.Namespace) -> dict[str, Any]:
-    segments = f"{options.rounds} segments of {options.steps} steps"
-    return {
-        "machine": f"{processor()}, {os.cpu_count()} cores, {platform.system()}",
-        "device": torch.cuda.get_device_name() if options.device == "cuda" else "the same processor",
-        "threads": torch.get_num_threads(),
-        "load": f"{os.getloadavg()[0]:.1f} before the run",
-        "step": f"{options.batch_size} faces of {options.size} px, {segments}",
-        "arguments": " ".join(options.arguments),
-        "python": platform.python_version(),
-        "torch": f"{torch.__version__}, torchvision {torchvision.__version__}",
-    }
+def setting_of(options: argparse.Namespace) -> str:
+    """Return what the figures depend on beside machine and versions."""
+    parts = [
+        f"{options.batch_size} faces of {options.size} px",
+        f"segments of {options.steps} steps",
+        options.device,
+        f"{torch.get_num_threads()} threads",
+        *options.arguments,
+    ]
+    return ", ".join(parts)
 
 
 def parse(args: Sequence[str] | None) -> argparse.Namespace:
@@ -364,22 +363,19 @@ def main(args: Sequence[str] | None = None) -> None:
     if options.worker:
         print(worker(options))
         return
-    record: dict[str, Any] = {"setting": setting_of(options)}
-    for key, value in record["setting"].items():
-        print(f"{key:10} {value}")
-    measure: dict[str, Callable[..., dict[str, Any]]] = {
+    load = os.getloadavg()[0]
+    measure: dict[str, Callable[[argparse.Namespace, Path], list[Row]]] = {
         "loop": loop_part, "evaluation": evaluation_part, "store": store_part, "processes": processes_part,
     }  # fmt: skip
+    rows: list[Row] = []
     for part in options.parts:
         if part == "processes" and options.device != "cpu":
             continue
         with tempfile.TemporaryDirectory() as folder:
-            record[part] = measure[part](options, Path(folder))
-        print(f"\n{part}")
-        for name, row in record[part].items():
-            print(f"{name:32} " + "  ".join(f"{key} {value:.4g}" for key, value in row.items()), flush=True)
-        if options.json:
-            options.json.write_text(json.dumps(record, indent=2) + "\n")
+            rows += measure[part](options, Path(folder))
+    print(f"{heading(record(rows, load))}\n\n{table(rows)}")
+    if options.json:
+        write(options.json, rows, load)
 
 
 if __name__ == "__main__":

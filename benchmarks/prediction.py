@@ -11,12 +11,10 @@ one. A prediction of a prepared set of as many faces shows what is left without 
 """
 
 import argparse
-import json
 import os
-import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +22,7 @@ import cv2
 import numpy as np
 import skimage.data
 import torch
-from decode import processor
+from common import Row, heading, record, table, write
 
 from mtmsa_lightning import MTMSA, AgeEstimator
 from mtmsa_lightning.data.images import Image, read_image
@@ -62,29 +60,33 @@ def network() -> AgeEstimator:
     return AgeEstimator(model, "cpu")
 
 
-def steps(estimator: AgeEstimator, files: list[Path]) -> dict[str, float]:
-    """Return the median processor time of each step in ms; of the network per face in full batches."""
+def steps(estimator: AgeEstimator, files: list[Path]) -> list[Row]:
+    """Return the processor time of each step in ms; of the network per face in full batches."""
     photos = [read_image(file) for file in files]
     detector = estimator._load_detector()
     crops = [crop for file in files for crop in estimator.crops(file)]
     batches = [crops[start : start + 64] for start in range(0, len(crops) - 63, 64)] or [crops]
     cut = [_each(estimator.crops, photos), _each(detector, photos)]
-    return {
+    times = {
         "decode": _each(read_image, files),
         "find faces": cut[1],
-        "align and crop": cut[0] - cut[1],
-        "network, per face": _each(estimator.output, batches) / len(batches[0]),
-        "faces per photo": len(crops) / len(files),
+        "find, align and crop faces": cut[0],
+        "network, per face": [time / len(batches[0]) for time in _each(estimator.output, batches)],
     }
+    setting = f"one photo, {torch.get_num_threads()} threads"
+    return [
+        Row.of(f"prediction/{name}", values, "ms of processor time", "less", setting)
+        for name, values in times.items()
+    ] + [Row("prediction/faces per photo", len(crops) / len(files), "faces", None, setting)]
 
 
-def _each(work: Callable[[Any], object], items: list[Any]) -> float:
+def _each(work: Callable[[Any], object], items: list[Any]) -> list[float]:
     times = []
     for item in items:
         start = time.process_time()
         work(item)
         times.append(1000 * (time.process_time() - start))
-    return statistics.median(times)
+    return times
 
 
 def predict(estimator: AgeEstimator, inputs: Inputs, threads: int) -> tuple[float, float, int]:
@@ -98,51 +100,47 @@ def predict(estimator: AgeEstimator, inputs: Inputs, threads: int) -> tuple[floa
         return wall, used, sum(len(parts.read(number)) for number in parts.numbers)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--photos", type=int, default=128)
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--json", type=Path)
-    options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        root = Path(folder)
-        (root / "photos").mkdir()
-        write_photos(root / "photos", options.photos)
-        prepare(["folder", "--root", str(root / "photos"), "--out", str(root / "set")])
-        results = measure(root, options.repeats)
-    load = os.getloadavg()[0]
-    about = {
-        "processor": processor(),
-        "cores": os.cpu_count(),
-        "torch_threads": torch.get_num_threads(),
-        "load": load,
-    }
-    print(f"\n{about}")
-    for name, value in results.items():
-        print(f"{name:<48}{value:10.2f}")
-    if options.json:
-        options.json.write_text(json.dumps(about | {"results": results}, indent=2) + "\n")
-
-
-def measure(root: Path, repeats: int) -> dict[str, float]:
+def measure(root: Path, repeats: int) -> list[Row]:
     estimator = network()
     photos, prepared = find_inputs([root / "photos"]), find_inputs([root / "set"])
     files = [Path(each.file) for each in photos]
-    results = {f"one photo, ms: {name}": value for name, value in steps(estimator, files[:32]).items()}
-    runs = {f"photos, {threads} threads": (photos, threads) for threads in THREADS}
-    runs["prepared set, 2 threads"] = prepared, 2
+    rows = steps(estimator, files[:32])
+    runs = {f"photos, {threads} readers": (photos, threads) for threads in THREADS}
+    runs["prepared set, 2 readers"] = prepared, 2
     measured: dict[str, list[tuple[float, float, int]]] = {name: [] for name in runs}
     for _ in range(repeats):
         for name, (inputs, threads) in runs.items():
             measured[name].append(predict(estimator, inputs, threads))
     for name, (inputs, _) in runs.items():
-        wall, used, faces = (statistics.median(values) for values in zip(*measured[name], strict=True))
-        results[f"{name}: images/s, wall"] = len(inputs) / wall
-        results[f"{name}: faces/s, wall"] = faces / wall
-        results[f"{name}: processor ms per image"] = 1000 * used / len(inputs)
-    return results
+        setting = f"{len(inputs)} images, {torch.get_num_threads()} threads of the network"
+        wall, used, faces = zip(*measured[name], strict=True)
+        figures = (
+            ("images by the clock", [len(inputs) / each for each in wall], "1/s", "more"),
+            ("faces by the clock", [n / each for n, each in zip(faces, wall, strict=True)], "1/s", "more"),
+            ("processor time", [1000 * each / len(inputs) for each in used], "ms per image", "less"),
+        )
+        rows += [Row.of(f"prediction/{name}, {what}", *rest, setting) for what, *rest in figures]
+    return rows
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--photos", type=int, default=128)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--json", type=Path, help="also write the figures to this file")
+    options = parser.parse_args(args)
+    load = os.getloadavg()[0]
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        (root / "photos").mkdir()
+        write_photos(root / "photos", options.photos)
+        prepare(["folder", "--root", str(root / "photos"), "--out", str(root / "set")])
+        rows = measure(root, options.repeats)
+    print(f"{heading(record(rows, load))}\n\n{table(rows)}")
+    if options.json:
+        write(options.json, rows, load)
 
 
 if __name__ == "__main__":

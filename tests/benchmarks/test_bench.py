@@ -20,8 +20,8 @@ write(Path(sys.argv[sys.argv.index("--json") + 1]), [row], 0.0)
 NO_BENCHMARKS = {"batchnorm", "bench", "common", "compare", "first_step", "receptive_field"}
 """Files of the folder that measure no speed."""
 
-ALONE = {"export", "loop", "prediction", "rival"}
-"""Run by themselves: they need a trained network, or write tables of their own."""
+ALONE = {"export", "rival"}
+"""Run by themselves: they need a trained network."""
 
 
 @pytest.fixture
