@@ -17,7 +17,7 @@ from queue import SimpleQueue
 log = logging.getLogger(__name__)
 
 GRACE = 20.0
-"""Seconds that an interrupted child has to write what it must before it is killed."""
+"""Seconds that a child has to save before it is killed; SLURM's own grace is 30."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,8 @@ class Child:
 class Children:
     """Runs children, as many at once as there are slots.
 
-    Each child is a process group of its own, so that an interrupt reaches it, and whatever it has launched,
-    exactly once and through this class.
+    Each child is a process group of its own, so that a signal reaches it, and whatever it has launched,
+    exactly once and through this class: SIGTERM, upon which a training saves after its step.
 
     Args:
         slots: Environment variables that the children of each slot get on top of this process's own.
@@ -90,7 +90,7 @@ class Children:
     def _follow(self, child: Child, environment: dict[str, str], write: Callable[[str], object]) -> int:
         with self._lock:
             if self._stopped:
-                return -signal.SIGINT
+                return -signal.SIGTERM
             process = subprocess.Popen(
                 child.command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT, text=True, errors="replace", start_new_session=True,
@@ -107,8 +107,8 @@ class Children:
         return process.returncode
 
     def _stop(self) -> None:
-        """Interrupt what runs, and kill what has not ended after a while, or at a second interrupt."""
-        self._signal(signal.SIGINT)
+        """Tell what runs to stop, and kill what has not ended after a while, or at a second interrupt."""
+        self._signal(signal.SIGTERM)
         try:
             deadline = time.monotonic() + GRACE
             while self._running and time.monotonic() < deadline:
