@@ -26,9 +26,6 @@ from mtmsa_lightning.runs import read_record, recorded_seed, run_of
 CARD = "MODEL_CARD.md"
 """Name of the card beside a report or an exported file."""
 
-README = "README.md"
-"""Name of the card in a folder of ``save_pretrained``, where the Hub shows it."""
-
 UNKNOWN = "not recorded"
 
 INTENDED = """\

@@ -6,6 +6,7 @@ On disk::
       config.json               settings, what it was trained on, calibration, licence note; written last
       model.safetensors         the weights
       trained_on.safetensors    optional: hashes of the faces it learnt from, so that it is not tested on them
+      README.md                 optional: the model card, which nothing reads
 
 In memory it is what a run's checkpoint is, without the state of the training.
 """
@@ -28,6 +29,12 @@ if TYPE_CHECKING:
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 TRAINED_ON = "trained_on.safetensors"
+
+FILES = (CONFIG, WEIGHTS, TRAINED_ON)
+"""All that is needed to use a network."""
+
+README = "README.md"
+"""Its model card, where the Hub shows it."""
 
 FORMAT = "mtmsa-lightning"
 FORMAT_VERSION = 1

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from mtmsa_lightning.errors import CheckpointError, ConfigError
-from mtmsa_lightning.pretrained import CONFIG, TRAINED_ON, WEIGHTS
+from mtmsa_lightning.pretrained import FILES, README, WEIGHTS
 
 _NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 _FILE_SUFFIXES = (".ckpt", ".safetensors")
@@ -26,7 +26,7 @@ def local_path(source: str | Path, revision: str | None = None) -> Path:
     if path.exists() or not _NAME.fullmatch(name) or path.suffix in _FILE_SUFFIXES:
         return path
     hub = _client(f"{name}: no such file or folder here; to look for it on the Hugging Face Hub")
-    files = [CONFIG, WEIGHTS, TRAINED_ON]  # nothing that could hold code
+    files = [*FILES, README]  # nothing that could hold code
     try:
         return Path(hub.snapshot_download(name, revision=revision, allow_patterns=files)) / WEIGHTS
     except Exception as error:  # the client raises whatever its network library does

@@ -14,7 +14,7 @@ import torch
 
 from mtmsa_lightning import MTMSA
 from mtmsa_lightning.cli import main
-from mtmsa_lightning.export import exporting
+from mtmsa_lightning.export import exporting, formats
 from mtmsa_lightning.export.exporting import default_target
 from mtmsa_lightning.export.faces import drawn_faces, faces_of, faces_of_run
 from mtmsa_lightning.export.formats import Format, Precision
@@ -55,8 +55,8 @@ def test_an_onnx_file_is_of_use_without_this_package_and_torch(run, morph_root, 
     export("--ckpt_path", run, "--format", "onnx", "--dynamic")
     said = capsys.readouterr().out
     assert "differs from PyTorch by at most" in said
-    for words in ("batches of 1 on the CPU", "batches of 32 on the CPU", "ONNX Runtime", "images/s"):
-        assert words in said
+    for batch in ("batches of 1 image: ", "batches of 32 images: "):
+        assert f"{batch}ONNX Runtime takes " in said
     assert said.splitlines()[-1].startswith(str(run / "export" / "best.onnx"))
     assert left(run) == {"best.onnx", "best.MODEL_CARD.md"}
 
@@ -169,14 +169,42 @@ def test_one_that_passes_replaces_an_older_one(run, monkeypatch):
     [
         (("--format", "torch-export", "--precision", "int8"), "use --format onnx"),
         (("--format", "onnx", "--out", "faces.pt2"), "ends in .onnx"),
-        (("--format", "onnx", "--faces", "nowhere"), "nowhere: no such file or folder"),
+        (("--format", "onnx", "--out", "export"), "a folder is there: name a file, e.g. best.onnx in it"),
+        (("--format", "safetensors", "--dynamic"), "leave --dynamic out"),
+        (("--format", "safetensors", "--out", "strange"), "there is something else: choose another folder"),
+        (("--format", "safetensors", "--out", "ours_and_more"), "there is something else"),
         (("--format", "safetensors", "--out", "."), "there is something else"),
     ],
 )
 def test_what_cannot_be_meant_is_refused_before_any_work(args, said, run, fails, monkeypatch):
     monkeypatch.chdir(run)
-    assert said in fails("export", "--ckpt_path", run, *args)
-    assert not (run / "export").exists() or left(run) == set()
+    monkeypatch.setattr(exporting, "export", lambda *_: pytest.fail("the work began"))
+    for folder, config in (("strange", "bert"), ("ours_and_more", "mtmsa-lightning")):
+        (run / folder).mkdir()
+        (run / folder / "config.json").write_text(f'{{"format": "{config}"}}')
+    (run / "ours_and_more" / "notes.txt").touch()
+    (run / "export").mkdir()
+    message = fails("export", "--ckpt_path", run, *args)
+    assert said in message
+    assert len(message.splitlines()) == 1
+    assert left(run) == set()
+
+
+def test_faces_that_are_not_there_are_named(run, fails):
+    message = fails("export", "--ckpt_path", run, "--format", "onnx", "--faces", "nowhere")
+    assert "nowhere: no such file or folder" in message
+    assert not (run / "export").exists()
+
+
+@pytest.mark.parametrize(
+    ("speed", "said"),
+    [
+        (50, "ONNX Runtime takes 20.0 ms per image, PyTorch 30.0 ms: 1.5 times as fast"),
+        (10, "ONNX Runtime takes 100.0 ms per image, PyTorch 30.0 ms: 3.3 times as slow"),
+    ],
+)
+def test_speed_is_said_so_that_nobody_needs_to_ask_which_is_faster(speed, said):
+    assert exporting.compared_speed("ONNX Runtime", speed, 1000 / 30) == said
 
 
 def test_eight_bits_need_real_faces_enough(run, morph_root, fails):
@@ -189,7 +217,7 @@ def test_eight_bits_need_real_faces_enough(run, morph_root, fails):
 
 
 def test_onnx_without_its_packages_says_what_to_install(run, fails, monkeypatch):
-    monkeypatch.setattr(exporting, "find_spec", lambda name: None if name == "onnxscript" else object())
+    monkeypatch.setattr(formats, "find_spec", lambda name: None if name == "onnxscript" else object())
     message = fails("export", "--ckpt_path", run, "--format", "onnx")
     assert "needs onnxscript: pip install 'mtmsa-lightning[export]'" in message
 
