@@ -94,7 +94,7 @@ def export(
             replace(made, target)
         else:
             replace(made, target)
-            beside = target.with_name(f"{target.stem}.{CARD}")
+            beside = target.with_name(f"{target.name}.{CARD}")
             write_text(beside, card)
             log.info("model card: %s", beside)
     return target

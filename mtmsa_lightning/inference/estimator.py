@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from mtmsa_lightning.align.detector import FaceDetector, load_detector
+from mtmsa_lightning.checkpoints import find_checkpoint
 from mtmsa_lightning.data.images import UnreadableImageError
 from mtmsa_lightning.errors import ConfigError
 from mtmsa_lightning.evaluation.attention import dilation_rates
@@ -26,7 +27,7 @@ from mtmsa_lightning.inference.hub import local_path, upload
 from mtmsa_lightning.inference.photos import MAX_PIXELS, PhotoInput, read_photo
 from mtmsa_lightning.labels import AGE_GROUP_EDGES
 from mtmsa_lightning.module import MTMSA, FaceOutput
-from mtmsa_lightning.pretrained import write_pretrained
+from mtmsa_lightning.pretrained import CONFIG, README, write_pretrained
 from mtmsa_lightning.runs import write_text
 
 log = logging.getLogger(__name__)
@@ -87,6 +88,7 @@ class AgeEstimator:
         self.preprocessing = Preprocessing.of_checkpoint(model.image_size, model.crop, model.provenance)
         self._cropper = Cropper(self.preprocessing)
         self._head = copy.deepcopy(model.age).cpu() if model.age is not None else None  # speaks float64
+        self._file: Path | None = None  # that it was loaded from
         self._detector = detector
         self._loading = threading.Lock()
 
@@ -105,7 +107,10 @@ class AgeEstimator:
                 not give it.
             ConfigError: If it is of the Hub and the extra ``hub`` is not installed.
         """
-        return cls(MTMSA.load(str(local_path(source, revision))), **arguments)
+        path = local_path(source, revision)
+        estimator = cls(MTMSA.load(str(path)), **arguments)
+        estimator._file = find_checkpoint(path).absolute()
+        return estimator
 
     # ---------------------------------------------------------------- photos
 
@@ -292,10 +297,17 @@ class AgeEstimator:
 
         :meth:`from_pretrained`, ``--ckpt_path`` of every verb and ``mtmsa fit --model.weights`` take it. What
         is loaded equals what was saved, bit by bit, with classes, calibration and the record of training.
+        The model card (``README.md``) says what the run that the network was loaded from recorded; a network
+        that came from such a folder, and was not changed, keeps the card of that folder.
+
+        Args:
+            folder: Where to; files of these names are replaced.
 
         Raises:
             DataError: If nothing can be written there.
         """
+        from mtmsa_lightning.card import card_of_network  # late: it reads tables
+
         provenance, calibration = self.model.provenance, self.model.calibration
         checkpoint = {
             "hyper_parameters": dict(self.model.hparams),
@@ -303,7 +315,12 @@ class AgeEstimator:
             "provenance": provenance,
             "calibration": None if calibration is None else calibration.to_dict(),
         }
-        write_pretrained(checkpoint, Path(folder))
+        target, source = Path(folder).absolute(), self._file.parent if self._file else None
+        before = [_text(source / name) if source else "" for name in (CONFIG, README)]
+        card = card_of_network(checkpoint, target.name, self._file)
+        write_pretrained(checkpoint, target)
+        same = before[0] == _text(target / CONFIG)
+        write_text(target / README, before[1] if same and before[1] else card)
 
     def push_to_hub(self, repo_id: str, *, private: bool = True, card: str | None = None) -> str:
         """Upload what :meth:`save_pretrained` writes to the Hugging Face Hub.
@@ -312,7 +329,8 @@ class AgeEstimator:
             repo_id: ``owner/name``; it is made if it is not there.
             private: Whether a new repository is private; look at the terms of the training data before you
                 publish weights.
-            card: Text of the model card, ``README.md``.
+            card: Text of the model card, ``README.md``; by default the one of :meth:`save_pretrained`. The
+                repository's own is replaced.
 
         Returns:
             The address of the commit.
@@ -321,11 +339,16 @@ class AgeEstimator:
             ConfigError: If the extra ``hub`` is not installed.
             CheckpointError: If the Hub refuses or cannot be reached.
         """
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory() as parent:
+            folder = Path(parent) / repo_id.rpartition("/")[2]
             self.save_pretrained(folder)
             if card is not None:
-                write_text(Path(folder) / "README.md", card)
-            return upload(Path(folder), repo_id, private)
+                write_text(folder / README, card)
+            return upload(folder, repo_id, private)
+
+
+def _text(file: Path) -> str:
+    return file.read_text(encoding="utf-8") if file.is_file() else ""
 
 
 def _answered(waiting: deque[tuple[int, str]], faces: deque[Face]) -> Iterator[PhotoFaces]:

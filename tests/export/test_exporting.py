@@ -58,11 +58,10 @@ def test_an_onnx_file_is_of_use_without_this_package_and_torch(run, morph_root, 
     for batch in ("batches of 1 image: ", "batches of 32 images: "):
         assert f"{batch}ONNX Runtime takes " in said
     assert said.splitlines()[-1].startswith(str(run / "export" / "best.onnx"))
-    assert left(run) == {"best.onnx", "best.MODEL_CARD.md"}
+    assert left(run) == {"best.onnx", "best.onnx.MODEL_CARD.md"}
 
     photos = sorted((morph_root / "Album2").iterdir())[:3]
-    command = [sys.executable, "-c", WITHOUT_TORCH, SCRIPT, run / "export" / "best.onnx", *photos]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=120)
+    done = run_script(tmp_path, run / "export" / "best.onnx", *photos)
     assert done.returncode == 0, done.stderr
     lines = dict(line.split(" ", 1) for line in done.stdout.splitlines())
     main(["predict", "--ckpt_path", str(run), "--out", str(tmp_path / "p.csv"), *map(str, photos)])
@@ -73,12 +72,37 @@ def test_an_onnx_file_is_of_use_without_this_package_and_torch(run, morph_root, 
         for name in ("age_mean", "age_std", "age_low90", "age_high90"):
             assert answer[name] == pytest.approx(row[name], abs=0.01)
         wanted = [row[f"race_{name}"] for name in races]
-        assert answer["race_probs"] == pytest.approx(wanted, abs=1e-3)
+        assert list(answer["race_probs"]) == list(races)
+        assert list(answer["race_probs"].values()) == pytest.approx(wanted, abs=1e-3)
+        assert list(answer["gender_probs"]) == ["male", "female"]
+
+    whole = photos[0].read_bytes()
+    (tmp_path / "cut.jpg").write_bytes(whole[: 2 * len(whole) // 3])
+    (tmp_path / "text.jpg").write_text("no image")
+    for name in ("cut.jpg", "text.jpg", "gone.jpg"):
+        said = run_script(tmp_path, run / "export" / "best.onnx", name)
+        assert said.returncode == 1
+        assert said.stdout == ""
+        assert f"{name}: no image, or a JPEG that is cut off" in said.stderr
+        assert "Traceback" not in said.stderr
 
 
-def test_the_script_in_the_docs_is_twenty_lines():
+def run_script(folder: Path, *args: object) -> subprocess.CompletedProcess[str]:
+    """Run the script of the docs where neither this package nor torch is there."""
+    command = [sys.executable, "-c", WITHOUT_TORCH, SCRIPT, *args]
+    return subprocess.run(command, capture_output=True, text=True, cwd=folder, timeout=120)
+
+
+@pytest.mark.parametrize("args", [(), ("best.onnx",), ("--help",)])
+def test_the_script_in_the_docs_says_how_it_is_used(args, tmp_path):
+    said = run_script(tmp_path, *args)
+    assert "python use_onnx.py best.onnx face.jpg" in said.stderr
+    assert "Traceback" not in said.stderr
+
+
+def test_the_script_in_the_docs_is_short():
     lines = [line for line in SCRIPT.read_text().partition('"""\n\n')[2].splitlines() if line.strip()]
-    assert len(lines) <= 20
+    assert len(lines) <= 24
     assert not {"torch", "mtmsa_lightning"} & set(" ".join(lines).replace(".", " ").split())
 
 
@@ -158,8 +182,8 @@ def test_one_that_passes_replaces_an_older_one(run, monkeypatch):
     (run / "export" / "best.pt2").write_text("older")
     export("--ckpt_path", run, "--format", "torch-export")
     assert (run / "export" / "best.pt2").read_text() == "new"
-    assert left(run) == {"best.pt2", "best.MODEL_CARD.md"}
-    card = (run / "export" / "best.MODEL_CARD.md").read_text()
+    assert left(run) == {"best.pt2", "best.pt2.MODEL_CARD.md"}
+    card = (run / "export" / "best.pt2.MODEL_CARD.md").read_text()
     assert "`best.pt2`: torch-export, fp32." in card
     assert "differs from it by at most" in card
 

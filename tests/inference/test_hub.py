@@ -60,9 +60,9 @@ def test_what_is_pushed_is_what_is_loaded(private, card, hub, new_network, calib
     assert address == "https://hub.example/me/ages/commit/1"
     assert hub.asked == [("me/ages", private)]
     names = {file.name for file in (hub.root / "me/ages").iterdir()}
-    assert names == {"config.json", "model.safetensors", "trained_on.safetensors"} | (
-        {"README.md"} if card else set()
-    )
+    assert names == {"config.json", "model.safetensors", "trained_on.safetensors", "README.md"}
+    said = (hub.root / "me/ages/README.md").read_text()
+    assert said == card if card else "\n# ages\n" in said
     (hub.root / "me/ages/evil.pkl").touch()
 
     loaded = AgeEstimator.from_pretrained("me/ages", revision="v1", device="cpu").model
