@@ -145,7 +145,7 @@ def _axis(first: float, last: float) -> str:
     return (
         f'<path class="axis" d="M{_EDGE},{_FLOOR} H{_WIDTH - _EDGE} {marks}"/>'
         f'<g text-anchor="middle">{names}</g>'
-        f'<text x="{_WIDTH - _EDGE}" y="{_FLOOR + 30}" text-anchor="end">years</text>'
+        f'<text x="{_WIDTH - _EDGE}" y="{_FLOOR + 30}" text-anchor="end">age in years</text>'
     )
 
 

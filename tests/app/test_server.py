@@ -14,6 +14,7 @@ import httpx
 import pytest
 
 from mtmsa_lightning.app.answer import NO_FACE
+from mtmsa_lightning.app.page import TITLE
 from mtmsa_lightning.app.server import is_loopback, listen, private_folder
 
 
@@ -73,6 +74,16 @@ def test_browsers_are_told_to_load_nothing_from_elsewhere(served: tuple[str, Pat
     policy = httpx.get(served[0], trust_env=False).headers["Content-Security-Policy"]
     sources = {word for rule in policy.split("; ") for word in rule.split()[1:]}
     assert sources == {"'self'", "'unsafe-inline'", "'unsafe-eval'", "'none'", "data:", "blob:"}
+
+
+def test_the_head_names_the_page_and_not_what_it_is_made_with(served: tuple[str, Path]) -> None:
+    page = httpx.get(served[0], trust_env=False).text
+    head = page.partition("<head>")[2].partition("<script")[0]
+    assert head.startswith(f"<title>{TITLE}</title>")
+    assert "mtmsa-lightning" in head
+    for foreign in ("Gradio", "gradio", "og:", "twitter:", "githubusercontent"):
+        assert foreign not in head
+    assert page.count("<title>") == 1
 
 
 # ------------------------------------------------------------------------ folder and address
