@@ -19,7 +19,7 @@ from mtmsa_lightning.data.images import Image, UnreadableImageError
 from mtmsa_lightning.inference.estimator import AgeEstimator
 from mtmsa_lightning.inference.faces import Age, Face, FaceAttention
 from mtmsa_lightning.inference.photos import read_photo
-from mtmsa_lightning.words import counted
+from mtmsa_lightning.wording import counted
 
 MOST_FACES = 60
 """Faces of one photo that are shown, the largest."""

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from mtmsa_lightning.data.images import Image
 from mtmsa_lightning.inference.faces import Age, Face, Interval
-from mtmsa_lightning.words import counted
+from mtmsa_lightning.wording import counted
 
 _MOST = ' class="most"'
 

@@ -30,7 +30,7 @@ from mtmsa_lightning.export.speed import images_per_second
 from mtmsa_lightning.module import MTMSA
 from mtmsa_lightning.pretrained import README, write_pretrained
 from mtmsa_lightning.runs import make_folder, write_text
-from mtmsa_lightning.words import counted
+from mtmsa_lightning.wording import counted
 
 log = logging.getLogger(__name__)
 

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from mtmsa_lightning.labels import AGE_GROUP_EDGES
 from mtmsa_lightning.models.age_distribution import AgeDistribution, CalibratedAge, GaussianAge
-from mtmsa_lightning.words import counted
+from mtmsa_lightning.wording import counted
 
 LEVELS: tuple[float, ...] = (0.5, 0.8, 0.9, 0.95)
 """Levels of the conformal intervals: the probability with which each is to cover."""

@@ -1,6 +1,6 @@
 import pytest
 
-from mtmsa_lightning.words import counted
+from mtmsa_lightning.wording import counted
 
 
 @pytest.mark.parametrize(
