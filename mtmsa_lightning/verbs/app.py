@@ -4,6 +4,8 @@ import argparse
 import logging
 from collections.abc import Sequence
 
+from mtmsa_lightning.arguments import real_number, whole_number
+
 log = logging.getLogger(__name__)
 
 
@@ -27,9 +29,9 @@ def parser() -> argparse.ArgumentParser:
         help="address to listen on (default: 127.0.0.1, which only this machine reaches; others have no "
         "password and no encryption)",
     )
-    parser.add_argument("--port", type=int, help="port (default: the first free one from 7860)")
+    parser.add_argument("--port", type=whole_number, help="port (default: the first free one from 7860)")
     parser.add_argument(
-        "--max_mb", type=float, default=20.0, help="largest file in MB (2^20 bytes; default: 20)"
+        "--max_mb", type=real_number, default=20.0, help="largest file in MB (2^20 bytes; default: 20)"
     )
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, ... (default: auto)")
     return parser

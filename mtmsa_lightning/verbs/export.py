@@ -1,9 +1,10 @@
 """``mtmsa export``: a checkpoint as a file that other programs run."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from mtmsa_lightning.arguments import one_of
 from mtmsa_lightning.checkpoints import find_checkpoint
 from mtmsa_lightning.export.formats import Format, Precision, check_combination
 
@@ -22,12 +23,14 @@ def parser() -> argparse.ArgumentParser:
         "--ckpt_path", required=True,
         help="a checkpoint, a run directory (its best.ckpt), or a folder of runs",
     )  # fmt: skip
-    parser.add_argument("--format", required=True, type=Format, choices=list(Format), help="what to write")
+    parser.add_argument(
+        "--format", required=True, type=one_of(Format), metavar=_either(Format), help="what to write"
+    )
     parser.add_argument(
         "--dynamic", action="store_true", help="take batches of any size instead of one face at a time"
     )
     parser.add_argument(
-        "--precision", type=Precision, choices=list(Precision), default=Precision.FP32,
+        "--precision", type=one_of(Precision), metavar=_either(Precision), default=Precision.FP32,
         help="what the convolutions compute in (default: fp32)",
     )  # fmt: skip
     parser.add_argument(
@@ -37,6 +40,10 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     parser.add_argument("--out", type=Path, help="file or folder to write (default: <run>/export/...)")
     return parser
+
+
+def _either(choices: Iterable[str]) -> str:
+    return f"{{{','.join(choices)}}}"
 
 
 def main(args: Sequence[str]) -> None:

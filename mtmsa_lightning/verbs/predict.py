@@ -9,6 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mtmsa_lightning.arguments import whole_number
 from mtmsa_lightning.cores import available_cores
 from mtmsa_lightning.verbs.prepare import parse_shard
 
@@ -61,14 +62,19 @@ def parser() -> argparse.ArgumentParser:
     add("--strict", action="store_true", help="end with status 2 if an image could not be read")
     add("--detect", action=argparse.BooleanOptionalAction, help="look for all faces of a photo and align "
         "them, or take it for one cropped face (default: as training treated its photos)")  # fmt: skip
-    add("--max_pixels", type=int, metavar="N",
+    add("--max_pixels", type=whole_number, metavar="N",
         help="photos with more pixels are not decoded (default: 64 million)")  # fmt: skip
     add("--annotate", type=Path, metavar="DIR", help="write copies of the photos with a box and a few words "
         "per face (off by default: they show people)")  # fmt: skip
     add("--contact_sheet", type=Path, metavar="FILE", help="write one picture (.jpg, .png) with up to 120 "
         "of the faces (off by default, likewise)")  # fmt: skip
-    add("--batch_size", type=int, default=64, help="faces that go through the network at once (default: 64)")
-    add("--num_workers", type=int,
+    add(
+        "--batch_size",
+        type=whole_number,
+        default=64,
+        help="faces that go through the network at once (default: 64)",
+    )
+    add("--num_workers", type=whole_number,
         help="threads that read photos and find faces (default: one per core)")  # fmt: skip
     add("--accelerator", default="auto", help="cpu, gpu, mps or auto (default)")
     add("--devices", default="1", help="number of devices, one process each, or auto (default: 1)")
