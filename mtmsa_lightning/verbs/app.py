@@ -5,6 +5,7 @@ import logging
 from collections.abc import Sequence
 
 from mtmsa_lightning.arguments import real_number, whole_number
+from mtmsa_lightning.inference.hub import check_source
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +45,7 @@ def main(args: Sequence[str]) -> None:
         MTMSAError: If the checkpoint, an extra or the address is of no use, before the page is served.
     """
     options = parser().parse_args(args)
+    check_source(options.ckpt_path)
 
     from mtmsa_lightning.align.detector import load_detector
     from mtmsa_lightning.app.server import need_gradio, serve

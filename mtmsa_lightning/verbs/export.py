@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from mtmsa_lightning.arguments import one_of
-from mtmsa_lightning.checkpoints import find_checkpoint
+from mtmsa_lightning.checkpoints import check_checkpoint
 from mtmsa_lightning.export.formats import Format, Precision, check_combination
 
 
@@ -55,7 +55,7 @@ def main(args: Sequence[str]) -> None:
     """
     options = parser().parse_args(args)
     check_combination(options.format, options.precision, options.dynamic)
-    find_checkpoint(Path(options.ckpt_path))
+    check_checkpoint(options.ckpt_path)
 
     from mtmsa_lightning.export.exporting import export
 
