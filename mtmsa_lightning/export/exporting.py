@@ -1,7 +1,6 @@
 """One checkpoint written in a format, compared with PyTorch, timed, and only then put where it belongs."""
 
 import logging
-import os
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -23,8 +22,10 @@ from mtmsa_lightning.export.network import ExportNetwork, answers, traced
 from mtmsa_lightning.export.parity import BATCH_SIZES, BOUNDS, Differences, Runner, check, compare, runner_of
 from mtmsa_lightning.export.speed import images_per_second
 from mtmsa_lightning.module import MTMSA
+from mtmsa_lightning.onnx_runtime import silence_onnx_runtime
 from mtmsa_lightning.pretrained import write_pretrained
 from mtmsa_lightning.runs import make_folder, write_text
+from mtmsa_lightning.wording import counted
 
 log = logging.getLogger(__name__)
 
@@ -111,7 +112,7 @@ def check_packages(form: Format) -> None:
     Raises:
         ConfigError: Naming them.
     """
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # else importing onnxruntime reports to its makers
+    silence_onnx_runtime()
     missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if find_spec(name) is None]
     if form is Format.ONNX and missing:
         raise ConfigError(f"--format onnx needs {', '.join(missing)}: pip install 'mtmsa-lightning[export]'")
@@ -204,7 +205,7 @@ def speed_lines(model: MTMSA, run: Runner, faces: Tensor, form: Format, batches:
         ways = {"PyTorch": partial(pytorch, batch), name: partial(run, batch)}
         speed = images_per_second(ways, size)
         lines.append(
-            f"batches of {size} on the CPU, {torch.get_num_threads()} threads: "
+            f"batches of {size} on the CPU, {counted(torch.get_num_threads(), 'thread')}: "
             f"{name} {speed[name]:.1f} images/s, PyTorch {speed['PyTorch']:.1f} images/s: "
             f"{speed[name] / speed['PyTorch']:.2f} times"
         )

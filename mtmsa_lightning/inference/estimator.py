@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any, Self, overload
+from typing import Any, NamedTuple, Self, overload
 
 import numpy as np
 import torch
@@ -161,10 +161,10 @@ class AgeEstimator:
         detector = self._load_detector() if self._looks(detect) else None
         crops: list[FaceCrop] = []  # that the network has not seen yet
         faces: deque[Face] = deque()
-        waiting: deque[tuple[int, str]] = deque()  # photos: their number of faces, and their fault
-        for found, fault in self._crops_ahead(photos, detector):
-            crops += found
-            waiting.append((len(found), fault))
+        waiting: deque[_Cut] = deque()
+        for photo in self._crops_ahead(photos, detector):
+            crops += photo.crops
+            waiting.append(photo)
             while len(crops) >= self.batch_size or (crops and len(waiting) > self.batch_size):
                 faces.extend(self._faces(crops[: self.batch_size]))
                 del crops[: self.batch_size]
@@ -176,6 +176,18 @@ class AgeEstimator:
         """Say what the network was trained on and what is done with a photo, see :meth:`__call__`."""
         return f"{self.model.describe()}; {self.preprocessing.describe(detect)}"
 
+    def __repr__(self) -> str:
+        model = self.model
+        classes = [f"{task} {', '.join(names)}" for task, names in model.answers.items()]
+        says = ["age", *classes] if model.age is not None else classes
+        known = [
+            f"trained on {self.preprocessing.dataset or 'unknown faces'}",
+            f"{model.image_size} px",
+            *says,
+        ]
+        calibrated = "not calibrated" if model.calibration is None else "calibrated"
+        return f"AgeEstimator({'; '.join([*known, calibrated, str(model.device)])})"
+
     def _looks(self, detect: bool | None) -> bool:
         return self.preprocessing.detects if detect is None else detect
 
@@ -185,12 +197,10 @@ class AgeEstimator:
                 self._detector = load_detector()
             return self._detector
 
-    def _crops_ahead(
-        self, photos: Iterable[PhotoInput], detector: FaceDetector | None
-    ) -> Iterator[tuple[list[FaceCrop], str]]:
+    def _crops_ahead(self, photos: Iterable[PhotoInput], detector: FaceDetector | None) -> Iterator["_Cut"]:
         """Yield the crops of each photo, or why it cannot be read, a few photos ahead in threads."""
         readers = min(_MOST_READERS, os.cpu_count() or 1)
-        ahead: deque[Future[tuple[list[FaceCrop], str]]] = deque()
+        ahead: deque[Future[_Cut]] = deque()
         with ThreadPoolExecutor(readers, thread_name_prefix="photos") as pool:
             for photo in photos:
                 ahead.append(pool.submit(self._crops, photo, detector))
@@ -199,11 +209,12 @@ class AgeEstimator:
             while ahead:
                 yield ahead.popleft().result()
 
-    def _crops(self, photo: PhotoInput, detector: FaceDetector | None) -> tuple[list[FaceCrop], str]:
+    def _crops(self, photo: PhotoInput, detector: FaceDetector | None) -> "_Cut":
+        path = Path(photo) if isinstance(photo, str | Path) else None
         try:
-            return self._cut(photo, detector), ""
+            return _Cut(self._cut(photo, detector), "", path)
         except UnreadableImageError as error:
-            return [], str(error)
+            return _Cut([], str(error), path)
 
     def crops(self, photo: PhotoInput, detect: bool | None = None) -> list[FaceCrop]:
         """Cut the faces out of one photo, for :meth:`predict`; arguments and errors as for a call."""
@@ -328,11 +339,19 @@ class AgeEstimator:
             return upload(Path(folder), repo_id, private)
 
 
-def _answered(waiting: deque[tuple[int, str]], faces: deque[Face]) -> Iterator[PhotoFaces]:
+class _Cut(NamedTuple):
+    """A photo's faces, ready for the network; or why there are none."""
+
+    crops: list[FaceCrop]
+    fault: str
+    path: Path | None
+
+
+def _answered(waiting: deque[_Cut], faces: deque[Face]) -> Iterator[PhotoFaces]:
     """Yield the photos, of those that wait, whose faces are all there."""
-    while waiting and waiting[0][0] <= len(faces):
-        number, fault = waiting.popleft()
-        yield PhotoFaces([faces.popleft() for _ in range(number)], fault)
+    while waiting and len(waiting[0].crops) <= len(faces):
+        crops, fault, path = waiting.popleft()
+        yield PhotoFaces([faces.popleft() for _ in crops], fault, path)
 
 
 def _class_predictions(logits: Tensor, names: Sequence[str]) -> list[ClassPrediction]:
