@@ -1,11 +1,11 @@
 """Formats and precisions, which of them go together, and what they need; imports nothing heavy."""
 
-import os
 from enum import StrEnum
 from importlib.util import find_spec
 from pathlib import Path
 
 from mtmsa_lightning.errors import ConfigError
+from mtmsa_lightning.onnx_runtime import silence_onnx_runtime
 from mtmsa_lightning.pretrained import FILES, README, is_pretrained
 
 
@@ -59,7 +59,7 @@ def check_packages(form: Format) -> None:
     Raises:
         ConfigError: Naming them.
     """
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # else importing onnxruntime reports to its makers
+    silence_onnx_runtime()
     missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if find_spec(name) is None]
     if form is Format.ONNX and missing:
         raise ConfigError(f"--format onnx needs {', '.join(missing)}: pip install 'mtmsa-lightning[export]'")

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any, Self, overload
+from typing import Any, NamedTuple, Self, overload
 
 import numpy as np
 import torch
@@ -60,7 +60,7 @@ class AgeEstimator:
         precision: A key of :data:`PRECISIONS`.
 
     Raises:
-        ConfigError: The precision is unknown.
+        ConfigError: The precision is unknown, or the device is not there.
 
     Attributes:
         model: The network.
@@ -78,10 +78,8 @@ class AgeEstimator:
     ) -> None:
         if precision not in PRECISIONS:
             raise ConfigError(f"precision {precision!r} is none of {', '.join(PRECISIONS)}")
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
         model = model.double() if precision == "64-true" else model
-        self.model = model.to(torch.device(device)).eval()
+        self.model = model.to(_usable(device)).eval()
         self.precision = precision
         self.batch_size = batch_size
         self.max_pixels = max_pixels
@@ -166,10 +164,10 @@ class AgeEstimator:
         detector = self._load_detector() if self._looks(detect) else None
         crops: list[FaceCrop] = []  # that the network has not seen yet
         faces: deque[Face] = deque()
-        waiting: deque[tuple[int, str]] = deque()  # photos: their number of faces, and their fault
-        for found, fault in self._crops_ahead(photos, detector):
-            crops += found
-            waiting.append((len(found), fault))
+        waiting: deque[_Cut] = deque()
+        for photo in self._crops_ahead(photos, detector):
+            crops += photo.crops
+            waiting.append(photo)
             while len(crops) >= self.batch_size or (crops and len(waiting) > self.batch_size):
                 faces.extend(self._faces(crops[: self.batch_size]))
                 del crops[: self.batch_size]
@@ -181,6 +179,18 @@ class AgeEstimator:
         """Say what the network was trained on and what is done with a photo, see :meth:`__call__`."""
         return f"{self.model.describe()}; {self.preprocessing.describe(detect)}"
 
+    def __repr__(self) -> str:
+        model = self.model
+        classes = [f"{task} {', '.join(names)}" for task, names in model.answers.items()]
+        says = ["age", *classes] if model.age is not None else classes
+        known = [
+            f"trained on {self.preprocessing.dataset or 'unknown faces'}",
+            f"{model.image_size} px",
+            *says,
+        ]
+        calibrated = "not calibrated" if model.calibration is None else "calibrated"
+        return f"AgeEstimator({'; '.join([*known, calibrated, str(model.device)])})"
+
     def _looks(self, detect: bool | None) -> bool:
         return self.preprocessing.detects if detect is None else detect
 
@@ -190,12 +200,10 @@ class AgeEstimator:
                 self._detector = load_detector()
             return self._detector
 
-    def _crops_ahead(
-        self, photos: Iterable[PhotoInput], detector: FaceDetector | None
-    ) -> Iterator[tuple[list[FaceCrop], str]]:
+    def _crops_ahead(self, photos: Iterable[PhotoInput], detector: FaceDetector | None) -> Iterator["_Cut"]:
         """Yield the crops of each photo, or why it cannot be read, a few photos ahead in threads."""
         readers = min(_MOST_READERS, os.cpu_count() or 1)
-        ahead: deque[Future[tuple[list[FaceCrop], str]]] = deque()
+        ahead: deque[Future[_Cut]] = deque()
         with ThreadPoolExecutor(readers, thread_name_prefix="photos") as pool:
             for photo in photos:
                 ahead.append(pool.submit(self._crops, photo, detector))
@@ -204,11 +212,12 @@ class AgeEstimator:
             while ahead:
                 yield ahead.popleft().result()
 
-    def _crops(self, photo: PhotoInput, detector: FaceDetector | None) -> tuple[list[FaceCrop], str]:
+    def _crops(self, photo: PhotoInput, detector: FaceDetector | None) -> "_Cut":
+        path = Path(photo) if isinstance(photo, str | Path) else None
         try:
-            return self._cut(photo, detector), ""
+            return _Cut(self._cut(photo, detector), "", path)
         except UnreadableImageError as error:
-            return [], str(error)
+            return _Cut([], str(error), path)
 
     def crops(self, photo: PhotoInput, detect: bool | None = None) -> list[FaceCrop]:
         """Cut the faces out of one photo, for :meth:`predict`; arguments and errors as for a call."""
@@ -347,15 +356,37 @@ class AgeEstimator:
             return upload(folder, repo_id, private)
 
 
+def _usable(device: str | torch.device) -> torch.device:
+    """Return a device on which something can be put, or raise ConfigError."""
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:  # PyTorch without CUDA asserts that it has it
+        raise ConfigError(
+            f"device {str(device)!r} cannot be used here ({str(error).splitlines()[0]}): give cpu, auto, or "
+            "a GPU of this machine such as cuda:0"
+        ) from error
+    return torch.device(device)
+
+
 def _text(file: Path) -> str:
     return file.read_text(encoding="utf-8") if file.is_file() else ""
 
 
-def _answered(waiting: deque[tuple[int, str]], faces: deque[Face]) -> Iterator[PhotoFaces]:
+class _Cut(NamedTuple):
+    """A photo's faces, ready for the network; or why there are none."""
+
+    crops: list[FaceCrop]
+    fault: str
+    path: Path | None
+
+
+def _answered(waiting: deque[_Cut], faces: deque[Face]) -> Iterator[PhotoFaces]:
     """Yield the photos, of those that wait, whose faces are all there."""
-    while waiting and waiting[0][0] <= len(faces):
-        number, fault = waiting.popleft()
-        yield PhotoFaces([faces.popleft() for _ in range(number)], fault)
+    while waiting and len(waiting[0].crops) <= len(faces):
+        crops, fault, path = waiting.popleft()
+        yield PhotoFaces([faces.popleft() for _ in crops], fault, path)
 
 
 def _class_predictions(logits: Tensor, names: Sequence[str]) -> list[ClassPrediction]:

@@ -1,10 +1,11 @@
 """``mtmsa export``: a checkpoint as a file that other programs run."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from mtmsa_lightning.checkpoints import find_checkpoint
+from mtmsa_lightning.arguments import one_of
+from mtmsa_lightning.checkpoints import check_checkpoint
 from mtmsa_lightning.export.formats import (
     Format,
     Precision,
@@ -29,7 +30,7 @@ def parser() -> argparse.ArgumentParser:
         help="a checkpoint, a run directory (its best.ckpt), a folder of runs, or one of pretrained weights",
     )  # fmt: skip
     parser.add_argument(
-        "--format", required=True, type=Format, choices=list(Format),
+        "--format", required=True, type=one_of(Format), metavar=_either(Format),
         help="what to write: a program that ONNX Runtime or PyTorch runs without this package, or weights "
         "and their config for this package",
     )  # fmt: skip
@@ -39,7 +40,7 @@ def parser() -> argparse.ArgumentParser:
         "anyway)",
     )  # fmt: skip
     parser.add_argument(
-        "--precision", type=Precision, choices=list(Precision), default=Precision.FP32,
+        "--precision", type=one_of(Precision), metavar=_either(Precision), default=Precision.FP32,
         help="what the convolutions compute in: fp32 (default), fp16 (onnx, torch-export), int8 (onnx)",
     )  # fmt: skip
     parser.add_argument(
@@ -55,6 +56,10 @@ def parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _either(choices: Iterable[str]) -> str:
+    return f"{{{','.join(choices)}}}"
+
+
 def main(args: Sequence[str]) -> None:
     """Run the verb.
 
@@ -65,7 +70,7 @@ def main(args: Sequence[str]) -> None:
     options = parser().parse_args(args)
     check_combination(options.format, options.precision, options.dynamic)
     check_packages(options.format)
-    find_checkpoint(Path(options.ckpt_path))
+    check_checkpoint(options.ckpt_path)
     if options.out is not None:
         check_target(options.out, options.format)
 

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 
+from mtmsa_lightning.arguments import whole_number
 from mtmsa_lightning.configs import option
 from mtmsa_lightning.errors import ConfigError, MTMSAError
 from mtmsa_lightning.studies import Study, read_recorded, read_study, shipped_studies
@@ -40,8 +41,10 @@ def parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--variants", nargs="+", metavar="NAME", help="only these, and the baseline")
     parser.add_argument("--folds", nargs="+", metavar="FOLDS", help="0-4, or 0,2 (default: the study's)")
-    parser.add_argument("--seeds", nargs="+", type=int, metavar="SEED", help="default: the study's")
-    parser.add_argument("--parallel", type=int, default=1, metavar="N", help="runs at once (default: 1)")
+    parser.add_argument("--seeds", nargs="+", type=whole_number, metavar="SEED", help="default: the study's")
+    parser.add_argument(
+        "--parallel", type=whole_number, default=1, metavar="N", help="runs at once (default: 1)"
+    )
     return parser
 
 

@@ -172,7 +172,7 @@ def test_faces_that_were_trained_on_are_refused(fails, run):
     ("args", "said"),
     [
         (["--ckpt_path", "nowhere.ckpt"], "nowhere.ckpt: no such checkpoint"),
-        (["--ckpt_path", "."], "best.ckpt: no such checkpoint"),
+        (["--ckpt_path", "."], ".: no checkpoint in this folder: it holds broken.ckpt"),
         (["--ckpt_path", "last"], "needs --ckpt_path: a checkpoint or a run directory"),
         (["--ckpt_path", "broken.ckpt"], "not a readable checkpoint"),
     ],
