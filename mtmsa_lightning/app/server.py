@@ -151,12 +151,14 @@ def listen(host: str, port: int | None) -> socket.socket:
     Raises:
         ConfigError: If the address is not this machine's, or the port is taken or not allowed.
     """
-    fault: Exception | None = None
+    if port is not None and not 0 <= port <= 65535:
+        raise ConfigError(f"--port {port}: ports are numbers from 0 to 65535")
+    fault: OSError | None = None
     for number in PORTS if port is None else [port]:
         try:
             family = socket.getaddrinfo(host, number, type=socket.SOCK_STREAM)[0][0]
             return socket.create_server((host, number), family=family)
-        except (OSError, OverflowError) as error:  # the latter: no port has such a number
+        except OSError as error:
             fault = error
     where = f"{host}, port {port if port is not None else f'{PORTS[0]} to {PORTS[-1]}'}"
     raise ConfigError(f"cannot serve on {where}: {fault}; give another --host or --port")
