@@ -78,6 +78,14 @@ def is_pretrained(folder: Path) -> bool:
     return isinstance(config, dict) and config.get("format") == FORMAT
 
 
+def identity(folder: Path) -> tuple[Any, ...] | None:
+    """Return what tells networks in folders apart: weights and calibration; None if there is no network."""
+    if not is_pretrained(folder):
+        return None
+    config = _read_config(folder / CONFIG)
+    return config["weights_sha256"], config["calibration"]
+
+
 def write_pretrained(checkpoint: Mapping[str, Any], folder: Path) -> None:
     """Write what is needed for use of a checkpoint, without the state of its training.
 

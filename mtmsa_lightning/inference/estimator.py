@@ -27,7 +27,7 @@ from mtmsa_lightning.inference.hub import local_path, upload
 from mtmsa_lightning.inference.photos import MAX_PIXELS, PhotoInput, read_photo
 from mtmsa_lightning.labels import AGE_GROUP_EDGES
 from mtmsa_lightning.module import MTMSA, FaceOutput
-from mtmsa_lightning.pretrained import CONFIG, README, write_pretrained
+from mtmsa_lightning.pretrained import README, identity, write_pretrained
 from mtmsa_lightning.runs import write_text
 
 log = logging.getLogger(__name__)
@@ -325,11 +325,11 @@ class AgeEstimator:
             "calibration": None if calibration is None else calibration.to_dict(),
         }
         target, source = Path(folder).absolute(), self._file.parent if self._file else None
-        before = [_text(source / name) if source else "" for name in (CONFIG, README)]
+        before = identity(source) if source else None
+        kept = _text(source / README) if source and before else ""
         card = card_of_network(checkpoint, target.name, self._file)
         write_pretrained(checkpoint, target)
-        same = before[0] == _text(target / CONFIG)
-        write_text(target / README, before[1] if same and before[1] else card)
+        write_text(target / README, kept if kept and before == identity(target) else card)
 
     def push_to_hub(self, repo_id: str, *, private: bool = True, card: str | None = None) -> str:
         """Upload what :meth:`save_pretrained` writes to the Hugging Face Hub.
