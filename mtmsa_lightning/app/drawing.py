@@ -24,7 +24,7 @@ SHOWN_SIDE = 1280
 AMPLIFIED, DAMPED = (230, 159, 0), (0, 114, 178)
 """Orange and blue (Okabe and Ito's), which colour-blind readers can tell apart."""
 
-_WIDTH, _HEIGHT, _FLOOR, _EDGE = 320, 116, 84, 12
+_WIDTH, _HEIGHT, _FLOOR, _EDGE = 320, 120, 84, 12
 """The age curve: its size, the height at which its axis lies, and the room on both sides."""
 
 
