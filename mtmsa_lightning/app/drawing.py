@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from mtmsa_lightning.data.images import Image
 from mtmsa_lightning.inference.faces import Age, Face, Interval
+from mtmsa_lightning.wording import counted
 
 _MOST = ' class="most"'
 
@@ -35,7 +36,7 @@ def photo_with_boxes(photo: Image, faces: Sequence[Face]) -> str:
         faces: Its faces, numbered from 1 in this order.
     """
     height, width = photo.shape[:2]
-    count = "1 face" if len(faces) == 1 else f"{len(faces)} faces"
+    count = counted(len(faces), "face")
     label = f"The photo with {count}, boxed and numbered" if faces else "The photo"
     boxes = "".join(_box(face, number, width / 28) for number, face in enumerate(faces, start=1))
     return (

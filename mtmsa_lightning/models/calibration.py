@@ -23,6 +23,7 @@ from torch import Tensor
 
 from mtmsa_lightning.labels import AGE_GROUP_EDGES
 from mtmsa_lightning.models.age_distribution import AgeDistribution, CalibratedAge, GaussianAge
+from mtmsa_lightning.wording import counted
 
 LEVELS: tuple[float, ...] = (0.5, 0.8, 0.9, 0.95)
 """Levels of the conformal intervals: the probability with which each is to cover."""
@@ -95,7 +96,7 @@ class Calibration:
     def describe(self) -> str:
         """Say in one line what was fitted on what."""
         on = self.fitted_on
-        faces = f"{on['faces']} faces, {on['subjects']} {on['unit']}"
+        faces = f"{counted(on['faces'], 'face')}, {counted(on['subjects'], on['unit'].removesuffix('s'))}"
         where = f"the {on['part']} part of {on['dataset']} ({on['protocol']}, fold {on['fold']}; {faces})"
         chose = ", which also chose the checkpoint" if on["chose_checkpoint"] else ""
         factors = [f"sigma x {self.sigma_scale:.3f}"] if self.quantiles else []

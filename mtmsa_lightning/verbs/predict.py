@@ -269,6 +269,10 @@ def _check_places(options: argparse.Namespace, shard: tuple[int, int]) -> None:
         raise ConfigError(f"--contact_sheet {options.contact_sheet}: choose a name ending in .jpg or .png")
     if options.contact_sheet is not None and shard[1] > 1:
         raise ConfigError("--contact_sheet is made of a whole table, not of a shard")
+    if options.annotate is not None:
+        check_folder(options.annotate)
+    if options.contact_sheet is not None:
+        check_folder(options.contact_sheet.parent)
     for path in options.paths if options.annotate is not None else ():
         if Path(path).resolve() in (options.annotate.resolve(), *options.annotate.resolve().parents):
             raise ConfigError(f"--annotate {options.annotate}: lies inside {path}, among the photos")
