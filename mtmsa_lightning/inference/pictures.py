@@ -162,6 +162,8 @@ def _draw(image: Image, box: NDArray[np.float64], lines: Sequence[str], colour: 
     left, top, right, bottom = (int(edge) for edge in box.round())
     thickness = max(1, round(max(image.shape[:2]) / 400))
     cv2.rectangle(image, (left, top), (right, bottom), colour, thickness)
+    if not lines:
+        return
     scale = min(max((right - left) / 250, 0.4), 1.0)
     weight = 1 if scale < 0.8 else 2
     padding = round(4 + 8 * scale)

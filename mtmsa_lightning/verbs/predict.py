@@ -13,7 +13,7 @@ from mtmsa_lightning.arguments import whole_number
 from mtmsa_lightning.cores import available_cores
 from mtmsa_lightning.errors import ConfigError, DataError
 from mtmsa_lightning.inference.hub import check_source
-from mtmsa_lightning.inference.paths import matches
+from mtmsa_lightning.inference.paths import check_there
 from mtmsa_lightning.runs import check_folder
 from mtmsa_lightning.verbs.prepare import parse_shard
 from mtmsa_lightning.wording import counted
@@ -129,7 +129,7 @@ def predict(options: argparse.Namespace) -> None:
     _check_places(options, shard)
     check_source(options.ckpt_path)
     for path in options.paths:
-        matches(path)
+        check_there(path)
     from mtmsa_lightning.inference.inputs import find_inputs
 
     inputs = find_inputs(options.paths)  # before torch is imported, which takes seconds
