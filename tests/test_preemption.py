@@ -13,16 +13,18 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 import torch
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from mtmsa_lightning.callbacks.preemption import Preemption, _something_is_due
 from mtmsa_lightning.cli import main
 from mtmsa_lightning.configs import SHIPPED
 from mtmsa_lightning.data.dataset import STOP_SIGNALS, start_worker
-from mtmsa_lightning.errors import CheckpointError
+from mtmsa_lightning.errors import CheckpointError, Preempted
 from mtmsa_lightning.metrics import AgeMAE
 from mtmsa_lightning.models.age_distribution import GaussianAge
 from mtmsa_lightning.module import MTMSA
 from mtmsa_lightning.resuming import gather_sums, restore_sums
+from mtmsa_lightning.training import run_trainer_verb
 
 TEMPLATE = SHIPPED[1] / "slurm" / "train.sbatch"
 EXACT = (
@@ -121,6 +123,15 @@ def test_an_evaluation_told_to_stop_says_so_and_exits_to_be_tried_again(
     told = [line for line in capsys.readouterr().out.splitlines() if "told to stop" in line]
     assert told == ["told to stop: nothing was evaluated to the end; the same command does it anew"]
     assert not (tmp_path / "run" / "predictions").exists()
+
+
+def test_a_signal_that_lightning_hears_before_the_first_batch_is_no_success(trained):
+    def told_to_stop(*_: object) -> None:
+        raise SIGTERMException
+
+    with pytest.raises(Preempted) as stop:
+        run_trainer_verb("test", ["--ckpt_path", str(trained)], told_to_stop)
+    assert stop.value.status == 75
 
 
 def test_loader_workers_let_the_first_signal_of_a_job_pass():

@@ -36,7 +36,8 @@ def photo_with_boxes(photo: Image, faces: Sequence[Face]) -> str:
         faces: Its faces, numbered from 1 in this order.
     """
     height, width = photo.shape[:2]
-    label = f"The photo with {counted(len(faces), 'face')}, boxed and numbered" if faces else "The photo"
+    count = counted(len(faces), "face")
+    label = f"The photo with {count}, boxed and numbered" if faces else "The photo"
     boxes = "".join(_box(face, number, width / 28) for number, face in enumerate(faces, start=1))
     return (
         f'<svg class="photo" viewBox="0 0 {width} {height}" preserveAspectRatio="xMinYMin" '

@@ -28,7 +28,7 @@ import pyarrow.parquet as pq
 
 from mtmsa_lightning.align.files import NO_FACE
 from mtmsa_lightning.errors import DataError
-from mtmsa_lightning.runs import differences, write_text
+from mtmsa_lightning.runs import differences, make_folder, write_text
 from mtmsa_lightning.wording import counted
 
 PART_SIZE = 256
@@ -277,6 +277,7 @@ def merge(folders: Sequence[Path], out: Path, overwrite: bool = False) -> Counts
     plan = {**shards[0].plan, "shard": None}
     if not overwrite and complete(out, plan) is None:
         refuse_to_lose(out, plan)
+    make_folder(out.parent)
     return join(plan, [files[number] for number in range(len(shards[0]))], out)
 
 

@@ -10,6 +10,22 @@ from mtmsa_lightning.errors import DataError
 TABLES = (".csv", ".tsv")
 """Endings of the tables that list images in a column ``path``."""
 
+_NO_MATCH = "the pattern matches no image, folder or table"
+
+
+def check_there(path: str) -> None:
+    """Refuse a path of which nothing is there; of a pattern no more than the first match is looked for.
+
+    Raises:
+        DataError: There is nothing of that name, or the pattern matches nothing.
+    """
+    if Path(path).exists():
+        return
+    if not glob.has_magic(path):
+        raise DataError(f"{path}: no such file or folder")
+    if next(glob.iglob(path, recursive=True), None) is None:  # noqa: PTH207  # keeps the path as given
+        raise DataError(f"{path}: {_NO_MATCH}")
+
 
 def matches(path: str) -> tuple[list[str], list[str]]:
     """Return what a path stands for: itself, or what a pattern such as ``photos/**/*.jpg`` matches.
@@ -24,16 +40,15 @@ def matches(path: str) -> tuple[list[str], list[str]]:
         path.encode()
     except UnicodeEncodeError:
         raise DataError(f"{path!r}: no table can hold this name, which is no UTF-8: rename it") from None
+    check_there(path)
     if Path(path).exists():
         return [path], []
-    if not glob.has_magic(path):
-        raise DataError(f"{path}: no such file or folder")
-    found = sorted(glob.glob(path, recursive=True))  # noqa: PTH207  # keeps the path as given
-    used = [match for match in found if _counts(Path(match))]
-    others = [match for match in found if match not in set(used)]
+    used: list[str] = []
+    others: list[str] = []
+    for match in sorted(glob.glob(path, recursive=True)):  # noqa: PTH207  # keeps the path as given
+        (used if _counts(Path(match)) else others).append(match)
     if not used:
-        also = f", only {say_names(others)}" if others else ""
-        raise DataError(f"{path}: the pattern matches no image, folder or table{also}")
+        raise DataError(f"{path}: {_NO_MATCH}, only {say_names(others)}")
     return used, others
 
 

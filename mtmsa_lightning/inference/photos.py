@@ -79,14 +79,14 @@ def _size_by_header(path: str | Path) -> tuple[int, int]:
         start = stream.read(16)
         for register in (PIL.Image.preinit, PIL.Image.init):  # the usual formats, then all
             register()
-            for opener, accepts in map(PIL.Image.OPEN.__getitem__, PIL.Image.ID):
+            for opener, accepts in tuple(PIL.Image.OPEN.values()):  # another thread may register more
                 accepted = accepts is None or accepts(start)
                 if not accepted or isinstance(accepted, str):  # a text says what is missing
                     continue
                 stream.seek(0)
                 with suppress(SyntaxError, IndexError, TypeError, struct.error):  # not of this format
                     return opener(stream, str(path)).size
-    raise UnreadableImageError(f"{path}: cannot be read (no image that can be decoded)")
+    raise PIL.UnidentifiedImageError
 
 
 def _refuse_large(name: str, size: tuple[int, int], max_pixels: int) -> None:

@@ -118,7 +118,7 @@ class Calibration:
 
 
 def _describe_faces(on: Mapping[str, Any]) -> str:
-    faces = f"{counted(on['faces'], 'face')}, {on['subjects']:,} {on['unit']}"
+    faces = f"{counted(on['faces'], 'face')}, {counted(on['subjects'], on['unit'].removesuffix('s'))}"
     chose = ", which also chose the checkpoint" if on["chose_checkpoint"] else ""
     return f"the {on['part']} part of {on['dataset']} ({on['protocol']}, fold {on['fold']}; {faces}){chose}"
 

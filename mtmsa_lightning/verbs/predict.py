@@ -13,7 +13,7 @@ from mtmsa_lightning.arguments import whole_number
 from mtmsa_lightning.cores import available_cores
 from mtmsa_lightning.errors import ConfigError, DataError
 from mtmsa_lightning.inference.hub import check_source
-from mtmsa_lightning.inference.paths import matches
+from mtmsa_lightning.inference.paths import check_there
 from mtmsa_lightning.runs import check_folder
 from mtmsa_lightning.verbs.prepare import parse_shard
 from mtmsa_lightning.wording import counted
@@ -129,7 +129,7 @@ def predict(options: argparse.Namespace) -> None:
     _check_places(options, shard)
     check_source(options.ckpt_path)
     for path in options.paths:
-        matches(path)
+        check_there(path)
     from mtmsa_lightning.inference.inputs import find_inputs
 
     inputs = find_inputs(options.paths)  # before torch is imported, which takes seconds
@@ -269,6 +269,10 @@ def _check_places(options: argparse.Namespace, shard: tuple[int, int]) -> None:
         raise ConfigError(f"--contact_sheet {options.contact_sheet}: choose a name ending in .jpg or .png")
     if options.contact_sheet is not None and shard[1] > 1:
         raise ConfigError("--contact_sheet is made of a whole table, not of a shard")
+    if options.annotate is not None:
+        check_folder(options.annotate)
+    if options.contact_sheet is not None:
+        check_folder(options.contact_sheet.parent)
     for path in options.paths if options.annotate is not None else ():
         if Path(path).resolve() in (options.annotate.resolve(), *options.annotate.resolve().parents):
             raise ConfigError(f"--annotate {options.annotate}: lies inside {path}, among the photos")

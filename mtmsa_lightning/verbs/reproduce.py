@@ -11,6 +11,7 @@ from mtmsa_lightning.configs import option
 from mtmsa_lightning.errors import ConfigError, MTMSAError
 from mtmsa_lightning.studies import Study, read_recorded, read_study, shipped_studies
 from mtmsa_lightning.verbs.crossval import OURS, Plan, carry_out, make_plan, numbers
+from mtmsa_lightning.wording import counted
 
 log = logging.getLogger(__name__)
 
@@ -119,7 +120,9 @@ def reproduce(study: Study, fit_args: Sequence[str], parallel: int = 1) -> None:
         log.info("%s\nfiles: %s", text, folder)
     if lacking:
         told = "\n".join(lacking)
-        raise MTMSAError(f"{len(lacking)} runs are missing; repeat the command to try them again:\n{told}")
+        raise MTMSAError(
+            f"{counted(len(lacking), 'run is', 'runs are')} missing; repeat the command to try again:\n{told}"
+        )
 
 
 def make_plans(study: Study, fit_args: Sequence[str], parallel: int) -> dict[str, Plan]:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mtmsa_lightning.arguments import whole_number
+from mtmsa_lightning.wording import counted
 
 LAYOUTS = ("morph", "adience", "utkface")
 
@@ -40,4 +41,4 @@ def main(args: Sequence[str]) -> None:
 
     write = getattr(synthetic, f"write_{options.layout}")
     write(options.out, n_faces=options.n_faces, seed=options.seed, size=options.size)
-    print(f"{options.n_faces} synthetic faces in {options.layout}'s layout: {options.out}")
+    print(f"{counted(options.n_faces, 'synthetic face')} in {options.layout}'s layout: {options.out}")

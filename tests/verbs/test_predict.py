@@ -259,6 +259,7 @@ def test_not_one_face_is_an_error_after_all_is_written(aligned, fails, tmp_path)
 
 
 def test_places_that_cannot_be_meant(fails, tmp_path):
+    (tmp_path / "text").touch()
     for args, said in [
         (["--out", "ages.xlsx"], "ending in .csv, .parquet or .jsonl"),
         (["--out", "ages.csv", "--shard", "1/2"], "a shard is a folder"),
@@ -267,6 +268,8 @@ def test_places_that_cannot_be_meant(fails, tmp_path):
         (["--out", "part", "--shard", "3/2"], "write I/N with I from 1 to N"),
         (["--out", "part", "--shard", "1/2", "--contact_sheet", "a.png"], "not of a shard"),
         (["--out", "ages.csv", "--contact_sheet", "a.pdf"], "ending in .jpg or .png"),
+        (["--out", "ages.csv", "--contact_sheet", tmp_path / "text" / "a.png"], "text is a file: choose"),
+        (["--out", "ages.csv", "--annotate", tmp_path / "text"], "text is a file: choose another"),
         (["--out", "ages.csv", "--annotate", tmp_path / "drawn"], "among the photos"),
     ]:
         assert said in fails("predict", "--ckpt_path", "c.ckpt", tmp_path, *args)
@@ -405,8 +408,7 @@ def test_shards_merge_to_what_one_process_makes(trained, morph_root, whole, tmp_
     for index in (3, 1, 2):
         predict(*command, "--shard", f"{index}/3", "--out", tmp_path / "shards" / str(index))
     shards = [str(tmp_path / "shards" / str(index)) for index in (1, 2, 3)]
-    out = tmp_path / "merged" / "ages.csv"
-    out.parent.mkdir()
+    out = tmp_path / "merged" / "ages.csv"  # the folder is made
     main(["predict", "merge", *shards, "--out", str(out)])
     assert tables(out.parent) == tables(whole)
 
