@@ -1,23 +1,31 @@
 """Ages of cropped faces by an exported ONNX file: python use_onnx.py best.onnx face.jpg ...
 
-Needs onnxruntime, numpy and opencv-python-headless, and nothing of mtmsa-lightning or torch.
+Needs onnxruntime and opencv-python-headless, and nothing of mtmsa-lightning or torch. The file itself says
+how faces are cropped: about["input"]["how"].
 """
 
 import json
 import sys
+from pathlib import Path
 
 import cv2
 import onnxruntime
 
+if len(sys.argv) < 3:
+    sys.exit(__doc__)
 session = onnxruntime.InferenceSession(sys.argv[1], providers=["CPUExecutionProvider"])
 about = {key: json.loads(text) for key, text in session.get_modelmeta().custom_metadata_map.items()}
 size, crop = about["input"]["image_size"], about["input"]["crop"]
-names = [output.name for output in session.get_outputs()]
 for path in sys.argv[2:]:
     image = cv2.imread(path, cv2.IMREAD_COLOR_RGB)
+    data = b"" if image is None else Path(path).read_bytes()
+    if not data or (data[:2] == b"\xff\xd8" and data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda")):
+        sys.exit(f"{path}: no image, or a JPEG that is cut off: its end is missing")
     side = round(min(image.shape[:2]) * crop)
-    top, left = (image.shape[0] - side) // 2, (image.shape[1] - side) // 2
+    top, left = ((length - side) // 2 for length in image.shape[:2])
     way = cv2.INTER_AREA if side > size else cv2.INTER_LINEAR
     face = cv2.resize(image[top : top + side, left : left + side], (size, size), interpolation=way)
-    said = dict(zip(names, session.run(None, {"images": face.transpose(2, 0, 1)[None]}), strict=True))
-    print(path, json.dumps({name: values[0].tolist() for name, values in said.items()}))
+    found = session.run(None, {"images": face.transpose(2, 0, 1)[None]})
+    said = dict(zip(about["outputs"], (values[0].tolist() for values in found), strict=True))
+    said |= {name: dict(zip(of, said[name], strict=True)) for name, of in about["classes"].items()}
+    print(path, json.dumps(said))

@@ -20,16 +20,15 @@ from mtmsa_lightning.metrics.age import MIN_FACES
 from mtmsa_lightning.metrics.suite import FIGURES
 from mtmsa_lightning.metrics.titles import FIGURE, format_figure, format_interval
 from mtmsa_lightning.models.calibration import Calibration
-from mtmsa_lightning.pretrained import licence_note
-from mtmsa_lightning.runs import read_record, recorded_seed, run_of
+from mtmsa_lightning.pretrained import WEIGHTS, licence_note
+from mtmsa_lightning.runs import read_config, read_record, recorded_seed, run_of
 
 CARD = "MODEL_CARD.md"
 """Name of the card beside a report or an exported file."""
 
-README = "README.md"
-"""Name of the card in a folder of ``save_pretrained``, where the Hub shows it."""
-
 UNKNOWN = "not recorded"
+
+_AGE_KINDS = ("exact", "group")
 
 INTENDED = """\
 Meant for research on facial age estimation, and for statistics over many faces that the people shown, or
@@ -44,12 +43,14 @@ Out of scope:
   has the two classes of the dataset, and race its own list, neither of which describes people.
 - Pictures unlike those of the training data in camera, pose, age range or population, unless tested on such.
 
-Legal limits: faces are personal data, and what is inferred from them can be special categories of it (GDPR,
-Article 9). In the European Union the AI Act (Regulation 2024/1689) forbids biometric categorisation that
-deduces a person's race from biometric data (Article 5(1)(g), with exceptions for the labelling of lawfully
-acquired sets and for law enforcement), treats other biometric categorisation by sensitive or protected
-attributes as high-risk (Annex III), and demands that people exposed to it are told (Article 50). Other laws
-hold elsewhere. This is no legal advice."""
+Legal limits: faces are personal data. Data that reveal racial or ethnic origin, and biometric data that serve
+to identify people, are special categories of it (GDPR, Article 9(1)). In the European Union the AI Act
+(Regulation (EU) 2024/1689) forbids biometric categorisation of individual people that deduces or infers their
+race (Article 5(1)(g); labelling or filtering of lawfully acquired sets of images, and categorisation in law
+enforcement, are not covered), lists other biometric categorisation by sensitive or protected attributes that
+are inferred as high-risk (Annex III, point 1(b)), and has those who use biometric categorisation inform the
+people exposed to it (Article 50(3), with an exception for the prosecution of crimes that the law permits).
+Other laws hold elsewhere, and laws change. This is no legal advice."""
 
 
 @dataclass(frozen=True)
@@ -58,8 +59,8 @@ class Sources:
 
     Attributes:
         checkpoint: Settings, provenance and calibration of the checkpoint.
-        name: Name of the checkpoint's file.
-        training: ``run.json`` of the run that trained it.
+        name: Name of the checkpoint's file, or of its folder.
+        training: ``run.json`` of the run that trained it, with the name that its settings have now.
         seed: Its seed.
         tested: ``run.json`` of the evaluation.
         figures: ``figures.json`` of the evaluation.
@@ -89,30 +90,54 @@ def card_of_checkpoint(file: Path, evaluation: Path | None = None) -> str:
     """Write the model card of a checkpoint.
 
     Args:
-        file: The checkpoint.
+        file: The checkpoint, a ``.ckpt`` or the ``model.safetensors`` of a folder.
         evaluation: Folder of the report to quote; by default the one of ``mtmsa evaluate`` in the
             checkpoint's run, if there is one.
 
     Returns:
         Markdown.
     """
-    run = run_of(file)
-    if evaluation is None and run is not None:
+    return card_of_network(
+        read_checkpoint(file), file.parent.name if file.name == WEIGHTS else file.stem, file, evaluation
+    )
+
+
+def card_of_network(
+    checkpoint: Mapping[str, Any], name: str, file: Path | None, evaluation: Path | None = None
+) -> str:
+    """Write the model card of a checkpoint that is in memory.
+
+    Args:
+        checkpoint: ``hyper_parameters`` and, where known, ``provenance`` and ``calibration``.
+        name: What to call it where no run names it.
+        file: Where it came from, if it was loaded; what its run recorded is told.
+        evaluation: As for :func:`card_of_checkpoint`.
+
+    Returns:
+        Markdown.
+    """
+    run = run_of(file) if file else None
+    if file and evaluation is None and run is not None:
         evaluation = run / ("evaluation" if file.stem == "best" else f"evaluation-{file.stem}")
     there = evaluation is not None and (evaluation / "figures.json").is_file()
     report = evaluation if there else None
-    checkpoint = read_checkpoint(file)
     return model_card(
         Sources(
             checkpoint=checkpoint,
-            name=file.stem,
-            training=read_record(run) if run else {},
+            name=name,
+            training=_training_record(run) if run else {},
             seed=recorded_seed(run) if run else (checkpoint.get("provenance") or {}).get("seed"),
             tested=read_record(report) if report else {},
             figures=json.loads((report / "figures.json").read_text()) if report else {},
             tables=_tables(report) if report else {},
         )
     )
+
+
+def _training_record(run: Path) -> dict[str, Any]:
+    """Read ``run.json``; the name is that of the settings, which stay right where a run is put elsewhere."""
+    record, name = read_record(run), read_config(run).get("name")
+    return record | {"name": name} if name else record
 
 
 def _tables(report: Path) -> dict[str, pd.DataFrame]:
@@ -195,7 +220,7 @@ def _interface(sources: Sources) -> list[str]:
         {
             "network": f"ResNet34, {_attention(settings)}",
             "input": f"RGB face, {size} x {size} px: the {crop}",
-            "age": f"a distribution in years, by {_called(heads['age'])}" if heads["age"] else "none",
+            "age": f"a distribution in years, of {_called(heads['age'])}" if heads["age"] else "none",
             "gender classes": _numbered(settings["gender_classes"]) if heads["gender"] else "none",
             "race classes": _numbered(settings["race_classes"]) if heads["race"] else "none",
             "age groups": ", ".join(f"{low}-{high}" for low, high in settings["age_groups"]) or "none",
@@ -207,7 +232,8 @@ def _attention(settings: Mapping[str, Any]) -> str:
     msa = settings.get("msa")
     if msa is None:
         return "no multi-scale attention"
-    return f"multi-scale attention with rates {msa['rates']} at stages {msa['stages']} ({msa['placement']})"
+    rates, stages, placement = _said(msa["rates"]), _said(msa["stages"]), msa["placement"].replace("_", " ")
+    return f"multi-scale attention with rates {rates} at stages {stages} ({placement})"
 
 
 def _training_data(sources: Sources) -> list[str]:
@@ -215,27 +241,40 @@ def _training_data(sources: Sources) -> list[str]:
     if not data:
         return [f"The training data is {UNKNOWN} in the checkpoint."]
     rows = data.get("rows") or {}
-    dropped = ", ".join(f"{count:,} {reason}" for reason, count in (rows.get("dropped") or {}).items())
+    dropped = ", ".join(f"{count:,}: {reason}" for reason, count in (rows.get("dropped") or {}).items())
     shared = data.get("subjects_in_two_parts")
     known = {
         "dataset": data.get("dataset"),
-        "protocol": f"{data.get('protocol')}, fold {data.get('fold')}, split seed {data.get('split_seed')}",
+        "protocol": (
+            f"{data['protocol']}, fold {data.get('fold')}, split seed {data.get('split_seed')}"
+            if "protocol" in data
+            else None
+        ),
         "label rule": data.get("label_rule"),
         "cleaning rules": ", ".join(data.get("cleaning") or ()) or "none",
         "rows read": rows.get("read"),
         "rows kept": rows.get("kept"),
         "rows dropped": dropped or "none",
-        "labels learnt from": ", ".join(data.get("labels") or ()),
+        "labels learnt from": _labels(data.get("labels") or ()),
         **{f"faces, {part}": count for part, count in (data.get("faces") or {}).items()},
-        "test images that show a subject of training": None if shared is None else f"{100 * shared:.1f} %",
+        "test images that show a subject of training": (
+            "subjects unknown" if shared is None else f"{100 * shared:.1f} %"
+        ),
         **{f"fingerprint, {part}": f"`{text}`" for part, text in (data.get("fingerprints") or {}).items()},
     }
     return [*_rows(known), *(f"\n{note}" for note in data.get("notes") or ())]
 
 
+def _labels(kinds: Sequence[str]) -> str:
+    """Say which labels were there, and how ages were given."""
+    ages = " and ".join({"exact": "years", "group": "groups"}[kind] for kind in kinds if kind in _AGE_KINDS)
+    named = {"age": f"age in {ages}" if ages else "age"}
+    return ", ".join(named.get(kind, kind) for kind in kinds if kind not in _AGE_KINDS) or "none"
+
+
 def _training(sources: Sources) -> list[str]:
     settings, record = sources.checkpoint["hyper_parameters"], sources.training
-    optimiser, schedule = settings.get("optimizer") or {}, settings.get("scheduler") or {}
+    schedule, best = settings.get("scheduler") or {}, record.get("best_epoch")
     start = settings.get("weights")
     weights = ", ".join(f"{task} {settings.get(f'{task}_weight')}" for task in ("age", "gender", "race"))
     versions = record.get("versions") or {}
@@ -244,8 +283,9 @@ def _training(sources: Sources) -> list[str]:
             "initial weights": "random" if start is None else Path(start).name,
             "epochs": record.get("epochs"),
             "checkpoint chosen by": record.get("monitor"),
-            "best epoch (from 0)": record.get("best_epoch"),
-            "optimiser": _called(optimiser),
+            "best epoch": None if best is None else best + 1,
+            "batch size": (record.get("batch_size") or {}).get("global"),
+            **_optimiser(settings.get("optimizer") or {}, record.get("learning_rate")),
             "schedule": _called(schedule),
             "weights of the losses": f"{weights} ({settings.get('weighting')})",
             "seed": sources.seed,
@@ -253,6 +293,19 @@ def _training(sources: Sources) -> list[str]:
             "commit": record.get("git_commit"),
         }
     )
+
+
+def _optimiser(spec: Mapping[str, Any], used: float | None) -> dict[str, Any]:
+    """Return the optimiser's settings by name; the learning rate is the one used, which may be scaled."""
+    if not spec:
+        return {"optimiser": None, "learning rate": None}
+    given = {name: value for name, value in _given(spec).items() if value is not False}
+    rate = used or given.pop("lr", None)
+    return {
+        "optimiser": _class_name(spec),
+        "learning rate": None if rate is None else _said(rate),
+        **{name.replace("_", " "): _said(value) for name, value in given.items() if name != "lr"},
+    }
 
 
 def _evaluation(sources: Sources) -> list[str]:
@@ -263,6 +316,8 @@ def _evaluation(sources: Sources) -> list[str]:
         shown = [
             (FIGURE[name].title, format_figure(name, recorded[name])) for name in FIGURE if name in recorded
         ]
+        if "age_mae" in recorded:
+            shown.insert(1, _constant_guess(sources.training))
         if not shown:
             return [f"Figures are {UNKNOWN}: `mtmsa evaluate --ckpt_path ...` measures them."]
         note = (
@@ -284,6 +339,8 @@ def _evaluation(sources: Sources) -> list[str]:
         for name, value in sources.figures["scalars"].items()
         if name in table.index
     ]  # fmt: skip
+    if rows and rows[0][0] == FIGURE["age_mae"].title:
+        rows.insert(1, (*_constant_guess(sources.tested), "-", rows[0][3]))
     intervals = (
         "Intervals: 95 %, bootstrap over subjects, or over faces where none are known; `-`: there is none. "
         f"{sources.figures['faces']:,} test faces."
@@ -302,6 +359,13 @@ def _evaluation(sources: Sources) -> list[str]:
         "",
         intervals,
     ]
+
+
+def _constant_guess(record: Mapping[str, Any]) -> tuple[str, str]:
+    """Return the figure that an error of age must be read beside."""
+    guess = record.get("constant_age_mae")
+    said = UNKNOWN if guess is None else format_figure("age_mae", guess)
+    return "age MAE of guessing the mean training age (years)", said
 
 
 def _subgroups(sources: Sources) -> list[str]:
@@ -391,7 +455,8 @@ def _citation() -> list[str]:
 def _rows(values: Mapping[str, Any]) -> list[str]:
     """Return a table of what is known, and of what is not."""
     return _table(
-        ["what", "value"], [(name, UNKNOWN if value is None else value) for name, value in values.items()]
+        ["what", "value"],
+        [(name, UNKNOWN if value is None else _said(value)) for name, value in values.items()],
     )
 
 
@@ -407,10 +472,26 @@ def _numbered(names: Iterable[str]) -> str:
 def _called(spec: Mapping[str, Any]) -> str | None:
     if not spec:
         return None
-    given = ", ".join(
-        f"{name}={value}" for name, value in (spec.get("init_args") or {}).items() if value is not None
-    )
-    return f"{spec['class_path'].rpartition('.')[2]}({given})"
+    given = ", ".join(f"{name.replace('_', ' ')} {_said(value)}" for name, value in _given(spec).items())
+    return f"{_class_name(spec)} ({given})" if given else _class_name(spec)
+
+
+def _class_name(spec: Mapping[str, Any]) -> str:
+    return str(spec["class_path"].rpartition(".")[2])
+
+
+def _given(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a class that are set."""
+    return {name: value for name, value in (spec.get("init_args") or {}).items() if value is not None}
+
+
+def _said(value: Any) -> str:
+    """Write a setting or a count as a reader does: lists without brackets, numbers without ballast."""
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_said, value))
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _number(cell: str) -> float:

@@ -1,6 +1,7 @@
 """Opening checkpoint files: without running code from them, and with errors that say what to do."""
 
 import logging
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,13 @@ log = logging.getLogger(__name__)
 
 BEST = "checkpoints/best.ckpt"
 """The checkpoint that is meant by its run directory."""
+
+_EXPECTED = (
+    f"give a .ckpt file, a run directory ({BEST}), a folder of runs, or a folder of `save_pretrained` "
+    f"(config.json and {WEIGHTS})"
+)
+_ZIP = b"PK"  # how a file of torch.save begins
+_SHOWN = 5
 
 MOVED = {
     f"mtmsa_lightning.models.heads.{name}": f"mtmsa_lightning.{name}"
@@ -33,6 +41,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         CheckpointError: If the file is missing, unreadable, holds anything but plain values, or is not ours.
     """
     file = checkpoint_file(path)
+    _refuse_foreign(file)
 
     import torch  # late: a missing file is told at once
 
@@ -43,9 +52,14 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
             checkpoint = torch.load(file, map_location="cpu", weights_only=True)
     except CheckpointError:
         raise
-    except Exception as error:  # the unpickler raises whatever a broken or foreign file makes it raise
+    except pickle.UnpicklingError as error:
         raise CheckpointError(
-            f"{file}: not a readable checkpoint ({type(error).__name__}): copy it again, or choose another"
+            f"{file}: not a readable checkpoint: it holds objects of other programs, which are not loaded "
+            f"since they could run code: {_EXPECTED}"
+        ) from error
+    except Exception as error:  # the unpickler raises whatever a broken file makes it raise
+        raise CheckpointError(
+            f"{file}: not a readable checkpoint: it is damaged or cut off: copy it again, or choose another"
         ) from error
     if not isinstance(checkpoint, dict) or not {"hyper_parameters", "state_dict"} <= checkpoint.keys():
         raise CheckpointError(
@@ -85,9 +99,48 @@ def find_checkpoint(path: Path) -> Path:
         raise CheckpointError(f"{path}: {_why_without(path)}")
     if path.is_dir() and (run := newest_run(path, BEST)):
         return run / BEST
+    if path.is_dir():
+        raise CheckpointError(f"{path}: no checkpoint in this folder: {_contents(path)}: {_EXPECTED}")
     nearby = sorted(file.parent.glob("*.ckpt")) if file.parent.is_dir() else []
-    hint = f"; there are {', '.join(map(str, nearby))}" if nearby else ""
+    hint = (
+        f"; in its folder: {', '.join(file.name for file in nearby[:_SHOWN])}" if nearby else f": {_EXPECTED}"
+    )
     raise CheckpointError(f"{file}: no such checkpoint{hint}")
+
+
+def check_checkpoint(path: str | Path) -> None:
+    """Refuse what cannot be a checkpoint, in an instant: nothing heavy is imported and nothing is loaded.
+
+    Raises:
+        CheckpointError: There is no file, see :func:`checkpoint_file`, or none that a training wrote.
+    """
+    _refuse_foreign(find_checkpoint(Path(path)))
+
+
+def _refuse_foreign(file: Path) -> None:
+    """Raise if a file's first bytes are not those of a checkpoint."""
+    if file.name == WEIGHTS:  # looked at with all that lies beside it
+        return
+    try:
+        with file.open("rb") as stream:
+            start = stream.read(64)
+    except OSError as error:
+        raise CheckpointError(f"{file}: cannot be read ({error.strerror})") from error
+    if start.startswith(_ZIP):
+        return
+    kind = "a text" if start.isascii() else "no file that torch has written"
+    kind = kind if start else "empty"
+    if file.suffix == ".safetensors":
+        kind = "bare weights; those of `save_pretrained` are called model.safetensors, beside a config.json"
+    raise CheckpointError(f"{file}: not a readable checkpoint: it is {kind}: {_EXPECTED}")
+
+
+def _contents(folder: Path) -> str:
+    """Say what a folder holds, in a few names."""
+    names = sorted(entry.name for entry in folder.iterdir())
+    if not names:
+        return "it is empty"
+    return f"it holds {', '.join(names[:_SHOWN])}{', ...' if len(names) > _SHOWN else ''}"
 
 
 def _why_without(run: Path) -> str:

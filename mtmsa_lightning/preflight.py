@@ -8,7 +8,7 @@ from pathlib import Path
 
 import yaml
 
-from mtmsa_lightning.checkpoints import find_checkpoint
+from mtmsa_lightning.checkpoints import check_checkpoint
 from mtmsa_lightning.configs import find_config, option, split_configs
 from mtmsa_lightning.errors import ConfigError
 from mtmsa_lightning.messages import NO_DATA
@@ -39,7 +39,7 @@ def check_arguments(verb: str, args: Sequence[str]) -> None:
         return
     ckpt_path = option(args, "ckpt_path")
     if ckpt_path is not None and ckpt_path not in ("null", CONTINUE):
-        find_checkpoint(Path(ckpt_path))
+        check_checkpoint(ckpt_path)
     elif verb != "fit":
         raise ConfigError(f"`mtmsa {verb}` needs --ckpt_path: a checkpoint or a run directory")
     elif not configs and not any(arg.startswith("--data") for arg in args):

@@ -6,6 +6,7 @@ On disk::
       config.json               settings, what it was trained on, calibration, licence note; written last
       model.safetensors         the weights
       trained_on.safetensors    optional: hashes of the faces it learnt from, so that it is not tested on them
+      README.md                 optional: the model card, which nothing reads
 
 In memory it is what a run's checkpoint is, without the state of the training.
 """
@@ -28,6 +29,12 @@ if TYPE_CHECKING:
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 TRAINED_ON = "trained_on.safetensors"
+
+FILES = (CONFIG, WEIGHTS, TRAINED_ON)
+"""All that is needed to use a network."""
+
+README = "README.md"
+"""Its model card, where the Hub shows it."""
 
 FORMAT = "mtmsa-lightning"
 FORMAT_VERSION = 1
@@ -69,6 +76,14 @@ def is_pretrained(folder: Path) -> bool:
     except (OSError, ValueError):
         return (folder / WEIGHTS).is_file() and (folder / CONFIG).is_file()
     return isinstance(config, dict) and config.get("format") == FORMAT
+
+
+def identity(folder: Path) -> tuple[Any, ...] | None:
+    """Return what tells networks in folders apart: weights and calibration; None if there is no network."""
+    if not is_pretrained(folder):
+        return None
+    config = _read_config(folder / CONFIG)
+    return config["weights_sha256"], config["calibration"]
 
 
 def write_pretrained(checkpoint: Mapping[str, Any], folder: Path) -> None:

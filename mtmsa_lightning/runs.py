@@ -208,6 +208,18 @@ def update_record(run: Path, values: dict[str, Any]) -> None:
     write_text(run / "run.json", json.dumps(read_record(run) | values, indent=2) + "\n")
 
 
+def check_folder(folder: Path) -> None:
+    """Refuse a folder for results that cannot be made or written to, without making it.
+
+    Raises:
+        DataError: Something above it is no folder, or it may not be written to.
+    """
+    there = next(above for above in (folder, *folder.absolute().parents) if above.exists())
+    if not (there.is_dir() and os.access(there, os.W_OK)):
+        why = "may not be written to" if there.is_dir() else "is a file"
+        raise DataError(f"{folder}: nothing can be written there: {there} {why}: choose another")
+
+
 def make_folder(folder: Path) -> None:
     """Make a folder for results, with those above it, if it is not there.
 

@@ -6,6 +6,8 @@ from typing import Any, Literal, NamedTuple, Self
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from mtmsa_lightning.wording import counted
+
 
 class WarmupCosine(LambdaLR):
     """Linear warm-up, then half a cosine down to a share of the base learning rate.
@@ -77,7 +79,8 @@ class BatchSize(NamedTuple):
 
     def __str__(self) -> str:
         accumulated = f" x {self.accumulated} accumulated" if self.accumulated > 1 else ""
-        return f"{self.per_device} faces x {self.devices} devices{accumulated} = {self.total}"
+        faces, devices = counted(self.per_device, "face"), counted(self.devices, "device")
+        return f"{faces} x {devices}{accumulated} = {self.total}"
 
 
 def scale_learning_rate(optimizer: Optimizer, factor: float) -> None:

@@ -14,13 +14,14 @@ import yaml
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import EMAWeightAveraging, LearningRateMonitor, RichProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from mtmsa_lightning import MORPH, Adience, FaceCSV, Synthetic, UTKFace
 from mtmsa_lightning.callbacks.checkpoint import AtomicCheckpointIO, BestCheckpoint, LastCheckpoint, StepSeed
 from mtmsa_lightning.callbacks.console import EpochLine, report
 from mtmsa_lightning.callbacks.epoch_csv import EpochCSV
 from mtmsa_lightning.callbacks.predictions import PredictionWriter
-from mtmsa_lightning.callbacks.preemption import Preemption
+from mtmsa_lightning.callbacks.preemption import TRY_AGAIN, Preemption
 from mtmsa_lightning.callbacks.run_record import RunRecord
 from mtmsa_lightning.callbacks.wandb import (
     WandbMode,
@@ -35,7 +36,7 @@ from mtmsa_lightning.checkpoints import checkpoint_file, read_checkpoint
 from mtmsa_lightning.compilation import compile_network
 from mtmsa_lightning.configs import by_precedence, find_config, option, split_configs
 from mtmsa_lightning.data.datamodule import FaceDataModule
-from mtmsa_lightning.errors import ConfigError, MTMSAError
+from mtmsa_lightning.errors import ConfigError, MTMSAError, Preempted
 from mtmsa_lightning.messages import explain, told_shortly
 from mtmsa_lightning.models import age_heads
 from mtmsa_lightning.models.heads import ClassHead
@@ -120,6 +121,9 @@ def run_trainer_verb(
         return (cli or TrainingCLI)(verb, ordered, hparams)
     except MTMSAError:
         raise
+    except SIGTERMException:  # Lightning heard it before we listened; its own status would be 0
+        log.info("told to stop before the first batch: the same command starts anew")
+        raise Preempted("stopped before the first batch", TRY_AGAIN) from None
     except Exception as error:
         message = explain(error, known_names())
         if "loading state_dict" in str(error):
@@ -324,7 +328,7 @@ class TrainingCLI(LightningCLI):
         if "wandb_id" in record:
             callbacks += [WandbPanels(self.settings.wandb_faces), TrainingMonitor()]
         if self.verb != "fit":
-            return callbacks
+            return [*callbacks, Preemption(None)]
         self.best = BestCheckpoint(**self.settings.checkpoint.as_dict())
         for checkpoint in (self.best, last := LastCheckpoint()):
             checkpoint.dirpath = str(self.run / "checkpoints")

@@ -1,6 +1,8 @@
 """The model card says what was recorded, and of the rest that it was not."""
 
 import json
+import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,6 +29,13 @@ FIGURES = """name,value,low95,high95,faces
 age_mae,6.25,5.5,7.0,300
 gender_acc,0.875,,,300
 """
+OPTIMISER = {
+    "class_path": "torch.optim.AdamW",
+    "init_args": {
+        "lr": 0.0003, "betas": [0.9, 0.999], "eps": 1e-08, "weight_decay": 0.05, "amsgrad": False,
+        "fused": None,
+    },
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +58,11 @@ def evaluated(checkpoint, trained, tmp_path_factory):
         "scalars": {"age_mae": 6.25, "gender_acc": 0.875},
     }
     (folder / "evaluation" / "figures.json").write_text(json.dumps(figures))
+    (folder / "evaluation" / "run.json").write_text('{"constant_age_mae": 12.5}')
     return folder / "evaluation"
+
+
+GUESS = "age MAE of guessing the mean training age (years)"
 
 
 def front(card: str) -> dict:
@@ -78,6 +91,7 @@ def test_a_card_repeats_the_runs_own_records(trained):
     assert f"torch {record['versions']['torch']}" in value(card, "versions")
     assert value(card, "gender classes") == "0 male, 1 female"
     assert value(card, "age MAE (years)") == f"{record['test']['test/age_mae']:.2f}"
+    assert value(card, GUESS) == f"{record['constant_age_mae']:.2f}"
     assert "intervals are not recorded" in card
     assert "Figures by group are not recorded" in card
     assert "Not calibrated" in card
@@ -102,6 +116,7 @@ def test_hardware_is_recorded_by_the_run_and_energy_is_said_not_to_be(trained):
 def test_an_evaluation_gives_figures_with_intervals_groups_and_gaps(trained, evaluated):
     card = card_of_checkpoint(trained / "checkpoints" / "best.ckpt", evaluated)
     assert value(card, "age MAE (years)") == "6.25 | 5.50 to 7.00 | 300"
+    assert value(card, GUESS) == "12.50 | - | 300"
     assert value(card, "gender accuracy") == "87.5 % | - | 300"
     assert "| gender | female | 120 | 7.50 | 6.00 to 9.00 |" in card
     assert "| race | white | 30 | - | - |" in card, "too few faces"
@@ -119,12 +134,48 @@ def sources(checkpoint, **changes) -> Sources:
     return replace(empty, **changes)
 
 
+def test_settings_are_written_for_readers(checkpoint):
+    settings = {**checkpoint["hyper_parameters"], "optimizer": OPTIMISER}
+    card = model_card(sources({**checkpoint, "hyper_parameters": settings}))
+    assert value(card, "optimiser") == "AdamW"
+    assert value(card, "learning rate") == "0.0003"
+    assert value(card, "betas") == "0.9, 0.999"
+    assert value(card, "eps") == "1e-08"
+    assert value(card, "weight decay") == "0.05"
+    assert value(card, "schedule") == "WarmupCosine (warmup 0.05, final 0.01)"
+    assert value(card, "labels learnt from") == "age in years, gender, race"
+    for unset in ("amsgrad", "fused", "None", "False", "class_path", "{", "["):
+        assert unset not in card
+    scaled = model_card(
+        sources({**checkpoint, "hyper_parameters": settings}, training={"learning_rate": 0.012})
+    )
+    assert value(scaled, "learning rate") == "0.012"
+
+
+def test_a_run_is_called_as_its_settings_call_it_now(trained, tmp_path):
+    run = Path(shutil.copytree(trained, tmp_path / "moved", copy_function=os.link))
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    (run / "config.yaml").unlink()
+    (run / "config.yaml").write_text(yaml.safe_dump(config | {"name": "renamed"}))
+    assert "\n# renamed\n" in card_of_checkpoint(run / "checkpoints" / "best.ckpt")
+
+
 def test_what_is_not_recorded_is_said_to_be_so(checkpoint):
     bare = {"hyper_parameters": checkpoint["hyper_parameters"]}
     card = model_card(sources(bare))
     assert "The training data is not recorded in the checkpoint." in card
     assert "Figures are not recorded" in card
-    for what in ("epochs", "seed", "commit", "device", "processor", "training time", "versions"):
+    for what in (
+        "epochs",
+        "best epoch",
+        "batch size",
+        "seed",
+        "commit",
+        "device",
+        "processor",
+        "training time",
+        "versions",
+    ):
         assert value(card, what) == "not recorded"
     assert "datasets" not in front(card)
     assert "model-index" not in front(card)
@@ -158,6 +209,10 @@ def test_limits_and_uses_stand_in_every_card(checkpoint):
         "Any decision about a person on apparent age, gender or race alone",
         "Labels are what a dataset recorded",
         "2024/1689",
+        "Article 9(1)",
+        "Article 5(1)(g)",
+        "Annex III, point 1(b)",
+        "Article 50(3)",
         "non-commercial",
     ):
         assert said in card

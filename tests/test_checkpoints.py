@@ -1,4 +1,5 @@
 import logging
+import random
 
 import pytest
 import torch
@@ -28,6 +29,40 @@ def test_of_a_folder_of_runs_the_newest_with_a_checkpoint_is_meant(tmp_path, cap
     with caplog.at_level(logging.INFO):
         assert checkpoint_file(tmp_path) == tmp_path / "2026-01-02" / "checkpoints" / "best.ckpt"
     assert caplog.messages == [f"using {tmp_path / '2026-01-02'}"]
+
+
+@pytest.mark.parametrize(
+    ("write", "said"),
+    [
+        (lambda file: file.write_bytes(b""), "not a readable checkpoint: it is empty: give a .ckpt file"),
+        (lambda file: file.write_text("faces"), "it is a text: give"),
+        (lambda file: file.write_bytes(b"\x89PNG"), "it is no file that torch has written: give"),
+        (lambda file: file.write_bytes(b"PK\3\4 and no more"), "it is damaged or cut off: copy it again"),
+        (
+            lambda file: torch.save({"state": random.Random(0)}, file),
+            "objects of other programs, which are not",
+        ),
+    ],
+)
+def test_a_file_that_is_no_checkpoint_says_what_it_is(write, said, tmp_path):
+    write(tmp_path / "c.ckpt")
+    with pytest.raises(CheckpointError, match=said):
+        read_checkpoint(tmp_path / "c.ckpt")
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        ([], "it is empty: give a .ckpt file, a run directory"),
+        (["b.txt", "a.txt"], "it holds a.txt, b.txt: give"),
+        (["a", "b", "c", "d", "e", "f"], "it holds a, b, c, d, e, ...: give"),
+    ],
+)
+def test_a_folder_without_a_checkpoint_says_what_it_holds(names, said, tmp_path):
+    for name in names:
+        (tmp_path / name).touch()
+    with pytest.raises(CheckpointError, match=f"no checkpoint in this folder: {said}"):
+        checkpoint_file(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -329,7 +329,7 @@ def test_mistakes_in_predict(fails, trained, tmp_path, monkeypatch, args, said):
 def test_predict_without_one_readable_image_is_an_error(fails, trained, tmp_path):
     (tmp_path / "list.txt").write_text("a.jpg")  # a table of paths is a .csv or .tsv file
     args = ["predict", "--ckpt_path", trained, tmp_path / "list.txt", "--out", tmp_path / "a.csv"]
-    assert "not one face in 1 images: 0 without a face, 1 unreadable" in fails(*args)
+    assert "not one face in 1 image: 1 unreadable" in fails(*args)
 
 
 def test_predict_refuses_a_file_that_is_no_checkpoint(fails, tmp_path):

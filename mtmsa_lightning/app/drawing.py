@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from mtmsa_lightning.data.images import Image
 from mtmsa_lightning.inference.faces import Age, Face, Interval
+from mtmsa_lightning.wording import counted
 
 _MOST = ' class="most"'
 
@@ -23,7 +24,7 @@ SHOWN_SIDE = 1280
 AMPLIFIED, DAMPED = (230, 159, 0), (0, 114, 178)
 """Orange and blue (Okabe and Ito's), which colour-blind readers can tell apart."""
 
-_WIDTH, _HEIGHT, _FLOOR, _EDGE = 320, 116, 84, 12
+_WIDTH, _HEIGHT, _FLOOR, _EDGE = 320, 120, 84, 12
 """The age curve: its size, the height at which its axis lies, and the room on both sides."""
 
 
@@ -35,7 +36,7 @@ def photo_with_boxes(photo: Image, faces: Sequence[Face]) -> str:
         faces: Its faces, numbered from 1 in this order.
     """
     height, width = photo.shape[:2]
-    count = "1 face" if len(faces) == 1 else f"{len(faces)} faces"
+    count = counted(len(faces), "face")
     label = f"The photo with {count}, boxed and numbered" if faces else "The photo"
     boxes = "".join(_box(face, number, width / 28) for number, face in enumerate(faces, start=1))
     return (
@@ -145,7 +146,7 @@ def _axis(first: float, last: float) -> str:
     return (
         f'<path class="axis" d="M{_EDGE},{_FLOOR} H{_WIDTH - _EDGE} {marks}"/>'
         f'<g text-anchor="middle">{names}</g>'
-        f'<text x="{_WIDTH - _EDGE}" y="{_FLOOR + 30}" text-anchor="end">years</text>'
+        f'<text x="{_WIDTH - _EDGE}" y="{_FLOOR + 30}" text-anchor="end">age in years</text>'
     )
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import re
 import signal
 import socket
 import sys
@@ -13,7 +14,7 @@ from contextlib import contextmanager
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 
-from mtmsa_lightning.app.page import STYLE, build
+from mtmsa_lightning.app.page import STYLE, TITLE, build
 from mtmsa_lightning.errors import ConfigError
 from mtmsa_lightning.inference.estimator import AgeEstimator
 
@@ -35,6 +36,13 @@ POLICY = (
     "font-src 'self' data:; object-src 'none'; base-uri 'self'; form-action 'self'"
 )
 """Content Security Policy: browsers themselves refuse to load anything for the page from elsewhere."""
+
+_GRADIOS_TAGS = re.compile(rb"""\s*<meta\s+(?:property="og:|name="twitter:)[^>]*>""")
+
+_HEAD = (
+    f"<title>{TITLE}</title>"
+    '<meta name="description" content="mtmsa-lightning: facial age estimation. Photos are not stored.">'
+)
 
 _WITHOUT_GRADIO = "`mtmsa app` needs Gradio: pip install 'mtmsa-lightning[app]'"
 
@@ -108,6 +116,8 @@ def _mounted(estimator: AgeEstimator, max_megabytes: float) -> "fastapi.FastAPI"
         if "/file=" in request.url.path:  # the preview of an upload: a photo is never given out again
             return fastapi.Response(status_code=204)
         response: fastapi.Response = await call_next(request)
+        if request.url.path == "/" and response.status_code == 200:
+            response = await _with_own_head(response)
         response.headers["Content-Security-Policy"] = POLICY
         response.headers["Referrer-Policy"] = "no-referrer"
         return response
@@ -121,6 +131,16 @@ def _mounted(estimator: AgeEstimator, max_megabytes: float) -> "fastapi.FastAPI"
     return app
 
 
+async def _with_own_head(response: Any) -> "fastapi.Response":
+    """Give the page a title and a description of its own in place of Gradio's, which link previews show."""
+    import fastapi
+
+    html = b"".join([part async for part in response.body_iterator])
+    html = _GRADIOS_TAGS.sub(b"", html).replace(b"<head>", f"<head>{_HEAD}".encode(), 1)
+    headers = {name: value for name, value in response.headers.items() if name != "content-length"}
+    return fastapi.Response(html, response.status_code, headers)
+
+
 def listen(host: str, port: int | None) -> socket.socket:
     """Open the socket that the page is served on.
 
@@ -131,6 +151,8 @@ def listen(host: str, port: int | None) -> socket.socket:
     Raises:
         ConfigError: If the address is not this machine's, or the port is taken or not allowed.
     """
+    if port is not None and not 0 <= port <= 65535:
+        raise ConfigError(f"--port {port}: ports are numbers from 0 to 65535")
     fault: OSError | None = None
     for number in PORTS if port is None else [port]:
         try:

@@ -1,7 +1,6 @@
 """What a person sees: a line per epoch and a table at the end."""
 
 import logging
-import math
 import time
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,6 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 from rich.table import Table
 
-from mtmsa_lightning.data.baselines import constant_age_mae
 from mtmsa_lightning.logs import drawn
 from mtmsa_lightning.metrics.suite import FIGURES
 from mtmsa_lightning.metrics.titles import format_figure
@@ -56,7 +54,7 @@ def report(run: Path, record: dict[str, Any], data: Any) -> None:
     Args:
         run: The run directory.
         record: The run's ``run.json``.
-        data: The DataModule, for the protocol and the constant guess.
+        data: The DataModule, for the protocol.
     """
     protocol = f"{data.name} {data.protocol} fold {data.fold}, {data.table.label_rule}"
     lines = [
@@ -74,8 +72,8 @@ def report(run: Path, record: dict[str, Any], data: Any) -> None:
         lines.insert(2, best)
     mae = record.get("test", {}).get("test/age_mae")
     if mae is not None:
-        guess = constant_age_mae(data.train_dataset.table, data.test_dataset.table)
-        beside = "" if math.isnan(guess) else f" (constant guess {guess:.2f})"
+        guess = record.get("constant_age_mae")
+        beside = "" if guess is None else f" (constant guess {guess:.2f})"
         lines.append(f"age MAE {mae:.2f}{beside}")
     log.info("%s", "\n".join(lines))
 

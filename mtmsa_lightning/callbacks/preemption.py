@@ -16,34 +16,36 @@ import torch
 import torch.distributed
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from mtmsa_lightning.data.dataset import STOP_SIGNALS
 from mtmsa_lightning.errors import Preempted
 from mtmsa_lightning.resuming import batches_into_epoch
 
 log = logging.getLogger(__name__)
 
-SIGNALS = [signal.Signals[name] for name in ("SIGTERM", "SIGUSR1") if hasattr(signal, name)]
-"""What asks a run to stop; Windows has only the first."""
-
 TRY_AGAIN = 75
 """Exit status of a run that has saved and stopped."""
+
+UNFINISHED = "nothing was evaluated to the end; the same command does it anew"
+"""What is said where there is nothing to save."""
 
 
 class Preemption(Callback):
     """Saves and ends a run soon after a signal to any of its processes.
 
     In training that is after the optimiser's step of the batch in progress; after an epoch's last batch the
-    run validates and saves as ever, and ends then. A test ends after a batch, and has to be repeated as a
-    whole. Of several processes all stop after the same batch, the one after that in which the first of them
-    heard the signal: each step asks all processes, and the next one hears the answer, so that none waits.
+    run validates and saves as ever, and ends then. A test, or a validation that is not part of a training,
+    ends after a batch, and has to be repeated as a whole. Of several processes all stop after the same batch,
+    the one after that in which the first of them heard the signal: each step asks all processes, and the next
+    one hears the answer, so that none waits.
 
     Args:
-        file: Checkpoint to write.
+        file: Checkpoint to write; None where nothing is trained.
 
     Raises:
         Preempted: In all processes, once the checkpoint is written.
     """
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path | None) -> None:
         self.file = file
         self._signal = 0
         self._stopping = False
@@ -65,10 +67,14 @@ class Preemption(Callback):
         """Listen, in Lightning's place."""
         self._listen(trainer)
 
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Listen, in Lightning's place."""
+        self._listen(trainer)
+
     def _listen(self, trainer: Trainer) -> None:
         """Take over the signals; Lightning restores who had them when the Trainer is done."""
         if threading.current_thread() is threading.main_thread():
-            for number in SIGNALS:
+            for number in STOP_SIGNALS:
                 signal.signal(number, self._remember)
         # Lightning would ask on the device at the start of every step, and wait for the answer
         trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]
@@ -99,7 +105,7 @@ class Preemption(Callback):
     ) -> None:
         """Save and stop if this is a place to continue from."""
         done = batches_into_epoch(trainer)
-        if self._asked_to_stop() and done and not _something_is_due(trainer, done):
+        if self._asked_to_stop() and self.file and done and not _something_is_due(trainer, done):
             trainer.save_checkpoint(self.file, weights_only=False)
             self._stop(trainer, f"saved after batch {done} of epoch {trainer.current_epoch + 1}")
 
@@ -118,10 +124,15 @@ class Preemption(Callback):
     def on_test_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         """Stop a test."""
         if self._asked_to_stop():
-            self._stop(trainer, "stopped testing, the training is complete")
+            self._stop(trainer, "stopped testing, the training is complete" if self.file else UNFINISHED)
+
+    def on_validation_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        """Stop a validation that is not part of a training."""
+        if self.file is None and self._asked_to_stop():
+            self._stop(trainer, UNFINISHED)
 
     def _stop(self, trainer: Trainer, done: str) -> NoReturn:
-        log.info("told to stop: %s; `--ckpt_path last` continues", done)
+        log.info("told to stop: %s%s", done, "; `--ckpt_path last` continues" if self.file else "")
         raise Preempted(done, TRY_AGAIN if trainer.is_global_zero else 0)
 
 

@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import logging
+import math
 import os
 import platform
 import shlex
@@ -19,6 +20,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from mtmsa_lightning.callbacks.checkpoint import BestCheckpoint
 from mtmsa_lightning.callbacks.logged import logged_figures
 from mtmsa_lightning.configs import PACKAGE
+from mtmsa_lightning.data.baselines import constant_age_mae
 from mtmsa_lightning.data.provenance import hash_in_background
 from mtmsa_lightning.logs import to_file
 from mtmsa_lightning.module import MTMSA
@@ -120,11 +122,16 @@ class RunRecord(Callback):
             self._write(trainer, {"val": logged_figures(trainer, "val")} | _about(trainer, pl_module, "val"))
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the test figures."""
+        """Write the test figures, and what guessing one age would have reached."""
         assert isinstance(pl_module, MTMSA)
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        guess = constant_age_mae(data.train_dataset.table, data.test_dataset.table)
         calibration = pl_module.calibration
         applied = {"calibration": None if calibration is None else calibration.to_dict()}
-        figures = {"test": logged_figures(trainer, "test")}
+        figures = {
+            "test": logged_figures(trainer, "test"),
+            "constant_age_mae": None if math.isnan(guess) else guess,
+        }
         self._write(trainer, figures | applied | _about(trainer, pl_module, "test"))
 
     def _write(self, trainer: Trainer, values: dict[str, Any]) -> None:

@@ -30,6 +30,7 @@ from mtmsa_lightning.data.transforms import AugmentationSampler, FaceTransform
 from mtmsa_lightning.errors import ConfigError, DataError
 from mtmsa_lightning.labels import GENDERS
 from mtmsa_lightning.resuming import batches_into_epoch, epochs_done
+from mtmsa_lightning.wording import counted
 
 log = logging.getLogger(__name__)
 
@@ -291,7 +292,7 @@ class FaceDataModule(LightningDataModule, ABC):
         if len(self._faults) > MAX_UNREADABLE * max(len(self.table) / world_size, len(self._seen)):
             shown = "\n  ".join(list(self._faults.values())[:10])
             raise DataError(
-                f"{len(self._faults)} images could not be read, more than {MAX_UNREADABLE:.0%} "
+                f"{counted(len(self._faults), 'image')} could not be read, more than {MAX_UNREADABLE:.0%} "
                 f"(`--data.verify true` names all before a run):\n  {shown}"
             )
         return batch

@@ -4,6 +4,7 @@ A sample is a function of ``(seed, epoch, index)`` alone. The samplers therefore
 not bare indices: workers that live through many epochs learn the epoch from the key.
 """
 
+import signal
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -20,6 +21,9 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler, default_co
 from mtmsa_lightning.data.images import Image, UnreadableImageError, read_image
 from mtmsa_lightning.data.pixels import PixelStore
 from mtmsa_lightning.data.transforms import AugmentationDraw, AugmentationSampler, FaceTransform, sample_seed
+
+STOP_SIGNALS = [signal.Signals[name] for name in ("SIGTERM", "SIGUSR1") if hasattr(signal, name)]
+"""What asks a run to stop; Windows has only the first."""
 
 
 class SampleKey(NamedTuple):
@@ -240,6 +244,21 @@ def single_threaded_worker(_: int) -> None:
     cv2.setNumThreads(0)
 
 
+def start_worker(number: int) -> None:
+    """Start a loader worker that lives on where a run is told to stop.
+
+    Batch systems signal all processes of a job. The run then saves after its step, for which it needs its
+    workers, and ends them itself; so they let the first signal pass.
+    """
+    single_threaded_worker(number)
+    for stop in STOP_SIGNALS:
+        signal.signal(stop, _let_pass_once)
+
+
+def _let_pass_once(number: int, _: object) -> None:
+    signal.signal(number, signal.SIG_DFL)
+
+
 class FaceLoader(DataLoader[Any]):
     """A loader that Lightning knows to be resumable within an epoch.
 
@@ -267,7 +286,7 @@ def face_loader(
         collate_fn=collate,
         pin_memory=torch.cuda.is_available(),
         persistent_workers=num_workers > 0,
-        worker_init_fn=single_threaded_worker,
+        worker_init_fn=start_worker,
         # iterators draw a seed for their workers: from here, so that dropout's draws do not depend on it
         generator=torch.Generator(),
     )

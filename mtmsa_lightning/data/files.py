@@ -16,23 +16,25 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from mtmsa_lightning.data.suffixes import IMAGE_SUFFIXES
 from mtmsa_lightning.data.table import ReadReport
 from mtmsa_lightning.errors import DataError
 
 if TYPE_CHECKING:
     from _csv import Reader  # the csv module exports no name for its reader's type
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
-"""Endings (lower case) of the files that count as images."""
-
 
 class ImageListing:
     """The images below a folder: a sorted collection of relative paths that also finds near-equal names.
 
     Copies of a release often change ``.JPG`` to ``.jpg`` or the form of an accent; such names are found too.
+
+    Attributes:
+        others: Relative paths of the files that are no images, sorted.
     """
 
-    def __init__(self, paths: Iterable[str]) -> None:
+    def __init__(self, paths: Iterable[str], others: Iterable[str] = ()) -> None:
+        self.others = sorted(others)
         self._paths = dict.fromkeys(sorted(paths))
         self._folded: dict[str, str] = {}
         for path in self._paths:
@@ -62,6 +64,7 @@ def list_images(root: Path) -> ImageListing:
         DataError: A folder cannot be read.
     """
     paths: list[str] = []
+    others: list[str] = []
     folders, seen = [""], set[str]()
     while folders:
         folder = folders.pop()
@@ -72,9 +75,10 @@ def list_images(root: Path) -> ImageListing:
         for entry in _scan(root / folder):
             if entry.is_dir():
                 folders.append(posixpath.join(folder, entry.name))
-            elif posixpath.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES:
-                paths.append(posixpath.join(folder, entry.name))
-    return ImageListing(paths)
+            else:
+                is_image = posixpath.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES
+                (paths if is_image else others).append(posixpath.join(folder, entry.name))
+    return ImageListing(paths, others)
 
 
 def find_file(root: Path, name: str) -> Path | None:

@@ -50,6 +50,7 @@ from mtmsa_lightning.data.table import FaceTable
 from mtmsa_lightning.errors import DataError
 from mtmsa_lightning.progress import progress
 from mtmsa_lightning.runs import differences, locked, write_text
+from mtmsa_lightning.wording import counted
 
 log = logging.getLogger(__name__)
 
@@ -134,7 +135,8 @@ def prepare(
         positions = range(options.shard[0] - 1, len(table), options.shard[1])
         if not positions:
             raise DataError(
-                f"shard {options.shard[0]} of {options.shard[1]}: the release has {len(table)} faces"
+                f"shard {options.shard[0]} of {options.shard[1]}: "
+                f"the release has {counted(len(table), 'face')}"
             )
         names = crop_names(table.frame["id"].tolist(), table.dataset)
         wanted = pixels and options.shard[1] == 1

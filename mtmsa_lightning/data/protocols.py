@@ -18,6 +18,7 @@ from mtmsa_lightning.data.files import hash_ids, nearest
 from mtmsa_lightning.data.table import SPLITS, FaceTable
 from mtmsa_lightning.errors import DataError
 from mtmsa_lightning.labels import GENDERS, RACES
+from mtmsa_lightning.wording import counted
 
 PARTS: tuple[str, ...] = (*SPLITS, "calibration")
 """The parts that a split may have; a calibration part exists only where one is asked for."""
@@ -343,7 +344,8 @@ def _rotate(numbers: Sequence[int]) -> dict[int, Roles]:
 
 def _unused(part: Positions, column: str) -> tuple[str, ...]:
     unused = int((part < 0).sum())
-    return (f"{unused:,} faces without a {column} are not used",) if unused else ()
+    said = counted(unused, f"face without a {column} is", f"faces without a {column} are")
+    return (f"{said} not used",) if unused else ()
 
 
 def _draw_part(
@@ -373,7 +375,10 @@ def _check_subjects(faces: pd.DataFrame, rows: dict[str, Positions], where: str)
     parts = part[known].groupby(faces["subject"][known]).nunique()
     twice = parts.index[parts > 1]
     if len(twice):
-        raise DataError(f"{where}: {len(twice):,} subjects stand in two parts, such as {twice[0]!r}")
+        raise DataError(
+            f"{where}: {counted(len(twice), 'subject stands', 'subjects stand')} in two parts, "
+            f"such as {twice[0]!r}"
+        )
 
 
 def _shared_subjects(faces: pd.DataFrame, rows: dict[str, Positions]) -> float:

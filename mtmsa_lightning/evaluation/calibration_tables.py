@@ -8,6 +8,7 @@ from mtmsa_lightning.logs import drawn
 from mtmsa_lightning.metrics.calibration import FacesSaid, age_risk, risk_by_threshold
 from mtmsa_lightning.metrics.titles import format_figure, title
 from mtmsa_lightning.models.calibration import INTERVAL_LEVEL, Calibration, coverage_deviation
+from mtmsa_lightning.wording import counted
 
 SURPRISING = 3.0
 """Standard deviations from its target beyond which measured coverage is called out."""
@@ -24,7 +25,7 @@ def figures_table(calibration: Calibration) -> str:
     columns = [figures[when] for figures in calibration.figures.values() for when in ("before", "after")]
     table = Table("figure")
     for part, figures in calibration.figures.items():
-        size = f"\n{figures['before'].get('faces', 0)} faces"
+        size = f"\n{counted(figures['before'].get('faces', 0), 'face')}"
         table.add_column(f"{part}{size}\nbefore", justify="right")
         table.add_column("\n\nafter", justify="right")
     for level in columns[0].get("coverage", {}):

@@ -1,7 +1,6 @@
 """One checkpoint tested, and the report on it put where it belongs."""
 
 import logging
-import math
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -11,7 +10,6 @@ import yaml
 from lightning.pytorch.utilities import rank_zero_only
 
 from mtmsa_lightning.card import CARD, card_of_checkpoint
-from mtmsa_lightning.data.baselines import constant_age_mae
 from mtmsa_lightning.data.dataset import FaceDataset
 from mtmsa_lightning.errors import ConfigError
 from mtmsa_lightning.evaluation.attention import attend
@@ -20,7 +18,7 @@ from mtmsa_lightning.evaluation.context import ReportContext
 from mtmsa_lightning.evaluation.report import write_report
 from mtmsa_lightning.evaluation.sections import Images
 from mtmsa_lightning.runs import differences, read_config, read_record, recorded_seed, run_of, write_text
-from mtmsa_lightning.training import TrainingCLI, run_trainer_verb
+from mtmsa_lightning.training import TrainingCLI, leave_process_group, run_trainer_verb
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +43,7 @@ def evaluate(ckpt_path: str, args: Sequence[str] = (), out: Path | None = None, 
     images = face_images(test) if faces else None
     write_report(cli.writer.table, cli.run, report_context(cli), images, attention)
     write_text(cli.run / CARD, card_of_checkpoint(Path(cli.settings.ckpt_path), cli.run))
-    TrainingCLI._close_loggers(cli)  # now that there is a report to upload
+    TrainingCLI._finish(cli)  # now that there are files to name and to upload
     log.info("report: %s", cli.run / "report.html")
 
 
@@ -67,8 +65,9 @@ class EvaluationCLI(TrainingCLI):
         settings = yaml.safe_load(self.config_text)
         self.run = report_folder(self.out, self.settings.ckpt_path, settings)
 
-    def _close_loggers(self) -> None:
+    def _finish(self) -> None:
         """The report is still to come."""
+        leave_process_group()
 
 
 def face_images(data: FaceDataset) -> Images:
@@ -79,11 +78,9 @@ def face_images(data: FaceDataset) -> Images:
 
 def report_context(cli: TrainingCLI) -> ReportContext:
     """Gather what the figures of a test must be quoted with."""
-    record, data = read_record(cli.run), cli.datamodule
-    guess = constant_age_mae(data.train_dataset.table, data.test_dataset.table)
-    baseline = (
-        () if math.isnan(guess) else (f"Guessing one age for all faces gives an age MAE of {guess:.2f}.",)
-    )
+    record = read_record(cli.run)
+    guess = record.get("constant_age_mae")
+    baseline = () if guess is None else (f"Guessing one age for all faces gives an age MAE of {guess:.2f}.",)
     run = run_of(Path(record["checkpoint"]))
     trained = read_config(run) if run else {}
     return ReportContext(

@@ -9,6 +9,7 @@ from mtmsa_lightning.data.protocols import fingerprint
 from mtmsa_lightning.evaluation.comparison import Contender
 from mtmsa_lightning.evaluation.folds import average_scores, known_subjects
 from mtmsa_lightning.metrics.titles import FIGURE, format_difference, format_figure, title
+from mtmsa_lightning.wording import counted
 
 LEVEL = 0.05
 """Level of significance."""
@@ -66,7 +67,8 @@ def _quoted(side: dict[str, Any]) -> str:
     recorded = side["recorded"] or {}
     said = [f"{key.replace('_', ' ')} {_plain(recorded[key])}" for key in QUOTED if key in recorded]
     said = said or ["protocol, label rule and seed are not recorded beside this table"]
-    return f"{side['run']}: {side['faces']:,} faces [{side['test_fingerprint'][:16]}], {', '.join(said)}"
+    faces = counted(side["faces"], "face")
+    return f"{side['run']}: {faces} [{side['test_fingerprint'][:16]}], {', '.join(said)}"
 
 
 def _plain(value: Any) -> str:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mtmsa_lightning.data.provenance import describe_crop
+from mtmsa_lightning.wording import counted
 
 
 @dataclass(frozen=True)
@@ -66,5 +67,5 @@ def _training(trained: dict[str, Any] | None) -> str:
         return "unknown"
     where = f"{trained['dataset']}, {trained['protocol']}, fold {trained['fold']}, {trained['label_rule']}"
     faces = trained.get("faces", {}).get("train")
-    count = "" if faces is None else f", {faces:,} faces"
+    count = "" if faces is None else f", {counted(faces, 'face')}"
     return f"{where}{count}, split fingerprint (train) {trained['fingerprints']['train']}"

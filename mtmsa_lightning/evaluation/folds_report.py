@@ -12,6 +12,7 @@ import pandas as pd
 from mtmsa_lightning.data.protocols import fingerprint
 from mtmsa_lightning.evaluation.context import ReportContext
 from mtmsa_lightning.evaluation.report import write_report
+from mtmsa_lightning.wording import counted
 
 LABELS = ("id", "label_age_low", "label_age_high", "label_gender", "label_race")
 
@@ -51,7 +52,9 @@ def pooled_context(summary: Mapping[str, Any], seed: int, faces: pd.DataFrame) -
     notes = ["Every face is predicted by the model of its own test fold, which did not learn from it."]
     notes += summary["notes"]
     if repeated:
-        notes.append(f"{repeated:,} rows repeat a face that another fold tests as well.")
+        notes.append(
+            f"{counted(repeated, 'row repeats', 'rows repeat')} a face that another fold tests as well."
+        )
     if len(runs) < len(summary["folds_of_protocol"]):
         notes.append("Folds of the protocol are missing: faces of theirs are not in these figures.")
     return ReportContext(

@@ -6,6 +6,7 @@ from typing import Any
 import pandas as pd
 
 from mtmsa_lightning.metrics.titles import format_figure, title
+from mtmsa_lightning.wording import counted
 
 
 def rows(summary: Mapping[str, Any]) -> pd.DataFrame:
@@ -78,18 +79,19 @@ def _figures_table(summary: Mapping[str, Any]) -> list[str]:
 
 def _reading(summary: Mapping[str, Any]) -> list[str]:
     seeds = "" if len(summary["seeds"]) == 1 else ", each averaged over its seeds"
-    pooled = summary["pooled"]
-    unit = f"{pooled['subjects']:,} subjects" if pooled["subjects"] else "faces, no subject being known"
+    folds, pooled = counted(len(summary["folds"]), "fold"), summary["pooled"]
+    unit = (
+        f"{counted(pooled['subjects'], 'subject')}" if pooled["subjects"] else "faces, no subject being known"
+    )
     lines = [
-        f"± is the sample standard deviation (n - 1) over {len(summary['folds'])} folds{seeds}; the "
+        f"± is the sample standard deviation (n - 1) over {folds}{seeds}; the "
         "population standard deviation stands in summary.json.",
         f"Pooled: all {pooled['faces']:,} test faces at once, with the percentile interval of "
         f"{pooled['bootstrap_draws']:,} bootstrap samples of {unit}.",
     ]
     if pooled["tested_more_than_once"]:
-        lines.append(
-            f"{pooled['tested_more_than_once']:,} rows repeat a face that another fold tests as well."
-        )
+        again = counted(pooled["tested_more_than_once"], "row repeats", "rows repeat")
+        lines.append(f"{again} a face that another fold tests as well.")
     return lines
 
 

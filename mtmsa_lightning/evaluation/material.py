@@ -16,6 +16,7 @@ from mtmsa_lightning.metrics.titles import format_figure, format_interval
 from mtmsa_lightning.models.calibration import Calibration
 from mtmsa_lightning.pages import Page, Picture
 from mtmsa_lightning.runs import write_table
+from mtmsa_lightning.wording import counted
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
@@ -57,7 +58,7 @@ class Material:
         data = context.data
         where = f"{data['dataset']}, protocol {data['protocol']}, fold {data['fold']}, {data['label_rule']}"
         self.units = "subjects" if (predictions.subjects != "").any() else "faces"
-        self.page = Page(f"{context.title}: evaluation", f"{where}: {len(predictions):,} faces")
+        self.page = Page(f"{context.title}: evaluation", f"{where}: {counted(len(predictions), 'face')}")
 
     def draw(self, name: str, drawing: "Drawing", caption: str) -> Picture:
         """Write a figure as ``figures/<name>.svg`` and ``.png`` and return it for the page."""

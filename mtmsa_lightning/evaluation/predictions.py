@@ -18,6 +18,7 @@ from mtmsa_lightning.models.age_distribution import (
     distribution_columns,
     distribution_from_columns,
 )
+from mtmsa_lightning.wording import counted
 
 TEXTS = ("id", "file", "subject", "label_gender", "label_race")
 """Columns that hold texts; a missing one is empty."""
@@ -169,7 +170,9 @@ def _numbers(table: pd.DataFrame, columns: list[str], name: str) -> Tensor:
     bad = ~np.isfinite(values).all(axis=1)
     if bad.any():
         shown = ", ".join(table.loc[bad, "id"].astype(str).head(5))
-        raise DataError(f"{name}: no finite number in {', '.join(columns)} for {bad.sum()} faces: {shown}")
+        raise DataError(
+            f"{name}: no finite number in {', '.join(columns)} for {counted(bad.sum(), 'face')}: {shown}"
+        )
     return torch.tensor(values)
 
 

@@ -20,6 +20,7 @@ from mtmsa_lightning.metrics.age import MIN_FACES
 from mtmsa_lightning.metrics.suite import FIGURES, Figure
 from mtmsa_lightning.metrics.titles import FIGURE, format_figure, format_interval
 from mtmsa_lightning.pages import Picture
+from mtmsa_lightning.wording import counted
 
 if TYPE_CHECKING:
     from mtmsa_lightning.evaluation.attention import Attention
@@ -34,7 +35,9 @@ def headline(report: Material) -> None:
     report.page.table(report.figure_table(figure for figure in FIGURES if figure.headline))
     for task, found in report.classes.items():
         if found["masked"]:
-            masked = ", ".join(f"{name} ({faces:,} faces)" for name, faces in found["masked"].items())
+            masked = ", ".join(
+                f"{name} ({counted(faces, 'face')})" for name, faces in found["masked"].items()
+            )
             report.page.text(f"Not counted for {task}, as the checkpoint lacks them: {masked}.", "warning")
 
 
@@ -49,7 +52,7 @@ def quotes(report: Material) -> None:
         page.text(f"{100 * share:.1f} % of the test images show a subject that was trained on.", "warning")
     missing = (data.get("faces") or {}).get("test", 0) - len(report.predictions)
     if missing > 0:
-        page.text(f"{missing:,} faces of the test part could not be read or were left out.", "warning")
+        page.text(f"Unreadable or left out: {counted(missing, 'face')} of the test part.", "warning")
     for note in report.context.notes:
         page.text(note)
 
@@ -232,7 +235,7 @@ def gap_table(gaps: pd.DataFrame, shown: Figure) -> pd.DataFrame:
     """Return the largest gaps of a figure as texts."""
 
     def end(name: str, value: float, faces: int) -> str:
-        return f"{name}: {format_figure(shown.name, value)} ({faces:,} faces)"
+        return f"{name}: {format_figure(shown.name, value)} ({counted(faces, 'face')})"
 
     rows = [
         {

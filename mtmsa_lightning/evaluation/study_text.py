@@ -7,6 +7,7 @@ import pandas as pd
 
 from mtmsa_lightning.metrics.suite import FIGURES
 from mtmsa_lightning.metrics.titles import format_difference, format_figure, title
+from mtmsa_lightning.wording import counted
 
 SAID = ("dataset", "protocol", "split_seed", "label_rule")
 """What stands in every row of the CSV."""
@@ -82,7 +83,9 @@ def _reading(table: Mapping[str, Any]) -> list[str]:
     ]
     for name, variant in table["variants"].items():
         if variant["missing"]:
-            lines.append(f"{name} is incomplete: {len(variant['missing'])} runs are missing.")
+            lines.append(
+                f"{name} is incomplete: {counted(len(variant['missing']), 'run is', 'runs are')} missing."
+            )
         if variant["not_compared"]:
             lines.append(f"{name} is not compared with {table['baseline']}: {variant['not_compared']}.")
     if table["not_run"]:

@@ -1,30 +1,36 @@
 """One checkpoint written in a format, compared with PyTorch, timed, and only then put where it belongs."""
 
 import logging
-import os
 import shutil
 import tempfile
 from collections.abc import Sequence
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from mtmsa_lightning.card import CARD, README, card_of_checkpoint
+from mtmsa_lightning.card import CARD, card_of_checkpoint
 from mtmsa_lightning.checkpoints import checkpoint_file, read_checkpoint
 from mtmsa_lightning.errors import ConfigError
 from mtmsa_lightning.export import onnx_file, quantised, torch_program
 from mtmsa_lightning.export.faces import drawn_faces, faces_of, faces_of_run
-from mtmsa_lightning.export.formats import ENDINGS, Format, Precision, check_combination
+from mtmsa_lightning.export.formats import (
+    ENDINGS,
+    Format,
+    Precision,
+    check_combination,
+    check_packages,
+    check_target,
+)
 from mtmsa_lightning.export.metadata import describe_export
 from mtmsa_lightning.export.network import ExportNetwork, answers, traced
 from mtmsa_lightning.export.parity import BATCH_SIZES, BOUNDS, Differences, Runner, check, compare, runner_of
 from mtmsa_lightning.export.speed import images_per_second
 from mtmsa_lightning.module import MTMSA
-from mtmsa_lightning.pretrained import write_pretrained
+from mtmsa_lightning.pretrained import README, write_pretrained
 from mtmsa_lightning.runs import make_folder, write_text
+from mtmsa_lightning.wording import counted
 
 log = logging.getLogger(__name__)
 
@@ -88,7 +94,7 @@ def export(
             replace(made, target)
         else:
             replace(made, target)
-            beside = target.with_name(f"{target.stem}.{CARD}")
+            beside = target.with_name(f"{target.name}.{CARD}")
             write_text(beside, card)
             log.info("model card: %s", beside)
     return target
@@ -105,40 +111,12 @@ def about_file(name: str, form: Format, precision: Precision, found: Differences
 # ------------------------------------------------------------------------ before the long work
 
 
-def check_packages(form: Format) -> None:
-    """Refuse ONNX where its packages are not installed.
-
-    Raises:
-        ConfigError: Naming them.
-    """
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # else importing onnxruntime reports to its makers
-    missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if find_spec(name) is None]
-    if form is Format.ONNX and missing:
-        raise ConfigError(f"--format onnx needs {', '.join(missing)}: pip install 'mtmsa-lightning[export]'")
-
-
 def default_target(checkpoint: Path, form: Format, precision: Precision) -> Path:
     """Return ``<run>/export/<checkpoint>[-<precision>]<ending>``; beside a checkpoint that lies in no run."""
     run = checkpoint.parent.parent
     folder = (run if (run / "config.yaml").is_file() else checkpoint.parent) / "export"
     name = checkpoint.stem if precision is Precision.FP32 else f"{checkpoint.stem}-{precision}"
     return folder / f"{name}{ENDINGS[form]}"
-
-
-def check_target(target: Path, form: Format) -> None:
-    """Refuse a destination of another kind than what is written, so that nothing else is replaced.
-
-    Raises:
-        ConfigError: If the ending is not that of the format, or something else is there.
-    """
-    if target.suffix != ENDINGS[form] and form is not Format.SAFETENSORS:
-        raise ConfigError(f"--out {target}: a file of --format {form} ends in {ENDINGS[form]}")
-    if form is Format.SAFETENSORS and target.exists():
-        strange = not target.is_dir() or (any(target.iterdir()) and not (target / "config.json").is_file())
-        if strange:
-            raise ConfigError(f"--out {target}: there is something else: choose another folder")
-    elif target.is_dir():
-        raise ConfigError(f"--out {target}: a folder is there: name a file")
 
 
 def faces_to_try(
@@ -196,6 +174,7 @@ def write(
 
 def speed_lines(model: MTMSA, run: Runner, faces: Tensor, form: Format, batches: bool) -> list[str]:
     """Time a file and PyTorch side by side, with as many threads, and say it in lines."""
+    threads = counted(torch.get_num_threads(), "thread")
     name = {Format.ONNX: "ONNX Runtime", Format.TORCH_EXPORT: "torch.export"}[form]
     pytorch = runner_of(model)
     lines = []
@@ -203,12 +182,16 @@ def speed_lines(model: MTMSA, run: Runner, faces: Tensor, form: Format, batches:
         batch = faces[:size].numpy()
         ways = {"PyTorch": partial(pytorch, batch), name: partial(run, batch)}
         speed = images_per_second(ways, size)
-        lines.append(
-            f"batches of {size} on the CPU, {torch.get_num_threads()} threads: "
-            f"{name} {speed[name]:.1f} images/s, PyTorch {speed['PyTorch']:.1f} images/s: "
-            f"{speed[name] / speed['PyTorch']:.2f} times"
-        )
+        where = f"on the CPU, {threads}, batches of {counted(size, 'image')}"
+        lines.append(f"{where}: {compared_speed(name, speed[name], speed['PyTorch'])}")
     return lines
+
+
+def compared_speed(name: str, speed: float, pytorch: float) -> str:
+    """Say how fast a file is beside PyTorch; both in images per second."""
+    ratio = speed / pytorch
+    times = f"{ratio:.1f} times as fast" if ratio >= 1 else f"{1 / ratio:.1f} times as slow"
+    return f"{name} takes {1000 / speed:.1f} ms per image, PyTorch {1000 / pytorch:.1f} ms: {times}"
 
 
 def replace(made: Path, target: Path) -> None:

@@ -1,8 +1,12 @@
-"""Formats and precisions, and which of them go together; imports nothing heavy."""
+"""Formats and precisions, which of them go together, and what they need; imports nothing heavy."""
 
 from enum import StrEnum
+from importlib.util import find_spec
+from pathlib import Path
 
 from mtmsa_lightning.errors import ConfigError
+from mtmsa_lightning.onnx_runtime import silence_onnx_runtime
+from mtmsa_lightning.pretrained import FILES, README, is_pretrained
 
 
 class Format(StrEnum):
@@ -44,5 +48,41 @@ def check_combination(form: Format, precision: Precision, dynamic: bool) -> None
         raise ConfigError(f"--format {form} --precision {precision}: {reason}")
     if dynamic and form is Format.SAFETENSORS:
         raise ConfigError(
-            "--dynamic: safetensors holds weights and no program; they take batches of any size anyway"
+            "--format safetensors --dynamic: safetensors holds weights and no program, and they take batches "
+            "of any size anyway: leave --dynamic out"
         )
+
+
+def check_packages(form: Format) -> None:
+    """Refuse ONNX where its packages are not installed.
+
+    Raises:
+        ConfigError: Naming them.
+    """
+    silence_onnx_runtime()
+    missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if find_spec(name) is None]
+    if form is Format.ONNX and missing:
+        raise ConfigError(f"--format onnx needs {', '.join(missing)}: pip install 'mtmsa-lightning[export]'")
+
+
+def check_target(target: Path, form: Format) -> None:
+    """Refuse a destination of another kind than what is written, so that nothing else is replaced.
+
+    Raises:
+        ConfigError: If the ending is not that of the format, or something else is there.
+    """
+    if form is Format.SAFETENSORS:
+        if target.exists() and not _may_be_replaced(target):
+            raise ConfigError(f"--out {target}: there is something else: choose another folder")
+    elif target.is_dir():
+        raise ConfigError(f"--out {target}: a folder is there: name a file, e.g. best{ENDINGS[form]} in it")
+    elif target.suffix != ENDINGS[form]:
+        raise ConfigError(f"--out {target}: a file of --format {form} ends in {ENDINGS[form]}")
+
+
+def _may_be_replaced(folder: Path) -> bool:
+    """Tell whether a path is a folder that is empty or holds what a former export wrote, and no more."""
+    if not folder.is_dir():
+        return False
+    names = {file.name for file in folder.iterdir()}
+    return not names or (names <= {*FILES, README} and is_pretrained(folder))

@@ -17,6 +17,8 @@ from mtmsa_lightning.pretrained import licence_note
 
 FORMAT_VERSION = 1
 
+NOT_CALIBRATED = "not calibrated: intervals and probabilities are the network's own"
+
 
 def describe_export(
     model: MTMSA, names: Sequence[str], precision: Precision, dynamic: bool
@@ -30,24 +32,31 @@ def describe_export(
         dynamic: Whether it takes batches of any size.
 
     Returns:
-        By key: ``input`` (name, layout, how a face is brought to it), ``outputs`` (name to meaning),
-        ``gender_classes`` and ``race_classes`` in the order of their probabilities, ``age_groups`` with their
-        ``age_group_edges``, ``calibration``, ``trained_on``, ``licence``, ``precision``, ``parity_bound``,
+        By key: ``input`` (name, shape, type, order of colours, how a face is brought to it), ``outputs``
+        (name to meaning and unit), ``classes`` (names of a row of probabilities by its output),
+        ``gender_classes`` and ``race_classes``, ``age_groups`` with their ``age_group_edges``, ``calibrated``
+        (in words) and ``calibration``, ``trained_on``, ``licence``, ``precision``, ``parity_bound``,
         ``producer`` and ``format_version``.
     """
     provenance = {
         key: value for key, value in (model.provenance or {}).items() if not isinstance(value, Tensor)
     }
+    classes = {f"{task}_probs": list(names) for task, names in model.answers.items()}
+    if "age_group_probs" in names:
+        classes["age_group_probs"] = [f"{low}-{high}" for low, high in model.age_groups]
+    calibration = model.calibration
     return {
         "format_version": FORMAT_VERSION,
         "producer": f"mtmsa-lightning {__version__}",
         "precision": str(precision),
         "input": _describe_input(model, provenance, dynamic),
         "outputs": {name: OUTPUTS[name] for name in names},
+        "classes": classes,
         **{f"{task}_classes": list(classes) for task, classes in model.answers.items()},
         "age_groups": [list(group) for group in model.age_groups],
         "age_group_edges": list(AGE_GROUP_EDGES) if model.age_groups else [],
-        "calibration": None if model.calibration is None else model.calibration.to_dict(),
+        "calibrated": NOT_CALIBRATED if calibration is None else calibration.describe(),
+        "calibration": None if calibration is None else calibration.to_dict(),
         "trained_on": provenance or None,
         "licence": licence_note(provenance),
         "parity_bound": asdict(BOUNDS[precision]),
@@ -56,9 +65,13 @@ def describe_export(
 
 def _describe_input(model: MTMSA, provenance: dict[str, Any], dynamic: bool) -> dict[str, Any]:
     size, prepared = model.image_size, provenance.get("preparation")
+    shape = ["n" if dynamic else 1, 3, size, size]
     return {
         "name": INPUT,
-        "layout": f"uint8 RGB, [{'n' if dynamic else 1}, 3, {size}, {size}]",
+        "layout": f"uint8 RGB, [{', '.join(map(str, shape))}]",
+        "shape": shape,
+        "dtype": "uint8",
+        "colours": "RGB",
         "image_size": size,
         "crop": model.crop,
         "prepared_crop": (prepared or {}).get("crop"),

@@ -16,6 +16,10 @@ from mtmsa_lightning.errors import ConfigError
 from mtmsa_lightning.export.network import INPUT
 from mtmsa_lightning.export.parity import Runner
 
+SUMMARY = (
+    "From RGB faces: apparent age in years with its interval, and gender and race as a dataset has them."
+)
+
 OPSET = 18
 """Version of the operators: the lowest that PyTorch's exporter writes without converting."""
 
@@ -41,11 +45,21 @@ def write(
 
 
 def add_metadata(file: Path, metadata: Mapping[str, Any]) -> None:
-    """Put metadata into an ONNX file in place of what it has."""
+    """Put metadata into an ONNX file in place of what it has, and what viewers show of it where they look."""
     import onnx
 
     model = onnx.load(file)
     onnx.helper.set_model_props(model, {name: json.dumps(value) for name, value in metadata.items()})
+    model.producer_name, _, model.producer_version = metadata["producer"].partition(" ")
+    model.doc_string = f"{SUMMARY} {metadata['licence']}"
+    told = metadata["outputs"] | {INPUT: f"{metadata['input']['layout']}: {metadata['input']['how']}"}
+    graph = model.graph
+    batch = graph.input[0].type.tensor_type.shape.dim[0].dim_param  # the exporter's own name, if it is free
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        value.doc_string = told.get(value.name, "")
+        for dimension in value.type.tensor_type.shape.dim:
+            if batch and dimension.dim_param == batch:
+                dimension.dim_param = "n"
     onnx.save(model, file)
 
 

@@ -14,6 +14,7 @@ from mtmsa_lightning.errors import MTMSAError
 from mtmsa_lightning.export.formats import Precision
 from mtmsa_lightning.export.network import answers
 from mtmsa_lightning.module import MTMSA
+from mtmsa_lightning.wording import counted
 
 Runner = Callable[[NDArray[np.uint8]], Mapping[str, NDArray[Any]]]
 """Runs an exported file: faces ``(n, 3, size, size)`` to answers by name."""
@@ -76,10 +77,10 @@ class Differences:
 
     def describe(self) -> str:
         """Say it in one line."""
-        sizes = ", ".join(map(str, self.batches))
+        sizes, faces = ", ".join(map(str, self.batches)), counted(self.faces, "face")
         return (
             f"{self.years:.2g} years (predicted age: {self.mean_years:.2g} in the mean) and "
-            f"{self.probability:.2g} of a probability, over {self.faces} faces in batches of {sizes}"
+            f"{self.probability:.2g} of a probability, over {faces} in batches of {sizes}"
         )
 
 

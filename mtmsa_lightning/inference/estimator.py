@@ -10,13 +10,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any, Self, overload
+from typing import Any, NamedTuple, Self, overload
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from mtmsa_lightning.align.detector import FaceDetector, load_detector
+from mtmsa_lightning.checkpoints import find_checkpoint
 from mtmsa_lightning.data.images import UnreadableImageError
 from mtmsa_lightning.errors import ConfigError
 from mtmsa_lightning.evaluation.attention import dilation_rates
@@ -26,7 +27,7 @@ from mtmsa_lightning.inference.hub import local_path, upload
 from mtmsa_lightning.inference.photos import MAX_PIXELS, PhotoInput, read_photo
 from mtmsa_lightning.labels import AGE_GROUP_EDGES
 from mtmsa_lightning.module import MTMSA, FaceOutput
-from mtmsa_lightning.pretrained import write_pretrained
+from mtmsa_lightning.pretrained import README, identity, write_pretrained
 from mtmsa_lightning.runs import write_text
 
 log = logging.getLogger(__name__)
@@ -59,7 +60,7 @@ class AgeEstimator:
         precision: A key of :data:`PRECISIONS`.
 
     Raises:
-        ConfigError: The precision is unknown.
+        ConfigError: The precision is unknown, or the device is not there.
 
     Attributes:
         model: The network.
@@ -77,16 +78,15 @@ class AgeEstimator:
     ) -> None:
         if precision not in PRECISIONS:
             raise ConfigError(f"precision {precision!r} is none of {', '.join(PRECISIONS)}")
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
         model = model.double() if precision == "64-true" else model
-        self.model = model.to(torch.device(device)).eval()
+        self.model = model.to(_usable(device)).eval()
         self.precision = precision
         self.batch_size = batch_size
         self.max_pixels = max_pixels
         self.preprocessing = Preprocessing.of_checkpoint(model.image_size, model.crop, model.provenance)
         self._cropper = Cropper(self.preprocessing)
         self._head = copy.deepcopy(model.age).cpu() if model.age is not None else None  # speaks float64
+        self._file: Path | None = None  # that it was loaded from
         self._detector = detector
         self._loading = threading.Lock()
 
@@ -105,7 +105,10 @@ class AgeEstimator:
                 not give it.
             ConfigError: If it is of the Hub and the extra ``hub`` is not installed.
         """
-        return cls(MTMSA.load(str(local_path(source, revision))), **arguments)
+        path = local_path(source, revision)
+        estimator = cls(MTMSA.load(str(path)), **arguments)
+        estimator._file = find_checkpoint(path).absolute()
+        return estimator
 
     # ---------------------------------------------------------------- photos
 
@@ -161,10 +164,10 @@ class AgeEstimator:
         detector = self._load_detector() if self._looks(detect) else None
         crops: list[FaceCrop] = []  # that the network has not seen yet
         faces: deque[Face] = deque()
-        waiting: deque[tuple[int, str]] = deque()  # photos: their number of faces, and their fault
-        for found, fault in self._crops_ahead(photos, detector):
-            crops += found
-            waiting.append((len(found), fault))
+        waiting: deque[_Cut] = deque()
+        for photo in self._crops_ahead(photos, detector):
+            crops += photo.crops
+            waiting.append(photo)
             while len(crops) >= self.batch_size or (crops and len(waiting) > self.batch_size):
                 faces.extend(self._faces(crops[: self.batch_size]))
                 del crops[: self.batch_size]
@@ -176,6 +179,18 @@ class AgeEstimator:
         """Say what the network was trained on and what is done with a photo, see :meth:`__call__`."""
         return f"{self.model.describe()}; {self.preprocessing.describe(detect)}"
 
+    def __repr__(self) -> str:
+        model = self.model
+        classes = [f"{task} {', '.join(names)}" for task, names in model.answers.items()]
+        says = ["age", *classes] if model.age is not None else classes
+        known = [
+            f"trained on {self.preprocessing.dataset or 'unknown faces'}",
+            f"{model.image_size} px",
+            *says,
+        ]
+        calibrated = "not calibrated" if model.calibration is None else "calibrated"
+        return f"AgeEstimator({'; '.join([*known, calibrated, str(model.device)])})"
+
     def _looks(self, detect: bool | None) -> bool:
         return self.preprocessing.detects if detect is None else detect
 
@@ -185,12 +200,10 @@ class AgeEstimator:
                 self._detector = load_detector()
             return self._detector
 
-    def _crops_ahead(
-        self, photos: Iterable[PhotoInput], detector: FaceDetector | None
-    ) -> Iterator[tuple[list[FaceCrop], str]]:
+    def _crops_ahead(self, photos: Iterable[PhotoInput], detector: FaceDetector | None) -> Iterator["_Cut"]:
         """Yield the crops of each photo, or why it cannot be read, a few photos ahead in threads."""
         readers = min(_MOST_READERS, os.cpu_count() or 1)
-        ahead: deque[Future[tuple[list[FaceCrop], str]]] = deque()
+        ahead: deque[Future[_Cut]] = deque()
         with ThreadPoolExecutor(readers, thread_name_prefix="photos") as pool:
             for photo in photos:
                 ahead.append(pool.submit(self._crops, photo, detector))
@@ -199,11 +212,12 @@ class AgeEstimator:
             while ahead:
                 yield ahead.popleft().result()
 
-    def _crops(self, photo: PhotoInput, detector: FaceDetector | None) -> tuple[list[FaceCrop], str]:
+    def _crops(self, photo: PhotoInput, detector: FaceDetector | None) -> "_Cut":
+        path = Path(photo) if isinstance(photo, str | Path) else None
         try:
-            return self._cut(photo, detector), ""
+            return _Cut(self._cut(photo, detector), "", path)
         except UnreadableImageError as error:
-            return [], str(error)
+            return _Cut([], str(error), path)
 
     def crops(self, photo: PhotoInput, detect: bool | None = None) -> list[FaceCrop]:
         """Cut the faces out of one photo, for :meth:`predict`; arguments and errors as for a call."""
@@ -292,10 +306,17 @@ class AgeEstimator:
 
         :meth:`from_pretrained`, ``--ckpt_path`` of every verb and ``mtmsa fit --model.weights`` take it. What
         is loaded equals what was saved, bit by bit, with classes, calibration and the record of training.
+        The model card (``README.md``) says what the run that the network was loaded from recorded; a network
+        that came from such a folder, and was not changed, keeps the card of that folder.
+
+        Args:
+            folder: Where to; files of these names are replaced.
 
         Raises:
             DataError: If nothing can be written there.
         """
+        from mtmsa_lightning.card import card_of_network  # late: it reads tables
+
         provenance, calibration = self.model.provenance, self.model.calibration
         checkpoint = {
             "hyper_parameters": dict(self.model.hparams),
@@ -303,7 +324,12 @@ class AgeEstimator:
             "provenance": provenance,
             "calibration": None if calibration is None else calibration.to_dict(),
         }
-        write_pretrained(checkpoint, Path(folder))
+        target, source = Path(folder).absolute(), self._file.parent if self._file else None
+        before = identity(source) if source else None
+        kept = _text(source / README) if source and before else ""
+        card = card_of_network(checkpoint, target.name, self._file)
+        write_pretrained(checkpoint, target)
+        write_text(target / README, kept if kept and before == identity(target) else card)
 
     def push_to_hub(self, repo_id: str, *, private: bool = True, card: str | None = None) -> str:
         """Upload what :meth:`save_pretrained` writes to the Hugging Face Hub.
@@ -312,7 +338,8 @@ class AgeEstimator:
             repo_id: ``owner/name``; it is made if it is not there.
             private: Whether a new repository is private; look at the terms of the training data before you
                 publish weights.
-            card: Text of the model card, ``README.md``.
+            card: Text of the model card, ``README.md``; by default the one of :meth:`save_pretrained`. The
+                repository's own is replaced.
 
         Returns:
             The address of the commit.
@@ -321,18 +348,45 @@ class AgeEstimator:
             ConfigError: If the extra ``hub`` is not installed.
             CheckpointError: If the Hub refuses or cannot be reached.
         """
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory() as parent:
+            folder = Path(parent) / repo_id.rpartition("/")[2]
             self.save_pretrained(folder)
             if card is not None:
-                write_text(Path(folder) / "README.md", card)
-            return upload(Path(folder), repo_id, private)
+                write_text(folder / README, card)
+            return upload(folder, repo_id, private)
 
 
-def _answered(waiting: deque[tuple[int, str]], faces: deque[Face]) -> Iterator[PhotoFaces]:
+def _usable(device: str | torch.device) -> torch.device:
+    """Return a device on which something can be put, or raise ConfigError."""
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:  # PyTorch without CUDA asserts that it has it
+        raise ConfigError(
+            f"device {str(device)!r} cannot be used here ({str(error).splitlines()[0]}): give cpu, auto, or "
+            "a GPU of this machine such as cuda:0"
+        ) from error
+    return torch.device(device)
+
+
+def _text(file: Path) -> str:
+    return file.read_text(encoding="utf-8") if file.is_file() else ""
+
+
+class _Cut(NamedTuple):
+    """A photo's faces, ready for the network; or why there are none."""
+
+    crops: list[FaceCrop]
+    fault: str
+    path: Path | None
+
+
+def _answered(waiting: deque[_Cut], faces: deque[Face]) -> Iterator[PhotoFaces]:
     """Yield the photos, of those that wait, whose faces are all there."""
-    while waiting and waiting[0][0] <= len(faces):
-        number, fault = waiting.popleft()
-        yield PhotoFaces([faces.popleft() for _ in range(number)], fault)
+    while waiting and len(waiting[0].crops) <= len(faces):
+        crops, fault, path = waiting.popleft()
+        yield PhotoFaces([faces.popleft() for _ in crops], fault, path)
 
 
 def _class_predictions(logits: Tensor, names: Sequence[str]) -> list[ClassPrediction]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -168,10 +169,12 @@ class PhotoFaces(NamedTuple):
     Attributes:
         faces: Its faces, the largest first; none where none was found or the photo could not be read.
         fault: Why the photo could not be read; empty if it could.
+        path: The photo's file; None for arrays, tensors and Pillow images.
     """
 
     faces: list[Face]
     fault: str = ""
+    path: Path | None = None
 
 
 class FaceAttention(NamedTuple):

@@ -4,8 +4,9 @@ import re
 from pathlib import Path
 from typing import Any
 
+from mtmsa_lightning.checkpoints import check_checkpoint
 from mtmsa_lightning.errors import CheckpointError, ConfigError
-from mtmsa_lightning.pretrained import CONFIG, TRAINED_ON, WEIGHTS
+from mtmsa_lightning.pretrained import FILES, README, WEIGHTS
 
 _NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 _FILE_SUFFIXES = (".ckpt", ".safetensors")
@@ -26,13 +27,25 @@ def local_path(source: str | Path, revision: str | None = None) -> Path:
     if path.exists() or not _NAME.fullmatch(name) or path.suffix in _FILE_SUFFIXES:
         return path
     hub = _client(f"{name}: no such file or folder here; to look for it on the Hugging Face Hub")
-    files = [CONFIG, WEIGHTS, TRAINED_ON]  # nothing that could hold code
+    files = [*FILES, README]  # nothing that could hold code
     try:
         return Path(hub.snapshot_download(name, revision=revision, allow_patterns=files)) / WEIGHTS
     except Exception as error:  # the client raises whatever its network library does
+        unreached = type(error).__name__ == "LocalEntryNotFoundError"  # nor was it downloaded before
+        answer = "cannot be reached" if unreached else "did not give it"
         raise CheckpointError(
-            f"{name}: no such file or folder here, and the Hugging Face Hub did not give it: {_said(error)}"
+            f"{name}: no such file or folder here, and the Hugging Face Hub {answer}: {_said(error)}"
         ) from error
+
+
+def check_source(source: str | Path) -> None:
+    """Refuse what is no trained network before anything heavy is imported; one on the Hub is downloaded.
+
+    Raises:
+        CheckpointError: As :func:`local_path`, or what lies there is no checkpoint.
+        ConfigError: As :func:`local_path`.
+    """
+    check_checkpoint(local_path(source))
 
 
 def upload(folder: Path, repo_id: str, private: bool) -> str:
@@ -68,4 +81,4 @@ def _client(purpose: str) -> Any:
 
 def _said(error: Exception) -> str:
     lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+    return re.sub(r"^Got: (\w+: )?", "", lines[0]) if lines else type(error).__name__

@@ -3,7 +3,6 @@
 Only names are held for all of them: an image is read when its turn comes.
 """
 
-import glob
 import hashlib
 import logging
 from bisect import bisect_right
@@ -17,17 +16,17 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mtmsa_lightning.data.files import IMAGE_SUFFIXES, list_images, read_delimited, sniff
+from mtmsa_lightning.data.files import list_images, read_delimited, sniff
 from mtmsa_lightning.data.images import Image, read_image
 from mtmsa_lightning.data.pixels import PixelStore, open_pixels
 from mtmsa_lightning.data.prepared import is_prepared, preparation, read_description, read_frame
+from mtmsa_lightning.data.suffixes import IMAGE_SUFFIXES
 from mtmsa_lightning.data.table import ReadReport
 from mtmsa_lightning.errors import DataError
+from mtmsa_lightning.inference.paths import TABLES, matches, say_names
+from mtmsa_lightning.wording import counted
 
 log = logging.getLogger(__name__)
-
-TABLES = (".csv", ".tsv")
-"""Endings of the tables that list images in a column ``path``."""
 
 BOX = ("box_left", "box_top", "box_right", "box_bottom")
 """Columns of a prepared set that say where in its source a face was found."""
@@ -196,22 +195,16 @@ def find_inputs(paths: Iterable[str | Path]) -> Inputs:
 
 
 def _matches(path: str) -> list[str]:
-    """Return the path itself, or what a pattern matches."""
-    try:
-        path.encode()
-    except UnicodeEncodeError:
-        raise DataError(f"{path!r}: no table can hold this name, which is no UTF-8: rename it") from None
-    if Path(path).exists() or not glob.has_magic(path):
-        return [path]
-    found = [match for match in sorted(glob.glob(path, recursive=True)) if _counts(Path(match))]  # noqa: PTH207  # keeps the path as given
-    if not found:
-        raise DataError(f"{path}: the pattern matches no image, folder or table")
-    return found
+    """Return the path itself, or what a pattern matches; say what is passed over."""
+    used, others = matches(path)
+    _say_passed_over(path, others)
+    return used
 
 
-def _counts(path: Path) -> bool:
-    """Tell whether what a pattern matched is of use: it may match anything."""
-    return path.is_dir() or path.suffix.lower() in {*IMAGE_SUFFIXES, *TABLES}
+def _say_passed_over(where: str | Path, names: Sequence[str]) -> None:
+    if names:
+        kind = counted(len(names), "file that is no image", "files that are no images")
+        log.info("%s: passed over %s: %s", where, kind, say_names(names))
 
 
 def _prepared(root: Path, seen: set[str]) -> list[PreparedFaces]:
@@ -225,12 +218,12 @@ def _prepared(root: Path, seen: set[str]) -> list[PreparedFaces]:
 def _photos(path: Path) -> list[str]:
     """Return the photos that a path which is no prepared set stands for."""
     if path.is_dir():
-        found = [str(path / name) for name in list_images(path)]
+        listing = list_images(path)
+        found = [str(path / name) for name in listing]
         if not found:
             log.warning("%s: there is no image in it", path)
+        _say_passed_over(path, listing.others)
         return found
-    if not path.is_file():
-        raise DataError(f"{path}: no such file or folder")
     return _listed(path) if path.suffix.lower() in TABLES else [str(path)]
 
 

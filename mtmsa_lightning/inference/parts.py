@@ -28,7 +28,8 @@ import pyarrow.parquet as pq
 
 from mtmsa_lightning.align.files import NO_FACE
 from mtmsa_lightning.errors import DataError
-from mtmsa_lightning.runs import differences, write_text
+from mtmsa_lightning.runs import differences, make_folder, write_text
+from mtmsa_lightning.wording import counted
 
 PART_SIZE = 256
 """Inputs per part: what a kill can cost each process."""
@@ -152,10 +153,14 @@ def read_plan(folder: Path) -> Plan:
     Raises:
         DataError: There is none, or it is damaged.
     """
+    file = folder / _PLAN
+    if not file.is_file():
+        why = f"has no {_PLAN}, so it is no shard" if folder.is_dir() else "no such folder"
+        raise DataError(f"{folder}: {why}: `mtmsa predict --shard I/N --out {folder}` makes one")
     try:
-        return dict(json.loads((folder / _PLAN).read_text()))
+        return dict(json.loads(file.read_text()))
     except (OSError, ValueError) as error:
-        raise DataError(f"{folder}: no parts of a prediction ({error})") from error
+        raise DataError(f"{file}: damaged: make this shard again by the command that made it") from error
 
 
 def plan_differences(old: Plan, new: Plan, keys: Iterable[str] = COMPARED) -> str:
@@ -263,7 +268,8 @@ def merge(folders: Sequence[Path], out: Path, overwrite: bool = False) -> Counts
     files: dict[int, Path] = {}
     for shard in shards:
         if missing := shard.missing():
-            raise DataError(f"{shard.folder}: {len(missing)} parts are missing: run that shard to its end")
+            lacking = counted(len(missing), "part is", "parts are")
+            raise DataError(f"{shard.folder}: {lacking} missing: run that shard to its end")
         if twice := files.keys() & set(shard.numbers):
             raise DataError(f"{shard.folder}: part {min(twice)} is in {files[min(twice)].parent} too")
         files |= {number: shard.file(number) for number in shard.numbers}
@@ -271,6 +277,7 @@ def merge(folders: Sequence[Path], out: Path, overwrite: bool = False) -> Counts
     plan = {**shards[0].plan, "shard": None}
     if not overwrite and complete(out, plan) is None:
         refuse_to_lose(out, plan)
+    make_folder(out.parent)
     return join(plan, [files[number] for number in range(len(shards[0]))], out)
 
 

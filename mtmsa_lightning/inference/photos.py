@@ -1,5 +1,7 @@
 """Photos of any form to RGB arrays, their size looked at before they are decoded."""
 
+import struct
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -58,10 +60,7 @@ def check_pixels(path: str | Path, max_pixels: int = MAX_PIXELS) -> None:
         UnreadableImageError: It has too many, or no header of an image is found.
     """
     try:
-        with PIL.Image.open(path) as header:
-            size = header.size
-    except (PIL.Image.DecompressionBombError, PIL.Image.DecompressionBombWarning) as error:
-        raise UnreadableImageError(f"{path}: too large: {error}") from error
+        size = _size_by_header(path)
     except OSError as error:
         why = error.strerror or "no image that can be decoded"
         raise UnreadableImageError(f"{path}: cannot be read ({why})") from error
@@ -70,12 +69,32 @@ def check_pixels(path: str | Path, max_pixels: int = MAX_PIXELS) -> None:
     _refuse_large(str(path), size, max_pixels)
 
 
+def _size_by_header(path: str | Path) -> tuple[int, int]:
+    """Return width and height, as ``PIL.Image.open`` finds them.
+
+    That function compares them with a limit of its own, at which it warns; it can only be changed for all of
+    a program, and here another one counts.
+    """
+    with Path(path).open("rb") as stream:
+        start = stream.read(16)
+        for register in (PIL.Image.preinit, PIL.Image.init):  # the usual formats, then all
+            register()
+            for opener, accepts in tuple(PIL.Image.OPEN.values()):  # another thread may register more
+                accepted = accepts is None or accepts(start)
+                if not accepted or isinstance(accepted, str):  # a text says what is missing
+                    continue
+                stream.seek(0)
+                with suppress(SyntaxError, IndexError, TypeError, struct.error):  # not of this format
+                    return opener(stream, str(path)).size
+    raise PIL.UnidentifiedImageError
+
+
 def _refuse_large(name: str, size: tuple[int, int], max_pixels: int) -> None:
     width, height = size
     if width * height > max_pixels:
         raise UnreadableImageError(
             f"{name}: too large: {width} x {height} are {width * height / 1e6:.0f} million pixels, the limit "
-            f"is {max_pixels / 1e6:.0f} million; shrink it first"
+            f"is {max_pixels / 1e6:.0f} million (max_pixels): shrink it first"
         )
 
 

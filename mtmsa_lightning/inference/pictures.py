@@ -4,6 +4,7 @@ They show people, so they are made only when asked for; being drawn anew, they c
 metadata, such as its place.
 """
 
+import unicodedata
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -21,6 +22,9 @@ from mtmsa_lightning.inference.parts import Parts
 LONGER_SIDE = 1600
 """Larger photos are shrunk to this many pixels before they are drawn on."""
 
+LEAST_SIDE = 400
+"""Smaller photos are enlarged to this many pixels: words would cover a face."""
+
 TILE = 160
 """Side of a face on the sheet, in pixels."""
 
@@ -29,6 +33,8 @@ TILES = 120
 
 _ACROSS = 10
 _LINE = 18  # height of a line of text below a tile
+_LINES = 4  # file, age, gender, race
+_LETTERS = 20  # of a line below a tile
 _ROOM = 0.25  # shown around a box, as a fraction of its size
 _SURE, _UNSURE = (20, 110, 40), (170, 85, 0)  # RGB; white is read well on both
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
@@ -42,7 +48,7 @@ def annotate(source: Input, faces: pd.DataFrame, file: Path) -> None:
         faces: Its rows of the table.
         file: Where to write.
     """
-    image, scale = _shrunk(source.read())
+    image, scale = _fitted(source.read())
     for face in faces.to_dict("records"):
         box = np.array([face[name] for name in BOX]) * scale
         if source.known is not None:  # a crop: its box lies in another picture
@@ -72,8 +78,25 @@ def caption(face: Mapping[Any, Any]) -> list[str]:
     return lines
 
 
+def label(name: str, face: int) -> str:
+    """Return a file's name as it fits below a tile: ASCII, its middle left out if it is long.
+
+    Args:
+        name: The name.
+        face: The column ``face``: number in the photo, from 0; it is said of those after the first.
+    """
+    letters = [letter for letter in unicodedata.normalize("NFKD", name) if not unicodedata.combining(letter)]
+    plain = "".join(letters).encode("ascii", "replace").decode()
+    number = f" #{face}" if face else ""
+    room = _LETTERS - len(number)
+    if len(plain) > room:
+        half = (room - 2) // 2
+        plain = f"{plain[: room - 2 - half]}..{plain[-half:]}"
+    return plain + number
+
+
 def write_sheet(parts: Parts, inputs: Inputs, faces: int, file: Path) -> None:
-    """Write one picture with many faces and what is said of them; without names of files.
+    """Write one picture with many faces, below each the name of its file and what is said of it.
 
     Args:
         parts: All parts of the table.
@@ -98,10 +121,11 @@ def write_sheet(parts: Parts, inputs: Inputs, faces: int, file: Path) -> None:
 
 def _tile(face: Mapping[Any, Any], source: Input) -> Image:
     """Return a face with its caption below."""
-    tile = np.full((TILE + 3 * _LINE + 6, TILE + 6, 3), 255, np.uint8)
+    words = [label(Path(source.file).name, int(face["face"])), *caption(face)]
+    tile = np.full((TILE + _LINES * _LINE + 6, TILE + 6, 3), 255, np.uint8)
     with suppress(UnreadableImageError):  # gone since: the words stay
         tile[3 : TILE + 3, 3 : TILE + 3] = _face(face, source)
-    for number, text in enumerate(caption(face)):
+    for number, text in enumerate(words):
         place = (3, TILE + 3 + (number + 1) * _LINE - 5)
         cv2.putText(tile, text, place, _FONT, 0.42, (0, 0, 0), 1, cv2.LINE_AA)
     return tile
@@ -123,29 +147,38 @@ def _face(face: Mapping[Any, Any], source: Input) -> Image:
     return square
 
 
-def _shrunk(image: Image) -> tuple[Image, float]:
-    """Return a copy no larger than ``LONGER_SIDE``, and its scale."""
+def _fitted(image: Image) -> tuple[Image, float]:
+    """Return a copy whose longer side is ``LEAST_SIDE`` to ``LONGER_SIDE``, and its scale."""
     height, width = image.shape[:2]
-    scale = min(1.0, LONGER_SIDE / max(height, width))
+    longer = max(height, width)
+    scale = min(max(longer, LEAST_SIDE), LONGER_SIDE) / longer
     size = max(1, round(width * scale)), max(1, round(height * scale))
-    return np.ascontiguousarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA)), scale
+    how = cv2.INTER_AREA if scale <= 1 else cv2.INTER_CUBIC
+    return np.ascontiguousarray(cv2.resize(image, size, interpolation=how)), scale
 
 
 def _draw(image: Image, box: NDArray[np.float64], lines: Sequence[str], colour: tuple[int, ...]) -> None:
-    """Draw a box, and words on its colour: above it, or below where there is no room."""
+    """Draw a box, and words on a ground of its colour: above it, or below where there is no room."""
     left, top, right, bottom = (int(edge) for edge in box.round())
     thickness = max(1, round(max(image.shape[:2]) / 400))
     cv2.rectangle(image, (left, top), (right, bottom), colour, thickness)
+    if not lines:
+        return
     scale = min(max((right - left) / 250, 0.4), 1.0)
-    height = round(28 * scale)
-    room = height * len(lines)
-    start = top - room if top >= room else min(bottom + thickness, image.shape[0] - room)
+    weight = 1 if scale < 0.8 else 2
+    padding = round(4 + 8 * scale)
+    sizes = [cv2.getTextSize(text, _FONT, scale, weight) for text in lines]
+    letters, below = sizes[0][0][1], sizes[0][1]  # heights above and below the line that letters stand on
+    line = letters + below + round(4 * scale)
+    width = max(size[0][0] for size in sizes) + 2 * padding
+    height = line * len(lines) - round(4 * scale) + 2 * padding - below // 2
+    edge = thickness // 2  # of the box, whose middle is at its coordinates
+    x = max(0, min(left - edge, image.shape[1] - width))
+    y = top - height if top >= height else min(bottom + edge + 1, image.shape[0] - height)
+    cv2.rectangle(image, (x, y), (x + width - 1, y + height - 1), colour, cv2.FILLED)
     for number, text in enumerate(lines):
-        (width, _), _ = cv2.getTextSize(text, _FONT, scale, 1)
-        x, y = max(0, min(left, image.shape[1] - width)), start + number * height
-        cv2.rectangle(image, (x, y), (x + width, y + height), colour, cv2.FILLED)
-        place = (x, y + height - round(8 * scale))
-        cv2.putText(image, text, place, _FONT, scale, (255, 255, 255), 1, cv2.LINE_AA)
+        place = (x + padding, y + padding + letters + number * line)
+        cv2.putText(image, text, place, _FONT, scale, (255, 255, 255), weight, cv2.LINE_AA)
 
 
 def _write(file: Path, image: Image) -> None:

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from mtmsa_lightning.labels import AGE_GROUP_EDGES
 from mtmsa_lightning.models.age_distribution import AgeDistribution, CalibratedAge, GaussianAge
+from mtmsa_lightning.wording import counted
 
 LEVELS: tuple[float, ...] = (0.5, 0.8, 0.9, 0.95)
 """Levels of the conformal intervals: the probability with which each is to cover."""
@@ -94,10 +95,7 @@ class Calibration:
 
     def describe(self) -> str:
         """Say in one line what was fitted on what."""
-        on = self.fitted_on
-        faces = f"{on['faces']} faces, {on['subjects']} {on['unit']}"
-        where = f"the {on['part']} part of {on['dataset']} ({on['protocol']}, fold {on['fold']}; {faces})"
-        chose = ", which also chose the checkpoint" if on["chose_checkpoint"] else ""
+        where = _describe_faces(self.fitted_on) if self.fitted_on else "faces that are not recorded"
         factors = [f"sigma x {self.sigma_scale:.3f}"] if self.quantiles else []
         factors += [
             f"{task} temperature {value:.3f}{_at_limit(value)}" for task, value in self.temperatures.items()
@@ -105,7 +103,7 @@ class Calibration:
         limits = [f"width over {self.max_width:g} years"] if self.max_width is not None else []
         limits += [f"group below {self.min_group_prob:g}"] if self.min_group_prob is not None else []
         unsure = f"; unsure: {' or '.join(limits)}" if limits else ""
-        return f"calibrated on {where}{chose}: {', '.join(factors)}{unsure}"
+        return f"calibrated on {where}: {', '.join(factors)}{unsure}"
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values that checkpoints and JSON hold; an infinite quantile is None."""
@@ -117,6 +115,12 @@ class Calibration:
         """Read back what :meth:`to_dict` returned."""
         quantiles = {float(p): math.inf if q is None else float(q) for p, q in values["quantiles"].items()}
         return cls(**{**values, "quantiles": quantiles})
+
+
+def _describe_faces(on: Mapping[str, Any]) -> str:
+    faces = f"{counted(on['faces'], 'face')}, {counted(on['subjects'], on['unit'].removesuffix('s'))}"
+    chose = ", which also chose the checkpoint" if on["chose_checkpoint"] else ""
+    return f"the {on['part']} part of {on['dataset']} ({on['protocol']}, fold {on['fold']}; {faces}){chose}"
 
 
 def fit_calibration(

@@ -4,6 +4,10 @@ import argparse
 import logging
 from collections.abc import Sequence
 
+from mtmsa_lightning.arguments import real_number, whole_number
+from mtmsa_lightning.errors import ConfigError
+from mtmsa_lightning.inference.hub import check_source
+
 log = logging.getLogger(__name__)
 
 
@@ -27,9 +31,9 @@ def parser() -> argparse.ArgumentParser:
         help="address to listen on (default: 127.0.0.1, which only this machine reaches; others have no "
         "password and no encryption)",
     )
-    parser.add_argument("--port", type=int, help="port (default: the first free one from 7860)")
+    parser.add_argument("--port", type=whole_number, help="port (default: the first free one from 7860)")
     parser.add_argument(
-        "--max_mb", type=float, default=20.0, help="largest file in MB (2^20 bytes; default: 20)"
+        "--max_mb", type=real_number, default=20.0, help="largest file in MB (2^20 bytes; default: 20)"
     )
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, ... (default: auto)")
     return parser
@@ -42,12 +46,17 @@ def main(args: Sequence[str]) -> None:
         MTMSAError: If the checkpoint, an extra or the address is of no use, before the page is served.
     """
     options = parser().parse_args(args)
+    check_source(options.ckpt_path)
+
+    if options.max_mb <= 0:
+        raise ConfigError(f"--max_mb {options.max_mb:g}: must be above 0, or no photo could be sent")
 
     from mtmsa_lightning.align.detector import load_detector
-    from mtmsa_lightning.app.server import need_gradio, serve
+    from mtmsa_lightning.app.server import listen, need_gradio, serve
     from mtmsa_lightning.inference.estimator import AgeEstimator
 
     need_gradio()
+    listen(options.host, options.port).close()  # so that a wrong address is told at once
     estimator = AgeEstimator.from_pretrained(
         options.ckpt_path, device=options.device, detector=load_detector()
     )

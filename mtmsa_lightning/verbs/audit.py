@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from mtmsa_lightning.arguments import real_number, whole_number
 from mtmsa_lightning.configs import find_config
 from mtmsa_lightning.data.audit.findings import kinds_as_text
 from mtmsa_lightning.datasets import add_data_arguments, build_data, data_arguments, parse
@@ -30,9 +31,11 @@ def parser() -> argparse.ArgumentParser:
     add("--no_pictures", action="store_true", help="keep faces out of the page")
     add("--no_images", action="store_true", help="look at the table and the split only")
     add("--detect", action="store_true", help="look for a face in every image (needs the extra align)")
-    add("--near", type=int, help="greatest distance of near-duplicates, in bits of 256 (default: 31)")
-    add("--min_side", type=int, help="least side of an image in pixels (default: 64)")
-    add("--min_sharpness", type=float, help="least variance of the Laplacian at 128 px (default: 10)")
+    add(
+        "--near", type=whole_number, help="greatest distance of near-duplicates, in bits of 256 (default: 31)"
+    )
+    add("--min_side", type=whole_number, help="least side of an image in pixels (default: 64)")
+    add("--min_sharpness", type=real_number, help="least variance of the Laplacian at 128 px (default: 10)")
     return parser
 
 

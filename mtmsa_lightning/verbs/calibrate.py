@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from mtmsa_lightning.arguments import real_number
 from mtmsa_lightning.preflight import check_arguments
 
 
@@ -31,11 +32,11 @@ def parser() -> argparse.ArgumentParser:
         help="part to fit on (default: calibration; without one, val, which also chose the checkpoint)",
     )  # fmt: skip
     parser.add_argument(
-        "--max_width", type=float, metavar="YEARS",
+        "--max_width", type=real_number, metavar="YEARS",
         help="declare a face unsure whose 90 %% interval is wider than this",
     )  # fmt: skip
     parser.add_argument(
-        "--min_group_prob", type=float, metavar="P",
+        "--min_group_prob", type=real_number, metavar="P",
         help="declare a face unsure whose likeliest age group is less likely than this",
     )  # fmt: skip
     parser.add_argument(

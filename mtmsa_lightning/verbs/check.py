@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from mtmsa_lightning.data.audit.findings import KINDS, Finding
 from mtmsa_lightning.datasets import CLASSES, add_data_arguments, data_arguments, parse, recognise
 from mtmsa_lightning.preflight import check_arguments
+from mtmsa_lightning.wording import counted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -134,7 +135,7 @@ def describe_data(data: "FaceDataModule") -> Iterator[str]:
     from mtmsa_lightning.errors import DataError
 
     table = data.table
-    yield f"{table.dataset} at {data.root}: {len(table):,} faces; {table.label_rule}"
+    yield f"{table.dataset} at {data.root}: {counted(len(table), 'face')}; {table.label_rule}"
     compared = compare(table)
     if compared:
         yield "held against the published release:"
@@ -192,10 +193,12 @@ def describe_cost(cli: Any) -> Iterator[str]:
     epoch = cost.epoch_seconds(train, val, devices, data.num_workers)
     yield f"cost on {devices} x {cost.device}, {cost.precision}, {data.image_size} px (an estimate):"
     whole = _duration(epoch * trainer.max_epochs) if trainer.max_epochs else "?"
-    yield f"  {_duration(epoch)} an epoch of {train:,} faces, {whole} for {trainer.max_epochs} epochs"
+    of_faces = counted(train, "face")
+    yield f"  {_duration(epoch)} an epoch of {of_faces}, {whole} for {trainer.max_epochs} epochs"
     timed = f"median of {cost.steps} with {cost.faces} faces each"
     yield f"  steps: {1e3 * cost.face_seconds:.1f} ms a face, {timed}"
-    yield f"  loading: {1e3 * cost.load_seconds:.1f} ms an image on one core; {data.num_workers} workers"
+    workers = counted(data.num_workers, "worker")
+    yield f"  loading: {1e3 * cost.load_seconds:.1f} ms an image on one core; {workers}"
     yield f"  memory {cost.memory / 2**30:.1f} GiB a device ({cost.memory_how})"
 
 

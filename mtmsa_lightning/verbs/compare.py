@@ -6,6 +6,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
+from mtmsa_lightning.arguments import whole_number
 from mtmsa_lightning.errors import ConfigError, DataError
 
 log = logging.getLogger(__name__)
@@ -28,9 +29,9 @@ def parser() -> argparse.ArgumentParser:
         "--out", type=Path, nargs="+", default=[], metavar="FILE", help="files to write: .json, .csv, .md"
     )
     parser.add_argument(
-        "--draws", type=int, default=10_000, help="bootstrap samples and sign flips (default: 10000)"
+        "--draws", type=whole_number, default=10_000, help="bootstrap samples and sign flips (default: 10000)"
     )
-    parser.add_argument("--seed", type=int, default=0, help="seed of both (default: 0)")
+    parser.add_argument("--seed", type=whole_number, default=0, help="seed of both (default: 0)")
     return parser
 
 

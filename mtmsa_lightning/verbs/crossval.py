@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mtmsa_lightning.arguments import whole_number
 from mtmsa_lightning.children import Child, Children, tail
 from mtmsa_lightning.configs import option
 from mtmsa_lightning.cores import available_cores
@@ -56,9 +57,15 @@ def parser() -> argparse.ArgumentParser:
         "--folds", nargs="+", metavar="FOLDS", help="0-4, or 0,2, or 0 2 (default: all folds of the protocol)"
     )
     parser.add_argument(
-        "--seeds", nargs="+", type=int, metavar="SEED", help="seeds of the runs (default: seed_everything)"
+        "--seeds",
+        nargs="+",
+        type=whole_number,
+        metavar="SEED",
+        help="seeds of the runs (default: seed_everything)",
     )
-    parser.add_argument("--parallel", type=int, default=1, metavar="N", help="runs at once (default: 1)")
+    parser.add_argument(
+        "--parallel", type=whole_number, default=1, metavar="N", help="runs at once (default: 1)"
+    )
     return parser
 
 

@@ -1,11 +1,18 @@
 """``mtmsa export``: a checkpoint as a file that other programs run."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from mtmsa_lightning.checkpoints import find_checkpoint
-from mtmsa_lightning.export.formats import Format, Precision, check_combination
+from mtmsa_lightning.arguments import one_of
+from mtmsa_lightning.checkpoints import check_checkpoint
+from mtmsa_lightning.export.formats import (
+    Format,
+    Precision,
+    check_combination,
+    check_packages,
+    check_target,
+)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -20,23 +27,37 @@ def parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--ckpt_path", required=True,
-        help="a checkpoint, a run directory (its best.ckpt), or a folder of runs",
+        help="a checkpoint, a run directory (its best.ckpt), a folder of runs, or one of pretrained weights",
     )  # fmt: skip
-    parser.add_argument("--format", required=True, type=Format, choices=list(Format), help="what to write")
     parser.add_argument(
-        "--dynamic", action="store_true", help="take batches of any size instead of one face at a time"
-    )
+        "--format", required=True, type=one_of(Format), metavar=_either(Format),
+        help="what to write: a program that ONNX Runtime or PyTorch runs without this package, or weights "
+        "and their config for this package",
+    )  # fmt: skip
     parser.add_argument(
-        "--precision", type=Precision, choices=list(Precision), default=Precision.FP32,
-        help="what the convolutions compute in (default: fp32)",
+        "--dynamic", action="store_true",
+        help="onnx, torch-export: take batches of any size instead of one face at a time (safetensors does "
+        "anyway)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--precision", type=one_of(Precision), metavar=_either(Precision), default=Precision.FP32,
+        help="what the convolutions compute in: fp32 (default), fp16 (onnx, torch-export), int8 (onnx)",
     )  # fmt: skip
     parser.add_argument(
         "--faces", nargs="+", type=Path, default=[], metavar="PATH",
         help="images and folders of faces, cropped as in training, to compare on (default: drawn faces; "
         "for int8, which takes its ranges from faces, the validation part of the checkpoint's run)",
     )  # fmt: skip
-    parser.add_argument("--out", type=Path, help="file or folder to write (default: <run>/export/...)")
+    parser.add_argument(
+        "--out", type=Path,
+        help="file (.onnx, .pt2) or folder (safetensors) to write, in place of an older export there "
+        "(default: <run>/export/...)",
+    )  # fmt: skip
     return parser
+
+
+def _either(choices: Iterable[str]) -> str:
+    return f"{{{','.join(choices)}}}"
 
 
 def main(args: Sequence[str]) -> None:
@@ -48,7 +69,10 @@ def main(args: Sequence[str]) -> None:
     """
     options = parser().parse_args(args)
     check_combination(options.format, options.precision, options.dynamic)
-    find_checkpoint(Path(options.ckpt_path))
+    check_packages(options.format)
+    check_checkpoint(options.ckpt_path)
+    if options.out is not None:
+        check_target(options.out, options.format)
 
     from mtmsa_lightning.export.exporting import export
 

@@ -9,8 +9,14 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mtmsa_lightning.arguments import whole_number
 from mtmsa_lightning.cores import available_cores
+from mtmsa_lightning.errors import ConfigError, DataError
+from mtmsa_lightning.inference.hub import check_source
+from mtmsa_lightning.inference.paths import check_there
+from mtmsa_lightning.runs import check_folder
 from mtmsa_lightning.verbs.prepare import parse_shard
+from mtmsa_lightning.wording import counted
 
 if TYPE_CHECKING:
     from mtmsa_lightning.inference.bulk import Job
@@ -61,14 +67,19 @@ def parser() -> argparse.ArgumentParser:
     add("--strict", action="store_true", help="end with status 2 if an image could not be read")
     add("--detect", action=argparse.BooleanOptionalAction, help="look for all faces of a photo and align "
         "them, or take it for one cropped face (default: as training treated its photos)")  # fmt: skip
-    add("--max_pixels", type=int, metavar="N",
+    add("--max_pixels", type=whole_number, metavar="N",
         help="photos with more pixels are not decoded (default: 64 million)")  # fmt: skip
     add("--annotate", type=Path, metavar="DIR", help="write copies of the photos with a box and a few words "
         "per face (off by default: they show people)")  # fmt: skip
     add("--contact_sheet", type=Path, metavar="FILE", help="write one picture (.jpg, .png) with up to 120 "
         "of the faces (off by default, likewise)")  # fmt: skip
-    add("--batch_size", type=int, default=64, help="faces that go through the network at once (default: 64)")
-    add("--num_workers", type=int,
+    add(
+        "--batch_size",
+        type=whole_number,
+        default=64,
+        help="faces that go through the network at once (default: 64)",
+    )
+    add("--num_workers", type=whole_number,
         help="threads that read photos and find faces (default: one per core)")  # fmt: skip
     add("--accelerator", default="auto", help="cpu, gpu, mps or auto (default)")
     add("--devices", default="1", help="number of devices, one process each, or auto (default: 1)")
@@ -100,7 +111,7 @@ def main(args: Sequence[str]) -> None:
     """
     if args and args[0] == "merge":
         options = merge_parser().parse_args(args[1:])
-        _check_suffix(options.out)
+        _check_table(options.out)
         from mtmsa_lightning.inference.parts import merge
 
         report(merge(options.shards, options.out, options.overwrite), options.out)
@@ -116,15 +127,19 @@ def predict(options: argparse.Namespace) -> None:
     """
     shard = parse_shard(options.shard)
     _check_places(options, shard)
-    from mtmsa_lightning.inference.bulk import Job, load_estimator, predict_parts
+    check_source(options.ckpt_path)
+    for path in options.paths:
+        check_there(path)
     from mtmsa_lightning.inference.inputs import find_inputs
+
+    inputs = find_inputs(options.paths)  # before torch is imported, which takes seconds
+    from mtmsa_lightning.inference.bulk import Job, load_estimator, predict_parts
     from mtmsa_lightning.inference.parts import Parts
     from mtmsa_lightning.inference.photos import MAX_PIXELS
     from mtmsa_lightning.inference.plan import make_plan, say_preprocessing
     from mtmsa_lightning.inference.ranks import choose_devices, predict_on
     from mtmsa_lightning.runs import locked
 
-    inputs = find_inputs(options.paths)
     devices = choose_devices(options.accelerator, options.devices)
     load = partial(
         load_estimator, options.ckpt_path, options.flip_test, batch_size=options.batch_size,
@@ -143,9 +158,19 @@ def predict(options: argparse.Namespace) -> None:
     if shard[1] > 1:
         with locked(folder, "mtmsa predict"):
             _make_parts(job.parts, work, options)
-        print(f"shard {options.shard} of {len(inputs):,} images: {folder}")
+        print(_describe_shard(options.shard, job.parts, len(inputs)))
     else:
         report(_make_table(job, work, options), options.out, options.strict)
+
+
+def _describe_shard(shard: str, parts: "Parts", images: int) -> str:
+    share = sum(len(parts.positions(number)) for number in parts.numbers)
+    if share:
+        return f"shard {shard}: {share:,} of {counted(images, 'image')}: {parts.folder}"
+    return (
+        f"shard {shard}: no images: shards are dealt parts of {parts.plan['part_size']} images, and there "
+        f"{'is' if len(parts) == 1 else 'are'} only {len(parts)}; merge it with the others: {parts.folder}"
+    )
 
 
 def _make_table(job: "Job", work: "Work", options: argparse.Namespace) -> "Counts":
@@ -193,19 +218,20 @@ def report(counts: "Counts", out: Path, strict: bool = False) -> None:
     Raises:
         DataError: Not one face could be predicted; or, with ``strict``, an image could not be read.
     """
-    from mtmsa_lightning.errors import DataError
     from mtmsa_lightning.inference.parts import SKIPPED, beside
 
-    skipped = f"{counts.no_face:,} without a face, {counts.unreadable:,} unreadable: {beside(out, SKIPPED)}"
+    images, listed = counted(counts.images, "image"), beside(out, SKIPPED)
+    numbers = {"without a face": counts.no_face, "unreadable": counts.unreadable}
+    reasons = ", ".join(f"{number:,} {reason}" for reason, number in numbers.items() if number)
     if not counts.faces:
-        raise DataError(f"not one face in {counts.images:,} images: {skipped}")
+        raise DataError(f"not one face in {images}: {reasons}: {listed}")
     done = counts.images - counts.no_face - counts.unreadable
-    print(f"{counts.faces:,} faces in {done:,} of {counts.images:,} images: {out}")
-    if counts.no_face or counts.unreadable:
-        print(f"skipped: {skipped}")
-        _print_skipped(beside(out, SKIPPED), counts.no_face + counts.unreadable)
+    print(f"{counted(counts.faces, 'face')} in {done:,} of {images}: {out}")
+    if reasons:
+        print(f"skipped: {reasons}: {listed}")
+        _print_skipped(listed, counts.no_face + counts.unreadable)
     if strict and counts.unreadable:
-        raise DataError(f"{counts.unreadable:,} images could not be read: {beside(out, SKIPPED)}")
+        raise DataError(f"--strict: {counted(counts.unreadable, 'image')} could not be read: {listed}")
 
 
 def _print_skipped(file: Path, number: int) -> None:
@@ -216,31 +242,37 @@ def _print_skipped(file: Path, number: int) -> None:
         print("  ...")
 
 
-def _check_suffix(out: Path) -> None:
-    from mtmsa_lightning.errors import ConfigError
-
+def _check_table(out: Path) -> None:
     if out.suffix not in SUFFIXES:
         endings = f"{', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}"
-        raise ConfigError(f"{out}: write predictions to a file ending in {endings}")
+        raise ConfigError(f"--out {out}: write predictions to a file ending in {endings}")
+    if out.is_dir():
+        raise ConfigError(f"--out {out}: is a folder: name a file")
+    check_folder(out.parent)
 
 
 def _check_places(options: argparse.Namespace, shard: tuple[int, int]) -> None:
     """Refuse places to write to that cannot be meant, before anything heavy is imported."""
-    from mtmsa_lightning.errors import ConfigError
-
-    if options.batch_size < 1:
-        raise ConfigError(f"--batch_size {options.batch_size}: give a number from 1")
+    for name in ("batch_size", "num_workers", "max_pixels"):
+        if (value := getattr(options, name)) is not None and value < 1:
+            raise ConfigError(f"--{name} {value}: give a number from 1")
     if shard[1] == 1:
-        _check_suffix(options.out)
+        _check_table(options.out)
     elif options.out.suffix in SUFFIXES:
         raise ConfigError(
             f"{options.out}: a shard is a folder, out of which `mtmsa predict merge` makes the file: give "
             "--out a name without an ending"
         )
+    else:
+        check_folder(options.out)
     if options.contact_sheet is not None and options.contact_sheet.suffix not in (".jpg", ".png"):
         raise ConfigError(f"--contact_sheet {options.contact_sheet}: choose a name ending in .jpg or .png")
     if options.contact_sheet is not None and shard[1] > 1:
         raise ConfigError("--contact_sheet is made of a whole table, not of a shard")
+    if options.annotate is not None:
+        check_folder(options.annotate)
+    if options.contact_sheet is not None:
+        check_folder(options.contact_sheet.parent)
     for path in options.paths if options.annotate is not None else ():
         if Path(path).resolve() in (options.annotate.resolve(), *options.annotate.resolve().parents):
             raise ConfigError(f"--annotate {options.annotate}: lies inside {path}, among the photos")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mtmsa_lightning.align import MARGIN
+from mtmsa_lightning.arguments import real_number, whole_number
 from mtmsa_lightning.cores import available_cores
 
 if TYPE_CHECKING:
@@ -53,18 +54,18 @@ def _release_parser(verbs: Any, name: str, text: str) -> argparse.ArgumentParser
     add = parser.add_argument
     add("--root", required=True, type=Path, help="the release: a folder, .zip, .tar, .tar.gz or .tgz")
     _add_writing(parser)
-    add("--size", type=int, default=256, help="side of the crops in pixels (default: 256)")
+    add("--size", type=whole_number, default=256, help="side of the crops in pixels (default: 256)")
     margin = 0.0 if name in TIGHT else MARGIN
-    add("--margin", type=float, default=margin, help="added on each side of the square from forehead to chin,"
-        f" as a fraction of it (default: {margin:g}); the same for sets to compare")  # fmt: skip
+    add("--margin", type=real_number, default=margin, help="added on each side of the square from forehead "
+        f"to chin, as a fraction of it (default: {margin:g}); the same for sets to compare")  # fmt: skip
     searched = {"utkface": "no: aligned already", "adience": "no for aligned, yes for faces"}.get(name, "yes")
     add("--detect", action=argparse.BooleanOptionalAction, help=f"look for the face (default: {searched})")
     add("--no_face", choices=("drop", "centre"), default="drop" if name == "folder" else "centre",
         help="an image in which no face is found is left out, or cropped to its centre (where its release is "
         "aligned: to the known place); named either way (default: %(default)s)")  # fmt: skip
-    add("--workers", type=int, help="processes (default: one per core)")
+    add("--workers", type=whole_number, help="processes (default: one per core)")
     add("--shard", default="1/1", metavar="I/N", help="make part I of N; join the parts by `merge`")
-    add("--max_unreadable", type=float, default=0.05, help="share of images that may be unreadable "
+    add("--max_unreadable", type=real_number, default=0.05, help="share of images that may be unreadable "
         "(default: 0.05); they are listed and left out")  # fmt: skip
     return parser
 

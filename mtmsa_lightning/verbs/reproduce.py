@@ -6,10 +6,12 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 
+from mtmsa_lightning.arguments import whole_number
 from mtmsa_lightning.configs import option
 from mtmsa_lightning.errors import ConfigError, MTMSAError
 from mtmsa_lightning.studies import Study, read_recorded, read_study, shipped_studies
 from mtmsa_lightning.verbs.crossval import OURS, Plan, carry_out, make_plan, numbers
+from mtmsa_lightning.wording import counted
 
 log = logging.getLogger(__name__)
 
@@ -40,8 +42,10 @@ def parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--variants", nargs="+", metavar="NAME", help="only these, and the baseline")
     parser.add_argument("--folds", nargs="+", metavar="FOLDS", help="0-4, or 0,2 (default: the study's)")
-    parser.add_argument("--seeds", nargs="+", type=int, metavar="SEED", help="default: the study's")
-    parser.add_argument("--parallel", type=int, default=1, metavar="N", help="runs at once (default: 1)")
+    parser.add_argument("--seeds", nargs="+", type=whole_number, metavar="SEED", help="default: the study's")
+    parser.add_argument(
+        "--parallel", type=whole_number, default=1, metavar="N", help="runs at once (default: 1)"
+    )
     return parser
 
 
@@ -116,7 +120,9 @@ def reproduce(study: Study, fit_args: Sequence[str], parallel: int = 1) -> None:
         log.info("%s\nfiles: %s", text, folder)
     if lacking:
         told = "\n".join(lacking)
-        raise MTMSAError(f"{len(lacking)} runs are missing; repeat the command to try them again:\n{told}")
+        raise MTMSAError(
+            f"{counted(len(lacking), 'run is', 'runs are')} missing; repeat the command to try again:\n{told}"
+        )
 
 
 def make_plans(study: Study, fit_args: Sequence[str], parallel: int) -> dict[str, Plan]:

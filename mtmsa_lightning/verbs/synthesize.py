@@ -4,6 +4,9 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from mtmsa_lightning.arguments import whole_number
+from mtmsa_lightning.wording import counted
+
 LAYOUTS = ("morph", "adience", "utkface")
 
 
@@ -16,9 +19,13 @@ def parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("layout", choices=LAYOUTS, help="the release whose layout is written")
     parser.add_argument("--out", required=True, type=Path, help="folder to write; must be new or empty")
-    parser.add_argument("--n_faces", type=int, default=1500, help="number of pictures (default: 1500)")
-    parser.add_argument("--seed", type=int, default=0, help="seed of all draws (default: 0)")
-    parser.add_argument("--size", type=int, default=200, help="side of the pictures in pixels (default: 200)")
+    parser.add_argument(
+        "--n_faces", type=whole_number, default=1500, help="number of pictures (default: 1500)"
+    )
+    parser.add_argument("--seed", type=whole_number, default=0, help="seed of all draws (default: 0)")
+    parser.add_argument(
+        "--size", type=whole_number, default=200, help="side of the pictures in pixels (default: 200)"
+    )
     return parser
 
 
@@ -34,4 +41,4 @@ def main(args: Sequence[str]) -> None:
 
     write = getattr(synthetic, f"write_{options.layout}")
     write(options.out, n_faces=options.n_faces, seed=options.seed, size=options.size)
-    print(f"{options.n_faces} synthetic faces in {options.layout}'s layout: {options.out}")
+    print(f"{counted(options.n_faces, 'synthetic face')} in {options.layout}'s layout: {options.out}")

@@ -14,6 +14,7 @@ import httpx
 import pytest
 
 from mtmsa_lightning.app.answer import NO_FACE
+from mtmsa_lightning.app.page import TITLE
 from mtmsa_lightning.app.server import is_loopback, listen, private_folder
 
 
@@ -75,6 +76,16 @@ def test_browsers_are_told_to_load_nothing_from_elsewhere(served: tuple[str, Pat
     assert sources == {"'self'", "'unsafe-inline'", "'unsafe-eval'", "'none'", "data:", "blob:"}
 
 
+def test_the_head_names_the_page_and_not_what_it_is_made_with(served: tuple[str, Path]) -> None:
+    page = httpx.get(served[0], trust_env=False).text
+    head = page.partition("<head>")[2].partition("<script")[0]
+    assert head.startswith(f"<title>{TITLE}</title>")
+    assert "mtmsa-lightning" in head
+    for foreign in ("Gradio", "gradio", "og:", "twitter:", "githubusercontent"):
+        assert foreign not in head
+    assert page.count("<title>") == 1
+
+
 # ------------------------------------------------------------------------ folder and address
 
 
@@ -113,9 +124,15 @@ def test_a_taken_port_a_foreign_address_and_a_missing_extra_are_told_at_once(
     with socket.create_server(("127.0.0.1", 0)) as taken:
         message = fails("app", "--ckpt_path", trained, "--port", taken.getsockname()[1])
         assert f"cannot serve on 127.0.0.1, port {taken.getsockname()[1]}" in message
-    assert "give another --host or --port" in fails("app", "--ckpt_path", trained, "--host", "192.0.2.1")
+    for wrong in (("--host", "192.0.2.1"), ("--host", "no such host")):
+        assert "give another --host or --port" in fails("app", "--ckpt_path", trained, *wrong)
+    assert "--port 99999: ports are numbers" in fails("app", "--ckpt_path", trained, "--port", 99999)
+    assert "--max_mb 0: must be above 0" in fails("app", "--ckpt_path", trained, "--max_mb", 0)
+    message = fails("app", "--ckpt_path", trained, "--device", "gpu")
+    assert "device 'gpu' cannot be used here" in message
+    assert "give cpu, auto" in message
     monkeypatch.setitem(sys.modules, "gradio", None)
-    assert "pip install 'mtmsa-lightning[app]'" in fails("app", "--ckpt_path", "nowhere")
+    assert "pip install 'mtmsa-lightning[app]'" in fails("app", "--ckpt_path", trained)
 
 
 @pytest.mark.slow

@@ -531,7 +531,7 @@ def test_bad_images_count_against_the_share_of_a_rank(release, ranks, stops):
     (bad,) = damage(data, [0])
     data.trainer = SimpleNamespace(world_size=ranks, global_rank=0)
     if stops:
-        with pytest.raises(DataError, match="1 images could not be read"):
+        with pytest.raises(DataError, match="1 image could not be read"):
             load_test_part(data)
     else:
         load_test_part(data)

@@ -249,7 +249,7 @@ def test_fold_numbers(face_table):
         ({}, {"protocol": "folds"}, "at least two folds"),
         ({"split": "test"}, {"protocol": "predefined"}, "'predefined', fold 0: the part train is empty"),
         ({"subject": "a"}, {"protocol": "random"}, "the part train is empty: .* train 0, val 16, test 4"),
-        ({"subject": "a", "fold": [0, 1] * 10}, {"protocol": "folds"}, "1 subjects stand in two.*'a'"),
+        ({"subject": "a", "fold": [0, 1] * 10}, {"protocol": "folds"}, "1 subject stands in two.*'a'"),
     ],
 )
 def test_errors_name_the_cause(face_table, columns, arguments, message):

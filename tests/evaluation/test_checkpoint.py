@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from mtmsa_lightning.cli import main
-from mtmsa_lightning.errors import ConfigError
+from mtmsa_lightning.errors import ConfigError, DataError
 from mtmsa_lightning.evaluation.checkpoint import of_this_split, report_folder
 
 
@@ -32,7 +32,9 @@ def test_evaluate_writes_a_report_into_the_run_and_leaves_everything_else(run, c
     runs = set(run.parent.iterdir())
     evaluate("--ckpt_path", run)
     folder = run / "evaluation"
-    assert f"report: {folder / 'report.html'}" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert f"files: {folder}\n" in said
+    assert said.endswith(f"report: {folder / 'report.html'}\n")
     assert set(run.parent.iterdir()) == runs, "no other run was begun"
     assert {file: file.read_bytes() for file in before} == before
     assert {file.name for file in folder.iterdir()} == {
@@ -59,12 +61,25 @@ def test_evaluate_writes_a_report_into_the_run_and_leaves_everything_else(run, c
     card = (folder / "MODEL_CARD.md").read_text()
     assert f"| age MAE (years) | {figures['scalars']['age_mae']:.2f} |" in card
     assert f"| split fingerprint (test) | {fit['data']['fingerprints']['test']} |" in card
+    assert f"training age (years) | {record['constant_age_mae']:.2f} | - |" in card
     assert str(run) not in card, "where files lie is nobody's business"
 
     page = (folder / "report.html").read_text()
     for said in ("subject_exclusive", "Guessing one age", "Multi-scale attention", "data:image/jpeg"):
         assert said in page
     assert (folder / "figures" / "attention_maps.png").is_file()
+
+
+def test_files_are_named_when_there_are_any(run, undrawn, monkeypatch, capsys):
+    broken = DataError("the disk is full")
+
+    def fail(*_: object) -> None:
+        raise broken
+
+    monkeypatch.setattr("mtmsa_lightning.evaluation.checkpoint.write_report", fail)
+    with pytest.raises(SystemExit):
+        evaluate("--ckpt_path", run)
+    assert "files:" not in capsys.readouterr().out
 
 
 def test_other_data_get_a_folder_of_their_own_and_photos_can_be_left_out(run, undrawn):
@@ -157,7 +172,7 @@ def test_faces_that_were_trained_on_are_refused(fails, run):
     ("args", "said"),
     [
         (["--ckpt_path", "nowhere.ckpt"], "nowhere.ckpt: no such checkpoint"),
-        (["--ckpt_path", "."], "best.ckpt: no such checkpoint"),
+        (["--ckpt_path", "."], ".: no checkpoint in this folder: it holds broken.ckpt"),
         (["--ckpt_path", "last"], "needs --ckpt_path: a checkpoint or a run directory"),
         (["--ckpt_path", "broken.ckpt"], "not a readable checkpoint"),
     ],

@@ -71,7 +71,7 @@ LABELS = ["label_age_low", "label_age_high", "label_gender", "label_race"]
         (lambda t: t.assign(age_std=0.0), "age_std must be positive"),
         (
             lambda t: t.assign(age_mean=t["age_mean"].where(t.index != 7)),
-            r"age_mean.* for 1 faces: synthetic/7.jpg",
+            r"age_mean.* for 1 face: synthetic/7.jpg",
         ),
         (lambda t: t.assign(age_mean="old"), "age_mean"),
         (lambda t: t.drop(columns="label_age_high"), "no column label_age_high"),

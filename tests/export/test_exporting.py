@@ -14,7 +14,7 @@ import torch
 
 from mtmsa_lightning import MTMSA
 from mtmsa_lightning.cli import main
-from mtmsa_lightning.export import exporting
+from mtmsa_lightning.export import exporting, formats
 from mtmsa_lightning.export.exporting import default_target
 from mtmsa_lightning.export.faces import drawn_faces, faces_of, faces_of_run
 from mtmsa_lightning.export.formats import Format, Precision
@@ -55,14 +55,13 @@ def test_an_onnx_file_is_of_use_without_this_package_and_torch(run, morph_root, 
     export("--ckpt_path", run, "--format", "onnx", "--dynamic")
     said = capsys.readouterr().out
     assert "differs from PyTorch by at most" in said
-    for words in ("batches of 1 on the CPU", "batches of 32 on the CPU", "ONNX Runtime", "images/s"):
-        assert words in said
+    for batch in ("batches of 1 image: ", "batches of 32 images: "):
+        assert f"{batch}ONNX Runtime takes " in said
     assert said.splitlines()[-1].startswith(str(run / "export" / "best.onnx"))
-    assert left(run) == {"best.onnx", "best.MODEL_CARD.md"}
+    assert left(run) == {"best.onnx", "best.onnx.MODEL_CARD.md"}
 
     photos = sorted((morph_root / "Album2").iterdir())[:3]
-    command = [sys.executable, "-c", WITHOUT_TORCH, SCRIPT, run / "export" / "best.onnx", *photos]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=120)
+    done = run_script(tmp_path, run / "export" / "best.onnx", *photos)
     assert done.returncode == 0, done.stderr
     lines = dict(line.split(" ", 1) for line in done.stdout.splitlines())
     main(["predict", "--ckpt_path", str(run), "--out", str(tmp_path / "p.csv"), *map(str, photos)])
@@ -73,12 +72,37 @@ def test_an_onnx_file_is_of_use_without_this_package_and_torch(run, morph_root, 
         for name in ("age_mean", "age_std", "age_low90", "age_high90"):
             assert answer[name] == pytest.approx(row[name], abs=0.01)
         wanted = [row[f"race_{name}"] for name in races]
-        assert answer["race_probs"] == pytest.approx(wanted, abs=1e-3)
+        assert list(answer["race_probs"]) == list(races)
+        assert list(answer["race_probs"].values()) == pytest.approx(wanted, abs=1e-3)
+        assert list(answer["gender_probs"]) == ["male", "female"]
+
+    whole = photos[0].read_bytes()
+    (tmp_path / "cut.jpg").write_bytes(whole[: 2 * len(whole) // 3])
+    (tmp_path / "text.jpg").write_text("no image")
+    for name in ("cut.jpg", "text.jpg", "gone.jpg"):
+        said = run_script(tmp_path, run / "export" / "best.onnx", name)
+        assert said.returncode == 1
+        assert said.stdout == ""
+        assert f"{name}: no image, or a JPEG that is cut off" in said.stderr
+        assert "Traceback" not in said.stderr
 
 
-def test_the_script_in_the_docs_is_twenty_lines():
+def run_script(folder: Path, *args: object) -> subprocess.CompletedProcess[str]:
+    """Run the script of the docs where neither this package nor torch is there."""
+    command = [sys.executable, "-c", WITHOUT_TORCH, SCRIPT, *args]
+    return subprocess.run(command, capture_output=True, text=True, cwd=folder, timeout=120)
+
+
+@pytest.mark.parametrize("args", [(), ("best.onnx",), ("--help",)])
+def test_the_script_in_the_docs_says_how_it_is_used(args, tmp_path):
+    said = run_script(tmp_path, *args)
+    assert "python use_onnx.py best.onnx face.jpg" in said.stderr
+    assert "Traceback" not in said.stderr
+
+
+def test_the_script_in_the_docs_is_short():
     lines = [line for line in SCRIPT.read_text().partition('"""\n\n')[2].splitlines() if line.strip()]
-    assert len(lines) <= 20
+    assert len(lines) <= 24
     assert not {"torch", "mtmsa_lightning"} & set(" ".join(lines).replace(".", " ").split())
 
 
@@ -158,8 +182,8 @@ def test_one_that_passes_replaces_an_older_one(run, monkeypatch):
     (run / "export" / "best.pt2").write_text("older")
     export("--ckpt_path", run, "--format", "torch-export")
     assert (run / "export" / "best.pt2").read_text() == "new"
-    assert left(run) == {"best.pt2", "best.MODEL_CARD.md"}
-    card = (run / "export" / "best.MODEL_CARD.md").read_text()
+    assert left(run) == {"best.pt2", "best.pt2.MODEL_CARD.md"}
+    card = (run / "export" / "best.pt2.MODEL_CARD.md").read_text()
     assert "`best.pt2`: torch-export, fp32." in card
     assert "differs from it by at most" in card
 
@@ -169,14 +193,42 @@ def test_one_that_passes_replaces_an_older_one(run, monkeypatch):
     [
         (("--format", "torch-export", "--precision", "int8"), "use --format onnx"),
         (("--format", "onnx", "--out", "faces.pt2"), "ends in .onnx"),
-        (("--format", "onnx", "--faces", "nowhere"), "nowhere: no such file or folder"),
+        (("--format", "onnx", "--out", "export"), "a folder is there: name a file, e.g. best.onnx in it"),
+        (("--format", "safetensors", "--dynamic"), "leave --dynamic out"),
+        (("--format", "safetensors", "--out", "strange"), "there is something else: choose another folder"),
+        (("--format", "safetensors", "--out", "ours_and_more"), "there is something else"),
         (("--format", "safetensors", "--out", "."), "there is something else"),
     ],
 )
 def test_what_cannot_be_meant_is_refused_before_any_work(args, said, run, fails, monkeypatch):
     monkeypatch.chdir(run)
-    assert said in fails("export", "--ckpt_path", run, *args)
-    assert not (run / "export").exists() or left(run) == set()
+    monkeypatch.setattr(exporting, "export", lambda *_: pytest.fail("the work began"))
+    for folder, config in (("strange", "bert"), ("ours_and_more", "mtmsa-lightning")):
+        (run / folder).mkdir()
+        (run / folder / "config.json").write_text(f'{{"format": "{config}"}}')
+    (run / "ours_and_more" / "notes.txt").touch()
+    (run / "export").mkdir()
+    message = fails("export", "--ckpt_path", run, *args)
+    assert said in message
+    assert len(message.splitlines()) == 1
+    assert left(run) == set()
+
+
+def test_faces_that_are_not_there_are_named(run, fails):
+    message = fails("export", "--ckpt_path", run, "--format", "onnx", "--faces", "nowhere")
+    assert "nowhere: no such file or folder" in message
+    assert not (run / "export").exists()
+
+
+@pytest.mark.parametrize(
+    ("speed", "said"),
+    [
+        (50, "ONNX Runtime takes 20.0 ms per image, PyTorch 30.0 ms: 1.5 times as fast"),
+        (10, "ONNX Runtime takes 100.0 ms per image, PyTorch 30.0 ms: 3.3 times as slow"),
+    ],
+)
+def test_speed_is_said_so_that_nobody_needs_to_ask_which_is_faster(speed, said):
+    assert exporting.compared_speed("ONNX Runtime", speed, 1000 / 30) == said
 
 
 def test_eight_bits_need_real_faces_enough(run, morph_root, fails):
@@ -189,7 +241,7 @@ def test_eight_bits_need_real_faces_enough(run, morph_root, fails):
 
 
 def test_onnx_without_its_packages_says_what_to_install(run, fails, monkeypatch):
-    monkeypatch.setattr(exporting, "find_spec", lambda name: None if name == "onnxscript" else object())
+    monkeypatch.setattr(formats, "find_spec", lambda name: None if name == "onnxscript" else object())
     message = fails("export", "--ckpt_path", run, "--format", "onnx")
     assert "needs onnxscript: pip install 'mtmsa-lightning[export]'" in message
 

@@ -1,14 +1,18 @@
 """Every head, in both formats of programs: what the file says is what PyTorch says."""
 
+import json
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from scipy.stats import norm
 
+from mtmsa_lightning import __version__
 from mtmsa_lightning.export import onnx_file, quantised, torch_program
 from mtmsa_lightning.export.formats import Precision
+from mtmsa_lightning.export.metadata import describe_export
 from mtmsa_lightning.export.network import OUTPUTS, ExportNetwork, answers, traced
 from mtmsa_lightning.export.parity import BOUNDS, Bound, Differences, ParityError, check, compare, runner_of
 from mtmsa_lightning.labels import AGE_GROUP_EDGES
@@ -44,7 +48,8 @@ def run_of(program, model, file: Path):
     if file.suffix == ".pt2":
         torch_program.write(program, file, {})
         return torch_program.runner(file)
-    onnx_file.write(program, file, [*answers(model, torch.zeros(1, 3, 64, 64, dtype=torch.uint8))], {})
+    names = [*answers(model, torch.zeros(1, 3, 64, 64, dtype=torch.uint8))]
+    onnx_file.write(program, file, names, describe_export(model, names, Precision.FP32, dynamic=True))
     return onnx_file.runner(file, threads=1)
 
 
@@ -112,6 +117,39 @@ def test_eight_bits_stay_near_on_faces_like_those_of_the_ranges(network_of, face
     assert found.years > 1e-3, "it computes in 8 bits"
     check(found, BOUNDS[Precision.INT8])
     assert (tmp_path / "int8.onnx").stat().st_size < 0.5 * (tmp_path / "full.onnx").stat().st_size
+
+
+def test_who_has_onnxruntime_alone_finds_all_that_is_needed(network_of, tmp_path):
+    model = network_of("GaussianAgeHead", calibrated=True, groups=True)
+    model.provenance = {"dataset": "utkface"}
+    written(model, tmp_path / "it.onnx")
+    session = onnx_file.session(tmp_path / "it.onnx", 1)
+    about = session.get_modelmeta()
+    said = {name: json.loads(text) for name, text in about.custom_metadata_map.items()}
+    assert about.producer_name == "mtmsa-lightning"
+    assert said["producer"] == f"mtmsa-lightning {__version__}"
+    assert "age in years" in about.description
+    assert "UTKFace, whose terms allow non-commercial research only" in about.description
+    assert said["licence"] in about.description
+
+    (image,) = session.get_inputs()
+    assert (image.name, image.type) == ("images", "tensor(uint8)")
+    assert image.shape == ["n", 3, 64, 64] == said["input"]["shape"]
+    assert said["input"] | {"name": image.name, "dtype": "uint8", "colours": "RGB"} == said["input"]
+    assert "central square of 100 %" in said["input"]["how"]
+    outputs = session.get_outputs()
+    assert [output.name for output in outputs] == list(OUTPUTS)
+    assert said["outputs"] == OUTPUTS
+    assert all(output.shape[0] == "n" for output in outputs)
+    for name, names in said["classes"].items():
+        assert len(names) == next(output.shape[1] for output in outputs if output.name == name)
+    assert said["classes"]["gender_probs"] == ["male", "female"]
+    assert said["classes"]["age_group_probs"][0] == "0-2"
+    assert said["calibrated"] == model.calibration.describe()
+    assert said["calibration"]["sigma_scale"] == 1.3
+    drawn = onnx.load(tmp_path / "it.onnx").graph
+    assert drawn.output[0].doc_string == OUTPUTS["age_mean"]
+    assert drawn.input[0].doc_string.startswith("uint8 RGB, [n, 3, 64, 64]: ")
 
 
 def test_a_network_without_age_head_one_face_at_a_time(network_of, faces, tmp_path):

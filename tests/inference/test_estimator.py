@@ -197,9 +197,26 @@ def test_a_fault_is_raised_by_a_call_and_yielded_by_a_stream(plain, photos, tmp_
     answers = list(plain.stream(several))
     assert [len(answer.faces) for answer in answers] == [1, 0, 1, 1, 0, 1]
     assert [bool(answer.fault) for answer in answers] == [False, True, False, False, True, False]
+    paths = [None, tmp_path / "text.jpg", None, None, tmp_path / "gone.png", None]
+    assert [answer.path for answer in answers] == paths
     np.testing.assert_allclose(said(answers[5].faces), said(plain(photos[2])), atol=1e-3)
     with pytest.raises(TypeError, match="not NoneType"):
         list(plain.stream([photos[0], None]))
+
+
+def test_every_photo_of_a_stream_carries_its_path(plain, photos, tmp_path):
+    for number, photo in enumerate(photos):
+        cv2.imwrite(str(tmp_path / f"{number}.png"), photo)
+    paths = [tmp_path / f"{number}.png" for number in range(len(photos))]
+    assert [answer.path for answer in plain.stream(map(str, paths))] == paths
+
+
+def test_an_estimator_says_in_one_line_what_it_is(new_network, calibration):
+    model = new_network()
+    said = "AgeEstimator(trained on morph; 64 px; age; gender male, female; race white, black, asian; "
+    assert repr(AgeEstimator(model, device="cpu")) == f"{said}not calibrated; cpu)"
+    model.calibration = calibration
+    assert repr(AgeEstimator(model, device="cpu")) == f"{said}calibrated; cpu)"
 
 
 # ---------------------------------------------------------------- batches and threads

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import huggingface_hub
 import pytest
 import torch
+from huggingface_hub.errors import LocalEntryNotFoundError
 
 from mtmsa_lightning import AgeEstimator
 from mtmsa_lightning.errors import CheckpointError, ConfigError
@@ -23,6 +24,8 @@ class Hub:
     def snapshot_download(self, repo_id: str, *, revision: str | None, allow_patterns: list[str]) -> str:
         self.asked.append((repo_id, revision))
         snapshot = self.root / "cache" / repo_id
+        if repo_id == "me/far":
+            raise LocalEntryNotFoundError("Got: ConnectError: [Errno -2] Name or service not known")
         if not (self.root / repo_id).is_dir():
             raise OSError(f"404 Client Error: {repo_id} not found\nmore lines")
         for name in allow_patterns:
@@ -60,9 +63,9 @@ def test_what_is_pushed_is_what_is_loaded(private, card, hub, new_network, calib
     assert address == "https://hub.example/me/ages/commit/1"
     assert hub.asked == [("me/ages", private)]
     names = {file.name for file in (hub.root / "me/ages").iterdir()}
-    assert names == {"config.json", "model.safetensors", "trained_on.safetensors"} | (
-        {"README.md"} if card else set()
-    )
+    assert names == {"config.json", "model.safetensors", "trained_on.safetensors", "README.md"}
+    said = (hub.root / "me/ages/README.md").read_text()
+    assert said == card if card else "\n# ages\n" in said
     (hub.root / "me/ages/evil.pkl").touch()
 
     loaded = AgeEstimator.from_pretrained("me/ages", revision="v1", device="cpu").model
@@ -94,6 +97,13 @@ def test_a_repository_that_is_not_there_is_told_in_one_line(hub):
         "me/gone: no such file or folder here, and the Hugging Face Hub did not give it: "
         "404 Client Error: me/gone not found"
     )
+
+
+def test_a_hub_that_cannot_be_reached_is_told_as_such(hub):
+    with pytest.raises(
+        CheckpointError, match=r"Hub cannot be reached: \[Errno -2\] Name or service not known"
+    ):
+        AgeEstimator.from_pretrained("me/far")
 
 
 def test_a_repository_of_something_else_is_refused(hub):

@@ -99,6 +99,7 @@ def test_what_cannot_be_meant_is_told_with_its_name(folder):
     for path, said in [
         ("gone.jpg", r"gone\.jpg: no such file or folder"),
         ("gone/*.jpg", "the pattern matches no image"),
+        ("*.txt", r"the pattern matches no image, folder or table, only .*notes\.txt"),
         ("empty", r"no image \(\.bmp, \.jpeg.*\) in .*empty"),
         ("list.csv", "no column 'path'"),
         ("none.csv", "the column `path` is empty"),
@@ -112,6 +113,20 @@ def test_an_empty_folder_among_others_is_told(folder, caplog):
     (folder / "b" / "empty").mkdir()
     assert found(folder / "b" / "empty", folder / "a.jpg") == [str(folder / "a.jpg")]
     assert "empty: there is no image in it" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("b", "b: passed over 1 file that is no image: readme"),
+        ("", ": passed over 2 files that are no images: b/readme, notes.txt"),
+        ("[ben]*", ": passed over 1 file that is no image: "),
+    ],
+)
+def test_files_that_are_no_images_are_counted_and_named(folder, caplog, path, said):
+    with caplog.at_level("INFO"):
+        found(folder / path)
+    assert said in caplog.text
 
 
 # ---------------------------------------------------------------- prepared sets

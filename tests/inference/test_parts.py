@@ -182,13 +182,21 @@ def test_shards_that_are_not_the_whole_are_refused(tmp_path):
     with pytest.raises(DataError, match=r"1: part 0 is in .*1 too"):
         merge([one, two, one], out)
     three = write(tmp_path / "3", [3, 3], numbers=[]).folder
-    with pytest.raises(DataError, match=r"3: 1 parts are missing: run that shard to its end"):
+    with pytest.raises(DataError, match=r"3: 1 part is missing: run that shard to its end"):
         merge([one, two, three], out)
     other = write(tmp_path / "4", [3, 3], model="n").folder
     with pytest.raises(DataError, match=r"4 does not belong to .*1: model was m, is n"):
         merge([one, two, other], out)
-    with pytest.raises(DataError, match=r"nowhere: no parts of a prediction"):
-        merge([tmp_path / "nowhere"], out)
+    with pytest.raises(
+        DataError, match=r"nowhere: no such folder: `mtmsa predict --shard I/N --out .*nowhere"
+    ):
+        merge([one, tmp_path / "nowhere"], out)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match=r"empty: has no plan\.json, so it is no shard"):
+        merge([one, tmp_path / "empty"], out)
+    (tmp_path / "empty" / "plan.json").write_text("{")
+    with pytest.raises(DataError, match=r"plan\.json: damaged: make this shard again"):
+        merge([one, tmp_path / "empty"], out)
     assert not out.exists()
 
 

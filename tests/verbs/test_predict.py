@@ -155,6 +155,7 @@ def test_a_folder_with_whatever_people_have(aligned, tmp_path, capsys):
     assert "100 million pixels" in names["bomb.png"]
     assert names["sky.png"] == "no face found"
     printed = capsys.readouterr().out
+    assert f"{root}: passed over 1 file that is no image: notes.txt" in printed
     assert "21 faces in 2 of 6 images" in printed
     assert "skipped: 1 without a face, 3 unreadable" in printed
     assert f"{root / 'text.jpg'}: " in printed
@@ -258,13 +259,17 @@ def test_not_one_face_is_an_error_after_all_is_written(aligned, fails, tmp_path)
 
 
 def test_places_that_cannot_be_meant(fails, tmp_path):
+    (tmp_path / "text").touch()
     for args, said in [
         (["--out", "ages.xlsx"], "ending in .csv, .parquet or .jsonl"),
         (["--out", "ages.csv", "--shard", "1/2"], "a shard is a folder"),
-        (["--out", "ages.csv", "--batch_size", "0"], "give a number from 1"),
+        (["--out", "ages.csv", "--batch_size", "0"], "--batch_size 0: give a number from 1"),
+        (["--out", "ages.csv", "--max_pixels", "0"], "--max_pixels 0: give a number from 1"),
         (["--out", "part", "--shard", "3/2"], "write I/N with I from 1 to N"),
         (["--out", "part", "--shard", "1/2", "--contact_sheet", "a.png"], "not of a shard"),
         (["--out", "ages.csv", "--contact_sheet", "a.pdf"], "ending in .jpg or .png"),
+        (["--out", "ages.csv", "--contact_sheet", tmp_path / "text" / "a.png"], "text is a file: choose"),
+        (["--out", "ages.csv", "--annotate", tmp_path / "text"], "text is a file: choose another"),
         (["--out", "ages.csv", "--annotate", tmp_path / "drawn"], "among the photos"),
     ]:
         assert said in fails("predict", "--ckpt_path", "c.ckpt", tmp_path, *args)
@@ -403,10 +408,28 @@ def test_shards_merge_to_what_one_process_makes(trained, morph_root, whole, tmp_
     for index in (3, 1, 2):
         predict(*command, "--shard", f"{index}/3", "--out", tmp_path / "shards" / str(index))
     shards = [str(tmp_path / "shards" / str(index)) for index in (1, 2, 3)]
-    out = tmp_path / "merged" / "ages.csv"
-    out.parent.mkdir()
+    out = tmp_path / "merged" / "ages.csv"  # the folder is made
     main(["predict", "merge", *shards, "--out", str(out)])
     assert tables(out.parent) == tables(whole)
+
+
+def test_a_shard_without_images_says_so_and_is_merged_like_any_other(aligned, tmp_path, capsys):
+    write(tmp_path / "photo.png", FACE)
+    for index in (1, 2):
+        predict(
+            "--ckpt_path",
+            aligned,
+            tmp_path / "photo.png",
+            "--shard",
+            f"{index}/2",
+            "--out",
+            tmp_path / f"{index}",
+        )
+    said = capsys.readouterr().out
+    assert f"shard 1/2: 1 of 1 image: {tmp_path / '1'}" in said
+    assert "shard 2/2: no images: shards are dealt parts of 256 images, and there is only 1" in said
+    main(["predict", "merge", str(tmp_path / "1"), str(tmp_path / "2"), "--out", str(tmp_path / "ages.csv")])
+    assert "1 face in 1 of 1 image" in capsys.readouterr().out
 
 
 def test_ranks_over_the_shards_of_a_store(trained, morph_root, whole, tmp_path, small_parts):

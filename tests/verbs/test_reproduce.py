@@ -123,7 +123,7 @@ def test_a_failure_is_told_and_the_other_variants_are_compared(reproduce, childr
     table = json.loads((reproduce.folder / "table.json").read_text())
     assert table["not_run"] == ["all"]
     assert table["variants"]["late"]["not_compared"] == "runs are missing"
-    assert "late is incomplete: 1 runs are missing" in (reproduce.folder / "table.md").read_text()
+    assert "late is incomplete: 1 run is missing" in (reproduce.folder / "table.md").read_text()
     children.failing.clear()
     table = reproduce()
     assert children.names == ["tiny/late/fold1-seed0", *runs_of("unchanged")]

@@ -7,6 +7,7 @@ from mtmsa_lightning.data.audit.findings import Finding, found
 from mtmsa_lightning.data.cleaning import completed_years, conflicting
 from mtmsa_lightning.data.table import FaceTable
 from mtmsa_lightning.labels import GENDERS
+from mtmsa_lightning.wording import counted
 
 
 def check_labels(table: FaceTable) -> list[Finding]:
@@ -27,7 +28,7 @@ def conflicting_copies(table: FaceTable, contents: "pd.Series[str]") -> list[Fin
     groups = list(rows_by(contents[bad]).values())
     labels = describe_labels(table)
     examples = ["; ".join(f"{faces['id'][row]} ({labels[row]})" for row in rows) for rows in groups]
-    detail = f" ({int(bad.sum()):,} files)"
+    detail = f" ({counted(int(bad.sum()), 'file')})"
     return found("conflicting-labels", "pictures with conflicting labels", examples, groups, detail=detail)
 
 

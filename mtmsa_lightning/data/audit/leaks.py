@@ -10,6 +10,7 @@ from mtmsa_lightning.data.audit.findings import Finding, found
 from mtmsa_lightning.data.audit.labels import describe_labels, rows_by
 from mtmsa_lightning.data.protocols import PARTS, Split
 from mtmsa_lightning.data.table import FaceTable
+from mtmsa_lightning.wording import counted
 
 MAY_SHARE_SUBJECTS = ("random", "setting_a", "s1_s2_s3")
 """Protocols that split by image: a subject on both sides is theirs, not a fault of the table."""
@@ -63,7 +64,7 @@ def copies(table: FaceTable, contents: "pd.Series[str]", splits: Mapping[int, Sp
     ids = table.frame["id"]
     findings = []
     for kind, found_groups in by_kind.items():
-        detail = f" ({sum(map(len, found_groups)):,} rows)"
+        detail = f" ({counted(sum(map(len, found_groups)), 'row')})"
         examples = [" = ".join(ids[rows]) for rows in found_groups]
         findings += found(kind, texts[kind], examples, found_groups, detail=detail)
     return findings

@@ -18,6 +18,7 @@ from mtmsa_lightning.data.protocols import PARTS
 from mtmsa_lightning.data.published import Comparison
 from mtmsa_lightning.pages import Page, Picture
 from mtmsa_lightning.runs import write_text
+from mtmsa_lightning.wording import counted
 
 FORMAT_VERSION = 1
 BASELINES = {
@@ -86,14 +87,14 @@ def write_page(audit: Audit, file: Path, pictures: bool = True) -> None:
         pictures: Show faces; without them the page holds ids, labels and counts only.
     """
     table = audit.table
-    page = Page(f"Audit of {table.dataset}", f"{len(table):,} faces, protocol {audit.protocol}")
+    page = Page(f"Audit of {table.dataset}", f"{counted(len(table), 'face')}, protocol {audit.protocol}")
     _verdict(page, audit.findings)
     _split(page, audit)
     page.section("Who is in it")
     page.picture(Picture(draw_counts(audit.counted), "Faces by age and class; colours are the parts."))
-    for name, counted in audit.counted.items():
+    for name, numbers in audit.counted.items():
         if name != "age":
-            page.table(_texts(counted, name))
+            page.table(_texts(numbers, name))
     _details(page, audit, pictures)
     _method(page, audit)
     page.write(file)
@@ -102,7 +103,7 @@ def write_page(audit: Audit, file: Path, pictures: bool = True) -> None:
 def summary(audit: Audit) -> str:
     """Return the audit in a few lines for a terminal."""
     numbers = tally(audit.findings)
-    lines = [f"{audit.table.dataset}: {len(audit.table):,} faces; {_counted(numbers)}"]
+    lines = [f"{audit.table.dataset}: {counted(len(audit.table), 'face')}; {_counted(numbers)}"]
     lines += [f"  {finding.severity:<8}{finding.kind:<19}{finding.text}" for finding in audit.findings]
     return "\n".join(lines)
 

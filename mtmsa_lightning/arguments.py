@@ -1,0 +1,48 @@
+"""Types of command-line arguments, which say what a value must be; argparse would name Python's functions."""
+
+import argparse
+from collections.abc import Callable
+from enum import StrEnum
+from typing import TypeVar
+
+_Choice = TypeVar("_Choice", bound=StrEnum)
+
+
+def whole_number(text: str) -> int:
+    """Read a whole number.
+
+    Raises:
+        ArgumentTypeError: It is none.
+    """
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a whole number, not {text!r}") from None
+
+
+def real_number(text: str) -> float:
+    """Read a number.
+
+    Raises:
+        ArgumentTypeError: It is none.
+    """
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a number, not {text!r}") from None
+
+
+def one_of(choices: type[_Choice]) -> Callable[[str], _Choice]:
+    """Return what reads one of several names.
+
+    Raises:
+        ArgumentTypeError: By what is returned: the text is none of them.
+    """
+
+    def read(text: str) -> _Choice:
+        try:
+            return choices(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"must be one of {', '.join(choices)}, not {text!r}") from None
+
+    return read
