@@ -115,7 +115,7 @@ def test_a_taken_port_a_foreign_address_and_a_missing_extra_are_told_at_once(
         assert f"cannot serve on 127.0.0.1, port {taken.getsockname()[1]}" in message
     assert "give another --host or --port" in fails("app", "--ckpt_path", trained, "--host", "192.0.2.1")
     monkeypatch.setitem(sys.modules, "gradio", None)
-    assert "pip install 'mtmsa-lightning[app]'" in fails("app", "--ckpt_path", "nowhere")
+    assert "pip install 'mtmsa-lightning[app]'" in fails("app", "--ckpt_path", trained)
 
 
 @pytest.mark.slow
