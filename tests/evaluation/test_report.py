@@ -301,7 +301,7 @@ def test_faces_that_are_missing_and_subjects_in_both_parts_are_called_out(simula
     write_report(simulated(60), tmp_path, replace(CONTEXT, data=data, notes=("a drawn subset",)))
     page = Page(tmp_path / "report.html")
     assert "95.9 % of the test images show a subject that was trained on." in page.text
-    assert "2 faces of the test part could not be read" in page.text
+    assert "Unreadable or left out: 2 faces of the test part" in page.text
     assert "a drawn subset" in page.text
 
 

@@ -192,12 +192,13 @@ def test_a_perfect_prediction_ends_at_the_range():
 def test_a_temperature_at_the_limit_of_the_search_is_said_to_be_there(sign):
     fitted = fit_temperature(sign * tensor([[1, 0], [0, 1]]), torch.tensor([0, 1]))
     on = dict.fromkeys(("part", "dataset", "protocol", "fold", "faces", "subjects", "unit"), "")
-    on |= {"faces": 1, "subjects": 1, "chose_checkpoint": False}
+    on |= {"chose_checkpoint": False, "faces": 2, "subjects": 1, "unit": "subjects"}
     calibration = Calibration(temperatures={"gender": fitted, "race": 1.5})
     assert calibration.describe().startswith("calibrated on faces that are not recorded: gender temperature")
     said = replace(calibration, fitted_on=on).describe()
     assert f"gender temperature {fitted:.3f} (at the limit of the search), race temperature 1.500" in said
     assert said.count("limit") == 1
+    assert "2 faces, 1 subject)" in said
 
 
 def test_the_temperature_is_the_minimum_of_the_cross_entropy():
