@@ -189,7 +189,7 @@ def test_safetensors_of_others_fill_the_trunk_alone(given, tmp_path):
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
-        (lambda at: (at / "config.json").unlink(), "no checkpoint in this folder: it holds model"),
+        (lambda at: (at / "config.json").unlink(), "no checkpoint in this folder: it holds README.md, model"),
         (lambda at: (at / "model.safetensors").write_bytes(b"x"), "no readable file of safetensors"),
     ],
 )

@@ -158,6 +158,7 @@ def test_the_camera(visit: Any, served: tuple[str, Path]) -> None:
     page = here.page
     page.get_by_label("Capture from camera").click()
     page.get_by_text("Click to Access Webcam").click()
+    page.wait_for_function("document.querySelector('video')?.videoWidth > 0")
     page.get_by_label("capture photo").click()
     page.get_by_text("No face was found in this photo.").wait_for()  # a test picture
     assert here.complaints == []
