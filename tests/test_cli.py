@@ -226,6 +226,9 @@ def test_an_unknown_verb_names_the_nearest(fails):
     assert "did you mean `mtmsa fit`?" in fails("fti", "--config", "demo.yaml")
 
 
+FUSED = "model.optimizer.init_args.fused"
+
+
 @pytest.mark.parametrize(
     ("args", "said"),
     [
