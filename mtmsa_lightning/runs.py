@@ -37,6 +37,7 @@ FREE_SETTINGS = {
         "accelerator", "enable_progress_bar", "enable_model_summary", "num_sanity_val_steps",
     ),
     "model": ("channels_last", "checkpoint_activations"),
+    "optimizer": ("fused", "foreach"),
     "run": ("wandb", "wandb_faces", "test_after_fit", "allow_overlap", "compile"),
 }  # fmt: skip
 """Settings that may differ when a run is continued: they do not change what is learnt."""
@@ -145,6 +146,9 @@ def what_is_learnt(config: dict[str, Any]) -> dict[str, Any]:
     data["init_args"] = without(data.get("init_args"), FREE_SETTINGS["data"])
     trainer = without(config.get("trainer"), FREE_SETTINGS["trainer"])
     model = without(config.get("model"), FREE_SETTINGS["model"])
+    if optimizer := model.get("optimizer"):
+        kept = without(optimizer.get("init_args"), FREE_SETTINGS["optimizer"])
+        model["optimizer"] = optimizer | {"init_args": kept}
     return without(config, FREE_SETTINGS["run"]) | {"data": data, "trainer": trainer, "model": model}
 
 

@@ -306,6 +306,12 @@ class TrainingCLI(LightningCLI):
                 "trainer.sync_batchnorm: torch joins the statistics of BatchNorm on GPUs only; leave it out "
                 "on the CPU"
             )
+        optimizer = (self.settings.model.optimizer or {}).get("init_args") or {}
+        if given.precision == "16-mixed" and given.gradient_clip_val and optimizer.get("fused"):
+            raise ConfigError(
+                "trainer.precision 16-mixed: a fused optimiser scales gradients too late for clipping them; "
+                "give --model.optimizer.init_args.fused false, or --trainer.precision bf16-mixed"
+            )
         return trainer
 
     def _loggers(self, record: dict[str, Any]) -> list[Any]:

@@ -226,6 +226,9 @@ def test_an_unknown_verb_names_the_nearest(fails):
     assert "did you mean `mtmsa fit`?" in fails("fti", "--config", "demo.yaml")
 
 
+FUSED = "model.optimizer.init_args.fused"
+
+
 @pytest.mark.parametrize(
     ("args", "said"),
     [
@@ -251,6 +254,10 @@ def test_an_unknown_verb_names_the_nearest(fails):
         (["--trainer.strategy", "foo"], "foo"),
         (["--trainer.devices", "0"], "devices"),
         (["--trainer.sync_batchnorm", "true"], "on GPUs only"),
+        (
+            ["--trainer.precision=16-mixed", "--trainer.gradient_clip_val=5", f"--{FUSED}=true"],
+            f"give --{FUSED} false",
+        ),
         (["--model.lr_batch_size", "0"], "model.lr_batch_size 0 must be at least 1"),
         (["--checkpoint.monitor", "val/group_acc"], "not among the validation figures"),
         (["--model.age", "null"], "checkpoint.monitor val/age_mae"),
