@@ -300,17 +300,17 @@ class TrainingCLI(LightningCLI):
             kwargs["enable_progress_bar"] = sys.stdout.isatty()
         kwargs["callbacks"] = [*_as_list(given.callbacks), *self._callbacks(record, kwargs)]
         self.model.allow_overlap = self.settings.allow_overlap
-        trainer = super().instantiate_trainer(**kwargs)
-        if given.sync_batchnorm and trainer.strategy.root_device.type == "cpu":
-            raise ConfigError(
-                "trainer.sync_batchnorm: torch joins the statistics of BatchNorm on GPUs only; leave it out "
-                "on the CPU"
-            )
         optimizer = (self.settings.model.optimizer or {}).get("init_args") or {}
         if given.precision == "16-mixed" and given.gradient_clip_val and optimizer.get("fused"):
             raise ConfigError(
                 "trainer.precision 16-mixed: a fused optimiser scales gradients too late for clipping them; "
                 "give --model.optimizer.init_args.fused false, or --trainer.precision bf16-mixed"
+            )
+        trainer = super().instantiate_trainer(**kwargs)
+        if given.sync_batchnorm and trainer.strategy.root_device.type == "cpu":
+            raise ConfigError(
+                "trainer.sync_batchnorm: torch joins the statistics of BatchNorm on GPUs only; leave it out "
+                "on the CPU"
             )
         return trainer
 
