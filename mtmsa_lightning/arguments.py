@@ -1,4 +1,4 @@
-"""Types of command-line arguments, which say what a value must be; argparse would name Python's functions."""
+"""Arguments that verbs share, and types that say what a value must be; argparse would name functions."""
 
 import argparse
 from collections.abc import Callable
@@ -6,6 +6,18 @@ from enum import StrEnum
 from typing import TypeVar
 
 _Choice = TypeVar("_Choice", bound=StrEnum)
+
+
+def add_checkpoint(parser: argparse.ArgumentParser, hub: bool = False) -> None:
+    """Add ``--ckpt_path``.
+
+    Args:
+        parser: The verb's parser.
+        hub: The verb takes networks on the Hugging Face Hub.
+    """
+    known = "a checkpoint, a run directory (its best.ckpt), a folder of runs, or one of pretrained weights"
+    more = ", here or owner/name on the Hugging Face Hub" if hub else ""
+    parser.add_argument("--ckpt_path", required=True, metavar="C", help=known + more)
 
 
 def whole_number(text: str) -> int:

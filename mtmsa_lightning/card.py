@@ -21,7 +21,7 @@ from mtmsa_lightning.metrics.suite import FIGURES
 from mtmsa_lightning.metrics.titles import FIGURE, format_figure, format_interval
 from mtmsa_lightning.models.calibration import Calibration
 from mtmsa_lightning.pretrained import WEIGHTS, licence_note
-from mtmsa_lightning.runs import read_config, read_record, recorded_seed, run_of
+from mtmsa_lightning.runs import read_config, read_record, recorded_seed, run_of, unfinished
 
 CARD = "MODEL_CARD.md"
 """Name of the card beside a report or an exported file."""
@@ -137,6 +137,7 @@ def card_of_network(
 def _training_record(run: Path) -> dict[str, Any]:
     """Read ``run.json``; the name is that of the settings, which stay right where a run is put elsewhere."""
     record, name = read_record(run), read_config(run).get("name")
+    record |= {"epochs": unfinished(run) or record.get("epochs")}
     return record | {"name": name} if name else record
 
 
@@ -274,7 +275,8 @@ def _labels(kinds: Sequence[str]) -> str:
 
 def _training(sources: Sources) -> list[str]:
     settings, record = sources.checkpoint["hyper_parameters"], sources.training
-    schedule, best = settings.get("scheduler") or {}, record.get("best_epoch")
+    schedule = settings.get("scheduler") or {}
+    best = record.get("best_epoch", sources.checkpoint.get("epoch"))
     start = settings.get("weights")
     weights = ", ".join(f"{task} {settings.get(f'{task}_weight')}" for task in ("age", "gender", "race"))
     versions = record.get("versions") or {}

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,9 @@ def find_config(name: str) -> Path:
     shipped = next((folder for folder in SHIPPED if folder.is_dir()), None)
     files = [file.relative_to(shipped) for file in shipped.rglob("*.yaml")] if shipped else []
     names = sorted(str(file) for file in files if file.parts[0] not in NO_CONFIGS)
-    raise ConfigError(f"--config {name}: no such file here ({Path.cwd()}), nor shipped: {', '.join(names)}")
+    near = get_close_matches(name, names, n=1)
+    known = f"did you mean {near[0]}?" if near else f"shipped are {', '.join(names)}"
+    raise ConfigError(f"--config {name}: no such file here ({Path.cwd()}), nor shipped; {known}")
 
 
 def _readable(file: Path) -> Path:

@@ -48,6 +48,8 @@ def explain(error: Exception, known: Iterable[str]) -> str | None:
     if given and all("expected" in line for line in lines[1:]) and "Namespace" not in given[0]:
         lines += given
     hint = suggest(text, known)
+    if not hint and "unrecognized arguments" in text:
+        hint = "`mtmsa VERB --help` lists all arguments of a verb"
     return "\n".join([*lines, hint] if hint else lines)
 
 

@@ -654,9 +654,11 @@ class MTMSA(LightningModule):
         Raises:
             CheckpointError: If the file is no checkpoint of this package.
         """
-        from mtmsa_lightning.checkpoints import read_checkpoint
+        from mtmsa_lightning.checkpoints import checkpoint_file, read_checkpoint
+        from mtmsa_lightning.runs import say_unfinished
 
         checkpoint = read_checkpoint(path)
+        say_unfinished(checkpoint_file(path))
         try:
             model = cls(**checkpoint["hyper_parameters"])
         except (TypeError, ValueError, KeyError, AttributeError, ImportError) as error:

@@ -9,6 +9,7 @@ run.log                what was printed
 """
 
 import json
+import logging
 import os
 import tempfile
 from collections.abc import Iterator
@@ -29,6 +30,8 @@ RUN_DIR_VARIABLE = "MTMSA_RUN_DIR"
 
 LAST = "checkpoints/last.ckpt"
 """The checkpoint from which a run is continued."""
+
+log = logging.getLogger(__name__)
 
 FREE_SETTINGS = {
     "data": ("root", "num_workers", "verify", "strict"),
@@ -134,6 +137,23 @@ def read_config(run: Path) -> dict[str, Any]:
         return dict(yaml.safe_load((run / "config.yaml").read_text()))
     except (OSError, yaml.YAMLError, TypeError, ValueError):
         return {}
+
+
+def unfinished(run: Path) -> str | None:
+    """Say how far a run's training came, if that is not to its end."""
+    record = read_record(run)
+    if not record or record.get("epochs") is not None:
+        return None
+    reason = str(record.get("failed") or "").partition(": ")[2] or "it was killed, or goes on still"
+    planned = (read_config(run).get("trainer") or {}).get("max_epochs")
+    return f"training has not ended: {reason}" + (f"; {planned} epochs were planned" if planned else "")
+
+
+def say_unfinished(checkpoint: Path) -> None:
+    """Warn of a checkpoint whose training has not ended."""
+    run = run_of(checkpoint)
+    if run and (told := unfinished(run)):
+        log.warning("%s: %s", checkpoint, told)
 
 
 def what_is_learnt(config: dict[str, Any]) -> dict[str, Any]:

@@ -44,7 +44,7 @@ from mtmsa_lightning.models.resnet import MSAConfig
 from mtmsa_lightning.module import MTMSA
 from mtmsa_lightning.preflight import CONTINUE, asks_for_text
 from mtmsa_lightning.pretrained import WEIGHTS
-from mtmsa_lightning.runs import LAST, open_run, read_record, resumable_run
+from mtmsa_lightning.runs import LAST, open_run, read_record, resumable_run, say_unfinished
 from mtmsa_lightning.schedulers import WarmupCosine
 
 log = logging.getLogger(__name__)
@@ -291,6 +291,7 @@ class TrainingCLI(LightningCLI):
             record["seed"] = self.model.seed = int(self.settings.seed_everything)
         else:
             record["checkpoint"] = str(Path(self.settings.ckpt_path).absolute())
+            say_unfinished(checkpoint_file(self.settings.ckpt_path))
         if given.logger in (None, True):
             kwargs["logger"] = self._loggers(record)
         if given.precision is None:

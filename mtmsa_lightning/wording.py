@@ -1,4 +1,4 @@
-"""Words of messages: numbers with their nouns."""
+"""Words of messages: numbers with their nouns, and how to install what is missing."""
 
 
 def counted(number: int, what: str, several: str | None = None) -> str:
@@ -10,3 +10,9 @@ def counted(number: int, what: str, several: str | None = None) -> str:
         several: The noun in the plural, if that is not made by an s.
     """
     return f"{number:,} {what if number == 1 else several or f'{what}s'}"
+
+
+def install(extra: str) -> str:
+    """Return the command that installs an extra, from the index or in a checkout."""
+    checkout = f"in a checkout: pip install -c constraints.txt -e '.[{extra}]'"
+    return f"pip install 'mtmsa-lightning[{extra}]'; {checkout}"

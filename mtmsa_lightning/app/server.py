@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from mtmsa_lightning.app.page import STYLE, TITLE, build
 from mtmsa_lightning.errors import ConfigError
 from mtmsa_lightning.inference.estimator import AgeEstimator
+from mtmsa_lightning.wording import install
 
 if TYPE_CHECKING:
     import fastapi
@@ -44,7 +45,7 @@ _HEAD = (
     '<meta name="description" content="mtmsa-lightning: facial age estimation. Photos are not stored.">'
 )
 
-_WITHOUT_GRADIO = "`mtmsa app` needs Gradio: pip install 'mtmsa-lightning[app]'"
+_WITHOUT_GRADIO = f"`mtmsa app` needs Gradio: {install('app')}"
 
 
 @contextmanager

@@ -132,7 +132,8 @@ class Preemption(Callback):
             self._stop(trainer, UNFINISHED)
 
     def _stop(self, trainer: Trainer, done: str) -> NoReturn:
-        log.info("told to stop: %s%s", done, "; `--ckpt_path last` continues" if self.file else "")
+        how = "; the same command with `--ckpt_path last` continues" if self.file else ""
+        log.info("told to stop: %s%s", done, how)
         raise Preempted(done, TRY_AGAIN if trainer.is_global_zero else 0)
 
 

@@ -1,5 +1,6 @@
 """Faces on which an export is tried: the user's, those of the checkpoint's own run, or drawn ones."""
 
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from mtmsa_lightning.errors import ConfigError, MTMSAError
 from mtmsa_lightning.inference.inputs import find_inputs
 from mtmsa_lightning.labels import GENDERS, RACES
 from mtmsa_lightning.module import MTMSA
+
+log = logging.getLogger(__name__)
 
 
 def drawn_faces(model: MTMSA, count: int) -> Tensor:
@@ -57,6 +60,7 @@ def faces_of_run(model: MTMSA, ckpt_path: str, count: int) -> Tensor:
     """
     from mtmsa_lightning.evaluation.calibrating import datamodule_of
 
+    log.info("8 bits need the ranges of real maps: they are taken from the validation part of the run")
     try:
         data = datamodule_of(ckpt_path, [])
         data.prepare_data()

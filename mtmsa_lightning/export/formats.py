@@ -7,6 +7,7 @@ from pathlib import Path
 from mtmsa_lightning.errors import ConfigError
 from mtmsa_lightning.onnx_runtime import silence_onnx_runtime
 from mtmsa_lightning.pretrained import FILES, README, is_pretrained
+from mtmsa_lightning.wording import install
 
 
 class Format(StrEnum):
@@ -62,7 +63,7 @@ def check_packages(form: Format) -> None:
     silence_onnx_runtime()
     missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if find_spec(name) is None]
     if form is Format.ONNX and missing:
-        raise ConfigError(f"--format onnx needs {', '.join(missing)}: pip install 'mtmsa-lightning[export]'")
+        raise ConfigError(f"--format onnx needs {', '.join(missing)}: {install('export')}")
 
 
 def check_target(target: Path, form: Format) -> None:

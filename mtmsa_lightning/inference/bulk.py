@@ -77,12 +77,14 @@ def predict_parts(estimator: AgeEstimator, job: Job, numbers: Sequence[int], adv
     with ThreadPoolExecutor(job.workers, thread_name_prefix="images") as pool:
         loaded = _ahead(pool, read.several, inputs, ahead)
         for number in numbers:
-            part = _Part(estimator)
+            part, added = _Part(estimator), 0
             for images in islice(loaded, len(_chunks(job.parts.positions(number)))):
+                advance(added)
                 for image in images:
                     part.add(image)
-                advance(len(images))
+                added = len(images)
             faces = part.finish()
+            advance(added)  # the last ones, when the network has seen them
             if job.annotate is not None:
                 _annotate(pool, job, number, faces)
             job.parts.write(number, faces, part.skipped)

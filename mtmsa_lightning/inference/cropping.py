@@ -78,10 +78,9 @@ class Preprocessing:
             return f"a photo is taken for one cropped face{alike} ({used})"
         if self.margin is None:
             known = self.dataset in ALIGNED
-            place = (
-                f"where {self.dataset}'s pictures have them" if known else "where training did not have them"
-            )
-            return f"faces are found and brought to {place}"
+            if known:
+                return f"faces are found and brought to where {self.dataset}'s pictures have them"
+            return "faces are found and aligned, which training did not do: expect larger errors"
         return f"faces are found and aligned with a margin of {self.margin:g}, as in training"
 
 

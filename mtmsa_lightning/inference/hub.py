@@ -7,6 +7,7 @@ from typing import Any
 from mtmsa_lightning.checkpoints import check_checkpoint
 from mtmsa_lightning.errors import CheckpointError, ConfigError
 from mtmsa_lightning.pretrained import FILES, README, WEIGHTS
+from mtmsa_lightning.wording import install
 
 _NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 _FILE_SUFFIXES = (".ckpt", ".safetensors")
@@ -16,7 +17,8 @@ def local_path(source: str | Path, revision: str | None = None) -> Path:
     """Return where a network lies, after it was downloaded if it is on the Hub.
 
     Args:
-        source: A path, or the name ``owner/name`` of a repository; what is here goes first.
+        source: A path, or the name ``owner/name`` of a repository; what is here goes first, and a name whose
+            owner is a folder here is a path.
         revision: Branch, tag or commit of the repository.
 
     Raises:
@@ -24,7 +26,8 @@ def local_path(source: str | Path, revision: str | None = None) -> Path:
         ConfigError: If the extra ``hub`` is not installed.
     """
     path, name = Path(source), str(source)
-    if path.exists() or not _NAME.fullmatch(name) or path.suffix in _FILE_SUFFIXES:
+    here = path.exists() or (path.parent.is_dir() and len(path.parts) > 1)
+    if here or not _NAME.fullmatch(name) or path.suffix in _FILE_SUFFIXES:
         return path
     hub = _client(f"{name}: no such file or folder here; to look for it on the Hugging Face Hub")
     files = [*FILES, README]  # nothing that could hold code
@@ -73,9 +76,7 @@ def _client(purpose: str) -> Any:
     try:
         import huggingface_hub
     except ModuleNotFoundError as error:
-        raise ConfigError(
-            f"{purpose}, the extra `hub` is needed: pip install 'mtmsa-lightning[hub]'"
-        ) from error
+        raise ConfigError(f"{purpose}, the extra `hub` is needed: {install('hub')}") from error
     return huggingface_hub
 
 

@@ -8,7 +8,7 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -49,11 +49,14 @@ def annotate(source: Input, faces: pd.DataFrame, file: Path) -> None:
         file: Where to write.
     """
     image, scale = _fitted(source.read())
-    for face in faces.to_dict("records"):
-        box = np.array([face[name] for name in BOX]) * scale
-        if source.known is not None:  # a crop: its box lies in another picture
-            box = np.array([0, 0, image.shape[1] - 1, image.shape[0] - 1], np.float64)
-        _draw(image, box, caption(face), _UNSURE if face.get("unsure") else _SURE)
+    rows = faces.to_dict("records")
+    boxes = [np.array([face[name] for name in BOX]) * scale for face in rows]
+    if source.known is not None:  # a crop: its box lies in another picture
+        boxes = [np.array([0, 0, image.shape[1] - 1, image.shape[0] - 1], np.float64) for _ in rows]
+    words = [_Words.of(caption(face), box) for face, box in zip(rows, boxes, strict=True)]
+    image = _with_room(image, boxes, words)
+    for face, box, said in zip(rows, boxes, words, strict=True):
+        _draw(image, box, said, _UNSURE if face.get("unsure") else _SURE)
     _write(file, image)
 
 
@@ -143,7 +146,8 @@ def _face(face: Mapping[Any, Any], source: Input) -> Image:
     height, width = (max(1, round(side * scale)) for side in image.shape[:2])
     small = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
     square = np.full((TILE, TILE, 3), 255, np.uint8)
-    square[:height, :width] = small
+    top, left = (TILE - height) // 2, (TILE - width) // 2
+    square[top : top + height, left : left + width] = small
     return square
 
 
@@ -157,28 +161,72 @@ def _fitted(image: Image) -> tuple[Image, float]:
     return np.ascontiguousarray(cv2.resize(image, size, interpolation=how)), scale
 
 
-def _draw(image: Image, box: NDArray[np.float64], lines: Sequence[str], colour: tuple[int, ...]) -> None:
+class _Words(NamedTuple):
+    """What is said of a face, and its measures in pixels.
+
+    Attributes:
+        lines: The texts.
+        scale: Of the font.
+        weight: Thickness of its strokes.
+        padding: Between the words and the edges of their ground.
+        letters: Height of the letters above the line that they stand on.
+        line: From one line to the next.
+        width: Of the ground.
+        height: Of the ground.
+    """
+
+    lines: Sequence[str]
+    scale: float
+    weight: int
+    padding: int
+    letters: int
+    line: int
+    width: int
+    height: int
+
+    @classmethod
+    def of(cls, lines: Sequence[str], box: NDArray[np.float64]) -> "_Words":
+        """Measure words for a box."""
+        scale = min(max((box[2] - box[0]) / 250, 0.4), 1.0)
+        weight = 1 if scale < 0.8 else 2
+        padding = round(4 + 8 * scale)
+        sizes = [cv2.getTextSize(text, _FONT, scale, weight) for text in lines or [""]]
+        letters, below = sizes[0][0][1], sizes[0][1]  # heights above and below the line that letters stand on
+        line = letters + below + round(4 * scale)
+        width = max(size[0][0] for size in sizes) + 2 * padding
+        height = line * len(lines) - round(4 * scale) + 2 * padding - below // 2 if lines else 0
+        return cls(lines, scale, weight, padding, letters, line, width, height)
+
+
+def _with_room(image: Image, boxes: Sequence[NDArray[np.float64]], words: Sequence[_Words]) -> Image:
+    """Return the image, longer by a grey strip if words fit neither above nor below their box."""
+    edge = _thickness(image)
+    missing = [
+        round(box[3]) + edge + said.height - image.shape[0]
+        for box, said in zip(boxes, words, strict=True)
+        if box[1] < said.height
+    ]
+    room = max([0, *missing])
+    return cv2.copyMakeBorder(image, 0, room, 0, 0, cv2.BORDER_CONSTANT, value=(128, 128, 128))
+
+
+def _thickness(image: Image) -> int:
+    return max(1, round(max(image.shape[:2]) / 400))
+
+
+def _draw(image: Image, box: NDArray[np.float64], words: _Words, colour: tuple[int, ...]) -> None:
     """Draw a box, and words on a ground of its colour: above it, or below where there is no room."""
     left, top, right, bottom = (int(edge) for edge in box.round())
-    thickness = max(1, round(max(image.shape[:2]) / 400))
+    thickness = _thickness(image)
     cv2.rectangle(image, (left, top), (right, bottom), colour, thickness)
-    if not lines:
-        return
-    scale = min(max((right - left) / 250, 0.4), 1.0)
-    weight = 1 if scale < 0.8 else 2
-    padding = round(4 + 8 * scale)
-    sizes = [cv2.getTextSize(text, _FONT, scale, weight) for text in lines]
-    letters, below = sizes[0][0][1], sizes[0][1]  # heights above and below the line that letters stand on
-    line = letters + below + round(4 * scale)
-    width = max(size[0][0] for size in sizes) + 2 * padding
-    height = line * len(lines) - round(4 * scale) + 2 * padding - below // 2
     edge = thickness // 2  # of the box, whose middle is at its coordinates
-    x = max(0, min(left - edge, image.shape[1] - width))
-    y = top - height if top >= height else min(bottom + edge + 1, image.shape[0] - height)
-    cv2.rectangle(image, (x, y), (x + width - 1, y + height - 1), colour, cv2.FILLED)
-    for number, text in enumerate(lines):
-        place = (x + padding, y + padding + letters + number * line)
-        cv2.putText(image, text, place, _FONT, scale, (255, 255, 255), weight, cv2.LINE_AA)
+    x = max(0, min(left - edge, image.shape[1] - words.width))
+    y = top - words.height if top >= words.height else bottom + edge + 1
+    if words.lines:
+        cv2.rectangle(image, (x, y), (x + words.width - 1, y + words.height - 1), colour, cv2.FILLED)
+    for number, text in enumerate(words.lines):
+        place = (x + words.padding, y + words.padding + words.letters + number * words.line)
+        cv2.putText(image, text, place, _FONT, words.scale, (255, 255, 255), words.weight, cv2.LINE_AA)
 
 
 def _write(file: Path, image: Image) -> None:

@@ -12,6 +12,7 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from mtmsa_lightning.labels import AGE_GROUP_EDGES
 from mtmsa_lightning.metrics.age import (
+    MIN_FACES,
     AgeBias,
     AgeMAE,
     AgeRMSE,
@@ -117,8 +118,8 @@ FIGURES: tuple[Figure, ...] = (
         share=True,
     ),
     Figure(
-        "age_worst_decade_mae", "age MAE of the worst decade (years)", "exact", "lower",
-        lambda _: WorstDecadeMAE(),
+        "age_worst_decade_mae", f"age MAE of the worst decade of {MIN_FACES} faces or more (years)",
+        "exact", "lower", lambda _: WorstDecadeMAE(),
     ),
     Figure(
         "age_nll", "age NLL (nats)", "exact", "lower", lambda _: AgeNLL(), training=True, headline=True

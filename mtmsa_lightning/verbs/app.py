@@ -4,7 +4,7 @@ import argparse
 import logging
 from collections.abc import Sequence
 
-from mtmsa_lightning.arguments import real_number, whole_number
+from mtmsa_lightning.arguments import add_checkpoint, real_number, whole_number
 from mtmsa_lightning.errors import ConfigError
 from mtmsa_lightning.inference.hub import check_source
 
@@ -20,11 +20,7 @@ def parser() -> argparse.ArgumentParser:
         "looks at. It needs no network, and photos are not stored.",
         epilog="It needs the extras `app` (Gradio) and `align` (the face detector).",
     )
-    parser.add_argument(
-        "--ckpt_path",
-        required=True,
-        help="a checkpoint, a run directory (its best.ckpt), or a folder or Hub name with pretrained weights",
-    )
+    add_checkpoint(parser, hub=True)
     parser.add_argument(
         "--host",
         default="127.0.0.1",

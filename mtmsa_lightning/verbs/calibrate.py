@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from mtmsa_lightning.arguments import real_number
+from mtmsa_lightning.arguments import add_checkpoint, real_number
 from mtmsa_lightning.preflight import check_arguments
 
 
@@ -19,11 +19,7 @@ def parser() -> argparse.ArgumentParser:
         "`--data.fold 2`. Coverage holds for new subjects who are exchangeable with those fitted on.",
         allow_abbrev=False,
     )
-    parser.add_argument(
-        "--ckpt_path",
-        required=True,
-        help="a checkpoint, a run directory (its best.ckpt), or a folder of runs",
-    )
+    add_checkpoint(parser)
     parser.add_argument(
         "--config", action="append", default=[], help="config whose data section says what data"
     )

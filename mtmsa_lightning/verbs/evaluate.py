@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from mtmsa_lightning.arguments import add_checkpoint
 from mtmsa_lightning.preflight import check_arguments
 
 
@@ -17,11 +18,7 @@ def parser() -> argparse.ArgumentParser:
         "choose other data. All arguments of `mtmsa test` may be given.",
         allow_abbrev=False,
     )
-    parser.add_argument(
-        "--ckpt_path",
-        required=True,
-        help="a checkpoint, a run directory (its best.ckpt), or a folder of runs",
-    )
+    add_checkpoint(parser)
     parser.add_argument(
         "--out", type=Path, help="folder of the report (default: <run>/evaluation, for other data "
         "<run>/evaluation-<dataset>-<protocol>-fold<k>)",

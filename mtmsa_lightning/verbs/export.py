@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from mtmsa_lightning.arguments import one_of
+from mtmsa_lightning.arguments import add_checkpoint, one_of
 from mtmsa_lightning.checkpoints import check_checkpoint
 from mtmsa_lightning.export.formats import (
     Format,
@@ -25,10 +25,7 @@ def parser() -> argparse.ArgumentParser:
         epilog="Preprocessing, class names, calibration and licence are inside the file. docs/use_onnx.py "
         "uses an ONNX file without this package.",
     )
-    parser.add_argument(
-        "--ckpt_path", required=True,
-        help="a checkpoint, a run directory (its best.ckpt), a folder of runs, or one of pretrained weights",
-    )  # fmt: skip
+    add_checkpoint(parser)
     parser.add_argument(
         "--format", required=True, type=one_of(Format), metavar=_either(Format),
         help="what to write: a program that ONNX Runtime or PyTorch runs without this package, or weights "

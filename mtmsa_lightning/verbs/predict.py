@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mtmsa_lightning.arguments import whole_number
+from mtmsa_lightning.arguments import add_checkpoint, whole_number
 from mtmsa_lightning.cores import available_cores
 from mtmsa_lightning.errors import ConfigError, DataError
 from mtmsa_lightning.inference.hub import check_source
@@ -59,8 +59,7 @@ def parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("paths", nargs="+", metavar="PATH", help="image, folder of images, pattern ('photos/**/*.jpg'), "
         "prepared set, or .csv/.tsv file with a column `path` (relative to the file's folder)")  # fmt: skip
-    add("--ckpt_path", required=True, metavar="C",
-        help="a checkpoint, a run directory (its best.ckpt), or a folder of runs")  # fmt: skip
+    add_checkpoint(parser, hub=True)
     add("--out", required=True, type=Path, metavar="FILE",
         help="table to write, one row per face: .csv, .parquet or .jsonl")  # fmt: skip
     add("--overwrite", action="store_true", help="replace a table that was made otherwise")

@@ -72,7 +72,7 @@ def test_faces_are_looked_for_if_those_of_training_were_brought_to_one_position(
 
 
 @pytest.mark.parametrize(
-    ("dataset", "said"), [("utkface", "where utkface's"), ("morph", "where training did not")]
+    ("dataset", "said"), [("utkface", "where utkface's"), ("morph", "which training did not do: expect")]
 )
 def test_it_is_said_where_faces_come_to_that_training_did_not_look_for(dataset, said):
     how = Preprocessing(64, dataset=dataset)

@@ -46,6 +46,12 @@ def test_words_stand_clear_of_the_edges_of_their_ground(size, box, tmp_path):
         assert band.all()
 
 
+@pytest.mark.parametrize("box", [(10, 10, 390, 395), (100, 200, 250, 380), (100, 30, 250, 395)])
+def test_words_never_cover_their_face(box, tmp_path):
+    left, top, right, bottom = box
+    assert (annotated(tmp_path, (400, 400), box)[top + 3 : bottom - 2, left + 3 : right - 2] == 128).all()
+
+
 @pytest.mark.parametrize(
     ("size", "longer"), [((90, 60), LEAST_SIDE), ((500, 900), 900), ((1000, 3200), LONGER_SIDE)]
 )
