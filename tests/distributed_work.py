@@ -31,7 +31,7 @@ from mtmsa_lightning.models.calibration import Calibration
 SIZES = {"train": 25, "val": 11, "test": 83}
 """Neither 2 nor 3 divides any of them."""
 
-HEADS = ("CoralAgeHead", "L1AgeHead")
+HEADS = ("CoralAgeHead",)
 """Beside the Gaussian one, which is calibrated."""
 QUIET = {
     "logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "accelerator": "cpu",

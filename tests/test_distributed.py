@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 import distributed_work as work
-import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -30,21 +29,6 @@ def mtmsa(*args: object, status: int = 0) -> str:
 def figures(root: Path) -> tuple[dict, pd.DataFrame]:
     (run,) = (root / "tiny").iterdir()
     return json.loads((run / "run.json").read_text()), pd.read_parquet(run / "predictions" / "test.parquet")
-
-
-def test_two_processes_test_exactly_like_one(trained, tmp_path):
-    part = ["--data.protocol", "random", "--data.fold", 4, "--allow_overlap", "true"]  # 13 of 67 faces
-    for root, devices in (("one", ()), ("two", TWO)):
-        where = ["--trainer.default_root_dir", tmp_path / root, "--trainer.precision", "64-true"]
-        mtmsa("test", "--ckpt_path", trained, *part, *where, *devices)
-    one, alone = figures(tmp_path / "one")
-    record, faces = figures(tmp_path / "two")
-    assert len(faces) == 13, "neither 2 nor 3 divides it: one process has a face less"
-    assert record["world_size"] == 2
-    for name, value in one["test"].items():
-        assert record["test"][name] == pytest.approx(value, abs=1e-6), name
-    assert faces["id"].tolist() == alone["id"].tolist()
-    np.testing.assert_allclose(faces["age_mean"], alone["age_mean"], atol=1e-6)
 
 
 def test_a_fit_on_two_processes_is_stopped_and_goes_on_as_one_run_that_speaks_once(tiny_config, tmp_path):
@@ -235,7 +219,8 @@ data = MORPH(root=sys.argv[1], image_size=64, batch_size=8, num_workers=0, crop=
 torch.manual_seed(0)
 model = MTMSA(msa=MSAConfig((1,), (1,)), freeze_epochs=1, image_size=64, race_classes=data.race_classes)
 torch.save(model.trunk.state_dict(), f"{sys.argv[2]}/start.pt")
-Trainer(max_epochs=2, accelerator="cpu", devices=2, strategy="ddp", logger=False, callbacks=[Dump()],
+Trainer(max_epochs=2, limit_train_batches=2, limit_val_batches=1, accelerator="cpu", devices=2,
+        strategy="ddp", logger=False, callbacks=[Dump()],
         enable_checkpointing=False, enable_progress_bar=False, use_distributed_sampler=False,
         default_root_dir=sys.argv[2]).fit(model, data)
 """
