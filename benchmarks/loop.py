@@ -208,6 +208,7 @@ def batch_of(data: Any, faces: int) -> FaceBatch:
     """Collate training faces, in their final size."""
     dataset = data.train_dataset
     batch = collate([dataset[SampleKey(row % len(dataset))] for row in range(faces)])
+    batch["index"] = torch.zeros_like(batch["index"])  # a row that every part has
     return data.on_after_batch_transfer(batch, 0)  # type: ignore[no-any-return]
 
 
