@@ -2,7 +2,8 @@ import json
 
 import pytest
 
-from mtmsa_lightning.configs import by_precedence
+from mtmsa_lightning.configs import by_precedence, find_config
+from mtmsa_lightning.errors import ConfigError
 
 HPARAMS = {"last_stride": 1, "race": None, "optimizer": None, "scheduler": None, "image_size": 64}
 
@@ -16,3 +17,11 @@ def test_a_checkpoint_gives_way_to_configs_in_training_and_beats_them_in_evaluat
     recorded = f"--config={json.dumps({'model': {'last_stride': 1, 'race': None}})}"
     assert configs == ([recorded, f"--config={config}"] if training else [f"--config={config}", recorded])
     assert (flag, value) == ("--data.fold", "1")
+
+
+@pytest.mark.parametrize(
+    ("name", "said"), [("mroph.yaml", r"did you mean morph.yaml\?"), ("x", r"shipped are .*adience.yaml")]
+)
+def test_a_config_that_is_not_there_is_told_with_the_nearest_name(name, said):
+    with pytest.raises(ConfigError, match=said):
+        find_config(name)

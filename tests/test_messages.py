@@ -22,3 +22,9 @@ def test_a_message_keeps_the_key_and_drops_the_parsers_dump():
 
 def test_no_hint_where_nothing_is_near():
     assert suggest("Option 'xyzzy' is not accepted", KNOWN) is None
+
+
+def test_where_nothing_is_near_help_is_named():
+    message = explain(ArgumentError(None, "unrecognized arguments: --model.zzz 3"), ["model", "race"])
+    assert message is not None
+    assert "`mtmsa VERB --help` lists all arguments" in message

@@ -4,7 +4,16 @@ import pytest
 import yaml
 
 from mtmsa_lightning.errors import CheckpointError, ConfigError
-from mtmsa_lightning.runs import differences, open_run, read_record, resumable_run, update_record, write_text
+from mtmsa_lightning.runs import (
+    differences,
+    open_run,
+    read_record,
+    resumable_run,
+    say_unfinished,
+    unfinished,
+    update_record,
+    write_text,
+)
 
 CONFIG = {
     "seed_everything": 0,
@@ -101,3 +110,28 @@ def test_a_text_is_replaced_at_once(tmp_path):
     write_text(tmp_path / "sub" / "x.json", json.dumps([2]))
     assert [file.name for file in (tmp_path / "sub").iterdir()] == ["x.json"]
     assert json.loads((tmp_path / "sub" / "x.json").read_text()) == [2]
+
+
+@pytest.mark.parametrize(
+    ("record", "said"),
+    [
+        ({"epochs": 5}, None),
+        ({"epochs": 5, "failed": "KeyboardInterrupt: "}, None),
+        (
+            {"failed": "Preempted: saved after epoch 2"},
+            "training has not ended: saved after epoch 2; 5 epochs were planned",
+        ),
+        ({"seed": 0}, "training has not ended: it was killed, or goes on still; 5 epochs were planned"),
+    ],
+)
+def test_a_training_that_has_not_ended_is_told(record, said, tmp_path, caplog):
+    run = a_run(tmp_path, "2026-01-01", CONFIG)
+    update_record(run, record)
+    assert unfinished(run) == said
+    say_unfinished(run / "checkpoints" / "best.ckpt")
+    assert [told.endswith(str(said)) for told in caplog.messages] == [True] * (said is not None)
+
+
+def test_a_checkpoint_that_lies_in_no_run_is_not_called_unfinished(tmp_path, caplog):
+    say_unfinished(tmp_path / "best.ckpt")
+    assert caplog.messages == []

@@ -90,6 +90,13 @@ def test_what_cannot_be_a_repository_is_not_asked_for(source, hub):
     assert hub.asked == []
 
 
+def test_a_name_whose_owner_is_a_folder_here_is_a_mistyped_path(hub):
+    Path("runs").mkdir()
+    with pytest.raises(CheckpointError, match="runs/typo: no such"):
+        AgeEstimator.from_pretrained("runs/typo")
+    assert hub.asked == []
+
+
 def test_a_repository_that_is_not_there_is_told_in_one_line(hub):
     with pytest.raises(CheckpointError) as caught:
         AgeEstimator.from_pretrained("me/gone")
