@@ -234,6 +234,7 @@ class Experiment:
         self.root = Path(self.settings["trainer"]["default_root_dir"] or "runs")
         self.folder = self.root / self.name / "crossval"
         self.fingerprints: dict[int, dict[str, str]] = {}  # of the folds that are asked for
+        self._completed: dict[str, dict[str, Any] | None] = {}  # by what was recorded: each takes a while
         self.workers = None  # of each run's loader, unless they were chosen
         if parallel > 1 and self.settings["data"]["init_args"].get("num_workers") is None:
             self.workers = max(1, cli.datamodule.num_workers // parallel)
@@ -298,7 +299,11 @@ class Experiment:
 
     def differences(self, trial: Trial, run: Path) -> list[str]:
         """List what keeps a run from being one of this trial."""
-        recorded = self.cli.completed(read_config(run))
+        settings = read_config(run)
+        key = json.dumps(settings, default=str)
+        if key not in self._completed:
+            self._completed[key] = self.cli.completed(settings)
+        recorded = self._completed[key]
         if recorded is None:
             return ["its settings cannot be read any more"]
         return training_differences(recorded, self.settings_of(trial)) + self.moved(trial, run)
