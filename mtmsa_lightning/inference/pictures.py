@@ -207,11 +207,12 @@ def _with_room(image: Image, boxes: Sequence[NDArray[np.float64]], words: Sequen
         if box[1] < said.height
     ]
     room = max([0, *missing])
-    return cv2.copyMakeBorder(image, 0, room, 0, 0, cv2.BORDER_CONSTANT, value=(128, 128, 128))
+    return np.pad(image, ((0, room), (0, 0), (0, 0)), constant_values=128)
 
 
 def _thickness(image: Image) -> int:
-    return max(1, round(max(image.shape[:2]) / 400))
+    longer: int = max(image.shape[:2])
+    return max(1, round(longer / 400))
 
 
 def _draw(image: Image, box: NDArray[np.float64], words: _Words, colour: tuple[int, ...]) -> None:
