@@ -13,9 +13,8 @@ def person(seed=0, gender="female", race="white"):
     return draw_subject(np.random.default_rng(seed), gender, race)
 
 
-@pytest.fixture(scope="module")
-def faces():
-    """Ages and thumbnails of 950 people, one picture each."""
+def thumbnails_of_people():
+    """Return ages and thumbnails of 950 people, one picture each."""
     rng = np.random.default_rng(0)
     ages = 16 + 58 * rng.beta(1.2, 1.9, N_TRAIN + N_TEST)
     thumbnails = []
@@ -40,14 +39,9 @@ def ridge_error(features, ages):
 
 
 @pytest.mark.slow
-def test_a_thumbnail_does_not_settle_the_age(faces):
-    ages, thumbnails = faces
+def test_a_thumbnail_does_not_settle_the_age_and_mean_colour_says_next_to_nothing_about_it():
+    ages, thumbnails = thumbnails_of_people()
     assert ridge_error(thumbnails, ages) > 0.5
-
-
-@pytest.mark.slow
-def test_mean_colour_says_next_to_nothing_about_age(faces):
-    ages, thumbnails = faces
     colours = thumbnails.reshape(len(ages), 64, 3).mean(1)
     assert ridge_error(colours, ages) > 0.93
     correlations = [np.corrcoef(colours[:, channel], ages)[0, 1] for channel in range(3)]
