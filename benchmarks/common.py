@@ -22,6 +22,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Literal
 
+from mtmsa_lightning.cores import available_cores
+
 FORMAT = 1
 
 PACKAGES = (
@@ -74,7 +76,7 @@ def machine() -> dict[str, Any]:
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return {
         "processor": processor(),
-        "cores": cores(),
+        "cores": available_cores(),
         "memory": f"{memory:.0f} GiB",
         "gpus": gpus,
         "system": f"{platform.system()} {platform.machine()}",
@@ -87,11 +89,6 @@ def processor() -> str:
     lines = info.read_text().splitlines() if info.is_file() else []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()
-
-
-def cores() -> int:
-    """Return the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def versions() -> dict[str, str]:

@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 import cv2
 import torch
 import torchvision
-from common import Row, cores, heading, record, table, write
+from common import Row, heading, record, table, write
 from lightning.pytorch import Trainer
 from loading import SIZE, STORED, plain_transform, write_photos
 from store import write_crops, write_record
@@ -37,6 +37,7 @@ from torch.utils.data import DataLoader
 from torchvision.datasets import ImageFolder
 
 from mtmsa_lightning import MORPH, MTMSA, MSAConfig
+from mtmsa_lightning.cores import available_cores
 from mtmsa_lightning.data.pixels import write_pixels
 from mtmsa_lightning.training import best_precision
 
@@ -115,7 +116,7 @@ def ours(root: Path, batch_size: int, workers: int, msa: MSAConfig | None) -> Ca
 
 
 def training_rows(faces: int, batch_size: int, repeats: int) -> list[Row]:
-    workers = cores()
+    workers = available_cores()
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         photos = write_photos(folder / "photos", faces)

@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import TypeVar
 
 _Choice = TypeVar("_Choice", bound=StrEnum)
+_Value = TypeVar("_Value")
 
 
 def add_checkpoint(parser: argparse.ArgumentParser, hub: bool = False) -> None:
@@ -26,10 +27,7 @@ def whole_number(text: str) -> int:
     Raises:
         ArgumentTypeError: It is none.
     """
-    try:
-        return int(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"must be a whole number, not {text!r}") from None
+    return _read(int, text, "a whole number")
 
 
 def real_number(text: str) -> float:
@@ -38,10 +36,7 @@ def real_number(text: str) -> float:
     Raises:
         ArgumentTypeError: It is none.
     """
-    try:
-        return float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"must be a number, not {text!r}") from None
+    return _read(float, text, "a number")
 
 
 def one_of(choices: type[_Choice]) -> Callable[[str], _Choice]:
@@ -50,11 +45,11 @@ def one_of(choices: type[_Choice]) -> Callable[[str], _Choice]:
     Raises:
         ArgumentTypeError: By what is returned: the text is none of them.
     """
+    return lambda text: _read(choices, text, f"one of {', '.join(choices)}")
 
-    def read(text: str) -> _Choice:
-        try:
-            return choices(text)
-        except ValueError:
-            raise argparse.ArgumentTypeError(f"must be one of {', '.join(choices)}, not {text!r}") from None
 
-    return read
+def _read(kind: Callable[[str], _Value], text: str, what: str) -> _Value:
+    try:
+        return kind(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be {what}, not {text!r}") from None
