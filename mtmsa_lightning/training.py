@@ -205,6 +205,7 @@ class TrainingCLI(LightningCLI):
                 "default_root_dir": "runs",
                 "use_distributed_sampler": False,  # our samplers deal the faces out themselves
                 "enable_model_summary": False,
+                "num_sanity_val_steps": 1,  # a second batch tells nothing more
                 "log_every_n_steps": 1,  # the default warns of every epoch with fewer than 50 steps
             },
             parser_kwargs=kwargs | {verb: kwargs | HELP[verb]},
