@@ -36,13 +36,18 @@ def choose_mode(asked: WandbMode | None) -> tuple[WandbMode, str]:
     """Choose how to log, so that a missing key or network never stops a run.
 
     Args:
-        asked: What the user wants; None for online where possible.
+        asked: What the user wants; None for what ``WANDB_MODE`` says, or online where possible.
 
     Returns:
         The mode and the reason for it.
     """
     if asked in ("offline", "disabled"):
         return asked, "as asked"
+    wanted = os.environ.get("WANDB_MODE") if asked is None else None
+    if wanted in ("offline", "dryrun"):  # its older name
+        return "offline", f"WANDB_MODE={wanted}"
+    if wanted == "disabled":
+        return "disabled", "WANDB_MODE=disabled"
     if not _has_key():
         return "offline", "no API key; `wandb login` for online runs, `wandb sync` uploads this one later"
     if not _reachable():
@@ -99,26 +104,27 @@ def wandb_logger(
     run.mkdir(parents=True, exist_ok=True)
     os.environ.setdefault("WANDB_SILENT", "true")  # the run's own messages say where things are
 
-    def build(offline: bool) -> WandbLogger:
+    def build(mode: WandbMode) -> WandbLogger:
+        # not WandbLogger's own `offline`: that sets WANDB_MODE, and with it every later run of the process
         logger = WandbLogger(
             tags=tags(config), settings=wandb.Settings(init_timeout=TIMEOUT, finish_timeout=FINISH_TIMEOUT,
                                                        finish_timeout_raises=False),
             project=os.environ.get("WANDB_PROJECT", "mtmsa-lightning"), name=f"{name}/{run.name}",
             group=os.environ.get("WANDB_RUN_GROUP", name),
             job_type=os.environ.get("WANDB_JOB_TYPE", job_type),
-            save_dir=str(run), id=run_id, resume="allow", offline=offline, config=config,
+            save_dir=str(run), id=run_id, resume="allow", mode=mode, config=config,
         )  # fmt: skip
         logger._wandb_init.pop("anonymous", None)  # always set by Lightning 2.6, and warned of by wandb
         return logger
 
-    logger = build(offline=mode == "offline")
+    logger = build(mode)
     if mode == "online":
         try:
             _ = logger.experiment
         except Exception as error:  # a key that is refused or a server that fails must not stop training
             log.warning("wandb: %s; logging offline instead", error)
             wandb.teardown()  # its service would take the second try for a run that is still open
-            logger = build(offline=True)
+            logger = build("offline")
     return logger
 
 

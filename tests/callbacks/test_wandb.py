@@ -10,7 +10,8 @@ from mtmsa_lightning.callbacks.wandb import choose_mode
 
 @pytest.fixture
 def no_key(tmp_path, monkeypatch):
-    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    for name in ("WANDB_API_KEY", "WANDB_MODE"):
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     return tmp_path / "netrc"
 
@@ -25,6 +26,17 @@ def test_without_a_key_runs_are_offline(asked, no_key):
     mode, reason = choose_mode(asked)
     assert mode == "offline"
     assert "wandb login" in reason
+
+
+@pytest.mark.parametrize(
+    ("variable", "mode"),
+    [("offline", "offline"), ("dryrun", "offline"), ("disabled", "disabled"), ("online", "online")],
+)
+def test_the_variable_of_wandb_decides_where_nothing_is_asked(variable, mode, no_key, server, monkeypatch):
+    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+    monkeypatch.setenv("WANDB_MODE", variable)
+    assert choose_mode(None)[0] == mode
+    assert choose_mode("online")[0] == "online"
 
 
 def test_a_key_without_a_network_is_offline_at_once(no_key, monkeypatch):
@@ -67,7 +79,9 @@ def test_a_server_that_hangs_is_offline_soon(no_key, monkeypatch):
 
 @pytest.mark.slow
 def test_a_run_that_a_server_does_not_open_goes_on_offline(tmp_path, no_key, server, monkeypatch, caplog):
-    """A real client against a server that answers, but knows no runs."""
+    """A real client against a server that answers, but knows no runs; in a process that logged offline before."""
+    wandb.finish([before := wandb.wandb_logger(tmp_path / "before", "offline", "xyz", "demo", "fit", {})])
+    assert before.experiment.settings.mode == "offline"
     monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
     monkeypatch.setattr(wandb, "TIMEOUT", 1)
     logger = wandb.wandb_logger(tmp_path / "run", "online", "abc", "demo", "fit", {})
@@ -94,7 +108,7 @@ def test_a_server_that_refuses_does_not_stop_a_run(tmp_path, monkeypatch, caplog
 
     monkeypatch.setattr(wandb, "WandbLogger", Refusing)
     logger = wandb.wandb_logger(tmp_path / "run", "online", "abc", "demo", "fit", {})
-    assert logger._offline
+    assert logger._wandb_init["mode"] == "offline"
     assert "key refused" in caplog.text
 
 
