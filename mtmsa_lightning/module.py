@@ -319,10 +319,13 @@ class MTMSA(LightningModule):
     # ---------------------------------------------------------------- steps
 
     def training_step(self, batch: FaceBatch, batch_idx: int) -> Tensor:
-        """Return the total loss of a batch."""
+        """Return the total loss of a batch.
+
+        It is logged for callbacks, not for Lightning's progress bar, which would wait for every step.
+        """
         _, losses = self._step("train", batch)
         total = self.total_loss(losses)
-        self.log("loss", total.detach(), prog_bar=True, logger=False)
+        self.log("loss", total.detach(), logger=False)
         return total
 
     def validation_step(self, batch: FaceBatch, batch_idx: int) -> FaceOutput:  # type: ignore[override]

@@ -12,13 +12,14 @@ import torch
 import torch.distributed
 import yaml
 from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import EMAWeightAveraging, LearningRateMonitor, RichProgressBar
+from lightning.pytorch.callbacks import LearningRateMonitor, ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from mtmsa_lightning import MORPH, Adience, FaceCSV, Synthetic, UTKFace
+from mtmsa_lightning.callbacks.averaging import MovingAverage
 from mtmsa_lightning.callbacks.checkpoint import AtomicCheckpointIO, BestCheckpoint, LastCheckpoint, StepSeed
-from mtmsa_lightning.callbacks.console import EpochLine, report
+from mtmsa_lightning.callbacks.console import EpochLine, LossBar, report
 from mtmsa_lightning.callbacks.epoch_csv import EpochCSV
 from mtmsa_lightning.callbacks.predictions import PredictionWriter
 from mtmsa_lightning.callbacks.preemption import TRY_AGAIN, Preemption
@@ -298,9 +299,13 @@ class TrainingCLI(LightningCLI):
         if given.precision is None:
             kwargs["precision"] = best_precision(given.accelerator)
         kwargs["plugins"] = [*_as_list(given.plugins), AtomicCheckpointIO()]
+        callbacks = _as_list(given.callbacks)
+        own_bar = any(isinstance(each, ProgressBar) for each in callbacks)
         if given.enable_progress_bar is None:
-            kwargs["enable_progress_bar"] = sys.stdout.isatty()
-        kwargs["callbacks"] = [*_as_list(given.callbacks), *self._callbacks(record, kwargs)]
+            kwargs["enable_progress_bar"] = own_bar or sys.stdout.isatty()
+        if kwargs.get("enable_progress_bar", given.enable_progress_bar) and not own_bar:
+            callbacks.append(LossBar())
+        kwargs["callbacks"] = [*callbacks, *self._callbacks(record, kwargs)]
         self.model.allow_overlap = self.settings.allow_overlap
         optimizer = (self.settings.model.optimizer or {}).get("init_args") or {}
         if given.precision == "16-mixed" and given.gradient_clip_val and optimizer.get("fused"):
@@ -331,8 +336,6 @@ class TrainingCLI(LightningCLI):
     def _callbacks(self, record: dict[str, Any], trainer: dict[str, Any]) -> list[Any]:
         self.writer = PredictionWriter(self.run / self.predictions)
         callbacks: list[Any] = [RunRecord(self.run, self.config_text, record), self.writer]
-        if trainer.get("enable_progress_bar"):
-            callbacks.append(RichProgressBar())
         if "wandb_id" in record:
             callbacks += [WandbPanels(self.settings.wandb_faces), TrainingMonitor()]
         if self.verb != "fit":
@@ -341,7 +344,7 @@ class TrainingCLI(LightningCLI):
         for checkpoint in (self.best, last := LastCheckpoint()):
             checkpoint.dirpath = str(self.run / "checkpoints")
         if self.settings.ema is not None:
-            callbacks.append(EMAWeightAveraging(decay=self.settings.ema))
+            callbacks.append(MovingAverage(self.settings.ema))
         if trainer.get("logger"):
             callbacks.append(LearningRateMonitor("epoch"))
         seed = StepSeed(int(self.settings.seed_everything))

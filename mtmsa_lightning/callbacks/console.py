@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import RichProgressBar
 from rich.table import Table
 
 from mtmsa_lightning.logs import drawn
@@ -18,6 +19,24 @@ from mtmsa_lightning.runs import recorded_seed
 log = logging.getLogger(__name__)
 
 TITLES = {figure.name: figure.title for figure in FIGURES if figure.headline} | {"loss": "loss"}
+
+
+class LossBar(RichProgressBar):
+    """Lightning's progress bar with the training loss of every 20th step: to read it waits for the device."""
+
+    STEPS = 20
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._loss: float | None = None
+
+    def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
+        """Return what stands beside the bar."""
+        shown = super().get_metrics(trainer, pl_module)
+        loss = trainer.callback_metrics.get("loss")
+        if loss is not None and (self._loss is None or trainer.global_step % self.STEPS == 0):
+            self._loss = float(loss)
+        return shown if self._loss is None else {"loss": self._loss} | shown
 
 
 class EpochLine(Callback):

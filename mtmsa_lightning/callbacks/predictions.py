@@ -6,11 +6,15 @@ from typing import Any
 import pandas as pd
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
 
 from mtmsa_lightning.data.dataset import FaceBatch, FaceDataset
-from mtmsa_lightning.inference.columns import prediction_columns
+from mtmsa_lightning.inference.columns import prediction_columns, to_arrays
 from mtmsa_lightning.module import MTMSA
 from mtmsa_lightning.runs import write_table
+
+_AT_ONCE = 64
+"""Batches whose predictions stay on the device before they are fetched together."""
 
 SUFFIXES = (".csv", ".parquet")
 
@@ -23,16 +27,26 @@ class PredictionTable:
 
     def __init__(self) -> None:
         self._parts: list[pd.DataFrame] = []
+        self._waiting: list[dict[str, Tensor]] = []
 
     def add(self, model: LightningModule, outputs: Any, batch: FaceBatch) -> None:
-        """Keep a batch's predictions."""
+        """Keep a batch's predictions, without waiting for them."""
         assert isinstance(model, MTMSA)
-        counted = batch["counted"].cpu().numpy()
-        columns = {"index": batch["index"].cpu().numpy()} | prediction_columns(model, outputs)
+        known = {"index": batch["index"], "counted": batch["counted"]}
+        self._waiting.append(known | prediction_columns(model, outputs))
+        if len(self._waiting) == _AT_ONCE:
+            self._fetch()
+
+    def _fetch(self) -> None:
+        columns = to_arrays(self._waiting)
+        counted = columns.pop("counted")
         self._parts.append(pd.DataFrame(columns)[counted])
+        self._waiting = []
 
     def take(self, trainer: Trainer, dataset: FaceDataset) -> pd.DataFrame:
         """Gather the parts of all processes, and forget them; every process calls this."""
+        if self._waiting:
+            self._fetch()
         parts = _gather(pd.concat(self._parts, ignore_index=True), trainer)
         self._parts = []
         predictions = pd.concat(parts, ignore_index=True).sort_values("index", kind="stable")

@@ -11,6 +11,7 @@ interpolation (there the crop is resized, then rotated; here both are one step).
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -98,8 +99,13 @@ def _reflect(position: Tensor, last: int) -> Tensor:
 
 def _each(amounts: Amounts, like: Tensor) -> Tensor:
     """Return one number per face, ready for broadcasting against a tensor of as many dimensions."""
-    numbers = torch.from_numpy(amounts.astype(np.float32)).to(like.device)
+    numbers = _to(like.device, amounts.astype(np.float32))
     return numbers.view(-1, *[1] * (like.ndim - 1))
+
+
+def _to(device: torch.device, numbers: NDArray[Any]) -> Tensor:
+    """Copy without waiting for what the device is still at; CUDA reads pageable memory before it returns."""
+    return torch.from_numpy(numbers).to(device, non_blocking=device.type == "cuda")
 
 
 def _change(
@@ -108,7 +114,7 @@ def _change(
     """Change the chosen faces in place."""
     rows = np.flatnonzero(chosen)
     if len(rows):
-        index = torch.from_numpy(rows).to(faces.device)
+        index = _to(faces.device, rows)
         faces[index] = change(faces[index], _each(amounts[rows], faces))
 
 

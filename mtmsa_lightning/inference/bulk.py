@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from mtmsa_lightning.align.files import NO_FACE
 from mtmsa_lightning.data.images import UnreadableImageError
-from mtmsa_lightning.inference.columns import prediction_columns
+from mtmsa_lightning.inference.columns import prediction_columns, to_arrays
 from mtmsa_lightning.inference.estimator import AgeEstimator
 from mtmsa_lightning.inference.faces import FaceCrop
 from mtmsa_lightning.inference.inputs import BOX, Input, Inputs
@@ -155,7 +155,7 @@ class _Part:
 
     def _predict(self) -> None:
         output = self.estimator.output(self._waiting)
-        self._said.append(prediction_columns(self.estimator.model, output))
+        self._said.append(to_arrays([prediction_columns(self.estimator.model, output)]))
         self._waiting = []
 
 

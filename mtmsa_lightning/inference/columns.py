@@ -1,28 +1,30 @@
 """What a network says of a batch of faces, as columns of a table."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from mtmsa_lightning.labels import AGE_GROUP_EDGES
 from mtmsa_lightning.module import MTMSA, FaceOutput
 
 
-def prediction_columns(model: MTMSA, output: FaceOutput) -> dict[str, np.ndarray[Any, Any]]:
-    """Turn a batch of outputs into named columns.
+def prediction_columns(model: MTMSA, output: FaceOutput) -> dict[str, Tensor]:
+    """Turn a batch of outputs into named columns, on the device that holds them.
 
     Args:
         model: The model that made them; it knows its class names.
         output: Outputs of N faces.
 
     Returns:
-        Arrays of length N: those of the distribution of age (``age_mean, age_std``) and ``age_low90,
+        Tensors ``(N,)``: those of the distribution of age (``age_mean, age_std``) and ``age_low90,
         age_high90`` in years (its central 90 %; of a calibrated model its conformal interval, beside those
         of the other levels), ``unsure`` where a calibration sets thresholds, ``group_<low>_<high>``,
         ``gender_<class>`` and ``race_<class>`` probabilities; only of heads that exist.
     """
-    columns: dict[str, torch.Tensor] = {}
+    columns: dict[str, Tensor] = {}
     if output.age is not None:
         low, high = output.age.interval(0.9)
         columns = output.age.columns() | {"age_low90": low, "age_high90": high}
@@ -34,12 +36,23 @@ def prediction_columns(model: MTMSA, output: FaceOutput) -> dict[str, np.ndarray
     for task, names in model.answers.items():
         probs = getattr(output, task).double().softmax(1)
         columns |= {f"{task}_{name}": probs[:, i] for i, name in enumerate(names)}
-    return {name: _array(values) for name, values in columns.items()}
+    return columns
 
 
-def _array(values: torch.Tensor) -> np.ndarray[Any, Any]:
-    return (
-        values.detach().cpu().numpy()
-        if values.dtype == torch.bool
-        else values.detach().double().cpu().numpy()
-    )
+def to_arrays(batches: Sequence[Mapping[str, Tensor]]) -> dict[str, NDArray[Any]]:
+    """Join the columns of batches and bring them to the CPU in one copy: each copy waits for the device.
+
+    Args:
+        batches: The same columns of each batch; whole numbers must be exact in float64.
+
+    Returns:
+        Arrays: bool and int64 stay what they are, all else is float64.
+    """
+    joined = torch.cat([torch.stack([*map(Tensor.double, batch.values())]) for batch in batches], dim=1)
+    kinds = {name: _kind(values) for name, values in batches[0].items()}
+    rows = joined.detach().cpu().numpy()
+    return {name: row.astype(kind, copy=False) for (name, kind), row in zip(kinds.items(), rows, strict=True)}
+
+
+def _kind(values: Tensor) -> type:
+    return {torch.bool: bool, torch.int64: int}.get(values.dtype, float)

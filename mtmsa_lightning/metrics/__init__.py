@@ -10,7 +10,7 @@ from mtmsa_lightning.metrics.age import (
     DecadeMAE,
     WorstDecadeMAE,
 )
-from mtmsa_lightning.metrics.classes import BalancedAccuracy, ClassCalibrationError
+from mtmsa_lightning.metrics.classes import BalancedAccuracy, ClassAccuracy, ClassCalibrationError
 from mtmsa_lightning.metrics.groups import GroupAccuracy
 from mtmsa_lightning.metrics.probabilistic import (
     AgeCRPS,
@@ -32,6 +32,7 @@ __all__ = [
     "AgeNLL",
     "AgeRMSE",
     "BalancedAccuracy",
+    "ClassAccuracy",
     "ClassCalibrationError",
     "CumulativeScore",
     "CumulativeScoreArea",

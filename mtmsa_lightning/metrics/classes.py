@@ -1,7 +1,8 @@
 """Metrics of gender and race beside those that torchmetrics has.
 
 Contract: ``update(probs, target)`` with probabilities ``(N, classes)`` and class indices ``(N,)``, -1 where
-missing. States are sums, so they are exact over uneven ranks.
+missing. States are sums, so they are exact over uneven ranks. ``update`` never waits for the device, as
+torchmetrics' own classes do to leave out missing labels.
 """
 
 from typing import Any, NamedTuple
@@ -9,13 +10,45 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 from torchmetrics import Metric
-from torchmetrics.classification import MulticlassConfusionMatrix
 
 BINS = 15
 """Bins of the expected calibration error."""
 
 
-class BalancedAccuracy(MulticlassConfusionMatrix):
+class ClassAccuracy(Metric):
+    """Share of faces whose most probable class is the right one; NaN if nothing was counted.
+
+    Args:
+        kwargs: Passed to :class:`torchmetrics.Metric`.
+    """
+
+    full_state_update = False
+    is_differentiable = False
+    higher_is_better = True
+    right: Tensor
+    count: Tensor
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        for name in ("right", "count"):
+            self.add_state(name, torch.tensor(0), dist_reduce_fx="sum")
+
+    def update(self, probs: Tensor, target: Tensor) -> None:
+        """Add a batch.
+
+        Args:
+            probs: Probabilities, ``(N, classes)``.
+            target: Class indices, ``(N,)``; -1 where missing.
+        """
+        self.right += (probs.argmax(dim=1) == target).sum()  # never of a missing label
+        self.count += (target >= 0).sum()
+
+    def compute(self) -> Tensor:
+        """Return the share, a float64 scalar."""
+        return self.right.double() / self.count
+
+
+class BalancedAccuracy(Metric):
     """Mean of the recalls of all classes that occur among the labels; NaN if none does.
 
     torchmetrics' accuracy with ``average="macro"`` counts a class that is predicted but does not occur as a
@@ -23,18 +56,30 @@ class BalancedAccuracy(MulticlassConfusionMatrix):
 
     Args:
         num_classes: Number of classes.
-        kwargs: Passed to :class:`torchmetrics.classification.MulticlassConfusionMatrix`.
+        kwargs: Passed to :class:`torchmetrics.Metric`.
     """
 
+    full_state_update = False
+    is_differentiable = False
     higher_is_better = True
+    right: Tensor
+    count: Tensor
 
     def __init__(self, num_classes: int, **kwargs: Any) -> None:
-        super().__init__(num_classes, ignore_index=-1, **kwargs)
+        super().__init__(**kwargs)
+        for name in ("right", "count"):
+            self.add_state(name, torch.zeros(num_classes, dtype=torch.int64), dist_reduce_fx="sum")
+
+    def update(self, probs: Tensor, target: Tensor) -> None:
+        """Add a batch; arguments as for :class:`ClassAccuracy`."""
+        of_class = target[:, None] == torch.arange(len(self.count), device=target.device)
+        self.right += (of_class & (probs.argmax(dim=1) == target)[:, None]).sum(0)
+        self.count += of_class.sum(0)
 
     def compute(self) -> Tensor:
         """Return the mean recall, a float64 scalar."""
-        faces = self.confmat.sum(1)
-        return (self.confmat.diagonal().double() / faces)[faces > 0].mean()
+        recalls = torch.where(self.count > 0, self.right.double() / self.count, torch.nan)
+        return recalls.nanmean()
 
 
 class ReliabilityBins(NamedTuple):
@@ -79,12 +124,7 @@ class ClassCalibrationError(Metric):
             self.add_state(name, torch.zeros(bins, dtype=torch.float64), dist_reduce_fx="sum")
 
     def update(self, probs: Tensor, target: Tensor) -> None:
-        """Add a batch.
-
-        Args:
-            probs: Probabilities, ``(N, classes)``.
-            target: Class indices, ``(N,)``; -1 where missing.
-        """
+        """Add a batch; arguments as for :class:`ClassAccuracy`."""
         confidence, predicted = probs.double().max(dim=1)
         edges = torch.linspace(0, 1, len(self.count) + 1, dtype=torch.float64, device=probs.device)
         bin_of = torch.bucketize(confidence, edges[1:-1], right=True)

@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping
 from typing import Literal, NamedTuple
 
 from torchmetrics import Metric
-from torchmetrics.classification import MulticlassAccuracy
 
 from mtmsa_lightning.labels import AGE_GROUP_EDGES
 from mtmsa_lightning.metrics.age import (
@@ -20,7 +19,7 @@ from mtmsa_lightning.metrics.age import (
     CumulativeScoreArea,
     WorstDecadeMAE,
 )
-from mtmsa_lightning.metrics.classes import BalancedAccuracy, ClassCalibrationError
+from mtmsa_lightning.metrics.classes import BalancedAccuracy, ClassAccuracy, ClassCalibrationError
 from mtmsa_lightning.metrics.groups import GroupAccuracy
 from mtmsa_lightning.metrics.probabilistic import (
     AgeCRPS,
@@ -87,10 +86,7 @@ def _classes(task: Literal["gender", "race"]) -> tuple[Figure, ...]:
     return (
         Figure(
             f"{task}_acc", f"{task} accuracy", task, "higher",
-            lambda classes: MulticlassAccuracy(
-                classes, average="micro", ignore_index=-1, validate_args=False  # which waits for the device
-            ),
-            share=True, training=True, headline=True,
+            lambda _: ClassAccuracy(), share=True, training=True, headline=True,
         ),
         Figure(
             f"{task}_balanced_acc", f"{task} balanced accuracy", task, "higher", BalancedAccuracy,

@@ -32,12 +32,17 @@ class ClassMapping:
         """Renumber labels ``(N,)`` as the model's classes; -1 stays, and unknown ones become -1."""
         if self.data == self.model:
             return labels
-        indices = [self.model.index(name) if name in self.model else -1 for name in self.data]
-        return torch.tensor([*indices, -1], device=labels.device)[labels]  # -1 reads the last entry
+        renumbered = torch.full_like(labels, -1)
+        for index, name in enumerate(self.data):  # not by a table, which would wait until it is on the device
+            if name in self.model:
+                renumbered = torch.where(labels == index, self.model.index(name), renumbered)
+        return renumbered
 
     def logits(self, logits: Tensor) -> Tensor:
         """Mask the absent classes in logits ``(N, classes)`` by -inf, unless all are absent."""
         if not self.absent or not self.common:
             return logits
-        absent = torch.tensor([name in self.absent for name in self.model], device=logits.device)
-        return logits.masked_fill(absent, -torch.inf)
+        masked = logits.clone()
+        for name in self.absent:
+            masked[:, self.model.index(name)] = -torch.inf
+        return masked

@@ -51,7 +51,7 @@ def columns(monkeypatch):
     monkeypatch.setattr(
         bulk,
         "prediction_columns",
-        lambda _, crops: {"pixel": np.array([crop.image[0, 0, 0] for crop in crops])},
+        lambda _, crops: {"pixel": torch.tensor([int(crop.image[0, 0, 0]) for crop in crops])},
     )
 
 

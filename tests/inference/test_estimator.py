@@ -10,10 +10,10 @@ import torch
 
 from mtmsa_lightning import AgeEstimator
 from mtmsa_lightning.align.detector import DetectedFace
-from mtmsa_lightning.callbacks.predictions import prediction_columns
 from mtmsa_lightning.data.images import UnreadableImageError
 from mtmsa_lightning.data.transforms import FaceTransform
 from mtmsa_lightning.errors import CheckpointError
+from mtmsa_lightning.inference.columns import prediction_columns, to_arrays
 from mtmsa_lightning.labels import AGE_GROUPS
 
 PREPARED = {"detector": {"name": "RetinaFace"}, "margin": 0.25, "size": 256}
@@ -62,7 +62,7 @@ def test_faces_say_what_the_prediction_table_says(head, calibrated, groups, new_
     images = np.stack([FaceTransform(72, 0.9)(photo) for photo in photos])
     with torch.inference_mode():
         output = model.calibrated(model(torch.from_numpy(images).permute(0, 3, 1, 2)))
-    table = prediction_columns(model, output)
+    table = to_arrays([prediction_columns(model, output)])
 
     faces = [face for (face,) in AgeEstimator(model, device="cpu", batch_size=4)(photos)]
     for row, face in enumerate(faces):

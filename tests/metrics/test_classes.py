@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from torch.nn.functional import one_hot
 from torchmetrics.classification import MulticlassAccuracy, MulticlassCalibrationError
 
-from mtmsa_lightning.metrics import BalancedAccuracy, ClassCalibrationError
+from mtmsa_lightning.metrics import BalancedAccuracy, ClassAccuracy, ClassCalibrationError
 
 
 def measured(metric, probs, target):
@@ -37,15 +37,23 @@ def test_a_class_that_is_predicted_but_does_not_occur_is_no_recall_of_zero():
     assert measured(MulticlassAccuracy(3, average="macro"), probs, target) == pytest.approx((1 + 0.5) / 3)
 
 
-@pytest.mark.parametrize("classes", [2, 5])
-def test_accuracy_masks_missing_labels(classes):
+@given(faces)
+def test_accuracy_agrees_with_torchmetrics(pairs):
+    predicted, target = map(list, zip(*pairs, strict=True))
+    theirs = MulticlassAccuracy(4, average="micro", ignore_index=-1)
+    expected = measured(theirs, said(4, predicted), target) if max(target) >= 0 else np.nan
+    assert measured(ClassAccuracy(), said(4, predicted), target) == pytest.approx(expected, nan_ok=True)
+
+
+def test_figures_of_batches_are_figures_of_all_faces():
     random = np.random.default_rng(0)
-    probs = torch.tensor(random.dirichlet(np.ones(classes), 50))
-    target = random.integers(-1, classes, 50)
-    known = target >= 0
-    expected = (probs.numpy().argmax(1) == target)[known].mean()
-    metric = MulticlassAccuracy(classes, average="micro", ignore_index=-1)
-    assert measured(metric, probs, target.tolist()) == pytest.approx(expected)
+    probs, target = torch.tensor(random.dirichlet(np.ones(5), 50)), random.integers(-1, 5, 50)
+    for metric in (ClassAccuracy(), BalancedAccuracy(5), ClassCalibrationError()):
+        for rows in np.array_split(np.arange(50), [3, 20]):
+            metric.update(probs[rows], torch.tensor(target[rows]))
+        found = metric.compute().item()
+        metric.reset()
+        assert found == pytest.approx(measured(metric, probs, target.tolist()))
 
 
 @given(st.integers(0, 1000), st.integers(1, 60))
@@ -74,5 +82,5 @@ def test_the_reliability_diagram_and_its_error_by_hand():
 
 
 def test_no_label_gives_no_figure():
-    for metric in (BalancedAccuracy(3), ClassCalibrationError()):
+    for metric in (ClassAccuracy(), BalancedAccuracy(3), ClassCalibrationError()):
         assert np.isnan(measured(metric, said(3, [0, 1]), [-1, -1]))

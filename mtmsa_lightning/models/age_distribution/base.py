@@ -81,7 +81,7 @@ class AgeDistribution(ABC):
         ``age``, the tails beyond 1e-9 left out. Override it where there is a closed form.
         """
         first, last = self.quantile(1e-9), self.quantile(1 - 1e-9)
-        age = torch.as_tensor(age, dtype=first.dtype, device=first.device)
+        age = as_ages(age, first)
         inside = torch.minimum(torch.maximum(age, first), last)
         total = (age - inside).abs()  # there F is 0 or 1
         nodes, weights = (part.tolist() for part in np.polynomial.legendre.leggauss(_NODES))
@@ -102,3 +102,10 @@ class AgeDistribution(ABC):
         """
         cells = pairwise([-math.inf, *edges, math.inf])
         return torch.stack([self.interval_prob(low, high) for low, high in cells], dim=1)
+
+
+def as_ages(age: Tensor | float, like: Tensor) -> Tensor:
+    """Return ages in float64 on the device of ``like``; a number is filled in there, as a copy would wait."""
+    if isinstance(age, Tensor):
+        return age.to(like.device, torch.float64)
+    return torch.full((), age, dtype=torch.float64, device=like.device)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch._higher_order_ops.while_loop import while_loop
 
-from mtmsa_lightning.models.age_distribution.base import AgeDistribution
+from mtmsa_lightning.models.age_distribution.base import AgeDistribution, as_ages
 
 _STEEPEST = 1e4
 """Largest tilt, in nats per year, that is tried to hold a mean."""
@@ -67,7 +67,7 @@ class CategoricalAge(AgeDistribution):
 
     def log_prob(self, age: Tensor | float) -> Tensor:
         """Return the logarithm of the density at ``age``, per year; -inf outside the years."""
-        age = self._tensor(age)[..., None]
+        age = as_ages(age, self.log_pmf)[..., None]
         here = (age > self.years - 0.5) & (age <= self.years + 0.5)
         return torch.where(here, self.log_pmf, -math.inf).amax(-1)
 
@@ -88,7 +88,7 @@ class CategoricalAge(AgeDistribution):
         Within a year the cumulative distribution F runs straight from a to b, and the integral of F^2 over it
         is ``(a^2 + a b + b^2) / 3``; the year that holds ``age`` is cut in two there.
         """
-        age = self._tensor(age)[..., None]
+        age = as_ages(age, self.log_pmf)[..., None]
         below = (age - (self.years - 0.5)).clamp(0, 1)  # share of each year that lies below the age
         last = self.pmf.cumsum(-1)
         first = last - self.pmf
@@ -124,12 +124,9 @@ class CategoricalAge(AgeDistribution):
 
     def _shares(self, low: Tensor | float, high: Tensor | float) -> Tensor:
         """Return the share of each year that lies between the bounds, the years in a last axis."""
-        upper = torch.minimum(self._tensor(high)[..., None], self.years + 0.5)
-        lower = torch.maximum(self._tensor(low)[..., None], self.years - 0.5)
+        upper = torch.minimum(as_ages(high, self.log_pmf)[..., None], self.years + 0.5)
+        lower = torch.maximum(as_ages(low, self.log_pmf)[..., None], self.years - 0.5)
         return (upper - lower).clamp(0, 1)
-
-    def _tensor(self, age: Tensor | float) -> Tensor:
-        return torch.as_tensor(age, dtype=torch.float64, device=self.log_pmf.device)
 
 
 def _mean_square(start: Tensor, end: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from mtmsa_lightning.losses import log_normal_interval
-from mtmsa_lightning.models.age_distribution.base import AgeDistribution
+from mtmsa_lightning.models.age_distribution.base import AgeDistribution, as_ages
 
 
 class GaussianAge(AgeDistribution):
@@ -80,7 +80,7 @@ class GaussianAge(AgeDistribution):
         return {"age_mean": self._mean, "age_std": self._std}
 
     def _standardise(self, age: Tensor | float) -> Tensor:
-        age = torch.as_tensor(age, dtype=torch.float64, device=self._mean.device)
+        age = as_ages(age, self._mean)
         # An infinite bound would give std the gradient inf * 0.
         return (age.clamp(-1e150, 1e150) - self._mean) / self._std
 

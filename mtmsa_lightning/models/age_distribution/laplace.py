@@ -6,7 +6,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from mtmsa_lightning.models.age_distribution.base import AgeDistribution
+from mtmsa_lightning.models.age_distribution.base import AgeDistribution, as_ages
 
 
 class LaplaceAge(AgeDistribution):
@@ -86,6 +86,6 @@ class LaplaceAge(AgeDistribution):
         return {"age_mean": self._mean, "age_std": self.std, "age_laplace_scale": self._scale}
 
     def _standardise(self, age: Tensor | float) -> Tensor:
-        age = torch.as_tensor(age, dtype=torch.float64, device=self._mean.device)
+        age = as_ages(age, self._mean)
         # An infinite bound would give the scale the gradient inf * 0.
         return (age.clamp(-1e150, 1e150) - self._mean) / self._scale
