@@ -1,9 +1,8 @@
 from types import SimpleNamespace
 
-from lightning.pytorch.callbacks import TQDMProgressBar
-
+from mtmsa_lightning import training
 from mtmsa_lightning.callbacks.console import LossBar
-from mtmsa_lightning.training import TrainingCLI
+from mtmsa_lightning.cli import main
 
 
 class Loss:
@@ -32,14 +31,8 @@ def test_the_bar_shows_the_loss_and_reads_it_rarely():
     assert loss.reads == 4
 
 
-def test_a_bar_of_the_users_takes_its_place(tiny_config, tmp_path):
-    place = [
-        "--config",
-        str(tiny_config),
-        f"--run_dir={tmp_path / 'run'}",
-        "--trainer.enable_progress_bar=null",
-    ]
-    steps = ["--trainer.max_steps=1", "--trainer.limit_val_batches=1", "--test_after_fit=false"]
+def test_a_bar_of_the_users_takes_its_place(tiny_config, tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "LossBar", None)
+    place = ["--config", str(tiny_config), f"--run_dir={tmp_path}/run", "--trainer.enable_progress_bar=null"]
     own = "--trainer.callbacks+=lightning.pytorch.callbacks.TQDMProgressBar"
-    cli = TrainingCLI("fit", [*place, *steps, own])
-    assert type(cli.trainer.progress_bar_callback) is TQDMProgressBar
+    main(["fit", *place, own, "--trainer.max_epochs=1", "--test_after_fit=false"])
