@@ -206,7 +206,12 @@ def make_setups(photos: Sequence[Path], store: PixelStore) -> dict[str, Setup]:
         "c": FaceDataset(crops, prepared, FaceTransform(SIZE, augment=True), pixels=store),
         "d": FaceDataset(crops, prepared, FaceTransform(STORED), pixels=store, sampler=sampler),
     }
-    joins = {"a": plain_collate, "b": collate, "c": collate, "d": collate}
+    joins: dict[str, Callable[[list[Any]], Any]] = {
+        "a": plain_collate,
+        "b": collate,
+        "c": collate,
+        "d": collate,
+    }
     return {name: Setup(dataset, joins[name], len(photos)) for name, dataset in datasets.items()}
 
 

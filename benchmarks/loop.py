@@ -108,7 +108,7 @@ class Interleaved(Callback):
         """End a segment of the verb, if it is time."""
         self.turn(trainer, pl_module, args[-1])
 
-    on_test_batch_start = on_predict_batch_start = on_train_batch_start
+    on_test_batch_start = on_predict_batch_start = on_train_batch_start  # type: ignore[assignment]
 
     def turn(self, trainer: Trainer, module: LightningModule, index: int) -> None:
         """End a segment every so many steps, and run one of the bare loop."""
@@ -195,7 +195,7 @@ class MeasuredCLI(TrainingCLI):
             self.datamodule.train_dataloader = lambda: Repeated(batch, number)
             self.datamodule.test_dataloader = lambda: Repeated(batch, number)
         self.beside = Interleaved(batch, self.options.steps)
-        self.trainer.callbacks.insert(0, self.beside)
+        self.trainer.callbacks.insert(0, self.beside)  # type: ignore[attr-defined]
 
     def after_fit(self) -> None:
         """No test follows."""
@@ -209,7 +209,7 @@ def batch_of(data: Any, faces: int) -> FaceBatch:
     dataset = data.train_dataset
     batch = collate([dataset[SampleKey(row % len(dataset))] for row in range(faces)])
     batch["index"] = torch.zeros_like(batch["index"])  # a row that every part has
-    return data.on_after_batch_transfer(batch, 0)  # type: ignore[no-any-return]
+    return data.on_after_batch_transfer(batch, 0)
 
 
 def fit(
@@ -355,7 +355,8 @@ def parse(args: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--workers", type=int, default=8 if cuda else 1, help="loader processes of the store")
     parser.add_argument("--json", type=Path, help="also write setting and figures to this file")
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
-    options, options.arguments = parser.parse_known_args(args)
+    options, rest = parser.parse_known_args(args)
+    options.arguments = rest
     return options
 
 

@@ -54,6 +54,7 @@ def write_photos(folder: Path, number: int) -> None:
 
 def network() -> AgeEstimator:
     model = MTMSA(race_classes=RACES)
+    assert model.age is not None
     model.age.set_age_statistics(33.0, 17.0)
     crop = {"margin": MARGIN, "size": 256, "detector": {}}
     model.provenance = {"dataset": "any", "preparation": {"crop": crop}}
@@ -114,12 +115,15 @@ def measure(root: Path, repeats: int) -> list[Row]:
     for name, (inputs, _) in runs.items():
         setting = f"{len(inputs)} images, {torch.get_num_threads()} threads of the network"
         wall, used, faces = zip(*measured[name], strict=True)
-        figures = (
-            ("images by the clock", [len(inputs) / each for each in wall], "1/s", "more"),
-            ("faces by the clock", [n / each for n, each in zip(faces, wall, strict=True)], "1/s", "more"),
-            ("processor time", [1000 * each / len(inputs) for each in used], "ms per image", "less"),
-        )
-        rows += [Row.of(f"prediction/{name}, {what}", *rest, setting) for what, *rest in figures]
+        images_by_clock = [len(inputs) / each for each in wall]
+        faces_by_clock = [n / each for n, each in zip(faces, wall, strict=True)]
+        milliseconds = [1000 * each / len(inputs) for each in used]
+        name = f"prediction/{name}"
+        rows += [
+            Row.of(f"{name}, images by the clock", images_by_clock, "1/s", "more", setting),
+            Row.of(f"{name}, faces by the clock", faces_by_clock, "1/s", "more", setting),
+            Row.of(f"{name}, processor time", milliseconds, "ms per image", "less", setting),
+        ]
     return rows
 
 

@@ -86,7 +86,11 @@ class Ours:
         else:
             found = [self.model(file, detect=way == "photo") for file in files]
         seconds = time.perf_counter() - started
-        return [faces and [faces[0].age.mean, faces[0].gender.name] for faces in found], seconds
+        return [_first(faces) if faces else None for faces in found], seconds
+
+
+def _first(faces: list[Any]) -> list[Any]:
+    return [faces[0].age.mean, faces[0].gender.name]
 
 
 def take_turns(contenders: dict[str, Any], files: list[str], chunk: int) -> dict[str, tuple[list[Any], Any]]:

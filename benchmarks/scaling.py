@@ -58,14 +58,14 @@ class Volume:
     def __init__(self) -> None:
         self.bytes, self.buckets = 0, 0
 
-    def reduce(self, _: Any, bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:
+    def reduce(self, _: Any, bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:  # type: ignore[name-defined]
         """Count and reduce one bucket."""
         gradients = bucket.buffer()
         self.bytes += gradients.numel() * gradients.element_size()
         self.buckets += 1
         gradients.div_(dist.get_world_size())
         done = dist.all_reduce(gradients, async_op=True).get_future()
-        return done.then(lambda future: future.value()[0])  # type: ignore[no-any-return]
+        return done.then(lambda future: future.value()[0])
 
 
 def faces(batch_size: int, size: int, device: torch.device, rank: int) -> dict[str, Tensor]:

@@ -18,7 +18,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 import torchvision
@@ -116,7 +116,7 @@ def first_step(root: Path, weights: Path, batch_size: int, repeats: int, cold: b
     for kind, place in (("by the clock", 0), ("processor", 1)):
         for mark in marks[0]:
             values = [each[mark][place] for each in marks]
-            better = "less" if mark == "first step" else None
+            better: Literal["less"] | None = "less" if mark == "first step" else None
             rows.append(Row.of(f"startup/fit, {mark}, {cache} cache, {kind}", values, "s", better, setting))
     return rows
 

@@ -31,7 +31,6 @@ class MovingAverage(WeightAveraging):
         self._device = trainer.strategy.root_device
         super().setup(trainer, pl_module, stage)
 
-    @torch.no_grad()
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
@@ -39,14 +38,25 @@ class MovingAverage(WeightAveraging):
         average = self._average_model
         if average is None or trainer.global_step <= self._latest_update_step:
             return
-        weight = 1 - self.decay if self._latest_update_step else 1.0
-        for dtype, (kept, new) in _by_dtype(average.module, pl_module).items():
-            if dtype.is_floating_point:
-                torch._foreach_lerp_(kept, new, weight)
-            else:
-                torch._foreach_copy_(kept, new)
+        move_towards(average.module, pl_module, 1 - self.decay if self._latest_update_step else 1.0)
         average.n_averaged += 1
         self._latest_update_step = trainer.global_step
+
+
+@torch.no_grad()
+def move_towards(average: nn.Module, network: nn.Module, weight: float) -> None:
+    """Move parameters and buffers of an average towards those of a network.
+
+    Args:
+        average: Changed in place; whole numbers become those of the network.
+        network: A network of the same tensors on the same device.
+        weight: Share of the way: 1 makes them equal.
+    """
+    for dtype, (kept, new) in _by_dtype(average, network).items():
+        if dtype.is_floating_point:
+            torch._foreach_lerp_(kept, new, weight)
+        else:
+            torch._foreach_copy_(kept, new)
 
 
 def _by_dtype(average: nn.Module, network: nn.Module) -> dict[torch.dtype, tuple[list[Tensor], list[Tensor]]]:

@@ -15,8 +15,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
-from torchvision.models import ResNet34_Weights  # type: ignore[import-untyped]
-from torchvision.models.resnet import BasicBlock, ResNet  # type: ignore[import-untyped]
+from torchvision.models import ResNet34_Weights
+from torchvision.models.resnet import BasicBlock, ResNet
 
 from mtmsa_lightning.errors import CheckpointError
 from mtmsa_lightning.models.msa import MSAAttention, MultiScaleAttention, check_rates
