@@ -16,9 +16,9 @@ import numpy as np
 import pandas as pd
 import torch
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.callbacks import EMAWeightAveraging
 
 from mtmsa_lightning import MTMSA, FaceCSV
+from mtmsa_lightning.callbacks.averaging import MovingAverage
 from mtmsa_lightning.callbacks.checkpoint import AtomicCheckpointIO, StepSeed
 from mtmsa_lightning.callbacks.predictions import PredictionWriter
 from mtmsa_lightning.callbacks.preemption import Preemption
@@ -156,7 +156,7 @@ def fit(
 ) -> dict[str, Any]:
     """Train with learned weights, interval losses and averaged weights; return what a rank has at the end."""
     out.mkdir(exist_ok=True)
-    watch, average = Watch(out), EMAWeightAveraging(decay=0.9)
+    watch, average = Watch(out), MovingAverage(0.9)
     model = build(weighting="learned").double()  # not by Trainer(precision=...), which restores in float32
     callbacks = (average, StepSeed(5), watch, *more, Preemption(out / "last.ckpt"))
     run = trainer(ranks, out, *callbacks, max_epochs=1)
