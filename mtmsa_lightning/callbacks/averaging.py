@@ -60,14 +60,16 @@ def move_towards(average: nn.Module, network: nn.Module, weight: float) -> None:
 
 
 def _by_dtype(average: nn.Module, network: nn.Module) -> dict[torch.dtype, tuple[list[Tensor], list[Tensor]]]:
-    """Return parameters and buffers of both, so that each kind takes one launch."""
+    """Return the tensors of both, so that each kind takes one launch."""
     found: dict[torch.dtype, tuple[list[Tensor], list[Tensor]]] = {}
-    for kept, new in zip(_tensors(average), _tensors(network), strict=True):
-        lists = found.setdefault(kept.dtype, ([], []))
-        lists[0].append(kept)
-        lists[1].append(new)
+    now = dict(_tensors(network))
+    for name, kept in _tensors(average):
+        if name in now:  # metrics come and go with the labels of the data
+            lists = found.setdefault(kept.dtype, ([], []))
+            lists[0].append(kept)
+            lists[1].append(now[name])
     return found
 
 
-def _tensors(network: nn.Module) -> Iterator[Tensor]:
-    return chain(network.parameters(), network.buffers())
+def _tensors(network: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    return chain(network.named_parameters(), network.named_buffers())

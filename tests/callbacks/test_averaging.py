@@ -7,7 +7,7 @@ from lightning.pytorch.callbacks import EMAWeightAveraging
 from torch import nn
 from torch.utils.data import DataLoader
 
-from mtmsa_lightning.callbacks.averaging import MovingAverage
+from mtmsa_lightning.callbacks.averaging import MovingAverage, move_towards
 
 QUIET = {
     "accelerator": "cpu", "logger": False, "enable_checkpointing": False, "enable_progress_bar": False,
@@ -72,6 +72,16 @@ def test_it_agrees_with_lightnings_own():
     for one, other in zip(ours, theirs, strict=True):
         if one.is_floating_point():
             torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-7)
+
+
+def test_what_the_network_gains_or_loses_later_is_let_alone():
+    average, network = Small(), Small()
+    average.lost, network.gained = nn.BatchNorm1d(2), nn.BatchNorm1d(3)
+    with torch.no_grad():
+        network.last.bias.fill_(3.0)
+    move_towards(average, network, 1.0)
+    assert torch.equal(average.last.bias, network.last.bias)
+    assert average.lost.weight.tolist() == [1, 1]
 
 
 def test_the_average_is_kept_where_the_network_trains():
