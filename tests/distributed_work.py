@@ -3,6 +3,7 @@
 Started by torchrun, one call per process: ``distributed_work.py FOLDER``.
 """
 
+import hashlib
 import json
 import os
 import signal
@@ -132,8 +133,8 @@ class Watch(Callback):
         self.ids += [name for name, counted in zip(batch["id"], batch["counted"], strict=True) if counted]
 
     def on_validation_batch_start(self, trainer: Any, model: Any, batch: Any, index: int, *_: Any) -> None:
-        if index == 0:  # averaged weights, and the statistics of the first process
-            torch.save(model.state_dict(), self.out / f"validated{trainer.global_rank}.pt")
+        if index == 0 and trainer.is_global_zero:  # averaged weights, and the statistics of this process
+            torch.save(model.state_dict(), self.out / "validated.pt")
 
     def on_validation_end(self, trainer: Any, model: Any) -> None:
         figures = {name: float(value) for name, value in trainer.callback_metrics.items() if "val/" in name}
@@ -170,15 +171,39 @@ def fit(
 
 
 def train(ranks: int, rank: int, folder: Path, out: Path) -> None:
-    torch.save(fit(ranks, folder, out / "whole"), out / f"whole{rank}.pt")
-    status = None
+    """Train as a whole, and stopped and continued; write what a rank has at the end, weights as digests."""
+    whole, status = fit(ranks, folder, out / "whole"), None
+    start = dict(build(weighting="learned").named_parameters())
+    moved = [name for name, value in whole["averaged"].items() if (value != start[name]).any()]
+    write(out / f"whole{rank}.json", whole, moved=moved)
     try:
         fit(ranks, folder, out / "broken", SignalAt(1))
     except Preempted as stop:
         status = stop.status
     saved = torch.load(out / "broken" / "last.ckpt", weights_only=True)
     ended = fit(ranks, folder, out / "broken", ckpt_path=out / "broken" / "last.ckpt")
-    torch.save(ended | {"status": status, "batches": saved["PatchyFaces"]}, out / f"broken{rank}.pt")
+    apart = {
+        "averaged": max(
+            distance(value, whole["averaged"][name]) for name, value in ended["averaged"].items()
+        ),
+        "optimizer": max(
+            distance(value, whole["optimizer"][place][name])
+            for place, state in ended["optimizer"].items()
+            for name, value in state.items()
+        ),
+    }
+    write(out / f"broken{rank}.json", ended, status=status, batches=saved["PatchyFaces"], apart=apart)
+
+
+def distance(one: torch.Tensor, other: torch.Tensor) -> float:
+    return (one.double() - other.double()).abs().max().item()
+
+
+def write(file: Path, ended: dict[str, Any], **more: Any) -> None:
+    weights = {name: value.detach().numpy().tobytes() for name, value in ended["averaged"].items()}
+    digests = {name: hashlib.sha256(value).hexdigest() for name, value in weights.items()}
+    kept = {"ids": ended["ids"], "logged": ended["logged"], "averaged": digests}
+    file.write_text(json.dumps(kept | more))
 
 
 def main(folder: Path) -> None:

@@ -76,7 +76,7 @@ def alone(three, tmp_path_factory):
 
 
 def of_ranks(three: Path, name: str) -> list[dict]:
-    return [torch.load(three / "out" / f"{name}{rank}.pt", weights_only=True) for rank in range(3)]
+    return [json.loads((three / "out" / f"{name}{rank}.json").read_text()) for rank in range(3)]
 
 
 @pytest.mark.parametrize("head", [*work.HEADS, "calibrated"])
@@ -103,7 +103,7 @@ def test_three_processes_predict_every_face_once(three, alone, table):
 def test_validation_inside_fit_is_that_of_one_process(three):
     out = three / "out" / "whole"
     model = work.build(weighting="learned").double()
-    model.load_state_dict(torch.load(out / "validated0.pt", weights_only=True))
+    model.load_state_dict(torch.load(out / "validated.pt", weights_only=True))
     run = work.trainer(1, three)
     (expected,) = run.validate(model, work.faces(three), verbose=False)
     for rank in range(3):
@@ -122,16 +122,15 @@ def test_no_face_trains_twice(three):
 def test_weights_averages_and_task_weights_are_the_same_on_all_ranks(three):
     first, *others = of_ranks(three, "whole")
     for other in others:
-        for name, value in first["averaged"].items():
-            assert torch.equal(value, other["averaged"][name]), name
+        assert other["averaged"] == first["averaged"], "digests"
         same = {name for name in first["logged"] if name.startswith(("train/", "val/"))}
         assert {name: first["logged"][name] for name in same} == pytest.approx(
             {name: other["logged"][name] for name in same}, abs=0, nan_ok=True
         )
-    start = dict(work.build(weighting="learned").named_parameters())
-    moved = {name for name, value in first["averaged"].items() if (value != start[name]).any()}
-    assert "weighting.raw_log_scales.race" in moved
-    assert "gender.linear.bias" not in moved, "a head without labels learns nothing, and nothing hangs"
+    assert "weighting.raw_log_scales.race" in first["moved"]
+    assert "gender.linear.bias" not in first["moved"], (
+        "a head without labels learns nothing, and nothing hangs"
+    )
 
 
 def test_three_processes_stopped_within_an_epoch_end_like_those_left_alone(three):
@@ -139,9 +138,7 @@ def test_three_processes_stopped_within_an_epoch_end_like_those_left_alone(three
     for whole, broken in zip(of_ranks(three, "whole"), of_ranks(three, "broken"), strict=True):
         assert broken["batches"] == {"epoch": 0, "batches": 3}, "one after that of the signal"
         assert broken["ids"] == whole["ids"][6:]
-        for part in ("averaged", "optimizer"):
-            for name, value in whole[part].items():
-                torch.testing.assert_close(broken[part][name], value, rtol=0, atol=1e-12)
+        assert max(broken["apart"].values()) <= 1e-12
         assert broken["logged"] == pytest.approx(whole["logged"], abs=1e-9, nan_ok=True)
     assert [rank["status"] for rank in of_ranks(three, "broken")] == [75, 0, 0]
 
