@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import time
-from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -78,12 +77,15 @@ def assert_equal_runs(first: Path, second: Path) -> None:
     Predictions as float32 has them: convolutions round by where in memory the weights lie.
     """
     kept = ("state_dict", "current_model_state", "averaging_state", "optimizer_states", "lr_schedulers")
-    for name, part in product(("last", "best"), kept):
-        expected, found = (dict(leaves(checkpoint(run, name)[part])) for run in (first, second))
-        assert expected.keys() == found.keys()
-        for key, value in expected.items():
-            equal = torch.equal(value, found[key]) if isinstance(value, torch.Tensor) else value == found[key]
-            assert equal, f"{name} {part}{key}"
+    for name in ("last", "best"):
+        loaded = [checkpoint(run, name) for run in (first, second)]
+        expected, found = ({part: dict(leaves(each[part])) for part in kept} for each in loaded)
+        for part, values in expected.items():
+            assert values.keys() == found[part].keys()
+            for key, value in values.items():
+                other = found[part][key]
+                equal = torch.equal(value, other) if isinstance(value, torch.Tensor) else value == other
+                assert equal, f"{name} {part}{key}"
     metrics, again = (pd.read_csv(run / "metrics.csv") for run in (first, second))
     pd.testing.assert_frame_equal(metrics.drop(columns="train/seconds"), again.drop(columns="train/seconds"))
     faces, anew = (pd.read_parquet(run / "predictions" / "test.parquet") for run in (first, second))
