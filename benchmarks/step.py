@@ -39,7 +39,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from mtmsa_lightning.callbacks.averaging import move_towards
+from mtmsa_lightning.callbacks.averaging import move_towards, pair_up
 from mtmsa_lightning.compilation import compile_network
 from mtmsa_lightning.data.synthetic.faces import draw_face, draw_subject
 from mtmsa_lightning.models.resnet import MSAConfig
@@ -111,7 +111,7 @@ class Training:
             compile_network(self.model)
         groups = self.model.parameter_groups()
         self.optimizer = torch.optim.AdamW(groups, 3e-4, weight_decay=0.05, fused=setting.fused or None)
-        self.average = copy.deepcopy(self.model) if setting.ema else None
+        self.average = pair_up(copy.deepcopy(self.model), self.model) if setting.ema else None
 
     def forward(self, batch: dict[str, Any]) -> Tensor:
         """Return the loss."""
@@ -130,7 +130,7 @@ class Training:
         self.optimizer.step()
         self.optimizer.zero_grad()
         if self.average is not None:
-            move_towards(self.average, self.model, 0.001)
+            move_towards(self.average, 0.001)
         return loss
 
     def seconds(self, batch: dict[str, Any], steps: int = 1) -> float:

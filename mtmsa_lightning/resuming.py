@@ -56,7 +56,8 @@ def restore_sums(metrics: Mapping[str, Metric], gathered: list[MetricSums], rank
     """Let metrics go on from what :func:`gather_sums` returned.
 
     Raises:
-        CheckpointError: If it came from another number of processes, which deal the faces out otherwise.
+        CheckpointError: If it came from another number of processes, which deal the faces out otherwise, or
+            from metrics that summed up other things.
     """
     if len(gathered) != ranks:
         raise CheckpointError(
@@ -64,7 +65,12 @@ def restore_sums(metrics: Mapping[str, Metric], gathered: list[MetricSums], rank
             f"with {len(gathered)} (--trainer.devices, --trainer.num_nodes), or from the end of an epoch"
         )
     for name, states in gathered[rank].items():
-        metric = metrics[name]
+        metric = metrics.get(name)
+        if metric is None or states.keys() - {"updates"} != metric.metric_state.keys():
+            raise CheckpointError(
+                f"the checkpoint was saved within an epoch with another {name} than this version's: continue "
+                "from the end of an epoch"
+            )
         for key, value in states.items():
             if isinstance(value, Tensor):
                 setattr(metric, key, value.to(metric.device))

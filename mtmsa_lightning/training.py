@@ -231,7 +231,12 @@ class TrainingCLI(LightningCLI):
         add = parser.add_argument
         add("--name", type=str, default="run", help="Experiment; runs go to <root>/<name>/<time>.")
         add("--run_dir", type=str | None, default=None, help="Directory of the run; one there is continued.")
-        add("--wandb", type=WandbMode | None, default=None, help="Default: online with key and network.")
+        add(
+            "--wandb",
+            type=WandbMode | None,
+            default=None,
+            help="Default: WANDB_MODE, else online if possible.",
+        )
         add("--wandb_faces", type=bool, default=False, help="Send photos of faces to W&B, in tables.")
         add("--ema", type=float | None, default=None, help="Decay of averaged weights, e.g. 0.999.")
         add("--compile", type=bool, default=False, help="Compile the network; the first steps take minutes.")

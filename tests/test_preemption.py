@@ -19,7 +19,7 @@ from mtmsa_lightning.cli import main
 from mtmsa_lightning.configs import SHIPPED
 from mtmsa_lightning.data.dataset import STOP_SIGNALS, start_worker
 from mtmsa_lightning.errors import CheckpointError, Preempted
-from mtmsa_lightning.metrics import AgeMAE
+from mtmsa_lightning.metrics import AgeMAE, ClassAccuracy
 from mtmsa_lightning.models.age_distribution import GaussianAge
 from mtmsa_lightning.module import MTMSA
 from mtmsa_lightning.resuming import gather_sums, restore_sums
@@ -210,6 +210,13 @@ def test_sums_of_another_number_of_processes_are_refused():
     sums = gather_sums({"age_mae": metric_of([1])})
     with pytest.raises(CheckpointError, match="saved within an epoch by 1 processes, not 4"):
         restore_sums({"age_mae": AgeMAE()}, sums, rank=0, ranks=4)
+
+
+def test_sums_of_another_metric_are_refused():
+    sums = gather_sums({"gender_acc": AgeMAE()})
+    for metrics in ({"gender_acc": ClassAccuracy()}, {}):
+        with pytest.raises(CheckpointError, match="another gender_acc than this version's"):
+            restore_sums(metrics, sums, rank=0, ranks=1)
 
 
 @pytest.mark.parametrize(("status", "requeued"), [(0, False), (1, False), (75, True)])

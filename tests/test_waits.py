@@ -2,7 +2,7 @@
 
 Fake tensors have a device and a shape but no values. They pass through a step as on a GPU; where a value is
 asked for, or a CPU tensor meets one of a GPU, torch fails. Backward passes need a real device: those run on
-the CPU, and what reads a value there would wait on a GPU.
+the CPU, where whoever reads a value would wait on a GPU.
 """
 
 import inspect
@@ -39,6 +39,8 @@ class NoCopies(TorchDispatchMode):
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
+        if func is aten.copy_.default:
+            assert args[0].device.type == args[1].device.type or args[2:] == (True,), "waits for a copy"
         if func is aten._to_copy.default and kwargs.get("device") is not None:
             away = args[0].device.type != torch.device(kwargs["device"]).type
             assert not away or kwargs.get("non_blocking"), "waits for a copy"
@@ -132,15 +134,23 @@ def test_augmentation_on_the_device_waits_for_nothing():
 # ------------------------------------------------------------------ a whole training, on the CPU
 
 
+READING = (
+    aten._local_scalar_dense, aten.nonzero, aten.equal, aten.masked_select, aten.bincount, aten._unique2,
+    aten.unique_consecutive, aten.repeat_interleave,
+)  # fmt: skip
+MASKABLE = (aten.index.Tensor, aten.index_put.default, aten.index_put_.default)
+
+
 class Reads(TorchDispatchMode):
-    """Keeps who asks for a value."""
+    """Keeps who asks for a value; what goes to numpy is not seen, nor copies, which the CPU does not make."""
 
     def __init__(self):
         super().__init__()
         self.found = []
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        if func in (aten._local_scalar_dense.default, aten.nonzero.default, aten.equal.default):
+        masked = func in MASKABLE and any(each is not None and each.dtype == torch.bool for each in args[1])
+        if masked or func.overloadpacket in READING:
             self.found.append("".join(traceback.format_stack(limit=12)))
         return func(*args, **(kwargs or {}))
 

@@ -1,13 +1,16 @@
 """The exponential moving average of the weights (``--ema``)."""
 
-from collections.abc import Iterator
 from itertools import chain
 from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import WeightAveraging
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
+
+Pairs = list[tuple[list[Tensor], list[Tensor]]]
+"""Tensors of an average and of a network, by type, so that each type takes one launch."""
 
 
 class MovingAverage(WeightAveraging):
@@ -15,8 +18,9 @@ class MovingAverage(WeightAveraging):
 
     ``average <- decay * average + (1 - decay) * weights`` after every optimiser step, starting at the weights
     after the first one; buffers of whole numbers are copied. Lightning's own class for this builds the
-    average before the network is on its device, so that every step copies all weights to the CPU, and goes
-    tensor by tensor, asking the device how many steps there were.
+    average before the network is on its device, so that every step copies all weights to the CPU, goes tensor
+    by tensor, asking the device how many steps there were, and puts the weights of the last step back when
+    the average of a checkpoint is to be tested after the training.
 
     Args:
         decay: Share of the average that a step keeps, 0 to 1.
@@ -25,51 +29,62 @@ class MovingAverage(WeightAveraging):
     def __init__(self, decay: float) -> None:
         super().__init__()
         self.decay = decay
+        self._pairs: Pairs = []
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Build the average where the network will be."""
+        """Build the average where the network will be, in the precision that it will have."""
         self._device = trainer.strategy.root_device
         super().setup(trainer, pl_module, stage)
+        if stage == "fit" and self._average_model is not None:
+            trainer.precision_plugin.convert_module(self._average_model.module)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Find the tensors of both; from here on they are changed in place."""
+        assert self._average_model is not None
+        self._pairs = pair_up(self._average_model.module, pl_module)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Take a step's weights in; none while gradients are accumulated."""
-        average = self._average_model
-        if average is None or trainer.global_step <= self._latest_update_step:
+        if self._average_model is None or trainer.global_step <= self._latest_update_step:
             return
-        move_towards(average.module, pl_module, 1 - self.decay if self._latest_update_step else 1.0)
-        average.n_averaged += 1
+        move_towards(self._pairs, 1 - self.decay if self._latest_update_step else 1.0)
+        self._average_model.n_averaged += 1
         self._latest_update_step = trainer.global_step
 
-
-@torch.no_grad()
-def move_towards(average: nn.Module, network: nn.Module, weight: float) -> None:
-    """Move parameters and buffers of an average towards those of a network.
-
-    Args:
-        average: Changed in place; whole numbers become those of the network.
-        network: A network of the same tensors on the same device.
-        weight: Share of the way: 1 makes them equal.
-    """
-    for dtype, (kept, new) in _by_dtype(average, network).items():
-        if dtype.is_floating_point:
-            torch._foreach_lerp_(kept, new, weight)
-        else:
-            torch._foreach_copy_(kept, new)
+    def on_load_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Continue with average and weights; a test or validation is one of the average alone."""
+        if trainer.state.fn == TrainerFn.FITTING:
+            super().on_load_checkpoint(trainer, pl_module, checkpoint)
+            if "averaging_state" in checkpoint:
+                self._latest_update_step = checkpoint["global_step"]
 
 
-def _by_dtype(average: nn.Module, network: nn.Module) -> dict[torch.dtype, tuple[list[Tensor], list[Tensor]]]:
-    """Return the tensors of both, so that each kind takes one launch."""
+def pair_up(average: nn.Module, network: nn.Module) -> Pairs:
+    """Return the tensors of an average and of its network, without those that only one of them has."""
     found: dict[torch.dtype, tuple[list[Tensor], list[Tensor]]] = {}
-    now = dict(_tensors(network))
-    for name, kept in _tensors(average):
-        if name in now:  # metrics come and go with the labels of the data
+    now = dict(chain(network.named_parameters(), network.named_buffers()))
+    for name, kept in chain(average.named_parameters(), average.named_buffers()):
+        if name in now:  # a metric's constants come and go with the age groups of the data
             lists = found.setdefault(kept.dtype, ([], []))
             lists[0].append(kept)
             lists[1].append(now[name])
-    return found
+    return list(found.values())
 
 
-def _tensors(network: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    return chain(network.named_parameters(), network.named_buffers())
+@torch.no_grad()
+def move_towards(pairs: Pairs, weight: float) -> None:
+    """Move an average towards its network, in place.
+
+    Args:
+        pairs: Their tensors; whole numbers become those of the network.
+        weight: Share of the way: 1 makes them equal.
+    """
+    for kept, new in pairs:
+        if kept[0].is_floating_point():
+            torch._foreach_lerp_(kept, new, weight)
+        else:
+            torch._foreach_copy_(kept, new)

@@ -1,5 +1,6 @@
 from itertools import chain
 
+import pandas as pd
 import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -7,7 +8,9 @@ from lightning.pytorch.callbacks import EMAWeightAveraging
 from torch import nn
 from torch.utils.data import DataLoader
 
-from mtmsa_lightning.callbacks.averaging import MovingAverage, move_towards
+from mtmsa_lightning import MTMSA
+from mtmsa_lightning.callbacks.averaging import MovingAverage, move_towards, pair_up
+from mtmsa_lightning.cli import main
 
 QUIET = {
     "accelerator": "cpu", "logger": False, "enable_checkpointing": False, "enable_progress_bar": False,
@@ -46,17 +49,17 @@ def values(network):
     return [each.detach().clone() for each in chain(network.parameters(), network.buffers())]
 
 
-def fit(average, accumulate=1):
+def fit(average, accumulate=1, **settings):
     model, seen = Small(), AfterSteps()
     batches = DataLoader(torch.randn(24, 3, generator=torch.Generator().manual_seed(1)), batch_size=4)
-    trainer = Trainer(callbacks=[average, seen], accumulate_grad_batches=accumulate, **QUIET)
+    trainer = Trainer(callbacks=[average, seen], accumulate_grad_batches=accumulate, **QUIET | settings)
     trainer.fit(model, batches)
     return values(model), seen.seen
 
 
-@pytest.mark.parametrize("accumulate", [1, 2, 4])
-def test_the_trained_network_is_the_average_of_its_steps(accumulate):
-    found, steps = fit(MovingAverage(0.8), accumulate)
+@pytest.mark.parametrize(("accumulate", "precision"), [(1, "32"), (2, "32"), (4, "32"), (1, "64-true")])
+def test_the_trained_network_is_the_average_of_its_steps(accumulate, precision):
+    found, steps = fit(MovingAverage(0.8), accumulate, precision=precision)
     assert len(steps) == 2 * -(-6 // accumulate)
     for place, value in enumerate(found):
         expected = steps[0][place].double()
@@ -79,7 +82,7 @@ def test_what_the_network_gains_or_loses_later_is_let_alone():
     average.lost, network.gained = nn.BatchNorm1d(2), nn.BatchNorm1d(3)
     with torch.no_grad():
         network.last.bias.fill_(3.0)
-    move_towards(average, network, 1.0)
+    move_towards(pair_up(average, network), 1.0)
     assert torch.equal(average.last.bias, network.last.bias)
     assert average.lost.weight.tolist() == [1, 1]
 
@@ -91,3 +94,16 @@ def test_the_average_is_kept_where_the_network_trains():
     average = MovingAverage(0.9)
     average.setup(trainer, Small(), "fit")
     assert {each.device.type for each in average._average_model.parameters()} == {"meta"}
+
+
+def test_a_test_after_the_training_is_that_of_its_checkpoint(tiny_config, tmp_path):
+    """Both of the averaged weights, which validation has chosen."""
+    run, again = tmp_path / "run", tmp_path / "again"
+    args = ["--config", str(tiny_config), "--ema", "0.9", "--trainer.max_epochs", "1"]
+    main(["fit", *args, f"--run_dir={run}"])
+    main(["test", "--ckpt_path", str(run), f"--run_dir={again}"])
+    first, second = (pd.read_parquet(each / "predictions" / "test.parquet") for each in (run, again))
+    pd.testing.assert_frame_equal(first, second, atol=1e-3)
+    model, checkpoint = MTMSA.load(str(run)), torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)
+    last = checkpoint["current_model_state"]["age.linear.weight"]
+    assert not torch.equal(model.age.linear.weight, last), "and they are not those of the last step"
