@@ -33,6 +33,7 @@ class LossBar(RichProgressBar):
     def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
         """Return what stands beside the bar."""
         shown = super().get_metrics(trainer, pl_module)
+        shown.pop("v_num", None)  # of Lightning's own run folders
         loss = trainer.callback_metrics.get("loss")
         if loss is not None and (self._loss is None or trainer.global_step % self.STEPS == 0):
             self._loss = float(loss)
