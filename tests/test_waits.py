@@ -8,11 +8,11 @@ the CPU, where whoever reads a value would wait on a GPU.
 import inspect
 import math
 import traceback
-from contextlib import contextmanager
 
 import numpy as np
 import pytest
 import torch
+from lightning.fabric.utilities import move_data_to_device
 from lightning.pytorch import Callback
 from torch._subclasses.fake_tensor import (
     DataDependentOutputException,
@@ -70,23 +70,15 @@ def batch_of(n=4):
     }  # fmt: skip
 
 
-@contextmanager
 def a_gpu():
-    """A GPU that is not there; yields what moves a network or a batch to it."""
-    with FakeTensorMode(allow_non_fake_inputs=True):
-        yield (
-            lambda what: (
-                {name: value.to("cuda") for name, value in what.items()}
-                if isinstance(what, dict)
-                else what.to("cuda")
-            )
-        )
+    """A GPU that is not there: what is moved to it inside becomes fake."""
+    return FakeTensorMode(allow_non_fake_inputs=True)
 
 
 def test_a_value_that_is_asked_for_is_found():
     """What these tests rest on."""
-    with a_gpu() as moved:
-        labels = moved(torch.ones(3, dtype=torch.int64))
+    with a_gpu():
+        labels = torch.ones(3, dtype=torch.int64).to("cuda")
         with pytest.raises(DynamicOutputShapeException):
             labels[labels >= 0]
         with pytest.raises(DataDependentOutputException):
@@ -94,14 +86,14 @@ def test_a_value_that_is_asked_for_is_found():
         with pytest.raises(RuntimeError, match="device"):
             labels + torch.ones(3)
         with pytest.raises(AssertionError, match="waits"), NoCopies():
-            moved(torch.ones(3))
+            torch.ones(3).to("cuda")
 
 
 @pytest.mark.parametrize("head", HEADS)
 def test_a_step_and_its_figures_wait_for_nothing(head):
     model, batch = network_of(head, weighting="learned").train(), batch_of()
-    with a_gpu() as moved:
-        model, batch = moved(model), moved(batch)
+    with a_gpu():
+        model, batch = move_data_to_device((model, batch), "cuda")
         with NoCopies():
             _, losses = model._step("train", batch)
             assert model.total_loss(losses).device.type == "cuda"
@@ -115,8 +107,8 @@ def test_an_evaluated_batch_waits_for_nothing(head, calibrated):
     model, batch, table = network_of(head, flip_test=True).eval(), batch_of(), PredictionTable()
     if calibrated:
         model.calibration = Calibration(1.7, {"gender": 2.0}, {0.9: 1.5}, max_width=9.0, min_group_prob=0.3)
-    with a_gpu() as moved:
-        model, batch = moved(model), moved(batch)
+    with a_gpu():
+        model, batch = move_data_to_device((model, batch), "cuda")
         with torch.inference_mode(), NoCopies():
             table.add(model, model.test_step(batch, 0), batch)
     assert table._waiting[0]["age_mean"].device.type == "cuda"
@@ -125,8 +117,8 @@ def test_an_evaluated_batch_waits_for_nothing(head, calibrated):
 def test_augmentation_on_the_device_waits_for_nothing():
     draws = np.abs(np.random.default_rng(0).normal(size=(4, 15))).astype(np.float32)
     draws[:, -5:] = 1  # whichever columns choose a step: some face takes it
-    with a_gpu() as moved:
-        images = moved(batch_of())["image"]
+    with a_gpu():
+        images = batch_of()["image"].to("cuda")
         with NoCopies():
             assert augment(images, draws, 48).device.type == "cuda"
 

@@ -41,13 +41,12 @@ def choose_mode(asked: WandbMode | None) -> tuple[WandbMode, str]:
     Returns:
         The mode and the reason for it.
     """
-    if asked in ("offline", "disabled"):
-        return asked, "as asked"
-    wanted = os.environ.get("WANDB_MODE") if asked is None else None
-    if wanted in ("offline", "dryrun"):  # its older name
-        return "offline", f"WANDB_MODE={wanted}"
+    wanted = asked or os.environ.get("WANDB_MODE")
+    reason = "as asked" if asked else f"WANDB_MODE={wanted}"
     if wanted == "disabled":
-        return "disabled", "WANDB_MODE=disabled"
+        return "disabled", reason
+    if wanted in ("offline", "dryrun"):  # its older name
+        return "offline", reason
     if not _has_key():
         return "offline", "no API key; `wandb login` for online runs, `wandb sync` uploads this one later"
     if not _reachable():

@@ -19,42 +19,6 @@ class ClassAccuracy(Metric):
     """Share of faces whose most probable class is the right one; NaN if nothing was counted.
 
     Args:
-        kwargs: Passed to :class:`torchmetrics.Metric`.
-    """
-
-    full_state_update = False
-    is_differentiable = False
-    higher_is_better = True
-    right: Tensor
-    count: Tensor
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        for name in ("right", "count"):
-            self.add_state(name, torch.tensor(0), dist_reduce_fx="sum")
-
-    def update(self, probs: Tensor, target: Tensor) -> None:
-        """Add a batch.
-
-        Args:
-            probs: Probabilities, ``(N, classes)``.
-            target: Class indices, ``(N,)``; -1 where missing.
-        """
-        self.right += (probs.argmax(dim=1) == target).sum()  # never of a missing label
-        self.count += (target >= 0).sum()
-
-    def compute(self) -> Tensor:
-        """Return the share, a float64 scalar."""
-        return self.right.double() / self.count
-
-
-class BalancedAccuracy(Metric):
-    """Mean of the recalls of all classes that occur among the labels; NaN if none does.
-
-    torchmetrics' accuracy with ``average="macro"`` counts a class that is predicted but does not occur as a
-    recall of 0.
-
-    Args:
         num_classes: Number of classes.
         kwargs: Passed to :class:`torchmetrics.Metric`.
     """
@@ -67,17 +31,34 @@ class BalancedAccuracy(Metric):
 
     def __init__(self, num_classes: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        for name in ("right", "count"):
+        for name in ("right", "count"):  # of the faces of each class
             self.add_state(name, torch.zeros(num_classes, dtype=torch.int64), dist_reduce_fx="sum")
 
     def update(self, probs: Tensor, target: Tensor) -> None:
-        """Add a batch; arguments as for :class:`ClassAccuracy`."""
+        """Add a batch.
+
+        Args:
+            probs: Probabilities, ``(N, classes)``.
+            target: Class indices, ``(N,)``; -1 where missing.
+        """
         of_class = target[:, None] == torch.arange(len(self.count), device=target.device)
         self.right += (of_class & (probs.argmax(dim=1) == target)[:, None]).sum(0)
         self.count += of_class.sum(0)
 
     def compute(self) -> Tensor:
-        """Return the mean recall, a float64 scalar."""
+        """Return the figure, a float64 scalar."""
+        return self.right.sum().double() / self.count.sum()
+
+
+class BalancedAccuracy(ClassAccuracy):
+    """Mean of the recalls of all classes that occur among the labels; NaN if none does.
+
+    torchmetrics' accuracy with ``average="macro"`` counts a class that is predicted but does not occur as a
+    recall of 0. Arguments as for :class:`ClassAccuracy`.
+    """
+
+    def compute(self) -> Tensor:
+        """Return the figure, a float64 scalar."""
         recalls = torch.where(self.count > 0, self.right.double() / self.count, torch.nan)
         return recalls.nanmean()
 

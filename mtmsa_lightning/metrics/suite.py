@@ -86,7 +86,7 @@ def _classes(task: Literal["gender", "race"]) -> tuple[Figure, ...]:
     return (
         Figure(
             f"{task}_acc", f"{task} accuracy", task, "higher",
-            lambda _: ClassAccuracy(), share=True, training=True, headline=True,
+            ClassAccuracy, share=True, training=True, headline=True,
         ),
         Figure(
             f"{task}_balanced_acc", f"{task} balanced accuracy", task, "higher", BalancedAccuracy,

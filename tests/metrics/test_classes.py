@@ -42,13 +42,13 @@ def test_accuracy_agrees_with_torchmetrics(pairs):
     predicted, target = map(list, zip(*pairs, strict=True))
     theirs = MulticlassAccuracy(4, average="micro", ignore_index=-1)
     expected = measured(theirs, said(4, predicted), target) if max(target) >= 0 else np.nan
-    assert measured(ClassAccuracy(), said(4, predicted), target) == pytest.approx(expected, nan_ok=True)
+    assert measured(ClassAccuracy(4), said(4, predicted), target) == pytest.approx(expected, nan_ok=True)
 
 
 def test_figures_of_batches_are_figures_of_all_faces():
     random = np.random.default_rng(0)
     probs, target = torch.tensor(random.dirichlet(np.ones(5), 50)), random.integers(-1, 5, 50)
-    for metric in (ClassAccuracy(), BalancedAccuracy(5), ClassCalibrationError()):
+    for metric in (ClassAccuracy(5), BalancedAccuracy(5), ClassCalibrationError()):
         for rows in np.array_split(np.arange(50), [3, 20]):
             metric.update(probs[rows], torch.tensor(target[rows]))
         found = metric.compute().item()
@@ -82,5 +82,5 @@ def test_the_reliability_diagram_and_its_error_by_hand():
 
 
 def test_no_label_gives_no_figure():
-    for metric in (ClassAccuracy(), BalancedAccuracy(3), ClassCalibrationError()):
+    for metric in (ClassAccuracy(3), BalancedAccuracy(3), ClassCalibrationError()):
         assert np.isnan(measured(metric, said(3, [0, 1]), [-1, -1]))

@@ -304,7 +304,7 @@ def test_interrupted_at_any_write_it_ends_with_the_same_bytes(
 ):
     """Every renaming is a moment at which a run may end: after the plan, each part, list, table, record."""
     moves = 0
-    for fatal in (1, 10, 11, 12, 13, 14):
+    for fatal in (1, 2, 10, 11, 12, 13, 14):
         replace, moves = Path.replace, 0
 
         def dying(self, target, fatal=fatal, replace=replace):
