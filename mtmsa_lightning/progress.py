@@ -1,6 +1,7 @@
 """A bar with rate and time left on a terminal, a plain line now and then elsewhere."""
 
 import logging
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -60,7 +61,7 @@ class _Lines:
         now = time.monotonic()
         if now - self.last >= SECONDS_BETWEEN_LINES or self.done == self.total:
             rate = (self.done - self.before) / max(now - self.start, 1e-9)
-            left = (self.total - self.done) / rate
+            left = (self.total - self.done) / rate if rate else math.inf  # nothing done in the first seconds
             log.info(
                 "%s of %s %s (%.0f/s, %.0f s left)",
                 f"{self.done:,}",

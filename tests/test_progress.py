@@ -34,3 +34,10 @@ def test_nothing_to_do(done, caplog):
     with progress("faces", done, done):
         pass
     assert not caplog.records
+
+
+def test_nothing_done_in_the_first_seconds_is_no_division_by_zero(caplog, monkeypatch):
+    caplog.set_level("INFO", "mtmsa_lightning")
+    monkeypatch.setattr(module, "SECONDS_BETWEEN_LINES", 0)
+    module._Lines("faces", 10, 4)(0)
+    assert "4 of 10 faces" in caplog.text
