@@ -417,7 +417,8 @@ def _calibration(sources: Sources) -> list[str]:
         "probability if the subject is exchangeable with those fitted on, and promise nothing for other data "
         "or for single groups."
     )
-    return [f"{said[0].upper()}{said[1:]}.", *(["", promise] if levels else [])]
+    limit = ["", f"Calibration {calibration.describe_limit()}."] if calibration.at_limit else []
+    return [f"{said[0].upper()}{said[1:]}.", *limit, *(["", promise] if levels else [])]
 
 
 def _hardware(sources: Sources) -> list[str]:

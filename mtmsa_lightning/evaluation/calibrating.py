@@ -28,6 +28,7 @@ from mtmsa_lightning.models.calibration import INTERVAL_LEVEL, Calibration, fit_
 from mtmsa_lightning.module import MTMSA
 from mtmsa_lightning.pretrained import WEIGHTS, write_pretrained
 from mtmsa_lightning.training import best_precision, known_names, with_config_of_run
+from mtmsa_lightning.wording import counted
 
 log = logging.getLogger(__name__)
 
@@ -86,6 +87,8 @@ def calibrate(
     model.match(data)
     network = Network(model, data, accelerator, precision)
     said = {part: network.say(part)} | ({"test": network.say("test")} if len(data.test_dataset) else {})
+    for name, faces in said.items():
+        warn_outside(faces, name)
     fitted = fit_calibration(*said[part])
     figures = {
         name: {"before": calibration_figures(faces), "after": calibration_figures(applied(fitted, faces))}
@@ -97,6 +100,8 @@ def calibrate(
         fitted, max_width=max_width, min_group_prob=min_group_prob, fitted_on=fitted_on, figures=figures
     )
     log.info("%s", fitted.describe())
+    if fitted.at_limit:
+        log.warning("%s", fitted.describe_limit())
     log.info("%s", figures_table(fitted))
     for line in coverage_lines(fitted, data):
         log.info("%s", line)
@@ -250,6 +255,20 @@ class Network:
         }
         age = None if self.head is None else self.head.distribution(joined["age_raw"])
         return FacesSaid(age, joined["age_low"], joined["age_high"], classes, joined["units"])
+
+
+def warn_outside(said: FacesSaid, part: str) -> None:
+    """Warn of labels outside the years of a categorical head, which count as the nearest of them."""
+    if said.age is None:
+        return
+    ends = torch.stack([said.low, said.high]).double()
+    outside = ((said.age.nearest(ends) != ends) & ~ends.isnan()).any(0)
+    if outside.any():
+        log.warning(
+            "%s part: the ages of %d of %s lie outside the years of the age head; likelihoods count them as "
+            "the nearest of these years",
+            part, outside.sum(), counted(int(said.labelled.sum()), "face"),
+        )  # fmt: skip
 
 
 def applied(calibration: Calibration, said: FacesSaid) -> FacesSaid:

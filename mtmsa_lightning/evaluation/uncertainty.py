@@ -92,6 +92,8 @@ def say_calibration(report: Material) -> None:
         return
     said = calibration.describe()
     page.text(f"{said[0].upper()}{said[1:]}.")
+    if calibration.at_limit:
+        page.text(f"Calibration {calibration.describe_limit()}.", "warning")
     if calibration.fitted_on["chose_checkpoint"]:
         page.text(
             "The part that calibrates also chose the checkpoint: its faces are not new to it, and coverage "

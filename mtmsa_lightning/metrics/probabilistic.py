@@ -1,4 +1,10 @@
-"""Scores of the predicted distribution of age; contract as in :mod:`mtmsa_lightning.metrics.age`."""
+"""Scores of the predicted distribution of age; contract as in :mod:`mtmsa_lightning.metrics.age`.
+
+A label outside the years of a categorical head has no likelihood under it. The negative log-likelihoods count
+it as the nearest of these years, as the head's loss does
+(:meth:`~mtmsa_lightning.models.age_distribution.AgeDistribution.nearest`); every other metric takes it as it
+is.
+"""
 
 from typing import Any
 
@@ -16,7 +22,7 @@ class AgeNLL(MaskedMean):
 
     def per_face(self, distribution: AgeDistribution, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
         """Return the negative logarithm of the density, of faces with an exact age."""
-        return -distribution.log_prob(low), low == high
+        return -distribution.log_prob(distribution.nearest(low)), low == high
 
 
 class AgeIntervalNLL(MaskedMean):
@@ -30,7 +36,8 @@ class AgeIntervalNLL(MaskedMean):
 
     def per_face(self, distribution: AgeDistribution, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
         """Return the negative logarithm of the group's probability, of faces with a group."""
-        return -distribution.log_interval_prob(low - 0.5, high + 0.5), low < high
+        first, last = distribution.nearest(low), distribution.nearest(high)
+        return -distribution.log_interval_prob(first - 0.5, last + 0.5), low < high
 
 
 class AgeCRPS(MaskedMean):

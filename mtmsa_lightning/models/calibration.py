@@ -21,6 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mtmsa_lightning.errors import DataError
 from mtmsa_lightning.labels import AGE_GROUP_EDGES
 from mtmsa_lightning.models.age_distribution import AgeDistribution, CalibratedAge, GaussianAge
 from mtmsa_lightning.wording import counted
@@ -34,6 +35,10 @@ INTERVAL_LEVEL = 0.9
 FACTOR_RANGE = (0.05, 20.0)
 """Where scales and temperatures without a closed form are searched."""
 
+_NOT_FINITE = (
+    f"no {{}} between {FACTOR_RANGE[0]:g} and {FACTOR_RANGE[1]:g} has a finite loss on these faces: "
+    "the outputs for some of them are not finite, or give their label no probability at all"
+)
 _GRID = 61
 _GOLDEN = (math.sqrt(5) - 1) / 2
 
@@ -93,12 +98,39 @@ class Calibration:
             unsure |= age.group_probs(AGE_GROUP_EDGES).amax(dim=1) < self.min_group_prob
         return unsure
 
+    @property
+    def factors(self) -> dict[str, float]:
+        """The fitted factors by name: ``sigma`` and ``<task> temperature``."""
+        sigma = {"sigma": self.sigma_scale} if self.quantiles else {}
+        return sigma | {f"{task} temperature": value for task, value in self.temperatures.items()}
+
+    @property
+    def at_limit(self) -> list[str]:
+        """Names of the factors at an end of ``FACTOR_RANGE``: a better value may lie beyond."""
+        ends = FACTOR_RANGE
+        return [
+            name
+            for name, value in self.factors.items()
+            if any(math.isclose(value, end, rel_tol=1e-6) for end in ends)
+        ]
+
+    def describe_limit(self) -> str:
+        """Return a warning of the factors at the limit of the search; empty without one."""
+        if not self.at_limit:
+            return ""
+        return (
+            f"at the limit of the search ({FACTOR_RANGE[0]:g} to {FACTOR_RANGE[1]:g}): "
+            f"{', '.join(self.at_limit)}. The likelihood has no best value there: the faces fitted on are "
+            "too few, or the network fits all or none of them"
+        )
+
     def describe(self) -> str:
         """Say in one line what was fitted on what."""
         where = _describe_faces(self.fitted_on) if self.fitted_on else "faces that are not recorded"
-        factors = [f"sigma x {self.sigma_scale:.3f}"] if self.quantiles else []
-        factors += [
-            f"{task} temperature {value:.3f}{_at_limit(value)}" for task, value in self.temperatures.items()
+        factors = [
+            f"{name}{' x' if name == 'sigma' else ''} {value:.3f}"
+            f"{' (at the limit of the search)' if name in self.at_limit else ''}"
+            for name, value in self.factors.items()
         ]
         limits = [f"width over {self.max_width:g} years"] if self.max_width is not None else []
         limits += [f"group below {self.min_group_prob:g}"] if self.min_group_prob is not None else []
@@ -108,13 +140,14 @@ class Calibration:
     def to_dict(self) -> dict[str, Any]:
         """Return plain values that checkpoints and JSON hold; an infinite quantile is None."""
         finite = {str(p): None if math.isinf(q) else q for p, q in self.quantiles.items()}
-        return asdict(self) | {"quantiles": finite}
+        return asdict(self) | {"quantiles": finite, "at_search_limit": self.at_limit}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Read back what :meth:`to_dict` returned."""
         quantiles = {float(p): math.inf if q is None else float(q) for p, q in values["quantiles"].items()}
-        return cls(**{**values, "quantiles": quantiles})
+        fields = {name: value for name, value in values.items() if name != "at_search_limit"}
+        return cls(**{**fields, "quantiles": quantiles})
 
 
 def _describe_faces(on: Mapping[str, Any]) -> str:
@@ -141,14 +174,22 @@ def fit_calibration(
 
     Returns:
         The calibration, without thresholds, origin and figures.
+
+    Raises:
+        DataError: If what the network says of a labelled face is not finite, or no factor has a finite loss.
     """
     known = {task: pair for task, pair in classes.items() if (pair[1] >= 0).any()}
     temperatures = {task: fit_temperature(*pair) for task, pair in known.items()}
     labelled = ~(low + high).isnan()
     if age is None or not labelled.any():
         return Calibration(temperatures=temperatures)
-    scale = fit_sigma_scale(age, low, high)
     scores = conformal_scores(age, low, high)[labelled]
+    if bad := int((~scores.isfinite()).sum()):
+        raise DataError(
+            f"the predicted age of {bad} of {counted(len(scores), 'labelled face')} is not finite: the "
+            "weights are damaged or have diverged, and cannot be calibrated"
+        )
+    scale = fit_sigma_scale(age, low, high)
     quantiles = {level: conformal_quantile(scores, units[labelled], level) for level in LEVELS}
     return Calibration(scale, temperatures, quantiles)
 
@@ -159,18 +200,25 @@ def fit_sigma_scale(age: AgeDistribution, low: Tensor, high: Tensor) -> float:
     For normal distributions and exact ages ``scale^2 = mean((age - mean)^2 / sigma^2)`` (Laves et al.,
     "Well-Calibrated Regression Uncertainty in Medical Imaging with Deep Learning", MIDL 2020). Otherwise the
     likelihood of ages (density) and groups (mass from half a year below to half a year above) is searched
-    within ``FACTOR_RANGE``.
+    within ``FACTOR_RANGE``. A label outside the years of a categorical head counts as the nearest of them, as
+    in the head's loss.
 
     Args:
         age: Uncalibrated distributions of N faces.
         low: Lower ends of the labels, ``(N,)``, NaN where missing; at least one label is known.
         high: Upper ends, ``(N,)``.
+
+    Raises:
+        DataError: If the likelihood is finite for no scale.
     """
     exact, group = low == high, low < high
     if isinstance(age, GaussianAge) and not group.any():
         z = ((low - age.mean) / age.std)[exact]
         scale = float(z.square().mean().sqrt())
+        if not math.isfinite(scale):
+            raise DataError(_NOT_FINITE.format("scale of sigma"))
         return min(max(scale, FACTOR_RANGE[0]), FACTOR_RANGE[1])
+    low, high = age.nearest(low), age.nearest(high)
     # Rows of the other kind get harmless labels.
     point = torch.where(exact, low, age.mean)
     ends = torch.where(group, low, age.mean) - 0.5, torch.where(group, high, age.mean) + 0.5
@@ -182,7 +230,7 @@ def fit_sigma_scale(age: AgeDistribution, low: Tensor, high: Tensor) -> float:
         )
         return -float(log_likelihood.sum())
 
-    return minimise_factor(loss)
+    return minimise_factor(loss, "scale of sigma")
 
 
 def fit_temperature(logits: Tensor, target: Tensor) -> float:
@@ -193,31 +241,44 @@ def fit_temperature(logits: Tensor, target: Tensor) -> float:
     Args:
         logits: ``(N, classes)``.
         target: Class indices ``(N,)``, -1 where missing; at least one is known.
+
+    Raises:
+        DataError: If the cross-entropy is finite for no temperature.
     """
     logits, target = logits[target >= 0].double(), target[target >= 0]
-    return minimise_factor(lambda temperature: float(F.cross_entropy(logits / temperature, target)))
+    return minimise_factor(
+        lambda temperature: float(F.cross_entropy(logits / temperature, target)), "temperature"
+    )
 
 
-def _at_limit(factor: float) -> str:
-    """Say where a factor lies at an end of ``FACTOR_RANGE``: a better one may lie beyond."""
-    at_limit = any(math.isclose(factor, end, rel_tol=1e-6) for end in FACTOR_RANGE)
-    return " (at the limit of the search)" if at_limit else ""
-
-
-def minimise_factor(loss: Callable[[float], float]) -> float:
+def minimise_factor(loss: Callable[[float], float], name: str) -> float:
     """Return the factor within ``FACTOR_RANGE`` at which a loss is least, to about eight digits.
 
     The best of a logarithmic grid, then golden-section search between its neighbours: no gradient is needed,
     and a loss that falls all the way ends at the range's end.
+
+    Args:
+        loss: The loss of a factor; one that is not finite is never the least.
+        name: What messages call the factor.
+
+    Raises:
+        DataError: If no factor of the grid has a finite loss.
     """
+
+    def at(position: float) -> float:
+        value = loss(math.exp(position))
+        return value if math.isfinite(value) else math.inf
+
     first, last = map(math.log, FACTOR_RANGE)
     step = (last - first) / (_GRID - 1)
     grid = [first + step * number for number in range(_GRID)]
-    best = min(grid, key=lambda position: loss(math.exp(position)))
+    least, best = min((at(position), position) for position in grid)
+    if math.isinf(least):
+        raise DataError(_NOT_FINITE.format(name))
     low, high = max(best - step, first), min(best + step, last)
     while high - low > 1e-9:
         left, right = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)
-        if loss(math.exp(left)) <= loss(math.exp(right)):
+        if at(left) <= at(right):
             high = right
         else:
             low = left

@@ -10,7 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import optimize, special, stats
 
-from mtmsa_lightning.models.age_distribution import AgeDistribution, GaussianAge, distribution_from_columns
+from mtmsa_lightning.errors import DataError
+from mtmsa_lightning.models.age_distribution import (
+    AgeDistribution,
+    CategoricalAge,
+    GaussianAge,
+    distribution_from_columns,
+)
 from mtmsa_lightning.models.calibration import (
     FACTOR_RANGE,
     LEVELS,
@@ -21,6 +27,7 @@ from mtmsa_lightning.models.calibration import (
     fit_calibration,
     fit_sigma_scale,
     fit_temperature,
+    minimise_factor,
 )
 
 PERCENTS = st.integers(1, 99)
@@ -199,6 +206,55 @@ def test_a_temperature_at_the_limit_of_the_search_is_said_to_be_there(sign):
     assert f"gender temperature {fitted:.3f} (at the limit of the search), race temperature 1.500" in said
     assert said.count("limit") == 1
     assert "2 faces, 1 subject)" in said
+    assert calibration.at_limit == calibration.to_dict()["at_search_limit"] == ["gender temperature"]
+    assert "gender temperature" in calibration.describe_limit()
+    assert not Calibration(temperatures={"race": 1.5}).describe_limit()
+
+
+@pytest.mark.parametrize("scale", FACTOR_RANGE)
+def test_a_scale_at_the_limit_of_the_search_is_flagged(scale):
+    calibration = Calibration(sigma_scale=scale, quantiles={0.9: 1.0})
+    assert calibration.at_limit == ["sigma"]
+    assert f"sigma x {scale:.3f} (at the limit of the search)" in calibration.describe()
+    assert Calibration.from_dict(calibration.to_dict()) == calibration
+
+
+@pytest.mark.parametrize("groups", [False, True], ids=["exact", "groups"])
+def test_a_label_outside_the_years_of_a_head_counts_as_the_nearest(groups):
+    years = torch.arange(41.0, dtype=torch.float64)
+    mean, _, age = (tensor(values) for values in predictions(200))
+    mean, low = 5 + mean * 0.4, (5 + age * 0.4).round().clamp(0, 36)
+    head = CategoricalAge((-0.5 * ((years - mean[:, None]) / 3).square()).log_softmax(-1))
+    high = low + 3 if groups else low.clone()
+    wide_low, wide_high = low.clone(), high.clone()
+    low[:5] = high[:5] = 40.0
+    wide_low[:5], wide_high[:5] = 60.0, 63.0 if groups else 60.0
+    expected = fit_sigma_scale(head, low, high)
+    found = fit_calibration(head, wide_low, wide_high, {}, torch.arange(200))
+    assert found.sigma_scale == pytest.approx(expected, rel=1e-9)
+    assert not found.at_limit
+    scores = conformal_scores(head, wide_low, wide_high)
+    assert found.quantiles[0.95] == conformal_quantile(scores, torch.arange(200), 0.95), "labels as they are"
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_predictions_that_are_not_finite_cannot_be_calibrated(value):
+    age = GaussianAge(tensor([20, value, 40, 50]), tensor([3, 3, 3, 3]))
+    low = tensor([20, 30, 41, 50])
+    for ends in ((low, low), (low, low + 4)):
+        with pytest.raises(DataError, match="of 1 of 4 labelled faces is not finite"):
+            fit_calibration(age, *ends, {}, torch.arange(4))
+        with pytest.raises(DataError, match=r"no scale of sigma between 0\.05 and 20 has a finite loss"):
+            fit_sigma_scale(age, *ends)
+    with pytest.raises(DataError, match="no temperature between"):
+        fit_temperature(tensor([[value, 0], [0, value]]), torch.tensor([0, 1]))
+
+
+def test_a_search_passes_over_what_is_not_finite():
+    def loss(factor):
+        return math.nan if factor < 1 else math.inf if factor < 2 else (factor - 3) ** 2
+
+    assert minimise_factor(loss, "factor") == pytest.approx(3)
 
 
 def test_the_temperature_is_the_minimum_of_the_cross_entropy():

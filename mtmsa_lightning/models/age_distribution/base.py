@@ -65,6 +65,14 @@ class AgeDistribution(ABC):
     def select(self, rows: slice) -> Self:
         """Return the distributions of some faces of the batch."""
 
+    def nearest(self, age: Tensor) -> Tensor:
+        """Return the age that a likelihood is taken at: the label, or the nearest year that has a mass.
+
+        A head with a probability for each year learns a label outside its years as the nearest of them, and
+        is judged by the same rule: otherwise one such label makes every mean of a likelihood infinite.
+        """
+        return age
+
     def log_interval_prob(self, low: Tensor | float, high: Tensor | float) -> Tensor:
         """Return log P(low < age <= high); override it where the probability itself underflows."""
         return self.interval_prob(low, high).log()

@@ -42,6 +42,10 @@ class CalibratedAge(AgeDistribution):
         """Return log P(low < age <= high)."""
         return self.base.log_interval_prob(low, high)
 
+    def nearest(self, age: Tensor) -> Tensor:
+        """Return the age that a likelihood is taken at."""
+        return self.base.nearest(age)
+
     def log_prob(self, age: Tensor | float) -> Tensor:
         """Return the logarithm of the density at ``age``, per year."""
         return self.base.log_prob(age)

@@ -71,6 +71,10 @@ class CategoricalAge(AgeDistribution):
         here = (age > self.years - 0.5) & (age <= self.years + 0.5)
         return torch.where(here, self.log_pmf, -math.inf).amax(-1)
 
+    def nearest(self, age: Tensor) -> Tensor:
+        """Return ages brought into the years, NaN where missing."""
+        return as_ages(age, self.log_pmf).clamp(self.years[0], self.years[-1])
+
     def quantile(self, p: float) -> Tensor:
         """Return the age in years that is not exceeded with probability ``p``, ``(N,)``."""
         if not 0 < p < 1:

@@ -6,8 +6,11 @@ import pytest
 import torch
 
 import mtmsa_lightning
+from mtmsa_lightning.metrics import AgeNLL
+from mtmsa_lightning.metrics.masked_mean import MaskedMean
+from mtmsa_lightning.metrics.suite import FIGURES
 from mtmsa_lightning.models import age_heads
-from mtmsa_lightning.models.age_distribution import distribution_from_columns
+from mtmsa_lightning.models.age_distribution import CalibratedAge, distribution_from_columns
 from mtmsa_lightning.models.specs import build_head, head_spec
 
 NAN = math.nan
@@ -65,6 +68,25 @@ def test_the_loss_has_the_gradient_of_finite_differences(name):
         )
         return
     assert torch.autograd.gradcheck(lambda raw: head.loss(raw, LOW, HIGH)[0], (raw,))
+
+
+@every_head
+def test_a_label_outside_the_years_makes_no_metric_infinite(name):
+    head = head_of(name, **({"min_age": 10, "max_age": 35} if name in OF_YEARS else {}))
+    age = head(torch.randn(7, 8))
+    calibrated = CalibratedAge(age, {0.9: (age.mean - 5, age.mean + 5)})
+    for figure in FIGURES:
+        metric = figure.build(2)
+        if figure.task == "age" and isinstance(metric, MaskedMean):
+            for distribution in (age, calibrated):
+                values, counted = metric.per_face(distribution, LOW, HIGH)
+                assert values[counted].isfinite().all(), figure.name
+    if name in OF_YEARS:  # the rule of the head's loss
+        last, beyond = torch.full((7,), 35.0), torch.full((7,), 90.0)
+        raw = head.raw(torch.randn(7, 8))
+        assert torch.equal(head.loss(raw, last, last)[0], head.loss(raw, beyond, beyond)[0])
+        nll = [AgeNLL().per_face(age, label, label)[0] for label in (last, beyond)]
+        assert torch.equal(*nll)
 
 
 class _Loss(torch.nn.Module):
