@@ -71,7 +71,7 @@ class CumulativeScore(MaskedMean):
     higher_is_better = True
 
     def __init__(self, threshold: float = 5.0, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+        super().__init__(settings=[threshold], **kwargs)
         self.threshold = threshold
 
     def per_face(self, distribution: AgeDistribution, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
@@ -93,7 +93,7 @@ class CumulativeScoreArea(MaskedMean):
     higher_is_better = True
 
     def __init__(self, limit: float = 30.0, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+        super().__init__(settings=[limit], **kwargs)
         self.limit = limit
 
     def per_face(self, distribution: AgeDistribution, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
@@ -146,13 +146,13 @@ class DecadeMAE(Metric):
     full_state_update = False
     is_differentiable = True
     higher_is_better: bool | None = False
-    total: Tensor
+    error_by_decade: Tensor
     count: Tensor
 
     def __init__(self, min_faces: int = MIN_FACES, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.min_faces = min_faces
-        self.add_state("total", torch.zeros(DECADES, dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("error_by_decade", torch.zeros(DECADES, dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state("count", torch.zeros(DECADES, dtype=torch.int64), dist_reduce_fx="sum")
 
     def update(self, distribution: AgeDistribution, low: Tensor, high: Tensor) -> None:
@@ -161,12 +161,12 @@ class DecadeMAE(Metric):
         check_shapes(error, exact)
         decade = (torch.where(exact, low, 0.0) // 10).long().clamp(0, DECADES - 1)
         inside = (decade[:, None] == torch.arange(DECADES, device=decade.device)) & exact[:, None]
-        self.total += torch.where(inside, error.double()[:, None], 0.0).sum(0)
+        self.error_by_decade += torch.where(inside, error.double()[:, None], 0.0).sum(0)
         self.count += inside.sum(0)
 
     def compute(self) -> Tensor:
         """Return the errors per decade, float64."""
-        return torch.where(self.count >= max(1, self.min_faces), self.total / self.count, torch.nan)
+        return torch.where(self.count >= max(1, self.min_faces), self.error_by_decade / self.count, torch.nan)
 
 
 class WorstDecadeMAE(DecadeMAE):

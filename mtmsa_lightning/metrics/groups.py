@@ -31,7 +31,7 @@ class GroupAccuracy(MaskedMean):
     edges: Tensor
 
     def __init__(self, edges: Sequence[float], offset: int = 0, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+        super().__init__(settings=[*edges, offset], **kwargs)
         if not edges or list(edges) != sorted(set(edges)):
             raise ValueError(f"edges must increase, one or more, got {list(edges)}")
         if offset < 0:

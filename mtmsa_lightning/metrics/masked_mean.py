@@ -1,6 +1,8 @@
 """The mean of a value per face over the faces that count."""
 
+import re
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -15,15 +17,23 @@ class MaskedMean(Metric, ABC):
 
     A metric says in :meth:`per_face` what its values are and which faces count. States are sums, so it is
     exact over uneven ranks. ``compute`` gives a float64 scalar, NaN when nothing was counted.
+
+    ``torchmetrics.MetricCollection`` updates only one of several metrics whose states have equal names and,
+    after the first batch, equal values. The sum is therefore named by the class and by the settings that its
+    values depend on.
+
+    Args:
+        settings: All that the values of :meth:`per_face` depend on beside the faces.
+        kwargs: Passed to :class:`torchmetrics.Metric`.
     """
 
     full_state_update = False
-    total: Tensor
     count: Tensor
 
-    def __init__(self, **kwargs: Any) -> None:
+    def __init__(self, settings: Sequence[object] = (), **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.add_state("total", torch.tensor(0.0, dtype=torch.float64), dist_reduce_fx="sum")
+        self._sum_name = re.sub(r"\W", "_", "_".join(["sum", type(self).__name__, *map(repr, settings)]))
+        self.add_state(self._sum_name, torch.tensor(0.0, dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state("count", torch.tensor(0), dist_reduce_fx="sum")
 
     @abstractmethod
@@ -48,12 +58,13 @@ class MaskedMean(Metric, ABC):
         """
         values, counted = self.per_face(distribution, low, high)
         check_shapes(values, low)
-        self.total += torch.where(counted, values.double(), 0.0).sum()
+        batch = torch.where(counted, values.double(), 0.0).sum()
+        setattr(self, self._sum_name, getattr(self, self._sum_name) + batch)
         self.count += counted.sum()
 
     def compute(self) -> Tensor:
         """Return the figure over all faces counted so far."""
-        return self.of_mean(self.total / self.count)
+        return self.of_mean(getattr(self, self._sum_name) / self.count)
 
 
 def check_shapes(values: Tensor, labels: Tensor) -> None:

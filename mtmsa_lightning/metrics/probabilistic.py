@@ -74,7 +74,7 @@ class IntervalCoverage(MaskedMean):
     higher_is_better = None
 
     def __init__(self, level: float = 0.9, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+        super().__init__(settings=[level], **kwargs)
         self.level = _checked(level)
 
     def per_face(self, distribution: AgeDistribution, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
@@ -98,7 +98,7 @@ class IntervalWidth(MaskedMean):
     higher_is_better = False
 
     def __init__(self, level: float = 0.9, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+        super().__init__(settings=[level], **kwargs)
         self.level = _checked(level)
 
     def per_face(self, distribution: AgeDistribution, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:

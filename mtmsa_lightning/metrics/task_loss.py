@@ -12,12 +12,12 @@ class MeanTaskLoss(Metric):
     """
 
     full_state_update = False
-    total: Tensor
+    loss_sum: Tensor
     count: Tensor
 
     def __init__(self) -> None:
         super().__init__()
-        self.add_state("total", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("loss_sum", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state("count", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
 
     def update(self, loss_sum: Tensor, count: Tensor) -> None:
@@ -27,9 +27,9 @@ class MeanTaskLoss(Metric):
             loss_sum: Sum of the losses over the labelled faces, scalar.
             count: Their number, or the sum of their class weights, scalar.
         """
-        self.total += loss_sum.detach()
+        self.loss_sum += loss_sum.detach()
         self.count += count
 
     def compute(self) -> Tensor:
         """Return the mean, a float64 scalar."""
-        return self.total / self.count
+        return self.loss_sum / self.count

@@ -1,0 +1,153 @@
+"""Every public metric in one ``MetricCollection``, which shares states that it takes for equal."""
+
+import copy
+import inspect
+import pickle
+
+import pytest
+import torch
+from torchmetrics import Metric, MetricCollection
+
+from mtmsa_lightning import metrics
+from mtmsa_lightning.metrics.suite import FIGURES
+from mtmsa_lightning.models.age_distribution import GaussianAge
+
+CLASSES = 3
+ARGUMENTS = {"num_classes": [CLASSES, CLASSES + 1], "edges": [(2.5, 30.5), (2.5, 40.5)]}
+"""Values of constructor arguments; others get the first of these for their type."""
+
+OTHER = {float: [0.3, 7.25], int: [1, 12]}
+"""Values, beside the default, of arguments that have one."""
+
+
+def settings_of(cls: type[Metric]) -> list[dict]:
+    """Return the constructor's arguments: the least that it needs, then each argument changed once."""
+    every = inspect.signature(cls).parameters.values()
+    parameters = [each for each in every if each.name not in ("settings", "kwargs")]  # both for subclasses
+    least = {each.name: ARGUMENTS[each.name][0] for each in parameters if each.default is each.empty}
+    changed = [
+        {**least, each.name: value}
+        for each in parameters
+        for value in (ARGUMENTS[each.name][1:] if each.name in least else OTHER[type(each.default)])
+        if not (cls.__name__.startswith("Interval") and value > 1)
+    ]
+    return [least, *changed]
+
+
+def every_metric() -> dict[str, Metric]:
+    """Return every public metric with several settings, and all that a run reports."""
+    public = {
+        f"{name}-{number}": getattr(metrics, name)(**settings)
+        for name in metrics.__all__
+        for number, settings in enumerate(settings_of(getattr(metrics, name)))
+    }
+    return public | {figure.name: figure.build(CLASSES + 1) for figure in FIGURES}
+
+
+def batch(seed: int, faces: int = 40) -> dict[str, object]:
+    """Return random faces; those of seed 0 are all right, so that many metrics have equal values."""
+    random = torch.Generator().manual_seed(seed)
+    low = torch.randint(1, 60, (faces,), generator=random).double()
+    high = low.clone()
+    target = torch.randint(0, CLASSES, (faces,), generator=random)
+    off = torch.zeros(faces)
+    if seed:
+        high[::4] += 7
+        low[::9] = high[::9] = torch.nan
+        target[::5] = -1
+        off = 6 * torch.randn(faces, generator=random) + 1
+    probs = torch.nn.functional.one_hot(target.clamp(min=0), CLASSES + 1).double()
+    if seed:
+        probs = (probs + torch.rand(faces, CLASSES + 1, generator=random)).softmax(1)
+    return {
+        "distribution": GaussianAge(low.nan_to_num(30) + off, torch.full((faces,), 2.0 + seed)),
+        "low": low, "high": high, "probs": probs, "target": target,
+        "loss_sum": off.abs().sum(), "count": torch.tensor(float(faces)),
+    }  # fmt: skip
+
+
+BATCHES = [batch(0, 1), batch(1), batch(2, 13), batch(3)]
+
+
+def fed(metric: Metric, batches: list[dict] = BATCHES) -> Metric:
+    for each in batches:
+        metric.update(**metric._filter_kwargs(**each))
+    return metric
+
+
+def pickle_copy(collection: MetricCollection) -> MetricCollection:
+    return pickle.loads(pickle.dumps(collection))
+
+
+def assert_equal(collection: MetricCollection, alone: dict[str, Metric]) -> None:
+    found = collection.compute()
+    assert found.keys() == alone.keys()
+    for name, metric in alone.items():
+        torch.testing.assert_close(
+            found[name],
+            metric.compute(),
+            rtol=0,
+            atol=0,
+            equal_nan=True,
+            msg=f"{name} differs from itself alone",
+        )
+
+
+@pytest.fixture
+def collection() -> MetricCollection:
+    whole = MetricCollection(every_metric())
+    for each in BATCHES:
+        whole.update(**each)
+    return whole
+
+
+def test_a_collection_gives_the_figures_of_each_metric_alone(collection):
+    assert_equal(collection, {name: fed(metric) for name, metric in every_metric().items()})
+    shared = [group for group in collection.compute_groups.values() if len(group) > 1]
+    assert shared, "equal updates, such as those of both accuracies, may share their states"
+
+
+@pytest.mark.parametrize("copied", [pickle_copy, MetricCollection.clone, copy.deepcopy])
+def test_a_copy_goes_on_where_the_collection_stood(copied):
+    whole = MetricCollection(every_metric())
+    for each in BATCHES[:2]:
+        whole.update(**each)
+    again = copied(whole)
+    for each in BATCHES[2:]:
+        again.update(**each)
+    assert_equal(again, {name: fed(metric) for name, metric in every_metric().items()})
+    assert_equal(whole, {name: fed(metric, BATCHES[:2]) for name, metric in every_metric().items()})
+
+
+def test_after_a_reset_a_collection_starts_anew(collection):
+    collection.reset()
+    for each in BATCHES[1:]:
+        collection.update(**each)
+    assert_equal(collection, {name: fed(metric, BATCHES[1:]) for name, metric in every_metric().items()})
+
+
+def test_forward_returns_the_figures_of_the_batch_and_keeps_those_of_all():
+    whole = MetricCollection(every_metric())
+    for each in BATCHES:
+        found = whole(**each)
+        for name, metric in every_metric().items():
+            expected = fed(metric, [each]).compute()
+            torch.testing.assert_close(
+                found[name], expected, rtol=1e-12, atol=1e-12, equal_nan=True, msg=name
+            )
+    for name, value in whole.compute().items():
+        expected = fed(every_metric()[name]).compute()
+        torch.testing.assert_close(value, expected, rtol=1e-9, atol=1e-9, equal_nan=True, msg=name)
+
+
+def test_the_states_of_processes_add_up(collection):
+    """As a process group does it: every state reduced over the ranks by what it declares."""
+    other = MetricCollection(every_metric())
+    for each in BATCHES[:3]:
+        other.update(**each)
+    for name, metric in collection.items():
+        metric.merge_state(other[name])
+    together = {name: fed(metric, BATCHES + BATCHES[:3]) for name, metric in every_metric().items()}
+    for name, value in collection.compute().items():
+        expected = together[name].compute()
+        torch.testing.assert_close(value, expected, rtol=1e-9, atol=1e-9, equal_nan=True, msg=name)
