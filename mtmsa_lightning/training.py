@@ -12,8 +12,9 @@ import torch
 import torch.distributed
 import yaml
 from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import LearningRateMonitor, ProgressBar
+from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from mtmsa_lightning import MORPH, Adience, FaceCSV, Synthetic, UTKFace
@@ -21,9 +22,11 @@ from mtmsa_lightning.callbacks.averaging import MovingAverage
 from mtmsa_lightning.callbacks.checkpoint import AtomicCheckpointIO, BestCheckpoint, LastCheckpoint, StepSeed
 from mtmsa_lightning.callbacks.console import EpochLine, LossBar, report
 from mtmsa_lightning.callbacks.epoch_csv import EpochCSV
+from mtmsa_lightning.callbacks.panels import Panels, shows_pictures
 from mtmsa_lightning.callbacks.predictions import PredictionWriter
 from mtmsa_lightning.callbacks.preemption import TRY_AGAIN, Preemption
 from mtmsa_lightning.callbacks.run_record import RunRecord
+from mtmsa_lightning.callbacks.training_monitor import TrainingMonitor
 from mtmsa_lightning.callbacks.wandb import (
     WandbMode,
     choose_mode,
@@ -32,7 +35,6 @@ from mtmsa_lightning.callbacks.wandb import (
     new_run_id,
     wandb_logger,
 )
-from mtmsa_lightning.callbacks.wandb_panels import TrainingMonitor, WandbPanels
 from mtmsa_lightning.checkpoints import checkpoint_file, read_checkpoint
 from mtmsa_lightning.compilation import compile_network
 from mtmsa_lightning.configs import by_precedence, find_config, option, split_configs
@@ -299,8 +301,7 @@ class TrainingCLI(LightningCLI):
         else:
             record["checkpoint"] = str(Path(self.settings.ckpt_path).absolute())
             say_unfinished(checkpoint_file(self.settings.ckpt_path))
-        if given.logger in (None, True):
-            kwargs["logger"] = self._loggers(record)
+        kwargs["logger"] = self._loggers(_as_list(given.logger), record)
         if given.precision is None:
             kwargs["precision"] = best_precision(given.accelerator)
         kwargs["plugins"] = [*_as_list(given.plugins), AtomicCheckpointIO()]
@@ -326,8 +327,15 @@ class TrainingCLI(LightningCLI):
             )
         return trainer
 
-    def _loggers(self, record: dict[str, Any]) -> list[Any]:
+    def _loggers(self, given: list[Any], record: dict[str, Any]) -> list[Any]:
+        """Return the run's loggers and those of the config; none for ``--trainer.logger false``."""
+        if given == [False]:
+            return []
         loggers: list[Any] = [EpochCSV(self.run / "metrics.csv")] if self.verb == "fit" else []
+        loggers += [each for each in given if each is not True]
+        if any(isinstance(each, WandbLogger) for each in loggers):
+            log.info("wandb: by the logger of trainer.logger")
+            return loggers
         mode, reason = choose_mode(self.settings.wandb)
         log.info("wandb: %s (%s)", mode, reason)
         if mode != "disabled":
@@ -341,8 +349,8 @@ class TrainingCLI(LightningCLI):
     def _callbacks(self, record: dict[str, Any], trainer: dict[str, Any]) -> list[Any]:
         self.writer = PredictionWriter(self.run / self.predictions)
         callbacks: list[Any] = [RunRecord(self.run, self.config_text, record), self.writer]
-        if "wandb_id" in record:
-            callbacks += [WandbPanels(self.settings.wandb_faces), TrainingMonitor()]
+        if any(map(shows_pictures, trainer["logger"])):
+            callbacks.append(Panels(self.settings.wandb_faces))
         if self.verb != "fit":
             return [*callbacks, Preemption(None)]
         self.best = BestCheckpoint(**self.settings.checkpoint.as_dict())
@@ -350,11 +358,9 @@ class TrainingCLI(LightningCLI):
             checkpoint.dirpath = str(self.run / "checkpoints")
         if self.settings.ema is not None:
             callbacks.append(MovingAverage(self.settings.ema))
-        if trainer.get("logger"):
-            callbacks.append(LearningRateMonitor("epoch"))
         seed = StepSeed(int(self.settings.seed_everything))
         stop = Preemption(self.run / LAST)  # after all others that a step changes
-        return [*callbacks, seed, EpochLine(), stop, self.best, last]
+        return [*callbacks, seed, TrainingMonitor(), EpochLine(), stop, self.best, last]
 
     # ---------------------------------------------------------------- after the verb
 

@@ -21,9 +21,9 @@ from lightning.pytorch import Callback, Trainer
 from mtmsa_lightning import MTMSA, FaceCSV
 from mtmsa_lightning.callbacks.averaging import MovingAverage
 from mtmsa_lightning.callbacks.checkpoint import AtomicCheckpointIO, StepSeed
+from mtmsa_lightning.callbacks.panels import panels
 from mtmsa_lightning.callbacks.predictions import PredictionWriter
 from mtmsa_lightning.callbacks.preemption import Preemption
-from mtmsa_lightning.callbacks.wandb_panels import panels
 from mtmsa_lightning.errors import Preempted
 from mtmsa_lightning.evaluation.figures import figures as figures_of_table
 from mtmsa_lightning.evaluation.predictions import read_predictions

@@ -1,4 +1,4 @@
-"""What W&B is told, read back from the files of offline runs."""
+"""What W&B and TensorBoard are sent, read back from the files of offline runs."""
 
 import json
 import logging
@@ -12,14 +12,8 @@ import torch
 import wandb_file
 
 from mtmsa_lightning.callbacks import wandb as ours
+from mtmsa_lightning.callbacks.panels import Panels, face_tables, panels, use_dataset
 from mtmsa_lightning.callbacks.wandb import log_files, tags
-from mtmsa_lightning.callbacks.wandb_panels import (
-    TrainingMonitor,
-    WandbPanels,
-    face_tables,
-    panels,
-    use_dataset,
-)
 from mtmsa_lightning.cli import main
 from mtmsa_lightning.evaluation.predictions import read_predictions
 from mtmsa_lightning.runs import read_record
@@ -94,7 +88,7 @@ def test_metrics_losses_weights_speed_and_gradients_are_logged(history):
     assert 0 < history["train/grad_norm"] <= history["train/grad_norm_max"]
     assert history["speed/images_per_second"] > 0
     assert 0 <= history["speed/data_wait_share"] < 1
-    assert "lr-AdamW/new" in history
+    assert history["lr/new"] > 0
 
 
 @pytest.mark.slow
@@ -200,17 +194,11 @@ def test_a_lost_server_does_not_stop_a_run(caplog, tmp_path):
     data = SimpleNamespace(provenance=dict)
     trainer = SimpleNamespace(is_global_zero=True, loggers=[Refusing()], datamodule=data)
     with caplog.at_level(logging.WARNING):
-        WandbPanels().setup(trainer, None, "fit")
+        Panels().setup(trainer, None, "fit")
     assert "ConnectionError: lost; training goes on" in caplog.text
     (tmp_path / "best.ckpt").touch()
     log_files([Refusing()], tmp_path, "tiny", tmp_path / "best.ckpt")
     assert f"{tmp_path / 'best.ckpt'} is not uploaded: lost" in caplog.text
-    monitor = TrainingMonitor()
-    monitor.on_train_epoch_start(trainer, None)
-    trainer.strategy, trainer.world_size, trainer.global_step = (
-        SimpleNamespace(root_device=torch.device("cpu")), 1, 1,
-    )  # fmt: skip
-    monitor.on_train_epoch_end(trainer, None)
 
 
 def test_a_report_is_an_artifact_with_its_figures_and_tables(tmp_path):
@@ -251,34 +239,3 @@ def test_the_dataset_is_an_artifact_that_online_runs_use(offline, how):
     assert artifact.is_draft()  # which `use_artifact` uploads first
     (entry,) = artifact.manifest.entries.values()
     assert Path(entry.local_path).read_text() == "train ab\ntest cd"
-
-
-def test_speed_and_gradient_norms_are_those_of_the_epoch(monkeypatch):
-    logged = {}
-
-    class Logger(ours.WandbLogger):
-        def __init__(self):
-            pass
-
-        def log_metrics(self, metrics, step=None):
-            logged.update(metrics)
-
-    clock = iter([0.0, 1.0, 3.0, 4.0, 8.0])
-    monkeypatch.setattr("time.perf_counter", lambda: next(clock))
-    model = torch.nn.Linear(1, 2, bias=False)
-    trainer = SimpleNamespace(loggers=[Logger()], world_size=2, global_step=2)
-    trainer.strategy = SimpleNamespace(root_device=torch.device("cpu"))
-    monitor = TrainingMonitor()
-    monitor.on_train_epoch_start(trainer, model)
-    for gradient in ([3.0, 4.0], [0.0, 1.0]):
-        monitor.on_train_batch_start(trainer, model, {"image": torch.zeros(6, 1)}, 0)
-        model.weight.grad = torch.tensor(gradient).view(2, 1)
-        monitor.on_before_optimizer_step(trainer, model, None)
-        monitor.on_train_batch_end(trainer, model, None, None, 0)
-    monitor.on_train_epoch_end(trainer, model)
-    assert logged == {
-        "speed/images_per_second": pytest.approx(2 * 12 / 8),
-        "speed/data_wait_share": pytest.approx((1 + 1) / 8),
-        "train/grad_norm": pytest.approx(3.0),
-        "train/grad_norm_max": pytest.approx(5.0),
-    }

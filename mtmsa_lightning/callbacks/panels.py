@@ -1,19 +1,18 @@
-"""What a W&B dashboard shows beside the metrics: curves after each validation, and how fast a training is.
+"""Pictures and tables of every validation, for the loggers that show them: Weights & Biases and TensorBoard.
 
-Nothing here may end a training: what cannot be drawn or sent is warned of.
+Nothing here ends a training: what cannot be drawn or sent gives a warning.
 """
 
 import logging
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import torch
+import numpy as np
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.loggers import WandbLogger
-from torch.nn.utils import get_total_norm
+from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
+from numpy.typing import NDArray
 from torchmetrics.classification import MulticlassConfusionMatrix
 
 from mtmsa_lightning.callbacks.predictions import PredictionTable
@@ -38,19 +37,21 @@ def wandb_loggers(trainer: Trainer) -> list[WandbLogger]:
 
 
 @contextmanager
-def only_warned_of(what: str) -> Iterator[None]:
-    """Let nothing that goes wrong inside end a training."""
+def warn_on_error(what: str) -> Iterator[None]:
+    """Turn an error inside into a warning."""
     try:
         yield
     except Exception as error:
-        log.warning("wandb: no %s: %s: %s; training goes on", what, type(error).__name__, error)
+        log.warning("%s not logged: %s: %s; training goes on", what, type(error).__name__, error)
 
 
-class WandbPanels(Callback):
-    """Logs pictures and tables of faces after each validation, and what the run's data are.
+class Panels(Callback):
+    """Logs pictures after each validation; to W&B also tables of faces and what the run's data are.
+
+    Pictures are plots of all faces together; TensorBoard gets nothing else.
 
     Args:
-        faces: Put photos into the tables. They are sent to a server: off unless the user decides so.
+        faces: Put photos into W&B's tables. They are sent to a server: off unless the user decides so.
     """
 
     def __init__(self, faces: bool = False) -> None:
@@ -66,14 +67,14 @@ class WandbPanels(Callback):
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         said = {"provenance": data.provenance(), "git_commit": git_commit()}
         for logger in wandb_loggers(trainer):
-            with only_warned_of("provenance"):
+            with warn_on_error("wandb: provenance"):
                 logger.experiment.config.update(said, allow_val_change=True)
                 use_dataset(logger, said["provenance"])
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Put the batch over all devices and its learning rate into the run's config."""
         for logger in wandb_loggers(trainer) if trainer.is_global_zero else ():
-            with only_warned_of("batch size"):
+            with warn_on_error("wandb: batch size"):
                 logger.experiment.config.update(step_size(trainer), allow_val_change=True)
 
     def on_validation_batch_end(
@@ -93,15 +94,37 @@ class WandbPanels(Callback):
             return
         from mtmsa_lightning.evaluation.predictions import read_predictions
 
-        with only_warned_of("panels"):
+        pictures: dict[str, NDArray[np.uint8]] = {}
+        with warn_on_error("pictures"):
             predictions = read_predictions(table)
-            shown: dict[str, Any] = {
-                f"val/{name}": _image(draw()) for name, draw in panels(predictions).items()
-            }
-            photos = data.val_dataset if self.faces else None
-            shown |= {f"val/{name}": each for name, each in face_tables(predictions, photos).items()}
-            for logger in wandb_loggers(trainer):
-                logger.log_metrics(shown, step=trainer.global_step)
+            pictures = {f"val/{name}": _pixels(draw()) for name, draw in panels(predictions).items()}
+        for logger in trainer.loggers:
+            with warn_on_error(f"{type(logger).__name__}: pictures"):
+                log_pictures(logger, pictures, trainer.global_step)
+        photos = data.val_dataset if self.faces else None
+        for logger in wandb_loggers(trainer):
+            with warn_on_error("wandb: tables of faces"):
+                tables = face_tables(predictions, photos)
+                logger.log_metrics(
+                    {f"val/{name}": each for name, each in tables.items()}, step=trainer.global_step
+                )
+
+
+def shows_pictures(logger: Any) -> bool:
+    """Return whether :func:`log_pictures` has a way to show pictures in a logger."""
+    return isinstance(logger, WandbLogger | TensorBoardLogger)
+
+
+def log_pictures(logger: Logger, pictures: dict[str, NDArray[np.uint8]], step: int) -> None:
+    """Log pictures, shape (height, width, 3), to a logger that can show them."""
+    if isinstance(logger, TensorBoardLogger):
+        for name, pixels in pictures.items():
+            logger.experiment.add_image(name, pixels, step, dataformats="HWC")
+    elif isinstance(logger, WandbLogger) and pictures:
+        import wandb
+
+        images: dict[str, Any] = {name: wandb.Image(pixels) for name, pixels in pictures.items()}
+        logger.log_metrics(images, step=step)
 
 
 def panels(predictions: "Predictions") -> "dict[str, Callable[[], Figure]]":
@@ -173,81 +196,11 @@ def use_dataset(logger: WandbLogger, provenance: dict[str, Any]) -> None:
         logger.experiment.use_artifact(artifact)
 
 
-def _image(figure: "Figure") -> "wandb.Image":
+def _pixels(figure: "Figure") -> NDArray[np.uint8]:
     """Render a figure, which belongs to no display."""
-    import numpy as np
-    import wandb
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     figure.set_dpi(150)
     canvas = FigureCanvasAgg(figure)
     canvas.draw()  # type: ignore[no-untyped-call]
-    return wandb.Image(np.asarray(canvas.buffer_rgba())[..., :3])  # type: ignore[no-untyped-call]
-
-
-class TrainingMonitor(Callback):
-    """Logs the size of gradients, speed and memory of every training epoch to W&B.
-
-    - ``train/grad_norm`` and ``train/grad_norm_max``: 2-norm of all gradients before clipping, mean and
-      largest of the epoch's steps;
-    - ``speed/images_per_second``: over all processes, validation not counted;
-    - ``speed/data_wait_share``: share of the epoch's time that the loop waited for the loader. A GPU works on
-      meanwhile, so that a share above 0 costs time only where it runs dry;
-    - ``memory/gpu_peak_gib``: the most that the first GPU held so far.
-    """
-
-    def __init__(self) -> None:
-        self._norms: list[torch.Tensor] = []
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the norms of the steps so far, for a run that is continued within the epoch."""
-        return {"norms": torch.stack(self._norms).cpu() if self._norms else torch.zeros(0)}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on within an epoch; its speed is that of the rest."""
-        self._norms = list(state_dict["norms"])
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start the clock, of an epoch too that is continued."""
-        self._norms = [norm.to(trainer.strategy.root_device) for norm in self._norms]
-        self._start()
-
-    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start anew."""
-        self._norms = []
-        self._start()
-
-    def _start(self) -> None:
-        self._faces, self._waited = 0, 0.0
-        self._started = self._ready = time.perf_counter()
-
-    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, *_: Any) -> None:
-        """Count the wait for the batch."""
-        self._waited += time.perf_counter() - self._ready
-        self._faces += len(batch["image"])
-
-    def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
-        """Keep the norm of the gradients where it is, without waiting for the device."""
-        gradients = [each.grad for each in pl_module.parameters() if each.grad is not None]
-        self._norms.append(get_total_norm(gradients))
-
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
-        """Wait for the next batch from now on."""
-        self._ready = time.perf_counter()
-
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Log the epoch's figures."""
-        seconds = max(self._ready - self._started, 1e-9)
-        figures = {
-            "speed/images_per_second": self._faces * trainer.world_size / seconds,
-            "speed/data_wait_share": self._waited / seconds,
-        }
-        if self._norms:
-            norms = torch.stack(self._norms)
-            figures |= {"train/grad_norm": float(norms.mean()), "train/grad_norm_max": float(norms.max())}
-        device = trainer.strategy.root_device
-        if device.type == "cuda":
-            figures["memory/gpu_peak_gib"] = torch.cuda.max_memory_allocated(device) / 2**30
-        with only_warned_of("speed and gradients"):
-            for logger in wandb_loggers(trainer):
-                logger.log_metrics(figures, step=trainer.global_step)
+    return np.asarray(canvas.buffer_rgba())[..., :3]  # type: ignore[no-untyped-call]
