@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from difflib import get_close_matches
 
 from mtmsa_lightning.errors import ConfigError, MTMSAError
+from mtmsa_lightning.wording import install
 
 UNKNOWN = (
     re.compile(r"Option '([^']+)' is not accepted"),
@@ -58,12 +59,15 @@ def told_shortly() -> Iterator[None]:
     """Turn what constructors raise for a value that they refuse into one short message.
 
     Raises:
-        ConfigError: In place of a ValueError, TypeError or Lightning's MisconfigurationException.
+        ConfigError: In place of a ValueError, TypeError or Lightning's MisconfigurationException; and of a
+            package that is not installed.
     """
     try:
         yield
     except Exception as error:
-        refused = isinstance(error, ValueError | TypeError) or _misconfigured(error)
+        refused = isinstance(error, ValueError | TypeError | ModuleNotFoundError) or _misconfigured(error)
+        if refused and "`tensorboard`" in str(error):
+            raise ConfigError(f"TensorBoard is not installed: {install('tensorboard')}") from error
         if isinstance(error, MTMSAError) or not refused:
             raise
         raise ConfigError(explain(error, ()) or str(error)) from error

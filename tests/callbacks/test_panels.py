@@ -6,10 +6,13 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
+import cv2
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 import wandb_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from mtmsa_lightning.callbacks import wandb as ours
 from mtmsa_lightning.callbacks.panels import Panels, face_tables, panels, use_dataset
@@ -17,6 +20,7 @@ from mtmsa_lightning.callbacks.wandb import log_files, tags
 from mtmsa_lightning.cli import main
 from mtmsa_lightning.evaluation.predictions import read_predictions
 from mtmsa_lightning.runs import read_record
+from mtmsa_lightning.training import TrainingCLI, run_trainer_verb
 
 
 @pytest.fixture(scope="module")
@@ -114,6 +118,72 @@ def test_the_best_checkpoint_and_the_dataset_are_artifacts(fit, logs):
     assert found["dataset"].name == "morph-subject_exclusive-fold0"
     fingerprints = json.loads(found["dataset"].metadata)["fingerprints"]
     assert fingerprints == read_record(fit)["data"]["fingerprints"]
+
+
+# ------------------------------------------------------------------------ TensorBoard
+
+TENSORBOARD = "--trainer.logger=TensorBoardLogger"
+
+
+@pytest.mark.slow
+def test_tensorboard_gets_metrics_and_pictures_and_neither_photos_nor_names_of_files(tiny_config, tmp_path):
+    main(
+        ["fit", f"--config={tiny_config}", f"--run_dir={tmp_path / 'run'}", "--wandb_faces=true", TENSORBOARD,
+         f"--trainer.logger.save_dir={tmp_path / 'tb'}", "--trainer.max_epochs=1", "--test_after_fit=false"]
+    )  # fmt: skip
+    (folder,) = (tmp_path / "tb" / "lightning_logs").iterdir()
+    shown = EventAccumulator(str(folder)).Reload()
+    names = ("cumulative_score", "predicted_against_true", "confusion_age_groups", "confusion_gender")
+    assert set(shown.Tags()["images"]) == {f"val/{name}" for name in (*names, "confusion_race")}
+    picture = shown.Images("val/cumulative_score")[0]
+    assert imagesize(picture.encoded_image_string) == (picture.height, picture.width)
+    assert {"val/age_mae", "train/loss", "lr/new", "train/grad_norm"} <= set(shown.Tags()["scalars"])
+    written = b"".join(file.read_bytes() for file in folder.iterdir())
+    assert b".jpg" not in written.lower()
+    assert read_record(tmp_path / "run")["monitor"]
+    assert "val/age_mae" in pd.read_csv(tmp_path / "run" / "metrics.csv")
+
+
+def imagesize(encoded):
+    return cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR).shape[:2]
+
+
+def test_tensorboard_without_its_package_names_the_extra(tiny_config, tmp_path, fails, monkeypatch):
+    for name in ("_TENSORBOARD_AVAILABLE", "_TENSORBOARDX_AVAILABLE"):
+        monkeypatch.setattr(f"lightning.fabric.loggers.tensorboard.{name}", False)
+    save_dir = f"--trainer.logger.save_dir={tmp_path}"
+    message = fails("fit", f"--config={tiny_config}", f"--run_dir={tmp_path / 'run'}", TENSORBOARD, save_dir)
+    assert "pip install 'mtmsa-lightning[tensorboard]'" in message
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        (["--wandb=disabled"], ["EpochCSV"]),
+        (["--wandb=offline"], ["EpochCSV", "WandbLogger"]),
+        (["--wandb=offline", "--trainer.logger=true"], ["EpochCSV", "WandbLogger"]),
+        (["--wandb=offline", "--trainer.logger=false"], []),
+        (["--wandb=offline", TENSORBOARD, "--trainer.logger.save_dir=x"],
+         ["EpochCSV", "TensorBoardLogger", "WandbLogger"]),
+        (["--wandb=offline", "--trainer.logger+=CSVLogger", "--trainer.logger.save_dir=x",
+          "--trainer.logger+=TensorBoardLogger", "--trainer.logger.save_dir=y"],
+         ["EpochCSV", "CSVLogger", "TensorBoardLogger", "WandbLogger"]),
+        (["--wandb=online", "--trainer.logger=WandbLogger", "--trainer.logger.offline=true"],
+         ["EpochCSV", "WandbLogger"]),
+    ],
+)  # fmt: skip
+def test_loggers_of_the_user_are_added_to_ours(tiny_config, tmp_path, monkeypatch, line, expected):
+    monkeypatch.chdir(tmp_path)
+
+    class Built(TrainingCLI):
+        def _run_subcommand(self, subcommand):
+            pass
+
+    args = [f"--config={tiny_config}", f"--run_dir={tmp_path / 'run'}", *line]
+    trainer = run_trainer_verb("fit", args, Built).trainer
+    assert [type(logger).__name__ for logger in trainer.loggers] == expected
+    pictures = any(name in ("WandbLogger", "TensorBoardLogger") for name in expected)
+    assert any(isinstance(each, Panels) for each in trainer.callbacks) == pictures
 
 
 # ------------------------------------------------------------------------ parts
