@@ -104,9 +104,9 @@ class Panels(Callback):
         photos = data.val_dataset if self.faces else None
         for logger in wandb_loggers(trainer):
             with warn_on_error("wandb: tables of faces"):
-                tables = face_tables(predictions, photos)
+                tables: dict[str, Any] = face_tables(predictions, photos)
                 logger.log_metrics(
-                    {f"val/{name}": each for name, each in tables.items()}, step=trainer.global_step
+                    {f"val/{name}": table for name, table in tables.items()}, step=trainer.global_step
                 )
 
 
