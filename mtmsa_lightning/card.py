@@ -15,6 +15,7 @@ import yaml
 
 from mtmsa_lightning.checkpoints import read_checkpoint
 from mtmsa_lightning.configs import PACKAGE
+from mtmsa_lightning.data.earlier import describe
 from mtmsa_lightning.data.provenance import describe_crop
 from mtmsa_lightning.metrics.age import MIN_FACES
 from mtmsa_lightning.metrics.suite import FIGURES
@@ -181,8 +182,9 @@ def _front_matter(sources: Sources) -> str:
         "pipeline_tag": "image-classification",
         "tags": ["age-estimation", "face", "multi-task", "pytorch-lightning"],
     }
-    if dataset:
-        values["datasets"] = [dataset]
+    before = [each.get("dataset") for each in sources.provenance.get("earlier") or ()]
+    if datasets := [*dict.fromkeys(name for name in (dataset, *before) if name)]:
+        values["datasets"] = datasets
     scalars = {name: value for name, value in _headline(sources) if value is not None}
     if scalars:
         on = sources.figures["quoted_with"]
@@ -263,7 +265,10 @@ def _training_data(sources: Sources) -> list[str]:
         ),
         **{f"fingerprint, {part}": f"`{text}`" for part, text in (data.get("fingerprints") or {}).items()},
     }
-    return [*_rows(known), *(f"\n{note}" for note in data.get("notes") or ())]
+    before = data.get("earlier") or ()
+    known |= {f"earlier training data, {number}": describe(each) for number, each in enumerate(before, 1)}
+    overlap = sources.tested.get("overlap", sources.training.get("overlap")) or ()
+    return [*_rows(known), *(f"\n{note}" for note in (*(data.get("notes") or ()), *overlap))]
 
 
 def _labels(kinds: Sequence[str]) -> str:

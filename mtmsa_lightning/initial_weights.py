@@ -1,12 +1,14 @@
 """Where a training starts from: ImageNet, a file of trunk weights, or a network that was trained before."""
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
 from mtmsa_lightning.checkpoints import read_checkpoint
+from mtmsa_lightning.data import earlier
 from mtmsa_lightning.errors import CheckpointError
 from mtmsa_lightning.models.resnet import fill_trunk, load_trunk_weights
 from mtmsa_lightning.pretrained import is_pretrained
@@ -26,7 +28,7 @@ YEARS = ("min_age", "max_age")
 """Settings of an age head that say what its outputs mean."""
 
 
-def load_initial_weights(model: "MTMSA", weights: str | None) -> None:
+def load_initial_weights(model: "MTMSA", weights: str | None) -> dict[str, Any] | None:
     """Fill a model with initial weights.
 
     A network of this package (a checkpoint, a run, a folder of ``save_pretrained``) gives its trunk, which
@@ -38,13 +40,16 @@ def load_initial_weights(model: "MTMSA", weights: str | None) -> None:
         model: The model, changed in place.
         weights: ``imagenet``, a file or a folder; None changes nothing.
 
+    Returns:
+        Provenance of the network, empty if it has none; None for weights that are of no network.
+
     Raises:
         CheckpointError: If they cannot be had or the trunk does not fit.
     """
-    trained = None if weights in (None, "imagenet") else _trained_network(Path(str(weights)))
+    trained = trained_network(weights)
     if trained is None:
         load_trunk_weights(model.trunk, weights)
-        return
+        return None
     settings, state = trained["hyper_parameters"], trained["state_dict"]
     _load_trunk(model, settings, _below(state, "trunk"), str(weights))
     loaded = ["trunk"]
@@ -56,10 +61,31 @@ def load_initial_weights(model: "MTMSA", weights: str | None) -> None:
             getattr(model, task).load_state_dict(_below(state, task))
             loaded.append(f"{task} head")
     log.info("initial weights from %s: %s", weights, ", ".join(loaded))
+    return trained.get("provenance") or {}
 
 
-def _trained_network(path: Path) -> dict[str, Any] | None:
-    """Read a network of this package; None for a file of anything else."""
+def earlier_trainings(
+    weights: str | None, provenance: Mapping[str, Any] | None, fingerprints: Mapping[str, str]
+) -> dict[str, Any]:
+    """Return what a training records of the trainings that its initial weights had before.
+
+    Args:
+        weights: ``imagenet``, a file or a folder; None for random weights.
+        provenance: What :func:`load_initial_weights` returned for them.
+        fingerprints: Those of the split that is about to be trained on.
+    """
+    if weights is None:
+        return {}
+    if provenance is not None:
+        return earlier.of_network(provenance, weights, fingerprints)
+    return earlier.of_imagenet() if weights == "imagenet" else earlier.of_file(Path(weights))
+
+
+def trained_network(weights: str | None) -> dict[str, Any] | None:
+    """Read the network of this package that initial weights are of; None for anything else."""
+    if weights in (None, "imagenet"):
+        return None
+    path = Path(str(weights))
     if path.is_dir() or (path.suffix == ".safetensors" and is_pretrained(path.parent)):
         return read_checkpoint(path)
     try:

@@ -17,8 +17,10 @@ from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 from torchmetrics import Metric
 
+from mtmsa_lightning.data import earlier
 from mtmsa_lightning.data.dataset import FaceBatch
 from mtmsa_lightning.data.provenance import (
+    OverlapError,
     check_overlap,
     describe_crop,
     preprocessing_of,
@@ -27,7 +29,7 @@ from mtmsa_lightning.data.provenance import (
 )
 from mtmsa_lightning.data.table import label_kinds
 from mtmsa_lightning.errors import CheckpointError, ConfigError
-from mtmsa_lightning.initial_weights import load_initial_weights
+from mtmsa_lightning.initial_weights import earlier_trainings, load_initial_weights
 from mtmsa_lightning.labels import GENDERS
 from mtmsa_lightning.losses import TaskWeighting
 from mtmsa_lightning.metrics.suite import figures_of
@@ -180,6 +182,7 @@ class MTMSA(LightningModule):
         self.seed: int | None = None  # of the run, written into its checkpoints
         self.class_mappings: dict[str, ClassMapping] = {}
         self.allow_overlap = False
+        self.overlap: list[str] = []  # what the test part shares with training, although it is allowed
         self.save_hyperparameters(
             {
                 "weights": weights,
@@ -505,17 +508,59 @@ class MTMSA(LightningModule):
         self._say_preprocessing()
         for text in self._wide_rates:
             log.warning("%s", text)
+        started_from = None
         if not self._initialised:
             for turn in (True, False):  # one process per node downloads, the others find the file
                 if (self.trainer.local_rank == 0) == turn:
-                    load_initial_weights(self, self.weights)
+                    started_from = load_initial_weights(self, self.weights)
                 self.trainer.strategy.barrier("initial weights")
-            self._initialised = True
+        self._begin_record(started_from)
+        self._initialised = True
         if self.age is not None and not self.age.fitted:
             raise ConfigError(
                 "the age head needs the mean and standard deviation of the training ages: fit with one of "
                 "this package's DataModules, or call model.age.set_age_statistics(mean, std) first"
             )
+
+    def _begin_record(self, started_from: dict[str, Any] | None) -> None:
+        """Record what was trained on before, and refuse to train towards a test on faces of it.
+
+        Args:
+            started_from: Provenance of the network that gave the initial weights, None if none did.
+
+        Raises:
+            OverlapError: On every process, since all would wait for one that raised alone.
+        """
+        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+        if data is None:
+            return
+        now = data.provenance()
+        if self._initialised:
+            before = earlier.inherited(self.provenance or {}, now["fingerprints"])
+        else:
+            before = earlier_trainings(self.weights, started_from, now["fingerprints"])
+        self.provenance = now | {"seed": self.seed} | before
+        refused = None
+        if self.trainer.is_global_zero:
+            try:
+                check_overlap(before, data, force=self.allow_overlap)
+                check_overlap(before, data, force=True, part="val")  # it will choose the checkpoint
+            except OverlapError as error:
+                refused = str(error)
+        refused = self.trainer.strategy.broadcast(refused)
+        if refused:
+            raise OverlapError(refused)
+
+    def on_fit_end(self) -> None:
+        """Complete the record, for a training that saved no checkpoint."""
+        self._complete_record()
+
+    def _complete_record(self) -> None:
+        """Add the hashes of the faces that are learnt from; the first process does so."""
+        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+        fitting = self.trainer.state.fn == TrainerFn.FITTING  # a test on other data was no training
+        if data is not None and fitting and self.trainer.is_global_zero:
+            self.provenance = (self.provenance or {}) | training_hashes(data)
 
     def on_train_start(self) -> None:
         """Go on within an epoch, whose start Lightning does not announce again."""
@@ -547,7 +592,7 @@ class MTMSA(LightningModule):
         self._say_preprocessing()
         data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
         if data is not None and self.provenance is not None:
-            check_overlap(self.provenance, data, force=self.allow_overlap)
+            self.overlap = check_overlap(self.provenance, data, force=self.allow_overlap)
         fitted = self.calibration.fitted_on.get("flip_test", False) if self.calibration else self.flip_test
         if fitted != self.flip_test:
             log.warning(
@@ -557,9 +602,7 @@ class MTMSA(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Write down what the weights were trained on, as plain values."""
-        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
-        if data is not None and self.trainer.is_global_zero:
-            self.provenance = data.provenance() | {"seed": self.seed} | training_hashes(data)
+        self._complete_record()
         if self.provenance is not None:
             checkpoint["provenance"] = self.provenance
         if self.calibration is not None:
@@ -641,7 +684,11 @@ class MTMSA(LightningModule):
         classes = f"gender: {', '.join(self.gender_classes)}; race: {', '.join(self.race_classes) or 'none'}"
         calibrated = "not calibrated" if self.calibration is None else self.calibration.describe()
         expected = f"input {self.image_size} px, {crop}"
-        return f"trained on {dataset} ({protocol}); {expected}; {classes}; {calibrated}"
+        names = dict.fromkeys(
+            str(each.get("dataset") or "unknown data") for each in provenance.get("earlier", [])
+        )
+        before = f", and before on {', '.join(names)}" if names else ""
+        return f"trained on {dataset} ({protocol}){before}; {expected}; {classes}; {calibrated}"
 
     @classmethod
     def load(cls, path: str) -> Self:

@@ -61,8 +61,10 @@ def licence_note(provenance: Mapping[str, Any] | None) -> str:
     Args:
         provenance: What it was trained on.
     """
-    dataset = (provenance or {}).get("dataset", "data that is not recorded")
-    terms = _TERMS.get(dataset, f"{dataset}: see the terms of that data")
+    known = provenance or {}
+    names = [known.get("dataset"), *(each.get("dataset") for each in known.get("earlier") or ())]
+    datasets = dict.fromkeys(name or "data that is not recorded" for name in names)
+    terms = "; before on ".join(_TERMS.get(name, f"{name}: see the terms of that data") for name in datasets)
     return (
         f"The program is under Apache-2.0. The weights were trained on {terms}. What they say must not "
         "decide anything about a person."

@@ -243,7 +243,12 @@ class TrainingCLI(LightningCLI):
         add("--ema", type=float | None, default=None, help="Decay of averaged weights, e.g. 0.999.")
         add("--compile", type=bool, default=False, help="Compile the network; the first steps take minutes.")
         add("--test_after_fit", type=bool, default=True, help="Test the best checkpoint after a fit.")
-        add("--allow_overlap", type=bool, default=False, help="Test even on faces that were trained on.")
+        add(
+            "--allow_overlap",
+            type=bool,
+            default=False,
+            help="Train for and test on faces that its weights were trained on, and record it.",
+        )
         parser.add_class_arguments(BestCheckpoint, "checkpoint")
         for key in ("image_size", "crop", "age_groups"):
             parser.link_arguments(f"data.{key}", f"model.{key}", apply_on="instantiate")

@@ -42,6 +42,7 @@ TRAINED_ON = (
     "race_classes",
     "image_size",
     "crop",
+    "earlier",
 )
 """What test figures say of the training of their checkpoint, which may be on another dataset."""
 
@@ -100,6 +101,12 @@ class RunRecord(Callback):
             rule, own = told["lr_scaling"], told["lr_batch_size"]
             scaled = "not scaled" if rule == "none" else f"{rule} from a batch of {own}"
             log.info("batch: %s; learning rate %g (%s)", batch, told["learning_rate"], scaled)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write down what the initial weights were trained on."""
+        if trainer.is_global_zero:
+            assert isinstance(pl_module, MTMSA)
+            update_record(self.run, {"earlier": (pl_module.provenance or {}).get("earlier", [])})
 
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
         """Begin to hash what is learnt from after the first step, which it would hold up."""
@@ -169,7 +176,8 @@ def _about(trainer: Trainer, pl_module: LightningModule, part: str) -> dict[str,
     data: Any = trainer.datamodule  # type: ignore[attr-defined]
     provenance = pl_module.provenance or {}
     trained_on = {key: provenance.get(key) for key in TRAINED_ON}
-    return {"trained_on": trained_on, "masked_classes": pl_module.masked_classes(data, part)}
+    masked = {"masked_classes": pl_module.masked_classes(data, part)}
+    return {"trained_on": trained_on} | masked | ({"overlap": pl_module.overlap} if part == "test" else {})
 
 
 def versions() -> dict[str, str]:

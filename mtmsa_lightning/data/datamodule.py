@@ -245,6 +245,10 @@ class FaceDataModule(LightningDataModule, ABC):
         transform = FaceTransform(self.image_size, self.crop, augment)
         return FaceDataset(table, root, transform, self.seed, self.pixels)
 
+    def dataset_of(self, split: Split, part: str) -> FaceDataset:
+        """Return the faces of a part of any split, as for evaluation."""
+        return self._dataset(getattr(split, part))
+
     def train_dataloader(self) -> DataLoader[Any]:
         """Shuffled, augmented training batches of this rank."""
         sampler = TrainSampler(self.train_dataset, self.batch_size, self.seed, *self._rank(), self._done)

@@ -1,7 +1,7 @@
 """What a checkpoint was trained on, and the refusal to test it on the same faces."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +24,8 @@ UNREADABLE = 0
 
 
 ADVICE = {
-    "test": "Test on a part that was held out, or pass --allow_overlap true.",
+    "test": "Test on a part that was held out, or pass --allow_overlap true (in Python: "
+    "model.allow_overlap = True).",
     "calibration": "Calibrate on faces that were held out in training (data.calibration_fraction), or on the "
     "validation part (--part val), which then also chose the checkpoint.",
 }
@@ -75,35 +76,68 @@ def _training_hashes(data: "FaceDataModule") -> dict[str, torch.Tensor]:
 
 
 def check_overlap(
-    provenance: dict[str, Any], data: "FaceDataModule", force: bool = False, part: str = "test"
-) -> None:
-    """Refuse a part that shares ids or image bytes with the checkpoint's training set.
+    provenance: Mapping[str, Any],
+    data: "FaceDataModule",
+    force: bool = False,
+    part: str = "test",
+    own: bool = True,
+    fold: int | None = None,
+) -> list[str]:
+    """Refuse a part that shares ids or image bytes with what a checkpoint's weights were trained on.
 
-    Equal bytes within the split that the checkpoint was trained on are a property of the release (a picture
-    that stands in it twice): they are warned about, with their number.
+    That is the checkpoint's own training set, and those of the networks that its weights started from.
+    Equal bytes within a split that was trained on are a property of the release (a picture that stands in it
+    twice): they are warned about, with their number.
 
     Args:
         provenance: The checkpoint's record.
         data: The DataModule of which a part is about to be used.
         force: Warn instead.
         part: The part.
+        own: Compare with the checkpoint's own training set too.
+        fold: Fold of which the part is taken; by default the one that the data is set up for.
+
+    Returns:
+        What overlaps although it is allowed, one sentence each.
 
     Raises:
         OverlapError: If faces overlap, naming how many and the first few.
     """
-    if "train_id_hashes" not in provenance:
-        return
-    faces: FaceDataset = getattr(data, f"{part}_dataset")
+    origins = [each for each in _ORIGINS if f"{each}_id_hashes" in provenance and (own or each != "train")]
+    if not origins:
+        return []
+    split = data.split if fold is None else data.split_of(fold)
+    faces: FaceDataset = getattr(data, f"{part}_dataset") if fold is None else data.dataset_of(split, part)
     ids = faces.table["id"].tolist()
-    known = _overlap(hash_ids(ids), provenance["train_id_hashes"])
-    same_split = provenance.get("fingerprints") == data.provenance()["fingerprints"]
-    copies = _overlap(image_hashes(faces), provenance["train_image_hashes"]) & ~known
-    what = f"of {len(ids)} {part} faces"
-    trained = f"{what} were trained on by this checkpoint"
-    equal = f"{what} have equal bytes as training images of this checkpoint"
+    id_hashes = hash_ids(ids)
+    known = {each: _overlap(id_hashes, provenance[f"{each}_id_hashes"]) for each in origins}
     advice = ADVICE.get(part, "Choose a part that was held out.")
-    _complain(ids, known, trained, advice, pardoned=force)
-    _complain(ids, copies, equal, advice, pardoned=force or same_split)
+    told = [
+        _complain(
+            ids, found, f"of {len(ids)} {part} faces were trained on by {_ORIGINS[each]}", advice, force
+        )
+        for each, found in known.items()
+    ]
+    images, seen = image_hashes(faces), np.logical_or.reduce([*known.values()])
+    for each in origins:
+        copies = _overlap(images, provenance[f"{each}_image_hashes"]) & ~seen
+        what = f"of {len(ids)} {part} faces have equal bytes as training images of {_ORIGINS[each]}"
+        same = any(
+            training.get("fingerprints") == split.fingerprints for training in _trainings(provenance, each)
+        )
+        told.append(_complain(ids, copies, what, advice, force or same))
+    return [text for text in told if text]
+
+
+_ORIGINS = {
+    "train": "this checkpoint",
+    "earlier": "a network that its weights started from",
+}
+"""Whose training faces a checkpoint knows, by the first part of the name of their hashes."""
+
+
+def _trainings(provenance: Mapping[str, Any], origin: str) -> list[Mapping[str, Any]]:
+    return [provenance] if origin == "train" else provenance["earlier"]
 
 
 def preprocessing_of(data: "FaceDataModule") -> dict[str, Any]:
@@ -146,14 +180,16 @@ _PREPROCESSING: dict[str, Callable[[Any], str]] = {
 }
 
 
-def _complain(ids: list[str], found: NDArray[np.bool_], what: str, advice: str, pardoned: bool) -> None:
+def _complain(ids: list[str], found: NDArray[np.bool_], what: str, advice: str, pardoned: bool) -> str | None:
+    """Raise, or warn and return the sentence, where faces were found."""
     if not found.any():
-        return
+        return None
     shown = ", ".join(np.asarray(ids)[found][:5]) + (", ..." if found.sum() > 5 else "")
-    text = f"{found.sum()} {what}: {shown}"
+    text = f"{found.sum()} {what}"
     if not pardoned:
-        raise OverlapError(f"{text}\n{advice}")
-    log.warning("%s", text)
+        raise OverlapError(f"{text}: {shown}\n{advice}")
+    log.warning("%s: %s", text, shown)
+    return text
 
 
 def image_hashes(dataset: FaceDataset) -> NDArray[np.uint64]:

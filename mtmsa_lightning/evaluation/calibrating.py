@@ -173,8 +173,7 @@ def check_part(model: MTMSA, data: FaceDataModule, part: str, other_data: bool) 
         )
     fingerprint = data.split.fingerprints[part]
     chose = part == "val" and provenance.get("fingerprints", {}).get("val", fingerprint) == fingerprint
-    if not chose:
-        check_overlap(provenance, data, part=part)
+    check_overlap(provenance, data, part=part, own=not chose)
     if len(data.test_dataset):
         check_overlap(provenance, data)
     if chose:

@@ -92,7 +92,7 @@ def report_context(cli: TrainingCLI) -> ReportContext:
         versions=record["versions"],
         command=record["command"],
         calibration=record.get("calibration"),
-        notes=(*baseline, *record["data"]["notes"], *coverage_notes(cli)),
+        notes=(*baseline, *record["data"]["notes"], *cli.model.overlap, *coverage_notes(cli)),
     )
 
 

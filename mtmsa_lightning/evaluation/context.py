@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from mtmsa_lightning.data.earlier import describe
 from mtmsa_lightning.data.provenance import describe_crop
 from mtmsa_lightning.wording import counted
 
@@ -51,6 +52,7 @@ class ReportContext:
             "image": f"the {describe_crop(data['crop'], data.get('preparation'))}, {data['image_size']} px",
             "checkpoint": self.checkpoint,
             "checkpoint trained on": _training(self.trained_on),
+            **_earlier(self.trained_on),
             "seed of the run": "unknown" if self.seed is None else str(self.seed),
             "versions": ", ".join(f"{name} {version}" for name, version in self.versions.items())
             or "unknown",
@@ -60,6 +62,12 @@ class ReportContext:
 
 def _numbered(names: Iterable[str]) -> str:
     return ", ".join(f"{number} {name}" for number, name in enumerate(names)) or "none"
+
+
+def _earlier(trained: dict[str, Any] | None) -> dict[str, str]:
+    """Describe what the weights had been trained on before; nothing where they started at random."""
+    trainings = (trained or {}).get("earlier") or []
+    return {"earlier training data": "; ".join(map(describe, trainings))} if trainings else {}
 
 
 def _training(trained: dict[str, Any] | None) -> str:

@@ -63,6 +63,12 @@ def write_crossval(
     summary |= {"folds_of_protocol": [*all_folds], "folds": sorted({fold for fold, _ in runs})}
     summary |= {"subjects_in_two_parts": shared_subjects([record["data"] for record in records.values()])}
     summary["notes"] = distinct(note for each in records.values() for note in each["data"].get("notes", []))
+    summary["overlap"] = [
+        f"fold {fold}, seed {seed}: {text}"
+        for (fold, seed), record in records.items()
+        for text in record.get("overlap", [])
+    ]
+    summary["notes"] += summary["overlap"]
     summary |= {"seeds": [*pooled], "missing": [_named(key, reason) for key, reason in missing.items()]}
     summary |= {key: distinct(record.get(key) for record in records.values()) for key in VARYING}
     values = figures(runs)

@@ -49,8 +49,8 @@ def pooled_context(summary: Mapping[str, Any], seed: int, faces: pd.DataFrame) -
     of = f"{folds} of {len(summary['folds_of_protocol'])}, pooled"
     prints = {"test": fingerprint(faces["id"]), "labels": fingerprint(_label_lines(faces))}
     repeated = int(faces["id"].duplicated().sum())
-    notes = ["Every face is predicted by the model of its own test fold, which did not learn from it."]
-    notes += summary["notes"]
+    unseen = "" if summary.get("overlap") else ", which did not learn from it"
+    notes = [f"Every face is predicted by the model of its own test fold{unseen}.", *summary["notes"]]
     if repeated:
         notes.append(
             f"{counted(repeated, 'row repeats', 'rows repeat')} a face that another fold tests as well."

@@ -6,7 +6,7 @@ import logging
 import os
 import shlex
 import sys
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -164,7 +164,29 @@ def make_plan(
     experiment = Experiment(cli, tuple(fit_args), parallel)
     all_folds = protocol_folds(cli.datamodule)
     trials = experiment.trials(all_folds if folds is None else folds, all_folds, seeds)
+    check_initial_weights(experiment, dict.fromkeys(trial.fold for trial in trials))
     return Plan(experiment, trials, all_folds, parallel)
+
+
+def check_initial_weights(experiment: "Experiment", folds: Iterable[int]) -> None:
+    """Refuse initial weights that were trained on test faces of a fold, before any fold is trained.
+
+    Raises:
+        OverlapError: If they were, and ``allow_overlap`` is off.
+    """
+    from mtmsa_lightning.data.provenance import check_overlap
+    from mtmsa_lightning.initial_weights import earlier_trainings, trained_network
+
+    weights, data = experiment.settings["model"]["weights"], experiment.cli.datamodule
+    network = trained_network(weights)
+    if network is None:
+        return
+    for fold in folds:
+        before = earlier_trainings(weights, network.get("provenance") or {}, experiment.fingerprints[fold])
+        try:
+            check_overlap(before, data, force=experiment.settings["allow_overlap"], fold=fold)
+        except DataError as error:
+            raise type(error)(f"--model.weights {weights}, fold {fold}: {error}") from error
 
 
 def carry_out(plan: "Plan") -> "tuple[str | None, dict[Trial, str]]":
