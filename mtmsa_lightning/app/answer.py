@@ -1,9 +1,7 @@
 """From an uploaded photo to the answer of the page: one piece of HTML with all pictures inside."""
 
 from collections.abc import Sequence
-from contextlib import suppress
 from html import escape
-from pathlib import Path
 
 from mtmsa_lightning.app.drawing import (
     LEVEL,
@@ -31,32 +29,23 @@ NO_FACE = (
 FORMATS = "Photos are image files such as JPEG, PNG or WebP."
 
 
-def answer(estimator: AgeEstimator, file: Path, name: str = "") -> str:
-    """Say what is known of the faces in a photo, and delete the file.
+def answer(estimator: AgeEstimator, upload: bytes, name: str) -> str:
+    """Say what is known of the faces in a photo.
 
     Args:
         estimator: What to ask.
-        file: The uploaded file; it is gone afterwards, whatever happens.
+        upload: Content of an image file.
         name: The name that the user knows it by.
 
     Returns:
         HTML: the photo with a card for each face, or why there is none.
     """
     try:
-        photo = read_photo(file, estimator.max_pixels)
+        photo = read_photo(upload, estimator.max_pixels, name or "photo")
         faces = estimator(photo, detect=True)
         return faces_found(estimator, photo, faces) if faces else no_face(photo)
     except UnreadableImageError as error:
-        return refusal(f"{str(error).replace(str(file), name or file.name)}. {FORMATS}")
-    finally:
-        forget(file)
-
-
-def forget(file: Path) -> None:
-    """Delete an upload and its folder, whose name Gradio makes a hash of what the file holds."""
-    file.unlink(missing_ok=True)
-    with suppress(OSError):  # another upload may be on its way into it
-        file.parent.rmdir()
+        return refusal(f"{error}. {FORMATS}")
 
 
 def refusal(why: str) -> str:

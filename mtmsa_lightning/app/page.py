@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from mtmsa_lightning.align.crop import ALIGNED
 from mtmsa_lightning.app.answer import answer, interval_is_calibrated, refusal, unsure_rule
+from mtmsa_lightning.app.uploads import Uploads
 from mtmsa_lightning.inference.estimator import AgeEstimator
 
 if TYPE_CHECKING:
@@ -14,8 +15,8 @@ if TYPE_CHECKING:
 TITLE = "Apparent age, with its uncertainty"
 
 NOT_STORED = (
-    "Photos are not stored. A photo goes to the computer that runs this page and to no other; it is deleted "
-    "there as soon as the answer is ready, and nothing of it is kept."
+    "Photos are not stored. A photo goes to the computer that runs this page and to no other; it is held "
+    "there in memory until the answer is ready, and nothing of it is kept."
 )
 
 LIMITS = (
@@ -49,19 +50,23 @@ GONE = "The photo is not there any more. Please choose it again."
 STYLE = Path(__file__).with_name("page.css")
 
 
-def build(estimator: AgeEstimator) -> "gradio.Blocks":
+def build(estimator: AgeEstimator, uploads: Uploads) -> "gradio.Blocks":
     """Lay out the page.
 
     Args:
         estimator: What answers; its detector finds the faces.
+        uploads: The photos that were sent.
     """
     import gradio
 
     def look(upload: dict[str, Any] | None) -> tuple[None, Any]:
         """Empty the place for a photo, and answer; nothing was uploaded where the camera is switched on."""
-        return None, gradio.skip() if upload is None else framed(answer_upload(estimator, upload))
+        if upload is None:
+            return None, gradio.skip()
+        photo = uploads.take(upload["path"])
+        return None, framed(refusal(GONE) if photo is None else answer(estimator, photo, upload["orig_name"]))
 
-    page = gradio.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(60, 60))
+    page = gradio.Blocks(title=TITLE, analytics_enabled=False)
     with page:
         gradio.HTML(framed(f"<h1>{TITLE}</h1><p>{NOT_STORED}</p>"))
         photo = gradio.Image(
@@ -81,12 +86,6 @@ def build(estimator: AgeEstimator) -> "gradio.Blocks":
             look, photo, [photo, said], preprocess=False, show_progress_on=said, api_visibility="undocumented"
         )
     return page
-
-
-def answer_upload(estimator: AgeEstimator, upload: dict[str, Any]) -> str:
-    """Answer an upload as Gradio describes it: ``path`` in the page's own folder, and ``orig_name``."""
-    file = Path(upload["path"])
-    return answer(estimator, file, upload.get("orig_name") or file.name) if file.is_file() else refusal(GONE)
 
 
 def framed(html: str) -> str:

@@ -14,7 +14,9 @@ from contextlib import contextmanager
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 
+from mtmsa_lightning.app.guard import PREVIEW, PROGRESS, UPLOAD, Guard
 from mtmsa_lightning.app.page import STYLE, TITLE, build
+from mtmsa_lightning.app.uploads import Uploads
 from mtmsa_lightning.errors import ConfigError
 from mtmsa_lightning.inference.estimator import AgeEstimator
 from mtmsa_lightning.wording import install
@@ -30,13 +32,6 @@ MAX_MEGABYTES = 20.0
 
 PORTS = range(7860, 7960)
 """Ports that are tried where none is named; Gradio's own."""
-
-POLICY = (
-    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; worker-src 'self' blob:; "
-    "style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; media-src 'self' data: blob:; "
-    "font-src 'self' data:; object-src 'none'; base-uri 'self'; form-action 'self'"
-)
-"""Content Security Policy: browsers themselves refuse to load anything for the page from elsewhere."""
 
 _GRADIOS_TAGS = re.compile(rb"""\s*<meta\s+(?:property="og:|name="twitter:)[^>]*>""")
 
@@ -60,13 +55,11 @@ def ended_cleanly() -> Iterator[None]:
 
 @contextmanager
 def private_folder() -> Iterator[str]:
-    """Make the folder that uploads pass through: nobody else can read it, and it is gone at the end.
+    """Make the folder of Gradio's own files: nobody else can read it, and it is gone at the end.
 
-    Where the machine has a folder in memory (``/dev/shm``), uploads never reach a disk.
+    Uploads do not pass through it.
     """
-    memory = "/dev/shm"
-    place = memory if os.access(memory, os.W_OK) else None
-    with tempfile.TemporaryDirectory(prefix="mtmsa-app-", dir=place, ignore_cleanup_errors=True) as folder:
+    with tempfile.TemporaryDirectory(prefix="mtmsa-app-", ignore_cleanup_errors=True) as folder:
         before = os.environ.get("GRADIO_TEMP_DIR")
         os.environ["GRADIO_TEMP_DIR"] = folder
         try:
@@ -90,46 +83,67 @@ def need_gradio() -> None:
         raise ConfigError(f"{_WITHOUT_GRADIO} ({error})") from error
 
 
-def application(estimator: AgeEstimator, max_megabytes: float = MAX_MEGABYTES) -> "fastapi.FastAPI":
+def application(
+    estimator: AgeEstimator, host: str = "127.0.0.1", max_megabytes: float = MAX_MEGABYTES
+) -> "fastapi.FastAPI":
     """Make the web application; within :func:`private_folder`.
 
     Args:
         estimator: What answers.
+        host: Name or address that it is served on.
         max_megabytes: Size in MB (2^20 bytes) of the largest file that is taken.
     """
     need_gradio()
 
     async def made() -> "fastapi.FastAPI":
-        return _mounted(estimator, max_megabytes)
+        return _mounted(estimator, host, int(max_megabytes * 2**20))
 
     with ThreadPoolExecutor(1) as pool:  # where no event loop runs, Gradio makes some and never closes them
         return pool.submit(lambda: asyncio.run(made())).result()
 
 
-def _mounted(estimator: AgeEstimator, max_megabytes: float) -> "fastapi.FastAPI":
+def _mounted(estimator: AgeEstimator, host: str, max_bytes: int) -> "fastapi.FastAPI":
     import fastapi
     import gradio
 
     app = fastapi.FastAPI(openapi_url=None)
+    uploads = Uploads(max_bytes)
+    page = build(estimator, uploads)
+
+    # in the place of Gradio's own, which keep files under names that photos of one content share
+    app.add_route(UPLOAD, uploads.receive, ["POST"])
+    app.add_route(PROGRESS, _no_progress)
+    app.add_route(f"{PREVIEW}{{path:path}}", _no_preview)
 
     @app.middleware("http")
-    async def confine(request: fastapi.Request, call_next: Any) -> fastapi.Response:
-        if "/file=" in request.url.path:  # the preview of an upload: a photo is never given out again
-            return fastapi.Response(status_code=204)
+    async def name_page(request: fastapi.Request, call_next: Any) -> fastapi.Response:
         response: fastapi.Response = await call_next(request)
-        if request.url.path == "/" and response.status_code == 200:
-            response = await _with_own_head(response)
-        response.headers["Content-Security-Policy"] = POLICY
-        response.headers["Referrer-Policy"] = "no-referrer"
-        return response
+        named = request.url.path == "/" and response.status_code == 200
+        return await _with_own_head(response) if named else response
+
+    app.add_middleware(Guard, host=host, question=next(iter(page.fns)))
 
     system = ["system-ui", "sans-serif"]
     gradio.mount_gradio_app(
-        app, build(estimator), path="", footer_links=[], run_history=False, ssr_mode=False, pwa=False,
-        mcp_server=False, max_file_size=int(max_megabytes * 2**20), css_paths=[STYLE],
+        app, page, path="", footer_links=[], run_history=False, ssr_mode=False, pwa=False,
+        mcp_server=False, show_error=False, max_file_size=max_bytes, css_paths=[STYLE],
         theme=gradio.themes.Base(font=system, font_mono=["monospace"]),
     )  # fmt: skip
     return app
+
+
+async def _no_progress(request: "fastapi.Request") -> "fastapi.Response":
+    """End the progress of an upload that a page asks for."""
+    import fastapi
+
+    return fastapi.Response('data: {"msg": "done"}\n\n', media_type="text/event-stream")
+
+
+async def _no_preview(request: "fastapi.Request") -> "fastapi.Response":
+    """Answer nothing: a photo is never given out again."""
+    import fastapi
+
+    return fastapi.Response(status_code=204)
 
 
 async def _with_own_head(response: Any) -> "fastapi.Response":
@@ -175,7 +189,12 @@ def server(app: "fastapi.FastAPI") -> "uvicorn.Server":
     """Return the server of an application; ``run(sockets=[...])`` serves until it is interrupted."""
     import uvicorn
 
-    return uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=2))
+    return uvicorn.Server(
+        uvicorn.Config(
+            app, log_level="warning", timeout_graceful_shutdown=2, ws="none", proxy_headers=False,
+            server_header=False,
+        )
+    )  # fmt: skip
 
 
 def serve(
@@ -196,7 +215,7 @@ def serve(
     with ended_cleanly(), listen(host, port) as opened, private_folder():
         if not is_loopback(host):
             log.warning("everybody who reaches this machine can use the page: no password, no encryption")
-        app = application(estimator, max_mb)
+        app = application(estimator, host, max_mb)
         address = f"[{host}]" if ":" in host else host
         print(f"http://{address}:{opened.getsockname()[1]}    (Ctrl+C ends it)", flush=True)
         server(app).run(sockets=[opened])

@@ -1,9 +1,10 @@
 """Photos of any form to RGB arrays, their size looked at before they are decoded."""
 
+import io
 import struct
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import PIL.Image
@@ -11,18 +12,18 @@ import PIL.ImageOps
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mtmsa_lightning.data.images import Image, UnreadableImageError, read_image
+from mtmsa_lightning.data.images import Image, UnreadableImageError, decode_image, read_image
 
-PhotoInput = str | Path | NDArray[Any] | Tensor | PIL.Image.Image
-"""A photo: an image file, an array ``(height, width)`` or ``(height, width, channels)``, a tensor of channels
-first, or a Pillow image. Arrays and tensors are grey or RGB (not OpenCV's BGR): uint8, uint16, or floating
-point in [0, 1]; an alpha channel is dropped."""
+PhotoInput = str | Path | bytes | NDArray[Any] | Tensor | PIL.Image.Image
+"""A photo: an image file, the bytes of one, an array ``(height, width)`` or ``(height, width, channels)``, a
+tensor of channels first, or a Pillow image. Arrays and tensors are grey or RGB (not OpenCV's BGR): uint8,
+uint16, or floating point in [0, 1]; an alpha channel is dropped."""
 
 MAX_PIXELS = 64_000_000
 """Pixels of the largest photo that is decoded: more than cameras of full format make, and 192 MB as RGB."""
 
 
-def read_photo(photo: PhotoInput, max_pixels: int = MAX_PIXELS) -> Image:
+def read_photo(photo: PhotoInput, max_pixels: int = MAX_PIXELS, name: str = "photo") -> Image:
     """Return a photo as it is seen: RGB, upright by its EXIF orientation.
 
     Files are decoded as for training.
@@ -31,6 +32,7 @@ def read_photo(photo: PhotoInput, max_pixels: int = MAX_PIXELS) -> Image:
         photo: See ``PhotoInput``.
         max_pixels: Pixels above which a photo is refused, by its header, before it is decoded: a file of a
             few kilobytes can unpack to gigabytes.
+        name: Names the content of a file in messages.
 
     Returns:
         RGB, uint8, shape (height, width, 3).
@@ -43,6 +45,9 @@ def read_photo(photo: PhotoInput, max_pixels: int = MAX_PIXELS) -> Image:
     if isinstance(photo, str | Path):
         check_pixels(photo, max_pixels)
         return read_image(photo)
+    if isinstance(photo, bytes):
+        _check_header(io.BytesIO(photo), name, max_pixels)
+        return decode_image(np.frombuffer(photo, np.uint8), name)
     if isinstance(photo, PIL.Image.Image):
         return _from_pillow(photo, max_pixels)
     if isinstance(photo, Tensor):
@@ -50,7 +55,7 @@ def read_photo(photo: PhotoInput, max_pixels: int = MAX_PIXELS) -> Image:
         return _from_array(np.moveaxis(array, 0, -1) if array.ndim == 3 else array)
     if isinstance(photo, np.ndarray):
         return _from_array(photo)
-    raise TypeError(f"a photo is a path, array, tensor or Pillow image, not {type(photo).__name__}")
+    raise TypeError(f"a photo is a path, bytes, array, tensor or Pillow image, not {type(photo).__name__}")
 
 
 def check_pixels(path: str | Path, max_pixels: int = MAX_PIXELS) -> None:
@@ -60,32 +65,39 @@ def check_pixels(path: str | Path, max_pixels: int = MAX_PIXELS) -> None:
         UnreadableImageError: It has too many, or no header of an image is found.
     """
     try:
-        size = _size_by_header(path)
+        with Path(path).open("rb") as stream:
+            _check_header(stream, str(path), max_pixels)
+    except OSError as error:
+        raise UnreadableImageError(f"{path}: cannot be read ({error.strerror or error})") from error
+
+
+def _check_header(stream: BinaryIO, name: str, max_pixels: int) -> None:
+    try:
+        size = _size_by_header(stream, name)
     except OSError as error:
         why = error.strerror or "no image that can be decoded"
-        raise UnreadableImageError(f"{path}: cannot be read ({why})") from error
+        raise UnreadableImageError(f"{name}: cannot be read ({why})") from error
     except Exception as error:  # a damaged header makes Pillow raise nearly anything
-        raise UnreadableImageError(f"{path}: not an image that can be decoded ({error})") from error
-    _refuse_large(str(path), size, max_pixels)
+        raise UnreadableImageError(f"{name}: not an image that can be decoded ({error})") from error
+    _refuse_large(name, size, max_pixels)
 
 
-def _size_by_header(path: str | Path) -> tuple[int, int]:
+def _size_by_header(stream: BinaryIO, name: str) -> tuple[int, int]:
     """Return width and height, as ``PIL.Image.open`` finds them.
 
     That function compares them with a limit of its own, at which it warns; it can only be changed for all of
     a program, and here another one counts.
     """
-    with Path(path).open("rb") as stream:
-        start = stream.read(16)
-        for register in (PIL.Image.preinit, PIL.Image.init):  # the usual formats, then all
-            register()
-            for opener, accepts in tuple(PIL.Image.OPEN.values()):  # another thread may register more
-                accepted = accepts is None or accepts(start)
-                if not accepted or isinstance(accepted, str):  # a text says what is missing
-                    continue
-                stream.seek(0)
-                with suppress(SyntaxError, IndexError, TypeError, struct.error):  # not of this format
-                    return opener(stream, str(path)).size
+    start = stream.read(16)
+    for register in (PIL.Image.preinit, PIL.Image.init):  # the usual formats, then all
+        register()
+        for opener, accepts in tuple(PIL.Image.OPEN.values()):  # another thread may register more
+            accepted = accepts is None or accepts(start)
+            if not accepted or isinstance(accepted, str):  # a text says what is missing
+                continue
+            stream.seek(0)
+            with suppress(SyntaxError, IndexError, TypeError, struct.error):  # not of this format
+                return opener(stream, name).size
     raise PIL.UnidentifiedImageError
 
 

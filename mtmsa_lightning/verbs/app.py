@@ -25,7 +25,7 @@ def parser() -> argparse.ArgumentParser:
         "--host",
         default="127.0.0.1",
         help="address to listen on (default: 127.0.0.1, which only this machine reaches; others have no "
-        "password and no encryption)",
+        "password and no encryption); requests under another name are refused",
     )
     parser.add_argument("--port", type=whole_number, help="port (default: the first free one from 7860)")
     parser.add_argument(

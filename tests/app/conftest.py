@@ -1,11 +1,14 @@
 """A network that nobody trained, a portrait in the public domain, and the page served on loopback."""
 
+import json
+import secrets
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
+import httpx
 import numpy as np
 import pytest
 import torch
@@ -84,14 +87,48 @@ def photos(portrait: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> Pa
     return folder
 
 
+class Served(NamedTuple):
+    """A page that is served: its address, the folder of Gradio's files, and the application."""
+
+    address: str
+    folder: Path
+    app: Any
+
+    def upload(self, content: bytes, name: str = "photo.jpg") -> str:
+        """Send a file as a browser does, and return the name to ask by."""
+        response = httpx.post(
+            f"{self.address}/gradio_api/upload", files={"files": (name, content)}, trust_env=False, timeout=60
+        )
+        assert response.status_code == 200
+        (named,) = response.json()
+        return named
+
+    def ask(self, upload: Any, name: str = "photo.jpg") -> str:
+        """Ask about an upload as a browser does, and return the answer."""
+        session = secrets.token_hex(6)
+        meta = {"meta": {"_type": "gradio.FileData"}, "url": f"{self.address}/gradio_api/file={upload}"}
+        body = {"data": [{"path": upload, "orig_name": name} | meta], "fn_index": 0, "session_hash": session}
+        with httpx.Client(base_url=self.address, trust_env=False, timeout=120) as client:
+            assert client.post("/gradio_api/queue/join", json=body).status_code == 200
+            with client.stream("GET", f"/gradio_api/queue/data?session_hash={session}") as stream:
+                for line in stream.iter_lines():
+                    message = json.loads(line.removeprefix("data: ") or "{}")
+                    if message.get("msg") == "process_completed":
+                        assert message["success"], message
+                        assert message["output"]["data"][0] is None
+                        return message["output"]["data"][1]
+        raise AssertionError("no answer")
+
+
 @pytest.fixture(scope="session")
-def served(estimator: AgeEstimator) -> Iterator[tuple[str, Path]]:
-    """The page's address and the folder that uploads pass through; files above 1 MB are refused."""
+def served(estimator: AgeEstimator) -> Iterator[Served]:
+    """The page as it is served; files above 1 MB are refused."""
     with listen("127.0.0.1", None) as opened, private_folder() as folder:
-        running = server(application(estimator, max_megabytes=1))
+        app = application(estimator, max_megabytes=1)
+        running = server(app)
         thread = threading.Thread(target=running.run, kwargs={"sockets": [opened]}, daemon=True)
         thread.start()
-        yield f"http://127.0.0.1:{opened.getsockname()[1]}", Path(folder)
+        yield Served(f"http://127.0.0.1:{opened.getsockname()[1]}", Path(folder), app)
         running.should_exit = True
         thread.join(timeout=30)
     assert not thread.is_alive()

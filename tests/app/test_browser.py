@@ -96,11 +96,11 @@ class Visit:
 
 
 @pytest.fixture
-def visit(chromium: Any, served: tuple[str, Path]) -> Iterator[Any]:
+def visit(chromium: Any, served: Any) -> Iterator[Any]:
     visits: list[Visit] = []
 
     def start(width: str, colours: str = "light") -> Visit:
-        visits.append(Visit(chromium, served[0], width, colours))
+        visits.append(Visit(chromium, served.address, width, colours))
         return visits[-1]
 
     yield start
@@ -109,7 +109,7 @@ def visit(chromium: Any, served: tuple[str, Path]) -> Iterator[Any]:
 
 
 @pytest.mark.parametrize("width", WIDTHS)
-def test_a_visit(visit: Any, width: str, photos: Path, served: tuple[str, Path]) -> None:
+def test_a_visit(visit: Any, width: str, photos: Path, served: Any) -> None:
     here = visit(width)
     page = here.page
     page.wait_for_function("document.title === 'Apparent age, with its uncertainty'")
@@ -150,10 +150,10 @@ def test_a_visit(visit: Any, width: str, photos: Path, served: tuple[str, Path])
     here.upload(photos / "text.jpg", "text.jpg: cannot be read")
     here.upload(photos / "large.jpg", "maximum allowed size")
     assert here.hosts() == {"127.0.0.1"}
-    assert left(served[1]) == []
+    assert left(served.folder) == []
 
 
-def test_the_camera(visit: Any, served: tuple[str, Path]) -> None:
+def test_the_camera(visit: Any, served: Any) -> None:
     here = visit("phone")
     page = here.page
     page.get_by_label("Capture from camera").click()
@@ -162,7 +162,7 @@ def test_the_camera(visit: Any, served: tuple[str, Path]) -> None:
     page.get_by_label("capture photo").click()
     page.get_by_text("No face was found in this photo.").wait_for()  # a test picture
     assert here.complaints == []
-    assert left(served[1]) == []
+    assert left(served.folder) == []
 
 
 def test_texts_stand_out_from_what_is_behind_them(visit: Any, colours: str, photos: Path) -> None:

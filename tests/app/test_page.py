@@ -17,6 +17,7 @@ from mtmsa_lightning.app.page import (
     describe,
     switches,
 )
+from mtmsa_lightning.app.uploads import Uploads
 from mtmsa_lightning.inference.estimator import AgeEstimator
 
 NewEstimator = Callable[..., AgeEstimator]
@@ -86,7 +87,7 @@ def test_every_class_that_the_style_speaks_of_is_somewhere_on_the_page() -> None
 
 def test_the_page_tells_nobody_and_loads_nothing_from_elsewhere(estimator: AgeEstimator) -> None:
     async def built() -> Any:
-        return build(estimator)
+        return build(estimator, Uploads(1))
 
     page = asyncio.run(built())
     assert page.analytics_enabled is False

@@ -64,6 +64,7 @@ def test_a_file_and_its_pixels_are_the_same_photo(stored, tmp_path):
     expected = read_photo(stored)
     np.testing.assert_array_equal(read_photo(tmp_path / "photo.png"), expected)
     np.testing.assert_array_equal(read_photo(str(tmp_path / "photo.png")), expected)
+    np.testing.assert_array_equal(read_photo((tmp_path / "photo.png").read_bytes()), expected)
     if stored.dtype == np.uint8 or stored.ndim == 2:  # Pillow has no mode for three times 16 bits
         with PIL.Image.open(tmp_path / "photo.png") as image:
             np.testing.assert_array_equal(read_photo(image), expected)
@@ -131,6 +132,8 @@ def test_files_that_are_no_photo_are_refused_by_name(tmp_path):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(UnreadableImageError, match=name):
             read_photo(tmp_path / name)
+        with pytest.raises(UnreadableImageError, match="sent by you: "):
+            read_photo(content, name="sent by you")
     for path in (tmp_path / "gone.jpg", tmp_path):
         with pytest.raises(UnreadableImageError, match=f"{path.name}: cannot be read"):
             read_photo(path)

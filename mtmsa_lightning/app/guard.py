@@ -1,0 +1,249 @@
+"""Which requests the web server answers: those that the page itself makes, to the address that is served."""
+
+import json
+import re
+import socket
+from collections.abc import AsyncIterator
+from http import HTTPStatus
+from ipaddress import ip_address
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+POLICY = (
+    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; worker-src 'self' blob:; "
+    "style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; media-src 'self' data: blob:; "
+    "font-src 'self' data:; object-src 'none'; base-uri 'self'; form-action 'self'; frame-ancestors 'none'"
+)
+"""Content Security Policy: browsers load nothing for the page from elsewhere, and embed it nowhere else."""
+
+UPLOAD = "/gradio_api/upload"
+PROGRESS = "/gradio_api/upload_progress"
+PREVIEW = "/gradio_api/file="
+JOIN = "/gradio_api/queue/join"
+DATA = "/gradio_api/queue/data"
+
+ROUTES = {
+    "GET": rf"/|/theme\.css|/favicon\.ico|/(assets|static)(/\w[\w.+-]*)+|{PREVIEW}.*|{PROGRESS}|{DATA}",
+    "HEAD": "/",
+    "POST": f"{UPLOAD}|{JOIN}",
+}
+"""Paths that the page asks for, by method; Gradio has many more, and none of them is answered."""
+
+PASSED_ON = (b"host", b"content-type", b"accept", b"if-none-match", b"if-modified-since")
+"""Request headers that Gradio sees: it believes others, such as X-Forwarded-Host, whoever sends them."""
+
+HEADERS = {
+    "Content-Security-Policy": POLICY,
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+
+LARGEST_QUESTION = 2**14
+"""Bytes of the largest JSON body that is read."""
+
+_HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:\d{1,5})?")
+_SESSION = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
+class TooLargeError(ValueError):
+    """The body of a request is longer than what is read."""
+
+
+class Guard:
+    """ASGI middleware that refuses what the page does not need, and answers errors without their cause.
+
+    A page of another site can make a browser send requests to this machine: by links and forms, which name
+    their origin, and by a domain of its own that it later points here (DNS rebinding), which the Host header
+    shows. Both are refused.
+
+    Args:
+        app: The application.
+        host: Name or address that is listened on.
+        question: Number of the only Gradio function that may be asked.
+    """
+
+    def __init__(self, app: "ASGIApp", host: str, question: int) -> None:
+        self.app = app
+        self.names, self.any_address = names_of(host)
+        self.question = question
+
+    async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
+        """Answer a request, or refuse it."""
+        if scope["type"] != "http":  # the start and end of the server, as it takes no websockets
+            return await self.app(scope, receive, send)
+        refused = self._refused(scope)
+        if not refused and scope["path"] == JOIN:
+            from starlette.requests import Request
+
+            try:
+                body = b"".join([part async for part in limited(Request(scope, receive), LARGEST_QUESTION)])
+                receive = _replay(question(body, self.question), receive)
+            except (ValueError, RecursionError):
+                refused = HTTPStatus.BAD_REQUEST
+        if refused:
+            return await _plain(refused, scope, receive, send)
+        scope["headers"] = [(key, value) for key, value in scope["headers"] if key in PASSED_ON]
+        if scope["path"] != DATA:
+            scope["query_string"] = b""  # Gradio reads saved states and pages by it
+        return await self.app(scope, receive, _without_causes(scope, receive, send))
+
+    def _refused(self, scope: "Scope") -> HTTPStatus | None:
+        """Return the status of a request that is not answered."""
+        path, headers = scope["path"], _single_headers(scope)
+        if headers is None:
+            return HTTPStatus.BAD_REQUEST
+        host, origin, site = (headers.get(name, "") for name in ("host", "origin", "sec-fetch-site"))
+        if not self._is_served(host):
+            return HTTPStatus.MISDIRECTED_REQUEST
+        if origin and origin not in (f"http://{host}", f"https://{host}"):
+            return HTTPStatus.FORBIDDEN
+        if site in ("cross-site", "same-site") and path != "/":  # the page itself may be linked to
+            return HTTPStatus.FORBIDDEN
+        if scope["method"] not in ROUTES:
+            return HTTPStatus.METHOD_NOT_ALLOWED
+        if not re.fullmatch(ROUTES[scope["method"]], path):
+            return HTTPStatus.NOT_FOUND
+        if path == DATA and not re.fullmatch(rb"session_hash=[A-Za-z0-9_-]{1,64}", scope["query_string"]):
+            return HTTPStatus.BAD_REQUEST
+        return None
+
+    def _is_served(self, host: str) -> bool:
+        found = _HOST.fullmatch(host)
+        if not found:
+            return False
+        name = found[1].strip("[]")
+        return name in self.names or (self.any_address and _is_address(name))
+
+
+def names_of(host: str) -> tuple[frozenset[str], bool]:
+    """Return by which names a page is reached that is served on a host.
+
+    The port is left open, as a tunnel to the machine may have another one.
+
+    Args:
+        host: Name or address of this machine's interface.
+
+    Returns:
+        The names and addresses, and whether any other address in digits is one too: on all interfaces. No
+        domain can pretend to be an address.
+    """
+    address = ip_address(str(socket.getaddrinfo(host, None)[0][4][0]).partition("%")[0])
+    names = {host, str(address)}
+    if address.is_loopback or address.is_unspecified:
+        names |= {"localhost", "127.0.0.1", "::1"}
+    if not address.is_loopback:
+        names |= {socket.gethostname(), socket.getfqdn()}
+    return frozenset(name.lower() for name in names), address.is_unspecified
+
+
+def question(body: bytes, function: int) -> bytes:
+    """Return a question to Gradio's queue with nothing but what the page asks.
+
+    Args:
+        body: JSON as the browser sends it.
+        function: Number of the function that may be asked.
+
+    Raises:
+        ValueError: It is anything else.
+    """
+    asked = json.loads(body)
+    if not isinstance(asked, dict) or asked.get("fn_index") != function:
+        raise ValueError("another function")
+    session, trigger, data = asked.get("session_hash"), asked.get("trigger_id"), asked.get("data")
+    if not isinstance(session, str) or not _SESSION.fullmatch(session):
+        raise ValueError("no session")
+    if not isinstance(data, list) or len(data) != 1:
+        raise ValueError("not one photo")
+    return json.dumps(
+        {
+            "fn_index": function,
+            "session_hash": session,
+            "trigger_id": trigger if type(trigger) is int and 0 <= trigger < 2**31 else None,
+            "data": [_photo(data[0])],
+        }
+    ).encode()
+
+
+def _photo(upload: Any) -> dict[str, str] | None:
+    """Return the name that an upload was given and the one that its owner knows it by."""
+    if upload is None:
+        return None
+    if not isinstance(upload, dict) or not isinstance(upload.get("path"), str):
+        raise ValueError("no upload")
+    known = upload.get("orig_name")
+    # without Gradio's mark of a file, which would make it look for one
+    return {"path": upload["path"], "orig_name": known[:200] if isinstance(known, str) else ""}
+
+
+async def limited(request: "Request", most: int) -> AsyncIterator[bytes]:
+    """Yield the body of a request.
+
+    Raises:
+        TooLargeError: It is longer than ``most`` bytes.
+    """
+    length = 0
+    async for chunk in request.stream():
+        length += len(chunk)
+        if length > most:
+            raise TooLargeError
+        yield chunk
+
+
+def _single_headers(scope: "Scope") -> dict[str, str] | None:
+    """Return headers by name, in lower case; None if one that decides is given twice."""
+    pairs = [(key.decode("latin-1"), value.decode("latin-1").lower()) for key, value in scope["headers"]]
+    names = [key for key, _ in pairs]
+    deciding = ("host", "origin", "sec-fetch-site")
+    return dict(pairs) if all(names.count(name) <= 1 for name in deciding) else None
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+def _replay(body: bytes, receive: "Receive") -> "Receive":
+    waiting: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def replayed() -> "Message":
+        return waiting.pop() if waiting else await receive()
+
+    return replayed
+
+
+async def _plain(status: int, scope: "Scope", receive: "Receive", send: "Send") -> None:
+    """Answer with a status and its usual name."""
+    from starlette.responses import PlainTextResponse
+
+    status = HTTPStatus.BAD_REQUEST if status == HTTPStatus.UNPROCESSABLE_ENTITY else HTTPStatus(status)
+    text = f"{status.phrase}\n"
+    if status == HTTPStatus.MISDIRECTED_REQUEST:
+        text = "The page is not served under this name: open it by the address that `mtmsa app` printed.\n"
+    await PlainTextResponse(text, status, HEADERS)(scope, receive, send)
+
+
+def _without_causes(scope: "Scope", receive: "Receive", send: "Send") -> "Send":
+    """Return a ``send`` that adds the headers, and puts plain texts in the place of Gradio's errors."""
+    from starlette.datastructures import MutableHeaders
+
+    answered = False
+
+    async def guarded(message: "Message") -> None:
+        nonlocal answered
+        if not answered and message["type"] == "http.response.start":
+            answered = message["status"] >= HTTPStatus.BAD_REQUEST
+            if answered:
+                await _plain(message["status"], scope, receive, send)
+            else:
+                MutableHeaders(scope=message).update(HEADERS)
+        if not answered:
+            await send(message)
+
+    return guarded
