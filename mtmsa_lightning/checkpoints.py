@@ -7,7 +7,7 @@ from typing import Any
 
 from mtmsa_lightning.errors import CheckpointError
 from mtmsa_lightning.pretrained import WEIGHTS, is_pretrained, read_pretrained
-from mtmsa_lightning.runs import newest_run, read_record
+from mtmsa_lightning.runs import read_record, runs_with
 
 log = logging.getLogger(__name__)
 
@@ -97,8 +97,8 @@ def find_checkpoint(path: Path) -> Path:
         return file
     if (path / "run.json").is_file():
         raise CheckpointError(f"{path}: {_why_without(path)}")
-    if path.is_dir() and (run := newest_run(path, BEST)):
-        return run / BEST
+    if path.is_dir() and (runs := runs_with(BEST, path)):
+        return runs[0] / BEST
     if path.is_dir():
         raise CheckpointError(f"{path}: no checkpoint in this folder: {_contents(path)}: {_EXPECTED}")
     nearby = sorted(file.parent.glob("*.ckpt")) if file.parent.is_dir() else []

@@ -4,6 +4,7 @@ import logging
 import os
 import shlex
 import signal
+import stat
 import subprocess
 import threading
 import time
@@ -18,6 +19,13 @@ log = logging.getLogger(__name__)
 
 GRACE = 20.0
 """Seconds that a child has to save before it is killed; SLURM's own grace is 30."""
+
+PARENT_VARIABLE = "MTMSA_PARENT_PIPE"
+"""Tells a child that its standard input is a pipe which ends with its parent."""
+
+
+HANGUP: signal.Signals | None = getattr(signal, "SIGHUP", None)
+"""What a process gets when its terminal is closed; not on Windows."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +47,8 @@ class Children:
     """Runs children, as many at once as there are slots.
 
     Each child is a process group of its own, so that a signal reaches it, and whatever it has launched,
-    exactly once and through this class: SIGTERM, upon which a training saves after its step.
+    exactly once and through this class: SIGTERM, upon which a training saves after its step. A child that
+    calls :func:`end_with_parent` gets it from itself, too, when this process ends in any way.
 
     Args:
         slots: Environment variables that the children of each slot get on top of this process's own.
@@ -63,7 +72,8 @@ class Children:
             Each child when it has ended, with its exit status and the seconds that it took.
 
         Raises:
-            KeyboardInterrupt: When this process was interrupted or terminated, after its children have ended.
+            KeyboardInterrupt: When this process was interrupted or terminated, or lost its terminal, after
+                its children have ended.
         """
         with ThreadPoolExecutor(self.slots) as pool, _termination_as_interrupt():
             started = {pool.submit(self._run, child): child for child in children}
@@ -80,9 +90,10 @@ class Children:
         start = time.monotonic()
         try:
             child.log.parent.mkdir(parents=True, exist_ok=True)
+            environment = {**os.environ, "PYTHONUNBUFFERED": "1", PARENT_VARIABLE: "stdin", **slot}
             with child.log.open("a", buffering=1) as file:
                 file.write(f"$ {shlex.join(child.command)}\n")
-                status = self._follow(child, {**os.environ, "PYTHONUNBUFFERED": "1", **slot}, file.write)
+                status = self._follow(child, environment, file.write)
         finally:
             self._free.put(slot)
         return status, time.monotonic() - start
@@ -92,7 +103,7 @@ class Children:
             if self._stopped:
                 return -signal.SIGTERM
             process = subprocess.Popen(
-                child.command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                child.command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT, text=True, errors="replace", start_new_session=True,
             )  # fmt: skip
             self._running.add(process)
@@ -127,7 +138,7 @@ class Children:
 
 @contextmanager
 def _termination_as_interrupt() -> Iterator[None]:
-    """Let SIGTERM, by which batch systems end a job, interrupt this process too."""
+    """Let the signals that end a job (of a batch system, of a closed terminal) interrupt this process too."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -135,11 +146,38 @@ def _termination_as_interrupt() -> Iterator[None]:
     def interrupt(number: int, frame: object) -> None:
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, HANGUP) if number is not None}
+    for number, handler in before.items():
+        if handler != signal.SIG_IGN:  # as under nohup
+            signal.signal(number, interrupt)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def end_with_parent() -> None:
+    """End in order when the process that started this one as a child is gone, even by SIGKILL."""
+    if os.environ.get(PARENT_VARIABLE) == "stdin" and stat.S_ISFIFO(os.fstat(0).st_mode):
+        threading.Thread(target=_wait_for_parent, daemon=True).start()
+
+
+def write_nowhere() -> None:
+    """Drop further output, which has no reader any more: an error of a line must not stop the saving."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (1, 2):
+        os.dup2(nowhere, stream)
+    os.close(nowhere)
+
+
+def _wait_for_parent() -> None:
+    while os.read(0, 1024):  # nothing is ever written: it returns when the other end is closed
+        pass
+    write_nowhere()  # the parent read it
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(GRACE)
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def tail(file: Path, lines: int) -> str:

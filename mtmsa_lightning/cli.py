@@ -4,6 +4,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 
+from mtmsa_lightning.children import end_with_parent
 from mtmsa_lightning.errors import MTMSAError, Preempted
 
 TRAINER_VERBS = {
@@ -60,6 +61,7 @@ def main(args: Sequence[str] | None = None) -> None:
         SystemExit: With status 2 after an error that the user can mend, told in one message; with 75 when a
             signal has stopped a run that can be continued.
     """
+    end_with_parent()
     verb, *rest = list(sys.argv[1:] if args is None else args) or ["--help"]
     try:
         run(verb, rest)

@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any
 
 from mtmsa_lightning import __version__
 from mtmsa_lightning.errors import CheckpointError
-from mtmsa_lightning.runs import make_folder, write_text
+from mtmsa_lightning.folders import make_folder
+from mtmsa_lightning.runs import write_text
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -12,15 +12,14 @@ import json
 import logging
 import os
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from mtmsa_lightning.errors import CheckpointError, ConfigError, DataError
+from mtmsa_lightning.errors import CheckpointError, ConfigError
+from mtmsa_lightning.folders import LOCK, is_empty, make_folder
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,6 +31,9 @@ LAST = "checkpoints/last.ckpt"
 """The checkpoint from which a run is continued."""
 
 log = logging.getLogger(__name__)
+
+BEGINNING = ("config.yaml", "run.json", "run.log", "wandb")
+"""What a run writes before it has any result."""
 
 FREE_SETTINGS = {
     "data": ("root", "num_workers", "verify", "strict"),
@@ -49,44 +51,110 @@ LENGTH = ("max_epochs", "max_steps", "max_time")
 """Settings of the trainer that may grow when a run is continued."""
 
 
-def open_run(root: str | Path, name: str) -> Path:
-    """Return the directory of a new run; every process of one launch gets the same.
+def open_run(root: str | Path, name: str) -> tuple[Path, list[Path]]:
+    """Choose the directory of a new run; every process of one launch gets the same.
 
-    The time is chosen by the first process and handed on: by the environment to processes that Lightning
-    launches, through torchrun's store, or as SLURM's job number.
+    The first process chooses a time at which no other run began, and makes the directory. It hands the time
+    on by the environment to processes that Lightning launches, and through torchrun's store. The tasks of a
+    step of SLURM, which share neither, take the numbers of job, step and restart.
 
     Args:
         root: Root of all runs.
         name: Name of the experiment.
 
     Returns:
-        The directory, which may not exist yet.
+        The directory, which may not exist yet, and the folders that were made, innermost first.
     """
     if "LOCAL_RANK" in os.environ and RUN_DIR_VARIABLE in os.environ:
-        return Path(os.environ[RUN_DIR_VARIABLE])
-    directory = (Path(root) / name / _shared_stamp()).absolute()
+        return Path(os.environ[RUN_DIR_VARIABLE]), []
+    experiment = (Path(root) / name).absolute()
+    directory, made = _shared_directory(experiment)
     os.environ[RUN_DIR_VARIABLE] = str(directory)
-    return directory
+    return directory, made
 
 
-def _shared_stamp() -> str:
-    if "SLURM_JOB_ID" in os.environ and int(os.environ.get("SLURM_NTASKS", "1")) > 1:
-        names = ("SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_RESTART_COUNT")  # a step and a requeue are new runs
-        return "slurm-" + ".".join(os.environ.get(name, "0") for name in names)
-    stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S-%f")[:-3]
-    return _from_torchrun(stamp) if "TORCHELASTIC_RUN_ID" in os.environ else stamp
+def _shared_directory(experiment: Path) -> tuple[Path, list[Path]]:
+    if step := slurm_step():
+        return experiment / f"slurm-{step}", []
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        return _from_torchrun(experiment)
+    return _new_directory(experiment)
 
 
-def _from_torchrun(stamp: str) -> str:
-    """Agree on rank 0's stamp through the store that torchrun keeps for its workers."""
+def _new_directory(experiment: Path) -> tuple[Path, list[Path]]:
+    """Make a directory that is named by the time; of the jobs of an array, several may begin at once."""
+    while True:
+        directory = experiment / datetime.now().strftime("%Y-%m-%d_%H-%M-%S-%f")[:-3]
+        made = make_folder(directory)
+        if directory in made:
+            return directory, made
+
+
+def slurm_step() -> str | None:
+    """Return ``<job>.<step>.<restart>`` for a task of a step of several; None outside of one.
+
+    A script of ``sbatch`` and a shell of ``salloc`` know the number of tasks of their allocation, but are one
+    process; the numbers of their own steps are special ones, from 0xfffffff0 on.
+    """
+    job, step = os.environ.get("SLURM_JOB_ID"), os.environ.get("SLURM_STEP_ID", "")
+    if job is None or not step.isdigit() or int(step) >= 0xFFFFFFF0:
+        return None
+    tasks = os.environ.get("SLURM_STEP_NUM_TASKS", os.environ.get("SLURM_NTASKS", "1"))
+    return f"{job}.{step}.{os.environ.get('SLURM_RESTART_COUNT', '0')}" if int(tasks) > 1 else None
+
+
+def _from_torchrun(experiment: Path) -> tuple[Path, list[Path]]:
+    """Agree on rank 0's directory through the store that torchrun keeps for its workers."""
     import torch.distributed as dist
 
     address = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
     store = dist.TCPStore(*address, is_master=False)  # type: ignore[attr-defined]
     key = f"mtmsa/run/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}"
+    made: list[Path] = []
     if os.environ["RANK"] == "0":
-        store.set(key, stamp)
-    return str(store.get(key), "utf-8")
+        directory, made = _new_directory(experiment)
+        store.set(key, directory.name)
+    return experiment / str(store.get(key), "utf-8"), made
+
+
+def is_first_process() -> bool:
+    """Return whether this is the first process of its launch, before Lightning knows.
+
+    torchrun gives every process its rank, whose order need not be that of the tasks of SLURM which start it.
+    """
+    if "RANK" in os.environ:
+        return os.environ["RANK"] == "0"
+    numbers = ("LOCAL_RANK", "NODE_RANK", *(["SLURM_PROCID"] if slurm_step() else []))
+    return all(os.environ.get(name, "0") == "0" for name in numbers)
+
+
+def check_run_dir(run: Path, verb: str, fresh: bool) -> None:
+    """Refuse a directory that holds anything which the files of a run would replace.
+
+    Args:
+        run: The directory.
+        verb: ``fit``, ``validate`` or ``test``.
+        fresh: Refuse every earlier run, not only one that has results.
+
+    Raises:
+        ConfigError: If it holds something else, or the results of an earlier run.
+    """
+    if is_empty(run):
+        return
+    if not run.is_dir():
+        raise ConfigError(f"--run_dir {run}: is a file: choose a new directory")
+    names = {entry.name for entry in run.iterdir()}
+    if "run.json" not in names and not names <= {LOCK, *BEGINNING}:
+        held = "a folder of runs" if any(run.glob("*/run.json")) else "a folder that holds other files"
+        raise ConfigError(
+            f"--run_dir {run}: is {held}: choose a new directory, or that of one run, e.g. {run / 'new'}"
+        )
+    trained = any((run / "checkpoints").glob("*.ckpt"))
+    if fresh or trained or (verb == "fit" and (run / "predictions").is_dir()):
+        why = f", which has no {LAST} to continue" if verb == "fit" and not fresh else ""
+        raise ConfigError(
+            f"{run}: holds an earlier run{why}: choose another directory by --run_dir, or remove it"
+        )
 
 
 def resumable_run(root: str | Path, name: str, config: dict[str, Any], directory: Path | None = None) -> Path:
@@ -105,8 +173,7 @@ def resumable_run(root: str | Path, name: str, config: dict[str, Any], directory
         CheckpointError: If there is none, or only runs of other settings; names what differs.
     """
     folder = directory or Path(root) / name
-    files = sorted(folder.glob(LAST if directory else f"*/{LAST}"), reverse=True)
-    runs = [file.parent.parent for file in files]
+    runs = runs_with(LAST, folder) if directory is None else [folder] if (folder / LAST).is_file() else []
     wanted = what_is_learnt(config)
     found = {run: differences(what_is_learnt(read_config(run)), wanted) for run in runs}
     for run, differing in found.items():
@@ -119,10 +186,23 @@ def resumable_run(root: str | Path, name: str, config: dict[str, Any], directory
     raise CheckpointError(f"nothing to continue: {reason}. To start anew {anew}.")
 
 
-def newest_run(folder: Path, file: str) -> Path | None:
-    """Return the newest run right below a folder that has a file, by its name, which is a time."""
-    runs = sorted((run for run in folder.iterdir() if (run / file).is_file()), key=lambda run: run.name)
-    return runs[-1] if runs else None
+def runs_with(file: str, folder: Path) -> list[Path]:
+    """Return the runs right below a folder that have a file, those that were started last first.
+
+    A run of which no start is recorded comes after all others; names, which not all are times, only decide
+    between equal starts.
+    """
+    runs = [found.parents[len(Path(file).parts) - 1] for found in folder.glob(f"*/{file}") if found.is_file()]
+    return sorted(runs, key=lambda run: (last_start(run), run.name), reverse=True)
+
+
+def last_start(run: Path) -> str:
+    """Return when a run was started or continued last, in ISO format; "" if that is not recorded."""
+    try:
+        record = read_record(run)
+    except ConfigError:  # damaged; it is told when the record itself is wanted
+        return ""
+    return str((record.get("continued") or [record.get("started", "")])[-1])
 
 
 def run_of(checkpoint: Path) -> Path | None:
@@ -230,58 +310,6 @@ def recorded_seed(run: Path) -> int | None:
 def update_record(run: Path, values: dict[str, Any]) -> None:
     """Merge values into a run's ``run.json``."""
     write_text(run / "run.json", json.dumps(read_record(run) | values, indent=2) + "\n")
-
-
-def check_folder(folder: Path) -> None:
-    """Refuse a folder for results that cannot be made or written to, without making it.
-
-    Raises:
-        DataError: Something above it is no folder, or it may not be written to.
-    """
-    there = next(above for above in (folder, *folder.absolute().parents) if above.exists())
-    if not (there.is_dir() and os.access(there, os.W_OK)):
-        why = "may not be written to" if there.is_dir() else "is a file"
-        raise DataError(f"{folder}: nothing can be written there: {there} {why}: choose another")
-
-
-def make_folder(folder: Path) -> None:
-    """Make a folder for results, with those above it, if it is not there.
-
-    Raises:
-        DataError: It cannot be made or written to; so it is known before any long work.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise DataError(
-            f"{folder}: nothing can be written there ({error.strerror}): choose another"
-        ) from error
-
-
-@contextmanager
-def locked(folder: Path, command: str) -> Iterator[None]:
-    """Hold a folder against other processes; the lock ends with this one, however it ends.
-
-    Args:
-        folder: The folder; it is made if it is not there.
-        command: What writes to it, as a user would type it.
-
-    Raises:
-        DataError: Nothing can be written there, or another process is writing there.
-    """
-    import fcntl  # not on every system
-
-    make_folder(folder)
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    except BlockingIOError as error:
-        raise DataError(f"{folder}: another `{command}` is writing there: wait for it or stop it") from error
-    finally:
-        os.close(handle)
 
 
 def write_text(file: Path, text: str) -> None:

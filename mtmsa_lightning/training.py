@@ -3,6 +3,7 @@
 import logging
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack, nullcontext
 from functools import partial
 from inspect import signature
 from pathlib import Path
@@ -40,6 +41,7 @@ from mtmsa_lightning.compilation import compile_network
 from mtmsa_lightning.configs import by_precedence, find_config, option, split_configs
 from mtmsa_lightning.data.datamodule import FaceDataModule
 from mtmsa_lightning.errors import ConfigError, MTMSAError, Preempted
+from mtmsa_lightning.folders import locked
 from mtmsa_lightning.messages import explain, told_shortly
 from mtmsa_lightning.models import age_heads
 from mtmsa_lightning.models.heads import ClassHead
@@ -47,7 +49,16 @@ from mtmsa_lightning.models.resnet import MSAConfig
 from mtmsa_lightning.module import MTMSA
 from mtmsa_lightning.preflight import CONTINUE, asks_for_text
 from mtmsa_lightning.pretrained import WEIGHTS
-from mtmsa_lightning.runs import LAST, open_run, read_record, resumable_run, say_unfinished
+from mtmsa_lightning.runs import (
+    BEGINNING,
+    LAST,
+    check_run_dir,
+    is_first_process,
+    open_run,
+    read_record,
+    resumable_run,
+    say_unfinished,
+)
 from mtmsa_lightning.schedulers import WarmupCosine
 
 log = logging.getLogger(__name__)
@@ -186,6 +197,7 @@ class TrainingCLI(LightningCLI):
         verb: The verb.
         args: Arguments after it, in the order of precedence.
         recorded: Model settings recorded in the checkpoint.
+        held: Takes the lock of the run directory; by default it is released when the verb is done.
 
     Attributes:
         run: Directory of the run's files.
@@ -194,10 +206,22 @@ class TrainingCLI(LightningCLI):
 
     predictions = "predictions/test.parquet"
 
-    def __init__(self, verb: str, args: list[str], recorded: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        verb: str,
+        args: list[str],
+        recorded: dict[str, Any] | None = None,
+        held: ExitStack | None = None,
+    ) -> None:
         self.verb = verb
         self.recorded = recorded or {}
         kwargs: dict[str, Any] = {"exit_on_error": False, "allow_abbrev": False}
+        self.held = held or ExitStack()
+        with nullcontext() if held else self.held:
+            self._run_verb(args, kwargs | {verb: kwargs | HELP[verb]})
+
+    def _run_verb(self, args: list[str], parser_kwargs: dict[str, Any]) -> None:
+        """Parse, build and run, all of which Lightning does in ``__init__``."""
         super().__init__(
             MTMSA,
             FaceDataModule,
@@ -211,10 +235,10 @@ class TrainingCLI(LightningCLI):
                 "num_sanity_val_steps": 1,  # a second batch tells nothing more
                 "log_every_n_steps": 1,  # the default warns of every epoch with fewer than 50 steps
             },
-            parser_kwargs=kwargs | {verb: kwargs | HELP[verb]},
+            parser_kwargs=parser_kwargs,
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,  # MTMSA records its hyperparameters itself, as plain values
-            args=[verb, *args],
+            args=[self.verb, *args],
         )
 
     def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]
@@ -279,12 +303,20 @@ class TrainingCLI(LightningCLI):
         root, name = self.settings.trainer.default_root_dir or "runs", self.settings.name
         given = self.settings.run_dir and Path(self.settings.run_dir).absolute()
         there = given and (given / LAST).is_file()
-        if self.verb == "fit" and (self.settings.ckpt_path == CONTINUE or there):
+        continued = self.verb == "fit" and (self.settings.ckpt_path == CONTINUE or there)
+        made: list[Path] = []
+        if continued:
             self.run = resumable_run(root, name, yaml.safe_load(self.config_text), given)
             self.settings.ckpt_path = str(self.run / LAST)
             log.info("continuing %s", self.run)
+        elif given:
+            self.run = given
         else:
-            self.run = given or open_run(root, name)
+            self.run, made = open_run(root, name)
+        if is_first_process():  # the others of a launch share its lock
+            if not continued:
+                check_run_dir(self.run, self.verb, fresh=not given)
+            self.held.enter_context(locked(self.run, f"mtmsa {self.verb}", made, BEGINNING))
 
     def instantiate_classes(self) -> None:
         """Build data, model and trainer; a value that one of them refuses is the user's to mend."""

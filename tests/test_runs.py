@@ -1,14 +1,22 @@
 import json
+import os
+from contextlib import nullcontext
+from datetime import datetime
+from types import SimpleNamespace
 
 import pytest
 import yaml
 
+from mtmsa_lightning import runs
 from mtmsa_lightning.errors import CheckpointError, ConfigError
 from mtmsa_lightning.runs import (
+    check_run_dir,
     differences,
+    is_first_process,
     open_run,
     read_record,
     resumable_run,
+    runs_with,
     say_unfinished,
     unfinished,
     update_record,
@@ -66,34 +74,136 @@ def test_differences_names_added_and_removed_keys():
     ]
 
 
-def test_processes_of_one_launch_share_a_directory(tmp_path, monkeypatch):
-    monkeypatch.delenv("LOCAL_RANK", raising=False)
-    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
-    monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
-    first = open_run(tmp_path, "x")
-    monkeypatch.setenv("LOCAL_RANK", "1")
-    assert open_run(tmp_path, "x") == first
-    monkeypatch.delenv("LOCAL_RANK")
-    monkeypatch.delenv("MTMSA_RUN_DIR")
-    monkeypatch.setenv("SLURM_JOB_ID", "77")
-    monkeypatch.setenv("SLURM_NTASKS", "4")
-    assert open_run(tmp_path, "x") == tmp_path / "x" / "slurm-77.0.0"
+LAUNCHERS = ("LOCAL_RANK", "RANK", "NODE_RANK", "TORCHELASTIC_RUN_ID", "MTMSA_RUN_DIR")
+ALLOCATION = {"SLURM_JOB_ID": "77", "SLURM_NTASKS": "4", "SLURM_PROCID": "0"}
+"""What a script of sbatch sees."""
+STEP = ALLOCATION | {"SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": "4"}
+"""What a task of srun sees."""
 
 
-def test_torchrun_workers_agree_through_its_store(tmp_path, monkeypatch):
+@pytest.fixture
+def launch(monkeypatch, tmp_path):
+    """Open a run as a process that a launcher has started with some variables."""
+    for name in [name for name in os.environ if name.startswith("SLURM_")] + [*LAUNCHERS]:
+        monkeypatch.delenv(name, raising=False)
+
+    def opened(**variables):
+        with monkeypatch.context() as process:
+            for name, value in variables.items():
+                process.setenv(name, value)
+            return open_run(tmp_path, "x")[0]
+
+    return opened
+
+
+def test_processes_that_lightning_launches_share_a_directory(launch):
+    first = launch()
+    assert launch(LOCAL_RANK="1", MTMSA_RUN_DIR=str(first)) == first
+
+
+def test_tasks_of_a_step_share_a_directory_and_nothing_else_does(launch, monkeypatch, tmp_path):
+    monkeypatch.delenv("MTMSA_RUN_DIR", raising=False)
+    first = launch(**STEP)
+    assert {launch(**STEP | {"SLURM_PROCID": rank}) for rank in "0123"} == {first}
+    others = {
+        "a later step": STEP | {"SLURM_STEP_ID": "1"},
+        "requeued": STEP | {"SLURM_RESTART_COUNT": "1"},
+        "another task of an array": STEP | {"SLURM_JOB_ID": "78"},
+        "a step of one task": STEP | {"SLURM_STEP_NUM_TASKS": "1"},
+        "a script of sbatch": ALLOCATION,
+        "the same script, later": ALLOCATION,
+        "the batch step": ALLOCATION | {"SLURM_STEP_ID": str(0xFFFFFFFB)},
+        "a shell of salloc": ALLOCATION | {"SLURM_STEP_ID": str(0xFFFFFFFA)},
+        "no SLURM": {},
+    }
+    assert len({first, *(launch(**variables) for variables in others.values())}) == 1 + len(others)
+
+
+def test_jobs_that_begin_at_the_same_moment_have_directories_of_their_own(tmp_path, launch, monkeypatch):
+    moments = iter([datetime(2026, 1, 1), datetime(2026, 1, 1), datetime(2026, 1, 1, microsecond=1000)])
+    monkeypatch.setattr(runs, "datetime", SimpleNamespace(now=lambda: next(moments)))
+    assert [launch().name for _ in range(2)] == ["2026-01-01_00-00-00-000", "2026-01-01_00-00-00-001"]
+
+
+@pytest.mark.parametrize(
+    ("variables", "first"),
+    [
+        ({}, True),
+        ({"LOCAL_RANK": "1"}, False),
+        ({"LOCAL_RANK": "0", "NODE_RANK": "1"}, False),
+        ({"RANK": "0", "LOCAL_RANK": "0", "SLURM_PROCID": "1"} | STEP, True),
+        ({"RANK": "4", "LOCAL_RANK": "0"}, False),
+        (STEP, True),
+        (STEP | {"SLURM_PROCID": "2"}, False),
+        (ALLOCATION | {"SLURM_PROCID": "2", "SLURM_STEP_ID": "5", "SLURM_STEP_NUM_TASKS": "1"}, True),
+    ],
+)
+def test_one_process_of_a_launch_is_the_first(variables, first, launch, monkeypatch):
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert is_first_process() is first
+
+
+def test_torchrun_workers_agree_through_its_store(launch):
     from torch.distributed import TCPStore
 
     server = TCPStore("127.0.0.1", 0, is_master=True)
     settings = {"TORCHELASTIC_RUN_ID": "none", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(server.port)}
-    for name, value in settings.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.delenv("MTMSA_RUN_DIR", raising=False)
-    runs = []
-    for rank in ("0", "1"):
-        monkeypatch.setenv("RANK", rank)
-        runs.append(open_run(tmp_path, "x"))
-        monkeypatch.delenv("MTMSA_RUN_DIR")
-    assert runs[0] == runs[1]
+    assert launch(**settings, RANK="0") == launch(**settings, RANK="1")
+
+
+def test_the_newest_run_is_the_one_that_was_started_last_whatever_it_is_called(tmp_path):
+    starts = {
+        "slurm-9999.0.0": {"started": "2026-03-01T00:00:00"},
+        "slurm-10000.0.0": {"started": "2026-03-02T00:00:00"},
+        "2026-03-03_00-00-00-000": {"started": "2026-03-03T00:00:00"},
+        "mine": {"started": "2026-01-01T00:00:00", "continued": ["2026-03-04T00:00:00"]},
+        "without-a-start": {},
+    }
+    for name, record in starts.items():
+        update_record(a_run(tmp_path, name, CONFIG), record)
+    damaged = a_run(tmp_path, "damaged", CONFIG)
+    (damaged / "run.json").write_text("{")
+    order = [
+        "mine",
+        "2026-03-03_00-00-00-000",
+        "slurm-10000.0.0",
+        "slurm-9999.0.0",
+        "zzz-without-a-start",
+        "damaged",
+    ]
+    assert [run.name for run in runs_with("checkpoints/last.ckpt", tmp_path / "morph")] == order
+    assert resumable_run(tmp_path, "morph", CONFIG).name == "mine"
+
+
+@pytest.mark.parametrize(
+    ("files", "verb", "fresh", "message"),
+    [
+        ([], "fit", False, None),
+        ([".lock"], "fit", True, None),
+        (["run.json", "config.yaml"], "fit", False, None),
+        (["config.yaml", "run.log"], "fit", False, None),
+        (["run.json", "predictions/test.parquet"], "test", False, None),
+        (["run.json"], "fit", True, "holds an earlier run"),
+        (
+            ["run.json", "checkpoints/best.ckpt"],
+            "fit",
+            False,
+            "which has no checkpoints/last.ckpt",
+        ),
+        (["run.json", "checkpoints/last.ckpt"], "test", False, "holds an earlier run"),
+        (["run.json", "predictions/test.parquet"], "fit", False, "holds an earlier run"),
+        (["2026-01-01/run.json"], "fit", False, "is a folder of runs"),
+        (["thesis.tex"], "fit", False, "holds other files"),
+        (["config.yaml", "thesis.tex"], "test", False, "holds other files"),
+    ],
+)
+def test_a_run_directory_that_holds_anything_else_is_refused(tmp_path, files, verb, fresh, message):
+    for name in files:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    with pytest.raises(ConfigError, match=message) if message else nullcontext():
+        check_run_dir(tmp_path, verb, fresh)
 
 
 def test_the_record_is_merged_and_always_valid_json(tmp_path):

@@ -1,12 +1,14 @@
 """Stopping in order when the machine is needed for something else.
 
-Batch systems announce the end of a job by a signal (SLURM by that which ``--signal`` names, and by SIGTERM).
+Batch systems announce the end of a job by a signal (SLURM by that which ``--signal`` names, and by SIGTERM),
+and a terminal that is closed sends SIGHUP.
 The run then saves ``last.ckpt`` after the step that it is in and exits with status 75 (``EX_TEMPFAIL`` of
 sysexits.h: try again), whatever started it. Lightning's own handlers are replaced: that for SLURM saves
 beside the run and requeues the job by itself, and that for SIGTERM talks to other processes from a handler.
 """
 
 import logging
+import os
 import signal
 import threading
 from pathlib import Path
@@ -16,6 +18,7 @@ import torch
 import torch.distributed
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from mtmsa_lightning.children import HANGUP, write_nowhere
 from mtmsa_lightning.data.dataset import STOP_SIGNALS
 from mtmsa_lightning.errors import Preempted
 from mtmsa_lightning.resuming import batches_into_epoch
@@ -75,7 +78,8 @@ class Preemption(Callback):
         """Take over the signals; Lightning restores who had them when the Trainer is done."""
         if threading.current_thread() is threading.main_thread():
             for number in STOP_SIGNALS:
-                signal.signal(number, self._remember)
+                if signal.getsignal(number) != signal.SIG_IGN:  # as nohup ignores that of a closed terminal
+                    signal.signal(number, self._remember)
         # Lightning would ask on the device at the start of every step, and wait for the answer
         trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]
         if trainer.world_size > 1 and self._group is None:
@@ -84,6 +88,8 @@ class Preemption(Callback):
 
     def _remember(self, number: int, frame: object) -> None:
         self._signal = number
+        if number == HANGUP and os.isatty(1):
+            write_nowhere()
 
     def _asked_to_stop(self) -> bool:
         """Return whether any process was, the same answer in all of them."""

@@ -22,8 +22,8 @@ from mtmsa_lightning.data.images import Image, UnreadableImageError, read_image
 from mtmsa_lightning.data.pixels import PixelStore
 from mtmsa_lightning.data.transforms import AugmentationDraw, AugmentationSampler, FaceTransform, sample_seed
 
-STOP_SIGNALS = [signal.Signals[name] for name in ("SIGTERM", "SIGUSR1") if hasattr(signal, name)]
-"""What asks a run to stop; Windows has only the first."""
+STOP_SIGNALS = [signal.Signals[name] for name in ("SIGTERM", "SIGUSR1", "SIGHUP") if hasattr(signal, name)]
+"""What asks a run to stop: batch systems, and a terminal that is closed; Windows has only the first."""
 
 
 class SampleKey(NamedTuple):

@@ -48,8 +48,9 @@ from mtmsa_lightning.data.prepared import (
 )
 from mtmsa_lightning.data.table import FaceTable
 from mtmsa_lightning.errors import DataError
+from mtmsa_lightning.folders import LOCK, locked
 from mtmsa_lightning.progress import progress
-from mtmsa_lightning.runs import differences, locked, write_text
+from mtmsa_lightning.runs import differences, write_text
 from mtmsa_lightning.wording import counted
 
 log = logging.getLogger(__name__)
@@ -124,7 +125,7 @@ def prepare(
             its table changed since, or too many images are unreadable; what was done is kept.
         ConfigError: Faces are to be found and there is no detector.
     """
-    with locked(out, "mtmsa prepare"):
+    with locked(out, "mtmsa prepare", worthless=(_PLAN,)):
         if claim(out, options.record(), overwrite):
             if reread:
                 check_release(out, table_fingerprint(read(out / RELEASE).frame))
@@ -205,7 +206,7 @@ def _check_ours(out: Path) -> None:
 
 def _holds_something(out: Path) -> bool:
     """Tell whether a folder holds more than what is left of a claim or a clearing that was killed."""
-    return any(entry.name != WORK for entry in out.iterdir()) or any((out / WORK).glob("[!.]*"))
+    return any(entry.name not in (WORK, LOCK) for entry in out.iterdir()) or any((out / WORK).glob("[!.]*"))
 
 
 def _clear(out: Path) -> None:

@@ -18,8 +18,9 @@ from mtmsa_lightning.data.preparation import (
 )
 from mtmsa_lightning.data.prepared import LEFT_OUT, read_description
 from mtmsa_lightning.errors import DataError
+from mtmsa_lightning.folders import locked
 from mtmsa_lightning.progress import progress
-from mtmsa_lightning.runs import differences, locked
+from mtmsa_lightning.runs import differences
 
 MADE_ANEW = ("counts", "fingerprints", "versions", "pixels")
 """Keys of the description that differ between shards and are written for the whole."""

@@ -1,7 +1,8 @@
 """One checkpoint tested, and the report on it put where it belongs."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,17 @@ from mtmsa_lightning.evaluation.calibration_tables import why_not_exchangeable
 from mtmsa_lightning.evaluation.context import ReportContext
 from mtmsa_lightning.evaluation.report import write_report
 from mtmsa_lightning.evaluation.sections import Images
-from mtmsa_lightning.runs import differences, read_config, read_record, recorded_seed, run_of, write_text
+from mtmsa_lightning.folders import is_empty, locked
+from mtmsa_lightning.runs import (
+    BEGINNING,
+    differences,
+    is_first_process,
+    read_config,
+    read_record,
+    recorded_seed,
+    run_of,
+    write_text,
+)
 from mtmsa_lightning.training import TrainingCLI, leave_process_group, run_trainer_verb
 
 log = logging.getLogger(__name__)
@@ -35,7 +46,12 @@ def evaluate(ckpt_path: str, args: Sequence[str] = (), out: Path | None = None, 
         out: Folder of the report; by default one inside the checkpoint's run.
         faces: Show photos in the page.
     """
-    cli = run_trainer_verb("test", [*args, f"--ckpt_path={ckpt_path}"], partial(EvaluationCLI, out))
+    with ExitStack() as held:
+        _evaluate(ckpt_path, args, faces, partial(EvaluationCLI, out, held))
+
+
+def _evaluate(ckpt_path: str, args: Sequence[str], faces: bool, build: Callable[..., TrainingCLI]) -> None:
+    cli = run_trainer_verb("test", [*args, f"--ckpt_path={ckpt_path}"], build)
     if not cli.trainer.is_global_zero:
         return
     test = cli.datamodule.test_dataset
@@ -52,18 +68,30 @@ class EvaluationCLI(TrainingCLI):
 
     Args:
         out: What the user chose as folder, if anything.
-        args: As for :class:`TrainingCLI`.
+        held: Takes the folder's lock.
+        verb: As for :class:`TrainingCLI`, like what follows.
+        args: Arguments.
+        recorded: Model settings recorded in the checkpoint.
     """
 
     predictions = "predictions.parquet"
 
-    def __init__(self, out: Path | None, *args: Any) -> None:
+    def __init__(
+        self,
+        out: Path | None,
+        held: ExitStack,
+        verb: str,
+        args: list[str],
+        recorded: dict[str, Any] | None = None,
+    ) -> None:
         self.out = out
-        super().__init__(*args)
+        super().__init__(verb, args, recorded, held)
 
     def _open_run(self) -> None:
         settings = yaml.safe_load(self.config_text)
         self.run = report_folder(self.out, self.settings.ckpt_path, settings)
+        if is_first_process():
+            self.held.enter_context(locked(self.run, "mtmsa evaluate", worthless=BEGINNING))
 
     def _finish(self) -> None:
         """The report is still to come."""
@@ -148,7 +176,7 @@ def report_folder(out: Path | None, checkpoint: str, settings: dict[str, Any]) -
 @rank_zero_only
 def _refuse_to_lose(folder: Path, data: dict[str, Any], checkpoint: str | None) -> None:
     """Raise if a folder holds anything but an older report on the same, before the first process writes."""
-    if not folder.is_dir() or not any(folder.iterdir()):
+    if is_empty(folder):
         return
     holds, before = _holds_else(folder, data), read_record(folder).get("checkpoint", "unknown")
     if holds is None and checkpoint not in (None, before):

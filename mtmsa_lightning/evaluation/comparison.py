@@ -27,7 +27,7 @@ from mtmsa_lightning.evaluation.resampling import (
 )
 from mtmsa_lightning.evaluation.scores import figures_of_means, read_faces
 from mtmsa_lightning.metrics.suite import FIGURES
-from mtmsa_lightning.runs import newest_run, read_record, recorded_seed
+from mtmsa_lightning.runs import read_record, recorded_seed, runs_with
 
 log = logging.getLogger(__name__)
 
@@ -61,9 +61,9 @@ def read_contender(path: Path) -> Contender:
     files = [path] if path.is_file() else sorted((folder / "predictions").glob("seed*.parquet"))
     single = [folder / "predictions" / "test.parquet", folder / "predictions.parquet"]
     files = files or [file for file in single if file.is_file()][:1]
-    if not files and path.is_dir() and (run := newest_run(path, "predictions/test.parquet")):
-        log.info("using %s", run)
-        files = [run / "predictions" / "test.parquet"]
+    if not files and path.is_dir() and (runs := runs_with("predictions/test.parquet", path)):
+        log.info("using %s", runs[0])
+        files = [runs[0] / "predictions" / "test.parquet"]
     if not files:
         raise DataError(
             f"{path}: no predictions: give a tested run, a crossval folder, the folder of a report, or a "

@@ -27,9 +27,10 @@ from mtmsa_lightning.export.metadata import describe_export
 from mtmsa_lightning.export.network import ExportNetwork, answers, traced
 from mtmsa_lightning.export.parity import BATCH_SIZES, BOUNDS, Differences, Runner, check, compare, runner_of
 from mtmsa_lightning.export.speed import images_per_second
+from mtmsa_lightning.folders import make_folder
 from mtmsa_lightning.module import MTMSA
 from mtmsa_lightning.pretrained import README, write_pretrained
-from mtmsa_lightning.runs import make_folder, write_text
+from mtmsa_lightning.runs import write_text
 from mtmsa_lightning.wording import counted
 
 log = logging.getLogger(__name__)

@@ -28,7 +28,8 @@ import pyarrow.parquet as pq
 
 from mtmsa_lightning.align.files import NO_FACE
 from mtmsa_lightning.errors import DataError
-from mtmsa_lightning.runs import differences, make_folder, write_text
+from mtmsa_lightning.folders import LOCK, make_folder
+from mtmsa_lightning.runs import differences, write_text
 from mtmsa_lightning.wording import counted
 
 PART_SIZE = 256
@@ -127,7 +128,8 @@ class Parts:
                 )
             _empty(self.folder)
         for left in self.folder.glob(".*"):  # half a file of a process that was killed
-            left.unlink()
+            if left.name != LOCK:
+                left.unlink()
         write_text(file, json.dumps(self.plan, indent=2) + "\n")
 
     def write(self, number: int, faces: pd.DataFrame, skipped: Skipped) -> None:
@@ -173,13 +175,15 @@ def plan_differences(old: Plan, new: Plan, keys: Iterable[str] = COMPARED) -> st
 def clear(folder: Path) -> None:
     """Remove a folder of parts."""
     _empty(folder)
+    (folder / LOCK).unlink(missing_ok=True)
     folder.rmdir()
 
 
 def _empty(folder: Path) -> None:
     """Remove all parts, and the plan last, so that what is left is taken for what it is."""
     for file in sorted(folder.iterdir(), key=lambda file: file.name == _PLAN):
-        file.unlink()
+        if file.name != LOCK:
+            file.unlink()
 
 
 # ---------------------------------------------------------------- joining

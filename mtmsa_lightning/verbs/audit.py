@@ -56,16 +56,16 @@ def main(args: Sequence[str]) -> None:
     from mtmsa_lightning.data.audit.audit import Thresholds, audit, read
     from mtmsa_lightning.data.audit.findings import has_errors
     from mtmsa_lightning.data.audit.report import summary, write_json, write_page
-    from mtmsa_lightning.runs import make_folder
+    from mtmsa_lightning.folders import locked
 
     given = {name: getattr(options, name) for name in ("near", "min_side", "min_sharpness")}
     thresholds = Thresholds(**{name: value for name, value in given.items() if value is not None})
     detect = load_detector() if options.detect else None
     read(data)  # mistakes in what is asked for leave no folder behind
-    make_folder(options.out)
-    found = audit(data, thresholds, look=not options.no_images, detect=detect)
-    write_json(found, options.out / RECORD)
-    write_page(found, options.out / PAGE, pictures=not options.no_pictures)
+    with locked(options.out, "mtmsa audit"):
+        found = audit(data, thresholds, look=not options.no_images, detect=detect)
+        write_json(found, options.out / RECORD)
+        write_page(found, options.out / PAGE, pictures=not options.no_pictures)
     print(f"{summary(found)}\n{options.out / PAGE}")
     if has_errors(found.findings):
         raise SystemExit(1)

@@ -2,10 +2,14 @@
 
 import argparse
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 from mtmsa_lightning.arguments import add_checkpoint, real_number
+from mtmsa_lightning.checkpoints import find_checkpoint
+from mtmsa_lightning.folders import check_folder, locked
 from mtmsa_lightning.preflight import check_arguments
+from mtmsa_lightning.runs import run_of
 
 
 def parser() -> argparse.ArgumentParser:
@@ -60,6 +64,14 @@ def main(args: Sequence[str]) -> None:
     data_args = [*(f"--config={name}" for name in options.config), *data_args]
     check_arguments("test", ["--ckpt_path", options.ckpt_path, *data_args])
 
+    target = options.out or find_checkpoint(Path(options.ckpt_path))
+    check_folder(target.parent)
+    run = run_of(target)
+    with locked(run, "mtmsa calibrate") if run else nullcontext():  # a fit might replace the checkpoint
+        _calibrate(options, data_args)
+
+
+def _calibrate(options: argparse.Namespace, data_args: Sequence[str]) -> None:
     from mtmsa_lightning.evaluation.calibrating import calibrate, store
 
     if options.undo:

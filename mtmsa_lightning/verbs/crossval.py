@@ -6,6 +6,7 @@ import logging
 import os
 import shlex
 import sys
+import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
@@ -13,12 +14,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mtmsa_lightning.arguments import whole_number
-from mtmsa_lightning.children import Child, Children, tail
+from mtmsa_lightning.children import GRACE, Child, Children, tail
 from mtmsa_lightning.configs import option
 from mtmsa_lightning.cores import available_cores
 from mtmsa_lightning.errors import CheckpointError, ConfigError, DataError, MTMSAError
+from mtmsa_lightning.folders import LOCK, holder, locked
 from mtmsa_lightning.preflight import check_arguments
-from mtmsa_lightning.runs import read_config, read_record, resumable_run, training_differences
+from mtmsa_lightning.runs import (
+    last_start,
+    read_config,
+    read_record,
+    resumable_run,
+    runs_with,
+    training_differences,
+)
 
 if TYPE_CHECKING:
     from mtmsa_lightning.data.datamodule import FaceDataModule
@@ -122,12 +131,13 @@ def crossval(
 
     from mtmsa_lightning.evaluation.folds_report import write_pooled_reports
 
-    summary, missing = carry_out(plan)
-    if summary is not None:
-        log.info("%s\nfiles: %s", summary, plan.experiment.folder)
-        for page in write_pooled_reports(plan.experiment.folder):
-            log.info("report: %s", page)
-        log.info("%s", next_commands(plan, missing))
+    with locked(plan.experiment.folder, "mtmsa crossval"):
+        summary, missing = carry_out(plan)
+        if summary is not None:
+            log.info("%s\nfiles: %s", summary, plan.experiment.folder)
+            for page in write_pooled_reports(plan.experiment.folder):
+                log.info("report: %s", page)
+            log.info("%s", next_commands(plan, missing))
     if missing:
         told = "\n".join(f"  {trial}: {reason}" for trial, reason in missing.items())
         raise MTMSAError(
@@ -296,11 +306,23 @@ class Experiment:
         """Return the name of the trial's runs."""
         return f"{self.name}/{trial}"
 
+    def wait_for_others(self, trial: Trial) -> None:
+        """Give runs of a crossval that was killed the time to save and to end.
+
+        Raises:
+            DataError: If a run of the trial goes on still.
+        """
+        deadline = time.monotonic() + GRACE
+        for lock in (self.root / self.name_of(trial)).glob(f"*/{LOCK}"):
+            while (who := holder(lock.parent)) and time.monotonic() < deadline:
+                time.sleep(0.2)
+            if who:
+                raise DataError(f"{lock.parent}: {who} still trains {trial}: wait for it or stop it")
+
     def complete_run(self, trial: Trial) -> Path | None:
         """Return the newest run that has been trained and tested with these settings on these data."""
-        runs = sorted((self.root / self.name_of(trial)).glob("*/run.json"), reverse=True)
         differing: list[str] = []
-        for run in [file.parent for file in runs]:
+        for run in runs_with("run.json", self.root / self.name_of(trial)):
             if is_finished(run):
                 reasons = self.differences(trial, run)
                 if not reasons:
@@ -367,10 +389,9 @@ class Plan:
 def is_finished(run: Path) -> bool:
     """Return whether a run was trained and then tested, the last time that it was started."""
     record = read_record(run)
-    begun = (record.get("continued") or [record.get("started", "")])[-1]
     trained = record.get("epochs") is not None and not record.get("failed")
     tested = bool(record.get("test")) and (run / "predictions" / "test.parquet").is_file()
-    return trained and tested and record.get("finished", "") >= begun
+    return trained and tested and record.get("finished", "") >= last_start(run)
 
 
 def train(experiment: Experiment, trials: Sequence[Trial], parallel: int) -> dict[Trial, str]:
@@ -387,6 +408,7 @@ def train(experiment: Experiment, trials: Sequence[Trial], parallel: int) -> dic
     todo: dict[Child, Trial] = {}
     complete = []
     for trial in trials:
+        experiment.wait_for_others(trial)
         if run := experiment.complete_run(trial):
             complete.append(run)
             log.info("[%s] complete: %s", trial, run)

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 from mtmsa_lightning.arguments import add_checkpoint, whole_number
 from mtmsa_lightning.cores import available_cores
 from mtmsa_lightning.errors import ConfigError, DataError
+from mtmsa_lightning.folders import check_folder
 from mtmsa_lightning.inference.hub import check_source
 from mtmsa_lightning.inference.paths import check_there
-from mtmsa_lightning.runs import check_folder
 from mtmsa_lightning.verbs.prepare import parse_shard
 from mtmsa_lightning.wording import counted
 
@@ -132,12 +132,12 @@ def predict(options: argparse.Namespace) -> None:
     from mtmsa_lightning.inference.inputs import find_inputs
 
     inputs = find_inputs(options.paths)  # before torch is imported, which takes seconds
+    from mtmsa_lightning.folders import locked
     from mtmsa_lightning.inference.bulk import Job, load_estimator, predict_parts
     from mtmsa_lightning.inference.parts import Parts
     from mtmsa_lightning.inference.photos import MAX_PIXELS
     from mtmsa_lightning.inference.plan import make_plan, say_preprocessing
     from mtmsa_lightning.inference.ranks import choose_devices, predict_on
-    from mtmsa_lightning.runs import locked
 
     devices = choose_devices(options.accelerator, options.devices)
     load = partial(
@@ -174,9 +174,9 @@ def _describe_shard(shard: str, parts: "Parts", images: int) -> str:
 
 def _make_table(job: "Job", work: "Work", options: argparse.Namespace) -> "Counts":
     """Return what the table holds, after making it unless it is there."""
+    from mtmsa_lightning.folders import locked
     from mtmsa_lightning.inference.parts import clear, complete, join, refuse_to_lose
     from mtmsa_lightning.inference.pictures import write_sheet
-    from mtmsa_lightning.runs import locked
 
     parts, out = job.parts, options.out
     counts = None if options.overwrite else complete(out, parts.plan)
@@ -196,8 +196,8 @@ def _make_table(job: "Job", work: "Work", options: argparse.Namespace) -> "Count
 
 def _make_parts(parts: "Parts", work: "Work", options: argparse.Namespace) -> None:
     """Make the parts that are missing."""
+    from mtmsa_lightning.folders import make_folder
     from mtmsa_lightning.progress import progress
-    from mtmsa_lightning.runs import make_folder
 
     parts.claim(options.overwrite)
     sheet = options.contact_sheet

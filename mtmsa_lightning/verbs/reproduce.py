@@ -4,11 +4,13 @@ import argparse
 import json
 import logging
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 
 from mtmsa_lightning.arguments import whole_number
 from mtmsa_lightning.configs import option
 from mtmsa_lightning.errors import ConfigError, MTMSAError
+from mtmsa_lightning.folders import locked
 from mtmsa_lightning.studies import Study, read_recorded, read_study, shipped_studies
 from mtmsa_lightning.verbs.crossval import OURS, Plan, carry_out, make_plan, numbers
 from mtmsa_lightning.wording import counted
@@ -102,22 +104,26 @@ def reproduce(study: Study, fit_args: Sequence[str], parallel: int = 1) -> None:
 
     recorded = read_recorded(study)
     plans = make_plans(study, fit_args, parallel)
+    root = next(iter(plans.values())).experiment.root
+    folder = root / "studies" / f"{study.name}-{study.base()}"
     variants, lacking = {}, []
-    for number, (variant, plan) in enumerate(plans.items(), 1):
-        log.info("variant %d of %d: %s (%s)", number, len(plans), variant, plan.experiment.name)
-        summary, missing = carry_out(plan)
-        lacking += [f"  {variant}, {trial}: {reason}" for trial, reason in missing.items()]
-        if summary is not None:
-            folder, settings = plan.experiment.folder, plan.experiment.settings
-            variants[variant] = Variant(study.variants[variant], folder, settings)
-    folder = plan.experiment.root / "studies" / f"{study.name}-{study.base()}"
-    if variants:
-        table = study_table(study, variants, recorded)
-        text = markdown(table)
-        write_text(folder / "table.json", json.dumps(table, indent=2) + "\n")
-        write_text(folder / "table.csv", rows(table).to_csv(index=False))
-        write_text(folder / "table.md", text)
-        log.info("%s\nfiles: %s", text, folder)
+    with ExitStack() as held:
+        for each in (folder, *(plan.experiment.folder for plan in plans.values())):
+            held.enter_context(locked(each, "mtmsa reproduce"))
+        for number, (variant, plan) in enumerate(plans.items(), 1):
+            log.info("variant %d of %d: %s (%s)", number, len(plans), variant, plan.experiment.name)
+            summary, missing = carry_out(plan)
+            lacking += [f"  {variant}, {trial}: {reason}" for trial, reason in missing.items()]
+            if summary is not None:
+                experiment = plan.experiment
+                variants[variant] = Variant(study.variants[variant], experiment.folder, experiment.settings)
+        if variants:
+            table = study_table(study, variants, recorded)
+            text = markdown(table)
+            write_text(folder / "table.json", json.dumps(table, indent=2) + "\n")
+            write_text(folder / "table.csv", rows(table).to_csv(index=False))
+            write_text(folder / "table.md", text)
+            log.info("%s\nfiles: %s", text, folder)
     if lacking:
         told = "\n".join(lacking)
         raise MTMSAError(

@@ -19,7 +19,7 @@ from mtmsa_lightning.data.preparation import PrepareOptions, crop_names, prepare
 from mtmsa_lightning.data.prepared import read_prepared
 from mtmsa_lightning.data.table import FaceTable, ReadReport, make_frame
 from mtmsa_lightning.errors import DataError
-from mtmsa_lightning.runs import locked
+from mtmsa_lightning.folders import locked
 
 OPTIONS = PrepareOptions("folder", CropSettings(64, 0.25, False, None, True))
 IMAGES = 150  # three parts
@@ -214,7 +214,7 @@ def test_overwriting_a_set_that_was_begun(release, whole, tmp_path, monkeypatch)
 def test_one_at_a_time(release, tmp_path):
     with (
         locked(tmp_path, "mtmsa prepare"),
-        pytest.raises(DataError, match="another `mtmsa prepare` is writing there"),
+        pytest.raises(DataError, match=r"another `mtmsa prepare` .* is writing there"),
     ):
         prepare(OPTIONS, lambda _: read_release(release), tmp_path)
 
