@@ -169,7 +169,7 @@ def test_the_newest_run_is_the_one_that_was_started_last_whatever_it_is_called(t
         "2026-03-03_00-00-00-000",
         "slurm-10000.0.0",
         "slurm-9999.0.0",
-        "zzz-without-a-start",
+        "without-a-start",
         "damaged",
     ]
     assert [run.name for run in runs_with("checkpoints/last.ckpt", tmp_path / "morph")] == order
