@@ -627,6 +627,9 @@ class MTMSA(LightningModule):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Group the parameters (ResNet first) and attach the schedule."""
         optimizer = self.optimizer(self.parameter_groups())
+        # A fused optimiser can divide by the scale of 16-mixed itself, but only in its step, after clipping.
+        # Lightning refuses that, in bf16-mixed too, where nothing is scaled; without the offer it unscales first.
+        optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]
         optimizer.register_load_state_dict_post_hook(_lay_out_as_parameters)
         scale_learning_rate(optimizer, self.lr_factor())
         scheduler: Any = self.scheduler(optimizer)

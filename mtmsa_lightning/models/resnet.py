@@ -195,11 +195,15 @@ def _recomputation(module: nn.Module) -> tuple[AbstractContextManager[None], Abs
 
 @contextmanager
 def _statistics_kept(module: nn.Module) -> Iterator[None]:
-    """Normalise by the batch without counting it in the running statistics: it has been counted."""
+    """Normalise by the batch without counting it in the running statistics: it has been counted.
+
+    The count goes to a copy, not to None, because SyncBatchNorm demands a counter.
+    """
     norms = [part for part in module.modules() if isinstance(part, _BatchNorm)]
     kept = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
     for norm in norms:
-        norm.momentum, norm.num_batches_tracked = 0.0, None
+        norm.momentum = 0.0
+        norm.num_batches_tracked = norm.num_batches_tracked.clone()
     try:
         yield
     finally:

@@ -126,12 +126,18 @@ def kept_bytes(trunk, x):
     return sum(kept.values()), out
 
 
-@pytest.mark.parametrize("frozen", [False, True])
-def test_checkpointed_activations_change_memory_alone(frozen):
-    """Gradients and BatchNorm's running statistics included, bit for bit; frozen statistics stay so."""
+@pytest.mark.parametrize(("frozen", "joined"), [(False, False), (True, False), (False, True)])
+def test_checkpointed_activations_change_memory_alone(frozen, joined):
+    """Gradients and BatchNorm's running statistics included, bit for bit; frozen statistics stay so.
+
+    SyncBatchNorm computes as BatchNorm does where there is one process; its joint statistics need GPUs.
+    """
     torch.manual_seed(0)
     plain, saving = MSAResNet34(), MSAResNet34(checkpoint_activations=True)
     saving.load_state_dict(plain.state_dict())
+    if joined:
+        saving = nn.SyncBatchNorm.convert_sync_batchnorm(saving)
+        assert isinstance(saving.layer1[0].bn1, nn.SyncBatchNorm)
     x, weights = torch.randn(2, 3, 64, 64), torch.randn(2, 512)
     sizes = []
     for trunk in (plain, saving):
