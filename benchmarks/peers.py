@@ -39,7 +39,7 @@ from torchvision.datasets import ImageFolder
 from mtmsa_lightning import MORPH, MTMSA, MSAConfig
 from mtmsa_lightning.cores import available_cores
 from mtmsa_lightning.data.pixels import write_pixels
-from mtmsa_lightning.training import best_precision
+from mtmsa_lightning.devices import best_precision, choose_accelerator
 
 AGES = range(16, 78)
 GPU = torch.cuda.is_available()
@@ -107,7 +107,7 @@ def ours(root: Path, batch_size: int, workers: int, msa: MSAConfig | None) -> Ca
         trainer = Trainer(
             max_epochs=1, limit_val_batches=0, logger=False, enable_checkpointing=False, devices=1,
             enable_progress_bar=False, enable_model_summary=False, use_distributed_sampler=False,
-            accelerator="gpu" if GPU else "cpu", precision=best_precision("auto"),  # type: ignore[arg-type]
+            accelerator="gpu" if GPU else "cpu", precision=best_precision(choose_accelerator("auto")),  # type: ignore[arg-type]
         )  # fmt: skip
         trainer.fit(model, datamodule=data)
         return trainer.global_step * batch_size

@@ -22,12 +22,14 @@ from mtmsa_lightning.data.dataset import FaceBatch
 from mtmsa_lightning.data.provenance import (
     OverlapError,
     check_overlap,
+    complete_checkpoints,
     describe_crop,
     preprocessing_of,
     say_preprocessing,
     training_hashes,
 )
 from mtmsa_lightning.data.table import label_kinds
+from mtmsa_lightning.devices import check_device, check_precision
 from mtmsa_lightning.errors import CheckpointError, ConfigError
 from mtmsa_lightning.initial_weights import earlier_trainings, load_initial_weights
 from mtmsa_lightning.labels import GENDERS
@@ -439,7 +441,13 @@ class MTMSA(LightningModule):
     # ---------------------------------------------------------------- life cycle
 
     def setup(self, stage: str) -> None:
-        """Take what the model needs to know of the data: labels, and at the first fit age statistics."""
+        """Take what the model needs to know of the data: labels, and at the first fit age statistics.
+
+        Raises:
+            ConfigError: If losses and metrics could not be computed in float64.
+        """
+        check_device(self.trainer.strategy.root_device)
+        check_precision(self.trainer.precision)
         data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
         if data is None or stage == "predict":
             return
@@ -552,15 +560,18 @@ class MTMSA(LightningModule):
             raise OverlapError(refused)
 
     def on_fit_end(self) -> None:
-        """Complete the record, for a training that saved no checkpoint."""
-        self._complete_record()
+        """Complete the record, also in the checkpoints that were saved before all images were hashed."""
+        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+        self._complete_record(wait=True)
+        if data is not None and self.trainer.is_global_zero:
+            complete_checkpoints(self.trainer, data)
 
-    def _complete_record(self) -> None:
+    def _complete_record(self, wait: bool) -> None:
         """Add the hashes of the faces that are learnt from; the first process does so."""
         data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
         fitting = self.trainer.state.fn == TrainerFn.FITTING  # a test on other data was no training
         if data is not None and fitting and self.trainer.is_global_zero:
-            self.provenance = (self.provenance or {}) | training_hashes(data)
+            self.provenance = (self.provenance or {}) | training_hashes(data, wait)
 
     def on_train_start(self) -> None:
         """Go on within an epoch, whose start Lightning does not announce again."""
@@ -602,7 +613,7 @@ class MTMSA(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Write down what the weights were trained on, as plain values."""
-        self._complete_record()
+        self._complete_record(wait=False)
         if self.provenance is not None:
             checkpoint["provenance"] = self.provenance
         if self.calibration is not None:
@@ -627,8 +638,9 @@ class MTMSA(LightningModule):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Group the parameters (ResNet first) and attach the schedule."""
         optimizer = self.optimizer(self.parameter_groups())
-        # A fused optimiser can divide by the scale of 16-mixed itself, but only in its step, after clipping.
-        # Lightning refuses that, in bf16-mixed too, where nothing is scaled; without the offer it unscales first.
+        # A fused optimiser offers to divide by the scale of 16-mixed itself, in its step: after clipping. So
+        # Lightning refuses both together, also in bf16-mixed, which scales nothing. Without the offer it
+        # unscales before it clips.
         optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]
         optimizer.register_load_state_dict_post_hook(_lay_out_as_parameters)
         scale_learning_rate(optimizer, self.lr_factor())

@@ -40,6 +40,7 @@ from mtmsa_lightning.checkpoints import checkpoint_file, read_checkpoint
 from mtmsa_lightning.compilation import compile_network
 from mtmsa_lightning.configs import by_precedence, find_config, option, split_configs
 from mtmsa_lightning.data.datamodule import FaceDataModule
+from mtmsa_lightning.devices import best_precision, choose_accelerator
 from mtmsa_lightning.errors import ConfigError, MTMSAError, Preempted
 from mtmsa_lightning.folders import locked
 from mtmsa_lightning.messages import explain, told_shortly
@@ -339,8 +340,9 @@ class TrainingCLI(LightningCLI):
             record["checkpoint"] = str(Path(self.settings.ckpt_path).absolute())
             say_unfinished(checkpoint_file(self.settings.ckpt_path))
         kwargs["logger"] = self._loggers(_as_list(given.logger), record)
+        kwargs["accelerator"] = choose_accelerator(given.accelerator)
         if given.precision is None:
-            kwargs["precision"] = best_precision(given.accelerator)
+            kwargs["precision"] = best_precision(kwargs["accelerator"])
         kwargs["plugins"] = [*_as_list(given.plugins), AtomicCheckpointIO()]
         callbacks = _as_list(given.callbacks)
         own_bar = any(isinstance(each, ProgressBar) for each in callbacks)
@@ -350,12 +352,6 @@ class TrainingCLI(LightningCLI):
             callbacks.append(LossBar())
         kwargs["callbacks"] = [*callbacks, *self._callbacks(record, kwargs)]
         self.model.allow_overlap = self.settings.allow_overlap
-        optimizer = (self.settings.model.optimizer or {}).get("init_args") or {}
-        if given.precision == "16-mixed" and given.gradient_clip_val and optimizer.get("fused"):
-            raise ConfigError(
-                "trainer.precision 16-mixed: a fused optimiser scales gradients too late for clipping them; "
-                "give --model.optimizer.init_args.fused false, or --trainer.precision bf16-mixed"
-            )
         trainer = super().instantiate_trainer(**kwargs)
         if given.sync_batchnorm and trainer.strategy.root_device.type == "cpu":
             raise ConfigError(
@@ -451,7 +447,8 @@ class UnstartedCLI(TrainingCLI):
         """Nothing will be written."""
 
     def instantiate_trainer(self, **kwargs: Any) -> Any:
-        """Nothing will be trained."""
+        """Nothing will be trained; what cannot be is refused."""
+        choose_accelerator(self._get(self.config_init, "trainer").accelerator)
 
     def _run_subcommand(self, subcommand: str) -> None:
         """Only the settings are wanted."""
@@ -484,12 +481,6 @@ def leave_process_group() -> None:
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.barrier()
         torch.distributed.destroy_process_group()
-
-
-def best_precision(accelerator: Any) -> str:
-    """Return bf16-mixed where the device computes it natively, else 32-true."""
-    gpu = accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
-    return "bf16-mixed" if gpu and torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
 
 
 def _as_list(value: Any) -> list[Any]:

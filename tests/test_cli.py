@@ -226,9 +226,6 @@ def test_an_unknown_verb_names_the_nearest(fails):
     assert "did you mean `mtmsa fit`?" in fails("fti", "--config", "demo.yaml")
 
 
-FUSED = "model.optimizer.init_args.fused"
-
-
 @pytest.mark.parametrize(
     ("args", "said"),
     [
@@ -254,10 +251,8 @@ FUSED = "model.optimizer.init_args.fused"
         (["--trainer.strategy", "foo"], "foo"),
         (["--trainer.devices", "0"], "devices"),
         (["--trainer.sync_batchnorm", "true"], "on GPUs only"),
-        (
-            ["--trainer.precision=16-mixed", "--trainer.gradient_clip_val=5", f"--{FUSED}=true"],
-            f"give --{FUSED} false",
-        ),
+        (["--trainer.precision=bf16-true"], "choose bf16-mixed"),
+        (["--trainer.accelerator=mps"], "has no float64"),
         (["--model.lr_batch_size", "0"], "model.lr_batch_size 0 must be at least 1"),
         (["--checkpoint.monitor", "val/group_acc"], "not among the validation figures"),
         (["--model.age", "null"], "checkpoint.monitor val/age_mae"),

@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import signal
 import subprocess
+import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,6 +18,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from mtmsa_lightning.callbacks.preemption import Preemption, _something_is_due
 from mtmsa_lightning.cli import main
 from mtmsa_lightning.configs import SHIPPED
+from mtmsa_lightning.data import provenance
 from mtmsa_lightning.data.dataset import STOP_SIGNALS, start_worker
 from mtmsa_lightning.errors import CheckpointError, Preempted
 from mtmsa_lightning.metrics import AgeMAE, ClassAccuracy
@@ -114,6 +116,26 @@ def test_a_run_stopped_by_signals_ends_like_one_left_alone(tiny_config, tmp_path
     main([*map(str, fit), str(broken)])
     assert_equal_runs(whole, broken)
     assert len(json.loads((broken / "run.json").read_text())["continued"]) == 3
+
+
+@pytest.mark.slow
+def test_no_checkpoint_waits_for_hashes_and_the_end_of_a_fit_completes_all(
+    tiny_config, tmp_path, signal_at, monkeypatch
+):
+    """The images are not hashed before the last step of the continued run is saved."""
+    hashed, ended = provenance.image_hashes, threading.Event()
+    monkeypatch.setattr(provenance, "image_hashes", lambda part: ended.wait(300) and hashed(part))
+    run = tmp_path / "run"
+    fit = ("fit", "--config", tiny_config, "--trainer.max_epochs=1", "--run_dir", run)
+    signal_at(signal.SIGTERM, 2)
+    stops(*fit)
+    assert checkpoint(run)["provenance"]["train_image_hashes"] is None
+    assert len(checkpoint(run)["provenance"]["train_id_hashes"]) == 52
+    monkeypatch.setattr(MTMSA, "on_train_end", lambda model: ended.set(), raising=False)
+    main([*map(str, fit)])
+    for name in ("last", "best"):
+        assert len(checkpoint(run, name)["provenance"]["train_image_hashes"]) == 52
+    assert (run / "predictions" / "test.parquet").is_file()
 
 
 @pytest.mark.parametrize(("verb", "step"), [("test", "test_step"), ("validate", "validation_step")])

@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from lightning.pytorch import Trainer
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.plugins import MixedPrecision
 from torch._dynamo.testing import CompileCounterWithBackend
 
 from mtmsa_lightning import MORPH, MTMSA, MSAConfig, training
@@ -216,6 +217,39 @@ def test_a_loaded_optimiser_is_laid_out_as_its_parameters():
 def optimiser_of(model: MTMSA) -> torch.optim.Optimizer:
     model.scheduler = partial(torch.optim.lr_scheduler.ConstantLR, factor=1.0)
     return model.configure_optimizers()["optimizer"]
+
+
+SCALED = MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu", init_scale=1024.0))
+
+
+@pytest.mark.parametrize(
+    "precision", [{"precision": "bf16-mixed"}, {"plugins": [SCALED]}], ids=["bf16", "fp16"]
+)
+def test_a_fused_optimiser_moves_weights_by_the_clipped_gradient(morph_root, precision):
+    """One step of plain descent: its length says what was clipped, and when."""
+    seen = {}
+
+    class Norms(Callback):
+        def on_before_optimizer_step(self, trainer, model, optimizer):
+            seen["gradient"] = norm(p.grad for p in model.parameters() if p.grad is not None)
+
+    model = model_of(
+        msa=None, optimizer=partial(torch.optim.SGD, lr=0.5, fused=True),
+        scheduler=partial(torch.optim.lr_scheduler.ConstantLR, factor=1.0),
+    )  # fmt: skip
+    before = [p.detach().clone() for p in model.parameters()]
+    data = MORPH(root=str(morph_root), image_size=64, batch_size=8, num_workers=0)
+    trainer = Trainer(
+        max_steps=1, limit_val_batches=0, gradient_clip_val=0.01, callbacks=[Norms()], **QUIET, **precision
+    )
+    trainer.fit(model, data)
+    moved = norm(p.detach() - old for p, old in zip(model.parameters(), before, strict=True))
+    assert moved == pytest.approx(0.5 * 0.01, rel=1e-3)
+    assert 1 < seen["gradient"] < 1000, "that of the loss, not of 1024 times the loss"
+
+
+def norm(tensors) -> float:
+    return torch.cat([each.flatten() for each in tensors]).double().norm().item()
 
 
 FAST = [

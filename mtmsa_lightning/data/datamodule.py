@@ -78,7 +78,7 @@ class FaceDataModule(LightningDataModule, ABC):
         train_dataset: Faces to train on, after ``setup``; likewise ``val_dataset``, ``test_dataset`` and
             ``calibration_dataset``.
         split: The parts as row numbers, with their fingerprints, after ``setup``.
-        hashing: Hashes of what is learnt from, computed in the background (``data.provenance``).
+        hashing: Hashes of the images that are learnt from, computed in the background (``data.provenance``).
     """
 
     name: str
@@ -129,7 +129,7 @@ class FaceDataModule(LightningDataModule, ABC):
         self._seen: set[str] = set()
         self._split_file_hash: str | None = None
         self._done = (0, 0)
-        self.hashing: Future[dict[str, Tensor]] | None = None
+        self.hashing: Future[Tensor] | None = None
         self._check_arguments()
 
     def _check_arguments(self) -> None:

@@ -49,7 +49,10 @@ def of_network(
         )
         found = [known[key] for key in keys if key in known]
         if found:
-            record[f"earlier_{kind}_hashes"] = torch.unique(torch.cat(found))
+            whole = all(
+                each is not None for each in found
+            )  # images are not hashed yet in an early checkpoint
+            record[f"earlier_{kind}_hashes"] = torch.unique(torch.cat(found)) if whole else None
     return record
 
 

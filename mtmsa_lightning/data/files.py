@@ -9,6 +9,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import blake2b
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,9 @@ from mtmsa_lightning.errors import DataError
 
 if TYPE_CHECKING:
     from _csv import Reader  # the csv module exports no name for its reader's type
+
+_AT_A_TIME = 256
+"""Files that the threads which hash are given together."""
 
 
 class ImageListing:
@@ -141,7 +145,12 @@ def hash_files(
             return unreadable
 
     with ThreadPoolExecutor(workers or min(8, os.cpu_count() or 1)) as pool:
-        return np.fromiter(pool.map(hash_or_default, paths), np.uint64, len(paths))
+        # a few at a time: whatever a pool was given is done before the process may end
+        starts = range(0, len(paths), _AT_A_TIME)
+        hashes = chain.from_iterable(
+            pool.map(hash_or_default, paths[start : start + _AT_A_TIME]) for start in starts
+        )
+        return np.fromiter(hashes, np.uint64, len(paths))
 
 
 def hash_ids(ids: Iterable[str]) -> npt.NDArray[np.uint64]:

@@ -1,8 +1,11 @@
 """What a checkpoint was trained on, and the refusal to test it on the same faces."""
 
 import logging
-from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+import pickle
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,13 +18,14 @@ from mtmsa_lightning.data.prepared import preparation
 from mtmsa_lightning.errors import DataError
 
 if TYPE_CHECKING:
+    from lightning.pytorch import Trainer
+
     from mtmsa_lightning.data.datamodule import FaceDataModule
 
 log = logging.getLogger(__name__)
 
 UNREADABLE = 0
 """Stands for the hash of a file that cannot be read."""
-
 
 ADVICE = {
     "test": "Test on a part that was held out, or pass --allow_overlap true (in Python: "
@@ -50,29 +54,66 @@ def describe_crop(crop: float, preparation: dict[str, Any] | None) -> str:
     )
 
 
-def hash_in_background(data: "FaceDataModule") -> Future[dict[str, torch.Tensor]]:
-    """Start hashing what will be learnt from, while training starts; the first checkpoint waits for it."""
+def hash_in_background(data: "FaceDataModule") -> Future[torch.Tensor]:
+    """Start hashing the images that are learnt from, in a thread that the end of the process does not await.
+
+    A job that is stopped has little time: neither its checkpoint nor its exit waits for the images.
+    """
     if data.hashing is None:
-        pool = ThreadPoolExecutor(1, thread_name_prefix="training-hashes")
-        data.hashing = pool.submit(_training_hashes, data)
-        pool.shutdown(wait=False)
+        data.hashing = Future()
+        threading.Thread(target=_hash_images, args=(data, data.hashing), daemon=True).start()
     return data.hashing
 
 
-def training_hashes(data: "FaceDataModule") -> dict[str, torch.Tensor]:
+def _hash_images(data: "FaceDataModule", future: Future[torch.Tensor]) -> None:
+    try:
+        images = np.concatenate([image_hashes(part) for part in (data.train_dataset, data.val_dataset)])
+        # nothing is learnt from unreadable images, and they equal each other
+        future.set_result(_tensor(images[images != UNREADABLE]))
+    except BaseException as error:
+        future.set_exception(error)
+
+
+def training_hashes(data: "FaceDataModule", wait: bool = True) -> dict[str, torch.Tensor | None]:
     """Return 64-bit hashes of the ids and of the image bytes that are learnt from or selected by.
 
     Validation faces count as training faces: they choose the checkpoint.
+
+    Args:
+        data: The DataModule, set up.
+        wait: Wait until all images are hashed; else ``train_image_hashes`` is None before that.
     """
-    return hash_in_background(data).result()
+    ids = np.concatenate(
+        [hash_ids(part.table["id"].tolist()) for part in (data.train_dataset, data.val_dataset)]
+    )
+    images = hash_in_background(data)
+    return {
+        "train_id_hashes": _tensor(ids),
+        "train_image_hashes": images.result() if wait or images.done() else None,
+    }
 
 
-def _training_hashes(data: "FaceDataModule") -> dict[str, torch.Tensor]:
-    parts = [data.train_dataset, data.val_dataset]
-    ids = np.concatenate([hash_ids(part.table["id"].tolist()) for part in parts])
-    images = np.concatenate([image_hashes(part) for part in parts])
-    images = images[images != UNREADABLE]  # nothing is learnt from them, and they equal each other
-    return {"train_id_hashes": _tensor(ids), "train_image_hashes": _tensor(images)}
+def complete_checkpoints(trainer: "Trainer", data: "FaceDataModule") -> None:
+    """Add the hashes of the training images to a run's checkpoints that were saved before they were known."""
+    for file in _saved_files(trainer):
+        try:
+            checkpoint = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+        except pickle.UnpicklingError:  # it holds what this package neither saves nor loads
+            continue
+        provenance = checkpoint.get("provenance") or {}
+        if provenance.get("train_image_hashes", ()) is None:
+            checkpoint["provenance"] = provenance | training_hashes(data)
+            trainer.strategy.checkpoint_io.save_checkpoint(checkpoint, file)
+
+
+def _saved_files(trainer: "Trainer") -> Iterator[Path]:
+    from lightning.pytorch.callbacks import ModelCheckpoint  # slow to import, and needed here alone
+
+    savers = [each for each in trainer.checkpoint_callbacks if isinstance(each, ModelCheckpoint)]
+    paths = [[*saver.best_k_models, saver.best_model_path, saver.last_model_path] for saver in savers]
+    for path in dict.fromkeys(path for of_saver in paths for path in of_saver):
+        if path and Path(path).is_file():
+            yield Path(path)
 
 
 def check_overlap(
@@ -120,11 +161,15 @@ def check_overlap(
     ]
     images, seen = image_hashes(faces), np.logical_or.reduce([*known.values()])
     for each in origins:
-        copies = _overlap(images, provenance[f"{each}_image_hashes"]) & ~seen
-        what = f"of {len(ids)} {part} faces have equal bytes as training images of {_ORIGINS[each]}"
         same = any(
             training.get("fingerprints") == split.fingerprints for training in _trainings(provenance, each)
         )
+        hashes = provenance[f"{each}_image_hashes"]
+        if hashes is None:
+            told.append(_complain_of_ignorance(_ORIGINS[each], part, force or same))
+            continue
+        copies = _overlap(images, hashes) & ~seen
+        what = f"of {len(ids)} {part} faces have equal bytes as training images of {_ORIGINS[each]}"
         told.append(_complain(ids, copies, what, advice, force or same))
     return [text for text in told if text]
 
@@ -189,6 +234,18 @@ def _complain(ids: list[str], found: NDArray[np.bool_], what: str, advice: str, 
     if not pardoned:
         raise OverlapError(f"{text}: {shown}\n{advice}")
     log.warning("%s: %s", text, shown)
+    return text
+
+
+def _complain_of_ignorance(network: str, part: str, pardoned: bool) -> str:
+    """Raise, or warn and return the sentence, where a training was stopped before its images were hashed."""
+    text = (
+        f"whether {part} faces are copies of training images of {network} is not known: it was saved before "
+        "these were hashed"
+    )
+    if not pardoned:
+        raise OverlapError(f"{text}\nContinue its training to the end, or pass --allow_overlap true.")
+    log.warning("%s", text)
     return text
 
 

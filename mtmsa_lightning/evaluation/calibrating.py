@@ -20,6 +20,7 @@ from mtmsa_lightning.configs import find_config, split_configs
 from mtmsa_lightning.data.datamodule import FaceDataModule
 from mtmsa_lightning.data.protocols import sampling_units
 from mtmsa_lightning.data.provenance import check_overlap, preprocessing_of, say_preprocessing
+from mtmsa_lightning.devices import best_precision, choose_accelerator
 from mtmsa_lightning.errors import ConfigError
 from mtmsa_lightning.evaluation.calibration_tables import coverage_lines, figures_table, thresholds_table
 from mtmsa_lightning.messages import explain, told_shortly
@@ -27,7 +28,7 @@ from mtmsa_lightning.metrics.calibration import FacesSaid, calibration_figures
 from mtmsa_lightning.models.calibration import INTERVAL_LEVEL, Calibration, fit_calibration
 from mtmsa_lightning.module import MTMSA
 from mtmsa_lightning.pretrained import WEIGHTS, write_pretrained
-from mtmsa_lightning.training import best_precision, known_names, with_config_of_run
+from mtmsa_lightning.training import known_names, with_config_of_run
 from mtmsa_lightning.wording import counted
 
 log = logging.getLogger(__name__)
@@ -69,6 +70,7 @@ def calibrate(
         ConfigError: If a threshold is out of range or the part has too few labels, before any long work.
         OverlapError: If faces of the part, or of the test part, were trained on.
     """
+    accelerator = choose_accelerator(accelerator)
     ckpt_path = str(checkpoint_file(ckpt_path))
     model = MTMSA.load(ckpt_path)
     log.info("%s", model.describe())
@@ -219,7 +221,7 @@ class Network:
     Args:
         model: The model, which has met the data (``MTMSA.match``).
         data: The DataModule, set up.
-        accelerator: As in ``Trainer``.
+        accelerator: As ``choose_accelerator`` returns it.
         precision: As in ``Trainer``; by default as in ``mtmsa test``.
     """
 

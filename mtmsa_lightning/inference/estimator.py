@@ -19,6 +19,7 @@ from torch import Tensor
 from mtmsa_lightning.align.detector import FaceDetector, load_detector
 from mtmsa_lightning.checkpoints import find_checkpoint
 from mtmsa_lightning.data.images import UnreadableImageError
+from mtmsa_lightning.devices import check_device, choose_accelerator
 from mtmsa_lightning.errors import ConfigError
 from mtmsa_lightning.evaluation.attention import dilation_rates
 from mtmsa_lightning.inference.cropping import Cropper, Preprocessing
@@ -358,16 +359,16 @@ class AgeEstimator:
 
 def _usable(device: str | torch.device) -> torch.device:
     """Return a device on which something can be put, or raise ConfigError."""
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        torch.empty(1, device=device)
+        usable = torch.device(choose_accelerator(device))
+        check_device(usable)
+        torch.empty(1, device=usable)
     except (RuntimeError, AssertionError) as error:  # PyTorch without CUDA asserts that it has it
         raise ConfigError(
             f"device {str(device)!r} cannot be used here ({str(error).splitlines()[0]}): give cpu, auto, or "
             "a GPU of this machine such as cuda:0"
         ) from error
-    return torch.device(device)
+    return usable
 
 
 def _text(file: Path) -> str:

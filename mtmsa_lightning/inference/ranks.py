@@ -12,6 +12,7 @@ import torch
 
 from mtmsa_lightning.align.files import end_with_parent
 from mtmsa_lightning.cores import available_cores
+from mtmsa_lightning.devices import choose_accelerator
 from mtmsa_lightning.errors import ConfigError, DataError, MTMSAError
 from mtmsa_lightning.inference.bulk import Job, predict_parts
 from mtmsa_lightning.inference.estimator import AgeEstimator
@@ -22,18 +23,16 @@ def choose_devices(accelerator: str, devices: str) -> list[str]:
     """Return the names of the devices to use, one process each.
 
     Args:
-        accelerator: ``cpu``, ``gpu`` (or ``cuda``), ``mps``, or ``auto`` for a GPU if there is one.
+        accelerator: ``cpu``, ``gpu`` (or ``cuda``), or ``auto`` for a GPU if there is one.
         devices: Their number, or ``auto``: every GPU, or one process on a CPU.
 
     Raises:
         ConfigError: There are no such devices, or not so many.
     """
-    kind = {"gpu": "cuda"}.get(accelerator, accelerator)
-    if kind == "auto":
-        kind = "cuda" if torch.cuda.is_available() else "cpu"
-    there = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available()), "cpu": None}
+    kind = choose_accelerator(accelerator)
+    there = {"cuda": torch.cuda.device_count(), "cpu": None}
     if kind not in there:
-        raise ConfigError(f"--accelerator {accelerator}: choose one of auto, cpu, gpu, mps")
+        raise ConfigError(f"--accelerator {accelerator}: choose one of auto, cpu, gpu")
     most = there[kind]
     if not (devices == "auto" or (devices.isdecimal() and int(devices) > 0)):
         raise ConfigError(f"--devices {devices}: give a number from 1, or auto")

@@ -201,9 +201,9 @@ def _statistics_kept(module: nn.Module) -> Iterator[None]:
     """
     norms = [part for part in module.modules() if isinstance(part, _BatchNorm)]
     kept = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
-    for norm in norms:
+    for norm, (_, counter) in zip(norms, kept, strict=True):
         norm.momentum = 0.0
-        norm.num_batches_tracked = norm.num_batches_tracked.clone()
+        norm.num_batches_tracked = None if counter is None else counter.clone()
     try:
         yield
     finally:

@@ -80,7 +80,7 @@ def parser() -> argparse.ArgumentParser:
     )
     add("--num_workers", type=whole_number,
         help="threads that read photos and find faces (default: one per core)")  # fmt: skip
-    add("--accelerator", default="auto", help="cpu, gpu, mps or auto (default)")
+    add("--accelerator", default="auto", help="cpu, gpu or auto (default)")
     add("--devices", default="1", help="number of devices, one process each, or auto (default: 1)")
     add("--precision", default="32-true", help="32-true (default), 64-true, bf16-mixed or 16-mixed")
     add("--flip_test", action="store_true", help="see every face and its mirror image: twice the work, and "

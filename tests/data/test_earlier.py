@@ -184,6 +184,14 @@ def test_hashes_add_up_and_the_same_split_adds_none():
     assert earlier.inherited(first, {"train": "print0"}) == {}
 
 
+def test_hashes_of_a_network_whose_images_were_not_all_hashed_are_not_taken_for_all():
+    early = provenance(0, 1, 2) | {"train_image_hashes": None}
+    second = provenance(1, 2, 3) | earlier.of_network(early, "runs/a", {"train": "print1"})
+    assert second["earlier_id_hashes"].tolist() == [1, 2]
+    assert second["earlier_image_hashes"] is None
+    assert earlier.of_network(second, "runs/b", {"train": "print2"})["earlier_image_hashes"] is None
+
+
 def test_foreign_weights_are_recorded_with_what_is_known(tmp_path, trained):
     assert earlier_trainings(None, None, {}) == {}
     (imagenet,) = earlier_trainings("imagenet", None, {})["earlier"]

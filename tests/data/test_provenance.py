@@ -2,17 +2,20 @@
 
 import json
 import logging
+import subprocess
+import sys
+import threading
 from pathlib import Path
 
 import pytest
 import torch
 
+from mtmsa_lightning.data import provenance
 from mtmsa_lightning.data.datamodule import FaceDataModule
 from mtmsa_lightning.data.files import content_column
 from mtmsa_lightning.data.provenance import (
     OverlapError,
     check_overlap,
-    hash_in_background,
     preprocessing_of,
     say_preprocessing,
     training_hashes,
@@ -172,11 +175,68 @@ def test_known_content_hashes_replace_reading_the_files(make, tmp_path):
     assert len(set(expected.tolist())) == 8
 
 
-def test_hashing_starts_once_in_the_background(make):
-    data = make("a")
-    future = hash_in_background(data)
-    assert hash_in_background(data) is future
-    assert training_hashes(data) is future.result(timeout=10)
+@pytest.fixture
+def held_back(make, monkeypatch):
+    """A DataModule, and the event that its images are not hashed before."""
+    hashed, released = provenance.image_hashes, threading.Event()
+    monkeypatch.setattr(provenance, "image_hashes", lambda part: released.wait(60) and hashed(part))
+    yield make("a"), released
+    released.set()
+
+
+def test_images_are_hashed_once_and_ids_do_not_wait_for_them(held_back):
+    data, released = held_back
+    early = training_hashes(data, wait=False)
+    assert early["train_image_hashes"] is None
+    released.set()
+    hashes = training_hashes(data)
+    assert training_hashes(data, wait=False)["train_image_hashes"] is hashes["train_image_hashes"]
+    assert len(hashes["train_image_hashes"]) == 8
+    assert torch.equal(early["train_id_hashes"], hashes["train_id_hashes"])
+
+
+def test_a_checkpoint_saved_before_the_images_were_hashed_knows_ids_and_no_copies(make, held_back, caplog):
+    data, _ = held_back
+    trained = data.provenance() | training_hashes(data, wait=False)
+    with pytest.raises(OverlapError, match="1 of 4 test faces were trained on"):
+        check_overlap(trained, with_ids(make("b"), [f"b/{row}" for row in range(11)] + ["a/00001.jpg"]))
+    with pytest.raises(OverlapError, match="it was saved before these were hashed"):
+        check_overlap(trained | {"fingerprints": {}}, make("c"))
+    with caplog.at_level(logging.WARNING):
+        check_overlap(trained, data)
+        check_overlap(trained | {"fingerprints": {}}, make("d"), force=True)
+    assert ["were hashed" in entry.message for entry in caplog.records] == [True, True]
+
+
+EXIT = """
+import os, sys
+from pathlib import Path
+from types import SimpleNamespace
+import pandas as pd
+from mtmsa_lightning.data.dataset import FaceDataset
+from mtmsa_lightning.data.provenance import hash_in_background
+from mtmsa_lightning.data import files
+folder = Path(sys.argv[1])
+(folder / "a.jpg").write_bytes(b"")
+known = files._hash_file
+files._hash_file = lambda path: (os.read(0, 1), known(path))[1]  # a byte of the parent's for each file
+columns = dict.fromkeys(("age_low", "age_high", "gender", "race"), 0)
+table = pd.DataFrame({"path": ["a.jpg"] * 2000, "id": "", **columns})
+part = FaceDataset(table, folder, None)
+hash_in_background(SimpleNamespace(hashing=None, train_dataset=part, val_dataset=part))
+print("done", flush=True)
+"""
+
+
+@pytest.mark.slow
+def test_a_process_ends_without_hashing_the_rest(tmp_path):
+    """The parent lets a few hundred of 4,000 files be read."""
+    command = [sys.executable, "-c", EXIT, str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"done\n"
+        process.stdin.write(bytes(600))
+        process.stdin.flush()
+        assert process.wait(timeout=60) == 0
 
 
 @pytest.mark.parametrize("known", [False, True])

@@ -1,0 +1,51 @@
+"""Which device computes, and in which precision, where a setting leaves the choice."""
+
+from typing import Any
+
+import torch
+
+from mtmsa_lightning.errors import ConfigError
+
+NO_MPS = "Apple's GPU (mps) has no float64, which losses and metrics are computed in: choose cpu"
+
+
+def choose_accelerator(name: Any) -> Any:
+    """Return what Lightning's ``accelerator`` should be.
+
+    Args:
+        name: The setting: ``auto`` is a GPU that CUDA can use, or else the CPU, and ``gpu`` is one of CUDA;
+            Lightning would take Apple's for both.
+
+    Raises:
+        ConfigError: If it is ``mps``.
+    """
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "mps":
+        raise ConfigError(NO_MPS)
+    return "cuda" if name == "gpu" else name
+
+
+def check_device(device: torch.device) -> None:
+    """Raise ConfigError for a device that cannot compute in float64."""
+    if device.type == "mps":
+        raise ConfigError(NO_MPS)
+
+
+def check_precision(precision: str | None) -> None:
+    """Raise ConfigError for a precision that rounds losses and metrics, too, to 16 bits."""
+    if precision in ("16-true", "bf16-true"):
+        mixed = precision.replace("true", "mixed")
+        raise ConfigError(
+            f"trainer.precision {precision} would hold weights, losses and metrics in 16 bits: choose {mixed}"
+        )
+
+
+def best_precision(accelerator: Any) -> str:
+    """Return bf16-mixed for a GPU that computes it natively, else 32-true.
+
+    Args:
+        accelerator: What :func:`choose_accelerator` returned.
+    """
+    native = accelerator == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    return "bf16-mixed" if native else "32-true"
