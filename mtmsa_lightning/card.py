@@ -7,13 +7,14 @@ exported file, ``README.md`` in a folder of ``save_pretrained``.
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import yaml
 
-from mtmsa_lightning.checkpoints import read_checkpoint
+from mtmsa_lightning.checkpoints import read_checkpoint, weights_digest
 from mtmsa_lightning.configs import PACKAGE
 from mtmsa_lightning.data.earlier import describe
 from mtmsa_lightning.data.provenance import describe_crop
@@ -21,13 +22,17 @@ from mtmsa_lightning.metrics.age import MIN_FACES
 from mtmsa_lightning.metrics.suite import FIGURES
 from mtmsa_lightning.metrics.titles import FIGURE, format_figure, format_interval
 from mtmsa_lightning.models.calibration import Calibration
-from mtmsa_lightning.pretrained import WEIGHTS, licence_note
-from mtmsa_lightning.runs import read_config, read_record, recorded_seed, run_of, unfinished
+from mtmsa_lightning.pretrained import README, WEIGHTS, licence_note
+from mtmsa_lightning.runs import read_config, read_record, recorded_seed, run_of, unfinished, write_text
 
 CARD = "MODEL_CARD.md"
 """Name of the card beside a report or an exported file."""
 
 UNKNOWN = "not recorded"
+
+_ANEW = "`mtmsa evaluate` measures them again"
+
+_CHANGED = f"The calibration was changed after these figures were measured: {_ANEW}."
 
 _AGE_KINDS = ("exact", "group")
 
@@ -81,6 +86,25 @@ class Sources:
         """What the checkpoint says that it was trained on."""
         return self.checkpoint.get("provenance") or {}
 
+    @cached_property
+    def state_note(self) -> str:
+        """A warning where the figures belong to other weights or another calibration; else empty."""
+        measured = self.tested if self.figures else self.training
+        weights = self.checkpoint.get("state_dict")
+        if weights and measured.get("weights") not in (None, weights_digest(weights)):
+            return "These figures were measured with other weights than the checkpoint has."
+        then, now = (
+            None if record is None else Calibration.from_dict(record)
+            for record in (measured.get("calibration"), self.checkpoint.get("calibration"))
+        )
+        if then == now:
+            return ""
+        if then is None:
+            return f"These figures are from before the calibration: {_ANEW}."
+        if now is None:
+            return f"These figures were measured with a calibration that has been removed: {_ANEW}."
+        return f"These figures were measured with another calibration than the checkpoint has now: {_ANEW}."
+
     @property
     def title(self) -> str:
         """Name of the experiment, or of the file."""
@@ -119,7 +143,7 @@ def card_of_network(
     """
     run = run_of(file) if file else None
     if file and evaluation is None and run is not None:
-        evaluation = run / ("evaluation" if file.stem == "best" else f"evaluation-{file.stem}")
+        evaluation = run / evaluation_name(file)
     there = evaluation is not None and (evaluation / "figures.json").is_file()
     report = evaluation if there else None
     return model_card(
@@ -133,6 +157,49 @@ def card_of_network(
             tables=_tables(report) if report else {},
         )
     )
+
+
+def evaluation_name(file: Path) -> str:
+    """Return the name of the folder in a run that holds the report on one of its checkpoints."""
+    return "evaluation" if file.stem == "best" else f"evaluation-{file.stem}"
+
+
+def update_cards(file: Path, calibration: Mapping[str, Any] | None) -> None:
+    """Bring the cards of a checkpoint up to date after its calibration has been changed.
+
+    These are ``MODEL_CARD.md`` beside the reports in its run, or ``README.md`` in its folder.
+
+    Args:
+        file: The checkpoint, a ``.ckpt`` or the ``model.safetensors`` of a folder.
+        calibration: The calibration that it has now.
+    """
+    if file.name == WEIGHTS:
+        readme = file.parent / README
+        if readme.is_file():
+            write_text(readme, _recalibrated(readme.read_text(encoding="utf-8"), calibration))
+        return
+    run = run_of(file)
+    for card in sorted(run.glob(f"evaluation*/{CARD}")) if run else ():
+        if Path(read_record(card.parent).get("checkpoint", "")).name == file.name:
+            write_text(card, card_of_checkpoint(file, card.parent))
+
+
+def _recalibrated(card: str, calibration: Mapping[str, Any] | None) -> str:
+    """Return a card, whose records are not at hand, with another calibration and its figures marked."""
+    if not card.startswith("---\n"):
+        return card  # a text of the user's own
+    head, *sections = card.split("\n## ")
+    for number, section in enumerate(sections):
+        name, _, body = section.partition("\n")
+        if name == "Calibration":
+            body = "\n".join(["", *_calibration(calibration), ""])
+        elif name in ("Evaluation", "Subgroups") and "\n| " in body and _CHANGED not in body:
+            body = f"\n{_CHANGED}\n{body}"
+        sections[number] = f"{name}\n{body}"
+    matter, _, rest = head.removeprefix("---\n").partition("---\n")
+    values = {key: value for key, value in yaml.safe_load(matter).items() if key != "model-index"}
+    head = f"---\n{yaml.safe_dump(values, sort_keys=False)}---\n{rest}"
+    return "\n## ".join([head, *sections])
 
 
 def _training_record(run: Path) -> dict[str, Any]:
@@ -161,7 +228,7 @@ def model_card(sources: Sources) -> str:
         "Training": _training(sources),
         "Evaluation": _evaluation(sources),
         "Subgroups": _subgroups(sources),
-        "Calibration": _calibration(sources),
+        "Calibration": _calibration(sources.checkpoint.get("calibration")),
         "Hardware and energy": _hardware(sources),
         "Licence": [licence_note(sources.provenance)],
         "How to cite": _citation(),
@@ -186,7 +253,7 @@ def _front_matter(sources: Sources) -> str:
     if datasets := [*dict.fromkeys(name for name in (dataset, *before) if name)]:
         values["datasets"] = datasets
     scalars = {name: value for name, value in _headline(sources) if value is not None}
-    if scalars:
+    if scalars and not sources.state_note:
         on = sources.figures["quoted_with"]
         values["model-index"] = [
             {
@@ -316,6 +383,7 @@ def _optimiser(spec: Mapping[str, Any], used: float | None) -> dict[str, Any]:
 
 
 def _evaluation(sources: Sources) -> list[str]:
+    warning = [sources.state_note, ""] if sources.state_note else []
     if not sources.figures:
         recorded = {
             name.removeprefix("test/"): value for name, value in (sources.training.get("test") or {}).items()
@@ -330,7 +398,7 @@ def _evaluation(sources: Sources) -> list[str]:
         note = (
             "From the test at the end of training; intervals are not recorded: `mtmsa evaluate` gives them."
         )
-        return [note, "", *_table(["figure", "value"], shown)]
+        return [*warning, note, "", *_table(["figure", "value"], shown)]
     quoted = {
         name: text
         for name, text in sources.figures["quoted_with"].items()
@@ -351,12 +419,6 @@ def _evaluation(sources: Sources) -> list[str]:
     intervals = (
         "Intervals: 95 %, bootstrap over subjects, or over faces where none are known; `-`: there is none. "
         f"{sources.figures['faces']:,} test faces."
-    )
-    stale = sources.tested.get("calibration") != sources.checkpoint.get("calibration")
-    warning = (
-        ["These figures were measured with another calibration than the checkpoint has now.", ""]
-        if stale
-        else []
     )
     return [
         *warning,
@@ -391,7 +453,8 @@ def _subgroups(sources: Sources) -> list[str]:
     ]  # fmt: skip
     columns = ["by", "group", "faces", FIGURE[shown].title, "95 % interval"]
     note = f"No figure stands for fewer than {MIN_FACES} faces. All: `tables/subgroups.csv` of the report."
-    return [*_table(columns, rows), "", note, "", *_gaps(sources, shown)]
+    warning = [sources.state_note, ""] if sources.state_note else []
+    return [*warning, *_table(columns, rows), "", note, "", *_gaps(sources, shown)]
 
 
 def _gaps(sources: Sources, shown: str) -> list[str]:
@@ -410,8 +473,7 @@ def _gaps(sources: Sources, shown: str) -> list[str]:
     return ["Largest gaps:", "", *_table(["groups by", "gap", "95 % interval", "highest", "lowest"], rows)]
 
 
-def _calibration(sources: Sources) -> list[str]:
-    recorded = sources.checkpoint.get("calibration")
+def _calibration(recorded: Mapping[str, Any] | None) -> list[str]:
     if recorded is None:
         return ["Not calibrated: intervals are those that the network itself predicts."]
     calibration = Calibration.from_dict(recorded)

@@ -1,13 +1,18 @@
 """Opening checkpoint files: without running code from them, and with errors that say what to do."""
 
+import hashlib
 import logging
 import pickle
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mtmsa_lightning.errors import CheckpointError
 from mtmsa_lightning.pretrained import WEIGHTS, is_pretrained, read_pretrained
 from mtmsa_lightning.runs import read_record, runs_with
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 log = logging.getLogger(__name__)
 
@@ -106,6 +111,17 @@ def find_checkpoint(path: Path) -> Path:
         f"; in its folder: {', '.join(file.name for file in nearby[:_SHOWN])}" if nearby else f": {_EXPECTED}"
     )
     raise CheckpointError(f"{file}: no such checkpoint{hint}")
+
+
+def weights_digest(state: "Mapping[str, Tensor]") -> str:
+    """Return the SHA-256 of a state dict, by which a record names the weights that its figures belong to."""
+    import torch
+
+    digest = hashlib.sha256()
+    for name, value in sorted(state.items()):
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def check_checkpoint(path: str | Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from mtmsa_lightning.card import Sources, card_of_checkpoint, model_card
-from mtmsa_lightning.checkpoints import read_checkpoint
+from mtmsa_lightning.checkpoints import read_checkpoint, weights_digest
 
 GROUPS = """by,gender,race,age,faces,subjects,age_mae,age_mae_low,age_mae_high
 all,,,,300,100,6.25,5.5,7.0
@@ -195,12 +195,33 @@ def test_figures_of_another_calibration_are_marked(checkpoint, evaluated):
         name: pd.read_csv(evaluated / "tables" / f"{name}.csv", dtype=str, keep_default_na=False)
         for name in ("figures", "subgroups", "subgroup_gaps")
     }
-    now = sources({**checkpoint, "calibration": calibration}, figures=figures, tables=tables)
+    calibrated = {**checkpoint, "calibration": calibration}
+    other = calibration | {"sigma_scale": 1.3}
+    now = sources(calibrated, figures=figures, tables=tables)
     card = model_card(now)
-    assert "measured with another calibration" in card
     assert "Calibrated on the calibration part of morph" in card
     assert "Conformal intervals of age at 90 %" in card
-    assert "measured with another" not in model_card(replace(now, tested={"calibration": calibration}))
+    weights = weights_digest(checkpoint["state_dict"])
+    for shown, measured, says in (
+        (calibrated, {}, "from before the calibration"),
+        (calibrated, {"calibration": other}, "measured with another calibration"),
+        (checkpoint, {"calibration": other}, "a calibration that has been removed"),
+        (checkpoint, {"weights": "0" * 64}, "measured with other weights"),
+        (calibrated, {"calibration": calibration, "weights": weights}, None),
+        (checkpoint, {"weights": weights}, None),
+        (calibrated, {"calibration": calibration | {"at_search_limit": []}}, None),
+    ):
+        card = model_card(replace(now, checkpoint=shown, tested=measured))
+        recorded = {"test": {"test/age_nll": 3.0}, **measured}
+        plain = model_card(sources(shown, training=recorded))
+        marks = card.count("These figures"), plain.count("These figures")
+        assert marks == ((0, 0) if says is None else (2, 1)), (
+            "evaluation and subgroups, or the test of the run"
+        )
+        assert ("model-index" in front(card)) == (says is None), "there a figure cannot be marked"
+        if says:
+            assert says in card
+            assert says in plain
 
 
 def test_limits_and_uses_stand_in_every_card(checkpoint):

@@ -19,6 +19,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 
 from mtmsa_lightning.callbacks.checkpoint import BestCheckpoint
 from mtmsa_lightning.callbacks.logged import logged_figures
+from mtmsa_lightning.checkpoints import weights_digest
 from mtmsa_lightning.configs import PACKAGE
 from mtmsa_lightning.data.baselines import constant_age_mae
 from mtmsa_lightning.data.provenance import hash_in_background
@@ -126,20 +127,21 @@ class RunRecord(Callback):
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the figures of the verb ``validate``."""
         if trainer.state.fn == TrainerFn.VALIDATING:
-            self._write(trainer, {"val": logged_figures(trainer, "val")} | _about(trainer, pl_module, "val"))
+            measured = _measured_with(pl_module, calibrated=False) if trainer.is_global_zero else {}
+            figures = {"val": logged_figures(trainer, "val")}
+            self._write(trainer, figures | measured | _about(trainer, pl_module, "val"))
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the test figures, and what guessing one age would have reached."""
         assert isinstance(pl_module, MTMSA)
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         guess = constant_age_mae(data.train_dataset.table, data.test_dataset.table)
-        calibration = pl_module.calibration
-        applied = {"calibration": None if calibration is None else calibration.to_dict()}
+        measured = _measured_with(pl_module, calibrated=True) if trainer.is_global_zero else {}
         figures = {
             "test": logged_figures(trainer, "test"),
             "constant_age_mae": None if math.isnan(guess) else guess,
         }
-        self._write(trainer, figures | applied | _about(trainer, pl_module, "test"))
+        self._write(trainer, figures | measured | _about(trainer, pl_module, "test"))
 
     def _write(self, trainer: Trainer, values: dict[str, Any]) -> None:
         if trainer.is_global_zero:
@@ -167,6 +169,16 @@ def step_size(trainer: Trainer) -> dict[str, Any]:
         "learning_rate": float(group.get("initial_lr", group["lr"])),
         "lr_scaling": model.lr_scaling,
         "lr_batch_size": model.lr_batch_size,
+    }
+
+
+def _measured_with(pl_module: LightningModule, calibrated: bool) -> dict[str, Any]:
+    """Say which state of a network figures belong to: its ``weights`` and the ``calibration`` applied."""
+    assert isinstance(pl_module, MTMSA)
+    applied = pl_module.calibration if calibrated else None
+    return {
+        "weights": weights_digest(pl_module.state_dict()),
+        "calibration": None if applied is None else applied.to_dict(),
     }
 
 

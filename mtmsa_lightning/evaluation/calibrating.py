@@ -15,6 +15,7 @@ from jsonargparse import ArgumentParser
 from lightning.fabric import Fabric
 
 from mtmsa_lightning.callbacks.checkpoint import AtomicCheckpointIO
+from mtmsa_lightning.card import update_cards
 from mtmsa_lightning.checkpoints import checkpoint_file, read_checkpoint
 from mtmsa_lightning.configs import find_config, split_configs
 from mtmsa_lightning.data.datamodule import FaceDataModule
@@ -289,6 +290,8 @@ def store(
 ) -> None:
     """Write a checkpoint with another calibration or none; everything else in it stays.
 
+    Model cards that quote its figures are written again.
+
     Args:
         ckpt_path: A checkpoint or a run directory.
         calibration: What to store.
@@ -306,4 +309,5 @@ def store(
         write_pretrained(checkpoint, file.parent)
     else:
         AtomicCheckpointIO().save_checkpoint(checkpoint, file)
+    update_cards(file, checkpoint.get("calibration"))
     log.info("%s: %s", file, "not calibrated" if calibration is None else "calibrated, weights unchanged")

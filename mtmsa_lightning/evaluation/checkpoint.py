@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 from lightning.pytorch.utilities import rank_zero_only
 
-from mtmsa_lightning.card import CARD, card_of_checkpoint
+from mtmsa_lightning.card import CARD, card_of_checkpoint, evaluation_name
 from mtmsa_lightning.data.dataset import FaceDataset
 from mtmsa_lightning.errors import ConfigError
 from mtmsa_lightning.evaluation.attention import attend
@@ -120,6 +120,7 @@ def report_context(cli: TrainingCLI) -> ReportContext:
         versions=record["versions"],
         command=record["command"],
         calibration=record.get("calibration"),
+        weights=record["weights"],
         notes=(*baseline, *record["data"]["notes"], *cli.model.overlap, *coverage_notes(cli)),
     )
 
@@ -164,7 +165,7 @@ def report_folder(out: Path | None, checkpoint: str, settings: dict[str, Any]) -
     """
     file = Path(checkpoint).absolute()
     run, data = run_of(file), _data_settings(settings)
-    name = "evaluation" if file.stem == "best" else f"evaluation-{file.stem}"
+    name = evaluation_name(file)
     if run is None or _changes(run, data):
         dataset = data["class_path"].rpartition(".")[2].lower()
         name += f"-{dataset}-{data['protocol']}-fold{data['fold']}"

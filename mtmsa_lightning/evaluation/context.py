@@ -6,6 +6,7 @@ from typing import Any
 
 from mtmsa_lightning.data.earlier import describe
 from mtmsa_lightning.data.provenance import describe_crop
+from mtmsa_lightning.models.calibration import Calibration
 from mtmsa_lightning.wording import counted
 
 
@@ -23,6 +24,7 @@ class ReportContext:
         versions: Versions of the packages.
         command: The command line that made the report.
         calibration: What the checkpoint holds of a calibration; None for one that is not calibrated.
+        weights: SHA-256 of its weights; empty for several checkpoints.
         notes: Further sentences that a reader needs.
     """
 
@@ -34,6 +36,7 @@ class ReportContext:
     versions: dict[str, str] = field(default_factory=dict)
     command: str = ""
     calibration: dict[str, Any] | None = None
+    weights: str = ""
     notes: tuple[str, ...] = ()
 
     def quotes(self) -> dict[str, str]:
@@ -51,6 +54,8 @@ class ReportContext:
             "race classes": _numbered(data["race_classes"]),
             "image": f"the {describe_crop(data['crop'], data.get('preparation'))}, {data['image_size']} px",
             "checkpoint": self.checkpoint,
+            **({"weights (SHA-256)": self.weights} if self.weights else {}),
+            "calibration": _calibration(self.calibration),
             "checkpoint trained on": _training(self.trained_on),
             **_earlier(self.trained_on),
             "seed of the run": "unknown" if self.seed is None else str(self.seed),
@@ -68,6 +73,10 @@ def _earlier(trained: dict[str, Any] | None) -> dict[str, str]:
     """Describe what the weights had been trained on before; nothing where they started at random."""
     trainings = (trained or {}).get("earlier") or []
     return {"earlier training data": "; ".join(map(describe, trainings))} if trainings else {}
+
+
+def _calibration(recorded: dict[str, Any] | None) -> str:
+    return "none" if recorded is None else Calibration.from_dict(recorded).describe()
 
 
 def _training(trained: dict[str, Any] | None) -> str:

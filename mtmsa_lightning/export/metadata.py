@@ -7,11 +7,13 @@ from typing import Any
 from torch import Tensor
 
 from mtmsa_lightning import __version__
+from mtmsa_lightning.checkpoints import weights_digest
 from mtmsa_lightning.data.provenance import describe_crop
 from mtmsa_lightning.export.formats import Precision
 from mtmsa_lightning.export.network import INPUT, OUTPUTS
 from mtmsa_lightning.export.parity import BOUNDS
 from mtmsa_lightning.labels import AGE_GROUP_EDGES
+from mtmsa_lightning.models.calibration import Calibration
 from mtmsa_lightning.module import IMAGENET_MEAN, IMAGENET_STD, MTMSA
 from mtmsa_lightning.pretrained import licence_note
 
@@ -35,7 +37,8 @@ def describe_export(
         By key: ``input`` (name, shape, type, order of colours, how a face is brought to it), ``outputs``
         (name to meaning and unit), ``classes`` (names of a row of probabilities by its output),
         ``gender_classes`` and ``race_classes``, ``age_groups`` with their ``age_group_edges``, ``calibrated``
-        (in words) and ``calibration``, ``trained_on``, ``licence``, ``precision``, ``parity_bound``,
+        (in words) and ``calibration``, with the figures of the calibrated network, ``weights_sha256`` of the
+        checkpoint, ``trained_on``, ``licence``, ``precision``, ``parity_bound``,
         ``producer`` and ``format_version``.
     """
     provenance = {
@@ -56,11 +59,18 @@ def describe_export(
         "age_groups": [list(group) for group in model.age_groups],
         "age_group_edges": list(AGE_GROUP_EDGES) if model.age_groups else [],
         "calibrated": NOT_CALIBRATED if calibration is None else calibration.describe(),
-        "calibration": None if calibration is None else calibration.to_dict(),
+        "calibration": None if calibration is None else _describe_calibration(calibration),
+        "weights_sha256": weights_digest(model.state_dict()),
         "trained_on": provenance or None,
         "licence": licence_note(provenance),
         "parity_bound": asdict(BOUNDS[precision]),
     }
+
+
+def _describe_calibration(calibration: Calibration) -> dict[str, Any]:
+    """Return a calibration with the figures of the calibrated network alone, by the part measured."""
+    after = {f"{part}, calibrated": each["after"] for part, each in calibration.figures.items()}
+    return calibration.to_dict() | {"figures": after}
 
 
 def _describe_input(model: MTMSA, provenance: dict[str, Any], dynamic: bool) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import torch
 from scipy.stats import norm
 
 from mtmsa_lightning import __version__
+from mtmsa_lightning.checkpoints import weights_digest
 from mtmsa_lightning.export import onnx_file, quantised, torch_program
 from mtmsa_lightning.export.formats import Precision
 from mtmsa_lightning.export.metadata import describe_export
@@ -147,6 +148,8 @@ def test_who_has_onnxruntime_alone_finds_all_that_is_needed(network_of, tmp_path
     assert said["classes"]["age_group_probs"][0] == "0-2"
     assert said["calibrated"] == model.calibration.describe()
     assert said["calibration"]["sigma_scale"] == 1.3
+    assert said["calibration"]["figures"] == {"test, calibrated": {"age_nll": 3.5}}
+    assert said["weights_sha256"] == weights_digest(model.state_dict())
     drawn = onnx.load(tmp_path / "it.onnx").graph
     assert drawn.output[0].doc_string == OUTPUTS["age_mean"]
     assert drawn.input[0].doc_string.startswith("uint8 RGB, [n, 3, 64, 64]: ")

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -11,12 +12,15 @@ import yaml
 from lightning.pytorch import Trainer
 from scipy.stats import norm
 
-from mtmsa_lightning import MORPH, MTMSA
+from mtmsa_lightning import MORPH, MTMSA, AgeEstimator
+from mtmsa_lightning.card import card_of_checkpoint
+from mtmsa_lightning.checkpoints import weights_digest
 from mtmsa_lightning.cli import main
 from mtmsa_lightning.data.synthetic import write_morph, write_utkface
 from mtmsa_lightning.evaluation.calibrating import calibrate, store
 from mtmsa_lightning.labels import AGE_GROUP_EDGES
 from mtmsa_lightning.models.calibration import LEVELS
+from mtmsa_lightning.runs import update_record
 
 SINGLE = 1e-4
 
@@ -211,6 +215,36 @@ def test_the_validation_part_may_calibrate_and_it_is_said(fresh, tmp_path, capsy
     low, high = model.calibrated(model(torch.zeros(2, 3, 64, 64))).age.interval(0.95)
     assert torch.isinf(low).all()
     assert torch.isinf(high).all()
+
+
+def test_what_quotes_figures_says_whether_they_are_from_before_the_calibration(fresh, tmp_path):
+    run = Path(shutil.copytree(fresh, tmp_path / "run"))
+    file = run / "checkpoints" / "best.ckpt"
+    figures = {"val": {"val/age_mae": 9.0}, "test": {"test/age_nll": 4.0}, "calibration": None}
+    update_record(run, figures | {"weights": weights_digest(best(run)["state_dict"])})
+    report = run / "evaluation"
+    report.mkdir()
+    update_record(report, figures | {"checkpoint": str(file)})
+    (report / "MODEL_CARD.md").write_text(card_of_checkpoint(file, report))
+    AgeEstimator.from_pretrained(run, device="cpu").save_pretrained(tmp_path / "folder")
+    cards = report / "MODEL_CARD.md", tmp_path / "folder" / "README.md"
+
+    def marked() -> list[bool]:
+        texts = [*(card.read_text() for card in cards), card_of_checkpoint(file)]
+        assert all("| age NLL (nats) | 4.00 |" in text for text in texts)
+        return ["before the calibration" in t or "calibration was changed" in t for t in texts]
+
+    assert marked() == [False] * 3
+    calibrate(str(run))
+    calibrate(str(tmp_path / "folder"), ["--config", str(run / "config.yaml")])
+    assert marked() == [True] * 3
+    for card in cards:
+        assert "Calibrated on the calibration part of morph" in card.read_text()
+    for place in (run, tmp_path / "folder"):
+        main(["calibrate", "--ckpt_path", str(place), "--undo"])
+    assert marked() == [False, True, False], "whose records are not at hand"
+    for card in cards:
+        assert card.read_text().count("Not calibrated: intervals") == 1
 
 
 def test_another_datasets_faces_calibrate_only_when_it_is_meant(fails, fresh, tmp_path):
