@@ -3,7 +3,7 @@
 config.yaml            every setting, ready for `--config`
 run.json               versions, commit, command, seeds, split fingerprints, label rule, class order, results
 metrics.csv            one row per epoch
-checkpoints/           best.ckpt, last.ckpt
+checkpoints/           best.ckpt (weights), last.ckpt (all that continues the training)
 predictions/           test.parquet
 run.log                what was printed
 """

@@ -58,6 +58,7 @@ from mtmsa_lightning.runs import (
     open_run,
     read_record,
     resumable_run,
+    run_of,
     say_unfinished,
 )
 from mtmsa_lightning.schedulers import WarmupCosine
@@ -121,12 +122,10 @@ def run_trainer_verb(
     hparams = None
     if ckpt_path not in (None, "null", CONTINUE):
         ckpt_path = str(checkpoint_file(str(ckpt_path)))
-        hparams = read_checkpoint(ckpt_path)["hyper_parameters"]
-        if verb == "fit" and Path(ckpt_path).name == WEIGHTS:
-            raise ConfigError(
-                f"{ckpt_path} holds no state of a training to continue: train from its weights by "
-                f"--model.weights {Path(ckpt_path).parent}"
-            )
+        checkpoint = read_checkpoint(ckpt_path)
+        hparams = checkpoint["hyper_parameters"]
+        if verb == "fit" and "optimizer_states" not in checkpoint:
+            raise ConfigError(no_training_state(Path(ckpt_path)))
         args = [*args, f"--ckpt_path={ckpt_path}"]
     args = with_config_of_run(args, ckpt_path if hparams else None)
     for name in split_configs(args)[0] if not asks_for_text(args) else ():
@@ -146,6 +145,14 @@ def run_trainer_verb(
         if message is None:
             raise
         raise ConfigError(message) from error
+
+
+def no_training_state(checkpoint: Path) -> str:
+    """Say what to do with a checkpoint that a training cannot be continued from."""
+    run = run_of(checkpoint)
+    last = f"continue its run by --ckpt_path {run / LAST}, or " if run and (run / LAST).is_file() else ""
+    weights = checkpoint.parent if checkpoint.name == WEIGHTS else checkpoint
+    return f"{checkpoint} holds weights only: {last}train from its weights by --model.weights {weights}"
 
 
 def misfit(ckpt_path: str, error: str) -> str:

@@ -33,8 +33,16 @@ class _RunCheckpoint(ModelCheckpoint):
         super().load_state_dict({key: moved(value) for key, value in state_dict.items()})
 
 
+WEIGHTS_KEYS = (
+    "epoch", "global_step", "pytorch-lightning_version", "state_dict", "hparams_name", "hyper_parameters",
+)  # fmt: skip
+"""Keys of Lightning that the best checkpoint keeps; the model adds provenance and calibration."""
+
+
 class BestCheckpoint(_RunCheckpoint):
-    """Keeps ``best.ckpt``, chosen by a validation metric.
+    """Keeps ``best.ckpt``, chosen by a validation metric: weights without the state of the training.
+
+    A training is continued from ``last.ckpt``. Its optimiser makes that file three times as large.
 
     Args:
         monitor: The metric, e.g. ``val/age_mae`` or ``val/group_acc``.
@@ -49,6 +57,22 @@ class BestCheckpoint(_RunCheckpoint):
         )  # fmt: skip
         self.best_epoch: int | None = None
         self.best_figures: dict[str, float] = {}
+        self._saving = False
+
+    def _save_checkpoint(self, trainer: Trainer, filepath: str) -> None:
+        self._saving = True
+        try:
+            super()._save_checkpoint(trainer, filepath)
+        finally:
+            self._saving = False
+
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Keep the weights alone, after an average of weights has taken their place."""
+        # Lightning's save_weights_only would leave the average out
+        for key in [key for key in checkpoint if self._saving and key not in WEIGHTS_KEYS]:
+            del checkpoint[key]
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save if the epoch is the best so far, and remember its validation figures."""

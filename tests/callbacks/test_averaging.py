@@ -104,6 +104,6 @@ def test_a_test_after_the_training_is_that_of_its_checkpoint(tiny_config, tmp_pa
     main(["test", "--ckpt_path", str(run), f"--run_dir={again}"])
     first, second = (pd.read_parquet(each / "predictions" / "test.parquet") for each in (run, again))
     pd.testing.assert_frame_equal(first, second, atol=1e-3)
-    model, checkpoint = MTMSA.load(str(run)), torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)
+    model, checkpoint = MTMSA.load(str(run)), torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
     last = checkpoint["current_model_state"]["age.linear.weight"]
     assert not torch.equal(model.age.linear.weight, last), "and they are not those of the last step"
