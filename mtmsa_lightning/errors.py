@@ -1,8 +1,17 @@
-"""Errors that a user can mend: the message says what is wrong, where, and what to do."""
+"""Errors that a user can fix: the message says what is wrong, where, and what to do."""
+
+from mtmsa_lightning.wording import shorten_message
 
 
 class MTMSAError(Exception):
-    """Base of all errors shown to a user as one short message without a traceback."""
+    """Base of all errors shown to a user as one short message without a traceback.
+
+    Args:
+        message: Is shortened where a value, name or list in it is long.
+    """
+
+    def __init__(self, message: object = "") -> None:
+        super().__init__(shorten_message(str(message)))
 
 
 class DataError(MTMSAError):

@@ -8,6 +8,8 @@ from logging.handlers import MemoryHandler
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mtmsa_lightning.wording import shorten_message
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -17,6 +19,7 @@ class _Stdout(logging.StreamHandler):  # type: ignore[type-arg]
 
     def __init__(self) -> None:
         super().__init__(sys.stdout)
+        self.setFormatter(_Short())
 
     def emit(self, record: logging.LogRecord) -> None:
         self.stream = sys.stdout
@@ -44,11 +47,19 @@ HARMLESS = (
 )
 
 
+class _Short(logging.Formatter):
+    """Shortens messages that quote long values."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
+        """Return the message without a traceback."""
+        return shorten_message(super().formatMessage(record))
+
+
 def to_file(file: Path) -> None:
     """Copy messages to a file, from the start of the verb on."""
     file.parent.mkdir(parents=True, exist_ok=True)
     target = logging.FileHandler(file)
-    target.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    target.setFormatter(_Short("%(asctime)s %(message)s"))
     _buffer.setTarget(target)
     _buffer.flush()
     _buffer.capacity = 1  # no more waiting

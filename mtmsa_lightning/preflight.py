@@ -10,6 +10,7 @@ import yaml
 
 from mtmsa_lightning.checkpoints import check_checkpoint
 from mtmsa_lightning.configs import find_config, option, split_configs
+from mtmsa_lightning.data.file_access import find_normalised
 from mtmsa_lightning.errors import ConfigError
 from mtmsa_lightning.messages import NO_DATA
 
@@ -55,7 +56,7 @@ def asks_for_text(args: Sequence[str]) -> bool:
 
 
 def _check_file(name: str, value: str | None) -> None:
-    if value not in NO_FILE and not Path(str(value)).exists():
+    if value not in NO_FILE and not find_normalised(Path(str(value))).exists():
         raise ConfigError(f"--{name} {value}: no such file or folder")
 
 

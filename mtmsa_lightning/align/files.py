@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import cv2
-import numpy as np
 
 from mtmsa_lightning.align.crop import Crop, FaceCropper
 from mtmsa_lightning.align.detector import LANDMARKS, load_detector
-from mtmsa_lightning.data.images import Image, UnreadableImageError, decode_image
+from mtmsa_lightning.data.file_access import read_regular
+from mtmsa_lightning.data.images import MAX_BYTES, Image, UnreadableImageError, decode_image
 from mtmsa_lightning.errors import DataError
 
 JPEG_QUALITY = 95
@@ -83,10 +83,10 @@ def crop_file(cropper: FaceCropper, keep_faceless: bool, job: CropJob) -> Record
     record: Record = {name: unknown[kind] for name, kind in RECORD_COLUMNS.items()}
     record["position"] = job.position
     try:
-        source = Path(job.source).read_bytes()
-        crop = cropper(decode_image(np.frombuffer(source, np.uint8), job.source))
+        source = read_regular(job.source, MAX_BYTES)
+        crop = cropper(decode_image(source, job.source))
     except (OSError, UnreadableImageError) as error:
-        return record | {"fault": f"cannot be read: {_reason(error)}"}
+        return record | {"fault": f"cannot be read: {_reason(error, job.source)}"}
     record |= _describe(crop) | {"source_sha256": hashlib.sha256(source).hexdigest()}
     if crop.faces_found == 0 and not keep_faceless:
         return record | {"fault": NO_FACE}
@@ -166,9 +166,9 @@ def _crop_batch(batch: Sequence[CropJob]) -> list[Record]:
     return [crop_file(*_worker, job) for job in batch]
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: Exception, source: str) -> str:
     """Return what went wrong without the file's folder, which differs between machines."""
-    return error.strerror or "" if isinstance(error, OSError) else "no image that can be decoded"
+    return error.strerror or "" if isinstance(error, OSError) else str(error).removeprefix(f"{source}: ")
 
 
 def _describe(crop: Crop) -> Record:

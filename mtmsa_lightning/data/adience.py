@@ -15,7 +15,7 @@ from mtmsa_lightning.data.files import (
     locate,
     read_delimited,
 )
-from mtmsa_lightning.data.table import MAX_AGE, FaceTable, ReadReport, make_frame
+from mtmsa_lightning.data.table import MAX_AGE, FaceTable, ReadReport, make_frame, parse_words
 from mtmsa_lightning.errors import DataError
 from mtmsa_lightning.labels import AGE_GROUPS, age_group_index
 
@@ -34,7 +34,7 @@ TREE = """
 
 _COLUMNS = ("user_id", "original_image", "face_id", "age", "gender")
 _PREFIX = {"aligned": "landmark_aligned_face", "faces": "coarse_tilt_aligned_face"}
-_GENDERS = {"m": 0, "f": 1, "u": -1, "": -1}
+_GENDERS = {"m": 0, "f": 1, "u": -1}
 _GROUPS = {f"({low}, {high})": (low, high) for low, high in AGE_GROUPS}
 _CORRECTED = {"(8, 23)": (8, 12), "(27, 32)": (25, 32), "(38, 42)": (38, 43), "(38, 48)": (38, 43)}
 _SINGLE_AGES = {str(age): AGE_GROUPS[age_group_index(age)] for age in range(MAX_AGE + 1)}
@@ -42,6 +42,7 @@ _RULES: dict[str, Mapping[str, tuple[int, int]]] = {
     "canonical": _GROUPS,
     "extended": _GROUPS | _CORRECTED | _SINGLE_AGES,
 }
+_AGES = {*_RULES["extended"], "(25, 23)"}
 
 
 def read_adience(
@@ -67,7 +68,7 @@ def read_adience(
 
     Raises:
         DataError: A fold file or all images are missing (the message shows the expected tree), a column is
-            missing, or ``strict`` and a row was dropped.
+            missing, a gender is none of the release's letters, or ``strict`` and a row was dropped.
     """
     if label_rule not in _RULES or variant not in _PREFIX:
         raise DataError(
@@ -87,7 +88,6 @@ def read_adience(
         rows = report.drop_rows(rows, rows["id"].duplicated(), "item", "repeated row")
     absent = expected_tree_error(base, f"none of the {len(rows):,} images under {variant}/", TREE)
     rows = locate(rows, "id", list_images(base), report, absent)
-    report.note_rows(rows, ~rows["gender"].isin(list(_GENDERS)), "item", "unknown gender")
     report.finish(strict)
     frame = make_frame(_labels(rows, _RULES[label_rule]), "adience")
     return FaceTable(frame, base, "adience", f"adience {label_rule}", (), report)
@@ -101,15 +101,18 @@ def _read_folds(folder: Path, report: ReadReport) -> pd.DataFrame:
             raise expected_tree_error(folder, f"no fold_{fold}_data.txt", TREE)
         rows = read_delimited(path, "\t", _COLUMNS, report).apply(lambda cells: cells.str.strip())
         name = path.name + " " + rows["user_id"] + "/" + rows["face_id"] + "." + rows["original_image"]
-        parts.append(rows[[*_COLUMNS]].assign(fold=fold, item=name))
+        ages = rows["age"].str.replace(r"^\(\s*([0-9]+)\s*,\s*([0-9]+)\s*\)$", r"(\1, \2)", regex=True)
+        sexes = parse_words(rows, "gender", _GENDERS, -1, path)
+        parts.append(rows[[*_COLUMNS]].assign(age=ages, sex=sexes, fold=fold, item=name))
     return pd.concat(parts)
 
 
 def _drop_unlabelled(rows: pd.DataFrame, label_rule: str, report: ReadReport) -> pd.DataFrame:
-    rows = report.drop_rows(rows, rows["age"].isin(["", "None"]), "item", "no age")
-    for text in sorted(set(rows["age"]) - set(_RULES[label_rule])):
+    rows = report.drop_rows(rows, rows["age"].str.lower().isin(["", "none"]), "item", "no age")
+    for text in sorted(set(rows["age"]) & _AGES - set(_RULES[label_rule])):
         rows = report.drop_rows(rows, rows["age"] == text, "item", f"age {text} is not {label_rule}")
-    return rows
+    rows = rows.assign(item=rows["item"] + ": age '" + rows["age"] + "'")
+    return report.drop_rows(rows, ~rows["age"].isin(_AGES), "item", "age is no text of the release")
 
 
 def _labels(rows: pd.DataFrame, ages: Mapping[str, tuple[int, int]]) -> pd.DataFrame:
@@ -119,7 +122,7 @@ def _labels(rows: pd.DataFrame, ages: Mapping[str, tuple[int, int]]) -> pd.DataF
             "path": rows["path"],
             "age_low": rows["age"].map({text: low for text, (low, _) in ages.items()}),
             "age_high": rows["age"].map({text: high for text, (_, high) in ages.items()}),
-            "gender": rows["gender"].map(_GENDERS).fillna(-1),
+            "gender": rows["sex"],
             "subject": rows["face_id"],
             "fold": rows["fold"],
         }

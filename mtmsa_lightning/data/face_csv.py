@@ -1,14 +1,19 @@
 """Any collection of faces that a table describes: one text file with a path and labels per face."""
 
+import json
+import logging
 import os
 import posixpath
-from collections.abc import Mapping, Sequence
+import re
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import pandas as pd
 
 from mtmsa_lightning.data.datamodule import FaceDataModule
+from mtmsa_lightning.data.file_access import find_normalised
 from mtmsa_lightning.data.files import (
     content_column,
     expected_tree_error,
@@ -19,9 +24,12 @@ from mtmsa_lightning.data.files import (
     sniff,
 )
 from mtmsa_lightning.data.prepared import is_prepared, read_description, read_frame
-from mtmsa_lightning.data.table import FaceTable, ReadReport, make_frame, parse_ages
+from mtmsa_lightning.data.table import FaceTable, ReadReport, make_frame, parse_ages, parse_words
 from mtmsa_lightning.errors import DataError
 from mtmsa_lightning.labels import AGE_GROUPS, RACES
+from mtmsa_lightning.wording import shown
+
+log = logging.getLogger(__name__)
 
 COLUMNS: tuple[str, ...] = (
     "path", "age", "age_low", "age_high", "gender", "race", "subject", "fold", "split",
@@ -32,9 +40,24 @@ TREE = """
   ... images, named by the column path relative to <root> ...
 """
 
-_Class = TypeVar("_Class", int, str)
-
-_EXAMPLES = {"path": "file", "age": "years", "age_low": "from", "age_high": "to"}
+_SYNONYMS: dict[str, tuple[str, ...]] = {
+    "path": (
+        "file", "filename", "file_name", "filepath", "file_path", "image", "image_path", "img", "img_path",
+        "photo", "picture",
+    ),
+    "age": ("years", "ages", "real_age", "apparent_age", "age_years", "label_age"),
+    "age_low": ("from", "min_age", "age_min", "age_from"),
+    "age_high": ("to", "max_age", "age_max", "age_to"),
+    "gender": ("sex", "genders"),
+    "race": ("ethnicity", "ethnic_group", "ethnic", "races"),
+    "subject": (
+        "subject_id", "person", "person_id", "identity", "identity_id", "individual", "participant",
+        "participant_id", "celebrity", "user_id",
+    ),
+    "fold": ("folds", "cv_fold", "fold_id"),
+    "split": ("subset", "partition", "set", "part"),
+}  # fmt: skip
+"""Names under which other tables hold what ``COLUMNS`` name; the first is an example."""
 _GENDERS = {"male": 0, "m": 0, "0": 0, "female": 1, "f": 1, "1": 1}
 _SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val"}
 _SPLITS |= {"test": "test", "testing": "test"}
@@ -54,7 +77,8 @@ def read_face_csv(
     Columns: ``path`` (relative to ``root``), ``age`` or the pair ``age_low`` and ``age_high`` (completed
     years, inclusive; the pair wins where both exist; fractions are cut off and noted); optional ``gender``
     (male, female, m, f; or 0 male, 1 female), ``race`` (a name in ``race_classes``), ``subject``, ``fold``
-    and ``split`` (train, val, test). Capitals do not matter; an empty cell, or -1, means unknown. Without
+    and ``split`` (train, val, test). Capitals do not matter; an empty cell, or -1, means unknown. A column
+    that looks like one of these under another name is not used, with a warning that says how to. Without
     any subject the extra column ``content`` holds the hash of the file's bytes (16 hexadecimal digits; "" for
     a file that cannot be read).
 
@@ -71,12 +95,13 @@ def read_face_csv(
             vocabulary (a class must never turn into "unknown" by a typing error); or ``strict`` and a row
             was dropped.
     """
-    root, path = Path(root), Path(root) / table
+    root, path = Path(root), find_normalised(Path(root) / table)
     if not path.is_file():
         raise _no_table(root, table)
     report = ReadReport(str(path))
     rows = _read_columns(path, dict(columns or {}), report)
-    rows = rows.assign(photo=[_relative(root, text) for text in rows["path"]])
+    _warn_unused(path, dict(columns or {}))
+    rows = _drop_outside(rows.assign(photo=[_relative(root, text) for text in rows["path"]]), root, report)
     absent = expected_tree_error(root, f"none of the {len(rows):,} images of {table}", TREE)
     rows = _parse_ages(locate(rows, "photo", list_images(root), report, absent), report)
     rows = _parse_fold(rows, report)
@@ -84,9 +109,9 @@ def read_face_csv(
     races = {name.lower(): index for index, name in enumerate(race_classes)}
     rows = rows.assign(
         id=rows["photo"],
-        gender=_parse_words(rows, "gender", _GENDERS, -1, path),
-        race=_parse_words(rows, "race", races, -1, path),
-        split=_parse_words(rows, "split", _SPLITS, "", path),
+        gender=parse_words(rows, "gender", _GENDERS, -1, path),
+        race=parse_words(rows, "race", races, -1, path),
+        split=parse_words(rows, "split", _SPLITS, "", path),
     )
     known_subjects = bool((rows["subject"] != "").any())
     if not known_subjects:
@@ -110,36 +135,107 @@ def _read_columns(path: Path, names: dict[str, str], report: ReadReport) -> pd.D
     for name in names:
         if name not in COLUMNS:
             raise DataError(f"columns: unknown name {name!r}{nearest(name, COLUMNS)}; known: {COLUMNS}")
-    delimiter, present = sniff(path)
+    delimiter, header = sniff(path)
+    present = {name.lower() for name in header}
     pair = {names.get(name, name).lower() for name in ("age_low", "age_high")} & present
     ages = ("age_low", "age_high") if pair else ("age",)
     for name in ("path", *ages):
         if name not in names and name not in present:
-            raise _no_column(path, name, present)
+            raise _no_column(path, name, header, names)
     needed = ["path", *ages, *names]
     optional = [name for name in COLUMNS[4:] if name in present]
     theirs = {name: names.get(name, name) for name in [*needed, *optional]}
     rows = read_delimited(path, delimiter, list(dict.fromkeys(theirs.values())), report)
     absent = {name: "" for name in COLUMNS[4:] if name not in theirs}
-    ours = {name: rows[column].str.strip() for name, column in theirs.items()}
-    return pd.DataFrame(ours, index=rows.index).assign(**absent)
+    ours = pd.DataFrame({name: rows[column].str.strip() for name, column in theirs.items()}, rows.index)
+    labels = ours.drop(columns="path").replace("-1", "")
+    return labels.assign(path=ours["path"], **absent)
 
 
-def _no_column(path: Path, name: str, present: set[str]) -> DataError:
-    others = sorted(present.difference(COLUMNS))  # a column that means something else is no near miss
+def _no_column(path: Path, name: str, header: Sequence[str], names: Mapping[str, str]) -> DataError:
     either = " (nor age_low and age_high)" if name == "age" else ""
-    theirs = _EXAMPLES[name]
+    theirs = next(iter(_lookalikes(header, [name]).values()), None)
+    if theirs:
+        seems = f"{shown([theirs])} looks like it"
+    else:
+        others = (column for column in header if column.lower() not in COLUMNS)
+        seems = f"if another column holds it{nearest(name, others)}"
     return DataError(
-        f"{path}: no column {name!r}{either}{nearest(name, others)}; if another column holds it: "
-        f"--data.columns '{{{name}: {theirs}}}' (mtmsa prepare: --columns {name}={theirs}); "
-        f"the header has {sorted(present)}"
+        f"{path}: no column {name!r}{either}; {seems}: "
+        f"{_as_arguments({**names, name: theirs or _SYNONYMS[name][0]})}; the header has [{shown(header)}]"
     )
 
 
+def _warn_unused(path: Path, names: Mapping[str, str]) -> None:
+    """Warn of columns that look like labels and are not used."""
+    header = sniff(path)[1]
+    lower = {name.lower() for name in header}
+    ages = {"age", "age_low", "age_high"}
+    ages = ages if ages & {*lower, *names} else set()
+    unset = [name for name in COLUMNS if name not in {*names, *lower, *ages}]
+    found = _lookalikes([name for name in header if name not in names.values()], unset)
+    if found:
+        log.warning(
+            "%s: %s not used, which may hold %s: %s",
+            path, shown([*found.values()]), " and ".join(found), _as_arguments({**names, **found}),
+        )  # fmt: skip
+
+
+def _lookalikes(header: Iterable[str], names: Iterable[str]) -> dict[str, str]:
+    """Return for each of our names the first column of a header that seems to hold it, if there is one."""
+    plain = {re.sub(r"[\s-]+", "_", column.lower()): column for column in reversed([*header])}
+    found: dict[str, str] = {}
+    for name in names:
+        same = next((plain[text] for text in (name, *_SYNONYMS[name]) if text in plain), None)
+        if same is not None:
+            found[name] = same
+    return found
+
+
+def _as_arguments(names: Mapping[str, str]) -> str:
+    """Return what to type for these names of columns."""
+    texts = {
+        name: text if re.fullmatch(r"[A-Za-z_]\w*", text) else json.dumps(text)
+        for name, text in names.items()
+    }
+    mapping = "{" + ", ".join(f"{name}: {text}" for name, text in texts.items()) + "}"
+    pairs = shlex.join(f"{ours}={theirs}" for ours, theirs in names.items())
+    return f"--data.columns {shlex.quote(mapping)} (mtmsa prepare: --columns {pairs})"
+
+
 def _relative(root: Path, text: str) -> str:
-    """Return a path of the table relative to the root, with forward slashes and without detours."""
+    """Return a path of the table relative to the root, with forward slashes and without detours.
+
+    An absolute path outside the root stays as it is.
+    """
     path = posixpath.normpath(text.replace("\\", "/"))
-    return posixpath.relpath(path, root.absolute().as_posix()) if path.startswith("/") else path
+    if path.startswith("/"):
+        for folder in (root.absolute(), root.resolve()):
+            if path.startswith(f"{folder.as_posix().rstrip('/')}/"):
+                return posixpath.relpath(path, folder.as_posix())
+    return path
+
+
+def _drop_outside(rows: pd.DataFrame, root: Path, report: ReadReport) -> pd.DataFrame:
+    """Drop rows without a path, or with an absolute one outside the root.
+
+    Raises:
+        DataError: All are; the message names the folder that holds all of them.
+    """
+    outside = rows["photo"].str.match(r"/|[A-Za-z]:/").astype(bool)
+    if outside.all():
+        paths = rows["photo"].tolist()
+        common = posixpath.commonpath(paths) if all(path.startswith("/") for path in paths) else ""
+        folder = common if len(paths) > 1 else posixpath.dirname(common)
+        use = f" --data.root {shlex.quote(folder)} and the table's path relative to it (--data.table)"
+        raise DataError(
+            f"{report.source}: all paths are absolute and lie outside the root {root}, such as "
+            f"{shown(paths[:1])}: give a root that holds them"
+            + (f", e.g.{use}" if len(folder) > 1 else "")
+            + ", or paths relative to the root"
+        )
+    rows = report.drop_rows(rows, outside, "photo", "absolute path outside the root")
+    return report.drop_rows(rows, rows["path"] == "", "path", "no path")
 
 
 def _parse_ages(rows: pd.DataFrame, report: ReadReport) -> pd.DataFrame:
@@ -164,27 +260,15 @@ def _parse_fold(rows: pd.DataFrame, report: ReadReport) -> pd.DataFrame:
     return rows.assign(fold=rows["fold"].astype("int64"))
 
 
-def _parse_words(
-    rows: pd.DataFrame, column: str, words: Mapping[str, _Class], unknown: _Class, path: Path
-) -> list[_Class]:
-    known = {**words, "": unknown, "-1": unknown}
-    texts = rows[column].str.lower()
-    wrong = ~texts.isin(list(known))
-    if wrong.any():
-        line, text = next(iter(rows.loc[wrong, column].items()))
-        allowed = ", ".join(words)
-        raise DataError(f"{path}: line {line}: {column} {text!r} is none of {allowed} (or empty: unknown)")
-    return [known[text] for text in texts]
-
-
 def _may_have_race(root: Path, table: Path, columns: Mapping[str, str]) -> bool:
     """Tell whether race may be labelled, from the header alone; also if there is nothing to read yet."""
     if is_prepared(root):
         return bool(read_description(root)["race_classes"])
     try:
-        return columns.get("race", "race").lower() in sniff(table)[1]
+        header = {name.lower() for name in sniff(find_normalised(table))[1]}
     except DataError:
         return True
+    return columns.get("race", "race").lower() in header
 
 
 def _default_protocol(root: Path, table: Path, columns: Mapping[str, str]) -> str:
@@ -193,10 +277,15 @@ def _default_protocol(root: Path, table: Path, columns: Mapping[str, str]) -> st
         if is_prepared(root):
             rows = read_frame(root / read_description(root)["table"])
         else:
-            rows = _read_columns(table, dict(columns), ReadReport(str(table)))
+            rows = _read_columns(find_normalised(table), dict(columns), ReadReport(str(table)))
     except (DataError, OSError):  # whoever reads the table in earnest says what is wrong with it
         return "random"
-    return "subject_exclusive" if len(rows) and (rows["subject"] != "").all() else "random"
+    known = rows["subject"] != ""
+    if len(rows) and known.all():
+        return "subject_exclusive"
+    have = "not every face has a subject" if known.any() else "there are no subjects"
+    log.info("protocol random: %s, so that images are split, whoever they show", have)
+    return "random"
 
 
 class FaceCSV(FaceDataModule):

@@ -1,31 +1,46 @@
 """Files of a release: one listing of its images, content hashes, tables with true line numbers."""
 
+import codecs
 import csv
 import difflib
+import hashlib
 import io
 import os
 import posixpath
+import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from hashlib import blake2b
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from mtmsa_lightning.data.file_access import find_normalised, open_regular
 from mtmsa_lightning.data.suffixes import IMAGE_SUFFIXES
 from mtmsa_lightning.data.table import ReadReport
 from mtmsa_lightning.errors import DataError
+from mtmsa_lightning.wording import shown
 
 if TYPE_CHECKING:
     from _csv import Reader  # the csv module exports no name for its reader's type
 
 _AT_A_TIME = 256
 """Files that the threads which hash are given together."""
+
+
+REPLACED = "\ufffd"
+"""Stands in a table's texts for bytes that are no UTF-8."""
+
+NOT_REGULAR = "no regular file (a broken link, pipe, socket or device)"
+"""Why a file that is listed was dropped."""
+
+_LONGEST_HEADER = 1 << 20  # bytes
 
 
 class ImageListing:
@@ -35,14 +50,19 @@ class ImageListing:
 
     Attributes:
         others: Relative paths of the files that are no images, sorted.
+        irregular: Relative paths with an image's ending that are no regular files (broken links, pipes,
+            sockets, devices), sorted.
     """
 
-    def __init__(self, paths: Iterable[str], others: Iterable[str] = ()) -> None:
+    def __init__(
+        self, paths: Iterable[str], others: Iterable[str] = (), irregular: Iterable[str] = ()
+    ) -> None:
         self.others = sorted(others)
+        self.irregular = sorted(irregular)
         self._paths = dict.fromkeys(sorted(paths))
         self._folded: dict[str, str] = {}
         for path in self._paths:
-            self._folded.setdefault(_fold(path), path)
+            self._folded.setdefault(fold_name(path), path)
 
     def __len__(self) -> int:
         return len(self._paths)
@@ -55,11 +75,13 @@ class ImageListing:
 
     def find(self, path: str) -> str | None:
         """Return the listed path that ``path`` means, an exact match first; ``None`` when there is none."""
-        return path if path in self._paths else self._folded.get(_fold(path))
+        return path if path in self._paths else self._folded.get(fold_name(path))
 
 
 def list_images(root: Path) -> ImageListing:
     """List the images below ``root`` in one pass; links are followed, hidden files (``._x.jpg``) left out.
+
+    Images are regular files: nothing else can be opened without the risk of waiting for ever.
 
     Args:
         root: Folder; the listed paths are relative to it, with forward slashes.
@@ -69,6 +91,7 @@ def list_images(root: Path) -> ImageListing:
     """
     paths: list[str] = []
     others: list[str] = []
+    irregular: list[str] = []
     folders, seen = [""], set[str]()
     while folders:
         folder = folders.pop()
@@ -77,30 +100,45 @@ def list_images(root: Path) -> ImageListing:
             continue
         seen.add(real)
         for entry in _scan(root / folder):
-            if entry.is_dir():
-                folders.append(posixpath.join(folder, entry.name))
+            path = posixpath.join(folder, entry.name)
+            if _is(entry, "dir"):
+                folders.append(path)
+            elif posixpath.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES:
+                (paths if _is(entry, "file") else irregular).append(path)
             else:
-                is_image = posixpath.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES
-                (paths if is_image else others).append(posixpath.join(folder, entry.name))
-    return ImageListing(paths, others)
+                others.append(path)
+    return ImageListing(paths, others, irregular)
+
+
+def listing_report(listing: ImageListing, root: Path) -> ReadReport:
+    """Return the report on a dataset without a table, in which files that are not regular are dropped."""
+    report = ReadReport(str(root), read=len(listing) + len(listing.irregular))
+    for position, path in enumerate(listing.irregular, start=len(listing) + 1):
+        report.drop(position, path, NOT_REGULAR)
+    return report
 
 
 def find_file(root: Path, name: str) -> Path | None:
     """Find a file by name, whatever its capitals, in ``root`` or one folder below; ``None`` if absent."""
     if not root.is_dir():
         return None
-    below = sorted(root / entry.name for entry in _scan(root) if entry.is_dir())
+    below = sorted(root / entry.name for entry in _scan(root) if _is(entry, "dir"))
     for folder in (root, *below):
         for entry in sorted(_scan(folder), key=lambda entry: entry.name):
-            if entry.name.lower() == name.lower() and entry.is_file():
+            if entry.name.lower() == name.lower() and _is(entry, "file"):
                 return folder / entry.name
     return None
+
+
+def fold_name(path: str) -> str:
+    """Return a form of a path that does not depend on capitals and on how accents are composed."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", path).casefold())
 
 
 def has_folder(root: Path, name: str) -> bool:
     """Tell whether ``root`` holds a folder of that name, whatever its capitals."""
     return root.is_dir() and any(
-        entry.name.lower() == name.lower() and entry.is_dir() for entry in _scan(root)
+        entry.name.lower() == name.lower() and _is(entry, "dir") for entry in _scan(root)
     )
 
 
@@ -113,13 +151,19 @@ def locate(
         rows: Rows whose index holds their line numbers.
         column: Column with the path as the table states it.
         listing: The images that exist.
-        report: Gets the dropped rows, with the reason "file not found".
+        report: Gets the dropped rows, with the reason.
         absent: Raised when not one image is found.
     """
+    if rows.empty:
+        report.finish(strict=False)
     paths = pd.Series([listing.find(path) for path in rows[column]], index=rows.index, dtype=object)
-    if len(rows) and not paths.notna().any():
+    if not paths.notna().any():
         raise absent
-    return report.drop_rows(rows.assign(path=paths), paths.isna(), column, "file not found")
+    irregular = rows[column].isin(listing.irregular)
+    rows = report.drop_rows(rows.assign(path=paths), irregular, column, NOT_REGULAR)
+    undecoded = rows["path"].isna() & rows[column].str.contains(REPLACED, regex=False)
+    rows = report.drop_rows(rows, undecoded, column, "file not found; the table is not saved as UTF-8")
+    return report.drop_rows(rows, rows["path"].isna(), column, "file not found")
 
 
 def hash_files(
@@ -155,7 +199,7 @@ def hash_files(
 
 def hash_ids(ids: Iterable[str]) -> npt.NDArray[np.uint64]:
     """Hash texts, 64 bit blake2b of their UTF-8 form: the same on every platform."""
-    return np.fromiter((_to_integer(text.encode()) for text in ids), np.uint64)
+    return np.fromiter((int.from_bytes(_blake2b(text.encode()).digest(), "big") for text in ids), np.uint64)
 
 
 def content_column(root: Path, paths: Iterable[str]) -> list[str]:
@@ -167,48 +211,43 @@ def content_column(root: Path, paths: Iterable[str]) -> list[str]:
     return [f"{value:016x}" if value else "" for value in hashes]
 
 
-def sniff(path: Path) -> tuple[str, set[str]]:
-    """Return the delimiter of a table and the names in its header in lower case.
+def sniff(path: Path) -> tuple[str, list[str]]:
+    """Return the delimiter of a table and the names in its header.
 
     Raises:
         DataError: The file cannot be read.
     """
+    text = _read_text(path, _LONGEST_HEADER)
+    first = re.sub(r'"[^"]*"', "", text).partition("\n")[0]
+    delimiter = max(",\t;", key=first.count)
     try:
-        with path.open(encoding="utf-8-sig", errors="replace") as file:
-            header = file.readline()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
-    delimiter = max(",\t;", key=header.count)
-    return delimiter, {cell.strip().strip('"').lower() for cell in header.split(delimiter)}
+        return delimiter, [cell.strip() for cell in next(_reader(text, delimiter), [])]
+    except csv.Error as error:
+        raise DataError(f"{path}: the header cannot be read: {error}; is a quote left open?") from error
 
 
 def read_delimited(path: Path, delimiter: str, required: Sequence[str], report: ReadReport) -> pd.DataFrame:
     """Read a text table as it stands: all cells are texts, "None" and empty cells included.
 
     Args:
-        path: A UTF-8 file with a header line.
+        path: A UTF-8 file (or UTF-16 with a byte order mark) with a header line.
         delimiter: One character. Quotes have no meaning in tab separated files.
         required: Columns that must exist; capitals in the file's header may differ.
         report: Gets the number of rows read and the rows whose number of cells differs from the header's.
 
     Returns:
-        One column per name in the header; the index (``line``) is the line on which the row starts, from 1.
+        One column per name in the header, at least one row; the index (``line``) is the line on which the row
+        starts, from 1.
 
     Raises:
-        DataError: The file cannot be read, a required column is missing or a name stands twice.
+        DataError: The file cannot be read, has no rows or ends within one, a required column is missing or a
+            name stands twice.
     """
+    text = _read_text(path)
+    reader = _reader(text, delimiter)
     try:
-        text = path.read_text(encoding="utf-8-sig", errors="replace")
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
-    stream = io.StringIO(text)
-    if delimiter == "\t":
-        reader = csv.reader(stream, delimiter=delimiter, quoting=csv.QUOTE_NONE)
-    else:
-        reader = csv.reader(stream, delimiter=delimiter)
-    try:
-        header = _header(path, next(reader, []), required)
-        lines, rows = _body(reader, len(header), report)
+        header = _header(path, next(reader), required)
+        lines, rows = _body(path, reader, header, report, text.endswith("\n"))
     except csv.Error as error:
         raise DataError(f"{path}: line {reader.line_num}: {error}; is a quote left open?") from error
     frame = pd.DataFrame(rows, columns=header, index=pd.Index(lines, name="line", dtype="int64"), dtype="str")
@@ -229,20 +268,26 @@ def expected_tree_error(root: Path, what: str, tree: str) -> DataError:
 
 def nearest(name: str, names: Iterable[str]) -> str:
     """Return `` (did you mean ...?)`` for the closest of ``names``, or nothing when none is close."""
-    close = difflib.get_close_matches(name.lower(), list(names), n=1, cutoff=0.5)
+    names = [other for other in names if len(other) < 100]  # comparing takes long for long ones
+    close = difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.5)
     return f" (did you mean {close[0]!r}?)" if close else ""
-
-
-def _fold(path: str) -> str:
-    return unicodedata.normalize("NFC", path).casefold()
 
 
 def _scan(folder: Path) -> Iterator["os.DirEntry[str]"]:
     try:
         with os.scandir(folder) as entries:
             yield from (entry for entry in entries if not entry.name.startswith(".") and _is_text(entry.name))
-    except OSError as error:
-        raise DataError(f"{folder}: cannot be listed: {error.strerror}") from error
+    except (OSError, ValueError) as error:  # a name with a NUL
+        why = error.strerror if isinstance(error, OSError) else error
+        raise DataError(f"{folder}: cannot be listed: {why}") from error
+
+
+def _is(entry: "os.DirEntry[str]", kind: Literal["dir", "file"]) -> bool:
+    """Tell whether an entry, or what it links to, is a folder or a regular file."""
+    try:
+        return entry.is_dir() if kind == "dir" else entry.is_file()
+    except OSError:  # links in a circle
+        return False
 
 
 def _is_text(name: str) -> bool:
@@ -253,15 +298,40 @@ def _is_text(name: str) -> bool:
     return True
 
 
-def _to_integer(data: bytes) -> int:
-    return int.from_bytes(blake2b(data, digest_size=8).digest(), "big")
+_blake2b = partial(blake2b, digest_size=8)
 
 
 def _hash_file(path: Path) -> int:
     try:
-        return _to_integer(path.read_bytes())
+        with open_regular(path) as file:
+            return int.from_bytes(hashlib.file_digest(file, _blake2b).digest(), "big")
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def _read_text(path: Path, most: int = -1) -> str:
+    """Return the text of a table with plain line ends; bytes that are no text become ``REPLACED``.
+
+    Raises:
+        DataError: It cannot be read or is empty.
+    """
+    try:
+        with open_regular(find_normalised(path)) as file:
+            data = file.read(most)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
+    encoding = "utf-16" if data[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
+    text = data.decode(encoding, errors="replace").replace("\r\n", "\n").replace("\r", "\n")
+    if not text.strip():
+        raise DataError(f"{path}: the file is empty")
+    return text
+
+
+def _reader(text: str, delimiter: str) -> "Reader":
+    lines = io.StringIO(text)
+    if delimiter == "\t":
+        return csv.reader(lines, delimiter=delimiter, quoting=csv.QUOTE_NONE, strict=True)
+    return csv.reader(lines, delimiter=delimiter, strict=True)
 
 
 def _header(path: Path, cells: list[str], required: Sequence[str]) -> list[str]:
@@ -273,24 +343,45 @@ def _header(path: Path, cells: list[str], required: Sequence[str]) -> list[str]:
     missing = [name for name in required if name not in header]
     if missing:
         hints = ", ".join(f"{name!r}{nearest(name, header)}" for name in missing)
-        raise DataError(f"{path}: no column {hints}; the header has {header}")
+        raise DataError(f"{path}: no column {hints}; the header has [{shown(header)}]")
     twice = sorted({name for name in header if name and header.count(name) > 1})
     if twice:
-        raise DataError(f"{path}: column {twice[0]!r} stands more than once in the header")
+        raise DataError(f"{path}: column {shown(twice[:1])} stands more than once in the header")
     return header
 
 
-def _body(reader: "Reader", width: int, report: ReadReport) -> tuple[list[int], list[list[str]]]:
-    lines, rows = [], []
-    line = reader.line_num + 1
+def _body(
+    path: Path, reader: "Reader", header: list[str], report: ReadReport, ended: bool
+) -> tuple[list[int], list[list[str]]]:
+    """Return the rows that fit the header, with their lines; ``ended``: the file ends with a line break."""
+    lines: list[int] = []
+    rows: list[list[str]] = []
+    last: tuple[int, list[str]] | None = None
+    width, line = len(header), reader.line_num + 1
     for row in reader:
         if any(row):
             report.read += 1
+            last = line, row
             if len(row) == width or (len(row) > width and not any(row[width:])):
                 lines.append(line)
                 rows.append(row[:width])
             else:
-                item = " ".join(row)[:60]
-                report.drop(line, item, f"{len(row)} cells where the header has {width}")
+                report.drop(line, " ".join(row)[:60], f"{len(row)} cells where the header has {width}")
         line = reader.line_num + 1
+    if last is None:
+        raise DataError(f"{path}: has a header, but no rows")
+    if not ended:
+        _check_end(path, header, *last, [row[-1] for row in rows[:-1]])
+    if not rows:
+        raise DataError(f"{path}: no row fits the header: {report.dropped[-1]}")
     return lines, rows
+
+
+def _check_end(path: Path, header: list[str], line: int, row: list[str], before: list[str]) -> None:
+    """Raise if the last row, without an end of line, lacks cells that all rows before it have."""
+    missing = header[len(row) :] or (header[-1:] if before and all(before) and not row[-1] else [])
+    if missing:
+        raise DataError(
+            f"{path}: line {line}: the file ends within this row, before {shown(missing)}: it seems to be "
+            "cut off: copy it again, or complete the row and end it with a line break"
+        )

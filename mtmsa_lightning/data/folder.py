@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from mtmsa_lightning.data.files import expected_tree_error, list_images
-from mtmsa_lightning.data.table import FaceTable, ReadReport, make_frame
+from mtmsa_lightning.data.files import ImageListing, expected_tree_error, list_images, listing_report
+from mtmsa_lightning.data.table import FaceTable, make_frame
 
 
 def read_folder(root: str | Path) -> FaceTable:
@@ -18,9 +18,9 @@ def read_folder(root: str | Path) -> FaceTable:
         DataError: There is no image.
     """
     root = Path(root)
-    listing = list_images(root) if root.is_dir() else ()
-    if not listing:
+    listing = list_images(root) if root.is_dir() else ImageListing(())
+    if not len(listing):
         raise expected_tree_error(root, "no image", "<root>/ ... any folders ... images")
     rows = pd.DataFrame({"id": list(listing), "path": list(listing), "age_low": float("nan")})
     frame = make_frame(rows.assign(age_high=rows["age_low"]), "folder")
-    return FaceTable(frame, root, "folder", "no labels", (), ReadReport(str(root), read=len(frame)))
+    return FaceTable(frame, root, "folder", "no labels", (), listing_report(listing, root))

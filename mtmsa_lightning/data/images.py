@@ -1,24 +1,35 @@
 """Image files to arrays: every format that a face release contains, decoded the same way."""
 
+import io
+import struct
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import cv2
 import numpy as np
+import PIL.Image
 from numpy.typing import NDArray
 
+from mtmsa_lightning.data.file_access import read_regular
 from mtmsa_lightning.errors import DataError
 
 Image = NDArray[np.uint8]
 """An RGB image, uint8, shape (height, width, 3)."""
 
+MAX_PIXELS = 64_000_000
+"""Pixels of the largest image that is decoded: more than cameras of full format make, and 192 MB as RGB."""
+
+MAX_BYTES = 1 << 30
+"""Size of the largest image file that is read: above an uncompressed one of 16 bits with MAX_PIXELS."""
+
 
 class UnreadableImageError(DataError):
-    """A file that is missing, empty, truncated beyond decoding, or no image."""
+    """A file that is missing, empty, truncated beyond decoding, too large, or no image."""
 
 
-def read_image(path: str | Path) -> Image:
+def read_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> Image:
     """Decode an image file to RGB.
 
     EXIF orientation is applied (OpenCV 4.11 ignores it in WebP); greyscale, palette, CMYK, alpha and 16-bit
@@ -27,38 +38,79 @@ def read_image(path: str | Path) -> Image:
 
     Args:
         path: The image file.
+        max_pixels: Pixels above which an image is refused, by its header, before it is decoded: a file of a
+            few kilobytes can unpack to gigabytes.
 
     Returns:
         The image, uint8, shape (height, width, 3).
 
     Raises:
-        UnreadableImageError: If there is no decodable image at ``path``.
+        UnreadableImageError: There is no decodable image at ``path``, or it has too many pixels.
     """
     try:
-        data = np.fromfile(path, dtype=np.uint8)
+        data = read_regular(path, MAX_BYTES)
     except OSError as error:
-        raise UnreadableImageError(f"{path}: cannot be read ({error})") from error
-    return decode_image(data, path)
+        raise UnreadableImageError(f"{path}: cannot be read ({error.strerror})") from error
+    return decode_image(data, path, max_pixels)
 
 
-def decode_image(data: NDArray[np.uint8], path: str | Path) -> Image:
+def decode_image(data: bytes, path: str | Path, max_pixels: int = MAX_PIXELS) -> Image:
     """Decode the bytes of an image file to RGB; see :func:`read_image`.
 
     Args:
-        data: The bytes, shape (length,).
+        data: The bytes.
         path: Names the image in the message.
+        max_pixels: Pixels above which it is not decoded.
 
     Raises:
-        UnreadableImageError: If the bytes are no decodable image.
+        UnreadableImageError: The bytes are no decodable image, or it has too many pixels.
     """
+    if not data:
+        raise UnreadableImageError(f"{path}: not an image that can be decoded (the file is empty)")
+    try:
+        size = _size_by_header(data)
+    except Exception as error:  # a damaged header makes Pillow raise nearly anything
+        raise UnreadableImageError(f"{path}: not an image that can be decoded") from error
+    check_size(str(path), size, max_pixels)
     try:
         # cv2.imread would only warn, and not at all on every platform
-        image = cv2.imdecode(data, cv2.IMREAD_COLOR_RGB) if data.size else None
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
     except cv2.error as error:
         raise UnreadableImageError(f"{path}: cannot be read ({error})") from error
     if image is None:
         raise UnreadableImageError(f"{path}: not an image that can be decoded")
     return np.asarray(image, dtype=np.uint8)
+
+
+def check_size(name: str, size: tuple[int, int], max_pixels: int) -> None:
+    """Refuse an image with too many pixels.
+
+    Raises:
+        UnreadableImageError: Width times height is above ``max_pixels``.
+    """
+    width, height = size
+    if width * height > max_pixels:
+        raise UnreadableImageError(
+            f"{name}: too large: {width} x {height} are {width * height / 1e6:.0f} million pixels, the limit "
+            f"is {max_pixels / 1e6:.0f} million: shrink it first"
+        )
+
+
+def _size_by_header(data: bytes) -> tuple[int, int]:
+    """Return width and height, as ``PIL.Image.open`` finds them.
+
+    That function compares them with a limit of its own, at which it warns; it can only be changed for all of
+    a program, and here another one counts.
+    """
+    for register in (PIL.Image.preinit, PIL.Image.init):  # the usual formats, then all
+        register()
+        for opener, accepts in tuple(PIL.Image.OPEN.values()):  # another thread may register more
+            accepted = accepts is None or accepts(data[:16])
+            if not accepted or isinstance(accepted, str):  # a text says what is missing
+                continue
+            with suppress(SyntaxError, IndexError, TypeError, struct.error):  # not of this format
+                return opener(io.BytesIO(data), "").size
+    raise PIL.UnidentifiedImageError
 
 
 def central_square(image: Image, fraction: float) -> Image:

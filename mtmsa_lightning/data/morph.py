@@ -14,7 +14,7 @@ from mtmsa_lightning.data.files import (
     locate,
     read_delimited,
 )
-from mtmsa_lightning.data.table import FaceTable, ReadReport, make_frame, parse_ages
+from mtmsa_lightning.data.table import FaceTable, ReadReport, make_frame, parse_ages, parse_words
 
 TABLE = "morph_2008_nonCommercial.csv"
 PHOTOS = "Album2"
@@ -28,9 +28,9 @@ TREE = f"""
 RACE_CLASSES: tuple[str, ...] = ("white", "black", "asian", "hispanic", "other")
 
 _COLUMNS = ("id_num", "picture_num", "dob", "doa", "race", "gender", "age", "photo")
-_RACES = {"W": 0, "B": 1, "A": 2, "H": 3, "O": 4}
-_GENDERS = {"M": 0, "F": 1}
-_NAME = r"(?i)^Album2/(?P<subject>\d{6})_\d{1,2}(?P<gender>[MF])(?P<age>\d{2})\.JPG$"
+_RACES = {"w": 0, "b": 1, "a": 2, "h": 3, "o": 4}
+_GENDERS = {"m": 0, "f": 1}
+_NAME = r"(?i)^Album2/(?P<subject>[0-9]{6})_[0-9]{1,2}(?P<gender>[MF])(?P<age>[0-9]{2})\.JPG$"
 
 
 def read_morph(root: str | Path, strict: bool = False) -> FaceTable:
@@ -46,7 +46,7 @@ def read_morph(root: str | Path, strict: bool = False) -> FaceTable:
 
     Raises:
         DataError: The table or all photos are missing (the message shows the expected tree), a column is
-            missing, or ``strict`` and a row was dropped.
+            missing, a gender or race is none of the release's letters, or ``strict`` and a row was dropped.
     """
     root = Path(root)
     path = find_file(root, TABLE)
@@ -58,27 +58,31 @@ def read_morph(root: str | Path, strict: bool = False) -> FaceTable:
     absent = expected_tree_error(base, f"none of the {len(rows):,} photos of {path.name}", TREE)
     rows = locate(rows, "photo", list_images(base), report, absent)
     rows = _drop_unlabelled(rows, report)
+    classes = {
+        "gender": parse_words(rows, "gender", _GENDERS, -1, path),
+        "race": parse_words(rows, "race", _RACES, -1, path),
+    }
     _note_oddities(rows, report)
     report.finish(strict)
-    frame = make_frame(_labels(rows), "morph", extra=("dob", "doa", "picture"))
+    frame = make_frame(_labels(rows).assign(**classes), "morph", extra=("dob", "doa", "picture"))
     return FaceTable(frame, base, "morph", "morph table columns", RACE_CLASSES, report)
 
 
 def _drop_unlabelled(rows: pd.DataFrame, report: ReadReport) -> pd.DataFrame:
     rows = rows.assign(years=parse_ages(rows["age"]))
     rows = report.drop_rows(rows, ~(rows["years"] % 1 == 0), "photo", "age is no whole number of years")
-    return report.drop_rows(rows, ~rows["id_num"].str.isdecimal(), "photo", "id_num is no number")
+    return report.drop_rows(rows, ~_are_numbers(rows["id_num"]), "photo", "id_num is no number")
 
 
 def _note_oddities(rows: pd.DataFrame, report: ReadReport) -> None:
-    for column, known in (("gender", _GENDERS), ("race", _RACES)):
-        report.note_rows(rows, ~rows[column].isin(list(known)), "photo", f"unknown {column}")
+    for column in ("gender", "race"):
+        report.note_rows(rows, rows[column] == "", "photo", f"unknown {column}")
     name = rows["photo"].str.extract(_NAME).fillna("")
     odd = name["subject"] == ""
     report.note_rows(rows, odd, "photo", "unusual file name")
     differs = {
         "subject": name["subject"] != rows["id_num"].str.zfill(6),
-        "gender": name["gender"].str.upper() != rows["gender"],
+        "gender": name["gender"].str.upper() != rows["gender"].str.upper(),
         "age": pd.to_numeric(name["age"]) != rows["years"],
     }
     for column, mask in differs.items():
@@ -92,14 +96,16 @@ def _labels(rows: pd.DataFrame) -> pd.DataFrame:
             "path": rows["path"],
             "age_low": rows["years"],
             "age_high": rows["years"],
-            "gender": rows["gender"].map(_GENDERS).fillna(-1),
-            "race": rows["race"].map(_RACES).fillna(-1),
             "subject": rows["id_num"].str.zfill(6),
             "dob": _iso_dates(rows["dob"]),
             "doa": _iso_dates(rows["doa"]),
-            "picture": pd.to_numeric(rows["picture_num"], errors="coerce").fillna(-1).astype("int64"),
+            "picture": rows["picture_num"].where(_are_numbers(rows["picture_num"]), "-1").astype("int64"),
         }
     )
+
+
+def _are_numbers(texts: "pd.Series[str]") -> "pd.Series[bool]":
+    return texts.str.fullmatch("[0-9]{1,18}").astype(bool)
 
 
 def _iso_dates(texts: "pd.Series[str]") -> "pd.Series[str]":

@@ -12,6 +12,7 @@ import logging
 import math
 import os
 import shutil
+import unicodedata
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
@@ -44,7 +45,7 @@ class PixelStore:
     Attributes:
         file: The array's file.
         size: Side of the faces in pixels.
-        rows: Row of the array for every path of the set's table.
+        rows: Row of the array for every path of the set's table, as it stands there and in the form NFC.
     """
 
     def __init__(self, file: Path, size: int, rows: dict[str, int]) -> None:
@@ -59,7 +60,8 @@ class PixelStore:
 
     def read(self, path: str) -> Image:
         """Return the face of a path of the table: a read-only view, shape (size, size, 3)."""
-        face: Image = self.array[self.rows[path]]
+        row = self.rows[path] if path in self.rows else self.rows[unicodedata.normalize("NFC", path)]
+        face: Image = self.array[row]
         return face
 
     def __getstate__(self) -> dict[str, Any]:
@@ -133,7 +135,8 @@ def open_pixels(root: Path) -> PixelStore | None:
         raise DataError(f"{file}: cannot be read ({error}): {_AGAIN}") from error
     if not fits:
         raise DataError(f"{file}: it was written for other faces than {record['table']} lists: {_AGAIN}")
-    return PixelStore(file, array.shape[1], {path: row for row, path in enumerate(paths)})
+    rows = {unicodedata.normalize("NFC", path): row for row, path in enumerate(paths)}
+    return PixelStore(file, array.shape[1], rows | {path: row for row, path in enumerate(paths)})
 
 
 def _check_space(root: Path, shape: tuple[int, ...]) -> None:

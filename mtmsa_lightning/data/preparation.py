@@ -5,15 +5,16 @@ records of the crops that are done (``parts/``), and an unpacked archive (``rele
 after all of its crops; so a killed run loses the parts that it was at, and nothing is ever half there.
 """
 
+import hashlib
 import importlib.metadata
 import json
 import logging
 import os
 import shutil
+import unicodedata
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from hashlib import sha256
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -30,6 +31,8 @@ from mtmsa_lightning.align.files import (
     Record,
     crop_batches,
 )
+from mtmsa_lightning.data.file_access import open_regular
+from mtmsa_lightning.data.files import fold_name
 from mtmsa_lightning.data.pixels import PIXELS, write_pixels
 from mtmsa_lightning.data.prepared import (
     ALREADY_ALIGNED,
@@ -283,17 +286,18 @@ def crop_names(ids: Sequence[str], dataset: str) -> list[str]:
     """Return the crops' paths in a set: those in the release, as far as every file system allows.
 
     Characters that some system forbids become ``_``, endings ``.jpg``; a name that was given before
-    (whatever its capitals) gets ``-2``, ``-3`` ... . Names depend on the ids alone.
+    (whatever its capitals and the form of its accents) gets ``-2``, ``-3`` ... . Names depend on the ids
+    alone.
     """
     taken: set[str] = set()
     names = []
     for name in ids:
         stem = _plain(name.removeprefix(f"{dataset}/"))
         candidate, number = stem, 1
-        while candidate.casefold() in taken:
+        while fold_name(candidate) in taken:
             number += 1
             candidate = f"{stem}-{number}"
-        taken.add(candidate.casefold())
+        taken.add(fold_name(candidate))
         names.append(f"{CROPS}/{candidate}.jpg")
     return names
 
@@ -356,7 +360,8 @@ def _is_done(out: Path, number: int, part: Sequence[CropJob]) -> bool:
 def file_sha256(file: Path) -> str:
     """Return the SHA-256 of a file, "" if there is none."""
     try:
-        return sha256(file.read_bytes()).hexdigest()
+        with open_regular(file) as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError:
         return ""
 
@@ -429,7 +434,8 @@ def _tell_names(frame: pd.DataFrame, left_out: pd.DataFrame) -> None:
     """Log which images showed no face or could not be read, the first few by name."""
     faceless = frame.loc[frame["faces_found"] == 0, "source"]
     groups = {f"{NO_FACE}, cropped all the same": faceless.tolist()}
-    groups |= {f"{why}, left out": part["source"].tolist() for why, part in left_out.groupby("reason")}
+    reasons = left_out["reason"].str.replace(r"(too large):.*", r"\1", regex=True)
+    groups |= {f"{why}, left out": part["source"].tolist() for why, part in left_out.groupby(reasons)}
     for why, sources in groups.items():
         if sources:
             more = ", ..." if len(sources) > _SHOWN else ""
@@ -440,11 +446,11 @@ def _tell_names(frame: pd.DataFrame, left_out: pd.DataFrame) -> None:
 
 def _remove_strays(out: Path, paths: "pd.Series[str]") -> None:
     """Remove files below ``crops`` that are no crop of the set: what a kill left half-written."""
-    wanted = {str(out / path) for path in paths}
+    wanted = {unicodedata.normalize("NFC", str(out / path)) for path in paths}
     for folder, _, files in os.walk(out / CROPS):
         for name in files:
             file = f"{folder}/{name}"
-            if file not in wanted:
+            if unicodedata.normalize("NFC", file) not in wanted:  # the file system may choose the form
                 Path(file).unlink()
 
 

@@ -23,8 +23,10 @@ from typing import Any
 
 import pandas as pd
 
+from mtmsa_lightning.data.file_access import find_normalised, open_regular
 from mtmsa_lightning.data.table import SCHEMA, FaceTable, ReadReport
 from mtmsa_lightning.errors import DataError
+from mtmsa_lightning.wording import shown
 
 FORMAT_VERSION = 1
 RECORD = "dataset.json"
@@ -92,10 +94,12 @@ def read_prepared(root: str | Path, dataset: str, label_rule: str | None = None)
                 "give the folder that belongs to it, or prepare another one"
             )
     frame = read_frame(root / record["table"])
+    frame = frame.assign(path=locate_crops(root, frame["path"].tolist()))
     missing = _missing(root, frame["path"].tolist())
     if missing:
         raise DataError(
-            f"{root}: {len(missing):,} of {len(frame):,} images are missing, such as {missing[0]}: {_AGAIN}"
+            f"{root}: {len(missing):,} of {len(frame):,} images are missing, such as {shown(missing[:1])}: "
+            f"{_AGAIN}"
         )
     report = ReadReport(str(root / record["table"]), read=len(frame))
     return FaceTable(frame, root, dataset, record["label_rule"], tuple(record["race_classes"]), report)
@@ -156,6 +160,15 @@ def hash_lines(lines: Iterable[str]) -> str:
     return sha256("\n".join(lines).encode()).hexdigest()
 
 
+def locate_crops(root: Path, paths: list[str]) -> list[str]:
+    """Return the paths as they are on disk, where a copy has changed the Unicode form of names."""
+    folders: dict[Path, dict[str, str]] = {}
+    return [
+        path if path.isascii() else find_normalised(root / path, folders).relative_to(root).as_posix()
+        for path in paths
+    ]
+
+
 def _missing(root: Path, paths: list[str]) -> list[str]:
     """Return the paths that are not there, by one listing of each folder."""
     present: set[str] = set()
@@ -175,7 +188,8 @@ def read_frame(path: Path) -> pd.DataFrame:
         DataError: The file cannot be read or a column is missing.
     """
     try:
-        frame = pd.read_parquet(path)
+        with open_regular(path) as file:
+            frame = pd.read_parquet(file)
     except (OSError, ValueError) as error:  # pyarrow's own errors are kinds of these
         raise DataError(f"{path}: cannot be read ({error}): {_AGAIN}") from error
     missing = [name for name in SCHEMA if name not in frame]

@@ -18,7 +18,7 @@ from mtmsa_lightning.data.files import hash_ids, nearest
 from mtmsa_lightning.data.table import SPLITS, FaceTable
 from mtmsa_lightning.errors import DataError
 from mtmsa_lightning.labels import GENDERS, RACES
-from mtmsa_lightning.wording import counted
+from mtmsa_lightning.wording import counted, shown
 
 PARTS: tuple[str, ...] = (*SPLITS, "calibration")
 """The parts that a split may have; a calibration part exists only where one is asked for."""
@@ -179,7 +179,10 @@ def predefined(faces: pd.DataFrame, seed: int) -> Partition:
     """Follow the table's column ``split`` (train, val, test); if that is empty, its column ``fold``."""
     if (faces["split"] == "").all():
         if (faces["fold"] < 0).all():
-            raise DataError("protocol 'predefined' needs a table with a column split or fold; both are empty")
+            raise DataError(
+                "protocol 'predefined' needs a table with a column split or fold, and both are empty: fill "
+                "one, give a list (--data.split_file), or choose another protocol"
+            )
         by_fold = folds(faces, seed)
         return Partition(by_fold.part, by_fold.folds, notes=by_fold.notes)
     numbers = {name: number for number, name in enumerate(SPLITS)}
@@ -193,8 +196,10 @@ def folds(faces: pd.DataFrame, seed: int) -> Partition:
     part = faces["fold"].to_numpy(np.int64)
     numbers = np.unique(part[part >= 0]).tolist()
     if len(numbers) < 2:
+        has = f"only fold {numbers[0]}" if numbers else "no number"
         raise DataError(
-            f"protocol 'folds' needs a table with at least two folds; its column fold has {numbers}"
+            f"protocol 'folds' needs a table with at least two folds, its column fold has {has}: choose "
+            "another protocol, e.g. --data.protocol random, or give every face a fold"
         )
     return Partition(part, _rotate(numbers), exclusive=True, notes=_unused(part, "fold"))
 
@@ -253,7 +258,9 @@ def make_split(
     faces = _with_race_names(table)
     partition = _partition(faces, protocol, seed)
     if fold not in partition.folds:
-        raise DataError(f"protocol {protocol!r} has no fold {fold}; its folds are {sorted(partition.folds)}")
+        raise DataError(
+            f"protocol {protocol!r} has no fold {fold}; its folds are [{shown(sorted(partition.folds), 20)}]"
+        )
     roles = partition.folds[fold]
     rows = {part: np.flatnonzero(np.isin(partition.part, getattr(roles, part))) for part in SPLITS}
     rows["calibration"] = np.empty(0, np.int64)
@@ -377,7 +384,7 @@ def _check_subjects(faces: pd.DataFrame, rows: dict[str, Positions], where: str)
     if len(twice):
         raise DataError(
             f"{where}: {counted(len(twice), 'subject stands', 'subjects stand')} in two parts, "
-            f"such as {twice[0]!r}"
+            f"such as {shown(twice[:1].tolist())}"
         )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from mtmsa_lightning.data.file_access import find_normalised
 from mtmsa_lightning.data.preparation import (
     check_release,
     check_room,
@@ -106,6 +107,7 @@ def _bring(source: Path, target: Path, checksum: str) -> None:
     """Bring a crop to the joined set, under its name only when it is whole."""
     if file_sha256(target) == checksum:
         return
+    source = find_normalised(source)
     if file_sha256(source) != checksum:
         raise DataError(f"{source}: missing or damaged: make that shard again, or copy it again")
     target.parent.mkdir(parents=True, exist_ok=True)

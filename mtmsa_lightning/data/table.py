@@ -1,16 +1,17 @@
 """The one form in which every dataset enters: a validated table of faces and the report of its reading."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import pandas as pd
 
 from mtmsa_lightning.errors import DataError
 from mtmsa_lightning.labels import GENDERS, RACES
+from mtmsa_lightning.wording import shorten, shown
 
 SCHEMA: dict[str, str] = {
     "id": "str",
@@ -33,6 +34,8 @@ SPLITS: tuple[str, ...] = ("train", "val", "test")
 """Values of the column ``split``, beside the empty text."""
 
 _DEFAULTS: dict[str, int | str] = {"gender": -1, "race": -1, "subject": "", "fold": -1, "split": ""}
+_Class = TypeVar("_Class", int, str)
+
 _SHOWN = 10
 
 
@@ -44,7 +47,7 @@ class Remark(NamedTuple):
     reason: str
 
     def __str__(self) -> str:
-        return f"line {self.line}: {self.item}: {self.reason}"
+        return f"line {self.line}: {shorten(self.item, 200)}: {self.reason}"
 
 
 @dataclass
@@ -196,9 +199,9 @@ class FaceTable:
         rows = np.flatnonzero(bad.to_numpy(bool))
         values = self.frame[column].to_numpy(object)
         ids = self.frame["id"].to_numpy(object)
-        shown = "; ".join(f"row {row} ({ids[row]}): {values[row]!r}" for row in rows[:_SHOWN])
+        named = [f"row {row} ({shorten(ids[row], 100)}): {shown([values[row]])}" for row in rows[:_SHOWN]]
         more = f"; and {len(rows) - _SHOWN:,} more" if len(rows) > _SHOWN else ""
-        raise DataError(f"{self.dataset}: column {column!r}: {problem}: {shown}{more}")
+        raise DataError(f"{self.dataset}: column {column!r}: {problem}: {'; '.join(named)}{more}")
 
 
 def make_frame(rows: pd.DataFrame, dataset: str, extra: Sequence[str] = ()) -> pd.DataFrame:
@@ -219,9 +222,41 @@ def make_frame(rows: pd.DataFrame, dataset: str, extra: Sequence[str] = ()) -> p
 
 
 def parse_ages(texts: "pd.Series[str]") -> "pd.Series[float]":
-    """Turn texts into ages in years; ``NaN`` for what is no number from 0 to 130."""
-    ages = pd.to_numeric(texts.str.strip(), errors="coerce").astype("float64")
+    """Turn texts into ages in years; ``NaN`` for what is no number from 0 to 130.
+
+    Legal are digits (0 to 9) with or without a decimal fraction: no sign, exponent, or other writing of a
+    number that more often stands for a mistake than for an age.
+    """
+    legal = texts.str.fullmatch(r"[0-9]{1,3}(\.[0-9]{1,20})?").astype(bool)
+    ages = pd.to_numeric(texts.where(legal), errors="coerce").astype("float64")
     return ages.where(ages.between(0, MAX_AGE))
+
+
+def parse_words(
+    rows: pd.DataFrame, column: str, words: Mapping[str, _Class], unknown: _Class, path: Path
+) -> list[_Class]:
+    """Turn the words of a column into classes; capitals do not matter, and an empty cell means unknown.
+
+    Args:
+        rows: Rows whose index holds their line numbers.
+        column: The column.
+        words: Classes by word, in lower case.
+        unknown: What stands for an empty cell.
+        path: Names the table in the message.
+
+    Raises:
+        DataError: A word is none of them: a class must never turn into "unknown" by a typing error.
+    """
+    known = {**words, "": unknown}
+    texts = rows[column].str.lower()
+    wrong = ~texts.isin(list(known))
+    if wrong.any():
+        line, text = next(iter(rows.loc[wrong.to_numpy(bool), column].items()))
+        allowed = ", ".join(word for word in words if word)
+        raise DataError(
+            f"{path}: line {line}: {column} {shown([text])} is none of {allowed} (or empty: unknown)"
+        )
+    return [known[text] for text in texts]
 
 
 def label_kinds(table: pd.DataFrame) -> set[str]:

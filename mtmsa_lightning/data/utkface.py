@@ -6,7 +6,13 @@ from pathlib import Path, PurePosixPath
 import pandas as pd
 
 from mtmsa_lightning.data.datamodule import FaceDataModule
-from mtmsa_lightning.data.files import content_column, expected_tree_error, list_images
+from mtmsa_lightning.data.files import (
+    ImageListing,
+    content_column,
+    expected_tree_error,
+    list_images,
+    listing_report,
+)
 from mtmsa_lightning.data.table import MAX_AGE, FaceTable, ReadReport, make_frame
 from mtmsa_lightning.labels import GENDERS
 
@@ -45,10 +51,10 @@ def read_utkface(root: str | Path, strict: bool = False) -> FaceTable:
             dropped.
     """
     root = Path(root)
-    listing = list_images(root) if root.is_dir() else ()
-    if not listing:
+    listing = list_images(root) if root.is_dir() else ImageListing(())
+    if not len(listing):
         raise expected_tree_error(root, "no image", TREE)
-    report = ReadReport(str(root), read=len(listing))
+    report = listing_report(listing, root)
     rows, seen = [], dict[str, str]()
     for position, path in enumerate(listing, start=1):
         name = PurePosixPath(path).name

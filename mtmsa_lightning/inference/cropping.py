@@ -110,7 +110,7 @@ class Cropper:
         size = self.how.size
         to_crop = similarity_transform(face.landmarks, self.target)
         data = encode_crop(warp(photo, to_crop, size))  # the network has only seen faces that were JPEG once
-        crop = decode_image(np.frombuffer(data, np.uint8), "crop")
+        crop = decode_image(data, "crop")
         to_input, _ = _central(size, size, self.fraction, self.how.image_size)
         image = FaceTransform(self.how.image_size, self.fraction)(crop)
         left, top, right, bottom = face.box.tolist()

@@ -18,14 +18,14 @@ from torch import Tensor
 
 from mtmsa_lightning.align.detector import FaceDetector, load_detector
 from mtmsa_lightning.checkpoints import find_checkpoint
-from mtmsa_lightning.data.images import UnreadableImageError
+from mtmsa_lightning.data.images import MAX_PIXELS, UnreadableImageError
 from mtmsa_lightning.devices import check_device, choose_accelerator
 from mtmsa_lightning.errors import ConfigError
 from mtmsa_lightning.evaluation.attention import dilation_rates
 from mtmsa_lightning.inference.cropping import Cropper, Preprocessing
 from mtmsa_lightning.inference.faces import Age, ClassPrediction, Face, FaceAttention, FaceCrop, PhotoFaces
 from mtmsa_lightning.inference.hub import local_path, upload
-from mtmsa_lightning.inference.photos import MAX_PIXELS, PhotoInput, read_photo
+from mtmsa_lightning.inference.photos import PhotoInput, read_photo
 from mtmsa_lightning.labels import AGE_GROUP_EDGES
 from mtmsa_lightning.module import MTMSA, FaceOutput
 from mtmsa_lightning.pretrained import README, identity, write_pretrained

@@ -16,10 +16,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from mtmsa_lightning.data.file_access import find_normalised
 from mtmsa_lightning.data.files import list_images, read_delimited, sniff
 from mtmsa_lightning.data.images import Image, read_image
 from mtmsa_lightning.data.pixels import PixelStore, open_pixels
-from mtmsa_lightning.data.prepared import is_prepared, preparation, read_description, read_frame
+from mtmsa_lightning.data.prepared import is_prepared, locate_crops, preparation, read_description, read_frame
 from mtmsa_lightning.data.suffixes import IMAGE_SUFFIXES
 from mtmsa_lightning.data.table import ReadReport
 from mtmsa_lightning.errors import DataError
@@ -106,7 +107,7 @@ class PreparedFaces(Sequence[Input]):
         self.root = root
         record = read_description(root)
         frame = read_frame(root / record["table"])
-        self.paths, self.ids = frame["path"].tolist(), frame["id"].tolist()
+        self.paths, self.ids = locate_crops(root, frame["path"].tolist()), frame["id"].tolist()
         self.boxes = _numbers(frame, BOX)
         self.scores = _numbers(frame, ("score",))[:, 0]
         self.pixels = open_pixels(root)
@@ -222,7 +223,7 @@ def _photos(path: Path) -> list[str]:
         found = [str(path / name) for name in listing]
         if not found:
             log.warning("%s: there is no image in it", path)
-        _say_passed_over(path, listing.others)
+        _say_passed_over(path, [*listing.others, *listing.irregular])
         return found
     return _listed(path) if path.suffix.lower() in TABLES else [str(path)]
 
@@ -233,7 +234,8 @@ def _listed(table: Path) -> list[str]:
     names = [name for name in rows["path"].str.strip() if name]
     if not names:
         raise DataError(f"{table}: the column `path` is empty")
-    return [str(table.parent / name) for name in names]
+    folders: dict[Path, dict[str, str]] = {}
+    return [str(find_normalised(table.parent / name, folders)) for name in names]
 
 
 def _numbers(frame: pd.DataFrame, names: Sequence[str]) -> NDArray[np.float64]:

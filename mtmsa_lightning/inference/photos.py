@@ -1,10 +1,7 @@
-"""Photos of any form to RGB arrays, their size looked at before they are decoded."""
+"""Photos of any form to RGB arrays."""
 
-import io
-import struct
-from contextlib import suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import PIL.Image
@@ -12,15 +9,19 @@ import PIL.ImageOps
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mtmsa_lightning.data.images import Image, UnreadableImageError, decode_image, read_image
+from mtmsa_lightning.data.images import (
+    MAX_PIXELS,
+    Image,
+    UnreadableImageError,
+    check_size,
+    decode_image,
+    read_image,
+)
 
 PhotoInput = str | Path | bytes | NDArray[Any] | Tensor | PIL.Image.Image
 """A photo: an image file, the bytes of one, an array ``(height, width)`` or ``(height, width, channels)``, a
 tensor of channels first, or a Pillow image. Arrays and tensors are grey or RGB (not OpenCV's BGR): uint8,
 uint16, or floating point in [0, 1]; an alpha channel is dropped."""
-
-MAX_PIXELS = 64_000_000
-"""Pixels of the largest photo that is decoded: more than cameras of full format make, and 192 MB as RGB."""
 
 
 def read_photo(photo: PhotoInput, max_pixels: int = MAX_PIXELS, name: str = "photo") -> Image:
@@ -30,8 +31,7 @@ def read_photo(photo: PhotoInput, max_pixels: int = MAX_PIXELS, name: str = "pho
 
     Args:
         photo: See ``PhotoInput``.
-        max_pixels: Pixels above which a photo is refused, by its header, before it is decoded: a file of a
-            few kilobytes can unpack to gigabytes.
+        max_pixels: Pixels above which a photo is refused before it is decoded.
         name: Names the content of a file in messages.
 
     Returns:
@@ -43,11 +43,9 @@ def read_photo(photo: PhotoInput, max_pixels: int = MAX_PIXELS, name: str = "pho
         TypeError: It is none of these things.
     """
     if isinstance(photo, str | Path):
-        check_pixels(photo, max_pixels)
-        return read_image(photo)
+        return read_image(photo, max_pixels)
     if isinstance(photo, bytes):
-        _check_header(io.BytesIO(photo), name, max_pixels)
-        return decode_image(np.frombuffer(photo, np.uint8), name)
+        return decode_image(photo, name, max_pixels)
     if isinstance(photo, PIL.Image.Image):
         return _from_pillow(photo, max_pixels)
     if isinstance(photo, Tensor):
@@ -58,61 +56,9 @@ def read_photo(photo: PhotoInput, max_pixels: int = MAX_PIXELS, name: str = "pho
     raise TypeError(f"a photo is a path, bytes, array, tensor or Pillow image, not {type(photo).__name__}")
 
 
-def check_pixels(path: str | Path, max_pixels: int = MAX_PIXELS) -> None:
-    """Refuse an image file with too many pixels, by its header alone.
-
-    Raises:
-        UnreadableImageError: It has too many, or no header of an image is found.
-    """
-    try:
-        with Path(path).open("rb") as stream:
-            _check_header(stream, str(path), max_pixels)
-    except OSError as error:
-        raise UnreadableImageError(f"{path}: cannot be read ({error.strerror or error})") from error
-
-
-def _check_header(stream: BinaryIO, name: str, max_pixels: int) -> None:
-    try:
-        size = _size_by_header(stream, name)
-    except OSError as error:
-        why = error.strerror or "no image that can be decoded"
-        raise UnreadableImageError(f"{name}: cannot be read ({why})") from error
-    except Exception as error:  # a damaged header makes Pillow raise nearly anything
-        raise UnreadableImageError(f"{name}: not an image that can be decoded ({error})") from error
-    _refuse_large(name, size, max_pixels)
-
-
-def _size_by_header(stream: BinaryIO, name: str) -> tuple[int, int]:
-    """Return width and height, as ``PIL.Image.open`` finds them.
-
-    That function compares them with a limit of its own, at which it warns; it can only be changed for all of
-    a program, and here another one counts.
-    """
-    start = stream.read(16)
-    for register in (PIL.Image.preinit, PIL.Image.init):  # the usual formats, then all
-        register()
-        for opener, accepts in tuple(PIL.Image.OPEN.values()):  # another thread may register more
-            accepted = accepts is None or accepts(start)
-            if not accepted or isinstance(accepted, str):  # a text says what is missing
-                continue
-            stream.seek(0)
-            with suppress(SyntaxError, IndexError, TypeError, struct.error):  # not of this format
-                return opener(stream, name).size
-    raise PIL.UnidentifiedImageError
-
-
-def _refuse_large(name: str, size: tuple[int, int], max_pixels: int) -> None:
-    width, height = size
-    if width * height > max_pixels:
-        raise UnreadableImageError(
-            f"{name}: too large: {width} x {height} are {width * height / 1e6:.0f} million pixels, the limit "
-            f"is {max_pixels / 1e6:.0f} million (max_pixels): shrink it first"
-        )
-
-
 def _from_pillow(image: PIL.Image.Image, max_pixels: int) -> Image:
     name = getattr(image, "filename", "") or "Pillow image"
-    _refuse_large(name, image.size, max_pixels)
+    check_size(name, image.size, max_pixels)
     try:
         upright = PIL.ImageOps.exif_transpose(image)
         deep = upright.mode.startswith("I")  # 16 bits, which Pillow would cut off at 255

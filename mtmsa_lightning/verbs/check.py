@@ -23,9 +23,6 @@ CONFIGS = {
 }  # fmt: skip
 """The shipped config of every dataset."""
 
-DEFAULT_PROTOCOL = "--data.protocol=null"
-"""What lets a table of the user's own choose: subjects apart where every face has one, else random."""
-
 DESCRIPTION = """\
 Look at a dataset and a config before training: counts held against the published release, sizes of all
 protocols, constant guesses, contradicting labels, time and memory on this device, and the command to type.
@@ -68,8 +65,7 @@ def main(args: Sequence[str]) -> None:
     print("\n".join(describe_findings(findings)))
     if splits and not options.no_timing and len(splits[data.fold].train):
         print("\n".join(describe_cost(cli)))
-    chosen = [text.replace(DEFAULT_PROTOCOL, f"--data.protocol={data.protocol}") for text in arguments]
-    print(f"to train:\n  {command(chosen)}")
+    print(f"to train:\n  {command(arguments)}")
     if has_errors(findings):
         raise SystemExit(1)
 
@@ -82,8 +78,6 @@ def fit_arguments(options: argparse.Namespace, others: Sequence[str]) -> list[st
         dataset = options.dataset or recognise(options.root, options.table)
         configs = [CONFIGS[dataset]]
         arguments.remove(f"--data={CLASSES[dataset]}")  # the config's own class
-        if dataset == "csv" and not any(text.split("=")[0] == "--data.protocol" for text in arguments):
-            arguments.append(DEFAULT_PROTOCOL)
     return [*(f"--config={name}" for name in configs), *arguments]
 
 

@@ -132,10 +132,10 @@ def predict(options: argparse.Namespace) -> None:
     from mtmsa_lightning.inference.inputs import find_inputs
 
     inputs = find_inputs(options.paths)  # before torch is imported, which takes seconds
+    from mtmsa_lightning.data.images import MAX_PIXELS
     from mtmsa_lightning.folders import locked
     from mtmsa_lightning.inference.bulk import Job, load_estimator, predict_parts
     from mtmsa_lightning.inference.parts import Parts
-    from mtmsa_lightning.inference.photos import MAX_PIXELS
     from mtmsa_lightning.inference.plan import make_plan, say_preprocessing
     from mtmsa_lightning.inference.ranks import choose_devices, predict_on
 

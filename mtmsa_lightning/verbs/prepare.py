@@ -178,13 +178,18 @@ def _folder(root: Path, unpacked: Path, options: argparse.Namespace) -> Path:
     if root.is_dir():
         return root
     from mtmsa_lightning.data.archives import extract
+    from mtmsa_lightning.data.file_access import find_normalised
 
     log.info("unpacking %s", root)
     stamp = root.stat()  # another archive, or the same one mended, is unpacked anew
     unpacked = unpacked / f"{stamp.st_size}-{stamp.st_mtime_ns}"
     extract(root, unpacked)
     entries = [entry for entry in unpacked.iterdir() if not entry.name.startswith(".")]
-    nested = options.release == "csv" and len(entries) == 1 and (entries[0] / options.table).is_file()
+    nested = (
+        options.release == "csv"
+        and len(entries) == 1
+        and find_normalised(entries[0] / options.table).is_file()
+    )
     return entries[0] if nested else unpacked
 
 

@@ -11,7 +11,7 @@ HEADER = (
 ROWS = {
     0: ["u1 a.jpg 1 (25,_32) m", "u1 b.jpg 1 None u", "u1 a.jpg 1 (25,_32) m", "u1 c.jpg 2 35 f"],
     1: ["u2 d.jpg 3 (0,_2) u", "u2 e.jpg 3 36 f", "u2 g.jpg 3 (25,_23) f"],
-    2: ["u3 h.jpg 4 (8,_23) f", "u3 i.jpg 4 (27,_32) x", "u3 j.jpg 4  f"],
+    2: ["u3 h.jpg 4 (8,_23) f", "u3 i.jpg 4 (27,_32) M", "u3 j.jpg 4  f"],
     3: ["u4 k.jpg 5 (38,_42) f", "u4 l.jpg 5 (38,_48) f", "u4 m.jpg 5 (60,_100) "],
     4: ["u5 n.jpg 6 3 m", "u5 o.jpg 6 13 m", "u5 gone.jpg 6 (4,_6) m"],
 }
@@ -74,9 +74,32 @@ def test_report_counts_every_row(release):
     assert report.dropped[0].item == "fold_0_data.txt u1/1.b.jpg"
 
 
-def test_unknown_gender_is_noted(release):
-    notes = read_adience(release, "extended").report.notes
-    assert [(note.line, note.reason) for note in notes] == [(3, "unknown gender")]
+def replace_in(file, old, new):
+    text = file.read_text()
+    assert old in text
+    file.write_text(text.replace(old, new))
+
+
+def test_capitals_and_spaces_do_not_matter(release):
+    before = read_adience(release).frame
+    replace_in(release / "fold_0_data.txt", "(25, 32)\tm", "( 25,32 )\tM")
+    replace_in(release / "fold_0_data.txt", "None\tu", "none\tU")
+    assert read_adience(release).frame.equals(before)
+
+
+@pytest.mark.parametrize("word", ["x", "female", "0", "\uff46"])
+def test_a_gender_that_the_release_does_not_have_is_an_error(release, word):
+    replace_in(release / "fold_0_data.txt", "35\tf", f"35\t{word}")
+    message = f"fold_0_data.txt: line 5: gender '{word}' is none of m, f, u"
+    with pytest.raises(DataError, match=message):
+        read_adience(release, "extended")
+
+
+def test_an_age_that_the_release_does_not_have_is_dropped_by_name(release):
+    replace_in(release / "fold_0_data.txt", "35\tf", "3 5\tf")
+    report = read_adience(release, "extended").report
+    assert report.reasons()["age is no text of the release"] == 1
+    assert "line 5: fold_0_data.txt u1/2.c.jpg: age '3 5'" in str(report)
 
 
 def test_faces_variant(release):

@@ -65,7 +65,7 @@ def test_absolute_paths_below_the_root(folder):
     folder(f"path,age\n{root}/img/a.jpg,20\n{root.parent}/z.jpg,20\n")
     table = read_face_csv(root)
     assert table.frame["id"].tolist() == ["csv/img/a.jpg"]
-    assert table.report.reasons() == {"file not found": 1}
+    assert table.report.reasons() == {"absolute path outside the root": 1}
 
 
 def test_content_hash_without_subjects(folder):
@@ -109,7 +109,11 @@ def test_words_outside_the_vocabulary_are_errors(folder, header, row, message):
     ("header", "message"),
     [
         ("file,age", "no column 'path'"),
-        ("path,ages", r"no column 'age' \(nor age_low and age_high\) \(did you mean 'ages'\?\)"),
+        ("path,ages", r"no column 'age' \(nor age_low and age_high\); 'ages' looks like it: .*'{age: ages}'"),
+        (
+            "path,agee",
+            r"no column 'age' .*another column holds it \(did you mean 'agee'\?\): .*'{age: years}'",
+        ),
         (
             "path,race",
             r"no column 'age' \(nor age_low and age_high\); if another .*: --data.columns '{age: years}'",

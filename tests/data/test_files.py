@@ -127,7 +127,12 @@ def test_header_may_differ_in_capitals(tmp_path):
     ("text", "message"),
     [
         ("gendr,b\n", r"no column 'a'.*'gender' \(did you mean 'gendr'\?\); the header has \['gendr', 'b'\]"),
-        ("", "no column 'a'"),
+        ("", "the file is empty"),
+        ("\ufeff", "the file is empty"),
+        (" \n\n", "the file is empty"),
+        ("a,gender\n", "has a header, but no rows"),
+        ("a,gender\n\n,\n", "has a header, but no rows"),
+        ("a,gender\n1,2,3\n", "no row fits the header: line 2: 1 2 3: 3 cells where the header has 2"),
         ("a,gender,b,b\n", "'b' stands more than once"),
     ],
 )

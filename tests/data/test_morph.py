@@ -15,7 +15,7 @@ ROWS = """
 22,0,13/45/1970,08/05/2000,B,F,,30,,,Album2/000022_0M30.JPG
 333,0,01/01/1970,08/05/2000,H,F,,30,,,Album2/000333_0F31.JPG
 4,0,01/01/1970,08/05/2000,A,F,,30,,,Album2/000004_0F30.JPG
-5,0,01/01/1970,08/05/2000,X,,,30,,,Album2/000005_0F30.JPG
+5,0,01/01/1970,08/05/2000,,,,30,,,Album2/000005_0F30.JPG
 6,0,01/01/1970,08/05/2000,O,F,,old,,,Album2/000006_0F30.JPG
 7,0,01/01/1970,08/05/2000,O,F,,30,,,Album2/000007_0F30.JPG
 8,0,01/01/1970,08/05/2000
@@ -84,6 +84,34 @@ def test_report(table):
         (7, "unknown race"),
         (7, "name disagrees with the table's gender"),
     }
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (",H,F,", ",X,F,", "line 5: race 'X' is none of w, b, a, h, o"),
+        (",H,F,", ",H,female,", "line 5: gender 'female' is none of m, f"),
+    ],
+)
+def test_words_that_the_release_does_not_have_are_errors(release, old, new, message):
+    file = release / "MORPH_2008_NonCommercial.CSV"
+    file.write_text(file.read_text().replace(old, new))
+    with pytest.raises(DataError, match=message):
+        read_morph(release)
+
+
+def test_capitals_do_not_matter(release, table):
+    file = release / "MORPH_2008_NonCommercial.CSV"
+    file.write_text(file.read_text().replace(",H,F,", ",h,f,"))
+    assert read_morph(release).frame.equals(table.frame)
+
+
+@pytest.mark.parametrize("age", ["1e1", "0x1f", "+30", "\uff13\uff10", "30.5", "1_0", "inf"])
+def test_only_plain_numbers_are_ages(release, age):
+    file = release / "MORPH_2008_NonCommercial.CSV"
+    file.write_text(file.read_text().replace(",H,F,,30,", f",H,F,,{age},"))
+    dropped = {row.line: row.reason for row in read_morph(release).report.dropped}
+    assert dropped[5] == "age is no whole number of years"
 
 
 def test_strict_refuses_dirt(release):

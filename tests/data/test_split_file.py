@@ -58,16 +58,23 @@ def test_folds(face_table, write):
         (["id,part", "00000.jpg,test"], "either a column 'split' or a column 'fold', has none"),
         (["id,split,fold", "00000.jpg,test,1"], "either a column 'split' or a column 'fold', has"),
         (["id,split,Split", "00000.jpg,test,test"], "either a column 'split' or a column 'fold', has"),
-        (["id,split"], "lists no face"),
+        (["id,split"], "has a header, but no rows"),
         (["id,split", "00000.jpg"], "line 2: 00000.jpg: 1 cells where the header has 2"),
         (["id,split", "00000.jpg,train", "00001.jpg,dev"], "line 3: split 'dev' is none of train, val, test"),
         (["id,split", "00000.jpg,"], "line 2: split '' is none of train, val, test"),
         (["id,fold", "00000.jpg,-1"], "line 2: fold '-1' is none of the numbers from 0"),
-        (["id,split", "00000.jpg,train", "00000.jpg,test"], "1 ids stand more than once: made/00000.jpg"),
-        (["id,split", "00000.jpg,train", "made/00000.jpg,train"], "1 ids stand more than once"),
+        (
+            ["id,split", "00000.jpg,train", "00000.jpg,test"],
+            "1 id stands more than once, again in line 3: '00000.jpg'",
+        ),
+        (
+            ["id,split", "00000.jpg,train", "made/00000.jpg,train"],
+            "1 id stands more than once, again in line 3",
+        ),
         (
             ["id,split", "00000.jpg,train", *(f"{name}.jpg,test" for name in "abcdef")],
-            r"6 of its 7 ids are not in the table of made \(3 faces\): a.jpg, .*e.jpg, \.\.\.$",
+            r"6 of its 7 ids are not in the table of made \(3 faces\), the first in line 3: "
+            r"'a.jpg', .*'e.jpg', \.\.\. \(6 in all\)$",
         ),
     ],
 )

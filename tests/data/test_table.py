@@ -76,8 +76,28 @@ def test_repeated_ids_are_numbered():
 
 
 def test_parse_ages():
-    ages = parse_ages(pd.Series([" 25", "0", "130", "131", "-1", "x", "", "nan", "inf", "3.5"], dtype="str"))
-    np.testing.assert_equal(ages.to_numpy(), [25, 0, 130, *[np.nan] * 6, 3.5])
+    legal = {"25": 25, "0": 0, "130": 130, "3.5": 3.5, "25.0": 25, "007": 7}
+    wrong = [
+        "131",
+        "-1",
+        "x",
+        "",
+        "nan",
+        "inf",
+        "1e1",
+        "0x1f",
+        "+25",
+        " 25",
+        "25 ",
+        "25.",
+        ".5",
+        "\uff12\uff15",
+        "1_0",
+        "25\n",
+    ]
+    wrong += ["2 5", "1,5", "\u0662\u0665", "9" * 400]
+    ages = parse_ages(pd.Series([*legal, *wrong], dtype="str"))
+    np.testing.assert_equal(ages.to_numpy(), [*legal.values(), *[np.nan] * len(wrong)])
 
 
 def test_report_reads_as_text():

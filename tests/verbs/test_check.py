@@ -84,9 +84,11 @@ def test_the_command_for_a_table_has_the_protocol_that_fits(clean_release, capsy
     table = clean_release / f"check-{header}.csv"
     table.write_text(text)
     assert check("csv", "--root", clean_release, "--table", table.name, *given, "--no_timing") == 0
-    last = shlex.split(capsys.readouterr().out.splitlines()[-1])
-    assert last[:4] == ["mtmsa", "fit", "--config", "csv.yaml"]
-    assert [last[at + 1] for at, word in enumerate(last) if word == "--data.protocol"] == [protocol]
+    said = capsys.readouterr().out
+    last = shlex.split(said.splitlines()[-1])
+    assert last[:4] == ["mtmsa", "fit", "--config", "csv.yaml"]  # whose default chooses by the table
+    assert [last[at + 1] for at, word in enumerate(last) if word == "--data.protocol"] == given[1:]
+    assert f"\n  * {protocol} " in said
     table.unlink()
 
 

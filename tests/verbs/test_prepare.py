@@ -151,7 +151,7 @@ def test_what_a_detector_finds_stands_in_the_table(photos, tmp_path, capsys):
     left_out = pd.read_csv(tmp_path / "left_out.csv").set_index("source")["reason"].to_dict()
     assert left_out == {
         "none.png": "no face found",
-        "broken.jpg": "cannot be read: no image that can be decoded",
+        "broken.jpg": "cannot be read: not an image that can be decoded",
     }
     counts = description(tmp_path)["counts"]
     assert (counts["images"], counts["faces"], counts["one_face"], counts["several_faces"]) == (5, 3, 2, 1)

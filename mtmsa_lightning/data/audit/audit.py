@@ -25,6 +25,7 @@ from mtmsa_lightning.data.published import Comparison, compare
 from mtmsa_lightning.data.table import FaceTable
 from mtmsa_lightning.errors import DataError
 from mtmsa_lightning.progress import progress
+from mtmsa_lightning.wording import shown
 
 log = logging.getLogger(__name__)
 
@@ -147,7 +148,9 @@ def all_splits(data: FaceDataModule, table: FaceTable) -> tuple[dict[int, Split]
     except DataError as error:
         return {}, found("split", "protocols that cannot be followed", [str(error)])
     if data.fold not in splits:
-        raise DataError(f"protocol {data.protocol!r} has no fold {data.fold}; its folds are {list(folds)}")
+        raise DataError(
+            f"protocol {data.protocol!r} has no fold {data.fold}; its folds are [{shown(folds, 20)}]"
+        )
     return splits, []
 
 

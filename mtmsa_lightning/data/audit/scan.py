@@ -11,7 +11,14 @@ import numpy as np
 import pandas as pd
 
 from mtmsa_lightning.data.audit.near import WORDS, Hashes, perceptual_hash
-from mtmsa_lightning.data.images import Image, UnreadableImageError, central_square, decode_image
+from mtmsa_lightning.data.file_access import read_regular
+from mtmsa_lightning.data.images import (
+    MAX_BYTES,
+    Image,
+    UnreadableImageError,
+    central_square,
+    decode_image,
+)
 from mtmsa_lightning.data.table import FaceTable
 
 SHARPNESS_SIDE = 128
@@ -89,11 +96,17 @@ def sharpness(image: Image) -> float:
 def _look(file: Path, detect: Callable[[Image], Sized] | None) -> tuple[_Fact, Hashes]:
     content = ""
     try:
-        data = file.read_bytes()
+        data = read_regular(file, MAX_BYTES)
         content = blake2b(data, digest_size=8).hexdigest()
-        image = decode_image(np.frombuffer(data, np.uint8), file)
-    except (OSError, UnreadableImageError) as error:
-        return _Fact(0, 0, float("nan"), -1, content, str(error)), np.zeros(WORDS, np.uint64)
+        image = decode_image(data, file)
+    except OSError as error:
+        return _unreadable(content, f"{file}: cannot be read ({error.strerror})")
+    except UnreadableImageError as error:
+        return _unreadable(content, str(error))
     height, width = image.shape[:2]
     faces = -1 if detect is None else len(detect(image))
     return _Fact(width, height, sharpness(image), faces, content, ""), perceptual_hash(image)
+
+
+def _unreadable(content: str, fault: str) -> tuple[_Fact, Hashes]:
+    return _Fact(0, 0, float("nan"), -1, content, fault), np.zeros(WORDS, np.uint64)
