@@ -147,7 +147,7 @@ def test_a_visit(visit: Any, width: str, photos: Path, served: Any) -> None:
     assert not here.overflows()
 
     here.upload(photos / "none.png", "No face was found in this photo.")
-    here.upload(photos / "text.jpg", "text.jpg: cannot be read")
+    here.upload(photos / "text.jpg", "text.jpg: not an image that can be decoded")
     here.upload(photos / "large.jpg", "maximum allowed size")
     assert here.hosts() == {"127.0.0.1"}
     assert left(served.folder) == []
