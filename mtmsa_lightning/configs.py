@@ -17,6 +17,13 @@ SHIPPED = (PACKAGE / "experiments", PACKAGE.parent / "experiments")
 NO_CONFIGS = ("studies", "sweeps")
 """Folders beside them whose files are no configs of a run."""
 
+_OTHER_FILES = (
+    ({"command", "versions"}, "the record of a run, not a config: its settings are in config.yaml beside it"),
+    ({"variants", "baseline"}, "a study, not a config: `mtmsa reproduce` runs it"),
+    ({"method", "parameters"}, "a W&B sweep, not a config: `wandb sweep` runs it"),
+)
+"""Keys of files that are no configs, and what they are."""
+
 LINKED = ("image_size", "crop", "gender_classes", "race_classes", "age_groups")
 """Model arguments that always follow the data; a checkpoint's record of them is not a setting."""
 
@@ -39,12 +46,21 @@ def find_config(name: str) -> Path:
     for folder in (Path(), *SHIPPED):
         if (folder / name).is_file():
             return _readable(folder / name)
-    shipped = next((folder for folder in SHIPPED if folder.is_dir()), None)
-    files = [file.relative_to(shipped) for file in shipped.rglob("*.yaml")] if shipped else []
-    names = sorted(str(file) for file in files if file.parts[0] not in NO_CONFIGS)
+    if (Path(name) / "config.yaml").is_file():
+        raise ConfigError(f"--config {name}: a folder; did you mean {Path(name) / 'config.yaml'}?")
+    names = shipped_configs()
     near = get_close_matches(name, names, n=1)
-    known = f"did you mean {near[0]}?" if near else f"shipped are {', '.join(names)}"
+    folders = sorted({each.partition("/")[0] for each in names if "/" in each})
+    plain = ", ".join(each for each in names if "/" not in each)
+    known = f"did you mean {near[0]}?" if near else f"shipped are {plain}, and files in {', '.join(folders)}"
     raise ConfigError(f"--config {name}: no such file here ({Path.cwd()}), nor shipped; {known}")
+
+
+def shipped_configs() -> list[str]:
+    """Return the names of the shipped configs, as ``--config`` takes them."""
+    folder = next((folder for folder in SHIPPED if folder.is_dir()), None)
+    files = [file.relative_to(folder) for file in folder.rglob("*.yaml")] if folder else []
+    return sorted(file.as_posix() for file in files if file.parts[0] not in NO_CONFIGS)
 
 
 def _readable(file: Path) -> Path:
@@ -54,6 +70,9 @@ def _readable(file: Path) -> Path:
         raise ConfigError(f"{file}: not valid YAML: {error}") from error
     if not isinstance(content, dict):
         raise ConfigError(f"{file}: not a config: it should hold `key: value` lines")
+    for keys, problem in _OTHER_FILES:
+        if keys <= content.keys():
+            raise ConfigError(f"{file}: {problem}")
     return file
 
 

@@ -149,8 +149,8 @@ def build_data(arguments: Sequence[str], configs: Sequence[str] = ()) -> "FaceDa
     from lightning.pytorch.cli import LightningArgumentParser
 
     from mtmsa_lightning.data.datamodule import FaceDataModule
-    from mtmsa_lightning.messages import explain, told_shortly
-    from mtmsa_lightning.training import known_names
+    from mtmsa_lightning.known_settings import known_settings
+    from mtmsa_lightning.messages import as_config_error, explain
 
     parser = LightningArgumentParser(exit_on_error=False)
     parser.add_argument("--config", action=ActionConfigFile)
@@ -159,11 +159,11 @@ def build_data(arguments: Sequence[str], configs: Sequence[str] = ()) -> "FaceDa
     try:
         settings = parser.parse_args([*sections, *arguments])
     except Exception as error:
-        message = explain(error, known_names())
+        message = explain(error, known_settings(arguments))
         if isinstance(error, MTMSAError) or message is None:
             raise
         raise ConfigError(message) from error
-    with told_shortly():
+    with as_config_error():
         data: FaceDataModule = parser.instantiate_classes(settings).data
     return data
 

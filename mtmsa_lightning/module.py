@@ -15,6 +15,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torchmetrics import Metric
 
 from mtmsa_lightning.data import earlier
@@ -34,6 +35,7 @@ from mtmsa_lightning.errors import CheckpointError, ConfigError
 from mtmsa_lightning.initial_weights import earlier_trainings, load_initial_weights
 from mtmsa_lightning.labels import GENDERS
 from mtmsa_lightning.losses import TaskWeighting
+from mtmsa_lightning.messages import as_config_error
 from mtmsa_lightning.metrics.suite import figures_of
 from mtmsa_lightning.metrics.task_loss import MeanTaskLoss
 from mtmsa_lightning.models.age_distribution import AgeDistribution
@@ -44,7 +46,13 @@ from mtmsa_lightning.models.heads import ClassHead
 from mtmsa_lightning.models.resnet import MSAConfig, MSAResNet34, wide_rates
 from mtmsa_lightning.models.specs import build_head, callable_spec, head_spec
 from mtmsa_lightning.resuming import MetricSums, batches_into_epoch, gather_sums, restore_sums
-from mtmsa_lightning.schedulers import BatchSize, LearningRateScaling, WarmupCosine, scale_learning_rate
+from mtmsa_lightning.schedulers import (
+    BatchSize,
+    LearningRateScaling,
+    WarmupCosine,
+    scale_learning_rate,
+    wants_total_steps,
+)
 
 log = logging.getLogger(__name__)
 
@@ -637,17 +645,25 @@ class MTMSA(LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Group the parameters (ResNet first) and attach the schedule."""
-        optimizer = self.optimizer(self.parameter_groups())
+        with as_config_error("model.optimizer"):
+            optimizer = self.optimizer(self.parameter_groups())
         # A fused optimiser offers to divide by the scale of 16-mixed itself, in its step: after clipping. So
         # Lightning refuses both together, also in bf16-mixed, which scales nothing. Without the offer it
         # unscales before it clips.
         optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]
         optimizer.register_load_state_dict_post_hook(_lay_out_as_parameters)
         scale_learning_rate(optimizer, self.lr_factor())
-        scheduler: Any = self.scheduler(optimizer)
+        length = {"total_steps": self._schedule_length()} if wants_total_steps(self.scheduler) else {}
+        with as_config_error("model.scheduler"):
+            scheduler: Any = self.scheduler(optimizer, **length)
         if isinstance(scheduler, WarmupCosine) and scheduler.total is None:
             scheduler.set_total_steps(self._schedule_length())
         config = {"scheduler": scheduler, "interval": self.scheduler_interval}
+        if isinstance(scheduler, ReduceLROnPlateau) and not hasattr(scheduler, "monitor"):
+            raise ConfigError(
+                "model.scheduler ReduceLROnPlateau: torch's own watches no metric; give "
+                "lightning.pytorch.cli.ReduceLROnPlateau and --model.scheduler.monitor val/loss"
+            )
         if hasattr(scheduler, "monitor"):
             config |= {"monitor": scheduler.monitor, "interval": "epoch"}
         return {"optimizer": optimizer, "lr_scheduler": config}  # type: ignore[return-value]
@@ -665,7 +681,7 @@ class MTMSA(LightningModule):
         if self.scheduler_interval == "epoch":
             steps = self.trainer.max_epochs or -1
         if not 0 < steps < float("inf"):
-            raise ConfigError("the warm-up cosine schedule needs a finite trainer.max_epochs or max_steps")
+            raise ConfigError("this learning rate schedule needs a finite trainer.max_epochs or max_steps")
         return int(steps)
 
     def parameter_groups(self) -> list[dict[str, Any]]:

@@ -33,7 +33,10 @@ def check_arguments(verb: str, args: Sequence[str]) -> None:
             cannot do without is not named.
         CheckpointError: There is no such checkpoint.
     """
-    configs, _ = split_configs(args)
+    configs, others = split_configs(args)
+    for before, arg in zip(["", *others], others, strict=False):
+        if arg.endswith((".yaml", ".yml")) and not arg.startswith("-") and not before.startswith("-"):
+            raise ConfigError(f"{arg}: write --config {arg}")
     for name in configs:
         find_config(name)
     if asks_for_text(args):

@@ -1,6 +1,8 @@
 """Learning rates: schedules, and how they follow the size of the batch."""
 
+import inspect
 import math
+from functools import partial
 from typing import Any, Literal, NamedTuple, Self
 
 from torch.optim import Optimizer
@@ -87,3 +89,11 @@ def scale_learning_rate(optimizer: Optimizer, factor: float) -> None:
     """Multiply the learning rate of all groups; before a schedule reads it."""
     for group in optimizer.param_groups:
         group["lr"] *= factor
+
+
+def wants_total_steps(factory: Any) -> bool:
+    """Return whether a class or partial of a scheduler takes ``total_steps`` and is not given the length."""
+    given = factory.keywords if isinstance(factory, partial) else {}
+    inner = inspect.signature(factory).parameters if isinstance(factory, partial | type) else {}
+    lengths = [given.get(name) for name in ("total_steps", "epochs")]
+    return "total_steps" in {*given, *inner} and lengths == [None, None]

@@ -5,9 +5,8 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, nullcontext
 from functools import partial
-from inspect import signature
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import torch
 import torch.distributed
@@ -18,7 +17,6 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from mtmsa_lightning import MORPH, Adience, FaceCSV, Synthetic, UTKFace
 from mtmsa_lightning.callbacks.averaging import MovingAverage
 from mtmsa_lightning.callbacks.checkpoint import AtomicCheckpointIO, BestCheckpoint, LastCheckpoint, StepSeed
 from mtmsa_lightning.callbacks.console import EpochLine, LossBar, report
@@ -43,10 +41,8 @@ from mtmsa_lightning.data.datamodule import FaceDataModule
 from mtmsa_lightning.devices import best_precision, choose_accelerator
 from mtmsa_lightning.errors import ConfigError, MTMSAError, Preempted
 from mtmsa_lightning.folders import locked
-from mtmsa_lightning.messages import explain, told_shortly
-from mtmsa_lightning.models import age_heads
-from mtmsa_lightning.models.heads import ClassHead
-from mtmsa_lightning.models.resnet import MSAConfig
+from mtmsa_lightning.known_settings import known_settings
+from mtmsa_lightning.messages import as_config_error, explain
 from mtmsa_lightning.module import MTMSA
 from mtmsa_lightning.preflight import CONTINUE, asks_for_text
 from mtmsa_lightning.pretrained import WEIGHTS
@@ -61,24 +57,8 @@ from mtmsa_lightning.runs import (
     run_of,
     say_unfinished,
 )
-from mtmsa_lightning.schedulers import WarmupCosine
 
 log = logging.getLogger(__name__)
-
-RUN_ARGUMENTS = (
-    "name",
-    "run_dir",
-    "wandb",
-    "wandb_faces",
-    "ema",
-    "compile",
-    "test_after_fit",
-    "allow_overlap",
-    "checkpoint",
-    "monitor",
-    "mode",
-)
-"""Settings of a run beside those of trainer, model and data."""
 
 HELP = {
     verb: {
@@ -139,7 +119,7 @@ def run_trainer_verb(
         log.info("told to stop before the first batch: the same command starts anew")
         raise Preempted("stopped before the first batch", TRY_AGAIN) from None
     except Exception as error:
-        message = explain(error, known_names())
+        message = explain(error, known_settings(args))
         if "loading state_dict" in str(error):
             message = misfit(str(ckpt_path), str(error))
         if message is None:
@@ -177,17 +157,6 @@ def check_architecture(recorded: dict[str, Any], settings: dict[str, Any]) -> No
                 f"--model.{key} {settings[key]} does not fit the checkpoint, which was trained with "
                 f"{recorded[key]}: leave it out, its settings do not fit any other weights"
             )
-
-
-def known_names() -> set[str]:
-    """Return every name that a command line or config may hold, for the hint after a typo."""
-    heads = [getattr(age_heads, name) for name in age_heads.__all__]
-    classes = (MTMSA, MSAConfig, *heads, ClassHead, Trainer, torch.optim.AdamW, WarmupCosine)
-    datamodules = (MORPH, Adience, UTKFace, FaceCSV, Synthetic)
-    names = {name for cls in (*classes, *datamodules, FaceDataModule) for name in signature(cls).parameters}
-    names |= {cls.__name__ for cls in (*classes, *datamodules)} | {"mtmsa_lightning"}
-    sections = {"trainer", "model", "data", "init_args", "class_path"}
-    return names | sections | {*RUN_ARGUMENTS, *get_args(WandbMode)}
 
 
 def with_config_of_run(args: list[str], ckpt_path: str | None) -> list[str]:
@@ -328,7 +297,7 @@ class TrainingCLI(LightningCLI):
 
     def instantiate_classes(self) -> None:
         """Build data, model and trainer; a value that one of them refuses is the user's to mend."""
-        with told_shortly():
+        with as_config_error():
             super().instantiate_classes()
         for key in ("optimizer", "scheduler"):
             self.model.hparams[key] = yaml.safe_load(self.config_text)["model"][key]
@@ -478,7 +447,7 @@ class UnstartedCLI(TrainingCLI):
         try:
             return dict(yaml.safe_load(parser.dump(parser.parse_object(settings), skip_unset=False)))
         except Exception as error:
-            if explain(error, ()) is None:
+            if explain(error) is None:
                 raise
             return None
 

@@ -226,16 +226,19 @@ def test_an_unknown_verb_names_the_nearest(fails):
     assert "did you mean `mtmsa fit`?" in fails("fti", "--config", "demo.yaml")
 
 
+PLATEAU = "lightning.pytorch.cli.ReduceLROnPlateau"
+
+
 @pytest.mark.parametrize(
     ("args", "said"),
     [
-        (["--data.fodl", "2"], "did you mean 'fold' instead of 'fodl'?"),
-        (["--trainer.max_epoch", "2"], "did you mean 'max_epochs' instead of 'max_epoch'?"),
-        (["--model.msa.rate", "[1]"], "did you mean 'rates' instead of 'rate'?"),
-        (["--modle.weights", "null"], "did you mean 'model' instead of 'modle'?"),
-        (["--data", "UTKFaec"], "did you mean 'UTKFace' instead of 'UTKFaec'?"),
-        (["--trainer.max_epochs", "many"], "expected int"),
-        (["--wandb", "offlin"], "did you mean 'offline' instead of 'offlin'?"),
+        (["--data.fodl", "2"], "did you mean --data.init_args.fold?"),
+        (["--trainer.max_epoch", "2"], "did you mean --trainer.max_epochs"),
+        (["--model.msa.rate", "[1]"], "did you mean --model.msa.init_args.rates?"),
+        (["--modle.weights", "null"], "did you mean --model.weights?"),
+        (["--data", "UTKFaec"], "did you mean UTKFace?"),
+        (["--trainer.max_epochs", "many"], "must be a whole number"),
+        (["--wandb", "offlin"], "must be one of online, offline, disabled"),
         (["--model.msa.rates", "[2,2,2]"], "reads 7 of the 13 positions"),
         (["--model.aux_stage", "5"], "model.aux_stage 5"),
         (["--data.protocol", "subject_exclusiv"], "subject_exclusive"),
@@ -254,7 +257,19 @@ def test_an_unknown_verb_names_the_nearest(fails):
         (["--trainer.precision=bf16-true"], "choose bf16-mixed"),
         (["--trainer.accelerator=mps"], "has no float64"),
         (["--model.lr_batch_size", "0"], "model.lr_batch_size 0 must be at least 1"),
-        (["--checkpoint.monitor", "val/group_acc"], "not among the validation figures"),
+        (["--model.optimizer.lr=-1"], "model.optimizer: Invalid learning rate"),
+        (["--model.optimizer", "LBFGS"], "model.optimizer: LBFGS doesn't support per-parameter options"),
+        (["--model.scheduler.warmup", "5"], "model.scheduler: warmup 5.0"),
+        (["--model.scheduler", "torch.optim.lr_scheduler.ReduceLROnPlateau"], "lightning.pytorch.cli.Reduce"),
+        ([f"--model.scheduler={PLATEAU}", "--model.scheduler.monitor=val/mae"], "did you mean val/age_mae?"),
+        (
+            ["--trainer.callbacks=EarlyStopping", "--trainer.callbacks.monitor=val/mae"],
+            "EarlyStopping: monitor val/mae: not among the metrics of these labels and heads; did you mean val/age",
+        ),
+        (["--trainer.val_check_interval", "99"], "`val_check_interval` (99) must be less than or equal"),
+        (["--trainer.accelerator", "gpu"], "torch finds no GPU here: leave trainer.accelerator out"),
+        (["--ema", "2"], "ema 2: the decay must be from 0 to below 1"),
+        (["--checkpoint.monitor", "val/group_acc"], "not among the metrics"),
         (["--model.age", "null"], "checkpoint.monitor val/age_mae"),
         (["--data.protocol", "whole"], "no training part"),
     ],

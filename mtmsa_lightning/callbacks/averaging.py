@@ -9,6 +9,8 @@ from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 
+from mtmsa_lightning.errors import ConfigError
+
 Pairs = list[tuple[list[Tensor], list[Tensor]]]
 """Tensors of an average and of a network, by type, so that each type takes one launch."""
 
@@ -23,10 +25,15 @@ class MovingAverage(WeightAveraging):
     the average of a checkpoint is to be tested after the training.
 
     Args:
-        decay: Share of the average that a step keeps, 0 to 1.
+        decay: Fraction of the average that a step keeps, from 0 to below 1.
+
+    Raises:
+        ConfigError: If the decay is something else.
     """
 
     def __init__(self, decay: float) -> None:
+        if not 0 <= decay < 1:
+            raise ConfigError(f"ema {decay:g}: the decay must be from 0 to below 1, such as 0.999")
         super().__init__()
         self.decay = decay
         self._pairs: Pairs = []

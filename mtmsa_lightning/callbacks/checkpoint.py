@@ -10,6 +10,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from mtmsa_lightning.callbacks.logged import logged_figures
+from mtmsa_lightning.callbacks.monitors import check_monitors, unknown_metric, validation_metrics
 from mtmsa_lightning.data.transforms import sample_seed
 from mtmsa_lightning.errors import ConfigError
 from mtmsa_lightning.module import MTMSA
@@ -93,18 +94,16 @@ class BestCheckpoint(_RunCheckpoint):
             self.best_figures = state_dict["best_figures"]
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Refuse a metric that will not be there, before the first epoch.
+        """Refuse metrics that will not be there, of this and of all other callbacks, before the first epoch.
 
         Raises:
-            ConfigError: If the validation part has no labels for ``monitor``.
+            ConfigError: If the validation part has no labels for a monitor.
         """
         assert isinstance(pl_module, MTMSA)
-        known = [f"val/{name}" for name in pl_module.logged("val")]
-        if self.monitor not in known:
-            raise ConfigError(
-                f"checkpoint.monitor {self.monitor}: not among the validation figures of these labels and "
-                f"heads ({', '.join(known)})"
-            )
+        metrics = validation_metrics(pl_module)
+        if self.monitor not in metrics:
+            raise ConfigError(unknown_metric("checkpoint.monitor", str(self.monitor), metrics))
+        check_monitors(trainer, pl_module)
 
 
 class LastCheckpoint(_RunCheckpoint):

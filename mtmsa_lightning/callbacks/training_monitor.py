@@ -21,6 +21,12 @@ class TrainingMonitor(Callback):
     - ``memory/gpu_peak_gib``: the most that the first GPU held so far.
     """
 
+    METRICS = (
+        "lr/resnet", "lr/new", "train/grad_norm", "train/grad_norm_max", "speed/images_per_second",
+        "speed/data_wait_share", "memory/gpu_peak_gib",
+    )  # fmt: skip
+    """Their names."""
+
     def __init__(self) -> None:
         self._norms: list[torch.Tensor] = []
         self._rates: dict[str, Any] = {}

@@ -24,12 +24,13 @@ from mtmsa_lightning.data.provenance import check_overlap, preprocessing_of, say
 from mtmsa_lightning.devices import best_precision, choose_accelerator
 from mtmsa_lightning.errors import ConfigError
 from mtmsa_lightning.evaluation.calibration_tables import coverage_lines, figures_table, thresholds_table
-from mtmsa_lightning.messages import explain, told_shortly
+from mtmsa_lightning.known_settings import known_settings
+from mtmsa_lightning.messages import as_config_error, explain
 from mtmsa_lightning.metrics.calibration import FacesSaid, calibration_figures
 from mtmsa_lightning.models.calibration import INTERVAL_LEVEL, Calibration, fit_calibration
 from mtmsa_lightning.module import MTMSA
 from mtmsa_lightning.pretrained import WEIGHTS, write_pretrained
-from mtmsa_lightning.training import known_names, with_config_of_run
+from mtmsa_lightning.training import with_config_of_run
 from mtmsa_lightning.wording import counted
 
 log = logging.getLogger(__name__)
@@ -147,11 +148,11 @@ def datamodule_of(ckpt_path: str, args: Sequence[str]) -> FaceDataModule:
     try:
         settings = parser.parse_args([*(f"--config={section}" for section in sections), *others])
     except Exception as error:
-        message = explain(error, known_names())
+        message = explain(error, known_settings(args))
         if message is None:
             raise
         raise ConfigError(message) from error
-    with told_shortly():
+    with as_config_error():
         data: FaceDataModule = parser.instantiate_classes(settings).data
     return data
 
@@ -228,7 +229,7 @@ class Network:
 
     def __init__(self, model: MTMSA, data: FaceDataModule, accelerator: str, precision: Any) -> None:
         self.head = copy.deepcopy(model.age)  # what it says is kept on the CPU, in full precision
-        with told_shortly():
+        with as_config_error():
             precision = precision or best_precision(accelerator)
             fabric = Fabric(accelerator=accelerator, devices=1, precision=precision)
         self.model, self.data, self.device = model, data, fabric.device
