@@ -41,11 +41,6 @@ _INSTEAD = {
 }  # fmt: skip
 """Settings of other programs, and what takes their place here."""
 
-_HINTS = {
-    "No supported gpu backend": "torch finds no GPU here: leave trainer.accelerator out, or give cpu",
-}
-"""What to do where an error of Lightning does not say it."""
-
 _MAX_LISTED = 40
 _MAX_VALUE = 60
 _MAX_REASON = 400
@@ -82,8 +77,7 @@ def explain(error: Exception, known: Known | None = None) -> str | None:
         return text.strip()
     if not (isinstance(error, ArgumentError) or _misconfigured(error) or "Union subtypes" in text):
         return None
-    hint = next((hint for start, hint in _HINTS.items() if text.startswith(start)), None)
-    return hint or _Refusal(text).message(known or Known())
+    return _Refusal(text).message(known or Known())
 
 
 @contextmanager

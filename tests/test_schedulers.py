@@ -1,13 +1,16 @@
 import math
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.optim.lr_scheduler import OneCycleLR, StepLR
 
 from mtmsa_lightning.module import MTMSA
 from mtmsa_lightning.schedulers import BatchSize, WarmupCosine
+from mtmsa_lightning.training import UnstartedCLI, run_trainer_verb
 
 SHARES = st.floats(0, 1)
 
@@ -132,6 +135,35 @@ def test_the_learning_rate_follows_the_global_batch_as_chosen(scaling, own, expe
     assert [group["initial_lr"] for group in configured["optimizer"].param_groups] == pytest.approx(
         [expected] * len(configured["optimizer"].param_groups)
     )
+
+
+ONE_CYCLE = partial(OneCycleLR, max_lr=0.1)
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "interval", "total"),
+    [
+        (WarmupCosine, "step", 30),
+        (lambda optimizer: WarmupCosine(optimizer), "epoch", 3),
+        (ONE_CYCLE, "step", 30),
+        (ONE_CYCLE, "epoch", 3),
+        (partial(OneCycleLR, max_lr=0.1, total_steps=7), "step", 7),
+        (partial(OneCycleLR, max_lr=0.1, epochs=2, steps_per_epoch=5), "step", 10),
+        (partial(StepLR, step_size=2), "step", None),
+    ],
+)
+def test_a_schedule_that_needs_the_length_of_the_training_is_given_it(scheduler, interval, total):
+    model = MTMSA(msa=None, image_size=64, scheduler=scheduler, scheduler_interval=interval)
+    model._trainer = SimpleNamespace(estimated_stepping_batches=30, max_epochs=3)
+    built = model.configure_optimizers()["lr_scheduler"]["scheduler"]
+    assert getattr(built, "total", getattr(built, "total_steps", None)) == total
+
+
+def test_a_schedule_of_the_command_line_is_given_the_length(tiny_config):
+    one_cycle = ["--model.scheduler=OneCycleLR", "--model.scheduler.max_lr=0.1"]
+    model = run_trainer_verb("fit", [f"--config={tiny_config}", *one_cycle], UnstartedCLI).model
+    model._trainer = SimpleNamespace(estimated_stepping_batches=30, max_epochs=3)
+    assert model.configure_optimizers()["lr_scheduler"]["scheduler"].total_steps == 30
 
 
 def test_a_batch_says_what_it_is_made_of():
