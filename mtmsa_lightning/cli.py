@@ -1,11 +1,13 @@
 """The command line ``mtmsa``: verbs of the Lightning Trainer, and verbs of our own."""
 
+import errno
 import importlib
 import sys
 from collections.abc import Sequence
 
 from mtmsa_lightning.children import end_with_parent
 from mtmsa_lightning.errors import MTMSAError, Preempted
+from mtmsa_lightning.wording import shorten
 
 TRAINER_VERBS = {
     "fit": "train, then test the best checkpoint",
@@ -39,6 +41,9 @@ Facial age estimation with multi-task multi-scale attention.
   mtmsa predict --ckpt_path runs/morph/... faces/ --out ages.csv
 """
 
+USERS_TO_FIX = (errno.EACCES, errno.EROFS, errno.ENOSPC, errno.ENAMETOOLONG, errno.ELOOP, errno.EDQUOT)
+"""Errors of the system that say what is wrong by themselves: a traceback would not help."""
+
 _WITHOUT_WINDOWS = (
     "opencv-python, which the extra `align` brings, has replaced the OpenCV that needs no display. Put it "
     "back: pip install --force-reinstall --no-deps opencv-python-headless"
@@ -70,6 +75,11 @@ def main(args: Sequence[str] | None = None) -> None:
         raise SystemExit(2) from None
     except Preempted as stop:
         raise SystemExit(stop.status) from None
+    except OSError as error:
+        if error.errno not in USERS_TO_FIX:
+            raise
+        print(f"error: {shorten(str(error.filename), 200)}: {error.strerror}", file=sys.stderr)
+        raise SystemExit(2) from None
     except ImportError as error:
         if "libGL" not in str(error):
             raise

@@ -20,6 +20,7 @@ from torchmetrics import Metric
 
 from mtmsa_lightning.data import earlier
 from mtmsa_lightning.data.dataset import FaceBatch
+from mtmsa_lightning.data.head_years import check_years
 from mtmsa_lightning.data.provenance import (
     OverlapError,
     check_overlap,
@@ -187,6 +188,7 @@ class MTMSA(LightningModule):
         self.register_buffer("pixel_std", _pixels(IMAGENET_STD), persistent=False)
         self.provenance: dict[str, Any] | None = None
         self._initialised = False
+        self._years_checked: set[tuple[int, str]] = set()
         self._train_sums: list[MetricSums] = []  # of a checkpoint that was saved within an epoch
         self.calibration: Calibration | None = None
         self.seed: int | None = None  # of the run, written into its checkpoints
@@ -452,7 +454,8 @@ class MTMSA(LightningModule):
         """Take what the model needs to know of the data: labels, and at the first fit age statistics.
 
         Raises:
-            ConfigError: If losses and metrics could not be computed in float64.
+            ConfigError: If losses and metrics could not be computed in float64, or most ages lie outside the
+                years of the age head.
         """
         check_device(self.trainer.strategy.root_device)
         check_precision(self.trainer.precision)
@@ -464,8 +467,18 @@ class MTMSA(LightningModule):
             self.hparams["age_groups"] = [list(group) for group in self.age_groups]
         if stage in ("validate", "test"):
             self._say_masked(data, "val" if stage == "validate" else "test")
+        self._check_years(data, stage)
         if stage == "fit" and self.age is not None and not self.age.fitted:
             self.age.set_age_statistics(*data.age_statistics())
+
+    def _check_years(self, data: Any, stage: str) -> None:
+        """Warn of age labels that the head cannot learn or predict, once for each part."""
+        years = None if self.age is None else self.age.year_range
+        parts = {"fit": ("train", "val", "test"), "validate": ("val",)}.get(stage, ("test",))
+        parts = tuple(part for part in parts if (id(data), part) not in self._years_checked)
+        if years is not None:
+            check_years({part: getattr(data, f"{part}_dataset").table for part in parts}, years)
+        self._years_checked.update((id(data), part) for part in parts)
 
     def match(self, data: Any) -> None:
         """Match classes and age groups of the data and of the model, which may know others."""

@@ -6,7 +6,7 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch import nn
 
-from mtmsa_lightning import MORPH, MTMSA, ClassHead, GaussianAgeHead, MSAConfig
+from mtmsa_lightning import MORPH, MTMSA, ClassHead, CrossEntropyAgeHead, GaussianAgeHead, MSAConfig
 from mtmsa_lightning.data.dataset import collate
 from mtmsa_lightning.errors import CheckpointError, ConfigError
 
@@ -193,3 +193,27 @@ def test_wide_rates_are_warned_of_when_a_fit_starts_and_not_before(caplog):
     model.on_fit_start()
     (said,) = caplog.messages
     assert "dilation rates [1, 2, 5] span half of it or more" in said
+
+
+@pytest.mark.parametrize("stage", ["fit", "validate", "test"])
+def test_ages_outside_the_heads_years_are_told_before_any_step(morph_root, stage, caplog):
+    data = data_of(morph_root)
+    model = MTMSA(age=partial(CrossEntropyAgeHead, max_age=17), gender=None, race=None, **SMALL)
+    trainer = Trainer(max_epochs=1, **QUIET)
+    with pytest.raises(ConfigError, match=r"age labels lie outside the years 0 to 17 of the age head"):
+        getattr(trainer, stage)(model, datamodule=data)
+    assert not hasattr(trainer, "_results") or model.global_step == 0
+
+
+def test_few_ages_outside_the_heads_years_are_warned_of_once_for_a_part(morph_root, caplog):
+    data = data_of(morph_root)
+    data.prepare_data()
+    data.setup("fit")
+    highest = int(data.train_dataset.table["age_high"].max())
+    model = MTMSA(age=partial(CrossEntropyAgeHead, max_age=highest - 1), gender=None, race=None, **SMALL)
+    model._trainer = Trainer(**QUIET)
+    for _ in range(2):
+        model._check_years(data, "fit")
+        model._check_years(data, "test")
+    assert sum("train age labels lie outside" in text for text in caplog.messages) == 1
+    assert sum("test age labels lie outside" in text for text in caplog.messages) <= 1

@@ -52,7 +52,8 @@ class FaceDataModule(LightningDataModule, ABC):
         batch_size: Faces per step and device.
         num_workers: Loader processes; by default one per available core, at most 8.
         seed: Seed of the split, the shuffling and the augmentation, apart from ``seed_everything``.
-        val_fraction: Share of the training images that is taken out for validation, by subject.
+        val_fraction: Share of the training images that is taken out for validation, by subject. 0 where the
+            split brings a validation part of its own, or nothing is trained.
         calibration_fraction: Share of the training images that is taken out for calibration, likewise: faces
             that neither train nor choose the checkpoint. 0 leaves calibration to the validation part.
         augment: Augment the training images.
@@ -144,7 +145,7 @@ class FaceDataModule(LightningDataModule, ABC):
             )
         if not 0 < self._raw_crop <= 1:
             raise ConfigError(f"data.crop {self._raw_crop} is not a fraction: choose a value in (0, 1]")
-        if not 0 < self.val_fraction < 1:
+        if not 0 <= self.val_fraction < 1:
             raise ConfigError(f"data.val_fraction {self.val_fraction} must lie between 0 and 1")
         if not 0 <= self.calibration_fraction < 1 - self.val_fraction:
             raise ConfigError(
@@ -220,6 +221,12 @@ class FaceDataModule(LightningDataModule, ABC):
         if stage == "fit" and not len(self.split.train):
             raise ConfigError(
                 f"protocol {self.protocol} has no training part: choose another for `mtmsa fit`"
+            )
+        if stage in ("fit", "validate") and not len(self.split.val):
+            raise ConfigError(
+                f"protocol {self.protocol} with data.val_fraction {self.val_fraction:g} leaves no validation "
+                "faces, which choose the best checkpoint: give a fraction of the training faces, e.g. "
+                "--data.val_fraction 0.05"
             )
         if hasattr(self, "train_dataset"):
             return

@@ -60,6 +60,9 @@ def find_normalised(path: Path, names: dict[Path, dict[str, str]] | None = None)
     names = {} if names is None else names
     parent = find_normalised(path.parent, names)
     if parent not in names:
-        found = parent.iterdir() if parent.is_dir() else ()
-        names[parent] = {unicodedata.normalize("NFC", entry.name): entry.name for entry in found}
+        try:
+            found = [entry.name for entry in parent.iterdir()]
+        except (OSError, ValueError):  # no folder, not readable, or no possible name
+            found = []
+        names[parent] = {unicodedata.normalize("NFC", name): name for name in found}
     return parent / names[parent].get(unicodedata.normalize("NFC", path.name), path.name)

@@ -285,7 +285,7 @@ def test_provenance_counts_dropped_rows(release):
     ("argument", "value"),
     [
         ("crop", 0), ("crop", -0.5), ("crop", 1.01), ("crop", 85), ("crop", float("nan")),
-        ("val_fraction", 0), ("val_fraction", 1), ("val_fraction", 1.5),
+        ("val_fraction", -0.1), ("val_fraction", 1), ("val_fraction", 1.5),
         ("calibration_fraction", -0.1), ("calibration_fraction", 0.9), ("calibration_fraction", 1),
         ("image_size", 63), ("image_size", 0),
         ("batch_size", 0), ("batch_size", -1),
@@ -296,6 +296,22 @@ def test_provenance_counts_dropped_rows(release):
 def test_bad_arguments_are_refused_by_name(tmp_path, argument, value):
     with pytest.raises(ConfigError, match=rf"{argument} '?{value}"):
         morph(tmp_path, **{argument: value})
+
+
+def test_training_needs_a_validation_part_from_the_fraction_or_the_split(shared_release, tmp_path):
+    data = morph(shared_release, val_fraction=0)
+    data.setup("test")
+    for stage in ("fit", "validate"):
+        with pytest.raises(ConfigError, match=r"val_fraction 0 leaves .*--data.val_fraction 0.05"):
+            data.setup(stage)
+    parts = ["train", "val", "test"]
+    rows = [f"{name},{parts[row % 3]}" for row, name in enumerate(data.table.frame["id"])]
+    (tmp_path / "list.csv").write_text("\n".join(["id,split", *rows, ""]))
+    listed = morph(
+        shared_release, protocol="predefined", split_file=str(tmp_path / "list.csv"), val_fraction=0
+    )
+    listed.setup("fit")
+    assert len(listed.val_dataset) == len(rows[1::3])
 
 
 def test_a_bad_protocol_shows_the_good_ones(tmp_path):

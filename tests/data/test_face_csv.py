@@ -1,7 +1,10 @@
 import json
+import shlex
+import unicodedata
 
 import numpy as np
 import pytest
+import yaml
 
 from mtmsa_lightning.cli import main
 from mtmsa_lightning.data.face_csv import FaceCSV, read_face_csv
@@ -66,6 +69,136 @@ def test_absolute_paths_below_the_root(folder):
     table = read_face_csv(root)
     assert table.frame["id"].tolist() == ["csv/img/a.jpg"]
     assert table.report.reasons() == {"absolute path outside the root": 1}
+
+
+def test_absolute_paths_outside_the_root_name_the_root_that_holds_them(folder, tmp_path):
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "faces.csv").write_text(
+        f"path,age\n{tmp_path}/img/a.jpg,20\n{tmp_path}/img/b.jpg,3\n"
+    )
+    message = rf"all paths are absolute and lie outside the root .*e\.g\. --data\.root {tmp_path}/img "
+    with pytest.raises(DataError, match=message):
+        read_face_csv(tmp_path / "other")
+    assert len(read_face_csv(tmp_path, "other/faces.csv")) == 2
+
+
+def test_absolute_paths_by_way_of_a_link_to_the_root(folder, tmp_path):
+    root = folder(f"path,age\n{tmp_path}/link/img/a.jpg,20\n{tmp_path}/img/b.jpg,20\n")
+    (tmp_path / "link").symlink_to(root, target_is_directory=True)
+    assert read_face_csv(tmp_path / "link").frame["path"].tolist() == ["img/a.jpg", "img/b.jpg"]
+
+
+@pytest.mark.parametrize(
+    "cell", ["1e1", "0x1f", "+25", "\uff12\uff15", "1_0", "NaN", "inf", "25.", "25 years"]
+)
+def test_only_plain_numbers_are_ages(folder, cell):
+    report = read_face_csv(folder(f"path,age\nimg/a.jpg,{cell}\nimg/b.jpg,25.0\nimg/c.jpg, 25 \n")).report
+    assert [(row.line, row.reason) for row in report.dropped] == [
+        (2, "age is no number of years from 0 to 130")
+    ]
+
+
+def test_minus_one_means_unknown_in_every_label(folder):
+    root = folder("path,age,gender,race,subject,fold,split\nimg/a.jpg,-1,-1,-1,-1,-1,-1\nimg/b.jpg,3,,,,,\n")
+    face = read_face_csv(root).frame.iloc[0]
+    assert np.isnan(face["age_low"])
+    assert face[["gender", "race", "subject", "fold", "split"]].tolist() == [-1, -1, "", -1, ""]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "path,age,split\nimg/a.jpg,3,train\nimg/b.jpg,4,",
+            "line 3: .* before 'split': it seems to be cut off",
+        ),
+        (
+            "path,age,split\nimg/a.jpg,3,train\nimg/b.jpg",
+            "line 3: .* before 'age', 'split': it seems to be cut off",
+        ),
+        ("path,age\nimg/a.jpg", "line 2: .* before 'age': it seems to be cut off"),
+        ('path,age\nimg/a.jpg,3\n"img/b.j', "line 3: .*is a quote left open"),
+        ("path,age,spl", None),
+    ],
+)
+def test_a_file_that_ends_within_a_row_is_named(folder, text, message):
+    with pytest.raises(DataError, match=message or "has a header, but no rows"):
+        read_face_csv(folder(text))
+
+
+def test_a_last_cell_may_be_empty_where_others_are(folder):
+    assert len(read_face_csv(folder("path,age,note\nimg/a.jpg,3,\nimg/b.jpg,4,"))) == 2
+    assert len(read_face_csv(folder("path,age,split\nimg/a.jpg,3,train\nimg/b.jpg,4,\n"))) == 2
+
+
+@pytest.mark.parametrize(
+    ("header", "columns", "typed"),
+    [
+        ("path,Age, sex, ethnicity", None, "{gender: sex, race: ethnicity}"),
+        ("path,age,Sex", None, "{gender: Sex}"),
+        ("path,age,Ethnic Group", None, '{race: "Ethnic Group"}'),
+        ("path,years,sex", {"age": "years"}, "{age: years, gender: sex}"),
+        ("path,age,person_id,partition", None, "{subject: person_id, split: partition}"),
+    ],
+)
+def test_columns_that_look_like_labels_are_named_with_what_to_type(folder, caplog, header, columns, typed):
+    cells = ["img/a.jpg", "3", *["f"] * (header.count(",") - 1)]
+    root = folder(f"{header}\n{','.join(cells)}\n")
+    read_face_csv(root, columns=columns)
+    (text,) = caplog.messages
+    assert shlex.split(text.split("--data.columns ")[1])[0] == typed
+    caplog.clear()
+    mapped = yaml.safe_load(typed)
+    if "split" not in mapped and "race" not in mapped:  # whose word must be one
+        read_face_csv(root, columns=mapped)
+        assert not caplog.messages
+
+
+@pytest.mark.parametrize(
+    "header", ["path,age,gender,sex", "path,age_low,age_high,years", "path,age,id,name,note"]
+)
+def test_other_columns_are_not_taken_for_labels(folder, caplog, header):
+    read_face_csv(
+        folder(
+            f"{header}\nimg/a.jpg,3,{','.join(['4'] * (header.count(',') - 1))}\n".replace(
+                "r,sex\nimg/a.jpg,3,4,4", "r,sex\nimg/a.jpg,3,f,f"
+            )
+        )
+    )
+    assert not caplog.messages
+
+
+@pytest.mark.parametrize(("age", "typed"), [("Years", "age=Years"), ("real age", "'age=real age'")])
+def test_a_column_that_looks_like_the_age_is_named(folder, age, typed):
+    with pytest.raises(DataError, match=rf"'{age}' looks like it: .*\(mtmsa prepare: --columns {typed}\)"):
+        read_face_csv(folder(f"path,{age}\nimg/a.jpg,3\n"))
+
+
+@pytest.mark.parametrize(("stored", "listed"), [("NFC", "NFD"), ("NFD", "NFC")])
+def test_names_are_found_in_any_form_and_stay_as_in_the_table(folder, touch, stored, listed):
+    name = "Zoë/Ünal.jpg"
+    root = folder("")
+    touch(root, [unicodedata.normalize(stored, name)])
+    text = f"path,age\n{unicodedata.normalize(listed, name)},20\n"
+    folder(text, unicodedata.normalize(stored, "Größe.csv"))
+    table = read_face_csv(root, unicodedata.normalize(listed, "Größe.csv"))
+    assert table.frame["path"].tolist() == [unicodedata.normalize(stored, name)]
+    assert table.frame["id"].tolist() == [f"csv/{unicodedata.normalize(listed, name)}"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "latin-1"])
+@pytest.mark.parametrize("ending", ["\n", "\r\n", "\r"])
+def test_encodings_and_line_ends(folder, touch, encoding, ending):
+    root = folder("")
+    touch(root, ["é.jpg"])
+    text = ending.join(["path;age;note", 'é.jpg;20;"a;b', 'c"', "img/a.jpg;21;x", ""])
+    (root / "faces.csv").write_bytes(
+        (b"\xff\xfe" if encoding == "utf-16-le" else b"") + text.encode(encoding)
+    )
+    report = (table := read_face_csv(root)).report
+    assert table.frame["age_low"].tolist() == ([21] if encoding == "latin-1" else [20, 21])
+    if encoding == "latin-1":
+        assert report.reasons() == {"file not found; the table is not saved as UTF-8": 1}
 
 
 def test_content_hash_without_subjects(folder):
@@ -195,6 +328,22 @@ def test_subjects_are_kept_apart_by_default_where_all_are_known(folder, text, co
     root = str(folder(text))
     assert FaceCSV(root=root, columns=columns, num_workers=0).protocol == protocol
     assert FaceCSV(root=root, columns=columns, protocol="random", num_workers=0).protocol == "random"
+
+
+def test_the_shipped_config_takes_a_table_of_paths_and_ages(folder, caplog):
+    caplog.set_level("INFO")
+    root = str(folder("path,age\nimg/a.jpg,20\nimg/b.jpg,30\n"))
+    data = build_data([f"--data.root={root}"], ["csv.yaml"])
+    assert data.protocol == "random"
+    assert caplog.messages == [
+        "protocol random: there are no subjects, so that images are split, whoever they show"
+    ]
+    caplog.clear()
+    folder("path,age,subject\nimg/a.jpg,20,s\nimg/b.jpg,30,\n")
+    assert build_data([f"--data.root={root}"], ["csv.yaml"]).protocol == "random"
+    assert "not every face has a subject" in caplog.text
+    folder("path,age,subject\nimg/a.jpg,20,s\nimg/b.jpg,30,t\n")
+    assert build_data([f"--data.root={root}"], ["csv.yaml"]).protocol == "subject_exclusive"
 
 
 def test_subject_exclusive_without_subjects_names_the_way_out(folder):

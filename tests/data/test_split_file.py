@@ -1,4 +1,5 @@
 import hashlib
+import unicodedata
 
 import pytest
 
@@ -91,3 +92,13 @@ def test_a_file_that_is_not_there(face_table, tmp_path):
 
 def test_hash(write):
     assert sha256_of(write("id,split")) == hashlib.sha256(b"id,split\n").hexdigest()
+
+
+@pytest.mark.parametrize(("of_table", "of_file"), [("NFC", "NFD"), ("NFD", "NFC")])
+def test_ids_are_found_in_any_form(face_table, write, of_table, of_file):
+    names = [unicodedata.normalize(of_table, f"{name}.jpg") for name in ("é", "ü")]
+    listed = [unicodedata.normalize(of_file, f"{name}.jpg") for name in ("made/é", "ü")]
+    table = face_table(2, id=names)
+    read = apply_split_file(table, write("id,split", f"{listed[0]},train", f"{listed[1]},test"))
+    assert read.frame["id"].tolist() == [f"made/{name}" for name in names]
+    assert read.frame["split"].tolist() == ["train", "test"]

@@ -29,6 +29,11 @@ class AgeHead(nn.Module, ABC):
     fitted: Tensor
     init_args: dict[str, Any]
 
+    @property
+    def year_range(self) -> tuple[int, int] | None:
+        """First and last year that labels may have; None for a head that learns any age."""
+        return None
+
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("age_mean", torch.tensor(0.0, dtype=torch.float64))

@@ -53,6 +53,11 @@ class CategoricalAgeHead(AgeHead):
         outputs: Tensor = self.linear(self.dropout(features))
         return outputs
 
+    @property
+    def year_range(self) -> tuple[int, int]:
+        """First and last year; labels outside are learned as the nearest one."""
+        return self.min_age, self.max_age
+
     def distribution(self, raw: Tensor) -> CategoricalAge:
         """Return the distribution over the years."""
         return CategoricalAge(self.log_pmf(raw.double()), self.min_age)

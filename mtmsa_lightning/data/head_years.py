@@ -1,0 +1,44 @@
+"""Age labels outside the years of a head: counted and named before they are learned as the nearest year."""
+
+import logging
+from collections.abc import Mapping
+
+import pandas as pd
+
+from mtmsa_lightning.errors import ConfigError
+from mtmsa_lightning.wording import shown
+
+log = logging.getLogger(__name__)
+
+MOST = 0.5
+"""Fraction of a part's age labels above which labels outside the years are an error."""
+
+
+def check_years(parts: Mapping[str, pd.DataFrame], years: tuple[int, int]) -> None:
+    """Warn of age labels that lie wholly outside the years of a head.
+
+    Args:
+        parts: Face tables by the name of their part.
+        years: First and last year that the head knows.
+
+    Raises:
+        ConfigError: More than ``MOST`` of the labels of a part lie outside.
+    """
+    first, last = years
+    for part, faces in parts.items():
+        outside = faces[(faces["age_high"] < first) | (faces["age_low"] > last)]
+        if outside.empty:
+            continue
+        known = int(faces["age_low"].notna().sum())
+        named = [
+            f"{row.id} ({row.age_low:.0f}" + (")" if row.age_low == row.age_high else f"-{row.age_high:.0f})")
+            for row in outside.head(5).itertuples()
+        ]
+        text = (
+            f"{len(outside):,} of {known:,} {part} age labels lie outside the years {first} to {last} of the "
+            f"age head: {shown(named)}{', ...' if len(outside) > len(named) else ''}"
+        )
+        advice = "set model.age.min_age and model.age.max_age by the ages of the data"
+        if len(outside) > MOST * known:
+            raise ConfigError(f"{text}: {advice}, or choose a checkpoint that knows them")
+        log.warning("%s: they count as the nearest of these years (%s)", text, advice)
