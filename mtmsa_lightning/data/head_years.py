@@ -30,10 +30,9 @@ def check_years(parts: Mapping[str, pd.DataFrame], years: tuple[int, int]) -> No
         if outside.empty:
             continue
         known = int(faces["age_low"].notna().sum())
-        named = [
-            f"{row.id} ({row.age_low:.0f}" + (")" if row.age_low == row.age_high else f"-{row.age_high:.0f})")
-            for row in outside.head(5).itertuples()
-        ]
+        few = outside.head(5)
+        ages = zip(few["id"].tolist(), few["age_low"].tolist(), few["age_high"].tolist(), strict=True)
+        named = [f"{name} ({low:.0f}" + (")" if low == high else f"-{high:.0f})") for name, low, high in ages]
         text = (
             f"{len(outside):,} of {known:,} {part} age labels lie outside the years {first} to {last} of the "
             f"age head: {shown(named)}{', ...' if len(outside) > len(named) else ''}"
