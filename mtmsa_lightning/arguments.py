@@ -5,6 +5,12 @@ from collections.abc import Callable
 from enum import StrEnum
 from typing import TypeVar
 
+ALLOW_CLASSES = (
+    "modules or classes of yours, e.g. mylab or mylab.heads,mylab.MyFaces, that the files of a checkpoint "
+    "and its run may name; otherwise only this package's and torch.optim's are imported"
+)
+"""Help on ``--allow_classes``, which the program itself reads, see ``named_classes.allowing``."""
+
 _Choice = TypeVar("_Choice", bound=StrEnum)
 _Value = TypeVar("_Value")
 
@@ -19,6 +25,7 @@ def add_checkpoint(parser: argparse.ArgumentParser, hub: bool = False) -> None:
     known = "a checkpoint, a run directory (its best.ckpt), a folder of runs, or one of pretrained weights"
     more = ", here or owner/name on the Hugging Face Hub" if hub else ""
     parser.add_argument("--ckpt_path", required=True, metavar="C", help=known + more)
+    parser.add_argument("--allow_classes", metavar="NAMES", help=ALLOW_CLASSES)
 
 
 def whole_number(text: str) -> int:

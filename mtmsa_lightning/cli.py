@@ -91,7 +91,16 @@ def main(args: Sequence[str] | None = None) -> None:
 
 
 def run(verb: str, args: list[str]) -> None:
-    """Dispatch a verb; everything heavy is imported by the verb itself."""
+    """Dispatch a verb, with the classes that the user allows files to name."""
+    from mtmsa_lightning.configs import option
+    from mtmsa_lightning.named_classes import allowing, split_names
+
+    with allowing(split_names(option(args, "allow_classes"))):
+        dispatch(verb, args)
+
+
+def dispatch(verb: str, args: list[str]) -> None:
+    """Run the verb of a name; everything heavy is imported by the verb itself."""
     if verb in ("-h", "--help", "help"):
         print(usage())
     elif verb == "--version":

@@ -129,4 +129,28 @@ def by_precedence(
         settings = {key: value for key, value in checkpoint_hparams.items() if key not in {*LINKED, *unknown}}
         position = 0 if training else len(ordered)
         ordered.insert(position, f"--config={json.dumps({'model': settings})}")
-    return ordered + others
+    return ordered + classes_first(others)
+
+
+def classes_first(args: Sequence[str]) -> list[str]:
+    """Move options that choose a class before those that set its arguments, which another class forgets.
+
+    >>> classes_first(["--model.optimizer.lr=0.1", "--model.optimizer", "SGD"])
+    ['--model.optimizer', 'SGD', '--model.optimizer.lr=0.1']
+    """
+    groups: list[list[str]] = []
+    for arg in args:
+        if arg.startswith("--") or not groups:
+            groups.append([])
+        groups[-1].append(arg)
+    ordered: list[list[str]] = []
+    for group in groups:
+        flag, _, value = " ".join(group).replace(" ", "=", 1).partition("=")
+        name = flag.removesuffix(".class_path")
+        arguments = [
+            at
+            for at, other in enumerate(ordered)
+            if other[0].startswith(f"{name}.") and not other[0].startswith(f"{name}.class_path")
+        ]
+        ordered.insert(arguments[0] if arguments and value != "null" else len(ordered), group)
+    return [arg for group in ordered for arg in group]

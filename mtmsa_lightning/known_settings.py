@@ -21,7 +21,7 @@ from mtmsa_lightning.schedulers import WarmupCosine
 
 OF_RUN = (
     "config", "seed_everything", "name", "run_dir", "wandb", "wandb_faces", "ema", "compile",
-    "test_after_fit", "allow_overlap", "checkpoint", "trainer", "model", "data", "ckpt_path",
+    "test_after_fit", "allow_overlap", "allow_classes", "checkpoint", "trainer", "model", "data", "ckpt_path",
 )  # fmt: skip
 """Settings beside those of the sections."""
 

@@ -46,6 +46,7 @@ from mtmsa_lightning.models.class_mapping import ClassMapping
 from mtmsa_lightning.models.heads import ClassHead
 from mtmsa_lightning.models.resnet import MSAConfig, MSAResNet34, wide_rates
 from mtmsa_lightning.models.specs import build_head, callable_spec, head_spec
+from mtmsa_lightning.named_classes import allowing
 from mtmsa_lightning.resuming import MetricSums, batches_into_epoch, gather_sums, restore_sums
 from mtmsa_lightning.schedulers import (
     BatchSize,
@@ -735,12 +736,14 @@ class MTMSA(LightningModule):
         return f"trained on {dataset} ({protocol}){before}; {expected}; {classes}; {calibrated}"
 
     @classmethod
-    def load(cls, path: str) -> Self:
+    def load(cls, path: str, allow_classes: Sequence[str] = ()) -> Self:
         """Load a checkpoint for prediction, without running code from it.
 
         Args:
             path: A ``.ckpt`` file of a run or of a Trainer, a run directory, or a folder of
                 ``save_pretrained``.
+            allow_classes: Modules or classes that the checkpoint may name as its heads, e.g. ``["mylab"]``,
+                beside those of this package and those that have been imported.
 
         Returns:
             The model on the CPU, in evaluation mode.
@@ -754,7 +757,10 @@ class MTMSA(LightningModule):
         checkpoint = read_checkpoint(path)
         say_unfinished(checkpoint_file(path))
         try:
-            model = cls(**checkpoint["hyper_parameters"])
+            with allowing(allow_classes):
+                model = cls(**checkpoint["hyper_parameters"])
+        except CheckpointError as error:
+            raise CheckpointError(f"{path}: {error}") from error
         except (TypeError, ValueError, KeyError, AttributeError, ImportError) as error:
             raise CheckpointError(
                 f"{path}: its settings build no network of this version: {error}"

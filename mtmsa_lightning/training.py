@@ -3,7 +3,7 @@
 import logging
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+from mtmsa_lightning.arguments import ALLOW_CLASSES
 from mtmsa_lightning.callbacks.averaging import MovingAverage
 from mtmsa_lightning.callbacks.checkpoint import AtomicCheckpointIO, BestCheckpoint, LastCheckpoint, StepSeed
 from mtmsa_lightning.callbacks.console import EpochLine, LossBar, report
@@ -39,11 +40,13 @@ from mtmsa_lightning.compilation import compile_network
 from mtmsa_lightning.configs import by_precedence, find_config, option, split_configs
 from mtmsa_lightning.data.datamodule import FaceDataModule
 from mtmsa_lightning.devices import best_precision, choose_accelerator
-from mtmsa_lightning.errors import ConfigError, MTMSAError, Preempted
+from mtmsa_lightning.errors import CheckpointError, ConfigError, MTMSAError, Preempted
 from mtmsa_lightning.folders import locked
 from mtmsa_lightning.known_settings import known_settings
 from mtmsa_lightning.messages import as_config_error, explain
+from mtmsa_lightning.models.heads import AgeHead, ClassHead
 from mtmsa_lightning.module import MTMSA
+from mtmsa_lightning.named_classes import import_from_here, names_in, parsing
 from mtmsa_lightning.preflight import CONTINUE, asks_for_text
 from mtmsa_lightning.pretrained import WEIGHTS
 from mtmsa_lightning.runs import (
@@ -52,6 +55,7 @@ from mtmsa_lightning.runs import (
     check_run_dir,
     is_first_process,
     open_run,
+    read_config,
     read_record,
     resumable_run,
     run_of,
@@ -78,7 +82,10 @@ HELP = {
 ARCHITECTURE = ("msa", "last_stride", "aux_stage", "age", "gender", "race")
 """Model settings that a checkpoint's weights were trained with and fit no other value of."""
 
-VERB_ARGUMENTS = ("ckpt_path", "verbose", "weights_only", "run_dir")
+BASES = (AgeHead, ClassHead, FaceDataModule)
+"""Classes whose subclasses of the user's own have a place in the settings."""
+
+VERB_ARGUMENTS = ("ckpt_path", "verbose", "weights_only", "run_dir", "allow_classes")
 """Arguments of one call, not settings of an experiment."""
 
 
@@ -107,12 +114,18 @@ def run_trainer_verb(
         if verb == "fit" and "optimizer_states" not in checkpoint:
             raise ConfigError(no_training_state(Path(ckpt_path)))
         args = [*args, f"--ckpt_path={ckpt_path}"]
-    args = with_config_of_run(args, ckpt_path if hparams else None)
+    own = own_names(args)
+    import_from_here(own)
+    came_along = [str(ckpt_path)] if hparams else []
+    if hparams and (config := config_of_run(args, str(ckpt_path))):
+        came_along.append(str(config))
+        args = [f"--config={config}", *args]
     for name in split_configs(args)[0] if not asks_for_text(args) else ():
         log.info("config: %s", find_config(name))
     try:
         ordered = by_precedence(args, hparams, training=verb == "fit")
-        return (cli or TrainingCLI)(verb, ordered, hparams)
+        with parsing(came_along, own, BASES):
+            return (cli or TrainingCLI)(verb, ordered, hparams)
     except MTMSAError:
         raise
     except SIGTERMException:  # Lightning heard it before we listened; its own status would be 0
@@ -159,12 +172,32 @@ def check_architecture(recorded: dict[str, Any], settings: dict[str, Any]) -> No
             )
 
 
-def with_config_of_run(args: list[str], ckpt_path: str | None) -> list[str]:
-    """Use the checkpoint's own run as config where none is given."""
-    if ckpt_path is None or split_configs(args)[0]:
-        return args
-    own = checkpoint_file(ckpt_path).parent.parent / "config.yaml"
-    return [f"--config={own}", *args] if own.is_file() else args
+def own_names(args: Sequence[str]) -> set[str]:
+    """Return the names of classes that the user wrote on the command line or in the configs named there."""
+    if asks_for_text(args):
+        return set()
+    configs, others = split_configs(args)
+    values: list[Any] = [yaml.safe_load(find_config(name).read_text()) for name in configs]
+    for arg in others:
+        text = arg.partition("=")[2] if arg.startswith("--") else arg
+        with suppress(yaml.YAMLError):  # the parser will say what is wrong
+            values.append(yaml.safe_load(text))
+    return names_in(values)
+
+
+def config_of_run(args: Sequence[str], ckpt_path: str) -> Path | None:
+    """Return the config of a checkpoint's own run, which is used where none is given.
+
+    Raises:
+        CheckpointError: If it says where the next run is to write.
+    """
+    file = checkpoint_file(ckpt_path).parent.parent / "config.yaml"
+    if split_configs(args)[0] or not file.is_file():
+        return None
+    for key in VERB_ARGUMENTS:
+        if key in read_config(file.parent):
+            raise CheckpointError(f"{file}: {key} is given on a command line only: remove it there")
+    return file
 
 
 class TrainingCLI(LightningCLI):
@@ -250,6 +283,7 @@ class TrainingCLI(LightningCLI):
             default=False,
             help="Train for and test on faces that its weights were trained on, and record it.",
         )
+        add("--allow_classes", type=str | None, default=None, help=f"{ALLOW_CLASSES} (command line only).")
         parser.add_class_arguments(BestCheckpoint, "checkpoint")
         for key in ("image_size", "crop", "age_groups"):
             parser.link_arguments(f"data.{key}", f"model.{key}", apply_on="instantiate")
@@ -445,7 +479,10 @@ class UnstartedCLI(TrainingCLI):
         """
         parser = self._parser(self.verb)
         try:
-            return dict(yaml.safe_load(parser.dump(parser.parse_object(settings), skip_unset=False)))
+            with parsing(["config.yaml of a run"], names_in(self.plain_settings), BASES):
+                return dict(yaml.safe_load(parser.dump(parser.parse_object(settings), skip_unset=False)))
+        except CheckpointError:
+            return None
         except Exception as error:
             if explain(error) is None:
                 raise

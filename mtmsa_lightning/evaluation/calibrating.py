@@ -29,8 +29,9 @@ from mtmsa_lightning.messages import as_config_error, explain
 from mtmsa_lightning.metrics.calibration import FacesSaid, calibration_figures
 from mtmsa_lightning.models.calibration import INTERVAL_LEVEL, Calibration, fit_calibration
 from mtmsa_lightning.module import MTMSA
+from mtmsa_lightning.named_classes import import_from_here, parsing
 from mtmsa_lightning.pretrained import WEIGHTS, write_pretrained
-from mtmsa_lightning.training import with_config_of_run
+from mtmsa_lightning.training import BASES, config_of_run, own_names
 from mtmsa_lightning.wording import counted
 
 log = logging.getLogger(__name__)
@@ -134,7 +135,10 @@ def datamodule_of(ckpt_path: str, args: Sequence[str]) -> FaceDataModule:
     Raises:
         ConfigError: If there is no config, or an argument is not one of the data.
     """
-    names, others = split_configs(with_config_of_run(list(args), ckpt_path))
+    own = own_names(args)
+    import_from_here(own)
+    of_run = config_of_run(args, ckpt_path)
+    names, others = split_configs([f"--config={of_run}", *args] if of_run else args)
     strange = [arg for arg in others if arg.startswith("--") and not arg.startswith("--data")]
     if strange:
         raise ConfigError(f"{strange[0]}: `mtmsa calibrate` takes the model from the checkpoint; see --help")
@@ -145,15 +149,16 @@ def datamodule_of(ckpt_path: str, args: Sequence[str]) -> FaceDataModule:
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--config", action="config")
     parser.add_subclass_arguments(FaceDataModule, "data", required=True)
-    try:
-        settings = parser.parse_args([*(f"--config={section}" for section in sections), *others])
-    except Exception as error:
-        message = explain(error, known_settings(args))
-        if message is None:
-            raise
-        raise ConfigError(message) from error
-    with as_config_error():
-        data: FaceDataModule = parser.instantiate_classes(settings).data
+    with parsing([str(of_run)] if of_run else [], own, BASES):
+        try:
+            settings = parser.parse_args([*(f"--config={section}" for section in sections), *others])
+        except Exception as error:
+            message = explain(error, known_settings(args))
+            if message is None:
+                raise
+            raise ConfigError(message) from error
+        with as_config_error():
+            data: FaceDataModule = parser.instantiate_classes(settings).data
     return data
 
 

@@ -92,13 +92,21 @@ class AgeEstimator:
         self._loading = threading.Lock()
 
     @classmethod
-    def from_pretrained(cls, source: str | Path, *, revision: str | None = None, **arguments: Any) -> Self:
+    def from_pretrained(
+        cls,
+        source: str | Path,
+        *,
+        revision: str | None = None,
+        allow_classes: Sequence[str] = (),
+        **arguments: Any,
+    ) -> Self:
         """Load a trained network, without running code from its files.
 
         Args:
             source: A checkpoint ``.ckpt``, a run directory or a folder of runs, a folder written by
                 :meth:`save_pretrained`, or the name ``owner/name`` of one on the Hugging Face Hub.
             revision: Branch, tag or commit on the Hub.
+            allow_classes: See :meth:`MTMSA.load <mtmsa_lightning.module.MTMSA.load>`.
             arguments: As for the class: ``device``, ``batch_size`` and so on.
 
         Raises:
@@ -107,7 +115,7 @@ class AgeEstimator:
             ConfigError: If it is of the Hub and the extra ``hub`` is not installed.
         """
         path = local_path(source, revision)
-        estimator = cls(MTMSA.load(str(path)), **arguments)
+        estimator = cls(MTMSA.load(str(path), allow_classes), **arguments)
         estimator._file = find_checkpoint(path).absolute()
         return estimator
 

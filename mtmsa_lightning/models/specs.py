@@ -1,14 +1,13 @@
 """Heads as plain values: what a checkpoint records, and how it is built again."""
 
-import importlib
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
 import mtmsa_lightning
-from mtmsa_lightning.errors import CheckpointError
 from mtmsa_lightning.models.age_heads import AgeHead
 from mtmsa_lightning.models.heads import ClassHead
+from mtmsa_lightning.named_classes import find_class
 
 
 def head_spec(head: AgeHead | ClassHead | None) -> dict[str, Any] | None:
@@ -52,17 +51,9 @@ def build_head(head: Any, *features: int) -> Any:
         The head, or None.
 
     Raises:
-        CheckpointError: If a recorded class is no head of this package: files must not choose what code runs.
+        CheckpointError: If a recorded class is no head, or none that a file may name.
     """
     if not isinstance(head, Mapping):
         return None if head is None else head(*features)
-    module, _, name = str(head["class_path"]).rpartition(".")
-    if module.partition(".")[0] != "mtmsa_lightning":
-        raise CheckpointError(
-            f"{head['class_path']} is no class of this package and is not built from a file"
-        )
-    cls: Any = getattr(importlib.import_module(module), name)
-    is_head = isinstance(cls, type) and issubclass(cls, AgeHead | ClassHead)
-    if not is_head:
-        raise CheckpointError(f"{head['class_path']} is no head and is not built from a file")
+    cls = find_class(str(head["class_path"]), AgeHead, ClassHead)
     return cls(*features, **head.get("init_args", {}))

@@ -15,6 +15,7 @@ from mtmsa_lightning.errors import ConfigError, DataError
 from mtmsa_lightning.folders import check_folder
 from mtmsa_lightning.inference.hub import check_source
 from mtmsa_lightning.inference.paths import check_there
+from mtmsa_lightning.named_classes import allowed
 from mtmsa_lightning.verbs.prepare import parse_shard
 from mtmsa_lightning.wording import counted
 
@@ -141,7 +142,8 @@ def predict(options: argparse.Namespace) -> None:
 
     devices = choose_devices(options.accelerator, options.devices)
     load = partial(
-        load_estimator, options.ckpt_path, options.flip_test, batch_size=options.batch_size,
+        load_estimator, options.ckpt_path, options.flip_test, allow_classes=allowed(),
+        batch_size=options.batch_size,
         max_pixels=options.max_pixels or MAX_PIXELS, precision=options.precision,
     )  # fmt: skip
     estimator = load(device=devices[0] if len(devices) == 1 else "cpu")
