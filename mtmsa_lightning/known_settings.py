@@ -1,7 +1,7 @@
 """The settings and classes that a command line of ``fit``, ``validate`` or ``test`` may name, for hints."""
 
-import importlib
 import inspect
+import sys
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -106,12 +106,9 @@ def _arguments(cls: type) -> list[str]:
 
 
 def _class(name: str | None, home: Any) -> Any:
-    """Return a class by its name or import path; None if there is none."""
+    """Return a class by its name or import path; None if there is none, or it has not been imported yet."""
     module, _, short = (name or "").rpartition(".")
-    try:
-        return getattr(importlib.import_module(module) if module else home, short, None)
-    except ImportError:
-        return None
+    return getattr(sys.modules.get(module) if module else home, short, None)
 
 
 def _named(args: Sequence[str], path: str) -> str | None:

@@ -209,6 +209,14 @@ def test_another_file_that_a_config_points_to_is_no_way_round(run, tmp_path, fai
 
 
 @pytest.mark.slow
+def test_the_hint_on_another_fault_imports_nothing(run, fails):
+    plant(run, "trainer.callbacks", {"class_path": "evilmodule.Optimizer"})
+    plant(run, "model.lr", 1)
+    fails("test", "--ckpt_path", run)
+    fails("test", "--ckpt_path", run, "--trainer.max_epoch=1")
+
+
+@pytest.mark.slow
 def test_classes_within_the_arguments_of_others_are_refused(run, fails):
     nested = {
         "class_path": "lightning.pytorch.strategies.DDPStrategy",
