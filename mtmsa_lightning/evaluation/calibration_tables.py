@@ -21,7 +21,7 @@ ROWS = ("age_nll", "age_interval_nll", "age_ence", "gender_nll", "gender_ece", "
 
 
 def figures_table(calibration: Calibration) -> str:
-    """Draw the figures before and after; coverage is the mean over subjects."""
+    """Draw the figures before and after; coverage by subject is what a calibration promises."""
     columns = [figures[when] for figures in calibration.figures.values() for when in ("before", "after")]
     table = Table("figure")
     for part, figures in calibration.figures.items():
@@ -29,10 +29,12 @@ def figures_table(calibration: Calibration) -> str:
         table.add_column(f"{part}{size}\nbefore", justify="right")
         table.add_column("\n\nafter", justify="right")
     for level in columns[0].get("coverage", {}):
-        covered = (
-            format_figure(f"age_coverage{level}", each["coverage_by_subject"][level]) for each in columns
-        )
+        name = f"age_coverage{level}"
+        covered = (format_figure(name, column["coverage"][level]) for column in columns)
         table.add_row(f"{level} % interval covers", *covered)
+        if any(column.get("faces", 0) > column.get("subjects", 0) for column in columns):
+            by_subject = (format_figure(name, column["coverage_by_subject"][level]) for column in columns)
+            table.add_row("  by subject", *by_subject)
         widths = (format_figure(f"age_width{level}", each["width"][level], "inf") for each in columns)
         table.add_row("  its mean width (years)", *widths)
     for name in ROWS:
@@ -55,6 +57,8 @@ def coverage_lines(calibration: Calibration, data: FaceDataModule) -> list[str]:
         if quantile == float("inf")
     ]
     test = calibration.figures.get("test", {}).get("after", {})
+    several = bool(test.get("subjects")) and test["faces"] > test["subjects"]
+    bound, least = ("at most ", " or more") if several else ("", "")
     surprising = False
     for level, quantile in calibration.quantiles.items():
         if quantile == float("inf") or not test.get("subjects"):
@@ -66,8 +70,8 @@ def coverage_lines(calibration: Calibration, data: FaceDataModule) -> list[str]:
         surprising |= beyond
         remark = f": beyond {SURPRISING:g} sd, chance does not explain it" if beyond else ""
         lines.append(
-            f"test: {100 * level:g} % interval covers {100 * covered:.1f} % "
-            f"(sd {100 * deviation:.1f} %, gap {gap:+.1f} sd){remark}"
+            f"test: {100 * level:g} % interval covers {100 * covered:.1f} % by subject "
+            f"(sd {bound}{100 * deviation:.1f} %, gap {gap:+.1f} sd{least}){remark}"
         )
     reasons = why_not_exchangeable(data)
     if test and reasons:

@@ -7,6 +7,7 @@ faces (by subject where subjects are known), not the chance of training: that is
 
 import json
 import logging
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -58,7 +59,7 @@ def read_contender(path: Path) -> Contender:
         DataError: If there are no predictions.
     """
     folder = path / "crossval" if (path / "crossval").is_dir() else path
-    files = [path] if path.is_file() else sorted((folder / "predictions").glob("seed*.parquet"))
+    files = [path] if path.is_file() else _pooled_tables(folder)
     single = [folder / "predictions" / "test.parquet", folder / "predictions.parquet"]
     files = files or [file for file in single if file.is_file()][:1]
     if not files and path.is_dir() and (runs := runs_with("predictions/test.parquet", path)):
@@ -70,6 +71,26 @@ def read_contender(path: Path) -> Contender:
             "table of predictions"
         )
     return Contender(str(path), [read_faces(file) for file in files], _recorded(files))
+
+
+def _pooled_tables(folder: Path) -> list[Path]:
+    """Return the pooled tables of a cross-validation's seeds, those that its summary lists if it has one.
+
+    Raises:
+        DataError: If the table of a seed that the summary lists is missing.
+    """
+    found = sorted((folder / "predictions").glob("seed*.parquet"))
+    summary = folder / "summary.json"
+    if not summary.is_file():
+        return found
+    seeds = json.loads(summary.read_text()).get("seeds", [])
+    listed = [folder / "predictions" / f"seed{seed}.parquet" for seed in seeds]
+    if missing := [file for file in listed if file not in found]:
+        raise DataError(f"{missing[0]}: missing, but {summary} lists it: repeat `mtmsa crossval`")
+    for file in found:
+        if file not in listed:
+            log.warning("%s: left out, of runs that %s does not list: remove it", file, summary)
+    return listed
 
 
 def _recorded(files: Sequence[Path]) -> dict[str, Any]:
@@ -119,9 +140,10 @@ def compare(
         DataError: If ids, labels or folds differ, or no metric is known on both sides.
     """
     rows: list[dict[str, Any]] = []
-    ours, our_scores = average_scores(baseline.tables)
     for other in others:
-        theirs, their_scores = average_scores(other.tables)
+        (ours, our_scores), (theirs, their_scores) = map(average_scores, (baseline.tables, other.tables))
+        if set(ours["id"]) != set(theirs["id"]):
+            check_folds(baseline, other)
         order = matching_rows(ours, theirs, (baseline.name, other.name))
         their_scores = their_scores.iloc[order].reset_index(drop=True)
         paired = _counted_by_both(our_scores, their_scores)
@@ -133,6 +155,28 @@ def compare(
     table = pd.DataFrame(rows)
     table["p_holm"] = table.groupby("metric")["p"].transform(lambda p: holm(p.to_numpy()))
     return table
+
+
+def check_folds(baseline: Contender, other: Contender) -> None:
+    """Refuse sides that are known to be of different folds.
+
+    Raises:
+        DataError: Names the folds of both.
+    """
+    sides = (baseline, other)
+    if not all(side.record.get("folds") for side in sides):
+        return
+    first, second = (side.record["folds"] for side in sides)
+    if set(first) != set(second):
+        of = [f"{side.name} is of {_folds(side.record['folds'])}" for side in sides]
+        raise DataError(
+            f"{of[0]}, {of[1]}: figures on different test faces cannot be compared. Train the folds that are "
+            "missing (`mtmsa crossval`), or compare runs of one fold"
+        )
+
+
+def _folds(folds: Sequence[Any]) -> str:
+    return f"fold{'s' if len(folds) > 1 else ''} {', '.join(map(str, folds))}"
 
 
 def matching_rows(ours: pd.DataFrame, theirs: pd.DataFrame, names: tuple[str, str]) -> npt.NDArray[np.int64]:
@@ -149,7 +193,7 @@ def matching_rows(ours: pd.DataFrame, theirs: pd.DataFrame, names: tuple[str, st
     Raises:
         DataError: If ids, labels or folds differ; says how many and which first.
     """
-    keys = [pd.Index(face_keys(table)) for table in (ours, theirs)]
+    keys = [pd.Index(each) for each in face_keys([ours, theirs])]
     for own, name in zip(keys, names, strict=True):
         if own.has_duplicates:
             repeated = own[own.duplicated()]
@@ -188,7 +232,7 @@ def _counted_by_both(ours: pd.DataFrame, theirs: pd.DataFrame) -> tuple[pd.DataF
 
 
 def _differences(
-    ours: pd.DataFrame, theirs: pd.DataFrame, subjects: "pd.Series[str]", draws: int, seed: int
+    ours: pd.DataFrame, theirs: pd.DataFrame, subjects: npt.NDArray[np.str_], draws: int, seed: int
 ) -> list[dict[str, Any]]:
     """Return a row per metric; all metrics see the same bootstrap samples."""
     metrics = [str(name) for name in ours]
@@ -197,15 +241,19 @@ def _differences(
     figures = [figures_of_means(metrics, scores.mean().to_numpy()) for scores in (ours, theirs)]
     rows = []
     for column, metric in enumerate(metrics):
-        values = (theirs[metric] - ours[metric]).to_numpy()
-        counted = ~np.isnan(values)
+        with np.errstate(invalid="ignore"):  # two infinite widths
+            values = theirs[metric].to_numpy() - ours[metric].to_numpy()
+        counted = (ours[metric].notna() & theirs[metric].notna()).to_numpy()
         before, after = float(figures[0][column]), float(figures[1][column])
-        low, high = interval(their_draws[:, column] - our_draws[:, column])
+        row = {"metric": metric, "baseline": before, "value": after, "difference": after - before}
+        if math.isfinite(after - before):
+            low, high = interval(their_draws[:, column] - our_draws[:, column])
+            p = paired_permutation(values, subjects, draws, seed)
+        else:  # widths of intervals from too few subjects: there is no mean to test
+            low = high = p = math.nan
         rows.append({
-            "metric": metric, "baseline": before, "value": after, "difference": after - before,
-            "low": low, "high": high, "p": paired_permutation(values, subjects, draws, seed),
-            "faces": int(counted.sum()),
-            "subjects": int(subjects[counted].nunique()),
+            **row, "low": low, "high": high, "p": p,
+            "faces": int(counted.sum()), "subjects": len(np.unique(subjects[counted])),
         })  # fmt: skip
     return rows
 
@@ -216,13 +264,14 @@ def holm(p: npt.ArrayLike) -> npt.NDArray[np.float64]:
     Holm, "A simple sequentially rejective multiple test procedure", Scand. J. Statistics 6, 1979.
 
     Args:
-        p: P-values, ``(K,)``.
+        p: P-values, ``(K,)``; NaN where there was nothing to test, which stays and is not counted.
 
     Returns:
         Corrected p-values, ``(K,)``: the k-th smallest times K + 1 - k, made monotone, at most 1.
     """
     p = np.asarray(p, np.float64)
-    order = np.argsort(p)
-    corrected = np.empty(len(p))
-    corrected[order] = np.minimum(np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)), 1)
+    tested = np.flatnonzero(~np.isnan(p))
+    order = tested[np.argsort(p[tested])]
+    corrected = np.full(len(p), np.nan)
+    corrected[order] = np.minimum(np.maximum.accumulate(p[order] * np.arange(len(order), 0, -1)), 1)
     return corrected

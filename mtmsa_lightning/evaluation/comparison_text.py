@@ -1,5 +1,6 @@
 """A paired comparison in words and as Markdown."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,6 +21,9 @@ QUOTED = ("dataset", "protocol", "split_seed", "label_rule", "folds", "seeds")
 
 def verdict(row: "pd.Series[Any]") -> str:
     """Say in words what a row of the comparison means."""
+    infinite = [math.isinf(row[side]) for side in ("baseline", "value")]
+    if any(infinite):
+        return f"{'both are' if all(infinite) else 'one is'} infinite: not tested"
     if not row["p_holm"] < LEVEL:
         return f"not significant at {100 * LEVEL:.0f} %"
     way = FIGURE[row["metric"]].better
@@ -79,5 +83,8 @@ def _cells(row: "pd.Series[Any]") -> list[str]:
     name = row["metric"]
     signed = [format_difference(name, row[key]) for key in ("difference", "low", "high")]
     figures = [format_figure(name, row[key]) for key in ("baseline", "value")]
+    difference = f"{signed[0]} [{signed[1]}, {signed[2]}]"
     p = "< 0.001" if row["p_holm"] < 0.001 else f"{row['p_holm']:.3f}"
-    return [title(name), *figures, f"{signed[0]} [{signed[1]}, {signed[2]}]", p, verdict(row)]
+    if math.isnan(row["p"]):
+        difference, p = "-", "-"
+    return [title(name), *figures, difference, p, verdict(row)]

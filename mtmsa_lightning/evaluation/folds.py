@@ -14,13 +14,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from mtmsa_lightning.errors import DataError
 from mtmsa_lightning.evaluation.figures import scalars
 from mtmsa_lightning.evaluation.folds_text import markdown, rows
 from mtmsa_lightning.evaluation.predictions import read_predictions
-from mtmsa_lightning.evaluation.resampling import DRAWS, bootstrap_means, interval
+from mtmsa_lightning.evaluation.resampling import (
+    DRAWS,
+    MIN_CLUSTERS,
+    bootstrap_means,
+    interval,
+    sampling_units,
+)
 from mtmsa_lightning.evaluation.scores import face_scores, figures_of_means, read_faces
 from mtmsa_lightning.runs import read_record, write_table, write_text
 
@@ -197,24 +204,25 @@ def pooled_figures(pooled: Mapping[int, pd.DataFrame]) -> dict[str, Any]:
 
     Returns:
         Numbers of faces and subjects that were tested in every seed, and for every figure its ``value`` (the
-        mean over seeds), its value ``per_seed``, and, where it is made of a mean over faces, the ends ``low``
-        and ``high`` of its interval. For these, each face counts by its mean score over seeds: the interval
-        says how much the test faces matter.
+        mean over seeds), its value ``per_seed``, and, where it is made of a mean over faces and finite, the
+        ends ``low`` and ``high`` of its interval (None for fewer than ``MIN_CLUSTERS`` subjects). For these,
+        each face counts by its mean score over seeds: the interval says how much the test faces matter.
     """
     faces, scores = average_scores(list(pooled.values()))
-    drawn = bootstrap_means(scores, clusters(faces))
+    units = clusters(faces)
     names = [str(name) for name in scores]
-    ends = {
-        name: interval(draws) for name, draws in zip(names, figures_of_means(names, drawn).T, strict=True)
-    }
+    ends: dict[str, tuple[float, float]] = {}
+    if len(set(units)) >= MIN_CLUSTERS:
+        drawn = figures_of_means(names, bootstrap_means(scores, units))
+        ends = {name: interval(draws) for name, draws in zip(names, drawn.T, strict=True)}
     values = dict(zip(names, figures_of_means(names, scores.mean().to_numpy()).tolist(), strict=True))
     each = {str(seed): scalars(read_predictions(table)) for seed, table in pooled.items()}
     metrics: dict[str, Any] = {}
     for name in next(iter(each.values())):
         per_seed = {seed: found.get(name) for seed, found in each.items()}
         known = [value for value in per_seed.values() if value is not None]
-        low, high = ends.get(name, (None, None))
         mean = values.get(name, float(np.mean(known)) if known else None)
+        low, high = ends.get(name, (None, None)) if np.isfinite(mean or 0) else (None, None)
         metrics[name] = {"value": mean, "low": low, "high": high, "per_seed": per_seed}
     return {
         "faces": len(faces),
@@ -234,7 +242,7 @@ def average_scores(tables: Sequence[pd.DataFrame]) -> tuple[pd.DataFrame, pd.Dat
     Returns:
         The first table's rows of the faces that all have, and their mean scores, row by row.
     """
-    keyed = [table.set_index(face_keys(table)) for table in tables]
+    keyed = [table.set_index(keys) for table, keys in zip(tables, face_keys(tables), strict=True)]
     common = keyed[0].index
     for table in keyed[1:]:
         common = common[common.isin(table.index)]
@@ -244,18 +252,21 @@ def average_scores(tables: Sequence[pd.DataFrame]) -> tuple[pd.DataFrame, pd.Dat
     return keyed[0].loc[common].reset_index(drop=True), pd.DataFrame(mean, columns=names)
 
 
-def face_keys(table: pd.DataFrame) -> "pd.Series[str]":
-    """Name each row: by its id, and by its fold where ids repeat, as where two folds test the same faces."""
-    ids: pd.Series[str] = table["id"].astype("str")
-    if "fold" in table and ids.duplicated().any():
-        return ids + " of fold " + table["fold"].astype("int64").astype("str")
+def face_keys(tables: Sequence[pd.DataFrame]) -> "list[pd.Series[str]]":
+    """Name each row of tables that belong together: by its id, and by its fold where ids repeat in any.
+
+    Ids repeat where two folds test the same faces; a table that lacks one of these folds is named alike.
+    """
+    ids: list[pd.Series[str]] = [table["id"].astype("str") for table in tables]
+    if any(each.duplicated().any() for each in ids) and all("fold" in table for table in tables):
+        folds = [table["fold"].astype("int64").astype("str") for table in tables]
+        return [each + " of fold " + fold for each, fold in zip(ids, folds, strict=True)]
     return ids
 
 
-def clusters(faces: pd.DataFrame) -> "pd.Series[str]":
-    """Return what is resampled together: the subject of each row or, where it is unknown, the face."""
-    alone = "face " + faces["id"].astype("str")
-    return faces["subject"].where(faces["subject"] != "", alone) if "subject" in faces else alone
+def clusters(faces: pd.DataFrame) -> npt.NDArray[np.str_]:
+    """Return what is resampled together, see :func:`.resampling.sampling_units`."""
+    return sampling_units(faces["id"], faces["subject"] if "subject" in faces else [""] * len(faces))
 
 
 def known_subjects(faces: pd.DataFrame) -> int | None:

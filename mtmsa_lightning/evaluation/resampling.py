@@ -21,6 +21,9 @@ DRAWS = 2_000
 PERMUTATIONS = 10_000
 """Sign flips by default: a p-value of 0.05 then has a standard error of 0.002."""
 
+MIN_CLUSTERS = 10
+"""Subjects below which a group gets no interval: it would be far too narrow."""
+
 CHUNK = 2_000_000
 """Numbers drawn at once, which bounds the memory."""
 
@@ -51,7 +54,8 @@ def bootstrap_means(
     columns = values[:, None] if values.ndim == 1 else values
     sums, counts = _sums_by_cluster(columns, clusters)
     totals = np.concatenate([sums, counts], axis=1)
-    drawn = np.concatenate([weights @ totals for weights in bootstrap_weights(len(totals), draws, seed)])
+    with np.errstate(invalid="ignore"):  # an infinite width that is not drawn counts 0 times
+        drawn = np.concatenate([weights @ totals for weights in bootstrap_weights(len(totals), draws, seed)])
     numerator, denominator = np.split(drawn, 2, axis=1)
     means = np.full_like(numerator, np.nan)
     np.divide(numerator, denominator, out=means, where=denominator > 0)
@@ -75,7 +79,8 @@ def interval(drawn: npt.ArrayLike, level: float = 0.95) -> tuple[float, float]:
     known = known[~np.isnan(known)]
     if not len(known):
         return float("nan"), float("nan")
-    low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2])
+    with np.errstate(invalid="ignore"):  # between two infinite draws
+        low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
 
@@ -119,6 +124,22 @@ def paired_permutation(
     return float(far / 2 ** len(moved)) if exact else (1 + far) / (1 + draws)
 
 
+def sampling_units(ids: npt.ArrayLike, subjects: npt.ArrayLike) -> npt.NDArray[np.str_]:
+    """Name what is resampled and counted as one: the subject of each face or, where it is unknown, the face.
+
+    All figures of a table of predictions use this definition, so that its reports agree. Two rows of one
+    face, which two folds have tested, are one unit.
+
+    Args:
+        ids: Id of each face, ``(N,)``.
+        subjects: Subject of each face, ``(N,)``; empty where unknown.
+    """
+    known = np.asarray(subjects, np.str_)
+    return np.where(
+        known != "", np.char.add("subject ", known), np.char.add("face ", np.asarray(ids, np.str_))
+    )
+
+
 def cluster_numbers(clusters: npt.ArrayLike | None, faces: int) -> npt.NDArray[np.int64]:
     """Number the clusters from 0; a face whose label is an empty text is a cluster of its own.
 
@@ -150,7 +171,7 @@ def _sums_by_cluster(columns: Floats, clusters: npt.ArrayLike | None) -> tuple[F
     cluster = cluster_numbers(clusters, len(columns))
     shape = (int(cluster.max()) + 1, columns.shape[1])
     sums, counts = np.zeros(shape), np.zeros(shape)
-    np.add.at(sums, cluster, np.nan_to_num(columns))
+    np.add.at(sums, cluster, np.nan_to_num(columns, posinf=np.inf, neginf=-np.inf))
     np.add.at(counts, cluster, ~np.isnan(columns))
     return sums, counts
 

@@ -69,17 +69,18 @@ def _cell(table: Mapping[str, Any], variant: str, metric: str) -> str:
     mean = format_figure(metric, figure["mean"])
     spread = "" if figure["sd"] is None else f" ± {format_figure(metric, figure['sd'])}"
     compared = (table["variants"][variant]["against_baseline"] or {}).get(metric)
-    return mean + spread + ("*" if compared and compared["p_holm"] < LEVEL else "")
+    significant = compared is not None and compared["p_holm"] is not None and compared["p_holm"] < LEVEL
+    return mean + spread + ("*" if significant else "")
 
 
 def _reading(table: Mapping[str, Any]) -> list[str]:
     others = [name for name, variant in table["variants"].items() if variant["against_baseline"]]
+    holm = f", corrected by Holm for {len(others)} variants (not for the metrics)" if len(others) > 1 else ""
     lines = [
         "± is the sample standard deviation (n - 1) over the runs (folds and seeds together).",
         f"* differs from {table['baseline']} at {100 * LEVEL:.0f} %: paired permutation test on the same "
-        "test faces, signs flipped by subject where subjects are known, corrected by Holm for "
-        f"{len(others)} variants (not for the metrics). It covers the chance of the test faces, not that of "
-        "another training.",
+        f"test faces, signs flipped by subject where subjects are known{holm}. It covers the chance of the "
+        "test faces, not that of another training.",
     ]
     for name, variant in table["variants"].items():
         if variant["missing"]:

@@ -12,7 +12,13 @@ import torch
 
 from mtmsa_lightning.errors import DataError
 from mtmsa_lightning.evaluation.predictions import Predictions
-from mtmsa_lightning.evaluation.resampling import bootstrap_weights, cluster_numbers, interval
+from mtmsa_lightning.evaluation.resampling import (
+    MIN_CLUSTERS,
+    bootstrap_weights,
+    cluster_numbers,
+    interval,
+    sampling_units,
+)
 from mtmsa_lightning.evaluation.scores import face_scores, figures_of_means
 from mtmsa_lightning.metrics.age import MIN_FACES
 from mtmsa_lightning.metrics.uncertainty import normalised_calibration_error
@@ -24,9 +30,6 @@ DIMENSIONS = ("gender", "race", "age")
 
 DRAWS = 1_000
 """Bootstrap samples: the ends of a 95 % interval rest on 25 of them each."""
-
-MIN_CLUSTERS = 10
-"""Subjects below which a group gets no interval: it would be far too narrow."""
 
 
 class Subgroups(NamedTuple):
@@ -104,7 +107,7 @@ def subgroups(
         raise DataError("subgroups need predictions of age and age labels: this table lacks them")
     measured = _measure(predictions)
     groups = list(_groups(predictions))
-    clusters = cluster_numbers(predictions.subjects, len(predictions))
+    clusters = cluster_numbers(sampling_units(predictions.ids, predictions.subjects), len(predictions))
     points, drawn = _resample(measured, groups, clusters, min_faces, draws, seed)
     rows = [
         _row(group, clusters, measured.names, point, samples, level)

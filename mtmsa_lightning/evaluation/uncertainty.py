@@ -11,7 +11,7 @@ from mtmsa_lightning.evaluation import plots
 from mtmsa_lightning.evaluation.figures import scalars
 from mtmsa_lightning.evaluation.material import Material
 from mtmsa_lightning.evaluation.predictions import read_predictions
-from mtmsa_lightning.evaluation.resampling import cluster_numbers
+from mtmsa_lightning.evaluation.resampling import cluster_numbers, sampling_units
 from mtmsa_lightning.metrics.calibration import FacesSaid, calibration_figures
 from mtmsa_lightning.metrics.suite import LEVELS
 from mtmsa_lightning.metrics.titles import FIGURE, format_figure
@@ -147,19 +147,26 @@ def coverage_by_subject(report: Material) -> dict[str, float | None]:
     This is what a conformal interval promises: coverage of a new subject's face.
     """
     predictions = report.predictions
-    units = torch.from_numpy(cluster_numbers(predictions.subjects, len(predictions)))
-    faces = FacesSaid(predictions.age, predictions.age_low, predictions.age_high, {}, units)
+    units = sampling_units(predictions.ids, predictions.subjects)
+    numbers = torch.from_numpy(cluster_numbers(units, len(predictions)))
+    faces = FacesSaid(predictions.age, predictions.age_low, predictions.age_high, {}, numbers)
     found: dict[str, float | None] = calibration_figures(faces)["coverage_by_subject"]
     return found
 
 
 def gap_to_target(report: Material, level: int, covered: float | None) -> str:
-    """Say how far coverage is from its target, in standard deviations of chance with subjects as units."""
+    """Say how far coverage by subject is from its target, in standard deviations of chance.
+
+    With several faces a subject that is the least distance, see
+    :func:`~mtmsa_lightning.models.calibration.coverage_deviation`.
+    """
     if covered is None or report.calibration is None or report.subgroups is None:
         return "-"
-    tested = int(report.subgroups.table["subjects"].iloc[0])
+    group = report.subgroups.table.iloc[0]
+    tested = int(group["subjects"])
     deviation = coverage_deviation(level / 100, report.calibration.fitted_on["subjects"], tested)
-    return f"{(covered - level / 100) / deviation:+.1f} sd"
+    least = " or more" if group["faces"] > tested else ""
+    return f"{(covered - level / 100) / deviation:+.1f} sd{least}"
 
 
 def unsure_text(report: Material, table: pd.DataFrame) -> str:

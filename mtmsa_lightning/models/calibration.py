@@ -321,8 +321,15 @@ def conformal_quantile(scores: Tensor, units: Tensor, level: float) -> float:
 
 
 def coverage_deviation(level: float, fitted: int, tested: int) -> float:
-    """Return the standard deviation of measured coverage about its target.
+    """Return the standard deviation of measured coverage by subject about its target.
 
-    ``sqrt(p (1 - p) (1 / fitted + 1 / tested))``, the chance of both parts, whose numbers of subjects count.
+    ``sqrt(p (1 - p) (1 / fitted + 1 / tested))``, the chance of both parts. It holds for one face a subject.
+    With several, of which a share may be covered, it is an upper bound: the variance of a number between 0
+    and 1 with mean p is at most p (1 - p).
+
+    Args:
+        level: Target p of the coverage.
+        fitted: Number of subjects that the calibration was fitted on.
+        tested: Number of subjects that are tested.
     """
     return math.sqrt(level * (1 - level) * (1 / fitted + 1 / tested))

@@ -5,7 +5,12 @@ import pandas as pd
 import pytest
 
 from mtmsa_lightning.errors import DataError
+from mtmsa_lightning.evaluation import folds
+from mtmsa_lightning.evaluation import subgroups as subgroups_module
 from mtmsa_lightning.evaluation.folds import spread, write_crossval
+from mtmsa_lightning.evaluation.predictions import read_predictions
+from mtmsa_lightning.evaluation.resampling import sampling_units
+from mtmsa_lightning.evaluation.subgroups import subgroups
 
 DATA = {
     "dataset": "adience", "protocol": "folds", "split_seed": 0, "split_file": None,
@@ -33,7 +38,9 @@ def test_two_folds_of_known_errors(tmp_path):
     figure = json.loads((tmp_path / "out" / "summary.json").read_text())["metrics"]["age_mae"]
     assert figure["mean"] == 2
     assert figure["over_folds"] == {"n": 2, "sd_sample": pytest.approx(2**0.5), "sd_population": 1}
-    assert "| age MAE (years) | 1.00 | 3.00 | 2.00 ± 1.41 | 2.00 [" in text
+    assert "| age MAE (years) | 1.00 | 3.00 | 2.00 ± 1.41 | 2.00 |" in text, (
+        "too few subjects for an interval"
+    )
     assert "adience, protocol folds, split seed 0, label rule adience canonical; folds 0, 1 (all)" in text
 
 
@@ -87,3 +94,42 @@ def test_faces_of_folds_that_overlap_are_counted_and_said(tmp_path):
     first, second = a_run(tmp_path / "a", [1, 1, 1]), a_run(tmp_path / "b" / "a", [2, 2, 2])
     text = write_crossval(tmp_path / "out", "x", {(0, 0): first, (1, 0): second}, {}, [0, 1])
     assert "3 rows repeat a face that another fold tests as well" in text
+
+
+def test_a_missing_fold_does_not_empty_the_figures_of_folds_that_share_faces(tmp_path):
+    """Seed 1 lacks the fold whose faces repeat: no id repeats in its table."""
+    runs = {(0, 0): a_run(tmp_path / "a", [1, 1, 1]), (1, 0): a_run(tmp_path / "b", [9, 9, 9])}
+    runs[0, 1] = a_run(tmp_path / "c", [3, 3, 3])
+    for run in runs.values():
+        file = run / "predictions" / "test.parquet"
+        pd.read_parquet(file).assign(id=["x", "y", "z"]).to_parquet(file)
+    text = write_crossval(tmp_path / "out", "x", runs, {(1, 1): "failed"}, [0, 1])
+    pooled = json.loads((tmp_path / "out" / "summary.json").read_text())["pooled"]
+    assert pooled["faces"] == 3
+    assert pooled["metrics"]["age_mae"]["value"] == 2
+    assert "all 3 test faces at once" in text
+
+
+@pytest.mark.parametrize("subjects", [["s", "s", "t", ""], [""] * 4, ["s", "", "", "t"]])
+def test_the_summary_and_the_report_resample_the_same_units(tmp_path, subjects, monkeypatch):
+    """One interval of the pooled MAE, whichever page shows it; a face that two folds test is one unit."""
+    for module in (folds, subgroups_module):
+        monkeypatch.setattr(module, "MIN_CLUSTERS", 1)
+    runs = {}
+    for fold, ids in enumerate((["d", "c"], ["a", "d"])):
+        ages, of_fold = np.array([20.0, 40.0]), subjects[2 * fold : 2 * fold + 2]
+        faces = {"id": ids, "subject": of_fold, "label_age_low": ages, "label_age_high": ages}
+        run = a_run(tmp_path / str(fold), [0, 0, 0])
+        table = pd.DataFrame(faces | {"age_mean": ages + np.array([1 + fold, 3]), "age_std": 4.0})
+        table.to_parquet(run / "predictions" / "test.parquet")
+        runs[fold, 0] = run
+    write_crossval(tmp_path / "out", "x", runs, {}, [0, 1])
+    pooled = json.loads((tmp_path / "out" / "summary.json").read_text())["pooled"]["metrics"]["age_mae"]
+    predictions = read_predictions(tmp_path / "out" / "predictions" / "seed0.parquet")
+    found = subgroups(predictions, min_faces=1)
+    assert len(set(sampling_units(predictions.ids, predictions.subjects))) == found.table["subjects"].iloc[0]
+    everyone = found.table.iloc[0]
+    assert everyone["age_mae"] == pytest.approx(pooled["value"])
+    assert [everyone["age_mae_low"], everyone["age_mae_high"]] == pytest.approx(
+        [pooled["low"], pooled["high"]]
+    )

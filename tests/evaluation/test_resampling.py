@@ -192,3 +192,10 @@ def test_eleven_thousand_faces_take_about_a_second():
     bootstrap_means(values, draws=2_000)
     paired_permutation(values, subjects)
     assert time.perf_counter() - start < 10, "a machine shared with others; alone about half a second"
+
+
+def test_a_mean_with_an_infinite_value_is_infinite_in_each_sample_that_draws_it():
+    values = np.array([[1.0, 1.0], [np.inf, 2.0], [3.0, 3.0]])
+    infinite, finite = bootstrap_means(values, draws=200).T
+    assert set(infinite[~np.isnan(infinite)]) == {np.inf}
+    assert np.isfinite(finite).all()

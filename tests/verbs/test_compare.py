@@ -134,7 +134,7 @@ def crossval_folder(folder, tables):
         "protocol": "random",
         "split_seed": 7,
         "label_rule": "table",
-        "seeds": [0, 1],
+        "seeds": [*range(len(tables))],
     }
     (folder / "crossval" / "summary.json").write_text(json.dumps(summary | {"folds": [0, 1]}))
     return folder
@@ -153,6 +153,52 @@ def test_of_several_seeds_a_face_counts_by_its_mean_score(write, compare, tmp_pa
     assert "protocol random, split seed 7, label rule table, folds 0, 1, seeds 0, 1" in printed
     assert "a.csv: 6 faces [" in printed
     assert "are not recorded beside this table" in printed
+
+
+def test_tables_that_the_summary_does_not_list_are_left_out_and_named(compare, tmp_path, caplog):
+    """A table of a seed of long ago, which a summary of fewer seeds has left behind."""
+    folder = crossval_folder(tmp_path / "x", [table([2] * 6, fold=0)])
+    stale = folder / "crossval" / "predictions" / "seed5.parquet"
+    table([9] * 6, fold=0).to_parquet(stale)
+    record = compare(folder, folder)
+    assert [row["baseline"] for row in rows(record, "age_mae")] == [2]
+    assert f"{stale}: left out, of runs that {folder}/crossval/summary.json does not list" in caplog.text
+
+
+def test_a_table_that_the_summary_lists_and_that_is_missing_is_named(fails, tmp_path):
+    folder = crossval_folder(tmp_path / "x", [table([2] * 6, fold=0)] * 2)
+    (folder / "crossval" / "predictions" / "seed1.parquet").unlink()
+    assert "seed1.parquet: missing, but" in fails("compare", folder, folder)
+
+
+def test_cross_validations_of_other_folds_are_refused_by_their_folds(fails, tmp_path):
+    both = pd.concat([table([1] * 6, fold=0), table([1] * 6, fold=1).assign(id=list("abcdef"))])
+    two = crossval_folder(tmp_path / "two", [both])
+    one = crossval_folder(tmp_path / "one", [table([1] * 6, fold=0)])
+    summary = one / "crossval" / "summary.json"
+    summary.write_text(json.dumps(json.loads(summary.read_text()) | {"folds": [0]}))
+    message = fails("compare", two, one)
+    assert f"{two} is of folds 0, 1, {one} is of fold 0: figures on different test faces cannot be" in message
+    assert message.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("which", "said"), [("ab", "both are"), ("a", "one is"), ("b", "one is"), ("", None)]
+)
+def test_infinite_widths_are_neither_tested_nor_called_equal(which, said, write, compare, capsys):
+    """From a calibration on too few subjects; the other figures are compared as ever."""
+    alone = {"subjects": [""] * 10, "ages": list(range(20, 30)), "genders": ["male"] * 10}
+    finite = table([1.0] * 10, **alone).assign(age_low90=0.0, age_high90=60.0)
+    infinite = finite.assign(age_low90=-np.inf, age_high90=np.inf)
+    files = [write(f"{name}.csv", infinite if name in which else finite) for name in "ab"]
+    record = compare(*files)
+    (width,) = rows(record, "age_width90")
+    assert width["verdict"] == (f"{said} infinite: not tested" if said else "not significant at 5 %")
+    assert (width["p"], width["p_holm"]) == ((None, None) if said else (1, 1))
+    assert width["faces"] == 10
+    (mae,) = rows(record, "age_mae")
+    assert mae["p"] == 1
+    assert ("not tested" in capsys.readouterr().out) is bool(said)
 
 
 def test_faces_that_two_folds_test_are_matched_by_fold(compare, tmp_path):
