@@ -1,13 +1,13 @@
 """Messages of the package on the console: plain, on standard output, from the first process only."""
 
 import logging
-import os
 import sys
 import warnings
 from logging.handlers import MemoryHandler
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mtmsa_lightning.runs import is_first_process
 from mtmsa_lightning.wording import shorten_message
 
 if TYPE_CHECKING:
@@ -87,8 +87,7 @@ def to_console() -> None:
     for name in ("lightning.pytorch", "lightning.pytorch.utilities.rank_zero", "lightning.fabric"):
         logging.getLogger(name).addFilter(_tells_something)
     logger = logging.getLogger("mtmsa_lightning")
-    first = os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")) == "0"
-    logger.setLevel(logging.INFO if first else logging.ERROR)
+    logger.setLevel(logging.INFO if is_first_process() else logging.ERROR)
     if not any(isinstance(handler, _Stdout) for handler in logger.handlers):
         logger.addHandler(_Stdout())
 
