@@ -26,6 +26,10 @@ class CheckpointError(MTMSAError):
     """A checkpoint or weight file that does not fit."""
 
 
+class ProcessError(MTMSAError):
+    """A failure of another of the processes that train together, with its message."""
+
+
 class Preempted(Exception):  # noqa: N818  # nothing went wrong
     """A run that was told to stop and did so in order; the same command, or its continuation, goes on.
 

@@ -1,7 +1,7 @@
 """Losses that mask missing labels, return ``(sum, count)``, and are combined by task weights.
 
-A sum and a count, not a mean, let the caller divide by the count over all ranks or accumulated batches, so
-that two half batches give the gradient of the joined one. With nothing labelled the sum is an exact zero that
+A sum and a count, not a mean, let the caller divide by the count over all processes, so that two halves of
+a batch on two processes give the gradient of the whole. With nothing labelled the sum is an exact zero that
 still hangs on the graph: every parameter gets a gradient, which distributed training needs.
 """
 

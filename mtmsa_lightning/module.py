@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple, Self
 
 import torch
 import torch.distributed
-from lightning.pytorch import LightningModule
+from lightning.pytorch import Callback, LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
@@ -18,6 +18,7 @@ from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torchmetrics import Metric
 
+from mtmsa_lightning.callbacks.joint_failure import JointFailure
 from mtmsa_lightning.data import earlier
 from mtmsa_lightning.data.dataset import FaceBatch
 from mtmsa_lightning.data.head_years import check_years
@@ -319,7 +320,10 @@ class MTMSA(LightningModule):
         """Combine task losses to the one that is minimised.
 
         Counts are summed over all processes and sums scaled by the number of processes, because DDP averages
-        gradients: so any number of processes gives the gradient of the joined batch.
+        gradients: so any number of processes gives the gradient of the joined batch, however the labels are
+        spread over them. Batches that are accumulated one after the other are not joined: each is divided by
+        its own counts, and a step takes their mean. That is the gradient of the joined batch where each has
+        the same number of labels of every task.
         """
         counts = torch.stack([count.to(torch.float64) for _, count in losses.values()])
         processes = 1
@@ -342,7 +346,13 @@ class MTMSA(LightningModule):
         _, losses = self._step("train", batch)
         total = self.total_loss(losses)
         self.log("loss", total.detach(), logger=False)
-        return total
+        return total * self._batches_left_out(batch_idx)
+
+    def _batches_left_out(self, batch_idx: int) -> float:
+        """Return the factor for the last step of an epoch, for which Lightning divides by missing batches."""
+        accumulated = self.trainer.accumulate_grad_batches
+        first = batch_idx - batch_idx % accumulated
+        return accumulated / min(accumulated, self.trainer.num_training_batches - first)
 
     def validation_step(self, batch: FaceBatch, batch_idx: int) -> FaceOutput:  # type: ignore[override]
         """Update the validation metrics and hand the predictions to whoever shows them."""
@@ -450,6 +460,14 @@ class MTMSA(LightningModule):
         self._log_metrics("test")
 
     # ---------------------------------------------------------------- life cycle
+
+    def configure_callbacks(self) -> list[Callback]:
+        """Let the failure of one process end all of them."""
+        if self.trainer.world_size == 1:
+            return []
+        together = JointFailure()
+        together.watch(self.trainer)
+        return [together]
 
     def setup(self, stage: str) -> None:
         """Take what the model needs to know of the data: labels, and at the first fit age statistics.

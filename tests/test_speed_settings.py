@@ -184,7 +184,7 @@ def test_training_does_not_see_mirror_images_twice():
 
 @pytest.mark.slow
 def test_accumulated_gradients_are_those_of_the_joined_batch(morph_root):
-    """Heads alone learn, so that BatchNorm, which sees the smaller batches, stays out of it."""
+    """Every face has all labels. Heads alone learn: BatchNorm, which sees the smaller batches, stays out."""
     weights = []
     for batch_size, batches in ((8, 1), (4, 2)):
         data = MORPH(root=str(morph_root), image_size=64, batch_size=batch_size, num_workers=0, augment=False)
@@ -196,6 +196,47 @@ def test_accumulated_gradients_are_those_of_the_joined_batch(morph_root):
         assert trainer.global_step == 2
         weights.append(model)
     assert_same_weights(*weights)
+
+
+@pytest.mark.slow
+def test_a_step_takes_the_mean_of_its_batches_each_divided_by_its_own_labels(morph_root):
+    """Three batches, two of them accumulated, with unequal numbers of labels; heads alone learn."""
+    batches = []
+
+    class Hide(Callback):
+        def on_train_batch_start(self, trainer, model, batch, index):
+            batch["gender"][index:] = -1
+            batch["age_low"][5 - index :] = batch["age_high"][5 - index :] = torch.nan
+            batches.append(batch)
+
+    data = MORPH(root=str(morph_root), image_size=64, batch_size=8, num_workers=0, augment=False)
+    settings = {
+        "msa": None, "race": None, "freeze_epochs": 1, "optimizer": partial(torch.optim.SGD, lr=0.1),
+        "scheduler": partial(torch.optim.lr_scheduler.ConstantLR, factor=1.0),
+    }  # fmt: skip
+    model, expected = model_of(**settings), model_of(**settings)
+    trainer = Trainer(
+        max_epochs=1, limit_train_batches=3, limit_val_batches=0, accumulate_grad_batches=2,
+        callbacks=[Hide()], **QUIET,
+    )  # fmt: skip
+    trainer.fit(model, data)
+    for module in expected.trunk.resnet_modules():
+        module.eval()
+    heads = [p for head in (expected.age, expected.gender) for p in head.parameters()]
+    for step in (batches[:2], batches[2:]):
+        losses = [expected.losses(expected(batch["image"]), batch) for batch in step]
+        means = [
+            0 if count == 0 else weight * loss / count
+            for each in losses
+            for weight, (loss, count) in zip((1, 0.2), each.values(), strict=True)
+        ]
+        gradients = torch.autograd.grad(sum(means) / len(step), heads, allow_unused=True)
+        with torch.no_grad():
+            for parameter, gradient in zip(heads, gradients, strict=True):
+                parameter -= 0 if gradient is None else 0.1 * gradient
+    assert trainer.global_step == 2
+    assert_same_weights(model.age, expected.age, rtol=1e-4, atol=1e-6)
+    assert_same_weights(model.gender, expected.gender, rtol=1e-4, atol=1e-6)
 
 
 def test_a_loaded_optimiser_is_laid_out_as_its_parameters():
