@@ -119,8 +119,8 @@ class MTMSA(LightningModule):
             prefer; results differ by rounding.
         checkpoint_activations: Compute the trunk's activations again in the backward pass instead of keeping
             them: less memory, more time, the same results.
-        flip_test: In evaluation see every face and its mirror image, and average what the heads say of the
-            two: means and log-variances of age, logits of classes. Not in training.
+        flip_test: In evaluation, average the outputs of the heads over each face and its mirror image: means
+            and log-variances of age, logits of classes. Not in training.
         image_size: Side of the input in pixels; set from the data.
         crop: Fraction of raw photos that the data used; set from the data, kept for prediction.
         gender_classes: Class names in index order; set from the data.

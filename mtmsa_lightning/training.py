@@ -4,7 +4,6 @@ import logging
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, nullcontext, suppress
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +36,7 @@ from mtmsa_lightning.callbacks.wandb import (
 )
 from mtmsa_lightning.checkpoints import checkpoint_file, read_checkpoint
 from mtmsa_lightning.compilation import compile_network
-from mtmsa_lightning.configs import by_precedence, find_config, option, split_configs
+from mtmsa_lightning.configs import by_precedence, find_config, option, shipped_configs, split_configs
 from mtmsa_lightning.data.datamodule import FaceDataModule
 from mtmsa_lightning.devices import best_precision, choose_accelerator
 from mtmsa_lightning.errors import CheckpointError, ConfigError, MTMSAError, Preempted
@@ -64,20 +63,35 @@ from mtmsa_lightning.runs import (
 
 log = logging.getLogger(__name__)
 
+_CONFIGS = ", ".join(name for name in shipped_configs() if "/" not in name)
 HELP = {
     verb: {
-        "usage": f"mtmsa {verb} --config CONFIG.yaml [--KEY VALUE ...]",
-        "description": f"{does} "
-        "Shipped configs: morph.yaml, adience.yaml, utkface.yaml, demo.yaml. The settings of a dataset "
-        "are listed by `--data.help MORPH` (or Adience, UTKFace, ...) and given as `--data.fold 2`; "
-        "`--print_config` shows what a command line amounts to.",
+        "usage": f"mtmsa {verb} {needs} [--KEY VALUE ...]",
+        "description": f"{does} Shipped configs: {_CONFIGS}; overrides for a second --config: "
+        "experiments/README.md. The settings of a dataset are listed by `--data.help MORPH` (or Adience, "
+        "UTKFace, ...) and given as `--data.fold 2`; `--print_config` shows what a command line amounts to.",
     }
-    for verb, does in {
-        "fit": "Train, then test the best checkpoint; `--ckpt_path last` continues a run.",
-        "validate": "Evaluate a checkpoint or run (`--ckpt_path`) on the validation part.",
-        "test": "Evaluate a checkpoint or run (`--ckpt_path`) on the test part and write predictions.",
-    }.items()
+    for verb, needs, does in (
+        (
+            "fit",
+            "--config X.yaml",
+            "Train, then test the best checkpoint; `--ckpt_path last` continues.",
+        ),
+        ("validate", "--ckpt_path RUN [--config X.yaml]", "Evaluate a checkpoint on the validation part."),
+        (
+            "test",
+            "--ckpt_path RUN [--config X.yaml]",
+            "Evaluate a checkpoint on the test part and write predictions.",
+        ),
+    )
 }
+
+CKPT_PATH_HELP = {
+    True: "Continue the run of this checkpoint or directory; `last`: the newest run of these settings.",
+    False: "What is evaluated: a checkpoint, a run directory (its best.ckpt), a folder of runs, or one of "
+    "pretrained weights.",
+}
+"""By whether the verb is ``fit``."""
 
 ARCHITECTURE = ("msa", "last_stride", "aux_stage", "age", "gender", "race")
 """Model settings that a checkpoint's weights were trained with and fit no other value of."""
@@ -85,7 +99,7 @@ ARCHITECTURE = ("msa", "last_stride", "aux_stage", "age", "gender", "race")
 BASES = (AgeHead, ClassHead, FaceDataModule)
 """Classes whose subclasses of the user's own have a place in the settings."""
 
-VERB_ARGUMENTS = ("ckpt_path", "verbose", "weights_only", "run_dir", "allow_classes")
+VERB_ARGUMENTS = ("ckpt_path", "run_dir", "allow_classes")
 """Arguments of one call, not settings of an experiment."""
 
 
@@ -253,7 +267,8 @@ class TrainingCLI(LightningCLI):
 
     def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]
         """Only the verb that was asked for: building all parsers costs a second."""
-        return {self.verb: LightningCLI.subcommands()[self.verb]}
+        ours = {"ckpt_path", "verbose", "weights_only"}  # of Lightning's own, for which there are better ones
+        return {self.verb: LightningCLI.subcommands()[self.verb] | ours}
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse without Lightning's warning about arguments given in Python."""
@@ -265,7 +280,10 @@ class TrainingCLI(LightningCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add what a run needs beside trainer, model and data."""
         add = parser.add_argument
-        add("--name", type=str, default="run", help="Experiment; runs go to <root>/<name>/<time>.")
+        add("--ckpt_path", type=str | None, default=None, help=CKPT_PATH_HELP[self.verb == "fit"])
+        add(
+            "--name", type=str, default="run", help="Name of the experiment; runs go to <root>/<name>/<time>."
+        )
         add("--run_dir", type=str | None, default=None, help="Directory of the run; one there is continued.")
         add(
             "--wandb",
@@ -288,12 +306,14 @@ class TrainingCLI(LightningCLI):
         for key in ("image_size", "crop", "age_groups"):
             parser.link_arguments(f"data.{key}", f"model.{key}", apply_on="instantiate")
         for key in ("gender_classes", "race_classes"):  # a trained head keeps its classes on other data
-            link = partial(self._classes, key)
-            parser.link_arguments(f"data.{key}", f"model.{key}", link, apply_on="instantiate")
+            self._link_classes(parser, key)
 
-    def _classes(self, key: str, of_data: Sequence[str]) -> Sequence[str]:
-        classes: Sequence[str] = self.recorded.get(key, of_data)
-        return classes
+    def _link_classes(self, parser: LightningArgumentParser, key: str) -> None:
+        def of_checkpoint_or(of_data: Sequence[str]) -> Sequence[str]:  # its name is shown by --help
+            classes: Sequence[str] = self.recorded.get(key, of_data)
+            return classes
+
+        parser.link_arguments(f"data.{key}", f"model.{key}", of_checkpoint_or, apply_on="instantiate")
 
     # ---------------------------------------------------------------- the run
 

@@ -20,8 +20,8 @@ def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="mtmsa export",
         description="Write a checkpoint as a file that other programs run, with its model card. Faces go in "
-        "as RGB bytes; years and probabilities come out, calibrated as the checkpoint is. What is written is "
-        "run beside PyTorch on faces, and thrown away if it says something else.",
+        "as RGB bytes; years and probabilities come out, calibrated as the checkpoint is. The file is "
+        "run beside PyTorch on faces, and removed if its answers differ.",
         epilog="Preprocessing, class names, calibration and licence are inside the file. docs/use_onnx.py "
         "uses an ONNX file without this package.",
     )

@@ -39,7 +39,7 @@ Beside FILE stand `<name>.skipped.csv` (images without a row, with the reason; o
 command, started again after an interruption, goes on from there and ends with the same bytes.
 
 Status 0: the table is there, even if some images are in the list of those skipped (--strict: then 2).
-Status 2: an error, told in one message, or not one face.
+Status 2: an error, or no face at all.
 
 Many machines: give each a part of the images, and a folder of its own as --out; then join them.
   mtmsa predict --ckpt_path C photos/ --shard 2/8 --out shards/2

@@ -24,37 +24,40 @@ _WITHOUT_CONFLICT = "--data.clean [drop-conflicting]"
 _ONE_BIRTH_DATE = "--data.clean [morph:consensus-birthdate]"
 
 _ERRORS = {  # a figure would be wrong, or a label or file certainly is
-    "split": ("the protocol cannot be followed on these faces", "choose another protocol, or mend the table"),
-    "subject-leak": (
-        "a subject is tested and learnt from, by a protocol that keeps subjects apart or a predefined list",
-        "mend the list, or use the protocol subject_exclusive",
+    "split": (
+        "the protocol cannot be followed on these faces",
+        "choose another protocol, or correct the table",
     ),
-    "copy-leak": ("an exact copy (equal bytes) of a test image is learnt from", _WITHOUT_COPIES),
+    "subject-leak": (
+        "a subject is in test and in training, by a protocol that keeps subjects apart or a predefined list",
+        "correct the list, or use the protocol subject_exclusive",
+    ),
+    "copy-leak": ("an exact copy (equal bytes) of a test image is in training", _WITHOUT_COPIES),
     "conflicting-labels": ("exact copies of one picture carry different labels", _WITHOUT_CONFLICT),
     "unreadable": ("an image file cannot be decoded", "copy the file again, or take its row out"),
 }
 _WARNINGS = {  # known kinds of noise, and what makes a figure look better than it is
     "subject-shared": (
-        "a subject is tested and learnt from, as the protocol allows",
-        "say so beside the figure, or use the protocol subject_exclusive",
+        "a subject is in test and in training, as the protocol allows",
+        "say so beside the metric, or use the protocol subject_exclusive",
     ),
-    "near-leak": ("a near-duplicate of a test image is learnt from", "look at the pairs"),
+    "near-leak": ("a near-duplicate of a test image is in training", "look at the pairs"),
     "near-conflict": ("near-duplicates differ in gender or race, or by over 5 years", "look at the pairs"),
-    "copy-validation": ("an exact copy of a validation or calibration image is learnt from", _WITHOUT_COPIES),
-    "copies": ("exact copies in one part weigh double", _WITHOUT_COPIES),
+    "copy-validation": ("an exact copy of a validation or calibration image is in training", _WITHOUT_COPIES),
+    "copies": ("exact copies within one part count several times", _WITHOUT_COPIES),
     "birth-date": ("a subject's birth date differs between its pictures", _ONE_BIRTH_DATE),
     "gender": ("a subject's gender differs between its pictures", "--data.clean [consensus-gender]"),
     "race": ("a subject's race differs between its pictures", "--data.clean [consensus-race]"),
     "age-falls": ("a subject's age falls while the date of the picture rises", _ONE_BIRTH_DATE),
-    "age-dates": ("an age is not the completed years from birth to picture", "look at the dates"),
+    "age-dates": ("an age is not the number of completed years from birth to picture", "look at the dates"),
     "tiny": ("an image is smaller than a stated side", "choose an image size that fits"),
     "faceless": ("a detector finds no face in the image", "look at the images"),
     "release": ("a count differs from the published release", "compare your copy with the release"),
 }
 _INFOS = {  # worth a look
-    "near-copies": ("near-duplicates that no fold parts into test and the rest", ""),
+    "near-copies": ("near-duplicates that no fold separates", ""),
     "blurred": ("an image has little detail: blurred, dark, or scaled up", ""),
-    "dropped": ("the reader, or the preparation, left rows out", ""),
+    "dropped": ("the reader, or the preparation, skipped rows", ""),
 }
 
 KINDS: dict[str, Kind] = {
