@@ -2,8 +2,11 @@
 
 import argparse
 from collections.abc import Callable
+from difflib import get_close_matches
 from enum import StrEnum
-from typing import TypeVar
+from typing import Any, NoReturn, TypeVar
+
+from mtmsa_lightning.errors import ConfigError
 
 ALLOW_CLASSES = (
     "modules or classes of yours, e.g. mylab or mylab.heads,mylab.MyFaces, that the files of a checkpoint "
@@ -13,6 +16,55 @@ ALLOW_CLASSES = (
 
 _Choice = TypeVar("_Choice", bound=StrEnum)
 _Value = TypeVar("_Value")
+
+
+RUN_SETTINGS = (
+    "config", "seed_everything", "name", "run_dir", "wandb", "wandb_faces", "ema", "compile",
+    "test_after_fit", "allow_overlap", "allow_classes", "checkpoint", "trainer", "model", "data", "ckpt_path",
+)  # fmt: skip
+"""Settings of ``mtmsa fit`` whose names have no dot."""
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose mistakes are errors of this package: one line that names what could have been meant."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**{"allow_abbrev": False} | settings)
+
+    def error(self, message: str) -> NoReturn:
+        """Raise in place of printing the whole usage.
+
+        Raises:
+            ConfigError: Always.
+        """
+        text = message.removeprefix("argument ").replace("the following arguments are required:", "give")
+        raise ConfigError(f"{text}: `{self.prog} --help` lists the options")
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse, but refuse a misspelt option before it can take another one's place.
+
+        Raises:
+            ConfigError: An option does not exist and is like one that does.
+        """
+        for word in args or ():
+            name = word.partition("=")[0]
+            strange = name.startswith("--") and "." not in name and name not in self._option_string_actions
+            if strange and self._subparsers is None and name[2:] not in RUN_SETTINGS:
+                near = get_close_matches(name, self._option_string_actions, n=1, cutoff=0.75)
+                if near:
+                    raise ConfigError(f"there is no option {name}: did you mean {near[0]}?")
+        return super().parse_known_args(args, namespace)
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse a command line of which every word must be known.
+
+        Raises:
+            ConfigError: A word is not.
+        """
+        options, others = self.parse_known_args(args, namespace)
+        if others:
+            self.error(f"there is no option {others[0]}")
+        return options
 
 
 def add_checkpoint(parser: argparse.ArgumentParser, hub: bool = False) -> None:
@@ -35,6 +87,34 @@ def whole_number(text: str) -> int:
         ArgumentTypeError: It is none.
     """
     return _read(int, text, "a whole number")
+
+
+def whole_number_from(least: int) -> Callable[[str], int]:
+    """Return what reads a whole number that is not too small.
+
+    Raises:
+        ArgumentTypeError: By what is returned: it is none, or too small.
+    """
+
+    def read(text: str) -> int:
+        number = whole_number(text)
+        if number < least:
+            raise argparse.ArgumentTypeError(f"must be a whole number from {least}, not {text!r}")
+        return number
+
+    return read
+
+
+def fraction(text: str) -> float:
+    """Read a number from 0 to 1.
+
+    Raises:
+        ArgumentTypeError: It is none.
+    """
+    number = real_number(text)
+    if not 0 <= number <= 1:
+        raise argparse.ArgumentTypeError(f"must be a number from 0 to 1, not {text!r}")
+    return number
 
 
 def real_number(text: str) -> float:

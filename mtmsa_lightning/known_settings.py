@@ -11,6 +11,7 @@ from lightning.pytorch import Trainer, callbacks, loggers
 from torch.optim import lr_scheduler
 
 import mtmsa_lightning
+from mtmsa_lightning.arguments import RUN_SETTINGS
 from mtmsa_lightning.callbacks.checkpoint import BestCheckpoint
 from mtmsa_lightning.configs import LINKED, find_config, option, split_configs
 from mtmsa_lightning.datasets import CLASSES
@@ -18,12 +19,6 @@ from mtmsa_lightning.messages import Known
 from mtmsa_lightning.models import age_heads
 from mtmsa_lightning.module import MTMSA
 from mtmsa_lightning.schedulers import WarmupCosine
-
-OF_RUN = (
-    "config", "seed_everything", "name", "run_dir", "wandb", "wandb_faces", "ema", "compile",
-    "test_after_fit", "allow_overlap", "allow_classes", "checkpoint", "trainer", "model", "data", "ckpt_path",
-)  # fmt: skip
-"""Settings beside those of the sections."""
 
 
 class _Chosen(NamedTuple):
@@ -77,7 +72,7 @@ def known_settings(args: Sequence[str]) -> Known:
     """
     model = [name for name in inspect.signature(MTMSA).parameters if name not in LINKED]
     settings = {
-        "": [*OF_RUN],
+        "": [*RUN_SETTINGS],
         "trainer": [*inspect.signature(Trainer).parameters],
         "model": model,
         "checkpoint": [*inspect.signature(BestCheckpoint).parameters],

@@ -44,6 +44,10 @@ def check_arguments(verb: str, args: Sequence[str]) -> None:
     ckpt_path = option(args, "ckpt_path")
     if ckpt_path is not None and ckpt_path not in ("null", CONTINUE):
         check_checkpoint(ckpt_path)
+    elif verb != "fit" and ckpt_path == CONTINUE:
+        raise ConfigError(
+            f"--ckpt_path {CONTINUE} continues a training: give a checkpoint or a run directory"
+        )
     elif verb != "fit":
         raise ConfigError(f"`mtmsa {verb}` needs --ckpt_path: a checkpoint or a run directory")
     elif not configs and not any(arg.startswith("--data") for arg in args):

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -77,8 +78,9 @@ def read_study(name: str, configs: Sequence[str] | None = None) -> Study:
     """
     file = Path(name) if name.endswith((".yaml", ".yml")) else shipped_studies().get(name)
     if file is None or not file.is_file():
-        known = ", ".join(shipped_studies())
-        raise ConfigError(f"{name}: no such study; shipped are {known}, or give a file, my_study.yaml")
+        near = get_close_matches(name, shipped_studies(), n=1)
+        known = f"did you mean {near[0]}?" if near else f"shipped are {', '.join(shipped_studies())}"
+        raise ConfigError(f"{name}: no such study; {known} (or give a file, my_study.yaml)")
     content = _content(file)
     variants = {
         str(variant): _names(file, f"variants.{variant}", of_variant)

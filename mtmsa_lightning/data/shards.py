@@ -46,6 +46,9 @@ def merge(shards: Sequence[Path], out: Path, pixels: bool = True, overwrite: boo
         DataError: Shards are missing, stand twice, or differ in release or options; a crop is damaged; or
             ``out`` holds something else.
     """
+    for shard in shards:
+        if not shard.is_dir():
+            raise DataError(f"{shard}: no such folder: `mtmsa prepare ... --shard I/N` makes one")
     records = [read_description(shard) for shard in shards]
     whole = _whole(shards, records)
     with locked(out, "mtmsa prepare"):

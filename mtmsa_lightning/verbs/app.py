@@ -4,7 +4,7 @@ import argparse
 import logging
 from collections.abc import Sequence
 
-from mtmsa_lightning.arguments import add_checkpoint, real_number, whole_number
+from mtmsa_lightning.arguments import Parser, add_checkpoint, real_number, whole_number
 from mtmsa_lightning.errors import ConfigError
 from mtmsa_lightning.inference.hub import check_source
 
@@ -13,7 +13,7 @@ log = logging.getLogger(__name__)
 
 def parser() -> argparse.ArgumentParser:
     """Build the argument parser of the verb; imports nothing heavy."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="mtmsa app",
         description="Serve a web page on this machine: drop a photo or use the camera, and see the age of "
         "every face as a curve with its interval, gender and race probabilities, and what the attention "

@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from mtmsa_lightning.arguments import real_number, whole_number
+from mtmsa_lightning.arguments import Parser, real_number, whole_number_from
 from mtmsa_lightning.configs import find_config
 from mtmsa_lightning.data.audit.findings import kinds_as_text
 from mtmsa_lightning.datasets import add_data_arguments, build_data, data_arguments, parse
@@ -18,12 +18,11 @@ PAGE, RECORD = "audit.html", "audit.json"
 
 def parser() -> argparse.ArgumentParser:
     """Build the argument parser of the verb; imports nothing heavy."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="mtmsa audit",
         description=DESCRIPTION,
         epilog=f"Exit status: 0 no error, 1 errors, 2 no audit could be made. Kinds:\n{kinds_as_text()}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     add_data_arguments(parser)
     add = parser.add_argument
@@ -32,9 +31,11 @@ def parser() -> argparse.ArgumentParser:
     add("--no_images", action="store_true", help="look at the table and the split only")
     add("--detect", action="store_true", help="look for a face in every image (needs the extra align)")
     add(
-        "--near", type=whole_number, help="greatest distance of near-duplicates, in bits of 256 (default: 31)"
+        "--near",
+        type=whole_number_from(0),
+        help="greatest distance of near-duplicates, of 256 bits (default: 31)",
     )
-    add("--min_side", type=whole_number, help="least side of an image in pixels (default: 64)")
+    add("--min_side", type=whole_number_from(0), help="least side of an image in pixels (default: 64)")
     add("--min_sharpness", type=real_number, help="least variance of the Laplacian at 128 px (default: 10)")
     return parser
 

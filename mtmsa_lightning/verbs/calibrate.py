@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
-from mtmsa_lightning.arguments import add_checkpoint, real_number
+from mtmsa_lightning.arguments import Parser, add_checkpoint, real_number
 from mtmsa_lightning.checkpoints import find_checkpoint
 from mtmsa_lightning.folders import check_folder, locked
 from mtmsa_lightning.preflight import check_arguments
@@ -14,14 +14,13 @@ from mtmsa_lightning.runs import run_of
 
 def parser() -> argparse.ArgumentParser:
     """Build the argument parser of the verb; imports nothing heavy."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="mtmsa calibrate",
         description="Fit a scale of sigma, temperatures of the class heads and conformal intervals of age on "
         "faces that were held out, and store them in the checkpoint, whose weights stay as they are. "
         "`mtmsa test` and `mtmsa predict` then apply them. One process.",
         epilog="The data is that of the checkpoint's own run, or of --config; single settings are given as "
         "`--data.fold 2`. Coverage holds for new subjects who are exchangeable with those fitted on.",
-        allow_abbrev=False,
     )
     add_checkpoint(parser)
     parser.add_argument(

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from mtmsa_lightning.arguments import Parser
 from mtmsa_lightning.data.audit.findings import KINDS, Finding
 from mtmsa_lightning.datasets import CLASSES, add_data_arguments, data_arguments, parse, recognise
 from mtmsa_lightning.preflight import check_arguments
@@ -32,11 +33,10 @@ Settings of `mtmsa fit` are taken too, as
 
 def parser() -> argparse.ArgumentParser:
     """Build the argument parser of the verb; imports nothing heavy."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="mtmsa check",
         description=DESCRIPTION,
         epilog="Exit status: 0 no error, 1 errors (see `mtmsa audit --help`), 2 the check could not be made.",
-        allow_abbrev=False,
     )
     add_data_arguments(parser)
     parser.add_argument("--no_timing", action="store_true", help="do not time training steps")

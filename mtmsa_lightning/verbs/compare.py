@@ -6,7 +6,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from mtmsa_lightning.arguments import whole_number
+from mtmsa_lightning.arguments import Parser, whole_number_from
 from mtmsa_lightning.errors import ConfigError, DataError
 
 log = logging.getLogger(__name__)
@@ -16,7 +16,7 @@ ENDINGS = (".json", ".csv", ".md")
 
 def parser() -> argparse.ArgumentParser:
     """Build the argument parser of the verb; imports nothing heavy."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="mtmsa compare",
         description="Compare models on the same test faces, face by face: differences of the headline "
         "metrics that are means over faces, each with a bootstrap interval and a paired permutation test (by "
@@ -29,9 +29,12 @@ def parser() -> argparse.ArgumentParser:
         "--out", type=Path, nargs="+", default=[], metavar="FILE", help="files to write: .json, .csv, .md"
     )
     parser.add_argument(
-        "--draws", type=whole_number, default=10_000, help="bootstrap samples and sign flips (default: 10000)"
+        "--draws",
+        type=whole_number_from(1),
+        default=10_000,
+        help="bootstrap samples, sign flips (default: 10000)",
     )
-    parser.add_argument("--seed", type=whole_number, default=0, help="seed of both (default: 0)")
+    parser.add_argument("--seed", type=whole_number_from(0), default=0, help="seed of both (default: 0)")
     return parser
 
 
@@ -48,8 +51,6 @@ def main(args: Sequence[str]) -> None:
     for path in (options.baseline, *options.others):
         if not path.exists():
             raise DataError(f"{path}: no predictions: no such file or folder")
-    if options.draws < 1:
-        raise ConfigError(f"--draws {options.draws}: at least one")
     run(options.baseline, options.others, options.out, options.draws, options.seed)
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mtmsa_lightning.arguments import whole_number
+from mtmsa_lightning.arguments import Parser, whole_number, whole_number_from
 from mtmsa_lightning.children import GRACE, Child, Children, tail
 from mtmsa_lightning.configs import option
 from mtmsa_lightning.cores import available_cores
@@ -49,7 +49,7 @@ SHOWN_OF_A_FAILURE = 12
 
 def parser() -> argparse.ArgumentParser:
     """Build the argument parser of the verb; imports nothing heavy."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="mtmsa crossval",
         usage="mtmsa crossval --config CONFIG.yaml [--folds 0-4] [--seeds 0 1 2] [--parallel N] "
         "[any argument of `mtmsa fit`]",
@@ -60,7 +60,6 @@ def parser() -> argparse.ArgumentParser:
         epilog="The split's seed is --data.seed, the same for all runs. On a CPU the cores are divided among "
         "parallel runs; with several GPUs each run gets as many of its own as --trainer.devices says, in "
         "turn (CUDA_VISIBLE_DEVICES).",
-        allow_abbrev=False,
     )
     parser.add_argument(
         "--folds", nargs="+", metavar="FOLDS", help="0-4, or 0,2, or 0 2 (default: all folds of the protocol)"
@@ -73,7 +72,7 @@ def parser() -> argparse.ArgumentParser:
         help="seeds of the runs (default: seed_everything)",
     )
     parser.add_argument(
-        "--parallel", type=whole_number, default=1, metavar="N", help="runs at once (default: 1)"
+        "--parallel", type=whole_number_from(1), default=1, metavar="N", help="runs at once (default: 1)"
     )
     return parser
 
@@ -88,8 +87,6 @@ def main(args: Sequence[str]) -> None:
     for name, instead in OURS.items():
         if option(fit_args, name) is not None:
             raise ConfigError(f"--{name}: {instead}")
-    if options.parallel < 1:
-        raise ConfigError(f"--parallel {options.parallel}: at least one run at once")
     folds = None if options.folds is None else numbers(options.folds)
     crossval(fit_args, folds, options.seeds, options.parallel)
 

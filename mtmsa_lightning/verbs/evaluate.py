@@ -4,19 +4,18 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from mtmsa_lightning.arguments import add_checkpoint
+from mtmsa_lightning.arguments import Parser, add_checkpoint
 from mtmsa_lightning.preflight import check_arguments
 
 
 def parser() -> argparse.ArgumentParser:
     """Build the argument parser of the verb; imports nothing heavy."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="mtmsa evaluate",
         usage="mtmsa evaluate --ckpt_path C [--config X] [--out DIR] [--faces false] [--KEY VALUE ...]",
         description="Test a checkpoint and write a report: one HTML page, figures (SVG, PNG), tables (CSV) "
         "and per-image predictions. The checkpoint's own run says which data; --config and --data.KEY "
         "choose other data. All arguments of `mtmsa test` may be given.",
-        allow_abbrev=False,
     )
     add_checkpoint(parser)
     parser.add_argument(

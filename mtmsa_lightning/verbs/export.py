@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from mtmsa_lightning.arguments import add_checkpoint, one_of
+from mtmsa_lightning.arguments import Parser, add_checkpoint, one_of
 from mtmsa_lightning.checkpoints import check_checkpoint
 from mtmsa_lightning.export.formats import (
     Format,
@@ -17,7 +17,7 @@ from mtmsa_lightning.export.formats import (
 
 def parser() -> argparse.ArgumentParser:
     """Build the argument parser of the verb; imports nothing heavy."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="mtmsa export",
         description="Write a checkpoint as a file that other programs run, with its model card. Faces go in "
         "as RGB bytes; years and probabilities come out, calibrated as the checkpoint is. The file is "

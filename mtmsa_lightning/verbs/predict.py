@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mtmsa_lightning.arguments import add_checkpoint, whole_number
+from mtmsa_lightning.arguments import Parser, add_checkpoint, whole_number_from
 from mtmsa_lightning.cores import available_cores
 from mtmsa_lightning.errors import ConfigError, DataError
 from mtmsa_lightning.folders import check_folder
@@ -49,9 +49,8 @@ Many machines: give each a part of the images, and a folder of its own as --out;
 
 def parser() -> argparse.ArgumentParser:
     """Build the argument parser of the verb; imports nothing heavy."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="mtmsa predict",
-        allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Predict age (with its uncertainty), gender and race of every face in photos.\n"
         "The checkpoint knows its own preprocessing and classes: no config is needed.",
@@ -67,7 +66,7 @@ def parser() -> argparse.ArgumentParser:
     add("--strict", action="store_true", help="end with status 2 if an image could not be read")
     add("--detect", action=argparse.BooleanOptionalAction, help="look for all faces of a photo and align "
         "them, or take it for one cropped face (default: as training treated its photos)")  # fmt: skip
-    add("--max_pixels", type=whole_number, metavar="N",
+    add("--max_pixels", type=whole_number_from(1), metavar="N",
         help="photos with more pixels are not decoded (default: 64 million)")  # fmt: skip
     add("--annotate", type=Path, metavar="DIR", help="write copies of the photos with a box and a few words "
         "per face (off by default: they show people)")  # fmt: skip
@@ -75,11 +74,11 @@ def parser() -> argparse.ArgumentParser:
         "of the faces (off by default, likewise)")  # fmt: skip
     add(
         "--batch_size",
-        type=whole_number,
+        type=whole_number_from(1),
         default=64,
         help="faces that go through the network at once (default: 64)",
     )
-    add("--num_workers", type=whole_number,
+    add("--num_workers", type=whole_number_from(1),
         help="threads that read photos and find faces (default: one per core)")  # fmt: skip
     add("--accelerator", default="auto", help="cpu, gpu or auto (default)")
     add("--devices", default="1", help="number of devices, one process each, or auto (default: 1)")
@@ -92,7 +91,7 @@ def parser() -> argparse.ArgumentParser:
 
 def merge_parser() -> argparse.ArgumentParser:
     """Build the argument parser of ``mtmsa predict merge``."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="mtmsa predict merge",
         description="Join the shards of a prediction: the same bytes as from one process.",
     )
@@ -254,9 +253,6 @@ def _check_table(out: Path) -> None:
 
 def _check_places(options: argparse.Namespace, shard: tuple[int, int]) -> None:
     """Refuse places to write to that cannot be meant, before anything heavy is imported."""
-    for name in ("batch_size", "num_workers", "max_pixels"):
-        if (value := getattr(options, name)) is not None and value < 1:
-            raise ConfigError(f"--{name} {value}: give a number from 1")
     if shard[1] == 1:
         _check_table(options.out)
     elif options.out.suffix in SUFFIXES:

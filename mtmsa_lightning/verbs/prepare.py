@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mtmsa_lightning.align import MARGIN
-from mtmsa_lightning.arguments import real_number, whole_number
+from mtmsa_lightning.arguments import Parser, fraction, real_number, whole_number, whole_number_from
 from mtmsa_lightning.cores import available_cores
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ TIGHT = ("utkface",)
 
 def parser() -> argparse.ArgumentParser:
     """Build the argument parser of the verb; imports nothing heavy."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="mtmsa prepare",
         description="Find the face of every image of a release, bring its landmarks to one position, and "
         "write the crops with their table. Start the same command again to go on after an interruption.",
@@ -43,14 +43,21 @@ def parser() -> argparse.ArgumentParser:
     table.add_argument("--columns", nargs="+", default=[], metavar="OURS=THEIRS", help="e.g. age=years")
     table.add_argument("--dataset_name", default="csv", help="name in ids and results (default: csv)")
     table.add_argument("--race_classes", nargs="+", metavar="RACE", help="subset in use (default: all)")
-    merge = verbs.add_parser("merge", help="join the shards of a set", prog="mtmsa prepare merge")
+    merge = verbs.add_parser(
+        "merge",
+        help="join the shards of a set",
+        description="Join the shards of a prepared set.",
+        prog="mtmsa prepare merge",
+    )
     merge.add_argument("shards", nargs="+", type=Path, metavar="DIR", help="folders made with --shard")
     _add_writing(merge)
     return parser
 
 
 def _release_parser(verbs: Any, name: str, text: str) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = verbs.add_parser(name, help=text, prog=f"mtmsa prepare {name}")
+    parser: argparse.ArgumentParser = verbs.add_parser(
+        name, help=text, description=f"{text}.", prog=f"mtmsa prepare {name}"
+    )
     add = parser.add_argument
     add("--root", required=True, type=Path, help="the release: a folder, .zip, .tar, .tar.gz or .tgz")
     _add_writing(parser)
@@ -63,9 +70,9 @@ def _release_parser(verbs: Any, name: str, text: str) -> argparse.ArgumentParser
     add("--no_face", choices=("drop", "centre"), default="drop" if name == "folder" else "centre",
         help="an image in which no face is found is left out, or cropped to its centre (where its release is "
         "aligned: to the known place); named either way (default: %(default)s)")  # fmt: skip
-    add("--workers", type=whole_number, help="processes (default: one per core)")
+    add("--workers", type=whole_number_from(1), help="processes (default: one per core)")
     add("--shard", default="1/1", metavar="I/N", help="make part I of N; join the parts by `merge`")
-    add("--max_unreadable", type=real_number, default=0.05, help="share of images that may be unreadable "
+    add("--max_unreadable", type=fraction, default=0.05, help="share of images that may be unreadable "
         "(default: 0.05); they are listed and left out")  # fmt: skip
     return parser
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 
-from mtmsa_lightning.arguments import whole_number
+from mtmsa_lightning.arguments import Parser, whole_number, whole_number_from
 from mtmsa_lightning.configs import option
 from mtmsa_lightning.errors import ConfigError, MTMSAError
 from mtmsa_lightning.folders import locked
@@ -26,7 +26,7 @@ TAKEN = OURS | {
 
 def parser() -> argparse.ArgumentParser:
     """Build the argument parser of the verb; imports nothing heavy."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="mtmsa reproduce",
         usage="mtmsa reproduce STUDY [--on CONFIG.yaml ...] [--variants NAME ...] [--folds 0-4] "
         "[--seeds 0 1 2] [--parallel N] [any argument of `mtmsa fit`]",
@@ -36,7 +36,6 @@ def parser() -> argparse.ArgumentParser:
         "command. All other arguments go to `mtmsa fit`, for all variants.",
         epilog=f"Shipped studies: {', '.join(shipped_studies())}. What they answer and cost: "
         "experiments/README.md.",
-        allow_abbrev=False,
     )
     parser.add_argument("study", metavar="STUDY", help="name of a shipped study, or a file")
     parser.add_argument(
@@ -46,7 +45,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--folds", nargs="+", metavar="FOLDS", help="0-4, or 0,2 (default: the study's)")
     parser.add_argument("--seeds", nargs="+", type=whole_number, metavar="SEED", help="default: the study's")
     parser.add_argument(
-        "--parallel", type=whole_number, default=1, metavar="N", help="runs at once (default: 1)"
+        "--parallel", type=whole_number_from(1), default=1, metavar="N", help="runs at once (default: 1)"
     )
     return parser
 
@@ -62,8 +61,6 @@ def main(args: Sequence[str]) -> None:
     for name, instead in TAKEN.items():
         if option(fit_args, name) is not None:
             raise ConfigError(f"--{name}: {instead}")
-    if options.parallel < 1:
-        raise ConfigError(f"--parallel {options.parallel}: at least one run at once")
     study = read_study(options.study, options.on)
     if options.variants:
         study = replace(study, variants=chosen(study, options.variants))

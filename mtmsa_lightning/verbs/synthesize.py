@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from mtmsa_lightning.arguments import whole_number
+from mtmsa_lightning.arguments import Parser, whole_number_from
 from mtmsa_lightning.wording import counted
 
 LAYOUTS = ("morph", "adience", "utkface")
@@ -12,7 +12,7 @@ LAYOUTS = ("morph", "adience", "utkface")
 
 def parser() -> argparse.ArgumentParser:
     """Build the argument parser of the verb; imports nothing heavy."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="mtmsa synthesize",
         description="Draw synthetic faces and write them in the exact layout of a real release, tables, "
         "names and dirt included: to try a reader, a protocol or a whole run without the data.",
@@ -20,11 +20,14 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("layout", choices=LAYOUTS, help="the release whose layout is written")
     parser.add_argument("--out", required=True, type=Path, help="folder to write; must be new or empty")
     parser.add_argument(
-        "--n_faces", type=whole_number, default=1500, help="number of pictures (default: 1500)"
+        "--n_faces", type=whole_number_from(10), default=1500, help="number of pictures (default: 1500)"
     )
-    parser.add_argument("--seed", type=whole_number, default=0, help="seed of all draws (default: 0)")
+    parser.add_argument("--seed", type=whole_number_from(0), default=0, help="seed of all draws (default: 0)")
     parser.add_argument(
-        "--size", type=whole_number, default=200, help="side of the pictures in pixels (default: 200)"
+        "--size",
+        type=whole_number_from(16),
+        default=200,
+        help="side of the pictures, pixels (default: 200)",
     )
     return parser
 

@@ -185,13 +185,11 @@ def test_a_wrong_checkpoint_gives_one_short_message(fails, tmp_path, monkeypatch
 
 
 def test_a_typo_names_what_was_meant(fails, run):
-    assert "did you mean 'fold'" in fails("evaluate", "--ckpt_path", run, "--data.fodl", 2)
+    assert "did you mean --data.init_args.fold?" in fails("evaluate", "--ckpt_path", run, "--data.fodl", 2)
 
 
-def test_without_a_checkpoint_the_usage_is_shown(capsys):
-    with pytest.raises(SystemExit):
-        main(["evaluate"])
-    assert "--ckpt_path" in capsys.readouterr().err
+def test_without_a_checkpoint_it_is_asked_for(fails):
+    assert fails("evaluate") == "error: give --ckpt_path: `mtmsa evaluate --help` lists the options\n"
 
 
 @pytest.mark.slow
