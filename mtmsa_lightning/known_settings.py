@@ -14,6 +14,7 @@ import mtmsa_lightning
 from mtmsa_lightning.arguments import RUN_SETTINGS
 from mtmsa_lightning.callbacks.checkpoint import BestCheckpoint
 from mtmsa_lightning.configs import LINKED, find_config, option, split_configs
+from mtmsa_lightning.data.datamodule import FaceDataModule
 from mtmsa_lightning.datasets import CLASSES
 from mtmsa_lightning.messages import Known
 from mtmsa_lightning.models import age_heads
@@ -45,7 +46,7 @@ def _subclasses(module: Any, base: type) -> list[str]:
 
 
 CHOSEN = {
-    "data": _Chosen([*CLASSES.values()], mtmsa_lightning),
+    "data": _Chosen([*CLASSES.values()], mtmsa_lightning, FaceDataModule),
     "model.msa": _Chosen(["MSAConfig"], mtmsa_lightning, mtmsa_lightning.MSAConfig),
     "model.age": _Chosen(
         _subclasses(age_heads, age_heads.AgeHead), age_heads, age_heads.GaussianAgeHead, 1

@@ -51,7 +51,7 @@ MISTAKES = [
     (["reproduce", "component"], "component: no such study; did you mean components?"),
     (["reproduce"], "give STUDY: `mtmsa reproduce --help` lists the options"),
     (["app", "--ckpt_path", "c", "--prot", "80"], "there is no option --prot: did you mean --port?"),
-    (["test", "--ckpt_path", "last"], "continues a training: give a checkpoint or run directory"),
+    (["test", "--ckpt_path", "last"], "continues a training: give a checkpoint or a run directory"),
 ]
 
 

@@ -153,7 +153,7 @@ def datamodule_of(ckpt_path: str, args: Sequence[str]) -> FaceDataModule:
         try:
             settings = parser.parse_args([*(f"--config={section}" for section in sections), *others])
         except Exception as error:
-            message = explain(error, known_settings(args))
+            message = explain(error, known_settings([*(f"--config={name}" for name in names), *others]))
             if message is None:
                 raise
             raise ConfigError(message) from error

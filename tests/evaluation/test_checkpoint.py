@@ -174,7 +174,7 @@ def test_faces_that_were_trained_on_are_refused(fails, run):
     [
         (["--ckpt_path", "nowhere.ckpt"], "nowhere.ckpt: no such checkpoint"),
         (["--ckpt_path", "."], ".: no checkpoint in this folder: it holds broken.ckpt"),
-        (["--ckpt_path", "last"], "needs --ckpt_path: a checkpoint or a run directory"),
+        (["--ckpt_path", "last"], "continues a training: give a checkpoint or a run directory"),
         (["--ckpt_path", "broken.ckpt"], "not a readable checkpoint"),
     ],
 )

@@ -270,7 +270,7 @@ def test_another_datasets_faces_calibrate_only_when_it_is_meant(fails, fresh, tm
         (["--max_width", "0"], "--max_width 0.0 is no width"),
         (["--min_group_prob", "1.5"], "--min_group_prob 1.5 is no probability"),
         (["--model.msa", "null"], "takes the model from the checkpoint"),
-        (["--data.fodl", "1"], "did you mean 'fold' instead of 'fodl'?"),
+        (["--data.fodl", "1"], "did you mean --data.init_args.fold?"),
         (["--config", "nowhere.yaml"], "nowhere.yaml: no such file"),
         (["--accelerator", "abacus"], "abacus"),
     ],

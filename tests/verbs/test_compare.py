@@ -292,7 +292,7 @@ def test_other_folds_are_refused(fails, write):
     [
         (["nowhere", "nowhere"], "nowhere: no predictions"),
         (["a.csv", "a.csv", "--out", "x.html"], "ending in .json, .csv, .md"),
-        (["a.csv", "a.csv", "--draws", "0"], "at least one"),
+        (["a.csv", "a.csv", "--draws", "0"], "must be a whole number from 1"),
     ],
 )
 def test_mistakes(fails, write, monkeypatch, tmp_path, args, said):

@@ -263,8 +263,8 @@ def test_places_that_cannot_be_meant(fails, tmp_path):
     for args, said in [
         (["--out", "ages.xlsx"], "ending in .csv, .parquet or .jsonl"),
         (["--out", "ages.csv", "--shard", "1/2"], "a shard is a folder"),
-        (["--out", "ages.csv", "--batch_size", "0"], "--batch_size 0: give a number from 1"),
-        (["--out", "ages.csv", "--max_pixels", "0"], "--max_pixels 0: give a number from 1"),
+        (["--out", "ages.csv", "--batch_size", "0"], "--batch_size: must be a whole number from 1, not '0'"),
+        (["--out", "ages.csv", "--max_pixels", "0"], "--max_pixels: must be a whole number from 1, not '0'"),
         (["--out", "part", "--shard", "3/2"], "write I/N with I from 1 to N"),
         (["--out", "part", "--shard", "1/2", "--contact_sheet", "a.png"], "not of a shard"),
         (["--out", "ages.csv", "--contact_sheet", "a.pdf"], "ending in .jpg or .png"),
