@@ -10,12 +10,21 @@ from mtmsa_lightning.lazy import lazy_names
 
 if TYPE_CHECKING:
     from mtmsa_lightning.data.adience import Adience as Adience
+    from mtmsa_lightning.data.datamodule import FaceDataModule as FaceDataModule
     from mtmsa_lightning.data.face_csv import FaceCSV as FaceCSV
     from mtmsa_lightning.data.morph import MORPH as MORPH
     from mtmsa_lightning.data.synthetic.datamodule import Synthetic as Synthetic
+    from mtmsa_lightning.data.table import FaceTable as FaceTable
+    from mtmsa_lightning.data.table import ReadReport as ReadReport
+    from mtmsa_lightning.data.table import make_frame as make_frame
     from mtmsa_lightning.data.utkface import UTKFace as UTKFace
     from mtmsa_lightning.inference.estimator import AgeEstimator as AgeEstimator
     from mtmsa_lightning.losses import GaussianKLLoss as GaussianKLLoss
+    from mtmsa_lightning.models.age_distribution import AgeDistribution as AgeDistribution
+    from mtmsa_lightning.models.age_distribution import CategoricalAge as CategoricalAge
+    from mtmsa_lightning.models.age_distribution import GaussianAge as GaussianAge
+    from mtmsa_lightning.models.age_distribution import LaplaceAge as LaplaceAge
+    from mtmsa_lightning.models.age_heads import AgeHead as AgeHead
     from mtmsa_lightning.models.age_heads import CoralAgeHead as CoralAgeHead
     from mtmsa_lightning.models.age_heads import CornAgeHead as CornAgeHead
     from mtmsa_lightning.models.age_heads import CrossEntropyAgeHead as CrossEntropyAgeHead
@@ -37,6 +46,11 @@ _HOMES = {
     "MSAConfig": "models.resnet",
     "MSAResNet34": "models.resnet",
     "MultiScaleAttention": "models.msa",
+    "AgeDistribution": "models.age_distribution",
+    "CategoricalAge": "models.age_distribution",
+    "GaussianAge": "models.age_distribution",
+    "LaplaceAge": "models.age_distribution",
+    "AgeHead": "models.age_heads",
     "GaussianAgeHead": "models.age_heads",
     "CoralAgeHead": "models.age_heads",
     "CornAgeHead": "models.age_heads",
@@ -48,6 +62,10 @@ _HOMES = {
     "MeanVarianceAgeHead": "models.age_heads",
     "ClassHead": "models.heads",
     "GaussianKLLoss": "losses",
+    "FaceDataModule": "data.datamodule",
+    "FaceTable": "data.table",
+    "ReadReport": "data.table",
+    "make_frame": "data.table",
     "MORPH": "data.morph",
     "Adience": "data.adience",
     "UTKFace": "data.utkface",

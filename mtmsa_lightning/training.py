@@ -188,8 +188,6 @@ def check_architecture(recorded: dict[str, Any], settings: dict[str, Any]) -> No
 
 def own_names(args: Sequence[str]) -> set[str]:
     """Return the names of classes that the user wrote on the command line or in the configs named there."""
-    if asks_for_text(args):
-        return set()
     configs, others = split_configs(args)
     values: list[Any] = [yaml.safe_load(find_config(name).read_text()) for name in configs]
     for arg in others:
