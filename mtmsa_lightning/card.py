@@ -153,7 +153,7 @@ def card_of_network(
             training=_training_record(run) if run else {},
             seed=recorded_seed(run) if run else (checkpoint.get("provenance") or {}).get("seed"),
             tested=read_record(report) if report else {},
-            figures=json.loads((report / "figures.json").read_text()) if report else {},
+            figures=json.loads((report / "figures.json").read_text(encoding="utf-8")) if report else {},
             tables=_tables(report) if report else {},
         )
     )
@@ -510,7 +510,9 @@ def _hardware(sources: Sources) -> list[str]:
 def _citation() -> list[str]:
     """Quote CITATION.cff, which lies in an installed wheel, or beside the package in a checkout."""
     files = (PACKAGE / "CITATION.cff", PACKAGE.parent / "CITATION.cff")
-    cited: dict[str, Any] = yaml.safe_load(next(file for file in files if file.is_file()).read_text())
+    cited: dict[str, Any] = yaml.safe_load(
+        next(file for file in files if file.is_file()).read_text(encoding="utf-8")
+    )
     lines = [f"{cited['message']}", "", f"- {cited['title']}, version {cited['version']}, {cited['license']}"]
     for paper in cited["references"]:
         authors = ", ".join(author["family-names"] for author in paper["authors"])

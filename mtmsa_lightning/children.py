@@ -91,7 +91,7 @@ class Children:
         try:
             child.log.parent.mkdir(parents=True, exist_ok=True)
             environment = {**os.environ, "PYTHONUNBUFFERED": "1", PARENT_VARIABLE: "stdin", **slot}
-            with child.log.open("a", buffering=1) as file:
+            with child.log.open("a", buffering=1, encoding="utf-8", errors="replace") as file:
                 file.write(f"$ {shlex.join(child.command)}\n")
                 status = self._follow(child, environment, file.write)
         finally:
@@ -182,5 +182,5 @@ def _wait_for_parent() -> None:
 
 def tail(file: Path, lines: int) -> str:
     """Return the last lines of a text file, indented."""
-    text = file.read_text(errors="replace").splitlines()[-lines:]
+    text = file.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:]
     return "\n".join(f"    {line}" for line in text)

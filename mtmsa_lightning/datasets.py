@@ -171,7 +171,7 @@ def build_data(arguments: Sequence[str], configs: Sequence[str] = ()) -> "FaceDa
 def _data_section(config: str) -> object:
     import yaml
 
-    section = yaml.safe_load(find_config(config).read_text()).get("data")
+    section = yaml.safe_load(find_config(config).read_text(encoding="utf-8")).get("data")
     if section is None:
         raise ConfigError(f"--config {config}: has no section `data`")
     return section

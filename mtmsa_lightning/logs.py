@@ -58,7 +58,7 @@ class _Short(logging.Formatter):
 def to_file(file: Path) -> None:
     """Copy messages to a file, from the start of the verb on."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    target = logging.FileHandler(file)
+    target = logging.FileHandler(file, encoding="utf-8")
     target.setFormatter(_Short("%(asctime)s %(message)s"))
     _buffer.setTarget(target)
     _buffer.flush()

@@ -73,7 +73,7 @@ def _setting(args: Sequence[str], section: str, key: str) -> str | None:
         if (given := option(args, name)) is not None:
             return given
     for config in reversed(split_configs(args)[0]):
-        settings = yaml.safe_load(find_config(config).read_text()).get(section) or {}
+        settings = yaml.safe_load(find_config(config).read_text(encoding="utf-8")).get(section) or {}
         for of_section in (settings, settings.get("init_args") or {}):
             if key in of_section:
                 value: str | None = of_section[key]

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from mtmsa_lightning import __version__
 from mtmsa_lightning.errors import CheckpointError
 from mtmsa_lightning.folders import make_folder
-from mtmsa_lightning.runs import write_text
+from mtmsa_lightning.runs import replacing, write_text
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -172,10 +172,8 @@ def _write_tensors(file: Path, tensors: "Mapping[str, Tensor]") -> None:
 
     from safetensors.torch import save_file
 
-    partial = file.with_name(f".{file.name}.partial")
-    save_file({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, partial)
-    partial.chmod(0o644)
-    partial.replace(file)
+    with replacing(file) as partial:
+        save_file({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, partial)
 
 
 def _read_config(file: Path) -> dict[str, Any]:

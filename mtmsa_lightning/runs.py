@@ -11,9 +11,11 @@ run.log                what was printed
 import json
 import logging
 import os
-import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
+from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -214,7 +216,7 @@ def run_of(checkpoint: Path) -> Path | None:
 def read_config(run: Path) -> dict[str, Any]:
     """Return a run's settings; empty if they cannot be read, so that they equal no others."""
     try:
-        return dict(yaml.safe_load((run / "config.yaml").read_text()))
+        return dict(yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8")))
     except (OSError, yaml.YAMLError, TypeError, ValueError):
         return {}
 
@@ -292,7 +294,7 @@ def read_record(run: Path) -> dict[str, Any]:
     if not file.is_file():
         return {}
     try:
-        return dict(json.loads(file.read_text()))
+        return dict(json.loads(file.read_text(encoding="utf-8")))
     except ValueError as error:
         raise ConfigError(f"{file}: damaged ({error}): remove it to go on without the record") from error
 
@@ -312,21 +314,48 @@ def update_record(run: Path, values: dict[str, Any]) -> None:
     write_text(run / "run.json", json.dumps(read_record(run) | values, indent=2) + "\n")
 
 
-def write_text(file: Path, text: str) -> None:
-    """Write a file at once: whoever reads it, at any moment, sees the old or the new text."""
+@contextmanager
+def replacing(file: Path, token: str = "") -> Iterator[Path]:
+    """Give the path of a new file, which takes the place of ``file`` when it is written.
+
+    Whoever reads the file, at any moment, sees the old or the new content; if writing fails, the old one
+    stays. The new file may be read and written by whom the umask lets, whatever wrote it.
+
+    Args:
+        file: The file; its folder is made if it is not there.
+        token: Tells apart what several processes write at a time. Without it, what a killed process left is
+            written over by the next one.
+    """
     file.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=file.parent, prefix=f".{file.name}-", delete=False) as stream:
-        stream.write(text)
-    Path(stream.name).chmod(0o644)
-    Path(stream.name).replace(file)
+    name = os.fsdecode(os.fsencode(file.name)[:200])  # a file name has at most 255 bytes
+    partial = file.with_name(f".{name}{token}.partial")
+    try:
+        partial.unlink(missing_ok=True)
+        partial.touch(exist_ok=False)
+        mode = partial.stat().st_mode
+        yield partial
+        partial.chmod(mode)
+        partial.replace(file)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_text(file: Path, text: str) -> None:
+    """Write a text file in one step, in UTF-8 and with Unix line ends on every system."""
+    with replacing(file, token_hex(4)) as partial:
+        partial.write_text(text, encoding="utf-8", newline="\n")
+
+
+def write_bytes(file: Path, data: bytes) -> None:
+    """Write a file in one step."""
+    with replacing(file, token_hex(4)) as partial:
+        partial.write_bytes(data)
 
 
 def write_table(table: "pd.DataFrame", file: Path) -> None:
-    """Write a table to ``.csv`` or ``.parquet``, so that a reader never sees half of it."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_name(f".{file.name}.partial")
-    if file.suffix == ".csv":
-        table.to_csv(partial, index=False)
-    else:
-        table.to_parquet(partial, index=False)
-    partial.replace(file)
+    """Write a table to ``.csv`` or ``.parquet`` in one step."""
+    with replacing(file) as partial:
+        if file.suffix == ".csv":
+            table.to_csv(partial, index=False, encoding="utf-8", lineterminator="\n")
+        else:
+            table.to_parquet(partial, index=False)

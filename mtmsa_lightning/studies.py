@@ -45,7 +45,8 @@ class Study:
 
     def base(self) -> str:
         """Return the name of the experiment that all variants are built on, from its configs."""
-        names = [yaml.safe_load(find_config(config).read_text()).get("name") for config in self.configs]
+        texts = [find_config(config).read_text(encoding="utf-8") for config in self.configs]
+        names = [yaml.safe_load(text).get("name") for text in texts]
         return str(next((name for name in reversed(names) if name), "run"))
 
     def experiment(self, variant: str) -> str:
@@ -108,7 +109,7 @@ def read_recorded(study: Study) -> dict[str, Any] | None:
     if not file.is_file():
         return None
     try:
-        table = json.loads(file.read_text())
+        table = json.loads(file.read_text(encoding="utf-8"))
         {name: variant["metrics"] for name, variant in table["variants"].items()}
         return dict(table)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -119,7 +120,7 @@ def read_recorded(study: Study) -> dict[str, Any] | None:
 
 def _content(file: Path) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(file.read_text())
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file}: not valid YAML: {error}") from error
     if not isinstance(content, dict):

@@ -20,6 +20,7 @@ from mtmsa_lightning.align.detector import LANDMARKS, load_detector
 from mtmsa_lightning.data.file_access import read_regular
 from mtmsa_lightning.data.images import MAX_BYTES, Image, UnreadableImageError, decode_image
 from mtmsa_lightning.errors import DataError
+from mtmsa_lightning.runs import write_bytes
 
 JPEG_QUALITY = 95
 
@@ -91,7 +92,7 @@ def crop_file(cropper: FaceCropper, keep_faceless: bool, job: CropJob) -> Record
     if crop.faces_found == 0 and not keep_faceless:
         return record | {"fault": NO_FACE}
     data = encode_crop(crop.image)
-    _write(Path(job.crop), data)
+    write_bytes(Path(job.crop), data)
     return record | {"crop_sha256": hashlib.sha256(data).hexdigest()}
 
 
@@ -187,11 +188,3 @@ def encode_crop(image: Image) -> bytes:
     done, data = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
     assert done
     return data.tobytes()
-
-
-def _write(file: Path, data: bytes) -> None:
-    """Write a file under another name and rename it: it is never there by half."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_name(f".{file.name[:200]}.{os.getpid()}")
-    partial.write_bytes(data)
-    partial.replace(file)

@@ -15,6 +15,7 @@ from mtmsa_lightning.data.transforms import sample_seed
 from mtmsa_lightning.errors import ConfigError
 from mtmsa_lightning.module import MTMSA
 from mtmsa_lightning.pretrained import WEIGHTS, read_pretrained
+from mtmsa_lightning.runs import replacing
 
 
 class _RunCheckpoint(ModelCheckpoint):
@@ -154,14 +155,10 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             path: Where to.
             storage_options: Not used for local files.
         """
-        file = Path(path)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        partial = file.with_name(f".{file.name}.partial")
-        with partial.open("wb") as stream:
+        with replacing(Path(path)) as partial, partial.open("wb") as stream:
             torch.save(checkpoint, stream)
             stream.flush()
             os.fsync(stream.fileno())
-        partial.replace(file)
 
     def load_checkpoint(
         self, path: Any, map_location: Any | None = None, weights_only: bool | None = None

@@ -43,7 +43,7 @@ class EpochCSV(Logger):
     def experiment(self) -> "EpochCSV":
         """Read back what an earlier part of the run has written."""
         if not self.rows and self.file.is_file():
-            with self.file.open(newline="") as stream:
+            with self.file.open(newline="", encoding="utf-8") as stream:
                 self.rows = {int(row["epoch"]): dict(row) for row in csv.DictReader(stream)}
         return self
 

@@ -27,11 +27,11 @@ from numpy.typing import NDArray
 from mtmsa_lightning.data.images import Image, read_image
 from mtmsa_lightning.data.prepared import read_description
 from mtmsa_lightning.errors import DataError
+from mtmsa_lightning.runs import replacing
 
 log = logging.getLogger(__name__)
 
 PIXELS = "pixels.npy"
-_PARTIAL = f".{PIXELS}.partial"
 _CHUNK = 256  # faces decoded ahead of the writer: 50 MB at 256 pixels
 _SAMPLED = 32  # rows that enter the fingerprint: read in milliseconds, and other crops differ in some
 _AGAIN = "run `mtmsa prepare` again, or delete the file to train from the image files"
@@ -88,8 +88,7 @@ def write_pixels(root: Path, paths: Sequence[str], size: int) -> dict[str, Any]:
     """
     shape = (len(paths), size, size, 3)
     _check_space(root, shape)
-    partial = root / _PARTIAL
-    try:
+    with replacing(root / PIXELS) as partial:
         with partial.open("wb") as stream:
             _write_header(stream, shape)
             for image in _decode(root, paths, size):
@@ -97,9 +96,6 @@ def write_pixels(root: Path, paths: Sequence[str], size: int) -> dict[str, Any]:
             stream.flush()
             os.fsync(stream.fileno())
         fingerprint = fingerprint_of(paths, _map(partial))
-        partial.replace(root / PIXELS)
-    finally:
-        partial.unlink(missing_ok=True)
     return {"file": PIXELS, "shape": list(shape), "dtype": "uint8", "fingerprint": fingerprint}
 
 

@@ -46,14 +46,12 @@ from mtmsa_lightning.data.prepared import (
     read_description,
     table_fingerprint,
     write_description,
-    write_left_out,
-    write_table,
 )
 from mtmsa_lightning.data.table import FaceTable
 from mtmsa_lightning.errors import DataError
 from mtmsa_lightning.folders import LOCK, locked
 from mtmsa_lightning.progress import progress
-from mtmsa_lightning.runs import differences, write_text
+from mtmsa_lightning.runs import differences, write_table, write_text
 from mtmsa_lightning.wording import counted
 
 log = logging.getLogger(__name__)
@@ -340,10 +338,7 @@ def _part_file(out: Path, number: int) -> Path:
 
 
 def _write_part(out: Path, number: int, records: list[Record]) -> None:
-    file = _part_file(out, number)
-    partial = file.with_name(f".{file.name}")
-    pd.DataFrame(records).astype(RECORD_COLUMNS).to_parquet(partial, index=False)
-    partial.replace(file)
+    write_table(pd.DataFrame(records).astype(RECORD_COLUMNS), _part_file(out, number))
 
 
 def _is_done(out: Path, number: int, part: Sequence[CropJob]) -> bool:
@@ -419,8 +414,8 @@ def finish(
         raise DataError(f"{out}: no face is left: none of {len(left_out):,} images shows one or can be read")
     _tell_names(frame, left_out)
     _remove_strays(out, frame["path"])
-    write_left_out(left_out, out)
-    write_table(frame, out)
+    write_table(left_out, out / LEFT_OUT)
+    write_table(frame, out / TABLE)
     prints = {"table": table_fingerprint(frame), "crops": hash_lines(frame["crop_sha256"])}
     record = record | {"counts": _count(frame, left_out), "fingerprints": prints, "versions": _versions()}
     if pixels:

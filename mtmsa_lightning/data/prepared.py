@@ -26,6 +26,7 @@ import pandas as pd
 from mtmsa_lightning.data.file_access import find_normalised, open_regular
 from mtmsa_lightning.data.table import SCHEMA, FaceTable, ReadReport
 from mtmsa_lightning.errors import DataError
+from mtmsa_lightning.runs import write_text
 from mtmsa_lightning.wording import shown
 
 FORMAT_VERSION = 1
@@ -124,25 +125,9 @@ def left_out(root: str | Path) -> Counter[str]:
     return reasons
 
 
-def write_table(frame: pd.DataFrame, root: Path) -> None:
-    """Write the face table of a set in one step."""
-    partial = root / f".{TABLE}.partial"
-    frame.to_parquet(partial, index=False)
-    partial.replace(root / TABLE)
-
-
-def write_left_out(rows: pd.DataFrame, root: Path) -> None:
-    """Write the list of images that are not in the table, in one step."""
-    partial = root / f".{LEFT_OUT}.partial"
-    rows.to_csv(partial, index=False)
-    partial.replace(root / LEFT_OUT)
-
-
 def write_description(record: dict[str, Any], root: Path) -> None:
     """Write ``dataset.json`` in one step, which makes the set a whole one."""
-    partial = root / f".{RECORD}.partial"
-    partial.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    partial.replace(root / RECORD)
+    write_text(root / RECORD, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
 
 
 LABELS = ("id", "age_low", "age_high", "gender", "race", "subject", "fold", "split")

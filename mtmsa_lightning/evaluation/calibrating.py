@@ -144,7 +144,7 @@ def datamodule_of(ckpt_path: str, args: Sequence[str]) -> FaceDataModule:
         raise ConfigError(f"{strange[0]}: `mtmsa calibrate` takes the model from the checkpoint; see --help")
     if not names and not others:
         raise ConfigError(f"{ckpt_path}: no config.yaml of its run is near: name the data by --config")
-    contents = [yaml.safe_load(find_config(name).read_text()) for name in names]
+    contents = [yaml.safe_load(find_config(name).read_text(encoding="utf-8")) for name in names]
     sections = [json.dumps({"data": content["data"]}) for content in contents if "data" in content]
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--config", action="config")

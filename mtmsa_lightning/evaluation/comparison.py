@@ -101,7 +101,7 @@ def _recorded(files: Sequence[Path]) -> dict[str, Any]:
             data |= {"folds": [data.get("fold")], "seeds": [recorded_seed(folder)]}
             break
         if (folder / "summary.json").is_file():
-            data = dict(json.loads((folder / "summary.json").read_text()))
+            data = dict(json.loads((folder / "summary.json").read_text(encoding="utf-8")))
             data["seeds"] = [*map(_seed_of, files)]
             break
     else:

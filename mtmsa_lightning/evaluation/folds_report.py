@@ -26,7 +26,7 @@ def write_pooled_reports(folder: Path) -> list[Path]:
     Returns:
         The pages, ``report-seed<s>/report.html``.
     """
-    summary = json.loads((folder / "summary.json").read_text())
+    summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     pages = []
     for seed in summary["seeds"]:
         faces = pd.read_parquet(folder / "predictions" / f"seed{seed}.parquet")

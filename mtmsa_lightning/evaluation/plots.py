@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from mtmsa_lightning.runs import replacing
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -74,16 +76,13 @@ def save(figure: "Figure", folder: Path, name: str, title: str = "") -> Path:
     """
     import matplotlib
 
-    folder.mkdir(parents=True, exist_ok=True)
     metadata: dict[str, dict[str, Any]] = {"svg": {"Title": title, "Date": None}, "png": {"Title": title}}
     for kind, says in metadata.items():
-        partial = folder / f".{name}.{kind}.partial"
-        with matplotlib.rc_context(STYLE):
+        with matplotlib.rc_context(STYLE), replacing(folder / f"{name}.{kind}") as partial:
             figure.savefig(partial, format=kind, dpi=200, metadata=says)
             figure.set_layout_engine(
                 "none"
             )  # keeps the layout that was found: finding it takes the most time
-        partial.replace(folder / f"{name}.{kind}")
     return folder / f"{name}.svg"
 
 

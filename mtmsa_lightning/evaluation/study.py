@@ -39,7 +39,7 @@ class Variant:
     @cached_property
     def summary(self) -> dict[str, Any]:
         """What the cross-validation wrote."""
-        return dict(json.loads((self.folder / "summary.json").read_text()))
+        return dict(json.loads((self.folder / "summary.json").read_text(encoding="utf-8")))
 
     def quoted(self) -> dict[str, Any]:
         """Return what its figures must be quoted with."""

@@ -29,7 +29,7 @@ import pyarrow.parquet as pq
 from mtmsa_lightning.align.files import NO_FACE
 from mtmsa_lightning.errors import DataError
 from mtmsa_lightning.folders import LOCK, make_folder
-from mtmsa_lightning.runs import differences, write_text
+from mtmsa_lightning.runs import differences, replacing, write_text
 from mtmsa_lightning.wording import counted
 
 PART_SIZE = 256
@@ -135,9 +135,8 @@ class Parts:
     def write(self, number: int, faces: pd.DataFrame, skipped: Skipped) -> None:
         """Write a part."""
         table = pa.Table.from_pandas(faces, preserve_index=False)
-        partial = self.folder / f".{number:07d}.{os.getpid()}"
-        pq.write_table(table.replace_schema_metadata({_SKIPPED: json.dumps(skipped)}), partial)
-        partial.replace(self.file(number))
+        with replacing(self.file(number), f".{os.getpid()}") as partial:
+            pq.write_table(table.replace_schema_metadata({_SKIPPED: json.dumps(skipped)}), partial)
 
     def read(self, number: int) -> pd.DataFrame:
         """Return the rows of a part."""
@@ -160,7 +159,7 @@ def read_plan(folder: Path) -> Plan:
         why = f"has no {_PLAN}, so it is no shard" if folder.is_dir() else "no such folder"
         raise DataError(f"{folder}: {why}: `mtmsa predict --shard I/N --out {folder}` makes one")
     try:
-        return dict(json.loads(file.read_text()))
+        return dict(json.loads(file.read_text(encoding="utf-8")))
     except (OSError, ValueError) as error:
         raise DataError(f"{file}: damaged: make this shard again by the command that made it") from error
 
@@ -211,7 +210,7 @@ def refuse_to_lose(out: Path, plan: Plan) -> None:
 
 def _read_record(out: Path) -> Plan:
     try:
-        return dict(json.loads(beside(out, RECORD).read_text()))
+        return dict(json.loads(beside(out, RECORD).read_text(encoding="utf-8")))
     except (OSError, ValueError):
         return {}
 
@@ -230,9 +229,11 @@ def join(plan: Plan, files: Sequence[Path], out: Path) -> Counts:
     faces, reasons = 0, Counter[bool]()  # whether it was for want of a face
     listed = beside(out, SKIPPED)
     with ExitStack() as stack:
-        append = stack.enter_context(_table(stack.enter_context(_replacing(out)), out.suffix))
-        partial = stack.enter_context(_replacing(listed))
-        lines = csv.writer(stack.enter_context(partial.open("w", newline="")), lineterminator="\n")
+        append = stack.enter_context(_table(stack.enter_context(replacing(out)), out.suffix))
+        partial = stack.enter_context(replacing(listed))
+        lines = csv.writer(
+            stack.enter_context(partial.open("w", newline="", encoding="utf-8")), lineterminator="\n"
+        )
         lines.writerow(("file", "reason"))
         for table, skipped in map(_read, files):
             append(table)
@@ -243,8 +244,7 @@ def join(plan: Plan, files: Sequence[Path], out: Path) -> Counts:
     if not reasons.total():
         listed.unlink()
     record = {**plan, "shard": None, "counts": counts._asdict()}
-    with _replacing(beside(out, RECORD)) as partial:
-        partial.write_text(json.dumps(record, indent=2) + "\n")
+    write_text(beside(out, RECORD), json.dumps(record, indent=2) + "\n")
     return counts
 
 
@@ -311,18 +311,6 @@ def _read(file: Path) -> tuple[pa.Table, Skipped]:
 
 
 @contextmanager
-def _replacing(file: Path) -> Iterator[Path]:
-    """Give a name to write to; the file gets its own name when all is written."""
-    partial = file.with_name(f".{file.name}.partial")
-    try:
-        yield partial
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
-    partial.replace(file)
-
-
-@contextmanager
 def _table(file: Path, suffix: str) -> Iterator[Callable[[pa.Table], None]]:
     """Give a function that appends the rows of a part to a file.
 
@@ -361,7 +349,7 @@ class _CSV(AbstractContextManager["_CSV", None]):
 
 class _JSONLines(AbstractContextManager["_JSONLines", None]):
     def __init__(self, file: Path, schema: pa.Schema) -> None:
-        self.stream = file.open("w", encoding="utf-8")
+        self.stream = file.open("w", newline="\n", encoding="utf-8")
 
     def append(self, table: pa.Table) -> None:
         self.stream.writelines(f"{_json(row)}\n" for row in table.to_pylist())

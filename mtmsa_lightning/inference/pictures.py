@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from mtmsa_lightning.data.images import Image, UnreadableImageError
 from mtmsa_lightning.inference.inputs import BOX, Input, Inputs
 from mtmsa_lightning.inference.parts import Parts
+from mtmsa_lightning.runs import write_bytes
 
 LONGER_SIDE = 1600
 """Larger photos are shrunk to this many pixels before they are drawn on."""
@@ -231,9 +232,7 @@ def _draw(image: Image, box: NDArray[np.float64], words: _Words, colour: tuple[i
 
 
 def _write(file: Path, image: Image) -> None:
-    """Write a picture under another name and rename it."""
+    """Write a picture in one step."""
     done, data = cv2.imencode(file.suffix, image[..., ::-1])
     assert done
-    partial = file.with_name(f".{file.name}.partial")
-    partial.write_bytes(data.tobytes())
-    partial.replace(file)
+    write_bytes(file, data.tobytes())

@@ -429,7 +429,7 @@ def train(experiment: Experiment, trials: Sequence[Trial], parallel: int) -> dic
 def warn_of_replacing(folder: Path, complete: Collection[Path]) -> None:
     """Warn, before anything trains, where the new summary will leave out runs of the one that is there."""
     try:
-        old = json.loads((folder / "summary.json").read_text())
+        old = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
         runs = [each["run"] for each in old["runs"]]
     except (OSError, ValueError, LookupError, TypeError):
         return  # none, or none that anyone could read

@@ -235,7 +235,7 @@ def report(counts: "Counts", out: Path, strict: bool = False) -> None:
 
 
 def _print_skipped(file: Path, number: int) -> None:
-    with file.open(newline="") as stream:
+    with file.open(newline="", encoding="utf-8") as stream:
         for row in islice(csv.DictReader(stream), _SHOWN):
             print(f"  {row['file']}: {row['reason']}")
     if number > _SHOWN:

@@ -132,7 +132,7 @@ def _write(
     try:
         _draw(pictures, partial, size, workers)
         for name, text in {**texts, RECORD: json.dumps(record) + "\n"}.items():
-            (partial / name).write_text(text)
+            (partial / name).write_text(text, encoding="utf-8", newline="\n")
         _put_in_place(partial, root, record)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -153,7 +153,7 @@ def _is_there(root: Path, record: dict[str, Any]) -> bool:
     if not root.exists() or (root.is_dir() and not any(root.iterdir())):
         return False
     try:
-        found = json.loads((root / RECORD).read_text())
+        found = json.loads((root / RECORD).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         raise DataError(f"{root}: holds something that is not synthetic faces: choose a new folder") from None
     if found != record:
