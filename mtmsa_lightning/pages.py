@@ -5,7 +5,8 @@ Texts are escaped, pictures are embedded, nothing is loaded from a network.
 
 import base64
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from html import escape
 from pathlib import Path
 from typing import NamedTuple
@@ -37,6 +38,10 @@ figcaption { color: #555; max-width: 46rem; overflow-wrap: anywhere; }
 """
 
 
+_PRIVATE = ("<!--private-->", "<!--/private-->")
+"""Around what shows or names faces; escaped texts cannot hold these."""
+
+
 class Picture(NamedTuple):
     """A picture with what stands below it.
 
@@ -60,6 +65,13 @@ class Page:
     def __init__(self, title: str, lead: str = "") -> None:
         self.title = title
         self._parts = [f"<h1>{escape(title)}</h1>", f'<p class="lead">{escape(lead)}</p>' if lead else ""]
+
+    @contextmanager
+    def private(self) -> Iterator[None]:
+        """Mark what is added inside as showing or naming faces; :func:`without_faces` leaves it out."""
+        self._parts.append(_PRIVATE[0])
+        yield
+        self._parts.append(_PRIVATE[1])
 
     def section(self, heading: str) -> None:
         """Begin a section."""
@@ -115,6 +127,11 @@ class Page:
             file,
             f'<!doctype html><html lang="en"><head>{head}{view}</head>\n<body>\n{body}\n</body></html>\n',
         )
+
+
+def without_faces(html: str) -> str:
+    """Return the text of a page without what :meth:`Page.private` has marked."""
+    return re.sub(f"{_PRIVATE[0]}.*?{_PRIVATE[1]}", "", html, flags=re.DOTALL)
 
 
 def _figure(picture: Picture) -> str:

@@ -11,8 +11,9 @@ run.log                what was printed
 import json
 import logging
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from secrets import token_hex
@@ -338,6 +339,33 @@ def replacing(file: Path, token: str = "") -> Iterator[Path]:
         partial.replace(file)
     finally:
         partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def replacing_in(folder: Path, names: Iterable[str]) -> Iterator[Path]:
+    """Give an empty folder, whose files and folders take the place of those in ``folder`` when it is filled.
+
+    If filling it fails, ``folder`` stays as it is.
+
+    Args:
+        folder: It is made if it is not there.
+        names: What is replaced, one after the other; what the new folder lacks of it is removed.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    fresh = folder / ".new"  # of one name, so that nothing of a killed process stays
+    shutil.rmtree(fresh, ignore_errors=True)
+    fresh.mkdir()
+    try:
+        yield fresh
+        (fresh / ".old").mkdir()
+        for name in names:
+            if (folder / name).is_dir() or not (fresh / name).exists():
+                with suppress(FileNotFoundError):
+                    (folder / name).replace(fresh / ".old" / name)
+            with suppress(FileNotFoundError):
+                (fresh / name).replace(folder / name)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
 
 
 def write_text(file: Path, text: str) -> None:

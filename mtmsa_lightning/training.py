@@ -289,7 +289,7 @@ class TrainingCLI(LightningCLI):
             default=None,
             help="Default: WANDB_MODE, else online if possible.",
         )
-        add("--wandb_faces", type=bool, default=False, help="Send photos of faces to W&B, in tables.")
+        add("--wandb_faces", type=bool, default=False, help="Send photos and file names of faces to W&B.")
         add("--ema", type=float | None, default=None, help="Decay of averaged weights, e.g. 0.999.")
         add("--compile", type=bool, default=False, help="Compile the network; the first steps take minutes.")
         add("--test_after_fit", type=bool, default=True, help="Test the best checkpoint after a fit.")
@@ -402,9 +402,8 @@ class TrainingCLI(LightningCLI):
         if mode != "disabled":
             record["wandb_id"] = read_record(self.run).get("wandb_id") or new_run_id()
             config = yaml.safe_load(self.config_text)
-            loggers.append(
-                wandb_logger(self.run, mode, record["wandb_id"], self.settings.name, self.verb, config)
-            )
+            logger = wandb_logger(self.run, mode, record["wandb_id"], self.settings.name, self.verb, config)
+            loggers.append(logger)
         return loggers
 
     def _callbacks(self, record: dict[str, Any], trainer: dict[str, Any]) -> list[Any]:
@@ -452,7 +451,7 @@ class TrainingCLI(LightningCLI):
 
     def _close_loggers(self) -> None:
         best = Path(self.best.best_model_path) if self.verb == "fit" and self.best.best_model_path else None
-        log_files(self.trainer.loggers, self.run, self.settings.name, best)
+        log_files(self.trainer.loggers, self.run, self.settings.name, best, self.settings.wandb_faces)
         finish(self.trainer.loggers)
 
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:

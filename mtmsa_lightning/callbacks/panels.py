@@ -17,6 +17,7 @@ from torchmetrics.classification import MulticlassConfusionMatrix
 
 from mtmsa_lightning.callbacks.predictions import PredictionTable
 from mtmsa_lightning.callbacks.run_record import git_commit, step_size
+from mtmsa_lightning.callbacks.wandb import artifact_name
 from mtmsa_lightning.data.dataset import FaceBatch, FaceDataset
 
 if TYPE_CHECKING:
@@ -51,7 +52,8 @@ class Panels(Callback):
     Pictures are plots of all faces together; TensorBoard gets nothing else.
 
     Args:
-        faces: Put photos into W&B's tables. They are sent to a server: off unless the user decides so.
+        faces: Put photos and ids of faces into W&B's tables. They are sent to a server: off unless the user
+            decides so.
     """
 
     def __init__(self, faces: bool = False) -> None:
@@ -164,19 +166,25 @@ def face_tables(predictions: "Predictions", photos: FaceDataset | None) -> "dict
 
     Args:
         predictions: Predictions of labelled faces.
-        photos: The faces themselves, as the network sees them; None leaves photos out.
+        photos: The faces themselves, as the network sees them. None leaves out photos, and ids, which often
+            are file names; the row of each face among the predictions stands in their place.
     """
     import wandb
 
     from mtmsa_lightning.evaluation.faces import faces_to_look_at
 
     chosen = faces_to_look_at(predictions, FACES)
-    rows = {} if photos is None else {name: row for row, name in enumerate(photos.table["id"])}
+    rows = {name: row for row, name in enumerate(predictions.ids)}
     tables = {}
     for kind in [kind for kind in ("worst", "most uncertain") if kind in chosen]:
         columns: dict[str, list[Any]] = {str(name): values.tolist() for name, values in chosen[kind].items()}
-        if photos is not None:
-            columns["photo"] = [wandb.Image(photos[rows[name]]["image"]) for name in chosen[kind]["id"]]
+        names = columns["id"]
+        if photos is None:
+            columns = {"row": [rows[name] for name in names]} | columns
+            del columns["id"]
+        else:
+            at = {name: row for row, name in enumerate(photos.table["id"])}
+            columns["photo"] = [wandb.Image(photos[at[name]]["image"]) for name in names]
         data: list[Any] = [list(row) for row in zip(*columns.values(), strict=True)]
         tables[f"{kind.replace(' ', '_')}_faces"] = wandb.Table(columns=[*columns], data=data)
     return tables
@@ -186,7 +194,7 @@ def use_dataset(logger: WandbLogger, provenance: dict[str, Any]) -> None:
     """Name the data and split that a run uses, by fingerprints: no faces and no ids are sent."""
     import wandb
 
-    name = f"{provenance['dataset']}-{provenance['protocol']}-fold{provenance['fold']}".replace(" ", "-")
+    name = artifact_name(provenance["dataset"], provenance["protocol"], f"fold{provenance['fold']}")
     artifact = wandb.Artifact(name, type="dataset", metadata=provenance)
     with artifact.new_file("fingerprints.json") as file:
         file.write("\n".join(f"{part} {value}" for part, value in provenance["fingerprints"].items()))

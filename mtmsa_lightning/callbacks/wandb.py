@@ -8,9 +8,12 @@ import netrc
 import os
 import re
 import secrets
+import shutil
 from collections.abc import Iterable
+from hashlib import sha256
 from http.client import HTTPException
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal
 from urllib.error import HTTPError
 from urllib.parse import urlsplit
@@ -83,7 +86,12 @@ def _reachable() -> bool:
 
 
 def wandb_logger(
-    run: Path, mode: WandbMode, run_id: str, name: str, job_type: str, config: dict[str, Any]
+    run: Path,
+    mode: WandbMode,
+    run_id: str,
+    name: str,
+    job_type: str,
+    config: dict[str, Any],
 ) -> WandbLogger:
     """Build the logger of a run.
 
@@ -93,7 +101,7 @@ def wandb_logger(
         run_id: Identifier, the same when a run is continued.
         name: Name of the experiment; the group of its runs, unless ``WANDB_RUN_GROUP`` names one.
         job_type: The verb, unless ``WANDB_JOB_TYPE`` says something else.
-        config: Settings to show.
+        config: Settings to show; with ``wandb_faces`` what is printed, which may name files, is sent too.
 
     Returns:
         The logger.
@@ -106,8 +114,11 @@ def wandb_logger(
     def build(mode: WandbMode) -> WandbLogger:
         # not WandbLogger's own `offline`: that sets WANDB_MODE, and with it every later run of the process
         logger = WandbLogger(
-            tags=tags(config), settings=wandb.Settings(init_timeout=TIMEOUT, finish_timeout=FINISH_TIMEOUT,
-                                                       finish_timeout_raises=False),
+            tags=tags(config), settings=wandb.Settings(
+                init_timeout=TIMEOUT, finish_timeout=FINISH_TIMEOUT, finish_timeout_raises=False,
+                disable_code=True,  # changes of a repository may be lists of faces
+                console="auto" if config.get("wandb_faces") else "off",
+            ),
             project=os.environ.get("WANDB_PROJECT", "mtmsa-lightning"), name=f"{name}/{run.name}",
             group=os.environ.get("WANDB_RUN_GROUP", name),
             job_type=os.environ.get("WANDB_JOB_TYPE", job_type),
@@ -143,7 +154,22 @@ def tags(config: dict[str, Any]) -> list[str]:
     return [tag for tag in found if tag]
 
 
-def log_files(loggers: Iterable[Any], run: Path, name: str, best: Path | None) -> None:
+def artifact_name(*parts: str) -> str:
+    """Return a name that W&B takes for an artifact: at most 128 of ``A-Za-z0-9_.-``.
+
+    Args:
+        parts: Texts, joined by dashes. A name that has to be changed ends in a hash of what it was, so that
+            no two become one.
+
+    >>> artifact_name("morph/fold0", "report"), artifact_name("tiny", "report")
+    ('morph-fold0-report-f04ae2', 'tiny-report')
+    """
+    text = "-".join(parts)
+    plain = re.sub(r"[^A-Za-z0-9_.-]+", "-", text)[:120].strip("-") or "run"
+    return plain if plain == text else f"{plain}-{sha256(text.encode()).hexdigest()[:6]}"
+
+
+def log_files(loggers: Iterable[Any], run: Path, name: str, best: Path | None, faces: bool = False) -> None:
     """Upload the best checkpoint and, if there is one, the evaluation report as artifacts.
 
     Args:
@@ -151,26 +177,44 @@ def log_files(loggers: Iterable[Any], run: Path, name: str, best: Path | None) -
         run: The run directory, or the folder of a report.
         name: Name of the experiment.
         best: The best checkpoint of a fit.
+        faces: Upload what shows or names single faces too.
     """
-    stem = re.sub(r"[^\w.-]", "-", name)
-    wanted = {f"{stem}-checkpoint": ("model", best, ["best"])}
-    report = run / "report.html"
-    wanted[f"{stem}-report"] = ("report", report if report.is_file() else None, ["latest-report"])
-    for logger in [each for each in loggers if isinstance(each, WandbLogger)]:
-        for artifact_name, (kind, file, aliases) in wanted.items():
-            if file is None:
-                continue
-            try:
-                import wandb
+    with TemporaryDirectory() as folder:
+        wanted = {"checkpoint": best}
+        if (run / "report.html").is_file():
+            wanted["report"] = _report(run, Path(folder), faces)
+        for logger in [each for each in loggers if isinstance(each, WandbLogger)]:
+            for what, path in wanted.items():
+                if path is None:
+                    continue
+                try:
+                    import wandb
 
-                artifact = wandb.Artifact(artifact_name, type=kind)
-                artifact.add_file(str(file), policy="immutable")
-                for folder in [each for each in ("figures", "tables") if kind == "report"]:
-                    if (run / folder).is_dir():
-                        artifact.add_dir(str(run / folder), folder)
-                logger.experiment.log_artifact(artifact, aliases=[*aliases, run.name])
-            except Exception as error:  # the run itself is complete
-                log.warning("wandb: %s is not uploaded: %s", file, error)
+                    kind, alias = {"checkpoint": ("model", "best"), "report": ("report", "latest-report")}[
+                        what
+                    ]
+                    artifact = wandb.Artifact(artifact_name(name, what), type=kind)
+                    if path.is_dir():
+                        artifact.add_dir(str(path))
+                    else:
+                        artifact.add_file(str(path), policy="immutable")
+                    logger.experiment.log_artifact(artifact, aliases=[alias, artifact_name(run.name)])
+                except Exception as error:  # the run itself is complete
+                    log.warning("wandb: the %s is not uploaded: %s", what, error)
+
+
+def _report(run: Path, folder: Path, faces: bool) -> Path:
+    """Copy what is uploaded of a report, with single faces or without."""
+    from mtmsa_lightning.evaluation.report import PAGE, copy_without_faces
+
+    if not faces:
+        copy_without_faces(run, folder)
+        return folder
+    shutil.copy(run / PAGE, folder)
+    for name in ("figures", "tables"):
+        if (run / name).is_dir():
+            shutil.copytree(run / name, folder / name)
+    return folder
 
 
 def finish(loggers: Iterable[Any]) -> None:

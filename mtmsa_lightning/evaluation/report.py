@@ -1,6 +1,7 @@
 """The report of a set of predictions: one page, its figures and tables, and the predictions themselves."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,9 +12,18 @@ from mtmsa_lightning.evaluation import sections
 from mtmsa_lightning.evaluation.context import ReportContext
 from mtmsa_lightning.evaluation.figures import figures
 from mtmsa_lightning.evaluation.material import Material
-from mtmsa_lightning.evaluation.predictions import read_predictions
+from mtmsa_lightning.evaluation.predictions import Predictions, read_predictions
 from mtmsa_lightning.evaluation.uncertainty import uncertainty
-from mtmsa_lightning.runs import write_table, write_text
+from mtmsa_lightning.pages import without_faces
+from mtmsa_lightning.runs import replacing_in, write_table, write_text
+
+PAGE = "report.html"
+
+CONTENT = ("figures", "tables", *(f"predictions{suffix}" for suffix in SUFFIXES), "figures.json", PAGE)
+"""What a report consists of, in the order in which it takes the place of an older one."""
+
+OF_FACES = ("attention_maps.*", "faces.csv")
+"""Figures and tables that show or name single faces."""
 
 if TYPE_CHECKING:
     from mtmsa_lightning.evaluation.attention import Attention
@@ -28,9 +38,11 @@ def write_report(
 ) -> dict[str, Any]:
     """Write report.html, figures/, tables/, figures.json, predictions.parquet and predictions.csv.
 
+    Nothing of an older report stays in the folder, and it stays whole if this one cannot be made.
+
     Args:
         predictions: One row per face, as ``PredictionWriter`` writes them.
-        folder: Where to; files of the same names are replaced.
+        folder: Where to.
         context: What the figures must be quoted with.
         images: Gives faces for the tiles; None leaves photos out.
         attention: What the attention modules do; None leaves the section out.
@@ -43,6 +55,18 @@ def write_report(
         DataError: If the table has no predictions or no labels.
     """
     typed = read_predictions(predictions)
+    with replacing_in(folder, CONTENT) as fresh:
+        return _write(typed, predictions, fresh, context, images, attention)
+
+
+def _write(
+    typed: Predictions,
+    predictions: pd.DataFrame,
+    folder: Path,
+    context: ReportContext,
+    images: sections.Images | None,
+    attention: "Attention | None",
+) -> dict[str, Any]:
     for suffix in SUFFIXES:
         write_table(predictions, folder / f"predictions{suffix}")
     found = {"quoted_with": context.quotes()} | figures(typed)
@@ -58,5 +82,19 @@ def write_report(
     if attention is not None:
         sections.attention(report, attention, photos=images is not None)
     sections.all_figures(report)
-    report.page.write(folder / "report.html")
+    report.page.write(folder / PAGE)
     return found
+
+
+def copy_without_faces(folder: Path, target: Path) -> None:
+    """Copy the page of a report, its figures and its tables without what shows or names a face.
+
+    Args:
+        folder: Folder of the report.
+        target: Where to; it is made if it is not there.
+    """
+    target.mkdir(parents=True, exist_ok=True)
+    for name in ("figures", "tables"):
+        if (folder / name).is_dir():
+            shutil.copytree(folder / name, target / name, ignore=shutil.ignore_patterns(*OF_FACES))
+    write_text(target / PAGE, without_faces((folder / PAGE).read_text(encoding="utf-8")))

@@ -19,7 +19,7 @@ from mtmsa_lightning.labels import GENDERS, RACES
 from mtmsa_lightning.metrics.age import MIN_FACES
 from mtmsa_lightning.metrics.suite import FIGURES, Figure
 from mtmsa_lightning.metrics.titles import FIGURE, format_figure, format_interval
-from mtmsa_lightning.pages import Picture
+from mtmsa_lightning.pages import Page, Picture
 from mtmsa_lightning.wording import counted
 
 if TYPE_CHECKING:
@@ -259,25 +259,30 @@ def faces(report: Material, images: Images | None) -> None:
     if not chosen:
         return
     report.write_table("faces", pd.concat(chosen, names=["kind"]).reset_index("kind"))
-    report.page.section("Faces to look at")
+    with report.page.private():
+        _show_faces(report.page, chosen, images)
+
+
+def _show_faces(page: Page, chosen: dict[str, pd.DataFrame], images: Images | None) -> None:
+    page.section("Faces to look at")
     if images is not None:
-        report.page.text(
+        page.text(
             "This page shows photos of people. The terms of their dataset may forbid to pass them on: "
             "`mtmsa evaluate --faces false` writes a page without photos.",
             "warning",
         )
     for kind, rows in chosen.items():
-        report.page.text(f"{kind.capitalize()}: true age, prediction, and its 90 % interval, in years")
+        page.text(f"{kind.capitalize()}: true age, prediction, and its 90 % interval, in years")
         said = [
             f"true {face['label']}, predicted {face['prediction']:.1f} ({face['low90']:.0f} to "
             f"{face['high90']:.0f})"
             for face in rows.to_dict("records")
         ]
         if images is None:
-            report.page.table(pd.DataFrame({"id": rows["id"], "age": said}))
+            page.table(pd.DataFrame({"id": rows["id"], "age": said}))
         else:
             named = zip(rows["id"], said, strict=True)
-            report.page.tiles([Picture(_jpeg(images(name)), f"{text}; {name}") for name, text in named])
+            page.tiles([Picture(_jpeg(images(name)), f"{text}; {name}") for name, text in named])
 
 
 def _jpeg(face: NDArray[np.uint8]) -> bytes:
@@ -298,7 +303,8 @@ def attention(report: Material, seen: "Attention", photos: bool) -> None:
             "Where the attention modules amplify (orange, above 0) and damp (purple, below 0) the features: "
             "the gate, averaged over channels, over faces of different ages."
         )
-        report.page.picture(report.draw("attention_maps", drawing, caption))
+        with report.page.private():
+            report.page.picture(report.draw("attention_maps", drawing, caption))
     report.write_table("scale_weights", seen.weights)
     if (weights := seen.weights.dropna()).empty:
         report.page.text(f"No age decade has {MIN_FACES} faces: there are no mean weights of scales to show.")

@@ -58,6 +58,7 @@ def main(args: Sequence[str]) -> None:
     from mtmsa_lightning.data.audit.findings import has_errors
     from mtmsa_lightning.data.audit.report import summary, write_json, write_page
     from mtmsa_lightning.folders import locked
+    from mtmsa_lightning.runs import replacing_in
 
     given = {name: getattr(options, name) for name in ("near", "min_side", "min_sharpness")}
     thresholds = Thresholds(**{name: value for name, value in given.items() if value is not None})
@@ -65,8 +66,9 @@ def main(args: Sequence[str]) -> None:
     read(data)  # mistakes in what is asked for leave no folder behind
     with locked(options.out, "mtmsa audit"):
         found = audit(data, thresholds, look=not options.no_images, detect=detect)
-        write_json(found, options.out / RECORD)
-        write_page(found, options.out / PAGE, pictures=not options.no_pictures)
+        with replacing_in(options.out, (RECORD, PAGE)) as fresh:
+            write_json(found, fresh / RECORD)
+            write_page(found, fresh / PAGE, pictures=not options.no_pictures)
     print(f"{summary(found)}\n{options.out / PAGE}")
     if has_errors(found.findings):
         raise SystemExit(1)

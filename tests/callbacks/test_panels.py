@@ -104,9 +104,19 @@ def test_pictures_and_tables_follow_each_validation_and_photos_do_not(fit, logs,
     for name in ("worst_faces", "most_uncertain_faces"):
         (file,) = logs[0].parent.glob(f"files/media/table/val/{name}_*.table.json")
         table = json.loads(file.read_text())
-        assert table["columns"] == ["id", "label", "prediction", "std", "low90", "high90", "error"]
+        assert table["columns"] == ["row", "label", "prediction", "std", "low90", "high90", "error"]
         assert len(table["data"]) == read_record(fit)["data"]["faces"]["val"]
     assert list(logs[1].parent.glob("files/media/images/val/cumulative_score_*.png"))
+
+
+@pytest.mark.slow
+def test_a_fit_and_its_test_send_no_face_and_no_name(logs, morph_root):
+    names = [file.stem for file in morph_root.rglob("*.JPG")]
+    for log in logs:
+        contents = wandb_file.sent(log)
+        assert wandb_file.faces_in(contents) == []
+        assert wandb_file.names_in(contents, names) == []
+    assert any(name.endswith("best.ckpt") for name in contents)
 
 
 @pytest.mark.slow
@@ -230,9 +240,9 @@ def test_the_worst_faces_come_first_and_photos_only_if_they_are_asked_for():
 
     predictions = read_predictions(TABLE)
     private = face_tables(predictions, None)
-    assert [row[0] for row in private["worst_faces"].data] == ["b", "a", "c"]
-    assert [row[0] for row in private["most_uncertain_faces"].data] == ["c", "a", "b"]
-    assert "photo" not in private["worst_faces"].columns
+    rows = {kind: [predictions.ids[row[0]] for row in table.data] for kind, table in private.items()}
+    assert rows == {"worst_faces": ["b", "a", "c"], "most_uncertain_faces": ["c", "a", "b"]}
+    assert private["worst_faces"].columns == ["row", "label", "prediction", "std", "low90", "high90", "error"]
     shown = face_tables(predictions, Faces())["worst_faces"]
     photo = shown.data[0][shown.columns.index("photo")]
     assert photo.image.getpixel((0, 0)) == (1, 1, 1), "of face b"
@@ -268,7 +278,7 @@ def test_a_lost_server_does_not_stop_a_run(caplog, tmp_path):
     assert "ConnectionError: lost; training goes on" in caplog.text
     (tmp_path / "best.ckpt").touch()
     log_files([Refusing()], tmp_path, "tiny", tmp_path / "best.ckpt")
-    assert f"{tmp_path / 'best.ckpt'} is not uploaded: lost" in caplog.text
+    assert "the checkpoint is not uploaded: lost" in caplog.text
 
 
 def test_a_report_is_an_artifact_with_its_figures_and_tables(tmp_path):
@@ -282,14 +292,17 @@ def test_a_report_is_an_artifact_with_its_figures_and_tables(tmp_path):
                 log_artifact=lambda artifact, aliases: self.logged.append((artifact, aliases))
             )
 
-    for file in ("report.html", "figures/a.svg", "tables/a.csv", "predictions.csv"):
+    of_faces = ("figures/attention_maps.png", "figures/attention_maps.svg", "tables/faces.csv")
+    for file in ("report.html", "figures/a.svg", "tables/a.csv", "predictions.csv", *of_faces):
         (tmp_path / file).parent.mkdir(exist_ok=True)
         (tmp_path / file).write_text(file)
     logger = Recording()
     log_files([logger], tmp_path, "morph/fold 0", None)
-    ((artifact, aliases),) = logger.logged
-    assert (artifact.name, artifact.type) == ("morph-fold-0-report", "report")
+    log_files([logger], tmp_path, "morph/fold 0", None, faces=True)
+    (artifact, aliases), (shown, _) = logger.logged
+    assert (artifact.name, artifact.type) == (ours.artifact_name("morph/fold 0", "report"), "report")
     assert sorted(artifact.manifest.entries) == ["figures/a.svg", "report.html", "tables/a.csv"]
+    assert sorted(shown.manifest.entries) == sorted([*artifact.manifest.entries, *of_faces])
     assert aliases == ["latest-report", tmp_path.name]
 
 

@@ -1,9 +1,14 @@
 """Reads what an offline run has written: the log format of LevelDB, with records of wandb's protocol."""
 
+import base64
 import json
+import re
 import struct
+import zipfile
 from pathlib import Path
 
+import cv2
+import numpy as np
 from wandb.proto.wandb_internal_pb2 import Record
 
 BLOCK = 32768
@@ -60,3 +65,68 @@ def artifacts(file: Path) -> list:
     found = [record.artifact for kind, record in kinds if kind == "artifact"]
     requests = [record.request for kind, record in kinds if kind == "request"]
     return found + [each.log_artifact.artifact for each in requests if each.HasField("log_artifact")]
+
+
+def sent(log: Path) -> dict[str, bytes]:
+    """Return all that a run sends, or has to be sent, to the server, by what it is.
+
+    That is its records, the files of the run and of its artifacts, and what is embedded in pages.
+    """
+    found = [file for file in log.parent.glob("files/**/*") if file.is_file()]
+    files = {str(file.relative_to(log.parent)): file for file in found}
+    for artifact in artifacts(log):
+        files |= {
+            f"{artifact.name}/{each.path}": Path(each.local_path) for each in artifact.manifest.contents
+        }
+    contents = {name: file.read_bytes() for name, file in files.items() if file.suffix != ".ckpt"}
+    contents["records"] = b"".join(record.SerializeToString() for record in records(log))
+    for name in files.keys() - contents.keys():  # all but the numbers of the weights
+        with zipfile.ZipFile(files[name]) as checkpoint:
+            (pickled,) = [each for each in checkpoint.namelist() if each.endswith("data.pkl")]
+            contents[name] = checkpoint.read(pickled)
+    waiting = list(contents)
+    for name in waiting:  # grows: pictures of a page may hold pictures
+        for number, uri in enumerate(re.findall(rb"data:image/[\w+]+;base64,([\w+/=\s]+)", contents[name])):
+            contents[f"{name}, picture {number}"] = base64.b64decode(uri)
+            waiting.append(f"{name}, picture {number}")
+    return contents
+
+
+PLOTS = (
+    "confusion_age_groups", "confusion_gender", "confusion_race", "cumulative_score", "error_by_age",
+    "predicted_against_true", "reliability_gender", "reliability_race", "interval_coverage", "risk_coverage",
+    "subgroups", "scale_weights", "pit", "reliability_age",
+)  # fmt: skip
+"""Plots of figures of many faces."""
+
+MOST_COLOURS = 400
+"""Colours of a heat map or its scale; a face has thousands."""
+
+
+def faces_in(contents: dict[str, bytes]) -> list[str]:
+    """Return what may show a face: photos, and pictures that are neither a plot nor a map of few colours."""
+    return [
+        name
+        for name, content in contents.items()
+        if b"\xff\xd8\xff\xe0" in content
+        or "attention_maps" in name
+        or (content.startswith(b"\x89PNG") and not is_plot(name) and colours(content) > MOST_COLOURS)
+    ]
+
+
+def is_plot(name: str) -> bool:
+    return any(re.search(rf"(^|/){plot}(_\d+_\w+)?\.png$", name) for plot in PLOTS)
+
+
+def colours(png: bytes) -> int:
+    pixels = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR)
+    return len(np.unique(pixels.reshape(-1, 3), axis=0))
+
+
+def names_in(contents: dict[str, bytes], names: list[str]) -> list[str]:
+    return [
+        f"{name} in {what}"
+        for what, content in contents.items()
+        for name in names
+        if name.encode() in content
+    ]

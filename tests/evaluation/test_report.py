@@ -12,7 +12,7 @@ import pytest
 from mtmsa_lightning.errors import DataError
 from mtmsa_lightning.evaluation.attention import Attention
 from mtmsa_lightning.evaluation.context import ReportContext
-from mtmsa_lightning.evaluation.report import write_report
+from mtmsa_lightning.evaluation.report import CONTENT, copy_without_faces, write_report
 
 FINGERPRINT = "2f54381507f57b86" * 4
 DATA = {
@@ -186,6 +186,47 @@ def test_photos_are_shown_only_when_they_are_wanted(report, simulated, tmp_path,
     assert "set/0" in hidden.text, "the faces are listed instead"
     assert not (tmp_path / "figures" / "attention_maps.svg").exists()
     assert (tmp_path / "figures" / "scale_weights.svg").exists()
+
+
+def test_nothing_of_an_older_report_stays(simulated, tmp_path, undrawn):
+    write_report(simulated(60), tmp_path, CONTEXT, lambda name: np.zeros((64, 64, 3), np.uint8), attention())
+    assert (tmp_path / "figures" / "attention_maps.svg").is_file()
+    (tmp_path / "run.json").write_text("{}")
+    write_report(simulated(60), tmp_path, CONTEXT, None, attention())
+    assert names(tmp_path, "**/attention_maps*") == set()
+    assert "data:image/jpeg" not in (tmp_path / "report.html").read_text()
+    assert names(tmp_path, "*") == {*CONTENT, "run.json"}
+
+
+def test_a_report_that_cannot_be_made_leaves_the_older_one_whole(simulated, tmp_path, undrawn):
+    write_report(simulated(60), tmp_path, CONTEXT, None, attention())
+    before = {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
+
+    def broken(name):
+        raise OSError("no space left")
+
+    with pytest.raises(OSError, match="no space left"):
+        write_report(simulated(59), tmp_path, CONTEXT, broken)
+    assert {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()} == before
+    assert not (tmp_path / ".new").exists()
+
+
+def test_a_copy_without_faces_has_neither_photos_nor_ids(simulated, tmp_path, undrawn):
+    photo = lambda name: np.zeros((64, 64, 3), np.uint8)  # noqa: E731
+    for number, images in enumerate((photo, None)):
+        write_report(simulated(60), tmp_path / "report", CONTEXT, images, attention())
+        copy_without_faces(tmp_path / "report", tmp_path / f"copy{number}")
+        whole, copy = ((folder / "report.html").read_text() for folder in
+                       (tmp_path / "report", tmp_path / f"copy{number}"))  # fmt: skip
+        assert "set/0" in whole
+        files = [file for file in (tmp_path / f"copy{number}").rglob("*") if file.is_file()]
+        assert not any("set/" in file.read_text() for file in files if file.suffix in (".html", ".csv"))
+        assert "data:image/jpeg" not in copy
+        assert "private-->" not in copy
+        assert "All figures" in copy
+        assert "Multi-scale attention" in copy
+        assert not any("attention_maps" in file.name or file.name == "faces.csv" for file in files)
+        Page(tmp_path / f"copy{number}" / "report.html")  # closed in order
 
 
 def test_age_groups_give_group_figures_and_nothing_in_years(simulated, tmp_path, undrawn):
