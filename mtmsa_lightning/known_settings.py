@@ -113,7 +113,7 @@ def _named(args: Sequence[str], path: str) -> str | None:
         if (given := option(args, name)) is not None:
             return given
     for config in reversed(split_configs(args)[0]):
-        value: Any = yaml.safe_load(find_config(config).read_text())
+        value: Any = yaml.safe_load(find_config(config).read_text(encoding="utf-8"))
         for part in path.split("."):
             value = value.get(part) if isinstance(value, dict) else None
         if isinstance(value, str):

@@ -189,7 +189,7 @@ def check_architecture(recorded: dict[str, Any], settings: dict[str, Any]) -> No
 def own_names(args: Sequence[str]) -> set[str]:
     """Return the names of classes that the user wrote on the command line or in the configs named there."""
     configs, others = split_configs(args)
-    values: list[Any] = [yaml.safe_load(find_config(name).read_text()) for name in configs]
+    values: list[Any] = [yaml.safe_load(find_config(name).read_text(encoding="utf-8")) for name in configs]
     for arg in others:
         text = arg.partition("=")[2] if arg.startswith("--") else arg
         with suppress(yaml.YAMLError):  # the parser will say what is wrong

@@ -98,7 +98,7 @@ def _reads_text(call: ast.Call) -> bool:
     if name in ("read_text", "write_text") and isinstance(call.func, ast.Attribute):
         return True
     if name != "open":
-        return name in ("FileHandler", "fdopen")
+        return name == "FileHandler"
     modes = [each.value for each in (*call.args, *(key.value for key in call.keywords))
              if isinstance(each, ast.Constant) and isinstance(each.value, str)]  # fmt: skip
     return any(set(mode) <= set("rwax+t") and mode for mode in modes) or any(

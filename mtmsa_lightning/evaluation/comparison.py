@@ -83,7 +83,7 @@ def _pooled_tables(folder: Path) -> list[Path]:
     summary = folder / "summary.json"
     if not summary.is_file():
         return found
-    seeds = json.loads(summary.read_text()).get("seeds", [])
+    seeds = json.loads(summary.read_text(encoding="utf-8")).get("seeds", [])
     listed = [folder / "predictions" / f"seed{seed}.parquet" for seed in seeds]
     if missing := [file for file in listed if file not in found]:
         raise DataError(f"{missing[0]}: missing, but {summary} lists it: repeat `mtmsa crossval`")
