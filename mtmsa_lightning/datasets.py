@@ -112,7 +112,8 @@ def recognise(root: Path, table: str | None = None) -> str:
         DataError: Nothing known is there; the message lists what is looked for.
     """
     if not root.is_dir():
-        raise DataError(f"{root}: no such folder")
+        beside = f": is a file; give its folder: --root {root.parent} --table {root.name}"
+        raise DataError(f"{root}{beside if root.is_file() else ': no such folder'}")
 
     from mtmsa_lightning.data import adience, face_csv, morph, utkface
     from mtmsa_lightning.data.files import find_file, list_images
@@ -148,10 +149,13 @@ def build_data(arguments: Sequence[str], configs: Sequence[str] = ()) -> "FaceDa
     from jsonargparse import ActionConfigFile  # type: ignore[attr-defined]  # not in its __all__
     from lightning.pytorch.cli import LightningArgumentParser
 
+    import mtmsa_lightning
     from mtmsa_lightning.data.datamodule import FaceDataModule
     from mtmsa_lightning.known_settings import known_settings
     from mtmsa_lightning.messages import as_config_error, explain
 
+    for name in CLASSES.values():  # the parser finds a class by its bare name once it has been imported
+        getattr(mtmsa_lightning, name)
     parser = LightningArgumentParser(exit_on_error=False)
     parser.add_argument("--config", action=ActionConfigFile)
     parser.add_lightning_class_args(FaceDataModule, "data", subclass_mode=True)

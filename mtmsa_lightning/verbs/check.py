@@ -61,6 +61,8 @@ def main(args: Sequence[str]) -> None:
     table = read(data)
     splits, findings = all_splits(data, table)
     findings = by_severity([*findings, *check_table(data, table, splits)])
+    if splits and len(splits[data.fold].train) and not len(splits[data.fold].val):
+        data.setup("fit")  # raises, as it will for `mtmsa fit`
     print("\n".join(describe_data(data)))
     print("\n".join(describe_findings(findings)))
     if splits and not options.no_timing and len(splits[data.fold].train):

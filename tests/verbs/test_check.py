@@ -104,8 +104,9 @@ def test_a_command_is_written_as_one_types_it():
     ("args", "said"),
     [
         (["--root", "nowhere"], "no such folder"),
-        (["--model.wieghts", "null"], "did you mean 'weights'"),
+        (["--model.wieghts", "null"], "did you mean --model.weights"),
         (["--fold", "7"], "no fold 7"),
+        (["--val_fraction", "0", "--no_timing"], "leaves no validation faces"),
         (["--clean", "tidy"], "there is no rule 'tidy'"),
     ],
 )
