@@ -39,7 +39,7 @@ BEGINNING = ("config.yaml", "run.json", "run.log", "wandb")
 """What a run writes before it has any result."""
 
 FREE_SETTINGS = {
-    "data": ("root", "num_workers", "verify", "strict"),
+    "data": ("root", "num_workers", "pin_memory", "verify", "strict"),
     "trainer": (
         "max_epochs", "max_steps", "max_time", "default_root_dir", "logger", "log_every_n_steps", "profiler",
         "accelerator", "enable_progress_bar", "enable_model_summary", "num_sanity_val_steps",

@@ -51,6 +51,8 @@ class FaceDataModule(LightningDataModule, ABC):
         crop: Side of the central square that is used of a raw photo, as a fraction of its shorter side.
         batch_size: Faces per step and device.
         num_workers: Loader processes; by default one per available core, at most 8.
+        pin_memory: Load batches into page-locked memory, from which CUDA copies beside other work; by default
+            where the Trainer computes on CUDA.
         seed: Seed of the split, the shuffling and the augmentation, apart from ``seed_everything``.
         val_fraction: Share of the training images that is taken out for validation, by subject. 0 where the
             split brings a validation part of its own, or nothing is trained.
@@ -99,6 +101,7 @@ class FaceDataModule(LightningDataModule, ABC):
         crop: float = 1.0,
         batch_size: int = 32,
         num_workers: int | None = None,
+        pin_memory: bool | None = None,
         seed: int = 0,
         val_fraction: float = 0.1,
         calibration_fraction: float = 0.0,
@@ -116,6 +119,7 @@ class FaceDataModule(LightningDataModule, ABC):
         self.image_size = image_size
         self.batch_size = batch_size
         self.num_workers = available_workers() if num_workers is None else num_workers
+        self.pin_memory = pin_memory
         self.seed = seed
         self.val_fraction = val_fraction
         self.calibration_fraction = calibration_fraction
@@ -259,7 +263,7 @@ class FaceDataModule(LightningDataModule, ABC):
     def train_dataloader(self) -> DataLoader[Any]:
         """Shuffled, augmented training batches of this rank."""
         sampler = TrainSampler(self.train_dataset, self.batch_size, self.seed, *self._rank(), self._done)
-        return face_loader(self.train_dataset, sampler, self.batch_size, self.num_workers)
+        return self._loader(self.train_dataset, sampler)
 
     def val_dataloader(self) -> DataLoader[Any]:
         """Validation batches of this rank, in table order."""
@@ -276,8 +280,12 @@ class FaceDataModule(LightningDataModule, ABC):
         return self._eval_loader(getattr(self, f"{part}_dataset"))
 
     def _eval_loader(self, dataset: FaceDataset) -> DataLoader[Any]:
-        sampler = EvalSampler(dataset, *self._rank())
-        return face_loader(dataset, sampler, self.batch_size, self.num_workers)
+        return self._loader(dataset, EvalSampler(dataset, *self._rank()))
+
+    def _loader(self, dataset: FaceDataset, sampler: TrainSampler | EvalSampler) -> DataLoader[Any]:
+        on_cuda = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
+        pinned = on_cuda if self.pin_memory is None else self.pin_memory
+        return face_loader(dataset, sampler, self.batch_size, self.num_workers, pinned)
 
     def _rank(self) -> tuple[int, int]:
         return (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)

@@ -275,7 +275,11 @@ class FaceLoader(DataLoader[Any]):
 
 
 def face_loader(
-    dataset: FaceDataset, sampler: TrainSampler | EvalSampler, batch_size: int, num_workers: int
+    dataset: FaceDataset,
+    sampler: TrainSampler | EvalSampler,
+    batch_size: int,
+    num_workers: int,
+    pin_memory: bool = False,
 ) -> FaceLoader:
     """Build the loader of one part; workers stay alive over epochs, since keys tell them the epoch."""
     return FaceLoader(
@@ -284,7 +288,7 @@ def face_loader(
         sampler=sampler,
         num_workers=num_workers,
         collate_fn=collate,
-        pin_memory=torch.cuda.is_available(),
+        pin_memory=pin_memory,
         persistent_workers=num_workers > 0,
         worker_init_fn=start_worker,
         # iterators draw a seed for their workers: from here, so that dropout's draws do not depend on it

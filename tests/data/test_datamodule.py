@@ -30,6 +30,11 @@ N = 3 * SUBJECTS  # one bad image is then less than a hundredth, two are more
 HEADER = "id_num,picture_num,dob,doa,race,gender,facial_hair,age,age_diff,glasses,photo"
 
 
+def trainer_of(device: str = "cpu", **settings: int) -> SimpleNamespace:
+    """What a DataModule reads of its Trainer."""
+    return SimpleNamespace(strategy=SimpleNamespace(root_device=torch.device(device)), **settings)
+
+
 def write_morph(root: Path) -> Path:
     rng = np.random.default_rng(0)
     (root / "Album2").mkdir(parents=True)
@@ -177,7 +182,7 @@ def test_evaluation_loaders_have_every_face_once_in_order(data, part):
 def test_ranks_share_the_faces_of_a_trainer(data):
     seen = []
     for rank in range(2):
-        data.trainer = SimpleNamespace(world_size=2, global_rank=rank)
+        data.trainer = trainer_of(world_size=2, global_rank=rank)
         seen.append({name for batch in data.test_dataloader() for name in batch["id"]})
     data.trainer = None
     assert set.union(*seen) == set(data.test_dataset.table["id"])
@@ -484,7 +489,7 @@ def test_device_augmentation_depends_on_seed_epoch_and_face_alone(crops):
         data.setup()
         found = {}
         for rank in range(ranks):
-            data.trainer = SimpleNamespace(world_size=ranks, global_rank=rank)
+            data.trainer = trainer_of(world_size=ranks, global_rank=rank)
             for batch in batches_of(data, "train", epoch):
                 pairs = zip(batch["id"], batch["image"], strict=True)
                 found |= {name: image.numpy().tobytes() for name, image in pairs}
@@ -545,7 +550,7 @@ def test_bad_images_count_against_the_share_of_a_rank(release, ranks, stops):
     data = morph(release)
     data.setup()
     (bad,) = damage(data, [0])
-    data.trainer = SimpleNamespace(world_size=ranks, global_rank=0)
+    data.trainer = trainer_of(world_size=ranks, global_rank=0)
     if stops:
         with pytest.raises(DataError, match="1 image could not be read"):
             load_test_part(data)
@@ -558,7 +563,7 @@ def test_a_rank_that_met_all_images_may_skip_a_hundredth_of_all(release):
     data = morph(release)
     data.setup()
     damage(data, [0])
-    data.trainer = SimpleNamespace(world_size=2, global_rank=0)
+    data.trainer = trainer_of(world_size=2, global_rank=0)
     data._seen.update(data.table.frame["id"])  # as after many shuffled epochs
     load_test_part(data)
     assert len(data.faults) == 1
@@ -572,3 +577,14 @@ def test_verify_names_bad_images_before_anything_starts(release):
     with pytest.raises(DataError, match=rf"(?s)2 of 120 images cannot be read:.*{first}.*{second}"):
         morph(release, verify=True).prepare_data()
     morph(release).prepare_data()
+
+
+@pytest.mark.parametrize(
+    ("device", "given", "pinned"),
+    [("cuda", None, True), ("cpu", None, False), ("cuda", False, False), ("cpu", True, True)],
+)
+def test_batches_are_pinned_for_cuda_or_as_is_said(shared_release, device, given, pinned):
+    data = morph(shared_release, pin_memory=given)
+    data.setup()
+    data.trainer = trainer_of(device, world_size=1, global_rank=0)
+    assert {loader.pin_memory for loader in (data.train_dataloader(), data.val_dataloader())} == {pinned}
