@@ -465,9 +465,11 @@ class MTMSA(LightningModule):
         """Let the failure of one process end all of them."""
         if self.trainer.world_size == 1:
             return []
-        together = JointFailure()
+        callbacks: list[Callback] = self.trainer.callbacks  # type: ignore[attr-defined]
+        known = [each for each in callbacks if isinstance(each, JointFailure)]
+        together = known[0] if known else JointFailure()
         together.watch(self.trainer)
-        return [together]
+        return [] if known else [together]
 
     def setup(self, stage: str) -> None:
         """Take what the model needs to know of the data: labels, and at the first fit age statistics.

@@ -36,6 +36,7 @@ class JointFailure(Callback):
 
     def watch(self, trainer: Trainer) -> None:
         """Begin to listen to the other processes."""
+        self._over.clear()
         threading.Thread(target=self._listen, args=(trainer,), daemon=True).start()
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
