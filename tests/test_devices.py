@@ -1,11 +1,13 @@
 """What a device decides is decided in one place, and can be asked for on any machine."""
 
+import re
 from types import SimpleNamespace
 
 import pytest
 import torch
 
 from mtmsa_lightning import MTMSA, AgeEstimator, MSAConfig
+from mtmsa_lightning.configs import PACKAGE
 from mtmsa_lightning.devices import best_precision, choose_accelerator
 from mtmsa_lightning.errors import ConfigError
 
@@ -28,6 +30,11 @@ def test_mixed_precision_is_for_gpus_that_compute_it_natively(monkeypatch, nativ
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: native)
     assert best_precision("cuda") == ("bf16-mixed" if native else "32-true")
     assert best_precision("cpu") == "32-true"
+
+
+def test_no_other_module_asks_what_the_machine_has():
+    files = [file for file in PACKAGE.rglob("*.py") if re.search(r"(cuda|mps|xpu)\.is_", file.read_text())]
+    assert [file.name for file in files] == ["devices.py"]
 
 
 APPLE = "has no float64, which losses and metrics are computed in: choose cpu"

@@ -50,7 +50,8 @@ class JointFailure(Callback):
             ProcessError: In place of what its failure led to here.
         """
         self._over.set()
-        if isinstance(exception, Preempted) or not dist.is_initialized():
+        stopped = isinstance(exception, Preempted) or not isinstance(exception, Exception)
+        if stopped or not dist.is_initialized():  # a signal reaches all processes
             return
         known = isinstance(exception, MTMSAError)
         message = str(exception) if known else f"{type(exception).__name__}: {exception}"
