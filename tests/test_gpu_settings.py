@@ -28,9 +28,9 @@ ON_GPU = (
 )  # fmt: skip
 SMALL = (
     "--trainer.accelerator=cpu", "--trainer.devices=1", "--data.image_size=64",
-    "--data.batch_size=8", "--data.num_workers=0", "--model.weights=null", "--trainer.limit_train_batches=2",
-    "--trainer.limit_val_batches=1", "--trainer.limit_test_batches=2", "--trainer.max_epochs=1",
-    "--wandb=disabled",
+    "--data.batch_size=4", "--data.num_workers=0", "--model.weights=null", "--trainer.limit_train_batches=2",
+    "--trainer.limit_val_batches=1", "--trainer.limit_test_batches=1", "--trainer.max_epochs=1",
+    "--trainer.num_sanity_val_steps=0", "--wandb=disabled",
 )  # fmt: skip
 """One process, 64 pixels and two steps an epoch."""
 
