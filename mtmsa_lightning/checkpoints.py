@@ -45,7 +45,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     Raises:
         CheckpointError: If the file is missing, unreadable, holds anything but plain values, or is not ours.
     """
-    file = checkpoint_file(path)
+    file = find_checkpoint(Path(path))
     _refuse_foreign(file)
 
     import torch  # late: a missing file is told at once

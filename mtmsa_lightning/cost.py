@@ -14,6 +14,7 @@ from mtmsa_lightning.data.datamodule import FaceDataModule
 from mtmsa_lightning.data.dataset import FaceBatch, SampleKey, collate
 from mtmsa_lightning.errors import ConfigError
 from mtmsa_lightning.module import MTMSA
+from mtmsa_lightning.wording import counted
 
 VALIDATION = 1 / 3
 """Cost of a validation face beside a training face: the forward pass alone."""
@@ -90,7 +91,7 @@ def training_cost(
             times = _repeat(step, _batch(loaded, faces, device), budget)
     except torch.OutOfMemoryError as error:
         raise ConfigError(
-            f"a batch of {data.batch_size} faces of {data.image_size} px does not fit {device}: "
+            f"a batch of {counted(data.batch_size, 'face')} of {data.image_size} px does not fit {device}: "
             "choose a smaller data.batch_size"
         ) from error
     memory, how = _memory(step, loaded, faces, data.batch_size, device)
@@ -195,7 +196,8 @@ def _memory(
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device), "measured with a full batch"
     activations = step.activation_bytes(_batch(loaded, faces, device)) * batch_size / faces
-    return step.state_bytes() + activations, f"counted with {faces} faces, scaled to a batch of {batch_size}"
+    how = f"counted with {counted(faces, 'face')}, scaled to a batch of {batch_size}"
+    return step.state_bytes() + activations, how
 
 
 def _bytes(tensor: Tensor) -> int:

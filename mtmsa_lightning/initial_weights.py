@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from mtmsa_lightning.checkpoints import read_checkpoint
+from mtmsa_lightning.checkpoints import checkpoint_file, read_checkpoint
 from mtmsa_lightning.data import earlier
 from mtmsa_lightning.errors import CheckpointError
 from mtmsa_lightning.models.resnet import fill_trunk, load_trunk_weights
@@ -87,9 +87,9 @@ def trained_network(weights: str | None) -> dict[str, Any] | None:
         return None
     path = Path(str(weights))
     if path.is_dir() or (path.suffix == ".safetensors" and is_pretrained(path.parent)):
-        return read_checkpoint(path)
+        return read_checkpoint(checkpoint_file(path))
     try:
-        return read_checkpoint(path)
+        return read_checkpoint(checkpoint_file(path))
     except CheckpointError:
         return None  # weights without settings, or a fault that is told when they are read as such
 

@@ -774,8 +774,9 @@ class MTMSA(LightningModule):
         from mtmsa_lightning.checkpoints import checkpoint_file, read_checkpoint
         from mtmsa_lightning.runs import say_unfinished
 
-        checkpoint = read_checkpoint(path)
-        say_unfinished(checkpoint_file(path))
+        file = checkpoint_file(path)
+        checkpoint = read_checkpoint(file)
+        say_unfinished(file)
         try:
             with allowing(allow_classes):
                 model = cls(**checkpoint["hyper_parameters"])

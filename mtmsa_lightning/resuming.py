@@ -13,6 +13,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from mtmsa_lightning.errors import CheckpointError
+from mtmsa_lightning.wording import counted
 
 MetricSums = dict[str, dict[str, Any]]
 """Metric -> state -> its value so far, with the number of updates as ``updates``."""
@@ -61,8 +62,9 @@ def restore_sums(metrics: Mapping[str, Metric], gathered: list[MetricSums], rank
     """
     if len(gathered) != ranks:
         raise CheckpointError(
-            f"the checkpoint was saved within an epoch by {len(gathered)} processes, not {ranks}: continue "
-            f"with {len(gathered)} (--trainer.devices, --trainer.num_nodes), or from the end of an epoch"
+            "the checkpoint was saved within an epoch by "
+            f"{counted(len(gathered), 'process', 'processes')}, not {ranks}: continue with "
+            f"{len(gathered)} (--trainer.devices, --trainer.num_nodes), or from the end of an epoch"
         )
     for name, states in gathered[rank].items():
         metric = metrics.get(name)

@@ -23,6 +23,7 @@ import yaml
 
 from mtmsa_lightning.errors import CheckpointError, ConfigError
 from mtmsa_lightning.folders import LOCK, is_empty, make_folder
+from mtmsa_lightning.wording import counted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -229,7 +230,8 @@ def unfinished(run: Path) -> str | None:
         return None
     reason = str(record.get("failed") or "").partition(": ")[2] or "it was killed, or goes on still"
     planned = (read_config(run).get("trainer") or {}).get("max_epochs")
-    return f"training has not ended: {reason}" + (f"; {planned} epochs were planned" if planned else "")
+    plan = f"; {counted(planned, 'epoch was', 'epochs were')} planned" if planned else ""
+    return f"training has not ended: {reason}{plan}"
 
 
 def say_unfinished(checkpoint: Path) -> None:

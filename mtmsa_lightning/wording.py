@@ -9,15 +9,16 @@ LONGEST_LINE, MOST_LINES, LONGEST_MESSAGE = 600, 100, 10_000
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
-def counted(number: int, what: str, several: str | None = None) -> str:
-    """Return a number with its noun, such as ``1 face`` and ``1,234 faces``.
+def counted(number: float, what: str, several: str | None = None) -> str:
+    """Return a number with its noun, such as ``1 face``, ``1,234 faces`` and ``2.5 years``.
 
     Args:
         number: How many.
         what: The noun in the singular.
         several: The noun in the plural, if that is not made by an s.
     """
-    return f"{number:,} {what if number == 1 else several or f'{what}s'}"
+    text = f"{number:g}" if isinstance(number, float) else f"{number:,}"
+    return f"{text} {what if number == 1 else several or f'{what}s'}"
 
 
 def install(extra: str) -> str:

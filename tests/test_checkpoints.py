@@ -6,6 +6,7 @@ import torch
 
 from mtmsa_lightning.checkpoints import checkpoint_file, read_checkpoint
 from mtmsa_lightning.errors import CheckpointError
+from mtmsa_lightning.module import MTMSA
 
 
 def test_classes_that_moved_are_read_by_the_name_that_stays(tmp_path):
@@ -80,3 +81,9 @@ def test_a_run_without_a_checkpoint_says_what_to_do(tmp_path, record, files, sai
         (tmp_path / "checkpoints" / name).touch()
     with pytest.raises(CheckpointError, match=said):
         checkpoint_file(tmp_path)
+
+
+def test_a_run_that_was_chosen_is_named_once(trained, caplog):
+    with caplog.at_level(logging.INFO):
+        MTMSA.load(str(trained.parent))
+    assert [record.getMessage() for record in caplog.records].count(f"using {trained}") == 1

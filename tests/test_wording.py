@@ -27,6 +27,8 @@ from mtmsa_lightning.wording import (
         (1, ["face"], "1 face"),
         (2, ["face"], "2 faces"),
         (1234, ["face"], "1,234 faces"),
+        (1.0, ["year"], "1 year"),
+        (2.5, ["year"], "2.5 years"),
         (1, ["part is", "parts are"], "1 part is"),
         (3, ["part is", "parts are"], "3 parts are"),
     ],

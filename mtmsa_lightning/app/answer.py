@@ -105,12 +105,12 @@ def _age(estimator: AgeEstimator, age: Age) -> str:
     if high == float("inf"):
         held = f"{name}: unknown, the checkpoint was calibrated on too few faces for it"
     else:
-        held = f"{name}, {kind}: {low:.0f} to {high:.0f} years"
-    says = f"{age.mean:.1f} years; {held}"
+        held = f"{name}, {kind}: {low:z.0f} to {high:z.0f} years"
+    says = f"{age.mean:z.1f} years; {held}"
     curve = age_curve(age, f"Age as a curve: {says}")
     groups = {f"{first} to {last} years": share for (first, last), share in age.groups.items()}
     return (
-        f'<p class="age"><strong>{age.mean:.1f} years</strong> {held}</p>{curve}'
+        f'<p class="age"><strong>{age.mean:z.1f} years</strong> {held}</p>{curve}'
         f"{bars('Age group', groups) if groups else ''}"
     )
 
@@ -132,7 +132,8 @@ def unsure_rule(estimator: AgeEstimator) -> str:
         return ""
     rules = []
     if calibration.max_width is not None:
-        rules.append(f"its {100 * LEVEL:.0f} % interval is wider than {calibration.max_width:g} years")
+        most = counted(calibration.max_width, "year")
+        rules.append(f"its {100 * LEVEL:.0f} % interval is wider than {most}")
     if calibration.min_group_prob is not None:
         rules.append(f"its likeliest age group has less than {100 * calibration.min_group_prob:g} %")
     return " or ".join(rules)

@@ -8,6 +8,7 @@ from mtmsa_lightning.align.crop import ALIGNED
 from mtmsa_lightning.app.answer import answer, interval_is_calibrated, refusal, unsure_rule
 from mtmsa_lightning.app.uploads import Uploads
 from mtmsa_lightning.inference.estimator import AgeEstimator
+from mtmsa_lightning.wording import counted
 
 if TYPE_CHECKING:
     import gradio
@@ -125,7 +126,7 @@ def describe(estimator: AgeEstimator) -> dict[str, str]:
     model, how = estimator.model, estimator.preprocessing
     known = model.provenance or {}
     classes = {f"{task.capitalize()} classes": ", ".join(names) for task, names in model.answers.items()}
-    faces = f"{known['faces']['train']:,} faces of " if "faces" in known else ""
+    faces = f"{counted(known['faces']['train'], 'face')} of " if "faces" in known else ""
     if how.margin is not None:
         crops = how.describe()
     else:

@@ -99,7 +99,7 @@ def read_prepared(root: str | Path, dataset: str, label_rule: str | None = None)
     missing = _missing(root, frame["path"].tolist())
     if missing:
         raise DataError(
-            f"{root}: {len(missing):,} of {len(frame):,} images are missing, such as {shown(missing[:1])}: "
+            f"{root}: images missing: {len(missing):,} of {len(frame):,}, such as {shown(missing[:1])}: "
             f"{_AGAIN}"
         )
     report = ReadReport(str(root / record["table"]), read=len(frame))

@@ -98,7 +98,8 @@ def _resolve(listed: "pd.Series[str]", table: FaceTable, path: Path) -> list[str
         line, _ = missing[0]
         raise DataError(
             f"{path}: {len(missing):,} of its {len(listed):,} ids are not in the table of {table.dataset} "
-            f"({len(ids):,} faces), the first in line {line}: {shown([name for _, name in missing], _SHOWN)}"
+            f"({counted(len(ids), 'face')}), the first in line {line}: "
+            f"{shown([name for _, name in missing], _SHOWN)}"
         )
     twice = listed[pd.Series(full, index=listed.index).duplicated()]
     if len(twice):

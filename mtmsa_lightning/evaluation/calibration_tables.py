@@ -71,7 +71,7 @@ def coverage_lines(calibration: Calibration, data: FaceDataModule) -> list[str]:
         remark = f": beyond {SURPRISING:g} sd, chance does not explain it" if beyond else ""
         lines.append(
             f"test: {100 * level:g} % interval covers {100 * covered:.1f} % by subject "
-            f"(sd {bound}{100 * deviation:.1f} %, gap {gap:+.1f} sd{least}){remark}"
+            f"(sd {bound}{100 * deviation:.1f} %, gap {gap:+z.1f} sd{least}){remark}"
         )
     reasons = why_not_exchangeable(data)
     if test and reasons:
@@ -111,6 +111,6 @@ def thresholds_table(said: FacesSaid, groups: bool) -> str:
         table.add_column(name, justify="right")
     for name, (uncertainty, sign) in scales.items():
         for row in risk_by_threshold(uncertainty[said.labelled], risk):
-            cells = {name: f"{sign * row.threshold:.2f}"}
-            table.add_row(*(cells.get(each, "") for each in scales), f"{row.kept:.0%}", f"{row.risk:.2f}")
+            cells = {name: f"{sign * row.threshold:z.2f}"}
+            table.add_row(*(cells.get(each, "") for each in scales), f"{row.kept:.0%}", f"{row.risk:z.2f}")
     return f"thresholds beyond which a face is unsure, on the faces fitted on:\n{drawn(table)}"

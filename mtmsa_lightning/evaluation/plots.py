@@ -361,7 +361,7 @@ def subgroup_map(
                 column, row, count if counts[row, column] else "-", ha="center", va="center", color=GREY
             )
         else:
-            _cell_text(axes, row, column, f"{value:.1f}\n{count}", (value - least) / (most - least))
+            _cell_text(axes, row, column, f"{value:z.1f}\n{count}", (value - least) / (most - least))
     if len(shown):
         figure.colorbar(image, ax=axes, label=label, pad=0.01, fraction=0.03)
     _name_columns(axes, columns)

@@ -274,8 +274,8 @@ def _show_faces(page: Page, chosen: dict[str, pd.DataFrame], images: Images | No
     for kind, rows in chosen.items():
         page.text(f"{kind.capitalize()}: true age, prediction, and its 90 % interval, in years")
         said = [
-            f"true {face['label']}, predicted {face['prediction']:.1f} ({face['low90']:.0f} to "
-            f"{face['high90']:.0f})"
+            f"true {face['label']}, predicted {face['prediction']:z.1f} ({face['low90']:z.0f} to "
+            f"{face['high90']:z.0f})"
             for face in rows.to_dict("records")
         ]
         if images is None:
@@ -297,7 +297,7 @@ def attention(report: Material, seen: "Attention", photos: bool) -> None:
         drawing = plots.attention_maps(
             seen.faces,
             {f"stage {stage}": gates for stage, gates in seen.maps.items()},
-            [f"{age:g} years" for age in seen.ages],
+            [counted(age, "year") for age in seen.ages],
         )
         caption = (
             "Where the attention modules amplify (orange, above 0) and damp (purple, below 0) the features: "

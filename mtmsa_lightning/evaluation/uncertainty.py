@@ -166,7 +166,7 @@ def gap_to_target(report: Material, level: int, covered: float | None) -> str:
     tested = int(group["subjects"])
     deviation = coverage_deviation(level / 100, report.calibration.fitted_on["subjects"], tested)
     least = " or more" if group["faces"] > tested else ""
-    return f"{(covered - level / 100) / deviation:+.1f} sd{least}"
+    return f"{(covered - level / 100) / deviation:+z.1f} sd{least}"
 
 
 def unsure_text(report: Material, table: pd.DataFrame) -> str:

@@ -66,7 +66,7 @@ class Age:
 
     def __str__(self) -> str:
         low, high = self.interval()
-        return f"{self.mean:.1f} years (90 %: {low:.0f} to {high:.0f})"
+        return f"{self.mean:z.1f} years (90 %: {low:z.0f} to {high:z.0f})"
 
 
 @dataclass(frozen=True)

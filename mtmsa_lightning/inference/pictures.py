@@ -73,7 +73,7 @@ def caption(face: Mapping[Any, Any]) -> list[str]:
     if "age_mean" in face:
         mark = " ?" if face.get("unsure") else ""
         low, high = face["age_low90"], face["age_high90"]
-        lines.append(f"{face['age_mean']:.0f} ({low:.0f} to {high:.0f}){mark}")
+        lines.append(f"{face['age_mean']:z.0f} ({low:z.0f} to {high:z.0f}){mark}")
     for task in ("gender_", "race_"):
         probs = {name.removeprefix(task): face[name] for name in face if name.startswith(task)}
         if probs:

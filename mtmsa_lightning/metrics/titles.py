@@ -25,7 +25,7 @@ def format_figure(name: str, value: float | None, undefined: str = "-") -> str:
     """
     if value is None or value != value:
         return undefined
-    return f"{100 * value:.1f} %" if _is_share(name) else f"{value:.2f}"
+    return f"{100 * value:z.1f} %" if _is_share(name) else f"{value:z.2f}"
 
 
 def format_interval(name: str, low: float, high: float) -> str:
@@ -35,7 +35,7 @@ def format_interval(name: str, low: float, high: float) -> str:
 
 def format_difference(name: str, value: float) -> str:
     """Format the difference of two figures with its sign; shares in percentage points."""
-    return f"{100 * value:+.1f}" if _is_share(name) else f"{value:+.2f}"
+    return f"{100 * value:+z.1f}" if _is_share(name) else f"{value:+z.2f}"
 
 
 def _is_share(name: str) -> bool:

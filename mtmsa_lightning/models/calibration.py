@@ -132,7 +132,7 @@ class Calibration:
             f"{' (at the limit of the search)' if name in self.at_limit else ''}"
             for name, value in self.factors.items()
         ]
-        limits = [f"width over {self.max_width:g} years"] if self.max_width is not None else []
+        limits = [f"width over {counted(self.max_width, 'year')}"] if self.max_width is not None else []
         limits += [f"group below {self.min_group_prob:g}"] if self.min_group_prob is not None else []
         unsure = f"; unsure: {' or '.join(limits)}" if limits else ""
         return f"calibrated on {where}: {', '.join(factors)}{unsure}"

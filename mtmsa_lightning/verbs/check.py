@@ -190,8 +190,8 @@ def describe_cost(cli: Any) -> Iterator[str]:
     yield f"cost on {devices} x {cost.device}, {cost.precision}, {data.image_size} px (an estimate):"
     whole = _duration(epoch * trainer.max_epochs) if trainer.max_epochs else "?"
     of_faces = counted(train, "face")
-    yield f"  {_duration(epoch)} an epoch of {of_faces}, {whole} for {trainer.max_epochs} epochs"
-    timed = f"median of {cost.steps} with {cost.faces} faces each"
+    yield f"  {_duration(epoch)} an epoch of {of_faces}, {whole} for {counted(trainer.max_epochs, 'epoch')}"
+    timed = f"median of {cost.steps} with {counted(cost.faces, 'face')} each"
     yield f"  steps: {1e3 * cost.face_seconds:.1f} ms a face, {timed}"
     workers = counted(data.num_workers, "worker")
     yield f"  loading: {1e3 * cost.load_seconds:.1f} ms an image on one core; {workers}"

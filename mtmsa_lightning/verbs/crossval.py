@@ -138,7 +138,7 @@ def crossval(
     if missing:
         told = "\n".join(f"  {trial}: {reason}" for trial, reason in missing.items())
         raise MTMSAError(
-            f"{len(missing)} of {len(plan.trials)} runs are missing; repeat the command to try them again:\n"
+            f"runs missing: {len(missing)} of {len(plan.trials)}; repeat the command to try them again:\n"
             f"{told}"
         )
 

@@ -168,7 +168,7 @@ def _describe_shard(shard: str, parts: "Parts", images: int) -> str:
     if share:
         return f"shard {shard}: {share:,} of {counted(images, 'image')}: {parts.folder}"
     return (
-        f"shard {shard}: no images: shards are dealt parts of {parts.plan['part_size']} images, and there "
+        f"shard {shard}: no images: shards consist of parts of {parts.plan['part_size']} images, and there "
         f"{'is' if len(parts) == 1 else 'are'} only {len(parts)}; merge it with the others: {parts.folder}"
     )
 

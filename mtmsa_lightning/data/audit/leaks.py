@@ -110,7 +110,7 @@ def near_duplicates(
         ("near-copies", ~leaks, "that no fold parts into test and the rest"),
     ):
         examples = [
-            f"{ids[left]} ({labels[left]}) ~ {ids[right]} ({labels[right]}), {bits} bits"
+            f"{ids[left]} ({labels[left]}) ~ {ids[right]} ({labels[right]}), {counted(bits, 'bit')}"
             for left, right, bits in pairs[rows].tolist()
         ]
         near = f"pairs of near-duplicates (at most {limit} of 256 bits apart)"

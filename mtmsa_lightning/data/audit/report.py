@@ -203,7 +203,7 @@ def comparison_table(comparisons: Sequence[Comparison]) -> pd.DataFrame:
 def _figure(name: str, value: float | None) -> str:
     if value is None:
         return "-"
-    return f"{value:.2f}" if "mae" in name else f"{100 * value:.1f} %"
+    return f"{value:z.2f}" if "mae" in name else f"{100 * value:z.1f} %"
 
 
 def _counted(numbers: Mapping[Any, int]) -> str:
