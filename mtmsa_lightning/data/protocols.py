@@ -69,7 +69,7 @@ class Split:
         )
         lines = [f"protocol {self.protocol}, fold {self.fold}, seed {self.seed}: {sizes}"]
         if not np.isnan(self.subjects_in_two_parts):
-            share = f"{self.subjects_in_two_parts:.1%}"
+            share = f"{100 * self.subjects_in_two_parts:.1f} %"
             lines.append(f"{share} of the test images show a subject that also trains or validates")
         return "\n  ".join([*lines, *self.notes])
 

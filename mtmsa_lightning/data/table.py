@@ -117,7 +117,7 @@ class ReadReport:
         if len(self.dropped) > _SHOWN:
             lines.append(f"  ... and {len(self.dropped) - _SHOWN:,} more")
         if self.notes:
-            lines.append(_tally("noticed and kept", self.notes))
+            lines.append(_tally("kept with a remark", self.notes))
         return "\n".join(lines)
 
 

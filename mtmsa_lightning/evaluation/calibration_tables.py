@@ -88,7 +88,7 @@ def why_not_exchangeable(data: FaceDataModule) -> list[str]:
     if split.protocol not in DRAWN_AT_RANDOM:
         reasons.append(f"protocol {split.protocol} does not draw it at random")
     if split.subjects_in_two_parts > 0:
-        share = f"{split.subjects_in_two_parts:.0%}"
+        share = f"{100 * split.subjects_in_two_parts:.0f} %"
         reasons.append(f"{share} of its images show subjects that train, those fitted on do not")
     return reasons
 
@@ -112,5 +112,7 @@ def thresholds_table(said: FacesSaid, groups: bool) -> str:
     for name, (uncertainty, sign) in scales.items():
         for row in risk_by_threshold(uncertainty[said.labelled], risk):
             cells = {name: f"{sign * row.threshold:z.2f}"}
-            table.add_row(*(cells.get(each, "") for each in scales), f"{row.kept:.0%}", f"{row.risk:z.2f}")
+            table.add_row(
+                *(cells.get(each, "") for each in scales), f"{100 * row.kept:.0f} %", f"{row.risk:z.2f}"
+            )
     return f"thresholds beyond which a face is unsure, on the faces fitted on:\n{drawn(table)}"

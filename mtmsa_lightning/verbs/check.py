@@ -66,7 +66,9 @@ def main(args: Sequence[str]) -> None:
     print("\n".join(describe_data(data)))
     print("\n".join(describe_findings(findings)))
     if splits and not options.no_timing and len(splits[data.fold].train):
-        print("\n".join(describe_cost(cli)))
+        with _quiet("mtmsa_lightning"):  # its setup describes the data again
+            cost = list(describe_cost(cli))
+        print("\n".join(cost))
     print(f"to train:\n  {command(arguments)}")
     if has_errors(findings):
         raise SystemExit(1)
@@ -131,7 +133,7 @@ def describe_data(data: "FaceDataModule") -> Iterator[str]:
     from mtmsa_lightning.errors import DataError
 
     table = data.table
-    yield f"{table.dataset} at {data.root}: {counted(len(table), 'face')}; {table.label_rule}"
+    yield f"{table.dataset} at {data.root}: {counted(len(table), 'face')}; label rule: {table.label_rule}"
     compared = compare(table)
     if compared:
         yield "held against the published release:"
@@ -188,14 +190,14 @@ def describe_cost(cli: Any) -> Iterator[str]:
     train, val = len(data.train_dataset), len(data.val_dataset)
     epoch = cost.epoch_seconds(train, val, devices, data.num_workers)
     yield f"cost on {devices} x {cost.device}, {cost.precision}, {data.image_size} px (an estimate):"
-    whole = _duration(epoch * trainer.max_epochs) if trainer.max_epochs else "?"
-    of_faces = counted(train, "face")
-    yield f"  {_duration(epoch)} an epoch of {of_faces}, {whole} for {counted(trainer.max_epochs, 'epoch')}"
+    epochs = trainer.max_epochs or 0
+    whole = f", {_duration(epoch * epochs)} for {counted(epochs, 'epoch')}" if epochs > 0 else ""
+    yield f"  {_duration(epoch)} per epoch of {counted(train, 'face')}{whole}"
     timed = f"median of {cost.steps} with {counted(cost.faces, 'face')} each"
-    yield f"  steps: {1e3 * cost.face_seconds:.1f} ms a face, {timed}"
+    yield f"  steps: {1e3 * cost.face_seconds:.1f} ms per face, {timed}"
     workers = counted(data.num_workers, "worker")
-    yield f"  loading: {1e3 * cost.load_seconds:.1f} ms an image on one core; {workers}"
-    yield f"  memory {cost.memory / 2**30:.1f} GiB a device ({cost.memory_how})"
+    yield f"  loading: {1e3 * cost.load_seconds:.1f} ms per image on one core; {workers}"
+    yield f"  memory {cost.memory / 2**30:.1f} GiB per device ({cost.memory_how})"
 
 
 def _duration(seconds: float) -> str:

@@ -112,7 +112,7 @@ def test_report_reads_as_text():
     )
     assert text.count("\n  line") == 10
     assert "... and 3 more" in text
-    assert text.endswith("noticed and kept 1: odd name x1")
+    assert text.endswith("kept with a remark 1: odd name x1")
     assert report.reasons() == {"file not found": 12, "no age": 1}
 
 
