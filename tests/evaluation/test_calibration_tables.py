@@ -39,7 +39,7 @@ def test_with_several_faces_a_subject_the_deviation_is_called_a_bound():
     ("data", "said"),
     [
         (split("folds"), "protocol folds does not draw it at random"),
-        (split("random", 0.95), "95% of its images show subjects that train"),
+        (split("random", 0.95), "95 % of its images show subjects that train"),
     ],
 )
 def test_parts_that_need_not_be_exchangeable_are_said(data, said):
