@@ -226,7 +226,7 @@ def test_without_one_complete_run_nothing_is_written(crossval, children, tmp_pat
 @pytest.mark.parametrize(
     ("args", "said"),
     [
-        (["--data.fodl", "2"], "did you mean 'fold'"),
+        (["--data.fodl", "2"], "did you mean --data.init_args.fold?"),
         (["--model.msa.rates", "[2,2,2]"], "reads 7 of the 13 positions"),
         (["--data.fold", "2"], "--data.fold: give --folds"),
         (["--seed_everything=2"], "--seed_everything: give --seeds"),

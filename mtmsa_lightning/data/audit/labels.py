@@ -81,8 +81,8 @@ def ages_against_dates(table: FaceTable) -> list[Finding]:
     years = completed_years(_dates(faces["dob"]), _dates(faces["doa"]))
     wrong = faces[years.notna() & (faces["age_low"] == faces["age_high"]) & (faces["age_low"] != years)]
     examples = [
-        f"{row.id}: {counted(row.age_low, 'year')}, born {row.dob}, taken {row.doa}"
-        for row in wrong.itertuples()
+        f"{row['id']}: {counted(float(row['age_low']), 'year')}, born {row['dob']}, taken {row['doa']}"
+        for _, row in wrong.iterrows()
     ]
     return found("age-dates", "ages that differ from their dates", examples, ([row] for row in wrong.index))
 
