@@ -77,6 +77,10 @@ def _drop_unlabelled(rows: pd.DataFrame, report: ReadReport) -> pd.DataFrame:
 def _note_oddities(rows: pd.DataFrame, report: ReadReport) -> None:
     for column in ("gender", "race"):
         report.note_rows(rows, rows[column] == "", "photo", f"unknown {column}")
+    for column in ("dob", "doa"):
+        unreadable = (rows[column] != "") & (_iso_dates(rows[column]) == "")
+        report.note_rows(rows, unreadable, "photo", f"{column} is no date (MM/DD/YYYY)")
+    report.note_rows(rows, ~_are_numbers(rows["picture_num"]), "photo", "picture_num is no number")
     name = rows["photo"].str.extract(_NAME).fillna("")
     odd = name["subject"] == ""
     report.note_rows(rows, odd, "photo", "unusual file name")

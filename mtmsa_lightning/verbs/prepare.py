@@ -227,7 +227,7 @@ def read_release(release: str, root: Path, reading: dict[str, Any]) -> "FaceTabl
         from mtmsa_lightning.data.face_csv import FaceCSV
 
         given = {name: value for name, value in reading.items() if value}
-        return FaceCSV(root=str(root), **given).read()
+        return FaceCSV(root=str(root), protocol="whole", **given).read()  # nothing is split
     from mtmsa_lightning.data.folder import read_folder
 
     return read_folder(root)

@@ -79,6 +79,7 @@ def test_report(table):
     assert table.report.read == 11
     assert {(row.line, row.reason) for row in table.report.notes} == {
         (4, "name disagrees with the table's gender"),
+        (4, "dob is no date (MM/DD/YYYY)"),
         (5, "name disagrees with the table's age"),
         (7, "unknown gender"),
         (7, "unknown race"),

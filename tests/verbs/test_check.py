@@ -104,6 +104,8 @@ def test_a_command_is_written_as_one_types_it():
     ("args", "said"),
     [
         (["--root", "nowhere"], "no such folder"),
+        (["--root", __file__], "is a file; give its folder"),
+        (["--root", "a" * 5000], "File name too long"),
         (["--model.wieghts", "null"], "did you mean --model.weights"),
         (["--fold", "7"], "no fold 7"),
         (["--val_fraction", "0", "--no_timing"], "leaves no validation faces"),
