@@ -197,7 +197,10 @@ def test_mirrored_faces_are_calibrated_tested_and_predicted_alike(calibrated, tm
 
 def test_training_on_drops_the_calibration(calibrated, config, tmp_path):
     place = ["--trainer.default_root_dir", str(tmp_path), "--trainer.max_epochs", "2"]
-    main(["fit", "--config", str(config), "--ckpt_path", str(calibrated), *place])
+    last = shutil.copy(calibrated / "checkpoints" / "last.ckpt", tmp_path / "continued.ckpt")
+    main(["calibrate", "--config", str(config), "--ckpt_path", str(last)])
+    assert "calibration" in torch.load(last, weights_only=True)
+    main(["fit", "--config", str(config), "--ckpt_path", str(last), *place])
     (run,) = (tmp_path / "tiny").iterdir()
     for name in ("best.ckpt", "last.ckpt"):
         assert "calibration" not in torch.load(run / "checkpoints" / name, weights_only=True)
