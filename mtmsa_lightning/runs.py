@@ -12,7 +12,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from mtmsa_lightning.configs import option
 from mtmsa_lightning.errors import CheckpointError, ConfigError
 from mtmsa_lightning.folders import LOCK, is_empty, make_folder
 from mtmsa_lightning.wording import counted
@@ -50,6 +51,9 @@ FREE_SETTINGS = {
     "run": ("wandb", "wandb_faces", "test_after_fit", "allow_overlap", "compile"),
 }  # fmt: skip
 """Settings that may differ when a run is continued: they do not change what is learnt."""
+
+PLACES = ("root", "split_file")
+"""Settings of the data that are paths; a run records where they led, for whoever uses it from elsewhere."""
 
 LENGTH = ("max_epochs", "max_steps", "max_time")
 """Settings of the trainer that may grow when a run is continued."""
@@ -221,6 +225,25 @@ def read_config(run: Path) -> dict[str, Any]:
         return dict(yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8")))
     except (OSError, yaml.YAMLError, TypeError, ValueError):
         return {}
+
+
+def places_of_run(run: Path, args: Sequence[str]) -> list[str]:
+    """Return arguments for the data of a run whose ``config.yaml`` names them from another folder.
+
+    Args:
+        run: The run.
+        args: Arguments of the command line, whose own settings of the data count more.
+    """
+    if option(args, "data") is not None:
+        return []
+    settings = (read_config(run).get("data") or {}).get("init_args") or {}
+    found = []
+    for name, place in (read_record(run).get("places") or {}).items():
+        given = any(option(args, f"data.{each}{name}") is not None for each in ("", "init_args."))
+        here = settings.get(name) is not None and Path(settings[name]).exists()
+        if name in PLACES and not given and not here and Path(place).exists():
+            found.append(f"--data.{name}={place}")
+    return found
 
 
 def unfinished(run: Path) -> str | None:

@@ -54,6 +54,7 @@ from mtmsa_lightning.runs import (
     check_run_dir,
     is_first_process,
     open_run,
+    places_of_run,
     read_config,
     read_record,
     resumable_run,
@@ -133,7 +134,7 @@ def run_trainer_verb(
     came_along = [str(ckpt_path)] if hparams else []
     if hparams and (config := config_of_run(args, str(ckpt_path))):
         came_along.append(str(config))
-        args = [f"--config={config}", *args]
+        args = [f"--config={config}", *places_of_run(config.parent, args), *args]
     for name in split_configs(args)[0] if not asks_for_text(args) else ():
         log.info("config: %s", find_config(name))
     try:

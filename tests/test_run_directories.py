@@ -9,10 +9,11 @@ import sys
 import time
 
 import pytest
+import yaml
 
 from mtmsa_lightning.cli import main
 from mtmsa_lightning.folders import LOCK, holder, locked
-from mtmsa_lightning.runs import read_record
+from mtmsa_lightning.runs import places_of_run, read_record, update_record
 
 ENDLESS = ["--trainer.max_epochs=100000", "--trainer.val_check_interval=null"]
 
@@ -171,3 +172,29 @@ def test_a_continued_run_has_no_trace_of_the_lock(trained, tiny_config, tmp_path
     main(["fit", "--config", str(tiny_config), "--run_dir", str(run), "--trainer.max_epochs=1"])
     main(["fit", "--config", str(tiny_config), "--run_dir", str(run)])
     assert json.loads((run / "run.json").read_text())["epochs"] == 2
+
+
+def test_a_run_on_a_relative_root_is_used_from_another_folder(tiny_config, morph_root, tmp_path, monkeypatch):
+    run, elsewhere = tmp_path / "run", tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(morph_root.parent)
+    fit = ["fit", "--config", str(tiny_config), "--data.root", "morph", "--trainer.max_epochs=1"]
+    main([*fit, "--run_dir", str(run), "--data.calibration_fraction=0.2"])
+    assert yaml.safe_load((run / "config.yaml").read_text())["data"]["init_args"]["root"] == "morph"
+    monkeypatch.chdir(elsewhere)
+    main(["test", "--ckpt_path", str(run), "--run_dir", "again"])
+    assert read_record(elsewhere / "again")["test"] == read_record(run)["test"]
+    main(["calibrate", "--ckpt_path", str(run)])
+    main(["evaluate", "--ckpt_path", str(run), "--faces", "false"])
+    assert [path.name for path in run.glob("evaluation*")] == ["evaluation"], "the data are the run's own"
+
+
+def test_what_is_said_of_the_data_counts_more_than_where_they_were(trained, tmp_path, monkeypatch):
+    update_record(tmp_path, {"places": {"root": str(trained), "split_file": str(tmp_path / "gone.csv")}})
+    (tmp_path / "config.yaml").write_text("data: {init_args: {root: data/morph}}")
+    assert places_of_run(tmp_path, []) == [f"--data.root={trained}"]
+    for args in (["--data.root", "x"], ["--data.init_args.root=x"], ["--data", "Adience"]):
+        assert places_of_run(tmp_path, args) == []
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data" / "morph").mkdir(parents=True)
+    assert places_of_run(tmp_path, []) == [], "they are here as well"

@@ -25,7 +25,7 @@ from mtmsa_lightning.data.baselines import constant_age_mae
 from mtmsa_lightning.data.provenance import hash_in_background
 from mtmsa_lightning.logs import to_file
 from mtmsa_lightning.module import MTMSA
-from mtmsa_lightning.runs import read_record, update_record, write_text
+from mtmsa_lightning.runs import PLACES, read_record, update_record, write_text
 from mtmsa_lightning.schedulers import BatchSize
 
 log = logging.getLogger(__name__)
@@ -91,7 +91,9 @@ class RunRecord(Callback):
             "versions": versions(),
             "git_commit": git_commit(),
         }
-        update_record(self.run, record | continued | processes | {"data": data.provenance()} | self.values)
+        places = {name: str(path.absolute()) for name in PLACES if (path := getattr(data, name)) is not None}
+        described = {"data": data.provenance(), "places": places}
+        update_record(self.run, record | continued | processes | described | self.values)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write down and say how much each step learns from, and how fast."""

@@ -31,6 +31,7 @@ from mtmsa_lightning.models.calibration import INTERVAL_LEVEL, Calibration, fit_
 from mtmsa_lightning.module import MTMSA
 from mtmsa_lightning.named_classes import import_from_here, parsing
 from mtmsa_lightning.pretrained import WEIGHTS, write_pretrained
+from mtmsa_lightning.runs import places_of_run
 from mtmsa_lightning.training import BASES, config_of_run, own_names
 from mtmsa_lightning.wording import counted
 
@@ -138,7 +139,9 @@ def datamodule_of(ckpt_path: str, args: Sequence[str]) -> FaceDataModule:
     own = own_names(args)
     import_from_here(own)
     of_run = config_of_run(args, ckpt_path)
-    names, others = split_configs([f"--config={of_run}", *args] if of_run else args)
+    if of_run:
+        args = [f"--config={of_run}", *places_of_run(of_run.parent, args), *args]
+    names, others = split_configs(args)
     strange = [arg for arg in others if arg.startswith("--") and not arg.startswith("--data")]
     if strange:
         raise ConfigError(f"{strange[0]}: `mtmsa calibrate` takes the model from the checkpoint; see --help")

@@ -21,6 +21,7 @@ from mtmsa_lightning.evaluation.sections import Images
 from mtmsa_lightning.folders import is_empty, locked
 from mtmsa_lightning.runs import (
     BEGINNING,
+    PLACES,
     differences,
     is_first_process,
     read_config,
@@ -197,11 +198,17 @@ def _holds_else(folder: Path, data: dict[str, Any]) -> str | None:
 
 def _changes(folder: Path, data: dict[str, Any]) -> list[str]:
     """List how settings of the data differ from a folder's ``config.yaml``, in what both name."""
-    recorded = _data_settings(read_config(folder))
-    return differences(recorded, {key: value for key, value in data.items() if key in recorded}, "data")
+    recorded = _data_settings(read_config(folder)) | (read_record(folder).get("places") or {})
+    both = {key: value for key, value in data.items() if key in recorded}
+    by_default = [key for key in PLACES if both.get(key) is None]  # wherever that is today
+    old, new = (
+        {key: value for key, value in values.items() if key not in by_default} for values in (recorded, both)
+    )
+    return differences(old, new, "data")
 
 
 def _data_settings(settings: dict[str, Any]) -> dict[str, Any]:
     data = settings.get("data") or {}
     values = {"class_path": data.get("class_path")} | (data.get("init_args") or {})
+    values |= {key: str(Path(values[key]).absolute()) for key in PLACES if values.get(key) is not None}
     return {key: value for key, value in values.items() if key not in FREE_DATA_SETTINGS}
