@@ -171,7 +171,6 @@ class MTMSA(LightningModule):
         self.trunk = MSAResNet34(msa, last_stride, checkpoint_activations)
         self._memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.trunk.to(memory_format=self._memory_format)
-        self._wide_rates = wide_rates(msa, last_stride, image_size)
         self.weights = weights
         self.aux_stage = aux_stage
         self.freeze_epochs = freeze_epochs
@@ -237,6 +236,7 @@ class MTMSA(LightningModule):
         self.race: ClassHead | None = (
             build_head(race, aux, len(self.race_classes)) if self.race_classes else None
         )
+        self._race_wanted = race is not None
         if not self.tasks:
             raise ConfigError("no head is left: keep at least one of model.age, model.gender, model.race")
 
@@ -483,6 +483,8 @@ class MTMSA(LightningModule):
         data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
         if data is None or stage == "predict":
             return
+        if stage == "fit":
+            self._follow(data)
         self.match(data)
         if stage == "fit":
             self.hparams["age_groups"] = [list(group) for group in self.age_groups]
@@ -500,6 +502,34 @@ class MTMSA(LightningModule):
         if years is not None:
             check_years({part: getattr(data, f"{part}_dataset").table for part in parts}, years)
         self._years_checked.update((id(data), part) for part in parts)
+
+    def _follow(self, data: Any) -> None:
+        """Take the size and the crop of the faces that are about to be learnt from, whatever was given.
+
+        Raises:
+            ConfigError: If the data has races, and a race head is wanted that was built for none.
+        """
+        self.image_size, self.crop = data.image_size, data.crop
+        self.hparams.update({"image_size": self.image_size, "crop": self.crop})
+        fresh = not self._initialised and self.trainer.ckpt_path is None
+        if fresh and self._race_wanted and not self.race_classes and data.race_classes:
+            raise ConfigError(
+                f"{data.name} has races, but the model was built without their names: build it with "
+                "MTMSA(race_classes=data.race_classes), or with race=None for no race head"
+            )
+
+    def on_train_batch_start(self, batch: FaceBatch, batch_idx: int) -> None:
+        """Check the size of the faces, which predictions will be made at.
+
+        Raises:
+            ConfigError: If they have another than the model was built for.
+        """
+        side = batch["image"].shape[-1]
+        if side != self.image_size:
+            raise ConfigError(
+                f"faces of {side} px, but the model was built for {self.image_size}, at which it would be "
+                f"used: build it with MTMSA(image_size={side})"
+            )
 
     def match(self, data: Any) -> None:
         """Match classes and age groups of the data and of the model, which may know others."""
@@ -556,7 +586,8 @@ class MTMSA(LightningModule):
         """
         self.calibration = None  # it belongs to weights that training is about to change
         self._say_preprocessing()
-        for text in self._wide_rates:
+        msa = self.hparams["msa"]
+        for text in wide_rates(msa and MSAConfig(**msa), self.hparams["last_stride"], self.image_size):
             log.warning("%s", text)
         started_from = None
         if not self._initialised:

@@ -2,7 +2,7 @@
 
 import logging
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, nullcontext, suppress
 from pathlib import Path
 from typing import Any
@@ -129,6 +129,7 @@ def run_trainer_verb(
         if verb == "fit" and "optimizer_states" not in checkpoint:
             raise ConfigError(no_training_state(Path(ckpt_path)))
         args = [*args, f"--ckpt_path={ckpt_path}"]
+    recorded = hparams and hparams | {"preparation": (checkpoint.get("provenance") or {}).get("preparation")}
     own = own_names(args)
     import_from_here(own)
     came_along = [str(ckpt_path)] if hparams else []
@@ -140,7 +141,7 @@ def run_trainer_verb(
     try:
         ordered = by_precedence(args, hparams, training=verb == "fit")
         with parsing(came_along, own, BASES):
-            return (cli or TrainingCLI)(verb, ordered, hparams)
+            return (cli or TrainingCLI)(verb, ordered, recorded)
     except MTMSAError:
         raise
     except SIGTERMException:  # Lightning heard it before we listened; its own status would be 0
@@ -213,13 +214,33 @@ def config_of_run(args: Sequence[str], ckpt_path: str) -> Path | None:
     return file
 
 
+def follow_checkpoint(settings: Any, recorded: Mapping[str, Any], args: Sequence[str]) -> None:
+    """Give a checkpoint faces of the size and crop that it was trained on, unless the command line says more.
+
+    Args:
+        settings: Arguments of the DataModule, changed in place.
+        recorded: Model settings of the checkpoint, and the ``preparation`` of its training data: the crop of
+            prepared faces says nothing of raw photos.
+        args: The command line.
+    """
+    changed = []
+    for key in ("image_size",) if recorded.get("preparation") else ("image_size", "crop"):
+        if any(option(args, f"data.{prefix}{key}") is not None for prefix in ("", "init_args.")):
+            continue
+        if key in settings and key in recorded and settings[key] != recorded[key]:
+            changed.append(f"data.{key} {recorded[key]} instead of {settings[key]}")
+            settings[key] = recorded[key]
+    if changed:
+        log.info("as the checkpoint was trained: %s", ", ".join(changed))
+
+
 class TrainingCLI(LightningCLI):
     """One verb of the Trainer on MTMSA and a face DataModule.
 
     Args:
         verb: The verb.
         args: Arguments after it, in the order of precedence.
-        recorded: Model settings recorded in the checkpoint.
+        recorded: Model settings recorded in the checkpoint, and the ``preparation`` of its training data.
         held: Takes the lock of the run directory; by default it is released when the verb is done.
 
     Attributes:
@@ -238,6 +259,7 @@ class TrainingCLI(LightningCLI):
     ) -> None:
         self.verb = verb
         self.recorded = recorded or {}
+        self.arguments = args
         kwargs: dict[str, Any] = {"exit_on_error": False, "allow_abbrev": False}
         self.held = held or ExitStack()
         with nullcontext() if held else self.held:
@@ -323,6 +345,8 @@ class TrainingCLI(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         """Choose the run directory: a new one, or the one to continue."""
+        if self.verb != "fit" and self.recorded:
+            follow_checkpoint(self.settings.data.init_args, self.recorded, self.arguments)
         plain = self.settings.clone()
         for key in VERB_ARGUMENTS:
             plain.pop(key, None)

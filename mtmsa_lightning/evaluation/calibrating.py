@@ -3,7 +3,7 @@
 import copy
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from lightning.fabric import Fabric
 from mtmsa_lightning.callbacks.checkpoint import AtomicCheckpointIO
 from mtmsa_lightning.card import update_cards
 from mtmsa_lightning.checkpoints import checkpoint_file, read_checkpoint
-from mtmsa_lightning.configs import find_config, split_configs
+from mtmsa_lightning.configs import classes_first, find_config, split_configs
 from mtmsa_lightning.data.datamodule import FaceDataModule
 from mtmsa_lightning.data.protocols import sampling_units
 from mtmsa_lightning.data.provenance import check_overlap, preprocessing_of, say_preprocessing
@@ -32,7 +32,7 @@ from mtmsa_lightning.module import MTMSA
 from mtmsa_lightning.named_classes import import_from_here, parsing
 from mtmsa_lightning.pretrained import WEIGHTS, write_pretrained
 from mtmsa_lightning.runs import places_of_run
-from mtmsa_lightning.training import BASES, config_of_run, own_names
+from mtmsa_lightning.training import BASES, config_of_run, follow_checkpoint, own_names
 from mtmsa_lightning.wording import counted
 
 log = logging.getLogger(__name__)
@@ -81,7 +81,8 @@ def calibrate(
     model.calibration = None
     model.flip_test = model.flip_test if flip_test is None else flip_test
     check_thresholds(model, max_width, min_group_prob)
-    data = datamodule_of(ckpt_path, data_args)
+    preparation = (model.provenance or {}).get("preparation")
+    data = datamodule_of(ckpt_path, data_args, dict(model.hparams) | {"preparation": preparation})
     data.prepare_data()
     data.setup("test")
     say_preprocessing(model.provenance or {}, preprocessing_of(data), str(data.root))
@@ -130,8 +131,15 @@ def check_thresholds(model: MTMSA, max_width: float | None, min_group_prob: floa
         raise ConfigError(f"--min_group_prob {min_group_prob} is no probability between 0 and 1")
 
 
-def datamodule_of(ckpt_path: str, args: Sequence[str]) -> FaceDataModule:
+def datamodule_of(
+    ckpt_path: str, args: Sequence[str], recorded: Mapping[str, Any] | None = None
+) -> FaceDataModule:
     """Build the DataModule that configs and ``--data.*`` arguments describe; other sections are not read.
+
+    Args:
+        ckpt_path: The checkpoint, whose run is used where no config is given.
+        args: The arguments.
+        recorded: What its faces are like, see :func:`~mtmsa_lightning.training.follow_checkpoint`.
 
     Raises:
         ConfigError: If there is no config, or an argument is not one of the data.
@@ -154,12 +162,14 @@ def datamodule_of(ckpt_path: str, args: Sequence[str]) -> FaceDataModule:
     parser.add_subclass_arguments(FaceDataModule, "data", required=True)
     with parsing([str(of_run)] if of_run else [], own, BASES):
         try:
-            settings = parser.parse_args([*(f"--config={section}" for section in sections), *others])
+            configs = [f"--config={section}" for section in sections]
+            settings = parser.parse_args([*configs, *classes_first(others)])
         except Exception as error:
             message = explain(error, known_settings([*(f"--config={name}" for name in names), *others]))
             if message is None:
                 raise
             raise ConfigError(message) from error
+        follow_checkpoint(settings.data.init_args, recorded or {}, args)
         with as_config_error():
             data: FaceDataModule = parser.instantiate_classes(settings).data
     return data
