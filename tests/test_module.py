@@ -134,7 +134,7 @@ def test_initial_weights_are_loaded_once_and_never_over_a_checkpoint(morph_root,
     )
     assert torch.all(third.trunk.conv1.weight == 0.5)
     with pytest.raises(CheckpointError, match="does not exist"):
-        Trainer(max_steps=1, **QUIET).fit(MTMSA(weights=str(weights), **SMALL), data)
+        Trainer(max_steps=1, **QUIET).fit(MTMSA(weights=str(weights), race=None, **SMALL), data)
 
 
 def test_a_recorded_class_of_another_package_is_not_built():
