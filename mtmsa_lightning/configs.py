@@ -1,6 +1,8 @@
 """Finding configuration files by name and putting a command line in the order of precedence."""
 
+import codecs
 import json
+import locale
 from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -65,11 +67,15 @@ def shipped_configs() -> list[str]:
 
 def _readable(file: Path) -> Path:
     try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+        text = file.read_text(encoding="utf-8")
+        content = yaml.safe_load(text)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file}: not valid YAML: {error}") from error
     if not isinstance(content, dict):
         raise ConfigError(f"{file}: not a config: it should hold `key: value` lines")
+    encoding = locale.getpreferredencoding(False)
+    if not text.isascii() and codecs.lookup(encoding).name != "utf-8":  # jsonargparse reads by the locale
+        raise ConfigError(f"{file}: UTF-8, which this locale ({encoding}) misreads: set PYTHONUTF8=1")
     for keys, problem in _OTHER_FILES:
         if keys <= content.keys():
             raise ConfigError(f"{file}: {problem}")

@@ -136,9 +136,31 @@ logging.getLogger("mtmsa_lightning").warning("Zo\\u00eb")
 """
 
 
+PLAIN = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+"""Environment of a locale that knows ASCII only."""
+
+
 def test_files_are_utf8_in_any_locale(tmp_path: Path) -> None:
-    plain = os.environ | {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
-    subprocess.run([sys.executable, "-c", WRITE, str(tmp_path)], env=plain, check=True, timeout=120)
+    subprocess.run(
+        [sys.executable, "-c", WRITE, str(tmp_path)], env=os.environ | PLAIN, check=True, timeout=120
+    )
     for name in ("page.html", "table.csv", "config.yaml", "run.log"):
         assert "Zoë" in (tmp_path / name).read_bytes().decode("utf-8"), name
     assert "李" in (tmp_path / "page.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("name", "variables", "refused"), [("Zoë", PLAIN, True), ("Zoe", PLAIN, False), ("Zoë", {}, False)]
+)
+def test_a_config_that_a_locale_misreads_is_refused_with_what_to_do(
+    name: str, variables: dict[str, str], refused: bool, tmp_path: Path
+) -> None:
+    (tmp_path / "mine.yaml").write_text(f"name: {name}\n", encoding="utf-8")
+    find = "from mtmsa_lightning.configs import find_config; find_config('mine.yaml')"
+    script = f"import sys\ntry:\n    {find}\nexcept Exception as error:\n    sys.exit(f'{{error}}')"
+    found = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, env=os.environ | {"PYTHONUTF8": "1"} | variables,
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert (found.returncode != 0) is refused, found.stderr
+    assert ("set PYTHONUTF8=1" in found.stderr) is refused

@@ -93,8 +93,13 @@ def test_other_data_get_a_folder_of_their_own_and_photos_can_be_left_out(run, un
 def test_evaluating_again_replaces_the_report(run, undrawn, tmp_path):
     evaluate("--ckpt_path", run, "--out", tmp_path / "out")
     first = (tmp_path / "out" / "report.html").stat().st_mtime_ns
-    evaluate("--ckpt_path", run, "--out", tmp_path / "out", "--data.batch_size", 4)
+    assert "data:image/jpeg" in (tmp_path / "out" / "report.html").read_text()
+    evaluate("--ckpt_path", run, "--out", tmp_path / "out", "--data.batch_size", 4, "--faces", "false")
     assert (tmp_path / "out" / "report.html").stat().st_mtime_ns > first
+    files = [file for file in (tmp_path / "out").rglob("*") if file.is_file()]
+    assert not [file for file in files if b"\xff\xd8\xff\xe0" in file.read_bytes()]
+    assert "data:image/jpeg" not in (tmp_path / "out" / "report.html").read_text()
+    assert not [file for file in files if file.name.startswith("attention_maps")]
     assert not (run / "evaluation").exists()
 
 
