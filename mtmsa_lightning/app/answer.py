@@ -10,7 +10,6 @@ from mtmsa_lightning.app.drawing import (
     embedded,
     gates_over,
     photo_with_boxes,
-    shown_interval,
     strongest,
 )
 from mtmsa_lightning.data.images import Image, UnreadableImageError
@@ -99,7 +98,7 @@ def _card(
 
 
 def _age(estimator: AgeEstimator, age: Age) -> str:
-    low, high = shown_interval(age)
+    low, high = age.interval(LEVEL)
     name = f"{100 * LEVEL:.0f} % interval"
     kind = "calibrated" if interval_is_calibrated(estimator) else "not calibrated"
     if high == float("inf"):

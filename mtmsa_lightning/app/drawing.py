@@ -92,12 +92,6 @@ def age_range(age: Age) -> Interval:
     return (0.0, 100.0) if high <= 100 else (0.0, 120.0)
 
 
-def shown_interval(age: Age) -> Interval:
-    """Return the interval of ``LEVEL`` in years, cut off at 0: nobody is younger; ends may be infinite."""
-    low, high = age.interval(LEVEL)
-    return max(low, 0.0), high
-
-
 def density(age: Age, steps: int = 480) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return ages in years over the curve's range, the mean among them, and the density per year at each."""
     low, high = age_range(age)
@@ -119,8 +113,8 @@ def age_curve(age: Age, says: str) -> str:
     first, last = age_range(age)
     ages, values = density(age)
     x = _EDGE + (ages - first) * (_WIDTH - 2 * _EDGE) / (last - first)
-    y = _FLOOR - values / values.max() * (_FLOOR - 8)
-    low, high = shown_interval(age)
+    y = _FLOOR - values / (values.max() or 1.0) * (_FLOOR - 8)  # no mass on the axis: a flat line
+    low, high = age.interval(LEVEL)
     inside = (ages >= low) & (ages <= high)
     mean = _EDGE + (min(max(age.mean, first), last) - first) * (_WIDTH - 2 * _EDGE) / (last - first)
     band = ""

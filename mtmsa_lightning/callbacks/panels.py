@@ -135,6 +135,7 @@ def panels(predictions: "Predictions") -> "dict[str, Callable[[], Figure]]":
     from mtmsa_lightning.evaluation.groups import group_confusion, group_names
     from mtmsa_lightning.metrics.age import CumulativeScoreCurve
     from mtmsa_lightning.metrics.alone import alone
+    from mtmsa_lightning.models.age_distribution import printed_age
 
     age, low, high = predictions.age, predictions.age_low, predictions.age_high
     labelled = predictions.labelled()
@@ -147,7 +148,7 @@ def panels(predictions: "Predictions") -> "dict[str, Callable[[], Figure]]":
             range(len(shares)), shares, labelled["exact"]
         )
         drawn["predicted_against_true"] = lambda: plots.predicted_against_true(
-            low[exact].numpy(), age.mean[exact].numpy()
+            low[exact].numpy(), printed_age(age.mean[exact]).numpy()
         )
     if age is not None and labelled["age"]:
         drawn["confusion_age_groups"] = lambda: plots.confusion(

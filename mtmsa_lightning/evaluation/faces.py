@@ -3,6 +3,7 @@
 import pandas as pd
 
 from mtmsa_lightning.evaluation.predictions import Predictions
+from mtmsa_lightning.models.age_distribution import printed_age
 
 SHOWN = 8
 """Faces of each kind."""
@@ -20,21 +21,21 @@ def faces_to_look_at(predictions: Predictions, count: int = SHOWN) -> dict[str, 
 
     Returns:
         Tables ``best``, ``worst`` (labelled faces only) and ``most uncertain`` with the columns ``id, label,
-        prediction, std, low90, high90, error``, in years; the error of an unlabelled face is NaN. Empty
-        without an age head.
+        prediction, std, low90, high90, error``, in years; prediction and ends are cut at 0, the error is that
+        of the uncut prediction, and NaN for an unlabelled face. Empty without an age head.
     """
     if predictions.age is None:
         return {}
     age, low, high = predictions.age, predictions.age_low, predictions.age_high
-    ends = age.interval(0.9)
+    low90, high90 = map(printed_age, age.interval(0.9))
     faces = pd.DataFrame(
         {
             "id": predictions.ids,
             "label": [age_text(*pair) for pair in zip(low.tolist(), high.tolist(), strict=True)],
-            "prediction": age.mean,
+            "prediction": printed_age(age.mean),
             "std": age.std,
-            "low90": ends[0],
-            "high90": ends[1],
+            "low90": low90,
+            "high90": high90,
             "error": (low - age.mean).clamp(min=0) + (age.mean - high).clamp(min=0),
         }
     )

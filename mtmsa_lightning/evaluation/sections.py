@@ -19,6 +19,7 @@ from mtmsa_lightning.labels import GENDERS, RACES
 from mtmsa_lightning.metrics.age import MIN_FACES
 from mtmsa_lightning.metrics.suite import FIGURES, Figure
 from mtmsa_lightning.metrics.titles import FIGURE, format_figure, format_interval
+from mtmsa_lightning.models.age_distribution import printed_age
 from mtmsa_lightning.pages import Page, Picture
 from mtmsa_lightning.wording import counted
 
@@ -103,7 +104,7 @@ def predicted_against_true(report: Material) -> Picture | None:
         return None
     exact = predictions.age_low == predictions.age_high
     drawing = plots.predicted_against_true(
-        predictions.age_low[exact].numpy(), predictions.age.mean[exact].numpy()
+        predictions.age_low[exact].numpy(), printed_age(predictions.age.mean[exact]).numpy()
     )
     caption = f"Predicted against true age: counts in hexagons, on a logarithmic scale (n = {faces:,})."
     return report.draw("predicted_against_true", drawing, caption)

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from mtmsa_lightning.labels import AGE_GROUP_EDGES
+from mtmsa_lightning.models.age_distribution import printed_age
 from mtmsa_lightning.models.calibration import INTERVAL_LEVEL
 from mtmsa_lightning.models.resnet import MSAResNet34
 from mtmsa_lightning.module import MTMSA
@@ -16,10 +17,10 @@ INPUT = "images"
 """Name of the input."""
 
 OUTPUTS = {
-    "age_mean": "predicted age in years, [n]",
+    "age_mean": "predicted age in years, cut at 0, [n]",
     "age_std": "its standard deviation in years, [n]",
-    "age_low90": "lower end in years of the interval of age that holds 90 %, [n]",
-    "age_high90": "upper end in years, [n]",
+    "age_low90": "lower end in years of the interval of age that holds 90 %, cut at 0, [n]",
+    "age_high90": "upper end in years, cut at 0, [n]",
     "age_group_probs": "probabilities of the age groups, [n, groups]",
     "gender_probs": "probabilities of the gender classes, [n, classes]",
     "race_probs": "probabilities of the race classes, [n, classes]",
@@ -42,8 +43,9 @@ def answers(model: MTMSA, images: Tensor) -> dict[str, Tensor]:
     said = model.calibrated(model(images))
     found: dict[str, Tensor] = {}
     if said.age is not None:
-        low, high = said.age.interval(INTERVAL_LEVEL)
-        found |= {"age_mean": said.age.mean, "age_std": said.age.std, "age_low90": low, "age_high90": high}
+        low, high = map(printed_age, said.age.interval(INTERVAL_LEVEL))
+        mean = printed_age(said.age.mean)
+        found |= {"age_mean": mean, "age_std": said.age.std, "age_low90": low, "age_high90": high}
         if model.age_groups:
             found["age_group_probs"] = said.age.group_probs(AGE_GROUP_EDGES)
     for task in model.answers:

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mtmsa_lightning.labels import AGE_GROUP_EDGES
+from mtmsa_lightning.models.age_distribution import printed_columns
 from mtmsa_lightning.module import MTMSA, FaceOutput
 
 
@@ -21,13 +22,14 @@ def prediction_columns(model: MTMSA, output: FaceOutput) -> dict[str, Tensor]:
     Returns:
         Tensors ``(N,)``: those of the distribution of age (``age_mean, age_std``) and ``age_low90,
         age_high90`` in years (its central 90 %; of a calibrated model its conformal interval, beside those
-        of the other levels), ``unsure`` where a calibration sets thresholds, ``group_<low>_<high>``,
-        ``gender_<class>`` and ``race_<class>`` probabilities; only of heads that exist.
+        of the other levels), cut at 0, and uncut as ``age_mean_unclipped`` and so on; ``unsure`` where a
+        calibration sets thresholds, ``group_<low>_<high>``, ``gender_<class>`` and ``race_<class>``
+        probabilities; only of heads that exist.
     """
     columns: dict[str, Tensor] = {}
     if output.age is not None:
         low, high = output.age.interval(0.9)
-        columns = output.age.columns() | {"age_low90": low, "age_high90": high}
+        columns = printed_columns(output.age.columns() | {"age_low90": low, "age_high90": high})
         if model.calibration is not None and model.calibration.abstains:
             columns["unsure"] = model.calibration.unsure(output.age)
         if model.age_groups:

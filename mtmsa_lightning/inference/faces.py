@@ -13,7 +13,7 @@ from mtmsa_lightning.align.detector import Points
 from mtmsa_lightning.data.images import Image
 from mtmsa_lightning.errors import CheckpointError
 from mtmsa_lightning.labels import AGE_GROUP_EDGES
-from mtmsa_lightning.models.age_distribution import AgeDistribution
+from mtmsa_lightning.models.age_distribution import AgeDistribution, printed_age
 
 Interval = tuple[float, float]
 """Both ends in years."""
@@ -35,8 +35,8 @@ class Age:
 
     @property
     def mean(self) -> float:
-        """Mean in years."""
-        return float(self.distribution.mean)
+        """Mean in years, cut at 0; ``distribution.mean`` is not."""
+        return float(printed_age(self.distribution.mean))
 
     @property
     def std(self) -> float:
@@ -48,11 +48,12 @@ class Age:
 
         Of a calibrated checkpoint this is the conformal interval at the levels that were fitted (0.5, 0.8,
         0.9, 0.95), infinite where it was fitted on too few subjects; else the central interval of that mass.
+        Both ends are cut at 0; those of ``distribution.interval`` are not.
 
         Raises:
             ValueError: If ``level`` is not between 0 and 1, both excluded.
         """
-        low, high = self.distribution.interval(level)
+        low, high = map(printed_age, self.distribution.interval(level))
         return float(low), float(high)
 
     def probability(self, low: float, high: float) -> float:

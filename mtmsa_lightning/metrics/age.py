@@ -2,8 +2,8 @@
 
 All metrics of age have one contract, ``update(distribution, low, high)``: predicted distributions of N faces
 and their labels in completed years, ``(N,)`` each, NaN where missing. Those here count faces with an exact
-label (``low == high``) only; ``e = prediction - age`` of a face, the prediction not rounded. Where nothing
-was counted, ``compute`` gives NaN.
+label (``low == high``) only; ``e = prediction - age`` of a face, the prediction neither rounded nor cut at 0.
+Where nothing was counted, ``compute`` gives NaN.
 """
 
 from typing import Any

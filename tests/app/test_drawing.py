@@ -12,6 +12,7 @@ import torch
 from mtmsa_lightning.app.drawing import (
     AMPLIFIED,
     DAMPED,
+    LEVEL,
     SHOWN_SIDE,
     age_curve,
     age_range,
@@ -21,7 +22,6 @@ from mtmsa_lightning.app.drawing import (
     gates_over,
     percent,
     photo_with_boxes,
-    shown_interval,
     strongest,
 )
 from mtmsa_lightning.inference.faces import Age, Face, FaceCrop
@@ -103,7 +103,7 @@ def test_curve_band_and_mean_lie_where_their_years_are() -> None:
 )
 def test_the_fitted_interval_is_shown_and_nobody_is_younger_than_0(low, high, shown) -> None:
     age = calibrated(low, high)
-    assert shown_interval(age) == shown
+    assert age.interval(LEVEL) == shown
     assert path(age_curve(age, ""), "band")  # an infinite one colours the whole curve
 
 

@@ -136,7 +136,12 @@ def test_predict_applies_the_calibration_and_says_so(fresh, calibrated, config, 
         radius = np.inf if radius is None else radius * raw["age_std"]
         percent = round(100 * level)
         np.testing.assert_allclose(table[f"age_high{percent}"], table["age_mean"] + radius, atol=1e-3)
-        np.testing.assert_allclose(table[f"age_low{percent}"], table["age_mean"] - radius, atol=1e-3)
+        np.testing.assert_allclose(
+            table[f"age_low{percent}_unclipped"], table["age_mean"] - radius, atol=1e-3
+        )
+        np.testing.assert_allclose(
+            table[f"age_low{percent}"], table[f"age_low{percent}_unclipped"].clip(lower=0), rtol=0
+        )
     np.testing.assert_allclose(
         np.log(table["gender_male"] / table["gender_female"]) * recorded["temperatures"]["gender"],
         np.log(raw["gender_male"] / raw["gender_female"]),
@@ -145,7 +150,7 @@ def test_predict_applies_the_calibration_and_says_so(fresh, calibrated, config, 
     edges = np.array([-np.inf, *AGE_GROUP_EDGES, np.inf])
     mean, std = (table[name].to_numpy()[:, None] for name in ("age_mean", "age_std"))
     likeliest = np.diff(norm.cdf(edges, mean, std), axis=1).max(1)
-    unsure = (table["age_high90"] - table["age_low90"] > 60) | (likeliest < 0.3)
+    unsure = (table["age_high90"] - table["age_low90_unclipped"] > 60) | (likeliest < 0.3)
     assert table["unsure"].tolist() == unsure.tolist()
     assert "unsure" not in raw
 

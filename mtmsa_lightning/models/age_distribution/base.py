@@ -112,6 +112,16 @@ class AgeDistribution(ABC):
         return torch.stack([self.interval_prob(low, high) for low, high in cells], dim=1)
 
 
+def printed_age(years: Tensor) -> Tensor:
+    """Return ages, or ends of intervals of age, as they are printed: cut at 0.
+
+    A predictive distribution may have mass below 0. Whatever a reader takes for an age is cut there: columns
+    of tables, outputs of exported files, reports, pictures, pages, ``AgeEstimator``. Metrics and comparisons
+    use the distribution as it is; tables hold it in columns that end in ``_unclipped``.
+    """
+    return years.clamp(min=0)
+
+
 def as_ages(age: Tensor | float, like: Tensor) -> Tensor:
     """Return ages in float64 on the device of ``like``; a number is filled in there, as a copy would wait."""
     if isinstance(age, Tensor):

@@ -6,18 +6,33 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor
 
-from mtmsa_lightning.models.age_distribution.base import AgeDistribution
+from mtmsa_lightning.models.age_distribution.base import AgeDistribution, printed_age
 from mtmsa_lightning.models.age_distribution.calibrated import CalibratedAge
 from mtmsa_lightning.models.age_distribution.categorical import CategoricalAge
 from mtmsa_lightning.models.age_distribution.gaussian import GaussianAge
 from mtmsa_lightning.models.age_distribution.laplace import LaplaceAge
 
+UNCLIPPED = "_unclipped"
+"""End of the name of a column of ages that is not cut at 0, beside the one that is."""
+
 _YEAR = "age_p_"
+_PRINTED = re.compile(r"age_(mean|(low|high)\d+)")
+_COLUMN = re.compile(rf"age_(std|laplace_scale|p_\d+)|{_PRINTED.pattern}({UNCLIPPED})?")
 
 
 def distribution_columns(names: Iterable[str]) -> list[str]:
     """Return those names of columns that :func:`distribution_from_columns` reads, in their order."""
-    return [name for name in names if re.fullmatch(r"age_(mean|std|laplace_scale|p_\d+|(low|high)\d+)", name)]
+    return [name for name in names if _COLUMN.fullmatch(name)]
+
+
+def printed_columns(columns: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return columns of a distribution for a table: ages cut at 0, see :func:`.printed_age`.
+
+    Beside each of them stands the column ``<name>_unclipped``, which :func:`distribution_from_columns` reads.
+    """
+    ages = [name for name in columns if _PRINTED.fullmatch(name)]
+    printed = {name: printed_age(columns[name]) for name in ages}
+    return {**columns, **printed, **{f"{name}{UNCLIPPED}": columns[name] for name in ages}}
 
 
 def distribution_from_columns(columns: Mapping[str, Tensor]) -> AgeDistribution:
@@ -25,7 +40,8 @@ def distribution_from_columns(columns: Mapping[str, Tensor]) -> AgeDistribution:
 
     With ``age_p_<year>`` they make a :class:`CategoricalAge`, with ``age_laplace_scale`` a
     :class:`LaplaceAge`, else a :class:`GaussianAge`. Columns ``age_low<percent>`` and ``age_high<percent>``,
-    where there are any, are its intervals.
+    where there are any, are its intervals. Of a column that is there cut at 0 and ``_unclipped`` the latter
+    counts.
 
     Args:
         columns: Column names to values, ``(N,)`` each; others are left alone.
@@ -33,6 +49,18 @@ def distribution_from_columns(columns: Mapping[str, Tensor]) -> AgeDistribution:
     Raises:
         ValueError: If no distribution can be made of them.
     """
+    whole = {
+        name.removesuffix(UNCLIPPED): values for name, values in columns.items() if name.endswith(UNCLIPPED)
+    }
+    for name, values in whole.items():
+        if (
+            name in columns
+            and not printed_age(values).isclose(columns[name].to(values), equal_nan=True).all()
+        ):
+            raise ValueError(
+                f"{name} is not {name}{UNCLIPPED} cut at 0: change both, or leave out {name}{UNCLIPPED}"
+            )
+    columns = {**columns, **whole}
     missing = [name for name in ("age_mean", "age_std") if name not in columns]
     if missing:
         raise ValueError(f"no column {' and no column '.join(missing)}: no distribution of age can be read")

@@ -1,4 +1,5 @@
 import io
+import math
 
 import pandas as pd
 import pytest
@@ -13,6 +14,8 @@ from mtmsa_lightning.models.age_distribution import (
     LaplaceAge,
     distribution_columns,
     distribution_from_columns,
+    printed_age,
+    printed_columns,
 )
 
 DISTRIBUTIONS = [
@@ -49,6 +52,28 @@ def test_fitted_intervals_come_back_around_any_distribution(age):
     again = distribution_from_columns(columns)
     assert type(again.base) is type(age)
     assert torch.equal(torch.stack(again.interval(0.9)), torch.stack(ends))
+
+
+@pytest.mark.parametrize("family", [GaussianAge, LaplaceAge])
+def test_a_table_shows_no_age_below_0_and_keeps_the_distribution_as_it_is(family):
+    base = family(torch.tensor([-1.5, 0.5, 30.0]), torch.tensor([2.0, 3.0, 4.0]))
+    radius = 1.5 * base.std
+    ends = base.mean - radius, base.mean + radius
+    infinite = torch.full((3,), -math.inf).double(), torch.full((3,), math.inf).double()
+    columns = through_csv(printed_columns(CalibratedAge(base, {0.9: ends, 0.95: infinite}).columns()))
+    shown = ["age_mean", "age_low90", "age_high90", "age_low95", "age_high95"]
+    for name in shown:
+        assert (columns[name] >= 0).all()
+        assert torch.equal(columns[name], printed_age(columns[f"{name}_unclipped"]))
+    assert distribution_columns(columns) == list(columns)
+    again = distribution_from_columns(columns)
+    torch.testing.assert_close(again.mean, base.mean)
+    torch.testing.assert_close(again.crps(2.0), base.crps(2.0))
+    torch.testing.assert_close(torch.stack(again.interval(0.9)), torch.stack(ends))
+    assert torch.equal(torch.stack(again.interval(0.95)), torch.stack(infinite))
+    for name in shown:
+        with pytest.raises(ValueError, match=f"{name} is not {name}_unclipped cut at 0: change both"):
+            distribution_from_columns({**columns, name: columns[name].clamp(max=99) + 1})
 
 
 @given(st.lists(st.floats(-50, 50), min_size=2, max_size=20), st.integers(0, 80))
