@@ -1,6 +1,5 @@
 """What a training will cost on this device: a few real steps are timed, the rest is multiplication."""
 
-import os
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -10,6 +9,7 @@ from statistics import median
 import torch
 from torch import Tensor
 
+from mtmsa_lightning.cores import available_cores
 from mtmsa_lightning.data.datamodule import FaceDataModule
 from mtmsa_lightning.data.dataset import FaceBatch, SampleKey, collate
 from mtmsa_lightning.errors import ConfigError
@@ -58,7 +58,7 @@ class Cost:
         """
         compute = self.face_seconds * (train + VALIDATION * val) / devices
         if self.device == "cpu":
-            return compute + self.load_seconds * (train + val) / (os.cpu_count() or 1)
+            return compute + self.load_seconds * (train + val) / available_cores()
         return max(compute, self.load_seconds * (train + val) / devices / max(1, workers))
 
 
@@ -82,7 +82,7 @@ def training_cost(
         ConfigError: A full batch does not fit the accelerator's memory.
     """
     loaded, load_seconds = _load(data, min(data.batch_size, len(data.train_dataset)))
-    step = _Step(model.to(device).train(), device, precision)
+    step = _Step(model.to(device).train(), data, device, precision)
     try:
         if device.type == "cpu":
             faces, times = _grow(step, loaded, data.batch_size, budget)
@@ -100,10 +100,10 @@ def training_cost(
 
 
 class _Step:
-    """One optimisation step, as the Trainer does it."""
+    """One optimisation step, as the Trainer does it: augmentation on the device is part of it."""
 
-    def __init__(self, model: MTMSA, device: torch.device, precision: str) -> None:
-        self.model, self.device = model, device
+    def __init__(self, model: MTMSA, data: FaceDataModule, device: torch.device, precision: str) -> None:
+        self.model, self.data, self.device = model, data, device
         kinds = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
         self.dtype = kinds.get(precision)
         self.precision = precision if self.dtype else "32-true"
@@ -113,6 +113,7 @@ class _Step:
         context: AbstractContextManager[object] = nullcontext()
         if self.dtype is not None:
             context = torch.autocast(self.device.type, self.dtype)
+        batch = self.data.on_after_batch_transfer(batch, 0)
         with context:
             return self.model.total_loss(self.model.losses(self.model(batch["image"]), batch))
 
@@ -162,7 +163,8 @@ def _batch(loaded: FaceBatch, faces: int, device: torch.device) -> FaceBatch:
     """Return a batch of so many faces: the loaded ones, over and over."""
     rows = torch.arange(faces) % len(loaded["image"])
     tensors = {name: value[rows].to(device) for name, value in loaded.items() if isinstance(value, Tensor)}
-    return {**loaded, **tensors}  # type: ignore[typeddict-item]
+    drawn = loaded["draws"]
+    return {**loaded, **tensors, "draws": None if drawn is None else drawn[rows.numpy()]}  # type: ignore[typeddict-item]
 
 
 def _grow(step: _Step, loaded: FaceBatch, batch_size: int, budget: float) -> tuple[int, list[float]]:

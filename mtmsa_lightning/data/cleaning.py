@@ -104,7 +104,7 @@ def rules_fingerprint(rules: Sequence[str]) -> str:
 # ---------------------------------------------------------------------------- rules
 
 
-@rule("morph:consensus-birthdate", version=1)
+@rule("morph:consensus-birthdate", version=2)
 def consensus_birthdate(table: FaceTable) -> FaceTable:
     """Give every subject one birth date and recompute the ages.
 
@@ -112,22 +112,24 @@ def consensus_birthdate(table: FaceTable) -> FaceTable:
     year, 218 by more than five (the inconsistencies are described by Yip, Bingham, Kempfert et al.,
     "Preliminary studies on a large face database", 2018, arXiv:1811.06446; the rule is our own):
 
-    - The consensus is the date that stands on more pictures of the subject than any other date.
-    - A picture within 366 days of it gets that date, and the age in completed years on the day of the
-      picture: a slip of the pen.
-    - A picture further away is dropped: the date, or the identity, is in doubt.
+    - The consensus is the birth date that stands on more pictures of the subject than any other.
+    - A picture with another date within 366 days of it gets that date, and the age in completed years on the
+      day of the picture: a slip of the pen.
+    - A picture further away is dropped: the date, or the identity, is in doubt. So is one whose age would
+      be below 0 or above ``MAX_AGE``.
     - Without a consensus (two dates equally often) all of the subject's dated pictures are dropped: either
       date may be the right one.
 
-    Pictures without a readable date stay as they are.
+    Pictures without a readable birth date or date of the picture stay as they are.
     """
     faces = _need(table, "morph:consensus-birthdate", "subject", "dob", "doa")
     born, taken = _dates(faces["dob"]), _dates(faces["doa"])
     known = born.notna() & (faces["subject"] != "")
     disagree = known & (born.where(known).groupby(faces["subject"]).transform("nunique") > 1)
     consensus = pd.to_datetime(faces["subject"].map(_consensus(born[disagree], faces["subject"][disagree])))
-    open_case = disagree & consensus.isna()
-    moved = disagree & ~open_case & (born != consensus)
+    dated = disagree & taken.notna()
+    open_case = dated & consensus.isna()
+    moved = dated & consensus.notna() & (born != consensus)
     age = completed_years(consensus, taken)
     doubtful = moved & (((born - consensus).abs() > LARGEST_SHIFT) | ~age.between(0, MAX_AGE))
     changed = moved & ~doubtful
@@ -143,13 +145,19 @@ def consensus_birthdate(table: FaceTable) -> FaceTable:
 
 @rule("consensus-gender", version=1)
 def consensus_gender(table: FaceTable) -> FaceTable:
-    """Give every subject the gender of most of its pictures; unknown where none stands on most."""
+    """Give a subject's pictures the gender that stands on more of them than the other.
+
+    Where both stand equally often it becomes unknown. Pictures without a known gender keep none.
+    """
     return _consensus_class(table, "gender")
 
 
 @rule("consensus-race", version=1)
 def consensus_race(table: FaceTable) -> FaceTable:
-    """Give every subject the race of most of its pictures; unknown where none stands on most."""
+    """Give a subject's pictures the race that stands on more of them than any other.
+
+    Where two stand equally often it becomes unknown. Pictures without a known race keep none.
+    """
     return _consensus_class(table, "race")
 
 

@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from mtmsa_lightning.cores import available_cores
 from mtmsa_lightning.data.file_access import find_normalised, open_regular
 from mtmsa_lightning.data.suffixes import IMAGE_SUFFIXES
 from mtmsa_lightning.data.table import ReadReport
@@ -188,7 +189,7 @@ def hash_files(
                 raise
             return unreadable
 
-    with ThreadPoolExecutor(workers or min(8, os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(workers or min(8, available_cores())) as pool:
         # a few at a time: whatever a pool was given is done before the process may end
         starts = range(0, len(paths), _AT_A_TIME)
         hashes = chain.from_iterable(

@@ -24,6 +24,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from mtmsa_lightning.cores import available_cores
 from mtmsa_lightning.data.images import Image, read_image
 from mtmsa_lightning.data.prepared import read_description
 from mtmsa_lightning.errors import DataError
@@ -160,7 +161,7 @@ def _decode(root: Path, paths: Sequence[str], size: int) -> Iterator[Image]:
             raise DataError(f"{root / path}: {image.shape[1]} x {image.shape[0]} pixels, not {size} x {size}")
         return np.ascontiguousarray(image)
 
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(min(8, available_cores())) as pool:
         for start in range(0, len(paths), _CHUNK):
             yield from pool.map(read, paths[start : start + _CHUNK])
 

@@ -2,7 +2,6 @@
 
 import copy
 import logging
-import os
 import tempfile
 import threading
 from collections import deque
@@ -18,6 +17,7 @@ from torch import Tensor
 
 from mtmsa_lightning.align.detector import FaceDetector, load_detector
 from mtmsa_lightning.checkpoints import find_checkpoint
+from mtmsa_lightning.cores import available_cores
 from mtmsa_lightning.data.images import MAX_PIXELS, UnreadableImageError
 from mtmsa_lightning.devices import check_device, choose_accelerator
 from mtmsa_lightning.errors import ConfigError
@@ -211,7 +211,7 @@ class AgeEstimator:
 
     def _crops_ahead(self, photos: Iterable[PhotoInput], detector: FaceDetector | None) -> Iterator["_Cut"]:
         """Yield the crops of each photo, or why it cannot be read, a few photos ahead in threads."""
-        readers = min(_MOST_READERS, os.cpu_count() or 1)
+        readers = min(_MOST_READERS, available_cores())
         ahead: deque[Future[_Cut]] = deque()
         with ThreadPoolExecutor(readers, thread_name_prefix="photos") as pool:
             for photo in photos:

@@ -84,7 +84,26 @@ def labels(table: FaceTable, *columns: str) -> dict:
                 ("a", "1970-05-02", "", 32),
                 ("a", "", "2000-05-02", 33),
             ],
-            {0: ("1970-05-01", 30), 1: ("1970-05-01", 31), 3: ("", 33)},
+            {0: ("1970-05-01", 30), 1: ("1970-05-01", 31), 2: ("1970-05-02", 32), 3: ("", 33)},
+            {},
+        ),
+        # nor is such a picture dropped where there is no consensus
+        (
+            [
+                ("a", "1970-05-01", "2000-05-02", 30),
+                ("a", "1980-05-01", "2000-13-02", 32),
+            ],
+            {1: ("1980-05-01", 32)},
+            {"no birth date stands on most pictures of the subject": 1},
+        ),
+        # a consensus that makes a picture's age impossible
+        (
+            [
+                ("a", "1999-12-31", "2000-05-02", 0),
+                ("a", "1999-12-31", "2001-05-02", 1),
+                ("a", "1999-05-02", "1999-06-02", 0),
+            ],
+            {0: ("1999-12-31", 0), 1: ("1999-12-31", 1)},
             {"birth date far from the subject's consensus": 1},
         ),
     ],

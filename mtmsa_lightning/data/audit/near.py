@@ -15,13 +15,13 @@ grey: 0; brighter by a fifth: 22. A crop by 4 % (median 38) and a mirror image (
 of distance up to 31, an eighth of the bits, count as near-duplicates.
 """
 
-import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mtmsa_lightning.cores import available_cores
 from mtmsa_lightning.data.images import Image
 
 HASH_SIZE = 16
@@ -69,7 +69,7 @@ def near_pairs(hashes: Hashes, limit: int = NEAR) -> NDArray[np.int64]:
         near = distance <= limit
         return np.column_stack([left[near], right[near], distance[near]])
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(available_cores()) as pool:
         pairs = np.concatenate([np.empty((0, 3), np.int64), *pool.map(compare, _starts(len(hashes)))])
     return pairs[np.lexsort((pairs[:, 1], pairs[:, 0], pairs[:, 2]))]
 

@@ -1,7 +1,6 @@
 """Synthetic faces on disk, in the exact layouts of real releases: tables, names and their dirt included."""
 
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +14,7 @@ from uuid import uuid4
 import cv2
 import numpy as np
 
+from mtmsa_lightning.cores import available_cores
 from mtmsa_lightning.data.synthetic.faces import CANVAS, Subject, draw_face, draw_subject
 from mtmsa_lightning.errors import DataError
 from mtmsa_lightning.labels import AGE_GROUPS, GENDERS
@@ -176,7 +176,7 @@ def _draw(pictures: Sequence[Picture], root: Path, size: int, workers: int | Non
         for name in picture.files:
             (root / name).write_bytes(data)
 
-    with _opencv_on_one_core(), ThreadPoolExecutor(workers or os.cpu_count()) as pool:
+    with _opencv_on_one_core(), ThreadPoolExecutor(workers or available_cores()) as pool:
         list(pool.map(write, pictures))
 
 
