@@ -10,9 +10,9 @@ from mtmsa_lightning.app.drawing import (
     embedded,
     gates_over,
     photo_with_boxes,
-    strongest,
 )
 from mtmsa_lightning.data.images import Image, UnreadableImageError
+from mtmsa_lightning.evaluation.plots import gate_scale, largest_gate
 from mtmsa_lightning.inference.estimator import AgeEstimator
 from mtmsa_lightning.inference.faces import Age, Face, FaceAttention
 from mtmsa_lightning.inference.photos import read_photo
@@ -72,17 +72,15 @@ def faces_found(estimator: AgeEstimator, photo: Image, faces: Sequence[Face]) ->
     if found > len(faces):
         says += f"; the largest {len(faces)} are shown"
     attention = estimator.attention(faces)
-    most = {stage: strongest(each.maps[stage] for each in attention) for stage in attention[0].maps}
+    scale = gate_scale(gates for each in attention for gates in each.maps.values())
     cards = "".join(
-        _card(estimator, face, number, each, most)
+        _card(estimator, face, number, each, scale)
         for number, (face, each) in enumerate(zip(faces, attention, strict=True), start=1)
     )
     return f'<p role="status">{says}.</p>{photo_with_boxes(photo, faces)}<div class="faces">{cards}</div>'
 
 
-def _card(
-    estimator: AgeEstimator, face: Face, number: int, attention: FaceAttention, most: dict[int, float]
-) -> str:
+def _card(estimator: AgeEstimator, face: Face, number: int, attention: FaceAttention, scale: float) -> str:
     size = face.crop.image.shape[0]
     seen = f"Face {number} as the network sees it, {size} x {size} pixels"
     parts = [
@@ -91,7 +89,7 @@ def _card(
         _age(estimator, face.age_or_none) if face.age_or_none is not None else "",
         bars("Gender", face.gender.probabilities) if face.gender is not None else "",
         bars("Race", face.race.probabilities) if face.race is not None else "",
-        _attention(face, number, attention, most),
+        _attention(face, number, attention, scale),
         _rates(attention),
     ]
     return f'<article class="face" id="face-{number}">{"".join(parts)}</article>'
@@ -138,11 +136,11 @@ def unsure_rule(estimator: AgeEstimator) -> str:
     return " or ".join(rules)
 
 
-def _attention(face: Face, number: int, attention: FaceAttention, most: dict[int, float]) -> str:
+def _attention(face: Face, number: int, attention: FaceAttention, scale: float) -> str:
     figures = "".join(
         "<figure>"
-        + gates_over(face.crop.image, gates, most[stage], f"Attention after stage {stage} on face {number}")
-        + f"<figcaption>stage {stage}</figcaption></figure>"
+        + gates_over(face.crop.image, gates, scale, f"Attention after stage {stage} on face {number}")
+        + f"<figcaption>stage {stage}, largest gate {largest_gate(gates)}</figcaption></figure>"
         for stage, gates in attention.maps.items()
     )
     return f'<div class="attention" role="group" aria-label="Attention">{figures}</div>' if figures else ""

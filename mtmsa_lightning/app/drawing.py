@@ -1,7 +1,7 @@
 """Pictures of the page as pieces of HTML: SVG and embedded images, so that no file is written for them."""
 
 import base64
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 
 import cv2
@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from mtmsa_lightning.data.images import Image
+from mtmsa_lightning.evaluation.plots import AMPLIFIED, DAMPED
 from mtmsa_lightning.inference.faces import Age, Face, Interval
 from mtmsa_lightning.wording import counted
 
@@ -20,9 +21,6 @@ LEVEL = 0.9
 
 SHOWN_SIDE = 1280
 """Pixels of the longer side, at most, with which a photo is shown."""
-
-AMPLIFIED, DAMPED = (230, 159, 0), (0, 114, 178)
-"""Orange and blue (Okabe and Ito's), which colour-blind readers can tell apart."""
 
 _WIDTH, _HEIGHT, _FLOOR, _EDGE = 320, 120, 84, 12
 """The age curve: its size, the height at which its axis lies, and the room on both sides."""
@@ -182,21 +180,15 @@ def gates_over(face: Image, gates: NDArray[np.float32], most: float, alt: str) -
     Args:
         face: RGB, as the network sees it.
         gates: Gates averaged over channels, ``(h, w)``: above 0 amplifies (orange), below 0 damps (blue).
-        most: Gate that gets the deepest colour.
+        most: Gate that gets the deepest colour, see :func:`~mtmsa_lightning.evaluation.plots.gate_scale`.
         alt: What the picture shows, in words.
     """
     side = max(face.shape[0], 112)
-    strength = np.clip(
-        cv2.resize(gates, (side, side), interpolation=cv2.INTER_LINEAR) / max(most, 1e-9), -1, 1
-    )
-    colours = np.where(strength[..., None] > 0, AMPLIFIED, DAMPED)
+    strength = np.clip(cv2.resize(gates, (side, side), interpolation=cv2.INTER_LINEAR) / most, -1, 1)
+    amplified, damped = (list(bytes.fromhex(colour[1:])) for colour in (AMPLIFIED, DAMPED))
+    colours = np.where(strength[..., None] > 0, amplified, damped)
     layer = np.dstack([colours, np.rint(190 * np.abs(strength))]).astype(np.uint8)
     return (
         f'<span class="stack"><img src="{embedded(face)}" alt="{escape(alt)}">'
         f'<img src="{embedded(layer)}" alt=""></span>'
     )
-
-
-def strongest(maps: Iterable[NDArray[np.float32]]) -> float:
-    """Return the largest size of a gate on any of the faces."""
-    return max((float(np.abs(gates).max()) for gates in maps), default=0.0)

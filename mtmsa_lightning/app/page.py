@@ -103,7 +103,8 @@ def switches(estimator: AgeEstimator) -> str:
         '<label><input type="checkbox" id="show-attention">Attention overlay</label>'
         '<label><input type="checkbox" id="show-rates">Dilation rates</label></div>'
         '<p class="legend of-attention">Attention: orange places are amplified, blue ones damped, on average '
-        "over channels; the deepest colour is the strongest place on any face of the photo.</p>"
+        "over channels; the deepest colour is the strongest place on any face of the photo, or a gate of "
+        "0.1 where all are weaker.</p>"
         '<p class="legend of-rates">Dilation rates: which one mattered, by the mean share of each scale in '
         "the attention of a stage. A larger rate looks at a wider part of the face.</p>"
     )

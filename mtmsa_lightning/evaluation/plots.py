@@ -5,7 +5,7 @@ points, in colours that colour-blind readers can tell apart (Okabe and Ito's; ci
 how many faces they show. They use matplotlib without pyplot: no display, no global figures.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec
@@ -14,9 +14,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mtmsa_lightning.runs import replacing
+from mtmsa_lightning.wording import counted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.colors import Colormap
     from matplotlib.figure import Figure
 
 COLUMN = 3.5
@@ -28,6 +30,12 @@ BLACK, ORANGE, SKY, GREEN, BLUE, VERMILLION, PURPLE, GREY = (
 SERIES = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, BLACK)
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 """Series differ in shape too, for prints without colour."""
+
+AMPLIFIED, DAMPED = "#E69F00", "#0072B2"
+"""Colours of attention gates above and below 0, on the web page too."""
+
+FAINTEST_SCALE = 0.1
+"""Least gate, in size, that gets the deepest colour: what changes features by less than 10 % looks faint."""
 
 STYLE: Any = {
     "font.size": 8, "axes.titlesize": 8, "axes.labelsize": 8, "xtick.labelsize": 8, "ytick.labelsize": 8,
@@ -58,6 +66,15 @@ def _figure(width: float, height: float) -> "Figure":
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained")
+
+
+def _legend(figure: "Figure", axes: "Axes") -> None:
+    """Put the legend of axes below all axes, where it covers nothing; the figure grows by its height."""
+    handles, names = axes.get_legend_handles_labels()
+    letters = 5 + max(map(len, names))  # with the handle
+    columns = min(len(names), max(1, int(15 * figure.get_figwidth() // letters)))
+    figure.set_figheight(figure.get_figheight() + 0.16 * -(-len(names) // columns))
+    figure.legend(handles, names, loc="outside lower center", ncols=columns, borderaxespad=0.1)
 
 
 def save(figure: "Figure", folder: Path, name: str, title: str = "") -> Path:
@@ -101,12 +118,12 @@ def cumulative_score(thresholds: ArrayLike, shares: ArrayLike, faces: int) -> "F
     figure = _figure(COLUMN, 2.6)
     axes = figure.add_subplot()
     x, y = np.asarray(thresholds, float), 100 * np.asarray(shares, float)
-    axes.plot(x, y, color=BLUE)
+    axes.plot(x, y, color=BLUE, marker="o" if len(x) == 1 else None, clip_on=False)
     if 5 in x:
         score = y[x == 5][0]
         axes.plot([5, 5, 0], [0, score, score], color=GREY, linewidth=0.8, linestyle=":")
-        axes.plot([5], [score], "o", color=VERMILLION)
-        axes.annotate(f"CS@5 = {score:.1f} %", (5, score), xytext=(8, -10), textcoords="offset points")
+        axes.plot([5], [score], "o", color=VERMILLION, clip_on=False)
+        axes.set_title(f"CS@5 = {score:.1f} %", loc="left", color=VERMILLION)
     axes.set(xlim=(0, max(float(x.max()), 1)), ylim=(0, 100))
     axes.set(xlabel="absolute error n (years)", ylabel="faces with error ≤ n (%)")
     _say_count(axes, faces)
@@ -130,23 +147,32 @@ def predicted_against_true(true: ArrayLike, predicted: ArrayLike) -> "Figure":
     figure = _figure(COLUMN, 3.0)
     axes = figure.add_subplot()
     low, high = _age_range(np.concatenate([x, y]))
+    margin = (high - low) / _HEXAGONS  # hexagons at the ends are drawn whole
     if len(x):
         hexagons = axes.hexbin(
-            x, y, gridsize=(30, 17), extent=(low, high, low, high), mincnt=1, cmap="cividis_r",
+            x, y, gridsize=(_HEXAGONS, 17), extent=(low, high, low, high), mincnt=1, cmap="cividis_r",
             linewidths=0.1,
         )  # fmt: skip
-        most = float(np.max(np.asarray(hexagons.get_array())))
-        hexagons.set_norm(LogNorm(1, max(most, 2)))
-        bar = figure.colorbar(hexagons, ax=axes, label="faces per cell", shrink=0.8, pad=0.02)
-        bar.ax.yaxis.set_major_locator(LogLocator(10, subs=(1, 2, 5)))
-        bar.ax.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
-        bar.ax.yaxis.set_minor_locator(NullLocator())
+        cells = np.asarray(hexagons.get_array())
+        hexagons.set_norm(LogNorm(1, max(float(cells.max()), 2)))
+        if cells.min() < cells.max():
+            bar = figure.colorbar(hexagons, ax=axes, label="faces per cell", shrink=0.8, pad=0.02)
+            bar.ax.yaxis.set_major_locator(LogLocator(10, subs=(1, 2, 5)))
+            bar.ax.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+            bar.ax.yaxis.set_minor_locator(NullLocator())
+        else:
+            axes.set_title(f"{counted(int(cells[0]), 'face')} per cell", loc="left", color=GREY)
     axes.plot([low, high], [low, high], color=VERMILLION, linewidth=1, label="prediction = age")
-    axes.set(xlim=(low, high), ylim=(low, high), aspect="equal")
+    ends = (low - margin, high + margin)
+    axes.set(xlim=ends, ylim=ends, aspect="equal")
     axes.set(xlabel="true age (years)", ylabel="predicted age (years)")
-    axes.legend(loc="upper left", borderaxespad=0.2)
+    _legend(figure, axes)
     _say_count(axes, len(x))
     return figure
+
+
+_HEXAGONS = 30
+"""Hexagons side by side."""
 
 
 def _age_range(ages: NDArray[np.float64]) -> tuple[float, float]:
@@ -196,7 +222,7 @@ def error_by_age(errors: ErrorByAge, interval: str = "95 % interval") -> "Figure
     upper.plot(at, np.asarray(errors.bias, float), "s", color=VERMILLION, mfc="white", label="bias")
     upper.axhline(0, color=GREY, linewidth=0.8)
     upper.set_ylabel("error (years)")
-    upper.legend(loc="best")
+    _legend(figure, upper)
     counts = np.asarray(errors.counts, float)
     lower.bar(at, counts, color=GREY, width=0.7)
     lower.set(ylabel="faces", xlabel="true age (years)", xlim=(-0.6, max(len(at), 1) - 0.4))
@@ -221,18 +247,20 @@ def interval_coverage(
     """
     figure = _figure(COLUMN, 3.1)
     axes = figure.add_subplot()
-    axes.plot([0, 100], [0, 100], color=GREY, linewidth=0.8, linestyle="--", label="perfectly calibrated")
+    axes.plot(
+        [0, 100], [0, 100], color=GREY, linewidth=0.8, linestyle="--", label="perfect; below: overconfident"
+    )
     for (name, (nominal, empirical)), colour in zip(curves.items(), SERIES, strict=False):
         axes.plot(
-            100 * np.asarray(nominal, float), 100 * np.asarray(empirical, float), color=colour, label=name
-        )
+            100 * np.asarray(nominal, float), 100 * np.asarray(empirical, float), color=colour, label=name,
+            marker="o" if np.size(nominal) == 1 else None, clip_on=False,
+        )  # fmt: skip
     for (name, (target, found)), marker in zip((points or {}).items(), "D*P", strict=False):
         x, y = 100 * np.asarray(target, float), 100 * np.asarray(found, float)
-        axes.plot(x, y, marker, color=BLACK, label=name, zorder=3)
+        axes.plot(x, y, marker, color=BLACK, label=name, zorder=3, clip_on=False)
     axes.set(xlim=(0, 100), ylim=(0, 100), aspect="equal")
     axes.set(xlabel="nominal coverage (%)", ylabel="empirical coverage (%)")
-    axes.legend(loc="upper left", borderaxespad=0.2)
-    axes.text(78, 6, "overconfident", color=GREY, ha="center")
+    _legend(figure, axes)
     _say_count(axes, faces)
     return figure
 
@@ -253,16 +281,17 @@ def risk_coverage(
     figure = _figure(COLUMN, 2.6)
     axes = figure.add_subplot()
     x, y = 100 * np.asarray(coverage, float), np.asarray(risk, float)
-    axes.plot(x, y, color=BLUE, marker="o" if len(x) == 1 else None, label="most certain first")
+    marker = "o" if len(x) == 1 else None
+    axes.plot(x, y, color=BLUE, marker=marker, label="most certain first", clip_on=bool(len(x) > 1))
     if len(y):
         axes.axhline(y[-1], color=GREY, linewidth=0.8, linestyle="--", label="all faces, or a random choice")
         settled = y[x >= 5] if (x >= 5).any() else y  # the first few faces alone say nothing
         axes.set_ylim(0, 1.15 * float(np.nanmax(settled)) or 1)
     if kept is not None:
         says = f"threshold keeps {100 * kept:.0f} %"
-        axes.axvline(100 * kept, color=VERMILLION, linewidth=1, label=says)
+        axes.axvline(100 * kept, color=VERMILLION, linewidth=1, label=says, clip_on=False)
     axes.set(xlim=(0, 100), xlabel="faces kept (%)", ylabel=ylabel)
-    axes.legend(loc="lower right")
+    _legend(figure, axes)
     _say_count(axes, faces)
     return figure
 
@@ -289,15 +318,17 @@ def class_reliability(
     figure = _figure(COLUMN, 3.3)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3.4, 1])
     upper.plot([0, 100], [0, 100], color=GREY, linewidth=0.8, linestyle="--", label="perfectly calibrated")
+    measured = "not defined" if np.isnan(error) else f"{100 * error:.1f} %"
     upper.plot(
-        100 * confidence[filled], 100 * accuracy[filled], "o-", color=BLUE,
-        label=f"{task} (ECE {100 * error:.1f} %)",
+        100 * confidence[filled], 100 * accuracy[filled], "o-", color=BLUE, label=f"{task} (ECE {measured})",
+        clip_on=not filled.any(),
     )  # fmt: skip
-    upper.set(xlim=(0, 100), ylim=(0, 103), ylabel="right (%)")
-    upper.legend(loc="upper left", borderaxespad=0.2)
+    upper.set(xlim=(0, 100), ylim=(0, 100), ylabel="right (%)")
+    _legend(figure, upper)
     share = 100 * counts / max(counts.sum(), 1)
-    lower.bar(100 * confidence[filled], share[filled], width=100 / max(len(counts), 1) * 0.6, color=GREY)
-    lower.set(xlabel="confidence (%)", ylabel="faces (%)")
+    width = 100 / max(len(counts), 15) * 0.6
+    lower.bar(100 * confidence[filled], share[filled], width=width, color=GREY, clip_on=not filled.any())
+    lower.set(ylim=(0, None if filled.any() else 100), xlabel="confidence (%)", ylabel="faces (%)")
     _say_count(upper, int(counts.sum()))
     return figure
 
@@ -307,24 +338,27 @@ def confusion(matrix: ArrayLike, names: Sequence[str], axis: str = "class") -> "
     """Draw a confusion matrix: percent of each label's faces, with the counts.
 
     Args:
-        matrix: Counts, ``(C, C)``: labels in rows, predictions in columns.
+        matrix: Counts, ``(C, C)``: labels in rows, predictions in columns. Labels that no face has are not
+            drawn.
         names: Names of the classes.
         axis: What the classes are.
     """
     counts = np.asarray(matrix, float)
+    present = np.flatnonzero(counts.any(axis=1)) if counts.any() else np.arange(len(counts))
+    counts, labels = counts[present], [names[row] for row in present.tolist()]
     totals = counts.sum(axis=1, keepdims=True)
     shares = np.divide(100 * counts, totals, out=np.full_like(counts, np.nan), where=totals > 0)
-    size = max(2.5, 1.3 + 0.44 * len(names))
-    figure = _figure(size + 0.3, size)
+    width, height = (max(2.5, 1.3 + 0.44 * len(side)) for side in (names, labels))
+    figure = _figure(width + 0.3, height)
     axes = figure.add_subplot()
     image = _cells(axes, shares, 0, 100, "Blues")
     for (row, column), share in np.ndenumerate(shares):
         if not np.isnan(share):
-            text = f"{share:.0f}\n({counts[row, column]:,.0f})" if share else "0"
+            text = f"{share:.0f}\n({_short(float(counts[row, column]))})" if share else "0"
             _cell_text(axes, row, column, text, share / 100)
     figure.colorbar(image, ax=axes, label="% of the label's faces", shrink=0.8, pad=0.02)
     _name_columns(axes, names, turned=len(names) > 3)
-    axes.set_yticks(range(len(names)), names)
+    axes.set_yticks(range(len(labels)), labels)
     axes.set(xlabel=f"predicted {axis}", ylabel=f"labelled {axis}")
     _say_count(axes, int(counts.sum()))
     return figure
@@ -339,6 +373,8 @@ def subgroup_map(
 ) -> "Figure":
     """Draw a figure for each subgroup; a cell without one (too few faces) shows its count only.
 
+    Rows and columns without any face are left out.
+
     Args:
         values: The figure, ``(rows, columns)``; NaN for a cell that is left blank.
         counts: Faces, ``(rows, columns)``.
@@ -348,22 +384,27 @@ def subgroup_map(
         faces: Number of all faces.
     """
     values, counts = np.asarray(values, float), np.asarray(counts, int)
+    some, used = np.flatnonzero(counts.any(axis=1)), np.flatnonzero(counts.any(axis=0))
+    values, counts = values[np.ix_(some, used)], counts[np.ix_(some, used)]
+    rows, columns = [rows[row] for row in some.tolist()], [columns[column] for column in used.tolist()]
     figure = _figure(2 * COLUMN, 0.9 + 0.36 * len(rows))
     axes = figure.add_subplot()
     shown = values[~np.isnan(values)]
-    least, most = (float(shown.min()), float(shown.max())) if len(shown) else (0.0, 1.0)
-    most = most if most > least else least + 1
-    image = _cells(axes, values, least, most, "cividis_r")
+    least, most = (float(shown.min()), float(shown.max())) if len(shown) else (0.0, 0.0)
+    span = most - least or 1.0
+    image = _cells(axes, values, least, least + span, "cividis_r")
     for (row, column), value in np.ndenumerate(values):
-        count = f"({counts[row, column]:,})"
+        count = f"({_short(float(counts[row, column]))})"
         if np.isnan(value):
             axes.text(
                 column, row, count if counts[row, column] else "-", ha="center", va="center", color=GREY
             )
         else:
-            _cell_text(axes, row, column, f"{value:z.1f}\n{count}", (value - least) / (most - least))
-    if len(shown):
+            _cell_text(axes, row, column, f"{value:z.1f}\n{count}", (value - least) / span)
+    if most > least:
         figure.colorbar(image, ax=axes, label=label, pad=0.01, fraction=0.03)
+    else:  # one colour, of which a scale would say nothing
+        axes.set_title(label, loc="left")
     _name_columns(axes, columns)
     axes.set_yticks(range(len(rows)), rows)
     axes.set_xlabel("true age (years)")
@@ -383,6 +424,13 @@ def _cells(axes: "Axes", values: NDArray[np.float64], least: float, most: float,
     return image
 
 
+def _short(count: float) -> str:
+    """Write a count in four letters or fewer, so that it fits its cell; the tables have it whole."""
+    if count < 1000:
+        return f"{count:.0f}"
+    return f"{count / 1000:.1f}k" if count < 9950 else f"{count / 1000:.0f}k"
+
+
 def _cell_text(axes: "Axes", row: int, column: int, text: str, darkness: float) -> None:
     colour = "white" if darkness > 0.5 else "black"
     axes.text(column, row, text, ha="center", va="center", color=colour, linespacing=0.95)
@@ -397,6 +445,8 @@ def attention_maps(
 ) -> "Figure":
     """Draw the gates of the attention modules over faces: above 0 amplifies a place, below 0 damps it.
 
+    All maps have one scale, see :func:`gate_scale`; the largest gate of each module is written beside it.
+
     Args:
         faces: RGB faces, F times ``(height, width, 3)``.
         maps: Name of each module, such as ``stage 2``, to its gates averaged over channels, ``(F, h, w)``.
@@ -404,6 +454,7 @@ def attention_maps(
     """
     side = (2 * COLUMN - 0.9) / max(len(faces), 4)
     figure = _figure(2 * COLUMN, side * (1 + len(maps)) + 0.35)
+    scale, colours = gate_scale(maps.values()), _gate_colours()
     figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0.02, hspace=0.02)  # type: ignore[union-attr, call-arg]
     grid = figure.subplots(1 + len(maps), len(faces), squeeze=False)
     for axes in grid.flat:
@@ -414,17 +465,36 @@ def attention_maps(
         axes.imshow(face)
         axes.set_title(title)
     for row, (name, gates) in zip(grid[1:], maps.items(), strict=True):
-        most = max(float(np.abs(gates).max()), 1e-6)
         for axes, face, gate in zip(row, faces, gates, strict=True):
             height, width = face.shape[:2]
             axes.imshow(face.mean(axis=2), cmap="gray", vmin=0, vmax=255)
             image = axes.imshow(
-                gate, cmap="PuOr_r", vmin=-most, vmax=most, alpha=0.6, interpolation="bilinear",
+                gate, cmap=colours, vmin=-scale, vmax=scale, interpolation="bilinear",
                 extent=(-0.5, width - 0.5, height - 0.5, -0.5),
             )  # fmt: skip
-        row[0].set_ylabel(name)
-        figure.colorbar(image, ax=list(row), label="gate", shrink=0.9, pad=0.01)
+        row[0].set_ylabel(f"{name}\nlargest {largest_gate(gates)}")
+    if maps:
+        figure.colorbar(image, ax=grid, label="gate", shrink=0.6, pad=0.01)
     return figure
+
+
+def gate_scale(maps: Iterable[NDArray[np.floating[Any]]]) -> float:
+    """Return the size of a gate that gets the deepest colour: the largest of all maps, 0.1 or more."""
+    return max([FAINTEST_SCALE, *(float(np.abs(gates).max()) for gates in maps)])
+
+
+def largest_gate(gates: NDArray[np.floating[Any]]) -> str:
+    """Return the gate of a map that is the largest in size, with its sign, in two digits."""
+    flat = np.ravel(gates)
+    return f"{flat[np.abs(flat).argmax()]:+.2g}"
+
+
+def _gate_colours() -> "Colormap":
+    """Return colours of gates: clear at 0, so that the face is seen where a gate does little."""
+    from matplotlib.colors import LinearSegmentedColormap, to_rgba
+
+    ends = [to_rgba(DAMPED, 0.75), to_rgba(DAMPED, 0), to_rgba(AMPLIFIED, 0), to_rgba(AMPLIFIED, 0.75)]
+    return LinearSegmentedColormap.from_list("gates", [*zip((0, 0.5, 0.5, 1), ends, strict=True)])
 
 
 @_styled
@@ -448,7 +518,7 @@ def scale_weights(
         _name_columns(axes, decades, turned=True)
         axes.set(xlabel="true age (years)", title=module)
     panels[0].set_ylabel("mean weight (%)")
-    panels[-1].legend(loc="best")
+    _legend(figure, panels[-1])
     _say_count(panels[0], faces)
     return figure
 

@@ -226,8 +226,8 @@ def subgroup_map(report: Material, table: pd.DataFrame, shown: Figure) -> Pictur
     names = [", ".join(filter(None, row)) or "all" for row in who]
     drawing = plots.subgroup_map(values, matrix("faces", 0), names, ["all", *ages], title, faces)
     caption = (
-        f"{title} by labelled gender, race and age, with the number of faces in brackets (n = {faces:,}); "
-        f"groups of fewer than {MIN_FACES} faces show their number only."
+        f"{title} by labelled gender, race and age, with the number of faces in brackets, k for thousands "
+        f"(n = {faces:,}); groups of fewer than {MIN_FACES} faces show their number only."
     )
     return report.draw("subgroups", drawing, caption)
 
@@ -301,8 +301,9 @@ def attention(report: Material, seen: "Attention", photos: bool) -> None:
             [counted(age, "year") for age in seen.ages],
         )
         caption = (
-            "Where the attention modules amplify (orange, above 0) and damp (purple, below 0) the features: "
-            "the gate, averaged over channels, over faces of different ages."
+            "Where the attention modules amplify (orange, above 0) and damp (blue, below 0) the features: "
+            "the gate, averaged over channels, over faces of different ages. A gate of 1 doubles a feature, "
+            "-1 removes it; all maps have one scale, on which a gate far below 0.1 is not seen."
         )
         with report.page.private():
             report.page.picture(report.draw("attention_maps", drawing, caption))

@@ -10,8 +10,6 @@ import scipy.stats
 import torch
 
 from mtmsa_lightning.app.drawing import (
-    AMPLIFIED,
-    DAMPED,
     LEVEL,
     SHOWN_SIDE,
     age_curve,
@@ -22,8 +20,8 @@ from mtmsa_lightning.app.drawing import (
     gates_over,
     percent,
     photo_with_boxes,
-    strongest,
 )
+from mtmsa_lightning.evaluation.plots import AMPLIFIED, DAMPED, gate_scale, largest_gate
 from mtmsa_lightning.inference.faces import Age, Face, FaceCrop
 from mtmsa_lightning.models.age_distribution import CalibratedAge, CategoricalAge, GaussianAge
 
@@ -179,22 +177,29 @@ def test_bars_keep_the_order_of_classes_and_mark_the_largest() -> None:
     assert rows[1].find("td/span").attrib["style"] == "width:70.0%"
 
 
+def stacked(html: str) -> list[ElementTree.Element]:
+    """Return the images that lie over each other."""
+    return ElementTree.fromstring(html.replace('">', '"/>').replace('"/>', '">', 1)).findall("img")
+
+
 def test_gates_are_orange_where_they_amplify_and_blue_where_they_damp() -> None:
     gates = np.array([[0.5, 0.0], [-0.25, -9.0]], np.float32)
     html = gates_over(np.full((64, 64, 3), 90, np.uint8), gates, 0.5, "stage & face")
-    picture = ElementTree.fromstring(html.replace('">', '"/>').replace('"/>', '">', 1))
-    face_image, layer = picture.findall("img")
+    face_image, layer = stacked(html)
     assert face_image.attrib["alt"] == "stage & face"
     pixels = decoded(layer.attrib["src"])
     assert pixels.shape == (112, 112, 4)
-    assert (*pixels[0, 0],) == (*AMPLIFIED, 190)
+    amplified, damped = (bytes.fromhex(colour[1:]) for colour in (AMPLIFIED, DAMPED))
+    assert (*pixels[0, 0],) == (*amplified, 190)
     assert pixels[0, -1, 3] == 0  # where nothing happens the face is seen
-    assert (*pixels[-1, 0],) == (*DAMPED, 95)
-    assert (*pixels[-1, -1],) == (*DAMPED, 190)  # beyond the deepest colour there is none
+    assert (*pixels[-1, 0],) == (*damped, 95)
+    assert (*pixels[-1, -1],) == (*damped, 190)  # beyond the deepest colour there is none
 
 
-def test_the_strongest_gate_is_taken_over_faces_and_signs() -> None:
-    assert strongest([np.array([[0.1, -0.4]], np.float32), np.array([[0.3]], np.float32)]) == pytest.approx(
-        0.4
-    )
-    assert strongest([]) == 0
+def test_the_scale_of_gates_is_the_largest_of_all_maps_and_keeps_weak_ones_faint() -> None:
+    maps = [np.array([[0.1, -0.4]], np.float32), np.array([[0.3]], np.float32)]
+    assert gate_scale(maps) == pytest.approx(0.4)
+    assert gate_scale([]) == gate_scale([np.full((2, 2), 5e-5)]) == 0.1
+    assert (largest_gate(maps[0]), largest_gate(maps[1])) == ("-0.4", "+0.3")
+    faint = gates_over(np.zeros((112, 112, 3), np.uint8), np.full((2, 2), 5e-5, np.float32), 0.1, "")
+    assert decoded(stacked(faint)[1].attrib["src"])[..., 3].max() == 0
