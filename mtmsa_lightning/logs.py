@@ -33,6 +33,7 @@ HINTS = (
     "💡",
     "Loading `train_dataloader` to estimate",
     "Restoring states from",
+    "TPU available: False",
     "Loaded model weights from",
     "SLURM auto-requeueing enabled",  # callbacks.preemption takes its place
 )

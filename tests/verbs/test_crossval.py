@@ -204,7 +204,7 @@ def test_a_failing_fold_is_reported_and_the_others_go_on(crossval, children, tmp
     assert f"[fold1-seed0] failed with status 1, see {log}" in printed.out
     assert "    ValueError: no luck" in printed.out
     assert "[fold2-seed0] epoch 1/1" in printed.out
-    assert "1 of 3 runs are missing" in printed.err
+    assert "runs missing: 1 of 3" in printed.err
     summary = json.loads((folder(tmp_path) / "summary.json").read_text())
     assert [(run["fold"], run["seed"]) for run in summary["missing"]] == [(1, 0)]
     assert summary["metrics"]["age_mae"]["over_folds"]["n"] == 2
@@ -233,7 +233,7 @@ def test_without_one_complete_run_nothing_is_written(crossval, children, tmp_pat
         (["--ckpt_path", "last"], "continued by themselves"),
         (["--folds", "0-7"], "no fold 5; its folds are [0, 1, 2, 3, 4]"),
         (["--folds", "one"], "give numbers and ranges"),
-        (["--parallel", "0"], "at least one run"),
+        (["--parallel", "0"], "--parallel: must be a whole number from 1"),
         (["--test_after_fit", "false"], "leave test_after_fit on"),
         (["--data.protocol", "train_all"], "no test part"),
         (["--data.protocol", "whole"], "no train part"),

@@ -427,7 +427,7 @@ def test_a_shard_without_images_says_so_and_is_merged_like_any_other(aligned, tm
         )
     said = capsys.readouterr().out
     assert f"shard 1/2: 1 of 1 image: {tmp_path / '1'}" in said
-    assert "shard 2/2: no images: shards are dealt parts of 256 images, and there is only 1" in said
+    assert "shard 2/2: no images: shards consist of parts of 256 images, and there is only 1" in said
     main(["predict", "merge", str(tmp_path / "1"), str(tmp_path / "2"), "--out", str(tmp_path / "ages.csv")])
     assert "1 face in 1 of 1 image" in capsys.readouterr().out
 

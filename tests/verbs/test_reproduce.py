@@ -191,7 +191,7 @@ def test_a_mistake_in_a_study_is_told_before_anything_trains(fails, study_file, 
         (["parts.yaml", "--data.fold", "1"], "--data.fold: give --folds"),
         (["parts.yaml", "--variants", "some"], "no variant 'some', only plain, late, all"),
         (["parts.yaml", "--on", "nowhere.yaml"], "nowhere.yaml: no such file"),
-        (["parts.yaml", "--parallel", "0"], "at least one run"),
+        (["parts.yaml", "--parallel", "0"], "--parallel: must be a whole number from 1"),
         (["parts.yaml", "--data.fodl", "1"], "variant plain: "),
     ],
 )
