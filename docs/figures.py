@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
+from matplotlib.transforms import Bbox
 
 from mtmsa_lightning.data.datamodule import default_root
 from mtmsa_lightning.data.images import read_image
@@ -25,9 +26,13 @@ BLUE, ORANGE, GREEN, GREY = (
 
 
 def box(axes: Axes, x: float, y: float, width: float, height: float, text: str, colour: str) -> None:
-    style = "round,pad=0.02,rounding_size=0.06"
-    axes.add_patch(FancyBboxPatch((x, y), width, height, boxstyle=style, fc=colour + "22", ec=colour, lw=1.4))
-    axes.text(x + width / 2, y + height / 2, text, ha="center", va="center", fontsize=8.5, linespacing=1.35)
+    shape = "round,pad=0.02,rounding_size=0.06"
+    axes.add_patch(FancyBboxPatch((x, y), width, height, boxstyle=shape, fc=colour + "22", ec=colour, lw=1.4))
+    style = {"ha": "center", "va": "center", "fontsize": 8.5, "linespacing": 1.35}
+    needs = axes.text(x + width / 2, y + height / 2, text, **style).get_window_extent()
+    has = axes.transData.transform_bbox(Bbox.from_bounds(x, y, width, height))
+    if needs.width > has.width - 4 or needs.height > has.height - 4:
+        raise ValueError(f"{text!r} touches its box: make that larger")
 
 
 def arrow(axes: Axes, start: tuple[float, float], end: tuple[float, float], colour: str = GREY) -> None:
@@ -36,8 +41,8 @@ def arrow(axes: Axes, start: tuple[float, float], end: tuple[float, float], colo
 
 def architecture(file: Path) -> None:
     """Trunk with attention after stages 2 and 3, three heads, and the inside of the attention module."""
-    figure, axes = plt.subplots(figsize=(12.9, 5.2))
-    axes.set(xlim=(0, 12.9), ylim=(0, 5.2))
+    figure, axes = plt.subplots(figsize=(14.2, 5.2))
+    axes.set(xlim=(0, 14.2), ylim=(0, 5.2))
     axes.axis("off")
     parts = [("image\n224 x 224", GREY), ("stem\n56 x 56, 64", BLUE),
              ("stage 1\n56 x 56, 64", BLUE),
@@ -45,7 +50,7 @@ def architecture(file: Path) -> None:
              ("MSA", ORANGE), ("stage 4\n7 x 7, 512", BLUE), ("mean", BLUE)]  # fmt: skip
     x = 0.15
     for text, colour in parts:
-        width = 0.62 if text in ("MSA", "mean") else 1.08
+        width = 0.62 if text in ("MSA", "mean") else 1.22
         box(axes, x, 4.05, width, 0.75, text, colour)
         x += width + 0.2
         if text != "mean":
@@ -53,8 +58,8 @@ def architecture(file: Path) -> None:
     heads = [("age: N(mean, std²), years\nKL(Dirac || Gaussian)", 4.55),
              ("gender: logits\ncross-entropy", 3.75), ("race: logits\ncross-entropy", 2.95)]  # fmt: skip
     for text, y in heads:
-        box(axes, 10.75, y - 0.25, 2.0, 0.58, text, GREEN)
-        arrow(axes, (x - 0.19, 4.42), (10.73, y + 0.03))
+        box(axes, 11.75, y - 0.25, 2.3, 0.58, text, GREEN)
+        arrow(axes, (x - 0.19, 4.42), (11.73, y + 0.03))
     attention_inside(axes)
     axes.text(0.15, 5.0, "MSA-ResNet34: one trunk, three heads", fontsize=11, weight="bold")
     plt.rcParams["svg.hashsalt"] = "mtmsa"  # the same drawing gives the same file
@@ -63,7 +68,7 @@ def architecture(file: Path) -> None:
 
 
 def attention_inside(axes: Axes) -> None:
-    frame = FancyBboxPatch((0.15, 0.2), 8.55, 2.75, boxstyle="round,pad=0.02", fc="none", ec=ORANGE, ls="--")
+    frame = FancyBboxPatch((0.15, 0.2), 9.0, 2.75, boxstyle="round,pad=0.02", fc="none", ec=ORANGE, ls="--")
     axes.add_patch(frame)
     axes.text(0.3, 2.7, "multi-scale attention (MSA)", color=ORANGE, fontsize=10, weight="bold")
     box(axes, 0.35, 1.35, 0.45, 0.5, "x", GREY)
@@ -76,13 +81,13 @@ def attention_inside(axes: Axes) -> None:
         arrow(axes, previous, (left - 0.03, 1.6))
         previous = (left + 0.88, 1.6)
         arrow(axes, (left + 0.42, 1.22), (5.95, 0.78), BLUE)
-    box(axes, 6.0, 0.4, 1.05, 0.75, "softmax over\nscales, per\nchannel; sum", BLUE)
-    box(axes, 6.0, 1.45, 1.05, 0.6, "1x1\nstarts at 0", ORANGE)
-    arrow(axes, (6.52, 1.18), (6.52, 1.42))
-    box(axes, 7.3, 1.45, 1.25, 0.6, "x (1 + tanh u)", GREEN)
-    arrow(axes, (7.08, 1.75), (7.27, 1.75))
-    axes.plot([0.57, 0.57, 7.92], [1.88, 2.4, 2.4], color=GREY, lw=1.2)
-    arrow(axes, (7.92, 2.4), (7.92, 2.08))
+    box(axes, 6.0, 0.35, 1.3, 0.8, "softmax over\nscales, per\nchannel; sum", BLUE)
+    box(axes, 6.0, 1.45, 1.3, 0.6, "1x1\nstarts at 0", ORANGE)
+    arrow(axes, (6.65, 1.18), (6.65, 1.42))
+    box(axes, 7.55, 1.45, 1.4, 0.6, "x (1 + tanh u)", GREEN)
+    arrow(axes, (7.33, 1.75), (7.52, 1.75))
+    axes.plot([0.57, 0.57, 8.25], [1.88, 2.4, 2.4], color=GREY, lw=1.2)
+    arrow(axes, (8.25, 2.4), (8.25, 2.08))
     axes.text(
         3.9, 0.62, "receptive field 17 x 17,\nno position left out", ha="center", fontsize=8, color=GREY
     )
