@@ -185,7 +185,7 @@ def test_a_mistake_in_a_study_is_told_before_anything_trains(fails, study_file, 
 @pytest.mark.parametrize(
     ("args", "said"),
     [
-        (["componets"], "componets: no such study; shipped are adience, branching, components"),
+        (["componets"], "componets: no such study; did you mean components?"),
         (["parts.yaml", "--config", "a.yaml"], "--config: give --on"),
         (["parts.yaml", "--name", "mine"], "--name: runs are named by it"),
         (["parts.yaml", "--data.fold", "1"], "--data.fold: give --folds"),
