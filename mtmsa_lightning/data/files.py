@@ -9,6 +9,7 @@ import os
 import posixpath
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -345,7 +346,7 @@ def _header(path: Path, cells: list[str], required: Sequence[str]) -> list[str]:
     if missing:
         hints = ", ".join(f"{name!r}{nearest(name, header)}" for name in missing)
         raise DataError(f"{path}: no column {hints}; the header has [{shown(header)}]")
-    twice = sorted({name for name in header if name and header.count(name) > 1})
+    twice = sorted(name for name, count in Counter(header).items() if name and count > 1)
     if twice:
         raise DataError(f"{path}: column {shown(twice[:1])} stands more than once in the header")
     return header
