@@ -4,7 +4,8 @@ The order of the faces, their augmentation and dropout are functions of seed, ep
 only the place in the epoch is kept (by the DataModule) and the sums of the training metrics (by the model).
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -28,6 +29,30 @@ def batches_into_epoch(trainer: Any) -> int:
 def epochs_done(trainer: Any) -> int:
     """Return how many epochs are done, the one included at whose end a checkpoint is being saved."""
     return int(trainer.fit_loop.epoch_progress.current.processed)
+
+
+@contextmanager
+def place_in_epoch(trainer: Any) -> Iterator[None]:
+    """Let a checkpoint that is saved at the end of an unfinished epoch say so.
+
+    Lightning counts an epoch as done when it ends, however few of its batches are, and would continue with
+    the next one. Its counters are set back to their values after the last batch; a finished epoch is left
+    alone.
+    """
+    loop = trainer.fit_loop
+    counters = [loop.epoch_progress.current, loop.epoch_progress.total]
+    fields = [(each, "processed") for each in counters]
+    batches = loop.epoch_loop.batch_progress
+    fields += [(each, "completed") for each in (batches.current, batches.total)]
+    fields += [(loop.epoch_loop, "_batches_that_stepped")]
+    unfinished = batches_into_epoch(trainer) > 0
+    for owner, name in fields if unfinished else ():
+        setattr(owner, name, getattr(owner, name) - 1)
+    try:
+        yield
+    finally:
+        for owner, name in fields if unfinished else ():
+            setattr(owner, name, getattr(owner, name) + 1)
 
 
 def gather_sums(metrics: Mapping[str, Metric]) -> list[MetricSums]:

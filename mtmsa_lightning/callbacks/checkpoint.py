@@ -8,6 +8,7 @@ import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.trainer.states import TrainerFn
 
 from mtmsa_lightning.callbacks.logged import logged_figures
 from mtmsa_lightning.callbacks.monitors import check_monitors, unknown_metric, validation_metrics
@@ -15,6 +16,7 @@ from mtmsa_lightning.data.transforms import sample_seed
 from mtmsa_lightning.errors import ConfigError
 from mtmsa_lightning.module import MTMSA
 from mtmsa_lightning.pretrained import WEIGHTS, read_pretrained
+from mtmsa_lightning.resuming import place_in_epoch
 from mtmsa_lightning.runs import replacing
 
 
@@ -55,7 +57,7 @@ class BestCheckpoint(_RunCheckpoint):
         super().__init__(
             filename="best", monitor=monitor, mode=mode, save_top_k=1,
             auto_insert_metric_name=False, enable_version_counter=False,
-            save_on_train_epoch_end=True,
+            save_on_train_epoch_end=False,  # but after every validation: of the weights that were validated
         )  # fmt: skip
         self.best_epoch: int | None = None
         self.best_figures: dict[str, float] = {}
@@ -76,10 +78,10 @@ class BestCheckpoint(_RunCheckpoint):
         for key in [key for key in checkpoint if self._saving and key not in WEIGHTS_KEYS]:
             del checkpoint[key]
 
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save if the epoch is the best so far, and remember its validation figures."""
-        super().on_train_epoch_end(trainer, pl_module)
-        if self._last_global_step_saved == trainer.global_step:
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save if these are the best weights so far, and remember their validation figures."""
+        super().on_validation_end(trainer, pl_module)
+        if not trainer.sanity_checking and self._last_global_step_saved == trainer.global_step:
             self.best_epoch = trainer.current_epoch
             self.best_figures = logged_figures(trainer, "val")
 
@@ -108,13 +110,46 @@ class BestCheckpoint(_RunCheckpoint):
 
 
 class LastCheckpoint(_RunCheckpoint):
-    """Keeps ``last.ckpt`` of every epoch; ``save_last`` of Lightning skips epochs that are not better."""
+    """Keeps ``last.ckpt`` of every epoch; ``save_last`` of Lightning skips epochs that are not better.
+
+    A training that ends within an epoch (by ``max_steps``, ``max_time``, early stopping) is saved there, so
+    that it continues with the next batch. It ends after a step of the optimiser, not between the batches of
+    one, and validates the weights that it ends with.
+    """
 
     def __init__(self) -> None:
         super().__init__(
             filename="last", save_top_k=1, every_n_epochs=1, enable_version_counter=False,
             save_on_train_epoch_end=True,
         )  # fmt: skip
+        self._stopping = False
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start without a wish to stop."""
+        super().on_train_start(trainer, pl_module)
+        self._stopping = False
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Stop at the last step, and let it validate."""
+        self._stopping |= trainer.global_step == trainer.max_steps
+        self._delay(trainer)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Delay early stopping."""
+        if trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking:
+            self._delay(trainer)
+
+    def _delay(self, trainer: Trainer) -> None:
+        """Delay a stop until the gradients of all accumulated batches are used."""
+        self._stopping |= trainer.should_stop
+        trainer.should_stop = self._stopping and not trainer.fit_loop._should_accumulate()
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save, with the place in the epoch if the training ends within it."""
+        with place_in_epoch(trainer):
+            super().on_train_epoch_end(trainer, pl_module)
 
 
 class StepSeed(Callback):

@@ -232,6 +232,8 @@ class FaceDataModule(LightningDataModule, ABC):
                 "faces, which choose the best checkpoint: give a fraction of the training faces, e.g. "
                 "--data.val_fraction 0.05"
             )
+        if stage == "fit":
+            self._done = (0, 0)  # of an earlier fit; a checkpoint that is continued is loaded after this
         if hasattr(self, "train_dataset"):
             return
         self._report()
