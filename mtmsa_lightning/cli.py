@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from mtmsa_lightning.children import end_with_parent
 from mtmsa_lightning.errors import MTMSAError, Preempted
+from mtmsa_lightning.stopping import TRY_AGAIN, Stopped, raised_on_signals
 from mtmsa_lightning.wording import shorten
 
 TRAINER_VERBS = {
@@ -63,13 +64,15 @@ def main(args: Sequence[str] | None = None) -> None:
         args: Arguments without the program's name; those of the process by default.
 
     Raises:
-        SystemExit: With status 2 after an error that the user can mend, told in one message; with 75 when a
-            signal has stopped a run that can be continued.
+        SystemExit: With status 2 after an error that the user can mend, told in one message. After a signal
+            (Ctrl-C, SIGTERM, SIGUSR1, SIGHUP) with 75 from fit, validate and test, which can be continued or
+            repeated, and with 128 plus its number from all other verbs.
     """
     end_with_parent()
     verb, *rest = list(sys.argv[1:] if args is None else args) or ["--help"]
     try:
-        run(verb, rest)
+        with raised_on_signals():
+            run(verb, rest)
     except MTMSAError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
@@ -80,6 +83,11 @@ def main(args: Sequence[str] | None = None) -> None:
             raise
         print(f"error: {shorten(str(error.filename), 200)}: {error.strerror}", file=sys.stderr)
         raise SystemExit(2) from None
+    except Stopped as stop:
+        trainer = verb in TRAINER_VERBS
+        hint = " before the first step: the same command starts anew" if trainer else ""
+        print(f"stopped by {stop.name}{hint}", file=sys.stderr)
+        raise SystemExit(TRY_AGAIN if trainer else stop.status) from None
     except ImportError as error:
         if "libGL" not in str(error):
             raise

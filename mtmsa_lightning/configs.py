@@ -110,6 +110,19 @@ def option(args: Sequence[str], name: str) -> str | None:
     return found
 
 
+def without_options(args: Sequence[str], names: Sequence[str]) -> list[str]:
+    """Return a command line without ``--name value`` and ``--name=value`` of some names."""
+    kept: list[str] = []
+    rest = iter(args)
+    for arg in rest:
+        flag, equals, _ = arg.partition("=")
+        if flag.removeprefix("--") not in names or not flag.startswith("--"):
+            kept.append(arg)
+        elif not equals:
+            next(rest, None)
+    return kept
+
+
 def by_precedence(
     args: Sequence[str], checkpoint_hparams: dict[str, Any] | None = None, training: bool = True
 ) -> list[str]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from filelock import FileLock, SoftFileLock, Timeout
 
 from mtmsa_lightning.errors import DataError, MTMSAError, Preempted
+from mtmsa_lightning.stopping import Stopped
 
 LOCK = ".lock"
 """The lock's file, inside the folder. It stays there: to remove it could let two processes hold the lock."""
@@ -106,7 +107,7 @@ def locked(
         ):  # which it became if the file system has no locks; it has its own text
             (folder / LOCK).write_text(_holder(command), encoding="utf-8")
         yield
-    except (MTMSAError, Preempted, KeyboardInterrupt):
+    except (MTMSAError, Preempted, Stopped, KeyboardInterrupt):
         removable = worthless
         raise
     finally:

@@ -478,6 +478,7 @@ class MTMSA(LightningModule):
             ConfigError: If losses and metrics could not be computed in float64, or most ages lie outside the
                 years of the age head.
         """
+        self._train_sums = []  # of an earlier checkpoint; one that is continued is loaded after this
         check_device(self.trainer.strategy.root_device)
         check_precision(self.trainer.precision)
         data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
@@ -695,7 +696,7 @@ class MTMSA(LightningModule):
         checkpoint["state_dict"] = {
             name: value.contiguous() for name, value in checkpoint["state_dict"].items()
         }
-        if batches_into_epoch(self.trainer):
+        if batches_into_epoch(self.trainer) and "loops" in checkpoint:  # not with weights alone
             checkpoint["train_sums"] = gather_sums(self.stage_metrics("train"))
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

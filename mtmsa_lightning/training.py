@@ -1,6 +1,7 @@
 """The verbs fit, validate and test: LightningCLI with our precedence, run directories and reports."""
 
 import logging
+import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, nullcontext, suppress
@@ -23,7 +24,7 @@ from mtmsa_lightning.callbacks.console import EpochLine, LossBar, report
 from mtmsa_lightning.callbacks.epoch_csv import EpochCSV
 from mtmsa_lightning.callbacks.panels import Panels, shows_pictures
 from mtmsa_lightning.callbacks.predictions import PredictionWriter
-from mtmsa_lightning.callbacks.preemption import TRY_AGAIN, Preemption
+from mtmsa_lightning.callbacks.preemption import Preemption
 from mtmsa_lightning.callbacks.run_record import RunRecord
 from mtmsa_lightning.callbacks.training_monitor import TrainingMonitor
 from mtmsa_lightning.callbacks.wandb import (
@@ -36,7 +37,14 @@ from mtmsa_lightning.callbacks.wandb import (
 )
 from mtmsa_lightning.checkpoints import checkpoint_file, read_checkpoint
 from mtmsa_lightning.compilation import compile_network
-from mtmsa_lightning.configs import by_precedence, find_config, option, shipped_configs, split_configs
+from mtmsa_lightning.configs import (
+    by_precedence,
+    find_config,
+    option,
+    shipped_configs,
+    split_configs,
+    without_options,
+)
 from mtmsa_lightning.data.datamodule import FaceDataModule
 from mtmsa_lightning.devices import best_precision, choose_accelerator
 from mtmsa_lightning.errors import CheckpointError, ConfigError, MTMSAError, Preempted
@@ -61,6 +69,7 @@ from mtmsa_lightning.runs import (
     run_of,
     say_unfinished,
 )
+from mtmsa_lightning.stopping import TRY_AGAIN, Stopped
 
 log = logging.getLogger(__name__)
 
@@ -144,9 +153,6 @@ def run_trainer_verb(
             return (cli or TrainingCLI)(verb, ordered, recorded)
     except MTMSAError:
         raise
-    except SIGTERMException:  # Lightning heard it before we listened; its own status would be 0
-        log.info("told to stop before the first batch: the same command starts anew")
-        raise Preempted("stopped before the first batch", TRY_AGAIN) from None
     except Exception as error:
         message = explain(error, known_settings(args))
         if "loading state_dict" in str(error):
@@ -234,6 +240,12 @@ def follow_checkpoint(settings: Any, recorded: Mapping[str, Any], args: Sequence
         log.info("as the checkpoint was trained: %s", ", ".join(changed))
 
 
+def continuing(run: Path) -> str:
+    """Return the command that continues a run of the present command."""
+    given = without_options(sys.argv[1:], ("ckpt_path", "run_dir"))
+    return shlex.join(["mtmsa", *given, "--run_dir", str(run)])
+
+
 class TrainingCLI(LightningCLI):
     """One verb of the Trainer on MTMSA and a face DataModule.
 
@@ -263,7 +275,10 @@ class TrainingCLI(LightningCLI):
         kwargs: dict[str, Any] = {"exit_on_error": False, "allow_abbrev": False}
         self.held = held or ExitStack()
         with nullcontext() if held else self.held:
-            self._run_verb(args, kwargs | {verb: kwargs | HELP[verb]})
+            try:
+                self._run_verb(args, kwargs | {verb: kwargs | HELP[verb]})
+            except (Stopped, SIGTERMException):  # the status of Lightning's would be 0
+                raise self._stopped_outside_of_steps() from None
 
     def _run_verb(self, args: list[str], parser_kwargs: dict[str, Any]) -> None:
         """Parse, build and run, all of which Lightning does in ``__init__``."""
@@ -285,6 +300,14 @@ class TrainingCLI(LightningCLI):
             load_from_checkpoint_support=False,  # MTMSA records its hyperparameters itself, as plain values
             args=[self.verb, *args],
         )
+
+    def _stopped_outside_of_steps(self) -> Preempted:
+        """Say how to go on after a signal before the first step or after the last."""
+        run: Path | None = getattr(self, "run", None)
+        saved = run is not None and self.verb == "fit" and (run / LAST).is_file()
+        how = f"continue by: {continuing(run)}" if run and saved else "the same command starts anew"
+        log.info("told to stop outside of the training: %s", how)
+        return Preempted(how, TRY_AGAIN)
 
     def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]
         """Only the verb that was asked for: building all parsers costs a second."""
@@ -444,7 +467,7 @@ class TrainingCLI(LightningCLI):
         if self.settings.ema is not None:
             callbacks.append(MovingAverage(self.settings.ema))
         seed = StepSeed(int(self.settings.seed_everything))
-        stop = Preemption(self.run / LAST)  # after all others that a step changes
+        stop = Preemption(self.run / LAST, continuing(self.run))  # after all others that a step changes
         return [*callbacks, seed, TrainingMonitor(), EpochLine(), stop, self.best, last]
 
     # ---------------------------------------------------------------- after the verb

@@ -19,12 +19,13 @@ from mtmsa_lightning.callbacks.preemption import Preemption, _something_is_due
 from mtmsa_lightning.cli import main
 from mtmsa_lightning.configs import SHIPPED
 from mtmsa_lightning.data import provenance
-from mtmsa_lightning.data.dataset import STOP_SIGNALS, start_worker
+from mtmsa_lightning.data.dataset import start_worker
 from mtmsa_lightning.errors import CheckpointError, Preempted
 from mtmsa_lightning.metrics import AgeMAE, ClassAccuracy
 from mtmsa_lightning.models.age_distribution import GaussianAge
 from mtmsa_lightning.module import MTMSA
 from mtmsa_lightning.resuming import gather_sums, restore_sums
+from mtmsa_lightning.stopping import STOP_SIGNALS
 from mtmsa_lightning.training import run_trainer_verb
 
 TEMPLATE = SHIPPED[1] / "slurm" / "train.sbatch"
@@ -96,11 +97,11 @@ def assert_equal_runs(first: Path, second: Path) -> None:
 
 @pytest.mark.slow
 def test_a_run_stopped_by_signals_ends_like_one_left_alone(tiny_config, tmp_path, signal_at, monkeypatch):
-    """SIGUSR1 within the first epoch of five batches, SIGTERM in the last of it, SIGUSR1 while testing."""
+    """Ctrl-C within the first epoch of five batches, SIGTERM in the last of it, SIGUSR1 while testing."""
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     fit = ("fit", "--config", tiny_config, *EXACT, "--run_dir")
     main([*map(str, fit), str(whole)])
-    signal_at(signal.SIGUSR1, 2)
+    signal_at(signal.SIGINT, 2)
     stops(*fit, broken)
     assert checkpoint(broken)["MORPH"] == {"epoch": 0, "batches": 2}
     assert not (broken / "checkpoints" / "best.ckpt").exists()

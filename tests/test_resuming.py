@@ -159,4 +159,5 @@ def test_the_best_weights_are_those_that_were_validated(morph_root, tmp_path):
     last = fit(morph_root, tmp_path, max_epochs=1, val_check_interval=4)
     best = torch.load(tmp_path / "best.ckpt", weights_only=True)
     assert best["global_step"] == 4
+    assert "train_sums" not in best
     assert last["global_step"] == 5

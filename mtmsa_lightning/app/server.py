@@ -4,9 +4,7 @@ import asyncio
 import logging
 import os
 import re
-import signal
 import socket
-import sys
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -41,16 +39,6 @@ _HEAD = (
 )
 
 _WITHOUT_GRADIO = f"`mtmsa app` needs Gradio: {install('app')}"
-
-
-@contextmanager
-def ended_cleanly() -> Iterator[None]:
-    """Let SIGTERM end the program as Ctrl+C does: by an exception, so that everything is cleaned up."""
-    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager
@@ -212,7 +200,7 @@ def serve(
         ConfigError: If Gradio is not installed, or the address cannot be used.
     """
     need_gradio()
-    with ended_cleanly(), listen(host, port) as opened, private_folder():
+    with listen(host, port) as opened, private_folder():
         if not is_loopback(host):
             log.warning("everybody who reaches this machine can use the page: no password, no encryption")
         app = application(estimator, host, max_mb)

@@ -1,10 +1,10 @@
 """Stopping in order when the machine is needed for something else.
 
 Batch systems announce the end of a job by a signal (SLURM by that which ``--signal`` names, and by SIGTERM),
-and a terminal that is closed sends SIGHUP.
-The run then saves ``last.ckpt`` after the step that it is in and exits with status 75 (``EX_TEMPFAIL`` of
-sysexits.h: try again), whatever started it. Lightning's own handlers are replaced: that for SLURM saves
-beside the run and requeues the job by itself, and that for SIGTERM talks to other processes from a handler.
+Ctrl-C sends SIGINT, and a terminal that is closed SIGHUP. The run then saves ``last.ckpt`` after the step
+that it is in and exits with status 75 (``EX_TEMPFAIL`` of sysexits.h: try again), whatever started it.
+Lightning's own handlers are replaced: that for SLURM saves beside the run and requeues the job by itself, and
+that for SIGTERM talks to other processes from a handler.
 """
 
 import logging
@@ -19,14 +19,11 @@ import torch.distributed
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from mtmsa_lightning.children import HANGUP, write_nowhere
-from mtmsa_lightning.data.dataset import STOP_SIGNALS
 from mtmsa_lightning.errors import Preempted
 from mtmsa_lightning.resuming import batches_into_epoch
+from mtmsa_lightning.stopping import STOP_SIGNALS, TRY_AGAIN, end_at_once
 
 log = logging.getLogger(__name__)
-
-TRY_AGAIN = 75
-"""Exit status of a run that has saved and stopped."""
 
 UNFINISHED = "nothing was evaluated to the end; the same command does it anew"
 """What is said where there is nothing to save."""
@@ -39,17 +36,19 @@ class Preemption(Callback):
     run validates and saves as ever, and ends then. A test, or a validation that is not part of a training,
     ends after a batch, and has to be repeated as a whole. Of several processes all stop after the same batch,
     the one after that in which the first of them heard the signal: each step asks all processes, and the next
-    one hears the answer, so that none waits.
+    one hears the answer, so that none waits. A second Ctrl-C ends the process at once.
 
     Args:
         file: Checkpoint to write; None where nothing is trained.
+        command: The command that continues.
 
     Raises:
         Preempted: In all processes, once the checkpoint is written.
     """
 
-    def __init__(self, file: Path | None) -> None:
+    def __init__(self, file: Path | None, command: str | None = None) -> None:
         self.file = file
+        self.command = command or f"trainer.fit(..., ckpt_path={str(file)!r})"
         self._signal = 0
         self._stopping = False
         self._group: Any = None
@@ -87,6 +86,8 @@ class Preemption(Callback):
             self._group = torch.distributed.new_group(backend="gloo")
 
     def _remember(self, number: int, frame: object) -> None:
+        if self._signal and number == signal.SIGINT:
+            end_at_once(number)
         self._signal = number
         if number == HANGUP and os.isatty(1):
             write_nowhere()
@@ -138,7 +139,7 @@ class Preemption(Callback):
             self._stop(trainer, UNFINISHED)
 
     def _stop(self, trainer: Trainer, done: str) -> NoReturn:
-        how = "; the same command with `--ckpt_path last` continues" if self.file else ""
+        how = f"; continue by: {self.command}" if self.file else ""
         log.info("told to stop: %s%s", done, how)
         raise Preempted(done, TRY_AGAIN if trainer.is_global_zero else 0)
 

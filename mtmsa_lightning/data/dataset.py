@@ -21,9 +21,7 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler, default_co
 from mtmsa_lightning.data.images import Image, UnreadableImageError, read_image
 from mtmsa_lightning.data.pixels import PixelStore
 from mtmsa_lightning.data.transforms import AugmentationDraw, AugmentationSampler, FaceTransform, sample_seed
-
-STOP_SIGNALS = [signal.Signals[name] for name in ("SIGTERM", "SIGUSR1", "SIGHUP") if hasattr(signal, name)]
-"""What asks a run to stop: batch systems, and a terminal that is closed; Windows has only the first."""
+from mtmsa_lightning.stopping import STOP_SIGNALS
 
 
 class SampleKey(NamedTuple):
@@ -247,8 +245,8 @@ def single_threaded_worker(_: int) -> None:
 def start_worker(number: int) -> None:
     """Start a loader worker that lives on where a run is told to stop.
 
-    Batch systems signal all processes of a job. The run then saves after its step, for which it needs its
-    workers, and ends them itself; so they let the first signal pass.
+    Batch systems signal all processes of a job, and Ctrl-C all of a terminal. The run then saves after its
+    step, for which it needs its workers, and ends them itself; so they let the first signal pass.
     """
     single_threaded_worker(number)
     for stop in STOP_SIGNALS:

@@ -66,3 +66,12 @@ def find_normalised(path: Path, names: dict[Path, dict[str, str]] | None = None)
             found = []
         names[parent] = {unicodedata.normalize("NFC", name): name for name in found}
     return parent / names[parent].get(unicodedata.normalize("NFC", path.name), path.name)
+
+
+def file_state(path: str | Path) -> str:
+    """Return size and time of the last change of a file, to notice one that was replaced; "-1" if none."""
+    try:
+        found = Path(path).stat()
+    except OSError:
+        return "-1"
+    return f"{found.st_size} {found.st_mtime_ns}"

@@ -19,6 +19,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from mtmsa_lightning.align.canonical import canonical_landmarks
 from mtmsa_lightning.align.detector import LANDMARKS
@@ -31,7 +33,7 @@ from mtmsa_lightning.align.files import (
     Record,
     crop_batches,
 )
-from mtmsa_lightning.data.file_access import open_regular
+from mtmsa_lightning.data.file_access import file_state, open_regular
 from mtmsa_lightning.data.files import fold_name
 from mtmsa_lightning.data.pixels import PIXELS, write_pixels
 from mtmsa_lightning.data.prepared import (
@@ -51,7 +53,7 @@ from mtmsa_lightning.data.table import FaceTable
 from mtmsa_lightning.errors import DataError
 from mtmsa_lightning.folders import LOCK, locked
 from mtmsa_lightning.progress import progress
-from mtmsa_lightning.runs import differences, write_table, write_text
+from mtmsa_lightning.runs import differences, replacing, write_text
 from mtmsa_lightning.wording import counted
 
 log = logging.getLogger(__name__)
@@ -60,6 +62,7 @@ WORK = ".work"
 RELEASE = f"{WORK}/release"
 _PLAN = f"{WORK}/plan.json"
 _PARTS = f"{WORK}/parts"
+_SOURCES = ".sources"  # state of the images, as a hash: no part of the set, copies differ in it
 _PART_SIZE = 64  # faces: about a second of work, which is what a kill can cost a process
 
 _FORBIDDEN = str.maketrans(dict.fromkeys([*'<>:"|?*\\#', *map(chr, range(32))], "_"))
@@ -129,7 +132,7 @@ def prepare(
     with locked(out, "mtmsa prepare", worthless=(_PLAN,)):
         if claim(out, options.record(), overwrite):
             if reread:
-                check_release(out, table_fingerprint(read(out / RELEASE).frame))
+                _check_unchanged(out, read(out / RELEASE), options.shard)
             return complete(out, pixels)
         identity = _detector_identity(options.crop)
         table = read(out / RELEASE)
@@ -162,6 +165,7 @@ def prepare(
                 "fingerprint": table_fingerprint(table.frame),
             },
         }
+        write_text(out / _SOURCES, hash_lines(_states(table, positions)))
         return finish(record, frame, left_out, out, wanted)
 
 
@@ -183,15 +187,18 @@ def claim(out: Path, options: dict[str, Any], overwrite: bool) -> bool:
     if (whole or begun) and overwrite:
         _clear(out)
         whole = begun = False
+    if begun and not whole and not any((out / CROPS).rglob("*.jpg")):  # such as a run on a wrong folder
+        shutil.rmtree(out / _PARTS, ignore_errors=True)
+        (out / _PLAN).unlink()
+        begun = False
     if whole or begun:
         found = read_description(out) if whole else json.loads((out / _PLAN).read_text(encoding="utf-8"))
         differing = differences(found.get("options", {}), options)
-        if differing and (whole or (out / _PARTS).is_dir()):
+        if differing:
             raise DataError(
                 f"{out}: was {'made' if whole else 'begun'} with other options: {'; '.join(differing)}: "
                 "choose another folder, or --overwrite to make it anew"
             )
-        begun = not differing  # else a run that ended before its first crop, such as one on a wrong folder
     if not (whole or begun):
         write_text(out / _PLAN, json.dumps({"options": options}))
     return whole
@@ -214,7 +221,7 @@ def _clear(out: Path) -> None:
     """Remove a set, its description first and its plan last, so that no half of it is taken for something."""
     if not (out / _PLAN).is_file():
         write_text(out / _PLAN, json.dumps({"options": {}}))
-    for name in (RECORD, PIXELS, TABLE, LEFT_OUT):
+    for name in (RECORD, PIXELS, TABLE, LEFT_OUT, _SOURCES):
         (out / name).unlink(missing_ok=True)
     shutil.rmtree(out / CROPS, ignore_errors=True)
     for name in (_PARTS, RELEASE, WORK):
@@ -232,6 +239,26 @@ def check_release(out: Path, fingerprint: str) -> None:
             f"{out}: is complete, but the release's table differs from the one that it was made of (other "
             "faces or labels): choose another folder, or --overwrite to make it anew"
         )
+
+
+def _check_unchanged(out: Path, table: FaceTable, shard: tuple[int, int]) -> None:
+    """Hold a set that is whole against its release: the table and the image files.
+
+    Raises:
+        DataError: It was made of another table, or of other images.
+    """
+    check_release(out, table_fingerprint(table.frame))
+    file, now = out / _SOURCES, hash_lines(_states(table, range(shard[0] - 1, len(table), shard[1])))
+    if file.is_file() and file.read_text(encoding="utf-8") != now:  # a merged set has none
+        raise DataError(
+            f"{out}: is complete, but images of the release were replaced since it was made: choose another "
+            "folder, or --overwrite to make it anew"
+        )
+
+
+def _states(table: FaceTable, positions: Sequence[int]) -> list[str]:
+    paths = table.frame["path"].tolist()
+    return [file_state(table.root / paths[at]) for at in positions]
 
 
 def complete(out: Path, pixels: bool) -> dict[str, Any]:
@@ -329,7 +356,8 @@ def _make_crops(
     numbers = {part[0].position: number for number, part in enumerate(parts)}
     with progress("faces", len(jobs), len(jobs) - left) as advance:
         for records in crop_batches(settings, missing, min(workers, len(missing) or 1)):
-            _write_part(out, numbers[int(records[0]["position"])], records)
+            number = numbers[int(records[0]["position"])]
+            _write_part(out, number, records, parts[number])
             advance(len(records))
 
 
@@ -337,16 +365,25 @@ def _part_file(out: Path, number: int) -> Path:
     return out / _PARTS / f"{number:06d}.parquet"
 
 
-def _write_part(out: Path, number: int, records: list[Record]) -> None:
-    write_table(pd.DataFrame(records).astype(RECORD_COLUMNS), _part_file(out, number))
+def _write_part(out: Path, number: int, records: list[Record], part: Sequence[CropJob]) -> None:
+    rows = pa.Table.from_pandas(pd.DataFrame(records).astype(RECORD_COLUMNS), preserve_index=False)
+    with replacing(_part_file(out, number)) as partial:
+        pq.write_table(rows.replace_schema_metadata({_SOURCES: _part_state(part)}), partial)
+
+
+def _part_state(part: Sequence[CropJob]) -> str:
+    return hash_lines([file_state(job.source) for job in part])
 
 
 def _is_done(out: Path, number: int, part: Sequence[CropJob]) -> bool:
-    """Tell whether a part was recorded and its crops are what they were."""
+    """Tell whether a part was recorded, and its images and crops are what they were."""
     try:
-        checksums = pd.read_parquet(_part_file(out, number), columns=["crop_sha256"])["crop_sha256"]
+        rows = pq.read_table(_part_file(out, number), columns=["crop_sha256"])
     except (OSError, ValueError):  # none, or damaged when the machine went down
         return False
+    if (rows.schema.metadata or {}).get(_SOURCES.encode()) != _part_state(part).encode():
+        return False
+    checksums = rows["crop_sha256"].to_pylist()
     with ThreadPoolExecutor(4) as pool:
         found = pool.map(file_sha256, (Path(job.crop) for job in part))
         return all(wanted in ("", actual) for wanted, actual in zip(checksums, found, strict=True))

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mtmsa_lightning.data.file_access import find_normalised
+from mtmsa_lightning.data.file_access import file_state, find_normalised
 from mtmsa_lightning.data.files import list_images, read_delimited, sniff
 from mtmsa_lightning.data.images import Image, read_image
 from mtmsa_lightning.data.pixels import PixelStore, open_pixels
@@ -89,8 +89,12 @@ class Photos(Sequence[Input]):
         return Input(self.files[row])
 
     def identities(self) -> Iterator[str]:
-        """Yield name and size of every file, to notice when others stand in their place."""
-        return (f"{file}\t{_size(file)}" for file in self.files)
+        """Yield name and size of every file; copies on several machines agree in them."""
+        return (f"{file}\t{file_state(file).partition(' ')[0]}" for file in self.files)
+
+    def states(self) -> Iterator[str]:
+        """Yield size and time of the last change of every file, to notice one that was replaced."""
+        return map(file_state, self.files)
 
 
 class PreparedFaces(Sequence[Input]):
@@ -124,6 +128,11 @@ class PreparedFaces(Sequence[Input]):
         """Yield the fingerprint of the crops, then every path."""
         yield str(self.preparation.get("fingerprints", {}).get("crops"))
         yield from self.paths
+
+    def states(self) -> Iterator[str]:
+        """Yield likewise of every crop that is read from its own file."""
+        files = [] if self.pixels is not None else [str(self.root / path) for path in self.paths]
+        return map(file_state, files)
 
 
 class Inputs(Sequence[Input]):
@@ -159,11 +168,12 @@ class Inputs(Sequence[Input]):
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of names and sizes, in order."""
-        digest = hashlib.sha256()
-        for block in self.blocks:
-            for line in block.identities():
-                digest.update(f"{line}\n".encode())
-        return digest.hexdigest()
+        return _digest(chain.from_iterable(block.identities() for block in self.blocks))
+
+    @cached_property
+    def state(self) -> str:
+        """SHA-256 of what tells whether a file was replaced, even by one of equal size."""
+        return _digest(chain.from_iterable(block.states() for block in self.blocks))
 
 
 def find_inputs(paths: Iterable[str | Path]) -> Inputs:
@@ -244,8 +254,8 @@ def _numbers(frame: pd.DataFrame, names: Sequence[str]) -> NDArray[np.float64]:
     return columns.to_numpy(np.float64)
 
 
-def _size(file: str) -> int:
-    try:
-        return Path(file).stat().st_size
-    except OSError:
-        return -1
+def _digest(lines: Iterable[str]) -> str:
+    digest = hashlib.sha256()
+    for line in lines:
+        digest.update(f"{line}\n".encode())
+    return digest.hexdigest()

@@ -35,10 +35,13 @@ from mtmsa_lightning.wording import counted
 PART_SIZE = 256
 """Inputs per part: what a kill can cost each process."""
 
-COMPARED = ("format_version", "model", "options", "inputs", "part_size", "shard")
+COMPARED = ("format_version", "model", "options", "inputs", "files", "part_size", "shard")
 """Keys of a plan that decide what the table holds."""
 
-FORMAT_VERSION = 1
+MERGED = tuple(key for key in COMPARED if key not in ("files", "shard"))
+"""Keys in which all shards agree; copies of a photo on several machines differ in their times."""
+
+FORMAT_VERSION = 2
 RECORD = ".record.json"
 SKIPPED = ".skipped.csv"
 _PLAN = "plan.json"
@@ -121,7 +124,7 @@ class Parts:
         if not begun and any(not entry.name.startswith(".") for entry in self.folder.iterdir()):
             raise DataError(f"{self.folder}: holds something else: choose another --out")
         if begun and (differing := plan_differences(read_plan(self.folder), self.plan)):
-            if not overwrite and any(self.folder.glob("[0-9]*")):  # else it ended before its first part
+            if not overwrite and self._holds_a_face():
                 raise DataError(
                     f"{self.folder}: was begun otherwise: {differing}: start it as it was begun to go on, "
                     "choose another --out, or --overwrite to begin anew"
@@ -131,6 +134,16 @@ class Parts:
             if left.name != LOCK:
                 left.unlink()
         write_text(file, json.dumps(self.plan, indent=2) + "\n")
+
+    def _holds_a_face(self) -> bool:
+        """Return whether any part is worth keeping; one that cannot be read may be."""
+        for file in self.folder.glob("[0-9]*"):
+            try:
+                if pq.read_metadata(file).num_rows:
+                    return True
+            except (OSError, ValueError):
+                return True
+        return False
 
     def write(self, number: int, faces: pd.DataFrame, skipped: Skipped) -> None:
         """Write a part."""
@@ -166,8 +179,15 @@ def read_plan(folder: Path) -> Plan:
 
 def plan_differences(old: Plan, new: Plan, keys: Iterable[str] = COMPARED) -> str:
     """Say in which keys two plans differ, "" if in none."""
-    keys = list(keys)
-    found = differences({key: old.get(key) for key in keys}, {key: new.get(key) for key in keys})
+    words = {
+        "model": "by another model", "inputs": "of other images", "files": "before image files were replaced"
+    }  # fmt: skip
+    found = []
+    for key in (key for key in keys if old.get(key) != new.get(key)):
+        if key in words:
+            found.append(words[key])
+        else:
+            found += differences(old.get(key), new.get(key), key)
     return "; ".join(found[:_SHOWN])
 
 
@@ -201,9 +221,10 @@ def complete(out: Path, plan: Plan) -> Counts | None:
 
 
 def refuse_to_lose(out: Path, plan: Plan) -> None:
-    """Raise if a table of another plan, or anything else, is there."""
-    if out.exists():
-        record = _read_record(out)
+    """Raise if a table of another plan that has a face, or anything else, is there."""
+    record = _read_record(out)
+    worthless = out.exists() and record.get("counts", {}).get("faces") == 0
+    if out.exists() and not worthless:
         how = f", made otherwise: {plan_differences(record, plan)}" if record else ""
         raise DataError(f"{out}: is there already{how}: choose another --out, or --overwrite to replace it")
 
@@ -265,9 +286,8 @@ def merge(folders: Sequence[Path], out: Path, overwrite: bool = False) -> Counts
         DataError: Shards are missing, not finished, or belong to different predictions; or a table is there.
     """
     shards = [Parts(folder, read_plan(folder)) for folder in folders]
-    whole = [key for key in COMPARED if key != "shard"]
     for shard in shards:
-        if differing := plan_differences(shards[0].plan, shard.plan, whole):
+        if differing := plan_differences(shards[0].plan, shard.plan, MERGED):
             raise DataError(f"{shard.folder} does not belong to {shards[0].folder}: {differing}")
     files: dict[int, Path] = {}
     for shard in shards:

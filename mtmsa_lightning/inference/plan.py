@@ -52,6 +52,7 @@ def make_plan(
             "annotate": None if annotate is None else str(annotate),
         },
         "inputs": {"images": len(inputs), "fingerprint": inputs.fingerprint},
+        "files": inputs.state,
         "part_size": PART_SIZE,
         "shard": list(shard) if shard[1] > 1 else None,
         "checkpoint": ckpt_path,

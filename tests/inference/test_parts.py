@@ -150,7 +150,7 @@ def test_a_table_is_known_again_and_not_lost(tmp_path):
     clear(parts.folder)
     assert complete(out, plan(command="another")) == counts
     assert complete(out, plan(model="other")) is None
-    with pytest.raises(DataError, match=r"is there already, made otherwise: model was m, is other"):
+    with pytest.raises(DataError, match=r"is there already, made otherwise: by another model"):
         refuse_to_lose(out, plan(model="other"))
     (tmp_path / "ages.record.json").unlink()
     with pytest.raises(DataError, match=r"ages\.csv: is there already: choose another"):
@@ -185,7 +185,7 @@ def test_shards_that_are_not_the_whole_are_refused(tmp_path):
     with pytest.raises(DataError, match=r"3: 1 part is missing: run that shard to its end"):
         merge([one, two, three], out)
     other = write(tmp_path / "4", [3, 3], model="n").folder
-    with pytest.raises(DataError, match=r"4 does not belong to .*1: model was m, is n"):
+    with pytest.raises(DataError, match=r"4 does not belong to .*1: by another model"):
         merge([one, two, other], out)
     with pytest.raises(
         DataError, match=r"nowhere: no such folder: `mtmsa predict --shard I/N --out .*nowhere"

@@ -492,3 +492,30 @@ def test_devices_and_precisions_that_are_not_there(trained, morph_root, fails, t
         assert said in fails(*command, *args)
     if not torch.cuda.is_available():
         assert "there are 0" in fails(*command, "--accelerator", "gpu")
+
+
+def test_a_photo_replaced_by_one_of_equal_size_is_predicted_anew(trained, tmp_path, caplog):
+    colours = np.random.default_rng(0).integers(0, 255, (2, 80, 80, 3), np.uint8)
+    file = write(tmp_path / "photos" / "face.bmp", colours[0])
+    command = ["--ckpt_path", trained, file.parent, "--no-detect", "--out", tmp_path / "ages.csv"]
+    predict(*command)
+    first, size = pd.read_csv(tmp_path / "ages.csv"), file.stat().st_size
+    write(file, colours[1])
+    assert file.stat().st_size == size
+    with pytest.raises(SystemExit):  # faces would be lost
+        predict(*command)
+    predict(*command, "--overwrite")
+    assert pd.read_csv(tmp_path / "ages.csv")["age"].item() != first["age"].item()
+
+
+def test_a_table_without_a_face_does_not_block_the_corrected_command(trained, fails, tmp_path):
+    command = ["predict", "--ckpt_path", trained, tmp_path / "photos", "--no-detect"]
+    command += ["--out", tmp_path / "ages.csv"]
+    file = tmp_path / "photos" / "face.png"
+    file.parent.mkdir()
+    file.write_text("not a photo")
+    assert "not one face" in fails(*command)
+    write(file, np.full((80, 80, 3), 90, np.uint8))
+    predict(*command[1:], "--batch_size", 3)
+    assert len(pd.read_csv(tmp_path / "ages.csv")) == 1
+    assert not (tmp_path / "ages.skipped.csv").exists()

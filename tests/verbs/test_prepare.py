@@ -16,6 +16,7 @@ import torchvision
 
 from mtmsa_lightning import MORPH, Adience, FaceCSV, UTKFace
 from mtmsa_lightning.cli import main
+from mtmsa_lightning.data import preparation
 from mtmsa_lightning.data.images import read_image
 from mtmsa_lightning.data.prepared import read_prepared
 from mtmsa_lightning.data.synthetic import write_adience, write_morph, write_utkface
@@ -312,6 +313,35 @@ def test_a_mistaken_first_try_does_not_bind_the_folder(releases, tmp_path, fails
     fails("prepare", "morph", "--root", releases["utkface"], "--out", tmp_path, "--size", 64)
     prepare("utkface", "--root", releases["utkface"], "--out", tmp_path, "--size", 64, "--workers", 1)
     assert description(tmp_path)["dataset"] == "utkface"
+
+
+def test_images_replaced_by_others_of_equal_size_are_noticed(tmp_path, fails, monkeypatch):
+    """In a set that is whole, and in one that was begun; the labels are the same."""
+    file, pixels = tmp_path / "photos" / "a.bmp", np.random.default_rng(0).integers(0, 255, (3, 80, 80, 3))
+    file.parent.mkdir()
+    cv2.imwrite(str(file), pixels[0])
+    command = ["folder", "--root", file.parent, "--size", 64, "--no-detect", "--workers", 1, "--out"]
+    monkeypatch.setattr(preparation, "finish", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(SystemExit):
+        prepare(*command, tmp_path / "set")
+    monkeypatch.undo()
+    cv2.imwrite(str(file), pixels[1])
+    prepare(*command, tmp_path / "set")
+    prepare(*command, tmp_path / "fresh")
+    assert contents(tmp_path / "set") == contents(tmp_path / "fresh")
+    cv2.imwrite(str(file), pixels[2])
+    assert "images of the release were replaced" in fails("prepare", *command, tmp_path / "set")
+
+
+def test_a_first_try_without_a_readable_image_does_not_bind_the_folder(tmp_path, fails):
+    file = tmp_path / "photos" / "a.png"
+    file.parent.mkdir()
+    file.write_text("no image")
+    command = ["folder", "--root", file.parent, "--no-detect", "--workers", 1, "--out", tmp_path / "set"]
+    assert "cannot be read" in fails("prepare", *command, "--size", 64)
+    cv2.imwrite(str(file), np.full((80, 80, 3), 90, np.uint8))
+    prepare(*command, "--size", 80)
+    assert description(tmp_path / "set")["options"]["size"] == 80
 
 
 def test_a_folder_that_cannot_be_made_is_told(releases, tmp_path, fails):
