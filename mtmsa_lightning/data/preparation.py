@@ -53,7 +53,7 @@ from mtmsa_lightning.data.table import FaceTable
 from mtmsa_lightning.errors import DataError
 from mtmsa_lightning.folders import LOCK, locked
 from mtmsa_lightning.progress import progress
-from mtmsa_lightning.runs import differences, replacing, write_text
+from mtmsa_lightning.runs import differences, replacing, write_table, write_text
 from mtmsa_lightning.wording import counted
 
 log = logging.getLogger(__name__)
