@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from mtmsa_lightning.errors import CheckpointError
 from mtmsa_lightning.pretrained import WEIGHTS, is_pretrained, read_pretrained
 from mtmsa_lightning.runs import read_record, runs_with
+from mtmsa_lightning.wording import counted
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -69,6 +70,12 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     if not isinstance(checkpoint, dict) or not {"hyper_parameters", "state_dict"} <= checkpoint.keys():
         raise CheckpointError(
             f"{file}: not a checkpoint of this package; bare weights go to `mtmsa fit --model.weights {file}`"
+        )
+    broken = [name for name, value in checkpoint["state_dict"].items() if not value.isfinite().all()]
+    if broken:
+        raise CheckpointError(
+            f"{file}: {counted(len(broken), 'weight tensor')} ({broken[0]}, ...) hold NaN or infinity: the "
+            "training had diverged: choose a checkpoint from before"
         )
     for head in (checkpoint["hyper_parameters"].get(task) for task in ("age", "gender", "race")):
         if head is not None:

@@ -44,13 +44,17 @@ FREE_SETTINGS = {
     "data": ("root", "num_workers", "pin_memory", "verify", "strict"),
     "trainer": (
         "max_epochs", "max_steps", "max_time", "default_root_dir", "logger", "log_every_n_steps", "profiler",
-        "accelerator", "enable_progress_bar", "enable_model_summary", "num_sanity_val_steps",
+        "accelerator", "strategy", "devices", "num_nodes", "benchmark", "detect_anomaly",
+        "enable_progress_bar", "enable_model_summary", "num_sanity_val_steps",
     ),
     "model": ("channels_last", "checkpoint_activations"),
     "optimizer": ("fused", "foreach"),
     "run": ("wandb", "wandb_faces", "test_after_fit", "allow_overlap", "compile"),
 }  # fmt: skip
-"""Settings that may differ when a run is continued: they do not change what is learnt."""
+"""Settings that may differ when a run is continued: where and how fast it computes, and what it shows."""
+
+GLOBAL_BATCH = ("devices", "num_nodes")
+"""Settings of the trainer that a whole training's figures depend on, through the number of processes."""
 
 PLACES = ("root", "split_file")
 """Settings of the data that are paths; a run records where they led, for whoever uses it from elsewhere."""
@@ -288,11 +292,12 @@ def training_differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
         new: The present settings.
 
     Returns:
-        The differences in what is learnt and in how long; where data lie and what computes may differ.
+        The differences in what is learnt, in how long and from how large a batch; where data lie and what
+        computes may differ.
     """
 
     def length(config: dict[str, Any]) -> dict[str, Any]:
-        return {key: (config.get("trainer") or {}).get(key) for key in LENGTH}
+        return {key: (config.get("trainer") or {}).get(key) for key in (*LENGTH, *GLOBAL_BATCH)}
 
     learnt = differences(what_is_learnt(old), what_is_learnt(new))
     return learnt + differences(length(old), length(new), "trainer")

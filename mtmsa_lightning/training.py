@@ -477,6 +477,8 @@ class TrainingCLI(LightningCLI):
         if self.settings.trainer.fast_dev_run:
             return
         best = self.best.best_model_path
+        if not best:
+            log.warning("no best.ckpt and no test: no validation gave a finite %s", self.best.monitor)
         if self.settings.test_after_fit and best and len(self.datamodule.test_dataset):
             self.trainer.test(
                 self.model, datamodule=self.datamodule, ckpt_path=best, verbose=False, weights_only=True

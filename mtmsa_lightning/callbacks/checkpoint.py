@@ -80,6 +80,8 @@ class BestCheckpoint(_RunCheckpoint):
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save if these are the best weights so far, and remember their validation figures."""
+        if not trainer.callback_metrics.get(str(self.monitor), torch.zeros(())).isfinite():
+            return  # Lightning would keep the first ones whatever they are
         super().on_validation_end(trainer, pl_module)
         if not trainer.sanity_checking and self._last_global_step_saved == trainer.global_step:
             self.best_epoch = trainer.current_epoch

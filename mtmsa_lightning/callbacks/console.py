@@ -1,20 +1,23 @@
 """What a person sees: a line per epoch and a table at the end."""
 
 import logging
+import math
 import time
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import RichProgressBar
+from lightning.pytorch.callbacks import EarlyStopping, RichProgressBar
 from rich.table import Table
 
+from mtmsa_lightning.errors import ConfigError
 from mtmsa_lightning.logs import drawn
 from mtmsa_lightning.metrics.suite import FIGURES
 from mtmsa_lightning.metrics.titles import format_figure
 from mtmsa_lightning.models.calibration import Calibration
 from mtmsa_lightning.module import MTMSA
 from mtmsa_lightning.runs import recorded_seed
+from mtmsa_lightning.wording import counted
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +32,10 @@ class LossBar(RichProgressBar):
     def __init__(self) -> None:
         super().__init__()
         self._loss: float | None = None
+
+    def _get_train_description(self, current_epoch: int) -> str:
+        """Count epochs as the line of an epoch does."""
+        return f"epoch {current_epoch + 1}/{self.trainer.max_epochs}"
 
     def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
         """Return what stands beside the bar."""
@@ -46,10 +53,16 @@ class EpochLine(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock, of an epoch too that is continued."""
         self._start = time.perf_counter()
+        self._validated = False
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock."""
         self._start = time.perf_counter()
+        self._validated = False
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Remember that the epoch has figures of its own."""
+        self._validated = True
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log the epoch, training and validation together."""
@@ -61,11 +74,38 @@ class EpochLine(Callback):
         shown = [
             f"{title} {format_figure(name, float(figures[f'val/{name}']))}"
             for name, title in TITLES.items()
-            if f"val/{name}" in figures and name in ("age_mae", "group_acc", "gender_acc", "race_acc")
+            if self._validated
+            and f"val/{name}" in figures
+            and name in ("age_mae", "group_acc", "gender_acc", "race_acc")
         ]
         if trainer.is_global_zero:
             epoch = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
-            log.info("%s  train loss %.3f  val %s  (%.0f s)", epoch, loss, ", ".join(shown), seconds)
+            validated = f"val {', '.join(shown)}" if self._validated else "not validated"
+            log.info("%s  train loss %.3f  %s  (%.0f s)", epoch, loss, validated, seconds)
+        if not math.isfinite(loss):
+            self._check_weights(trainer, pl_module, loss)
+
+    def _check_weights(self, trainer: Trainer, pl_module: LightningModule, loss: float) -> None:
+        """Tell a training that has diverged, on all processes alike, before its weights are saved."""
+        broken = [name for name, value in pl_module.named_parameters() if not value.isfinite().all()]
+        if broken:
+            raise ConfigError(
+                f"training has diverged in epoch {trainer.current_epoch + 1}: its loss is {loss}, and "
+                f"{counted(len(broken), 'weight tensor')} hold NaN or infinity. Checkpoints of earlier "
+                "epochs are kept. Lower the learning rate, clip gradients (trainer.gradient_clip_val) or use "
+                "another --trainer.precision"
+            )
+        log.warning("epoch %d: the training loss is %s", trainer.current_epoch + 1, loss)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Say that a training has ended early."""
+        for each in trainer.early_stopping_callbacks:
+            if isinstance(each, EarlyStopping) and each.stopped_epoch:
+                log.info(
+                    "stopped early, after epoch %d of %s: %s has not improved from %.4g in %d validations",
+                    each.stopped_epoch + 1, trainer.max_epochs, each.monitor, float(each.best_score),
+                    each.patience,
+                )  # fmt: skip
 
 
 def report(run: Path, record: dict[str, Any], data: Any) -> None:

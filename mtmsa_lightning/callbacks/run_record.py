@@ -77,7 +77,6 @@ class RunRecord(Callback):
         to_file(self.run / "run.log")
         before = read_record(self.run)
         now = datetime.now().isoformat(timespec="seconds")
-        self._seconds_before = before.get("fit_seconds", 0.0)
         continued = {"continued": [*before.get("continued", []), now]} if before else {"started": now}
         processes = {
             "world_size": trainer.world_size,
@@ -95,11 +94,26 @@ class RunRecord(Callback):
         described = {"data": data.provenance(), "places": places}
         update_record(self.run, record | continued | processes | described | self.values)
 
+    @property
+    def _seconds(self) -> float:
+        return round(self._seconds_before + time.monotonic() - self._start, 1)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return for how long was trained, for a run that is continued."""
+        return {"fit_seconds": self._seconds}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up the time that earlier parts of the run took."""
+        self._seconds_before = state_dict["fit_seconds"]
+
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write down and say how much each step learns from, and how fast."""
         told = step_size(trainer)
         batch = BatchSize.of(trainer)
         if trainer.is_global_zero:
+            before = (read_record(self.run).get("batch_size") or {}).get("global", batch.total)
+            if trainer.ckpt_path and before != batch.total:
+                log.warning("a step learns from %d faces now, and from %d before", batch.total, before)
             update_record(self.run, told)
             rule, own = told["lr_scaling"], told["lr_batch_size"]
             scaled = "not scaled" if rule == "none" else f"{rule} from a batch of {own}"
@@ -122,9 +136,7 @@ class RunRecord(Callback):
             self._write(trainer, {"val": best.best_figures, "best_epoch": best.best_epoch})
             self._write(trainer, {"epochs": trainer.current_epoch})
         if trainer.is_global_zero:
-            update_record(
-                self.run, {"fit_seconds": round(self._seconds_before + time.monotonic() - self._start, 1)}
-            )
+            update_record(self.run, {"fit_seconds": self._seconds})
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the figures of the verb ``validate``."""
@@ -153,7 +165,8 @@ class RunRecord(Callback):
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Write down what ended the run."""
         if trainer.is_global_zero and self._begun:
-            update_record(self.run, {"failed": f"{type(exception).__name__}: {exception}"})
+            seconds = {"fit_seconds": self._seconds} if trainer.state.fn == TrainerFn.FITTING else {}
+            update_record(self.run, seconds | {"failed": f"{type(exception).__name__}: {exception}"})
 
 
 def step_size(trainer: Trainer) -> dict[str, Any]:

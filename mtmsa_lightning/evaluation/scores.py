@@ -9,6 +9,7 @@ import pandas as pd
 import torch
 
 from mtmsa_lightning.evaluation.predictions import TEXTS, Predictions, read_predictions, read_table
+from mtmsa_lightning.metrics.classes import answers
 from mtmsa_lightning.metrics.masked_mean import MaskedMean
 from mtmsa_lightning.metrics.suite import figures_of
 from mtmsa_lightning.metrics.titles import FIGURE
@@ -55,7 +56,7 @@ def face_scores(predictions: Predictions) -> pd.DataFrame:
             columns[figure.name] = torch.where(counted, values.double(), torch.nan).numpy()
     for task, head in (("gender", predictions.gender), ("race", predictions.race)):
         if head is not None:
-            right = (head.probs.argmax(1) == head.target).double()
+            right = (answers(head.probs) == head.target).double()
             columns[f"{task}_acc"] = torch.where(head.target >= 0, right, torch.nan).numpy()
     return pd.DataFrame(columns, dtype="float64").dropna(axis="columns", how="all")
 
