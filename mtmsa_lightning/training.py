@@ -277,8 +277,8 @@ class TrainingCLI(LightningCLI):
         with nullcontext() if held else self.held:
             try:
                 self._run_verb(args, kwargs | {verb: kwargs | HELP[verb]})
-            except (Stopped, SIGTERMException):  # the status of Lightning's would be 0
-                raise self._stopped_outside_of_steps() from None
+            except (Stopped, SIGTERMException) as stop:  # the status of Lightning's would be 0
+                raise self._stopped_outside_of_steps(str(stop) or "SIGTERM") from None
 
     def _run_verb(self, args: list[str], parser_kwargs: dict[str, Any]) -> None:
         """Parse, build and run, all of which Lightning does in ``__init__``."""
@@ -301,12 +301,12 @@ class TrainingCLI(LightningCLI):
             args=[self.verb, *args],
         )
 
-    def _stopped_outside_of_steps(self) -> Preempted:
+    def _stopped_outside_of_steps(self, signal: str) -> Preempted:
         """Say how to go on after a signal before the first step or after the last."""
         run: Path | None = getattr(self, "run", None)
         saved = run is not None and self.verb == "fit" and (run / LAST).is_file()
         how = f"continue by: {continuing(run)}" if run and saved else "the same command starts anew"
-        log.info("told to stop outside of the training: %s", how)
+        log.info("told to stop by %s outside of the training: %s", signal, how)
         return Preempted(how, TRY_AGAIN)
 
     def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]
