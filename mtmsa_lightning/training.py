@@ -17,6 +17,7 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+from mtmsa_lightning import MORPH, Adience, FaceCSV, Synthetic, UTKFace
 from mtmsa_lightning.arguments import ALLOW_CLASSES
 from mtmsa_lightning.callbacks.averaging import MovingAverage
 from mtmsa_lightning.callbacks.checkpoint import AtomicCheckpointIO, BestCheckpoint, LastCheckpoint, StepSeed
@@ -105,6 +106,9 @@ CKPT_PATH_HELP = {
 
 ARCHITECTURE = ("msa", "last_stride", "aux_stage", "age", "gender", "race")
 """Model settings that a checkpoint's weights were trained with and fit no other value of."""
+
+DATASETS = (MORPH, Adience, FaceCSV, Synthetic, UTKFace)
+"""Imported so that the parser knows them by their bare names, ``--data MORPH``."""
 
 BASES = (AgeHead, ClassHead, FaceDataModule)
 """Classes whose subclasses of the user's own have a place in the settings."""
