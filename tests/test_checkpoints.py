@@ -87,3 +87,11 @@ def test_a_run_that_was_chosen_is_named_once(trained, caplog):
     with caplog.at_level(logging.INFO):
         MTMSA.load(str(trained.parent))
     assert [record.getMessage() for record in caplog.records].count(f"using {trained}") == 1
+
+
+def test_weights_that_are_not_finite_are_refused_by_name(tmp_path):
+    for value in (float("nan"), float("inf")):
+        state = {"good": torch.zeros(2), "bad": torch.tensor([1.0, value])}
+        torch.save({"hyper_parameters": {}, "state_dict": state}, tmp_path / "broken.ckpt")
+        with pytest.raises(CheckpointError, match=r"broken.ckpt: 1 weight tensor \(bad, ...\)"):
+            read_checkpoint(tmp_path / "broken.ckpt")

@@ -18,8 +18,10 @@ from mtmsa_lightning.runs import (
     resumable_run,
     runs_with,
     say_unfinished,
+    training_differences,
     unfinished,
     update_record,
+    what_is_learnt,
     write_text,
 )
 
@@ -245,3 +247,11 @@ def test_a_training_that_has_not_ended_is_told(record, said, tmp_path, caplog):
 def test_a_checkpoint_that_lies_in_no_run_is_not_called_unfinished(tmp_path, caplog):
     say_unfinished(tmp_path / "best.ckpt")
     assert caplog.messages == []
+
+
+def test_a_run_may_be_continued_on_other_devices_but_a_finished_one_is_another():
+    one, four = (
+        {"trainer": {"devices": devices, "strategy": way}} for devices, way in ((1, "auto"), (4, "ddp"))
+    )
+    assert what_is_learnt(one) == what_is_learnt(four)
+    assert training_differences(one, four) == ["trainer.devices was 1, is 4"]

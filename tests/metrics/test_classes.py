@@ -84,3 +84,9 @@ def test_the_reliability_diagram_and_its_error_by_hand():
 def test_no_label_gives_no_figure():
     for metric in (ClassAccuracy(3), BalancedAccuracy(3), ClassCalibrationError()):
         assert np.isnan(measured(metric, said(3, [0, 1]), [-1, -1]))
+
+
+def test_an_answer_that_is_not_a_number_is_wrong():
+    accuracy = ClassAccuracy(2)
+    accuracy.update(torch.tensor([[torch.nan, torch.nan], [0.9, 0.1]]), torch.tensor([0, 0]))
+    assert accuracy.compute() == 0.5
