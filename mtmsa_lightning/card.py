@@ -4,7 +4,7 @@ Markdown with the front matter that the Hugging Face Hub reads: ``MODEL_CARD.md`
 exported file, ``README.md`` in a folder of ``save_pretrained``.
 """
 
-import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,6 +23,7 @@ from mtmsa_lightning.metrics.suite import FIGURES
 from mtmsa_lightning.metrics.titles import FIGURE, format_figure, format_interval
 from mtmsa_lightning.models.calibration import Calibration
 from mtmsa_lightning.pretrained import README, WEIGHTS, licence_note
+from mtmsa_lightning.records import from_json, partial_note
 from mtmsa_lightning.runs import read_config, read_record, recorded_seed, run_of, unfinished, write_text
 
 CARD = "MODEL_CARD.md"
@@ -106,6 +107,13 @@ class Sources:
         return f"These figures were measured with another calibration than the checkpoint has now: {_ANEW}."
 
     @property
+    def warning(self) -> list[str]:
+        """What stands above figures: that they belong to another state, or are of part of the test part."""
+        partial = partial_note(self.tested if self.figures else self.training, "test")
+        notes = [self.state_note, f"These figures are {partial}." if partial else ""]
+        return [line for note in notes if note for line in (note, "")]
+
+    @property
     def title(self) -> str:
         """Name of the experiment, or of the file."""
         return str(self.training.get("name", self.name))
@@ -153,7 +161,7 @@ def card_of_network(
             training=_training_record(run) if run else {},
             seed=recorded_seed(run) if run else (checkpoint.get("provenance") or {}).get("seed"),
             tested=read_record(report) if report else {},
-            figures=json.loads((report / "figures.json").read_text(encoding="utf-8")) if report else {},
+            figures=from_json((report / "figures.json").read_text(encoding="utf-8")) if report else {},
             tables=_tables(report) if report else {},
         )
     )
@@ -252,8 +260,10 @@ def _front_matter(sources: Sources) -> str:
     before = [each.get("dataset") for each in sources.provenance.get("earlier") or ()]
     if datasets := [*dict.fromkeys(name for name in (dataset, *before) if name)]:
         values["datasets"] = datasets
-    scalars = {name: value for name, value in _headline(sources) if value is not None}
-    if scalars and not sources.state_note:
+    scalars = {
+        name: value for name, value in _headline(sources) if value is not None and math.isfinite(value)
+    }
+    if scalars and not sources.warning:
         on = sources.figures["quoted_with"]
         values["model-index"] = [
             {
@@ -383,7 +393,7 @@ def _optimiser(spec: Mapping[str, Any], used: float | None) -> dict[str, Any]:
 
 
 def _evaluation(sources: Sources) -> list[str]:
-    warning = [sources.state_note, ""] if sources.state_note else []
+    warning = sources.warning
     if not sources.figures:
         recorded = {
             name.removeprefix("test/"): value for name, value in (sources.training.get("test") or {}).items()
@@ -453,7 +463,7 @@ def _subgroups(sources: Sources) -> list[str]:
     ]  # fmt: skip
     columns = ["by", "group", "faces", FIGURE[shown].title, "95 % interval"]
     note = f"No figure stands for fewer than {MIN_FACES} faces. All: `tables/subgroups.csv` of the report."
-    warning = [sources.state_note, ""] if sources.state_note else []
+    warning = sources.warning
     return [*warning, *_table(columns, rows), "", note, "", *_gaps(sources, shown)]
 
 
@@ -566,5 +576,6 @@ def _said(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _number(cell: str) -> float:
-    return float(cell or "nan")
+def _number(cell: str) -> float | None:
+    """Return the number in a cell of a table; None where it is empty."""
+    return float(cell) if cell else None

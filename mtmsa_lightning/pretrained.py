@@ -13,8 +13,6 @@ In memory it is what a run's checkpoint is, without the state of the training.
 
 import hashlib
 import importlib.metadata
-import json
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from mtmsa_lightning import __version__
 from mtmsa_lightning.errors import CheckpointError
 from mtmsa_lightning.folders import make_folder
+from mtmsa_lightning.records import from_json, to_json
 from mtmsa_lightning.runs import replacing, write_text
 
 if TYPE_CHECKING:
@@ -75,7 +74,7 @@ def licence_note(provenance: Mapping[str, Any] | None) -> str:
 def is_pretrained(folder: Path) -> bool:
     """Tell whether a folder was written by :func:`write_pretrained`, be it damaged since."""
     try:
-        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        config = from_json((folder / CONFIG).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return (folder / WEIGHTS).is_file() and (folder / CONFIG).is_file()
     return isinstance(config, dict) and config.get("format") == FORMAT
@@ -121,7 +120,7 @@ def write_pretrained(checkpoint: Mapping[str, Any], folder: Path) -> None:
         "provenance": plain,
         "calibration": checkpoint.get("calibration"),
     }
-    write_text(folder / CONFIG, json.dumps(_plain(config), indent=2, ensure_ascii=False) + "\n")
+    write_text(folder / CONFIG, to_json(config, indent=2, ensure_ascii=False) + "\n")
 
 
 def read_pretrained(folder: Path) -> dict[str, Any]:
@@ -178,7 +177,7 @@ def _write_tensors(file: Path, tensors: "Mapping[str, Tensor]") -> None:
 
 def _read_config(file: Path) -> dict[str, Any]:
     try:
-        config = json.loads(file.read_text(encoding="utf-8"))
+        config = from_json(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise CheckpointError(f"{file}: cannot be read ({error.strerror}): {_AGAIN}") from error
     except ValueError as error:
@@ -201,12 +200,3 @@ def _read_config(file: Path) -> dict[str, Any]:
 def _sha256(file: Path) -> str:
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _plain(value: Any) -> Any:
-    """Return a value as JSON has it: no tuples, and None for figures that could not be computed."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

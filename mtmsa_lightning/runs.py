@@ -8,7 +8,6 @@ predictions/           test.parquet
 run.log                what was printed
 """
 
-import json
 import logging
 import os
 import shutil
@@ -24,6 +23,7 @@ import yaml
 from mtmsa_lightning.configs import option
 from mtmsa_lightning.errors import CheckpointError, ConfigError
 from mtmsa_lightning.folders import LOCK, is_empty, make_folder
+from mtmsa_lightning.records import from_json, to_json
 from mtmsa_lightning.wording import counted
 
 if TYPE_CHECKING:
@@ -325,7 +325,7 @@ def read_record(run: Path) -> dict[str, Any]:
     if not file.is_file():
         return {}
     try:
-        return dict(json.loads(file.read_text(encoding="utf-8")))
+        return dict(from_json(file.read_text(encoding="utf-8")))
     except ValueError as error:
         raise ConfigError(f"{file}: damaged ({error}): remove it to go on without the record") from error
 
@@ -342,7 +342,7 @@ def recorded_seed(run: Path) -> int | None:
 
 def update_record(run: Path, values: dict[str, Any]) -> None:
     """Merge values into a run's ``run.json``."""
-    write_text(run / "run.json", json.dumps(read_record(run) | values, indent=2) + "\n")
+    write_text(run / "run.json", to_json(read_record(run) | values, indent=2) + "\n")
 
 
 @contextmanager

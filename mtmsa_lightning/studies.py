@@ -1,6 +1,5 @@
 """Studies: small files that name configs to be compared under one protocol."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -11,6 +10,7 @@ import yaml
 
 from mtmsa_lightning.configs import SHIPPED, find_config
 from mtmsa_lightning.errors import ConfigError
+from mtmsa_lightning.records import from_json
 
 KEYS = ("title", "configs", "variants", "baseline", "folds", "seeds")
 """What a study may say; ``folds`` may be left out."""
@@ -109,7 +109,7 @@ def read_recorded(study: Study) -> dict[str, Any] | None:
     if not file.is_file():
         return None
     try:
-        table = json.loads(file.read_text(encoding="utf-8"))
+        table = from_json(file.read_text(encoding="utf-8"))
         {name: variant["metrics"] for name, variant in table["variants"].items()}
         return dict(table)
     except (ValueError, KeyError, TypeError, AttributeError) as error:

@@ -164,7 +164,8 @@ def question(body: bytes, function: int) -> bytes:
             "session_hash": session,
             "trigger_id": trigger if type(trigger) is int and 0 <= trigger < 2**31 else None,
             "data": [_photo(data[0])],
-        }
+        },
+        allow_nan=False,
     ).encode()
 
 

@@ -16,6 +16,7 @@ from mtmsa_lightning.metrics.suite import FIGURES
 from mtmsa_lightning.metrics.titles import format_figure
 from mtmsa_lightning.models.calibration import Calibration
 from mtmsa_lightning.module import MTMSA
+from mtmsa_lightning.records import partial_note
 from mtmsa_lightning.runs import recorded_seed
 from mtmsa_lightning.wording import counted
 
@@ -134,19 +135,27 @@ def report(run: Path, record: dict[str, Any], data: Any) -> None:
     if mae is not None:
         guess = record.get("constant_age_mae")
         beside = "" if guess is None else f" (constant guess {guess:.2f})"
-        lines.append(f"age MAE {mae:.2f}{beside}")
+        note = partial_note(record, "test")
+        lines.append(f"age MAE {mae:.2f}{beside}{f', {note}' if note else ''}")
     log.info("%s", "\n".join(lines))
 
 
 def figures_table(record: dict[str, Any], faces: dict[str, int]) -> str:
-    """Draw the table of a run's validation and test figures."""
+    """Draw the table of a run's validation and test figures.
+
+    Args:
+        record: The run's ``run.json``, which says how many faces each stage has seen.
+        faces: Number of faces of the parts ``val`` and ``test``.
+    """
     table = Table("metric")
     stages = {"val": "validation", "test": "test"}
     stages = {stage: title for stage, title in stages.items() if record.get(stage)}
     for stage, title in stages.items():
-        table.add_column(f"{title} (n = {faces[stage]})", justify="right")
+        seen = record.get("seen", {}).get(stage, {"faces": faces[stage]})["faces"]
+        of = f" of {faces[stage]}, partial" if partial_note(record, stage) else ""
+        table.add_column(f"{title} (n = {seen}{of})", justify="right")
     for name, title in TITLES.items():
         values = [record[stage].get(f"{stage}/{name}") for stage in stages]
         if any(value is not None for value in values):
-            table.add_row(title, *(format_figure(name, value, undefined="") for value in values))
+            table.add_row(title, *(format_figure(name, value) for value in values))
     return drawn(table)

@@ -22,6 +22,7 @@ from mtmsa_lightning.callbacks.logged import logged_figures
 from mtmsa_lightning.checkpoints import weights_digest
 from mtmsa_lightning.configs import PACKAGE
 from mtmsa_lightning.data.baselines import constant_age_mae
+from mtmsa_lightning.data.dataset import FaceBatch
 from mtmsa_lightning.data.provenance import hash_in_background
 from mtmsa_lightning.logs import to_file
 from mtmsa_lightning.module import MTMSA
@@ -64,6 +65,7 @@ class RunRecord(Callback):
         self._begun = False
         self._start = time.monotonic()
         self._seconds_before = 0.0
+        self._seen: dict[str, Any] = {}
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Write the record on the first process, before any step."""
@@ -130,19 +132,56 @@ class RunRecord(Callback):
         if trainer.is_global_zero:
             hash_in_background(trainer.datamodule)  # type: ignore[attr-defined]
 
+    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Begin to count faces."""
+        self._seen["val"] = torch.zeros(2, dtype=torch.int64, device=pl_module.device)
+
+    def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Begin to count faces."""
+        self._seen["test"] = torch.zeros(2, dtype=torch.int64, device=pl_module.device)
+
+    def on_validation_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: FaceBatch, *_: Any
+    ) -> None:
+        """Count faces, without waiting for the device."""
+        self._seen["val"] += _read_and_unreadable(batch)
+
+    def on_test_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: FaceBatch, *_: Any
+    ) -> None:
+        """Count faces."""
+        self._seen["test"] += _read_and_unreadable(batch)
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Add up the faces of all processes."""
+        self._seen["val"] = trainer.strategy.reduce(self._seen["val"], reduce_op="sum")
+
+    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Add up the faces of all processes."""
+        self._seen["test"] = trainer.strategy.reduce(self._seen["test"], reduce_op="sum")
+
+    def _seen_of(self, trainer: Trainer, part: str) -> dict[str, Any]:
+        """Return how many faces of a part were seen, of how many, beside what is recorded of other parts."""
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        if part not in self._seen:
+            return {}
+        faces, unreadable = self._seen[part].tolist()
+        seen = {"faces": faces, "unreadable": unreadable, "of": len(getattr(data, f"{part}_dataset"))}
+        return {"seen": read_record(self.run).get("seen", {}) | {part: seen}}
+
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the validation figures of the best epoch."""
         for best in [each for each in trainer.checkpoint_callbacks if isinstance(each, BestCheckpoint)]:
             self._write(trainer, {"val": best.best_figures, "best_epoch": best.best_epoch})
             self._write(trainer, {"epochs": trainer.current_epoch})
         if trainer.is_global_zero:
-            update_record(self.run, {"fit_seconds": self._seconds})
+            update_record(self.run, {"fit_seconds": self._seconds} | self._seen_of(trainer, "val"))
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the figures of the verb ``validate``."""
         if trainer.state.fn == TrainerFn.VALIDATING:
             measured = _measured_with(pl_module, calibrated=False) if trainer.is_global_zero else {}
-            figures = {"val": logged_figures(trainer, "val")}
+            figures = {"val": logged_figures(trainer, "val")} | self._seen_of(trainer, "val")
             self._write(trainer, figures | measured | _about(trainer, pl_module, "val"))
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -154,6 +193,7 @@ class RunRecord(Callback):
         figures = {
             "test": logged_figures(trainer, "test"),
             "constant_age_mae": None if math.isnan(guess) else guess,
+            **self._seen_of(trainer, "test"),
         }
         self._write(trainer, figures | measured | _about(trainer, pl_module, "test"))
 
@@ -167,6 +207,12 @@ class RunRecord(Callback):
         if trainer.is_global_zero and self._begun:
             seconds = {"fit_seconds": self._seconds} if trainer.state.fn == TrainerFn.FITTING else {}
             update_record(self.run, seconds | {"failed": f"{type(exception).__name__}: {exception}"})
+
+
+def _read_and_unreadable(batch: FaceBatch) -> torch.Tensor:
+    """Return the numbers of faces that were read and that could not be, without waiting for the device."""
+    counted = batch["counted"].sum()
+    return torch.stack([counted, torch.full_like(counted, sum(map(bool, batch["fault"])))])
 
 
 def step_size(trainer: Trainer) -> dict[str, Any]:

@@ -7,7 +7,6 @@ after all of its crops; so a killed run loses the parts that it was at, and noth
 
 import hashlib
 import importlib.metadata
-import json
 import logging
 import os
 import shutil
@@ -53,6 +52,7 @@ from mtmsa_lightning.data.table import FaceTable
 from mtmsa_lightning.errors import DataError
 from mtmsa_lightning.folders import LOCK, locked
 from mtmsa_lightning.progress import progress
+from mtmsa_lightning.records import from_json, to_json
 from mtmsa_lightning.runs import differences, replacing, write_table, write_text
 from mtmsa_lightning.wording import counted
 
@@ -192,7 +192,7 @@ def claim(out: Path, options: dict[str, Any], overwrite: bool) -> bool:
         (out / _PLAN).unlink()
         begun = False
     if whole or begun:
-        found = read_description(out) if whole else json.loads((out / _PLAN).read_text(encoding="utf-8"))
+        found = read_description(out) if whole else from_json((out / _PLAN).read_text(encoding="utf-8"))
         differing = differences(found.get("options", {}), options)
         if differing:
             raise DataError(
@@ -200,7 +200,7 @@ def claim(out: Path, options: dict[str, Any], overwrite: bool) -> bool:
                 "choose another folder, or --overwrite to make it anew"
             )
     if not (whole or begun):
-        write_text(out / _PLAN, json.dumps({"options": options}))
+        write_text(out / _PLAN, to_json({"options": options}))
     return whole
 
 
@@ -220,7 +220,7 @@ def _holds_something(out: Path) -> bool:
 def _clear(out: Path) -> None:
     """Remove a set, its description first and its plan last, so that no half of it is taken for something."""
     if not (out / _PLAN).is_file():
-        write_text(out / _PLAN, json.dumps({"options": {}}))
+        write_text(out / _PLAN, to_json({"options": {}}))
     for name in (RECORD, PIXELS, TABLE, LEFT_OUT, _SOURCES):
         (out / name).unlink(missing_ok=True)
     shutil.rmtree(out / CROPS, ignore_errors=True)
@@ -283,14 +283,14 @@ def _detector_identity(settings: CropSettings) -> dict[str, str | float] | None:
 
 def _note_release(out: Path, table: FaceTable) -> None:
     """Note the release's fingerprint in the plan, or hold the one noted there against it."""
-    plan = json.loads((out / _PLAN).read_text(encoding="utf-8"))
+    plan = from_json((out / _PLAN).read_text(encoding="utf-8"))
     fingerprint = table_fingerprint(table.frame)
     if plan.setdefault("release", fingerprint) != fingerprint:
         raise DataError(
             f"{out}: the release's table differs from the one that this set was begun with: "
             "give that release, or --overwrite to start anew"
         )
-    write_text(out / _PLAN, json.dumps(plan))
+    write_text(out / _PLAN, to_json(plan))
 
 
 def check_room(out: Path, faces: int, size: int) -> None:

@@ -12,7 +12,6 @@ On disk::
 No code of this package is needed to read it: ``pandas.read_parquet("faces.parquet")`` and any image library.
 """
 
-import json
 import os
 import posixpath
 from collections import Counter
@@ -26,6 +25,7 @@ import pandas as pd
 from mtmsa_lightning.data.file_access import find_normalised, open_regular
 from mtmsa_lightning.data.table import SCHEMA, FaceTable, ReadReport
 from mtmsa_lightning.errors import DataError
+from mtmsa_lightning.records import from_json, to_json
 from mtmsa_lightning.runs import write_text
 from mtmsa_lightning.wording import shown
 
@@ -57,7 +57,7 @@ def read_description(root: str | Path) -> dict[str, Any]:
     """
     path = Path(root) / RECORD
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = from_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: cannot be read ({error}): {_AGAIN}") from error
     version = record.get("format_version") if isinstance(record, dict) else None
@@ -127,7 +127,7 @@ def left_out(root: str | Path) -> Counter[str]:
 
 def write_description(record: dict[str, Any], root: Path) -> None:
     """Write ``dataset.json`` in one step, which makes the set a whole one."""
-    write_text(root / RECORD, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+    write_text(root / RECORD, to_json(record, indent=2, ensure_ascii=False) + "\n")
 
 
 LABELS = ("id", "age_low", "age_high", "gender", "race", "subject", "fold", "split")

@@ -40,7 +40,7 @@ def figures_table(calibration: Calibration) -> str:
     for name in ROWS:
         values = [column.get(name) for column in columns]
         if any(value is not None for value in values):
-            table.add_row(title(name), *(format_figure(name, value, undefined="") for value in values))
+            table.add_row(title(name), *(format_figure(name, value) for value in values))
     return drawn(table)
 
 

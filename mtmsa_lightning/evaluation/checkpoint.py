@@ -19,6 +19,7 @@ from mtmsa_lightning.evaluation.context import ReportContext
 from mtmsa_lightning.evaluation.report import write_report
 from mtmsa_lightning.evaluation.sections import Images
 from mtmsa_lightning.folders import is_empty, locked
+from mtmsa_lightning.records import partial_note
 from mtmsa_lightning.runs import (
     BEGINNING,
     PLACES,
@@ -122,6 +123,7 @@ def report_context(cli: TrainingCLI) -> ReportContext:
         command=record["command"],
         calibration=record.get("calibration"),
         weights=record["weights"],
+        partial=partial_note(record, "test"),
         notes=(*baseline, *record["data"]["notes"], *cli.model.overlap, *coverage_notes(cli)),
     )
 

@@ -5,7 +5,6 @@ has several seeds, a face's score is its mean over them. Intervals and p-values 
 faces (by subject where subjects are known), not the chance of training: that is what several seeds show.
 """
 
-import json
 import logging
 import math
 import re
@@ -28,6 +27,7 @@ from mtmsa_lightning.evaluation.resampling import (
 )
 from mtmsa_lightning.evaluation.scores import figures_of_means, read_faces
 from mtmsa_lightning.metrics.suite import FIGURES
+from mtmsa_lightning.records import from_json, partial_note
 from mtmsa_lightning.runs import read_record, recorded_seed, runs_with
 
 log = logging.getLogger(__name__)
@@ -83,7 +83,7 @@ def _pooled_tables(folder: Path) -> list[Path]:
     summary = folder / "summary.json"
     if not summary.is_file():
         return found
-    seeds = json.loads(summary.read_text(encoding="utf-8")).get("seeds", [])
+    seeds = from_json(summary.read_text(encoding="utf-8")).get("seeds", [])
     listed = [folder / "predictions" / f"seed{seed}.parquet" for seed in seeds]
     if missing := [file for file in listed if file not in found]:
         raise DataError(f"{missing[0]}: missing, but {summary} lists it: repeat `mtmsa crossval`")
@@ -99,14 +99,16 @@ def _recorded(files: Sequence[Path]) -> dict[str, Any]:
         if (folder / "run.json").is_file():
             data = dict(read_record(folder).get("data", {}))
             data |= {"folds": [data.get("fold")], "seeds": [recorded_seed(folder)]}
+            if note := partial_note(read_record(folder), "test"):
+                data["faces_seen"] = note
             break
         if (folder / "summary.json").is_file():
-            data = dict(json.loads((folder / "summary.json").read_text(encoding="utf-8")))
+            data = dict(from_json((folder / "summary.json").read_text(encoding="utf-8")))
             data["seeds"] = [*map(_seed_of, files)]
             break
     else:
         data = {}
-    return {key: data[key] for key in (*SHARED, "folds", "seeds") if key in data}
+    return {key: data[key] for key in (*SHARED, "folds", "seeds", "faces_seen") if key in data}
 
 
 def _seed_of(pooled: Path) -> int | str:
@@ -155,6 +157,12 @@ def compare(
     table = pd.DataFrame(rows)
     table["p_holm"] = table.groupby("metric")["p"].transform(lambda p: holm(p.to_numpy()))
     return table
+
+
+def plain_rows(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return the rows of a comparison as plain values."""
+    rows = [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
+    return [row | {"subjects": None if pd.isna(row["subjects"]) else int(row["subjects"])} for row in rows]
 
 
 def check_folds(baseline: Contender, other: Contender) -> None:

@@ -15,7 +15,7 @@ from mtmsa_lightning.wording import counted
 LEVEL = 0.05
 """Level of significance."""
 
-QUOTED = ("dataset", "protocol", "split_seed", "label_rule", "folds", "seeds")
+QUOTED = ("dataset", "protocol", "split_seed", "label_rule", "folds", "seeds", "faces_seen")
 """What is recorded of a side and printed."""
 
 

@@ -25,6 +25,7 @@ class ReportContext:
         command: The command line that made the report.
         calibration: What the checkpoint holds of a calibration; None for one that is not calibrated.
         weights: SHA-256 of its weights; empty for several checkpoints.
+        partial: Which part of the test part was seen, where it was not the whole; else empty.
         notes: Further sentences that a reader needs.
     """
 
@@ -37,6 +38,7 @@ class ReportContext:
     command: str = ""
     calibration: dict[str, Any] | None = None
     weights: str = ""
+    partial: str = ""
     notes: tuple[str, ...] = ()
 
     def quotes(self) -> dict[str, str]:
@@ -48,6 +50,7 @@ class ReportContext:
             "protocol": f"{data['protocol']}, fold {data['fold']}",
             "split seed": str(data["split_seed"]),
             "split fingerprint (test)": prints["test"],
+            **({"faces": self.partial} if self.partial else {}),
             "label rule": str(data["label_rule"]),
             "label fingerprint": str(prints.get("labels", "unknown")),
             "gender classes": _numbered(data["gender_classes"]),

@@ -51,7 +51,8 @@ def figures(predictions: Predictions, min_faces: int = MIN_FACES) -> dict[str, A
 
         ``classes``, per class head that has labels: ``names``, ``confusion`` (rows: labelled class),
         ``reliability`` (bins of ``confidence`` with ``accuracy`` and ``faces``) and ``masked`` (labelled
-        classes that the model lacks, with their faces). None stands for what is not defined.
+        classes that the model lacks, with their faces). None stands for a point of a curve that is not
+        defined.
     """
     labelled = predictions.labelled()
     heads = {"gender": predictions.gender, "race": predictions.race}
@@ -64,10 +65,10 @@ def figures(predictions: Predictions, min_faces: int = MIN_FACES) -> dict[str, A
     }
 
 
-def scalars(predictions: Predictions) -> dict[str, float | None]:
+def scalars(predictions: Predictions) -> dict[str, float]:
     """Return the scalar figures of the suite by their names.
 
-    Only those with labels of their kind; None where too few faces stand behind a figure.
+    Only those with labels of their kind; NaN where too few faces stand behind a figure.
     """
     labelled = predictions.labelled()
     classes = {} if predictions.age is None else {"age": 0}
@@ -76,12 +77,12 @@ def scalars(predictions: Predictions) -> dict[str, float | None]:
         if head is not None:
             classes[task] = len(head.names)
             inputs[task] = (head.probs, head.target)
-    found: dict[str, float | None] = {}
+    found: dict[str, float] = {}
     for figure in figures_of(classes, groups=bool(predictions.age_groups)):
         if labelled[figure.needs]:
             metric = alone(figure.build(classes[figure.task]))
             metric.update(*inputs[figure.task])
-            found[figure.name] = plain(metric.compute())
+            found[figure.name] = float(metric.compute())
     return found
 
 

@@ -8,7 +8,6 @@ report-seed<s>/        report.html on them, with figures and tables
 logs/                  what each run printed
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,6 +28,7 @@ from mtmsa_lightning.evaluation.resampling import (
     sampling_units,
 )
 from mtmsa_lightning.evaluation.scores import face_scores, figures_of_means, read_faces
+from mtmsa_lightning.records import partial_note, to_json
 from mtmsa_lightning.runs import read_record, write_table, write_text
 
 SHARED = (
@@ -76,6 +76,12 @@ def write_crossval(
         for text in record.get("overlap", [])
     ]
     summary["notes"] += summary["overlap"]
+    summary["partial"] = [
+        f"fold {fold}, seed {seed}: {note}"
+        for (fold, seed), record in records.items()
+        if (note := partial_note(record, "test"))
+    ]
+    summary["notes"] += summary["partial"]
     summary |= {"seeds": [*pooled], "missing": [_named(key, reason) for key, reason in missing.items()]}
     summary |= {key: distinct(record.get(key) for record in records.values()) for key in VARYING}
     values = figures(runs)
@@ -86,7 +92,7 @@ def write_crossval(
     for seed, table in pooled.items():
         write_table(table, folder / "predictions" / f"seed{seed}.parquet")
     text = markdown(summary)
-    write_text(folder / "summary.json", json.dumps(summary, indent=2) + "\n")
+    write_text(folder / "summary.json", to_json(summary, indent=2) + "\n")
     write_text(folder / "summary.csv", rows(summary).to_csv(index=False))
     write_text(folder / "summary.md", text)
     return text
@@ -149,7 +155,8 @@ def spread(values: pd.DataFrame, complete: bool) -> dict[str, dict[str, Any]]:
     The mean is the mean over folds of each fold's mean over its seeds. Three spreads answer three questions:
     ``over_folds`` (of the folds' means over seeds) how much the test faces matter, ``over_seeds`` (of the
     seeds' means over folds) how much a repetition of the whole differs, ``over_runs`` both together. The
-    second needs all runs, else seeds would differ by the folds that they lack.
+    second needs all runs, else seeds would differ by the folds that they lack. A figure that is not
+    defined in some runs (NaN, by too few faces) has the mean of the others, and ``n`` counts these.
 
     Args:
         values: A row per run, indexed by (fold, seed).
@@ -161,9 +168,7 @@ def spread(values: pd.DataFrame, complete: bool) -> dict[str, dict[str, Any]]:
     """
     summary = {}
     for name in values:
-        column = values[name].dropna()
-        if column.empty:
-            continue
+        column = values[name]
         folds, seeds = column.groupby("fold").mean(), column.groupby("seed").mean()
         summary[str(name)] = {
             "mean": float(folds.mean()),
@@ -177,9 +182,11 @@ def spread(values: pd.DataFrame, complete: bool) -> dict[str, dict[str, Any]]:
 
 
 def deviations(values: "pd.Series[float]") -> dict[str, float | int | None]:
-    """Return the sample and the population standard deviation."""
-    sample = float(values.std(ddof=1)) if len(values) > 1 else None
-    return {"n": len(values), "sd_sample": sample, "sd_population": float(values.std(ddof=0))}
+    """Return both standard deviations of the values that are defined; NaN where one is infinite."""
+    defined = values.dropna()
+    with np.errstate(invalid="ignore"):
+        sample = float(defined.std(ddof=1)) if len(defined) > 1 else None
+        return {"n": len(defined), "sd_sample": sample, "sd_population": float(defined.std(ddof=0))}
 
 
 # ------------------------------------------------------------------------ pooled predictions
@@ -220,9 +227,9 @@ def pooled_figures(pooled: Mapping[int, pd.DataFrame]) -> dict[str, Any]:
     metrics: dict[str, Any] = {}
     for name in next(iter(each.values())):
         per_seed = {seed: found.get(name) for seed, found in each.items()}
-        known = [value for value in per_seed.values() if value is not None]
-        mean = values.get(name, float(np.mean(known)) if known else None)
-        low, high = ends.get(name, (None, None)) if np.isfinite(mean or 0) else (None, None)
+        known = [value for value in per_seed.values() if value is not None and not np.isnan(value)]
+        mean = values.get(name, float(np.mean(known)) if known else np.nan)
+        low, high = ends.get(name, (None, None)) if np.isfinite(mean) else (None, None)
         metrics[name] = {"value": mean, "low": low, "high": high, "per_seed": per_seed}
     return {
         "faces": len(faces),
@@ -285,4 +292,4 @@ def _run(
     shown = {"fold": key[0], "seed": key[1], "run": str(Path(run.parent.name, run.name))}
     shown |= {name: record["data"][name] for name in ("fingerprints", "faces")}
     shown |= {name: record.get(name) for name in ("best_epoch", "epochs")}
-    return shown | {"test": {name: value for name, value in values.items() if not np.isnan(value)}}
+    return shown | {"test": dict(values)}

@@ -1,6 +1,5 @@
 """The report on the pooled predictions of a cross-validation: every face by the model that never saw it."""
 
-import json
 import shlex
 import sys
 from collections.abc import Mapping
@@ -12,6 +11,7 @@ import pandas as pd
 from mtmsa_lightning.data.protocols import fingerprint
 from mtmsa_lightning.evaluation.context import ReportContext
 from mtmsa_lightning.evaluation.report import write_report
+from mtmsa_lightning.records import from_json
 from mtmsa_lightning.wording import counted
 
 LABELS = ("id", "label_age_low", "label_age_high", "label_gender", "label_race")
@@ -26,7 +26,7 @@ def write_pooled_reports(folder: Path) -> list[Path]:
     Returns:
         The pages, ``report-seed<s>/report.html``.
     """
-    summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    summary = from_json((folder / "summary.json").read_text(encoding="utf-8"))
     pages = []
     for seed in summary["seeds"]:
         faces = pd.read_parquet(folder / "predictions" / f"seed{seed}.parquet")

@@ -6,6 +6,7 @@ from typing import Any
 import pandas as pd
 
 from mtmsa_lightning.metrics.titles import format_figure, title
+from mtmsa_lightning.records import csv_cell
 from mtmsa_lightning.wording import counted
 
 
@@ -16,13 +17,15 @@ def rows(summary: Mapping[str, Any]) -> pd.DataFrame:
     table = [
         {"row": "run", "fold": run["fold"], "seed": run["seed"], **said}
         | {"faces": run["faces"]["test"], "test_fingerprint": run["fingerprints"]["test"]}
-        | {name: run["test"].get(name) for name in metrics}
+        | {name: csv_cell(run["test"].get(name)) for name in metrics}
         for run in summary["runs"]
     ]
-    table.append({"row": "mean", **said} | {name: metric["mean"] for name, metric in metrics.items()})
+    table.append(
+        {"row": "mean", **said} | {name: csv_cell(metric["mean"]) for name, metric in metrics.items()}
+    )
     for over in ("over_folds", "over_seeds", "over_runs"):
         for kind in ("sd_sample", "sd_population"):
-            values = {name: (metric[over] or {}).get(kind) for name, metric in metrics.items()}
+            values = {name: csv_cell((metric[over] or {}).get(kind)) for name, metric in metrics.items()}
             table.append({"row": f"{kind}_{over}", **said} | values)
     return pd.DataFrame(table).astype({"fold": "Int64", "seed": "Int64", "faces": "Int64"})
 

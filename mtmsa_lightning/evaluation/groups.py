@@ -25,7 +25,7 @@ def group_confusion(predictions: Predictions) -> Tensor:
     assert predictions.age is not None
     low, high = predictions.age_low, predictions.age_high
     decided, label = GroupAccuracy(AGE_GROUP_EDGES).cells(predictions.age, low, high)
-    known = ~(low + high).isnan()
+    known = ~(low + high).isnan() & (decided >= 0)
     size = len(AGE_GROUP_EDGES) + 1
     return torch.bincount((label * size + decided)[known], minlength=size**2).view(size, size)
 

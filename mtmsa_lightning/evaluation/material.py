@@ -49,7 +49,7 @@ class Material:
         self.folder = folder
         self.context = context
         self.labelled: dict[str, int] = figures["labelled"]
-        self.scalars: dict[str, float | None] = figures["scalars"]
+        self.scalars: dict[str, float] = figures["scalars"]
         self.curves: dict[str, Any] = figures["curves"]
         self.classes: dict[str, Any] = figures["classes"]
         aged = predictions.age is not None and self.labelled["age"] > 0
@@ -58,14 +58,17 @@ class Material:
         data = context.data
         where = f"{data['dataset']}, protocol {data['protocol']}, fold {data['fold']}, {data['label_rule']}"
         self.units = "subjects" if (predictions.subjects != "").any() else "faces"
-        self.page = Page(f"{context.title}: evaluation", f"{where}: {counted(len(predictions), 'face')}")
+        seen = context.partial or counted(len(predictions), "face")
+        self.page = Page(f"{context.title}: evaluation", f"{where}: {seen}")
 
     def draw(self, name: str, drawing: "Drawing", caption: str) -> Picture:
         """Write a figure as ``figures/<name>.svg`` and ``.png`` and return it for the page."""
         return Picture(plots.save(drawing, self.folder / "figures", name, caption).read_bytes(), caption)
 
     def write_table(self, name: str, table: pd.DataFrame) -> None:
-        """Write ``tables/<name>.csv``, with all digits."""
+        """Write ``tables/<name>.csv``, with all digits; on part of the test part, each row says so."""
+        if self.context.partial:
+            table = table.assign(partial=self.context.partial)
         write_table(table, self.folder / "tables" / f"{name}.csv")
 
     def write_confusion(self, name: str, matrix: Any, classes: Iterable[str]) -> None:

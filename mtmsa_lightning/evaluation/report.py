@@ -1,6 +1,5 @@
 """The report of a set of predictions: one page, its figures and tables, and the predictions themselves."""
 
-import json
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ from mtmsa_lightning.evaluation.material import Material
 from mtmsa_lightning.evaluation.predictions import Predictions, read_predictions
 from mtmsa_lightning.evaluation.uncertainty import uncertainty
 from mtmsa_lightning.pages import without_faces
+from mtmsa_lightning.records import to_json
 from mtmsa_lightning.runs import replacing_in, write_table, write_text
 
 PAGE = "report.html"
@@ -70,7 +70,7 @@ def _write(
     for suffix in SUFFIXES:
         write_table(predictions, folder / f"predictions{suffix}")
     found = {"quoted_with": context.quotes()} | figures(typed)
-    write_text(folder / "figures.json", json.dumps(found, indent=2, allow_nan=False) + "\n")
+    write_text(folder / "figures.json", to_json(found, indent=2) + "\n")
     report = Material(typed, found, folder, context)
     sections.headline(report)
     sections.quotes(report)

@@ -21,6 +21,7 @@ from mtmsa_lightning.metrics.suite import FIGURES, Figure
 from mtmsa_lightning.metrics.titles import FIGURE, format_figure, format_interval
 from mtmsa_lightning.models.age_distribution import printed_age
 from mtmsa_lightning.pages import Page, Picture
+from mtmsa_lightning.records import csv_cell
 from mtmsa_lightning.wording import counted
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ Images = Callable[[str], NDArray[np.uint8]]
 def headline(report: Material) -> None:
     """The figures that a paper quotes."""
     report.page.section("Headline")
+    if report.context.partial:
+        report.page.text(f"These figures are {report.context.partial}.", "warning")
     report.page.table(report.figure_table(figure for figure in FIGURES if figure.headline))
     for task, found in report.classes.items():
         if found["masked"]:
@@ -52,7 +55,7 @@ def quotes(report: Material) -> None:
     if share := data.get("subjects_in_two_parts"):
         page.text(f"{100 * share:.1f} % of the test images show a subject that was trained on.", "warning")
     missing = (data.get("faces") or {}).get("test", 0) - len(report.predictions)
-    if missing > 0:
+    if missing > 0 and not report.context.partial:
         page.text(f"Unreadable or left out: {counted(missing, 'face')} of the test part.", "warning")
     for note in report.context.notes:
         page.text(note)
@@ -63,7 +66,7 @@ def all_figures(report: Material) -> None:
     report.page.section("All figures")
     report.page.table(report.figure_table(FIGURES))
     rows = [
-        (name, value, *report.interval_of(name), report.labelled[FIGURE[name].needs])
+        (name, csv_cell(value), *report.interval_of(name), report.labelled[FIGURE[name].needs])
         for name, value in report.scalars.items()
     ]
     report.write_table("figures", pd.DataFrame(rows, columns=["name", "value", "low95", "high95", "faces"]))

@@ -1,6 +1,5 @@
 """The table of a study: variant by metric, against the baseline and against a recorded table."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -8,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from mtmsa_lightning.errors import DataError
-from mtmsa_lightning.evaluation.comparison import Contender, compare
+from mtmsa_lightning.evaluation.comparison import Contender, compare, plain_rows
 from mtmsa_lightning.evaluation.comparison_text import verdict
 from mtmsa_lightning.evaluation.folds import SHARED, distinct
 from mtmsa_lightning.evaluation.scores import read_faces
+from mtmsa_lightning.records import from_json
 from mtmsa_lightning.runs import LENGTH, differences, what_is_learnt
 from mtmsa_lightning.studies import Study
 
@@ -39,7 +39,7 @@ class Variant:
     @cached_property
     def summary(self) -> dict[str, Any]:
         """What the cross-validation wrote."""
-        return dict(json.loads((self.folder / "summary.json").read_text(encoding="utf-8")))
+        return dict(from_json((self.folder / "summary.json").read_text(encoding="utf-8")))
 
     def quoted(self) -> dict[str, Any]:
         """Return what its figures must be quoted with."""
@@ -136,7 +136,7 @@ def against_baseline(
         return {}, reasons | {other.name: str(error) for other in others}
     table["verdict"] = table.apply(verdict, axis=1)
     found: dict[str, dict[str, Any]] = {}
-    for row in json.loads(table.to_json(orient="records", double_precision=15)):
+    for row in plain_rows(table):
         found.setdefault(row["run"], {})[row["metric"]] = {key: row[key] for key in COMPARED}
     return found, reasons
 

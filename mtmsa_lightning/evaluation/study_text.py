@@ -7,6 +7,7 @@ import pandas as pd
 
 from mtmsa_lightning.metrics.suite import FIGURES
 from mtmsa_lightning.metrics.titles import format_difference, format_figure, title
+from mtmsa_lightning.records import csv_cell
 from mtmsa_lightning.wording import counted
 
 SAID = ("dataset", "protocol", "split_seed", "label_rule")
@@ -28,8 +29,9 @@ def rows(table: Mapping[str, Any]) -> pd.DataFrame:
             found.append(
                 {"study": table["study"], "variant": name, "metric": metric}
                 | {key: quoted[key] for key in SAID}
-                | figure | compared
-                | {"recorded": old.get("recorded"), "from_recorded": old.get("difference")}
+                | {key: csv_cell(value) for key, value in (figure | compared).items()}
+                | {"recorded": csv_cell(old.get("recorded"))}
+                | {"from_recorded": csv_cell(old.get("difference"))}
             )  # fmt: skip
     return pd.DataFrame(found)
 

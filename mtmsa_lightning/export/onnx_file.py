@@ -1,6 +1,5 @@
 """ONNX files, in float32 or with a trunk in float16; 8 bits are made of them in :mod:`.quantised`."""
 
-import json
 import logging
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from mtmsa_lightning.errors import ConfigError
 from mtmsa_lightning.export.network import INPUT
 from mtmsa_lightning.export.parity import Runner
+from mtmsa_lightning.records import to_json
 
 SUMMARY = (
     "From RGB faces: apparent age in years with its interval, and gender and race as a dataset has them."
@@ -49,7 +49,7 @@ def add_metadata(file: Path, metadata: Mapping[str, Any]) -> None:
     import onnx
 
     model = onnx.load(file)
-    onnx.helper.set_model_props(model, {name: json.dumps(value) for name, value in metadata.items()})
+    onnx.helper.set_model_props(model, {name: to_json(value) for name, value in metadata.items()})
     model.producer_name, _, model.producer_version = metadata["producer"].partition(" ")
     model.doc_string = f"{SUMMARY} {metadata['licence']}"
     told = metadata["outputs"] | {INPUT: f"{metadata['input']['layout']}: {metadata['input']['how']}"}

@@ -1,6 +1,5 @@
 """Programs of ``torch.export``: files that PyTorch runs without the code of this package."""
 
-import json
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from mtmsa_lightning.export.parity import Runner
+from mtmsa_lightning.records import to_json
 
 METADATA = "metadata.json"
 """Name of the extra file that holds the metadata."""
@@ -26,7 +26,7 @@ def write(program: torch.export.ExportedProgram, file: Path, metadata: Mapping[s
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        torch.export.save(program, file, extra_files={METADATA: json.dumps(metadata)})
+        torch.export.save(program, file, extra_files={METADATA: to_json(metadata)})
 
 
 def runner(file: Path) -> Runner:

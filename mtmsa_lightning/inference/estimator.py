@@ -5,7 +5,7 @@ import logging
 import tempfile
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -20,7 +20,7 @@ from mtmsa_lightning.checkpoints import find_checkpoint
 from mtmsa_lightning.cores import available_cores
 from mtmsa_lightning.data.images import MAX_PIXELS, UnreadableImageError
 from mtmsa_lightning.devices import check_device, choose_accelerator
-from mtmsa_lightning.errors import ConfigError
+from mtmsa_lightning.errors import CheckpointError, ConfigError
 from mtmsa_lightning.evaluation.attention import dilation_rates
 from mtmsa_lightning.inference.cropping import Cropper, Preprocessing
 from mtmsa_lightning.inference.faces import Age, ClassPrediction, Face, FaceAttention, FaceCrop, PhotoFaces
@@ -245,12 +245,29 @@ class AgeEstimator:
 
     @torch.inference_mode()
     def output(self, crops: Sequence[FaceCrop]) -> FaceOutput:
-        """Return what the network, calibrated, says of one batch of cropped faces, on the CPU."""
+        """Return what the network, calibrated, says of one batch of cropped faces, on the CPU.
+
+        Raises:
+            CheckpointError: If an answer is not finite.
+        """
         with self._autocast():
             said = self.model(self._images(crops))
-        age = None if self._head is None else self._head.distribution(said.age_raw.cpu())
-        gender, race = (None if logits is None else logits.cpu() for logits in (said.gender, said.race))
+        raw, gender, race = (
+            None if each is None else each.cpu() for each in (said.age_raw, said.gender, said.race)
+        )
+        self._check_finite({"age": raw, "gender": gender, "race": race})
+        age = None if self._head is None or raw is None else self._head.distribution(raw)
         return self.model.calibrated(FaceOutput(age, gender, race))
+
+    def _check_finite(self, said: Mapping[str, Tensor | None]) -> None:
+        """Refuse answers that are no numbers, rather than to hand them on as blank ages."""
+        broken = [task for task, each in said.items() if each is not None and not each.isfinite().all()]
+        if broken:
+            advice = "" if PRECISIONS[self.precision] is None else "; use the precision 32-true"
+            raise CheckpointError(
+                f"{self._file or 'the network'}: its answers ({', '.join(broken)}) are NaN or infinite in "
+                f"precision {self.precision}, though its weights are numbers: they overflow{advice}"
+            )
 
     def _autocast(self) -> AbstractContextManager[Any]:
         mixed = PRECISIONS[self.precision]

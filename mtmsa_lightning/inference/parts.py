@@ -13,8 +13,6 @@ At the end the parts are joined, one at a time, to
 """
 
 import csv
-import json
-import math
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -29,6 +27,7 @@ import pyarrow.parquet as pq
 from mtmsa_lightning.align.files import NO_FACE
 from mtmsa_lightning.errors import DataError
 from mtmsa_lightning.folders import LOCK, make_folder
+from mtmsa_lightning.records import from_json, to_json
 from mtmsa_lightning.runs import differences, replacing, write_text
 from mtmsa_lightning.wording import counted
 
@@ -133,7 +132,7 @@ class Parts:
         for left in self.folder.glob(".*"):  # half a file of a process that was killed
             if left.name != LOCK:
                 left.unlink()
-        write_text(file, json.dumps(self.plan, indent=2) + "\n")
+        write_text(file, to_json(self.plan, indent=2) + "\n")
 
     def _holds_a_face(self) -> bool:
         """Return whether any part is worth keeping; one that cannot be read may be."""
@@ -149,7 +148,7 @@ class Parts:
         """Write a part."""
         table = pa.Table.from_pandas(faces, preserve_index=False)
         with replacing(self.file(number), f".{os.getpid()}") as partial:
-            pq.write_table(table.replace_schema_metadata({_SKIPPED: json.dumps(skipped)}), partial)
+            pq.write_table(table.replace_schema_metadata({_SKIPPED: to_json(skipped)}), partial)
 
     def read(self, number: int) -> pd.DataFrame:
         """Return the rows of a part."""
@@ -172,7 +171,7 @@ def read_plan(folder: Path) -> Plan:
         why = f"has no {_PLAN}, so it is no shard" if folder.is_dir() else "no such folder"
         raise DataError(f"{folder}: {why}: `mtmsa predict --shard I/N --out {folder}` makes one")
     try:
-        return dict(json.loads(file.read_text(encoding="utf-8")))
+        return dict(from_json(file.read_text(encoding="utf-8")))
     except (OSError, ValueError) as error:
         raise DataError(f"{file}: damaged: make this shard again by the command that made it") from error
 
@@ -231,7 +230,7 @@ def refuse_to_lose(out: Path, plan: Plan) -> None:
 
 def _read_record(out: Path) -> Plan:
     try:
-        return dict(json.loads(beside(out, RECORD).read_text(encoding="utf-8")))
+        return dict(from_json(beside(out, RECORD).read_text(encoding="utf-8")))
     except (OSError, ValueError):
         return {}
 
@@ -265,7 +264,7 @@ def join(plan: Plan, files: Sequence[Path], out: Path) -> Counts:
     if not reasons.total():
         listed.unlink()
     record = {**plan, "shard": None, "counts": counts._asdict()}
-    write_text(beside(out, RECORD), json.dumps(record, indent=2) + "\n")
+    write_text(beside(out, RECORD), to_json(record, indent=2) + "\n")
     return counts
 
 
@@ -326,7 +325,7 @@ def _read(file: Path) -> tuple[pa.Table, Skipped]:
         table = pq.read_table(file)
     except (OSError, ValueError) as error:
         raise DataError(f"{file}: damaged ({error}): delete it and start the same command again") from error
-    skipped = [(name, reason) for name, reason in json.loads(table.schema.metadata[_SKIPPED])]
+    skipped = [(name, reason) for name, reason in from_json(table.schema.metadata[_SKIPPED])]
     return table.replace_schema_metadata(None), skipped
 
 
@@ -390,9 +389,6 @@ class _Parquet(AbstractContextManager["_Parquet", None]):
 
 
 def _json(row: Mapping[str, Any]) -> str:
-    """Return a row as JSON, which knows neither NaN nor infinity: both become null."""
-
-    def plain(value: Any) -> Any:
-        return value if not isinstance(value, float) or math.isfinite(value) else None
-
-    return json.dumps({name: plain(value) for name, value in row.items()}, ensure_ascii=False)
+    """Return a row as JSON; NaN stands for no value in tables (``score`` where no face was looked for)."""
+    there = {name: None if value != value else value for name, value in row.items()}
+    return to_json(there, ensure_ascii=False)

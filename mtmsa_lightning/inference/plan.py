@@ -2,7 +2,6 @@
 
 import hashlib
 import importlib.metadata
-import json
 import shlex
 import sys
 from pathlib import Path
@@ -17,6 +16,7 @@ from mtmsa_lightning.inference.estimator import AgeEstimator
 from mtmsa_lightning.inference.inputs import Inputs
 from mtmsa_lightning.inference.parts import FORMAT_VERSION, PART_SIZE, Plan
 from mtmsa_lightning.module import MTMSA
+from mtmsa_lightning.records import to_json
 
 _PACKAGES = ("mtmsa-lightning", "torch", "numpy", "opencv-python-headless", "onnxruntime")
 
@@ -80,7 +80,7 @@ def say_preprocessing(estimator: AgeEstimator, inputs: Inputs, detect: bool) -> 
 def model_fingerprint(model: MTMSA) -> str:
     """Return the SHA-256 of all that decides a network's answers: weights, settings and calibration."""
     calibration = None if model.calibration is None else model.calibration.to_dict()
-    digest = hashlib.sha256(json.dumps([dict(model.hparams), calibration], sort_keys=True).encode())
+    digest = hashlib.sha256(to_json([dict(model.hparams), calibration], sort_keys=True).encode())
     for name, tensor in model.state_dict().items():
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())

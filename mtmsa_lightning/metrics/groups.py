@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mtmsa_lightning.metrics.classes import answers
 from mtmsa_lightning.metrics.masked_mean import MaskedMean
 from mtmsa_lightning.models.age_distribution import AgeDistribution
 
@@ -41,12 +42,16 @@ class GroupAccuracy(MaskedMean):
         self.register_buffer("edges", torch.tensor(edges, dtype=torch.float64), persistent=False)
 
     def cells(self, distribution: AgeDistribution, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the predicted cell and the label's, indices ``(N,)`` each; of no meaning without a label."""
+        """Return the predicted cell and the label's, indices ``(N,)`` each; of no meaning without a label.
+
+        The predicted cell is -1 where a probability is NaN.
+        """
         midpoint = (low.double() + high.double()) / 2
-        predicted = distribution.group_probs(self.edge_list).argmax(dim=1)
+        predicted = answers(distribution.group_probs(self.edge_list))
         return predicted, torch.bucketize(midpoint, self.edges)
 
     def per_face(self, distribution: AgeDistribution, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
         """Return whether the group is right, of faces with a label."""
         predicted, labelled = self.cells(distribution, low, high)
-        return (predicted - labelled).abs() <= self.offset, ~(low + high).isnan()
+        right = (predicted >= 0) & ((predicted - labelled).abs() <= self.offset)
+        return right, ~(low + high).isnan()

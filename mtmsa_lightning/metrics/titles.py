@@ -1,5 +1,7 @@
 """What figures are called, and how they are written: in every table, page and message."""
 
+import math
+
 from mtmsa_lightning.metrics.suite import FIGURES
 
 FIGURE = {figure.name: figure for figure in FIGURES}
@@ -15,26 +17,32 @@ def title(name: str) -> str:
     return FIGURE[name].title if name in FIGURE else OUTSIDE_THE_SUITE.get(name, name)
 
 
-def format_figure(name: str, value: float | None, undefined: str = "-") -> str:
+def format_figure(name: str, value: float | None, absent: str = "-") -> str:
     """Format a figure: shares in percent, everything else with two decimals.
 
     Args:
         name: The figure.
-        value: Its value; None or NaN where it is not defined.
-        undefined: What is written then.
+        value: Its value; NaN where it is not defined, None where there is no such figure.
+        absent: What is written for None.
     """
-    if value is None or value != value:
-        return undefined
+    if value is None:
+        return absent
+    if math.isnan(value):
+        return "undefined"
     return f"{100 * value:z.1f} %" if _is_share(name) else f"{value:z.2f}"
 
 
-def format_interval(name: str, low: float, high: float) -> str:
-    """Format the ends of an interval of a figure; nothing where they are NaN."""
-    return "" if low != low else f"{format_figure(name, low)} to {format_figure(name, high)}"
+def format_interval(name: str, low: float | None, high: float | None) -> str:
+    """Format the ends of an interval of a figure; nothing where there is none."""
+    return (
+        "" if low is None or math.isnan(low) else f"{format_figure(name, low)} to {format_figure(name, high)}"
+    )
 
 
 def format_difference(name: str, value: float) -> str:
     """Format the difference of two figures with its sign; shares in percentage points."""
+    if math.isnan(value):
+        return "undefined"
     return f"{100 * value:+z.1f}" if _is_share(name) else f"{value:+z.2f}"
 
 

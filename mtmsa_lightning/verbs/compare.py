@@ -1,7 +1,6 @@
 """``mtmsa compare``: are these models different, on the same test faces, beyond chance?"""
 
 import argparse
-import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -64,8 +63,9 @@ def run(baseline: Path, others: Sequence[Path], out: Sequence[Path], draws: int,
         draws: Bootstrap samples and sign flips.
         seed: Seed of both.
     """
-    from mtmsa_lightning.evaluation.comparison import compare, read_contender
+    from mtmsa_lightning.evaluation.comparison import compare, plain_rows, read_contender
     from mtmsa_lightning.evaluation.comparison_text import markdown, provenance, verdict
+    from mtmsa_lightning.records import csv_cell, to_json
     from mtmsa_lightning.runs import write_text
 
     first, *rest = [read_contender(path) for path in (baseline, *others)]
@@ -74,10 +74,11 @@ def run(baseline: Path, others: Sequence[Path], out: Sequence[Path], draws: int,
     text = markdown(first, rest, table, draws)
     log.info("%s", text.rstrip())
     sides = [provenance(side) for side in (first, *rest)]
-    values = json.loads(table.to_json(orient="records", double_precision=15))
+    values = plain_rows(table)
     record = {"baseline": sides[0], "others": sides[1:], "draws": draws, "seed": seed, "comparisons": values}
     quoted = table.assign(baseline_run=first.name, test_fingerprint=sides[0]["test_fingerprint"])
-    quoted = quoted.assign(recorded=json.dumps(first.record))
-    texts = {".json": json.dumps(record, indent=2) + "\n", ".csv": quoted.to_csv(index=False), ".md": text}
+    quoted = quoted.assign(recorded=to_json(first.record))
+    cells = quoted.map(csv_cell)
+    texts = {".json": to_json(record, indent=2) + "\n", ".csv": cells.to_csv(index=False), ".md": text}
     for file in out:
         write_text(file, texts[file.suffix])

@@ -1,7 +1,6 @@
 """``mtmsa crossval``: every fold and seed of a protocol, each trained by a process of its own."""
 
 import argparse
-import json
 import logging
 import os
 import shlex
@@ -20,6 +19,7 @@ from mtmsa_lightning.cores import available_cores
 from mtmsa_lightning.errors import CheckpointError, ConfigError, DataError, MTMSAError
 from mtmsa_lightning.folders import LOCK, holder, locked
 from mtmsa_lightning.preflight import check_arguments
+from mtmsa_lightning.records import from_json, partial_note, to_json
 from mtmsa_lightning.runs import (
     last_start,
     read_config,
@@ -269,6 +269,8 @@ class Experiment:
             self.workers = max(1, cli.datamodule.num_workers // parallel)
         if not self.settings["test_after_fit"] or self.settings["trainer"]["fast_dev_run"]:
             raise ConfigError("crossval is about test figures: leave test_after_fit on and fast_dev_run off")
+        if self.settings["trainer"]["limit_test_batches"] not in (None, 1.0):
+            raise ConfigError("crossval is about figures on whole test parts: leave limit_test_batches out")
 
     def trials(
         self, folds: Sequence[int], all_folds: Sequence[int], seeds: Sequence[int] | None
@@ -341,7 +343,7 @@ class Experiment:
     def differences(self, trial: Trial, run: Path) -> list[str]:
         """List what keeps a run from being one of this trial."""
         settings = read_config(run)
-        key = json.dumps(settings, default=str)
+        key = to_json(settings, default=str)
         if key not in self._completed:
             self._completed[key] = self.cli.completed(settings)
         recorded = self._completed[key]
@@ -384,10 +386,11 @@ class Plan:
 
 
 def is_finished(run: Path) -> bool:
-    """Return whether a run was trained and then tested, the last time that it was started."""
+    """Return whether a run, when it was last started, was trained and then tested on its whole test part."""
     record = read_record(run)
     trained = record.get("epochs") is not None and not record.get("failed")
-    tested = bool(record.get("test")) and (run / "predictions" / "test.parquet").is_file()
+    whole = bool(record.get("test")) and not partial_note(record, "test")
+    tested = whole and (run / "predictions" / "test.parquet").is_file()
     return trained and tested and record.get("finished", "") >= last_start(run)
 
 
@@ -429,7 +432,7 @@ def train(experiment: Experiment, trials: Sequence[Trial], parallel: int) -> dic
 def warn_of_replacing(folder: Path, complete: Collection[Path]) -> None:
     """Warn, before anything trains, where the new summary will leave out runs of the one that is there."""
     try:
-        old = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+        old = from_json((folder / "summary.json").read_text(encoding="utf-8"))
         runs = [each["run"] for each in old["runs"]]
     except (OSError, ValueError, LookupError, TypeError):
         return  # none, or none that anyone could read

@@ -1,7 +1,6 @@
 """``mtmsa reproduce``: a study from data to table."""
 
 import argparse
-import json
 import logging
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -97,6 +96,7 @@ def reproduce(study: Study, fit_args: Sequence[str], parallel: int = 1) -> None:
     """
     from mtmsa_lightning.evaluation.study import Variant, study_table
     from mtmsa_lightning.evaluation.study_text import markdown, rows
+    from mtmsa_lightning.records import to_json
     from mtmsa_lightning.runs import write_text
 
     recorded = read_recorded(study)
@@ -117,7 +117,7 @@ def reproduce(study: Study, fit_args: Sequence[str], parallel: int = 1) -> None:
         if variants:
             table = study_table(study, variants, recorded)
             text = markdown(table)
-            write_text(folder / "table.json", json.dumps(table, indent=2) + "\n")
+            write_text(folder / "table.json", to_json(table, indent=2) + "\n")
             write_text(folder / "table.csv", rows(table).to_csv(index=False))
             write_text(folder / "table.md", text)
             log.info("%s\nfiles: %s", text, folder)

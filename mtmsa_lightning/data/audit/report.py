@@ -1,6 +1,5 @@
 """An audit as one HTML page and as JSON."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from mtmsa_lightning.data.audit.scan import SHARPNESS_SIDE
 from mtmsa_lightning.data.protocols import PARTS
 from mtmsa_lightning.data.published import Comparison
 from mtmsa_lightning.pages import Page, Picture
+from mtmsa_lightning.records import to_json
 from mtmsa_lightning.runs import write_text
 from mtmsa_lightning.wording import counted
 
@@ -36,7 +36,7 @@ BASELINES = {
 
 def write_json(audit: Audit, file: Path) -> None:
     """Write an audit as strict JSON: no NaN, all counts, and the first examples of every finding."""
-    write_text(file, json.dumps(record(audit), indent=2, allow_nan=False) + "\n")
+    write_text(file, to_json(record(audit), indent=2) + "\n")
 
 
 def record(audit: Audit) -> dict[str, Any]:

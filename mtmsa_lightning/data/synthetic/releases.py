@@ -1,6 +1,5 @@
 """Synthetic faces on disk, in the exact layouts of real releases: tables, names and their dirt included."""
 
-import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +17,7 @@ from mtmsa_lightning.cores import available_cores
 from mtmsa_lightning.data.synthetic.faces import CANVAS, Subject, draw_face, draw_subject
 from mtmsa_lightning.errors import DataError
 from mtmsa_lightning.labels import AGE_GROUPS, GENDERS
+from mtmsa_lightning.records import from_json, to_json
 
 RECORD = "synthetic.json"
 GENERATOR = 2
@@ -131,7 +131,7 @@ def _write(
     pictures, texts = plan(n_faces, seed)
     try:
         _draw(pictures, partial, size, workers)
-        for name, text in {**texts, RECORD: json.dumps(record) + "\n"}.items():
+        for name, text in {**texts, RECORD: to_json(record) + "\n"}.items():
             (partial / name).write_text(text, encoding="utf-8", newline="\n")
         _put_in_place(partial, root, record)
     finally:
@@ -153,7 +153,7 @@ def _is_there(root: Path, record: dict[str, Any]) -> bool:
     if not root.exists() or (root.is_dir() and not any(root.iterdir())):
         return False
     try:
-        found = json.loads((root / RECORD).read_text(encoding="utf-8"))
+        found = from_json((root / RECORD).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         raise DataError(f"{root}: holds something that is not synthetic faces: choose a new folder") from None
     if found != record:
