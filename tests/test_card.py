@@ -1,6 +1,7 @@
 """The model card says what was recorded, and of the rest that it was not."""
 
 import json
+import math
 import os
 import shutil
 from dataclasses import replace
@@ -247,3 +248,18 @@ def test_a_cell_cannot_break_its_table(checkpoint):
 def test_the_citation_is_in_the_wheel_and_in_the_source():
     text = (Path(__file__).parents[1] / "pyproject.toml").read_text()
     assert '"CITATION.cff" = "mtmsa_lightning/CITATION.cff"' in text
+
+
+def test_figures_on_part_of_the_test_part_are_marked_and_not_indexed(checkpoint):
+    seen = {"test": {"faces": 8, "unreadable": 0, "of": 15}}
+    training = {"test": {"test/age_mae": 5.0, "test/age_crps": math.nan}, "seen": seen}
+    quoted = {"dataset": "morph", "protocol": "p"}
+    figures = {"quoted_with": quoted, "faces": 8, "scalars": {"age_mae": 5.0, "age_crps": math.inf}}
+    table = pd.DataFrame({"name": ["age_mae", "age_crps"], "low95": "", "high95": "", "faces": "8"})
+    by_training = Sources(checkpoint, "best", training, 0, {}, {}, {})
+    by_report = replace(by_training, tested={"seen": seen}, figures=figures, tables={"figures": table})
+    for sources, shown in ((by_training, "undefined"), (by_report, "inf")):
+        card = model_card(sources)
+        assert "These figures are partial: 8 of 15 faces of the test part." in card
+        assert value(card, "age CRPS (years)").split(" | ")[0] == shown
+        assert "model-index" not in front(card)

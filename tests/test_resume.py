@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from mtmsa_lightning.cli import main
+from mtmsa_lightning.runs import read_record
 
 
 def weights(run: Path) -> dict[str, torch.Tensor]:
@@ -68,7 +69,13 @@ def test_a_longer_training_continues_in_the_same_directory(trained, tiny_config,
     import shutil
 
     shutil.copytree(trained.parent.parent, tmp_path / "runs")
+    last = the_run(tmp_path / "runs") / "checkpoints" / "last.ckpt"
+    checkpoint = torch.load(last, weights_only=True)
+    (clock,) = [state for state in checkpoint["callbacks"].values() if "fit_seconds" in state]
+    clock["fit_seconds"] = 5000.0
+    torch.save(checkpoint, last)
     args = ["--config", str(tiny_config), "--trainer.default_root_dir", str(tmp_path / "runs")]
     main(["fit", *args, "--ckpt_path", "last", "--trainer.max_epochs", "3"])
     run = the_run(tmp_path / "runs")
     assert pd.read_csv(run / "metrics.csv")["epoch"].tolist() == [0, 1, 2]
+    assert 5000 < read_record(run)["fit_seconds"] < 6000, "the time of both parts"

@@ -103,9 +103,9 @@ class EpochLine(Callback):
         for each in trainer.early_stopping_callbacks:
             if isinstance(each, EarlyStopping) and each.stopped_epoch:
                 log.info(
-                    "stopped early, after epoch %d of %s: %s has not improved from %.4g in %d validations",
+                    "stopped early, after epoch %d of %s: %s has not improved from %.4g in %s",
                     each.stopped_epoch + 1, trainer.max_epochs, each.monitor, float(each.best_score),
-                    each.patience,
+                    counted(each.patience, "validation"),
                 )  # fmt: skip
 
 

@@ -1,3 +1,5 @@
+import math
+
 import pandas as pd
 
 from mtmsa_lightning.callbacks.epoch_csv import EpochCSV
@@ -12,6 +14,15 @@ def test_training_and_validation_of_an_epoch_share_a_row(tmp_path):
     table = pd.read_csv(tmp_path / "metrics.csv")
     assert table.columns.tolist() == ["epoch", "step", "train/loss", "val/age_mae"]
     assert table["val/age_mae"].tolist() == [9.0, 8.0]
+
+
+def test_what_is_not_finite_is_read_back_by_pandas(tmp_path):
+    logger = EpochCSV(tmp_path / "metrics.csv")
+    for epoch, loss in enumerate((1.0, math.nan, math.inf)):
+        logger.log_metrics({"train/loss": loss, "epoch": epoch}, step=epoch)
+    logger.save()
+    assert (tmp_path / "metrics.csv").read_text().splitlines()[1:] == ["0,0,1.0", "1,1,nan", "2,2,inf"]
+    assert pd.read_csv(tmp_path / "metrics.csv")["train/loss"].tolist()[::2] == [1.0, math.inf]
 
 
 def test_a_continued_run_keeps_its_rows_and_redoes_the_broken_epoch(tmp_path):

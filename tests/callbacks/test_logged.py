@@ -1,6 +1,7 @@
 import math
 from types import SimpleNamespace
 
+import pytest
 import torch
 
 from mtmsa_lightning.callbacks.console import figures_table
@@ -8,14 +9,26 @@ from mtmsa_lightning.callbacks.logged import logged_figures
 from mtmsa_lightning.metrics.suite import FIGURES
 
 
-def test_figures_of_the_stage_are_plain_and_undefined_ones_are_left_out():
+def test_figures_of_the_stage_are_plain_and_undefined_ones_stay():
     metrics = {
         "val/age_mae": torch.tensor(4.5),
         "val/age_ence": torch.tensor(math.nan),
         "loss": torch.ones(()),
     }
     trainer = SimpleNamespace(callback_metrics=metrics | {"test/age_mae": torch.tensor(9.0)})
-    assert logged_figures(trainer, "val") == {"val/age_mae": 4.5}
+    figures = logged_figures(trainer, "val")
+    assert figures == {"val/age_mae": 4.5, "val/age_ence": pytest.approx(math.nan, nan_ok=True)}
+
+
+def test_the_table_of_a_run_counts_the_faces_that_were_seen_and_shows_what_is_undefined():
+    seen = {"val": {"faces": 20, "unreadable": 1, "of": 21}, "test": {"faces": 8, "unreadable": 0, "of": 15}}
+    record = {"seen": seen, "val": {"val/age_mae": math.nan}, "test": {"test/age_mae": math.inf}}
+    table = figures_table(record, {"val": 21, "test": 15})
+    assert "validation (n = 20)" in table
+    assert "test (n = 8 of 15, partial)" in table
+    (row,) = [line for line in table.splitlines() if "age MAE" in line]
+    assert "undefined" in row
+    assert "inf" in row
 
 
 def test_the_table_of_a_run_shows_its_headline_and_fits_a_screen():

@@ -14,6 +14,7 @@ import pytest
 from mtmsa_lightning.cli import main
 from mtmsa_lightning.errors import ConfigError, DataError
 from mtmsa_lightning.evaluation.checkpoint import of_this_split, report_folder
+from mtmsa_lightning.evaluation.comparison import read_contender
 from mtmsa_lightning.runs import read_record
 
 
@@ -88,6 +89,23 @@ def test_other_data_get_a_folder_of_their_own_and_photos_can_be_left_out(run, un
     page = (run / "evaluation-morph-subject_exclusive-fold1" / "report.html").read_text()
     assert "data:image/jpeg" not in page
     assert not (run / "evaluation").exists()
+
+
+def test_an_evaluation_on_part_of_the_test_part_says_so_everywhere(run, undrawn, capsys):
+    """One batch of 8 of the 15 faces."""
+    evaluate("--ckpt_path", run, "--trainer.limit_test_batches", 1, "--faces", "false")
+    folder, note = run / "evaluation", "partial: 8 of 15 faces of the test part"
+    assert read_record(folder)["seen"]["test"] == {"faces": 8, "unreadable": 0, "of": 15}
+    assert len(pd.read_parquet(folder / "predictions.parquet")) == 8
+    printed = capsys.readouterr().out
+    assert "test (n = 8 of 15, partial)" in printed
+    assert note in printed
+    assert note in (folder / "report.html").read_text()
+    assert (folder / "MODEL_CARD.md").read_text().count(f"These figures are {note}.") == 2
+    assert read_contender(folder).record["faces_seen"] == note
+    assert read_record(run)["seen"] == {
+        "val": {"faces": 12, "unreadable": 0, "of": 12}, "test": {"faces": 15, "unreadable": 0, "of": 15},
+    }  # fmt: skip
 
 
 def test_evaluating_again_replaces_the_report(run, undrawn, tmp_path):

@@ -73,9 +73,38 @@ def test_the_mean_over_folds_does_not_favour_a_fold_with_more_seeds():
     assert figure["over_runs"]["n"] == 3
 
 
-def test_what_no_run_defines_is_left_out():
-    index = pd.MultiIndex.from_tuples([(0, 0)], names=["fold", "seed"])
-    assert spread(pd.DataFrame({"age_mae": [np.nan]}, index=index), complete=True) == {}
+def test_figures_that_are_not_finite_stay_and_undefined_ones_are_not_averaged():
+    index = pd.MultiIndex.from_tuples([(0, 0), (1, 0)], names=["fold", "seed"])
+    values = {"age_ence": [np.nan, np.nan], "age_width95": [np.inf, 3.0], "age_mae": [np.nan, 2.0]}
+    found = spread(pd.DataFrame(values, index=index), complete=True)
+    assert np.isnan(found["age_ence"]["mean"])
+    assert found["age_ence"]["over_folds"]["n"] == 0
+    assert found["age_width95"]["mean"] == np.inf
+    assert np.isnan(found["age_width95"]["over_folds"]["sd_sample"])
+    assert (found["age_mae"]["mean"], found["age_mae"]["over_folds"]["n"]) == (2, 1)
+    assert np.isnan(found["age_mae"]["per_fold"]["0"])
+
+
+def test_a_summary_keeps_figures_that_are_not_finite(tmp_path):
+    runs = {(0, 0): a_run(tmp_path / "a", [1, 1, 1]), (1, 0): a_run(tmp_path / "b", [3, -3, 3])}
+    text = write_crossval(tmp_path / "out", "x", runs, {}, [0, 1])
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text(), parse_constant=pytest.fail)
+    for each in (*summary["runs"], summary["pooled"]["metrics"]["age_ence"]):
+        assert "nan" in (each.get("test", each))["not_finite"].values()
+    assert summary["metrics"]["age_ence"]["not_finite"]["mean"] == "nan"
+    assert "ENCE) | undefined | undefined | undefined ± - | undefined |" in text
+    lines = (tmp_path / "out" / "summary.csv").read_text().splitlines()
+    column = lines[0].split(",").index("age_ence")
+    assert [line.split(",")[column] for line in lines[1:4]] == ["nan"] * 3
+    assert pd.read_csv(tmp_path / "out" / "summary.csv")["age_ence"].isna().all()
+
+
+def test_a_run_on_part_of_its_test_part_is_told(tmp_path):
+    run = a_run(tmp_path / "a", [1, 1, 1])
+    seen = {"test": {"faces": 3, "unreadable": 0, "of": 9}}
+    (run / "run.json").write_text(json.dumps(json.loads((run / "run.json").read_text()) | {"seen": seen}))
+    text = write_crossval(tmp_path / "out", "x", {(0, 0): run}, {}, [0])
+    assert "Fold 0, seed 0: partial: 3 of 9 faces of the test part." in text
 
 
 def test_subjects_that_were_trained_on_and_notes_on_the_split_are_said(tmp_path):

@@ -126,6 +126,17 @@ def test_the_page_says_what_its_figures_must_be_quoted_with(report):
     assert f"{mae:.2f}" in page.texts
 
 
+def test_a_report_on_part_of_the_test_part_says_so_wherever_figures_stand(simulated, tmp_path, undrawn):
+    note = "partial: 300 of 900 faces of the test part"
+    write_report(simulated(), tmp_path, replace(CONTEXT, partial=note))
+    assert (tmp_path / "report.html").read_text().count(note) >= 3, "title, headline, quotes"
+    assert json.loads((tmp_path / "figures.json").read_text())["quoted_with"]["faces"] == note
+    tables = list((tmp_path / "tables").glob("*.csv"))
+    assert len(tables) > 5
+    for file in tables:
+        assert (pd.read_csv(file)["partial"] == note).all(), file
+
+
 def test_the_page_needs_no_network(report):
     page = Page(report[0] / "report.html")
     assert page.addresses

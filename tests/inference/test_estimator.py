@@ -332,3 +332,21 @@ def test_a_network_without_attention_has_none_to_show(new_network, photos):
     estimator = AgeEstimator(new_network(msa=None), device="cpu")
     assert estimator.attention(estimator(photos[0])) == [({}, {})]
     assert estimator.attention([]) == []
+
+
+@pytest.mark.parametrize("precision", ["bf16-mixed", "32-true"])
+def test_answers_that_overflow_are_an_error_that_names_checkpoint_and_precision(
+    precision, new_network, save, draw, tmp_path
+):
+    """All weights are finite; the activations are not."""
+    model = new_network()
+    with torch.no_grad():
+        for parameter in model.age.parameters():
+            parameter.fill_(3e38)
+    file = save(model, tmp_path / "large.ckpt")
+    estimator = AgeEstimator.from_pretrained(file, device="cpu", precision=precision)
+    with pytest.raises(
+        CheckpointError, match=rf"large.ckpt: its answers \(age\) .* precision {precision}"
+    ) as told:
+        estimator(draw(0))
+    assert ("use the precision 32-true" in str(told.value)) == (precision != "32-true")

@@ -69,3 +69,12 @@ def test_edges_must_increase(edges):
 def test_other_mistakes_are_refused():
     with pytest.raises(ValueError, match="offset"):
         GroupAccuracy(AGE_GROUP_EDGES, -1)
+
+
+@pytest.mark.parametrize("offset", [0, 1])
+def test_an_answer_that_is_not_a_number_is_wrong(offset):
+    metric = GroupAccuracy(AGE_GROUP_EDGES, offset)
+    metric.update(
+        GaussianAge(torch.tensor([NAN, 1.0]), torch.tensor([1.0, 0.1])), torch.ones(2), torch.ones(2)
+    )
+    assert metric.compute() == 0.5

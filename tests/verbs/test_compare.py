@@ -196,6 +196,7 @@ def test_infinite_widths_are_neither_tested_nor_called_equal(which, said, write,
     assert width["verdict"] == (f"{said} infinite: not tested" if said else "not significant at 5 %")
     assert (width["p"], width["p_holm"]) == ((None, None) if said else (1, 1))
     assert width["faces"] == 10
+    assert width.get("not_finite", {}).get("value") == ("inf" if "b" in which else None)
     (mae,) = rows(record, "age_mae")
     assert mae["p"] == 1
     assert ("not tested" in capsys.readouterr().out) is bool(said)

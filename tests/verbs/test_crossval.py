@@ -180,6 +180,8 @@ def test_what_was_interrupted_is_continued_where_it_has_a_checkpoint(
         ({"test": {}}, False),
         ({"epochs": None}, False),
         ({"failed": "KeyboardInterrupt: "}, False),
+        ({"seen": {"test": {"faces": 8, "unreadable": 0, "of": 15}}}, False),
+        ({"seen": {"test": {"faces": 14, "unreadable": 1, "of": 15}}}, True),
     ],
 )
 def test_a_run_is_finished_when_it_was_trained_and_then_tested(tmp_path, changes, finished):
@@ -235,6 +237,7 @@ def test_without_one_complete_run_nothing_is_written(crossval, children, tmp_pat
         (["--folds", "one"], "give numbers and ranges"),
         (["--parallel", "0"], "--parallel: must be a whole number from 1"),
         (["--test_after_fit", "false"], "leave test_after_fit on"),
+        (["--trainer.limit_test_batches", "1"], "leave limit_test_batches out"),
         (["--data.protocol", "train_all"], "no test part"),
         (["--data.protocol", "whole"], "no train part"),
         (["--config", "nowhere.yaml"], "nowhere.yaml: no such file"),

@@ -519,3 +519,19 @@ def test_a_table_without_a_face_does_not_block_the_corrected_command(trained, fa
     predict(*command[1:], "--batch_size", 3)
     assert len(pd.read_csv(tmp_path / "ages.csv")) == 1
     assert not (tmp_path / "ages.skipped.csv").exists()
+
+
+def test_answers_that_overflow_end_in_one_message_and_not_in_blank_ages(trained, fails, draw, tmp_path):
+    checkpoint = torch.load(trained / "checkpoints" / "best.ckpt", weights_only=True)
+    for name, value in checkpoint["state_dict"].items():
+        if name.startswith("age.") and value.is_floating_point() and value.ndim:
+            value.fill_(3e38)
+    torch.save(checkpoint, tmp_path / "large.ckpt")
+    photo = write(tmp_path / "photo.png", draw(0))
+    out = tmp_path / "ages.csv"
+    message = fails(
+        "predict", photo, "--ckpt_path", tmp_path / "large.ckpt", "--out", out, "--precision", "bf16-mixed",
+        "--accelerator", "cpu",
+    )  # fmt: skip
+    assert f"{tmp_path}/large.ckpt: its answers (age) are NaN or infinite in precision bf16-mixed" in message
+    assert not out.exists()
