@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mtmsa_lightning.runs import is_first_process
-from mtmsa_lightning.wording import shorten_message
+from mtmsa_lightning.wording import escape, shorten_message
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -49,11 +49,12 @@ HARMLESS = (
 
 
 class _Short(logging.Formatter):
-    """Shortens messages that quote long values."""
+    """Shortens warnings and errors, which may quote what was read; tables of results are shown whole."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
         """Return the message without a traceback."""
-        return shorten_message(super().formatMessage(record))
+        text = super().formatMessage(record)
+        return shorten_message(text) if record.levelno >= logging.WARNING else escape(text)
 
 
 def to_file(file: Path) -> None:

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 
-LONGEST_LINE, MOST_LINES, LONGEST_MESSAGE = 600, 100, 10_000
+LONGEST_LINE, MOST_LINES, LONGEST_MESSAGE = 2_000, 100, 10_000
 """Characters of a line, lines of a message, and characters of a message that are shown."""
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
@@ -41,15 +41,16 @@ def shorten_message(text: str) -> str:
     lines = text.split("\n")
     if len(lines) > MOST_LINES:
         lines = [*lines[: MOST_LINES - 2], f"... ({len(lines) - MOST_LINES + 1:,} lines more)", lines[-1]]
-    lines = [shorten(line) for line in lines]
-    return shorten("\n".join(shorten(_CONTROL.sub(_escaped, line)) for line in lines), LONGEST_MESSAGE)
+    lines = [shorten(line) for line in lines]  # escaping a line of any length would take long
+    return shorten("\n".join(shorten(escape(line)) for line in lines), LONGEST_MESSAGE)
+
+
+def escape(text: str) -> str:
+    """Return a text whose control characters, but for tabs and line ends, are written as escapes."""
+    return _CONTROL.sub(lambda match: match.group().encode("unicode_escape").decode(), text)
 
 
 def shown(values: Sequence[object], most: int = 10) -> str:
     """Return the first values in quotes, each of them short, and how many there are if that is not all."""
     texts = [shorten(repr(value), 60) for value in values[:most]]
     return ", ".join(texts) + (f", ... ({len(values):,} in all)" if len(values) > most else "")
-
-
-def _escaped(match: re.Match[str]) -> str:
-    return match.group().encode("unicode_escape").decode()

@@ -77,3 +77,9 @@ def test_logged_messages_are_short(capsys):
     said = capsys.readouterr().out
     assert said.startswith("skipped xxx")
     assert len(said) <= LONGEST_LINE + 1
+
+
+def test_a_table_of_results_is_shown_whole(capsys):
+    to_console()
+    logging.getLogger("mtmsa_lightning.evaluation").info("%s", "\n".join(f"fold {n}" for n in range(500)))
+    assert capsys.readouterr().out.splitlines() == [f"fold {n}" for n in range(500)]

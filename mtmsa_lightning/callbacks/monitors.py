@@ -24,9 +24,9 @@ def check_monitors(trainer: Trainer, model: MTMSA) -> None:
     callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
     if any(type(callback).__module__.partition(".")[0] not in OURS for callback in callbacks):
         return
-    watched = {type(callback).__name__: getattr(callback, "monitor", None) for callback in callbacks}
-    watched["model.scheduler"] = next((each.monitor for each in trainer.lr_scheduler_configs), None)
-    for name, monitor in watched.items():
+    watched = [(type(callback).__name__, getattr(callback, "monitor", None)) for callback in callbacks]
+    watched += [("model.scheduler", each.monitor) for each in trainer.lr_scheduler_configs]
+    for name, monitor in watched:
         if monitor is not None and not known(monitor, model):
             raise ConfigError(unknown_metric(f"{name}: monitor", monitor, validation_metrics(model)))
 

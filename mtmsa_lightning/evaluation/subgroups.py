@@ -13,6 +13,7 @@ import torch
 from mtmsa_lightning.errors import DataError
 from mtmsa_lightning.evaluation.predictions import Predictions
 from mtmsa_lightning.evaluation.resampling import (
+    DRAWS,
     MIN_CLUSTERS,
     bootstrap_weights,
     cluster_numbers,
@@ -27,9 +28,6 @@ Floats = npt.NDArray[np.float64]
 
 DIMENSIONS = ("gender", "race", "age")
 """What groups are made by: labelled gender, labelled race, and decade of age (or the labelled age group)."""
-
-DRAWS = 1_000
-"""Bootstrap samples: the ends of a 95 % interval rest on 25 of them each."""
 
 
 class Subgroups(NamedTuple):

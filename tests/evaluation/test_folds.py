@@ -44,6 +44,23 @@ def test_two_folds_of_known_errors(tmp_path):
     assert "adience, protocol folds, split seed 0, label rule adience canonical; folds 0, 1 (all)" in text
 
 
+def test_summary_and_report_give_the_pooled_figure_one_interval(tmp_path):
+    random = np.random.default_rng(0)
+    runs = {}
+    for fold in range(2):
+        run = a_run(tmp_path / str(fold), [0, 0, 0])
+        ages = random.integers(16, 78, 200).astype(float)
+        names = [f"{fold}/{number // 2}" for number in range(200)]  # two faces of each subject
+        faces = {"id": [f"{fold}/{number}" for number in range(200)], "subject": names}
+        faces |= {"label_age_low": ages, "label_age_high": ages, "age_mean": ages + random.normal(0, 5, 200)}
+        pd.DataFrame(faces | {"age_std": 4.0}).to_parquet(run / "predictions" / "test.parquet")
+        runs[fold, 0] = run
+    write_crossval(tmp_path / "out", "x", runs, {}, [0, 1])
+    pooled = json.loads((tmp_path / "out" / "summary.json").read_text())["pooled"]["metrics"]["age_mae"]
+    found = subgroups(read_predictions(tmp_path / "out" / "predictions" / "seed0.parquet")).table.iloc[0]
+    assert [found["age_mae_low"], found["age_mae_high"]] == pytest.approx([pooled["low"], pooled["high"]])
+
+
 @pytest.mark.parametrize(
     ("key", "value"),
     [
