@@ -32,6 +32,12 @@ if TYPE_CHECKING:
 RUN_DIR_VARIABLE = "MTMSA_RUN_DIR"
 """Tells processes launched by this one which run they belong to."""
 
+_chosen: str | None = None
+"""What this process set the variable to: for those that it launches, not for a second run of its own."""
+
+SECTIONS = ("data", "model", "trainer")
+"""Parts of a config that hold settings by name."""
+
 LAST = "checkpoints/last.ckpt"
 """The checkpoint from which a run is continued."""
 
@@ -77,11 +83,12 @@ def open_run(root: str | Path, name: str) -> tuple[Path, list[Path]]:
     Returns:
         The directory, which may not exist yet, and the folders that were made, innermost first.
     """
-    if "LOCAL_RANK" in os.environ and RUN_DIR_VARIABLE in os.environ:
+    global _chosen
+    if "LOCAL_RANK" in os.environ and os.environ.get(RUN_DIR_VARIABLE, _chosen) != _chosen:
         return Path(os.environ[RUN_DIR_VARIABLE]), []
     experiment = (Path(root) / name).absolute()
     directory, made = _shared_directory(experiment)
-    os.environ[RUN_DIR_VARIABLE] = str(directory)
+    os.environ[RUN_DIR_VARIABLE] = _chosen = str(directory)
     return directory, made
 
 
@@ -226,7 +233,8 @@ def run_of(checkpoint: Path) -> Path | None:
 def read_config(run: Path) -> dict[str, Any]:
     """Return a run's settings; empty if they cannot be read, so that they equal no others."""
     try:
-        return dict(yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8")))
+        config = dict(yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8")))
+        return config if all(isinstance(config.get(name) or {}, dict) for name in SECTIONS) else {}
     except (OSError, yaml.YAMLError, TypeError, ValueError):
         return {}
 

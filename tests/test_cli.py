@@ -32,7 +32,7 @@ def record(run: Path) -> dict:
 def test_a_fit_leaves_a_run_directory_worth_keeping(trained):
     files = {str(file.relative_to(trained)) for file in trained.rglob("*") if file.is_file()}
     assert files == {
-        "config.yaml", "run.json", "run.log", "metrics.csv", "checkpoints/best.ckpt",
+        ".lock", "config.yaml", "run.json", "run.log", "metrics.csv", "checkpoints/best.ckpt",
         "checkpoints/last.ckpt", "predictions/test.parquet",
     }  # fmt: skip
     written = record(trained)
@@ -210,12 +210,13 @@ def test_run_log_holds_what_was_printed(trained):
 def test_config_beats_checkpoint_and_checkpoint_beats_default(trained, tmp_path, capsys):
     config = tmp_path / "data_only.yaml"
     config.write_text("data: {class_path: mtmsa_lightning.MORPH}\nmodel: {gender_weight: 0.9}\n")
-    model = printed_config(capsys, "--ckpt_path", trained, "--config", config)["model"]
+    checkpoint = trained / "checkpoints" / "last.ckpt"
+    model = printed_config(capsys, "--ckpt_path", checkpoint, "--config", config)["model"]
     assert model["msa"]["stages"] == [1], "from the checkpoint"
     assert model["age"]["init_args"]["dropout"] == 0.1, "from the checkpoint"
     assert model["gender_weight"] == 0.9, "from the config"
     assert model["optimizer"]["init_args"]["lr"] == 1e-3, "from the checkpoint"
-    line = ["--ckpt_path", trained, "--config", config, "--model.gender_weight", "0.3"]
+    line = ["--ckpt_path", checkpoint, "--config", config, "--model.gender_weight", "0.3"]
     assert printed_config(capsys, *line)["model"]["gender_weight"] == 0.3, "from the command line"
 
 

@@ -236,7 +236,7 @@ def test_sums_of_metrics_go_on_where_they_were():
 
 def test_sums_of_another_number_of_processes_are_refused():
     sums = gather_sums({"age_mae": metric_of([1])})
-    with pytest.raises(CheckpointError, match="saved within an epoch by 1 processes, not 4"):
+    with pytest.raises(CheckpointError, match="saved within an epoch by 1 process, not 4"):
         restore_sums({"age_mae": AgeMAE()}, sums, rank=0, ranks=4)
 
 

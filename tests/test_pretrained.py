@@ -179,7 +179,7 @@ def flip_a_bit(file: Path) -> None:
 
 
 DAMAGE = {
-    "weights missing": (lambda at: (at / "model.safetensors").unlink(), "model.safetensors: no such file"),
+    "weights missing": (lambda at: (at / "model.safetensors").unlink(), "model.safetensors: no such checkpoint"),
     "weights cut": (
         lambda at: rewrite(at / "model.safetensors", (at / "model.safetensors").read_bytes()[:-100]),
         "model.safetensors: no readable file of safetensors",
@@ -212,13 +212,13 @@ DAMAGE = {
         lambda at: altered(
             at / "config.json", hyper_parameters={"age": {"class_path": "mtmsa_lightning.heads_to_come.Head"}}
         ),
-        "its settings build no network of this version: No module named",
+        "heads_to_come.Head cannot be imported: No module named",
     ),
     "foreign function": (
         lambda at: altered(
             at / "config.json", hyper_parameters={"age": {"class_path": "mtmsa_lightning.runs.make_folder"}}
         ),
-        "make_folder is no head",
+        "make_folder is no AgeHead",
     ),
 }  # fmt: skip
 

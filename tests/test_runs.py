@@ -91,6 +91,7 @@ def launch(monkeypatch, tmp_path):
 
     def opened(**variables):
         with monkeypatch.context() as process:
+            process.setattr(runs, "_chosen", None)
             for name, value in variables.items():
                 process.setenv(name, value)
             return open_run(tmp_path, "x")[0]
@@ -101,6 +102,13 @@ def launch(monkeypatch, tmp_path):
 def test_processes_that_lightning_launches_share_a_directory(launch):
     first = launch()
     assert launch(LOCAL_RANK="1", MTMSA_RUN_DIR=str(first)) == first
+
+
+def test_a_second_run_of_one_process_has_a_directory_of_its_own(tmp_path, monkeypatch, launch):
+    """Lightning leaves LOCAL_RANK behind in the process that has launched the others."""
+    first = open_run(tmp_path, "x")[0]
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    assert open_run(tmp_path, "x")[0] != first
 
 
 def test_tasks_of_a_step_share_a_directory_and_nothing_else_does(launch, monkeypatch, tmp_path):

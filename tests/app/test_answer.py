@@ -23,7 +23,7 @@ def test_a_face_gets_the_figures_of_the_estimator(estimator: AgeEstimator, photo
         for name, probability in said.probabilities.items():
             row = html.partition(f'<th scope="row">{name}</th>')[2]
             assert f'style="width:{100 * probability:.1f}%"' in row.partition("</tr>")[0]
-    assert "Unsure:</strong> its 90 % interval is wider than 1 years" in html
+    assert "Unsure:</strong> its 90 % interval is wider than 1 year" in html
 
 
 def test_every_stage_shows_its_attention_and_the_rate_that_mattered_most(
