@@ -179,7 +179,10 @@ def flip_a_bit(file: Path) -> None:
 
 
 DAMAGE = {
-    "weights missing": (lambda at: (at / "model.safetensors").unlink(), "model.safetensors: no such checkpoint"),
+    "weights missing": (
+        lambda at: (at / "model.safetensors").unlink(),
+        "model.safetensors: no such checkpoint",
+    ),
     "weights cut": (
         lambda at: rewrite(at / "model.safetensors", (at / "model.safetensors").read_bytes()[:-100]),
         "model.safetensors: no readable file of safetensors",
