@@ -74,18 +74,21 @@ def locked(
     """Lock a folder against other processes; the lock ends with this process, however it ends.
 
     A folder that was made here is removed at the end, with the folders above it that were made, if it is
-    empty, or if the command failed in a way that the user can mend and left worthless files only.
+    empty, or if the command failed in a way that the user can mend and left worthless files only. A folder
+    that was there is left without the lock's file if the command failed so and added nothing to it.
 
     Args:
         folder: The folder; it is made if it is not there.
         command: What writes to it, as a user would type it.
         made: Folders that the caller has made for this, innermost first.
-        worthless: Names of files that are of no use after a failure if there are no others.
+        worthless: Files and folders, by their paths inside the folder, that are of no use after a failure
+            if there are no others.
         wait: Seconds to wait for another process.
 
     Raises:
         DataError: Nothing can be written there, or another process is writing there.
     """
+    before = _names(folder)
     made = [*made, *make_folder(folder)]
     lock = _lock(folder)
     try:
@@ -101,6 +104,7 @@ def locked(
             f"{folder}: its lock {LOCK} cannot be taken ({error.strerror}): choose another folder"
         ) from error
     removable: Collection[str] = ()
+    foreign = False
     try:
         if not isinstance(
             lock, SoftFileLock
@@ -109,10 +113,19 @@ def locked(
         yield
     except (MTMSAError, Preempted, Stopped, KeyboardInterrupt):
         removable = worthless
+        foreign = before is not None and _names(folder) == {*before, LOCK} != before
         raise
     finally:
         _remove(made, folder, removable)
+        if foreign:  # who waits for a file that is removed tries anew
+            with suppress(OSError):
+                (folder / LOCK).unlink()
         lock.release()
+
+
+def _names(folder: Path) -> set[str] | None:
+    """Return the names in a folder; None if it is not there."""
+    return {entry.name for entry in folder.iterdir()} if folder.is_dir() else None
 
 
 def is_empty(folder: Path) -> bool:
@@ -161,7 +174,8 @@ def _remove(made: Sequence[Path], folder: Path, worthless: Collection[str]) -> N
     """Remove folders that were made, as far as nothing of worth is in them."""
     if folder not in made or not folder.is_dir():
         return
-    if any(entry.name not in (LOCK, *worthless) for entry in folder.iterdir()):
+    files = (file.relative_to(folder) for file in folder.rglob("*") if not file.is_dir())
+    if any({file.as_posix(), file.parts[0]}.isdisjoint((LOCK, *worthless)) for file in files):
         return
     shutil.rmtree(folder, ignore_errors=True)
     with suppress(OSError):  # not empty any more

@@ -124,7 +124,20 @@ def test_a_folder_that_was_there_stays_empty_or_not(tmp_path):
     (tmp_path / "config.yaml").touch()
     with pytest.raises(ConfigError), locked(tmp_path, "mtmsa fit", worthless=["config.yaml"]):
         raise ConfigError
-    assert (tmp_path / "config.yaml").exists()
+    assert [file.name for file in tmp_path.iterdir()] == ["config.yaml"]
+
+
+def test_worthless_files_may_lie_in_folders(tmp_path):
+    def fail():
+        with locked(tmp_path / "set", "x", worthless=[".work/plan.json", "wandb"]):
+            for name in (".work/plan.json", "wandb/log"):
+                (tmp_path / "set" / name).parent.mkdir()
+                (tmp_path / "set" / name).touch()
+            raise ConfigError
+
+    with pytest.raises(ConfigError):
+        fail()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_of_two_that_make_a_folder_one_has_made_it(tmp_path):

@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 import torch
 from lightning.pytorch.utilities.exceptions import SIGTERMException
+from same_training import assert_same_metrics, assert_same_state
 
 from mtmsa_lightning.callbacks.preemption import Preemption, _something_is_due
 from mtmsa_lightning.cli import main
@@ -64,16 +65,6 @@ def checkpoint(run: Path, name: str = "last") -> dict:
     return torch.load(run / "checkpoints" / f"{name}.ckpt", weights_only=True)
 
 
-def leaves(value, key=""):
-    """Yield every plain value of nested ones with its place."""
-    if isinstance(value, dict | list | tuple):
-        items = value.items() if isinstance(value, dict) else enumerate(value)
-        for name, item in items:
-            yield from leaves(item, f"{key}.{name}")
-    else:
-        yield key, value
-
-
 def assert_equal_runs(first: Path, second: Path) -> None:
     """Weights, averaged weights, optimiser, schedule and figures of training, bit for bit.
 
@@ -81,20 +72,8 @@ def assert_equal_runs(first: Path, second: Path) -> None:
     """
     kept = ("state_dict", "current_model_state", "averaging_state", "optimizer_states", "lr_schedulers")
     for name in ("last", "best"):
-        loaded = [checkpoint(run, name) for run in (first, second)]
-        expected, found = (
-            {part: dict(leaves(each[part])) for part in kept if part in each} for each in loaded
-        )
-        assert expected.keys() == found.keys()
-        for part, values in expected.items():
-            assert values.keys() == found[part].keys()
-            for key, value in values.items():
-                other = found[part][key]
-                equal = torch.equal(value, other) if isinstance(value, torch.Tensor) else value == other
-                assert equal, f"{name} {part}{key}"
-    metrics, again = (pd.read_csv(run / "metrics.csv") for run in (first, second))
-    timed = [name for name in metrics if name == "train/seconds" or name.startswith("speed/")]
-    pd.testing.assert_frame_equal(metrics.drop(columns=timed), again.drop(columns=timed))
+        assert_same_state(checkpoint(second, name), checkpoint(first, name), kept)
+    assert_same_metrics(second, first)
     faces, anew = (pd.read_parquet(run / "predictions" / "test.parquet") for run in (first, second))
     pd.testing.assert_frame_equal(faces, anew, atol=1e-3)
 

@@ -1,6 +1,5 @@
 """A training that ends within an epoch, for whatever reason, continues there as one that did not end."""
 
-from collections.abc import Iterator
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -9,6 +8,7 @@ import pytest
 import torch
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, Timer
+from same_training import assert_same_state
 
 from mtmsa_lightning import MORPH, MTMSA
 from mtmsa_lightning.callbacks.averaging import MovingAverage
@@ -19,6 +19,26 @@ QUIET = {
     "accelerator": "cpu", "logger": False, "enable_progress_bar": False, "enable_model_summary": False,
     "use_distributed_sampler": False, "num_sanity_val_steps": 0,
 }  # fmt: skip
+
+
+STATE = ("state_dict", "current_model_state", "averaging_state", "optimizer_states", "lr_schedulers", "MORPH")
+
+
+class SmallTrunk(torch.nn.Module):
+    """In place of a ResNet-34, whose checkpoints of 340 MB would take nearly all of the time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = torch.nn.Sequential(
+            torch.nn.Conv2d(3, 8, 8, 8), torch.nn.BatchNorm2d(8), torch.nn.ReLU(), torch.nn.Conv2d(8, 512, 8)
+        )
+
+    def forward(self, images: torch.Tensor, aux_stage: int) -> tuple[torch.Tensor, torch.Tensor]:
+        features = self.layers(images).mean((2, 3))
+        return features, features
+
+    def resnet_modules(self) -> list[torch.nn.Module]:
+        return [self.layers]
 
 
 class Stop(Callback):
@@ -59,7 +79,11 @@ def data(root: Path) -> MORPH:
 def network() -> MTMSA:
     torch.manual_seed(0)
     scheduler = partial(WarmupCosine, total_steps=10)
-    return MTMSA(msa=None, image_size=64, scheduler=scheduler, optimizer=partial(torch.optim.AdamW, lr=1e-3))
+    age = {"class_path": "mtmsa_lightning.GaussianAgeHead", "init_args": {"dropout": 0.2}}
+    optimizer = partial(torch.optim.AdamW, lr=1e-3)
+    model = MTMSA(msa=None, age=age, race=None, image_size=64, scheduler=scheduler, optimizer=optimizer)
+    model.trunk = SmallTrunk()
+    return model
 
 
 def fit(root: Path, run: Path, *more: Callback, go_on: bool = False, faces: MORPH | None = None, **settings):
@@ -76,23 +100,8 @@ def fit(root: Path, run: Path, *more: Callback, go_on: bool = False, faces: MORP
     return torch.load(run / "last.ckpt", weights_only=True)
 
 
-def leaves(value: object, key: str = "") -> Iterator[tuple[str, object]]:
-    """Yield every plain value of nested ones with its place."""
-    if isinstance(value, dict | list | tuple):
-        items = value.items() if isinstance(value, dict) else enumerate(value)
-        for name, item in items:
-            yield from leaves(item, f"{key}.{name}")
-    else:
-        yield key, value
-
-
 def assert_equal(found: dict, expected: dict) -> None:
-    for part in ("state_dict", "current_model_state", "optimizer_states", "lr_schedulers", "MORPH"):
-        values, wanted = (dict(leaves(each[part])) for each in (found, expected))
-        assert values.keys() == wanted.keys()
-        for key, value in values.items():
-            other = wanted[key]
-            assert torch.equal(value, other) if isinstance(value, torch.Tensor) else value == other, key
+    assert_same_state(found, expected, STATE)
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +118,6 @@ def whole(morph_root, tmp_path_factory):
     return end_of
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("stopper", "settings", "batches"),
     [
@@ -131,7 +139,6 @@ def test_a_training_that_ended_within_an_epoch_continues_exactly(
     assert_equal(fit(morph_root, tmp_path, go_on=True, **settings), whole(**settings))
 
 
-@pytest.mark.slow
 def test_a_training_that_ends_within_an_epoch_validates_and_keeps_the_weights_that_it_ends_with(
     morph_root, tmp_path
 ):
@@ -143,7 +150,6 @@ def test_a_training_that_ends_within_an_epoch_validates_and_keeps_the_weights_th
     assert kept["best_figures"]["val/age_mae"] == pytest.approx(float(kept["best_model_score"]))
 
 
-@pytest.mark.slow
 def test_another_training_with_the_same_data_and_weights_starts_at_the_beginning(morph_root, tmp_path):
     """After a training that was continued within an epoch."""
     faces = data(morph_root)
@@ -153,7 +159,6 @@ def test_another_training_with_the_same_data_and_weights_starts_at_the_beginning
     assert_equal(second, fit(morph_root, tmp_path / "third", max_steps=2))
 
 
-@pytest.mark.slow
 def test_the_best_weights_are_those_that_were_validated(morph_root, tmp_path):
     """A validation after four of five batches, none after the last."""
     last = fit(morph_root, tmp_path, max_epochs=1, val_check_interval=4)

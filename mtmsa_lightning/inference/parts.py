@@ -129,9 +129,8 @@ class Parts:
                     "choose another --out, or --overwrite to begin anew"
                 )
             _empty(self.folder)
-        for left in self.folder.glob(".*"):  # half a file of a process that was killed
-            if left.name != LOCK:
-                left.unlink()
+        for left in self.folder.glob(".*.partial"):  # half a file of a process that was killed
+            left.unlink()
         write_text(file, to_json(self.plan, indent=2) + "\n")
 
     def _holds_a_face(self) -> bool:

@@ -315,9 +315,10 @@ def test_a_mistaken_first_try_does_not_bind_the_folder(releases, tmp_path, fails
     assert description(tmp_path)["dataset"] == "utkface"
 
 
-def test_images_replaced_by_others_of_equal_size_are_noticed(tmp_path, fails, monkeypatch):
+def test_images_replaced_by_others_of_equal_size_are_noticed(tmp_path, fails, monkeypatch, capsys):
     """In a set that is whole, and in one that was begun; the labels are the same."""
-    file, pixels = tmp_path / "photos" / "a.bmp", np.random.default_rng(0).integers(0, 255, (3, 80, 80, 3))
+    file = tmp_path / "photos" / "a.bmp"
+    pixels = np.random.default_rng(0).integers(0, 255, (3, 80, 80, 3), np.uint8)
     file.parent.mkdir()
     cv2.imwrite(str(file), pixels[0])
     command = ["folder", "--root", file.parent, "--size", 64, "--no-detect", "--workers", 1, "--out"]
@@ -325,6 +326,7 @@ def test_images_replaced_by_others_of_equal_size_are_noticed(tmp_path, fails, mo
     with pytest.raises(SystemExit):
         prepare(*command, tmp_path / "set")
     monkeypatch.undo()
+    assert capsys.readouterr().err == "interrupted\n"
     cv2.imwrite(str(file), pixels[1])
     prepare(*command, tmp_path / "set")
     prepare(*command, tmp_path / "fresh")
