@@ -76,6 +76,11 @@ def _readable(file: Path) -> Path:
     encoding = locale.getpreferredencoding(False)
     if not text.isascii() and codecs.lookup(encoding).name != "utf-8":  # jsonargparse reads by the locale
         raise ConfigError(f"{file}: UTF-8, which this locale ({encoding}) misreads: set PYTHONUTF8=1")
+    if "allow_classes" in content:
+        raise ConfigError(
+            f"{file}: allow_classes is given on a command line only: remove it there and add "
+            f"--allow_classes {content['allow_classes']}"
+        )
     for keys, problem in _OTHER_FILES:
         if keys <= content.keys():
             raise ConfigError(f"{file}: {problem}")

@@ -2,11 +2,11 @@
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from mtmsa_lightning.configs import find_config
+from mtmsa_lightning.configs import classes_first, find_config, option
 from mtmsa_lightning.errors import ConfigError, DataError, MTMSAError
 
 if TYPE_CHECKING:
@@ -31,7 +31,10 @@ SETTINGS = {
 
 
 def add_data_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments that choose a dataset; any other setting is given as ``--data.NAME VALUE``."""
+    """Add the arguments that choose a dataset.
+
+    A class of the user's own is given as ``--data CLASS``, any other setting as ``--data.NAME VALUE``.
+    """
     parser.add_argument("dataset", nargs="?", choices=[*CLASSES], help="default: recognised by its layout")
     parser.add_argument("--root", type=Path, help="folder of the release or of a prepared set")
     parser.add_argument(
@@ -51,7 +54,7 @@ def parse(parser: argparse.ArgumentParser, args: Sequence[str]) -> tuple[argpars
         args: The command line after the verb.
 
     Returns:
-        The parsed arguments, and those with a dot as they stand.
+        The parsed arguments, and those with a dot, and ``--data``, as they stand.
     """
     own: list[str] = []
     dotted: list[str] = []
@@ -59,7 +62,7 @@ def parse(parser: argparse.ArgumentParser, args: Sequence[str]) -> tuple[argpars
     while rest:
         word = rest.pop(0)
         name, equals, _ = word.partition("=")
-        if not (name.startswith("--") and "." in name):
+        if name != "--data" and not (name.startswith("--") and "." in name):
             own.append(word)
             continue
         dotted.append(word)
@@ -76,14 +79,17 @@ def data_arguments(options: argparse.Namespace, others: Sequence[str]) -> list[s
         others: Settings of ``mtmsa fit``, see :func:`parse`.
 
     Raises:
-        ConfigError: Neither a dataset nor its folder is given, or a column is not named as ``OURS=THEIRS``.
+        ConfigError: Neither a dataset nor its folder is given, the dataset is given twice, or a column is not
+            named as ``OURS=THEIRS``.
         DataError: No dataset was named and none is recognised.
     """
     for text in options.columns or ():
         if "=" not in text:
             raise ConfigError(f"--columns {text}: name columns as OURS=THEIRS, e.g. age=years")
     arguments = []
-    if options.dataset or not options.config:
+    if options.dataset and chooses_class(others):
+        raise ConfigError(f"{options.dataset} and --data both name a dataset: give one of them")
+    if options.dataset or not (options.config or chooses_class(others)):
         if options.root is None and options.dataset is None:
             raise ConfigError("name a dataset or its folder: --root DIR")
         dataset = options.dataset or recognise(options.root, options.table)
@@ -136,49 +142,77 @@ def recognise(root: Path, table: str | None = None) -> str:
     raise DataError(f"{root}: no dataset is recognised there. Known layouts:{trees}")
 
 
-def build_data(arguments: Sequence[str], configs: Sequence[str] = ()) -> "FaceDataModule":
+def build_data(
+    arguments: Sequence[str],
+    configs: Sequence[str] = (),
+    came_along: Path | None = None,
+    adapt: Callable[[Any], None] | None = None,
+) -> "FaceDataModule":
     """Build a DataModule from arguments of ``mtmsa fit``; only the section ``data`` of configs is used.
 
     Args:
         arguments: ``--data=CLASS``, ``--data.NAME=VALUE``.
         configs: Names of configs, as for ``--config``.
+        came_along: The config of a checkpoint's own run, read before all others; it names only classes that a
+            file may name.
+        adapt: Changes the arguments of the class, once they are parsed.
 
     Raises:
         MTMSAError: For whatever the user can mend.
     """
-    from jsonargparse import ActionConfigFile  # type: ignore[attr-defined]  # not in its __all__
-    from lightning.pytorch.cli import LightningArgumentParser
+    from jsonargparse import ArgumentParser
 
     import mtmsa_lightning
     from mtmsa_lightning.data.datamodule import FaceDataModule
     from mtmsa_lightning.known_settings import known_settings
     from mtmsa_lightning.messages import as_config_error, explain
+    from mtmsa_lightning.named_classes import import_from_here, own_names, parsing
+    from mtmsa_lightning.runs import places_of_run
 
     for name in CLASSES.values():  # the parser finds a class by its bare name once it has been imported
         getattr(mtmsa_lightning, name)
-    parser = LightningArgumentParser(exit_on_error=False)
-    parser.add_argument("--config", action=ActionConfigFile)
-    parser.add_lightning_class_args(FaceDataModule, "data", subclass_mode=True)
-    sections = [f"--config={json.dumps({'data': _data_section(name)})}" for name in configs]
-    try:
-        settings = parser.parse_args([*sections, *arguments])
-    except Exception as error:
-        message = explain(error, known_settings(arguments))
-        if isinstance(error, MTMSAError) or message is None:
-            raise
-        raise ConfigError(message) from error
-    with as_config_error():
-        data: FaceDataModule = parser.instantiate_classes(settings).data
+    named = [f"--config={name}" for name in configs]
+    own = own_names([*named, *arguments])
+    import_from_here(own)
+    files = []
+    if came_along:  # what it says is not the user's own word
+        files = [str(came_along)]
+        arguments = [*places_of_run(came_along.parent, [*named, *arguments]), *arguments]
+    sections = _data_sections([*files, *configs])
+    if (files or configs) and not sections and not chooses_class(arguments):
+        raise ConfigError(f"--config {[*files, *configs][-1]}: has no section `data`")
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--config", action="config")
+    parser.add_subclass_arguments(FaceDataModule, "data", required=True, fail_untyped=False)
+    with parsing(files, own, (FaceDataModule,)):
+        try:
+            settings = parser.parse_args([*sections, *classes_first(arguments)])
+        except Exception as error:
+            message = explain(
+                error, lambda: known_settings([*(f"--config={name}" for name in files), *named, *arguments])
+            )
+            if isinstance(error, MTMSAError) or message is None:
+                raise
+            raise ConfigError(message) from error
+        if adapt:
+            adapt(settings.data.init_args)
+        with as_config_error():
+            data: FaceDataModule = parser.instantiate_classes(settings).data
     return data
 
 
-def _data_section(config: str) -> object:
+def _data_sections(configs: Sequence[str]) -> list[str]:
+    """Return the sections ``data`` of configs, each as a config of its own."""
     import yaml
 
-    section = yaml.safe_load(find_config(config).read_text(encoding="utf-8")).get("data")
-    if section is None:
-        raise ConfigError(f"--config {config}: has no section `data`")
-    return section
+    contents = [yaml.safe_load(find_config(name).read_text(encoding="utf-8")) for name in configs]
+    sections = [content["data"] for content in contents if content.get("data") is not None]
+    return [f"--config={json.dumps({'data': section})}" for section in sections]
+
+
+def chooses_class(arguments: Sequence[str]) -> bool:
+    """Tell whether arguments of ``mtmsa fit`` name a DataModule."""
+    return any(option(arguments, name) is not None for name in ("data", "data.class_path"))
 
 
 def _prepared_name(root: Path) -> str:

@@ -1,9 +1,10 @@
 """Turn what the argument parser and the Trainer raise into one short message with what to do."""
 
 import re
+import sys
 import traceback
 from argparse import ArgumentError
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -41,6 +42,9 @@ _INSTEAD = {
 }  # fmt: skip
 """Settings of other programs, and what takes their place here."""
 
+_CHECKING = ("jsonargparse", "lightning", "lightning_fabric", "mtmsa_lightning", "pytorch_lightning", "torch")
+"""Packages whose constructors refuse values in words that need no traceback."""
+
 _MAX_LISTED = 40
 _MAX_VALUE = 60
 _MAX_REASON = 400
@@ -62,12 +66,12 @@ class Known:
     chosen: Mapping[str, str] = field(default_factory=dict)
 
 
-def explain(error: Exception, known: Known | None = None) -> str | None:
+def explain(error: Exception, known: Callable[[], Known] = Known) -> str | None:
     """Return a short message for an error of the command line or configuration.
 
     Args:
         error: What was raised.
-        known: What could have been meant.
+        known: Lists what could have been meant; called only where the message needs it.
 
     Returns:
         The message, or None if the error is something else and deserves its traceback.
@@ -77,24 +81,31 @@ def explain(error: Exception, known: Known | None = None) -> str | None:
         return text.strip()
     if not (isinstance(error, ArgumentError) or _misconfigured(error) or "Union subtypes" in text):
         return None
-    return _Refusal(text).message(known or Known())
+    try:
+        settings = known()
+    except (MTMSAError, OSError):  # a config that has been moved meanwhile: the error comes first
+        settings = Known()
+    return _Refusal(text).message(settings)
 
 
 @contextmanager
 def as_config_error(what: str = "") -> Iterator[None]:
     """Turn what constructors raise for a value that they refuse into one short message.
 
+    An error from within code of the user's own keeps its traceback, by which it can be found.
+
     Args:
         what: The setting that names the class, if that is not clear from the error.
 
     Raises:
-        ConfigError: In place of a ValueError, TypeError or Lightning's MisconfigurationException; and of a
-            package that is not installed.
+        ConfigError: In place of a ValueError or TypeError of the parser, torch, Lightning or this package, of
+            Lightning's MisconfigurationException, and of a package that is not installed.
     """
     try:
         yield
     except Exception as error:
-        refused = isinstance(error, ValueError | TypeError | ModuleNotFoundError) or _misconfigured(error)
+        refused = isinstance(error, ValueError | TypeError) and _raised_in(error) in _CHECKING
+        refused = refused or isinstance(error, ModuleNotFoundError) or _misconfigured(error)
         if isinstance(error, MTMSAError) or not refused:
             raise
         if "`tensorboard`" in str(error):
@@ -109,9 +120,15 @@ def _misconfigured(error: Exception) -> bool:
 
 def _raised_by_lightning(error: Exception) -> bool:
     """Return whether Lightning itself refuses a value of the Trainer, once it knows the data."""
-    frames = list(traceback.walk_tb(error.__traceback__))
-    module = frames[-1][0].f_globals.get("__name__", "") if frames else ""
-    return isinstance(error, ValueError) and module.startswith("lightning.")
+    return isinstance(error, ValueError) and _raised_in(error) == "lightning"
+
+
+def _raised_in(error: Exception) -> str:
+    """Return the package that an error was raised in; where Python's own library raised it, its caller."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    packages = [str(frame.f_globals.get("__name__", "")).partition(".")[0] for frame in frames]
+    outside = [package for package in packages if package not in sys.stdlib_module_names]
+    return outside[-1] if outside else ""
 
 
 class _Refusal:

@@ -11,11 +11,14 @@ import os
 import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
+import yaml
+
+from mtmsa_lightning.configs import find_config, split_configs
 from mtmsa_lightning.errors import CheckpointError, ConfigError
 
 PACKAGE = "mtmsa_lightning"
@@ -87,6 +90,40 @@ def names_in(value: Any) -> set[str]:
     if isinstance(value, list | tuple):
         return {name for item in value for name in names_in(item)}
     return {value} if isinstance(value, str) and "." in value and _DOTTED.fullmatch(value) else set()
+
+
+def own_names(args: Sequence[str]) -> set[str]:
+    """Return the names of classes that the user wrote on the command line or in the configs named there."""
+    configs, others = split_configs(args)
+    values: list[Any] = [yaml.safe_load(find_config(name).read_text(encoding="utf-8")) for name in configs]
+    for arg in others:
+        text = arg.partition("=")[2] if arg.startswith("--") else arg
+        with suppress(yaml.YAMLError):  # the parser will say what is wrong
+            values.append(yaml.safe_load(text))
+    return names_in(values)
+
+
+def allow_option(settings: Any) -> str:
+    """Return what a command on a run needs beside its path: `` --allow_classes NAMES``, or nothing.
+
+    Args:
+        settings: The settings that the run recorded.
+    """
+    known = (*FROM_FILES, *_lightning_names())
+    modules = {name.rpartition(".")[0] for name in _class_paths(settings) if not _within(name, known)}
+    names = [*allowed(), *sorted(each for each in modules if each and not _within(each, allowed()))]
+    return f" --allow_classes {','.join(dict.fromkeys(names))}" if names else ""
+
+
+def _class_paths(value: Any) -> Iterator[str]:
+    """Yield the names of all classes in nested settings."""
+    if isinstance(value, dict):
+        if isinstance(value.get("class_path"), str):
+            yield value["class_path"]
+        value = list(value.values())
+    if isinstance(value, list | tuple):
+        for item in value:
+            yield from _class_paths(item)
 
 
 def import_from_here(names: Iterable[str]) -> None:

@@ -1,10 +1,12 @@
 """The verbs fit, validate and test: LightningCLI with our precedence, run directories and reports."""
 
 import logging
+import os
 import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, nullcontext, suppress
+from contextlib import ExitStack, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +56,7 @@ from mtmsa_lightning.known_settings import known_settings
 from mtmsa_lightning.messages import as_config_error, explain
 from mtmsa_lightning.models.heads import AgeHead, ClassHead
 from mtmsa_lightning.module import MTMSA
-from mtmsa_lightning.named_classes import import_from_here, names_in, parsing
+from mtmsa_lightning.named_classes import import_from_here, names_in, own_names, parsing
 from mtmsa_lightning.preflight import CONTINUE, asks_for_text
 from mtmsa_lightning.pretrained import WEIGHTS
 from mtmsa_lightning.runs import (
@@ -133,6 +135,7 @@ def run_trainer_verb(
     Raises:
         MTMSAError: For whatever the user can mend.
     """
+    given = args
     ckpt_path = option(args, "ckpt_path")
     hparams = None
     if ckpt_path not in (None, "null", CONTINUE):
@@ -154,11 +157,11 @@ def run_trainer_verb(
     try:
         ordered = by_precedence(args, hparams, training=verb == "fit")
         with parsing(came_along, own, BASES):
-            return (cli or TrainingCLI)(verb, ordered, recorded)
+            return (cli or partial(TrainingCLI, given=given))(verb, ordered, recorded)
     except MTMSAError:
         raise
     except Exception as error:
-        message = explain(error, known_settings(args))
+        message = explain(error, lambda: known_settings(args))
         if "loading state_dict" in str(error):
             message = misfit(str(ckpt_path), str(error))
         if message is None:
@@ -198,17 +201,6 @@ def check_architecture(recorded: dict[str, Any], settings: dict[str, Any]) -> No
             )
 
 
-def own_names(args: Sequence[str]) -> set[str]:
-    """Return the names of classes that the user wrote on the command line or in the configs named there."""
-    configs, others = split_configs(args)
-    values: list[Any] = [yaml.safe_load(find_config(name).read_text(encoding="utf-8")) for name in configs]
-    for arg in others:
-        text = arg.partition("=")[2] if arg.startswith("--") else arg
-        with suppress(yaml.YAMLError):  # the parser will say what is wrong
-            values.append(yaml.safe_load(text))
-    return names_in(values)
-
-
 def config_of_run(args: Sequence[str], ckpt_path: str) -> Path | None:
     """Return the config of a checkpoint's own run, which is used where none is given.
 
@@ -244,10 +236,21 @@ def follow_checkpoint(settings: Any, recorded: Mapping[str, Any], args: Sequence
         log.info("as the checkpoint was trained: %s", ", ".join(changed))
 
 
-def continuing(run: Path) -> str:
-    """Return the command that continues a run of the present command."""
-    given = without_options(sys.argv[1:], ("ckpt_path", "run_dir"))
-    return shlex.join(["mtmsa", *given, "--run_dir", str(run)])
+def continuing(run: Path, verb: str, args: Sequence[str]) -> str:
+    """Return the command that continues a run.
+
+    Args:
+        run: Its directory.
+        verb: The verb.
+        args: The arguments that were given after it; where they name no data, the config of the run is added.
+    """
+    given = without_options(args, ("ckpt_path", "run_dir"))
+    if not any(arg.startswith(("--config", "-c", "--data")) for arg in given):
+        given = [f"--config={run / 'config.yaml'}", *given]
+    command = shlex.join(["mtmsa", verb, *given, "--run_dir", str(run)])
+    if "SLURM_STEP_ID" in os.environ:
+        return f"the same launcher (srun) with: {command}"
+    return f"the same launcher (torchrun) with: {command}" if "RANK" in os.environ else command
 
 
 class TrainingCLI(LightningCLI):
@@ -258,6 +261,7 @@ class TrainingCLI(LightningCLI):
         args: Arguments after it, in the order of precedence.
         recorded: Model settings recorded in the checkpoint, and the ``preparation`` of its training data.
         held: Takes the lock of the run directory; by default it is released when the verb is done.
+        given: The arguments as the user gave them; by default ``args``.
 
     Attributes:
         run: Directory of the run's files.
@@ -272,8 +276,10 @@ class TrainingCLI(LightningCLI):
         args: list[str],
         recorded: dict[str, Any] | None = None,
         held: ExitStack | None = None,
+        given: Sequence[str] | None = None,
     ) -> None:
         self.verb = verb
+        self.given = args if given is None else given
         self.recorded = recorded or {}
         self.arguments = args
         kwargs: dict[str, Any] = {"exit_on_error": False, "allow_abbrev": False}
@@ -309,7 +315,11 @@ class TrainingCLI(LightningCLI):
         """Say how to go on after a signal before the first step or after the last."""
         run: Path | None = getattr(self, "run", None)
         saved = run is not None and self.verb == "fit" and (run / LAST).is_file()
-        how = f"continue by: {continuing(run)}" if run and saved else "the same command starts anew"
+        how = (
+            f"continue by: {continuing(run, self.verb, self.given)}"
+            if run and saved
+            else "the same command starts anew"
+        )
         log.info("told to stop by %s outside of the training: %s", signal, how)
         return Preempted(how, TRY_AGAIN)
 
@@ -471,7 +481,8 @@ class TrainingCLI(LightningCLI):
         if self.settings.ema is not None:
             callbacks.append(MovingAverage(self.settings.ema))
         seed = StepSeed(int(self.settings.seed_everything))
-        stop = Preemption(self.run / LAST, continuing(self.run))  # after all others that a step changes
+        command = continuing(self.run, self.verb, self.given)
+        stop = Preemption(self.run / LAST, command)  # after all others that a step changes
         return [*callbacks, seed, TrainingMonitor(), EpochLine(), stop, self.best, last]
 
     # ---------------------------------------------------------------- after the verb

@@ -25,3 +25,10 @@ def test_a_checkpoint_gives_way_to_configs_in_training_and_beats_them_in_evaluat
 def test_a_config_that_is_not_there_is_told_with_the_nearest_name(name, said):
     with pytest.raises(ConfigError, match=said):
         find_config(name)
+
+
+def test_classes_are_allowed_on_the_command_line_only(tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text("allow_classes: mylab\n")
+    with pytest.raises(ConfigError, match=rf"{file}: allow_classes is given .* add --allow_classes mylab"):
+        find_config(str(file))

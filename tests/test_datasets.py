@@ -1,12 +1,16 @@
 import argparse
 import json
+import shlex
+import sys
 
 import pytest
 
+from mtmsa_lightning import UTKFace
 from mtmsa_lightning.data.prepared import RECORD
 from mtmsa_lightning.data.synthetic import write_adience, write_morph, write_utkface
 from mtmsa_lightning.datasets import add_data_arguments, build_data, data_arguments, parse, recognise
 from mtmsa_lightning.errors import ConfigError, DataError
+from mtmsa_lightning.verbs import audit, check
 
 WRITERS = {"morph": write_morph, "adience": write_adience, "utkface": write_utkface}
 
@@ -99,6 +103,52 @@ def test_data_is_built_from_the_section_of_a_config_and_the_command_line_wins(tm
 def test_a_setting_that_does_not_fit_is_told(args, said):
     with pytest.raises(ConfigError, match=said):
         build_data(arguments("morph", *args))
+
+
+def test_another_class_starts_from_its_own_defaults(tmp_path):
+    settings = "{image_size: 96, val_fraction: 0.33, seed: 7}"
+    (tmp_path / "one.yaml").write_text(f"data: {{class_path: MORPH, init_args: {settings}}}\n")
+    (tmp_path / "two.yaml").write_text("data: {class_path: UTKFace}\n")
+    one, both = [str(tmp_path / "one.yaml")], [str(tmp_path / name) for name in ("one.yaml", "two.yaml")]
+    fresh = UTKFace()
+    for data in (build_data([], both), build_data(["--data=UTKFace"], one)):
+        assert type(data) is UTKFace
+        for name in ("image_size", "val_fraction", "seed"):
+            assert getattr(data, name) == getattr(fresh, name)
+    late = build_data(["--data.seed=3", "--data=UTKFace"], one)
+    assert (late.seed, late.image_size) == (3, fresh.image_size)
+
+
+@pytest.fixture
+def mylab(tmp_path, monkeypatch):
+    """A module of the user's own in the working directory."""
+    (tmp_path / "ownfaces.py").write_text(
+        "from mtmsa_lightning import UTKFace\n\n\nclass MyFaces(UTKFace):\n    pass\n"
+    )
+    (tmp_path / "mine.yaml").write_text("data: {class_path: ownfaces.MyFaces}\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [each for each in sys.path if each not in ("", str(tmp_path))])
+    yield
+    sys.modules.pop("ownfaces", None)
+
+
+@pytest.mark.parametrize(
+    "given", [["--config", "mine.yaml"], ["--data", "ownfaces.MyFaces"], ["--data=ownfaces.MyFaces"]]
+)
+def test_a_dataset_of_the_users_own_is_found_in_the_working_directory(mylab, given):
+    options, others = parse(audit.parser(), [*given, "--fold", "2", "--out", "x"])
+    data = build_data(data_arguments(options, others), options.config)
+    assert (type(data).__name__, data.fold) == ("MyFaces", 2)
+    options, others = parse(check.parser(), [*given, "--fold", "2", "--allow_classes", "ownfaces"])
+    command = check.command(check.fit_arguments(options, others))
+    assert shlex.split(command)[:2] == ["mtmsa", "fit"]
+    assert given[-1].removeprefix("--data=") in shlex.split(command)
+    assert command.endswith("--allow_classes ownfaces")
+
+
+def test_a_dataset_that_is_named_twice_is_refused():
+    with pytest.raises(ConfigError, match="utkface and --data both name a dataset"):
+        arguments("utkface", "--data", "MORPH")
 
 
 def test_a_config_without_data_is_told(tmp_path):

@@ -3,10 +3,11 @@
 from argparse import ArgumentError
 
 import pytest
+import torch
 
 from mtmsa_lightning.errors import ConfigError, MTMSAError
 from mtmsa_lightning.known_settings import CHOSEN
-from mtmsa_lightning.messages import Known, explain
+from mtmsa_lightning.messages import Known, as_config_error, explain
 from mtmsa_lightning.preflight import check_arguments
 from mtmsa_lightning.training import UnstartedCLI, run_trainer_verb
 
@@ -123,9 +124,45 @@ def test_every_class_that_is_offered_can_be_chosen():
 
 
 def test_errors_that_are_not_the_users_keep_their_traceback():
-    assert explain(RuntimeError("shapes differ")) is None
+    assert explain(RuntimeError("shapes differ"), lambda: pytest.fail("not needed")) is None
+
+
+def test_a_config_that_has_been_moved_meanwhile_does_not_hide_the_error():
+    def moved() -> Known:
+        raise ConfigError("--config x.yaml: no such file")
+
+    assert "there is no setting zzz" in explain(ArgumentError(None, "unrecognized arguments: --zzz 3"), moved)
+
+
+def raised_in(module: str, source: str) -> None:
+    """Run code as a constructor of a module would."""
+    exec(source, {"__name__": module})
+
+
+@pytest.mark.parametrize(
+    "source", ["raise ValueError('no such width')", "1 + 'x'", "import json; json.loads('')"]
+)
+def test_errors_from_within_a_class_of_the_users_own_keep_their_traceback(source):
+    with pytest.raises((TypeError, ValueError)) as raised, as_config_error():
+        raised_in("mylab.heads", source)
+    assert raised.traceback[-1].name != "as_config_error"
+    for module in (
+        "jsonargparse._core",
+        "torch.optim.adam",
+        "lightning.pytorch.trainer",
+        "mtmsa_lightning.module",
+    ):
+        with pytest.raises(ConfigError), as_config_error("model.age"):
+            raised_in(module, source)
+
+
+def test_an_argument_that_a_class_of_the_users_own_lacks_is_one_message():
+    with pytest.raises(ConfigError, match="lr"), as_config_error():
+        torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=-1.0)
 
 
 def test_where_nothing_is_near_help_is_named():
-    message = explain(ArgumentError(None, "unrecognized arguments: --zzz 3"), Known({"": ["model", "data"]}))
+    message = explain(
+        ArgumentError(None, "unrecognized arguments: --zzz 3"), lambda: Known({"": ["model", "data"]})
+    )
     assert message == "there is no setting zzz: `mtmsa VERB --help` lists all"

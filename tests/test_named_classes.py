@@ -16,7 +16,7 @@ from mtmsa_lightning.checkpoints import read_checkpoint
 from mtmsa_lightning.cli import main
 from mtmsa_lightning.configs import classes_first
 from mtmsa_lightning.errors import CheckpointError, ConfigError
-from mtmsa_lightning.named_classes import allowing, import_from_here, names_in, split_names
+from mtmsa_lightning.named_classes import allow_option, allowing, import_from_here, names_in, split_names
 from mtmsa_lightning.training import UnstartedCLI, run_trainer_verb
 
 # ------------------------------------------------------------------------ another class
@@ -330,3 +330,14 @@ def test_a_module_of_the_working_directory_shadows_no_library(tmp_path):
 def test_records_are_the_same_whatever_is_allowed(trained):
     before = read_checkpoint(trained)["hyper_parameters"]
     assert dict(MTMSA.load(str(trained), allow_classes=["mylab"]).hparams)["age"] == before["age"]
+
+
+def test_a_command_on_a_run_allows_the_classes_that_its_files_may_not_name():
+    ours = {"class_path": "mtmsa_lightning.MORPH"}
+    optimiser = {"class_path": "torch.optim.AdamW", "init_args": {"lr": 0.1}}
+    assert allow_option({"data": ours, "model": {"optimizer": optimiser}, "name": "mylab.x"}) == ""
+    settings = {"data": {"class_path": "mylab.MyFaces"}, "model": {"age": {"class_path": "lab.heads.Head"}}}
+    assert allow_option(settings) == " --allow_classes lab.heads,mylab"
+    with allowing(["mylab"]):
+        assert allow_option(settings) == " --allow_classes mylab,lab.heads"
+        assert allow_option({"data": ours}) == " --allow_classes mylab"

@@ -94,9 +94,20 @@ def test_a_forked_child_ends_by_the_signal_itself():
 
 
 def test_the_command_that_continues_names_the_run_and_nothing_twice(monkeypatch):
-    given = ["fit", "--config", "my faces.yaml", "--ckpt_path=last", "--run_dir", "old", "--ema", "0.9"]
-    monkeypatch.setattr(sys, "argv", ["mtmsa", *given])
-    command = shlex.split(continuing(Path("/runs/x")))
+    for name in ("RANK", "SLURM_STEP_ID"):
+        monkeypatch.delenv(name, raising=False)
+    run, given = (
+        Path("/runs/x"),
+        ["--config", "my faces.yaml", "--ckpt_path=last", "--run_dir", "old", "--ema", "0.9"],
+    )
+    line = continuing(run, "fit", given)
+    command = shlex.split(line)
+    for name, launcher in (("RANK", "torchrun"), ("SLURM_STEP_ID", "srun")):
+        monkeypatch.setenv(name, "0")
+        assert continuing(run, "fit", given) == f"the same launcher ({launcher}) with: {line}"
+        monkeypatch.delenv(name)
+    of_run = shlex.split(continuing(run, "fit", ["--ckpt_path", "/runs/w", "--ema", "0.9"]))
+    assert of_run == ["mtmsa", "fit", "--config=/runs/x/config.yaml", "--ema", "0.9", "--run_dir", "/runs/x"]
     assert command == ["mtmsa", "fit", "--config", "my faces.yaml", "--ema", "0.9", "--run_dir", "/runs/x"]
     assert without_options(["--ckpt_path_too", "x", "ckpt_path"], ["ckpt_path"])[2] == "ckpt_path"
 

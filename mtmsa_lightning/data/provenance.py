@@ -30,6 +30,8 @@ UNREADABLE = 0
 ADVICE = {
     "test": "Test on a part that was held out, or pass --allow_overlap true (in Python: "
     "model.allow_overlap = True).",
+    "calibrated test": "Figures before and after calibration are taken on test faces: choose a split whose "
+    "test part was held out, by --config or --data.fold, --data.seed.",
     "calibration": "Calibrate on faces that were held out in training (data.calibration_fraction), or on the "
     "validation part (--part val), which then also chose the checkpoint.",
 }
@@ -123,6 +125,7 @@ def check_overlap(
     part: str = "test",
     own: bool = True,
     fold: int | None = None,
+    calibrating: bool = False,
 ) -> list[str]:
     """Refuse a part that shares ids or image bytes with what a checkpoint's weights were trained on.
 
@@ -137,6 +140,7 @@ def check_overlap(
         part: The part.
         own: Compare with the checkpoint's own training set too.
         fold: Fold of which the part is taken; by default the one that the data is set up for.
+        calibrating: Advise on a calibration, which takes no ``--allow_overlap``.
 
     Returns:
         What overlaps although it is allowed, one sentence each.
@@ -152,7 +156,9 @@ def check_overlap(
     ids = faces.table["id"].tolist()
     id_hashes = hash_ids(ids)
     known = {each: _overlap(id_hashes, provenance[f"{each}_id_hashes"]) for each in origins}
-    advice = ADVICE.get(part, "Choose a part that was held out.")
+    advice = ADVICE.get(f"calibrated {part}" if calibrating else part) or ADVICE.get(
+        part, "Choose a part that was held out."
+    )
     told = [
         _complain(
             ids, found, f"of {len(ids)} {part} faces were trained on by {_ORIGINS[each]}", advice, force
@@ -166,7 +172,7 @@ def check_overlap(
         )
         hashes = provenance[f"{each}_image_hashes"]
         if hashes is None:
-            told.append(_complain_of_ignorance(_ORIGINS[each], part, force or same))
+            told.append(_complain_of_ignorance(_ORIGINS[each], part, force or same, calibrating))
             continue
         copies = _overlap(images, hashes) & ~seen
         what = f"of {len(ids)} {part} faces have equal bytes as training images of {_ORIGINS[each]}"
@@ -237,14 +243,15 @@ def _complain(ids: list[str], found: NDArray[np.bool_], what: str, advice: str, 
     return text
 
 
-def _complain_of_ignorance(network: str, part: str, pardoned: bool) -> str:
+def _complain_of_ignorance(network: str, part: str, pardoned: bool, calibrating: bool) -> str:
     """Raise, or warn and return the sentence, where a training was stopped before its images were hashed."""
     text = (
         f"whether {part} faces are copies of training images of {network} is not known: it was saved before "
         "these were hashed"
     )
     if not pardoned:
-        raise OverlapError(f"{text}\nContinue its training to the end, or pass --allow_overlap true.")
+        otherwise = "" if calibrating else ", or pass --allow_overlap true"
+        raise OverlapError(f"{text}\nContinue its training to the end{otherwise}.")
     log.warning("%s", text)
     return text
 

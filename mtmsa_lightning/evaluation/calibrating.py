@@ -1,7 +1,6 @@
 """Fitting the calibration of a checkpoint on held-out faces, and storing it there."""
 
 import copy
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -10,29 +9,25 @@ from typing import Any
 
 import numpy as np
 import torch
-import yaml
-from jsonargparse import ArgumentParser
 from lightning.fabric import Fabric
 
 from mtmsa_lightning.callbacks.checkpoint import AtomicCheckpointIO
 from mtmsa_lightning.card import update_cards
 from mtmsa_lightning.checkpoints import checkpoint_file, read_checkpoint
-from mtmsa_lightning.configs import classes_first, find_config, split_configs
+from mtmsa_lightning.configs import split_configs
 from mtmsa_lightning.data.datamodule import FaceDataModule
 from mtmsa_lightning.data.protocols import sampling_units
 from mtmsa_lightning.data.provenance import check_overlap, preprocessing_of, say_preprocessing
+from mtmsa_lightning.datasets import build_data
 from mtmsa_lightning.devices import best_precision, choose_accelerator
 from mtmsa_lightning.errors import ConfigError
 from mtmsa_lightning.evaluation.calibration_tables import coverage_lines, figures_table, thresholds_table
-from mtmsa_lightning.known_settings import known_settings
-from mtmsa_lightning.messages import as_config_error, explain
+from mtmsa_lightning.messages import as_config_error
 from mtmsa_lightning.metrics.calibration import FacesSaid, calibration_figures
 from mtmsa_lightning.models.calibration import INTERVAL_LEVEL, Calibration, fit_calibration
 from mtmsa_lightning.module import MTMSA
-from mtmsa_lightning.named_classes import import_from_here, parsing
 from mtmsa_lightning.pretrained import WEIGHTS, write_pretrained
-from mtmsa_lightning.runs import places_of_run
-from mtmsa_lightning.training import BASES, config_of_run, follow_checkpoint, own_names
+from mtmsa_lightning.training import config_of_run, follow_checkpoint
 from mtmsa_lightning.wording import counted
 
 log = logging.getLogger(__name__)
@@ -144,35 +139,16 @@ def datamodule_of(
     Raises:
         ConfigError: If there is no config, or an argument is not one of the data.
     """
-    own = own_names(args)
-    import_from_here(own)
     of_run = config_of_run(args, ckpt_path)
-    if of_run:
-        args = [f"--config={of_run}", *places_of_run(of_run.parent, args), *args]
     names, others = split_configs(args)
     strange = [arg for arg in others if arg.startswith("--") and not arg.startswith("--data")]
     if strange:
         raise ConfigError(f"{strange[0]}: `mtmsa calibrate` takes the model from the checkpoint; see --help")
-    if not names and not others:
+    if not (of_run or names or others):
         raise ConfigError(f"{ckpt_path}: no config.yaml of its run is near: name the data by --config")
-    contents = [yaml.safe_load(find_config(name).read_text(encoding="utf-8")) for name in names]
-    sections = [json.dumps({"data": content["data"]}) for content in contents if "data" in content]
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_argument("--config", action="config")
-    parser.add_subclass_arguments(FaceDataModule, "data", required=True)
-    with parsing([str(of_run)] if of_run else [], own, BASES):
-        try:
-            configs = [f"--config={section}" for section in sections]
-            settings = parser.parse_args([*configs, *classes_first(others)])
-        except Exception as error:
-            message = explain(error, known_settings([*(f"--config={name}" for name in names), *others]))
-            if message is None:
-                raise
-            raise ConfigError(message) from error
-        follow_checkpoint(settings.data.init_args, recorded or {}, args)
-        with as_config_error():
-            data: FaceDataModule = parser.instantiate_classes(settings).data
-    return data
+    return build_data(
+        others, names, of_run, lambda settings: follow_checkpoint(settings, recorded or {}, args)
+    )
 
 
 def check_part(model: MTMSA, data: FaceDataModule, part: str, other_data: bool) -> bool:
@@ -195,9 +171,9 @@ def check_part(model: MTMSA, data: FaceDataModule, part: str, other_data: bool) 
         )
     fingerprint = data.split.fingerprints[part]
     chose = part == "val" and provenance.get("fingerprints", {}).get("val", fingerprint) == fingerprint
-    check_overlap(provenance, data, part=part, own=not chose)
+    check_overlap(provenance, data, part=part, own=not chose, calibrating=True)
     if len(data.test_dataset):
-        check_overlap(provenance, data)
+        check_overlap(provenance, data, calibrating=True)
     if chose:
         log.warning(
             "the validation part calibrates, and it also chose the checkpoint: coverage may fall short"

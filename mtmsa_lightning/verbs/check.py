@@ -7,9 +7,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from mtmsa_lightning.arguments import Parser
+from mtmsa_lightning.arguments import ALLOW_CLASSES, Parser
 from mtmsa_lightning.data.audit.findings import KINDS, Finding
-from mtmsa_lightning.datasets import CLASSES, add_data_arguments, data_arguments, parse, recognise
+from mtmsa_lightning.datasets import (
+    CLASSES,
+    add_data_arguments,
+    chooses_class,
+    data_arguments,
+    parse,
+    recognise,
+)
 from mtmsa_lightning.preflight import check_arguments
 from mtmsa_lightning.wording import counted
 
@@ -39,6 +46,7 @@ def parser() -> argparse.ArgumentParser:
         epilog="Exit status: 0 no error, 1 errors (see `mtmsa audit --help`), 2 the check could not be made.",
     )
     add_data_arguments(parser)
+    parser.add_argument("--allow_classes", metavar="NAMES", help=ALLOW_CLASSES)
     parser.add_argument("--no_timing", action="store_true", help="do not time training steps")
     return parser
 
@@ -77,8 +85,10 @@ def main(args: Sequence[str]) -> None:
 def fit_arguments(options: argparse.Namespace, others: Sequence[str]) -> list[str]:
     """Return the arguments of ``mtmsa fit`` that train on what is checked."""
     arguments = data_arguments(options, others)
+    if options.allow_classes:
+        arguments.append(f"--allow_classes={options.allow_classes}")
     configs = options.config
-    if not configs:
+    if not (configs or chooses_class(others)):
         dataset = options.dataset or recognise(options.root, options.table)
         configs = [CONFIGS[dataset]]
         arguments.remove(f"--data={CLASSES[dataset]}")  # the config's own class

@@ -18,6 +18,7 @@ from mtmsa_lightning.configs import option
 from mtmsa_lightning.cores import available_cores
 from mtmsa_lightning.errors import CheckpointError, ConfigError, DataError, MTMSAError
 from mtmsa_lightning.folders import LOCK, holder, locked
+from mtmsa_lightning.named_classes import allow_option
 from mtmsa_lightning.preflight import check_arguments
 from mtmsa_lightning.records import from_json, partial_note, to_json
 from mtmsa_lightning.runs import (
@@ -147,6 +148,7 @@ def next_commands(plan: "Plan", missing: "Mapping[Trial, str]") -> str:
     """Return what to type next, with the first run that is complete."""
     first = next(trial for trial in plan.trials if trial not in missing)
     run = shlex.quote(str(plan.experiment.complete_run(first)))
+    run += allow_option(plan.experiment.settings)
     return f"next, run by run:\n  mtmsa calibrate --ckpt_path {run}\n  mtmsa evaluate --ckpt_path {run}"
 
 

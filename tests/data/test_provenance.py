@@ -96,6 +96,9 @@ def test_known_ids_are_refused_with_their_number_and_the_first_five(make):
     assert "8 of 12 test faces" in message  # six that trained, two that selected
     assert [f"a/{row:05d}.jpg" in message for row in range(12)] == [True] * 5 + [False] * 7
     assert "--allow_overlap" in message
+    with pytest.raises(OverlapError, match="choose a split whose test part was held out") as refused:
+        check_overlap(record(trained), tested, calibrating=True)  # which has no such option
+    assert "--allow_overlap" not in str(refused.value)
 
 
 @pytest.mark.parametrize(("row", "refused"), [(0, True), (5, True), (7, True), (8, False), (11, False)])
