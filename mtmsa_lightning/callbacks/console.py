@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import EarlyStopping, RichProgressBar
+from lightning.pytorch.callbacks import RichProgressBar
+from lightning.pytorch.callbacks.early_stopping import EarlyStopping, EarlyStoppingReason
 from rich.table import Table
 
 from mtmsa_lightning.errors import ConfigError
@@ -88,7 +89,8 @@ class EpochLine(Callback):
 
     def _check_weights(self, trainer: Trainer, pl_module: LightningModule, loss: float) -> None:
         """Tell a training that has diverged, on all processes alike, before its weights are saved."""
-        broken = [name for name, value in pl_module.named_parameters() if not value.isfinite().all()]
+        # statistics of BatchNorm, too: a loss scaler skips the step, but they have seen the batch
+        broken = [name for name, value in pl_module.state_dict().items() if not value.isfinite().all()]
         if broken:
             raise ConfigError(
                 f"training has diverged in epoch {trainer.current_epoch + 1}: its loss is {loss}, and "
@@ -99,14 +101,12 @@ class EpochLine(Callback):
         log.warning("epoch %d: the training loss is %s", trainer.current_epoch + 1, loss)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Say that a training has ended early."""
-        for each in trainer.early_stopping_callbacks:
-            if isinstance(each, EarlyStopping) and each.stopped_epoch:
-                log.info(
-                    "stopped early, after epoch %d of %s: %s has not improved from %.4g in %s",
-                    each.stopped_epoch + 1, trainer.max_epochs, each.monitor, float(each.best_score),
-                    counted(each.patience, "validation"),
-                )  # fmt: skip
+        """Say that this training has ended early; a continued one restores the reason of the one before."""
+        for each in trainer.early_stopping_callbacks if trainer.should_stop else ():
+            if isinstance(each, EarlyStopping) and each.stopping_reason != EarlyStoppingReason.NOT_STOPPED:
+                done = f"{each.stopped_epoch + 1} of {trainer.max_epochs}"
+                why = str(each.stopping_reason_message).removesuffix(" Signaling Trainer to stop.")
+                log.info("stopped early, after epoch %s: %s", done, why)
 
 
 def report(run: Path, record: dict[str, Any], data: Any) -> None:

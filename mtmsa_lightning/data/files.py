@@ -264,7 +264,9 @@ def expected_tree_error(root: Path, what: str, tree: str) -> DataError:
         what: What is missing, as the start of the sentence "... in <root>".
         tree: The expected files, one a line.
     """
-    place = f" in {root}" if root.is_dir() else f": the folder {root} does not exist"
+    place = f" in {root}"
+    if not root.is_dir():
+        place = f": the folder {root} does not exist: give another root (fit: --data.root) or set MTMSA_DATA"
     return DataError(f"{what}{place}\nexpected:\n{tree.strip()}")
 
 

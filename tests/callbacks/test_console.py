@@ -68,8 +68,7 @@ def test_epochs_show_their_own_validation_and_early_stopping_is_announced(tiny_c
     assert ["not validated" in line for line in lines] == [True, False, True, False]
     assert ["val age MAE" in line for line in lines] == [False, True, False, True]
     (told,) = [line for line in caplog.messages if line.startswith("stopped early")]
-    assert told.startswith("stopped early, after epoch 4 of 5: val/age_mae has not improved from ")
-    assert told.endswith("in 1 validation")
+    assert told.startswith("stopped early, after epoch 4 of 5: Monitored metric val/age_mae did not improve")
     assert read_record(tmp_path / "run")["seen"] == {"val": {"faces": 8, "unreadable": 0, "of": 12}}
     assert "validation (n = 8 of 12, partial)" in caplog.text
 

@@ -302,7 +302,9 @@ def test_a_table_beside_the_root_is_pointed_out(tmp_path, monkeypatch):
 
 
 def test_a_missing_root_is_named():
-    with pytest.raises(DataError, match=r"^no faces.csv: the folder nowhere does not exist\n"):
+    with pytest.raises(
+        DataError, match=r"^no faces.csv: the folder nowhere does not exist: give another root"
+    ):
         read_face_csv("nowhere")
 
 
