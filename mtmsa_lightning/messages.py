@@ -79,7 +79,8 @@ def explain(error: Exception, known: Callable[[], Known] = Known) -> str | None:
     text = str(error)
     if _raised_by_lightning(error):
         return text.strip()
-    if not (isinstance(error, ArgumentError) or _misconfigured(error) or "Union subtypes" in text):
+    refused = "Union subtypes" in text and not _from_elsewhere(error)
+    if not (isinstance(error, ArgumentError) or _misconfigured(error) or refused):
         return None
     try:
         settings = known()
@@ -104,7 +105,7 @@ def as_config_error(what: str = "") -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        refused = isinstance(error, ValueError | TypeError) and _raised_in(error) in _CHECKING
+        refused = isinstance(error, ValueError | TypeError) and not _from_elsewhere(error)
         refused = refused or isinstance(error, ModuleNotFoundError) or _misconfigured(error)
         if isinstance(error, MTMSAError) or not refused:
             raise
@@ -123,7 +124,16 @@ def _raised_by_lightning(error: Exception) -> bool:
     return isinstance(error, ValueError) and _raised_in(error) == "lightning"
 
 
-def _raised_in(error: Exception) -> str:
+def _from_elsewhere(error: BaseException | None) -> bool:
+    """Tell whether an error, or one that the parser repeats in it, was raised in code of the user's own."""
+    while error is not None:
+        if _raised_in(error) not in _CHECKING:
+            return True
+        error = error.__cause__
+    return False
+
+
+def _raised_in(error: BaseException) -> str:
     """Return the package that an error was raised in; where Python's own library raised it, its caller."""
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     packages = [str(frame.f_globals.get("__name__", "")).partition(".")[0] for frame in frames]

@@ -2,6 +2,7 @@ import argparse
 import json
 import shlex
 import sys
+import traceback
 
 import pytest
 
@@ -10,6 +11,7 @@ from mtmsa_lightning.data.prepared import RECORD
 from mtmsa_lightning.data.synthetic import write_adience, write_morph, write_utkface
 from mtmsa_lightning.datasets import add_data_arguments, build_data, data_arguments, parse, recognise
 from mtmsa_lightning.errors import ConfigError, DataError
+from mtmsa_lightning.training import UnstartedCLI, run_trainer_verb
 from mtmsa_lightning.verbs import audit, check
 
 WRITERS = {"morph": write_morph, "adience": write_adience, "utkface": write_utkface}
@@ -123,7 +125,8 @@ def test_another_class_starts_from_its_own_defaults(tmp_path):
 def mylab(tmp_path, monkeypatch):
     """A module of the user's own in the working directory."""
     (tmp_path / "ownfaces.py").write_text(
-        "from mtmsa_lightning import UTKFace\n\n\nclass MyFaces(UTKFace):\n    pass\n"
+        "from mtmsa_lightning import UTKFace\n\n\nclass MyFaces(UTKFace):\n    pass\n\n\n"
+        "class Broken(UTKFace):\n    def __init__(self, odd: int = 1) -> None:\n        len(odd)\n"
     )
     (tmp_path / "mine.yaml").write_text("data: {class_path: ownfaces.MyFaces}\n")
     monkeypatch.chdir(tmp_path)
@@ -144,6 +147,17 @@ def test_a_dataset_of_the_users_own_is_found_in_the_working_directory(mylab, giv
     assert shlex.split(command)[:2] == ["mtmsa", "fit"]
     assert given[-1].removeprefix("--data=") in shlex.split(command)
     assert command.endswith("--allow_classes ownfaces")
+
+
+def test_an_error_within_a_dataset_of_the_users_own_shows_where(mylab):
+    """The parser repeats it in an error of its own, for ``audit`` as for ``fit``."""
+    for build in (
+        lambda: build_data(["--data=ownfaces.Broken"]),
+        lambda: run_trainer_verb("fit", ["--data=ownfaces.Broken", "--wandb=disabled"], UnstartedCLI),
+    ):
+        with pytest.raises((TypeError, ValueError), match=r"has no len\(\)") as raised:
+            build()
+        assert "ownfaces.py" in "".join(traceback.format_exception(raised.value))
 
 
 def test_a_dataset_that_is_named_twice_is_refused():
