@@ -1,4 +1,8 @@
-"""``python -m mtmsa_lightning`` is ``mtmsa``."""
+"""``python -m mtmsa_lightning`` is ``mtmsa``.
+
+Python looks for the package in the working directory first: in a folder of someone else run ``mtmsa``, or
+``python -P -m mtmsa_lightning``.
+"""
 
 import os
 import sys

@@ -17,6 +17,7 @@ import yaml
 from mtmsa_lightning.checkpoints import read_checkpoint, weights_digest
 from mtmsa_lightning.configs import PACKAGE
 from mtmsa_lightning.data.earlier import describe
+from mtmsa_lightning.data.file_access import read_regular
 from mtmsa_lightning.data.provenance import describe_crop
 from mtmsa_lightning.metrics.age import MIN_FACES
 from mtmsa_lightning.metrics.suite import FIGURES
@@ -161,7 +162,7 @@ def card_of_network(
             training=_training_record(run) if run else {},
             seed=recorded_seed(run) if run else (checkpoint.get("provenance") or {}).get("seed"),
             tested=read_record(report) if report else {},
-            figures=from_json((report / "figures.json").read_text(encoding="utf-8")) if report else {},
+            figures=from_json(read_regular(report / "figures.json")) if report else {},
             tables=_tables(report) if report else {},
         )
     )

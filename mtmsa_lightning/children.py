@@ -23,9 +23,20 @@ GRACE = 20.0
 PARENT_VARIABLE = "MTMSA_PARENT_PIPE"
 """Tells a child that its standard input is a pipe which ends with its parent."""
 
+PACKAGE = Path(__file__).parent
+"""Where this package lies."""
 
 HANGUP: signal.Signals | None = getattr(signal, "SIGHUP", None)
 """What a process gets when its terminal is closed; not on Windows."""
+
+
+def safe_path() -> dict[str, str]:
+    """Return the environment in which Python imports nothing from the working directory, as by its ``-P``.
+
+    Unlike the option it holds for all that a child starts in turn, such as the processes of Lightning. In a
+    checkout that is not installed it would hide the package itself, which is what lies there.
+    """
+    return {} if PACKAGE.parent == Path.cwd() else {"PYTHONSAFEPATH": "1"}
 
 
 @dataclass(frozen=True)
@@ -90,7 +101,8 @@ class Children:
         start = time.monotonic()
         try:
             child.log.parent.mkdir(parents=True, exist_ok=True)
-            environment = {**os.environ, "PYTHONUNBUFFERED": "1", PARENT_VARIABLE: "stdin", **slot}
+            own = {"PYTHONUNBUFFERED": "1", PARENT_VARIABLE: "stdin"}
+            environment = {**os.environ, **safe_path(), **own, **slot}
             with child.log.open("a", buffering=1, encoding="utf-8", errors="replace") as file:
                 file.write(f"$ {shlex.join(child.command)}\n")
                 status = self._follow(child, environment, file.write)

@@ -2,10 +2,11 @@
 
 import errno
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 
-from mtmsa_lightning.children import end_with_parent
+from mtmsa_lightning.children import end_with_parent, safe_path
 from mtmsa_lightning.errors import MTMSAError, Preempted
 from mtmsa_lightning.stopping import TRY_AGAIN, Stopped, raised_on_signals
 from mtmsa_lightning.wording import shorten
@@ -69,6 +70,8 @@ def main(args: Sequence[str] | None = None) -> None:
             repeated, and with 128 plus its number from all other verbs.
     """
     end_with_parent()
+    if args is None:  # the process is ours: so are all that it starts
+        os.environ.update(safe_path())
     verb, *rest = list(sys.argv[1:] if args is None else args) or ["--help"]
     try:
         with raised_on_signals():

@@ -3,6 +3,7 @@
 import codecs
 import json
 import locale
+import math
 from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -129,7 +130,10 @@ def without_options(args: Sequence[str], names: Sequence[str]) -> list[str]:
 
 
 def by_precedence(
-    args: Sequence[str], checkpoint_hparams: dict[str, Any] | None = None, training: bool = True
+    args: Sequence[str],
+    checkpoint_hparams: dict[str, Any] | None = None,
+    training: bool = True,
+    of_run: dict[str, Any] | None = None,
 ) -> list[str]:
     """Order arguments so that command line > config files > checkpoint > defaults.
 
@@ -142,18 +146,25 @@ def by_precedence(
         args: Arguments after the verb.
         checkpoint_hparams: Model settings recorded in the checkpoint of ``--ckpt_path``.
         training: Whether the verb trains.
+        of_run: Settings of the checkpoint's own run, which come before all configs that are named.
 
     Returns:
         The ordered arguments, with the names of configs resolved.
     """
     configs, others = split_configs(args)
-    ordered = [f"--config={find_config(name)}" for name in configs]
+    ordered = [as_config(of_run)] if of_run else []
+    ordered += [f"--config={find_config(name)}" for name in configs]
     if checkpoint_hparams:
         unknown = {key for key in FACTORIES if checkpoint_hparams.get(key) is None}
         settings = {key: value for key, value in checkpoint_hparams.items() if key not in {*LINKED, *unknown}}
         position = 0 if training else len(ordered)
         ordered.insert(position, f"--config={json.dumps({'model': settings})}")
     return ordered + classes_first(others)
+
+
+def as_config(settings: dict[str, Any]) -> str:
+    """Return the argument that gives the parser settings as a config, without a file."""
+    return f"--config={yaml.safe_dump(settings, default_flow_style=True, width=math.inf)}"
 
 
 def classes_first(args: Sequence[str]) -> list[str]:

@@ -29,7 +29,6 @@ _HARMLESS = {
         "DeviceStatsMonitor", "EarlyStopping", "GradientAccumulationScheduler", "LearningRateMonitor",
         "ModelSummary", "RichModelSummary", "RichProgressBar", "StochasticWeightAveraging", "TQDMProgressBar",
     ),
-    f"{_LIGHTNING}.loggers": ("CSVLogger", "TensorBoardLogger"),
     f"{_LIGHTNING}.strategies": ("DDPStrategy", "SingleDeviceStrategy"),
 }  # fmt: skip
 """Classes of Lightning that runs of this package use, and that neither load nor run anything else."""

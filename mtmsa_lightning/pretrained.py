@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mtmsa_lightning import __version__
+from mtmsa_lightning.data.file_access import read_regular
 from mtmsa_lightning.errors import CheckpointError
 from mtmsa_lightning.folders import make_folder
 from mtmsa_lightning.records import from_json, to_json
@@ -74,7 +75,7 @@ def licence_note(provenance: Mapping[str, Any] | None) -> str:
 def is_pretrained(folder: Path) -> bool:
     """Tell whether a folder was written by :func:`write_pretrained`, be it damaged since."""
     try:
-        config = from_json((folder / CONFIG).read_text(encoding="utf-8"))
+        config = from_json(read_regular(folder / CONFIG))
     except (OSError, ValueError):
         return (folder / WEIGHTS).is_file() and (folder / CONFIG).is_file()
     return isinstance(config, dict) and config.get("format") == FORMAT
@@ -177,7 +178,7 @@ def _write_tensors(file: Path, tensors: "Mapping[str, Tensor]") -> None:
 
 def _read_config(file: Path) -> dict[str, Any]:
     try:
-        config = from_json(file.read_text(encoding="utf-8"))
+        config = from_json(read_regular(file))
     except OSError as error:
         raise CheckpointError(f"{file}: cannot be read ({error.strerror}): {_AGAIN}") from error
     except ValueError as error:

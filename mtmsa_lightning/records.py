@@ -33,7 +33,7 @@ def to_json(value: Any, indent: int | None = None, **options: Any) -> str:
     return json.dumps(_strict(value, "", {}), indent=indent, allow_nan=False, **options)
 
 
-def from_json(text: str) -> Any:
+def from_json(text: str | bytes) -> Any:
     """Read what :func:`to_json` wrote, or any other JSON."""
     return json.loads(text, object_hook=_restored)
 

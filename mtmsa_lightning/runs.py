@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from mtmsa_lightning.configs import option
+from mtmsa_lightning.data.file_access import read_regular
 from mtmsa_lightning.errors import CheckpointError, ConfigError
 from mtmsa_lightning.folders import LOCK, is_empty, make_folder
 from mtmsa_lightning.records import from_json, to_json
@@ -233,10 +234,27 @@ def run_of(checkpoint: Path) -> Path | None:
 def read_config(run: Path) -> dict[str, Any]:
     """Return a run's settings; empty if they cannot be read, so that they equal no others."""
     try:
-        config = dict(yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8")))
+        config = load_config(run / "config.yaml")
         return config if all(isinstance(config.get(name) or {}, dict) for name in SECTIONS) else {}
-    except (OSError, yaml.YAMLError, TypeError, ValueError):
+    except ConfigError:
         return {}
+
+
+def load_config(file: Path) -> dict[str, Any]:
+    """Read the ``config.yaml`` of a run, which may have been made by anyone.
+
+    Raises:
+        ConfigError: It cannot be read, is no config, or has aliases, which no run writes and a few of which
+            can stand for billions of values.
+    """
+    try:
+        text = read_regular(file).decode()
+        events = yaml.parse(text, yaml.SafeLoader) if "*" in text else ()
+        if any(isinstance(event, yaml.AliasEvent) for event in events):
+            raise ConfigError(f"{file}: it has YAML aliases (*name): write out what they stand for")
+        return dict(yaml.safe_load(text))
+    except (OSError, yaml.YAMLError, TypeError, ValueError, RecursionError) as error:
+        raise ConfigError(f"{file}: cannot be read as the config of a run: {error}") from error
 
 
 def places_of_run(run: Path, args: Sequence[str]) -> list[str]:
@@ -333,7 +351,7 @@ def read_record(run: Path) -> dict[str, Any]:
     if not file.is_file():
         return {}
     try:
-        return dict(from_json(file.read_text(encoding="utf-8")))
+        return dict(from_json(read_regular(file)))
     except ValueError as error:
         raise ConfigError(f"{file}: damaged ({error}): remove it to go on without the record") from error
 

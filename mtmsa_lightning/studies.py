@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from mtmsa_lightning.configs import SHIPPED, find_config
+from mtmsa_lightning.data.file_access import read_regular
 from mtmsa_lightning.errors import ConfigError
 from mtmsa_lightning.records import from_json
 
@@ -109,7 +110,7 @@ def read_recorded(study: Study) -> dict[str, Any] | None:
     if not file.is_file():
         return None
     try:
-        table = from_json(file.read_text(encoding="utf-8"))
+        table = from_json(read_regular(file))
         {name: variant["metrics"] for name, variant in table["variants"].items()}
         return dict(table)
     except (ValueError, KeyError, TypeError, AttributeError) as error:

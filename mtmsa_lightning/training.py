@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, nullcontext
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.distributed
@@ -62,11 +62,12 @@ from mtmsa_lightning.pretrained import WEIGHTS
 from mtmsa_lightning.runs import (
     BEGINNING,
     LAST,
+    SECTIONS,
     check_run_dir,
     is_first_process,
+    load_config,
     open_run,
     places_of_run,
-    read_config,
     read_record,
     resumable_run,
     run_of,
@@ -149,19 +150,22 @@ def run_trainer_verb(
     own = own_names(args)
     import_from_here(own)
     came_along = [str(ckpt_path)] if hparams else []
-    if hparams and (config := config_of_run(args, str(ckpt_path))):
-        came_along.append(str(config))
-        args = [f"--config={config}", *places_of_run(config.parent, args), *args]
+    of_run = config_of_run(args, str(ckpt_path)) if hparams else None
+    if of_run:
+        came_along.append(str(of_run.file))
+        log.info("config: %s", of_run.file)
+        args = [*places_of_run(of_run.file.parent, args), *args]
     for name in split_configs(args)[0] if not asks_for_text(args) else ():
         log.info("config: %s", find_config(name))
     try:
-        ordered = by_precedence(args, hparams, training=verb == "fit")
+        ordered = by_precedence(args, hparams, training=verb == "fit", of_run=of_run and of_run.settings)
         with parsing(came_along, own, BASES):
             return (cli or partial(TrainingCLI, given=given))(verb, ordered, recorded)
     except MTMSAError:
         raise
     except Exception as error:
-        message = explain(error, lambda: known_settings(args))
+        named = [f"--config={of_run.file}", *args] if of_run else args
+        message = explain(error, lambda: known_settings(named))
         if "loading state_dict" in str(error):
             message = misfit(str(ckpt_path), str(error))
         if message is None:
@@ -201,19 +205,47 @@ def check_architecture(recorded: dict[str, Any], settings: dict[str, Any]) -> No
             )
 
 
-def config_of_run(args: Sequence[str], ckpt_path: str) -> Path | None:
+class ConfigOfRun(NamedTuple):
+    """The config of a checkpoint's own run.
+
+    Attributes:
+        file: Where it lies.
+        settings: What it says, but for what its maker does not decide: what is uploaded, and where to write.
+    """
+
+    file: Path
+    settings: dict[str, Any]
+
+
+def config_of_run(args: Sequence[str], ckpt_path: str) -> ConfigOfRun | None:
     """Return the config of a checkpoint's own run, which is used where none is given.
 
     Raises:
-        CheckpointError: If it says where the next run is to write.
+        CheckpointError: If it says where the next run is to write, or names other files to read.
+        ConfigError: If it cannot be read.
     """
     file = checkpoint_file(ckpt_path).parent.parent / "config.yaml"
     if split_configs(args)[0] or not file.is_file():
         return None
-    for key in VERB_ARGUMENTS:
-        if key in read_config(file.parent):
+    settings = load_config(file)
+    for key in (*VERB_ARGUMENTS, "config"):
+        if key in settings:
             raise CheckpointError(f"{file}: {key} is given on a command line only: remove it there")
-    return file
+    for key in (*SECTIONS, "checkpoint"):
+        if not isinstance(settings.get(key), dict | None):  # the parser takes a text for the name of a file
+            raise CheckpointError(f"{file}: {key} must hold `name: value` lines")
+    trainer = settings.get("trainer") or {}
+    for key in (*settings, *trainer):
+        if not str(key).isidentifier():  # such as `trainer.logger` or `logger+`
+            raise CheckpointError(f"{file}: there is no setting {key!r}")
+    name = Path(str(settings.get("name", "")))
+    if name.is_absolute() or ".." in name.parts:
+        raise CheckpointError(f"{file}: name {str(name)!r} leads out of the folder of runs")
+    for section, keys in ((settings, ("wandb", "wandb_faces")), (trainer, ("logger", "default_root_dir"))):
+        for key in keys:
+            if section.get(key) not in ("disabled", False):
+                section.pop(key, None)
+    return ConfigOfRun(file, settings)
 
 
 def follow_checkpoint(settings: Any, recorded: Mapping[str, Any], args: Sequence[str]) -> None:

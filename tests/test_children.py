@@ -109,3 +109,17 @@ def ended(pid):
             return True
         time.sleep(0.02)
     return False
+
+
+def test_a_child_imports_nothing_from_the_working_directory(tmp_path, monkeypatch):
+    """Nor does what it starts in turn, as Lightning starts the processes of a training."""
+    (tmp_path / "planted.py").write_text("")
+    monkeypatch.chdir(tmp_path)
+    code = "import subprocess, sys; subprocess.call([sys.executable, '-m', 'planted'])"
+    jobs = [
+        child(tmp_path, "again", code),
+        Child("at once", (sys.executable, "-m", "planted"), tmp_path / "logs" / "at once.log"),
+    ]
+    assert len(list(Children([{}], lambda line: False).run(jobs))) == 2
+    for job in jobs:
+        assert "No module named planted" in job.log.read_text()

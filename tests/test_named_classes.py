@@ -1,6 +1,7 @@
 """Which classes files may name, and what another class starts from, through the parser of the commands."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -17,7 +18,8 @@ from mtmsa_lightning.cli import main
 from mtmsa_lightning.configs import classes_first
 from mtmsa_lightning.errors import CheckpointError, ConfigError
 from mtmsa_lightning.named_classes import allow_option, allowing, import_from_here, names_in, split_names
-from mtmsa_lightning.training import UnstartedCLI, run_trainer_verb
+from mtmsa_lightning.runs import read_config
+from mtmsa_lightning.training import UnstartedCLI, config_of_run, run_trainer_verb
 
 # ------------------------------------------------------------------------ another class
 
@@ -137,7 +139,7 @@ class Head: ...
 """
 EVERYWHERE = (
     "model.optimizer", "model.scheduler", "model.age", "model.gender", "data", "trainer.callbacks",
-    "trainer.logger", "trainer.strategy", "trainer.plugins", "trainer.profiler", "trainer.accelerator",
+    "trainer.strategy", "trainer.plugins", "trainer.profiler", "trainer.accelerator",
 )  # fmt: skip
 NAMED = {
     "a module of the working directory": ("evilmodule.Optimizer", "--allow_classes evilmodule"),
@@ -275,6 +277,66 @@ def test_a_run_does_not_say_where_the_next_one_writes(run, tmp_path, fails):
     plant(run, "allow_classes", "evilmodule")
     plant(run, "model.optimizer", {"class_path": "evilmodule.Optimizer"})
     fails("test", "--ckpt_path", run)
+
+
+def parsed_of_run(run: Path, *args: str) -> dict[str, Any]:
+    """Return the settings by which a run that someone gave away is trained on."""
+    file = run / "checkpoints" / "best.ckpt"
+    torch.save(torch.load(file, weights_only=True) | {"optimizer_states": []}, file)
+    cli = run_trainer_verb("fit", [f"--ckpt_path={file}", *args], UnstartedCLI)
+    return cli.plain_settings
+
+
+def test_a_run_decides_neither_what_is_uploaded_nor_where_to_write(run):
+    csv = {
+        "class_path": "lightning.pytorch.loggers.CSVLogger",
+        "init_args": {"save_dir": "victim", "name": ""},
+    }
+    elsewhere = {
+        "wandb": "offline",
+        "wandb_faces": True,
+        "trainer.logger": csv,
+        "trainer.default_root_dir": "x",
+    }
+    for key, value in elsewhere.items():
+        plant(run, key, value)
+    settings = parsed_of_run(run)
+    for key, value in {"wandb": None, "wandb_faces": False, "trainer.logger": None}.items():
+        assert at(settings, key) == value
+    assert settings["trainer"]["default_root_dir"] != "x"
+    own = parsed_of_run(run, "--wandb=offline", "--wandb_faces=true")
+    assert own["wandb_faces"]
+    plant(run, "wandb", "disabled")
+    assert parsed_of_run(run)["wandb"] == "disabled", "a run that sends nothing goes on so"
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("config", "/etc/passwd", "config is given on a command line only"),
+        ("trainer", "/etc/passwd", "trainer must hold"),
+        ("data", ["/etc/passwd"], "data must hold"),
+        ("logger+", "CSVLogger", "there is no setting 'logger+'"),
+        ("trainer.logger+", "CSVLogger", "there is no setting 'logger+'"),
+        ("name", "../../elsewhere", "leads out of the folder of runs"),
+        ("name", "/elsewhere", "leads out of the folder of runs"),
+    ],
+)
+def test_a_run_names_no_files(key, value, said, run):
+    plant(run, key, value)
+    with pytest.raises(CheckpointError, match=re.escape(said)):
+        config_of_run([], str(run))
+
+
+def test_dotted_settings_and_aliases_in_the_config_of_a_run_are_refused_at_once(run):
+    (run / "config.yaml").write_text("trainer.logger: CSVLogger")
+    with pytest.raises(CheckpointError, match=r"there is no setting 'trainer\.logger'"):
+        config_of_run([], str(run))
+    levels = [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 12)]
+    (run / "config.yaml").write_text("\n".join(["a0: &a0 [x]", *levels]))
+    with pytest.raises(ConfigError, match="YAML aliases"):
+        config_of_run([], str(run))
+    assert read_config(run) == {}
 
 
 @pytest.mark.slow

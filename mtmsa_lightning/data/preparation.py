@@ -32,7 +32,7 @@ from mtmsa_lightning.align.files import (
     Record,
     crop_batches,
 )
-from mtmsa_lightning.data.file_access import file_state, open_regular
+from mtmsa_lightning.data.file_access import file_state, open_regular, read_regular
 from mtmsa_lightning.data.files import fold_name
 from mtmsa_lightning.data.pixels import PIXELS, write_pixels
 from mtmsa_lightning.data.prepared import (
@@ -192,7 +192,7 @@ def claim(out: Path, options: dict[str, Any], overwrite: bool) -> bool:
         (out / _PLAN).unlink()
         begun = False
     if whole or begun:
-        found = read_description(out) if whole else from_json((out / _PLAN).read_text(encoding="utf-8"))
+        found = read_description(out) if whole else from_json(read_regular(out / _PLAN))
         differing = differences(found.get("options", {}), options)
         if differing:
             raise DataError(
@@ -283,7 +283,7 @@ def _detector_identity(settings: CropSettings) -> dict[str, str | float] | None:
 
 def _note_release(out: Path, table: FaceTable) -> None:
     """Note the release's fingerprint in the plan, or hold the one noted there against it."""
-    plan = from_json((out / _PLAN).read_text(encoding="utf-8"))
+    plan = from_json(read_regular(out / _PLAN))
     fingerprint = table_fingerprint(table.frame)
     if plan.setdefault("release", fingerprint) != fingerprint:
         raise DataError(

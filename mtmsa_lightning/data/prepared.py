@@ -22,7 +22,7 @@ from typing import Any
 
 import pandas as pd
 
-from mtmsa_lightning.data.file_access import find_normalised, open_regular
+from mtmsa_lightning.data.file_access import find_normalised, open_regular, read_regular
 from mtmsa_lightning.data.table import SCHEMA, FaceTable, ReadReport
 from mtmsa_lightning.errors import DataError
 from mtmsa_lightning.records import from_json, to_json
@@ -57,7 +57,7 @@ def read_description(root: str | Path) -> dict[str, Any]:
     """
     path = Path(root) / RECORD
     try:
-        record = from_json(path.read_text(encoding="utf-8"))
+        record = from_json(read_regular(path))
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: cannot be read ({error}): {_AGAIN}") from error
     version = record.get("format_version") if isinstance(record, dict) else None

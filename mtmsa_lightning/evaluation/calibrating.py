@@ -146,9 +146,8 @@ def datamodule_of(
         raise ConfigError(f"{strange[0]}: `mtmsa calibrate` takes the model from the checkpoint; see --help")
     if not (of_run or names or others):
         raise ConfigError(f"{ckpt_path}: no config.yaml of its run is near: name the data by --config")
-    return build_data(
-        others, names, of_run, lambda settings: follow_checkpoint(settings, recorded or {}, args)
-    )
+    file = of_run and of_run.file
+    return build_data(others, names, file, lambda settings: follow_checkpoint(settings, recorded or {}, args))
 
 
 def check_part(model: MTMSA, data: FaceDataModule, part: str, other_data: bool) -> bool:

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from mtmsa_lightning.data.file_access import read_regular
 from mtmsa_lightning.errors import DataError
 from mtmsa_lightning.evaluation.folds import SHARED, average_scores, clusters, face_keys, known_subjects
 from mtmsa_lightning.evaluation.resampling import (
@@ -83,7 +84,7 @@ def _pooled_tables(folder: Path) -> list[Path]:
     summary = folder / "summary.json"
     if not summary.is_file():
         return found
-    seeds = from_json(summary.read_text(encoding="utf-8")).get("seeds", [])
+    seeds = from_json(read_regular(summary)).get("seeds", [])
     listed = [folder / "predictions" / f"seed{seed}.parquet" for seed in seeds]
     if missing := [file for file in listed if file not in found]:
         raise DataError(f"{missing[0]}: missing, but {summary} lists it: repeat `mtmsa crossval`")
@@ -103,7 +104,7 @@ def _recorded(files: Sequence[Path]) -> dict[str, Any]:
                 data["faces_seen"] = note
             break
         if (folder / "summary.json").is_file():
-            data = dict(from_json((folder / "summary.json").read_text(encoding="utf-8")))
+            data = dict(from_json(read_regular(folder / "summary.json")))
             data["seeds"] = [*map(_seed_of, files)]
             break
     else:

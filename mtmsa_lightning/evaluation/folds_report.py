@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from mtmsa_lightning.data.file_access import read_regular
 from mtmsa_lightning.data.protocols import fingerprint
 from mtmsa_lightning.evaluation.context import ReportContext
 from mtmsa_lightning.evaluation.report import write_report
@@ -26,7 +27,7 @@ def write_pooled_reports(folder: Path) -> list[Path]:
     Returns:
         The pages, ``report-seed<s>/report.html``.
     """
-    summary = from_json((folder / "summary.json").read_text(encoding="utf-8"))
+    summary = from_json(read_regular(folder / "summary.json"))
     pages = []
     for seed in summary["seeds"]:
         faces = pd.read_parquet(folder / "predictions" / f"seed{seed}.parquet")

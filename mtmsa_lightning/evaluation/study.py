@@ -6,6 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from mtmsa_lightning.data.file_access import read_regular
 from mtmsa_lightning.errors import DataError
 from mtmsa_lightning.evaluation.comparison import Contender, compare, plain_rows
 from mtmsa_lightning.evaluation.comparison_text import verdict
@@ -39,7 +40,7 @@ class Variant:
     @cached_property
     def summary(self) -> dict[str, Any]:
         """What the cross-validation wrote."""
-        return dict(from_json((self.folder / "summary.json").read_text(encoding="utf-8")))
+        return dict(from_json(read_regular(self.folder / "summary.json")))
 
     def quoted(self) -> dict[str, Any]:
         """Return what its figures must be quoted with."""

@@ -25,6 +25,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mtmsa_lightning.align.files import NO_FACE
+from mtmsa_lightning.data.file_access import read_regular
 from mtmsa_lightning.errors import DataError
 from mtmsa_lightning.folders import LOCK, make_folder
 from mtmsa_lightning.records import from_json, to_json
@@ -170,7 +171,7 @@ def read_plan(folder: Path) -> Plan:
         why = f"has no {_PLAN}, so it is no shard" if folder.is_dir() else "no such folder"
         raise DataError(f"{folder}: {why}: `mtmsa predict --shard I/N --out {folder}` makes one")
     try:
-        return dict(from_json(file.read_text(encoding="utf-8")))
+        return dict(from_json(read_regular(file)))
     except (OSError, ValueError) as error:
         raise DataError(f"{file}: damaged: make this shard again by the command that made it") from error
 
@@ -229,7 +230,7 @@ def refuse_to_lose(out: Path, plan: Plan) -> None:
 
 def _read_record(out: Path) -> Plan:
     try:
-        return dict(from_json(beside(out, RECORD).read_text(encoding="utf-8")))
+        return dict(from_json(read_regular(beside(out, RECORD))))
     except (OSError, ValueError):
         return {}
 

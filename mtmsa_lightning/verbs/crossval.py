@@ -16,6 +16,7 @@ from mtmsa_lightning.arguments import Parser, whole_number, whole_number_from
 from mtmsa_lightning.children import GRACE, Child, Children, tail
 from mtmsa_lightning.configs import option
 from mtmsa_lightning.cores import available_cores
+from mtmsa_lightning.data.file_access import read_regular
 from mtmsa_lightning.errors import CheckpointError, ConfigError, DataError, MTMSAError
 from mtmsa_lightning.folders import LOCK, holder, locked
 from mtmsa_lightning.named_classes import allow_option
@@ -434,7 +435,7 @@ def train(experiment: Experiment, trials: Sequence[Trial], parallel: int) -> dic
 def warn_of_replacing(folder: Path, complete: Collection[Path]) -> None:
     """Warn, before anything trains, where the new summary will leave out runs of the one that is there."""
     try:
-        old = from_json((folder / "summary.json").read_text(encoding="utf-8"))
+        old = from_json(read_regular(folder / "summary.json"))
         runs = [each["run"] for each in old["runs"]]
     except (OSError, ValueError, LookupError, TypeError):
         return  # none, or none that anyone could read

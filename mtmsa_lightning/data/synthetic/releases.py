@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 
 from mtmsa_lightning.cores import available_cores
+from mtmsa_lightning.data.file_access import read_regular
 from mtmsa_lightning.data.synthetic.faces import CANVAS, Subject, draw_face, draw_subject
 from mtmsa_lightning.errors import DataError
 from mtmsa_lightning.labels import AGE_GROUPS, GENDERS
@@ -153,7 +154,7 @@ def _is_there(root: Path, record: dict[str, Any]) -> bool:
     if not root.exists() or (root.is_dir() and not any(root.iterdir())):
         return False
     try:
-        found = from_json((root / RECORD).read_text(encoding="utf-8"))
+        found = from_json(read_regular(root / RECORD))
     except (OSError, ValueError):
         raise DataError(f"{root}: holds something that is not synthetic faces: choose a new folder") from None
     if found != record:
