@@ -167,7 +167,7 @@ def plain_rows(table: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def check_folds(baseline: Contender, other: Contender) -> None:
-    """Refuse sides that are known to be of different folds.
+    """Refuse sides that are known to be of different folds of one split.
 
     Raises:
         DataError: Names the folds of both.
@@ -175,6 +175,8 @@ def check_folds(baseline: Contender, other: Contender) -> None:
     sides = (baseline, other)
     if not all(side.record.get("folds") for side in sides):
         return
+    if any(baseline.record.get(key) != other.record.get(key) for key in ("dataset", "protocol", "split_seed")):
+        return  # no other folds would make them equal
     first, second = (side.record["folds"] for side in sides)
     if set(first) != set(second):
         of = [f"{side.name} is of {_folds(side.record['folds'])}" for side in sides]
