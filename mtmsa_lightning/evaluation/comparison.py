@@ -175,7 +175,8 @@ def check_folds(baseline: Contender, other: Contender) -> None:
     sides = (baseline, other)
     if not all(side.record.get("folds") for side in sides):
         return
-    if any(baseline.record.get(key) != other.record.get(key) for key in ("dataset", "protocol", "split_seed")):
+    split = ("dataset", "protocol", "split_seed")
+    if any(baseline.record.get(key) != other.record.get(key) for key in split):
         return  # no other folds would make them equal
     first, second = (side.record["folds"] for side in sides)
     if set(first) != set(second):
