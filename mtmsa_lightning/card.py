@@ -201,7 +201,7 @@ def _recalibrated(card: str, calibration: Mapping[str, Any] | None) -> str:
     for number, section in enumerate(sections):
         name, _, body = section.partition("\n")
         if name == "Calibration":
-            body = "\n".join(["", *_calibration(calibration), ""])
+            body = _without_html("\n".join(["", *_calibration(calibration), ""]))
         elif name in ("Evaluation", "Subgroups") and "\n| " in body and _CHANGED not in body:
             body = f"\n{_CHANGED}\n{body}"
         sections[number] = f"{name}\n{body}"
@@ -244,7 +244,8 @@ def model_card(sources: Sources) -> str:
     }
     body = [line for name, lines in sections.items() for line in ("", f"## {name}", "", *lines)]
     lead = "From a face: apparent age with its uncertainty, and gender and race as a dataset labels them."
-    return "\n".join([_front_matter(sources), f"# {sources.title}", "", lead, *body]) + "\n"
+    text = "\n".join([f"# {' '.join(sources.title.split())}", "", lead, *body]) + "\n"
+    return f"{_front_matter(sources)}\n{_without_html(text)}"
 
 
 # ------------------------------------------------------------------------ sections
@@ -546,6 +547,11 @@ def _rows(values: Mapping[str, Any]) -> list[str]:
 def _table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[str]:
     cells = [columns, ["---"] * len(columns), *rows]
     return [f"| {' | '.join(str(cell).replace('|', '/') for cell in row)} |" for row in cells]
+
+
+def _without_html(text: str) -> str:
+    """Return Markdown in which quoted names, such as that of a run, are no HTML."""
+    return text.replace("<", "&lt;").replace(">", "&gt;")
 
 
 def _numbered(names: Iterable[str]) -> str:

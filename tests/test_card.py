@@ -245,6 +245,14 @@ def test_a_cell_cannot_break_its_table(checkpoint):
     assert value(card, "commit") == "a/b"
 
 
+def test_a_name_is_no_html(checkpoint):
+    card = model_card(sources(checkpoint, training={"name": "<script>\n# x", "git_commit": "<b>"}))
+    body = card.split("---\n", 2)[2]
+    assert "# &lt;script&gt; # x" in body
+    assert "<" not in body
+    assert ">" not in body
+
+
 def test_the_citation_is_in_the_wheel_and_in_the_source():
     text = (Path(__file__).parents[1] / "pyproject.toml").read_text()
     assert '"CITATION.cff" = "mtmsa_lightning/CITATION.cff"' in text

@@ -16,7 +16,8 @@ from mtmsa_lightning.cli import main
 from mtmsa_lightning.errors import CheckpointError
 from mtmsa_lightning.labels import AGE_GROUPS
 from mtmsa_lightning.models.calibration import Calibration
-from mtmsa_lightning.pretrained import licence_note, read_pretrained, write_pretrained
+from mtmsa_lightning.pretrained import is_pretrained, licence_note, read_pretrained, write_pretrained
+from mtmsa_lightning.runs import read_config, read_record
 
 FILES = {"config.json", "model.safetensors", "trained_on.safetensors", "README.md"}
 
@@ -286,3 +287,15 @@ def test_a_checkpoint_and_its_folder_read_alike(folder):
     read = read_pretrained(folder)
     assert equal(read["state_dict"], read_checkpoint(folder)["state_dict"])
     assert read["calibration"]["quantiles"] == {"0.5": 0.1 + 0.2, "0.95": None}
+
+
+def test_pipes_in_place_of_records_do_not_block(tmp_path):
+    """Opening one for reading waits for whoever writes into it."""
+    for name in ("config.json", "config.yaml", "run.json", "plan.json"):
+        os.mkfifo(tmp_path / name)
+    assert not is_pretrained(tmp_path)
+    (tmp_path / "model.safetensors").touch()
+    with pytest.raises(CheckpointError, match="not a regular file"):
+        read_pretrained(tmp_path)
+    assert read_config(tmp_path) == {}
+    assert read_record(tmp_path) == {}

@@ -16,6 +16,7 @@ import os
 import posixpath
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,8 @@ def read_description(root: str | Path) -> dict[str, Any]:
     wrong = [key for key, kind in _KEYS.items() if version is None or not isinstance(record.get(key), kind)]
     if wrong:
         raise DataError(f"{path}: {', '.join(wrong)} missing or of the wrong type: {_AGAIN}")
+    if record["table"] != posixpath.basename(record["table"]):
+        raise DataError(f"{path}: table {record['table']!r} must be the name of a file beside it: {_AGAIN}")
     return dict(record)
 
 
@@ -95,6 +98,7 @@ def read_prepared(root: str | Path, dataset: str, label_rule: str | None = None)
                 "give the folder that belongs to it, or prepare another one"
             )
     frame = read_frame(root / record["table"])
+    _refuse_outside(root, [record["table"], *frame["path"].tolist()])
     frame = frame.assign(path=locate_crops(root, frame["path"].tolist()))
     missing = _missing(root, frame["path"].tolist())
     if missing:
@@ -152,6 +156,30 @@ def locate_crops(root: Path, paths: list[str]) -> list[str]:
         path if path.isascii() else find_normalised(root / path, folders).relative_to(root).as_posix()
         for path in paths
     ]
+
+
+def _refuse_outside(root: Path, paths: list[str]) -> None:
+    """Refuse paths that lead out of a set, by themselves or by links."""
+    home = root.resolve()
+    folders = {folder: root / folder for folder in {posixpath.dirname(path) for path in paths}}
+    inside = {
+        folder
+        for folder, place in folders.items()
+        if ".." not in folder.split("/") and place.resolve().is_relative_to(home)
+    }
+    links: set[str] = set()
+    for folder in inside:
+        with suppress(OSError), os.scandir(folders[folder]) as entries:
+            links.update(
+                posixpath.join(folder, entry.name)
+                for entry in entries
+                if entry.is_symlink() and not Path(entry.path).resolve().is_relative_to(home)
+            )
+    outside = [path for path in paths if posixpath.dirname(path) not in inside or path in links]
+    if outside:
+        raise DataError(
+            f"{root}: files outside of this folder are named, such as {shown(outside[:1])}: {_AGAIN}"
+        )
 
 
 def _missing(root: Path, paths: list[str]) -> list[str]:

@@ -1,6 +1,7 @@
 """ResNet-34 trunk with multi-scale attention, and the loading of its weights."""
 
 import os
+import pickle
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -315,9 +316,14 @@ def _read_state(path: Path) -> tuple[dict[str, Tensor], bool]:
             content: Any = load_file(path)
         else:
             content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"{path} is no file of weights: it is damaged, or holds objects of other programs, which are not "
+            "loaded since they could run code: give a state dict of tensors"
+        ) from error
     except Exception as error:  # a damaged file makes torch.load raise nearly anything
         raise CheckpointError(
-            f"{path} is no file of weights that can be loaded safely ({type(error).__name__}: {error})"
+            f"{path} is no file of weights: it is damaged or cut off: copy it again, or choose another"
         ) from error
     nested = isinstance(content, dict) and isinstance(content.get("state_dict"), dict)
     state = _checked_state(content["state_dict"] if nested else content, path, "no state dict")

@@ -1,4 +1,5 @@
 import json
+import os
 import unicodedata
 
 import cv2
@@ -8,7 +9,7 @@ import pytest
 
 from mtmsa_lightning import FaceCSV
 from mtmsa_lightning.cli import main
-from mtmsa_lightning.data.prepared import is_prepared, left_out, preparation, read_prepared
+from mtmsa_lightning.data.prepared import is_prepared, left_out, preparation, read_description, read_prepared
 from mtmsa_lightning.errors import DataError
 from mtmsa_lightning.inference.inputs import find_inputs
 from mtmsa_lightning.labels import RACES
@@ -134,3 +135,36 @@ def face(root, row):
     data = FaceCSV(root=str(root), num_workers=0, image_size=64, protocol="whole")
     data.setup("test")
     return data.table.frame["id"][row], data.test_dataset[row]["image"]
+
+
+@pytest.mark.parametrize("name", ["../faces.parquet", "/faces.parquet", "deeper/faces.parquet"])
+def test_the_table_lies_beside_its_description(prepared, name):
+    change(prepared, table=name)
+    with pytest.raises(DataError, match="must be the name of a file beside it"):
+        read_prepared(prepared, "made")
+
+
+@pytest.mark.parametrize("how", ["above", "absolute", "link", "linked folder", "linked table"])
+def test_nothing_outside_of_a_set_is_read(prepared, table, tmp_path_factory, how):
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    (elsewhere / "x.jpg").write_bytes(b"")
+    frame = table.frame.copy()
+    names = {
+        "above": f"../{elsewhere.name}/x.jpg", "absolute": str(elsewhere / "x.jpg"), "link": "link.jpg",
+        "linked folder": "folder/x.jpg", "linked table": frame.loc[0, "path"],
+    }  # fmt: skip
+    frame.loc[0, "path"] = names[how]
+    (prepared / "link.jpg").symlink_to(elsewhere / "x.jpg")
+    (prepared / "folder").symlink_to(elsewhere)
+    if how == "linked table":
+        (prepared / "faces.parquet").unlink()
+        (prepared / "faces.parquet").symlink_to(elsewhere / "faces.parquet")
+    frame.to_parquet(prepared / "faces.parquet")
+    with pytest.raises(DataError, match="files outside of this folder are named"):
+        read_prepared(prepared, "made")
+
+
+def test_a_pipe_in_place_of_the_description_does_not_block(tmp_path):
+    os.mkfifo(tmp_path / "dataset.json")
+    with pytest.raises(DataError, match="not a regular file"):
+        read_description(tmp_path)

@@ -379,3 +379,15 @@ def test_modules_are_keyed_by_stage():
     assert list(trunk.msa) == ["1", "3"]
     assert all(isinstance(module, MultiScaleAttention) for module in trunk.msa.values())
     assert not [key for key in trunk.state_dict() if re.match("fc", key)]
+
+
+class Foreign:
+    """What a file of weights must not hold."""
+
+
+def test_a_file_of_other_objects_is_refused_in_our_words(tmp_path):
+    file = tmp_path / "w.pt"
+    torch.save({"weights": Foreign()}, file)
+    with pytest.raises(CheckpointError, match="objects of other programs") as refused:
+        load_trunk_weights(MSAResNet34(MSAConfig()), file)
+    assert "torch.load" not in str(refused.value)
