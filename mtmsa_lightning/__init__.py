@@ -6,6 +6,7 @@ Lightning nor wandb nor albumentations.
 
 from typing import TYPE_CHECKING
 
+import mtmsa_lightning.opencv_limit  # noqa: F401  (before anything here loads OpenCV)
 from mtmsa_lightning.lazy import lazy_names
 
 if TYPE_CHECKING:

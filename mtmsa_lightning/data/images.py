@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 
 from mtmsa_lightning.data.file_access import read_regular
 from mtmsa_lightning.errors import DataError
+from mtmsa_lightning.opencv_limit import MAX_PIXELS
 
 Image = NDArray[np.uint8]
 """An RGB image, uint8, shape (height, width, 3)."""
 
-MAX_PIXELS = 64_000_000
-"""Pixels of the largest image that is decoded: more than cameras of full format make, and 192 MB as RGB."""
+SHARED_FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "SUN", "TIFF", "WEBP")
+"""Pillow's names of what OpenCV decodes too: a header of any other format would hide what is decoded."""
 
 MAX_BYTES = 1 << 30
 """Size of the largest image file that is read: above an uncompressed one of 16 bits with MAX_PIXELS."""
@@ -76,8 +77,11 @@ def decode_image(data: bytes, path: str | Path, max_pixels: int = MAX_PIXELS) ->
         # cv2.imread would only warn, and not at all on every platform
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
     except cv2.error as error:
-        raise UnreadableImageError(f"{path}: cannot be read ({error})") from error
-    if image is None:
+        more = "; OpenCV decodes more pixels only if OPENCV_IO_MAX_IMAGE_PIXELS is set" * (
+            size[0] * size[1] > MAX_PIXELS
+        )
+        raise UnreadableImageError(f"{path}: not an image that can be decoded{more}") from error
+    if image is None or sorted(image.shape[:2]) != sorted(size):  # EXIF orientation may turn it
         raise UnreadableImageError(f"{path}: not an image that can be decoded")
     return np.asarray(image, dtype=np.uint8)
 
@@ -102,9 +106,9 @@ def _size_by_header(data: bytes) -> tuple[int, int]:
     That function compares them with a limit of its own, at which it warns; it can only be changed for all of
     a program, and here another one counts.
     """
-    for register in (PIL.Image.preinit, PIL.Image.init):  # the usual formats, then all
+    for register in (PIL.Image.preinit, PIL.Image.init):  # the usual formats, then the rest
         register()
-        for opener, accepts in tuple(PIL.Image.OPEN.values()):  # another thread may register more
+        for opener, accepts in [PIL.Image.OPEN[name] for name in SHARED_FORMATS if name in PIL.Image.OPEN]:
             accepted = accepts is None or accepts(data[:16])
             if not accepted or isinstance(accepted, str):  # a text says what is missing
                 continue

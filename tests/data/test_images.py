@@ -1,11 +1,23 @@
 """Decoding compared with Pillow, which shares no code with OpenCV but the JPEG library's family."""
 
+import io
+import struct
+import subprocess
+import sys
+import zlib
+
 import cv2
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from mtmsa_lightning.data.images import UnreadableImageError, central_square, read_image, unreadable
+from mtmsa_lightning.data.images import (
+    UnreadableImageError,
+    central_square,
+    decode_image,
+    read_image,
+    unreadable,
+)
 from mtmsa_lightning.errors import DataError
 
 ORIENTATION = 0x0112
@@ -166,3 +178,45 @@ def test_unreadable_lists_messages_in_input_order(tmp_path, picture):
 def test_central_square(height, width, fraction, rows, columns):
     image = np.arange(height * width * 3).reshape(height, width, 3).astype(np.uint8)
     np.testing.assert_array_equal(central_square(image, fraction), image[rows, columns])
+
+
+def tiff_with_two_sizes(first, second):
+    """Return a grey TIFF whose width and height are given twice."""
+    strip = zlib.compress(bytes(second * second))
+    tags = [(256, first), (256, second), (257, first), (257, second), (258, 8), (259, 8), (262, 1)]
+    tags += [(273, 8), (277, 1), (278, second), (279, len(strip))]
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
+    directory = struct.pack("<H", len(tags)) + entries + bytes(4)
+    return b"II*\0" + struct.pack("<I", 8 + len(strip)) + strip + directory
+
+
+@pytest.mark.parametrize(("first", "second"), [(40, 9000), (9000, 40), (40, 50), (50, 40)])
+def test_a_file_that_tells_two_sizes_is_refused(first, second):
+    data = tiff_with_two_sizes(first, second)
+    with pytest.raises(UnreadableImageError) as raised:
+        decode_image(data, "twice.tif")
+    assert "OpenCV" not in str(raised.value)
+
+
+def test_opencv_has_the_limit_whatever_loads_it():
+    code = (
+        "import mtmsa_lightning.app.drawing, cv2, numpy\n"
+        "try: cv2.imdecode(numpy.frombuffer(b'P4 9000 9000 ' + bytes(9000 * 1125), numpy.uint8), 1)\n"
+        "except cv2.error as error: assert 'CV_IO_MAX_IMAGE_PIXELS' in str(error)\n"
+        "else: raise SystemExit('decoded')\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+@pytest.mark.parametrize("format", ["IM", "SPIDER", "PCX", "TGA"])
+def test_formats_that_opencv_lacks_are_refused(picture, format):
+    file = io.BytesIO()
+    picture.convert("F" if format == "SPIDER" else "RGB").save(file, format)
+    with pytest.raises(UnreadableImageError):
+        decode_image(file.getvalue(), "photo")
+
+
+def test_a_photo_cd_header_behind_another_format_does_not_count():
+    hdr = b"#?RADIANCE\n" + b"#" * 2036 + b"\nPCD_\n" + b"\nFORMAT=32-bit_rle_rgbe\n\n-Y 9000 +X 9000\n"
+    with pytest.raises(UnreadableImageError):
+        decode_image(hdr.ljust(8192, b"\0"), "photo.hdr")
