@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from mtmsa_lightning.data.file_access import read_regular
 from mtmsa_lightning.errors import DataError
-from mtmsa_lightning.opencv_limit import MAX_PIXELS
+from mtmsa_lightning.opencv_limit import MAX_PIXELS as MAX_PIXELS
 
 Image = NDArray[np.uint8]
 """An RGB image, uint8, shape (height, width, 3)."""
