@@ -1,9 +1,10 @@
 """Which requests the web server answers: those that the page itself makes, to the address that is served."""
 
+import asyncio
 import json
 import re
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import Callable
 from http import HTTPStatus
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
@@ -42,8 +43,17 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
 }
 
+NOT_KEPT = {"Cache-Control": "no-store"}
+"""Header of every answer but the page's own files."""
+
 LARGEST_QUESTION = 2**14
 """Bytes of the largest JSON body that is read."""
+
+LONGEST_NAME = 64
+"""Characters of the longest name of an upload that is looked up."""
+
+BODY_SECONDS = 60
+"""Time within which the body of a request has to arrive."""
 
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:\d{1,5})?")
 _SESSION = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -64,12 +74,14 @@ class Guard:
         app: The application.
         host: Name or address that is listened on.
         question: Number of the only Gradio function that may be asked.
+        known: Whether an upload of a name waits; questions about others are not queued.
     """
 
-    def __init__(self, app: "ASGIApp", host: str, question: int) -> None:
+    def __init__(self, app: "ASGIApp", host: str, question: int, known: Callable[[str], bool]) -> None:
         self.app = app
         self.names, self.any_address = names_of(host)
         self.question = question
+        self.known = known
 
     async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
         """Answer a request, or refuse it."""
@@ -77,11 +89,17 @@ class Guard:
             return await self.app(scope, receive, send)
         refused = self._refused(scope)
         if not refused and scope["path"] == JOIN:
-            from starlette.requests import Request
+            from starlette.requests import ClientDisconnect, Request
 
             try:
-                body = b"".join([part async for part in limited(Request(scope, receive), LARGEST_QUESTION)])
-                receive = _replay(question(body, self.question), receive)
+                body = await body_of(Request(scope, receive), LARGEST_QUESTION)
+                receive = _replay(question(body, self.question, self.known), receive)
+            except ClientDisconnect:
+                return None  # nobody is there to answer
+            except TimeoutError:
+                refused = HTTPStatus.REQUEST_TIMEOUT
+            except LookupError:
+                refused = HTTPStatus.GONE
             except (ValueError, RecursionError):
                 refused = HTTPStatus.BAD_REQUEST
         if refused:
@@ -94,7 +112,7 @@ class Guard:
     def _refused(self, scope: "Scope") -> HTTPStatus | None:
         """Return the status of a request that is not answered."""
         path, headers = scope["path"], _single_headers(scope)
-        if headers is None:
+        if headers is None or {"content-length", "transfer-encoding"} <= headers.keys():
             return HTTPStatus.BAD_REQUEST
         host, origin, site = (headers.get(name, "") for name in ("host", "origin", "sec-fetch-site"))
         if not self._is_served(host):
@@ -140,15 +158,17 @@ def names_of(host: str) -> tuple[frozenset[str], bool]:
     return frozenset(name.lower() for name in names), address.is_unspecified
 
 
-def question(body: bytes, function: int) -> bytes:
+def question(body: bytes | bytearray, function: int, known: Callable[[str], bool]) -> bytes:
     """Return a question to Gradio's queue with nothing but what the page asks.
 
     Args:
         body: JSON as the browser sends it.
         function: Number of the function that may be asked.
+        known: Whether an upload of a name waits.
 
     Raises:
         ValueError: It is anything else.
+        LookupError: The upload that it names does not wait.
     """
     asked = json.loads(body)
     if not isinstance(asked, dict) or asked.get("fn_index") != function:
@@ -158,12 +178,15 @@ def question(body: bytes, function: int) -> bytes:
         raise ValueError("no session")
     if not isinstance(data, list) or len(data) != 1:
         raise ValueError("not one photo")
+    photo = _photo(data[0])
+    if photo is not None and not known(photo["path"]):
+        raise LookupError("no such upload")
     return json.dumps(
         {
             "fn_index": function,
             "session_hash": session,
             "trigger_id": trigger if type(trigger) is int and 0 <= trigger < 2**31 else None,
-            "data": [_photo(data[0])],
+            "data": [photo],
         },
         allow_nan=False,
     ).encode()
@@ -175,23 +198,35 @@ def _photo(upload: Any) -> dict[str, str] | None:
         return None
     if not isinstance(upload, dict) or not isinstance(upload.get("path"), str):
         raise ValueError("no upload")
+    if len(upload["path"]) > LONGEST_NAME:
+        raise ValueError("no name of an upload")
     known = upload.get("orig_name")
     # without Gradio's mark of a file, which would make it look for one
     return {"path": upload["path"], "orig_name": known[:200] if isinstance(known, str) else ""}
 
 
-async def limited(request: "Request", most: int) -> AsyncIterator[bytes]:
-    """Yield the body of a request.
+async def body_of(
+    request: "Request", most: int, reserve: Callable[[int], None] = lambda length: None
+) -> bytearray:
+    """Return the body of a request.
+
+    Args:
+        request: The request.
+        most: Bytes of the longest body that is read.
+        reserve: Called with the length of each part before it is kept; may raise.
 
     Raises:
         TooLargeError: It is longer than ``most`` bytes.
+        TimeoutError: It was not whole after ``BODY_SECONDS``.
     """
-    length = 0
-    async for chunk in request.stream():
-        length += len(chunk)
-        if length > most:
-            raise TooLargeError
-        yield chunk
+    body = bytearray()
+    async with asyncio.timeout(BODY_SECONDS):
+        async for part in request.stream():
+            if len(body) + len(part) > most:
+                raise TooLargeError
+            reserve(len(part))
+            body += part
+    return body
 
 
 def _single_headers(scope: "Scope") -> dict[str, str] | None:
@@ -227,7 +262,12 @@ async def _plain(status: int, scope: "Scope", receive: "Receive", send: "Send") 
     text = f"{status.phrase}\n"
     if status == HTTPStatus.MISDIRECTED_REQUEST:
         text = "The page is not served under this name: open it by the address that `mtmsa app` printed.\n"
-    await PlainTextResponse(text, status, HEADERS)(scope, receive, send)
+    if status == HTTPStatus.SERVICE_UNAVAILABLE:
+        text = "Too many photos are waiting: try again in a few minutes.\n"
+    headers = HEADERS | NOT_KEPT
+    if status == HTTPStatus.REQUEST_TIMEOUT:
+        headers["Connection"] = "close"
+    await PlainTextResponse(text, status, headers)(scope, receive, send)
 
 
 def _without_causes(scope: "Scope", receive: "Receive", send: "Send") -> "Send":
@@ -243,7 +283,8 @@ def _without_causes(scope: "Scope", receive: "Receive", send: "Send") -> "Send":
             if answered:
                 await _plain(message["status"], scope, receive, send)
             else:
-                MutableHeaders(scope=message).update(HEADERS)
+                own = scope["path"] == "/" or scope["path"].startswith("/gradio_api/")
+                MutableHeaders(scope=message).update(HEADERS | (NOT_KEPT if own else {}))
         if not answered:
             await send(message)
 

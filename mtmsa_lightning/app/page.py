@@ -48,6 +48,9 @@ AS_RELEASED = (
 
 GONE = "The photo is not there any more. Please choose it again."
 
+LONGEST_QUEUE = 100
+"""Questions that wait at a time; Gradio answers more with status 503."""
+
 STYLE = Path(__file__).with_name("page.css")
 
 
@@ -86,7 +89,7 @@ def build(estimator: AgeEstimator, uploads: Uploads) -> "gradio.Blocks":
         photo.input(
             look, photo, [photo, said], preprocess=False, show_progress_on=said, api_visibility="undocumented"
         )
-    return page
+    return page.queue(max_size=LONGEST_QUEUE)
 
 
 def framed(html: str) -> str:

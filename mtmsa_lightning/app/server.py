@@ -28,6 +28,9 @@ log = logging.getLogger(__name__)
 MAX_MEGABYTES = 20.0
 """Size of the largest file that is taken."""
 
+CONNECTIONS = 400
+"""Connections at a time, above which all are answered that the server is busy: fifty browsers open fewer."""
+
 PORTS = range(7860, 7960)
 """Ports that are tried where none is named; Gradio's own."""
 
@@ -109,7 +112,7 @@ def _mounted(estimator: AgeEstimator, host: str, max_bytes: int) -> "fastapi.Fas
         named = request.url.path == "/" and response.status_code == 200
         return await _with_own_head(response) if named else response
 
-    app.add_middleware(Guard, host=host, question=next(iter(page.fns)))
+    app.add_middleware(Guard, host=host, question=next(iter(page.fns)), known=uploads.__contains__)
 
     system = ["system-ui", "sans-serif"]
     gradio.mount_gradio_app(
@@ -180,7 +183,7 @@ def server(app: "fastapi.FastAPI") -> "uvicorn.Server":
     return uvicorn.Server(
         uvicorn.Config(
             app, log_level="warning", timeout_graceful_shutdown=2, ws="none", proxy_headers=False,
-            server_header=False,
+            server_header=False, limit_concurrency=CONNECTIONS,
         )
     )  # fmt: skip
 

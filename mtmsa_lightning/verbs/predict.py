@@ -67,7 +67,8 @@ def parser() -> argparse.ArgumentParser:
     add("--detect", action=argparse.BooleanOptionalAction, help="look for all faces of a photo and align "
         "them, or take it for one cropped face (default: as training treated its photos)")  # fmt: skip
     add("--max_pixels", type=whole_number_from(1), metavar="N",
-        help="photos with more pixels are not decoded (default: 64 million)")  # fmt: skip
+        help="photos with more pixels are not decoded (default: 64 million; for more, also set "
+        "OPENCV_IO_MAX_IMAGE_PIXELS)")  # fmt: skip
     add("--annotate", type=Path, metavar="DIR", help="write copies of the photos with a box and a few words "
         "per face (off by default: they show people)")  # fmt: skip
     add("--contact_sheet", type=Path, metavar="FILE", help="write one picture (.jpg, .png) with up to 120 "

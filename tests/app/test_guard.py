@@ -36,7 +36,13 @@ def plainly(response: httpx.Response, *statuses: int) -> None:
 # ------------------------------------------------------------------------ files
 
 
-def test_no_file_of_the_machine_is_shown_or_deleted(served: Any, photos: Path, tmp_path: Path) -> None:
+def about(upload: str) -> dict[str, Any]:
+    return SOUND | {"data": [{"path": upload, "orig_name": "x"}]}
+
+
+def test_no_file_of_the_machine_is_shown_or_deleted(
+    served: Any, client: httpx.Client, photos: Path, tmp_path: Path
+) -> None:
     photo = tmp_path / "alone" / "private.jpg"
     photo.parent.mkdir()
     photo.write_bytes((photos / "one.jpg").read_bytes())
@@ -50,19 +56,21 @@ def test_no_file_of_the_machine_is_shown_or_deleted(served: Any, photos: Path, t
         f"{served.address}/gradio_api/file={photo}", "/etc/passwd", ".", "", "\0", "x" * 5000,
     ]  # fmt: skip
     for path in tries:
-        assert GONE in served.ask(str(path)), path
+        assert client.post(JOIN, json=about(str(path))).status_code in (400, 410), path
     assert photo.is_file()
     assert inside.is_file()
     assert len(list(tmp_path.iterdir())) == 3
     inside.unlink()
 
 
-def test_an_upload_is_handed_out_once_and_to_nobody_who_guesses(served: Any, photos: Path) -> None:
+def test_an_upload_is_handed_out_once_and_to_nobody_who_guesses(
+    served: Any, client: httpx.Client, photos: Path
+) -> None:
     upload = served.upload((photos / "none.png").read_bytes())
     for guess in (upload[:-1], upload.swapcase(), f"./{upload}", f"{served.folder}/{upload}"):
-        assert GONE in served.ask(guess)
+        plainly(client.post(JOIN, json=about(guess)), 410)
     assert GONE not in served.ask(upload)
-    assert GONE in served.ask(upload)
+    plainly(client.post(JOIN, json=about(upload)), 410)
 
 
 def test_an_upload_is_never_given_out_again(served: Any, client: httpx.Client, photos: Path) -> None:
@@ -199,7 +207,7 @@ def test_the_names_of_what_is_served_are_answered(
     served_on: str, reached: list[str], refused: list[str]
 ) -> None:
     async def status(host: str, **headers: str) -> int:
-        guarded = Guard(PlainTextResponse("page"), served_on, question=0)
+        guarded = Guard(PlainTextResponse("page"), served_on, question=0, known=str.isdigit)
         async with httpx.AsyncClient(transport=httpx.ASGITransport(guarded), base_url="http://x") as client:
             return (await client.get("/", headers={"Host": host, **headers})).status_code
 
@@ -221,7 +229,8 @@ MALFORMED = [
     *(json.dumps(SOUND | change).encode() for change in (
         {"data": []}, {"data": None}, {"data": "x"}, {"data": {}}, {"data": [1]}, {"data": [None, None]},
         {"data": [[]]}, {"data": [{}]}, {"data": [{"path": 7}]}, {"data": [{"path": None}]},
-        {"data": [{"path": ["x"]}]}, {"data": [{"url": "file:///etc/passwd"}]}, {"fn_index": 1},
+        {"data": [{"path": ["x"]}]},
+        {"data": [{"path": "x" * 65}]}, {"data": [{"url": "file:///etc/passwd"}]}, {"fn_index": 1},
         {"fn_index": -1}, {"fn_index": None}, {"fn_index": "0"}, {"fn_index": [0]}, {"fn_index": 10**400},
         {"session_hash": None},
         {"session_hash": 5}, {"session_hash": ""}, {"session_hash": "a/../b"}, {"session_hash": "a" * 65},
@@ -253,7 +262,8 @@ FORM = "multipart/form-data; boundary=b"
     [
         (None, b""), (None, form(FILE)), ("application/json", b"{}"), ("image/jpeg", b"x"),
         ("application/x-www-form-urlencoded", b"files=x"), ("multipart/form-data", form(FILE)), (FORM, b""),
-        (FORM, b"x"), (FORM, form()), (FORM, form(FILE)[:-9]), (FORM, form(FILE, FILE)), (FORM, form("x")),
+        (FORM, b"x"), (FORM, form()), (FORM, form(FILE)[:-9]), (FORM, form(FILE[:-1])),
+        (FORM, form(FILE, FILE)), (FORM, form("x")),
         (FORM, form("\r\n\r\nx")), (FORM, form(FILE.replace("files", "other"))),
         (FORM, form('Content-Disposition: form-data; name="files"\r\n\r\n/etc/passwd')),
         (FORM, form(FILE, 'Content-Disposition: form-data; name="path"\r\n\r\n/etc/passwd')),
@@ -298,3 +308,20 @@ def test_errors_of_the_program_are_not_sent(
         served.ask(served.upload((photos / "one.jpg").read_bytes()))
     assert '"success": False' in str(failed.value).replace("'", '"')
     assert "secret" not in str(failed.value)
+
+
+def test_two_lengths_of_a_body_are_refused(served: Any) -> None:
+    host = served.address.removeprefix("http://")
+    name, port = host.split(":")
+    with socket.create_connection((name, int(port)), timeout=30) as opened:
+        opened.sendall(
+            f"POST {JOIN} HTTP/1.1\r\nHost: {host}\r\nContent-Length: 5\r\n"
+            "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n".encode()
+        )
+        assert opened.recv(1000).startswith(b"HTTP/1.1 400")
+
+
+def test_only_the_pages_own_files_may_be_kept(client: httpx.Client) -> None:
+    for path in ("/", "/gradio_api/queue/data", "/nothing"):
+        assert client.get(path).headers["Cache-Control"] == "no-store"
+    assert client.get("/theme.css").headers.get("Cache-Control") != "no-store"
