@@ -89,7 +89,8 @@ def build(estimator: AgeEstimator, uploads: Uploads) -> "gradio.Blocks":
         photo.input(
             look, photo, [photo, said], preprocess=False, show_progress_on=said, api_visibility="undocumented"
         )
-    return page.queue(max_size=LONGEST_QUEUE)
+    page.queue(max_size=LONGEST_QUEUE)
+    return page
 
 
 def framed(html: str) -> str:
