@@ -99,7 +99,7 @@ def prepare_set(release: Path, root: Path, race_classes: tuple[str, ...] = RACE_
     """Write the table of a release as a prepared set, with links to its photos."""
     table = read_morph(release)
     root.mkdir()
-    (root / "Album2").symlink_to(release / "Album2")
+    shutil.copytree(release / "Album2", root / "Album2")
     frame = table.frame.assign(race=table.frame["race"].clip(upper=len(race_classes) - 1))
     frame.to_parquet(root / "faces.parquet")
     record = {

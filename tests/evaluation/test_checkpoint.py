@@ -15,6 +15,7 @@ from mtmsa_lightning.cli import main
 from mtmsa_lightning.errors import ConfigError, DataError
 from mtmsa_lightning.evaluation.checkpoint import of_this_split, report_folder
 from mtmsa_lightning.evaluation.comparison import read_contender
+from mtmsa_lightning.records import from_json
 from mtmsa_lightning.runs import read_record
 
 
@@ -40,15 +41,16 @@ def test_evaluate_writes_a_report_into_the_run_and_leaves_everything_else(run, c
     assert set(run.parent.iterdir()) == runs, "no other run was begun"
     assert {file: file.read_bytes() for file in before} == before
     assert {file.name for file in folder.iterdir()} == {
-        "report.html", "figures", "figures.json", "tables", "predictions.parquet", "predictions.csv",
+        ".lock", "report.html", "figures", "figures.json", "tables", "predictions.parquet", "predictions.csv",
         "config.yaml", "run.json", "run.log", "MODEL_CARD.md",
     }  # fmt: skip
 
-    figures = json.loads((folder / "figures.json").read_text())
-    record, fit = (json.loads((place / "run.json").read_text()) for place in (folder, run))
+    figures = from_json((folder / "figures.json").read_text())
+    record, fit = (from_json((place / "run.json").read_text()) for place in (folder, run))
     for name, value in record["test"].items():
         if not name.endswith("loss"):
-            assert figures["scalars"][name.removeprefix("test/")] == pytest.approx(value, abs=1e-6), name
+            found = figures["scalars"][name.removeprefix("test/")]
+            assert found == pytest.approx(value, abs=1e-6, nan_ok=True), name
     assert record["test"]["test/age_mae"] == pytest.approx(fit["test"]["test/age_mae"], abs=1e-4)
     assert figures["quoted_with"]["split fingerprint (test)"] == fit["data"]["fingerprints"]["test"]
     assert figures["quoted_with"]["seed of the run"] == "0"

@@ -318,10 +318,10 @@ class Opaque:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "safely"),
-        (b"no weights here", "safely"),
-        (b"PK\x03\x04 cut off", "safely"),
-        (Opaque(), "safely"),
+        (b"", "damaged or cut off"),
+        (b"no weights here", "objects of other programs"),
+        (b"PK\x03\x04 cut off", "damaged or cut off"),
+        (Opaque(), "objects of other programs"),
         ([1, 2], "no state dict"),
         ({}, "no state dict"),
         ({"epoch": 3}, "no state dict"),
