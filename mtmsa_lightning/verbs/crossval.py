@@ -272,7 +272,8 @@ class Experiment:
             self.workers = max(1, cli.datamodule.num_workers // parallel)
         if not self.settings["test_after_fit"] or self.settings["trainer"]["fast_dev_run"]:
             raise ConfigError("crossval is about test figures: leave test_after_fit on and fast_dev_run off")
-        if self.settings["trainer"]["limit_test_batches"] not in (None, 1.0):
+        limit = self.settings["trainer"]["limit_test_batches"]
+        if limit is not None and not (isinstance(limit, float) and limit == 1):  # a whole 1 is one batch
             raise ConfigError("crossval is about figures on whole test parts: leave limit_test_batches out")
 
     def trials(

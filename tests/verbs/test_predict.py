@@ -80,7 +80,9 @@ def predict(*args: object) -> None:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+    """All bytes below a folder but those of a lock, which names who held it last."""
+    files = [file for file in folder.rglob("*") if file.is_file() and file.name != ".lock"]
+    return {str(file.relative_to(folder)): file.read_bytes() for file in files}
 
 
 # ---------------------------------------------------------------- photos
