@@ -28,8 +28,8 @@ from torch import Tensor, nn
 from torch.nn.functional import batch_norm
 
 from mtmsa_lightning import MTMSA, MSAConfig, Synthetic
-from mtmsa_lightning.callbacks.checkpoint import StepSeed
-from mtmsa_lightning.callbacks.run_record import git_commit, versions
+from mtmsa_lightning.training.callbacks.checkpoints import StepSeed
+from mtmsa_lightning.training.callbacks.run_record import git_commit, versions
 
 FIGURES = ("val/age_mae", "val/age_nll", "val/gender_acc", "val/loss")
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Literal
 
-from mtmsa_lightning.cores import available_cores
+from mtmsa_lightning._utils.cores import available_cores
 
 FORMAT = 1
 

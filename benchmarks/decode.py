@@ -26,7 +26,7 @@ from common import Row, processor, write
 from PIL import Image
 from torchvision.io import ImageReadMode, decode_jpeg, read_file
 
-from mtmsa_lightning.data.images import read_image
+from mtmsa_lightning._utils.images import read_image
 
 SIZES = ((200, 240), (400, 480), (816, 816))
 """Width and height: MORPH's photos come in the first two, Adience's aligned faces in the last."""

@@ -12,10 +12,10 @@ import numpy as np
 import torch
 
 from mtmsa_lightning import MTMSA
-from mtmsa_lightning.checkpoints import checkpoint_file
-from mtmsa_lightning.evaluation.calibrating import datamodule_of
 from mtmsa_lightning.export import onnx_file, torch_program
 from mtmsa_lightning.export.parity import runner_of
+from mtmsa_lightning.runs.checkpoints import checkpoint_file
+from mtmsa_lightning.training.calibrating import datamodule_of
 
 
 def main() -> None:

@@ -37,9 +37,9 @@ from torch.utils.data import DataLoader
 from torchvision.datasets import ImageFolder
 
 from mtmsa_lightning import MORPH, MTMSA, MSAConfig
-from mtmsa_lightning.cores import available_cores
-from mtmsa_lightning.data.pixels import write_pixels
-from mtmsa_lightning.devices import best_precision, choose_accelerator
+from mtmsa_lightning._utils.cores import available_cores
+from mtmsa_lightning._utils.devices import best_precision, choose_accelerator
+from mtmsa_lightning.data.prepared.pixels import write_pixels
 
 AGES = range(16, 78)
 GPU = torch.cuda.is_available()

@@ -25,12 +25,12 @@ import torch
 from common import Row, heading, record, table, write
 
 from mtmsa_lightning import MTMSA, AgeEstimator
-from mtmsa_lightning.data.images import Image, read_image
+from mtmsa_lightning._utils.images import Image, read_image
+from mtmsa_lightning.cli.commands.prepare import main as prepare
 from mtmsa_lightning.inference.bulk import Job, predict_parts
 from mtmsa_lightning.inference.inputs import Inputs, find_inputs
 from mtmsa_lightning.inference.parts import PART_SIZE, Parts
 from mtmsa_lightning.labels import RACES
-from mtmsa_lightning.verbs.prepare import main as prepare
 
 THREADS = (1, 2, 4)
 MARGIN = 0.25

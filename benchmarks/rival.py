@@ -110,7 +110,7 @@ def test_part(ckpt_path: str, root: Path) -> Any:
     """Return the labelled test faces of the run, with their files."""
     import pandas as pd
 
-    from mtmsa_lightning.checkpoints import checkpoint_file
+    from mtmsa_lightning.runs.checkpoints import checkpoint_file
 
     run = checkpoint_file(ckpt_path).parents[1]
     table = pd.read_parquet(run / "predictions" / "test.parquet")

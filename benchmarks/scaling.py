@@ -34,7 +34,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from mtmsa_lightning import MTMSA, MSAConfig
-from mtmsa_lightning.callbacks.run_record import git_commit, versions
+from mtmsa_lightning.training.callbacks.run_record import git_commit, versions
 
 QUESTIONS = {"labels of each task": 8 * 3, "stop?": 8}
 """Bytes that a step reduces beside gradients, and buffers that it broadcasts: float64 or int64 numbers."""

@@ -25,7 +25,7 @@ import torchvision
 from common import Row, heading, record, table, write
 from store import MORPH_FACES, write_full_set
 
-from mtmsa_lightning.cli import OWN_VERBS
+from mtmsa_lightning.cli.main import OWN_VERBS
 
 PYTHON = (sys.executable,)
 MTMSA = (sys.executable, "-m", "mtmsa_lightning")

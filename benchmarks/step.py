@@ -39,11 +39,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from mtmsa_lightning.callbacks.averaging import move_towards, pair_up
-from mtmsa_lightning.compilation import compile_network
 from mtmsa_lightning.data.synthetic.faces import draw_face, draw_subject
-from mtmsa_lightning.models.resnet import MSAConfig
+from mtmsa_lightning.models.backbones.resnet import MSAConfig
 from mtmsa_lightning.module import MTMSA
+from mtmsa_lightning.training.callbacks.ema import move_towards, pair_up
+from mtmsa_lightning.training.compilation import compile_network
 
 PARTS = ("profile", "msa", "settings", "memory", "curves")
 

@@ -13,8 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 from matplotlib.transforms import Bbox
 
+from mtmsa_lightning._utils.images import read_image
 from mtmsa_lightning.data.datamodule import default_root
-from mtmsa_lightning.data.images import read_image
 
 DOCS = Path(__file__).parent
 BLUE, ORANGE, GREEN, GREY = (

@@ -14,7 +14,7 @@ if sys.path[:1] == [os.getcwd()]:  # noqa: PTH109  # put there by `python -m`: n
     if os.path.dirname(os.path.dirname(os.path.abspath(mtmsa_lightning.__file__))) == here:  # noqa: PTH100, PTH120
         sys.path.append(here)  # a checkout, which processes started from this one import too
 
-from mtmsa_lightning.cli import main
+from mtmsa_lightning.cli.main import main
 
 if __name__ == "__main__":
     main()

@@ -1,6 +1,6 @@
 """Errors that a user can fix: the message says what is wrong, where, and what to do."""
 
-from mtmsa_lightning.wording import shorten_message
+from mtmsa_lightning._utils.text import shorten_message
 
 
 class MTMSAError(Exception):

@@ -18,11 +18,14 @@ from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torchmetrics import Metric
 
-from mtmsa_lightning.callbacks.joint_failure import JointFailure
-from mtmsa_lightning.data import earlier
+from mtmsa_lightning._utils.devices import check_device, check_precision
+from mtmsa_lightning._utils.epoch_position import MetricSums, batches_into_epoch, gather_sums, restore_sums
+from mtmsa_lightning._utils.joint_failure import JointFailure
+from mtmsa_lightning.calibration.record import Calibration
 from mtmsa_lightning.data.dataset import FaceBatch
 from mtmsa_lightning.data.head_years import check_years
-from mtmsa_lightning.data.provenance import (
+from mtmsa_lightning.data.splits import earlier
+from mtmsa_lightning.data.splits.overlap import (
     OverlapError,
     check_overlap,
     complete_checkpoints,
@@ -32,30 +35,27 @@ from mtmsa_lightning.data.provenance import (
     training_hashes,
 )
 from mtmsa_lightning.data.table import label_kinds
-from mtmsa_lightning.devices import check_device, check_precision
 from mtmsa_lightning.errors import CheckpointError, ConfigError
-from mtmsa_lightning.initial_weights import earlier_trainings, load_initial_weights
 from mtmsa_lightning.labels import GENDERS
-from mtmsa_lightning.losses import TaskWeighting
-from mtmsa_lightning.messages import as_config_error
+from mtmsa_lightning.losses.gaussian import TaskWeighting
 from mtmsa_lightning.metrics.suite import figures_of
 from mtmsa_lightning.metrics.task_loss import MeanTaskLoss
-from mtmsa_lightning.models.age_distribution import AgeDistribution
-from mtmsa_lightning.models.age_heads import AgeHead, GaussianAgeHead
-from mtmsa_lightning.models.calibration import Calibration
+from mtmsa_lightning.models.backbones.resnet import MSAConfig, MSAResNet34, wide_rates
 from mtmsa_lightning.models.class_mapping import ClassMapping
-from mtmsa_lightning.models.heads import ClassHead
-from mtmsa_lightning.models.resnet import MSAConfig, MSAResNet34, wide_rates
-from mtmsa_lightning.models.specs import build_head, callable_spec, head_spec
-from mtmsa_lightning.named_classes import allowing
-from mtmsa_lightning.resuming import MetricSums, batches_into_epoch, gather_sums, restore_sums
-from mtmsa_lightning.schedulers import (
+from mtmsa_lightning.models.distributions import AgeDistribution
+from mtmsa_lightning.models.heads.age import AgeHead, GaussianAgeHead
+from mtmsa_lightning.models.heads.classes import ClassHead
+from mtmsa_lightning.optim.schedulers import (
     BatchSize,
     LearningRateScaling,
     WarmupCosine,
     scale_learning_rate,
     wants_total_steps,
 )
+from mtmsa_lightning.runs.head_specs import build_head, callable_spec, head_spec
+from mtmsa_lightning.runs.initial_weights import earlier_trainings, load_initial_weights
+from mtmsa_lightning.settings.messages import as_config_error
+from mtmsa_lightning.settings.named_classes import allowing
 
 log = logging.getLogger(__name__)
 
@@ -97,7 +97,7 @@ class MTMSA(LightningModule):
         msa: Multi-scale attention; None gives the plain ResNet34.
         last_stride: Stride of the last stage; 1 keeps the map larger, for inputs well below 224 pixels.
         aux_stage: Stage (1-4) after which the gender and race heads branch off.
-        age: Age head, one of :mod:`mtmsa_lightning.models.age_heads`; None leaves it out.
+        age: Age head, one of :mod:`mtmsa_lightning.models.heads.age`; None leaves it out.
         gender: Gender head; None leaves it out.
         race: Race head; None leaves it out. A dataset without race labels has none either.
         age_weight: Weight of the age loss.
@@ -803,8 +803,8 @@ class MTMSA(LightningModule):
         Raises:
             CheckpointError: If the file is no checkpoint of this package.
         """
-        from mtmsa_lightning.checkpoints import checkpoint_file, read_checkpoint
-        from mtmsa_lightning.runs import say_unfinished
+        from mtmsa_lightning.runs.checkpoints import checkpoint_file, read_checkpoint
+        from mtmsa_lightning.runs.directory import say_unfinished
 
         file = checkpoint_file(path)
         checkpoint = read_checkpoint(file)

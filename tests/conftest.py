@@ -13,7 +13,7 @@ from crossval_children import children  # noqa: F401
 from numpy.typing import NDArray
 
 from mtmsa_lightning.align.tiny_retinaface import TinyRetinaFace
-from mtmsa_lightning.cli import main
+from mtmsa_lightning.cli.main import main
 from mtmsa_lightning.data.synthetic import write_morph
 
 TINY = """

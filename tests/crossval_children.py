@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from mtmsa_lightning import MORPH
-from mtmsa_lightning.verbs.crossval import Experiment
+from mtmsa_lightning.cli.commands.crossval import Experiment
 
 STUB = """
 import json, shutil, sys
@@ -75,6 +75,6 @@ def children(morph_root, tmp_path, monkeypatch):
         return (sys.executable, "-c", STUB, json.dumps(job))
 
     monkeypatch.setattr(Experiment, "command", command)
-    reports = "mtmsa_lightning.evaluation.folds_report.write_pooled_reports"  # seconds each; tested there
+    reports = "mtmsa_lightning.reports.folds_report.write_pooled_reports"  # seconds each; tested there
     monkeypatch.setattr(reports, lambda folder: [])
     return stub

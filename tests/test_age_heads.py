@@ -4,10 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mtmsa_lightning.cli import main
+from mtmsa_lightning.cli.main import main
 from mtmsa_lightning.evaluation.predictions import read_predictions
-from mtmsa_lightning.models.age_distribution import CategoricalAge, LaplaceAge
-from mtmsa_lightning.runs import read_record
+from mtmsa_lightning.models.distributions import CategoricalAge, LaplaceAge
+from mtmsa_lightning.runs.directory import read_record
 
 
 @pytest.mark.slow

@@ -9,11 +9,11 @@ from lightning.pytorch import Trainer
 from scipy.stats import norm
 
 from mtmsa_lightning import MORPH, MTMSA, Adience, MSAConfig, UTKFace
-from mtmsa_lightning.cli import main
+from mtmsa_lightning._utils.strict_json import from_json
+from mtmsa_lightning.cli.main import main
 from mtmsa_lightning.data import synthetic
-from mtmsa_lightning.data.provenance import training_hashes
+from mtmsa_lightning.data.splits.overlap import training_hashes
 from mtmsa_lightning.labels import AGE_GROUP_EDGES, AGE_GROUPS
-from mtmsa_lightning.records import from_json
 
 DATASETS = {"morph": MORPH, "adience": Adience, "utkface": UTKFace}
 QUIET = {

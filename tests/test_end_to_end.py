@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mtmsa_lightning.cli import main
+from mtmsa_lightning.cli.main import main
 from mtmsa_lightning.data import synthetic
 from mtmsa_lightning.labels import AGE_GROUP_EDGES, AGE_GROUPS
 

@@ -4,11 +4,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from mtmsa_lightning.cli import main
-from mtmsa_lightning.configs import SHIPPED
+from mtmsa_lightning.cli.main import main
 from mtmsa_lightning.metrics.suite import FIGURES
-from mtmsa_lightning.models import age_heads
-from mtmsa_lightning.training import TrainingCLI
+from mtmsa_lightning.models.heads import age as age_heads
+from mtmsa_lightning.settings.configs import SHIPPED
+from mtmsa_lightning.training.cli import TrainingCLI
 
 EXPERIMENTS = SHIPPED[1]
 FILES = sorted(str(file.relative_to(EXPERIMENTS)) for file in EXPERIMENTS.rglob("*.yaml"))

@@ -13,9 +13,9 @@ import pytest
 import torch
 
 from mtmsa_lightning import MTMSA, AgeEstimator, AgeHead, ClassHead, GaussianAge
-from mtmsa_lightning.checkpoints import read_checkpoint
-from mtmsa_lightning.cli import main
+from mtmsa_lightning.cli.main import main
 from mtmsa_lightning.errors import CheckpointError, ConfigError
+from mtmsa_lightning.runs.checkpoints import read_checkpoint
 
 RECIPE = Path(__file__).parents[1] / "docs" / "extending.md"
 MODULE = "mylab"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mtmsa_lightning.cli import OWN_VERBS, TRAINER_VERBS
+from mtmsa_lightning.cli.main import OWN_VERBS, TRAINER_VERBS
 
 HEAVY = {
     "torch", "torchvision", "torchmetrics", "lightning", "pandas", "scipy", "matplotlib", "wandb",
@@ -18,7 +18,7 @@ PROGRAM = """
 import json, sys
 from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO
-from mtmsa_lightning.cli import main
+from mtmsa_lightning.cli.main import main
 
 def run(args):
     out, status = StringIO(), 0

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import mtmsa_lightning
-from mtmsa_lightning.configs import find_config
+from mtmsa_lightning.settings.configs import find_config
 
 CHECKOUT = Path(mtmsa_lightning.__file__).parents[1]
 

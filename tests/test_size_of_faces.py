@@ -8,9 +8,9 @@ from lightning.pytorch import Trainer
 from torch.utils.data import DataLoader
 
 from mtmsa_lightning import MORPH, MTMSA, AgeEstimator, MSAConfig
-from mtmsa_lightning.checkpoints import read_checkpoint
-from mtmsa_lightning.cli import main
+from mtmsa_lightning.cli.main import main
 from mtmsa_lightning.errors import ConfigError
+from mtmsa_lightning.runs.checkpoints import read_checkpoint
 
 SMALL = MSAConfig(rates=(1,), stages=(1,))
 RACES = MORPH.race_classes

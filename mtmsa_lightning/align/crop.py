@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mtmsa_lightning._utils.images import Image
 from mtmsa_lightning.align.canonical import (
     Transform,
     canonical_fractions,
@@ -15,7 +16,6 @@ from mtmsa_lightning.align.canonical import (
     warp,
 )
 from mtmsa_lightning.align.detector import DetectedFace, FaceDetector, Points, largest
-from mtmsa_lightning.data.images import Image
 
 ADIENCE_MARGIN = 0.25
 

@@ -6,7 +6,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from mtmsa_lightning.data.images import Image
+from mtmsa_lightning._utils.images import Image
 
 Points = NDArray[np.float64]
 """Pixel coordinates (x, y), shape (n, 2); the centre of the top left pixel is (0, 0), as in OpenCV."""

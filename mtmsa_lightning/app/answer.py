@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from html import escape
 
+from mtmsa_lightning._utils.images import Image, UnreadableImageError
+from mtmsa_lightning._utils.text import counted
 from mtmsa_lightning.app.drawing import (
     LEVEL,
     age_curve,
@@ -11,12 +13,10 @@ from mtmsa_lightning.app.drawing import (
     gates_over,
     photo_with_boxes,
 )
-from mtmsa_lightning.data.images import Image, UnreadableImageError
-from mtmsa_lightning.evaluation.plots import gate_scale, largest_gate
 from mtmsa_lightning.inference.estimator import AgeEstimator
 from mtmsa_lightning.inference.faces import Age, Face, FaceAttention
 from mtmsa_lightning.inference.photos import read_photo
-from mtmsa_lightning.wording import counted
+from mtmsa_lightning.reports.plots import gate_scale, largest_gate
 
 MOST_FACES = 60
 """Faces of one photo that are shown, the largest."""

@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mtmsa_lightning.data.images import Image
-from mtmsa_lightning.evaluation.plots import AMPLIFIED, DAMPED
+from mtmsa_lightning._utils.images import Image
+from mtmsa_lightning._utils.text import counted
 from mtmsa_lightning.inference.faces import Age, Face, Interval
-from mtmsa_lightning.wording import counted
+from mtmsa_lightning.reports.plots import AMPLIFIED, DAMPED
 
 _MOST = ' class="most"'
 
@@ -180,7 +180,7 @@ def gates_over(face: Image, gates: NDArray[np.float32], most: float, alt: str) -
     Args:
         face: RGB, as the network sees it.
         gates: Gates averaged over channels, ``(h, w)``: above 0 amplifies (orange), below 0 damps (blue).
-        most: Gate that gets the deepest colour, see :func:`~mtmsa_lightning.evaluation.plots.gate_scale`.
+        most: Gate that gets the deepest colour, see :func:`~mtmsa_lightning.reports.plots.gate_scale`.
         alt: What the picture shows, in words.
     """
     side = max(face.shape[0], 112)

@@ -4,11 +4,11 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mtmsa_lightning._utils.text import counted
 from mtmsa_lightning.align.crop import ALIGNED
 from mtmsa_lightning.app.answer import answer, interval_is_calibrated, refusal, unsure_rule
 from mtmsa_lightning.app.uploads import Uploads
 from mtmsa_lightning.inference.estimator import AgeEstimator
-from mtmsa_lightning.wording import counted
 
 if TYPE_CHECKING:
     import gradio

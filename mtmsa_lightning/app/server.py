@@ -12,12 +12,12 @@ from contextlib import contextmanager
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 
+from mtmsa_lightning._utils.text import install
 from mtmsa_lightning.app.guard import PREVIEW, PROGRESS, UPLOAD, Guard
 from mtmsa_lightning.app.page import STYLE, TITLE, build
 from mtmsa_lightning.app.uploads import Uploads
 from mtmsa_lightning.errors import ConfigError
 from mtmsa_lightning.inference.estimator import AgeEstimator
-from mtmsa_lightning.wording import install
 
 if TYPE_CHECKING:
     import fastapi

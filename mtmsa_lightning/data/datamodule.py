@@ -16,21 +16,21 @@ from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from mtmsa_lightning.cores import available_cores
-from mtmsa_lightning.data.cleaning import check_rules, clean
+from mtmsa_lightning._utils.cores import available_cores
+from mtmsa_lightning._utils.epoch_position import batches_into_epoch, epochs_done
+from mtmsa_lightning._utils.images import unreadable
+from mtmsa_lightning._utils.text import counted
+from mtmsa_lightning.data.augment.cpu import AugmentationSampler, FaceTransform
+from mtmsa_lightning.data.augment.device import augment
 from mtmsa_lightning.data.dataset import EvalSampler, FaceBatch, FaceDataset, TrainSampler, face_loader
-from mtmsa_lightning.data.device_augmentation import augment
-from mtmsa_lightning.data.images import unreadable
-from mtmsa_lightning.data.pixels import PixelStore, open_pixels
-from mtmsa_lightning.data.prepared import is_prepared, preparation, read_prepared
-from mtmsa_lightning.data.protocols import PARTS, Split, make_split
-from mtmsa_lightning.data.split_file import apply_split_file, sha256_of
+from mtmsa_lightning.data.prepared.format import is_prepared, preparation, read_prepared
+from mtmsa_lightning.data.prepared.pixels import PixelStore, open_pixels
+from mtmsa_lightning.data.splits.cleaning import check_rules, clean
+from mtmsa_lightning.data.splits.protocols import PARTS, Split, make_split
+from mtmsa_lightning.data.splits.split_file import apply_split_file, sha256_of
 from mtmsa_lightning.data.table import FaceTable, label_kinds
-from mtmsa_lightning.data.transforms import AugmentationSampler, FaceTransform
 from mtmsa_lightning.errors import ConfigError, DataError
 from mtmsa_lightning.labels import GENDERS
-from mtmsa_lightning.resuming import batches_into_epoch, epochs_done
-from mtmsa_lightning.wording import counted
 
 log = logging.getLogger(__name__)
 

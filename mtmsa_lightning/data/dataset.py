@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, default_collate
 
-from mtmsa_lightning.data.images import Image, UnreadableImageError, read_image
-from mtmsa_lightning.data.pixels import PixelStore
-from mtmsa_lightning.data.transforms import AugmentationDraw, AugmentationSampler, FaceTransform, sample_seed
-from mtmsa_lightning.stopping import STOP_SIGNALS
+from mtmsa_lightning._utils.images import Image, UnreadableImageError, read_image
+from mtmsa_lightning._utils.signals import STOP_SIGNALS
+from mtmsa_lightning.data.augment.cpu import AugmentationDraw, AugmentationSampler, FaceTransform, sample_seed
+from mtmsa_lightning.data.prepared.pixels import PixelStore
 
 
 class SampleKey(NamedTuple):

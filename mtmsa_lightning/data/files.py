@@ -22,12 +22,12 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from mtmsa_lightning.cores import available_cores
-from mtmsa_lightning.data.file_access import find_normalised, open_regular
-from mtmsa_lightning.data.suffixes import IMAGE_SUFFIXES
+from mtmsa_lightning._utils.cores import available_cores
+from mtmsa_lightning._utils.file_access import find_normalised, open_regular
+from mtmsa_lightning._utils.suffixes import IMAGE_SUFFIXES
+from mtmsa_lightning._utils.text import shown
 from mtmsa_lightning.data.table import ReadReport
 from mtmsa_lightning.errors import DataError
-from mtmsa_lightning.wording import shown
 
 if TYPE_CHECKING:
     from _csv import Reader  # the csv module exports no name for its reader's type

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 
 import pandas as pd
 
+from mtmsa_lightning._utils.text import shown
 from mtmsa_lightning.errors import ConfigError
-from mtmsa_lightning.wording import shown
 
 log = logging.getLogger(__name__)
 

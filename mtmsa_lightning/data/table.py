@@ -9,9 +9,9 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 import pandas as pd
 
+from mtmsa_lightning._utils.text import shorten, shown
 from mtmsa_lightning.errors import DataError
 from mtmsa_lightning.labels import GENDERS, RACES
-from mtmsa_lightning.wording import shorten, shown
 
 SCHEMA: dict[str, str] = {
     "id": "str",

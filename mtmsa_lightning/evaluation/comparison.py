@@ -17,7 +17,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from mtmsa_lightning.data.file_access import read_regular
+from mtmsa_lightning._utils.file_access import read_regular
+from mtmsa_lightning._utils.strict_json import from_json, partial_note
 from mtmsa_lightning.errors import DataError
 from mtmsa_lightning.evaluation.folds import SHARED, average_scores, clusters, face_keys, known_subjects
 from mtmsa_lightning.evaluation.resampling import (
@@ -28,8 +29,7 @@ from mtmsa_lightning.evaluation.resampling import (
 )
 from mtmsa_lightning.evaluation.scores import figures_of_means, read_faces
 from mtmsa_lightning.metrics.suite import FIGURES
-from mtmsa_lightning.records import from_json, partial_note
-from mtmsa_lightning.runs import read_record, recorded_seed, runs_with
+from mtmsa_lightning.runs.directory import read_record, recorded_seed, runs_with
 
 log = logging.getLogger(__name__)
 

@@ -3,7 +3,7 @@
 import pandas as pd
 
 from mtmsa_lightning.evaluation.predictions import Predictions
-from mtmsa_lightning.models.age_distribution import printed_age
+from mtmsa_lightning.models.distributions import printed_age
 
 SHOWN = 8
 """Faces of each kind."""

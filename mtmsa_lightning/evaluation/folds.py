@@ -16,9 +16,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from mtmsa_lightning._utils.strict_json import partial_note, to_json
 from mtmsa_lightning.errors import DataError
-from mtmsa_lightning.evaluation.figures import scalars
-from mtmsa_lightning.evaluation.folds_text import markdown, rows
 from mtmsa_lightning.evaluation.predictions import read_predictions
 from mtmsa_lightning.evaluation.resampling import (
     DRAWS,
@@ -28,8 +27,9 @@ from mtmsa_lightning.evaluation.resampling import (
     sampling_units,
 )
 from mtmsa_lightning.evaluation.scores import face_scores, figures_of_means, read_faces
-from mtmsa_lightning.records import partial_note, to_json
-from mtmsa_lightning.runs import read_record, write_table, write_text
+from mtmsa_lightning.evaluation.table_metrics import scalars
+from mtmsa_lightning.reports.folds_text import markdown, rows
+from mtmsa_lightning.runs.directory import read_record, write_table, write_text
 
 SHARED = (
     "dataset", "protocol", "split_seed", "split_file", "label_rule", "gender_classes", "race_classes",

@@ -11,14 +11,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mtmsa_lightning._utils.text import counted
 from mtmsa_lightning.errors import DataError
 from mtmsa_lightning.labels import GENDERS, RACES
-from mtmsa_lightning.models.age_distribution import (
+from mtmsa_lightning.models.distributions import (
     AgeDistribution,
     distribution_columns,
     distribution_from_columns,
 )
-from mtmsa_lightning.wording import counted
 
 TEXTS = ("id", "file", "subject", "label_gender", "label_race")
 """Columns that hold texts; a missing one is empty."""

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mtmsa_lightning.data.images import Image, UnreadableImageError
+from mtmsa_lightning._utils.images import Image, UnreadableImageError
+from mtmsa_lightning.data.augment.cpu import FaceTransform
 from mtmsa_lightning.data.synthetic.faces import draw_face, draw_subject
-from mtmsa_lightning.data.transforms import FaceTransform
 from mtmsa_lightning.errors import ConfigError, MTMSAError
 from mtmsa_lightning.inference.inputs import find_inputs
 from mtmsa_lightning.labels import GENDERS, RACES
@@ -58,7 +58,7 @@ def faces_of_run(model: MTMSA, ckpt_path: str, count: int) -> Tensor:
     Raises:
         ConfigError: If the run or its data are not there any more.
     """
-    from mtmsa_lightning.evaluation.calibrating import datamodule_of
+    from mtmsa_lightning.training.calibrating import datamodule_of
 
     log.info("8 bits need the ranges of real maps: they are taken from the validation part of the run")
     try:

@@ -4,10 +4,10 @@ from enum import StrEnum
 from importlib.util import find_spec
 from pathlib import Path
 
+from mtmsa_lightning._utils.onnx_runtime import silence_onnx_runtime
+from mtmsa_lightning._utils.text import install
 from mtmsa_lightning.errors import ConfigError
-from mtmsa_lightning.onnx_runtime import silence_onnx_runtime
-from mtmsa_lightning.pretrained import FILES, README, is_pretrained
-from mtmsa_lightning.wording import install
+from mtmsa_lightning.runs.pretrained import FILES, README, is_pretrained
 
 
 class Format(StrEnum):

@@ -7,15 +7,15 @@ from typing import Any
 from torch import Tensor
 
 from mtmsa_lightning import __version__
-from mtmsa_lightning.checkpoints import weights_digest
-from mtmsa_lightning.data.provenance import describe_crop
+from mtmsa_lightning.calibration.record import Calibration
+from mtmsa_lightning.data.splits.overlap import describe_crop
 from mtmsa_lightning.export.formats import Precision
 from mtmsa_lightning.export.network import INPUT, OUTPUTS
 from mtmsa_lightning.export.parity import BOUNDS
 from mtmsa_lightning.labels import AGE_GROUP_EDGES
-from mtmsa_lightning.models.calibration import Calibration
 from mtmsa_lightning.module import IMAGENET_MEAN, IMAGENET_STD, MTMSA
-from mtmsa_lightning.pretrained import licence_note
+from mtmsa_lightning.runs.checkpoints import weights_digest
+from mtmsa_lightning.runs.pretrained import licence_note
 
 FORMAT_VERSION = 1
 

@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from mtmsa_lightning._utils.strict_json import to_json
 from mtmsa_lightning.errors import ConfigError
 from mtmsa_lightning.export.network import INPUT
 from mtmsa_lightning.export.parity import Runner
-from mtmsa_lightning.records import to_json
 
 SUMMARY = (
     "From RGB faces: apparent age in years with its interval, and gender and race as a dataset has them."

@@ -10,11 +10,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mtmsa_lightning._utils.text import counted
 from mtmsa_lightning.errors import MTMSAError
 from mtmsa_lightning.export.formats import Precision
 from mtmsa_lightning.export.network import answers
 from mtmsa_lightning.module import MTMSA
-from mtmsa_lightning.wording import counted
 
 Runner = Callable[[NDArray[np.uint8]], Mapping[str, NDArray[Any]]]
 """Runs an exported file: faces ``(n, 3, size, size)`` to answers by name."""

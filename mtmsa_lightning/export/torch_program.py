@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from mtmsa_lightning._utils.strict_json import to_json
 from mtmsa_lightning.export.parity import Runner
-from mtmsa_lightning.records import to_json
 
 METADATA = "metadata.json"
 """Name of the extra file that holds the metadata."""

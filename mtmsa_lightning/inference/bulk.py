@@ -12,15 +12,15 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from mtmsa_lightning._utils.images import UnreadableImageError
+from mtmsa_lightning._utils.progress import Advance
 from mtmsa_lightning.align.files import NO_FACE
-from mtmsa_lightning.data.images import UnreadableImageError
 from mtmsa_lightning.inference.columns import prediction_columns, to_arrays
 from mtmsa_lightning.inference.estimator import AgeEstimator
 from mtmsa_lightning.inference.faces import FaceCrop
 from mtmsa_lightning.inference.inputs import BOX, Input, Inputs
 from mtmsa_lightning.inference.parts import Parts, Skipped
 from mtmsa_lightning.inference.pictures import annotate, picture_file
-from mtmsa_lightning.progress import Advance
 
 _CHUNK = 8
 """Images that a thread takes on at once."""

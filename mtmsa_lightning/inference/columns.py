@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mtmsa_lightning.labels import AGE_GROUP_EDGES
-from mtmsa_lightning.models.age_distribution import printed_columns
+from mtmsa_lightning.models.distributions import printed_columns
 from mtmsa_lightning.module import MTMSA, FaceOutput
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from mtmsa_lightning._utils.images import Image, decode_image
 from mtmsa_lightning.align import MARGIN
 from mtmsa_lightning.align.canonical import (
     Transform,
@@ -17,10 +18,9 @@ from mtmsa_lightning.align.canonical import (
 from mtmsa_lightning.align.crop import ALIGNED
 from mtmsa_lightning.align.detector import DetectedFace, FaceDetector, Points
 from mtmsa_lightning.align.files import encode_crop
-from mtmsa_lightning.data.images import Image, decode_image
-from mtmsa_lightning.data.prepared import ALREADY_ALIGNED
-from mtmsa_lightning.data.provenance import describe_crop
-from mtmsa_lightning.data.transforms import FaceTransform
+from mtmsa_lightning.data.augment.cpu import FaceTransform
+from mtmsa_lightning.data.prepared.format import ALREADY_ALIGNED
+from mtmsa_lightning.data.splits.overlap import describe_crop
 from mtmsa_lightning.inference.faces import FaceCrop
 
 log = logging.getLogger(__name__)

@@ -15,21 +15,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mtmsa_lightning._utils.cores import available_cores
+from mtmsa_lightning._utils.devices import check_device, choose_accelerator
+from mtmsa_lightning._utils.images import MAX_PIXELS, UnreadableImageError
 from mtmsa_lightning.align.detector import FaceDetector, load_detector
-from mtmsa_lightning.checkpoints import find_checkpoint
-from mtmsa_lightning.cores import available_cores
-from mtmsa_lightning.data.images import MAX_PIXELS, UnreadableImageError
-from mtmsa_lightning.devices import check_device, choose_accelerator
 from mtmsa_lightning.errors import CheckpointError, ConfigError
 from mtmsa_lightning.evaluation.attention import dilation_rates
 from mtmsa_lightning.inference.cropping import Cropper, Preprocessing
 from mtmsa_lightning.inference.faces import Age, ClassPrediction, Face, FaceAttention, FaceCrop, PhotoFaces
-from mtmsa_lightning.inference.hub import local_path, upload
 from mtmsa_lightning.inference.photos import PhotoInput, read_photo
 from mtmsa_lightning.labels import AGE_GROUP_EDGES
 from mtmsa_lightning.module import MTMSA, FaceOutput
-from mtmsa_lightning.pretrained import README, identity, write_pretrained
-from mtmsa_lightning.runs import write_text
+from mtmsa_lightning.runs.checkpoints import find_checkpoint
+from mtmsa_lightning.runs.directory import write_text
+from mtmsa_lightning.runs.hub import local_path, upload
+from mtmsa_lightning.runs.pretrained import README, identity, write_pretrained
 
 log = logging.getLogger(__name__)
 
@@ -341,7 +341,7 @@ class AgeEstimator:
         Raises:
             DataError: If nothing can be written there.
         """
-        from mtmsa_lightning.card import card_of_network  # late: it reads tables
+        from mtmsa_lightning.reports.card import card_of_network  # late: it reads tables
 
         provenance, calibration = self.model.provenance, self.model.calibration
         checkpoint = {

@@ -8,12 +8,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from mtmsa_lightning._utils.images import Image
 from mtmsa_lightning.align.canonical import Transform
 from mtmsa_lightning.align.detector import Points
-from mtmsa_lightning.data.images import Image
 from mtmsa_lightning.errors import CheckpointError
 from mtmsa_lightning.labels import AGE_GROUP_EDGES
-from mtmsa_lightning.models.age_distribution import AgeDistribution, printed_age
+from mtmsa_lightning.models.distributions import AgeDistribution, printed_age
 
 Interval = tuple[float, float]
 """Both ends in years."""

@@ -16,16 +16,22 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mtmsa_lightning.data.file_access import file_state, find_normalised
+from mtmsa_lightning._utils.file_access import file_state, find_normalised
+from mtmsa_lightning._utils.images import Image, read_image
+from mtmsa_lightning._utils.suffixes import IMAGE_SUFFIXES
+from mtmsa_lightning._utils.text import counted
 from mtmsa_lightning.data.files import list_images, read_delimited, sniff
-from mtmsa_lightning.data.images import Image, read_image
-from mtmsa_lightning.data.pixels import PixelStore, open_pixels
-from mtmsa_lightning.data.prepared import is_prepared, locate_crops, preparation, read_description, read_frame
-from mtmsa_lightning.data.suffixes import IMAGE_SUFFIXES
+from mtmsa_lightning.data.prepared.format import (
+    is_prepared,
+    locate_crops,
+    preparation,
+    read_description,
+    read_frame,
+)
+from mtmsa_lightning.data.prepared.pixels import PixelStore, open_pixels
 from mtmsa_lightning.data.table import ReadReport
 from mtmsa_lightning.errors import DataError
 from mtmsa_lightning.inference.paths import TABLES, matches, say_names
-from mtmsa_lightning.wording import counted
 
 log = logging.getLogger(__name__)
 

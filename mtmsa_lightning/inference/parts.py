@@ -24,13 +24,13 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from mtmsa_lightning._utils.file_access import read_regular
+from mtmsa_lightning._utils.folders import LOCK, make_folder
+from mtmsa_lightning._utils.strict_json import from_json, to_json
+from mtmsa_lightning._utils.text import counted
 from mtmsa_lightning.align.files import NO_FACE
-from mtmsa_lightning.data.file_access import read_regular
 from mtmsa_lightning.errors import DataError
-from mtmsa_lightning.folders import LOCK, make_folder
-from mtmsa_lightning.records import from_json, to_json
-from mtmsa_lightning.runs import differences, replacing, write_text
-from mtmsa_lightning.wording import counted
+from mtmsa_lightning.runs.directory import differences, replacing, write_text
 
 PART_SIZE = 256
 """Inputs per part: what a kill can cost each process."""

@@ -9,7 +9,7 @@ import PIL.ImageOps
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mtmsa_lightning.data.images import (
+from mtmsa_lightning._utils.images import (
     MAX_PIXELS,
     Image,
     UnreadableImageError,

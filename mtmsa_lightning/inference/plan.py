@@ -9,14 +9,14 @@ from typing import Any
 
 import torch
 
+from mtmsa_lightning._utils.strict_json import to_json
 from mtmsa_lightning.align import MARGIN
 from mtmsa_lightning.align.crop import ALIGNED
-from mtmsa_lightning.data.provenance import say_preprocessing as say_difference
+from mtmsa_lightning.data.splits.overlap import say_preprocessing as say_difference
 from mtmsa_lightning.inference.estimator import AgeEstimator
 from mtmsa_lightning.inference.inputs import Inputs
 from mtmsa_lightning.inference.parts import FORMAT_VERSION, PART_SIZE, Plan
 from mtmsa_lightning.module import MTMSA
-from mtmsa_lightning.records import to_json
 
 _PACKAGES = ("mtmsa-lightning", "torch", "numpy", "opencv-python-headless", "onnxruntime")
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from mtmsa_lightning.metrics.masked_mean import MaskedMean, check_shapes
-from mtmsa_lightning.models.age_distribution import AgeDistribution
+from mtmsa_lightning.models.distributions import AgeDistribution
 
 MIN_FACES = 50
 """Faces below which a group of faces gets no figure of its own."""

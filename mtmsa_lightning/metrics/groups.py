@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mtmsa_lightning.metrics.classes import answers
 from mtmsa_lightning.metrics.masked_mean import MaskedMean
-from mtmsa_lightning.models.age_distribution import AgeDistribution
+from mtmsa_lightning.models.distributions import AgeDistribution
 
 
 class GroupAccuracy(MaskedMean):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from mtmsa_lightning.models.age_distribution import AgeDistribution
+from mtmsa_lightning.models.distributions import AgeDistribution
 
 
 class MaskedMean(Metric, ABC):

@@ -2,7 +2,7 @@
 
 A label outside the years of a categorical head has no likelihood under it. The negative log-likelihoods count
 it as the nearest of these years, as the head's loss does
-(:meth:`~mtmsa_lightning.models.age_distribution.AgeDistribution.nearest`); every other metric takes it as it
+(:meth:`~mtmsa_lightning.models.distributions.AgeDistribution.nearest`); every other metric takes it as it
 is.
 """
 
@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from mtmsa_lightning.metrics.masked_mean import MaskedMean
-from mtmsa_lightning.models.age_distribution import AgeDistribution
+from mtmsa_lightning.models.distributions import AgeDistribution
 
 
 class AgeNLL(MaskedMean):

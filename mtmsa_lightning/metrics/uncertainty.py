@@ -14,7 +14,7 @@ from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
 from mtmsa_lightning.metrics.masked_mean import check_shapes
-from mtmsa_lightning.models.age_distribution import AgeDistribution
+from mtmsa_lightning.models.distributions import AgeDistribution
 
 BINS = 10
 """Bins of the expected normalised calibration error."""

@@ -16,8 +16,8 @@ import torch
 from mtmsa_lightning import MTMSA, MSAConfig
 from mtmsa_lightning.align.detector import FaceDetector, load_detector
 from mtmsa_lightning.app.server import application, listen, private_folder, server
+from mtmsa_lightning.calibration.record import Calibration
 from mtmsa_lightning.inference.estimator import AgeEstimator
-from mtmsa_lightning.models.calibration import Calibration
 
 CALIBRATION = Calibration(
     sigma_scale=1.25,

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from mtmsa_lightning.app.answer import FORMATS, MOST_FACES, NO_FACE, answer, faces_found
+from mtmsa_lightning.calibration.record import Calibration
 from mtmsa_lightning.inference.estimator import AgeEstimator
-from mtmsa_lightning.models.calibration import Calibration
 
 NewEstimator = Callable[..., AgeEstimator]
 

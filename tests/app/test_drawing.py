@@ -21,9 +21,9 @@ from mtmsa_lightning.app.drawing import (
     percent,
     photo_with_boxes,
 )
-from mtmsa_lightning.evaluation.plots import AMPLIFIED, DAMPED, gate_scale, largest_gate
 from mtmsa_lightning.inference.faces import Age, Face, FaceCrop
-from mtmsa_lightning.models.age_distribution import CalibratedAge, CategoricalAge, GaussianAge
+from mtmsa_lightning.models.distributions import CalibratedAge, CategoricalAge, GaussianAge
+from mtmsa_lightning.reports.plots import AMPLIFIED, DAMPED, gate_scale, largest_gate
 
 
 def gaussian(mean: float, std: float) -> Age:

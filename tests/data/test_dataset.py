@@ -12,6 +12,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader, DistributedSampler
 
+from mtmsa_lightning._utils.images import read_image
+from mtmsa_lightning.data.augment.cpu import FaceTransform, sample_seed
 from mtmsa_lightning.data.dataset import (
     EvalSampler,
     FaceBatch,
@@ -21,8 +23,6 @@ from mtmsa_lightning.data.dataset import (
     collate,
     face_loader,
 )
-from mtmsa_lightning.data.images import read_image
-from mtmsa_lightning.data.transforms import FaceTransform, sample_seed
 
 N = 13
 SEED = 9

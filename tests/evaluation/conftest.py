@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 import torch
 
-from mtmsa_lightning.evaluation import plots
 from mtmsa_lightning.labels import AGE_GROUP_EDGES, AGE_GROUPS
-from mtmsa_lightning.models.age_distribution import GaussianAge
+from mtmsa_lightning.models.distributions import GaussianAge
+from mtmsa_lightning.reports import plots
 
 RACES = ("white", "black", "asian")
 

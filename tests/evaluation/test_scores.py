@@ -6,9 +6,9 @@ import pytest
 from scipy import stats
 
 from mtmsa_lightning.evaluation.comparison import holm
-from mtmsa_lightning.evaluation.figures import scalars
 from mtmsa_lightning.evaluation.predictions import read_predictions
 from mtmsa_lightning.evaluation.scores import face_scores, figures_of_means, read_faces
+from mtmsa_lightning.evaluation.table_metrics import scalars
 
 
 def test_means_of_scores_are_the_figures_of_the_run(trained):

@@ -10,7 +10,7 @@ from mtmsa_lightning.errors import DataError
 from mtmsa_lightning.evaluation.predictions import read_predictions
 from mtmsa_lightning.evaluation.subgroups import risk_coverage_areas, subgroups
 from mtmsa_lightning.metrics.uncertainty import normalised_calibration_error, risk_coverage
-from mtmsa_lightning.models.age_distribution import GaussianAge
+from mtmsa_lightning.models.distributions import GaussianAge
 
 DIVISIONS = [
     "all", "gender", "race", "age", "gender x race", "gender x age", "race x age", "gender x race x age",

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 import mtmsa_lightning
 from mtmsa_lightning import MTMSA
+from mtmsa_lightning.calibration.record import Calibration
 from mtmsa_lightning.labels import AGE_GROUPS
-from mtmsa_lightning.models.calibration import Calibration
 
 SIZE = 64
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from mtmsa_lightning import MTMSA
-from mtmsa_lightning.cli import main
+from mtmsa_lightning.cli.main import main
 from mtmsa_lightning.export import exporting, formats
 from mtmsa_lightning.export.exporting import default_target
 from mtmsa_lightning.export.faces import drawn_faces, faces_of, faces_of_run

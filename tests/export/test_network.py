@@ -5,7 +5,7 @@ from torch import nn
 from torchvision.models.resnet import BasicBlock
 
 from mtmsa_lightning.export.network import fold_batch_norm
-from mtmsa_lightning.models.msa import MultiScaleAttention
+from mtmsa_lightning.models.backbones.msa import MultiScaleAttention
 
 
 def test_folding_batch_normalisation_changes_no_number_and_leaves_none():

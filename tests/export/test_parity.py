@@ -10,15 +10,15 @@ import torch
 from scipy.stats import norm
 
 from mtmsa_lightning import __version__
-from mtmsa_lightning.checkpoints import weights_digest
 from mtmsa_lightning.export import onnx_file, quantised, torch_program
 from mtmsa_lightning.export.formats import Precision
 from mtmsa_lightning.export.metadata import describe_export
 from mtmsa_lightning.export.network import OUTPUTS, ExportNetwork, answers, traced
 from mtmsa_lightning.export.parity import BOUNDS, Bound, Differences, ParityError, check, compare, runner_of
 from mtmsa_lightning.labels import AGE_GROUP_EDGES
-from mtmsa_lightning.models import age_heads
 from mtmsa_lightning.models.class_mapping import ClassMapping
+from mtmsa_lightning.models.heads import age as age_heads
+from mtmsa_lightning.runs.checkpoints import weights_digest
 
 EXPORTED = {
     "CoralAgeHead": {"calibrated": True},

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mtmsa_lightning.cli import main
-from mtmsa_lightning.data.images import read_image
+from mtmsa_lightning._utils.images import read_image
+from mtmsa_lightning.cli.main import main
 from mtmsa_lightning.errors import DataError
 from mtmsa_lightning.inference.inputs import find_inputs
 

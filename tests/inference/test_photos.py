@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mtmsa_lightning.data.images import UnreadableImageError
+from mtmsa_lightning._utils.images import UnreadableImageError
 from mtmsa_lightning.inference.photos import read_photo
 
 RGB = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)

@@ -17,7 +17,7 @@ from mtmsa_lightning.metrics import (
     DecadeMAE,
     WorstDecadeMAE,
 )
-from mtmsa_lightning.models.age_distribution import GaussianAge
+from mtmsa_lightning.models.distributions import GaussianAge
 
 NAN = math.nan
 LOW = torch.tensor([20.0, 30.0, 4.0, NAN, 50.0])

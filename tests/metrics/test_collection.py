@@ -10,7 +10,7 @@ from torchmetrics import Metric, MetricCollection
 
 from mtmsa_lightning import metrics
 from mtmsa_lightning.metrics.suite import FIGURES
-from mtmsa_lightning.models.age_distribution import GaussianAge
+from mtmsa_lightning.models.distributions import GaussianAge
 
 CLASSES = 3
 ARGUMENTS = {"num_classes": [CLASSES, CLASSES + 1], "edges": [(2.5, 30.5), (2.5, 40.5)]}

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from mtmsa_lightning.labels import AGE_GROUP_EDGES, AGE_GROUPS, age_group_index
 from mtmsa_lightning.metrics import GroupAccuracy
-from mtmsa_lightning.models.age_distribution import GaussianAge
+from mtmsa_lightning.models.distributions import GaussianAge
 
 NAN = math.nan
 

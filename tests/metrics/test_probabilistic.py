@@ -7,7 +7,7 @@ from scipy.integrate import quad
 from scipy.stats import norm
 
 from mtmsa_lightning.metrics import AgeCRPS, AgeIntervalNLL, AgeNLL, IntervalCoverage, IntervalWidth
-from mtmsa_lightning.models.age_distribution import GaussianAge
+from mtmsa_lightning.models.distributions import GaussianAge
 
 NAN = math.nan
 LOW = torch.tensor([20.0, 30.0, 4.0, NAN, 50.0])

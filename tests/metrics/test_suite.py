@@ -7,7 +7,7 @@ from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
 from mtmsa_lightning.metrics.suite import FIGURES, figures_of
-from mtmsa_lightning.models.age_distribution import GaussianAge
+from mtmsa_lightning.models.distributions import GaussianAge
 
 NAMES = [figure.name for figure in FIGURES]
 CLASSES = 4

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mtmsa_lightning.metrics import AURC, ENCE
-from mtmsa_lightning.models.age_distribution import GaussianAge
+from mtmsa_lightning.models.distributions import GaussianAge
 
 few = st.lists(st.tuples(st.integers(1, 4), st.floats(0, 40)), min_size=1, max_size=5)
 """Faces as (std, absolute error): small numbers of few distinct stds, so that ties are common."""

@@ -9,23 +9,23 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from mtmsa_lightning._utils.images import Image
+from mtmsa_lightning._utils.progress import progress
+from mtmsa_lightning._utils.text import shown
 from mtmsa_lightning.data.audit.counts import counts
 from mtmsa_lightning.data.audit.findings import Finding, by_severity, found
 from mtmsa_lightning.data.audit.images import MIN_SHARPNESS, MIN_SIDE, check_images
 from mtmsa_lightning.data.audit.labels import check_labels, conflicting_copies
 from mtmsa_lightning.data.audit.leaks import copies, near_duplicates, shared_subjects
 from mtmsa_lightning.data.audit.near import NEAR, near_pairs
+from mtmsa_lightning.data.audit.published import Comparison, compare
 from mtmsa_lightning.data.audit.scan import Scan, scan_images
 from mtmsa_lightning.data.baselines import baselines_by_part
 from mtmsa_lightning.data.datamodule import FaceDataModule
-from mtmsa_lightning.data.images import Image
-from mtmsa_lightning.data.prepared import left_out
-from mtmsa_lightning.data.protocols import Split, fold_numbers
-from mtmsa_lightning.data.published import Comparison, compare
+from mtmsa_lightning.data.prepared.format import left_out
+from mtmsa_lightning.data.splits.protocols import Split, fold_numbers
 from mtmsa_lightning.data.table import FaceTable
 from mtmsa_lightning.errors import DataError
-from mtmsa_lightning.progress import progress
-from mtmsa_lightning.wording import shown
 
 log = logging.getLogger(__name__)
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from mtmsa_lightning.data.protocols import PARTS, Split
+from mtmsa_lightning.data.splits.protocols import PARTS, Split
 from mtmsa_lightning.data.table import FaceTable
 from mtmsa_lightning.labels import GENDERS
 

@@ -3,11 +3,11 @@
 import numpy as np
 import pandas as pd
 
+from mtmsa_lightning._utils.text import counted
 from mtmsa_lightning.data.audit.findings import Finding, found
-from mtmsa_lightning.data.cleaning import completed_years, conflicting
+from mtmsa_lightning.data.splits.cleaning import completed_years, conflicting
 from mtmsa_lightning.data.table import FaceTable
 from mtmsa_lightning.labels import GENDERS
-from mtmsa_lightning.wording import counted
 
 
 def check_labels(table: FaceTable) -> list[Finding]:

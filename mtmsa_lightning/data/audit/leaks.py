@@ -6,11 +6,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from mtmsa_lightning._utils.text import counted
 from mtmsa_lightning.data.audit.findings import Finding, found
 from mtmsa_lightning.data.audit.labels import describe_labels, rows_by
-from mtmsa_lightning.data.protocols import PARTS, Split
+from mtmsa_lightning.data.splits.protocols import PARTS, Split
 from mtmsa_lightning.data.table import FaceTable
-from mtmsa_lightning.wording import counted
 
 MAY_SHARE_SUBJECTS = ("random", "setting_a", "s1_s2_s3")
 """Protocols that split by image: a subject on both sides is theirs, not a fault of the table."""

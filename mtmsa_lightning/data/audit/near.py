@@ -21,8 +21,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from numpy.typing import NDArray
 
-from mtmsa_lightning.cores import available_cores
-from mtmsa_lightning.data.images import Image
+from mtmsa_lightning._utils.cores import available_cores
+from mtmsa_lightning._utils.images import Image
 
 HASH_SIZE = 16
 WORDS = HASH_SIZE**2 // 64

@@ -10,15 +10,15 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from mtmsa_lightning.data.audit.near import WORDS, Hashes, perceptual_hash
-from mtmsa_lightning.data.file_access import read_regular
-from mtmsa_lightning.data.images import (
+from mtmsa_lightning._utils.file_access import read_regular
+from mtmsa_lightning._utils.images import (
     MAX_BYTES,
     Image,
     UnreadableImageError,
     central_square,
     decode_image,
 )
+from mtmsa_lightning.data.audit.near import WORDS, Hashes, perceptual_hash
 from mtmsa_lightning.data.table import FaceTable
 
 SHARPNESS_SIDE = 128

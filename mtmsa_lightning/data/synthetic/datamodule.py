@@ -3,8 +3,8 @@
 import logging
 from typing import Any
 
-from mtmsa_lightning.data.morph import MORPH
-from mtmsa_lightning.data.prepared import is_prepared
+from mtmsa_lightning.data.datasets.morph import MORPH
+from mtmsa_lightning.data.prepared.format import is_prepared
 from mtmsa_lightning.data.synthetic.releases import write_morph
 
 log = logging.getLogger(__name__)

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mtmsa_lightning.data.images import Image
+from mtmsa_lightning._utils.images import Image
 
 CANVAS = 200
 """Side in pixels at which faces are drawn."""

@@ -11,10 +11,10 @@ from datetime import datetime
 import cv2
 import pytest
 
-from mtmsa_lightning.data.adience import read_adience
-from mtmsa_lightning.data.morph import read_morph
+from mtmsa_lightning.data.datasets.adience import read_adience
+from mtmsa_lightning.data.datasets.morph import read_morph
+from mtmsa_lightning.data.datasets.utkface import read_utkface
 from mtmsa_lightning.data.synthetic import releases, write_adience, write_morph, write_utkface
-from mtmsa_lightning.data.utkface import read_utkface
 from mtmsa_lightning.errors import DataError
 
 WRITERS = {"morph": write_morph, "adience": write_adience, "utkface": write_utkface}

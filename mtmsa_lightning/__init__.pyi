@@ -1,0 +1,32 @@
+from .data.datamodule import FaceDataModule as FaceDataModule
+from .data.datasets.adience import Adience as Adience
+from .data.datasets.face_csv import FaceCSV as FaceCSV
+from .data.datasets.morph import MORPH as MORPH
+from .data.datasets.utkface import UTKFace as UTKFace
+from .data.synthetic.datamodule import Synthetic as Synthetic
+from .data.table import FaceTable as FaceTable
+from .data.table import ReadReport as ReadReport
+from .data.table import make_frame as make_frame
+from .inference.estimator import AgeEstimator as AgeEstimator
+from .losses.gaussian import GaussianKLLoss as GaussianKLLoss
+from .models.backbones.msa import MultiScaleAttention as MultiScaleAttention
+from .models.backbones.resnet import MSAConfig as MSAConfig
+from .models.backbones.resnet import MSAResNet34 as MSAResNet34
+from .models.distributions import AgeDistribution as AgeDistribution
+from .models.distributions import CategoricalAge as CategoricalAge
+from .models.distributions import GaussianAge as GaussianAge
+from .models.distributions import LaplaceAge as LaplaceAge
+from .models.heads.age import AgeHead as AgeHead
+from .models.heads.age import CoralAgeHead as CoralAgeHead
+from .models.heads.age import CornAgeHead as CornAgeHead
+from .models.heads.age import CrossEntropyAgeHead as CrossEntropyAgeHead
+from .models.heads.age import DLDLAgeHead as DLDLAgeHead
+from .models.heads.age import DLDLv2AgeHead as DLDLv2AgeHead
+from .models.heads.age import GaussianAgeHead as GaussianAgeHead
+from .models.heads.age import L1AgeHead as L1AgeHead
+from .models.heads.age import L2AgeHead as L2AgeHead
+from .models.heads.age import MeanVarianceAgeHead as MeanVarianceAgeHead
+from .models.heads.classes import ClassHead as ClassHead
+from .module import MTMSA as MTMSA
+
+__version__: str

@@ -1,0 +1,139 @@
+"""Image files to arrays: every format that a face release contains, decoded the same way."""
+
+import io
+import struct
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+
+import cv2
+import numpy as np
+import PIL.Image
+from numpy.typing import NDArray
+
+from mtmsa_lightning._utils.file_access import read_regular
+from mtmsa_lightning._utils.opencv_limit import MAX_PIXELS as MAX_PIXELS
+from mtmsa_lightning.errors import DataError
+
+Image = NDArray[np.uint8]
+"""An RGB image, uint8, shape (height, width, 3)."""
+
+SHARED_FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "SUN", "TIFF", "WEBP")
+"""Pillow's names of what OpenCV decodes too: a header of any other format would hide what is decoded."""
+
+MAX_BYTES = 1 << 30
+"""Size of the largest image file that is read: above an uncompressed one of 16 bits with MAX_PIXELS."""
+
+
+class UnreadableImageError(DataError):
+    """A file that is missing, empty, truncated beyond decoding, too large, or no image."""
+
+
+def read_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> Image:
+    """Decode an image file to RGB.
+
+    EXIF orientation is applied (OpenCV 4.11 ignores it in WebP); greyscale, palette, CMYK, alpha and 16-bit
+    files become 8-bit RGB. OpenCV is used because it was the fastest of the three decoders at hand, if not
+    by much (``benchmarks/decode.md``).
+
+    Args:
+        path: The image file.
+        max_pixels: Pixels above which an image is refused, by its header, before it is decoded: a file of a
+            few kilobytes can unpack to gigabytes.
+
+    Returns:
+        The image, uint8, shape (height, width, 3).
+
+    Raises:
+        UnreadableImageError: There is no decodable image at ``path``, or it has too many pixels.
+    """
+    try:
+        data = read_regular(path, MAX_BYTES)
+    except OSError as error:
+        raise UnreadableImageError(f"{path}: cannot be read ({error.strerror})") from error
+    return decode_image(data, path, max_pixels)
+
+
+def decode_image(data: bytes, path: str | Path, max_pixels: int = MAX_PIXELS) -> Image:
+    """Decode the bytes of an image file to RGB; see :func:`read_image`.
+
+    Args:
+        data: The bytes.
+        path: Names the image in the message.
+        max_pixels: Pixels above which it is not decoded.
+
+    Raises:
+        UnreadableImageError: The bytes are no decodable image, or it has too many pixels.
+    """
+    if not data:
+        raise UnreadableImageError(f"{path}: not an image that can be decoded (the file is empty)")
+    try:
+        size = _size_by_header(data)
+    except Exception as error:  # a damaged header makes Pillow raise nearly anything
+        raise UnreadableImageError(f"{path}: not an image that can be decoded") from error
+    check_size(str(path), size, max_pixels)
+    try:
+        # cv2.imread would only warn, and not at all on every platform
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
+    except cv2.error as error:
+        more = "; OpenCV decodes more pixels only if OPENCV_IO_MAX_IMAGE_PIXELS is set" * (
+            size[0] * size[1] > MAX_PIXELS
+        )
+        raise UnreadableImageError(f"{path}: not an image that can be decoded{more}") from error
+    if image is None or sorted(image.shape[:2]) != sorted(size):  # EXIF orientation may turn it
+        raise UnreadableImageError(f"{path}: not an image that can be decoded")
+    return np.asarray(image, dtype=np.uint8)
+
+
+def check_size(name: str, size: tuple[int, int], max_pixels: int) -> None:
+    """Refuse an image with too many pixels.
+
+    Raises:
+        UnreadableImageError: Width times height is above ``max_pixels``.
+    """
+    width, height = size
+    if width * height > max_pixels:
+        raise UnreadableImageError(
+            f"{name}: too large: {width} x {height} are {width * height / 1e6:.0f} million pixels, the limit "
+            f"is {max_pixels / 1e6:.0f} million: shrink it first"
+        )
+
+
+def _size_by_header(data: bytes) -> tuple[int, int]:
+    """Return width and height, as ``PIL.Image.open`` finds them.
+
+    That function compares them with a limit of its own, at which it warns; it can only be changed for all of
+    a program, and here another one counts.
+    """
+    for register in (PIL.Image.preinit, PIL.Image.init):  # the usual formats, then the rest
+        register()
+        for opener, accepts in [PIL.Image.OPEN[name] for name in SHARED_FORMATS if name in PIL.Image.OPEN]:
+            accepted = accepts is None or accepts(data[:16])
+            if not accepted or isinstance(accepted, str):  # a text says what is missing
+                continue
+            with suppress(SyntaxError, IndexError, TypeError, struct.error):  # not of this format
+                return opener(io.BytesIO(data), "").size
+    raise PIL.UnidentifiedImageError
+
+
+def central_square(image: Image, fraction: float) -> Image:
+    """Cut the central square whose side is ``fraction`` (above 0, at most 1) of the shorter side."""
+    height, width = image.shape[:2]
+    side = max(1, round(min(height, width) * fraction))
+    top, left = (height - side) // 2, (width - side) // 2
+    return image[top : top + side, left : left + side]
+
+
+def unreadable(paths: Iterable[str | Path], workers: int = 8) -> list[str]:
+    """Decode every file and return the messages of those that cannot be read, in input order."""
+
+    def fault(path: str | Path) -> str | None:
+        try:
+            read_image(path)
+        except UnreadableImageError as error:
+            return str(error)
+        return None
+
+    with ThreadPoolExecutor(workers) as pool:
+        return [message for message in pool.map(fault, paths) if message is not None]

@@ -1,0 +1,221 @@
+"""``mtmsa check``: the ten-second look at a dataset and a config before any training."""
+
+import argparse
+import logging
+import shlex
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from mtmsa_lightning._utils.text import counted
+from mtmsa_lightning.cli.arguments import ALLOW_CLASSES, Parser
+from mtmsa_lightning.data.audit.findings import KINDS, Finding
+from mtmsa_lightning.training.build_data import (
+    CLASSES,
+    add_data_arguments,
+    chooses_class,
+    data_arguments,
+    parse,
+    recognise,
+)
+from mtmsa_lightning.training.preflight import check_arguments
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from mtmsa_lightning.data.datamodule import FaceDataModule
+
+CONFIGS = {
+    "morph": "morph.yaml", "adience": "adience.yaml", "utkface": "utkface.yaml", "csv": "csv.yaml",
+    "synthetic": "demo.yaml",
+}  # fmt: skip
+"""The shipped config of every dataset."""
+
+DESCRIPTION = """\
+Look at a dataset and a config before training: counts held against the published release, sizes of all
+protocols, constant guesses, contradicting labels, time and memory on this device, and the command to type.
+Settings of `mtmsa fit` are taken too, as
+--model.NAME VALUE, --trainer.NAME VALUE, --data.NAME VALUE."""
+
+
+def parser() -> argparse.ArgumentParser:
+    """Build the argument parser of the verb; imports nothing heavy."""
+    parser = Parser(
+        prog="mtmsa check",
+        description=DESCRIPTION,
+        epilog="Exit status: 0 no error, 1 errors (see `mtmsa audit --help`), 2 the check could not be made.",
+    )
+    add_data_arguments(parser)
+    parser.add_argument("--allow_classes", metavar="NAMES", help=ALLOW_CLASSES)
+    parser.add_argument("--no_timing", action="store_true", help="do not time training steps")
+    return parser
+
+
+def main(args: Sequence[str]) -> None:
+    """Run the verb.
+
+    Raises:
+        MTMSAError: For whatever the user can mend.
+        SystemExit: With status 1 if there is a finding of severity error.
+    """
+    options, others = parse(parser(), args)
+    arguments = fit_arguments(options, others)
+    cli = build(arguments)
+
+    from mtmsa_lightning.data.audit.audit import all_splits, check_table, read
+    from mtmsa_lightning.data.audit.findings import by_severity, has_errors
+
+    data = cli.datamodule
+    table = read(data)
+    splits, findings = all_splits(data, table)
+    findings = by_severity([*findings, *check_table(data, table, splits)])
+    if splits and len(splits[data.fold].train) and not len(splits[data.fold].val):
+        data.setup("fit")  # raises, as it will for `mtmsa fit`
+    print("\n".join(describe_data(data)))
+    print("\n".join(describe_findings(findings)))
+    if splits and not options.no_timing and len(splits[data.fold].train):
+        with _quiet("mtmsa_lightning"):  # its setup describes the data again
+            cost = list(describe_cost(cli))
+        print("\n".join(cost))
+    print(f"to train:\n  {command(arguments)}")
+    if has_errors(findings):
+        raise SystemExit(1)
+
+
+def fit_arguments(options: argparse.Namespace, others: Sequence[str]) -> list[str]:
+    """Return the arguments of ``mtmsa fit`` that train on what is checked."""
+    arguments = data_arguments(options, others)
+    if options.allow_classes:
+        arguments.append(f"--allow_classes={options.allow_classes}")
+    configs = options.config
+    if not (configs or chooses_class(others)):
+        dataset = options.dataset or recognise(options.root, options.table)
+        configs = [CONFIGS[dataset]]
+        arguments.remove(f"--data={CLASSES[dataset]}")  # the config's own class
+    return [*(f"--config={name}" for name in configs), *arguments]
+
+
+def command(arguments: Sequence[str]) -> str:
+    """Return the command to type."""
+    split = ([*text.split("=", 1)] if text.startswith("--") else [text] for text in arguments)
+    return f"mtmsa fit {shlex.join(word for words in split for word in words)}"
+
+
+def build(arguments: list[str]) -> Any:
+    """Build data, model and trainer exactly as ``mtmsa fit`` would, and run nothing.
+
+    Raises:
+        MTMSAError: For whatever the user can mend.
+    """
+    check_arguments("fit", arguments)
+
+    from mtmsa_lightning.training.cli import TrainingCLI, run_trainer_verb
+
+    class Built(TrainingCLI):
+        def _run_subcommand(self, subcommand: str) -> None:
+            """Stop before the verb."""
+
+    with _quiet("mtmsa_lightning", "lightning.pytorch", "lightning.fabric"):
+        return run_trainer_verb("fit", [*arguments, "--wandb=disabled"], Built)
+
+
+@contextmanager
+def _quiet(*names: str) -> Iterator[None]:
+    """Let these loggers tell warnings only."""
+    levels = {name: logging.getLogger(name).level for name in names}
+    for name in names:
+        logging.getLogger(name).setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
+
+
+# ---------------------------------------------------------------------------- texts
+
+
+def describe_data(data: "FaceDataModule") -> Iterator[str]:
+    """Yield lines about the faces, the release, the protocols and the constant guesses."""
+    from mtmsa_lightning.data.audit.published import compare
+    from mtmsa_lightning.data.baselines import baselines_by_part
+    from mtmsa_lightning.errors import DataError
+    from mtmsa_lightning.reports.audit import baseline_table, comparison_table
+
+    table = data.table
+    yield f"{table.dataset} at {data.root}: {counted(len(table), 'face')}; label rule: {table.label_rule}"
+    compared = compare(table)
+    if compared:
+        yield "held against the published release:"
+        yield from _lines(comparison_table(compared))
+    yield f"protocols, seed {data.seed} (* as configured):"
+    yield from (f"  {line}" for line in protocol_sizes(data))
+    try:
+        guesses = baselines_by_part(table.frame, data.split, data.age_groups)
+    except DataError:
+        return
+    yield "constant guesses:"
+    yield from _lines(baseline_table(guesses))
+
+
+def protocol_sizes(data: "FaceDataModule") -> Iterator[str]:
+    """Yield a line on every protocol of a dataset: sizes of its parts, or why it cannot be followed."""
+    from mtmsa_lightning.data.splits.protocols import PARTS, fold_numbers, make_split
+    from mtmsa_lightning.data.table import SPLITS
+    from mtmsa_lightning.errors import DataError
+
+    for name in data.protocols:
+        chosen = name == data.protocol
+        try:
+            folds = fold_numbers(data.table, name, data.seed)
+            fold = data.fold if chosen else folds[0]
+            fractions = data.val_fraction, data.calibration_fraction
+            split = make_split(data.table, name, fold, data.seed, *fractions)
+            parts = PARTS if data.calibration_fraction else SPLITS
+            sizes = "  ".join(f"{part} {len(getattr(split, part)):>7,}" for part in parts)
+            text = f"{sizes}  fold {fold} of {len(folds)}"
+        except DataError as error:
+            text = f"not here: {error}"
+        yield f"{'*' if chosen else ' '} {name:<18}{text}"
+
+
+def describe_findings(findings: Sequence[Finding]) -> Iterator[str]:
+    """Yield lines about what the table says against itself."""
+    yield "findings in the table (`mtmsa audit` looks at the images too):"
+    if not findings:
+        yield "  none"
+    for finding in findings:
+        remedy = f"  -> {KINDS[finding.kind].remedy}" if KINDS[finding.kind].remedy else ""
+        yield f"  {finding.severity:<8}{finding.text}{remedy}"
+
+
+def describe_cost(cli: Any) -> Iterator[str]:
+    """Time a few steps of a built config and yield lines about the time and memory of a training."""
+    from mtmsa_lightning.training.cost import training_cost
+
+    data, trainer = cli.datamodule, cli.trainer
+    data.setup("fit")
+    cost = training_cost(cli.model, data, trainer.strategy.root_device, trainer.precision)
+    devices = trainer.num_devices * trainer.num_nodes
+    train, val = len(data.train_dataset), len(data.val_dataset)
+    epoch = cost.epoch_seconds(train, val, devices, data.num_workers)
+    yield f"cost on {devices} x {cost.device}, {cost.precision}, {data.image_size} px (an estimate):"
+    epochs = trainer.max_epochs or 0
+    whole = f", {_duration(epoch * epochs)} for {counted(epochs, 'epoch')}" if epochs > 0 else ""
+    yield f"  {_duration(epoch)} per epoch of {counted(train, 'face')}{whole}"
+    timed = f"median of {cost.steps} with {counted(cost.faces, 'face')} each"
+    yield f"  steps: {1e3 * cost.face_seconds:.1f} ms per face, {timed}"
+    workers = counted(data.num_workers, "worker")
+    yield f"  loading: {1e3 * cost.load_seconds:.1f} ms per image on one core; {workers}"
+    yield f"  memory {cost.memory / 2**30:.1f} GiB per device ({cost.memory_how})"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def _lines(rows: "pd.DataFrame") -> list[str]:
+    """Return a table of texts as indented lines."""
+    return [f"  {line}".rstrip() for line in rows.to_string(index=False).splitlines()]

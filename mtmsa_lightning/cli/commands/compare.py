@@ -1,0 +1,84 @@
+"""``mtmsa compare``: are these models different, on the same test faces, beyond chance?"""
+
+import argparse
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from mtmsa_lightning.cli.arguments import Parser, whole_number_from
+from mtmsa_lightning.errors import ConfigError, DataError
+
+log = logging.getLogger(__name__)
+
+ENDINGS = (".json", ".csv", ".md")
+
+
+def parser() -> argparse.ArgumentParser:
+    """Build the argument parser of the verb; imports nothing heavy."""
+    parser = Parser(
+        prog="mtmsa compare",
+        description="Compare models on the same test faces, face by face: differences of the headline "
+        "metrics that are means over faces, each with a bootstrap interval and a paired permutation test (by "
+        "subject where subjects are known). Test ids and labels must be equal. Of several seeds, each face "
+        "counts by its mean score.",
+    )
+    parser.add_argument("baseline", type=Path, help="a run, a crossval folder, a report's, or a table")
+    parser.add_argument("others", type=Path, nargs="+", metavar="other", help="what is compared with it")
+    parser.add_argument(
+        "--out", type=Path, nargs="+", default=[], metavar="FILE", help="files to write: .json, .csv, .md"
+    )
+    parser.add_argument(
+        "--draws",
+        type=whole_number_from(1),
+        default=10_000,
+        help="bootstrap samples, sign flips (default: 10000)",
+    )
+    parser.add_argument("--seed", type=whole_number_from(0), default=0, help="seed of both (default: 0)")
+    return parser
+
+
+def main(args: Sequence[str]) -> None:
+    """Run the verb.
+
+    Raises:
+        MTMSAError: If there is nothing to compare, or the sides were not tested on the same faces and labels.
+    """
+    options = parser().parse_args(args)
+    for file in options.out:
+        if file.suffix not in ENDINGS:
+            raise ConfigError(f"--out {file}: write to files ending in {', '.join(ENDINGS)}")
+    for path in (options.baseline, *options.others):
+        if not path.exists():
+            raise DataError(f"{path}: no predictions: no such file or folder")
+    run(options.baseline, options.others, options.out, options.draws, options.seed)
+
+
+def run(baseline: Path, others: Sequence[Path], out: Sequence[Path], draws: int, seed: int) -> None:
+    """Compare, print, and write.
+
+    Args:
+        baseline: What the others are compared with.
+        others: Runs, crossval folders or tables.
+        out: Files to write.
+        draws: Bootstrap samples and sign flips.
+        seed: Seed of both.
+    """
+    from mtmsa_lightning._utils.strict_json import csv_cell, to_json
+    from mtmsa_lightning.evaluation.comparison import compare, plain_rows, read_contender
+    from mtmsa_lightning.reports.comparison_text import markdown, provenance, verdict
+    from mtmsa_lightning.runs.directory import write_text
+
+    first, *rest = [read_contender(path) for path in (baseline, *others)]
+    table = compare(first, rest, draws, seed)
+    table["verdict"] = table.apply(verdict, axis=1)
+    text = markdown(first, rest, table, draws)
+    log.info("%s", text.rstrip())
+    sides = [provenance(side) for side in (first, *rest)]
+    values = plain_rows(table)
+    record = {"baseline": sides[0], "others": sides[1:], "draws": draws, "seed": seed, "comparisons": values}
+    quoted = table.assign(baseline_run=first.name, test_fingerprint=sides[0]["test_fingerprint"])
+    quoted = quoted.assign(recorded=to_json(first.record))
+    cells = quoted.map(csv_cell)
+    texts = {".json": to_json(record, indent=2) + "\n", ".csv": cells.to_csv(index=False), ".md": text}
+    for file in out:
+        write_text(file, texts[file.suffix])

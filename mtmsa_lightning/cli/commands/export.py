@@ -1,0 +1,80 @@
+"""``mtmsa export``: a checkpoint as a file that other programs run."""
+
+import argparse
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from mtmsa_lightning.cli.arguments import Parser, add_checkpoint, one_of
+from mtmsa_lightning.export.formats import (
+    Format,
+    Precision,
+    check_combination,
+    check_packages,
+    check_target,
+)
+from mtmsa_lightning.runs.checkpoints import check_checkpoint
+
+
+def parser() -> argparse.ArgumentParser:
+    """Build the argument parser of the verb; imports nothing heavy."""
+    parser = Parser(
+        prog="mtmsa export",
+        description="Write a checkpoint as a file that other programs run, with its model card. Faces go in "
+        "as RGB bytes; years and probabilities come out, calibrated as the checkpoint is. The file is "
+        "run beside PyTorch on faces, and removed if its answers differ.",
+        epilog="Preprocessing, class names, calibration and licence are inside the file. docs/use_onnx.py "
+        "uses an ONNX file without this package.",
+    )
+    add_checkpoint(parser)
+    parser.add_argument(
+        "--format", required=True, type=one_of(Format), metavar=_either(Format),
+        help="what to write: a program that ONNX Runtime or PyTorch runs without this package, or weights "
+        "and their config for this package",
+    )  # fmt: skip
+    parser.add_argument(
+        "--dynamic", action="store_true",
+        help="onnx, torch-export: take batches of any size instead of one face at a time (safetensors does "
+        "anyway)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--precision", type=one_of(Precision), metavar=_either(Precision), default=Precision.FP32,
+        help="what the convolutions compute in: fp32 (default), fp16 (onnx, torch-export), int8 (onnx)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--faces", nargs="+", type=Path, default=[], metavar="PATH",
+        help="images and folders of faces, cropped as in training, to compare on (default: drawn faces; "
+        "for int8, which takes its ranges from faces, the validation part of the checkpoint's run)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--out", type=Path,
+        help="file (.onnx, .pt2) or folder (safetensors) to write, in place of an older export there "
+        "(default: <run>/export/...)",
+    )  # fmt: skip
+    return parser
+
+
+def _either(choices: Iterable[str]) -> str:
+    return f"{{{','.join(choices)}}}"
+
+
+def main(args: Sequence[str]) -> None:
+    """Run the verb.
+
+    Raises:
+        MTMSAError: For whatever the user can mend, before any work; or because what was written says
+            something else than PyTorch, and was thrown away.
+    """
+    options = parser().parse_args(args)
+    check_combination(options.format, options.precision, options.dynamic)
+    check_packages(options.format)
+    check_checkpoint(options.ckpt_path)
+    if options.out is not None:
+        check_target(options.out, options.format)
+
+    from mtmsa_lightning.export.exporting import export
+
+    target = export(
+        options.ckpt_path, options.format, options.precision, options.dynamic, options.faces, options.out
+    )
+    files = [target] if target.is_file() else list(target.iterdir())
+    print(f"{target} ({sum(file.stat().st_size for file in files) / 1e6:.1f} MB)")

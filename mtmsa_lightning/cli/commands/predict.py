@@ -1,0 +1,276 @@
+"""``mtmsa predict``: ages, genders and races of the faces in photos, by a checkpoint alone."""
+
+import argparse
+import csv
+import logging
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mtmsa_lightning._utils.cores import available_cores
+from mtmsa_lightning._utils.folders import check_folder
+from mtmsa_lightning._utils.text import counted
+from mtmsa_lightning.cli.arguments import Parser, add_checkpoint, whole_number_from
+from mtmsa_lightning.cli.commands.prepare import parse_shard
+from mtmsa_lightning.errors import ConfigError, DataError
+from mtmsa_lightning.inference.paths import check_there
+from mtmsa_lightning.runs.hub import check_source
+from mtmsa_lightning.settings.named_classes import allowed
+
+if TYPE_CHECKING:
+    from mtmsa_lightning._utils.progress import Advance
+    from mtmsa_lightning.inference.bulk import Job
+    from mtmsa_lightning.inference.parts import Counts, Parts
+
+    Work = Callable[[Sequence[int], Advance], None]
+
+log = logging.getLogger(__name__)
+
+SUFFIXES = (".csv", ".parquet", ".jsonl")
+"""Endings of the tables that can be written."""
+
+_SHOWN = 10
+
+EPILOG = """
+Beside FILE stand `<name>.skipped.csv` (images without a row, with the reason; only if there are any) and
+`<name>.record.json` (checkpoint, options, counts). While it is made there is a folder `FILE.parts`: the same
+command, started again after an interruption, goes on from there and ends with the same bytes.
+
+Status 0: the table is there, even if some images are in the list of those skipped (--strict: then 2).
+Status 2: an error, or no face at all.
+
+Many machines: give each a part of the images, and a folder of its own as --out; then join them.
+  mtmsa predict --ckpt_path C photos/ --shard 2/8 --out shards/2
+  mtmsa predict merge shards/* --out ages.csv
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """Build the argument parser of the verb; imports nothing heavy."""
+    parser = Parser(
+        prog="mtmsa predict",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Predict age (with its uncertainty), gender and race of every face in photos.\n"
+        "The checkpoint knows its own preprocessing and classes: no config is needed.",
+        epilog=EPILOG,
+    )
+    add = parser.add_argument
+    add("paths", nargs="+", metavar="PATH", help="image, folder of images, pattern ('photos/**/*.jpg'), "
+        "prepared set, or .csv/.tsv file with a column `path` (relative to the file's folder)")  # fmt: skip
+    add_checkpoint(parser, hub=True)
+    add("--out", required=True, type=Path, metavar="FILE",
+        help="table to write, one row per face: .csv, .parquet or .jsonl")  # fmt: skip
+    add("--overwrite", action="store_true", help="replace a table that was made otherwise")
+    add("--strict", action="store_true", help="end with status 2 if an image could not be read")
+    add("--detect", action=argparse.BooleanOptionalAction, help="look for all faces of a photo and align "
+        "them, or take it for one cropped face (default: as training treated its photos)")  # fmt: skip
+    add("--max_pixels", type=whole_number_from(1), metavar="N",
+        help="photos with more pixels are not decoded (default: 64 million; for more, also set "
+        "OPENCV_IO_MAX_IMAGE_PIXELS)")  # fmt: skip
+    add("--annotate", type=Path, metavar="DIR", help="write copies of the photos with a box and a few words "
+        "per face (off by default: they show people)")  # fmt: skip
+    add("--contact_sheet", type=Path, metavar="FILE", help="write one picture (.jpg, .png) with up to 120 "
+        "of the faces (off by default, likewise)")  # fmt: skip
+    add(
+        "--batch_size",
+        type=whole_number_from(1),
+        default=64,
+        help="faces that go through the network at once (default: 64)",
+    )
+    add("--num_workers", type=whole_number_from(1),
+        help="threads that read photos and find faces (default: one per core)")  # fmt: skip
+    add("--accelerator", default="auto", help="cpu, gpu or auto (default)")
+    add("--devices", default="1", help="number of devices, one process each, or auto (default: 1)")
+    add("--precision", default="32-true", help="32-true (default), 64-true, bf16-mixed or 16-mixed")
+    add("--flip_test", action="store_true", help="see every face and its mirror image: twice the work, and "
+        "as a rule a little more exact")  # fmt: skip
+    add("--shard", default="1/1", metavar="I/N", help="predict part I of N only")
+    return parser
+
+
+def merge_parser() -> argparse.ArgumentParser:
+    """Build the argument parser of ``mtmsa predict merge``."""
+    parser = Parser(
+        prog="mtmsa predict merge",
+        description="Join the shards of a prediction: the same bytes as from one process.",
+    )
+    parser.add_argument("shards", nargs="+", type=Path, metavar="DIR", help="folders made with --shard")
+    parser.add_argument("--out", required=True, type=Path, metavar="FILE", help="table to write")
+    parser.add_argument("--overwrite", action="store_true", help="replace a table that is there")
+    return parser
+
+
+def main(args: Sequence[str]) -> None:
+    """Run the verb.
+
+    Raises:
+        MTMSAError: The checkpoint, a path or an option is of no use, before any work; or not one face could
+            be predicted, after all else was written.
+    """
+    if args and args[0] == "merge":
+        options = merge_parser().parse_args(args[1:])
+        _check_table(options.out)
+        from mtmsa_lightning.inference.parts import merge
+
+        report(merge(options.shards, options.out, options.overwrite), options.out)
+    else:
+        predict(parser().parse_args(args))
+
+
+def predict(options: argparse.Namespace) -> None:
+    """Predict all images, or a shard of them, and write what was asked for.
+
+    Raises:
+        MTMSAError: See :func:`main`.
+    """
+    shard = parse_shard(options.shard)
+    _check_places(options, shard)
+    check_source(options.ckpt_path)
+    for path in options.paths:
+        check_there(path)
+    from mtmsa_lightning.inference.inputs import find_inputs
+
+    inputs = find_inputs(options.paths)  # before torch is imported, which takes seconds
+    from mtmsa_lightning._utils.folders import locked
+    from mtmsa_lightning._utils.images import MAX_PIXELS
+    from mtmsa_lightning.inference.bulk import Job, load_estimator, predict_parts
+    from mtmsa_lightning.inference.parts import Parts
+    from mtmsa_lightning.inference.plan import make_plan, say_preprocessing
+    from mtmsa_lightning.inference.ranks import choose_devices, predict_on
+
+    devices = choose_devices(options.accelerator, options.devices)
+    load = partial(
+        load_estimator, options.ckpt_path, options.flip_test, allow_classes=allowed(),
+        batch_size=options.batch_size,
+        max_pixels=options.max_pixels or MAX_PIXELS, precision=options.precision,
+    )  # fmt: skip
+    estimator = load(device=devices[0] if len(devices) == 1 else "cpu")
+    detect = estimator.preprocessing.detects if options.detect is None else options.detect
+    log.info("%s", estimator.describe(detect))
+    say_preprocessing(estimator, inputs, detect)
+    plan = make_plan(options.ckpt_path, estimator, inputs, detect, options.annotate, shard)
+    folder = options.out if shard[1] > 1 else options.out.with_name(f"{options.out.name}.parts")
+    workers = options.num_workers or available_cores() // len(devices)
+    job = Job(inputs, Parts(folder, plan), detect, options.annotate, max(1, workers))
+    one = len(devices) == 1
+    work = partial(predict_parts, estimator, job) if one else partial(predict_on, devices, load, job)
+    if shard[1] > 1:
+        with locked(folder, "mtmsa predict"):
+            _make_parts(job.parts, work, options)
+        print(_describe_shard(options.shard, job.parts, len(inputs)))
+    else:
+        report(_make_table(job, work, options), options.out, options.strict)
+
+
+def _describe_shard(shard: str, parts: "Parts", images: int) -> str:
+    share = sum(len(parts.positions(number)) for number in parts.numbers)
+    if share:
+        return f"shard {shard}: {share:,} of {counted(images, 'image')}: {parts.folder}"
+    return (
+        f"shard {shard}: no images: shards consist of parts of {parts.plan['part_size']} images, and there "
+        f"{'is' if len(parts) == 1 else 'are'} only {len(parts)}; merge it with the others: {parts.folder}"
+    )
+
+
+def _make_table(job: "Job", work: "Work", options: argparse.Namespace) -> "Counts":
+    """Return what the table holds, after making it unless it is there."""
+    from mtmsa_lightning._utils.folders import locked
+    from mtmsa_lightning.inference.parts import clear, complete, join, refuse_to_lose
+    from mtmsa_lightning.inference.pictures import write_sheet
+
+    parts, out = job.parts, options.out
+    counts = None if options.overwrite else complete(out, parts.plan)
+    if counts is not None:
+        log.info("%s: is complete, nothing to do (--overwrite makes it anew)", out)
+        return counts
+    if not (options.overwrite or parts.begun):
+        refuse_to_lose(out, parts.plan)
+    with locked(parts.folder, "mtmsa predict"):
+        _make_parts(parts, work, options)
+        counts = join(parts.plan, [parts.file(number) for number in parts.numbers], out)
+        if options.contact_sheet is not None and counts.faces:
+            write_sheet(parts, job.inputs, counts.faces, options.contact_sheet)
+        clear(parts.folder)
+    return counts
+
+
+def _make_parts(parts: "Parts", work: "Work", options: argparse.Namespace) -> None:
+    """Make the parts that are missing."""
+    from mtmsa_lightning._utils.folders import make_folder
+    from mtmsa_lightning._utils.progress import progress
+
+    parts.claim(options.overwrite)
+    sheet = options.contact_sheet
+    for folder in filter(None, (options.annotate, sheet and sheet.parent)):
+        make_folder(folder)
+    missing = parts.missing()
+    total, left = (sum(len(parts.positions(n)) for n in numbers) for numbers in (parts.numbers, missing))
+    if left < total:
+        log.info("%s: going on, %s of %s images are done", parts.folder, f"{total - left:,}", f"{total:,}")
+    with progress("images", total, total - left) as advance:
+        work(missing, advance)
+
+
+def report(counts: "Counts", out: Path, strict: bool = False) -> None:
+    """Print what came out.
+
+    Raises:
+        DataError: Not one face could be predicted; or, with ``strict``, an image could not be read.
+    """
+    from mtmsa_lightning.inference.parts import SKIPPED, beside
+
+    images, listed = counted(counts.images, "image"), beside(out, SKIPPED)
+    numbers = {"without a face": counts.no_face, "unreadable": counts.unreadable}
+    reasons = ", ".join(f"{number:,} {reason}" for reason, number in numbers.items() if number)
+    if not counts.faces:
+        raise DataError(f"not one face in {images}: {reasons}: {listed}")
+    done = counts.images - counts.no_face - counts.unreadable
+    print(f"{counted(counts.faces, 'face')} in {done:,} of {images}: {out}")
+    if reasons:
+        print(f"skipped: {reasons}: {listed}")
+        _print_skipped(listed, counts.no_face + counts.unreadable)
+    if strict and counts.unreadable:
+        raise DataError(f"--strict: {counted(counts.unreadable, 'image')} could not be read: {listed}")
+
+
+def _print_skipped(file: Path, number: int) -> None:
+    with file.open(newline="", encoding="utf-8") as stream:
+        for row in islice(csv.DictReader(stream), _SHOWN):
+            print(f"  {row['file']}: {row['reason']}")
+    if number > _SHOWN:
+        print("  ...")
+
+
+def _check_table(out: Path) -> None:
+    if out.suffix not in SUFFIXES:
+        endings = f"{', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}"
+        raise ConfigError(f"--out {out}: write predictions to a file ending in {endings}")
+    if out.is_dir():
+        raise ConfigError(f"--out {out}: is a folder: name a file")
+    check_folder(out.parent)
+
+
+def _check_places(options: argparse.Namespace, shard: tuple[int, int]) -> None:
+    """Refuse places to write to that cannot be meant, before anything heavy is imported."""
+    if shard[1] == 1:
+        _check_table(options.out)
+    elif options.out.suffix in SUFFIXES:
+        raise ConfigError(
+            f"{options.out}: a shard is a folder, out of which `mtmsa predict merge` makes the file: give "
+            "--out a name without an ending"
+        )
+    else:
+        check_folder(options.out)
+    if options.contact_sheet is not None and options.contact_sheet.suffix not in (".jpg", ".png"):
+        raise ConfigError(f"--contact_sheet {options.contact_sheet}: choose a name ending in .jpg or .png")
+    if options.contact_sheet is not None and shard[1] > 1:
+        raise ConfigError("--contact_sheet is made of a whole table, not of a shard")
+    if options.annotate is not None:
+        check_folder(options.annotate)
+    if options.contact_sheet is not None:
+        check_folder(options.contact_sheet.parent)
+    for path in options.paths if options.annotate is not None else ():
+        if Path(path).resolve() in (options.annotate.resolve(), *options.annotate.resolve().parents):
+            raise ConfigError(f"--annotate {options.annotate}: lies inside {path}, among the photos")

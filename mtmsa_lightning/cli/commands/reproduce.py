@@ -1,0 +1,145 @@
+"""``mtmsa reproduce``: a study from data to table."""
+
+import argparse
+import logging
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+
+from mtmsa_lightning._utils.folders import locked
+from mtmsa_lightning._utils.text import counted
+from mtmsa_lightning.cli.arguments import Parser, whole_number, whole_number_from
+from mtmsa_lightning.cli.commands.crossval import OURS, Plan, carry_out, make_plan, numbers
+from mtmsa_lightning.errors import ConfigError, MTMSAError
+from mtmsa_lightning.settings.configs import option
+from mtmsa_lightning.studies.definition import Study, read_recorded, read_study, shipped_studies
+
+log = logging.getLogger(__name__)
+
+TAKEN = OURS | {
+    "config": "give --on, which replaces the configs of the study",
+    "name": "runs are named by it",
+}
+"""Arguments of ``fit`` that a study sets itself, with what to do instead."""
+
+
+def parser() -> argparse.ArgumentParser:
+    """Build the argument parser of the verb; imports nothing heavy."""
+    parser = Parser(
+        prog="mtmsa reproduce",
+        usage="mtmsa reproduce STUDY [--on CONFIG.yaml ...] [--variants NAME ...] [--folds 0-4] "
+        "[--seeds 0 1 2] [--parallel N] [any argument of `mtmsa fit`]",
+        description="Train and test every variant of a study by `mtmsa crossval`, then write one table to "
+        "<root>/studies/<study>-<base>/: mean and standard deviation over all runs, and a paired comparison "
+        "with the baseline. What is complete is skipped and what was interrupted is continued: repeat the "
+        "command. All other arguments go to `mtmsa fit`, for all variants.",
+        epilog=f"Shipped studies: {', '.join(shipped_studies())}. What they answer and cost: "
+        "experiments/README.md.",
+    )
+    parser.add_argument("study", metavar="STUDY", help="name of a shipped study, or a file")
+    parser.add_argument(
+        "--on", nargs="+", metavar="CONFIG", help="configs to build on instead of the study's own"
+    )
+    parser.add_argument("--variants", nargs="+", metavar="NAME", help="only these, and the baseline")
+    parser.add_argument("--folds", nargs="+", metavar="FOLDS", help="0-4, or 0,2 (default: the study's)")
+    parser.add_argument("--seeds", nargs="+", type=whole_number, metavar="SEED", help="default: the study's")
+    parser.add_argument(
+        "--parallel", type=whole_number_from(1), default=1, metavar="N", help="runs at once (default: 1)"
+    )
+    return parser
+
+
+def main(args: Sequence[str]) -> None:
+    """Run the verb.
+
+    Raises:
+        MTMSAError: If study, config or argument is of no use, before anything trains; or at the end, if a run
+            failed.
+    """
+    options, fit_args = parser().parse_known_args(args)
+    for name, instead in TAKEN.items():
+        if option(fit_args, name) is not None:
+            raise ConfigError(f"--{name}: {instead}")
+    study = read_study(options.study, options.on)
+    if options.variants:
+        study = replace(study, variants=chosen(study, options.variants))
+    if options.folds:
+        study = replace(study, folds=tuple(numbers(options.folds)))
+    if options.seeds:
+        study = replace(study, seeds=tuple(options.seeds))
+    reproduce(study, fit_args, options.parallel)
+
+
+def chosen(study: Study, names: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """Return the variants of these names, and the baseline.
+
+    Raises:
+        ConfigError: If the study has no variant of a name.
+    """
+    for name in names:
+        if name not in study.variants:
+            raise ConfigError(f"{study.file}: no variant {name!r}, only {', '.join(study.variants)}")
+    wanted = {study.baseline, *names}
+    return {name: configs for name, configs in study.variants.items() if name in wanted}
+
+
+def reproduce(study: Study, fit_args: Sequence[str], parallel: int = 1) -> None:
+    """Train what is not complete, then write and print the table.
+
+    Args:
+        study: The study.
+        fit_args: Further arguments of ``fit`` for all variants.
+        parallel: Runs at once.
+
+    Raises:
+        MTMSAError: As for :func:`main`.
+    """
+    from mtmsa_lightning._utils.strict_json import to_json
+    from mtmsa_lightning.reports.study_text import markdown, rows
+    from mtmsa_lightning.runs.directory import write_text
+    from mtmsa_lightning.studies.comparison import Variant, study_table
+
+    recorded = read_recorded(study)
+    plans = make_plans(study, fit_args, parallel)
+    root = next(iter(plans.values())).experiment.root
+    folder = root / "studies" / f"{study.name}-{study.base()}"
+    variants, lacking = {}, []
+    with ExitStack() as held:
+        for each in (folder, *(plan.experiment.folder for plan in plans.values())):
+            held.enter_context(locked(each, "mtmsa reproduce"))
+        for number, (variant, plan) in enumerate(plans.items(), 1):
+            log.info("variant %d of %d: %s (%s)", number, len(plans), variant, plan.experiment.name)
+            summary, missing = carry_out(plan)
+            lacking += [f"  {variant}, {trial}: {reason}" for trial, reason in missing.items()]
+            if summary is not None:
+                experiment = plan.experiment
+                variants[variant] = Variant(study.variants[variant], experiment.folder, experiment.settings)
+        if variants:
+            table = study_table(study, variants, recorded)
+            text = markdown(table)
+            write_text(folder / "table.json", to_json(table, indent=2) + "\n")
+            write_text(folder / "table.csv", rows(table).to_csv(index=False))
+            write_text(folder / "table.md", text)
+            log.info("%s\nfiles: %s", text, folder)
+    if lacking:
+        told = "\n".join(lacking)
+        raise MTMSAError(
+            f"{counted(len(lacking), 'run is', 'runs are')} missing; repeat the command to try again:\n{told}"
+        )
+
+
+def make_plans(study: Study, fit_args: Sequence[str], parallel: int) -> dict[str, Plan]:
+    """Plan every variant, before the first one trains for days.
+
+    Raises:
+        MTMSAError: If a variant cannot be trained, naming it.
+    """
+    plans = {}
+    for variant, overrides in study.variants.items():
+        configs = [f"--config={config}" for config in (*study.configs, *overrides)]
+        args = [*configs, *fit_args, "--name", study.experiment(variant)]
+        try:
+            plans[variant] = make_plan(args, study.folds, study.seeds, parallel)
+        except MTMSAError as error:
+            raise type(error)(f"variant {variant}: {error}") from error
+    return plans

@@ -1,0 +1,78 @@
+"""The published counts of the releases, to hold a copy against.
+
+Sources: the tables of the releases themselves (MORPH Album II, non-commercial, 2008; Adience); UTKFace has no
+table, and its copies on the web differ by a few files.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from mtmsa_lightning.data.prepared.format import preparation
+from mtmsa_lightning.data.synthetic.releases import RECORD
+from mtmsa_lightning.data.table import FaceTable
+from mtmsa_lightning.labels import GENDERS
+
+_MORPH = {
+    "faces": 55_134, "subjects": 13_617,
+    "black": 42_589, "white": 10_559, "hispanic": 1_769, "asian": 154, "other": 63,
+    "male": 46_645, "female": 8_489,
+}  # fmt: skip
+_CANONICAL = {
+    "faces": 17_424, "fold 0": 4_316, "fold 1": 3_101, "fold 2": 3_339, "fold 3": 2_975, "fold 4": 3_693,
+}  # fmt: skip
+
+PUBLISHED: dict[str, dict[str, int]] = {
+    "morph table columns": _MORPH,
+    "adience canonical": {"rows read": 19_487, **_CANONICAL},
+    "adience extended": {"rows read": 19_487, "faces": 18_550},
+    "utkface file names": {"faces": 23_705},
+}
+"""Counts by label rule and by what is counted."""
+
+ABOUT = {"utkface file names": 0.01}
+"""Share by which a count may differ where copies of the release do."""
+
+
+class Comparison(NamedTuple):
+    """A count of a table beside the published one."""
+
+    what: str
+    found: int
+    published: int
+    agrees: bool
+
+
+def compare(table: FaceTable) -> list[Comparison]:
+    """Hold a table's counts against the published release.
+
+    Empty where none is known: for a cleaned table, which has another label rule, and for synthetic faces.
+    """
+    synthetic = (table.root / RECORD).is_file()
+    expected = {} if synthetic else PUBLISHED.get(table.label_rule, {})
+    counted = _counts(table)
+    slack = ABOUT.get(table.label_rule, 0.0)
+    return [
+        Comparison(what, counted[what], number, abs(counted[what] - number) <= slack * number)
+        for what, number in expected.items()
+    ]
+
+
+def _counts(table: FaceTable) -> dict[str, int]:
+    faces = table.frame
+    numbers = {"faces": len(faces), "rows read": _rows_read(table), "subjects": faces["subject"].nunique()}
+    for names, column in ((GENDERS, "gender"), (table.race_classes, "race")):
+        numbers |= dict(zip(names, _tally(faces[column], len(names)), strict=True))
+    folds = _tally(faces["fold"], 5)
+    return numbers | {f"fold {fold}": number for fold, number in enumerate(folds)}
+
+
+def _rows_read(table: FaceTable) -> int:
+    """Return the number of rows of the release, whether it is read raw or was prepared."""
+    made = preparation(table.root) or {}
+    return int(made.get("release", {}).get("read", table.report.read))
+
+
+def _tally(indices: "np.typing.ArrayLike", classes: int) -> list[int]:
+    values = np.asarray(indices)
+    return [int((values == index).sum()) for index in range(classes)]

@@ -1,0 +1,1 @@
+"""Augmentation on the CPU and on the device."""

@@ -1,0 +1,168 @@
+"""The training augmentation of a whole batch, on the device that holds it.
+
+What is done to each face was drawn by ``AugmentationSampler`` and comes with the batch; here it is carried
+out. torchvision's functions take one amount for all faces, so that the steps are written out by broadcasting.
+Every face is computed by itself: the result depends neither on the other faces of its batch nor on their
+number.
+
+Beside the CPU path only rounding differs (there every step ends in 8 bits, mostly rounded down) and
+interpolation (there the crop is resized, then rotated; here both are one step).
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import grid_sample
+
+from mtmsa_lightning.data.augment.cpu import AugmentationDraw
+
+Amounts = NDArray[np.float64]
+"""One number per face, shape (N,)."""
+
+
+def augment(images: Tensor, draws: NDArray[np.float32], image_size: int) -> Tensor:
+    """Crop, mirror, rotate and recolour each face as drawn.
+
+    Args:
+        images: uint8 RGB, shape (N, 3, side, side).
+        draws: An ``AugmentationDraw`` per face, shape (N, 15). They stay on the CPU, so that choosing the
+            faces that a step changes does not wait for the device.
+        image_size: Side of the output in pixels.
+
+    Returns:
+        Floating point in [0, 1], shape (N, 3, image_size, image_size).
+    """
+    drawn = dict(zip(AugmentationDraw._fields, draws.T.astype(np.float64), strict=True))
+    faces = resample(images, drawn, image_size)
+    for turn in ("first", "second", "third", "fourth"):
+        for number, (name, change) in enumerate(_COLOUR_CHANGES.items()):
+            _change(faces, drawn[turn] == number, change, drawn[name])
+    _change(faces, drawn["grey"] == 1, adjust_saturation, np.zeros(len(faces)))
+    return faces
+
+
+def resample(images: Tensor, drawn: dict[str, Amounts], size: int) -> Tensor:
+    """Crop, resize, mirror and rotate faces in one step; borders are mirrored where a rotation needs them.
+
+    An output pixel is the mean of ``taps`` x ``taps`` bilinear samples, spread so that their variance is that
+    of OpenCV's area averaging: details that the output cannot hold do not alias.
+
+    Args:
+        images: uint8, shape (N, 3, side, side).
+        drawn: Columns of ``AugmentationDraw``.
+        size: Side of the output in pixels.
+
+    Returns:
+        Floating point in [0, 1], shape (N, 3, size, size).
+    """
+    side = images.shape[-1]
+    columns, rows = _positions(drawn, size, images.device)
+    taps = math.ceil(side / size)
+    axes = []
+    for position, start, length in ((columns, "left", "width"), (rows, "top", "height")):
+        scale = drawn[length] / size
+        centre = (position + 0.5) * _each(scale, position) + _each(drawn[start], position)
+        spread = np.sqrt(np.maximum(scale**2 - 1, 0) * taps**2 / max(taps**2 - 1, 1))
+        offsets = [_each(spread * ((tap + 0.5) / taps - 0.5), position) for tap in range(taps)]
+        axes.append([(centre + offset) * (2 / side) - 1 for offset in offsets])
+    source = images.contiguous().to(columns.dtype)
+    total = torch.zeros(len(images), images.shape[1], size, size, device=images.device)
+    for x in axes[0]:
+        for y in axes[1]:
+            grid = torch.stack([x, y], dim=-1)
+            total += grid_sample(source, grid, "bilinear", padding_mode="border", align_corners=False)
+    return total / (255 * taps**2)
+
+
+def _positions(drawn: dict[str, Amounts], size: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return the column and row of the resized crop that each output pixel shows, shape (N, size, size)."""
+    last = size - 1
+    along = torch.arange(size, device=device, dtype=torch.float32) - last / 2
+    x, y = along.view(1, 1, -1), along.view(1, -1, 1)
+    radians = np.deg2rad(drawn["degrees"])
+    cos, sin = _each(np.cos(radians), x), _each(np.sin(radians), x)
+    columns = _reflect(cos * x - sin * y + last / 2, last)
+    rows = _reflect(sin * x + cos * y + last / 2, last)
+    mirrored = _each(drawn["mirrored"], x)
+    return mirrored * (last - columns) + (1 - mirrored) * columns, rows
+
+
+def _reflect(position: Tensor, last: int) -> Tensor:
+    """Mirror positions outside [0, last] at the first and last pixel's centre, which are not repeated."""
+    return last - (last - position.abs()).abs()
+
+
+def _each(amounts: Amounts, like: Tensor) -> Tensor:
+    """Return one number per face, ready for broadcasting against a tensor of as many dimensions."""
+    numbers = _to(like.device, amounts.astype(np.float32))
+    return numbers.view(-1, *[1] * (like.ndim - 1))
+
+
+def _to(device: torch.device, numbers: NDArray[Any]) -> Tensor:
+    """Copy without waiting for what the device is still at; CUDA reads pageable memory before it returns."""
+    return torch.from_numpy(numbers).to(device, non_blocking=device.type == "cuda")
+
+
+def _change(
+    faces: Tensor, chosen: NDArray[np.bool_], change: Callable[[Tensor, Tensor], Tensor], amounts: Amounts
+) -> None:
+    """Change the chosen faces in place."""
+    rows = np.flatnonzero(chosen)
+    if len(rows):
+        index = _to(faces.device, rows)
+        faces[index] = change(faces[index], _each(amounts[rows], faces))
+
+
+def adjust_brightness(faces: Tensor, factors: Tensor) -> Tensor:
+    """Scale faces in [0, 1], shape (N, 3, height, width), by a factor each, shape (N, 1, 1, 1)."""
+    return (faces * factors).clamp(0, 1)
+
+
+def adjust_contrast(faces: Tensor, factors: Tensor) -> Tensor:
+    """Scale each face's distance from its mean grey level."""
+    levels = (255 * luminance(faces)).round().long().flatten(1)  # whole numbers: their sum knows no order
+    mean = levels.sum(1).view(-1, 1, 1, 1) / (255 * levels.shape[1])
+    return (faces * factors + mean * (1 - factors)).clamp(0, 1)
+
+
+def adjust_saturation(faces: Tensor, factors: Tensor) -> Tensor:
+    """Scale each pixel's distance from its grey level; a factor of 0 makes the face grey."""
+    return (faces * factors + luminance(faces) * (1 - factors)).clamp(0, 1)
+
+
+def adjust_hue(faces: Tensor, shifts: Tensor) -> Tensor:
+    """Turn the hue by a fraction of the circle; saturation and value in the sense of HSV stay."""
+    red, green, blue = faces.unbind(1)
+    value = faces.amax(1)
+    chroma = value - faces.amin(1)
+    divisor = torch.where(chroma > 0, chroma, 1)
+    hue = torch.where(
+        value == red,
+        (green - blue) / divisor,
+        torch.where(value == green, (blue - red) / divisor + 2, (red - green) / divisor + 4),
+    )
+    hue = hue + 6 * shifts.flatten(1).unsqueeze(2)
+    channels = []
+    for offset in (5, 3, 1):
+        sixth = (hue + offset).remainder(6)
+        channels.append(value - chroma * torch.minimum(sixth, 4 - sixth).clamp(0, 1))
+    return torch.stack(channels, 1)
+
+
+def luminance(faces: Tensor) -> Tensor:
+    """Return the grey level of RGB faces (ITU-R BT.601), shape (N, 1, height, width)."""
+    red, green, blue = faces.unbind(1)
+    return (0.299 * red + 0.587 * green + 0.114 * blue).unsqueeze(1)
+
+
+_COLOUR_CHANGES = {
+    "brightness": adjust_brightness,
+    "contrast": adjust_contrast,
+    "saturation": adjust_saturation,
+    "hue": adjust_hue,
+}  # in the numbering of AugmentationDraw.first

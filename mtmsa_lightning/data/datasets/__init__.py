@@ -1,0 +1,1 @@
+"""Readers of releases and tables, one file each."""

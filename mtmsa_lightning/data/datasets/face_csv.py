@@ -1,0 +1,345 @@
+"""Any collection of faces that a table describes: one text file with a path and labels per face."""
+
+import json
+import logging
+import os
+import posixpath
+import re
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+
+from mtmsa_lightning._utils.file_access import find_normalised
+from mtmsa_lightning._utils.text import shown
+from mtmsa_lightning.data.datamodule import FaceDataModule
+from mtmsa_lightning.data.files import (
+    content_column,
+    expected_tree_error,
+    list_images,
+    locate,
+    nearest,
+    read_delimited,
+    sniff,
+)
+from mtmsa_lightning.data.prepared.format import is_prepared, read_description, read_frame
+from mtmsa_lightning.data.table import FaceTable, ReadReport, make_frame, parse_ages, parse_words
+from mtmsa_lightning.errors import DataError
+from mtmsa_lightning.labels import AGE_GROUPS, RACES
+
+log = logging.getLogger(__name__)
+
+COLUMNS: tuple[str, ...] = (
+    "path", "age", "age_low", "age_high", "gender", "race", "subject", "fold", "split",
+)  # fmt: skip
+TREE = """
+<root>/
+  faces.csv  (header: path,age,gender,race,subject,fold,split; or age_low,age_high in place of age)
+  ... images, named by the column path relative to <root> ...
+"""
+
+_SYNONYMS: dict[str, tuple[str, ...]] = {
+    "path": (
+        "file", "filename", "file_name", "filepath", "file_path", "image", "image_path", "img", "img_path",
+        "photo", "picture",
+    ),
+    "age": ("years", "ages", "real_age", "apparent_age", "age_years", "label_age"),
+    "age_low": ("from", "min_age", "age_min", "age_from"),
+    "age_high": ("to", "max_age", "age_max", "age_to"),
+    "gender": ("sex", "genders"),
+    "race": ("ethnicity", "ethnic_group", "ethnic", "races"),
+    "subject": (
+        "subject_id", "person", "person_id", "identity", "identity_id", "individual", "participant",
+        "participant_id", "celebrity", "user_id",
+    ),
+    "fold": ("folds", "cv_fold", "fold_id"),
+    "split": ("subset", "partition", "set", "part"),
+}  # fmt: skip
+"""Names under which other tables hold what ``COLUMNS`` name; the first is an example."""
+_GENDERS = {"male": 0, "m": 0, "0": 0, "female": 1, "f": 1, "1": 1}
+_SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val"}
+_SPLITS |= {"test": "test", "testing": "test"}
+
+
+def read_face_csv(
+    root: str | Path,
+    table: str = "faces.csv",
+    columns: Mapping[str, str] | None = None,
+    *,
+    dataset: str = "csv",
+    race_classes: Sequence[str] = RACES,
+    strict: bool = False,
+) -> FaceTable:
+    """Read faces from a text table separated by commas, tabs or semicolons.
+
+    Columns: ``path`` (relative to ``root``), ``age`` or the pair ``age_low`` and ``age_high`` (completed
+    years, inclusive; the pair wins where both exist; fractions are cut off and noted); optional ``gender``
+    (male, female, m, f; or 0 male, 1 female), ``race`` (a name in ``race_classes``), ``subject``, ``fold``
+    and ``split`` (train, val, test). Capitals do not matter; an empty cell, or -1, means unknown. A column
+    that looks like one of these under another name is not used, with a warning that says how to. Without
+    any subject the extra column ``content`` holds the hash of the file's bytes (16 hexadecimal digits; "" for
+    a file that cannot be read).
+
+    Args:
+        root: Folder of the images.
+        table: The table's path, relative to ``root``.
+        columns: Names above to the file's own names, for columns that are named otherwise.
+        dataset: Name of the dataset, first part of every id.
+        race_classes: Race classes in use: a subset of ``labels.RACES``, in that order.
+        strict: Raise instead of dropping rows.
+
+    Raises:
+        DataError: The table, a column or all images are missing; a gender, race or split is not in the
+            vocabulary (a class must never turn into "unknown" by a typing error); or ``strict`` and a row
+            was dropped.
+    """
+    root, path = Path(root), find_normalised(Path(root) / table)
+    if not path.is_file():
+        raise _no_table(root, table)
+    report = ReadReport(str(path))
+    rows = _read_columns(path, dict(columns or {}), report)
+    _warn_unused(path, dict(columns or {}))
+    rows = _drop_outside(rows.assign(photo=[_relative(root, text) for text in rows["path"]]), root, report)
+    absent = expected_tree_error(root, f"none of the {len(rows):,} images of {table}", TREE)
+    rows = _parse_ages(locate(rows, "photo", list_images(root), report, absent), report)
+    rows = _parse_fold(rows, report)
+    report.finish(strict)
+    races = {name.lower(): index for index, name in enumerate(race_classes)}
+    rows = rows.assign(
+        id=rows["photo"],
+        gender=parse_words(rows, "gender", _GENDERS, -1, path),
+        race=parse_words(rows, "race", races, -1, path),
+        split=parse_words(rows, "split", _SPLITS, "", path),
+    )
+    known_subjects = bool((rows["subject"] != "").any())
+    if not known_subjects:
+        rows = rows.assign(content=content_column(root, rows["path"]))
+    frame = make_frame(rows, dataset, extra=() if known_subjects else ("content",))
+    return FaceTable(frame, root, dataset, f"{dataset} table columns", tuple(race_classes), report)
+
+
+def _no_table(root: Path, table: str) -> DataError:
+    if not (root.is_dir() and Path(table).is_file()):
+        return expected_tree_error(root, f"no {table}", TREE)
+    relative = Path(os.path.relpath(table, root)).as_posix()
+    return DataError(
+        f"no {table} in {root}: looked for {(root / table).as_posix()}; ./{Path(table).as_posix()} exists: "
+        f"move it into the root or give its path relative to the root (--data.table {relative})"
+    )
+
+
+def _read_columns(path: Path, names: dict[str, str], report: ReadReport) -> pd.DataFrame:
+    """Return all of ``COLUMNS`` but those for age that the file lacks; other absent ones are empty texts."""
+    for name in names:
+        if name not in COLUMNS:
+            raise DataError(f"columns: unknown name {name!r}{nearest(name, COLUMNS)}; known: {COLUMNS}")
+    delimiter, header = sniff(path)
+    present = {name.lower() for name in header}
+    pair = {names.get(name, name).lower() for name in ("age_low", "age_high")} & present
+    ages = ("age_low", "age_high") if pair else ("age",)
+    for name in ("path", *ages):
+        if name not in names and name not in present:
+            raise _no_column(path, name, header, names)
+    needed = ["path", *ages, *names]
+    optional = [name for name in COLUMNS[4:] if name in present]
+    theirs = {name: names.get(name, name) for name in [*needed, *optional]}
+    rows = read_delimited(path, delimiter, list(dict.fromkeys(theirs.values())), report)
+    absent = {name: "" for name in COLUMNS[4:] if name not in theirs}
+    ours = pd.DataFrame({name: rows[column].str.strip() for name, column in theirs.items()}, rows.index)
+    labels = ours.drop(columns="path").replace("-1", "")
+    return labels.assign(path=ours["path"], **absent)
+
+
+def _no_column(path: Path, name: str, header: Sequence[str], names: Mapping[str, str]) -> DataError:
+    either = " (nor age_low and age_high)" if name == "age" else ""
+    theirs = next(iter(_lookalikes(header, [name]).values()), None)
+    if theirs:
+        seems = f"{shown([theirs])} looks like it"
+    else:
+        others = (column for column in header if column.lower() not in COLUMNS)
+        seems = f"if another column holds it{nearest(name, others)}"
+    return DataError(
+        f"{path}: no column {name!r}{either}; {seems}: "
+        f"{_as_arguments({**names, name: theirs or _SYNONYMS[name][0]})}; the header has [{shown(header)}]"
+    )
+
+
+def _warn_unused(path: Path, names: Mapping[str, str]) -> None:
+    """Warn of columns that look like labels and are not used."""
+    header = sniff(path)[1]
+    lower = {name.lower() for name in header}
+    ages = {"age", "age_low", "age_high"}
+    ages = ages if ages & {*lower, *names} else set()
+    unset = [name for name in COLUMNS if name not in {*names, *lower, *ages}]
+    found = _lookalikes([name for name in header if name not in names.values()], unset)
+    if found:
+        log.warning(
+            "%s: %s not used, which may hold %s: %s",
+            path, shown([*found.values()]), " and ".join(found), _as_arguments({**names, **found}),
+        )  # fmt: skip
+
+
+def _lookalikes(header: Iterable[str], names: Iterable[str]) -> dict[str, str]:
+    """Return for each of our names the first column of a header that seems to hold it, if there is one."""
+    plain = {re.sub(r"[\s-]+", "_", column.lower()): column for column in reversed([*header])}
+    found: dict[str, str] = {}
+    for name in names:
+        same = next((plain[text] for text in (name, *_SYNONYMS[name]) if text in plain), None)
+        if same is not None:
+            found[name] = same
+    return found
+
+
+def _as_arguments(names: Mapping[str, str]) -> str:
+    """Return what to type for these names of columns."""
+    texts = {
+        name: text if re.fullmatch(r"[A-Za-z_]\w*", text) else json.dumps(text)
+        for name, text in names.items()
+    }
+    mapping = "{" + ", ".join(f"{name}: {text}" for name, text in texts.items()) + "}"
+    pairs = shlex.join(f"{ours}={theirs}" for ours, theirs in names.items())
+    return f"--data.columns {shlex.quote(mapping)} (mtmsa prepare: --columns {pairs})"
+
+
+def _relative(root: Path, text: str) -> str:
+    """Return a path of the table relative to the root, with forward slashes and without detours.
+
+    An absolute path outside the root stays as it is.
+    """
+    path = posixpath.normpath(text.replace("\\", "/"))
+    if path.startswith("/"):
+        for folder in (root.absolute(), root.resolve()):
+            if path.startswith(f"{folder.as_posix().rstrip('/')}/"):
+                return posixpath.relpath(path, folder.as_posix())
+    return path
+
+
+def _drop_outside(rows: pd.DataFrame, root: Path, report: ReadReport) -> pd.DataFrame:
+    """Drop rows without a path, or with an absolute one outside the root.
+
+    Raises:
+        DataError: All are; the message names the folder that holds all of them.
+    """
+    outside = rows["photo"].str.match(r"/|[A-Za-z]:/").astype(bool)
+    if outside.all():
+        paths = rows["photo"].tolist()
+        common = posixpath.commonpath(paths) if all(path.startswith("/") for path in paths) else ""
+        folder = common if len(paths) > 1 else posixpath.dirname(common)
+        use = f" --data.root {shlex.quote(folder)} and the table's path relative to it (--data.table)"
+        raise DataError(
+            f"{report.source}: all paths are absolute and lie outside the root {root}, such as "
+            f"{shown(paths[:1])}: give a root that holds them"
+            + (f", e.g.{use}" if len(folder) > 1 else "")
+            + ", or paths relative to the root"
+        )
+    rows = report.drop_rows(rows, outside, "photo", "absolute path outside the root")
+    return report.drop_rows(rows, rows["path"] == "", "path", "no path")
+
+
+def _parse_ages(rows: pd.DataFrame, report: ReadReport) -> pd.DataFrame:
+    low, high = ("age_low", "age_high") if "age_low" in rows else ("age", "age")
+    for name in dict.fromkeys((low, high)):
+        bad = (rows[name] != "") & parse_ages(rows[name]).isna()
+        rows = rows.assign(item=rows["photo"] + f": {name} '" + rows[name] + "'")
+        rows = report.drop_rows(rows, bad, "item", f"{name} is no number of years from 0 to 130")
+    ages = {"age_low": parse_ages(rows[low]), "age_high": parse_ages(rows[high])}
+    fraction = (ages["age_low"] % 1 > 0) | (ages["age_high"] % 1 > 0)
+    report.note_rows(rows, fraction, "photo", "age cut to completed years")
+    rows = rows.assign(**{name: years // 1 for name, years in ages.items()})
+    single = rows["age_low"].isna() != rows["age_high"].isna()
+    rows = report.drop_rows(rows, single, "photo", "one of age_low and age_high is empty")
+    return report.drop_rows(rows, rows["age_low"] > rows["age_high"], "photo", "age_low is above age_high")
+
+
+def _parse_fold(rows: pd.DataFrame, report: ReadReport) -> pd.DataFrame:
+    text = rows["fold"].where(rows["fold"] != "", "-1")
+    rows = rows.assign(fold=text)
+    rows = report.drop_rows(rows, ~text.str.fullmatch(r"-1|[0-9]{1,6}"), "photo", "fold is no number from 0")
+    return rows.assign(fold=rows["fold"].astype("int64"))
+
+
+def _may_have_race(root: Path, table: Path, columns: Mapping[str, str]) -> bool:
+    """Tell whether race may be labelled, from the header alone; also if there is nothing to read yet."""
+    if is_prepared(root):
+        return bool(read_description(root)["race_classes"])
+    try:
+        header = {name.lower() for name in sniff(find_normalised(table))[1]}
+    except DataError:
+        return True
+    return columns.get("race", "race").lower() in header
+
+
+def _default_protocol(root: Path, table: Path, columns: Mapping[str, str]) -> str:
+    """Return ``subject_exclusive`` where every row of the table has a subject, else ``random``."""
+    try:
+        if is_prepared(root):
+            rows = read_frame(root / read_description(root)["table"])
+        else:
+            rows = _read_columns(find_normalised(table), dict(columns), ReadReport(str(table)))
+    except (DataError, OSError):  # whoever reads the table in earnest says what is wrong with it
+        return "random"
+    known = rows["subject"] != ""
+    if len(rows) and known.all():
+        return "subject_exclusive"
+    have = "not every face has a subject" if known.any() else "there are no subjects"
+    log.info("protocol random: %s, so that images are split, whoever they show", have)
+    return "random"
+
+
+class FaceCSV(FaceDataModule):
+    """Your own faces, described by a text table (see :func:`read_face_csv`).
+
+    Args:
+        table: Path of the table, relative to ``root``.
+        columns: Our column names to the table's own, where they differ.
+        dataset_name: Name of the dataset in ids, results and the default root.
+        race_classes: Race classes in use, a subset of ``labels.RACES`` in that order. They are none in any
+            case where the table, or the prepared set, is there and has no race column: a head needs
+            something to learn from.
+        age_groups: ``adience`` to decide and report Adience's eight age groups; ``null`` for exact ages.
+        protocol: By default ``subject_exclusive`` where every row of the table has a subject, else
+            ``random``; ``predefined`` follows the table's own split or fold.
+        crop: Side of the central square that is used, as a fraction of the image's shorter side.
+        **kwargs: See :class:`~mtmsa_lightning.data.datamodule.FaceDataModule`.
+    """
+
+    name = "csv"
+    protocols = (
+        "random", "subject_exclusive", "predefined", "folds", "setting_a", "s1_s2_s3", "whole", "train_all",
+    )  # fmt: skip
+    expected_tree = TREE
+
+    def __init__(
+        self,
+        *,
+        table: str = "faces.csv",
+        columns: dict[str, str] | None = None,
+        dataset_name: str = "csv",
+        race_classes: tuple[str, ...] = RACES,
+        age_groups: Literal["adience"] | None = None,
+        protocol: str | None = None,
+        crop: float = 1.0,
+        **kwargs: Any,
+    ) -> None:
+        self.name = dataset_name  # type: ignore[misc, unused-ignore]  # before the base looks for its root
+        super().__init__(protocol=protocol or "random", crop=crop, **kwargs)
+        self.table_name = table
+        self.columns = columns
+        if protocol is None:
+            self.protocol = _default_protocol(self.root, self.root / table, columns or {})
+        labelled = _may_have_race(self.root, self.root / table, columns or {})
+        self.race_classes = tuple(race_classes) if labelled else ()
+        self.age_groups = AGE_GROUPS if age_groups == "adience" else ()
+
+    def read(self) -> FaceTable:
+        """Read the table at ``root``; see :func:`read_face_csv`."""
+        return read_face_csv(
+            self.root,
+            self.table_name,
+            self.columns,
+            dataset=self.name,
+            race_classes=self.race_classes,
+            strict=self.strict,
+        )

@@ -1,0 +1,1 @@
+"""Prepared sets: faces cropped once, in files or one store of pixels."""

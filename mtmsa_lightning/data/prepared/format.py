@@ -1,0 +1,211 @@
+"""A prepared set: cropped faces with their finished table, so that a release is read and cropped once.
+
+On disk::
+
+    <root>/
+      dataset.json    what the set is and how it was made; written last, so that it stands for a whole set
+      faces.parquet   the face table; ``path`` is relative to <root>, ``id`` is the original one
+      crops/          the images: square RGB JPEG files
+      left_out.csv    images of the release that are not in the table, with the reason
+      pixels.npy      optional: all crops decoded (``data.pixels``)
+
+No code of this package is needed to read it: ``pandas.read_parquet("faces.parquet")`` and any image library.
+"""
+
+import os
+import posixpath
+from collections import Counter
+from collections.abc import Iterable
+from contextlib import suppress
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from mtmsa_lightning._utils.file_access import find_normalised, open_regular, read_regular
+from mtmsa_lightning._utils.strict_json import from_json, to_json
+from mtmsa_lightning._utils.text import shown
+from mtmsa_lightning.data.table import SCHEMA, FaceTable, ReadReport
+from mtmsa_lightning.errors import DataError
+from mtmsa_lightning.runs.directory import write_text
+
+FORMAT_VERSION = 1
+RECORD = "dataset.json"
+TABLE = "faces.parquet"
+CROPS = "crops"
+LEFT_OUT = "left_out.csv"
+
+ALREADY_ALIGNED = "none (already aligned)"
+"""What stands for the detector of a set whose release holds faces in one known position."""
+
+_KEYS: dict[str, type] = {
+    "format_version": int, "dataset": str, "label_rule": str, "race_classes": list, "table": str,
+}  # fmt: skip
+_AGAIN = "run `mtmsa prepare` again or copy the whole folder again"
+
+
+def is_prepared(root: str | Path) -> bool:
+    """Tell whether ``root`` holds a prepared set."""
+    return (Path(root) / RECORD).is_file()
+
+
+def read_description(root: str | Path) -> dict[str, Any]:
+    """Read and check ``dataset.json``, the description of a prepared set.
+
+    Raises:
+        DataError: It is missing, damaged, or of a newer format.
+    """
+    path = Path(root) / RECORD
+    try:
+        record = from_json(read_regular(path))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read ({error}): {_AGAIN}") from error
+    version = record.get("format_version") if isinstance(record, dict) else None
+    if isinstance(version, int) and version > FORMAT_VERSION:
+        raise DataError(
+            f"{path}: format {version} is newer than this program's ({FORMAT_VERSION}): "
+            "update mtmsa-lightning, or run `mtmsa prepare` with this version"
+        )
+    wrong = [key for key, kind in _KEYS.items() if version is None or not isinstance(record.get(key), kind)]
+    if wrong:
+        raise DataError(f"{path}: {', '.join(wrong)} missing or of the wrong type: {_AGAIN}")
+    if record["table"] != posixpath.basename(record["table"]):
+        raise DataError(f"{path}: table {record['table']!r} must be the name of a file beside it: {_AGAIN}")
+    return dict(record)
+
+
+def read_prepared(root: str | Path, dataset: str, label_rule: str | None = None) -> FaceTable:
+    """Read a prepared set.
+
+    Args:
+        root: Folder with ``dataset.json``.
+        dataset: Name of the dataset that is expected there.
+        label_rule: Label rule that is expected; ``None`` accepts any.
+
+    Raises:
+        DataError: The set is of another dataset, label rule or newer format, or files are missing or damaged.
+    """
+    root = Path(root)
+    record = read_description(root)
+    shard = record.get("options", {}).get("shard")
+    if shard:
+        raise DataError(f"{root}: is only part {shard} of a set: join the parts by `mtmsa prepare merge`")
+    for key, expected in (("dataset", dataset), ("label_rule", label_rule)):
+        if expected is not None and record[key] != expected:
+            raise DataError(
+                f"{root}: this prepared set has {key} {record[key]!r}, not {expected!r}: "
+                "give the folder that belongs to it, or prepare another one"
+            )
+    frame = read_frame(root / record["table"])
+    _refuse_outside(root, [record["table"], *frame["path"].tolist()])
+    frame = frame.assign(path=locate_crops(root, frame["path"].tolist()))
+    missing = _missing(root, frame["path"].tolist())
+    if missing:
+        raise DataError(
+            f"{root}: images missing: {len(missing):,} of {len(frame):,}, such as {shown(missing[:1])}: "
+            f"{_AGAIN}"
+        )
+    report = ReadReport(str(root / record["table"]), read=len(frame))
+    return FaceTable(frame, root, dataset, record["label_rule"], tuple(record["race_classes"]), report)
+
+
+def preparation(root: str | Path) -> dict[str, Any] | None:
+    """Return how a prepared set was made of its release, as plain values; ``None`` for a raw release."""
+    if not is_prepared(root):
+        return None
+    record = read_description(root)
+    return {key: record[key] for key in ("crop", "counts", "release", "fingerprints") if key in record}
+
+
+def left_out(root: str | Path) -> Counter[str]:
+    """Count by reason the rows of the release that are not in a prepared set; empty for a raw release."""
+    if not is_prepared(root):
+        return Counter()
+    reasons = Counter[str](read_description(root).get("release", {}).get("dropped", {}))
+    file = Path(root) / LEFT_OUT
+    if file.is_file():
+        reasons.update(pd.read_csv(file, dtype="str")["reason"].tolist())
+    return reasons
+
+
+def write_description(record: dict[str, Any], root: Path) -> None:
+    """Write ``dataset.json`` in one step, which makes the set a whole one."""
+    write_text(root / RECORD, to_json(record, indent=2, ensure_ascii=False) + "\n")
+
+
+LABELS = ("id", "age_low", "age_high", "gender", "race", "subject", "fold", "split")
+"""Columns that enter a table's fingerprint."""
+
+
+def table_fingerprint(frame: pd.DataFrame) -> str:
+    """Return the SHA-256 of the ids and labels of a table, in the order of its rows."""
+    columns = [frame[name].astype(object).where(frame[name].notna(), "") for name in LABELS]
+    return hash_lines("\t".join(map(str, row)) for row in zip(*columns, strict=True))
+
+
+def hash_lines(lines: Iterable[str]) -> str:
+    """Return the SHA-256 of texts, one a line."""
+    return sha256("\n".join(lines).encode()).hexdigest()
+
+
+def locate_crops(root: Path, paths: list[str]) -> list[str]:
+    """Return the paths as they are on disk, where a copy has changed the Unicode form of names."""
+    folders: dict[Path, dict[str, str]] = {}
+    return [
+        path if path.isascii() else find_normalised(root / path, folders).relative_to(root).as_posix()
+        for path in paths
+    ]
+
+
+def _refuse_outside(root: Path, paths: list[str]) -> None:
+    """Refuse paths that lead out of a set, by themselves or by links."""
+    home = root.resolve()
+    folders = {folder: root / folder for folder in {posixpath.dirname(path) for path in paths}}
+    inside = {
+        folder
+        for folder, place in folders.items()
+        if ".." not in folder.split("/") and place.resolve().is_relative_to(home)
+    }
+    links: set[str] = set()
+    for folder in inside:
+        with suppress(OSError), os.scandir(folders[folder]) as entries:
+            links.update(
+                posixpath.join(folder, entry.name)
+                for entry in entries
+                if entry.is_symlink() and not Path(entry.path).resolve().is_relative_to(home)
+            )
+    outside = [path for path in paths if posixpath.dirname(path) not in inside or path in links]
+    if outside:
+        raise DataError(
+            f"{root}: files outside of this folder are named, such as {shown(outside[:1])}: {_AGAIN}"
+        )
+
+
+def _missing(root: Path, paths: list[str]) -> list[str]:
+    """Return the paths that are not there, by one listing of each folder."""
+    present: set[str] = set()
+    for folder in {posixpath.dirname(path) for path in paths}:
+        try:
+            with os.scandir(root / folder) as entries:
+                present.update(posixpath.join(folder, entry.name) for entry in entries)
+        except OSError:
+            continue  # its files are missing
+    return [path for path in paths if path not in present]
+
+
+def read_frame(path: Path) -> pd.DataFrame:
+    """Read the table of a prepared set as it stands, without a look at its images.
+
+    Raises:
+        DataError: The file cannot be read or a column is missing.
+    """
+    try:
+        with open_regular(path) as file:
+            frame = pd.read_parquet(file)
+    except (OSError, ValueError) as error:  # pyarrow's own errors are kinds of these
+        raise DataError(f"{path}: cannot be read ({error}): {_AGAIN}") from error
+    missing = [name for name in SCHEMA if name not in frame]
+    if missing:
+        raise DataError(f"{path}: columns {missing} are missing: {_AGAIN}")
+    return frame

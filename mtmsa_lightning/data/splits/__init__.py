@@ -1,0 +1,1 @@
+"""Protocols, split files, cleaning rules, and overlap between data sets."""

@@ -1,0 +1,103 @@
+"""What weights were trained on before the present training: names and face hashes, along the whole chain.
+
+A training that starts from a network records the trainings of that network under ``earlier``, oldest first,
+and the hashes of their training and validation faces in ``earlier_id_hashes`` and ``earlier_image_hashes``.
+Calibration faces are not among them: they fit intervals, not weights.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mtmsa_lightning._utils.text import counted
+
+EARLIER = ("earlier", "earlier_id_hashes", "earlier_image_hashes")
+"""Keys of a checkpoint's provenance that speak of the trainings before its own."""
+
+IMAGENET = "ImageNet-1k"
+_IMAGENET_SHA256 = "b627a593"  # how the SHA-256 of torchvision's ResNet34 weights begins
+
+_NAMES = (
+    "dataset", "protocol", "fold", "split_seed", "split_file", "label_rule", "cleaning", "labels", "faces",
+    "fingerprints", "seed",
+)  # fmt: skip
+
+
+def of_network(
+    provenance: Mapping[str, Any] | None, weights: str | None, fingerprints: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """Return the record of a training that starts from a network of this package.
+
+    Args:
+        provenance: That network's provenance; None or empty where it has none.
+        weights: Path by which it was given; its name is recorded, not where it lies.
+        fingerprints: Those of the split that is about to be trained on. If the network was trained on this
+            very split, its hashes are those that the new training records itself.
+
+    Returns:
+        The keys :data:`EARLIER`, as far as they are known.
+    """
+    known = provenance or {}
+    own = {key: known[key] for key in _NAMES if key in known}
+    own |= {"weights": weights and Path(weights).name, "hashed": "train_id_hashes" in known}
+    record: dict[str, Any] = {"earlier": [*known.get("earlier", []), own]}
+    same_split = fingerprints is not None and own.get("fingerprints") == dict(fingerprints)
+    for kind in ("id", "image"):
+        keys = (
+            (f"earlier_{kind}_hashes",) if same_split else (f"train_{kind}_hashes", f"earlier_{kind}_hashes")
+        )
+        found = [known[key] for key in keys if key in known]
+        if found:
+            whole = all(
+                each is not None for each in found
+            )  # images are not hashed yet in an early checkpoint
+            record[f"earlier_{kind}_hashes"] = torch.unique(torch.cat(found)) if whole else None
+    return record
+
+
+def of_imagenet() -> dict[str, Any]:
+    """Return the record of a training that starts from torchvision's weights."""
+    return {"earlier": [{"dataset": IMAGENET, "weights": "imagenet", "hashed": False}]}
+
+
+def of_file(file: Path) -> dict[str, Any]:
+    """Return the record of a training that starts from a file of bare weights, of which little is known."""
+    with file.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    dataset = IMAGENET if digest.startswith(_IMAGENET_SHA256) else None
+    return {"earlier": [{"dataset": dataset, "weights": file.name, "sha256": digest, "hashed": False}]}
+
+
+def inherited(provenance: Mapping[str, Any], fingerprints: Mapping[str, str]) -> dict[str, Any]:
+    """Return the record of a training that goes on with a loaded network.
+
+    Args:
+        provenance: Provenance of the network.
+        fingerprints: Those of the split that is about to be trained on; if they are the network's own, the
+            training is continued and adds nothing to what was before.
+    """
+    if provenance.get("fingerprints") == dict(fingerprints):
+        return {key: provenance[key] for key in EARLIER if key in provenance}
+    return of_network(provenance, None)
+
+
+def describe(training: Mapping[str, Any]) -> str:
+    """Describe one earlier training in a line, with what is not known of it."""
+    if training.get("dataset") is None:
+        said = "data that is not recorded"
+    elif "protocol" in training:
+        said = f"{training['dataset']}, {training['protocol']}, fold {training['fold']}"
+        said += f", split seed {training['split_seed']}" if "split_seed" in training else ""
+        faces = (training.get("faces") or {}).get("train")
+        said += "" if faces is None else f", {counted(faces, 'face')}"
+        said += f", split fingerprint (train) {training['fingerprints']['train']}"
+    else:
+        said = str(training["dataset"])
+    details = [f"weights {training['weights']}"] if training.get("weights") else []
+    details += [f"SHA-256 {training['sha256']}"] if "sha256" in training else []
+    if not training.get("hashed") and training.get("dataset") != IMAGENET:
+        details.append("its faces are not recorded, so that an overlap cannot be found")
+    return f"{said} ({'; '.join(details)})" if details else said

@@ -1,0 +1,419 @@
+"""Which faces train, validate and test: one function per protocol of the field.
+
+Every draw is made by hashing ``seed|purpose|key`` and by integer arithmetic. No random number generator is
+involved, so that a split depends on the ids, labels and seed alone: not on the order of the rows, the
+platform, or the version of a library.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from mtmsa_lightning._utils.text import counted, shown
+from mtmsa_lightning.data.files import hash_ids, nearest
+from mtmsa_lightning.data.splits.cleaning import rules_fingerprint
+from mtmsa_lightning.data.table import SPLITS, FaceTable
+from mtmsa_lightning.errors import DataError
+from mtmsa_lightning.labels import GENDERS, RACES
+
+PARTS: tuple[str, ...] = (*SPLITS, "calibration")
+"""The parts that a split may have; a calibration part exists only where one is asked for."""
+
+Positions = npt.NDArray[np.int64]
+Texts = npt.NDArray[np.object_]
+
+FOLDS = 5
+SETTING_A_SIZE = 5_492
+"""Number of White faces in MORPH's Setting A."""
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """One fold of a protocol: which rows of the table train, validate and test.
+
+    Attributes:
+        protocol: Name of the protocol.
+        fold: Number of the test fold.
+        seed: Seed of all draws.
+        train: Sorted row positions; ``val``, ``test`` and ``calibration`` likewise. The last is empty unless
+            a share is asked for: faces that neither train nor choose the checkpoint.
+        fingerprints: SHA-256 (hexadecimal) of the sorted ids of every part, and of the sorted ids with their
+            labels of all of them (``labels``); ``calibration`` is absent where that part is empty. Of a
+            cleaned table also the SHA-256 of the rules with their versions (``cleaning``).
+        subjects_in_two_parts: Share of the test images, 0 to 1, whose subject also trains or validates;
+            ``NaN`` when no subject is known or there is nothing to compare.
+        notes: What a reader of the results should know about this split.
+    """
+
+    protocol: str
+    fold: int
+    seed: int
+    train: Positions
+    val: Positions
+    test: Positions
+    calibration: Positions
+    fingerprints: dict[str, str]
+    subjects_in_two_parts: float
+    notes: tuple[str, ...] = ()
+
+    def summary(self) -> str:
+        """Describe the split in a few lines: sizes, fingerprints, overlap of subjects, notes."""
+        sizes = ", ".join(
+            f"{part} {len(getattr(self, part)):,} [{self.fingerprints[part][:12]}]"
+            for part in PARTS
+            if part in self.fingerprints
+        )
+        lines = [f"protocol {self.protocol}, fold {self.fold}, seed {self.seed}: {sizes}"]
+        if not np.isnan(self.subjects_in_two_parts):
+            share = f"{100 * self.subjects_in_two_parts:.1f} %"
+            lines.append(f"{share} of the test images show a subject that also trains or validates")
+        return "\n  ".join([*lines, *self.notes])
+
+
+@dataclass(frozen=True)
+class Roles:
+    """The parts of a :class:`Partition` that train, test and validate in one fold."""
+
+    train: tuple[int, ...]
+    test: tuple[int, ...]
+    val: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Partition:
+    """What a protocol returns: disjoint parts of the table, and their roles in every fold.
+
+    Attributes:
+        part: Part of every row; -1 for a row that is not used.
+        folds: Roles of the parts by number of the fold. Without a ``val`` part of its own a fold's
+            validation is drawn from its training rows.
+        exclusive: No subject may stand in two of train, val and test.
+        notes: What a reader of the results should know.
+    """
+
+    part: Positions
+    folds: dict[int, Roles]
+    exclusive: bool = False
+    notes: tuple[str, ...] = ()
+
+
+def random(faces: pd.DataFrame, seed: int) -> Partition:
+    """Split images into five disjoint folds of 20 %; exact copies (equal ``content``) stay together."""
+    return Partition(_image_folds(faces, seed, "random"), _rotate(range(FOLDS)))
+
+
+def subject_exclusive(faces: pd.DataFrame, seed: int) -> Partition:
+    """Split subjects into five folds that are alike in size and in their histogram of age decades.
+
+    Subjects are placed one by one, largest first and by hash among equals, each in the fold where it adds
+    least to the sum of squares of the fold sizes and of the (weighted) decade counts.
+    """
+    unknown = int((faces["subject"] == "").sum())
+    if unknown:
+        raise DataError(
+            f"protocol 'subject_exclusive' needs the subject of every face; {unknown:,} of {len(faces):,} "
+            "have none. A dataset without subjects (UTKFace has none) can only be split by image: "
+            "--data.protocol random"
+        )
+    subjects, row_subject, sizes = np.unique(
+        _texts(faces["subject"]), return_inverse=True, return_counts=True
+    )
+    decades, row_decade = np.unique(_decade(faces), return_inverse=True)
+    histogram = np.zeros((len(subjects), len(decades)), np.int64)
+    np.add.at(histogram, (row_subject, row_decade), 1)
+    counts = np.column_stack([sizes, histogram * (len(faces) // histogram.sum(axis=0))])
+    return Partition(
+        _balanced_folds(counts, _draw(subjects, seed, "subject_exclusive"))[row_subject],
+        _rotate(range(FOLDS)),
+        exclusive=True,
+    )
+
+
+def setting_a(faces: pd.DataFrame, seed: int) -> Partition:
+    """Draw 5,492 White faces and split them into five random folds, as in MORPH's Setting A."""
+    white = np.flatnonzero(faces["race_name"] == "white")
+    if len(white) < SETTING_A_SIZE:
+        raise DataError(
+            f"protocol 'setting_a' needs {SETTING_A_SIZE:,} White faces, the table has {len(white):,}"
+        )
+    drawn = _images_before(_texts(faces["id"])[white], seed, "setting_a draw") < SETTING_A_SIZE
+    part = np.full(len(faces), -1, np.int64)
+    part[white[drawn]] = _image_folds(faces.iloc[white[drawn]], seed, "setting_a")
+    return Partition(
+        part, _rotate(range(FOLDS)), notes=("a seeded draw of that size, not the published list",)
+    )
+
+
+def s1_s2_s3(faces: pd.DataFrame, seed: int) -> Partition:
+    """Split as Guo's S1-S2-S3: S1 and S2 hold as many Black as White faces of each gender, S3 the rest.
+
+    S1 and S2 are equal in size and as large as the release allows. Fold 0 trains on S1 and tests on S2 and
+    S3, fold 1 trains on S2 and tests on S1 and S3.
+    """
+    part = np.full(len(faces), 2, np.int64)
+    sizes = []
+    for gender in range(len(GENDERS)):
+        groups = [
+            np.flatnonzero((faces["gender"] == gender) & (faces["race_name"] == race))
+            for race in ("white", "black")
+        ]
+        size = min(len(group) for group in groups) // 2
+        sizes.append(2 * size)
+        for group in groups:
+            drawn = _images_before(_texts(faces["id"])[group], seed, "s1_s2_s3") // max(size, 1)
+            part[group] = np.minimum(drawn, 2) if size else 2
+    male, female = sizes
+    ratio = f"{male / female:.2f}" if female else "no female"
+    notes = (
+        f"S1 and S2 hold {male + female:,} faces each, S3 {int((part == 2).sum()):,}",
+        f"male to female in S1 and S2: {male:,} to {female:,} ({ratio})",
+    )
+    return Partition(part, {0: Roles((0,), (1, 2)), 1: Roles((1,), (0, 2))}, notes=notes)
+
+
+def predefined(faces: pd.DataFrame, seed: int) -> Partition:
+    """Follow the table's column ``split`` (train, val, test); if that is empty, its column ``fold``."""
+    if (faces["split"] == "").all():
+        if (faces["fold"] < 0).all():
+            raise DataError(
+                "protocol 'predefined' needs a table with a column split or fold, and both are empty: fill "
+                "one, give a list (--data.split_file), or choose another protocol"
+            )
+        by_fold = folds(faces, seed)
+        return Partition(by_fold.part, by_fold.folds, notes=by_fold.notes)
+    numbers = {name: number for number, name in enumerate(SPLITS)}
+    part = np.array([numbers.get(name, -1) for name in faces["split"]], np.int64)
+    val = (1,) if (part == 1).any() else ()
+    return Partition(part, {0: Roles((0,), (2,), val)}, notes=_unused(part, "split"))
+
+
+def folds(faces: pd.DataFrame, seed: int) -> Partition:
+    """Follow the release's own folds (column ``fold``): fold k tests, the others train."""
+    part = faces["fold"].to_numpy(np.int64)
+    numbers = np.unique(part[part >= 0]).tolist()
+    if len(numbers) < 2:
+        has = f"only fold {numbers[0]}" if numbers else "no number"
+        raise DataError(
+            f"protocol 'folds' needs a table with at least two folds, its column fold has {has}: choose "
+            "another protocol, e.g. --data.protocol random, or give every face a fold"
+        )
+    return Partition(part, _rotate(numbers), exclusive=True, notes=_unused(part, "fold"))
+
+
+def whole(faces: pd.DataFrame, seed: int) -> Partition:
+    """Test on everything, for a model that was trained on another dataset."""
+    return Partition(np.zeros(len(faces), np.int64), {0: Roles((), (0,))})
+
+
+def train_all(faces: pd.DataFrame, seed: int) -> Partition:
+    """Train and validate on everything, for a model that is tested on another dataset."""
+    return Partition(np.zeros(len(faces), np.int64), {0: Roles((0,), ())})
+
+
+PROTOCOLS: dict[str, Callable[[pd.DataFrame, int], Partition]] = {
+    protocol.__name__: protocol
+    for protocol in (random, subject_exclusive, setting_a, s1_s2_s3, predefined, folds, whole, train_all)
+}
+"""The protocols by name: functions of the faces (a face table with the column ``race_name``) and a seed."""
+
+
+def fold_numbers(table: FaceTable | pd.DataFrame, protocol: str, seed: int = 0) -> tuple[int, ...]:
+    """Return the numbers of a protocol's folds, for cross-validation."""
+    return tuple(_partition(_with_race_names(table), protocol, seed).folds)
+
+
+def make_split(
+    table: FaceTable | pd.DataFrame,
+    protocol: str,
+    fold: int = 0,
+    seed: int = 0,
+    val_fraction: float = 0.1,
+    calibration_fraction: float = 0.0,
+) -> Split:
+    """Split a table by a protocol.
+
+    Validation and calibration come out of the training rows: whole subjects, else groups of exact copies,
+    else images, until the fraction of the training images is reached. A split that the table itself brings is
+    kept. The validation part does not depend on whether there is a calibration part.
+
+    Args:
+        table: A face table; in a bare frame ``race`` is an index in ``labels.RACES``.
+        protocol: A name in ``PROTOCOLS``.
+        fold: Number of the test fold.
+        seed: Seed of all draws.
+        val_fraction: Share of the training images to validate on, from 0 (none) to below 1.
+        calibration_fraction: Share of the training images to calibrate on, likewise.
+
+    Raises:
+        DataError: The protocol or the fold does not exist, the table does not fit the protocol, a part comes
+            out empty, or a subject stands in two parts of a protocol that forbids it.
+    """
+    for name, share in (("val_fraction", val_fraction), ("calibration_fraction", calibration_fraction)):
+        if not 0 <= share < 1:
+            raise DataError(f"{name} {share} is not a share from 0 to below 1")
+    faces = _with_race_names(table)
+    partition = _partition(faces, protocol, seed)
+    if fold not in partition.folds:
+        raise DataError(
+            f"protocol {protocol!r} has no fold {fold}; its folds are [{shown(sorted(partition.folds), 20)}]"
+        )
+    roles = partition.folds[fold]
+    rows = {part: np.flatnonzero(np.isin(partition.part, getattr(roles, part))) for part in SPLITS}
+    rows["calibration"] = np.empty(0, np.int64)
+    sizes = {"val": val_fraction, "calibration": calibration_fraction}
+    sizes = {part: share * len(rows["train"]) for part, share in sizes.items()}
+    for part, purpose in (("val", "validation"), ("calibration", "calibration")):
+        if len(rows["train"]) and not (part == "val" and roles.val):
+            drawn = _draw_part(faces, rows["train"], sizes[part], seed, f"{purpose} {fold}")
+            rows[part], rows["train"] = rows["train"][drawn], rows["train"][~drawn]
+    required = [part for part in SPLITS if getattr(roles, part)]
+    required += [part for part, size in sizes.items() if roles.train and size > 0]
+    if partition.exclusive:
+        _check_subjects(faces, rows, f"protocol {protocol!r}, fold {fold}")
+    _check_parts(rows, required, f"protocol {protocol!r}, fold {fold}", len(faces))
+    prints, notes = _fingerprints(faces, rows), partition.notes
+    if isinstance(table, FaceTable) and table.cleaning:
+        prints["cleaning"] = rules_fingerprint(table.cleaning)
+        notes = (*notes, f"cleaned by {', '.join(table.cleaning)}")
+    return Split(
+        protocol, fold, seed, rows["train"], rows["val"], rows["test"], rows["calibration"],
+        prints, _shared_subjects(faces, rows), notes,
+    )  # fmt: skip
+
+
+def _partition(faces: pd.DataFrame, protocol: str, seed: int) -> Partition:
+    if protocol not in PROTOCOLS:
+        hint = nearest(protocol, PROTOCOLS)
+        raise DataError(f"unknown protocol {protocol!r}{hint}; known: {', '.join(PROTOCOLS)}")
+    return PROTOCOLS[protocol](faces, seed)
+
+
+def _with_race_names(table: FaceTable | pd.DataFrame) -> pd.DataFrame:
+    frame, classes = (table.frame, table.race_classes) if isinstance(table, FaceTable) else (table, RACES)
+    names = np.array([*classes, ""], object)  # index -1, unknown, is the last
+    return frame.reset_index(drop=True).assign(race_name=names[frame["race"].to_numpy()])
+
+
+def _texts(values: "pd.Series[str]") -> Texts:
+    return values.to_numpy(object)
+
+
+def _draw(keys: Iterable[str], seed: int, purpose: str) -> Positions:
+    """Return the positions of sorted keys in the order of their hashes."""
+    return np.argsort(hash_ids(f"{seed}|{purpose}|{key}" for key in keys), kind="stable")
+
+
+def _images_before(units: Texts, seed: int, purpose: str) -> Positions:
+    """Draw units one by one and return, for every image, how many images were drawn before its own unit."""
+    keys, unit, sizes = np.unique(units, return_inverse=True, return_counts=True)
+    order = _draw(keys, seed, purpose)
+    before = np.empty(len(keys), np.int64)
+    before[order] = np.cumsum(sizes[order]) - sizes[order]
+    return before[unit]
+
+
+def _image_folds(faces: pd.DataFrame, seed: int, purpose: str) -> Positions:
+    return _images_before(_copies(faces), seed, purpose) * FOLDS // len(faces)
+
+
+def _copies(faces: pd.DataFrame) -> Texts:
+    """Return what exact copies of an image have in common: the content hash where known, else the id."""
+    ids = "image " + faces["id"]
+    if "content" not in faces:
+        return _texts(ids)
+    return _texts(ids.where(faces["content"] == "", "content " + faces["content"]))
+
+
+def _decade(faces: pd.DataFrame) -> Positions:
+    """Return the decade of the middle of the age label; -1 for an unknown age."""
+    twice_middle = (faces["age_low"] + faces["age_high"]).fillna(-1).to_numpy(np.int64)
+    return twice_middle // 20
+
+
+def _balanced_folds(counts: Positions, order: Positions) -> Positions:
+    """Place subjects in folds, largest first; ``counts`` has the size and weighted decade counts of each."""
+    fold_of = np.empty(len(counts), np.int64)
+    filled = np.zeros((FOLDS, counts.shape[1]), np.int64)
+    for subject in order[np.argsort(-counts[order, 0], kind="stable")]:
+        fold_of[subject] = np.argmin(filled @ counts[subject])
+        filled[fold_of[subject]] += counts[subject]
+    return fold_of
+
+
+def _rotate(numbers: Sequence[int]) -> dict[int, Roles]:
+    """Let each part test once while the others train."""
+    return {test: Roles(tuple(number for number in numbers if number != test), (test,)) for test in numbers}
+
+
+def _unused(part: Positions, column: str) -> tuple[str, ...]:
+    unused = int((part < 0).sum())
+    said = counted(unused, f"face without a {column} is", f"faces without a {column} are")
+    return (f"{said} not used",) if unused else ()
+
+
+def _draw_part(
+    faces: pd.DataFrame, train: Positions, size: float, seed: int, purpose: str
+) -> npt.NDArray[np.bool_]:
+    """Mark about ``size`` of the training rows: whole subjects, else groups of copies, else images."""
+    return _images_before(sampling_units(faces.iloc[train]), seed, purpose) < size
+
+
+def sampling_units(faces: pd.DataFrame) -> Texts:
+    """Name what is drawn into a part as a whole: the subject, else exact copies, else the image."""
+    return np.where(faces["subject"] == "", _copies(faces), _texts("subject " + faces["subject"]))
+
+
+def _check_parts(rows: dict[str, Positions], required: Sequence[str], where: str, total: int) -> None:
+    for part in required:
+        if not len(rows[part]):
+            sizes = ", ".join(f"{name} {len(rows[name]):,}" for name in rows)
+            raise DataError(f"{where}: the part {part} is empty: of {total:,} faces go to {sizes}")
+
+
+def _check_subjects(faces: pd.DataFrame, rows: dict[str, Positions], where: str) -> None:
+    part = pd.Series("", index=faces.index)
+    for name in PARTS:
+        part.iloc[rows[name]] = name
+    known = (part != "") & (faces["subject"] != "")
+    parts = part[known].groupby(faces["subject"][known]).nunique()
+    twice = parts.index[parts > 1]
+    if len(twice):
+        raise DataError(
+            f"{where}: {counted(len(twice), 'subject stands', 'subjects stand')} in two parts, "
+            f"such as {shown(twice[:1].tolist())}"
+        )
+
+
+def _shared_subjects(faces: pd.DataFrame, rows: dict[str, Positions]) -> float:
+    subjects = _texts(faces["subject"])
+    seen = set(subjects[rows["train"]]) | set(subjects[rows["val"]])
+    tested = subjects[rows["test"]]
+    if not len(tested) or not seen - {""}:
+        return float("nan")
+    return float(np.mean([subject != "" and subject in seen for subject in tested]))
+
+
+def _fingerprints(faces: pd.DataFrame, rows: dict[str, Positions]) -> dict[str, str]:
+    ids = _texts(faces["id"])
+    parts = [part for part in PARTS if part in SPLITS or len(rows[part])]
+    prints = {part: fingerprint(ids[rows[part]]) for part in parts}
+    used = faces.iloc[np.concatenate([rows[part] for part in parts])]
+    genders = np.array([*GENDERS, ""], object)[used["gender"].to_numpy()]
+    labels = zip(
+        used["id"],
+        used["age_low"].fillna(-1).astype("int64"),
+        used["age_high"].fillna(-1).astype("int64"),
+        genders,
+        used["race_name"],
+        strict=True,
+    )
+    return {**prints, "labels": fingerprint("\t".join(map(str, face)) for face in labels)}
+
+
+def fingerprint(lines: Iterable[str]) -> str:
+    """Return the SHA-256 (hexadecimal) of lines, in whatever order they come."""
+    return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()

@@ -1,0 +1,165 @@
+"""All figures of a table of predictions, by the same metrics that a run logs."""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchmetrics.classification import MulticlassConfusionMatrix
+
+from mtmsa_lightning.evaluation.predictions import ClassPredictions, Predictions
+from mtmsa_lightning.labels import AGE_GROUP_EDGES
+from mtmsa_lightning.metrics import (
+    AgeMAE,
+    ClassCalibrationError,
+    CumulativeScoreCurve,
+    DecadeMAE,
+    GroupAccuracy,
+    IntervalCoverage,
+    IntervalWidth,
+)
+from mtmsa_lightning.metrics.age import MIN_FACES
+from mtmsa_lightning.metrics.masked_mean import MaskedMean
+from mtmsa_lightning.metrics.suite import figures_of
+from mtmsa_lightning.metrics.uncertainty import risk_coverage
+from mtmsa_lightning.metrics.without_sync import alone
+
+CURVE_LEVELS = tuple(percent / 100 for percent in range(5, 100, 5))
+"""Nominal levels at which coverage is drawn."""
+
+CURVE_POINTS = 100
+"""Points at which the risk-coverage curve is drawn."""
+
+
+def figures(predictions: Predictions, min_faces: int = MIN_FACES) -> dict[str, Any]:
+    """Return every figure of a table of predictions as plain values, ready for JSON.
+
+    Args:
+        predictions: Predictions with labels.
+        min_faces: Fewest faces of an age decade that gets a figure in ``curves.decade_mae``.
+
+    Returns:
+        ``faces``: their number. ``labelled``: faces per kind of label. ``scalars``: see :func:`scalars`.
+        ``curves``, where there are exact ages (the second and third where there are any ages):
+
+        - ``cumulative_score``: ``years`` 0 to 30 and ``share``,
+        - ``interval_coverage``: nominal ``level``, ``coverage`` and mean ``width`` in years,
+        - ``risk_coverage``: ``coverage``, ``risk`` (MAE in years; without exact ages the share of wrong age
+          groups) and ``std``, the largest that is kept,
+        - ``decade_mae``: first year of each ``decade`` with faces, ``mae`` (None below ``min_faces``) and
+          ``faces``.
+
+        ``classes``, per class head that has labels: ``names``, ``confusion`` (rows: labelled class),
+        ``reliability`` (bins of ``confidence`` with ``accuracy`` and ``faces``) and ``masked`` (labelled
+        classes that the model lacks, with their faces). None stands for a point of a curve that is not
+        defined.
+    """
+    labelled = predictions.labelled()
+    heads = {"gender": predictions.gender, "race": predictions.race}
+    return {
+        "faces": len(predictions),
+        "labelled": labelled,
+        "scalars": scalars(predictions),
+        "curves": _curves(predictions, min_faces),
+        "classes": {task: _diagrams(head) for task, head in heads.items() if head and labelled[task]},
+    }
+
+
+def scalars(predictions: Predictions) -> dict[str, float]:
+    """Return the scalar figures of the suite by their names.
+
+    Only those with labels of their kind; NaN where too few faces stand behind a figure.
+    """
+    labelled = predictions.labelled()
+    classes = {} if predictions.age is None else {"age": 0}
+    inputs: dict[str, tuple[Any, ...]] = {"age": _age_inputs(predictions)}
+    for task, head in (("gender", predictions.gender), ("race", predictions.race)):
+        if head is not None:
+            classes[task] = len(head.names)
+            inputs[task] = (head.probs, head.target)
+    found: dict[str, float] = {}
+    for figure in figures_of(classes, groups=bool(predictions.age_groups)):
+        if labelled[figure.needs]:
+            metric = alone(figure.build(classes[figure.task]))
+            metric.update(*inputs[figure.task])
+            found[figure.name] = float(metric.compute())
+    return found
+
+
+def plain(values: Tensor) -> Any:
+    """Return a tensor as a number or nested lists; None for what JSON lacks: NaN and infinite numbers."""
+
+    def finite(value: Any) -> Any:
+        if isinstance(value, list):
+            return [finite(item) for item in value]
+        return None if isinstance(value, float) and not math.isfinite(value) else value
+
+    return finite(values.tolist())
+
+
+def _age_inputs(predictions: Predictions) -> tuple[Any, Tensor, Tensor]:
+    return predictions.age, predictions.age_low, predictions.age_high
+
+
+def _curves(predictions: Predictions, min_faces: int) -> dict[str, Any]:
+    labelled = predictions.labelled()
+    curves: dict[str, Any] = {}
+    if predictions.age is not None and labelled["exact"]:
+        curves["cumulative_score"] = _cumulative_score(predictions)
+        curves["decade_mae"] = _decade_mae(predictions, min_faces)
+    if predictions.age is not None and labelled["age"]:
+        curves["interval_coverage"] = _interval_coverage(predictions)
+        curves["risk_coverage"] = _risk_coverage(predictions)
+    return curves
+
+
+def _cumulative_score(predictions: Predictions) -> dict[str, Any]:
+    metric = alone(CumulativeScoreCurve())
+    metric.update(*_age_inputs(predictions))
+    share = plain(metric.compute())
+    return {"years": list(range(len(share))), "share": share}
+
+
+def _interval_coverage(predictions: Predictions) -> dict[str, Any]:
+    inputs = _age_inputs(predictions)
+    curve: dict[str, list[Any]] = {"level": list(CURVE_LEVELS), "coverage": [], "width": []}
+    for level in CURVE_LEVELS:
+        coverage, width = alone(IntervalCoverage(level)), alone(IntervalWidth(level))
+        for name, metric in (("coverage", coverage), ("width", width)):
+            metric.update(*inputs)
+            curve[name].append(plain(metric.compute()))
+    return curve
+
+
+def _risk_coverage(predictions: Predictions) -> dict[str, Any]:
+    assert predictions.age is not None
+    metric: MaskedMean = AgeMAE() if predictions.labelled()["exact"] else GroupAccuracy(AGE_GROUP_EDGES)
+    values, counted = metric.per_face(*_age_inputs(predictions))
+    risk = values if isinstance(metric, AgeMAE) else ~values
+    curve = risk_coverage(predictions.age.std[counted].double(), risk[counted].double())
+    faces = len(curve.risk)
+    kept = (torch.linspace(0, 1, CURVE_POINTS + 1, dtype=torch.float64)[1:] * faces - 1e-9).ceil().long()
+    rows = torch.unique_consecutive(kept.clamp(min=1)) - 1
+    return {name: plain(values[rows]) for name, values in curve._asdict().items()}
+
+
+def _decade_mae(predictions: Predictions, min_faces: int) -> dict[str, Any]:
+    metric = alone(DecadeMAE(min_faces))
+    metric.update(*_age_inputs(predictions))
+    there = metric.count.nonzero()[:, 0]
+    mae, faces = plain(metric.compute()[there]), metric.count[there].tolist()
+    return {"decade": (10 * there).tolist(), "mae": mae, "faces": faces}
+
+
+def _diagrams(head: ClassPredictions) -> dict[str, Any]:
+    """Return the confusion matrix and the reliability diagram of a class head."""
+    confusion = alone(MulticlassConfusionMatrix(len(head.names), ignore_index=-1))
+    confusion.update(head.probs, head.target)
+    reliability = ClassCalibrationError()
+    reliability.update(head.probs, head.target)
+    return {
+        "names": list(head.names),
+        "confusion": confusion.compute().tolist(),
+        "reliability": {name: plain(values) for name, values in reliability.diagram()._asdict().items()},
+        "masked": head.masked,
+    }

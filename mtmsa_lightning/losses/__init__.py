@@ -1,0 +1,1 @@
+"""Losses that mask missing labels and return ``(sum, count)``."""

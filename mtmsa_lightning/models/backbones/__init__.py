@@ -1,0 +1,1 @@
+"""ResNet-34 with multi-scale attention."""

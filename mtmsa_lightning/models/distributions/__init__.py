@@ -1,0 +1,24 @@
+"""Predictive distributions of age: one contract, and one file for each family."""
+
+from mtmsa_lightning.models.distributions.base import AgeDistribution, printed_age
+from mtmsa_lightning.models.distributions.calibrated import CalibratedAge
+from mtmsa_lightning.models.distributions.categorical import CategoricalAge
+from mtmsa_lightning.models.distributions.columns import (
+    distribution_columns,
+    distribution_from_columns,
+    printed_columns,
+)
+from mtmsa_lightning.models.distributions.gaussian import GaussianAge
+from mtmsa_lightning.models.distributions.laplace import LaplaceAge
+
+__all__ = [
+    "AgeDistribution",
+    "CalibratedAge",
+    "CategoricalAge",
+    "GaussianAge",
+    "LaplaceAge",
+    "distribution_columns",
+    "distribution_from_columns",
+    "printed_age",
+    "printed_columns",
+]

@@ -1,0 +1,95 @@
+"""Reading distributions of age back from a table of predictions."""
+
+import re
+from collections.abc import Iterable, Mapping
+
+import torch
+from torch import Tensor
+
+from mtmsa_lightning.models.distributions.base import AgeDistribution, printed_age
+from mtmsa_lightning.models.distributions.calibrated import CalibratedAge
+from mtmsa_lightning.models.distributions.categorical import CategoricalAge
+from mtmsa_lightning.models.distributions.gaussian import GaussianAge
+from mtmsa_lightning.models.distributions.laplace import LaplaceAge
+
+UNCLIPPED = "_unclipped"
+"""End of the name of a column of ages that is not cut at 0, beside the one that is."""
+
+_YEAR = "age_p_"
+_PRINTED = re.compile(r"age_(mean|(low|high)\d+)")
+_COLUMN = re.compile(rf"age_(std|laplace_scale|p_\d+)|{_PRINTED.pattern}({UNCLIPPED})?")
+
+
+def distribution_columns(names: Iterable[str]) -> list[str]:
+    """Return those names of columns that :func:`distribution_from_columns` reads, in their order."""
+    return [name for name in names if _COLUMN.fullmatch(name)]
+
+
+def printed_columns(columns: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return columns of a distribution for a table: ages cut at 0, see :func:`.printed_age`.
+
+    Beside each of them stands the column ``<name>_unclipped``, which :func:`distribution_from_columns` reads.
+    """
+    ages = [name for name in columns if _PRINTED.fullmatch(name)]
+    printed = {name: printed_age(columns[name]) for name in ages}
+    return {**columns, **printed, **{f"{name}{UNCLIPPED}": columns[name] for name in ages}}
+
+
+def distribution_from_columns(columns: Mapping[str, Tensor]) -> AgeDistribution:
+    """Read a distribution back from a table that holds its :meth:`AgeDistribution.columns`.
+
+    With ``age_p_<year>`` they make a :class:`CategoricalAge`, with ``age_laplace_scale`` a
+    :class:`LaplaceAge`, else a :class:`GaussianAge`. Columns ``age_low<percent>`` and ``age_high<percent>``,
+    where there are any, are its intervals. Of a column that is there cut at 0 and ``_unclipped`` the latter
+    counts.
+
+    Args:
+        columns: Column names to values, ``(N,)`` each; others are left alone.
+
+    Raises:
+        ValueError: If no distribution can be made of them.
+    """
+    whole = {
+        name.removesuffix(UNCLIPPED): values for name, values in columns.items() if name.endswith(UNCLIPPED)
+    }
+    for name, values in whole.items():
+        if (
+            name in columns
+            and not printed_age(values).isclose(columns[name].to(values), equal_nan=True).all()
+        ):
+            raise ValueError(
+                f"{name} is not {name}{UNCLIPPED} cut at 0: change both, or leave out {name}{UNCLIPPED}"
+            )
+    columns = {**columns, **whole}
+    missing = [name for name in ("age_mean", "age_std") if name not in columns]
+    if missing:
+        raise ValueError(f"no column {' and no column '.join(missing)}: no distribution of age can be read")
+    age = _family(columns)
+    percents = [match[1] for match in map(re.compile(r"age_low(\d+)").fullmatch, columns) if match]
+    intervals = {
+        int(percent) / 100: (columns[f"age_low{percent}"].double(), columns[f"age_high{percent}"].double())
+        for percent in percents
+    }
+    return CalibratedAge(age, intervals) if intervals else age
+
+
+def _family(columns: Mapping[str, Tensor]) -> AgeDistribution:
+    if any(name.startswith(_YEAR) for name in columns):
+        return _categorical(columns)
+    spread = "age_laplace_scale" if "age_laplace_scale" in columns else "age_std"
+    if not (columns[spread] > 0).all():
+        raise ValueError(f"{spread} must be positive in every row")
+    family = GaussianAge if spread == "age_std" else LaplaceAge
+    return family(columns["age_mean"], columns[spread])
+
+
+def _categorical(columns: Mapping[str, Tensor]) -> CategoricalAge:
+    names = [name.removeprefix(_YEAR) for name in columns if name.startswith(_YEAR)]
+    years = sorted(int(name) for name in names if name.isdecimal())
+    if len(years) < len(names) or years != list(range(years[0], years[-1] + 1)):
+        raise ValueError(f"columns {_YEAR}<year> must name each year of a range once, got {', '.join(names)}")
+    pmf = torch.stack([columns[f"{_YEAR}{year}"] for year in years], dim=-1).double()
+    total = pmf.sum(-1, keepdim=True)
+    if not (pmf >= 0).all() or not ((total - 1).abs() < 1e-3).all():
+        raise ValueError(f"the columns {_YEAR}<year> must hold probabilities that sum to 1 in every row")
+    return CategoricalAge((pmf / total).log(), years[0])

@@ -1,0 +1,1 @@
+"""Heads: classes, and age heads under one contract."""

@@ -1,0 +1,60 @@
+"""Consistent rank logits: CORAL.
+
+Cao, Mirjalili & Raschka, "Rank consistent ordinal regression for neural networks with application to age
+estimation", Pattern Recognition Letters 140, 2020.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mtmsa_lightning.models.heads.age.categorical import CategoricalAgeHead, log_pmf_of_cumulative
+
+_LEAST_GAP = 1e-6
+"""Least distance of two logits: so much above their rounding that no year's probability vanishes."""
+
+
+class CoralAgeHead(CategoricalAgeHead):
+    """Predict age by one binary question per year, "older than year k?", that differ in their bias only.
+
+    ``P(age > k) = sigmoid(w x + b_k)``, and the loss is the sum of the binary cross-entropies of the K - 1
+    questions. The paper proves that the best biases fall with k (theorem 1), but leaves them free; here they
+    are written as a common bias and positive gaps, so that they fall at every step and all years have a
+    probability above 0. For an age group the questions that it leaves open, those about its own years but the
+    last, are left out.
+
+    Args:
+        in_features: Length of the feature vector.
+        min_age: First year.
+        max_age: Last year; labels outside the years are learned as the nearest one.
+        dropout: Probability of dropping a feature in training.
+
+    Shape:
+        Features ``(N, in_features)``; raw outputs ``(N, K - 1)``, logits of "older than year k".
+    """
+
+    def __init__(self, in_features: int, min_age: int = 0, max_age: int = 116, dropout: float = 0.0) -> None:
+        super().__init__(in_features, 1, min_age, max_age, dropout)
+        self.raw_gaps = nn.Parameter(torch.zeros(max_age - min_age - 1))
+
+    def raw(self, features: Tensor) -> Tensor:
+        """Return the logits of all questions, ``(N, K - 1)``, falling strictly."""
+        gaps = F.softplus(self.raw_gaps.double()) + _LEAST_GAP
+        steps = F.pad(gaps.cumsum(0), (1, 0))
+        return super().raw(features) + steps.mean() - steps
+
+    def log_pmf(self, raw: Tensor) -> Tensor:
+        """Return the log-probabilities that the answers amount to."""
+        return log_pmf_of_cumulative(raw)
+
+    def start_from(self, logits: Tensor) -> None:
+        """Set the common bias and the gaps."""
+        self.linear.bias.fill_(logits.mean())
+        gaps = logits[:-1] - logits[1:] - _LEAST_GAP
+        self.raw_gaps.copy_(gaps.expm1().log())  # the inverse of softplus
+
+    def year_loss(self, raw: Tensor, low: Tensor, high: Tensor) -> Tensor:
+        """Return the sum of the binary cross-entropies that the label answers."""
+        yes, no = low[:, None] > self.years[:-1], high[:, None] <= self.years[:-1]
+        answers = torch.where(yes, F.logsigmoid(raw), torch.where(no, F.logsigmoid(-raw), 0.0))
+        return -answers.sum(-1)

@@ -1,0 +1,1 @@
+"""What people read: reports, plots, tables as text, model cards."""

@@ -1,0 +1,118 @@
+"""What `mtmsa calibrate` shows: figures before and after, coverage against its target, thresholds."""
+
+from rich.table import Table
+
+from mtmsa_lightning._utils.logs import drawn
+from mtmsa_lightning._utils.text import counted
+from mtmsa_lightning.calibration.measures import FacesSaid, age_risk, risk_by_threshold
+from mtmsa_lightning.calibration.record import INTERVAL_LEVEL, Calibration, coverage_deviation
+from mtmsa_lightning.data.datamodule import FaceDataModule
+from mtmsa_lightning.labels import AGE_GROUP_EDGES
+from mtmsa_lightning.metrics.titles import format_figure, title
+
+SURPRISING = 3.0
+"""Standard deviations from its target beyond which measured coverage is called out."""
+
+DRAWN_AT_RANDOM = ("random", "subject_exclusive", "setting_a", "whole", "train_all")
+"""Protocols whose test part is a draw like the others; elsewhere coverage need not carry over."""
+
+ROWS = ("age_nll", "age_interval_nll", "age_ence", "gender_nll", "gender_ece", "race_nll", "race_ece")
+"""Figures beside coverage and width."""
+
+
+def figures_table(calibration: Calibration) -> str:
+    """Draw the figures before and after; coverage by subject is what a calibration promises."""
+    columns = [figures[when] for figures in calibration.figures.values() for when in ("before", "after")]
+    table = Table("figure")
+    for part, figures in calibration.figures.items():
+        size = f"\n{counted(figures['before'].get('faces', 0), 'face')}"
+        table.add_column(f"{part}{size}\nbefore", justify="right")
+        table.add_column("\n\nafter", justify="right")
+    for level in columns[0].get("coverage", {}):
+        name = f"age_coverage{level}"
+        covered = (format_figure(name, column["coverage"][level]) for column in columns)
+        table.add_row(f"{level} % interval covers", *covered)
+        if any(column.get("faces", 0) > column.get("subjects", 0) for column in columns):
+            by_subject = (format_figure(name, column["coverage_by_subject"][level]) for column in columns)
+            table.add_row("  by subject", *by_subject)
+        widths = (format_figure(f"age_width{level}", each["width"][level], "inf") for each in columns)
+        table.add_row("  its mean width (years)", *widths)
+    for name in ROWS:
+        values = [column.get(name) for column in columns]
+        if any(value is not None for value in values):
+            table.add_row(title(name), *(format_figure(name, value) for value in values))
+    return drawn(table)
+
+
+def coverage_lines(calibration: Calibration, data: FaceDataModule) -> list[str]:
+    """Say of each level what it covers of the test part, and whether chance explains the gap to its target.
+
+    The standard deviation is :func:`~mtmsa_lightning.calibration.record.coverage_deviation`, with subjects
+    as units.
+    """
+    on = calibration.fitted_on
+    lines = [
+        f"{100 * level:g} % interval: infinite, {on['subjects']} {on['unit']} are too few"
+        for level, quantile in calibration.quantiles.items()
+        if quantile == float("inf")
+    ]
+    test = calibration.figures.get("test", {}).get("after", {})
+    several = bool(test.get("subjects")) and test["faces"] > test["subjects"]
+    bound, least = ("at most ", " or more") if several else ("", "")
+    surprising = False
+    for level, quantile in calibration.quantiles.items():
+        if quantile == float("inf") or not test.get("subjects"):
+            continue
+        deviation = coverage_deviation(level, on["subjects"], test["subjects"])
+        covered = test["coverage_by_subject"][f"{100 * level:g}"]
+        gap = (covered - level) / deviation
+        beyond = abs(gap) > SURPRISING
+        surprising |= beyond
+        remark = f": beyond {SURPRISING:g} sd, chance does not explain it" if beyond else ""
+        lines.append(
+            f"test: {100 * level:g} % interval covers {100 * covered:.1f} % by subject "
+            f"(sd {bound}{100 * deviation:.1f} %, gap {gap:+z.1f} sd{least}){remark}"
+        )
+    reasons = why_not_exchangeable(data)
+    if test and reasons:
+        lines.append(f"the test part need not be exchangeable with the one fitted on: {'; '.join(reasons)}")
+    elif surprising:
+        lines.append("the parts are draws of one dataset: look for what differs between them")
+    return lines
+
+
+def why_not_exchangeable(data: FaceDataModule) -> list[str]:
+    """Return reasons why the stated coverage need not hold on the test part of a split."""
+    split = data.split
+    reasons = []
+    if split.protocol not in DRAWN_AT_RANDOM:
+        reasons.append(f"protocol {split.protocol} does not draw it at random")
+    if split.subjects_in_two_parts > 0:
+        share = f"{100 * split.subjects_in_two_parts:.0f} %"
+        reasons.append(f"{share} of its images show subjects that train, those fitted on do not")
+    return reasons
+
+
+def thresholds_table(said: FacesSaid, groups: bool) -> str:
+    """Draw the risk-coverage table: what each threshold keeps of the faces fitted on, and at which error.
+
+    Args:
+        said: What the calibrated network says of them.
+        groups: Show thresholds of the group's probability too.
+    """
+    assert said.age is not None
+    title, risk = age_risk(said)
+    low, high = said.age.interval(INTERVAL_LEVEL)
+    scales = {"--max_width (years)": (high - low, 1)}
+    if groups:
+        scales["--min_group_prob"] = (-said.age.group_probs(AGE_GROUP_EDGES).amax(1), -1)
+    table = Table()
+    for name in (*scales, "faces kept", title):
+        table.add_column(name, justify="right")
+    for name, (uncertainty, sign) in scales.items():
+        for row in risk_by_threshold(uncertainty[said.labelled], risk):
+            cells = {name: f"{sign * row.threshold:z.2f}"}
+            table.add_row(
+                *(cells.get(each, "") for each in scales), f"{100 * row.kept:.0f} %", f"{row.risk:z.2f}"
+            )
+    return f"thresholds beyond which a face is unsure, on the faces fitted on:\n{drawn(table)}"

@@ -1,0 +1,91 @@
+"""What figures must be quoted with: data, protocol, checkpoint, seed, versions."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from mtmsa_lightning._utils.text import counted
+from mtmsa_lightning.calibration.record import Calibration
+from mtmsa_lightning.data.splits.earlier import describe
+from mtmsa_lightning.data.splits.overlap import describe_crop
+
+
+@dataclass(frozen=True)
+class ReportContext:
+    """What figures must be quoted with; plain values.
+
+    Attributes:
+        title: Title of the page, such as the name of the experiment.
+        data: The test data as ``FaceDataModule.provenance()`` gives it. For predictions of several folds
+            ``fold`` is a text that lists them, and ``fingerprints["test"]`` belongs to all of their faces.
+        checkpoint: Which checkpoint predicted, or which ones.
+        trained_on: The checkpoint's own provenance; None where it has none.
+        seed: Seed of the run (``seed_everything``), or a text that lists several.
+        versions: Versions of the packages.
+        command: The command line that made the report.
+        calibration: What the checkpoint holds of a calibration; None for one that is not calibrated.
+        weights: SHA-256 of its weights; empty for several checkpoints.
+        partial: Which part of the test part was seen, where it was not the whole; else empty.
+        notes: Further sentences that a reader needs.
+    """
+
+    title: str
+    data: dict[str, Any]
+    checkpoint: str
+    trained_on: dict[str, Any] | None = None
+    seed: int | str | None = None
+    versions: dict[str, str] = field(default_factory=dict)
+    command: str = ""
+    calibration: dict[str, Any] | None = None
+    weights: str = ""
+    partial: str = ""
+    notes: tuple[str, ...] = ()
+
+    def quotes(self) -> dict[str, str]:
+        """Return, by name, all that a figure of this report must be quoted with."""
+        data = self.data
+        prints = data["fingerprints"]
+        return {
+            "dataset": str(data["dataset"]),
+            "protocol": f"{data['protocol']}, fold {data['fold']}",
+            "split seed": str(data["split_seed"]),
+            "split fingerprint (test)": prints["test"],
+            **({"faces": self.partial} if self.partial else {}),
+            "label rule": str(data["label_rule"]),
+            "label fingerprint": str(prints.get("labels", "unknown")),
+            "gender classes": _numbered(data["gender_classes"]),
+            "race classes": _numbered(data["race_classes"]),
+            "image": f"the {describe_crop(data['crop'], data.get('preparation'))}, {data['image_size']} px",
+            "checkpoint": self.checkpoint,
+            **({"weights (SHA-256)": self.weights} if self.weights else {}),
+            "calibration": _calibration(self.calibration),
+            "checkpoint trained on": _training(self.trained_on),
+            **_earlier(self.trained_on),
+            "seed of the run": "unknown" if self.seed is None else str(self.seed),
+            "versions": ", ".join(f"{name} {version}" for name, version in self.versions.items())
+            or "unknown",
+            "command": self.command or "unknown",
+        }
+
+
+def _numbered(names: Iterable[str]) -> str:
+    return ", ".join(f"{number} {name}" for number, name in enumerate(names)) or "none"
+
+
+def _earlier(trained: dict[str, Any] | None) -> dict[str, str]:
+    """Describe what the weights had been trained on before; nothing where they started at random."""
+    trainings = (trained or {}).get("earlier") or []
+    return {"earlier training data": "; ".join(map(describe, trainings))} if trainings else {}
+
+
+def _calibration(recorded: dict[str, Any] | None) -> str:
+    return "none" if recorded is None else Calibration.from_dict(recorded).describe()
+
+
+def _training(trained: dict[str, Any] | None) -> str:
+    if not trained:
+        return "unknown"
+    where = f"{trained['dataset']}, {trained['protocol']}, fold {trained['fold']}, {trained['label_rule']}"
+    faces = trained.get("faces", {}).get("train")
+    count = "" if faces is None else f", {counted(faces, 'face')}"
+    return f"{where}{count}, split fingerprint (train) {trained['fingerprints']['train']}"

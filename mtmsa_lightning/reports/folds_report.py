@@ -1,0 +1,74 @@
+"""The report on the pooled predictions of a cross-validation: every face by the model that never saw it."""
+
+import shlex
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from mtmsa_lightning._utils.file_access import read_regular
+from mtmsa_lightning._utils.strict_json import from_json
+from mtmsa_lightning._utils.text import counted
+from mtmsa_lightning.data.splits.protocols import fingerprint
+from mtmsa_lightning.reports.context import ReportContext
+from mtmsa_lightning.reports.report import write_report
+
+LABELS = ("id", "label_age_low", "label_age_high", "label_gender", "label_race")
+
+
+def write_pooled_reports(folder: Path) -> list[Path]:
+    """Write a report for every seed of a cross-validation.
+
+    Args:
+        folder: What :func:`~mtmsa_lightning.evaluation.folds.write_crossval` has written.
+
+    Returns:
+        The pages, ``report-seed<s>/report.html``.
+    """
+    summary = from_json(read_regular(folder / "summary.json"))
+    pages = []
+    for seed in summary["seeds"]:
+        faces = pd.read_parquet(folder / "predictions" / f"seed{seed}.parquet")
+        target = folder / f"report-seed{seed}"
+        write_report(faces, target, pooled_context(summary, seed, faces))
+        pages.append(target / "report.html")
+    return pages
+
+
+def pooled_context(summary: Mapping[str, Any], seed: int, faces: pd.DataFrame) -> ReportContext:
+    """Say what the pooled figures of a seed must be quoted with.
+
+    Args:
+        summary: Content of ``summary.json``.
+        seed: Seed of the runs.
+        faces: Their pooled predictions.
+    """
+    runs = [run for run in summary["runs"] if run["seed"] == seed]
+    folds = ", ".join(str(run["fold"]) for run in runs)
+    of = f"{folds} of {len(summary['folds_of_protocol'])}, pooled"
+    prints = {"test": fingerprint(faces["id"]), "labels": fingerprint(_label_lines(faces))}
+    repeated = int(faces["id"].duplicated().sum())
+    unseen = "" if summary.get("overlap") else ", which did not learn from it"
+    notes = [f"Every face is predicted by the model of its own test fold{unseen}.", *summary["notes"]]
+    if repeated:
+        notes.append(
+            f"{counted(repeated, 'row repeats', 'rows repeat')} a face that another fold tests as well."
+        )
+    if len(runs) < len(summary["folds_of_protocol"]):
+        notes.append("Folds of the protocol are missing: faces of theirs are not in these figures.")
+    return ReportContext(
+        title=f"{summary['name']}, cross-validation",
+        data={**summary, "fold": of, "fingerprints": prints},
+        checkpoint=f"the best of each run: {', '.join(run['run'] for run in runs)}",
+        seed=seed,
+        versions=summary["versions"][0],
+        command=shlex.join(sys.argv),
+        notes=tuple(notes),
+    )
+
+
+def _label_lines(faces: pd.DataFrame) -> list[str]:
+    labels = faces[[name for name in LABELS if name in faces]].astype("str")
+    return ["\t".join(row) for row in labels.itertuples(index=False)]

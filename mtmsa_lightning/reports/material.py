@@ -1,0 +1,100 @@
+"""What the sections of a report are made of, and where they put their figures and tables."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from mtmsa_lightning._utils.text import counted
+from mtmsa_lightning.calibration.record import Calibration
+from mtmsa_lightning.evaluation.predictions import Predictions
+from mtmsa_lightning.evaluation.subgroups import Subgroups, subgroups
+from mtmsa_lightning.metrics.suite import Figure
+from mtmsa_lightning.metrics.titles import format_figure, format_interval
+from mtmsa_lightning.reports import plots
+from mtmsa_lightning.reports.context import ReportContext
+from mtmsa_lightning.reports.html import Page, Picture
+from mtmsa_lightning.runs.directory import write_table
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure as Drawing
+
+
+class Material:
+    """Predictions with their figures, and the page and folder that a report fills.
+
+    Args:
+        predictions: The predictions.
+        figures: What :func:`~mtmsa_lightning.evaluation.table_metrics.figures` says of them.
+        folder: The report's folder.
+        context: What the figures must be quoted with.
+
+    Attributes:
+        labelled: Number of faces by kind of label.
+        scalars: Scalar figures by name.
+        curves: Curves by name.
+        classes: Diagrams of the class heads by task.
+        subgroups: Every figure of age by group; None without predicted or labelled ages.
+        calibration: That of the checkpoint, if it has one.
+        units: What is resampled and counted as one: subjects, or faces where no subject is known.
+        page: The page.
+    """
+
+    def __init__(
+        self, predictions: Predictions, figures: dict[str, Any], folder: Path, context: ReportContext
+    ) -> None:
+        self.predictions = predictions
+        self.folder = folder
+        self.context = context
+        self.labelled: dict[str, int] = figures["labelled"]
+        self.scalars: dict[str, float] = figures["scalars"]
+        self.curves: dict[str, Any] = figures["curves"]
+        self.classes: dict[str, Any] = figures["classes"]
+        aged = predictions.age is not None and self.labelled["age"] > 0
+        self.subgroups: Subgroups | None = subgroups(predictions) if aged else None
+        self.calibration = None if context.calibration is None else Calibration.from_dict(context.calibration)
+        data = context.data
+        where = f"{data['dataset']}, protocol {data['protocol']}, fold {data['fold']}, {data['label_rule']}"
+        self.units = "subjects" if (predictions.subjects != "").any() else "faces"
+        seen = context.partial or counted(len(predictions), "face")
+        self.page = Page(f"{context.title}: evaluation", f"{where}: {seen}")
+
+    def draw(self, name: str, drawing: "Drawing", caption: str) -> Picture:
+        """Write a figure as ``figures/<name>.svg`` and ``.png`` and return it for the page."""
+        return Picture(plots.save(drawing, self.folder / "figures", name, caption).read_bytes(), caption)
+
+    def write_table(self, name: str, table: pd.DataFrame) -> None:
+        """Write ``tables/<name>.csv``, with all digits; on part of the test part, each row says so."""
+        if self.context.partial:
+            table = table.assign(partial=self.context.partial)
+        write_table(table, self.folder / "tables" / f"{name}.csv")
+
+    def write_confusion(self, name: str, matrix: Any, classes: Iterable[str]) -> None:
+        """Write a confusion matrix, labels in rows."""
+        classes = list(classes)
+        table = pd.DataFrame(np.asarray(matrix), columns=[f"predicted {each}" for each in classes])
+        table.insert(0, "label", classes)
+        self.write_table(f"confusion_{name}", table)
+
+    def interval_of(self, name: str) -> tuple[float, float]:
+        """Return the bootstrap interval of a figure over all faces; NaN where there is none."""
+        if self.subgroups is None or f"{name}_low" not in self.subgroups.table:
+            return np.nan, np.nan
+        everyone = self.subgroups.table.iloc[0]
+        return float(everyone[f"{name}_low"]), float(everyone[f"{name}_high"])
+
+    def figure_table(self, shown: Iterable[Figure]) -> pd.DataFrame:
+        """Return figures as texts, each with its interval and the number of faces behind it."""
+        rows = [
+            (
+                figure.title,
+                format_figure(figure.name, self.scalars[figure.name]),
+                format_interval(figure.name, *self.interval_of(figure.name)),
+                f"{self.labelled[figure.needs]:,}",
+            )
+            for figure in shown
+            if figure.name in self.scalars
+        ]
+        return pd.DataFrame(rows, columns=["figure", "value", "95 % interval", "faces"])

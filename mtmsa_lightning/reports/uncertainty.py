@@ -1,0 +1,181 @@
+"""The section of a report on the uncertainty of age: coverage, calibration, risk, faces left unsure."""
+
+import math
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from mtmsa_lightning.calibration.measures import FacesSaid, calibration_figures
+from mtmsa_lightning.calibration.record import coverage_deviation
+from mtmsa_lightning.evaluation.predictions import read_predictions
+from mtmsa_lightning.evaluation.resampling import cluster_numbers, sampling_units
+from mtmsa_lightning.evaluation.table_metrics import scalars
+from mtmsa_lightning.metrics.suite import LEVELS
+from mtmsa_lightning.metrics.titles import FIGURE, format_figure
+from mtmsa_lightning.reports import plots
+from mtmsa_lightning.reports.html import Picture
+from mtmsa_lightning.reports.material import Material
+
+
+def uncertainty(report: Material, table: pd.DataFrame) -> None:
+    """Add the section.
+
+    Args:
+        report: The report.
+        table: The table of predictions, whose column ``unsure``, if any, says which faces are left undecided.
+    """
+    if report.subgroups is None:
+        return
+    report.page.section("Uncertainty of age")
+    report.page.row([interval_coverage(report), risk_coverage(report, table)])
+    say_calibration(report)
+    report.page.table(interval_table(report), f"{interval_kind(report)} intervals of age")
+    if "unsure" in table:
+        report.page.text(unsure_text(report, table))
+
+
+def interval_kind(report: Material) -> str:
+    """Say which intervals the predictions have: a calibration replaces the central ones."""
+    return "Conformal" if report.calibration is not None and report.calibration.quantiles else "Central"
+
+
+def interval_coverage(report: Material) -> Picture:
+    """Draw the reliability of age, before and after calibration where both are known."""
+    found, faces = report.curves["interval_coverage"], report.labelled["age"]
+    report.write_table("interval_coverage", pd.DataFrame(found))
+    curves: dict[str, Any] = {}
+    if before := before_calibration(report):
+        levels = [float(level) / 100 for level in before["coverage"]]
+        curves["before calibration"] = (levels, list(before["coverage"].values()))
+    name = "predictions" if report.calibration is None else "calibrated"
+    fitted = report.calibration.quantiles if report.calibration is not None else {}
+    finite = [level for level, quantile in fitted.items() if quantile < math.inf]
+    covered = pd.Series(found["coverage"], index=found["level"], dtype="float64")
+    central, conformal = covered.drop(list(fitted), errors="ignore"), covered.reindex(finite).dropna()
+    curves[name] = (central.index, central)
+    points = {"conformal": (conformal.index, conformal)} if len(conformal) else {}
+    caption = (
+        "Reliability of age: how often the label lies in the prediction intervals, over their nominal "
+        f"coverage (n = {faces:,}). Below the diagonal, intervals are too narrow."
+    )
+    if report.labelled["group"]:
+        caption += " An age group counts as covered when the interval holds it whole."
+    return report.draw("interval_coverage", plots.interval_coverage(curves, faces, points), caption)
+
+
+def risk_coverage(report: Material, table: pd.DataFrame) -> Picture:
+    """Draw the error of the surest faces, with the share that a threshold of width keeps."""
+    curve, exact = report.curves["risk_coverage"], report.labelled["exact"]
+    faces = exact or report.labelled["age"]
+    title, factor = ("MAE of the faces kept (years)", 1) if exact else ("wrong groups of those kept (%)", 100)
+    report.write_table("risk_coverage", pd.DataFrame(curve))
+    by_width = report.calibration is not None and report.calibration.min_group_prob is None
+    kept = float(1 - table["unsure"].mean()) if "unsure" in table and by_width else None
+    drawing = plots.risk_coverage(curve["coverage"], factor * np.array(curve["risk"]), faces, title, kept)
+    caption = (
+        "Risk and coverage: the error of the faces that are kept when those with the largest predicted "
+        f"standard deviation are left undecided (n = {faces:,})."
+    )
+    return report.draw("risk_coverage", drawing, caption)
+
+
+def say_calibration(report: Material) -> None:
+    """Say whether the checkpoint is calibrated, and on what."""
+    calibration, page = report.calibration, report.page
+    if calibration is None:
+        page.text(
+            "Not calibrated: standard deviations, intervals and probabilities are as the network says them; "
+            "`mtmsa calibrate` fits them on faces that were held out."
+        )
+        return
+    said = calibration.describe()
+    page.text(f"{said[0].upper()}{said[1:]}.")
+    if calibration.at_limit:
+        page.text(f"Calibration {calibration.describe_limit()}.", "warning")
+    if calibration.fitted_on["chose_checkpoint"]:
+        page.text(
+            "The part that calibrates also chose the checkpoint: its faces are not new to it, and coverage "
+            "may fall short of its target.",
+            "warning",
+        )
+
+
+def interval_table(report: Material) -> pd.DataFrame:
+    """Return coverage beside its target, and mean width, of the intervals; with what they were before."""
+    before, by_subject = before_calibration(report), coverage_by_subject(report)
+    fitted = {} if report.calibration is None else report.calibration.quantiles
+    rows = []
+    for level in LEVELS:
+        coverage, width = f"age_coverage{level}", f"age_width{level}"
+        row = {
+            "target": f"{level} %",
+            "coverage": format_figure(coverage, report.scalars[coverage]),
+            "mean width (years)": format_figure(width, report.scalars[width]),
+        }
+        infinite = fitted.get(level / 100) == math.inf
+        if infinite:
+            row["mean width (years)"] = "infinite"
+        if interval_kind(report) == "Conformal":
+            if report.units == "subjects":  # else the same as the coverage
+                row["by subject"] = format_figure(coverage, by_subject[f"{level}"])
+            row["gap to target"] = "-" if infinite else gap_to_target(report, level, by_subject[f"{level}"])
+        if before is not None:
+            row["coverage before"] = format_figure(coverage, before["coverage"][f"{level}"])
+            row["width before"] = format_figure(width, before["width"][f"{level}"])
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def before_calibration(report: Material) -> dict[str, Any] | None:
+    """Return the figures of these faces before calibration, where it was fitted beside them."""
+    if report.calibration is None:
+        return None
+    fitted_on, data = report.calibration.fitted_on, report.context.data
+    same = ("dataset", "protocol", "fold", "split_seed", "label_rule")
+    parts_differ = data["fingerprints"].get(fitted_on["part"]) != fitted_on["fingerprint"]
+    if parts_differ or any(fitted_on.get(key) != data[key] for key in same):
+        return None
+    before: dict[str, Any] = report.calibration.figures.get("test", {}).get("before", {})
+    return before if "coverage" in before else None
+
+
+def coverage_by_subject(report: Material) -> dict[str, float | None]:
+    """Return by level in percent the mean over subjects of the share of their faces that is covered.
+
+    This is what a conformal interval promises: coverage of a new subject's face.
+    """
+    predictions = report.predictions
+    units = sampling_units(predictions.ids, predictions.subjects)
+    numbers = torch.from_numpy(cluster_numbers(units, len(predictions)))
+    faces = FacesSaid(predictions.age, predictions.age_low, predictions.age_high, {}, numbers)
+    found: dict[str, float | None] = calibration_figures(faces)["coverage_by_subject"]
+    return found
+
+
+def gap_to_target(report: Material, level: int, covered: float | None) -> str:
+    """Say how far coverage by subject is from its target, in standard deviations of chance.
+
+    With several faces a subject that is the least distance, see
+    :func:`~mtmsa_lightning.calibration.record.coverage_deviation`.
+    """
+    if covered is None or report.calibration is None or report.subgroups is None:
+        return "-"
+    group = report.subgroups.table.iloc[0]
+    tested = int(group["subjects"])
+    deviation = coverage_deviation(level / 100, report.calibration.fitted_on["subjects"], tested)
+    least = " or more" if group["faces"] > tested else ""
+    return f"{(covered - level / 100) / deviation:+z.1f} sd{least}"
+
+
+def unsure_text(report: Material, table: pd.DataFrame) -> str:
+    """Say how many faces are left unsure, and how good the others are."""
+    unsure = table["unsure"].astype(bool)
+    said = f"{100 * unsure.mean():.1f} % of the faces ({int(unsure.sum()):,}) are left unsure"
+    if unsure.all():
+        return f"{said}."
+    name = "age_mae" if report.labelled["exact"] else "group_acc"
+    kept = format_figure(name, scalars(read_predictions(table[~unsure])).get(name))
+    everyone = format_figure(name, report.scalars.get(name))
+    return f"{said}; {FIGURE[name].title} of the others {kept}, of all {everyone}."

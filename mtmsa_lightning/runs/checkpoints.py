@@ -1,0 +1,167 @@
+"""Opening checkpoint files: without running code from them, and with errors that say what to do."""
+
+import hashlib
+import logging
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mtmsa_lightning._utils.text import counted
+from mtmsa_lightning.errors import CheckpointError
+from mtmsa_lightning.runs.directory import read_record, runs_with
+from mtmsa_lightning.runs.pretrained import WEIGHTS, is_pretrained, read_pretrained
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+log = logging.getLogger(__name__)
+
+BEST = "checkpoints/best.ckpt"
+"""The checkpoint that is meant by its run directory."""
+
+_EXPECTED = (
+    f"give a .ckpt file, a run directory ({BEST}), a folder of runs, or a folder of `save_pretrained` "
+    f"(config.json and {WEIGHTS})"
+)
+_ZIP = b"PK"  # how a file of torch.save begins
+_SHOWN = 5
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """Read a checkpoint of this package: of a run, or a folder of ``save_pretrained``.
+
+    Args:
+        path: A checkpoint, see :func:`checkpoint_file`.
+
+    Returns:
+        The checkpoint; it has ``hyper_parameters``, ``state_dict`` and usually ``provenance``.
+
+    Raises:
+        CheckpointError: If the file is missing, unreadable, holds anything but plain values, or is not ours.
+    """
+    file = find_checkpoint(Path(path))
+    _refuse_foreign(file)
+
+    import torch  # late: a missing file is told at once
+
+    try:
+        if file.name == WEIGHTS:
+            checkpoint = read_pretrained(file.parent)
+        else:
+            checkpoint = torch.load(file, map_location="cpu", weights_only=True)
+    except CheckpointError:
+        raise
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"{file}: not a readable checkpoint: it holds objects of other programs, which are not loaded "
+            f"since they could run code: {_EXPECTED}"
+        ) from error
+    except Exception as error:  # the unpickler raises whatever a broken file makes it raise
+        raise CheckpointError(
+            f"{file}: not a readable checkpoint: it is damaged or cut off: copy it again, or choose another"
+        ) from error
+    if not isinstance(checkpoint, dict) or not {"hyper_parameters", "state_dict"} <= checkpoint.keys():
+        raise CheckpointError(
+            f"{file}: not a checkpoint of this package; bare weights go to `mtmsa fit --model.weights {file}`"
+        )
+    broken = [name for name, value in checkpoint["state_dict"].items() if not value.isfinite().all()]
+    if broken:
+        raise CheckpointError(
+            f"{file}: {counted(len(broken), 'weight tensor')} ({broken[0]}, ...) hold NaN or infinity: the "
+            "training had diverged: choose a checkpoint from before"
+        )
+    return checkpoint
+
+
+def checkpoint_file(path: str | Path) -> Path:
+    """Return the file that is meant by a path, and say so where a run had to be chosen.
+
+    Args:
+        path: A ``.ckpt`` file, or a run directory, whose ``checkpoints/best.ckpt`` is meant, or a folder of
+            runs, whose newest run with such a checkpoint is meant, or a folder of ``save_pretrained``, whose
+            ``model.safetensors`` is meant.
+
+    Raises:
+        CheckpointError: If there is none.
+    """
+    file = find_checkpoint(Path(path))
+    if Path(path).is_dir() and Path(path) not in file.parents[:2]:
+        log.info("using %s", file.parents[1])
+    return file
+
+
+def find_checkpoint(path: Path) -> Path:
+    """Return the file that is meant by a path, as :func:`checkpoint_file` does, without a word."""
+    if path.is_dir() and is_pretrained(path):
+        return path / WEIGHTS
+    file = path / BEST if path.is_dir() else path
+    if file.is_file():
+        return file
+    if (path / "run.json").is_file():
+        raise CheckpointError(f"{path}: {_why_without(path)}")
+    if path.is_dir() and (runs := runs_with(BEST, path)):
+        return runs[0] / BEST
+    if path.is_dir():
+        raise CheckpointError(f"{path}: no checkpoint in this folder: {_contents(path)}: {_EXPECTED}")
+    nearby = sorted(file.parent.glob("*.ckpt")) if file.parent.is_dir() else []
+    hint = (
+        f"; in its folder: {', '.join(file.name for file in nearby[:_SHOWN])}" if nearby else f": {_EXPECTED}"
+    )
+    raise CheckpointError(f"{file}: no such checkpoint{hint}")
+
+
+def weights_digest(state: "Mapping[str, Tensor]") -> str:
+    """Return the SHA-256 of a state dict, by which a record names the weights that its figures belong to."""
+    import torch
+
+    digest = hashlib.sha256()
+    for name, value in sorted(state.items()):
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def check_checkpoint(path: str | Path) -> None:
+    """Refuse what cannot be a checkpoint, in an instant: nothing heavy is imported and nothing is loaded.
+
+    Raises:
+        CheckpointError: There is no file, see :func:`checkpoint_file`, or none that a training wrote.
+    """
+    _refuse_foreign(find_checkpoint(Path(path)))
+
+
+def _refuse_foreign(file: Path) -> None:
+    """Raise if a file's first bytes are not those of a checkpoint."""
+    if file.name == WEIGHTS:  # looked at with all that lies beside it
+        return
+    try:
+        with file.open("rb") as stream:
+            start = stream.read(64)
+    except OSError as error:
+        raise CheckpointError(f"{file}: cannot be read ({error.strerror})") from error
+    if start.startswith(_ZIP):
+        return
+    kind = "a text" if start.isascii() else "no file that torch has written"
+    kind = kind if start else "empty"
+    if file.suffix == ".safetensors":
+        kind = "bare weights; those of `save_pretrained` are called model.safetensors, beside a config.json"
+    raise CheckpointError(f"{file}: not a readable checkpoint: it is {kind}: {_EXPECTED}")
+
+
+def _contents(folder: Path) -> str:
+    """Say what a folder holds, in a few names."""
+    names = sorted(entry.name for entry in folder.iterdir())
+    if not names:
+        return "it is empty"
+    return f"it holds {', '.join(names[:_SHOWN])}{', ...' if len(names) > _SHOWN else ''}"
+
+
+def _why_without(run: Path) -> str:
+    """Say why a run has no best checkpoint, and what to do."""
+    if tested := read_record(run).get("checkpoint"):
+        return f"a run that trained nothing: it evaluated {tested}, give that"
+    said = "a run without a checkpoint: it was not trained to the end; "
+    if (run / "checkpoints" / "last.ckpt").is_file():
+        return f"{said}continue it by `mtmsa fit ... --ckpt_path last`"
+    return f"{said}train it anew by `mtmsa fit`"

@@ -1,0 +1,91 @@
+"""Heads as plain values: what a checkpoint records, and how it is built again."""
+
+from collections.abc import Mapping
+from functools import partial
+from inspect import signature
+from typing import Any
+
+import mtmsa_lightning
+from mtmsa_lightning.errors import ConfigError
+from mtmsa_lightning.models.heads.age import AgeHead
+from mtmsa_lightning.models.heads.classes import ClassHead
+from mtmsa_lightning.settings.named_classes import find_class
+
+
+def head_spec(head: AgeHead | ClassHead | None) -> dict[str, Any] | None:
+    """Record a head as ``{class_path, init_args}``, plain values only.
+
+    Raises:
+        ConfigError: If its ``init_args`` do not build it again.
+    """
+    if head is None:
+        return None
+    _check_init_args(head)
+    return {"class_path": _class_path(type(head)), "init_args": dict(head.init_args)}
+
+
+def _check_init_args(head: AgeHead | ClassHead) -> None:
+    """Refuse arguments that a head of the user's own forgot to record, before it is trained."""
+    parameters = [*signature(type(head)).parameters.values()][1 if isinstance(head, AgeHead) else 2 :]
+    named = {each.name for each in parameters if each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD)}
+    any_other = any(each.kind == each.VAR_KEYWORD for each in parameters)
+    wrong = [f"lack {name!r}" for name in sorted(named - head.init_args.keys())]
+    wrong += [] if any_other else [f"hold {name!r}, no argument" for name in head.init_args.keys() - named]
+    wrong += [
+        f"hold no plain value in {key!r}" for key, each in head.init_args.items() if not _is_plain(each)
+    ]
+    if wrong:
+        raise ConfigError(
+            f"{_class_path(type(head))}: its init_args {'; '.join(wrong)}: set self.init_args to all "
+            "arguments but the features and classes, as plain values, by which a checkpoint builds the head"
+        )
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return all(isinstance(key, str) and _is_plain(item) for key, item in value.items())
+    if isinstance(value, list | tuple):
+        return all(map(_is_plain, value))
+    return value is None or type(value) in (bool, int, float, str)
+
+
+def _class_path(cls: type) -> str:
+    """Return the name by which the package exports a class: it stays when the class moves to another file."""
+    name = cls.__qualname__
+    if getattr(mtmsa_lightning, name, None) is cls:
+        return f"mtmsa_lightning.{name}"
+    return f"{cls.__module__}.{name}"
+
+
+def callable_spec(factory: Any) -> Any:
+    """Record an optimiser or scheduler given as class or partial; a record stays as it is.
+
+    What is not a class, partial or record (a lambda, say) is recorded as None.
+    """
+    if isinstance(factory, Mapping):
+        return dict(factory)
+    inner = factory.func if isinstance(factory, partial) else factory
+    if not isinstance(inner, type):
+        return None
+    arguments = factory.keywords if isinstance(factory, partial) else {}
+    plain = {key: list(value) if isinstance(value, tuple) else value for key, value in arguments.items()}
+    return {"class_path": f"{inner.__module__}.{inner.__qualname__}", "init_args": plain}
+
+
+def build_head(head: Any, *features: int) -> Any:
+    """Build a head.
+
+    Args:
+        head: A class or partial that takes ``features``, a recorded ``{class_path, init_args}``, or None.
+        features: Numbers of input features and, for class heads, of classes.
+
+    Returns:
+        The head, or None.
+
+    Raises:
+        CheckpointError: If a recorded class is no head, or none that a file may name.
+    """
+    if not isinstance(head, Mapping):
+        return None if head is None else head(*features)
+    cls = find_class(str(head["class_path"]), AgeHead, ClassHead)
+    return cls(*features, **head.get("init_args", {}))

@@ -1,0 +1,85 @@
+"""Networks on the Hugging Face Hub."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+from mtmsa_lightning._utils.text import install
+from mtmsa_lightning.errors import CheckpointError, ConfigError
+from mtmsa_lightning.runs.checkpoints import check_checkpoint
+from mtmsa_lightning.runs.pretrained import FILES, README, WEIGHTS
+
+_NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*")
+_FILE_SUFFIXES = (".ckpt", ".safetensors")
+
+
+def local_path(source: str | Path, revision: str | None = None) -> Path:
+    """Return where a network lies, after it was downloaded if it is on the Hub.
+
+    Args:
+        source: A path, or the name ``owner/name`` of a repository; what is here goes first, and a name whose
+            owner is a folder here is a path.
+        revision: Branch, tag or commit of the repository.
+
+    Raises:
+        CheckpointError: If it is neither here nor on the Hub, or the Hub refuses or cannot be reached.
+        ConfigError: If the extra ``hub`` is not installed.
+    """
+    path, name = Path(source), str(source)
+    here = path.exists() or (path.parent.is_dir() and len(path.parts) > 1)
+    if here or not _NAME.fullmatch(name) or path.suffix in _FILE_SUFFIXES:
+        return path
+    hub = _client(f"{name}: no such file or folder here; to look for it on the Hugging Face Hub")
+    files = [*FILES, README]  # nothing that could hold code
+    try:
+        return Path(hub.snapshot_download(name, revision=revision, allow_patterns=files)) / WEIGHTS
+    except Exception as error:  # the client raises whatever its network library does
+        unreached = type(error).__name__ == "LocalEntryNotFoundError"  # nor was it downloaded before
+        answer = "cannot be reached" if unreached else "did not give it"
+        raise CheckpointError(
+            f"{name}: no such file or folder here, and the Hugging Face Hub {answer}: {_said(error)}"
+        ) from error
+
+
+def check_source(source: str | Path) -> None:
+    """Refuse what is no trained network before anything heavy is imported; one on the Hub is downloaded.
+
+    Raises:
+        CheckpointError: As :func:`local_path`, or what lies there is no checkpoint.
+        ConfigError: As :func:`local_path`.
+    """
+    check_checkpoint(local_path(source))
+
+
+def upload(folder: Path, repo_id: str, private: bool) -> str:
+    """Upload a folder to a repository, which is made if it is not there.
+
+    Returns:
+        The address of the commit.
+
+    Raises:
+        CheckpointError: If the Hub refuses or cannot be reached.
+        ConfigError: If the extra ``hub`` is not installed.
+    """
+    hub = _client("to upload to the Hugging Face Hub")
+    try:
+        hub.create_repo(repo_id, private=private, exist_ok=True)
+        commit = hub.upload_folder(repo_id=repo_id, folder_path=folder)
+    except Exception as error:
+        raise CheckpointError(
+            f"{repo_id}: the Hugging Face Hub did not take it: {_said(error)} (`hf auth login` signs in)"
+        ) from error
+    return str(commit.commit_url)
+
+
+def _client(purpose: str) -> Any:
+    try:
+        import huggingface_hub
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"{purpose}, the extra `hub` is needed: {install('hub')}") from error
+    return huggingface_hub
+
+
+def _said(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return re.sub(r"^Got: (\w+: )?", "", lines[0]) if lines else type(error).__name__

@@ -1,0 +1,138 @@
+"""Where a training starts from: ImageNet, a file of trunk weights, or a network that was trained before."""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from mtmsa_lightning.data.splits import earlier
+from mtmsa_lightning.errors import CheckpointError
+from mtmsa_lightning.models.backbones.resnet import fill_trunk, load_trunk_weights
+from mtmsa_lightning.runs.checkpoints import checkpoint_file, read_checkpoint
+from mtmsa_lightning.runs.directory import differences
+from mtmsa_lightning.runs.pretrained import is_pretrained
+
+if TYPE_CHECKING:
+    from mtmsa_lightning.module import MTMSA
+
+log = logging.getLogger(__name__)
+
+TASKS = ("age", "gender", "race")
+
+TRUNK = ("msa", "last_stride")
+"""Settings that say what a trunk's weights mean."""
+
+YEARS = ("min_age", "max_age")
+"""Settings of an age head that say what its outputs mean."""
+
+
+def load_initial_weights(model: "MTMSA", weights: str | None) -> dict[str, Any] | None:
+    """Fill a model with initial weights.
+
+    A network of this package (a checkpoint, a run, a folder of ``save_pretrained``) gives its trunk, which
+    must fit as a whole, and every head that means the same here: of one kind, with the same classes in the
+    same order. What is left out is said. Anything else fills the trunk alone, see
+    :func:`~mtmsa_lightning.models.backbones.resnet.load_trunk_weights`.
+
+    Args:
+        model: The model, changed in place.
+        weights: ``imagenet``, a file or a folder; None changes nothing.
+
+    Returns:
+        Provenance of the network, empty if it has none; None for weights that are of no network.
+
+    Raises:
+        CheckpointError: If they cannot be had or the trunk does not fit.
+    """
+    trained = trained_network(weights)
+    if trained is None:
+        load_trunk_weights(model.trunk, weights)
+        return None
+    settings, state = trained["hyper_parameters"], trained["state_dict"]
+    _load_trunk(model, settings, _below(state, "trunk"), str(weights))
+    loaded = ["trunk"]
+    for task in TASKS:
+        misfit = _misfit(model, task, settings, _below(state, task))
+        if misfit:
+            log.warning("%s: the %s head %s", weights, task, misfit)
+        elif getattr(model, task) is not None:
+            getattr(model, task).load_state_dict(_below(state, task))
+            loaded.append(f"{task} head")
+    log.info("initial weights from %s: %s", weights, ", ".join(loaded))
+    return trained.get("provenance") or {}
+
+
+def earlier_trainings(
+    weights: str | None, provenance: Mapping[str, Any] | None, fingerprints: Mapping[str, str]
+) -> dict[str, Any]:
+    """Return what a training records of the trainings that its initial weights had before.
+
+    Args:
+        weights: ``imagenet``, a file or a folder; None for random weights.
+        provenance: What :func:`load_initial_weights` returned for them.
+        fingerprints: Those of the split that is about to be trained on.
+    """
+    if weights is None:
+        return {}
+    if provenance is not None:
+        return earlier.of_network(provenance, weights, fingerprints)
+    return earlier.of_imagenet() if weights == "imagenet" else earlier.of_file(Path(weights))
+
+
+def trained_network(weights: str | None) -> dict[str, Any] | None:
+    """Read the network of this package that initial weights are of; None for anything else."""
+    if weights in (None, "imagenet"):
+        return None
+    path = Path(str(weights))
+    if path.is_dir() or (path.suffix == ".safetensors" and is_pretrained(path.parent)):
+        return read_checkpoint(checkpoint_file(path))
+    try:
+        return read_checkpoint(checkpoint_file(path))
+    except CheckpointError:
+        return None  # weights without settings, or a fault that is told when they are read as such
+
+
+def _load_trunk(model: "MTMSA", settings: dict[str, Any], state: dict[str, Tensor], source: str) -> None:
+    then, now = ({key: values.get(key) for key in TRUNK} for values in (settings, model.hparams))
+    changes = "; ".join(differences(then, now, "model"))
+    try:
+        fill_trunk(model.trunk, state, source)
+    except CheckpointError as error:
+        raise CheckpointError(
+            f"{error}\nIts settings differ: {changes}" if changes else str(error)
+        ) from error
+    if changes:
+        log.warning("%s: the trunk was trained with other settings: %s", source, changes)
+
+
+def _below(state: dict[str, Tensor], name: str) -> dict[str, Tensor]:
+    """Return the part of a state dict that belongs to a module."""
+    return {key.removeprefix(f"{name}."): value for key, value in state.items() if key.startswith(f"{name}.")}
+
+
+def _misfit(model: "MTMSA", task: str, settings: dict[str, Any], state: dict[str, Tensor]) -> str | None:
+    """Say what becomes of a head that is not loaded; None if it fits, or if neither side has one."""
+    then, now = settings[task], model.hparams[task]
+    if then is None or now is None:
+        return None if then == now else _ONE_SIDED[now is None]
+    if then["class_path"] != now["class_path"]:
+        return f"starts at random: there it is {then['class_path']}, here {now['class_path']}"
+    kept = f"{task}_classes"
+    for key, old, new in (
+        (kept, settings.get(kept), model.hparams.get(kept)),
+        *((key, then["init_args"].get(key), now["init_args"].get(key)) for key in YEARS),
+    ):
+        if old != new:
+            return f"starts at random: {key} were {old}, are {new}"
+    shapes = {key: value.shape for key, value in getattr(model, task).state_dict().items()}
+    if {key: value.shape for key, value in state.items()} != shapes:
+        return "starts at random: it reads other features (model.aux_stage)"
+    return None
+
+
+_ONE_SIDED = {
+    True: "of that network is not used: this one has none",
+    False: "starts at random: that network has none",
+}

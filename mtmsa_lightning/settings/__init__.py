@@ -1,0 +1,1 @@
+"""Configuration files and the command line that refers to them."""

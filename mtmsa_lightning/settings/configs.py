@@ -1,0 +1,191 @@
+"""Finding configuration files by name and putting a command line in the order of precedence."""
+
+import codecs
+import json
+import locale
+import math
+from collections.abc import Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mtmsa_lightning.errors import ConfigError
+
+PACKAGE = Path(__file__).parents[1]
+SHIPPED = (PACKAGE / "experiments", PACKAGE.parent / "experiments")
+"""Where the shipped configs lie: inside an installed wheel, or beside the package in a checkout."""
+
+NO_CONFIGS = ("studies", "sweeps")
+"""Folders beside them whose files are no configs of a run."""
+
+_OTHER_FILES = (
+    ({"command", "versions"}, "the record of a run, not a config: its settings are in config.yaml beside it"),
+    ({"variants", "baseline"}, "a study, not a config: `mtmsa reproduce` runs it"),
+    ({"method", "parameters"}, "a W&B sweep, not a config: `wandb sweep` runs it"),
+)
+"""Keys of files that are no configs, and what they are."""
+
+LINKED = ("image_size", "crop", "gender_classes", "race_classes", "age_groups")
+"""Model arguments that always follow the data; a checkpoint's record of them is not a setting."""
+
+FACTORIES = ("optimizer", "scheduler")
+"""Model arguments that a checkpoint made in Python may not know: a lambda has no plain form."""
+
+
+def find_config(name: str) -> Path:
+    """Find a config: as a path from the working directory, else among the shipped ones.
+
+    Args:
+        name: ``morph.yaml``, ``ablations/plain.yaml`` or any path.
+
+    Returns:
+        The file.
+
+    Raises:
+        ConfigError: If there is none, naming the shipped configs, or if it is no valid YAML.
+    """
+    for folder in (Path(), *SHIPPED):
+        if (folder / name).is_file():
+            return _readable(folder / name)
+    if (Path(name) / "config.yaml").is_file():
+        raise ConfigError(f"--config {name}: a folder; did you mean {Path(name) / 'config.yaml'}?")
+    names = shipped_configs()
+    near = get_close_matches(name, names, n=1)
+    folders = sorted({each.partition("/")[0] for each in names if "/" in each})
+    plain = ", ".join(each for each in names if "/" not in each)
+    known = f"did you mean {near[0]}?" if near else f"shipped are {plain}, and files in {', '.join(folders)}"
+    raise ConfigError(f"--config {name}: no such file here ({Path.cwd()}), nor shipped; {known}")
+
+
+def shipped_configs() -> list[str]:
+    """Return the names of the shipped configs, as ``--config`` takes them."""
+    folder = next((folder for folder in SHIPPED if folder.is_dir()), None)
+    files = [file.relative_to(folder) for file in folder.rglob("*.yaml")] if folder else []
+    return sorted(file.as_posix() for file in files if file.parts[0] not in NO_CONFIGS)
+
+
+def _readable(file: Path) -> Path:
+    try:
+        text = file.read_text(encoding="utf-8")
+        content = yaml.safe_load(text)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file}: not valid YAML: {error}") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"{file}: not a config: it should hold `key: value` lines")
+    encoding = locale.getpreferredencoding(False)
+    if not text.isascii() and codecs.lookup(encoding).name != "utf-8":  # jsonargparse reads by the locale
+        raise ConfigError(f"{file}: UTF-8, which this locale ({encoding}) misreads: set PYTHONUTF8=1")
+    if "allow_classes" in content:
+        raise ConfigError(
+            f"{file}: allow_classes is given on a command line only: remove it there and add "
+            f"--allow_classes {content['allow_classes']}"
+        )
+    for keys, problem in _OTHER_FILES:
+        if keys <= content.keys():
+            raise ConfigError(f"{file}: {problem}")
+    return file
+
+
+def split_configs(args: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Separate ``--config X`` from all other arguments; each keeps its order."""
+    configs: list[str] = []
+    others: list[str] = []
+    rest = iter(args)
+    for arg in rest:
+        flag, equals, value = arg.partition("=")
+        if flag not in ("--config", "-c"):
+            others.append(arg)
+            continue
+        name = value if equals else next(rest, None)
+        if not name:
+            raise ConfigError(f"{flag} needs the name of a file, e.g. `--config morph.yaml`")
+        configs.append(name)
+    return configs, others
+
+
+def option(args: Sequence[str], name: str) -> str | None:
+    """Return the last value of ``--name value`` or ``--name=value`` on a command line."""
+    found = None
+    for position, arg in enumerate(args):
+        if arg == f"--{name}" and position + 1 < len(args):
+            found = args[position + 1]
+        elif arg.startswith(f"--{name}="):
+            found = arg.partition("=")[2]
+    return found
+
+
+def without_options(args: Sequence[str], names: Sequence[str]) -> list[str]:
+    """Return a command line without ``--name value`` and ``--name=value`` of some names."""
+    kept: list[str] = []
+    rest = iter(args)
+    for arg in rest:
+        flag, equals, _ = arg.partition("=")
+        if flag.removeprefix("--") not in names or not flag.startswith("--"):
+            kept.append(arg)
+        elif not equals:
+            next(rest, None)
+    return kept
+
+
+def by_precedence(
+    args: Sequence[str],
+    checkpoint_hparams: dict[str, Any] | None = None,
+    training: bool = True,
+    of_run: dict[str, Any] | None = None,
+) -> list[str]:
+    """Order arguments so that command line > config files > checkpoint > defaults.
+
+    The parser lets whatever comes later win, so the checkpoint comes first, then the configs in the order
+    given, then everything else, wherever it stood on the line. A checkpoint that is only evaluated comes
+    after the configs: its weights fit no other model than its own, and a config of another dataset says what
+    faces to evaluate on.
+
+    Args:
+        args: Arguments after the verb.
+        checkpoint_hparams: Model settings recorded in the checkpoint of ``--ckpt_path``.
+        training: Whether the verb trains.
+        of_run: Settings of the checkpoint's own run, which come before all configs that are named.
+
+    Returns:
+        The ordered arguments, with the names of configs resolved.
+    """
+    configs, others = split_configs(args)
+    ordered = [as_config(of_run)] if of_run else []
+    ordered += [f"--config={find_config(name)}" for name in configs]
+    if checkpoint_hparams:
+        unknown = {key for key in FACTORIES if checkpoint_hparams.get(key) is None}
+        settings = {key: value for key, value in checkpoint_hparams.items() if key not in {*LINKED, *unknown}}
+        position = 0 if training else len(ordered)
+        ordered.insert(position, f"--config={json.dumps({'model': settings})}")
+    return ordered + classes_first(others)
+
+
+def as_config(settings: dict[str, Any]) -> str:
+    """Return the argument that gives the parser settings as a config, without a file."""
+    return f"--config={yaml.safe_dump(settings, default_flow_style=True, width=math.inf)}"
+
+
+def classes_first(args: Sequence[str]) -> list[str]:
+    """Move options that choose a class before those that set its arguments, which another class forgets.
+
+    >>> classes_first(["--model.optimizer.lr=0.1", "--model.optimizer", "SGD"])
+    ['--model.optimizer', 'SGD', '--model.optimizer.lr=0.1']
+    """
+    groups: list[list[str]] = []
+    for arg in args:
+        if arg.startswith("--") or not groups:
+            groups.append([])
+        groups[-1].append(arg)
+    ordered: list[list[str]] = []
+    for group in groups:
+        flag, _, value = " ".join(group).replace(" ", "=", 1).partition("=")
+        name = flag.removesuffix(".class_path")
+        arguments = [
+            at
+            for at, other in enumerate(ordered)
+            if other[0].startswith(f"{name}.") and not other[0].startswith(f"{name}.class_path")
+        ]
+        ordered.insert(arguments[0] if arguments and value != "null" else len(ordered), group)
+    return [arg for group in ordered for arg in group]

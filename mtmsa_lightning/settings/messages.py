@@ -1,0 +1,298 @@
+"""Turn what the argument parser and the Trainer raise into one short message with what to do."""
+
+import re
+import sys
+import traceback
+from argparse import ArgumentError
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+
+from mtmsa_lightning._utils.text import install
+from mtmsa_lightning.errors import ConfigError, MTMSAError
+
+NO_DATA = "name a config, e.g. `--config morph.yaml`, or a DataModule, e.g. `--data FaceCSV`"
+"""What is missing where nothing says what faces to use."""
+
+_UNKNOWN = re.compile(
+    r"Option '([^']+)' is not accepted|does not accept option '([^']+)'|unrecognized arguments: ([^\s=]+)"
+    r"|[Kk]ey '([^']+)' is not expected|does not accept nested key '([^']+)'"
+)
+"""How the parser names a setting that does not exist."""
+
+_KEY = re.compile(r"Parser key \"([^\"]+)\"")
+_CLASS = re.compile(r"Problem with given class_path '([^']+)'")
+_REQUIRED = re.compile(r"the following arguments are required: (.+)|Key \"(\S+)\" is required")
+_NO_CLASS = re.compile(r"Expected a dot import path string: (.*)")
+_NESTED = re.compile(r"NestedArg\(key='[^']*', val='?([^']*?)'?\)")
+_CALLABLE = re.compile(r"Type \S*Callable\[.*?\] expects a function or a callable class: ")
+_DROPPED = re.compile(r"Does not validate against|Subtypes:|Errors:|Given value type:|Expected a path but|$")
+
+_TYPES = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "a text"}
+_IMPORT = "the import path of a class"
+_LISTS = ("tuple", "list", "set", "Sequence", "Iterable")
+_NOTHING = ("none", "false", "no", "off")
+"""What people write to leave a part out."""
+
+_INSTEAD = {
+    "resume": "--ckpt_path last continues the newest run", "gpus": "give --trainer.devices",
+    "seed": "give --seed_everything, of the run, or --data.seed, of the split",
+    "backbone": "the backbone is ResNet34: --model.msa, --model.last_stride and --model.weights change it",
+}  # fmt: skip
+"""Settings of other programs, and what takes their place here."""
+
+_CHECKING = ("jsonargparse", "lightning", "lightning_fabric", "mtmsa_lightning", "pytorch_lightning", "torch")
+"""Packages whose constructors refuse values in words that need no traceback."""
+
+_MAX_LISTED = 40
+_MAX_VALUE = 60
+_MAX_REASON = 400
+
+
+@dataclass(frozen=True)
+class Known:
+    """What a command line may hold.
+
+    Attributes:
+        settings: Names of settings by section: ``""`` for those of the command itself, ``model``,
+            ``model.optimizer`` and so on.
+        classes: Names of the classes that may be chosen, by setting.
+        chosen: Names of the classes that are chosen.
+    """
+
+    settings: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    classes: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    chosen: Mapping[str, str] = field(default_factory=dict)
+
+
+def explain(error: Exception, known: Callable[[], Known] = Known) -> str | None:
+    """Return a short message for an error of the command line or configuration.
+
+    Args:
+        error: What was raised.
+        known: Lists what could have been meant; called only where the message needs it.
+
+    Returns:
+        The message, or None if the error is something else and deserves its traceback.
+    """
+    text = str(error)
+    if _raised_by_lightning(error):
+        return text.strip()
+    refused = "Union subtypes" in text and not _from_elsewhere(error)
+    if not (isinstance(error, ArgumentError) or _misconfigured(error) or refused):
+        return None
+    try:
+        settings = known()
+    except (MTMSAError, OSError):  # a config that has been moved meanwhile: the error comes first
+        settings = Known()
+    return _Refusal(text).message(settings)
+
+
+@contextmanager
+def as_config_error(what: str = "") -> Iterator[None]:
+    """Turn what constructors raise for a value that they refuse into one short message.
+
+    An error from within code of the user's own keeps its traceback, by which it can be found.
+
+    Args:
+        what: The setting that names the class, if that is not clear from the error.
+
+    Raises:
+        ConfigError: In place of a ValueError or TypeError of the parser, torch, Lightning or this package, of
+            Lightning's MisconfigurationException, and of a package that is not installed.
+    """
+    try:
+        yield
+    except Exception as error:
+        refused = isinstance(error, ValueError | TypeError) and not _from_elsewhere(error)
+        refused = refused or isinstance(error, ModuleNotFoundError) or _misconfigured(error)
+        if isinstance(error, MTMSAError) or not refused:
+            raise
+        if "`tensorboard`" in str(error):
+            raise ConfigError(f"TensorBoard is not installed: {install('tensorboard')}") from error
+        message = explain(error) or str(error)
+        raise ConfigError(f"{what}: {message}" if what else message) from error
+
+
+def _misconfigured(error: Exception) -> bool:
+    return type(error).__name__ == "MisconfigurationException"
+
+
+def _raised_by_lightning(error: Exception) -> bool:
+    """Return whether Lightning itself refuses a value of the Trainer, once it knows the data."""
+    return isinstance(error, ValueError) and _raised_in(error) == "lightning"
+
+
+def _from_elsewhere(error: BaseException | None) -> bool:
+    """Tell whether an error, or one that the parser repeats in it, was raised in code of the user's own."""
+    while error is not None:
+        if _raised_in(error) not in _CHECKING:
+            return True
+        error = error.__cause__
+    return False
+
+
+def _raised_in(error: BaseException) -> str:
+    """Return the package that an error was raised in; where Python's own library raised it, its caller."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    packages = [str(frame.f_globals.get("__name__", "")).partition(".")[0] for frame in frames]
+    outside = [package for package in packages if package not in sys.stdlib_module_names]
+    return outside[-1] if outside else ""
+
+
+class _Refusal:
+    """A refused value, read from the parser's text: an outline of what was tried, indented.
+
+    Args:
+        text: What the parser raised.
+    """
+
+    def __init__(self, text: str) -> None:
+        self.keys: list[str] = []
+        self.cls = self.value = ""
+        self.types: list[str] = []
+        self.reasons: list[str] = []
+        depth = -1
+        for line in text.splitlines():
+            content = _CALLABLE.sub("", re.sub(r"^[\s-]+", "", line))
+            if (key := _KEY.match(content)) and not self.reasons:
+                indent = len(line) - len(line.lstrip())
+                self.keys += [key[1]] if indent > depth else []
+                depth = max(depth, indent)
+            elif (cls := _CLASS.match(content)) and not self.reasons:
+                self.cls = cls[1]
+            elif not (key or cls or _DROPPED.match(content)):
+                self._read(content)
+
+    def _read(self, line: str) -> None:
+        line = re.sub(r"<class '([\w.]+)'>", r"\1", line)
+        line, _, got = line.partition(". Got value: ")
+        if line.startswith("Given value: "):
+            got, line = line.removeprefix("Given value: "), ""
+        if nested := _NESTED.match(got):
+            got = nested[1]
+        if got and "Namespace(" not in got and (not self.value or not line):
+            self.value = got
+        if missing := _NO_CLASS.match(line):
+            self.value = self.value or missing[1]
+            self.types.append(_IMPORT)
+        elif line.startswith("Expected a ") and not line.startswith("Expected a subclass"):
+            self.types.append(line.removeprefix("Expected a "))
+        elif line and line not in self.reasons:
+            self.reasons.append(line)
+
+    @property
+    def path(self) -> str:
+        """The setting, such as ``model.msa.rates``."""
+        return ".".join(self.keys)
+
+    def message(self, known: Known) -> str:
+        """Return what is wrong and what to do."""
+        text = "\n".join(self.reasons)
+        if ("is abstract" in text and self.path == "data") or re.search(r"required: (\w+\.)?data\b", text):
+            return NO_DATA
+        if unknown := _UNKNOWN.search(text):
+            name = next(filter(None, unknown.groups()))
+            return unknown_setting(".".join([*self.keys, name]), known, typed="unrecognized" in text)
+        if required := _REQUIRED.search(text):
+            return self._required(next(filter(None, required.groups())).split(", "), known)
+        if self.path in known.classes and self.value and not self.reasons:
+            return self._no_class(known.classes[self.path])
+        if self.reasons and not self.path:
+            ours = self.cls.startswith("mtmsa_lightning") or not self.cls
+            return _short(text if ours else f"{self.cls.rpartition('.')[2]}: {text}")
+        wanted = text or f"must be {_types(self.types, self.value)}"
+        value = f" {self.value[:_MAX_VALUE]}" if self.value and "Namespace" not in self.value else ""
+        return _short(f"{self.path}{value}: {wanted}")
+
+    def _required(self, names: Sequence[str], known: Known) -> str:
+        if not self.path:
+            return f"give {' '.join(f'--{name} VALUE' for name in names)}"
+        cls = self.cls.rpartition(".")[2] or known.chosen.get(self.path, self.path)
+        given = " ".join(f"--{self.path}.{name} VALUE" for name in names)
+        return f"{self.path}: {cls} needs {' and '.join(names)}: give {given}"
+
+    def _no_class(self, names: Sequence[str]) -> str:
+        if self.value.lower() in _NOTHING:
+            return f"{self.path} {self.value}: write null to leave it out"
+        near = _near_class(self.value, names)
+        hint = f"did you mean {' or '.join(near)}?" if near else f"choose one of {', '.join(names)}"
+        return f"{self.path} {self.value}: there is no class of that name; {hint}"
+
+
+def _near_class(name: str, names: Sequence[str]) -> list[str]:
+    """Return class names that are like a name, with or without their common endings."""
+    short = {re.sub(r"(AgeHead|Logger|LR)$", "", each).lower(): each for each in names}
+    pool = short | {each.lower(): each for each in names}
+    near = get_close_matches(name.lower(), pool, n=2, cutoff=0.7)
+    near = near or [each for each in pool if name.lower() in each][:2]
+    return list(dict.fromkeys(pool[each] for each in near))
+
+
+def _types(types: Sequence[str], value: str) -> str:
+    """Describe the types that a value may have."""
+    literals = [
+        match[1].replace("'", "") for text in types if (match := re.match(r"typing\.Literal\[(.*)\]", text))
+    ]
+    described = [f"one of {', '.join(literals)}"] if literals else []
+    names = [text.rpartition(".")[2] for text in types if not text.startswith("typing.Literal")]
+    for name in names:
+        if name == _IMPORT and len(types) > 1:
+            continue
+        if name in _LISTS:
+            described.append(f"a list in brackets: [{value}]" if value and value[0] not in "[{" else "a list")
+        elif name != "NoneType" and not (name == "int" and "float" in names):
+            described.append(_TYPES.get(name, name))
+    return " or ".join(dict.fromkeys(described))
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _MAX_REASON else f"{text[:_MAX_REASON]} ..."
+
+
+def unknown_setting(path: str, known: Known, typed: bool = False) -> str:
+    """Return the message for a setting that does not exist: what could have been meant.
+
+    Args:
+        path: The setting, with dots, with or without its dashes.
+        known: What exists.
+        typed: It stands on the command line, where the settings of a class need no ``init_args``.
+    """
+    if not path.startswith("--") and path.startswith("-"):
+        return f"there is no option {path}: `mtmsa VERB --help` lists all"
+    parts = [part for part in path.removeprefix("--").split(".") if part != "init_args"]
+    section: list[str] = []
+    while len(parts) > 1 and ".".join([*section, parts[0]]) in known.settings:
+        section.append(parts.pop(0))
+    place, name = ".".join(section), parts[0]
+    message = f"there is no setting {path.removeprefix('--')}: "
+    if name in _INSTEAD:
+        return message + _INSTEAD[name]
+    meant = _meant(place, name, parts[-1], known.settings)
+    if meant:
+        spelt = [f"--{full if typed else _in_config(full, known)}" for full in meant]
+        return message + f"did you mean {' or '.join(spelt)}?"
+    here = known.settings.get(place, ())
+    if place and here and len(here) <= _MAX_LISTED:
+        return message + f"{known.chosen.get(place, place)} has {', '.join(here)}"
+    return message + "`mtmsa VERB --help` lists all"
+
+
+def _meant(place: str, name: str, leaf: str, settings: Mapping[str, Sequence[str]]) -> list[str]:
+    """Return the settings that a name could mean: the same one elsewhere, else one like it."""
+    everywhere = [(section, each) for section, names in settings.items() for each in names]
+    near = get_close_matches(name, settings.get(place, ()), n=2, cutoff=0.6)
+    like = get_close_matches(name, [each for _, each in everywhere], n=2, cutoff=0.7)
+    found = (
+        [(section, each) for section, each in everywhere if each == leaf],
+        [(place, each) for each in near],
+        [(section, each) for section, each in everywhere if each in like],
+    )
+    return [f"{section}.{each}".lstrip(".") for section, each in next(filter(None, found), [])[:2]]
+
+
+def _in_config(path: str, known: Known) -> str:
+    """Write a setting as configs and command lines both take it: those of a class are its ``init_args``."""
+    section, _, name = path.rpartition(".")
+    return f"{section}.init_args.{name}" if section in known.classes else path

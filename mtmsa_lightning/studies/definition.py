@@ -1,0 +1,166 @@
+"""Studies: small files that name configs to be compared under one protocol."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mtmsa_lightning._utils.file_access import read_regular
+from mtmsa_lightning._utils.strict_json import from_json
+from mtmsa_lightning.errors import ConfigError
+from mtmsa_lightning.settings.configs import SHIPPED, find_config
+
+KEYS = ("title", "configs", "variants", "baseline", "folds", "seeds")
+"""What a study may say; ``folds`` may be left out."""
+
+UNCHANGED = "unchanged"
+"""Name of the experiment that is a base without any override."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """Variants of one experiment.
+
+    Attributes:
+        name: Name of its file, without the ending.
+        file: The file.
+        title: What it compares.
+        configs: Configs that all variants are built on.
+        variants: Configs on top of them, by the variant's name.
+        baseline: The variant that the others are compared with.
+        folds: Test folds; None for all of the protocol.
+        seeds: Seeds of the runs.
+    """
+
+    name: str
+    file: Path
+    title: str
+    configs: tuple[str, ...]
+    variants: Mapping[str, tuple[str, ...]]
+    baseline: str
+    folds: tuple[int, ...] | None
+    seeds: tuple[int, ...]
+
+    def base(self) -> str:
+        """Return the name of the experiment that all variants are built on, from its configs."""
+        texts = [find_config(config).read_text(encoding="utf-8") for config in self.configs]
+        names = [yaml.safe_load(text).get("name") for text in texts]
+        return str(next((name for name in reversed(names) if name), "run"))
+
+    def experiment(self, variant: str) -> str:
+        """Name a variant's runs after its configs, so that studies share runs that they have in common."""
+        return f"{self.base()}/{'+'.join(Path(name).stem for name in self.variants[variant]) or UNCHANGED}"
+
+    def recorded(self) -> Path:
+        """Return where the table that a reproduction is compared with is, or would be."""
+        return self.file.parent / "recorded" / f"{self.name}-{self.base()}.json"
+
+
+def shipped_studies() -> dict[str, Path]:
+    """Return the studies that come with the package."""
+    folder = next((each for each in SHIPPED if each.is_dir()), SHIPPED[0])
+    return {file.stem: file for file in sorted((folder / "studies").glob("*.yaml"))}
+
+
+def read_study(name: str, configs: Sequence[str] | None = None) -> Study:
+    """Read a study and look whether its configs are there.
+
+    Args:
+        name: Name of a shipped study, or a file.
+        configs: Configs to build on instead of its own.
+
+    Returns:
+        The study.
+
+    Raises:
+        ConfigError: If there is no such study, or something in it is of no use; names the file and the key.
+    """
+    file = Path(name) if name.endswith((".yaml", ".yml")) else shipped_studies().get(name)
+    if file is None or not file.is_file():
+        near = get_close_matches(name, shipped_studies(), n=1)
+        known = f"did you mean {near[0]}?" if near else f"shipped are {', '.join(shipped_studies())}"
+        raise ConfigError(f"{name}: no such study; {known} (or give a file, my_study.yaml)")
+    content = _content(file)
+    variants = {
+        str(variant): _names(file, f"variants.{variant}", of_variant)
+        for variant, of_variant in content["variants"].items()
+    }
+    if str(content["baseline"]) not in variants:
+        raise ConfigError(f"{file}: baseline {content['baseline']} is none of {', '.join(variants)}")
+    study = Study(
+        file.stem, file, str(content["title"]), tuple(configs or _names(file, "configs", content["configs"])),
+        variants, str(content["baseline"]),
+        _numbers(file, "folds", content["folds"]) if "folds" in content else None,
+        _numbers(file, "seeds", content["seeds"]),
+    )  # fmt: skip
+    _check_experiments(study)
+    return study
+
+
+def read_recorded(study: Study) -> dict[str, Any] | None:
+    """Read the recorded table of a study, if there is one.
+
+    Raises:
+        ConfigError: If it is damaged.
+    """
+    file = study.recorded()
+    if not file.is_file():
+        return None
+    try:
+        table = from_json(read_regular(file))
+        {name: variant["metrics"] for name, variant in table["variants"].items()}
+        return dict(table)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ConfigError(
+            f"{file}: not a table of `mtmsa reproduce` ({error}): replace or remove it"
+        ) from None
+
+
+def _content(file: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file}: not valid YAML: {error}") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"{file}: not a study: it should hold `key: value` lines")
+    unknown = [key for key in content if key not in KEYS]
+    missing = [key for key in KEYS if key not in content and key != "folds"]
+    if unknown or missing:
+        wrong = f"unknown key {unknown[0]!r}" if unknown else f"no {missing[0]!r}"
+        raise ConfigError(f"{file}: {wrong}; a study has {', '.join(KEYS)}")
+    if not isinstance(content["variants"], dict) or not content["variants"]:
+        raise ConfigError(f"{file}: variants: give names with lists of configs, e.g. `plain: [no_msa.yaml]`")
+    return content
+
+
+def _names(file: Path, key: str, value: Any) -> tuple[str, ...]:
+    """Check a list of configs."""
+    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
+        raise ConfigError(f"{file}: {key}: give a list of configs, not {value!r}")
+    return tuple(value)
+
+
+def _numbers(file: Path, key: str, value: Any) -> tuple[int, ...]:
+    """Check a list of whole numbers."""
+    if not isinstance(value, list) or not value or not all(type(number) is int for number in value):
+        raise ConfigError(f"{file}: {key}: give a list of whole numbers, not {value!r}")
+    return tuple(value)
+
+
+def _check_experiments(study: Study) -> None:
+    """Look for every config, and for two variants that would be one experiment."""
+    for config in (*study.configs, *(name for names in study.variants.values() for name in names)):
+        try:
+            find_config(config)
+        except ConfigError as error:
+            raise ConfigError(f"{study.file}: {error}") from None
+    named: dict[str, str] = {}
+    for variant in study.variants:
+        other = named.setdefault(study.experiment(variant), variant)
+        if other != variant:
+            raise ConfigError(
+                f"{study.file}: {other} and {variant} would share the runs {study.experiment(variant)}"
+            )

@@ -1,0 +1,307 @@
+"""Fitting the calibration of a checkpoint on held-out faces, and storing it there."""
+
+import copy
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.fabric import Fabric
+
+from mtmsa_lightning._utils.devices import best_precision, choose_accelerator
+from mtmsa_lightning._utils.text import counted
+from mtmsa_lightning.calibration.measures import FacesSaid, calibration_figures
+from mtmsa_lightning.calibration.record import INTERVAL_LEVEL, Calibration, fit_calibration
+from mtmsa_lightning.data.datamodule import FaceDataModule
+from mtmsa_lightning.data.splits.overlap import check_overlap, preprocessing_of, say_preprocessing
+from mtmsa_lightning.data.splits.protocols import sampling_units
+from mtmsa_lightning.errors import ConfigError
+from mtmsa_lightning.module import MTMSA
+from mtmsa_lightning.reports.calibration_tables import coverage_lines, figures_table, thresholds_table
+from mtmsa_lightning.reports.card import update_cards
+from mtmsa_lightning.runs.checkpoints import checkpoint_file, read_checkpoint
+from mtmsa_lightning.runs.pretrained import WEIGHTS, write_pretrained
+from mtmsa_lightning.settings.configs import split_configs
+from mtmsa_lightning.settings.messages import as_config_error
+from mtmsa_lightning.training.build_data import build_data
+from mtmsa_lightning.training.callbacks.checkpoints import AtomicCheckpointIO
+from mtmsa_lightning.training.cli import config_of_run, follow_checkpoint
+
+log = logging.getLogger(__name__)
+
+
+def calibrate(
+    ckpt_path: str,
+    data_args: Sequence[str] = (),
+    part: str | None = None,
+    max_width: float | None = None,
+    min_group_prob: float | None = None,
+    other_data: bool = False,
+    out: Path | None = None,
+    accelerator: str = "auto",
+    precision: Any = None,
+    flip_test: bool | None = None,
+) -> Calibration:
+    """Fit a calibration, show what it changes, and store it in the checkpoint.
+
+    An earlier calibration is replaced: everything is fitted on what the bare network says.
+
+    Args:
+        ckpt_path: A checkpoint or a run directory.
+        data_args: ``--config`` and ``--data.*`` arguments; without a config the run's own.
+        part: ``calibration`` or ``val``; by default the former where the split has one.
+        max_width: See :class:`~mtmsa_lightning.calibration.record.Calibration`.
+        min_group_prob: See there.
+        other_data: Allow another dataset than the checkpoint was trained on.
+        out: File to write; by default the checkpoint itself.
+        accelerator: As in ``Trainer``.
+        precision: As in ``Trainer``; by default as in ``mtmsa test``.
+        flip_test: Average over mirror images; stored in the checkpoint, so that tests and predictions do so
+            too. By default as the checkpoint says.
+
+    Returns:
+        The calibration.
+
+    Raises:
+        ConfigError: If a threshold is out of range or the part has too few labels, before any long work.
+        OverlapError: If faces of the part, or of the test part, were trained on.
+    """
+    accelerator = choose_accelerator(accelerator)
+    ckpt_path = str(checkpoint_file(ckpt_path))
+    model = MTMSA.load(ckpt_path)
+    log.info("%s", model.describe())
+    model.calibration = None
+    model.flip_test = model.flip_test if flip_test is None else flip_test
+    check_thresholds(model, max_width, min_group_prob)
+    preparation = (model.provenance or {}).get("preparation")
+    data = datamodule_of(ckpt_path, data_args, dict(model.hparams) | {"preparation": preparation})
+    data.prepare_data()
+    data.setup("test")
+    say_preprocessing(model.provenance or {}, preprocessing_of(data), str(data.root))
+    part = part or ("calibration" if len(data.calibration_dataset) else "val")
+    chose_checkpoint = check_part(model, data, part, other_data)
+    if max_width is not None:
+        check_enough(data, part)
+
+    model.match(data)
+    network = Network(model, data, accelerator, precision)
+    said = {part: network.say(part)} | ({"test": network.say("test")} if len(data.test_dataset) else {})
+    for name, faces in said.items():
+        warn_outside(faces, name)
+    fitted = fit_calibration(*said[part])
+    figures = {
+        name: {"before": calibration_figures(faces), "after": calibration_figures(applied(fitted, faces))}
+        for name, faces in said.items()
+    }
+    fitted_on = origin(data, part) | said[part].size() | {"chose_checkpoint": chose_checkpoint}
+    fitted_on["flip_test"] = model.flip_test
+    fitted = replace(
+        fitted, max_width=max_width, min_group_prob=min_group_prob, fitted_on=fitted_on, figures=figures
+    )
+    log.info("%s", fitted.describe())
+    if fitted.at_limit:
+        log.warning("%s", fitted.describe_limit())
+    log.info("%s", figures_table(fitted))
+    for line in coverage_lines(fitted, data):
+        log.info("%s", line)
+    if fitted.quantiles:
+        log.info("%s", thresholds_table(applied(fitted, said[part]), groups=bool(model.age_groups)))
+    store(ckpt_path, fitted, out, flip_test)
+    return fitted
+
+
+# ------------------------------------------------------------------------ before the network runs
+
+
+def check_thresholds(model: MTMSA, max_width: float | None, min_group_prob: float | None) -> None:
+    """Refuse thresholds that cannot be meant."""
+    if model.age is None and (max_width, min_group_prob) != (None, None):
+        raise ConfigError("--max_width and --min_group_prob judge ages: the checkpoint has no age head")
+    if max_width is not None and not 0 < max_width < float("inf"):
+        raise ConfigError(f"--max_width {max_width} is no width in years: it must be above 0")
+    if min_group_prob is not None and not 0 < min_group_prob < 1:
+        raise ConfigError(f"--min_group_prob {min_group_prob} is no probability between 0 and 1")
+
+
+def datamodule_of(
+    ckpt_path: str, args: Sequence[str], recorded: Mapping[str, Any] | None = None
+) -> FaceDataModule:
+    """Build the DataModule that configs and ``--data.*`` arguments describe; other sections are not read.
+
+    Args:
+        ckpt_path: The checkpoint, whose run is used where no config is given.
+        args: The arguments.
+        recorded: What its faces are like, see :func:`~mtmsa_lightning.training.cli.follow_checkpoint`.
+
+    Raises:
+        ConfigError: If there is no config, or an argument is not one of the data.
+    """
+    of_run = config_of_run(args, ckpt_path)
+    names, others = split_configs(args)
+    strange = [arg for arg in others if arg.startswith("--") and not arg.startswith("--data")]
+    if strange:
+        raise ConfigError(f"{strange[0]}: `mtmsa calibrate` takes the model from the checkpoint; see --help")
+    if not (of_run or names or others):
+        raise ConfigError(f"{ckpt_path}: no config.yaml of its run is near: name the data by --config")
+    file = of_run and of_run.file
+    return build_data(others, names, file, lambda settings: follow_checkpoint(settings, recorded or {}, args))
+
+
+def check_part(model: MTMSA, data: FaceDataModule, part: str, other_data: bool) -> bool:
+    """Refuse a part that cannot calibrate the checkpoint.
+
+    Returns:
+        Whether the part chose the checkpoint too; taken for granted of a validation part where nothing is
+        known of the checkpoint's.
+    """
+    if not len(getattr(data, f"{part}_dataset")):
+        raise ConfigError(
+            f"the {part} part is empty: hold faces out in training by --data.calibration_fraction, or choose "
+            "--part val"
+        )
+    provenance = model.provenance or {}
+    if provenance.get("dataset", data.name) != data.name and not other_data:
+        raise ConfigError(
+            f"the checkpoint was trained on {provenance['dataset']}, the data is {data.name}: pass "
+            "--other_data to calibrate for it"
+        )
+    fingerprint = data.split.fingerprints[part]
+    chose = part == "val" and provenance.get("fingerprints", {}).get("val", fingerprint) == fingerprint
+    check_overlap(provenance, data, part=part, own=not chose, calibrating=True)
+    if len(data.test_dataset):
+        check_overlap(provenance, data, calibrating=True)
+    if chose:
+        log.warning(
+            "the validation part calibrates, and it also chose the checkpoint: coverage may fall short"
+        )
+    return chose
+
+
+def check_enough(data: FaceDataModule, part: str) -> None:
+    """Refuse a threshold of width where the interval is infinite, for want of subjects."""
+    table = getattr(data, f"{part}_dataset").table
+    subjects = len(set(sampling_units(table[table["age_low"].notna()])))
+    least = round(INTERVAL_LEVEL / (1 - INTERVAL_LEVEL))
+    if subjects < least:
+        raise ConfigError(
+            f"--max_width needs 90 % intervals, and these at least {least} subjects with an age; the {part} "
+            f"part has {subjects}"
+        )
+
+
+def origin(data: FaceDataModule, part: str) -> dict[str, Any]:
+    """Say where the faces of a part come from, as plain values."""
+    split = data.split
+    return {
+        "dataset": data.name,
+        "protocol": split.protocol,
+        "fold": split.fold,
+        "split_seed": split.seed,
+        "label_rule": data.table.label_rule,
+        "part": part,
+        "fingerprint": split.fingerprints[part],
+        "unit": "subjects" if (data.table.frame["subject"] != "").any() else "different images",
+    }
+
+
+# ------------------------------------------------------------------------ the network
+
+
+class Network:
+    """A model that says, uncalibrated, what it takes the faces of a part for.
+
+    Args:
+        model: The model, which has met the data (``MTMSA.match``).
+        data: The DataModule, set up.
+        accelerator: As ``choose_accelerator`` returns it.
+        precision: As in ``Trainer``; by default as in ``mtmsa test``.
+    """
+
+    def __init__(self, model: MTMSA, data: FaceDataModule, accelerator: str, precision: Any) -> None:
+        self.head = copy.deepcopy(model.age)  # what it says is kept on the CPU, in full precision
+        with as_config_error():
+            precision = precision or best_precision(accelerator)
+            fabric = Fabric(accelerator=accelerator, devices=1, precision=precision)
+        self.model, self.data, self.device = model, data, fabric.device
+        self.forward = fabric.setup_module(model).eval()
+
+    def say(self, part: str) -> FacesSaid:
+        """Run the network over a part and keep the faces that could be read, on the CPU."""
+        table = getattr(self.data, f"{part}_dataset").table
+        unit = torch.from_numpy(np.unique(sampling_units(table), return_inverse=True)[1])
+        columns: dict[str, list[torch.Tensor]] = {}
+        for batch in self.data.part_dataloader(part):
+            batch = self.data.on_before_batch_transfer(batch, 0)
+            with torch.no_grad():
+                output = self.forward(batch["image"].to(self.device))
+            row = {name: batch[name] for name in ("age_low", "age_high", "gender", "race")}
+            row |= {"units": unit[batch["index"]], "age_raw": output.age_raw}
+            row |= {"gender_logits": output.gender, "race_logits": output.race}
+            for name, values in row.items():
+                if values is not None:
+                    columns.setdefault(name, []).append(values.cpu()[batch["counted"]])
+        joined = {name: torch.cat(values) for name, values in columns.items()}
+        classes = {
+            task: (mapping.logits(joined[f"{task}_logits"]), mapping.labels(joined[task]))
+            for task, mapping in self.model.class_mappings.items()
+            if f"{task}_logits" in joined and mapping.common
+        }
+        age = None if self.head is None else self.head.distribution(joined["age_raw"])
+        return FacesSaid(age, joined["age_low"], joined["age_high"], classes, joined["units"])
+
+
+def warn_outside(said: FacesSaid, part: str) -> None:
+    """Warn of labels outside the years of a categorical head, which count as the nearest of them."""
+    if said.age is None:
+        return
+    ends = torch.stack([said.low, said.high]).double()
+    outside = ((said.age.nearest(ends) != ends) & ~ends.isnan()).any(0)
+    if outside.any():
+        log.warning(
+            "%s part: the ages of %d of %s lie outside the years of the age head; likelihoods count them as "
+            "the nearest of these years",
+            part, outside.sum(), counted(int(said.labelled.sum()), "face"),
+        )  # fmt: skip
+
+
+def applied(calibration: Calibration, said: FacesSaid) -> FacesSaid:
+    """Return what a network says, calibrated."""
+    classes = {
+        task: (calibration.logits(task, logits), target) for task, (logits, target) in said.classes.items()
+    }
+    age = None if said.age is None else calibration.age(said.age)
+    return said._replace(age=age, classes=classes)
+
+
+# ------------------------------------------------------------------------ the checkpoint
+
+
+def store(
+    ckpt_path: str, calibration: Calibration | None, out: Path | None = None, flip_test: bool | None = None
+) -> None:
+    """Write a checkpoint with another calibration or none; everything else in it stays.
+
+    Model cards that quote its figures are written again.
+
+    Args:
+        ckpt_path: A checkpoint or a run directory.
+        calibration: What to store.
+        out: File to write; by default the checkpoint itself, replaced at once.
+        flip_test: Whether the calibrated network sees mirror images too; None leaves it as it is.
+    """
+    checkpoint = read_checkpoint(ckpt_path)
+    if flip_test is not None:
+        checkpoint["hyper_parameters"]["flip_test"] = flip_test
+    checkpoint.pop("calibration", None)
+    if calibration is not None:
+        checkpoint["calibration"] = calibration.to_dict()
+    file = out or checkpoint_file(ckpt_path)
+    if file.name == WEIGHTS:
+        write_pretrained(checkpoint, file.parent)
+    else:
+        AtomicCheckpointIO().save_checkpoint(checkpoint, file)
+    update_cards(file, checkpoint.get("calibration"))
+    log.info("%s: %s", file, "not calibrated" if calibration is None else "calibrated, weights unchanged")

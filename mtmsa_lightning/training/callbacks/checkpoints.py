@@ -1,0 +1,206 @@
+"""The two checkpoints of a run: the best by a validation metric, and the last."""
+
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.trainer.states import TrainerFn
+
+from mtmsa_lightning._utils.epoch_position import place_in_epoch
+from mtmsa_lightning.data.augment.cpu import sample_seed
+from mtmsa_lightning.errors import ConfigError
+from mtmsa_lightning.module import MTMSA
+from mtmsa_lightning.runs.directory import replacing
+from mtmsa_lightning.runs.pretrained import WEIGHTS, read_pretrained
+from mtmsa_lightning.training.callbacks.logged import logged_figures
+from mtmsa_lightning.training.callbacks.monitors import check_monitors, unknown_metric, validation_metrics
+
+
+class _RunCheckpoint(ModelCheckpoint):
+    """A checkpoint in the run's own directory, which may have been moved since it was written."""
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up the state of the run that is continued, with the paths of today."""
+        old, new = str(state_dict["dirpath"]), str(self.dirpath)
+        if old != new and not (Path(new) / Path(state_dict["best_model_path"]).name).is_file():
+            return  # weights of another run: what was best there is not in this directory
+
+        def moved(value: Any) -> Any:
+            if isinstance(value, dict):
+                return {moved(key): item for key, item in value.items()}
+            return value.replace(old, new) if isinstance(value, str) else value
+
+        super().load_state_dict({key: moved(value) for key, value in state_dict.items()})
+
+
+WEIGHTS_KEYS = (
+    "epoch", "global_step", "pytorch-lightning_version", "state_dict", "hparams_name", "hyper_parameters",
+)  # fmt: skip
+"""Keys of Lightning that the best checkpoint keeps; the model adds provenance and calibration."""
+
+
+class BestCheckpoint(_RunCheckpoint):
+    """Keeps ``best.ckpt``, chosen by a validation metric: weights without the state of the training.
+
+    A training is continued from ``last.ckpt``. Its optimiser makes that file three times as large.
+
+    Args:
+        monitor: The metric, e.g. ``val/age_mae`` or ``val/group_acc``.
+        mode: Whether less (``min``) or more (``max``) is better.
+    """
+
+    def __init__(self, monitor: str = "val/age_mae", mode: Literal["min", "max"] = "min") -> None:
+        super().__init__(
+            filename="best", monitor=monitor, mode=mode, save_top_k=1,
+            auto_insert_metric_name=False, enable_version_counter=False,
+            save_on_train_epoch_end=False,  # but after every validation: of the weights that were validated
+        )  # fmt: skip
+        self.best_epoch: int | None = None
+        self.best_figures: dict[str, float] = {}
+        self._saving = False
+
+    def _save_checkpoint(self, trainer: Trainer, filepath: str) -> None:
+        self._saving = True
+        try:
+            super()._save_checkpoint(trainer, filepath)
+        finally:
+            self._saving = False
+
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Keep the weights alone, after an average of weights has taken their place."""
+        # Lightning's save_weights_only would leave the average out
+        for key in [key for key in checkpoint if self._saving and key not in WEIGHTS_KEYS]:
+            del checkpoint[key]
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save if these are the best weights so far, and remember their validation figures."""
+        if not trainer.callback_metrics.get(str(self.monitor), torch.zeros(())).isfinite():
+            return  # Lightning would keep the first ones whatever they are
+        super().on_validation_end(trainer, pl_module)
+        if not trainer.sanity_checking and self._last_global_step_saved == trainer.global_step:
+            self.best_epoch = trainer.current_epoch
+            self.best_figures = logged_figures(trainer, "val")
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state that a continued run takes up."""
+        return super().state_dict() | {"best_epoch": self.best_epoch, "best_figures": self.best_figures}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up the state of the run that is continued."""
+        super().load_state_dict(state_dict)
+        if self.best_model_path:
+            self.best_epoch = state_dict["best_epoch"]
+            self.best_figures = state_dict["best_figures"]
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Refuse metrics that will not be there, of this and of all other callbacks, before the first epoch.
+
+        Raises:
+            ConfigError: If the validation part has no labels for a monitor.
+        """
+        assert isinstance(pl_module, MTMSA)
+        metrics = validation_metrics(pl_module)
+        if self.monitor not in metrics:
+            raise ConfigError(unknown_metric("checkpoint.monitor", str(self.monitor), metrics))
+        check_monitors(trainer, pl_module)
+
+
+class LastCheckpoint(_RunCheckpoint):
+    """Keeps ``last.ckpt`` of every epoch; ``save_last`` of Lightning skips epochs that are not better.
+
+    A training that ends within an epoch (by ``max_steps``, ``max_time``, early stopping) is saved there, so
+    that it continues with the next batch. It ends after a step of the optimiser, not between the batches of
+    one, and validates the weights that it ends with.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(
+            filename="last", save_top_k=1, every_n_epochs=1, enable_version_counter=False,
+            save_on_train_epoch_end=True,
+        )  # fmt: skip
+        self._stopping = False
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start without a wish to stop."""
+        super().on_train_start(trainer, pl_module)
+        self._stopping = False
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Stop at the last step, and let it validate."""
+        self._stopping |= trainer.global_step == trainer.max_steps
+        self._delay(trainer)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Delay early stopping."""
+        if trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking:
+            self._delay(trainer)
+
+    def _delay(self, trainer: Trainer) -> None:
+        """Delay a stop until the gradients of all accumulated batches are used."""
+        self._stopping |= trainer.should_stop
+        trainer.should_stop = self._stopping and not trainer.fit_loop._should_accumulate()
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save, with the place in the epoch if the training ends within it."""
+        with place_in_epoch(trainer):
+            super().on_train_epoch_end(trainer, pl_module)
+
+
+class StepSeed(Callback):
+    """Seeds torch anew for every step and process, so that dropout is exact in a continued run.
+
+    Args:
+        seed: The run's seed.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Seed by (seed, epoch, batch, rank)."""
+        position = batch_idx * trainer.world_size + trainer.global_rank
+        seed = sample_seed(self.seed, trainer.current_epoch, position)
+        torch.default_generator.manual_seed(seed)  # manual_seed of all devices, present or not, takes long
+        if pl_module.device.type != "cpu":
+            torch.get_device_module(pl_module.device).manual_seed(seed)
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes a checkpoint beside its final place and renames it; reads folders of ``save_pretrained`` too.
+
+    Lightning writes to the system's temporary folder and moves the file, which is a slow copy where that is
+    another file system: a process killed meanwhile leaves half a checkpoint in the place of a whole one.
+    """
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None
+    ) -> None:
+        """Write a checkpoint; local paths only.
+
+        Args:
+            checkpoint: What to save.
+            path: Where to.
+            storage_options: Not used for local files.
+        """
+        with replacing(Path(path)) as partial, partial.open("wb") as stream:
+            torch.save(checkpoint, stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+
+    def load_checkpoint(
+        self, path: Any, map_location: Any | None = None, weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        """Read a checkpoint."""
+        if Path(path).name == WEIGHTS:
+            return read_pretrained(Path(path).parent)
+        return super().load_checkpoint(path, map_location, weights_only)

@@ -1,0 +1,161 @@
+"""What a person sees: a line per epoch and a table at the end."""
+
+import logging
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import RichProgressBar
+from lightning.pytorch.callbacks.early_stopping import EarlyStopping, EarlyStoppingReason
+from rich.table import Table
+
+from mtmsa_lightning._utils.logs import drawn
+from mtmsa_lightning._utils.strict_json import partial_note
+from mtmsa_lightning._utils.text import counted
+from mtmsa_lightning.calibration.record import Calibration
+from mtmsa_lightning.errors import ConfigError
+from mtmsa_lightning.metrics.suite import FIGURES
+from mtmsa_lightning.metrics.titles import format_figure
+from mtmsa_lightning.module import MTMSA
+from mtmsa_lightning.runs.directory import recorded_seed
+
+log = logging.getLogger(__name__)
+
+TITLES = {figure.name: figure.title for figure in FIGURES if figure.headline} | {"loss": "loss"}
+
+
+class LossBar(RichProgressBar):
+    """Lightning's progress bar with the training loss of every 20th step: to read it waits for the device."""
+
+    STEPS = 20
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._loss: float | None = None
+
+    def _get_train_description(self, current_epoch: int) -> str:
+        """Count epochs as the line of an epoch does."""
+        return f"epoch {current_epoch + 1}/{self.trainer.max_epochs}"
+
+    def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
+        """Return what stands beside the bar."""
+        shown = super().get_metrics(trainer, pl_module)
+        shown.pop("v_num", None)  # of Lightning's own run folders
+        loss = trainer.callback_metrics.get("loss")
+        if loss is not None and (self._loss is None or trainer.global_step % self.STEPS == 0):
+            self._loss = float(loss)
+        return shown if self._loss is None else {"loss": self._loss} | shown
+
+
+class EpochLine(Callback):
+    """Logs one line per epoch, with its duration."""
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock, of an epoch too that is continued."""
+        self._start = time.perf_counter()
+        self._validated = False
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock."""
+        self._start = time.perf_counter()
+        self._validated = False
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Remember that the epoch has figures of its own."""
+        self._validated = True
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Log the epoch, training and validation together."""
+        seconds = time.perf_counter() - self._start
+        pl_module.log("train/seconds", seconds)
+        figures = trainer.callback_metrics
+        assert isinstance(pl_module, MTMSA)
+        loss = float(pl_module.mean_loss("train"))  # logged by the module only after this hook
+        shown = [
+            f"{title} {format_figure(name, float(figures[f'val/{name}']))}"
+            for name, title in TITLES.items()
+            if self._validated
+            and f"val/{name}" in figures
+            and name in ("age_mae", "group_acc", "gender_acc", "race_acc")
+        ]
+        if trainer.is_global_zero:
+            epoch = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
+            validated = f"val {', '.join(shown)}" if self._validated else "not validated"
+            log.info("%s  train loss %.3f  %s  (%.0f s)", epoch, loss, validated, seconds)
+        if not math.isfinite(loss):
+            self._check_weights(trainer, pl_module, loss)
+
+    def _check_weights(self, trainer: Trainer, pl_module: LightningModule, loss: float) -> None:
+        """Tell a training that has diverged, on all processes alike, before its weights are saved."""
+        # statistics of BatchNorm, too: a loss scaler skips the step, but they have seen the batch
+        broken = [name for name, value in pl_module.state_dict().items() if not value.isfinite().all()]
+        if broken:
+            raise ConfigError(
+                f"training has diverged in epoch {trainer.current_epoch + 1}: its loss is {loss}, and "
+                f"{counted(len(broken), 'weight tensor')} hold NaN or infinity. Checkpoints of earlier "
+                "epochs are kept. Lower the learning rate, clip gradients (trainer.gradient_clip_val) or use "
+                "another --trainer.precision"
+            )
+        log.warning("epoch %d: the training loss is %s", trainer.current_epoch + 1, loss)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Say that this training has ended early; a continued one restores the reason of the one before."""
+        for each in trainer.early_stopping_callbacks if trainer.should_stop else ():
+            if isinstance(each, EarlyStopping) and each.stopping_reason != EarlyStoppingReason.NOT_STOPPED:
+                done = f"{each.stopped_epoch + 1} of {trainer.max_epochs}"
+                why = str(each.stopping_reason_message).removesuffix(" Signaling Trainer to stop.")
+                log.info("stopped early, after epoch %s: %s", done, why)
+
+
+def report(run: Path, record: dict[str, Any], data: Any) -> None:
+    """Log the table of a finished run: every metric, how it came about, where the files are.
+
+    Args:
+        run: The run directory.
+        record: The run's ``run.json``.
+        data: The DataModule, for the protocol.
+    """
+    protocol = f"{data.name} {data.protocol} fold {data.fold}, {data.table.label_rule}"
+    lines = [
+        f"{record.get('name', run.name)}: {protocol}",
+        figures_table(record, {"val": len(data.val_dataset), "test": len(data.test_dataset)}),
+        f"classes: gender {', '.join(data.gender_classes)}; race {', '.join(data.race_classes) or 'none'}",
+        f"split fingerprint (test): {data.split.fingerprints['test'][:16]}; seeds: split {data.split.seed}, "
+        f"run {recorded_seed(run)}",
+        f"files: {run}",
+    ]
+    if record.get("calibration"):
+        lines.insert(2, f"test figures: {Calibration.from_dict(record['calibration']).describe()}")
+    if record.get("best_epoch") is not None:
+        best = f"best epoch: {record['best_epoch'] + 1} of {record.get('epochs')} by {record.get('monitor')}"
+        lines.insert(2, best)
+    mae = record.get("test", {}).get("test/age_mae")
+    if mae is not None:
+        guess = record.get("constant_age_mae")
+        beside = "" if guess is None else f" (constant guess {guess:.2f})"
+        note = partial_note(record, "test")
+        lines.append(f"age MAE {mae:.2f}{beside}{f', {note}' if note else ''}")
+    log.info("%s", "\n".join(lines))
+
+
+def figures_table(record: dict[str, Any], faces: dict[str, int]) -> str:
+    """Draw the table of a run's validation and test figures.
+
+    Args:
+        record: The run's ``run.json``, which says how many faces each stage has seen.
+        faces: Number of faces of the parts ``val`` and ``test``.
+    """
+    table = Table("metric")
+    stages = {"val": "validation", "test": "test"}
+    stages = {stage: title for stage, title in stages.items() if record.get(stage)}
+    for stage, title in stages.items():
+        seen = record.get("seen", {}).get(stage, {"faces": faces[stage]})["faces"]
+        of = f" of {faces[stage]}, partial" if partial_note(record, stage) else ""
+        table.add_column(f"{title} (n = {seen}{of})", justify="right")
+    for name, title in TITLES.items():
+        values = [record[stage].get(f"{stage}/{name}") for stage in stages]
+        if any(value is not None for value in values):
+            table.add_row(title, *(format_figure(name, value) for value in values))
+    return drawn(table)

@@ -1,0 +1,51 @@
+"""Metrics that callbacks and schedules watch, checked before the first epoch."""
+
+from difflib import get_close_matches
+from typing import Any
+
+from lightning.pytorch import Trainer
+
+from mtmsa_lightning.errors import ConfigError
+from mtmsa_lightning.module import MTMSA
+from mtmsa_lightning.training.callbacks.training_monitor import TrainingMonitor
+
+OURS = ("lightning", "mtmsa_lightning")
+"""Packages whose callbacks log nothing that is not known here."""
+
+
+def check_monitors(trainer: Trainer, model: MTMSA) -> None:
+    """Check the metrics that early stopping and the like watch; Lightning does so after an epoch.
+
+    A callback of another package may log any metric: then nothing is checked.
+
+    Raises:
+        ConfigError: If there will be no such metric.
+    """
+    callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
+    if any(type(callback).__module__.partition(".")[0] not in OURS for callback in callbacks):
+        return
+    watched = [(type(callback).__name__, getattr(callback, "monitor", None)) for callback in callbacks]
+    watched += [("model.scheduler", each.monitor) for each in trainer.lr_scheduler_configs]
+    for name, monitor in watched:
+        if monitor is not None and not known(monitor, model):
+            raise ConfigError(unknown_metric(f"{name}: monitor", monitor, validation_metrics(model)))
+
+
+def known(monitor: str, model: MTMSA) -> bool:
+    """Return whether a training will log a metric."""
+    training = [f"train/{name}" for name in (*model.logged("train"), "seconds")]
+    weights = [f"train/{task}_weight" for task in model.tasks]
+    return monitor in {*validation_metrics(model), *training, *weights, *TrainingMonitor.METRICS, "loss"}
+
+
+def validation_metrics(model: MTMSA) -> list[str]:
+    """Return the names of the metrics that the validation part has labels for."""
+    return [f"val/{name}" for name in model.logged("val")]
+
+
+def unknown_metric(what: str, monitor: str, metrics: list[str]) -> str:
+    """Return the message for a metric that will not be there."""
+    near = get_close_matches(monitor, metrics, n=1)
+    hint = f"did you mean {near[0]}? " if near else ""
+    problem = "not among the metrics of these labels and heads"
+    return f"{what} {monitor}: {problem}; {hint}there are {', '.join(metrics)}"

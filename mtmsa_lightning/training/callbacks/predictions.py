@@ -1,0 +1,103 @@
+"""Per-image predictions with their ids, exact at any number of processes."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
+
+from mtmsa_lightning.data.dataset import FaceBatch, FaceDataset
+from mtmsa_lightning.inference.columns import prediction_columns, to_arrays
+from mtmsa_lightning.module import MTMSA
+from mtmsa_lightning.runs.directory import write_table
+
+_AT_ONCE = 64
+"""Batches whose predictions stay on the device before they are fetched together."""
+
+SUFFIXES = (".csv", ".parquet")
+
+
+class PredictionTable:
+    """Collects the outputs of a stage, batch by batch, into one table: each face once, in table order.
+
+    The labels stand beside the predictions, as ``label_age_low`` and so on.
+    """
+
+    def __init__(self) -> None:
+        self._parts: list[pd.DataFrame] = []
+        self._waiting: list[dict[str, Tensor]] = []
+
+    def add(self, model: LightningModule, outputs: Any, batch: FaceBatch) -> None:
+        """Keep a batch's predictions, without waiting for them."""
+        assert isinstance(model, MTMSA)
+        known = {"index": batch["index"], "counted": batch["counted"]}
+        self._waiting.append(known | prediction_columns(model, outputs))
+        if len(self._waiting) == _AT_ONCE:
+            self._fetch()
+
+    def _fetch(self) -> None:
+        columns = to_arrays(self._waiting)
+        counted = columns.pop("counted")
+        self._parts.append(pd.DataFrame(columns)[counted])
+        self._waiting = []
+
+    def take(self, trainer: Trainer, dataset: FaceDataset) -> pd.DataFrame:
+        """Gather the parts of all processes, and forget them; every process calls this."""
+        if self._waiting:
+            self._fetch()
+        parts = _gather(pd.concat(self._parts, ignore_index=True), trainer)
+        self._parts = []
+        predictions = pd.concat(parts, ignore_index=True).sort_values("index", kind="stable")
+        rows = predictions.pop("index").to_numpy()
+        faces = dataset.table.iloc[rows].reset_index(drop=True)
+        known = faces[["id", "path"]].rename(columns={"path": "file"})
+        labels = _labels(faces, trainer.datamodule)  # type: ignore[attr-defined]
+        return pd.concat([known, labels, predictions.reset_index(drop=True)], axis=1)
+
+
+class PredictionWriter(Callback):
+    """Collects the predictions of ``test`` and writes one table, each face once, in table order.
+
+    Args:
+        file: A ``.parquet`` or ``.csv`` file; ``.../test.parquet`` of a run.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self.table = pd.DataFrame()
+        self._collected = PredictionTable()
+
+    def on_test_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: FaceBatch, *_: Any
+    ) -> None:
+        """Keep the batch's predictions."""
+        self._collected.add(pl_module, outputs, batch)
+
+    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Gather the parts of all processes and write the table."""
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        self._write(trainer, data.test_dataset)
+
+    def _write(self, trainer: Trainer, dataset: FaceDataset) -> None:
+        self.table = self._collected.take(trainer, dataset)
+        if trainer.is_global_zero:
+            write_table(self.table, self.file)
+
+
+def _labels(faces: pd.DataFrame, data: Any) -> pd.DataFrame:
+    """Return the labels, classes by name, so that they mean the same beside any model."""
+    labels = faces[["subject", "age_low", "age_high"]].rename(columns=lambda name: f"label_{name}")
+    labels = labels.rename(columns={"label_subject": "subject"})
+    for task, names in (("gender", data.gender_classes), ("race", data.race_classes)):
+        labels[f"label_{task}"] = [names[index] if index >= 0 else "" for index in faces[task]]
+    return labels
+
+
+def _gather(part: pd.DataFrame, trainer: Trainer) -> list[pd.DataFrame]:
+    if trainer.world_size == 1:
+        return [part]
+    parts: list[Any] = [None] * trainer.world_size
+    torch.distributed.all_gather_object(parts, part)
+    return parts

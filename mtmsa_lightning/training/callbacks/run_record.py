@@ -1,0 +1,295 @@
+"""The run's own record: ``config.yaml``, ``run.json`` and ``run.log``, begun before the first step."""
+
+import importlib.metadata
+import logging
+import math
+import os
+import platform
+import shlex
+import subprocess
+import sys
+import time
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.trainer.states import TrainerFn
+
+from mtmsa_lightning._utils.logs import to_file
+from mtmsa_lightning.data.baselines import constant_age_mae
+from mtmsa_lightning.data.dataset import FaceBatch
+from mtmsa_lightning.data.splits.overlap import hash_in_background
+from mtmsa_lightning.module import MTMSA
+from mtmsa_lightning.optim.schedulers import BatchSize
+from mtmsa_lightning.runs.checkpoints import weights_digest
+from mtmsa_lightning.runs.directory import PLACES, read_record, update_record, write_text
+from mtmsa_lightning.settings.configs import PACKAGE
+from mtmsa_lightning.training.callbacks.checkpoints import BestCheckpoint
+from mtmsa_lightning.training.callbacks.logged import logged_figures
+
+log = logging.getLogger(__name__)
+
+PACKAGES = ("mtmsa-lightning", "torch", "torchvision", "lightning", "torchmetrics", "albumentations", "numpy")
+
+
+TRAINED_ON = (
+    "dataset",
+    "protocol",
+    "fold",
+    "label_rule",
+    "seed",
+    "fingerprints",
+    "race_classes",
+    "image_size",
+    "crop",
+    "earlier",
+)
+"""What test figures say of the training of their checkpoint, which may be on another dataset."""
+
+
+class RunRecord(Callback):
+    """Writes down everything that a reader needs to repeat the run or to quote its figures.
+
+    Args:
+        run: The run directory.
+        config: The settings as YAML text, ready for ``--config``.
+        values: Further plain values for ``run.json``.
+    """
+
+    def __init__(self, run: Path, config: str, values: dict[str, Any]) -> None:
+        self.run = run
+        self.config = config
+        self.values = values
+        self._begun = False
+        self._start = time.monotonic()
+        self._seconds_before = 0.0
+        self._seen: dict[str, Any] = {}
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Write the record on the first process, before any step."""
+        if not trainer.is_global_zero:
+            return
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        if self._begun:
+            return
+        self._begun = True
+        write_text(self.run / "config.yaml", self.config)
+        to_file(self.run / "run.log")
+        before = read_record(self.run)
+        now = datetime.now().isoformat(timespec="seconds")
+        continued = {"continued": [*before.get("continued", []), now]} if before else {"started": now}
+        processes = {
+            "world_size": trainer.world_size,
+            "device": device_name(trainer),
+            "precision": trainer.precision,
+            "hardware": {"processor": processor_name(), "cores": os.cpu_count()},
+        }
+        record: dict[str, Any] = {
+            "failed": None,
+            "command": shlex.join(sys.argv),
+            "versions": versions(),
+            "git_commit": git_commit(),
+        }
+        places = {name: str(path.absolute()) for name in PLACES if (path := getattr(data, name)) is not None}
+        described = {"data": data.provenance(), "places": places}
+        update_record(self.run, record | continued | processes | described | self.values)
+
+    @property
+    def _seconds(self) -> float:
+        return round(self._seconds_before + time.monotonic() - self._start, 1)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return for how long was trained, for a run that is continued."""
+        return {"fit_seconds": self._seconds}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up the time that earlier parts of the run took."""
+        self._seconds_before = state_dict["fit_seconds"]
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write down and say how much each step learns from, and how fast."""
+        told = step_size(trainer)
+        batch = BatchSize.of(trainer)
+        if trainer.is_global_zero:
+            before = (read_record(self.run).get("batch_size") or {}).get("global", batch.total)
+            if trainer.ckpt_path and before != batch.total:
+                log.warning("a step learns from %d faces now, and from %d before", batch.total, before)
+            update_record(self.run, told)
+            rule, own = told["lr_scaling"], told["lr_batch_size"]
+            scaled = "not scaled" if rule == "none" else f"{rule} from a batch of {own}"
+            log.info("batch: %s; learning rate %g (%s)", batch, told["learning_rate"], scaled)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write down what the initial weights were trained on."""
+        if trainer.is_global_zero:
+            assert isinstance(pl_module, MTMSA)
+            update_record(self.run, {"earlier": (pl_module.provenance or {}).get("earlier", [])})
+
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        """Begin to hash what is learnt from after the first step, which it would hold up."""
+        if trainer.is_global_zero:
+            hash_in_background(trainer.datamodule)  # type: ignore[attr-defined]
+
+    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Begin to count faces."""
+        self._seen["val"] = torch.zeros(2, dtype=torch.int64, device=pl_module.device)
+
+    def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Begin to count faces."""
+        self._seen["test"] = torch.zeros(2, dtype=torch.int64, device=pl_module.device)
+
+    def on_validation_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: FaceBatch, *_: Any
+    ) -> None:
+        """Count faces, without waiting for the device."""
+        self._seen["val"] += _read_and_unreadable(batch)
+
+    def on_test_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: FaceBatch, *_: Any
+    ) -> None:
+        """Count faces."""
+        self._seen["test"] += _read_and_unreadable(batch)
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Add up the faces of all processes."""
+        self._seen["val"] = trainer.strategy.reduce(self._seen["val"], reduce_op="sum")
+
+    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Add up the faces of all processes."""
+        self._seen["test"] = trainer.strategy.reduce(self._seen["test"], reduce_op="sum")
+
+    def _seen_of(self, trainer: Trainer, part: str) -> dict[str, Any]:
+        """Return how many faces of a part were seen, of how many, beside what is recorded of other parts."""
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        if part not in self._seen:
+            return {}
+        faces, unreadable = self._seen[part].tolist()
+        seen = {"faces": faces, "unreadable": unreadable, "of": len(getattr(data, f"{part}_dataset"))}
+        return {"seen": read_record(self.run).get("seen", {}) | {part: seen}}
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the validation figures of the best epoch."""
+        for best in [each for each in trainer.checkpoint_callbacks if isinstance(each, BestCheckpoint)]:
+            self._write(trainer, {"val": best.best_figures, "best_epoch": best.best_epoch})
+            self._write(trainer, {"epochs": trainer.current_epoch})
+        if trainer.is_global_zero:
+            update_record(self.run, {"fit_seconds": self._seconds} | self._seen_of(trainer, "val"))
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the figures of the verb ``validate``."""
+        if trainer.state.fn == TrainerFn.VALIDATING:
+            measured = _measured_with(pl_module, calibrated=False) if trainer.is_global_zero else {}
+            figures = {"val": logged_figures(trainer, "val")} | self._seen_of(trainer, "val")
+            self._write(trainer, figures | measured | _about(trainer, pl_module, "val"))
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the test figures, and what guessing one age would have reached."""
+        assert isinstance(pl_module, MTMSA)
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        guess = constant_age_mae(data.train_dataset.table, data.test_dataset.table)
+        measured = _measured_with(pl_module, calibrated=True) if trainer.is_global_zero else {}
+        figures = {
+            "test": logged_figures(trainer, "test"),
+            "constant_age_mae": None if math.isnan(guess) else guess,
+            **self._seen_of(trainer, "test"),
+        }
+        self._write(trainer, figures | measured | _about(trainer, pl_module, "test"))
+
+    def _write(self, trainer: Trainer, values: dict[str, Any]) -> None:
+        if trainer.is_global_zero:
+            finished = datetime.now().isoformat(timespec="seconds")
+            update_record(self.run, values | {"finished": finished})
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Write down what ended the run."""
+        if trainer.is_global_zero and self._begun:
+            seconds = {"fit_seconds": self._seconds} if trainer.state.fn == TrainerFn.FITTING else {}
+            update_record(self.run, seconds | {"failed": f"{type(exception).__name__}: {exception}"})
+
+
+def _read_and_unreadable(batch: FaceBatch) -> torch.Tensor:
+    """Return the numbers of faces that were read and that could not be, without waiting for the device."""
+    counted = batch["counted"].sum()
+    return torch.stack([counted, torch.full_like(counted, sum(map(bool, batch["fault"])))])
+
+
+def step_size(trainer: Trainer) -> dict[str, Any]:
+    """Return the batch and the learning rate of a fit whose optimiser is set up, as plain values.
+
+    Returns:
+        ``batch_size`` (per_device, devices, accumulated, global), ``learning_rate`` (what the schedule starts
+        from, after scaling), ``lr_scaling`` and ``lr_batch_size``.
+    """
+    batch, model = BatchSize.of(trainer), trainer.lightning_module
+    assert isinstance(model, MTMSA)
+    group = trainer.optimizers[0].param_groups[0]
+    return {
+        "batch_size": {**batch._asdict(), "global": batch.total},
+        "learning_rate": float(group.get("initial_lr", group["lr"])),
+        "lr_scaling": model.lr_scaling,
+        "lr_batch_size": model.lr_batch_size,
+    }
+
+
+def _measured_with(pl_module: LightningModule, calibrated: bool) -> dict[str, Any]:
+    """Say which state of a network figures belong to: its ``weights`` and the ``calibration`` applied."""
+    assert isinstance(pl_module, MTMSA)
+    applied = pl_module.calibration if calibrated else None
+    return {
+        "weights": weights_digest(pl_module.state_dict()),
+        "calibration": None if applied is None else applied.to_dict(),
+    }
+
+
+def _about(trainer: Trainer, pl_module: LightningModule, part: str) -> dict[str, Any]:
+    """Say what a checkpoint was trained on, and which classes of the data it does not share."""
+    assert isinstance(pl_module, MTMSA)
+    data: Any = trainer.datamodule  # type: ignore[attr-defined]
+    provenance = pl_module.provenance or {}
+    trained_on = {key: provenance.get(key) for key in TRAINED_ON}
+    masked = {"masked_classes": pl_module.masked_classes(data, part)}
+    return {"trained_on": trained_on} | masked | ({"overlap": pl_module.overlap} if part == "test" else {})
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages that figures depend on."""
+    found = {"python": sys.version.split()[0]}
+    for package in PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def git_commit() -> str | None:
+    """Return the commit of the checkout that the package runs from, ``+changes`` if it was edited."""
+
+    def git(*args: str) -> str:
+        command = ["git", "-C", str(PACKAGE), *args]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+
+    try:
+        git("ls-files", "--error-unmatch", "__init__.py")  # an installed wheel may lie inside another project
+        return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain", "--", ".") else "")
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def processor_name() -> str:
+    """Return what the processor calls itself, as far as the system tells."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return named[0] if named else platform.processor() or platform.machine()
+
+
+def device_name(trainer: Trainer) -> str:
+    """Return what the run computes on."""
+    if trainer.strategy.root_device.type == "cuda":
+        return str(torch.cuda.get_device_name(trainer.strategy.root_device))
+    return trainer.strategy.root_device.type

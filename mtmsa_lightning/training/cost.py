@@ -1,0 +1,206 @@
+"""What a training will cost on this device: a few real steps are timed, the rest is multiplication."""
+
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from statistics import median
+
+import torch
+from torch import Tensor
+
+from mtmsa_lightning._utils.cores import available_cores
+from mtmsa_lightning._utils.text import counted
+from mtmsa_lightning.data.datamodule import FaceDataModule
+from mtmsa_lightning.data.dataset import FaceBatch, SampleKey, collate
+from mtmsa_lightning.errors import ConfigError
+from mtmsa_lightning.module import MTMSA
+
+VALIDATION = 1 / 3
+"""Cost of a validation face beside a training face: the forward pass alone."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What was measured.
+
+    Attributes:
+        device: Name of the device.
+        precision: Lightning's name of it.
+        faces: Faces in the timed step; a full batch, or fewer where that would have taken too long.
+        steps: Number of timed steps.
+        face_seconds: Forward, backward and optimiser step, per face on one device.
+        load_seconds: Reading and transforming one image on one core.
+        memory: Bytes that a step with a full batch needs on a device.
+        memory_how: How ``memory`` came about.
+    """
+
+    device: str
+    precision: str
+    faces: int
+    steps: int
+    face_seconds: float
+    load_seconds: float
+    memory: float
+    memory_how: str
+
+    def epoch_seconds(self, train: int, val: int, devices: int, workers: int) -> float:
+        """Estimate an epoch with its validation.
+
+        On an accelerator loading goes on beside the steps, so that the slower of the two counts; on the CPU
+        both share the cores, so that their times add up.
+
+        Args:
+            train: Number of training faces.
+            val: Number of validation faces.
+            devices: Number of devices.
+            workers: Loader processes per device.
+        """
+        compute = self.face_seconds * (train + VALIDATION * val) / devices
+        if self.device == "cpu":
+            return compute + self.load_seconds * (train + val) / available_cores()
+        return max(compute, self.load_seconds * (train + val) / devices / max(1, workers))
+
+
+def training_cost(
+    model: MTMSA, data: FaceDataModule, device: torch.device, precision: str, budget: float = 5.0
+) -> Cost:
+    """Time real training steps of a model on real faces of its data.
+
+    On an accelerator the step has the full batch and its memory is read from the device. On the CPU the
+    number of faces grows from one while time is left; memory is that of weights, gradients and optimiser plus
+    the activations kept for the backward pass, counted with the timed faces and scaled to a full batch.
+
+    Args:
+        model: The model; its weights are changed.
+        data: The data, set up.
+        device: Where to train.
+        precision: ``32-true``, ``bf16-mixed`` or ``16-mixed``; any other is timed as 32-true.
+        budget: Seconds to spend on steps, about.
+
+    Raises:
+        ConfigError: A full batch does not fit the accelerator's memory.
+    """
+    loaded, load_seconds = _load(data, min(data.batch_size, len(data.train_dataset)))
+    step = _Step(model.to(device).train(), data, device, precision)
+    try:
+        if device.type == "cpu":
+            faces, times = _grow(step, loaded, data.batch_size, budget)
+        else:
+            faces = data.batch_size
+            times = _repeat(step, _batch(loaded, faces, device), budget)
+    except torch.OutOfMemoryError as error:
+        raise ConfigError(
+            f"a batch of {counted(data.batch_size, 'face')} of {data.image_size} px does not fit {device}: "
+            "choose a smaller data.batch_size"
+        ) from error
+    memory, how = _memory(step, loaded, faces, data.batch_size, device)
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    return Cost(name, step.precision, faces, len(times), median(times) / faces, load_seconds, memory, how)
+
+
+class _Step:
+    """One optimisation step, as the Trainer does it: augmentation on the device is part of it."""
+
+    def __init__(self, model: MTMSA, data: FaceDataModule, device: torch.device, precision: str) -> None:
+        self.model, self.data, self.device = model, data, device
+        kinds = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
+        self.dtype = kinds.get(precision)
+        self.precision = precision if self.dtype else "32-true"
+        self.optimizer = model.optimizer(model.parameter_groups())
+
+    def loss(self, batch: FaceBatch) -> Tensor:
+        context: AbstractContextManager[object] = nullcontext()
+        if self.dtype is not None:
+            context = torch.autocast(self.device.type, self.dtype)
+        batch = self.data.on_after_batch_transfer(batch, 0)
+        with context:
+            return self.model.total_loss(self.model.losses(self.model(batch["image"]), batch))
+
+    def __call__(self, batch: FaceBatch) -> float:
+        """Return how many seconds the step took."""
+        start = time.perf_counter()
+        self.loss(batch).backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        return time.perf_counter() - start
+
+    def state_bytes(self) -> int:
+        """Bytes of weights, gradients and optimiser."""
+        weights = sum(_bytes(tensor) for tensor in self.model.parameters())
+        kept = [value for state in self.optimizer.state.values() for value in state.values()]
+        return 2 * weights + sum(_bytes(value) for value in kept if isinstance(value, Tensor))
+
+    def activation_bytes(self, batch: FaceBatch) -> int:
+        """Bytes of all distinct tensors that the forward pass keeps for the backward pass."""
+        seen: dict[int, int] = {}
+
+        def keep(tensor: Tensor) -> Tensor:
+            storage = tensor.untyped_storage()
+            seen[storage.data_ptr()] = storage.nbytes()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            loss = self.loss(batch)
+        weights = {tensor.untyped_storage().data_ptr() for tensor in self.model.parameters()}
+        del loss
+        return sum(size for pointer, size in seen.items() if pointer not in weights)
+
+
+def _load(data: FaceDataModule, most: int, budget: float = 1.0) -> tuple[FaceBatch, float]:
+    """Load training faces until the time is spent; return them and the seconds for one."""
+    start, samples = time.perf_counter(), []
+    for row in range(most):
+        samples.append(data.train_dataset[SampleKey(row)])
+        if time.perf_counter() - start > budget:
+            break
+    return collate(samples), (time.perf_counter() - start) / len(samples)
+
+
+def _batch(loaded: FaceBatch, faces: int, device: torch.device) -> FaceBatch:
+    """Return a batch of so many faces: the loaded ones, over and over."""
+    rows = torch.arange(faces) % len(loaded["image"])
+    tensors = {name: value[rows].to(device) for name, value in loaded.items() if isinstance(value, Tensor)}
+    drawn = loaded["draws"]
+    return {**loaded, **tensors, "draws": None if drawn is None else drawn[rows.numpy()]}  # type: ignore[typeddict-item]
+
+
+def _grow(step: _Step, loaded: FaceBatch, batch_size: int, budget: float) -> tuple[int, list[float]]:
+    """Double the faces while time is left for a larger step; return their number and the steps' times."""
+    faces, start = min(2, batch_size), time.perf_counter()
+    step(_batch(loaded, faces, step.device))  # the first step makes the optimiser's state
+    while True:
+        seconds = step(_batch(loaded, faces, step.device))
+        left = budget - (time.perf_counter() - start)
+        if faces == batch_size or 4 * seconds > left:
+            break
+        faces = min(2 * faces, batch_size)
+    return faces, [seconds, *_repeat(step, _batch(loaded, faces, step.device), left, warm=True)]
+
+
+def _repeat(
+    step: Callable[[FaceBatch], float], batch: FaceBatch, budget: float, warm: bool = False
+) -> list[float]:
+    """Time steps until the time is spent, at most ten; those before the first are not counted."""
+    start, times = time.perf_counter(), list[float]()
+    if not warm:
+        step(batch), step(batch)
+    while len(times) < 10 and (time.perf_counter() - start < budget or not (warm or times)):
+        times.append(step(batch))
+    return times
+
+
+def _memory(
+    step: _Step, loaded: FaceBatch, faces: int, batch_size: int, device: torch.device
+) -> tuple[float, str]:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device), "measured with a full batch"
+    activations = step.activation_bytes(_batch(loaded, faces, device)) * batch_size / faces
+    how = f"counted with {counted(faces, 'face')}, scaled to a batch of {batch_size}"
+    return step.state_bytes() + activations, how
+
+
+def _bytes(tensor: Tensor) -> int:
+    return tensor.numel() * tensor.element_size()

@@ -1,0 +1,216 @@
+"""One checkpoint tested, and the report on it put where it belongs."""
+
+import logging
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import yaml
+from lightning.pytorch.utilities import rank_zero_only
+
+from mtmsa_lightning._utils.folders import is_empty, locked
+from mtmsa_lightning._utils.strict_json import partial_note
+from mtmsa_lightning.data.dataset import FaceDataset
+from mtmsa_lightning.errors import ConfigError
+from mtmsa_lightning.evaluation.attention import attend
+from mtmsa_lightning.reports.calibration_tables import why_not_exchangeable
+from mtmsa_lightning.reports.card import CARD, card_of_checkpoint, evaluation_name
+from mtmsa_lightning.reports.context import ReportContext
+from mtmsa_lightning.reports.report import write_report
+from mtmsa_lightning.reports.sections import Images
+from mtmsa_lightning.runs.directory import (
+    BEGINNING,
+    PLACES,
+    differences,
+    is_first_process,
+    read_config,
+    read_record,
+    recorded_seed,
+    run_of,
+    write_text,
+)
+from mtmsa_lightning.training.cli import TrainingCLI, leave_process_group, run_trainer_verb
+
+log = logging.getLogger(__name__)
+
+FREE_DATA_SETTINGS = ("num_workers", "batch_size", "augment", "verify", "strict")
+"""Settings of the data that do not change what is evaluated."""
+
+
+def evaluate(ckpt_path: str, args: Sequence[str] = (), out: Path | None = None, faces: bool = True) -> None:
+    """Test a checkpoint and write its report and its model card.
+
+    Args:
+        ckpt_path: A checkpoint or a run directory.
+        args: Further arguments of ``mtmsa test``.
+        out: Folder of the report; by default one inside the checkpoint's run.
+        faces: Show photos in the page.
+    """
+    with ExitStack() as held:
+        _evaluate(ckpt_path, args, faces, partial(EvaluationCLI, out, held))
+
+
+def _evaluate(ckpt_path: str, args: Sequence[str], faces: bool, build: Callable[..., TrainingCLI]) -> None:
+    cli = run_trainer_verb("test", [*args, f"--ckpt_path={ckpt_path}"], build)
+    if not cli.trainer.is_global_zero:
+        return
+    test = cli.datamodule.test_dataset
+    attention = attend(cli.model, test, cli.trainer.strategy.root_device)
+    images = face_images(test) if faces else None
+    write_report(cli.writer.table, cli.run, report_context(cli), images, attention)
+    write_text(cli.run / CARD, card_of_checkpoint(Path(cli.settings.ckpt_path), cli.run))
+    TrainingCLI._finish(cli)  # now that there are files to name and to upload
+    log.info("report: %s", cli.run / "report.html")
+
+
+class EvaluationCLI(TrainingCLI):
+    """The verb ``test`` with its files in the folder of a report.
+
+    Args:
+        out: What the user chose as folder, if anything.
+        held: Takes the folder's lock.
+        verb: As for :class:`TrainingCLI`, like what follows.
+        args: Arguments.
+        recorded: Model settings recorded in the checkpoint.
+    """
+
+    predictions = "predictions.parquet"
+
+    def __init__(
+        self,
+        out: Path | None,
+        held: ExitStack,
+        verb: str,
+        args: list[str],
+        recorded: dict[str, Any] | None = None,
+    ) -> None:
+        self.out = out
+        super().__init__(verb, args, recorded, held)
+
+    def _open_run(self) -> None:
+        settings = yaml.safe_load(self.config_text)
+        self.run = report_folder(self.out, self.settings.ckpt_path, settings)
+        if is_first_process():
+            self.held.enter_context(locked(self.run, "mtmsa evaluate", worthless=BEGINNING))
+
+    def _finish(self) -> None:
+        """The report is still to come."""
+        leave_process_group()
+
+
+def face_images(data: FaceDataset) -> Images:
+    """Return a function that gives the face of an id as the network sees it."""
+    rows = {name: row for row, name in enumerate(data.table["id"])}
+    return lambda name: data[rows[name]]["image"]
+
+
+def report_context(cli: TrainingCLI) -> ReportContext:
+    """Gather what the figures of a test must be quoted with."""
+    record = read_record(cli.run)
+    guess = record.get("constant_age_mae")
+    baseline = () if guess is None else (f"Guessing one age for all faces gives an age MAE of {guess:.2f}.",)
+    run = run_of(Path(record["checkpoint"]))
+    trained = read_config(run) if run else {}
+    return ReportContext(
+        title=str(trained.get("name", record["name"])),
+        data=of_this_split(record["data"], cli.model.provenance),
+        checkpoint=record["checkpoint"],
+        trained_on=cli.model.provenance,
+        seed=recorded_seed(cli.run),
+        versions=record["versions"],
+        command=record["command"],
+        calibration=record.get("calibration"),
+        weights=record["weights"],
+        partial=partial_note(record, "test"),
+        notes=(*baseline, *record["data"]["notes"], *cli.model.overlap, *coverage_notes(cli)),
+    )
+
+
+def of_this_split(data: dict[str, Any], trained_on: dict[str, Any] | None) -> dict[str, Any]:
+    """Return what is known of test data, without what its split says of a checkpoint trained on other data.
+
+    Args:
+        data: What a record says of the test data.
+        trained_on: The checkpoint's provenance, if it has one.
+    """
+    if not trained_on or trained_on["dataset"] == data["dataset"]:
+        return data
+    return data | {"subjects_in_two_parts": None}  # none of the training part was trained on
+
+
+def coverage_notes(cli: TrainingCLI) -> tuple[str, ...]:
+    """Say why the coverage that a calibration promises need not hold on the test part."""
+    calibration, data = cli.model.calibration, cli.datamodule
+    if calibration is None or not calibration.quantiles:
+        return ()
+    elsewhere = calibration.fitted_on["dataset"]
+    reasons = [f"they were fitted on {elsewhere}"] if elsewhere != data.name else why_not_exchangeable(data)
+    return (f"The intervals need not cover as promised here: {'; '.join(reasons)}.",) if reasons else ()
+
+
+def report_folder(out: Path | None, checkpoint: str, settings: dict[str, Any]) -> Path:
+    """Choose the folder of a report so that none is written over that of something else.
+
+    Args:
+        out: What the user chose, if anything.
+        checkpoint: File of the checkpoint.
+        settings: All settings of the test.
+
+    Returns:
+        ``evaluation`` inside the checkpoint's run for that run's own data, else ``evaluation-<dataset>-
+        <protocol>-fold<k>``; the name of a checkpoint other than ``best`` is part of it. A checkpoint that
+        lies in no run has it beside it.
+
+    Raises:
+        ConfigError: If the folder holds something else.
+    """
+    file = Path(checkpoint).absolute()
+    run, data = run_of(file), _data_settings(settings)
+    name = evaluation_name(file)
+    if run is None or _changes(run, data):
+        dataset = data["class_path"].rpartition(".")[2].lower()
+        name += f"-{dataset}-{data['protocol']}-fold{data['fold']}"
+    folder = (out or (run or file.parent) / name).absolute()
+    _refuse_to_lose(folder, data, None if out is None else str(file))
+    return folder
+
+
+@rank_zero_only
+def _refuse_to_lose(folder: Path, data: dict[str, Any], checkpoint: str | None) -> None:
+    """Raise if a folder holds anything but an older report on the same, before the first process writes."""
+    if is_empty(folder):
+        return
+    holds, before = _holds_else(folder, data), read_record(folder).get("checkpoint", "unknown")
+    if holds is None and checkpoint not in (None, before):
+        holds = f"a report on {before}"
+    if holds is not None:
+        raise ConfigError(f"{folder} holds {holds}: choose another folder with --out")
+
+
+def _holds_else(folder: Path, data: dict[str, Any]) -> str | None:
+    """Say what a folder holds if it is anything but an older report on the same data."""
+    runs_own = ("checkpoints", "predictions", "metrics.csv")
+    if not (folder / "config.yaml").is_file() or any((folder / name).exists() for name in runs_own):
+        return "other files"
+    changes = _changes(folder, data)
+    return f"a report on other data ({'; '.join(changes[:4])})" if changes else None
+
+
+def _changes(folder: Path, data: dict[str, Any]) -> list[str]:
+    """List how settings of the data differ from a folder's ``config.yaml``, in what both name."""
+    recorded = _data_settings(read_config(folder)) | (read_record(folder).get("places") or {})
+    both = {key: value for key, value in data.items() if key in recorded}
+    by_default = [key for key in PLACES if both.get(key) is None]  # wherever that is today
+    old, new = (
+        {key: value for key, value in values.items() if key not in by_default} for values in (recorded, both)
+    )
+    return differences(old, new, "data")
+
+
+def _data_settings(settings: dict[str, Any]) -> dict[str, Any]:
+    data = settings.get("data") or {}
+    values = {"class_path": data.get("class_path")} | (data.get("init_args") or {})
+    values |= {key: str(Path(values[key]).absolute()) for key in PLACES if values.get(key) is not None}
+    return {key: value for key, value in values.items() if key not in FREE_DATA_SETTINGS}

@@ -1,0 +1,117 @@
+"""A signal ends every command in order: one line, no traceback, a status that says so."""
+
+import importlib
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from mtmsa_lightning._utils.signals import STOP_SIGNALS, Stopped, raised_on_signals
+from mtmsa_lightning.cli.main import OWN_VERBS, main
+from mtmsa_lightning.settings.configs import without_options
+from mtmsa_lightning.training.callbacks.preemption import Preemption
+from mtmsa_lightning.training.cli import continuing
+
+TWICE = """
+import os, signal, time
+from mtmsa_lightning.training.callbacks.preemption import Preemption
+from mtmsa_lightning._utils.signals import Stopped, raised_on_signals
+
+def interrupt_twice():
+    for _ in range(2):
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+        except Stopped:
+            pass
+    time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("verb", OWN_VERBS)
+def test_every_verb_ends_in_one_line(verb, monkeypatch, capsys):
+    module = importlib.import_module(f"mtmsa_lightning.cli.commands.{verb}")
+    for number in STOP_SIGNALS:
+        monkeypatch.setattr(module, "main", lambda _, number=number: os.kill(os.getpid(), number))
+        before = signal.getsignal(number)
+        with pytest.raises(SystemExit) as ended:
+            main([verb])
+        assert ended.value.code == 128 + number
+        assert capsys.readouterr().err == f"stopped by {number.name}\n"
+        assert signal.getsignal(number) == before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_fit_that_is_stopped_before_its_first_step_says_so_in_one_line(number, tiny_config, tmp_path):
+    command = [sys.executable, "-m", "mtmsa_lightning", "fit", "--config", str(tiny_config)]
+    command += ["--run_dir", str(tmp_path / "run")]
+    environment = os.environ | {"PYTHONUNBUFFERED": "1"}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, env=environment, **pipes) as fit:
+        assert fit.stdout.readline().startswith("config:")
+        fit.send_signal(number)
+        out, errors = fit.communicate(timeout=300)
+    assert fit.returncode == 75
+    assert (out + errors).count("the same command starts anew") == 1
+    assert "Traceback" not in out + errors
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "listening",
+    [
+        "with raised_on_signals(): interrupt_twice()",
+        "signal.signal(signal.SIGINT, Preemption(None)._remember); interrupt_twice()",
+    ],
+)
+def test_a_second_interrupt_ends_at_once_without_a_traceback(listening):
+    ended = subprocess.run([sys.executable, "-c", TWICE + listening], capture_output=True, timeout=120)
+    assert (ended.returncode, ended.stderr) == (-signal.SIGINT, b"")
+
+
+def test_a_signal_that_is_ignored_stays_ignored():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with raised_on_signals():
+            assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_forked_child_ends_by_the_signal_itself():
+    with raised_on_signals():
+        child = os.fork()
+        if child == 0:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(60)
+            os._exit(0)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGTERM
+
+
+def test_the_command_that_continues_names_the_run_and_nothing_twice(monkeypatch):
+    for name in ("RANK", "SLURM_STEP_ID"):
+        monkeypatch.delenv(name, raising=False)
+    run, given = (
+        Path("/runs/x"),
+        ["--config", "my faces.yaml", "--ckpt_path=last", "--run_dir", "old", "--ema", "0.9"],
+    )
+    line = continuing(run, "fit", given)
+    command = shlex.split(line)
+    for name, launcher in (("RANK", "torchrun"), ("SLURM_STEP_ID", "srun")):
+        monkeypatch.setenv(name, "0")
+        assert continuing(run, "fit", given) == f"the same launcher ({launcher}) with: {line}"
+        monkeypatch.delenv(name)
+    of_run = shlex.split(continuing(run, "fit", ["--ckpt_path", "/runs/w", "--ema", "0.9"]))
+    assert of_run == ["mtmsa", "fit", "--config=/runs/x/config.yaml", "--ema", "0.9", "--run_dir", "/runs/x"]
+    assert command == ["mtmsa", "fit", "--config", "my faces.yaml", "--ema", "0.9", "--run_dir", "/runs/x"]
+    assert without_options(["--ckpt_path_too", "x", "ckpt_path"], ["ckpt_path"])[2] == "ckpt_path"
+
+
+def test_stopping_is_no_error():
+    assert not issubclass(Stopped, Exception | KeyboardInterrupt)
+    assert "trainer.fit(..., ckpt_path='last.ckpt')" in Preemption(Path("last.ckpt")).command

@@ -1,0 +1,377 @@
+import json
+import shlex
+import unicodedata
+
+import numpy as np
+import pytest
+import yaml
+
+from mtmsa_lightning.cli.main import main
+from mtmsa_lightning.data.datasets.face_csv import FaceCSV, read_face_csv
+from mtmsa_lightning.errors import DataError
+from mtmsa_lightning.labels import RACES
+from mtmsa_lightning.training.build_data import build_data
+
+
+@pytest.fixture
+def folder(tmp_path, touch):
+    touch(tmp_path, [f"img/{name}.jpg" for name in "abcde"])
+
+    def write(text, name="faces.csv"):
+        (tmp_path / name).write_text(text)
+        return tmp_path
+
+    return write
+
+
+def test_all_columns(folder):
+    root = folder(
+        "path,age,gender,race,subject,fold,split\n"
+        "img/a.jpg,30,Male,White,s1,0,train\n"
+        "./img/b.JPG,,F,,s2,,\n"
+        "img\\c.jpg,7.9,1,HISPANIC,s1,4,Validation\n"
+        "img/d.jpg,0,-1,-1,,-1,test\n"
+    )
+    table = read_face_csv(root)
+    frame = table.frame
+    assert frame["id"].tolist() == ["csv/img/a.jpg", "csv/img/b.JPG", "csv/img/c.jpg", "csv/img/d.jpg"]
+    assert frame["path"].tolist() == [f"img/{name}.jpg" for name in "abcd"]
+    np.testing.assert_equal(frame["age_low"].to_numpy(), [30, np.nan, 7, 0])
+    assert frame["gender"].tolist() == [0, 1, 1, -1]
+    assert frame["race"].tolist() == [0, -1, RACES.index("hispanic"), -1]
+    assert frame["subject"].tolist() == ["s1", "s2", "s1", ""]
+    assert frame["fold"].tolist() == [0, -1, 4, -1]
+    assert frame["split"].tolist() == ["train", "", "val", "test"]
+    assert "content" not in frame
+    assert [(note.line, note.reason) for note in table.report.notes] == [(4, "age cut to completed years")]
+
+
+@pytest.mark.parametrize("delimiter", [",", "\t", ";"])
+def test_delimiters_and_pair_of_ages(folder, delimiter):
+    text = "path,age_low,age_high\nimg/a.jpg,25,32\nimg/b.jpg,,\n".replace(",", delimiter)
+    frame = read_face_csv(folder(text)).frame
+    assert (frame["age_low"].iloc[0], frame["age_high"].iloc[0]) == (25, 32)
+    assert frame["age_low"].isna().tolist() == frame["age_high"].isna().tolist() == [False, True]
+
+
+def test_own_column_names(folder):
+    text = "File;Years;sex;gender;note\nimg/a.jpg;20;m;nonsense;x\n"
+    columns = {"path": "file", "age": "Years", "gender": "sex"}
+    table = read_face_csv(folder(text, "t.txt"), "t.txt", columns, dataset="mine", race_classes=())
+    assert table.frame["gender"].tolist() == [0]
+    assert table.frame["id"].tolist() == ["mine/img/a.jpg"]
+    assert (table.dataset, table.label_rule, table.race_classes) == ("mine", "mine table columns", ())
+
+
+def test_absolute_paths_below_the_root(folder):
+    root = folder("")
+    folder(f"path,age\n{root}/img/a.jpg,20\n{root.parent}/z.jpg,20\n")
+    table = read_face_csv(root)
+    assert table.frame["id"].tolist() == ["csv/img/a.jpg"]
+    assert table.report.reasons() == {"absolute path outside the root": 1}
+
+
+def test_absolute_paths_outside_the_root_name_the_root_that_holds_them(folder, tmp_path):
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "faces.csv").write_text(
+        f"path,age\n{tmp_path}/img/a.jpg,20\n{tmp_path}/img/b.jpg,3\n"
+    )
+    message = rf"all paths are absolute and lie outside the root .*e\.g\. --data\.root {tmp_path}/img "
+    with pytest.raises(DataError, match=message):
+        read_face_csv(tmp_path / "other")
+    assert len(read_face_csv(tmp_path, "other/faces.csv")) == 2
+
+
+def test_absolute_paths_by_way_of_a_link_to_the_root(folder, tmp_path):
+    root = folder(f"path,age\n{tmp_path}/link/img/a.jpg,20\n{tmp_path}/img/b.jpg,20\n")
+    (tmp_path / "link").symlink_to(root, target_is_directory=True)
+    assert read_face_csv(tmp_path / "link").frame["path"].tolist() == ["img/a.jpg", "img/b.jpg"]
+
+
+@pytest.mark.parametrize(
+    "cell", ["1e1", "0x1f", "+25", "\uff12\uff15", "1_0", "NaN", "inf", "25.", "25 years"]
+)
+def test_only_plain_numbers_are_ages(folder, cell):
+    report = read_face_csv(folder(f"path,age\nimg/a.jpg,{cell}\nimg/b.jpg,25.0\nimg/c.jpg, 25 \n")).report
+    assert [(row.line, row.reason) for row in report.dropped] == [
+        (2, "age is no number of years from 0 to 130")
+    ]
+
+
+def test_minus_one_means_unknown_in_every_label(folder):
+    root = folder("path,age,gender,race,subject,fold,split\nimg/a.jpg,-1,-1,-1,-1,-1,-1\nimg/b.jpg,3,,,,,\n")
+    face = read_face_csv(root).frame.iloc[0]
+    assert np.isnan(face["age_low"])
+    assert face[["gender", "race", "subject", "fold", "split"]].tolist() == [-1, -1, "", -1, ""]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "path,age,split\nimg/a.jpg,3,train\nimg/b.jpg,4,",
+            "line 3: .* before 'split': it seems to be cut off",
+        ),
+        (
+            "path,age,split\nimg/a.jpg,3,train\nimg/b.jpg",
+            "line 3: .* before 'age', 'split': it seems to be cut off",
+        ),
+        ("path,age\nimg/a.jpg", "line 2: .* before 'age': it seems to be cut off"),
+        ('path,age\nimg/a.jpg,3\n"img/b.j', "line 3: .*is a quote left open"),
+        ("path,age,spl", None),
+    ],
+)
+def test_a_file_that_ends_within_a_row_is_named(folder, text, message):
+    with pytest.raises(DataError, match=message or "has a header, but no rows"):
+        read_face_csv(folder(text))
+
+
+def test_a_last_cell_may_be_empty_where_others_are(folder):
+    assert len(read_face_csv(folder("path,age,note\nimg/a.jpg,3,\nimg/b.jpg,4,"))) == 2
+    assert len(read_face_csv(folder("path,age,split\nimg/a.jpg,3,train\nimg/b.jpg,4,\n"))) == 2
+
+
+@pytest.mark.parametrize(
+    ("header", "columns", "typed"),
+    [
+        ("path,Age, sex, ethnicity", None, "{gender: sex, race: ethnicity}"),
+        ("path,age,Sex", None, "{gender: Sex}"),
+        ("path,age,Ethnic Group", None, '{race: "Ethnic Group"}'),
+        ("path,years,sex", {"age": "years"}, "{age: years, gender: sex}"),
+        ("path,age,person_id,partition", None, "{subject: person_id, split: partition}"),
+    ],
+)
+def test_columns_that_look_like_labels_are_named_with_what_to_type(folder, caplog, header, columns, typed):
+    cells = ["img/a.jpg", "3", *["f"] * (header.count(",") - 1)]
+    root = folder(f"{header}\n{','.join(cells)}\n")
+    read_face_csv(root, columns=columns)
+    (text,) = caplog.messages
+    assert shlex.split(text.split("--data.columns ")[1])[0] == typed
+    caplog.clear()
+    mapped = yaml.safe_load(typed)
+    if "split" not in mapped and "race" not in mapped:  # whose word must be one
+        read_face_csv(root, columns=mapped)
+        assert not caplog.messages
+
+
+@pytest.mark.parametrize(
+    "header", ["path,age,gender,sex", "path,age_low,age_high,years", "path,age,id,name,note"]
+)
+def test_other_columns_are_not_taken_for_labels(folder, caplog, header):
+    read_face_csv(
+        folder(
+            f"{header}\nimg/a.jpg,3,{','.join(['4'] * (header.count(',') - 1))}\n".replace(
+                "r,sex\nimg/a.jpg,3,4,4", "r,sex\nimg/a.jpg,3,f,f"
+            )
+        )
+    )
+    assert not caplog.messages
+
+
+@pytest.mark.parametrize(("age", "typed"), [("Years", "age=Years"), ("real age", "'age=real age'")])
+def test_a_column_that_looks_like_the_age_is_named(folder, age, typed):
+    with pytest.raises(DataError, match=rf"'{age}' looks like it: .*\(mtmsa prepare: --columns {typed}\)"):
+        read_face_csv(folder(f"path,{age}\nimg/a.jpg,3\n"))
+
+
+@pytest.mark.parametrize(("stored", "listed"), [("NFC", "NFD"), ("NFD", "NFC")])
+def test_names_are_found_in_any_form_and_stay_as_in_the_table(folder, touch, stored, listed):
+    name = "Zoë/Ünal.jpg"
+    root = folder("")
+    touch(root, [unicodedata.normalize(stored, name)])
+    text = f"path,age\n{unicodedata.normalize(listed, name)},20\n"
+    folder(text, unicodedata.normalize(stored, "Größe.csv"))
+    table = read_face_csv(root, unicodedata.normalize(listed, "Größe.csv"))
+    assert table.frame["path"].tolist() == [unicodedata.normalize(stored, name)]
+    assert table.frame["id"].tolist() == [f"csv/{unicodedata.normalize(listed, name)}"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "latin-1"])
+@pytest.mark.parametrize("ending", ["\n", "\r\n", "\r"])
+def test_encodings_and_line_ends(folder, touch, encoding, ending):
+    root = folder("")
+    touch(root, ["é.jpg"])
+    text = ending.join(["path;age;note", 'é.jpg;20;"a;b', 'c"', "img/a.jpg;21;x", ""])
+    (root / "faces.csv").write_bytes(
+        (b"\xff\xfe" if encoding == "utf-16-le" else b"") + text.encode(encoding)
+    )
+    report = (table := read_face_csv(root)).report
+    assert table.frame["age_low"].tolist() == ([21] if encoding == "latin-1" else [20, 21])
+    if encoding == "latin-1":
+        assert report.reasons() == {"file not found; the table is not saved as UTF-8": 1}
+
+
+def test_content_hash_without_subjects(folder):
+    root = folder("path,age\nimg/a.jpg,20\nimg/a.jpg,20\nimg/b.jpg,20\n")
+    frame = read_face_csv(root).frame
+    assert frame["content"].nunique() == 2
+    assert frame["id"].tolist() == ["csv/img/a.jpg", "csv/img/a.jpg#2", "csv/img/b.jpg"]
+
+
+def test_rows_that_cannot_be_labelled_are_dropped(folder):
+    root = folder(
+        "path,age_low,age_high,fold\nimg/a.jpg,x,3,\nimg/b.jpg,9,3,\nimg/c.jpg,9,,\nimg/d.jpg,1,2,one\n"
+        "gone.jpg,1,2,\nimg/e.jpg,1,200,\nimg/e.jpg,1,2,3\n"
+    )
+    report = read_face_csv(root).report
+    assert [row.line for row in sorted(report.dropped)] == [2, 3, 4, 5, 6, 7]
+    assert report.kept == 1
+    with pytest.raises(DataError, match="age_low is above age_high x1"):
+        read_face_csv(root, strict=True)
+
+
+@pytest.mark.parametrize(
+    ("header", "row", "message"),
+    [
+        (
+            "path,age,gender",
+            "img/a.jpg,3,femail",
+            "line 3: gender 'femail' is none of male, m, 0, female, f, 1",
+        ),
+        ("path,age,race", "img/a.jpg,3,green", "line 3: race 'green' is none of white, black"),
+        ("path,age,race", "img/a.jpg,3,0", "line 3: race '0' is none of"),
+        ("path,age,split", "img/a.jpg,3,dev", "line 3: split 'dev' is none of train"),
+    ],
+)
+def test_words_outside_the_vocabulary_are_errors(folder, header, row, message):
+    with pytest.raises(DataError, match=message):
+        read_face_csv(folder(f"{header}\n\n{row}\n"))
+
+
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        ("file,age", "no column 'path'"),
+        ("path,ages", r"no column 'age' \(nor age_low and age_high\); 'ages' looks like it: .*'{age: ages}'"),
+        (
+            "path,agee",
+            r"no column 'age' .*another column holds it \(did you mean 'agee'\?\): .*'{age: years}'",
+        ),
+        (
+            "path,race",
+            r"no column 'age' \(nor age_low and age_high\); if another .*: --data.columns '{age: years}'",
+        ),
+        ("path,age_low", "no column 'age_high'"),
+    ],
+)
+def test_missing_columns(folder, header, message):
+    with pytest.raises(DataError, match=message):
+        read_face_csv(folder(f"{header}\nimg/a.jpg,3\n"))
+
+
+def test_an_age_that_is_none_is_quoted_and_counted_by_its_kind(folder):
+    report = read_face_csv(folder("path,age\nimg/a.jpg,old\nimg/b.jpg,400\nimg/c.jpg,20\n")).report
+    assert report.reasons() == {"age is no number of years from 0 to 130": 2}
+    assert [row.item for row in report.dropped] == ["img/a.jpg: age 'old'", "img/b.jpg: age '400'"]
+
+
+def test_the_columns_that_the_error_suggests_are_taken_by_fit(folder, capsys):
+    root = folder("path,years\nimg/a.jpg,20\n")
+    own = ["--data.root", str(root), "--data.columns", "{age: years}"]
+    data = build_data(["--data=FaceCSV", *own])
+    assert data.read().frame["age_low"].tolist() == [20]
+    with pytest.raises(SystemExit) as stopped:
+        main(["fit", "--config", "csv.yaml", *own, "--print_config"])
+    assert stopped.value.code == 0
+    assert "age: years" in capsys.readouterr().out
+
+
+def test_unknown_name_in_the_mapping(folder):
+    with pytest.raises(DataError, match=r"unknown name 'sex'.*known"):
+        read_face_csv(folder("path,age\nimg/a.jpg,3\n"), columns={"sex": "gender"})
+
+
+def test_missing_table_or_all_images(folder, tmp_path):
+    with pytest.raises(DataError, match=r"no faces.csv(.|\n)*header: path,age"):
+        read_face_csv(tmp_path)
+    with pytest.raises(DataError, match="none of the 1 images"):
+        read_face_csv(folder("path,age\nz.jpg,3\n"))
+
+
+def test_a_table_beside_the_root_is_pointed_out(tmp_path, monkeypatch):
+    (tmp_path / "faces").mkdir()
+    (tmp_path / "faces.csv").touch()
+    monkeypatch.chdir(tmp_path)
+    message = (
+        "no faces.csv in faces: looked for faces/faces.csv; ./faces.csv exists: move it into the root or "
+        "give its path relative to the root (--data.table ../faces.csv)"
+    )
+    with pytest.raises(DataError) as caught:
+        read_face_csv("faces", "faces.csv")
+    assert str(caught.value) == message
+
+
+def test_a_missing_root_is_named():
+    with pytest.raises(
+        DataError, match=r"^no faces.csv: the folder nowhere does not exist: give another root"
+    ):
+        read_face_csv("nowhere")
+
+
+def test_datamodule_reads_the_table(folder):
+    root = folder("path,age\nimg/a.jpg,20\n")
+    data = FaceCSV(root=str(root), dataset_name="mine", race_classes=(), age_groups="adience", num_workers=0)
+    assert (data.protocol, data.name, len(data.age_groups)) == ("random", "mine", 8)
+    assert data.read().race_classes == data.race_classes == ()
+    assert FaceCSV(root=str(root), num_workers=0).age_groups == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "columns", "protocol"),
+    [
+        ("path,age,subject\nimg/a.jpg,20,s\nimg/b.jpg,20,t\n", None, "subject_exclusive"),
+        ("path,age,who\nimg/a.jpg,20,s\n", {"subject": "Who"}, "subject_exclusive"),
+        ("path,age,subject\nimg/a.jpg,20,s\nimg/b.jpg,20,\n", None, "random"),
+        ("path,age\nimg/a.jpg,20\n", None, "random"),
+        ("path,ages,subject\nimg/a.jpg,20,s\n", None, "random"),  # reading tells what is wrong
+    ],
+)
+def test_subjects_are_kept_apart_by_default_where_all_are_known(folder, text, columns, protocol):
+    root = str(folder(text))
+    assert FaceCSV(root=root, columns=columns, num_workers=0).protocol == protocol
+    assert FaceCSV(root=root, columns=columns, protocol="random", num_workers=0).protocol == "random"
+
+
+def test_the_shipped_config_takes_a_table_of_paths_and_ages(folder, caplog):
+    caplog.set_level("INFO")
+    root = str(folder("path,age\nimg/a.jpg,20\nimg/b.jpg,30\n"))
+    data = build_data([f"--data.root={root}"], ["csv.yaml"])
+    assert data.protocol == "random"
+    assert caplog.messages == [
+        "protocol random: there are no subjects, so that images are split, whoever they show"
+    ]
+    caplog.clear()
+    folder("path,age,subject\nimg/a.jpg,20,s\nimg/b.jpg,30,\n")
+    assert build_data([f"--data.root={root}"], ["csv.yaml"]).protocol == "random"
+    assert "not every face has a subject" in caplog.text
+    folder("path,age,subject\nimg/a.jpg,20,s\nimg/b.jpg,30,t\n")
+    assert build_data([f"--data.root={root}"], ["csv.yaml"]).protocol == "subject_exclusive"
+
+
+def test_subject_exclusive_without_subjects_names_the_way_out(folder):
+    data = FaceCSV(root=str(folder("path,age\nimg/a.jpg,20\n")), protocol="subject_exclusive", num_workers=0)
+    with pytest.raises(DataError, match=r"--data\.protocol random"):
+        data.setup("fit")
+
+
+@pytest.mark.parametrize(
+    ("header", "columns", "races"),
+    [
+        ("path,age", None, ()),
+        ("path,age,Race", None, RACES),
+        ("path,age,origin", {"race": "Origin"}, RACES),
+        ("path,age,race", {"race": "origin"}, ()),
+    ],
+)
+def test_race_classes_follow_the_header(folder, header, columns, races):
+    root = folder(f"{header}\nimg/a.jpg,20\n")
+    assert FaceCSV(root=str(root), columns=columns, num_workers=0).race_classes == races
+
+
+def test_race_classes_without_a_table_or_of_a_prepared_set(folder, tmp_path):
+    assert FaceCSV(root=str(tmp_path / "gone"), num_workers=0).race_classes == RACES
+    root = folder("path,age,race\nimg/a.jpg,20,white\n")
+    record = {"format_version": 1, "dataset": "csv", "label_rule": "", "race_classes": [], "table": "t"}
+    for prepared, races in (([], ()), (list(RACES), RACES)):
+        folder(json.dumps(record | {"race_classes": prepared}), "dataset.json")
+        assert FaceCSV(root=str(root), num_workers=0).race_classes == races

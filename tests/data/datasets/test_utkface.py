@@ -1,0 +1,108 @@
+import pytest
+
+from mtmsa_lightning.data import files
+from mtmsa_lightning.data.datasets.utkface import UTKFace, read_utkface
+from mtmsa_lightning.data.files import hash_ids
+from mtmsa_lightning.errors import DataError
+
+GOOD = {
+    "1_0_2_20161219154354285.jpg.chip.jpg": (1, 0, 2),
+    "116_1_3_20170109150557335.jpg.chip.jpg": (116, 1, 3),
+    "55_0_0_20170116232725357jpg.chip.jpg": (55, 0, 0),
+    "26_1_4_20170104222823975.jpg": (26, 1, 4),
+}
+BAD = {
+    "61_1_20170109142408075.jpg.chip.jpg": "name lacks a field",
+    "39_1_20170116174525125.jpg.chip.jpg": "name lacks a field",
+    "24_0_5_20170116220224657.jpg.chip.jpg": "age, gender or race is out of range",
+    "24_3_1_20170116220224657.jpg.chip.jpg": "age, gender or race is out of range",
+    "131_0_1_20170116220224657.jpg.chip.jpg": "age, gender or race is out of range",
+    "holiday.jpg": "name is not <age>_<gender>_<race>_<timestamp>",
+    "24__1_20170116220224657.jpg": "name is not <age>_<gender>_<race>_<timestamp>",
+}
+
+
+@pytest.fixture
+def release(tmp_path, touch):
+    touch(tmp_path, [f"part1/{name}" for name in [*GOOD, *BAD]])
+    touch(
+        tmp_path,
+        ["part2/1_0_2_20161219154354285.jpg.chip.jpg", "part2/30_0_1_20170101000000000.jpg.chip.jpg"],
+    )
+    (tmp_path / "part1" / "readme.txt").touch()
+    return tmp_path
+
+
+def test_labels_come_from_names(release):
+    frame = read_utkface(release).frame.set_index("id")
+    for name, (age, gender, race) in GOOD.items():
+        row = frame.loc[f"utkface/{name}"]
+        assert (row["age_low"], row["age_high"], row["gender"], row["race"]) == (age, age, gender, race)
+        assert row["path"] == f"part1/{name}"
+    assert len(frame) == len(GOOD) + 1
+
+
+def test_irregular_names_are_reported(release):
+    report = read_utkface(release).report
+    dropped = {row.item.split("/")[1]: row.reason for row in report.dropped if row.item.startswith("part1")}
+    assert dropped == BAD
+    assert [row.item for row in report.dropped if row.reason == "same name in another folder"] == [
+        "part2/1_0_2_20161219154354285.jpg.chip.jpg"
+    ]
+    assert (report.read, report.kept) == (13, 5)
+    assert all(1 <= row.line <= 13 for row in report.dropped)
+
+
+def test_ids_do_not_depend_on_the_folder(release):
+    inner = read_utkface(release / "part1").frame["id"].tolist()
+    assert inner == [name for name in read_utkface(release).frame["id"] if "30_0_1" not in name]
+
+
+def test_content_hash_and_conflicting_copies(release):
+    names = ["part1/20_0_0_20170101000000001.jpg.chip.jpg", "part1/40_0_0_20170101000000002.jpg.chip.jpg"]
+    for name in names:
+        (release / name).write_text("same")
+    table = read_utkface(release)
+    content = table.frame.set_index("path")["content"]
+    assert content[names[0]] == content[names[1]] == f"{hash_ids(['same'])[0]:016x}"
+    assert sorted(note.item for note in table.report.notes) == names
+    assert content.nunique() == len(content) - 1
+
+
+def test_strict_refuses_dirt(release):
+    with pytest.raises(DataError, match="name lacks a field x2"):
+        read_utkface(release, strict=True)
+
+
+@pytest.mark.parametrize("folder", ["gone", "empty"])
+def test_no_images_show_the_tree(tmp_path, folder):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="<age>_<gender>_<race>_<timestamp>"):
+        read_utkface(tmp_path / folder)
+
+
+def test_only_bad_names(tmp_path, touch):
+    touch(tmp_path, ["holiday.jpg"])
+    with pytest.raises(DataError, match="no usable face"):
+        read_utkface(tmp_path)
+
+
+def test_datamodule_reads_the_release(release):
+    data = UTKFace(root=str(release), num_workers=0)
+    assert (data.protocol, data.crop, data.name) == ("random", 1.0, "utkface")
+    assert data.read().race_classes == data.race_classes == ("white", "black", "asian", "indian", "other")
+
+
+def test_unreadable_files_are_dropped(release, monkeypatch):
+    kept = read_utkface(release).frame["path"].tolist()
+    _hash = files._hash_file
+
+    def fail_once(path):
+        if path == release / kept[1]:
+            raise DataError("cannot be read")
+        return _hash(path)
+
+    monkeypatch.setattr(files, "_hash_file", fail_once)
+    table = read_utkface(release)
+    assert table.frame["path"].tolist() == [kept[0], *kept[2:]]
+    assert table.report.reasons()["file cannot be read"] == 1

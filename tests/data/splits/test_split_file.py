@@ -1,0 +1,104 @@
+import hashlib
+import unicodedata
+
+import pytest
+
+from mtmsa_lightning.data.splits.protocols import make_split
+from mtmsa_lightning.data.splits.split_file import apply_split_file, sha256_of
+from mtmsa_lightning.data.table import SCHEMA
+from mtmsa_lightning.errors import DataError
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(*lines: str):
+        path = tmp_path / "list.csv"
+        path.write_text("\n".join(lines) + "\n")
+        return path
+
+    return write
+
+
+def test_parts_are_joined_by_id_in_any_order(face_table, write):
+    table = face_table(5, split=["test"] * 5, fold=[3] * 5, content=list("abcde"))
+    path = write("note,Split,ID", "x,test,00003.jpg", "y, Train ,made/00000.jpg", "z,val,00001.jpg")
+    read = apply_split_file(table, path)
+    assert read.frame["id"].tolist() == ["made/00000.jpg", "made/00001.jpg", "made/00003.jpg"]
+    assert read.frame["split"].tolist() == ["train", "val", "test"]
+    assert read.frame["fold"].tolist() == [-1] * 3
+    assert read.frame["content"].tolist() == ["a", "b", "d"]
+    assert {name: str(kind) for name, kind in read.frame.dtypes.items()} == {
+        name: str(kind) for name, kind in table.frame.dtypes.items()
+    }
+    assert list(read.frame.columns[: len(SCHEMA)]) == list(SCHEMA)
+    assert (read.label_rule, read.race_classes) == (table.label_rule, table.race_classes)
+
+
+def test_unlisted_faces_are_reported_and_the_first_table_is_left_alone(face_table, write):
+    table = face_table(4)
+    read = apply_split_file(table, write("id,split", "00001.jpg,train", "00002.jpg,test"))
+    assert [(row.line, row.item, row.reason) for row in read.report.dropped] == [
+        (1, "made/00000.jpg", "not in list.csv"),
+        (4, "made/00003.jpg", "not in list.csv"),
+    ]
+    assert (read.report.read, read.report.kept) == (4, 2)
+    assert (len(table), table.report.dropped) == (4, [])
+
+
+def test_folds(face_table, write):
+    rows = [f"{row:05d}.jpg,{row % 2}" for row in range(20)]
+    read = apply_split_file(face_table(20, split=["train"] * 20), write("id,fold", *rows))
+    assert read.frame["fold"].tolist() == [0, 1] * 10
+    assert make_split(read, "predefined", fold=1).test.tolist() == list(range(1, 20, 2))
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (["name,split", "00000.jpg,test"], "no column 'id'"),
+        (["id,part", "00000.jpg,test"], "either a column 'split' or a column 'fold', has none"),
+        (["id,split,fold", "00000.jpg,test,1"], "either a column 'split' or a column 'fold', has"),
+        (["id,split,Split", "00000.jpg,test,test"], "either a column 'split' or a column 'fold', has"),
+        (["id,split"], "has a header, but no rows"),
+        (["id,split", "00000.jpg"], "line 2: 00000.jpg: 1 cells where the header has 2"),
+        (["id,split", "00000.jpg,train", "00001.jpg,dev"], "line 3: split 'dev' is none of train, val, test"),
+        (["id,split", "00000.jpg,"], "line 2: split '' is none of train, val, test"),
+        (["id,fold", "00000.jpg,-1"], "line 2: fold '-1' is none of the numbers from 0"),
+        (
+            ["id,split", "00000.jpg,train", "00000.jpg,test"],
+            "1 id stands more than once, again in line 3: '00000.jpg'",
+        ),
+        (
+            ["id,split", "00000.jpg,train", "made/00000.jpg,train"],
+            "1 id stands more than once, again in line 3",
+        ),
+        (
+            ["id,split", "00000.jpg,train", *(f"{name}.jpg,test" for name in "abcdef")],
+            r"6 of its 7 ids are not in the table of made \(3 faces\), the first in line 3: "
+            r"'a.jpg', .*'e.jpg', \.\.\. \(6 in all\)$",
+        ),
+    ],
+)
+def test_bad_files_are_named(face_table, write, lines, message):
+    with pytest.raises(DataError, match=rf"list\.csv: .*{message}"):
+        apply_split_file(face_table(3), write(*lines))
+
+
+def test_a_file_that_is_not_there(face_table, tmp_path):
+    for read in (sha256_of, lambda path: apply_split_file(face_table(3), path)):
+        with pytest.raises(DataError, match=r"gone\.csv: cannot be read"):
+            read(tmp_path / "gone.csv")
+
+
+def test_hash(write):
+    assert sha256_of(write("id,split")) == hashlib.sha256(b"id,split\n").hexdigest()
+
+
+@pytest.mark.parametrize(("of_table", "of_file"), [("NFC", "NFD"), ("NFD", "NFC")])
+def test_ids_are_found_in_any_form(face_table, write, of_table, of_file):
+    names = [unicodedata.normalize(of_table, f"{name}.jpg") for name in ("é", "ü")]
+    listed = [unicodedata.normalize(of_file, f"{name}.jpg") for name in ("made/é", "ü")]
+    table = face_table(2, id=names)
+    read = apply_split_file(table, write("id,split", f"{listed[0]},train", f"{listed[1]},test"))
+    assert read.frame["id"].tolist() == [f"made/{name}" for name in names]
+    assert read.frame["split"].tolist() == ["train", "test"]
