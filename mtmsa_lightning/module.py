@@ -19,26 +19,21 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torchmetrics import Metric
 
 from mtmsa_lightning._utils.devices import check_device, check_precision
-from mtmsa_lightning._utils.epoch_position import MetricSums, batches_into_epoch, gather_sums, restore_sums
+from mtmsa_lightning._utils.epoch_position import batches_into_epoch
 from mtmsa_lightning._utils.joint_failure import JointFailure
 from mtmsa_lightning.calibration.record import Calibration
 from mtmsa_lightning.data.dataset import FaceBatch
 from mtmsa_lightning.data.head_years import check_years
+from mtmsa_lightning.data.preprocessing import describe_crop, preprocessing_of, say_preprocessing
 from mtmsa_lightning.data.splits import earlier
-from mtmsa_lightning.data.splits.overlap import (
-    OverlapError,
-    check_overlap,
-    complete_checkpoints,
-    describe_crop,
-    preprocessing_of,
-    say_preprocessing,
-    training_hashes,
-)
+from mtmsa_lightning.data.splits.overlap import OverlapError, check_overlap
 from mtmsa_lightning.data.table import label_kinds
+from mtmsa_lightning.data.training_hashes import complete_checkpoints, training_hashes
 from mtmsa_lightning.errors import CheckpointError, ConfigError
 from mtmsa_lightning.labels import GENDERS
-from mtmsa_lightning.losses.gaussian import TaskWeighting
+from mtmsa_lightning.losses.weighting import TaskWeighting
 from mtmsa_lightning.metrics.suite import figures_of
+from mtmsa_lightning.metrics.sums import MetricSums, gather_sums, restore_sums
 from mtmsa_lightning.metrics.task_loss import MeanTaskLoss
 from mtmsa_lightning.models.backbones.resnet import MSAConfig, MSAResNet34, wide_rates
 from mtmsa_lightning.models.class_mapping import ClassMapping
@@ -804,7 +799,7 @@ class MTMSA(LightningModule):
             CheckpointError: If the file is no checkpoint of this package.
         """
         from mtmsa_lightning.runs.checkpoints import checkpoint_file, read_checkpoint
-        from mtmsa_lightning.runs.directory import say_unfinished
+        from mtmsa_lightning.runs.status import say_unfinished
 
         file = checkpoint_file(path)
         checkpoint = read_checkpoint(file)

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from mtmsa_lightning import MORPH
-from mtmsa_lightning.cli.commands.crossval import Experiment
+from mtmsa_lightning.studies.crossval import Experiment
 
 STUB = """
 import json, shutil, sys

@@ -12,7 +12,7 @@ from mtmsa_lightning import MORPH, MTMSA, Adience, MSAConfig, UTKFace
 from mtmsa_lightning._utils.strict_json import from_json
 from mtmsa_lightning.cli.main import main
 from mtmsa_lightning.data import synthetic
-from mtmsa_lightning.data.splits.overlap import training_hashes
+from mtmsa_lightning.data.training_hashes import training_hashes
 from mtmsa_lightning.labels import AGE_GROUP_EDGES, AGE_GROUPS
 
 DATASETS = {"morph": MORPH, "adience": Adience, "utkface": UTKFace}

@@ -7,8 +7,8 @@ from logging.handlers import MemoryHandler
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mtmsa_lightning._utils.text import escape, shorten_message
-from mtmsa_lightning.runs.directory import is_first_process
+from mtmsa_lightning._utils.launch import is_first_process
+from mtmsa_lightning.errors import escape, shorten_message
 
 if TYPE_CHECKING:
     from rich.table import Table

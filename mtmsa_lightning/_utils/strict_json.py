@@ -69,17 +69,3 @@ def _restored(found: dict[str, Any]) -> dict[str, Any]:
             holder = holder[key]
         holder[keys[-1]] = float(text)
     return found
-
-
-def partial_note(record: Mapping[str, Any], part: str) -> str:
-    """Say that figures were measured on some faces of a part only; empty where all were seen.
-
-    Args:
-        record: A ``run.json``. Its entry ``seen`` has, by the part ``val`` or ``test``, the number of
-            ``faces`` that a stage has seen, of ``unreadable`` ones that it tried, and ``of`` all.
-        part: The part.
-    """
-    seen = (record.get("seen") or {}).get(part)
-    if not seen or seen["faces"] + seen["unreadable"] >= seen["of"]:
-        return ""
-    return f"partial: {seen['faces']:,} of {seen['of']:,} faces of the {part} part"

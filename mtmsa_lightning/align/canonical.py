@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtmsa_lightning._utils.images import Image
-from mtmsa_lightning.align.detector import Points
+from mtmsa_lightning.align.faces import Points
 
 Transform = NDArray[np.float64]
 """Matrix of shape (2, 3) that takes source pixels (x, y, 1) to crop pixels (x, y)."""

@@ -1,39 +1,9 @@
 """What a face detector is to this package: a callable from an image to faces with five landmarks."""
 
-from dataclasses import dataclass
 from typing import Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
 from mtmsa_lightning._utils.images import Image
-
-Points = NDArray[np.float64]
-"""Pixel coordinates (x, y), shape (n, 2); the centre of the top left pixel is (0, 0), as in OpenCV."""
-
-LANDMARKS: tuple[str, ...] = ("eye_left", "eye_right", "nose", "mouth_left", "mouth_right")
-"""The five landmarks in their order; left and right are those of the picture, not of the person."""
-
-
-@dataclass(frozen=True, eq=False)
-class DetectedFace:
-    """A face that was found in an image.
-
-    Attributes:
-        box: Left, top, right and bottom edge in pixels, shape (4,); parts may lie outside the image.
-        landmarks: The points named by ``LANDMARKS``, shape (5, 2).
-        score: Confidence of the detector, 0 to 1.
-    """
-
-    box: NDArray[np.float64]
-    landmarks: Points
-    score: float
-
-    @property
-    def area(self) -> float:
-        """Area of the box in square pixels."""
-        left, top, right, bottom = self.box.tolist()
-        return float(max(0.0, right - left) * max(0.0, bottom - top))
+from mtmsa_lightning.align.faces import DetectedFace
 
 
 class FaceDetector(Protocol):
@@ -57,8 +27,3 @@ def load_detector() -> FaceDetector:
     from mtmsa_lightning.align.tiny_retinaface import TinyRetinaFace
 
     return TinyRetinaFace()
-
-
-def largest(faces: list[DetectedFace]) -> DetectedFace:
-    """Choose the face with the largest box; of equal ones the more confident, then the one further left."""
-    return max(faces, key=lambda face: (face.area, face.score, -face.box[0]))

@@ -7,22 +7,11 @@ from enum import StrEnum
 from typing import Any, NoReturn, TypeVar
 
 from mtmsa_lightning.errors import ConfigError
-
-ALLOW_CLASSES = (
-    "modules or classes of yours, e.g. mylab or mylab.heads,mylab.MyFaces, that the files of a checkpoint "
-    "and its run may name; otherwise only this package's and torch.optim's are imported"
-)
-"""Help on ``--allow_classes``, which the program itself reads, see ``named_classes.allowing``."""
+from mtmsa_lightning.settings.configs import RUN_SETTINGS
+from mtmsa_lightning.settings.named_classes import ALLOW_CLASSES
 
 _Choice = TypeVar("_Choice", bound=StrEnum)
 _Value = TypeVar("_Value")
-
-
-RUN_SETTINGS = (
-    "config", "seed_everything", "name", "run_dir", "wandb", "wandb_faces", "ema", "compile",
-    "test_after_fit", "allow_overlap", "allow_classes", "checkpoint", "trainer", "model", "data", "ckpt_path",
-)  # fmt: skip
-"""Settings of ``mtmsa fit`` whose names have no dot."""
 
 
 class Parser(argparse.ArgumentParser):

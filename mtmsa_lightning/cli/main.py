@@ -8,8 +8,7 @@ from collections.abc import Sequence
 
 from mtmsa_lightning._utils.processes import end_with_parent, safe_path
 from mtmsa_lightning._utils.signals import TRY_AGAIN, Stopped, raised_on_signals
-from mtmsa_lightning._utils.text import shorten
-from mtmsa_lightning.errors import MTMSAError, Preempted
+from mtmsa_lightning.errors import MTMSAError, Preempted, shorten
 
 TRAINER_VERBS = {
     "fit": "train, then test the best checkpoint",

@@ -22,9 +22,11 @@ from mtmsa_lightning._utils.images import unreadable
 from mtmsa_lightning._utils.text import counted
 from mtmsa_lightning.data.augment.cpu import AugmentationSampler, FaceTransform
 from mtmsa_lightning.data.augment.device import augment
-from mtmsa_lightning.data.dataset import EvalSampler, FaceBatch, FaceDataset, TrainSampler, face_loader
+from mtmsa_lightning.data.dataset import FaceBatch, FaceDataset
+from mtmsa_lightning.data.loader import face_loader
 from mtmsa_lightning.data.prepared.format import is_prepared, preparation, read_prepared
 from mtmsa_lightning.data.prepared.pixels import PixelStore, open_pixels
+from mtmsa_lightning.data.samplers import EvalSampler, TrainSampler
 from mtmsa_lightning.data.splits.cleaning import check_rules, clean
 from mtmsa_lightning.data.splits.protocols import PARTS, Split, make_split
 from mtmsa_lightning.data.splits.split_file import apply_split_file, sha256_of

@@ -4,22 +4,17 @@ A sample is a function of ``(seed, epoch, index)`` alone. The samplers therefore
 not bare indices: workers that live through many epochs learn the epoch from the key.
 """
 
-import signal
-from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple, TypedDict
+from typing import NamedTuple, TypedDict
 
-import cv2
 import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, DistributedSampler, default_collate
+from torch.utils.data import Dataset, default_collate
 
 from mtmsa_lightning._utils.images import Image, UnreadableImageError, read_image
-from mtmsa_lightning._utils.signals import STOP_SIGNALS
 from mtmsa_lightning.data.augment.cpu import AugmentationDraw, AugmentationSampler, FaceTransform, sample_seed
 from mtmsa_lightning.data.prepared.pixels import PixelStore
 
@@ -170,125 +165,4 @@ def collate(samples: list[FaceSample]) -> FaceBatch:
         counted=torch.tensor([sample["counted"] for sample in samples]),
         fault=[sample["fault"] for sample in samples],
         draws=np.array(drawn, np.float32) if drawn else None,
-    )
-
-
-class TrainSampler(DistributedSampler[SampleKey]):
-    """Shuffles by (seed, epoch) and deals the order out to the ranks like cards.
-
-    The ranks' k-th batches together are the k-th batch of one process with the joined batch size. The last
-    incomplete batch of an epoch is left out (another one each epoch); a set smaller than one batch is used
-    whole, its last ranks filled up with padding. A subclass of ``DistributedSampler``, because Lightning
-    replaces any other sampler under DDP.
-
-    Args:
-        dataset: The faces.
-        batch_size: Faces per step and rank.
-        seed: Seed of the shuffling.
-        num_replicas: Number of ranks.
-        rank: This rank.
-        done: Epoch in which a continued run takes up, and the number of batches that it has behind it there.
-    """
-
-    def __init__(
-        self,
-        dataset: FaceDataset,
-        batch_size: int,
-        seed: int,
-        num_replicas: int = 1,
-        rank: int = 0,
-        done: tuple[int, int] = (0, 0),
-    ) -> None:
-        super().__init__(dataset, num_replicas, rank, shuffle=True, seed=seed)
-        self.epoch, batches = done
-        self._done = {self.epoch: batches * batch_size}
-        joined = batch_size * num_replicas
-        self.size = len(dataset)
-        self.used = self.size // joined * joined or self.size
-        self.num_samples = -(-self.used // num_replicas)
-        self.total_size = self.num_samples * num_replicas
-
-    def __iter__(self) -> Iterator[SampleKey]:
-        generator = torch.Generator().manual_seed(sample_seed(self.seed, self.epoch, -1))
-        order = torch.randperm(self.size, generator=generator).tolist()[: self.used]
-        keys = deal(order, self.num_samples, self.num_replicas, self.rank, self.epoch)
-        return islice(keys, self._done.get(self.epoch, 0), None)
-
-
-class EvalSampler(DistributedSampler[SampleKey]):
-    """Every face once, in order, dealt out to the ranks; short ranks are filled up with uncounted padding.
-
-    Equal numbers of steps on all ranks keep collective operations in step (validation inside ``fit`` runs
-    through DDP, which synchronises buffers), and the padding keeps the figures exact.
-    """
-
-    def __init__(self, dataset: FaceDataset, num_replicas: int = 1, rank: int = 0) -> None:
-        super().__init__(dataset, num_replicas, rank, shuffle=False)
-        self.size = len(dataset)
-
-    def __iter__(self) -> Iterator[SampleKey]:
-        return deal(list(range(self.size)), self.num_samples, self.num_replicas, self.rank)
-
-
-def deal(order: list[int], length: int, ranks: int, rank: int, epoch: int = 0) -> Iterator[SampleKey]:
-    """Yield ``length`` keys of ``rank``: every ``ranks``-th index of the order, then padding."""
-    for position in range(rank, length * ranks, ranks):
-        padding = position >= len(order)
-        yield SampleKey(order[0] if padding else order[position], epoch, padding)
-
-
-def single_threaded_worker(_: int) -> None:
-    """Keep OpenCV from starting a thread pool in every loader worker."""
-    cv2.setNumThreads(0)
-
-
-def start_worker(number: int) -> None:
-    """Start a loader worker that lives on where a run is told to stop.
-
-    Batch systems signal all processes of a job, and Ctrl-C all of a terminal. The run then saves after its
-    step, for which it needs its workers, and ends them itself; so they let the first signal pass.
-    """
-    single_threaded_worker(number)
-    for stop in STOP_SIGNALS:
-        signal.signal(stop, _let_pass_once)
-
-
-def _let_pass_once(number: int, _: object) -> None:
-    signal.signal(number, signal.SIG_DFL)
-
-
-class FaceLoader(DataLoader[Any]):
-    """A loader that Lightning knows to be resumable within an epoch.
-
-    Its state is none of its own: the DataModule builds it at the place where a run takes up. Lightning would
-    restore a loader's state too late, after it has been asked for its first batches.
-    """
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return nothing."""
-        return {}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Do nothing."""
-
-
-def face_loader(
-    dataset: FaceDataset,
-    sampler: TrainSampler | EvalSampler,
-    batch_size: int,
-    num_workers: int,
-    pin_memory: bool = False,
-) -> FaceLoader:
-    """Build the loader of one part; workers stay alive over epochs, since keys tell them the epoch."""
-    return FaceLoader(
-        dataset,
-        batch_size=batch_size,
-        sampler=sampler,
-        num_workers=num_workers,
-        collate_fn=collate,
-        pin_memory=pin_memory,
-        persistent_workers=num_workers > 0,
-        worker_init_fn=start_worker,
-        # iterators draw a seed for their workers: from here, so that dropout's draws do not depend on it
-        generator=torch.Generator(),
     )

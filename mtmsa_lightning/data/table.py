@@ -9,8 +9,8 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 import pandas as pd
 
-from mtmsa_lightning._utils.text import shorten, shown
-from mtmsa_lightning.errors import DataError
+from mtmsa_lightning._utils.text import shown
+from mtmsa_lightning.errors import DataError, shorten
 from mtmsa_lightning.labels import GENDERS, RACES
 
 SCHEMA: dict[str, str] = {

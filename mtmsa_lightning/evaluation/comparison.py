@@ -18,7 +18,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from mtmsa_lightning._utils.file_access import read_regular
-from mtmsa_lightning._utils.strict_json import from_json, partial_note
+from mtmsa_lightning._utils.strict_json import from_json
 from mtmsa_lightning.errors import DataError
 from mtmsa_lightning.evaluation.folds import SHARED, average_scores, clusters, face_keys, known_subjects
 from mtmsa_lightning.evaluation.resampling import (
@@ -29,7 +29,9 @@ from mtmsa_lightning.evaluation.resampling import (
 )
 from mtmsa_lightning.evaluation.scores import figures_of_means, read_faces
 from mtmsa_lightning.metrics.suite import FIGURES
-from mtmsa_lightning.runs.directory import read_record, recorded_seed, runs_with
+from mtmsa_lightning.runs.directory import runs_with
+from mtmsa_lightning.runs.record import partial_note, read_record
+from mtmsa_lightning.runs.status import recorded_seed
 
 log = logging.getLogger(__name__)
 

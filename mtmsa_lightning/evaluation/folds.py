@@ -16,7 +16,6 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from mtmsa_lightning._utils.strict_json import partial_note, to_json
 from mtmsa_lightning.errors import DataError
 from mtmsa_lightning.evaluation.predictions import read_predictions
 from mtmsa_lightning.evaluation.resampling import (
@@ -28,8 +27,6 @@ from mtmsa_lightning.evaluation.resampling import (
 )
 from mtmsa_lightning.evaluation.scores import face_scores, figures_of_means, read_faces
 from mtmsa_lightning.evaluation.table_metrics import scalars
-from mtmsa_lightning.reports.folds_text import markdown, rows
-from mtmsa_lightning.runs.directory import read_record, write_table, write_text
 
 SHARED = (
     "dataset", "protocol", "split_seed", "split_file", "label_rule", "gender_classes", "race_classes",
@@ -37,65 +34,8 @@ SHARED = (
 )  # fmt: skip
 """What all runs must agree on, for a mean over them to mean something."""
 
-VARYING = ("versions", "git_commit", "device", "precision")
-"""What is listed when it varies."""
 
 Runs = Mapping[tuple[int, int], Path]
-
-
-def write_crossval(
-    folder: Path, name: str, runs: Runs, missing: Mapping[tuple[int, int], str], all_folds: Sequence[int]
-) -> str:
-    """Write the folder of a cross-validation.
-
-    Args:
-        folder: Where to.
-        name: The experiment's name.
-        runs: Directory of the finished run of every (fold, seed).
-        missing: Why a run of a (fold, seed) is not there.
-        all_folds: Folds that the protocol has.
-
-    Returns:
-        The summary as Markdown.
-
-    Raises:
-        DataError: If the runs do not agree on data, protocol, split seed, label rule or classes; nothing is
-            written then.
-    """
-    runs = dict(sorted(runs.items()))
-    records = {key: read_record(run) for key, run in runs.items()}
-    shared = agreed({runs[key]: record["data"] for key, record in records.items()})
-    pooled = {seed: pool(runs, seed) for seed in sorted({seed for _, seed in runs})}
-    summary: dict[str, Any] = {"name": name, **shared}
-    summary |= {"folds_of_protocol": [*all_folds], "folds": sorted({fold for fold, _ in runs})}
-    summary |= {"subjects_in_two_parts": shared_subjects([record["data"] for record in records.values()])}
-    summary["notes"] = distinct(note for each in records.values() for note in each["data"].get("notes", []))
-    summary["overlap"] = [
-        f"fold {fold}, seed {seed}: {text}"
-        for (fold, seed), record in records.items()
-        for text in record.get("overlap", [])
-    ]
-    summary["notes"] += summary["overlap"]
-    summary["partial"] = [
-        f"fold {fold}, seed {seed}: {note}"
-        for (fold, seed), record in records.items()
-        if (note := partial_note(record, "test"))
-    ]
-    summary["notes"] += summary["partial"]
-    summary |= {"seeds": [*pooled], "missing": [_named(key, reason) for key, reason in missing.items()]}
-    summary |= {key: distinct(record.get(key) for record in records.values()) for key in VARYING}
-    values = figures(runs)
-    by_run: Any = values.to_dict("index")
-    summary["runs"] = [_run(key, run, records[key], by_run[key]) for key, run in runs.items()]
-    summary["metrics"] = spread(values, complete=not missing)
-    summary["pooled"] = pooled_figures(pooled)
-    for seed, table in pooled.items():
-        write_table(table, folder / "predictions" / f"seed{seed}.parquet")
-    text = markdown(summary)
-    write_text(folder / "summary.json", to_json(summary, indent=2) + "\n")
-    write_text(folder / "summary.csv", rows(summary).to_csv(index=False))
-    write_text(folder / "summary.md", text)
-    return text
 
 
 def agreed(data: Mapping[Path, Mapping[str, Any]]) -> dict[str, Any]:
@@ -280,16 +220,3 @@ def known_subjects(faces: pd.DataFrame) -> int | None:
     """Return the number of subjects; None if no face has one."""
     known = faces["subject"][faces["subject"] != ""] if "subject" in faces else pd.Series(dtype="str")
     return int(known.nunique()) or None
-
-
-def _named(key: tuple[int, int], reason: str) -> dict[str, Any]:
-    return {"fold": key[0], "seed": key[1], "reason": reason}
-
-
-def _run(
-    key: tuple[int, int], run: Path, record: Mapping[str, Any], values: Mapping[str, float]
-) -> dict[str, Any]:
-    shown = {"fold": key[0], "seed": key[1], "run": str(Path(run.parent.name, run.name))}
-    shown |= {name: record["data"][name] for name in ("fingerprints", "faces")}
-    shown |= {name: record.get(name) for name in ("best_epoch", "epochs")}
-    return shown | {"test": dict(values)}

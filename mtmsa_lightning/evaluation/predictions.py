@@ -20,6 +20,9 @@ from mtmsa_lightning.models.distributions import (
     distribution_from_columns,
 )
 
+SUFFIXES = (".csv", ".parquet")
+"""Files in which tables of predictions are written."""
+
 TEXTS = ("id", "file", "subject", "label_gender", "label_race")
 """Columns that hold texts; a missing one is empty."""
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from mtmsa_lightning._utils.folders import make_folder
 from mtmsa_lightning._utils.text import counted
+from mtmsa_lightning._utils.writing import write_text
 from mtmsa_lightning.errors import ConfigError
 from mtmsa_lightning.export import onnx_file, quantised, torch_program
 from mtmsa_lightning.export.faces import drawn_faces, faces_of, faces_of_run
@@ -30,7 +31,6 @@ from mtmsa_lightning.export.speed import images_per_second
 from mtmsa_lightning.module import MTMSA
 from mtmsa_lightning.reports.card import CARD, card_of_checkpoint
 from mtmsa_lightning.runs.checkpoints import checkpoint_file, read_checkpoint
-from mtmsa_lightning.runs.directory import write_text
 from mtmsa_lightning.runs.pretrained import README, write_pretrained
 
 log = logging.getLogger(__name__)

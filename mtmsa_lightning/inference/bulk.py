@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from mtmsa_lightning._utils.images import UnreadableImageError
 from mtmsa_lightning._utils.progress import Advance
 from mtmsa_lightning.align.files import NO_FACE
-from mtmsa_lightning.inference.columns import prediction_columns, to_arrays
+from mtmsa_lightning.evaluation.columns import prediction_columns, to_arrays
 from mtmsa_lightning.inference.estimator import AgeEstimator
 from mtmsa_lightning.inference.faces import FaceCrop
 from mtmsa_lightning.inference.inputs import BOX, Input, Inputs

@@ -16,11 +16,12 @@ from mtmsa_lightning.align.canonical import (
     warp,
 )
 from mtmsa_lightning.align.crop import ALIGNED
-from mtmsa_lightning.align.detector import DetectedFace, FaceDetector, Points
+from mtmsa_lightning.align.detector import FaceDetector
+from mtmsa_lightning.align.faces import DetectedFace, Points
 from mtmsa_lightning.align.files import encode_crop
 from mtmsa_lightning.data.augment.cpu import FaceTransform
 from mtmsa_lightning.data.prepared.format import ALREADY_ALIGNED
-from mtmsa_lightning.data.splits.overlap import describe_crop
+from mtmsa_lightning.data.preprocessing import describe_crop
 from mtmsa_lightning.inference.faces import FaceCrop
 
 log = logging.getLogger(__name__)

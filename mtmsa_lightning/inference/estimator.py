@@ -18,6 +18,7 @@ from torch import Tensor
 from mtmsa_lightning._utils.cores import available_cores
 from mtmsa_lightning._utils.devices import check_device, choose_accelerator
 from mtmsa_lightning._utils.images import MAX_PIXELS, UnreadableImageError
+from mtmsa_lightning._utils.writing import write_text
 from mtmsa_lightning.align.detector import FaceDetector, load_detector
 from mtmsa_lightning.errors import CheckpointError, ConfigError
 from mtmsa_lightning.evaluation.attention import dilation_rates
@@ -27,7 +28,6 @@ from mtmsa_lightning.inference.photos import PhotoInput, read_photo
 from mtmsa_lightning.labels import AGE_GROUP_EDGES
 from mtmsa_lightning.module import MTMSA, FaceOutput
 from mtmsa_lightning.runs.checkpoints import find_checkpoint
-from mtmsa_lightning.runs.directory import write_text
 from mtmsa_lightning.runs.hub import local_path, upload
 from mtmsa_lightning.runs.pretrained import README, identity, write_pretrained
 

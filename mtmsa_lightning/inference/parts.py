@@ -26,11 +26,12 @@ import pyarrow.parquet as pq
 
 from mtmsa_lightning._utils.file_access import read_regular
 from mtmsa_lightning._utils.folders import LOCK, make_folder
+from mtmsa_lightning._utils.nested import differences
 from mtmsa_lightning._utils.strict_json import from_json, to_json
 from mtmsa_lightning._utils.text import counted
+from mtmsa_lightning._utils.writing import replacing, write_text
 from mtmsa_lightning.align.files import NO_FACE
 from mtmsa_lightning.errors import DataError
-from mtmsa_lightning.runs.directory import differences, replacing, write_text
 
 PART_SIZE = 256
 """Inputs per part: what a kill can cost each process."""

@@ -16,9 +16,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mtmsa_lightning._utils.images import Image, UnreadableImageError
+from mtmsa_lightning._utils.writing import write_bytes
 from mtmsa_lightning.inference.inputs import BOX, Input, Inputs
 from mtmsa_lightning.inference.parts import Parts
-from mtmsa_lightning.runs.directory import write_bytes
 
 LONGER_SIDE = 1600
 """Larger photos are shrunk to this many pixels before they are drawn on."""

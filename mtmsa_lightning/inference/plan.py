@@ -12,7 +12,7 @@ import torch
 from mtmsa_lightning._utils.strict_json import to_json
 from mtmsa_lightning.align import MARGIN
 from mtmsa_lightning.align.crop import ALIGNED
-from mtmsa_lightning.data.splits.overlap import say_preprocessing as say_difference
+from mtmsa_lightning.data.preprocessing import say_preprocessing as say_difference
 from mtmsa_lightning.inference.estimator import AgeEstimator
 from mtmsa_lightning.inference.inputs import Inputs
 from mtmsa_lightning.inference.parts import FORMAT_VERSION, PART_SIZE, Plan

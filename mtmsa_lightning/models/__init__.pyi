@@ -2,7 +2,6 @@ from .backbones.msa import MSAAttention as MSAAttention
 from .backbones.msa import MultiScaleAttention as MultiScaleAttention
 from .backbones.resnet import MSAConfig as MSAConfig
 from .backbones.resnet import MSAResNet34 as MSAResNet34
-from .backbones.resnet import load_trunk_weights as load_trunk_weights
 from .distributions import AgeDistribution as AgeDistribution
 from .distributions import CategoricalAge as CategoricalAge
 from .distributions import GaussianAge as GaussianAge
@@ -18,3 +17,4 @@ from .heads.age import L1AgeHead as L1AgeHead
 from .heads.age import L2AgeHead as L2AgeHead
 from .heads.age import MeanVarianceAgeHead as MeanVarianceAgeHead
 from .heads.classes import ClassHead as ClassHead
+from .weights import load_trunk_weights as load_trunk_weights

@@ -8,6 +8,7 @@ import pandas as pd
 
 from mtmsa_lightning._utils.strict_json import to_json
 from mtmsa_lightning._utils.text import counted
+from mtmsa_lightning._utils.writing import write_text
 from mtmsa_lightning.data.audit.audit import Audit
 from mtmsa_lightning.data.audit.counts import part_names
 from mtmsa_lightning.data.audit.findings import KINDS, SHOWN, Finding, tally
@@ -18,7 +19,6 @@ from mtmsa_lightning.data.audit.scan import SHARPNESS_SIDE
 from mtmsa_lightning.data.splits.protocols import PARTS
 from mtmsa_lightning.reports.audit_plots import draw_counts, draw_groups
 from mtmsa_lightning.reports.html import Page, Picture
-from mtmsa_lightning.runs.directory import write_text
 
 FORMAT_VERSION = 1
 BASELINES = {

@@ -4,8 +4,9 @@ from rich.table import Table
 
 from mtmsa_lightning._utils.logs import drawn
 from mtmsa_lightning._utils.text import counted
+from mtmsa_lightning.calibration.conformal import INTERVAL_LEVEL, coverage_deviation
 from mtmsa_lightning.calibration.measures import FacesSaid, age_risk, risk_by_threshold
-from mtmsa_lightning.calibration.record import INTERVAL_LEVEL, Calibration, coverage_deviation
+from mtmsa_lightning.calibration.record import Calibration
 from mtmsa_lightning.data.datamodule import FaceDataModule
 from mtmsa_lightning.labels import AGE_GROUP_EDGES
 from mtmsa_lightning.metrics.titles import format_figure, title
@@ -47,7 +48,7 @@ def figures_table(calibration: Calibration) -> str:
 def coverage_lines(calibration: Calibration, data: FaceDataModule) -> list[str]:
     """Say of each level what it covers of the test part, and whether chance explains the gap to its target.
 
-    The standard deviation is :func:`~mtmsa_lightning.calibration.record.coverage_deviation`, with subjects
+    The standard deviation is :func:`~mtmsa_lightning.calibration.conformal.coverage_deviation`, with subjects
     as units.
     """
     on = calibration.fitted_on

@@ -15,23 +15,20 @@ import pandas as pd
 import yaml
 
 from mtmsa_lightning._utils.file_access import read_regular
-from mtmsa_lightning._utils.strict_json import from_json, partial_note
+from mtmsa_lightning._utils.strict_json import from_json
+from mtmsa_lightning._utils.writing import write_text
 from mtmsa_lightning.calibration.record import Calibration
+from mtmsa_lightning.data.preprocessing import describe_crop
 from mtmsa_lightning.data.splits.earlier import describe
-from mtmsa_lightning.data.splits.overlap import describe_crop
 from mtmsa_lightning.metrics.age import MIN_FACES
 from mtmsa_lightning.metrics.suite import FIGURES
 from mtmsa_lightning.metrics.titles import FIGURE, format_figure, format_interval
 from mtmsa_lightning.runs.checkpoints import read_checkpoint, weights_digest
-from mtmsa_lightning.runs.directory import (
-    read_config,
-    read_record,
-    recorded_seed,
-    run_of,
-    unfinished,
-    write_text,
-)
+from mtmsa_lightning.runs.directory import run_of
 from mtmsa_lightning.runs.pretrained import README, WEIGHTS, licence_note
+from mtmsa_lightning.runs.record import partial_note, read_record
+from mtmsa_lightning.runs.settings import read_config
+from mtmsa_lightning.runs.status import recorded_seed, unfinished
 from mtmsa_lightning.settings.configs import PACKAGE
 
 CARD = "MODEL_CARD.md"

@@ -6,8 +6,8 @@ from typing import Any
 
 from mtmsa_lightning._utils.text import counted
 from mtmsa_lightning.calibration.record import Calibration
+from mtmsa_lightning.data.preprocessing import describe_crop
 from mtmsa_lightning.data.splits.earlier import describe
-from mtmsa_lightning.data.splits.overlap import describe_crop
 
 
 @dataclass(frozen=True)

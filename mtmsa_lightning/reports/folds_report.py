@@ -22,7 +22,7 @@ def write_pooled_reports(folder: Path) -> list[Path]:
     """Write a report for every seed of a cross-validation.
 
     Args:
-        folder: What :func:`~mtmsa_lightning.evaluation.folds.write_crossval` has written.
+        folder: What :func:`~mtmsa_lightning.studies.summary.write_crossval` has written.
 
     Returns:
         The pages, ``report-seed<s>/report.html``.

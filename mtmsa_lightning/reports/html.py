@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from mtmsa_lightning.runs.directory import write_text
+from mtmsa_lightning._utils.writing import write_text
 
 STYLE = """
 :root { color-scheme: light; }

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from mtmsa_lightning._utils.text import counted
+from mtmsa_lightning._utils.writing import write_table
 from mtmsa_lightning.calibration.record import Calibration
 from mtmsa_lightning.evaluation.predictions import Predictions
 from mtmsa_lightning.evaluation.subgroups import Subgroups, subgroups
@@ -16,7 +17,6 @@ from mtmsa_lightning.metrics.titles import format_figure, format_interval
 from mtmsa_lightning.reports import plots
 from mtmsa_lightning.reports.context import ReportContext
 from mtmsa_lightning.reports.html import Page, Picture
-from mtmsa_lightning.runs.directory import write_table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing

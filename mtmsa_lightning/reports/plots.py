@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mtmsa_lightning._utils.text import counted
-from mtmsa_lightning.runs.directory import replacing
+from mtmsa_lightning._utils.writing import replacing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 import torch
 
+from mtmsa_lightning.calibration.conformal import coverage_deviation
 from mtmsa_lightning.calibration.measures import FacesSaid, calibration_figures
-from mtmsa_lightning.calibration.record import coverage_deviation
 from mtmsa_lightning.evaluation.predictions import read_predictions
 from mtmsa_lightning.evaluation.resampling import cluster_numbers, sampling_units
 from mtmsa_lightning.evaluation.table_metrics import scalars
@@ -158,7 +158,7 @@ def gap_to_target(report: Material, level: int, covered: float | None) -> str:
     """Say how far coverage by subject is from its target, in standard deviations of chance.
 
     With several faces a subject that is the least distance, see
-    :func:`~mtmsa_lightning.calibration.record.coverage_deviation`.
+    :func:`~mtmsa_lightning.calibration.conformal.coverage_deviation`.
     """
     if covered is None or report.calibration is None or report.subgroups is None:
         return "-"

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from mtmsa_lightning._utils.text import counted
 from mtmsa_lightning.errors import CheckpointError
-from mtmsa_lightning.runs.directory import read_record, runs_with
+from mtmsa_lightning.runs.directory import runs_with
 from mtmsa_lightning.runs.pretrained import WEIGHTS, is_pretrained, read_pretrained
+from mtmsa_lightning.runs.record import read_record
 
 if TYPE_CHECKING:
     from torch import Tensor

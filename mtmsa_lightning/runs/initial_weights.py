@@ -3,19 +3,16 @@
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor
 
+from mtmsa_lightning._utils.nested import differences
 from mtmsa_lightning.data.splits import earlier
 from mtmsa_lightning.errors import CheckpointError
-from mtmsa_lightning.models.backbones.resnet import fill_trunk, load_trunk_weights
+from mtmsa_lightning.models.weights import fill_trunk, load_trunk_weights
 from mtmsa_lightning.runs.checkpoints import checkpoint_file, read_checkpoint
-from mtmsa_lightning.runs.directory import differences
 from mtmsa_lightning.runs.pretrained import is_pretrained
-
-if TYPE_CHECKING:
-    from mtmsa_lightning.module import MTMSA
 
 log = logging.getLogger(__name__)
 
@@ -28,13 +25,13 @@ YEARS = ("min_age", "max_age")
 """Settings of an age head that say what its outputs mean."""
 
 
-def load_initial_weights(model: "MTMSA", weights: str | None) -> dict[str, Any] | None:
+def load_initial_weights(model: Any, weights: str | None) -> dict[str, Any] | None:
     """Fill a model with initial weights.
 
     A network of this package (a checkpoint, a run, a folder of ``save_pretrained``) gives its trunk, which
     must fit as a whole, and every head that means the same here: of one kind, with the same classes in the
     same order. What is left out is said. Anything else fills the trunk alone, see
-    :func:`~mtmsa_lightning.models.backbones.resnet.load_trunk_weights`.
+    :func:`~mtmsa_lightning.models.weights.load_trunk_weights`.
 
     Args:
         model: The model, changed in place.
@@ -94,7 +91,7 @@ def trained_network(weights: str | None) -> dict[str, Any] | None:
         return None  # weights without settings, or a fault that is told when they are read as such
 
 
-def _load_trunk(model: "MTMSA", settings: dict[str, Any], state: dict[str, Tensor], source: str) -> None:
+def _load_trunk(model: Any, settings: dict[str, Any], state: dict[str, Tensor], source: str) -> None:
     then, now = ({key: values.get(key) for key in TRUNK} for values in (settings, model.hparams))
     changes = "; ".join(differences(then, now, "model"))
     try:
@@ -112,7 +109,7 @@ def _below(state: dict[str, Tensor], name: str) -> dict[str, Tensor]:
     return {key.removeprefix(f"{name}."): value for key, value in state.items() if key.startswith(f"{name}.")}
 
 
-def _misfit(model: "MTMSA", task: str, settings: dict[str, Any], state: dict[str, Tensor]) -> str | None:
+def _misfit(model: Any, task: str, settings: dict[str, Any], state: dict[str, Tensor]) -> str | None:
     """Say what becomes of a head that is not loaded; None if it fits, or if neither side has one."""
     then, now = settings[task], model.hparams[task]
     if then is None or now is None:

@@ -189,3 +189,10 @@ def classes_first(args: Sequence[str]) -> list[str]:
         ]
         ordered.insert(arguments[0] if arguments and value != "null" else len(ordered), group)
     return [arg for group in ordered for arg in group]
+
+
+RUN_SETTINGS = (
+    "config", "seed_everything", "name", "run_dir", "wandb", "wandb_faces", "ema", "compile",
+    "test_after_fit", "allow_overlap", "allow_classes", "checkpoint", "trainer", "model", "data", "ckpt_path",
+)  # fmt: skip
+"""Settings of ``mtmsa fit`` whose names have no dot."""

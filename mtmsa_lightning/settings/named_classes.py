@@ -290,3 +290,10 @@ def _imported(bases: Sequence[type]) -> Iterator[str]:
             if "<" not in cls.__qualname__:  # defined within a function: it has no name to go by
                 yield f"{cls.__module__}.{cls.__qualname__}"
             yield from _imported([cls])
+
+
+ALLOW_CLASSES = (
+    "modules or classes of yours, e.g. mylab or mylab.heads,mylab.MyFaces, that the files of a checkpoint "
+    "and its run may name; otherwise only this package's and torch.optim's are imported"
+)
+"""Help on ``--allow_classes``, which the program itself reads, see ``named_classes.allowing``."""

@@ -13,10 +13,13 @@ from lightning.fabric import Fabric
 
 from mtmsa_lightning._utils.devices import best_precision, choose_accelerator
 from mtmsa_lightning._utils.text import counted
+from mtmsa_lightning.calibration.conformal import INTERVAL_LEVEL
+from mtmsa_lightning.calibration.fitting import fit_calibration
 from mtmsa_lightning.calibration.measures import FacesSaid, calibration_figures
-from mtmsa_lightning.calibration.record import INTERVAL_LEVEL, Calibration, fit_calibration
+from mtmsa_lightning.calibration.record import Calibration
 from mtmsa_lightning.data.datamodule import FaceDataModule
-from mtmsa_lightning.data.splits.overlap import check_overlap, preprocessing_of, say_preprocessing
+from mtmsa_lightning.data.preprocessing import preprocessing_of, say_preprocessing
+from mtmsa_lightning.data.splits.overlap import check_overlap
 from mtmsa_lightning.data.splits.protocols import sampling_units
 from mtmsa_lightning.errors import ConfigError
 from mtmsa_lightning.module import MTMSA

@@ -22,28 +22,18 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from mtmsa_lightning import MORPH, Adience, FaceCSV, Synthetic, UTKFace
 from mtmsa_lightning._utils.devices import best_precision, choose_accelerator
 from mtmsa_lightning._utils.folders import locked
+from mtmsa_lightning._utils.launch import is_first_process
 from mtmsa_lightning._utils.signals import TRY_AGAIN, Stopped
-from mtmsa_lightning.cli.arguments import ALLOW_CLASSES
 from mtmsa_lightning.data.datamodule import FaceDataModule
 from mtmsa_lightning.errors import CheckpointError, ConfigError, MTMSAError, Preempted
 from mtmsa_lightning.models.heads.classes import AgeHead, ClassHead
 from mtmsa_lightning.module import MTMSA
 from mtmsa_lightning.runs.checkpoints import checkpoint_file, read_checkpoint
-from mtmsa_lightning.runs.directory import (
-    BEGINNING,
-    LAST,
-    SECTIONS,
-    check_run_dir,
-    is_first_process,
-    load_config,
-    open_run,
-    places_of_run,
-    read_record,
-    resumable_run,
-    run_of,
-    say_unfinished,
-)
+from mtmsa_lightning.runs.directory import BEGINNING, LAST, check_run_dir, open_run, resumable_run, run_of
 from mtmsa_lightning.runs.pretrained import WEIGHTS
+from mtmsa_lightning.runs.record import read_record
+from mtmsa_lightning.runs.settings import SECTIONS, load_config
+from mtmsa_lightning.runs.status import places_of_run, say_unfinished
 from mtmsa_lightning.settings.configs import (
     by_precedence,
     find_config,
@@ -53,7 +43,13 @@ from mtmsa_lightning.settings.configs import (
     without_options,
 )
 from mtmsa_lightning.settings.messages import as_config_error, explain
-from mtmsa_lightning.settings.named_classes import import_from_here, names_in, own_names, parsing
+from mtmsa_lightning.settings.named_classes import (
+    ALLOW_CLASSES,
+    import_from_here,
+    names_in,
+    own_names,
+    parsing,
+)
 from mtmsa_lightning.training.callbacks.checkpoints import (
     AtomicCheckpointIO,
     BestCheckpoint,

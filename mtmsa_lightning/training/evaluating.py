@@ -11,7 +11,9 @@ import yaml
 from lightning.pytorch.utilities import rank_zero_only
 
 from mtmsa_lightning._utils.folders import is_empty, locked
-from mtmsa_lightning._utils.strict_json import partial_note
+from mtmsa_lightning._utils.launch import is_first_process
+from mtmsa_lightning._utils.nested import differences
+from mtmsa_lightning._utils.writing import write_text
 from mtmsa_lightning.data.dataset import FaceDataset
 from mtmsa_lightning.errors import ConfigError
 from mtmsa_lightning.evaluation.attention import attend
@@ -20,17 +22,10 @@ from mtmsa_lightning.reports.card import CARD, card_of_checkpoint, evaluation_na
 from mtmsa_lightning.reports.context import ReportContext
 from mtmsa_lightning.reports.report import write_report
 from mtmsa_lightning.reports.sections import Images
-from mtmsa_lightning.runs.directory import (
-    BEGINNING,
-    PLACES,
-    differences,
-    is_first_process,
-    read_config,
-    read_record,
-    recorded_seed,
-    run_of,
-    write_text,
-)
+from mtmsa_lightning.runs.directory import BEGINNING, run_of
+from mtmsa_lightning.runs.record import partial_note, read_record
+from mtmsa_lightning.runs.settings import read_config
+from mtmsa_lightning.runs.status import PLACES, recorded_seed
 from mtmsa_lightning.training.cli import TrainingCLI, leave_process_group, run_trainer_verb
 
 log = logging.getLogger(__name__)

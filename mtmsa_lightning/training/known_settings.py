@@ -11,14 +11,13 @@ from lightning.pytorch import Trainer, callbacks, loggers
 from torch.optim import lr_scheduler
 
 import mtmsa_lightning
-from mtmsa_lightning.cli.arguments import RUN_SETTINGS
 from mtmsa_lightning.data.datamodule import FaceDataModule
+from mtmsa_lightning.data.datasets import CLASSES
 from mtmsa_lightning.models.heads import age as age_heads
 from mtmsa_lightning.module import MTMSA
 from mtmsa_lightning.optim.schedulers import WarmupCosine
-from mtmsa_lightning.settings.configs import LINKED, find_config, option, split_configs
+from mtmsa_lightning.settings.configs import LINKED, RUN_SETTINGS, find_config, option, split_configs
 from mtmsa_lightning.settings.messages import Known
-from mtmsa_lightning.training.build_data import CLASSES
 from mtmsa_lightning.training.callbacks.checkpoints import BestCheckpoint
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mtmsa_lightning._utils import processes as module
-from mtmsa_lightning._utils.processes import Child, Children, tail
+from mtmsa_lightning.studies.jobs import Child, Children, tail
 
 LAUNCHER = """
 import signal, subprocess, time

@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 
 import mtmsa_lightning
-from mtmsa_lightning._utils.strict_json import csv_cell, from_json, partial_note, to_json
-from mtmsa_lightning.runs.directory import read_record, update_record
+from mtmsa_lightning._utils.strict_json import csv_cell, from_json, to_json
+from mtmsa_lightning.runs.record import partial_note, read_record, update_record
 
 INF, NAN = math.inf, math.nan
 PACKAGE = Path(mtmsa_lightning.__file__).parent

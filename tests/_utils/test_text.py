@@ -8,16 +8,16 @@ from hypothesis import strategies as st
 
 from mtmsa_lightning._utils.images import UnreadableImageError
 from mtmsa_lightning._utils.logs import to_console
-from mtmsa_lightning._utils.text import (
+from mtmsa_lightning._utils.text import counted, shown
+from mtmsa_lightning.errors import (
     LONGEST_LINE,
     LONGEST_MESSAGE,
     MOST_LINES,
-    counted,
+    ConfigError,
+    DataError,
     shorten,
     shorten_message,
-    shown,
 )
-from mtmsa_lightning.errors import ConfigError, DataError
 
 
 @pytest.mark.parametrize(

@@ -15,11 +15,12 @@ import pytest
 import torch
 
 import mtmsa_lightning
+from mtmsa_lightning._utils.writing import replacing, write_bytes, write_table, write_text
 from mtmsa_lightning.inference.pictures import _write as write_picture
 from mtmsa_lightning.reports import plots
 from mtmsa_lightning.reports.html import Page
-from mtmsa_lightning.runs.directory import replacing, update_record, write_bytes, write_table, write_text
 from mtmsa_lightning.runs.pretrained import _write_tensors
+from mtmsa_lightning.runs.record import update_record
 from mtmsa_lightning.training.callbacks.checkpoints import AtomicCheckpointIO
 
 TABLE = pd.DataFrame({"name": ["Zoë 李"]})
@@ -122,7 +123,9 @@ from pathlib import Path
 import pandas as pd
 from mtmsa_lightning._utils.logs import _start_buffer, to_file
 from mtmsa_lightning.reports.html import Page
-from mtmsa_lightning.runs.directory import read_config, update_record, write_table, write_text
+from mtmsa_lightning._utils.writing import write_table, write_text
+from mtmsa_lightning.runs.record import update_record
+from mtmsa_lightning.runs.settings import read_config
 assert locale.getpreferredencoding(False).upper() not in ("UTF-8", "UTF8")
 folder = Path(sys.argv[1])
 page = Page("Zo\\u00eb \\u674e")

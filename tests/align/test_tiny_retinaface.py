@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import retinaface
 
-from mtmsa_lightning.align.detector import largest, load_detector
+from mtmsa_lightning.align.detector import load_detector
+from mtmsa_lightning.align.faces import largest
 from mtmsa_lightning.align.tiny_retinaface import LONGER_SIDE, TinyRetinaFace
 from mtmsa_lightning.errors import ConfigError
 

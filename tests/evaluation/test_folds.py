@@ -7,10 +7,11 @@ import pytest
 from mtmsa_lightning.errors import DataError
 from mtmsa_lightning.evaluation import folds
 from mtmsa_lightning.evaluation import subgroups as subgroups_module
-from mtmsa_lightning.evaluation.folds import spread, write_crossval
+from mtmsa_lightning.evaluation.folds import spread
 from mtmsa_lightning.evaluation.predictions import read_predictions
 from mtmsa_lightning.evaluation.resampling import sampling_units
 from mtmsa_lightning.evaluation.subgroups import subgroups
+from mtmsa_lightning.studies.summary import write_crossval
 
 DATA = {
     "dataset": "adience", "protocol": "folds", "split_seed": 0, "split_file": None,

@@ -9,13 +9,10 @@ from hypothesis import strategies as st
 from scipy.stats import norm
 from torch import Tensor, nn
 
-from mtmsa_lightning.losses.gaussian import (
-    GaussianKLLoss,
-    MaskedCrossEntropy,
-    TaskWeighting,
-    log_normal_interval,
-    soft_bound,
-)
+from mtmsa_lightning.losses.classification import MaskedCrossEntropy
+from mtmsa_lightning.losses.gaussian import GaussianKLLoss
+from mtmsa_lightning.losses.special import log_normal_interval, soft_bound
+from mtmsa_lightning.losses.weighting import TaskWeighting
 
 NAN = math.nan
 FINITE = st.floats(-1e6, 1e6)

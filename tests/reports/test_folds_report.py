@@ -5,8 +5,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mtmsa_lightning.evaluation.folds import write_crossval
 from mtmsa_lightning.reports.folds_report import pooled_context, write_pooled_reports
+from mtmsa_lightning.studies.summary import write_crossval
 
 DATA = {
     "dataset": "morph", "protocol": "subject_exclusive", "split_seed": 3, "split_file": None,

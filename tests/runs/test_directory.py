@@ -7,23 +7,15 @@ from types import SimpleNamespace
 import pytest
 import yaml
 
+from mtmsa_lightning._utils.launch import is_first_process
+from mtmsa_lightning._utils.nested import differences
+from mtmsa_lightning._utils.writing import write_text
 from mtmsa_lightning.errors import CheckpointError, ConfigError
 from mtmsa_lightning.runs import directory as runs
-from mtmsa_lightning.runs.directory import (
-    check_run_dir,
-    differences,
-    is_first_process,
-    open_run,
-    read_record,
-    resumable_run,
-    runs_with,
-    say_unfinished,
-    training_differences,
-    unfinished,
-    update_record,
-    what_is_learnt,
-    write_text,
-)
+from mtmsa_lightning.runs.directory import check_run_dir, open_run, resumable_run, runs_with
+from mtmsa_lightning.runs.record import read_record, update_record
+from mtmsa_lightning.runs.settings import training_differences, what_is_learnt
+from mtmsa_lightning.runs.status import say_unfinished, unfinished
 
 CONFIG = {
     "seed_everything": 0,

@@ -16,8 +16,9 @@ from mtmsa_lightning.errors import CheckpointError
 from mtmsa_lightning.labels import AGE_GROUPS
 from mtmsa_lightning.reports.card import card_of_checkpoint
 from mtmsa_lightning.runs.checkpoints import read_checkpoint
-from mtmsa_lightning.runs.directory import read_config, read_record
 from mtmsa_lightning.runs.pretrained import is_pretrained, licence_note, read_pretrained, write_pretrained
+from mtmsa_lightning.runs.record import read_record
+from mtmsa_lightning.runs.settings import read_config
 
 FILES = {"config.json", "model.safetensors", "trained_on.safetensors", "README.md"}
 

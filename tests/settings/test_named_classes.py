@@ -16,7 +16,7 @@ from mtmsa_lightning import MTMSA, AgeEstimator
 from mtmsa_lightning.cli.main import main
 from mtmsa_lightning.errors import CheckpointError, ConfigError
 from mtmsa_lightning.runs.checkpoints import read_checkpoint
-from mtmsa_lightning.runs.directory import read_config
+from mtmsa_lightning.runs.settings import read_config
 from mtmsa_lightning.settings.configs import classes_first
 from mtmsa_lightning.settings.named_classes import (
     allow_option,

@@ -11,9 +11,10 @@ import yaml
 from crossval_children import predictions_of
 
 from mtmsa_lightning import MORPH
-from mtmsa_lightning.cli.commands.crossval import device_groups, is_finished, numbers, slots
+from mtmsa_lightning.cli.commands.crossval import numbers
 from mtmsa_lightning.cli.main import main
-from mtmsa_lightning.runs.directory import read_record, update_record
+from mtmsa_lightning.runs.record import read_record, update_record
+from mtmsa_lightning.studies.crossval import device_groups, is_finished, slots
 
 
 @pytest.fixture

@@ -8,16 +8,11 @@ import pytest
 
 from mtmsa_lightning import UTKFace
 from mtmsa_lightning.cli.commands import audit, check
+from mtmsa_lightning.cli.data_arguments import add_data_arguments, data_arguments, parse
 from mtmsa_lightning.data.prepared.format import RECORD
 from mtmsa_lightning.data.synthetic import write_adience, write_morph, write_utkface
 from mtmsa_lightning.errors import ConfigError, DataError
-from mtmsa_lightning.training.build_data import (
-    add_data_arguments,
-    build_data,
-    data_arguments,
-    parse,
-    recognise,
-)
+from mtmsa_lightning.training.build_data import build_data, recognise
 from mtmsa_lightning.training.cli import UnstartedCLI, run_trainer_verb
 
 WRITERS = {"morph": write_morph, "adience": write_adience, "utkface": write_utkface}

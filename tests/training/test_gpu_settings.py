@@ -15,7 +15,7 @@ import yaml
 from mtmsa_lightning.cli.main import main
 from mtmsa_lightning.data.synthetic import write_adience, write_morph, write_utkface
 from mtmsa_lightning.data.synthetic.releases import UTKFACE_RACES
-from mtmsa_lightning.runs.directory import read_record
+from mtmsa_lightning.runs.record import read_record
 from mtmsa_lightning.settings.configs import SHIPPED
 from mtmsa_lightning.training import cli as training
 from mtmsa_lightning.training.compilation import compile_network

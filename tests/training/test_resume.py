@@ -13,7 +13,7 @@ import torch
 from same_training import assert_same_metrics
 
 from mtmsa_lightning.cli.main import main
-from mtmsa_lightning.runs.directory import read_record
+from mtmsa_lightning.runs.record import read_record
 
 
 def weights(run: Path) -> dict[str, torch.Tensor]:

@@ -16,7 +16,7 @@ from mtmsa_lightning import MORPH, MTMSA, MSAConfig
 from mtmsa_lightning.cli.main import main
 from mtmsa_lightning.errors import ConfigError
 from mtmsa_lightning.models.heads import age as age_heads
-from mtmsa_lightning.runs.directory import read_record
+from mtmsa_lightning.runs.record import read_record
 from mtmsa_lightning.training import cli as training
 from mtmsa_lightning.training.compilation import compile_network
 

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mtmsa_lightning.cli.arguments import Parser, real_number, whole_number_from
+from mtmsa_lightning.cli.data_arguments import add_data_arguments, data_arguments, parse
 from mtmsa_lightning.data.audit.findings import kinds_as_text
 from mtmsa_lightning.settings.configs import find_config
-from mtmsa_lightning.training.build_data import add_data_arguments, build_data, data_arguments, parse
+from mtmsa_lightning.training.build_data import build_data
 
 DESCRIPTION = """\
 Look for what makes results wrong: duplicates and subjects on both sides of a split, labels that contradict
@@ -54,11 +55,11 @@ def main(args: Sequence[str]) -> None:
     data = build_data(arguments, options.config)
 
     from mtmsa_lightning._utils.folders import locked
+    from mtmsa_lightning._utils.writing import replacing_in
     from mtmsa_lightning.align.detector import load_detector
     from mtmsa_lightning.data.audit.audit import Thresholds, audit, read
     from mtmsa_lightning.data.audit.findings import has_errors
     from mtmsa_lightning.reports.audit import summary, write_json, write_page
-    from mtmsa_lightning.runs.directory import replacing_in
 
     given = {name: getattr(options, name) for name in ("near", "min_side", "min_sharpness")}
     thresholds = Thresholds(**{name: value for name, value in given.items() if value is not None})

@@ -8,16 +8,12 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from mtmsa_lightning._utils.text import counted
-from mtmsa_lightning.cli.arguments import ALLOW_CLASSES, Parser
+from mtmsa_lightning.cli.arguments import Parser
+from mtmsa_lightning.cli.data_arguments import add_data_arguments, data_arguments, parse
 from mtmsa_lightning.data.audit.findings import KINDS, Finding
-from mtmsa_lightning.training.build_data import (
-    CLASSES,
-    add_data_arguments,
-    chooses_class,
-    data_arguments,
-    parse,
-    recognise,
-)
+from mtmsa_lightning.data.datasets import CLASSES
+from mtmsa_lightning.settings.named_classes import ALLOW_CLASSES
+from mtmsa_lightning.training.build_data import chooses_class, recognise
 from mtmsa_lightning.training.preflight import check_arguments
 
 if TYPE_CHECKING:

@@ -64,9 +64,9 @@ def run(baseline: Path, others: Sequence[Path], out: Sequence[Path], draws: int,
         seed: Seed of both.
     """
     from mtmsa_lightning._utils.strict_json import csv_cell, to_json
+    from mtmsa_lightning._utils.writing import write_text
     from mtmsa_lightning.evaluation.comparison import compare, plain_rows, read_contender
     from mtmsa_lightning.reports.comparison_text import markdown, provenance, verdict
-    from mtmsa_lightning.runs.directory import write_text
 
     first, *rest = [read_contender(path) for path in (baseline, *others)]
     table = compare(first, rest, draws, seed)

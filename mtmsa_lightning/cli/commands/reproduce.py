@@ -9,9 +9,10 @@ from dataclasses import replace
 from mtmsa_lightning._utils.folders import locked
 from mtmsa_lightning._utils.text import counted
 from mtmsa_lightning.cli.arguments import Parser, whole_number, whole_number_from
-from mtmsa_lightning.cli.commands.crossval import OURS, Plan, carry_out, make_plan, numbers
+from mtmsa_lightning.cli.commands.crossval import OURS, numbers
 from mtmsa_lightning.errors import ConfigError, MTMSAError
 from mtmsa_lightning.settings.configs import option
+from mtmsa_lightning.studies.crossval import Plan, carry_out, make_plan
 from mtmsa_lightning.studies.definition import Study, read_recorded, read_study, shipped_studies
 
 log = logging.getLogger(__name__)
@@ -95,8 +96,8 @@ def reproduce(study: Study, fit_args: Sequence[str], parallel: int = 1) -> None:
         MTMSAError: As for :func:`main`.
     """
     from mtmsa_lightning._utils.strict_json import to_json
+    from mtmsa_lightning._utils.writing import write_text
     from mtmsa_lightning.reports.study_text import markdown, rows
-    from mtmsa_lightning.runs.directory import write_text
     from mtmsa_lightning.studies.comparison import Variant, study_table
 
     recorded = read_recorded(study)

@@ -1,1 +1,6 @@
 """Readers of releases and tables, one file each."""
+
+CLASSES = {
+    "morph": "MORPH", "adience": "Adience", "utkface": "UTKFace", "csv": "FaceCSV", "synthetic": "Synthetic",
+}  # fmt: skip
+"""DataModules by the name of their dataset."""

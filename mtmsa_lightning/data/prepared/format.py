@@ -26,9 +26,9 @@ import pandas as pd
 from mtmsa_lightning._utils.file_access import find_normalised, open_regular, read_regular
 from mtmsa_lightning._utils.strict_json import from_json, to_json
 from mtmsa_lightning._utils.text import shown
+from mtmsa_lightning._utils.writing import write_text
 from mtmsa_lightning.data.table import SCHEMA, FaceTable, ReadReport
 from mtmsa_lightning.errors import DataError
-from mtmsa_lightning.runs.directory import write_text
 
 FORMAT_VERSION = 1
 RECORD = "dataset.json"

@@ -23,11 +23,13 @@ import pyarrow.parquet as pq
 
 from mtmsa_lightning._utils.file_access import file_state, open_regular, read_regular
 from mtmsa_lightning._utils.folders import LOCK, locked
+from mtmsa_lightning._utils.nested import differences
 from mtmsa_lightning._utils.progress import progress
 from mtmsa_lightning._utils.strict_json import from_json, to_json
 from mtmsa_lightning._utils.text import counted
+from mtmsa_lightning._utils.writing import replacing, write_table, write_text
 from mtmsa_lightning.align.canonical import canonical_landmarks
-from mtmsa_lightning.align.detector import LANDMARKS
+from mtmsa_lightning.align.faces import LANDMARKS
 from mtmsa_lightning.align.files import (
     JPEG_QUALITY,
     NO_FACE,
@@ -54,7 +56,6 @@ from mtmsa_lightning.data.prepared.format import (
 from mtmsa_lightning.data.prepared.pixels import PIXELS, write_pixels
 from mtmsa_lightning.data.table import FaceTable
 from mtmsa_lightning.errors import DataError
-from mtmsa_lightning.runs.directory import differences, replacing, write_table, write_text
 
 log = logging.getLogger(__name__)
 

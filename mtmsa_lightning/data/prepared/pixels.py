@@ -26,9 +26,9 @@ from numpy.typing import NDArray
 
 from mtmsa_lightning._utils.cores import available_cores
 from mtmsa_lightning._utils.images import Image, read_image
+from mtmsa_lightning._utils.writing import replacing
 from mtmsa_lightning.data.prepared.format import read_description
 from mtmsa_lightning.errors import DataError
-from mtmsa_lightning.runs.directory import replacing
 
 log = logging.getLogger(__name__)
 

@@ -10,6 +10,7 @@ import pandas as pd
 
 from mtmsa_lightning._utils.file_access import find_normalised
 from mtmsa_lightning._utils.folders import locked
+from mtmsa_lightning._utils.nested import differences
 from mtmsa_lightning._utils.progress import progress
 from mtmsa_lightning.data.prepared.format import LEFT_OUT, read_description
 from mtmsa_lightning.data.prepared.making import (
@@ -21,7 +22,6 @@ from mtmsa_lightning.data.prepared.making import (
     finish,
 )
 from mtmsa_lightning.errors import DataError
-from mtmsa_lightning.runs.directory import differences
 
 MADE_ANEW = ("counts", "fingerprints", "versions", "pixels")
 """Keys of the description that differ between shards and are written for the whole."""

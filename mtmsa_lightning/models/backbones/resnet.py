@@ -1,32 +1,24 @@
 """ResNet-34 trunk with multi-scale attention, and the loading of its weights."""
 
-import os
-import pickle
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
-from http.client import HTTPException
 from itertools import cycle
-from pathlib import Path
 from typing import Any, Literal, cast
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
-from torchvision.models import ResNet34_Weights
 from torchvision.models.resnet import BasicBlock, ResNet
 
-from mtmsa_lightning.errors import CheckpointError
 from mtmsa_lightning.models.backbones.msa import MSAAttention, MultiScaleAttention, check_rates
 
 MIN_IMAGE_SIZE = 64
 """Smallest side of an input in pixels: there the last map is 2 cells wide."""
 
 _BLOCKS = (3, 4, 6, 3)
-_COUNTER = ".num_batches_tracked"
 
 
 @dataclass(frozen=True)
@@ -246,106 +238,3 @@ def wide_rates(msa: MSAConfig | None, last_stride: int, image_size: int) -> list
                 + (f"; --model.msa.rates [{narrow}] avoids it" if narrow else "")
             )
     return said
-
-
-def load_trunk_weights(trunk: MSAResNet34, weights: str | os.PathLike[str] | None) -> None:
-    """Fill a trunk with weights: all of them, or none when something does not fit.
-
-    Args:
-        trunk: Trunk to fill, in place.
-        weights: None keeps the random initialisation. ``"imagenet"`` takes torchvision's
-            ``ResNet34_Weights.IMAGENET1K_V1``. Anything else is the path of a file, of safetensors or of
-            ``torch.save``: a state dict in torchvision's layout (its classifier is dropped, attention keeps
-            its initialisation), or a state dict of a trunk or of a whole network of ours.
-
-    Raises:
-        CheckpointError: If the download fails, the file cannot be read, or any key or shape does not fit.
-    """
-    if weights is None:
-        return
-    if weights == "imagenet":
-        state, own, source = _download_imagenet(), False, "the ImageNet weights"
-    else:
-        state, own = _read_state(Path(weights))
-        source = str(weights)
-    if not own:
-        expected = trunk.state_dict()
-        state = {key: value for key, value in state.items() if not key.startswith("fc.")}
-        # Attention is not in torchvision's files, and its older ones carry no batch counters.
-        kept = {key for key in expected if key.startswith("msa.") or key.endswith(_COUNTER)}
-        state = {key: expected[key] for key in kept} | state
-    fill_trunk(trunk, state, source)
-
-
-def fill_trunk(trunk: MSAResNet34, state: dict[str, Tensor], source: str) -> None:
-    """Fill a trunk with all of its weights, or with none when something does not fit.
-
-    Args:
-        trunk: Trunk to fill, in place.
-        state: Its state dict.
-        source: Where it comes from, for the message.
-
-    Raises:
-        CheckpointError: If any key or shape does not fit.
-    """
-    problems = _mismatches(state, trunk.state_dict())
-    if problems:
-        raise CheckpointError(f"{source} does not fit this trunk:\n  " + "\n  ".join(problems))
-    trunk.load_state_dict(state)
-
-
-def _download_imagenet() -> dict[str, Tensor]:
-    enum = ResNet34_Weights.IMAGENET1K_V1
-    try:
-        return cast(dict[str, Tensor], enum.get_state_dict(progress=True, check_hash=True))
-    except (OSError, HTTPException, RuntimeError) as error:  # RuntimeError: the hash does not fit
-        name = Path(enum.url).name
-        raise CheckpointError(
-            f"the ImageNet weights could not be downloaded ({error}). Fetch {enum.url} where there is a "
-            f"network and pass the file, `--model.weights /path/to/{name}`, or train from scratch with "
-            "`--model.weights null`."
-        ) from error
-
-
-def _read_state(path: Path) -> tuple[dict[str, Tensor], bool]:
-    """Return the trunk's state dict in a file, and whether it is in our own layout."""
-    if not path.is_file():
-        raise CheckpointError(f"weight file {path} does not exist")
-    try:
-        if path.suffix == ".safetensors":
-            content: Any = load_file(path)
-        else:
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise CheckpointError(
-            f"{path} is no file of weights: it is damaged, or holds objects of other programs, which are not "
-            "loaded since they could run code: give a state dict of tensors"
-        ) from error
-    except Exception as error:  # a damaged file makes torch.load raise nearly anything
-        raise CheckpointError(
-            f"{path} is no file of weights: it is damaged or cut off: copy it again, or choose another"
-        ) from error
-    nested = isinstance(content, dict) and isinstance(content.get("state_dict"), dict)
-    state = _checked_state(content["state_dict"] if nested else content, path, "no state dict")
-    trunk = {key.removeprefix("trunk."): value for key, value in state.items() if key.startswith("trunk.")}
-    if nested or trunk:
-        return _checked_state(trunk, path, "a checkpoint without trunk.* weights"), True
-    return state, any(key.startswith("msa.") for key in state)
-
-
-def _checked_state(content: Any, path: Path, complaint: str) -> dict[str, Tensor]:
-    if not isinstance(content, dict) or not content or not all(map(torch.is_tensor, content.values())):
-        raise CheckpointError(f"{path} holds {complaint}")
-    return content
-
-
-def _mismatches(state: dict[str, Tensor], expected: dict[str, Tensor]) -> list[str]:
-    """List every key that is missing, unexpected or of another shape."""
-    missing = [f"missing: {key} {tuple(expected[key].shape)}" for key in expected.keys() - state.keys()]
-    extra = [f"unexpected: {key} {tuple(state[key].shape)}" for key in state.keys() - expected.keys()]
-    shapes = [
-        f"shape of {key}: {tuple(state[key].shape)} in the file, {tuple(expected[key].shape)} in the trunk"
-        for key in expected.keys() & state.keys()
-        if state[key].shape != expected[key].shape
-    ]
-    return sorted(missing) + sorted(extra) + sorted(shapes)

@@ -7,7 +7,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from mtmsa_lightning.losses.gaussian import log_normal_interval
+from mtmsa_lightning.losses.special import log_normal_interval
 from mtmsa_lightning.models.distributions.base import AgeDistribution, as_ages
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from mtmsa_lightning.losses.gaussian import MaskedCrossEntropy
+from mtmsa_lightning.losses.classification import MaskedCrossEntropy
 from mtmsa_lightning.models.heads.age import AgeHead, GaussianAgeHead
 from mtmsa_lightning.models.heads.float32_linear import Float32Linear
 
@@ -18,7 +18,7 @@ class ClassHead(nn.Module):
     Args:
         in_features: Length of the feature vector.
         num_classes: Number of classes K, 2 or more.
-        label_smoothing: See :class:`~mtmsa_lightning.losses.gaussian.MaskedCrossEntropy`.
+        label_smoothing: See :class:`~mtmsa_lightning.losses.classification.MaskedCrossEntropy`.
         class_weights: One weight per class, see there.
         dropout: Probability of dropping a feature in training.
 

@@ -12,14 +12,14 @@ from lightning.pytorch.callbacks.early_stopping import EarlyStopping, EarlyStopp
 from rich.table import Table
 
 from mtmsa_lightning._utils.logs import drawn
-from mtmsa_lightning._utils.strict_json import partial_note
 from mtmsa_lightning._utils.text import counted
 from mtmsa_lightning.calibration.record import Calibration
 from mtmsa_lightning.errors import ConfigError
 from mtmsa_lightning.metrics.suite import FIGURES
 from mtmsa_lightning.metrics.titles import format_figure
 from mtmsa_lightning.module import MTMSA
-from mtmsa_lightning.runs.directory import recorded_seed
+from mtmsa_lightning.runs.record import partial_note
+from mtmsa_lightning.runs.status import recorded_seed
 
 log = logging.getLogger(__name__)
 

@@ -8,15 +8,13 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
+from mtmsa_lightning._utils.writing import write_table
 from mtmsa_lightning.data.dataset import FaceBatch, FaceDataset
-from mtmsa_lightning.inference.columns import prediction_columns, to_arrays
+from mtmsa_lightning.evaluation.columns import prediction_columns, to_arrays
 from mtmsa_lightning.module import MTMSA
-from mtmsa_lightning.runs.directory import write_table
 
 _AT_ONCE = 64
 """Batches whose predictions stay on the device before they are fetched together."""
-
-SUFFIXES = (".csv", ".parquet")
 
 
 class PredictionTable:

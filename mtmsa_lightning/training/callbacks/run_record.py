@@ -18,13 +18,15 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 
 from mtmsa_lightning._utils.logs import to_file
+from mtmsa_lightning._utils.writing import write_text
 from mtmsa_lightning.data.baselines import constant_age_mae
 from mtmsa_lightning.data.dataset import FaceBatch
-from mtmsa_lightning.data.splits.overlap import hash_in_background
+from mtmsa_lightning.data.training_hashes import hash_in_background
 from mtmsa_lightning.module import MTMSA
 from mtmsa_lightning.optim.schedulers import BatchSize
 from mtmsa_lightning.runs.checkpoints import weights_digest
-from mtmsa_lightning.runs.directory import PLACES, read_record, update_record, write_text
+from mtmsa_lightning.runs.record import read_record, update_record
+from mtmsa_lightning.runs.status import PLACES
 from mtmsa_lightning.settings.configs import PACKAGE
 from mtmsa_lightning.training.callbacks.checkpoints import BestCheckpoint
 from mtmsa_lightning.training.callbacks.logged import logged_figures

@@ -3,9 +3,9 @@ import shlex
 import pytest
 
 from mtmsa_lightning.cli.commands.check import command, fit_arguments, parser
+from mtmsa_lightning.cli.data_arguments import parse
 from mtmsa_lightning.cli.main import main
 from mtmsa_lightning.data.synthetic import write_utkface
-from mtmsa_lightning.training.build_data import parse
 
 
 def check(*args):

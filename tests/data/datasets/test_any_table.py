@@ -10,13 +10,12 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from mtmsa_lightning._utils.text import LONGEST_MESSAGE
 from mtmsa_lightning.data.datasets.adience import read_adience
 from mtmsa_lightning.data.datasets.face_csv import FaceCSV, read_face_csv
 from mtmsa_lightning.data.datasets.morph import read_morph
 from mtmsa_lightning.data.splits.protocols import make_split
 from mtmsa_lightning.data.splits.split_file import apply_split_file
-from mtmsa_lightning.errors import DataError
+from mtmsa_lightning.errors import LONGEST_MESSAGE, DataError
 from mtmsa_lightning.inference.inputs import find_inputs
 
 EXAMPLES = int(os.environ.get("MTMSA_FUZZ_EXAMPLES", "12"))

@@ -12,15 +12,11 @@ import torch
 
 from mtmsa_lightning.data.datamodule import FaceDataModule
 from mtmsa_lightning.data.files import content_column
+from mtmsa_lightning.data.preprocessing import preprocessing_of, say_preprocessing
 from mtmsa_lightning.data.splits import overlap as provenance
-from mtmsa_lightning.data.splits.overlap import (
-    OverlapError,
-    check_overlap,
-    preprocessing_of,
-    say_preprocessing,
-    training_hashes,
-)
+from mtmsa_lightning.data.splits.overlap import OverlapError, check_overlap
 from mtmsa_lightning.data.table import FaceTable
+from mtmsa_lightning.data.training_hashes import training_hashes
 
 SPLIT = ["train"] * 6 + ["val"] * 2 + ["test"] * 4
 
@@ -217,7 +213,7 @@ from pathlib import Path
 from types import SimpleNamespace
 import pandas as pd
 from mtmsa_lightning.data.dataset import FaceDataset
-from mtmsa_lightning.data.splits.overlap import hash_in_background
+from mtmsa_lightning.data.training_hashes import hash_in_background
 from mtmsa_lightning.data import files
 folder = Path(sys.argv[1])
 (folder / "a.jpg").write_bytes(b"")

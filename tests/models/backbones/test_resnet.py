@@ -10,7 +10,8 @@ from torchvision.models import ResNet34_Weights, resnet34
 
 from mtmsa_lightning.errors import CheckpointError
 from mtmsa_lightning.models.backbones.msa import MultiScaleAttention
-from mtmsa_lightning.models.backbones.resnet import MSAConfig, MSAResNet34, load_trunk_weights, wide_rates
+from mtmsa_lightning.models.backbones.resnet import MSAConfig, MSAResNet34, wide_rates
+from mtmsa_lightning.models.weights import load_trunk_weights
 
 
 @pytest.fixture(scope="module")

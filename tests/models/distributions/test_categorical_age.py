@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import norm
 
-from mtmsa_lightning.calibration.record import fit_sigma_scale
+from mtmsa_lightning.calibration.fitting import fit_sigma_scale
 from mtmsa_lightning.labels import AGE_GROUP_EDGES
 from mtmsa_lightning.models.distributions import CategoricalAge, GaussianAge
 

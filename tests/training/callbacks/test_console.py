@@ -6,7 +6,7 @@ import torch
 
 from mtmsa_lightning.cli.main import main
 from mtmsa_lightning.module import MTMSA
-from mtmsa_lightning.runs.directory import read_record
+from mtmsa_lightning.runs.record import read_record
 from mtmsa_lightning.training import cli as training
 from mtmsa_lightning.training.callbacks.console import LossBar
 

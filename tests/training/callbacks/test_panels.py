@@ -16,7 +16,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from mtmsa_lightning.cli.main import main
 from mtmsa_lightning.evaluation.predictions import read_predictions
-from mtmsa_lightning.runs.directory import read_record
+from mtmsa_lightning.runs.record import read_record
 from mtmsa_lightning.training.callbacks import wandb as ours
 from mtmsa_lightning.training.callbacks.panels import Panels, face_tables, panels, use_dataset
 from mtmsa_lightning.training.callbacks.wandb import log_files, tags

@@ -8,7 +8,8 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from mtmsa_lightning.losses.gaussian import GaussianKLLoss, soft_bound
+from mtmsa_lightning.losses.gaussian import GaussianKLLoss
+from mtmsa_lightning.losses.special import soft_bound
 from mtmsa_lightning.models.distributions import GaussianAge
 from mtmsa_lightning.models.heads.age.base import AgeHead
 from mtmsa_lightning.models.heads.float32_linear import Float32Linear

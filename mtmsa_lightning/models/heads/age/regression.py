@@ -5,7 +5,7 @@ from abc import abstractmethod
 import torch
 from torch import Tensor, nn
 
-from mtmsa_lightning.losses.gaussian import soft_bound
+from mtmsa_lightning.losses.special import soft_bound
 from mtmsa_lightning.models.distributions import AgeDistribution, GaussianAge, LaplaceAge
 from mtmsa_lightning.models.heads.age.base import AgeHead, off_label
 from mtmsa_lightning.models.heads.float32_linear import Float32Linear

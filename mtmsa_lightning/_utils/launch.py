@@ -1,0 +1,31 @@
+"""Which process of a launch this is, before Lightning knows."""
+
+import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    pass
+
+
+def slurm_step() -> str | None:
+    """Return ``<job>.<step>.<restart>`` for a task of a step of several; None outside of one.
+
+    A script of ``sbatch`` and a shell of ``salloc`` know the number of tasks of their allocation, but are one
+    process; the numbers of their own steps are special ones, from 0xfffffff0 on.
+    """
+    job, step = os.environ.get("SLURM_JOB_ID"), os.environ.get("SLURM_STEP_ID", "")
+    if job is None or not step.isdigit() or int(step) >= 0xFFFFFFF0:
+        return None
+    tasks = os.environ.get("SLURM_STEP_NUM_TASKS", os.environ.get("SLURM_NTASKS", "1"))
+    return f"{job}.{step}.{os.environ.get('SLURM_RESTART_COUNT', '0')}" if int(tasks) > 1 else None
+
+
+def is_first_process() -> bool:
+    """Return whether this is the first process of its launch, before Lightning knows.
+
+    torchrun gives every process its rank, whose order need not be that of the tasks of SLURM which start it.
+    """
+    if "RANK" in os.environ:
+        return os.environ["RANK"] == "0"
+    numbers = ("LOCAL_RANK", "NODE_RANK", *(["SLURM_PROCID"] if slurm_step() else []))
+    return all(os.environ.get(name, "0") == "0" for name in numbers)

@@ -1,0 +1,53 @@
+"""Cross-entropy that skips missing labels."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class MaskedCrossEntropy(nn.Module):
+    """Cross-entropy that skips missing labels, in float32 or better.
+
+    Args:
+        label_smoothing: Share of the label that is spread evenly over all classes, 0 to below 1.
+        class_weights: One positive weight per class. The count is then the sum of the weights of the labels:
+            ``sum / count`` is torch's weighted mean, and stays so when sums and counts of ranks are added.
+
+    Shape:
+        ``logits (N, K)``, ``target (N,)`` of class indices, -1 where missing.
+
+    Raises:
+        ValueError: If the smoothing lies outside 0 to 1 or a weight is not positive and finite.
+    """
+
+    class_weights: Tensor | None
+
+    def __init__(self, label_smoothing: float = 0.0, class_weights: Sequence[float] | None = None) -> None:
+        super().__init__()
+        if not 0 <= label_smoothing < 1:
+            raise ValueError(f"label_smoothing must lie in [0, 1), got {label_smoothing}")
+        if class_weights is not None and not all(0 < weight < math.inf for weight in class_weights):
+            raise ValueError(f"class weights must be positive and finite, got {list(class_weights)}")
+        self.label_smoothing = label_smoothing
+        weights = None if class_weights is None else torch.tensor(class_weights, dtype=torch.float32)
+        self.register_buffer("class_weights", weights, persistent=False)
+
+    def forward(self, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the sum over labelled rows, and their count (int64) or sum of class weights (float)."""
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        labelled = target != -1
+        weights = None if self.class_weights is None else self.class_weights.to(logits.dtype)
+        total = F.cross_entropy(
+            logits,
+            target,
+            weight=weights,
+            ignore_index=-1,
+            reduction="sum",
+            label_smoothing=self.label_smoothing,
+        )
+        if weights is None:
+            return total, labelled.sum()
+        return total, (weights[target.clamp(min=0)] * labelled).sum()

@@ -1,0 +1,73 @@
+"""The total loss: fixed and learned weights of the tasks."""
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from mtmsa_lightning.losses.special import soft_bound
+
+
+class TaskWeighting(nn.Module):
+    """Combine the mean losses of the tasks into one.
+
+    Fixed weights give ``sum w L``. With ``learned`` every task but age is weighed by its homoscedastic
+    uncertainty, ``w (exp(-s) L + s / 2)`` (Kendall et al., "Multi-Task Learning Using Uncertainty to Weigh
+    Losses", CVPR 2018, section 3.2), where ``s`` is learned and softly bounded to (-5, 5): on a perfect fit
+    ``s`` would otherwise fall and the weight rise without end. Age keeps its fixed weight: its loss learns a
+    sigma of its own and may be negative, so ``exp(-s) L + s / 2`` would have no lower bound.
+
+    Args:
+        weights: Fixed weight of each task, not negative; the task named ``age`` is the regression of age.
+        learned: Learn the weights of all tasks but age, on top of the fixed ones.
+
+    Raises:
+        ValueError: If there is no task, or a weight is negative or not finite.
+    """
+
+    def __init__(self, weights: Mapping[str, float], learned: bool = False) -> None:
+        super().__init__()
+        if not weights or not all(0 <= weight < math.inf for weight in weights.values()):
+            raise ValueError(
+                f"task weights must be finite and not negative, one or more, got {dict(weights)}"
+            )
+        self.weights = dict(weights)
+        names = [name for name in weights if learned and name != "age"]
+        self.raw_log_scales = nn.ParameterDict({name: torch.zeros(()) for name in names})
+
+    def forward(self, losses: Mapping[str, Tensor], present: Mapping[str, Tensor]) -> Tensor:
+        """Return the weighted sum.
+
+        Args:
+            losses: Mean loss of each task, a scalar.
+            present: Scalar by task, true when anything of it is labelled (on any rank). A task that is not
+                contributes an exact zero, its ``s / 2`` included, and keeps its graph alive.
+
+        Raises:
+            ValueError: If the tasks are not those of the constructor.
+        """
+        if not losses.keys() == present.keys() == self.weights.keys():
+            raise ValueError(
+                f"expected losses of {sorted(self.weights)}, got {sorted(losses)}, present: {sorted(present)}"
+            )
+        terms = [
+            torch.where(present[name].bool(), self._term(name, losses[name]), 0.0) for name in self.weights
+        ]
+        return sum(terms[1:], start=terms[0])
+
+    def current(self) -> dict[str, Tensor]:
+        """Return the factor by which each loss is multiplied at present, detached, for logging."""
+        factors = {name: torch.tensor(weight) for name, weight in self.weights.items()}
+        for name in self.raw_log_scales:
+            factors[name] = (self.weights[name] * (-self._log_scale(name)).exp()).detach()
+        return factors
+
+    def _term(self, name: str, loss: Tensor) -> Tensor:
+        if name not in self.raw_log_scales:
+            return self.weights[name] * loss
+        log_scale = self._log_scale(name)
+        return self.weights[name] * ((-log_scale).exp() * loss + 0.5 * log_scale)
+
+    def _log_scale(self, name: str) -> Tensor:
+        return soft_bound(self.raw_log_scales[name], -5.0, 5.0)

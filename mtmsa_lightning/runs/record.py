@@ -1,0 +1,47 @@
+"""The record of a run, ``run.json``."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mtmsa_lightning._utils.file_access import read_regular
+from mtmsa_lightning._utils.strict_json import from_json, to_json
+from mtmsa_lightning._utils.writing import write_text
+from mtmsa_lightning.errors import ConfigError
+
+if TYPE_CHECKING:
+    pass
+
+
+def read_record(run: Path) -> dict[str, Any]:
+    """Return a run's ``run.json``, empty if there is none.
+
+    Raises:
+        ConfigError: If it is damaged.
+    """
+    file = run / "run.json"
+    if not file.is_file():
+        return {}
+    try:
+        return dict(from_json(read_regular(file)))
+    except ValueError as error:
+        raise ConfigError(f"{file}: damaged ({error}): remove it to go on without the record") from error
+
+
+def update_record(run: Path, values: dict[str, Any]) -> None:
+    """Merge values into a run's ``run.json``."""
+    write_text(run / "run.json", to_json(read_record(run) | values, indent=2) + "\n")
+
+
+def partial_note(record: Mapping[str, Any], part: str) -> str:
+    """Say that figures were measured on some faces of a part only; empty where all were seen.
+
+    Args:
+        record: A ``run.json``. Its entry ``seen`` has, by the part ``val`` or ``test``, the number of
+            ``faces`` that a stage has seen, of ``unreadable`` ones that it tried, and ``of`` all.
+        part: The part.
+    """
+    seen = (record.get("seen") or {}).get(part)
+    if not seen or seen["faces"] + seen["unreadable"] >= seen["of"]:
+        return ""
+    return f"partial: {seen['faces']:,} of {seen['of']:,} faces of the {part} part"

@@ -1,0 +1,100 @@
+"""The recorded settings of a run, and in what two runs differ."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from mtmsa_lightning._utils.file_access import read_regular
+from mtmsa_lightning._utils.nested import differences
+from mtmsa_lightning.errors import ConfigError
+
+if TYPE_CHECKING:
+    pass
+
+
+SECTIONS = ("data", "model", "trainer")
+"""Parts of a config that hold settings by name."""
+
+
+FREE_SETTINGS = {
+    "data": ("root", "num_workers", "pin_memory", "verify", "strict"),
+    "trainer": (
+        "max_epochs", "max_steps", "max_time", "default_root_dir", "logger", "log_every_n_steps", "profiler",
+        "accelerator", "strategy", "devices", "num_nodes", "benchmark", "detect_anomaly",
+        "enable_progress_bar", "enable_model_summary", "num_sanity_val_steps",
+    ),
+    "model": ("channels_last", "checkpoint_activations"),
+    "optimizer": ("fused", "foreach"),
+    "run": ("wandb", "wandb_faces", "test_after_fit", "allow_overlap", "compile"),
+}  # fmt: skip
+"""Settings that may differ when a run is continued: where and how fast it computes, and what it shows."""
+
+
+GLOBAL_BATCH = ("devices", "num_nodes")
+"""Settings of the trainer that a whole training's figures depend on, through the number of processes."""
+
+
+LENGTH = ("max_epochs", "max_steps", "max_time")
+"""Settings of the trainer that may grow when a run is continued."""
+
+
+def read_config(run: Path) -> dict[str, Any]:
+    """Return a run's settings; empty if they cannot be read, so that they equal no others."""
+    try:
+        config = load_config(run / "config.yaml")
+        return config if all(isinstance(config.get(name) or {}, dict) for name in SECTIONS) else {}
+    except ConfigError:
+        return {}
+
+
+def load_config(file: Path) -> dict[str, Any]:
+    """Read the ``config.yaml`` of a run, which may have been made by anyone.
+
+    Raises:
+        ConfigError: It cannot be read, is no config, or has aliases, which no run writes and a few of which
+            can stand for billions of values.
+    """
+    try:
+        text = read_regular(file).decode()
+        events = yaml.parse(text, yaml.SafeLoader) if "*" in text else ()
+        if any(isinstance(event, yaml.AliasEvent) for event in events):
+            raise ConfigError(f"{file}: it has YAML aliases (*name): write out what they stand for")
+        return dict(yaml.safe_load(text))
+    except (OSError, yaml.YAMLError, TypeError, ValueError, RecursionError) as error:
+        raise ConfigError(f"{file}: cannot be read as the config of a run: {error}") from error
+
+
+def what_is_learnt(config: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings without those that may differ when a run is continued."""
+
+    def without(settings: Any, free: tuple[str, ...]) -> dict[str, Any]:
+        return {key: value for key, value in (settings or {}).items() if key not in free}
+
+    data = dict(config.get("data") or {})
+    data["init_args"] = without(data.get("init_args"), FREE_SETTINGS["data"])
+    trainer = without(config.get("trainer"), FREE_SETTINGS["trainer"])
+    model = without(config.get("model"), FREE_SETTINGS["model"])
+    if optimizer := model.get("optimizer"):
+        kept = without(optimizer.get("init_args"), FREE_SETTINGS["optimizer"])
+        model["optimizer"] = optimizer | {"init_args": kept}
+    return without(config, FREE_SETTINGS["run"]) | {"data": data, "trainer": trainer, "model": model}
+
+
+def training_differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """List the settings that change a finished run's figures and in which two runs differ.
+
+    Args:
+        old: Settings of a run.
+        new: The present settings.
+
+    Returns:
+        The differences in what is learnt, in how long and from how large a batch; where data lie and what
+        computes may differ.
+    """
+
+    def length(config: dict[str, Any]) -> dict[str, Any]:
+        return {key: (config.get("trainer") or {}).get(key) for key in (*LENGTH, *GLOBAL_BATCH)}
+
+    learnt = differences(what_is_learnt(old), what_is_learnt(new))
+    return learnt + differences(length(old), length(new), "trainer")

@@ -1,0 +1,68 @@
+"""What record and settings of a run tell together: how far it came, from which seed, on which data."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mtmsa_lightning._utils.text import counted
+from mtmsa_lightning.runs.directory import run_of
+from mtmsa_lightning.runs.record import read_record
+from mtmsa_lightning.runs.settings import read_config
+from mtmsa_lightning.settings.configs import option
+
+if TYPE_CHECKING:
+    pass
+
+log = logging.getLogger(__name__)
+
+
+def unfinished(run: Path) -> str | None:
+    """Say how far a run's training came, if that is not to its end."""
+    record = read_record(run)
+    if not record or record.get("epochs") is not None:
+        return None
+    reason = str(record.get("failed") or "").partition(": ")[2] or "it was killed, or goes on still"
+    planned = (read_config(run).get("trainer") or {}).get("max_epochs")
+    plan = f"; {counted(planned, 'epoch was', 'epochs were')} planned" if planned else ""
+    return f"training has not ended: {reason}{plan}"
+
+
+def say_unfinished(checkpoint: Path) -> None:
+    """Warn of a checkpoint whose training has not ended."""
+    run = run_of(checkpoint)
+    if run and (told := unfinished(run)):
+        log.warning("%s: %s", checkpoint, told)
+
+
+def recorded_seed(run: Path) -> int | None:
+    """Return the seed by which a run was trained, or the checkpoint that it tested; None if it is unknown."""
+    record = read_record(run)
+    seed: int | None = record.get("seed", (record.get("trained_on") or {}).get("seed"))
+    if seed is None:  # a run from before seeds were recorded
+        trained = Path(record["checkpoint"]).parent.parent if "checkpoint" in record else run
+        seed = read_config(trained).get("seed_everything")
+    return seed
+
+
+PLACES = ("root", "split_file")
+"""Settings of the data that are paths; a run records where they led, for whoever uses it from elsewhere."""
+
+
+def places_of_run(run: Path, args: Sequence[str]) -> list[str]:
+    """Return arguments for the data of a run whose ``config.yaml`` names them from another folder.
+
+    Args:
+        run: The run.
+        args: Arguments of the command line, whose own settings of the data count more.
+    """
+    if option(args, "data") is not None:
+        return []
+    settings = (read_config(run).get("data") or {}).get("init_args") or {}
+    found = []
+    for name, place in (read_record(run).get("places") or {}).items():
+        given = any(option(args, f"data.{each}{name}") is not None for each in ("", "init_args."))
+        here = settings.get(name) is not None and Path(settings[name]).exists()
+        if name in PLACES and not given and not here and Path(place).exists():
+            found.append(f"--data.{name}={place}")
+    return found

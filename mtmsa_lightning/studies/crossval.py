@@ -1,0 +1,415 @@
+"""Cross-validation: every fold and seed of a protocol, each trained by a process of its own."""
+
+import logging
+import os
+import shlex
+import sys
+import time
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mtmsa_lightning._utils.cores import available_cores
+from mtmsa_lightning._utils.file_access import read_regular
+from mtmsa_lightning._utils.folders import LOCK, holder, locked
+from mtmsa_lightning._utils.processes import GRACE
+from mtmsa_lightning._utils.strict_json import from_json, to_json
+from mtmsa_lightning.errors import CheckpointError, ConfigError, DataError, MTMSAError
+from mtmsa_lightning.runs.directory import last_start, resumable_run, runs_with
+from mtmsa_lightning.runs.record import partial_note, read_record
+from mtmsa_lightning.runs.settings import read_config, training_differences
+from mtmsa_lightning.settings.named_classes import allow_option
+from mtmsa_lightning.studies.jobs import Child, Children, tail
+from mtmsa_lightning.training.preflight import check_arguments
+
+if TYPE_CHECKING:
+    from mtmsa_lightning.data.datamodule import FaceDataModule
+    from mtmsa_lightning.training.cli import UnstartedCLI
+
+log = logging.getLogger(__name__)
+
+
+SHOWN_OF_A_FAILURE = 12
+"""Last lines of its output that are shown of a child that failed."""
+
+
+def crossval(
+    fit_args: Sequence[str],
+    folds: Sequence[int] | None = None,
+    seeds: Sequence[int] | None = None,
+    parallel: int = 1,
+) -> None:
+    """Train what is not complete, then write the summary.
+
+    Args:
+        fit_args: Arguments of ``fit``.
+        folds: Test folds; by default all of the protocol.
+        seeds: Seeds of the runs; by default the one of the config.
+        parallel: Runs at once.
+
+    Raises:
+        MTMSAError: As for :func:`main`.
+    """
+    plan = make_plan(fit_args, folds, seeds, parallel)
+
+    from mtmsa_lightning.reports.folds_report import write_pooled_reports
+
+    with locked(plan.experiment.folder, "mtmsa crossval"):
+        summary, missing = carry_out(plan)
+        if summary is not None:
+            log.info("%s\nfiles: %s", summary, plan.experiment.folder)
+            for page in write_pooled_reports(plan.experiment.folder):
+                log.info("report: %s", page)
+            log.info("%s", next_commands(plan, missing))
+    if missing:
+        told = "\n".join(f"  {trial}: {reason}" for trial, reason in missing.items())
+        raise MTMSAError(
+            f"runs missing: {len(missing)} of {len(plan.trials)}; repeat the command to try them again:\n"
+            f"{told}"
+        )
+
+
+def next_commands(plan: "Plan", missing: "Mapping[Trial, str]") -> str:
+    """Return what to type next, with the first run that is complete."""
+    first = next(trial for trial in plan.trials if trial not in missing)
+    run = shlex.quote(str(plan.experiment.complete_run(first)))
+    run += allow_option(plan.experiment.settings)
+    return f"next, run by run:\n  mtmsa calibrate --ckpt_path {run}\n  mtmsa evaluate --ckpt_path {run}"
+
+
+def make_plan(
+    fit_args: Sequence[str],
+    folds: Sequence[int] | None = None,
+    seeds: Sequence[int] | None = None,
+    parallel: int = 1,
+) -> "Plan":
+    """Read settings and data and list what is to be trained; the arguments are those of :func:`crossval`.
+
+    Raises:
+        MTMSAError: If an argument is of no use.
+    """
+    check_arguments("fit", fit_args)
+
+    from mtmsa_lightning.training.cli import UnstartedCLI, run_trainer_verb
+
+    cli = run_trainer_verb("fit", list(fit_args), UnstartedCLI)
+    assert isinstance(cli, UnstartedCLI)
+    del cli.model  # it was built to check its settings; a study holds many plans
+    experiment = Experiment(cli, tuple(fit_args), parallel)
+    all_folds = protocol_folds(cli.datamodule)
+    trials = experiment.trials(all_folds if folds is None else folds, all_folds, seeds)
+    check_initial_weights(experiment, dict.fromkeys(trial.fold for trial in trials))
+    return Plan(experiment, trials, all_folds, parallel)
+
+
+def check_initial_weights(experiment: "Experiment", folds: Iterable[int]) -> None:
+    """Refuse initial weights that were trained on test faces of a fold, before any fold is trained.
+
+    Raises:
+        OverlapError: If they were, and ``allow_overlap`` is off.
+    """
+    from mtmsa_lightning.data.splits.overlap import check_overlap
+    from mtmsa_lightning.runs.initial_weights import earlier_trainings, trained_network
+
+    weights, data = experiment.settings["model"]["weights"], experiment.cli.datamodule
+    network = trained_network(weights)
+    if network is None:
+        return
+    for fold in folds:
+        before = earlier_trainings(weights, network.get("provenance") or {}, experiment.fingerprints[fold])
+        try:
+            check_overlap(before, data, force=experiment.settings["allow_overlap"], fold=fold)
+        except DataError as error:
+            raise type(error)(f"--model.weights {weights}, fold {fold}: {error}") from error
+
+
+def carry_out(plan: "Plan") -> "tuple[str | None, dict[Trial, str]]":
+    """Train what is not complete and write the folder of the cross-validation.
+
+    Returns:
+        The summary as Markdown, None if there is no complete run, and why runs are missing.
+    """
+    from mtmsa_lightning.studies.summary import write_crossval
+
+    experiment, trials = plan.experiment, plan.trials
+    failures = train(experiment, trials, plan.parallel)
+    complete = {trial: run for trial in trials if (run := experiment.complete_run(trial))}
+    missing = {trial: failures.get(trial, "not complete") for trial in trials if trial not in complete}
+    if not complete:
+        return None, missing
+    runs = {(trial.fold, trial.seed): run for trial, run in complete.items()}
+    lacking = {(trial.fold, trial.seed): reason for trial, reason in missing.items()}
+    summary = write_crossval(experiment.folder, experiment.name, runs, lacking, plan.all_folds)
+    return summary, missing
+
+
+def protocol_folds(data: "FaceDataModule") -> tuple[int, ...]:
+    """Read the data and return the numbers of the protocol's folds.
+
+    Raises:
+        DataError: If the data cannot be read or split.
+    """
+    from mtmsa_lightning.data.splits.protocols import fold_numbers
+
+    try:
+        data.prepare_data()
+    except DataError:
+        folds = fold_numbers(data.table, data.protocol, data.seed)
+        if data.fold in folds:
+            raise
+        data.fold = folds[0]  # that of the config does not exist, and was not asked for
+        data.prepare_data()
+    return fold_numbers(data.table, data.protocol, data.seed)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One fold trained with one seed."""
+
+    fold: int
+    seed: int
+
+    def __str__(self) -> str:
+        return f"fold{self.fold}-seed{self.seed}"
+
+
+class Experiment:
+    """What all trials of a crossval have in common.
+
+    Args:
+        cli: The parsed arguments of ``fit``, with their data.
+        fit_args: The arguments themselves.
+        parallel: Runs at once, which share the cores.
+    """
+
+    def __init__(self, cli: "UnstartedCLI", fit_args: tuple[str, ...], parallel: int) -> None:
+        self.cli = cli
+        self.fit_args = fit_args
+        self.settings = cli.plain_settings
+        self.name: str = self.settings["name"]
+        self.root = Path(self.settings["trainer"]["default_root_dir"] or "runs")
+        self.folder = self.root / self.name / "crossval"
+        self.fingerprints: dict[int, dict[str, str]] = {}  # of the folds that are asked for
+        self._completed: dict[str, dict[str, Any] | None] = {}  # by what was recorded: each takes a while
+        self.workers = None  # of each run's loader, unless they were chosen
+        if parallel > 1 and self.settings["data"]["init_args"].get("num_workers") is None:
+            self.workers = max(1, cli.datamodule.num_workers // parallel)
+        if not self.settings["test_after_fit"] or self.settings["trainer"]["fast_dev_run"]:
+            raise ConfigError("crossval is about test figures: leave test_after_fit on and fast_dev_run off")
+        limit = self.settings["trainer"]["limit_test_batches"]
+        if limit is not None and not (isinstance(limit, float) and limit == 1):  # a whole 1 is one batch
+            raise ConfigError("crossval is about figures on whole test parts: leave limit_test_batches out")
+
+    def trials(
+        self, folds: Sequence[int], all_folds: Sequence[int], seeds: Sequence[int] | None
+    ) -> list[Trial]:
+        """Return the trials, all folds of a seed before those of the next.
+
+        Raises:
+            ConfigError: If a fold does not exist, or has nothing to train or to test on.
+        """
+        protocol = self.cli.datamodule.protocol
+        unknown = [fold for fold in folds if fold not in all_folds]
+        if unknown:
+            raise ConfigError(f"protocol {protocol!r} has no fold {unknown[0]}; its folds are {[*all_folds]}")
+        for fold in folds:
+            split = self.cli.datamodule.split_of(fold)
+            self.fingerprints[fold] = split.fingerprints
+            for part in ("train", "test"):
+                if not len(getattr(split, part)):
+                    raise ConfigError(f"protocol {protocol!r} has no {part} part: nothing to cross-validate")
+        seeds = [int(self.settings["seed_everything"])] if seeds is None else seeds
+        return [Trial(fold, seed) for seed in dict.fromkeys(seeds) for fold in folds]
+
+    def settings_of(self, trial: Trial) -> dict[str, Any]:
+        """Return the settings that the trial's run records."""
+        settings = deepcopy(self.settings)
+        settings["name"] = self.name_of(trial)
+        settings["seed_everything"] = trial.seed
+        settings["data"]["init_args"]["fold"] = trial.fold
+        return settings
+
+    def name_of(self, trial: Trial) -> str:
+        """Return the name of the trial's runs."""
+        return f"{self.name}/{trial}"
+
+    def wait_for_others(self, trial: Trial) -> None:
+        """Give runs of a crossval that was killed the time to save and to end.
+
+        Raises:
+            DataError: If a run of the trial goes on still.
+        """
+        deadline = time.monotonic() + GRACE
+        for lock in (self.root / self.name_of(trial)).glob(f"*/{LOCK}"):
+            while (who := holder(lock.parent)) and time.monotonic() < deadline:
+                time.sleep(0.2)
+            if who:
+                raise DataError(f"{lock.parent}: {who} still trains {trial}: wait for it or stop it")
+
+    def complete_run(self, trial: Trial) -> Path | None:
+        """Return the newest run that has been trained and tested with these settings on these data."""
+        differing: list[str] = []
+        for run in runs_with("run.json", self.root / self.name_of(trial)):
+            if is_finished(run):
+                reasons = self.differences(trial, run)
+                if not reasons:
+                    return run.absolute()
+                differing = differing or [f"{run} is not taken: {'; '.join(reasons[:5])}"]
+        for reason in differing:
+            log.info("[%s] %s", trial, reason)
+        return None
+
+    def interrupted_run(self, trial: Trial) -> Path | None:
+        """Return the run that ``--ckpt_path last`` would continue, if it is one of this trial."""
+        settings = self.settings_of(trial)
+        try:
+            run = resumable_run(self.root, self.name_of(trial), settings)
+        except CheckpointError:
+            return None
+        return None if training_differences(read_config(run), settings) or self.moved(trial, run) else run
+
+    def differences(self, trial: Trial, run: Path) -> list[str]:
+        """List what keeps a run from being one of this trial."""
+        settings = read_config(run)
+        key = to_json(settings, default=str)
+        if key not in self._completed:
+            self._completed[key] = self.cli.completed(settings)
+        recorded = self._completed[key]
+        if recorded is None:
+            return ["its settings cannot be read any more"]
+        return training_differences(recorded, self.settings_of(trial)) + self.moved(trial, run)
+
+    def moved(self, trial: Trial, run: Path) -> list[str]:
+        """List the parts of the split that hold other faces, or labels, today than in a run."""
+        now = self.fingerprints[trial.fold]
+        then = read_record(run).get("data", {}).get("fingerprints", {})
+        changed = [part for part in now.keys() | then.keys() if now.get(part) != then.get(part)]
+        return [f"fingerprints of {', '.join(sorted(changed))} differ"] if changed else []
+
+    def command(self, trial: Trial) -> tuple[str, ...]:
+        """Return the command that trains, or continues, a trial."""
+        args = ["--name", self.name_of(trial), "--data.fold", trial.fold, "--seed_everything", trial.seed]
+        if self.workers is not None:
+            args += ["--data.num_workers", self.workers]
+        if self.interrupted_run(trial):
+            args += ["--ckpt_path", "last"]
+        return (sys.executable, "-m", "mtmsa_lightning", "fit", *self.fit_args, *map(str, args))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a cross-validation will train.
+
+    Attributes:
+        experiment: What its trials have in common.
+        trials: The trials.
+        all_folds: Folds that the protocol has.
+        parallel: Runs at once.
+    """
+
+    experiment: Experiment
+    trials: list[Trial]
+    all_folds: tuple[int, ...]
+    parallel: int
+
+
+def is_finished(run: Path) -> bool:
+    """Return whether a run, when it was last started, was trained and then tested on its whole test part."""
+    record = read_record(run)
+    trained = record.get("epochs") is not None and not record.get("failed")
+    whole = bool(record.get("test")) and not partial_note(record, "test")
+    tested = whole and (run / "predictions" / "test.parquet").is_file()
+    return trained and tested and record.get("finished", "") >= last_start(run)
+
+
+def train(experiment: Experiment, trials: Sequence[Trial], parallel: int) -> dict[Trial, str]:
+    """Train all trials that are not complete.
+
+    Args:
+        experiment: What they have in common.
+        trials: The trials.
+        parallel: Runs at once.
+
+    Returns:
+        Why trials failed.
+    """
+    todo: dict[Child, Trial] = {}
+    complete = []
+    for trial in trials:
+        experiment.wait_for_others(trial)
+        if run := experiment.complete_run(trial):
+            complete.append(run)
+            log.info("[%s] complete: %s", trial, run)
+        else:
+            child = Child(str(trial), experiment.command(trial), experiment.folder / "logs" / f"{trial}.log")
+            log.info("[%s] %s", trial, "continued" if "--ckpt_path" in child.command else "to train")
+            todo[child] = trial
+    warn_of_replacing(experiment.folder, complete)
+    failures: dict[Trial, str] = {}
+    children = Children(slots(experiment, parallel), echoed=lambda line: line.startswith("epoch "))
+    for child, status, seconds in children.run(list(todo)):
+        trial = todo[child]
+        if status == 0:
+            log.info("[%s] done in %.0f s", trial, seconds)
+        else:
+            failures[trial] = f"failed with status {status}, see {child.log}"
+            log.warning("[%s] %s\n%s", trial, failures[trial], tail(child.log, SHOWN_OF_A_FAILURE))
+    return failures
+
+
+def warn_of_replacing(folder: Path, complete: Collection[Path]) -> None:
+    """Warn, before anything trains, where the new summary will leave out runs of the one that is there."""
+    try:
+        old = from_json(read_regular(folder / "summary.json"))
+        runs = [each["run"] for each in old["runs"]]
+    except (OSError, ValueError, LookupError, TypeError):
+        return  # none, or none that anyone could read
+    kept = {str(Path(run.parent.name, run.name)) for run in complete}
+    lost = [run for run in runs if run not in kept]
+    if lost:
+        more = f" and {len(lost) - 3} more" if len(lost) > 3 else ""
+        told = f"{', '.join(lost[:3])}{more}"
+        log.warning("%s: replaces the summary of %s with %s; --name keeps both", folder, old["name"], told)
+
+
+def slots(experiment: Experiment, parallel: int) -> list[dict[str, str]]:
+    """Return the environment variables of each of the runs that go on at once.
+
+    W&B groups the runs by the experiment's name. Parallel runs divide the cores, and each has its own GPUs.
+    """
+    shared = {"WANDB_RUN_GROUP": experiment.name, "WANDB_JOB_TYPE": "crossval"}
+    if parallel == 1:
+        return [shared]
+    shared["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS", str(max(1, available_cores() // parallel)))
+    trainer = experiment.settings["trainer"]
+    groups = [] if trainer["accelerator"] == "cpu" else device_groups(visible_devices(), trainer["devices"])
+    return [
+        shared | ({"CUDA_VISIBLE_DEVICES": groups[number % len(groups)]} if groups else {})
+        for number in range(parallel)
+    ]
+
+
+def visible_devices() -> list[str]:
+    """Return the names of the GPUs that this process may use."""
+    import torch
+
+    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return (
+        [*map(str, range(torch.cuda.device_count()))]
+        if chosen is None
+        else [*filter(None, chosen.split(","))]
+    )
+
+
+def device_groups(devices: Sequence[str], each: Any) -> list[str]:
+    """Deal devices out in groups of as many as a run uses; none where the run itself names them.
+
+    >>> device_groups(["0", "1", "2", "3"], 2)
+    ['0,1', '2,3']
+    """
+    if isinstance(each, list) or len(devices) < 2:
+        return []
+    size = 1 if each in ("auto", -1, "-1") else int(each)
+    return [",".join(devices[first : first + size]) for first in range(0, len(devices) - size + 1, size)]

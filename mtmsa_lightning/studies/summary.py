@@ -1,0 +1,91 @@
+"""The folder of a cross-validation: summary, and predictions pooled over folds."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mtmsa_lightning._utils.strict_json import to_json
+from mtmsa_lightning._utils.writing import write_table, write_text
+from mtmsa_lightning.evaluation.folds import (
+    Runs,
+    agreed,
+    distinct,
+    figures,
+    pool,
+    pooled_figures,
+    shared_subjects,
+    spread,
+)
+from mtmsa_lightning.reports.folds_text import markdown, rows
+from mtmsa_lightning.runs.record import partial_note, read_record
+
+VARYING = ("versions", "git_commit", "device", "precision")
+"""What is listed when it varies."""
+
+
+def write_crossval(
+    folder: Path, name: str, runs: Runs, missing: Mapping[tuple[int, int], str], all_folds: Sequence[int]
+) -> str:
+    """Write the folder of a cross-validation.
+
+    Args:
+        folder: Where to.
+        name: The experiment's name.
+        runs: Directory of the finished run of every (fold, seed).
+        missing: Why a run of a (fold, seed) is not there.
+        all_folds: Folds that the protocol has.
+
+    Returns:
+        The summary as Markdown.
+
+    Raises:
+        DataError: If the runs do not agree on data, protocol, split seed, label rule or classes; nothing is
+            written then.
+    """
+    runs = dict(sorted(runs.items()))
+    records = {key: read_record(run) for key, run in runs.items()}
+    shared = agreed({runs[key]: record["data"] for key, record in records.items()})
+    pooled = {seed: pool(runs, seed) for seed in sorted({seed for _, seed in runs})}
+    summary: dict[str, Any] = {"name": name, **shared}
+    summary |= {"folds_of_protocol": [*all_folds], "folds": sorted({fold for fold, _ in runs})}
+    summary |= {"subjects_in_two_parts": shared_subjects([record["data"] for record in records.values()])}
+    summary["notes"] = distinct(note for each in records.values() for note in each["data"].get("notes", []))
+    summary["overlap"] = [
+        f"fold {fold}, seed {seed}: {text}"
+        for (fold, seed), record in records.items()
+        for text in record.get("overlap", [])
+    ]
+    summary["notes"] += summary["overlap"]
+    summary["partial"] = [
+        f"fold {fold}, seed {seed}: {note}"
+        for (fold, seed), record in records.items()
+        if (note := partial_note(record, "test"))
+    ]
+    summary["notes"] += summary["partial"]
+    summary |= {"seeds": [*pooled], "missing": [_named(key, reason) for key, reason in missing.items()]}
+    summary |= {key: distinct(record.get(key) for record in records.values()) for key in VARYING}
+    values = figures(runs)
+    by_run: Any = values.to_dict("index")
+    summary["runs"] = [_run(key, run, records[key], by_run[key]) for key, run in runs.items()]
+    summary["metrics"] = spread(values, complete=not missing)
+    summary["pooled"] = pooled_figures(pooled)
+    for seed, table in pooled.items():
+        write_table(table, folder / "predictions" / f"seed{seed}.parquet")
+    text = markdown(summary)
+    write_text(folder / "summary.json", to_json(summary, indent=2) + "\n")
+    write_text(folder / "summary.csv", rows(summary).to_csv(index=False))
+    write_text(folder / "summary.md", text)
+    return text
+
+
+def _named(key: tuple[int, int], reason: str) -> dict[str, Any]:
+    return {"fold": key[0], "seed": key[1], "reason": reason}
+
+
+def _run(
+    key: tuple[int, int], run: Path, record: Mapping[str, Any], values: Mapping[str, float]
+) -> dict[str, Any]:
+    shown = {"fold": key[0], "seed": key[1], "run": str(Path(run.parent.name, run.name))}
+    shown |= {name: record["data"][name] for name in ("fingerprints", "faces")}
+    shown |= {name: record.get(name) for name in ("best_epoch", "epochs")}
+    return shown | {"test": dict(values)}
