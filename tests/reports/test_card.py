@@ -254,7 +254,7 @@ def test_a_name_is_no_html(checkpoint):
 
 
 def test_the_citation_is_in_the_wheel_and_in_the_source():
-    text = (Path(__file__).parents[1] / "pyproject.toml").read_text()
+    text = (Path(__file__).parents[2] / "pyproject.toml").read_text()
     assert '"CITATION.cff" = "mtmsa_lightning/CITATION.cff"' in text
 
 

@@ -27,7 +27,7 @@ IMAGES = 150  # three parts
 SCRIPT = """
 import os, signal, sys
 from pathlib import Path
-from tests.verbs.test_prepare_killed import OPTIONS, read_release
+from tests.cli.commands.test_prepare_killed import OPTIONS, read_release
 from mtmsa_lightning.data.prepared import making as preparation
 
 fatal, calls = int(sys.argv[3]), 0
@@ -83,7 +83,7 @@ def whole(release, tmp_path_factory) -> dict[str, bytes]:
 
 
 def start(release: Path, out: Path, fatal: int = 0, workers: int = 1) -> subprocess.Popen[str]:
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[3]
     path = os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")])
     return subprocess.Popen(
         [sys.executable, "-c", SCRIPT, str(release), str(out), str(fatal), str(workers)],
