@@ -31,7 +31,7 @@ from mtmsa_lightning import MTMSA, MSAConfig, Synthetic
 from mtmsa_lightning.training.callbacks.checkpoints import StepSeed
 from mtmsa_lightning.training.callbacks.run_record import git_commit, versions
 
-FIGURES = ("val/age_mae", "val/age_nll", "val/gender_acc", "val/loss")
+METRICS = ("val/age_mae", "val/age_nll", "val/gender_acc", "val/loss")
 
 
 class BatchNormPerDevice(nn.BatchNorm2d):
@@ -67,7 +67,7 @@ def train(data: Synthetic, devices: int, seed: int, epochs: int) -> dict[str, fl
         num_sanity_val_steps=0, callbacks=[StepSeed(seed)], gradient_clip_val=5.0,
     )  # fmt: skip
     trainer.fit(model, data)
-    return {name: float(trainer.callback_metrics[name]) for name in FIGURES}
+    return {name: float(trainer.callback_metrics[name]) for name in METRICS}
 
 
 def main(args: Sequence[str] | None = None) -> None:
@@ -100,9 +100,9 @@ def main(args: Sequence[str] | None = None) -> None:
                 print(f"seed {seed}  {name:24}", found, f"{time.perf_counter() - start:.0f} s", flush=True)
                 if options.json:
                     options.json.write_text(json.dumps(record, indent=2) + "\n")
-    print(f"\n{'statistics':24} " + " ".join(f"{name.removeprefix('val/'):>18}" for name in FIGURES))
+    print(f"\n{'statistics':24} " + " ".join(f"{name.removeprefix('val/'):>18}" for name in METRICS))
     for name, runs in record["runs"].items():
-        print(f"{name:24} " + " ".join(_shown([run[figure] for run in runs]) for figure in FIGURES))
+        print(f"{name:24} " + " ".join(_shown([run[figure] for run in runs]) for figure in METRICS))
 
 
 def _shown(values: Sequence[float]) -> str:

@@ -38,7 +38,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
 from mtmsa_lightning._utils.images import central_square, read_image
-from mtmsa_lightning.data.augment.cpu import AugmentationSampler, FaceTransform, resize
+from mtmsa_lightning.data.augment.cpu import AugmentationParamSampler, FaceTransform, resize
 from mtmsa_lightning.data.augment.device import augment
 from mtmsa_lightning.data.dataset import FaceDataset, SampleKey, collate
 from mtmsa_lightning.data.files import list_images
@@ -127,7 +127,7 @@ class PlainDataset(Dataset[tuple[Tensor, int]]):
 
 def plain_collate(samples: list[tuple[Tensor, int]]) -> dict[str, Any]:
     images, ages = torch.utils.data.default_collate(samples)
-    return {"image": images, "age_low": ages.double(), "draws": None}
+    return {"image": images, "age_low": ages.double(), "augmentation": None}
 
 
 class Report(NamedTuple):
@@ -200,7 +200,7 @@ class Endless:
 
 def make_setups(photos: Sequence[Path], store: PixelStore) -> dict[str, Setup]:
     raw, crops, prepared = table_of(photos), table_of(list(store.rows)), store.file.parent
-    sampler = AugmentationSampler(STORED, SIZE)
+    sampler = AugmentationParamSampler(STORED, SIZE)
     datasets: dict[str, Any] = {
         "a": PlainDataset(photos),
         "b": FaceDataset(raw, Path(), FaceTransform(SIZE, CROP, augment=True)),
@@ -268,7 +268,7 @@ def summary(speeds: dict[str, list[Speed]]) -> dict[str, dict[str, float]]:
 
 def device_seconds(device: torch.device, batch_size: int, store: PixelStore, repeats: int) -> float:
     """Return the median time in seconds that the device needs to augment one image of a batch."""
-    sampler = AugmentationSampler(STORED, SIZE)
+    sampler = AugmentationParamSampler(STORED, SIZE)
     images = torch.from_numpy(store.array[:batch_size].copy()).permute(0, 3, 1, 2).to(device)
     times = []
     for repeat in range(repeats + 1):
@@ -325,8 +325,8 @@ class Training:
         """Train on a batch and wait until it is done."""
         images = batch["image"].to(self.device, non_blocking=True)
         ages = batch["age_low"].to(self.device, non_blocking=True)
-        if batch["draws"] is not None:
-            images = augment(images, batch["draws"], SIZE)
+        if batch["augmentation"] is not None:
+            images = augment(images, batch["augmentation"], SIZE)
         labels = torch.zeros(len(images), dtype=torch.long, device=self.device)
         faces: Any = {"age_low": ages, "age_high": ages, "gender": labels, "race": labels}
         mixed = self.device.type == "cuda"

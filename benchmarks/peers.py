@@ -172,7 +172,7 @@ def runners(folder: Path) -> dict[str, Callable[[Any], Any]]:
     from mtmsa_lightning.export import onnx_file
     from mtmsa_lightning.export.formats import Precision
     from mtmsa_lightning.export.metadata import describe_export
-    from mtmsa_lightning.export.network import ExportNetwork, answers, traced
+    from mtmsa_lightning.export.network import ExportNetwork, named_outputs, traced
     from mtmsa_lightning.export.parity import runner_of
 
     model = MTMSA(race_classes=("white", "black", "asian")).eval()
@@ -180,7 +180,7 @@ def runners(folder: Path) -> dict[str, Callable[[Any], Any]]:
     model.age.set_age_statistics(33, 11)
     ways: dict[str, Callable[[Any], Any]] = {"PyTorch": runner_of(model)}
     if find_spec("onnxruntime") and find_spec("onnx") and find_spec("onnxscript"):
-        names = tuple(answers(model, torch.zeros(1, 3, SIZE, SIZE, dtype=torch.uint8)))
+        names = tuple(named_outputs(model, torch.zeros(1, 3, SIZE, SIZE, dtype=torch.uint8)))
         metadata = describe_export(model, names, Precision.FP32, dynamic=True)
         onnx_file.write(traced(ExportNetwork(model), True), folder / "network.onnx", names, metadata)
         ways["ONNX Runtime"] = onnx_file.runner(folder / "network.onnx", torch.get_num_threads())

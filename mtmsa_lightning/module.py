@@ -24,7 +24,7 @@ from mtmsa_lightning._utils.joint_failure import JointFailure
 from mtmsa_lightning.calibration.record import Calibration
 from mtmsa_lightning.data.dataset import FaceBatch
 from mtmsa_lightning.data.head_years import check_years
-from mtmsa_lightning.data.preprocessing import describe_crop, preprocessing_of, say_preprocessing
+from mtmsa_lightning.data.preprocessing import describe_crop, preprocessing_of, warn_preprocessing
 from mtmsa_lightning.data.splits import earlier
 from mtmsa_lightning.data.splits.overlap import OverlapError, check_overlap
 from mtmsa_lightning.data.table import label_kinds
@@ -32,10 +32,10 @@ from mtmsa_lightning.data.training_hashes import complete_checkpoints, training_
 from mtmsa_lightning.errors import CheckpointError, ConfigError
 from mtmsa_lightning.labels import GENDERS
 from mtmsa_lightning.losses.weighting import TaskWeighting
-from mtmsa_lightning.metrics.suite import figures_of
+from mtmsa_lightning.metrics.suite import metric_specs
 from mtmsa_lightning.metrics.sums import MetricSums, gather_sums, restore_sums
-from mtmsa_lightning.metrics.task_loss import MeanTaskLoss
-from mtmsa_lightning.models.backbones.resnet import MSAConfig, MSAResNet34, wide_rates
+from mtmsa_lightning.metrics.task_loss import TaskLoss
+from mtmsa_lightning.models.backbones.resnet import MSAConfig, MSAResNet34, padding_dominated_rates
 from mtmsa_lightning.models.class_mapping import ClassMapping
 from mtmsa_lightning.models.distributions import AgeDistribution
 from mtmsa_lightning.models.heads.age import AgeHead, GaussianAgeHead
@@ -241,7 +241,7 @@ class MTMSA(LightningModule):
         return tuple(task for task in ("age", "gender", "race") if getattr(self, task) is not None)
 
     @property
-    def answers(self) -> dict[str, tuple[str, ...]]:
+    def trained_classes(self) -> dict[str, tuple[str, ...]]:
         """Class names by task, of the class heads that were trained: one without labels knows nothing."""
         labels = (self.provenance or {}).get("labels", ("gender", "race"))
         names = {"gender": self.gender_classes, "race": self.race_classes}
@@ -254,10 +254,12 @@ class MTMSA(LightningModule):
 
     def _configure_metrics(self) -> None:
         classes = {"age": 0, "gender": len(self.gender_classes), "race": len(self.race_classes)}
-        self.figures = figures_of({task: classes[task] for task in self.tasks}, groups=bool(self.age_groups))
+        self.figures = metric_specs(
+            {task: classes[task] for task in self.tasks}, groups=bool(self.age_groups)
+        )
         metrics: dict[str, nn.Module] = {}
         for stage in ("train", "val", "test"):
-            losses: dict[str, nn.Module] = {f"{task}_loss": MeanTaskLoss() for task in self.tasks}
+            losses: dict[str, nn.Module] = {f"{task}_loss": TaskLoss() for task in self.tasks}
             shown = [figure for figure in self.figures if figure.training or stage != "train"]
             built = {figure.name: figure.build(classes[figure.task]) for figure in shown}
             metrics[f"{stage}_metrics"] = nn.ModuleDict(losses | built)
@@ -341,9 +343,9 @@ class MTMSA(LightningModule):
         _, losses = self._step("train", batch)
         total = self.total_loss(losses)
         self.log("loss", total.detach(), logger=False)
-        return total * self._batches_left_out(batch_idx)
+        return total * self._batches_skipped(batch_idx)
 
-    def _batches_left_out(self, batch_idx: int) -> float:
+    def _batches_skipped(self, batch_idx: int) -> float:
         """Return the factor for the last step of an epoch, for which Lightning divides by missing batches."""
         accumulated = self.trainer.accumulate_grad_batches
         first = batch_idx - batch_idx % accumulated
@@ -535,9 +537,9 @@ class MTMSA(LightningModule):
         classes = {"gender": data.gender_classes, "race": data.race_classes}
         of_model = {"gender": self.gender_classes, "race": self.race_classes}
         self.class_mappings = {task: ClassMapping(names, of_model[task]) for task, names in classes.items()}
-        strangers = {task for task, mapping in self.class_mappings.items() if not mapping.common}
+        disjoint_tasks = {task for task, mapping in self.class_mappings.items() if not mapping.common}
         for part in ("train", "val", "test"):
-            self._kinds[part] = label_kinds(getattr(data, f"{part}_dataset").table) - strangers
+            self._kinds[part] = label_kinds(getattr(data, f"{part}_dataset").table) - disjoint_tasks
 
     def masked_classes(self, data: Any, part: str) -> dict[str, Any]:
         """Return what is masked where data and model have other classes, as plain values.
@@ -583,7 +585,9 @@ class MTMSA(LightningModule):
         self.calibration = None  # it belongs to weights that training is about to change
         self._say_preprocessing()
         msa = self.hparams["msa"]
-        for text in wide_rates(msa and MSAConfig(**msa), self.hparams["last_stride"], self.image_size):
+        for text in padding_dominated_rates(
+            msa and MSAConfig(**msa), self.hparams["last_stride"], self.image_size
+        ):
             log.warning("%s", text)
         started_from = None
         if not self._initialised:
@@ -660,7 +664,7 @@ class MTMSA(LightningModule):
         """Warn where the data's faces are cropped otherwise than those of the checkpoint that was loaded."""
         data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
         if data is not None and self.provenance is not None:
-            say_preprocessing(self.provenance, preprocessing_of(data), str(data.root))
+            warn_preprocessing(self.provenance, preprocessing_of(data), str(data.root))
 
     def on_validation_start(self) -> None:
         """Say what differs from training, where this is no part of it."""
@@ -799,11 +803,11 @@ class MTMSA(LightningModule):
             CheckpointError: If the file is no checkpoint of this package.
         """
         from mtmsa_lightning.runs.checkpoints import checkpoint_file, read_checkpoint
-        from mtmsa_lightning.runs.status import say_unfinished
+        from mtmsa_lightning.runs.status import warn_unfinished
 
         file = checkpoint_file(path)
         checkpoint = read_checkpoint(file)
-        say_unfinished(file)
+        warn_unfinished(file)
         try:
             with allowing(allow_classes):
                 model = cls(**checkpoint["hyper_parameters"])

@@ -5,7 +5,7 @@ import pytest
 import yaml
 
 from mtmsa_lightning.cli.main import main
-from mtmsa_lightning.metrics.suite import FIGURES
+from mtmsa_lightning.metrics.suite import METRICS
 from mtmsa_lightning.models.heads import age as age_heads
 from mtmsa_lightning.settings.configs import SHIPPED
 from mtmsa_lightning.training.cli import TrainingCLI
@@ -121,7 +121,7 @@ def test_the_workspace_shows_figures_that_are_logged():
     layout = runpy.run_path(str(EXPERIMENTS / "workspace.py"))["workspace"]("someone", "ages")
     shown = [key for section in layout.sections for panel in section.panels for key in keys_of(panel)]
     metrics = [key.partition("/")[2] for key in shown if key.startswith(("val/", "test/"))]
-    known = {figure.name for figure in FIGURES} | {"loss", "age_loss", "gender_loss", "race_loss"}
+    known = {figure.name for figure in METRICS} | {"loss", "age_loss", "gender_loss", "race_loss"}
     pictures = {"cumulative_score", "predicted_against_true"}
     pictures |= {f"confusion_{task}" for task in ("age_groups", "gender", "race")}
     assert set(metrics) <= known | pictures

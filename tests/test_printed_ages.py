@@ -13,7 +13,7 @@ from mtmsa_lightning.calibration.record import Calibration
 from mtmsa_lightning.evaluation.columns import prediction_columns, to_arrays
 from mtmsa_lightning.evaluation.faces import faces_to_look_at
 from mtmsa_lightning.evaluation.predictions import read_predictions
-from mtmsa_lightning.export.network import answers
+from mtmsa_lightning.export.network import named_outputs
 from mtmsa_lightning.inference.pictures import caption
 from mtmsa_lightning.metrics import AgeMAE
 
@@ -46,7 +46,7 @@ def test_no_age_below_0_is_printed_and_metrics_use_it_as_it_is(infants, photos):
     raw = output.age.mean.numpy()
     assert (raw < -1).all()
 
-    exported = {name: values for name, values in answers(infants, images).items() if "age" in name}
+    exported = {name: values for name, values in named_outputs(infants, images).items() if "age" in name}
     assert all((values >= 0).all() for values in exported.values())
 
     table = to_arrays([prediction_columns(infants, output)])

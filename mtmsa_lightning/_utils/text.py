@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from mtmsa_lightning.errors import shorten
 
 
-def counted(number: float, what: str, several: str | None = None) -> str:
+def pluralize(number: float, what: str, several: str | None = None) -> str:
     """Return a number with its noun, such as ``1 face``, ``1,234 faces`` and ``2.5 years``.
 
     Args:

@@ -33,7 +33,7 @@ Record = dict[str, str | int | float]
 
 RECORD_COLUMNS: dict[str, str] = {
     "position": "int64",
-    "fault": "str",
+    "error": "str",
     "faces_found": "int64",
     "score": "float64",
     **dict.fromkeys(("box_left", "box_top", "box_right", "box_bottom"), "float64"),
@@ -88,10 +88,10 @@ def crop_file(cropper: FaceCropper, keep_faceless: bool, job: CropJob) -> Record
         source = read_regular(job.source, MAX_BYTES)
         crop = cropper(decode_image(source, job.source))
     except (OSError, UnreadableImageError) as error:
-        return record | {"fault": f"cannot be read: {_reason(error, job.source)}"}
+        return record | {"error": f"cannot be read: {_reason(error, job.source)}"}
     record |= _describe(crop) | {"source_sha256": hashlib.sha256(source).hexdigest()}
     if crop.faces_found == 0 and not keep_faceless:
-        return record | {"fault": NO_FACE}
+        return record | {"error": NO_FACE}
     data = encode_crop(crop.image)
     write_bytes(Path(job.crop), data)
     return record | {"crop_sha256": hashlib.sha256(data).hexdigest()}

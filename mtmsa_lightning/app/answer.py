@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from html import escape
 
 from mtmsa_lightning._utils.images import Image, UnreadableImageError
-from mtmsa_lightning._utils.text import counted
+from mtmsa_lightning._utils.text import pluralize
 from mtmsa_lightning.app.drawing import (
     LEVEL,
     age_curve,
@@ -66,7 +66,7 @@ def faces_found(estimator: AgeEstimator, photo: Image, faces: Sequence[Face]) ->
         faces: Its faces, at least one, the largest first.
     """
     found, faces = len(faces), faces[:MOST_FACES]
-    says = f"{counted(found, 'face')} {'was' if found == 1 else 'were'} found"
+    says = f"{pluralize(found, 'face')} {'was' if found == 1 else 'were'} found"
     if found > 1:
         says += ", numbered from the largest"
     if found > len(faces):
@@ -129,7 +129,7 @@ def unsure_rule(estimator: AgeEstimator) -> str:
         return ""
     rules = []
     if calibration.max_width is not None:
-        most = counted(calibration.max_width, "year")
+        most = pluralize(calibration.max_width, "year")
         rules.append(f"its {100 * LEVEL:.0f} % interval is wider than {most}")
     if calibration.min_group_prob is not None:
         rules.append(f"its likeliest age group has less than {100 * calibration.min_group_prob:g} %")

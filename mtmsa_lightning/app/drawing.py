@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from mtmsa_lightning._utils.images import Image
-from mtmsa_lightning._utils.text import counted
+from mtmsa_lightning._utils.text import pluralize
 from mtmsa_lightning.inference.faces import Age, Face, Interval
 from mtmsa_lightning.reports.plots import AMPLIFIED, DAMPED
 
@@ -34,7 +34,7 @@ def photo_with_boxes(photo: Image, faces: Sequence[Face]) -> str:
         faces: Its faces, numbered from 1 in this order.
     """
     height, width = photo.shape[:2]
-    count = counted(len(faces), "face")
+    count = pluralize(len(faces), "face")
     label = f"The photo with {count}, boxed and numbered" if faces else "The photo"
     boxes = "".join(_box(face, number, width / 28) for number, face in enumerate(faces, start=1))
     return (

@@ -4,7 +4,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mtmsa_lightning._utils.text import counted
+from mtmsa_lightning._utils.text import pluralize
 from mtmsa_lightning.align.crop import ALIGNED
 from mtmsa_lightning.app.answer import answer, interval_is_calibrated, refusal, unsure_rule
 from mtmsa_lightning.app.uploads import Uploads
@@ -130,8 +130,10 @@ def describe(estimator: AgeEstimator) -> dict[str, str]:
     """Return what is known of the model, by title."""
     model, how = estimator.model, estimator.preprocessing
     known = model.provenance or {}
-    classes = {f"{task.capitalize()} classes": ", ".join(names) for task, names in model.answers.items()}
-    faces = f"{counted(known['faces']['train'], 'face')} of " if "faces" in known else ""
+    classes = {
+        f"{task.capitalize()} classes": ", ".join(names) for task, names in model.trained_classes.items()
+    }
+    faces = f"{pluralize(known['faces']['train'], 'face')} of " if "faces" in known else ""
     if how.margin is not None:
         crops = how.describe()
     else:

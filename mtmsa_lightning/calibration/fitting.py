@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mtmsa_lightning._utils.text import counted
+from mtmsa_lightning._utils.text import pluralize
 from mtmsa_lightning.calibration.conformal import conformal_quantile, conformal_scores
 from mtmsa_lightning.calibration.record import FACTOR_RANGE, LEVELS, Calibration
 from mtmsa_lightning.errors import DataError
@@ -55,7 +55,7 @@ def fit_calibration(
     scores = conformal_scores(age, low, high)[labelled]
     if bad := int((~scores.isfinite()).sum()):
         raise DataError(
-            f"the predicted age of {bad} of {counted(len(scores), 'labelled face')} is not finite: the "
+            f"the predicted age of {bad} of {pluralize(len(scores), 'labelled face')} is not finite: the "
             "weights are damaged or have diverged, and cannot be calibrated"
         )
     scale = fit_sigma_scale(age, low, high)
@@ -93,7 +93,7 @@ def fit_sigma_scale(age: AgeDistribution, low: Tensor, high: Tensor) -> float:
     ends = torch.where(group, low, age.mean) - 0.5, torch.where(group, high, age.mean) + 0.5
 
     def loss(scale: float) -> float:
-        scaled = age.widened(scale)
+        scaled = age.scaled(scale)
         log_likelihood = torch.where(
             group, scaled.log_interval_prob(*ends), torch.where(exact, scaled.log_prob(point), 0.0)
         )

@@ -21,7 +21,7 @@ KEPT = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5)
 """Shares of the faces, the surest ones, for which the risk is shown."""
 
 
-class FacesSaid(NamedTuple):
+class LabelledPredictions(NamedTuple):
     """What a network says of N faces, beside their labels.
 
     Attributes:
@@ -49,7 +49,7 @@ class FacesSaid(NamedTuple):
         return {"faces": len(units), "subjects": len(torch.unique(units))}
 
 
-def calibration_figures(said: FacesSaid) -> dict[str, Any]:
+def calibration_figures(said: LabelledPredictions) -> dict[str, Any]:
     """Return figures as plain values; None where there is no label for one, or it is infinite.
 
     Returns:
@@ -79,7 +79,7 @@ def calibration_figures(said: FacesSaid) -> dict[str, Any]:
     return figures
 
 
-def _intervals(age: AgeDistribution, said: FacesSaid) -> dict[str, list[Tensor]]:
+def _intervals(age: AgeDistribution, said: LabelledPredictions) -> dict[str, list[Tensor]]:
     labelled = said.labelled
     found: dict[str, list[Tensor]] = {"coverage": [], "coverage_by_subject": [], "width": []}
     _, subject, faces = torch.unique(said.units[labelled], return_inverse=True, return_counts=True)
@@ -126,7 +126,7 @@ def risk_by_threshold(uncertainty: Tensor, risk: Tensor) -> list[RiskAtThreshold
     return rows
 
 
-def age_risk(said: FacesSaid) -> tuple[str, Tensor]:
+def age_risk(said: LabelledPredictions) -> tuple[str, Tensor]:
     """Return what to judge the kept faces by, and its value for every face with an age.
 
     The absolute error in years where all labels are exact, else whether the group is wrong.

@@ -20,7 +20,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from mtmsa_lightning._utils.text import counted
+from mtmsa_lightning._utils.text import pluralize
 from mtmsa_lightning.calibration.conformal import INTERVAL_LEVEL
 from mtmsa_lightning.labels import AGE_GROUP_EDGES
 from mtmsa_lightning.models.distributions import AgeDistribution, CalibratedAge
@@ -64,7 +64,7 @@ class Calibration:
 
         An interval is infinite where the faces fitted on are too few for its level.
         """
-        age = raw.widened(self.sigma_scale)
+        age = raw.scaled(self.sigma_scale)
         radii = {level: quantile * raw.std for level, quantile in self.quantiles.items()}
         ends = {level: (raw.mean - radius, raw.mean + radius) for level, radius in radii.items()}
         return CalibratedAge(age, ends) if ends else age
@@ -122,7 +122,7 @@ class Calibration:
             f"{' (at the limit of the search)' if name in self.at_limit else ''}"
             for name, value in self.factors.items()
         ]
-        limits = [f"width over {counted(self.max_width, 'year')}"] if self.max_width is not None else []
+        limits = [f"width over {pluralize(self.max_width, 'year')}"] if self.max_width is not None else []
         limits += [f"group below {self.min_group_prob:g}"] if self.min_group_prob is not None else []
         unsure = f"; unsure: {' or '.join(limits)}" if limits else ""
         return f"calibrated on {where}: {', '.join(factors)}{unsure}"
@@ -141,6 +141,6 @@ class Calibration:
 
 
 def _describe_faces(on: Mapping[str, Any]) -> str:
-    faces = f"{counted(on['faces'], 'face')}, {counted(on['subjects'], on['unit'].removesuffix('s'))}"
+    faces = f"{pluralize(on['faces'], 'face')}, {pluralize(on['subjects'], on['unit'].removesuffix('s'))}"
     chose = ", which also chose the checkpoint" if on["chose_checkpoint"] else ""
     return f"the {on['part']} part of {on['dataset']} ({on['protocol']}, fold {on['fold']}; {faces}){chose}"

@@ -19,8 +19,8 @@ from torch.utils.data import DataLoader
 from mtmsa_lightning._utils.cores import available_cores
 from mtmsa_lightning._utils.epoch_position import batches_into_epoch, epochs_done
 from mtmsa_lightning._utils.images import unreadable
-from mtmsa_lightning._utils.text import counted
-from mtmsa_lightning.data.augment.cpu import AugmentationSampler, FaceTransform
+from mtmsa_lightning._utils.text import pluralize
+from mtmsa_lightning.data.augment.cpu import AugmentationParamSampler, FaceTransform
 from mtmsa_lightning.data.augment.device import augment
 from mtmsa_lightning.data.dataset import FaceBatch, FaceDataset
 from mtmsa_lightning.data.loader import face_loader
@@ -255,7 +255,10 @@ class FaceDataModule(LightningDataModule, ABC):
         table, root = self.table.frame.iloc[rows], self.table.root
         if augment and self.augment_on == "device":
             size = self.pixels.size if self.pixels else uncropped_size(self.image_size)
-            transform, sampler = FaceTransform(size, self.crop), AugmentationSampler(size, self.image_size)
+            transform, sampler = (
+                FaceTransform(size, self.crop),
+                AugmentationParamSampler(size, self.image_size),
+            )
             return FaceDataset(table, root, transform, self.seed, self.pixels, sampler)
         transform = FaceTransform(self.image_size, self.crop, augment)
         return FaceDataset(table, root, transform, self.seed, self.pixels)
@@ -307,7 +310,7 @@ class FaceDataModule(LightningDataModule, ABC):
                 or of the images that it met, whichever are more (the ranks' shares change by the epoch).
         """
         self._seen.update(batch["id"])
-        for name, fault in zip(batch["id"], batch["fault"], strict=True):
+        for name, fault in zip(batch["id"], batch["error"], strict=True):
             if fault and name not in self._faults:
                 self._faults[name] = fault
                 log.warning("skipped %s", fault)
@@ -315,16 +318,20 @@ class FaceDataModule(LightningDataModule, ABC):
         if len(self._faults) > MAX_UNREADABLE * max(len(self.table) / world_size, len(self._seen)):
             shown = "\n  ".join(list(self._faults.values())[:10])
             raise DataError(
-                f"{counted(len(self._faults), 'image')} could not be read, more than {MAX_UNREADABLE:.0%} "
+                f"{pluralize(len(self._faults), 'image')} could not be read, more than {MAX_UNREADABLE:.0%} "
                 f"(`--data.verify true` names all before a run):\n  {shown}"
             )
         return batch
 
     def on_after_batch_transfer(self, batch: FaceBatch, dataloader_idx: int) -> FaceBatch:
         """Augment a training batch on its device, if that is where it is done."""
-        if batch["draws"] is None:
+        if batch["augmentation"] is None:
             return batch
-        return {**batch, "image": augment(batch["image"], batch["draws"], self.image_size), "draws": None}
+        return {
+            **batch,
+            "image": augment(batch["image"], batch["augmentation"], self.image_size),
+            "augmentation": None,
+        }
 
     def state_dict(self) -> dict[str, Any]:
         """Say how far the training has come: the epoch, and the batches of it that are done."""

@@ -15,7 +15,12 @@ from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 
 from mtmsa_lightning._utils.images import Image, UnreadableImageError, read_image
-from mtmsa_lightning.data.augment.cpu import AugmentationDraw, AugmentationSampler, FaceTransform, sample_seed
+from mtmsa_lightning.data.augment.cpu import (
+    AugmentationParams,
+    AugmentationParamSampler,
+    FaceTransform,
+    sample_seed,
+)
 from mtmsa_lightning.data.prepared.pixels import PixelStore
 
 
@@ -44,9 +49,9 @@ class FaceSample(TypedDict):
     race: int
     id: str
     index: int
-    counted: bool
-    fault: str
-    draw: AugmentationDraw | None
+    valid: bool
+    error: str
+    augmentation: AugmentationParams | None
 
 
 class FaceBatch(TypedDict):
@@ -61,10 +66,10 @@ class FaceBatch(TypedDict):
         race: int64, shape (N,); -1 where missing.
         id: N identifiers.
         index: int64 rows of the dataset's table, shape (N,).
-        counted: bool, shape (N,); False for padding and unreadable images, whose labels are hidden too.
-        fault: N messages, empty where the image was read.
-        draws: Augmentation that the device is to carry out, float32, shape (N, 15), an ``AugmentationDraw``
-            per face; None where there is none or it has been done.
+        valid: bool, shape (N,); False for padding and unreadable images, whose labels are hidden too.
+        error: N messages, empty where the image was read.
+        augmentation: Augmentation that the device is to carry out, float32, shape (N, 15), one
+            ``AugmentationParams`` per face; None where there is none or it has been done.
     """
 
     image: Tensor
@@ -74,9 +79,9 @@ class FaceBatch(TypedDict):
     race: Tensor
     id: list[str]
     index: Tensor
-    counted: Tensor
-    fault: list[str]
-    draws: NDArray[np.float32] | None
+    valid: Tensor
+    error: list[str]
+    augmentation: NDArray[np.float32] | None
 
 
 class FaceDataset(Dataset[FaceSample]):
@@ -101,7 +106,7 @@ class FaceDataset(Dataset[FaceSample]):
         transform: FaceTransform,
         seed: int = 0,
         pixels: PixelStore | None = None,
-        sampler: AugmentationSampler | None = None,
+        sampler: AugmentationParamSampler | None = None,
     ) -> None:
         self.table = table.reset_index(drop=True)
         self.root = root
@@ -125,14 +130,14 @@ class FaceDataset(Dataset[FaceSample]):
     def __getitem__(self, key: SampleKey | int) -> FaceSample:
         key = key if isinstance(key, SampleKey) else SampleKey(key)
         seed = sample_seed(self.seed, key.epoch, key.row)
-        image, fault = self._image(key.row, seed)
-        counted = not key.padding and not fault
-        low, high = self._ages[key.row] if counted else (np.nan, np.nan)
-        gender, race = self._classes[key.row] if counted else (-1, -1)
+        image, error = self._image(key.row, seed)
+        valid = not key.padding and not error
+        low, high = self._ages[key.row] if valid else (np.nan, np.nan)
+        gender, race = self._classes[key.row] if valid else (-1, -1)
         return FaceSample(
             image=image, age_low=float(low), age_high=float(high), gender=int(gender), race=int(race),
-            id=self._ids[key.row], index=key.row, counted=counted, fault=fault,
-            draw=None if self.sampler is None else self.sampler(seed),
+            id=self._ids[key.row], index=key.row, valid=valid, error=error,
+            augmentation=None if self.sampler is None else self.sampler(seed),
         )  # fmt: skip
 
     def _image(self, row: int, seed: int) -> tuple[Image, str]:
@@ -153,7 +158,7 @@ class FaceDataset(Dataset[FaceSample]):
 def collate(samples: list[FaceSample]) -> FaceBatch:
     """Join samples to a batch."""
     images = default_collate([torch.from_numpy(sample["image"]) for sample in samples])
-    drawn = [sample["draw"] for sample in samples if sample["draw"] is not None]
+    drawn = [sample["augmentation"] for sample in samples if sample["augmentation"] is not None]
     return FaceBatch(
         image=images.permute(0, 3, 1, 2),  # a view: moving the bytes is cheaper on the device
         age_low=torch.tensor([sample["age_low"] for sample in samples], dtype=torch.float64),
@@ -162,7 +167,7 @@ def collate(samples: list[FaceSample]) -> FaceBatch:
         race=torch.tensor([sample["race"] for sample in samples]),
         id=[sample["id"] for sample in samples],
         index=torch.tensor([sample["index"] for sample in samples]),
-        counted=torch.tensor([sample["counted"] for sample in samples]),
-        fault=[sample["fault"] for sample in samples],
-        draws=np.array(drawn, np.float32) if drawn else None,
+        valid=torch.tensor([sample["valid"] for sample in samples]),
+        error=[sample["error"] for sample in samples],
+        augmentation=np.array(drawn, np.float32) if drawn else None,
     )

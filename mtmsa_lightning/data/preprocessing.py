@@ -27,11 +27,11 @@ def describe_crop(crop: float, preparation: dict[str, Any] | None) -> str:
 
 
 def preprocessing_of(data: "FaceDataModule") -> dict[str, Any]:
-    """Return how a DataModule's faces reach the network, as :func:`say_preprocessing` compares it."""
+    """Return how a DataModule's faces reach the network, as :func:`warn_preprocessing` compares it."""
     return {"image_size": data.image_size, "crop": data.crop, "preparation": preparation(data.root)}
 
 
-def say_preprocessing(trained: dict[str, Any], used: dict[str, Any], where: str) -> None:
+def warn_preprocessing(trained: dict[str, Any], used: dict[str, Any], where: str) -> None:
     """Warn where faces reach a network otherwise than in its training.
 
     Args:

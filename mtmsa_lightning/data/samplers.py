@@ -48,7 +48,7 @@ class TrainSampler(DistributedSampler[SampleKey]):
     def __iter__(self) -> Iterator[SampleKey]:
         generator = torch.Generator().manual_seed(sample_seed(self.seed, self.epoch, -1))
         order = torch.randperm(self.size, generator=generator).tolist()[: self.used]
-        keys = deal(order, self.num_samples, self.num_replicas, self.rank, self.epoch)
+        keys = shard_indices(order, self.num_samples, self.num_replicas, self.rank, self.epoch)
         return islice(keys, self._done.get(self.epoch, 0), None)
 
 
@@ -64,10 +64,12 @@ class EvalSampler(DistributedSampler[SampleKey]):
         self.size = len(dataset)
 
     def __iter__(self) -> Iterator[SampleKey]:
-        return deal(list(range(self.size)), self.num_samples, self.num_replicas, self.rank)
+        return shard_indices(list(range(self.size)), self.num_samples, self.num_replicas, self.rank)
 
 
-def deal(order: list[int], length: int, ranks: int, rank: int, epoch: int = 0) -> Iterator[SampleKey]:
+def shard_indices(
+    order: list[int], length: int, ranks: int, rank: int, epoch: int = 0
+) -> Iterator[SampleKey]:
     """Yield ``length`` keys of ``rank``: every ``ranks``-th index of the order, then padding."""
     for position in range(rank, length * ranks, ranks):
         padding = position >= len(order)

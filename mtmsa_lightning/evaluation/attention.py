@@ -105,7 +105,7 @@ def _attended(
     """Yield batches of readable faces with what each stage attends to."""
     for start in range(0, len(rows), batch_size):
         samples = [data[row] for row in rows[start : start + batch_size]]
-        samples = [sample for sample in samples if sample["counted"]]
+        samples = [sample for sample in samples if sample["valid"]]
         if samples:
             batch = collate(samples)
             yield batch, model.trunk.attention(model.normalise(batch["image"].to(model.device)))

@@ -28,7 +28,7 @@ from mtmsa_lightning.evaluation.resampling import (
     paired_permutation,
 )
 from mtmsa_lightning.evaluation.scores import figures_of_means, read_faces
-from mtmsa_lightning.metrics.suite import FIGURES
+from mtmsa_lightning.metrics.suite import METRICS
 from mtmsa_lightning.runs.directory import runs_with
 from mtmsa_lightning.runs.record import partial_note, read_record
 from mtmsa_lightning.runs.status import recorded_seed
@@ -239,7 +239,7 @@ def matching_rows(ours: pd.DataFrame, theirs: pd.DataFrame, names: tuple[str, st
 
 def _counted_by_both(ours: pd.DataFrame, theirs: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Keep the headline metrics of both sides, on the faces that both count (classes may differ)."""
-    names = [figure.name for figure in FIGURES if figure.headline]
+    names = [figure.name for figure in METRICS if figure.headline]
     both = ours.notna() & theirs.notna()
     names = [name for name in names if name in ours and name in theirs and both[name].any()]
     return ours[names].where(both[names]), theirs[names].where(both[names])

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mtmsa_lightning._utils.text import counted
+from mtmsa_lightning._utils.text import pluralize
 from mtmsa_lightning.errors import DataError
 from mtmsa_lightning.labels import GENDERS, RACES
 from mtmsa_lightning.models.distributions import (
@@ -174,7 +174,7 @@ def _numbers(table: pd.DataFrame, columns: list[str], name: str) -> Tensor:
     if bad.any():
         shown = ", ".join(table.loc[bad, "id"].astype(str).head(5))
         raise DataError(
-            f"{name}: no finite number in {', '.join(columns)} for {counted(bad.sum(), 'face')}: {shown}"
+            f"{name}: no finite number in {', '.join(columns)} for {pluralize(bad.sum(), 'face')}: {shown}"
         )
     return torch.tensor(values)
 

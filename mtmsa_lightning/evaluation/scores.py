@@ -9,9 +9,9 @@ import pandas as pd
 import torch
 
 from mtmsa_lightning.evaluation.predictions import TEXTS, Predictions, read_predictions, read_table
-from mtmsa_lightning.metrics.classes import answers
+from mtmsa_lightning.metrics.classes import predicted_classes
 from mtmsa_lightning.metrics.masked_mean import MaskedMean
-from mtmsa_lightning.metrics.suite import figures_of
+from mtmsa_lightning.metrics.suite import metric_specs
 from mtmsa_lightning.metrics.titles import FIGURE
 
 Floats = npt.NDArray[np.float64]
@@ -46,7 +46,7 @@ def face_scores(predictions: Predictions) -> pd.DataFrame:
         count the face. Figures that count no face, or whose head does not exist, are absent.
     """
     age = predictions.age
-    suite = figures_of({} if age is None else {"age": 0}, groups=bool(predictions.age_groups))
+    suite = metric_specs({} if age is None else {"age": 0}, groups=bool(predictions.age_groups))
     columns: dict[str, Floats] = {}
     for figure in suite:
         metric = figure.build(0)
@@ -56,7 +56,7 @@ def face_scores(predictions: Predictions) -> pd.DataFrame:
             columns[figure.name] = torch.where(counted, values.double(), torch.nan).numpy()
     for task, head in (("gender", predictions.gender), ("race", predictions.race)):
         if head is not None:
-            right = (answers(head.probs) == head.target).double()
+            right = (predicted_classes(head.probs) == head.target).double()
             columns[f"{task}_acc"] = torch.where(head.target >= 0, right, torch.nan).numpy()
     return pd.DataFrame(columns, dtype="float64").dropna(axis="columns", how="all")
 

@@ -20,7 +20,7 @@ from mtmsa_lightning.metrics import (
 )
 from mtmsa_lightning.metrics.age import MIN_FACES
 from mtmsa_lightning.metrics.masked_mean import MaskedMean
-from mtmsa_lightning.metrics.suite import figures_of
+from mtmsa_lightning.metrics.suite import metric_specs
 from mtmsa_lightning.metrics.uncertainty import risk_coverage
 from mtmsa_lightning.metrics.without_sync import alone
 
@@ -78,7 +78,7 @@ def scalars(predictions: Predictions) -> dict[str, float]:
             classes[task] = len(head.names)
             inputs[task] = (head.probs, head.target)
     found: dict[str, float] = {}
-    for figure in figures_of(classes, groups=bool(predictions.age_groups)):
+    for figure in metric_specs(classes, groups=bool(predictions.age_groups)):
         if labelled[figure.needs]:
             metric = alone(figure.build(classes[figure.task]))
             metric.update(*inputs[figure.task])

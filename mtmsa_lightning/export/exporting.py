@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from mtmsa_lightning._utils.folders import make_folder
-from mtmsa_lightning._utils.text import counted
+from mtmsa_lightning._utils.text import pluralize
 from mtmsa_lightning._utils.writing import write_text
 from mtmsa_lightning.errors import ConfigError
 from mtmsa_lightning.export import onnx_file, quantised, torch_program
@@ -25,7 +25,7 @@ from mtmsa_lightning.export.formats import (
     check_target,
 )
 from mtmsa_lightning.export.metadata import describe_export
-from mtmsa_lightning.export.network import ExportNetwork, answers, traced
+from mtmsa_lightning.export.network import ExportNetwork, named_outputs, traced
 from mtmsa_lightning.export.parity import BATCH_SIZES, BOUNDS, Differences, Runner, check, compare, runner_of
 from mtmsa_lightning.export.speed import images_per_second
 from mtmsa_lightning.module import MTMSA
@@ -159,7 +159,7 @@ def write(
         return runner_of(MTMSA.load(str(made)))
     size = model.image_size
     with torch.inference_mode():
-        names = tuple(answers(model, torch.zeros(1, 3, size, size, dtype=torch.uint8)))
+        names = tuple(named_outputs(model, torch.zeros(1, 3, size, size, dtype=torch.uint8)))
     metadata = describe_export(model, names, precision, dynamic)
     program = traced(ExportNetwork(model, half=precision is Precision.FP16), dynamic)
     if form is Format.TORCH_EXPORT:
@@ -175,7 +175,7 @@ def write(
 
 def speed_lines(model: MTMSA, run: Runner, faces: Tensor, form: Format, batches: bool) -> list[str]:
     """Time a file and PyTorch side by side, with as many threads, and say it in lines."""
-    threads = counted(torch.get_num_threads(), "thread")
+    threads = pluralize(torch.get_num_threads(), "thread")
     name = {Format.ONNX: "ONNX Runtime", Format.TORCH_EXPORT: "torch.export"}[form]
     pytorch = runner_of(model)
     lines = []
@@ -183,7 +183,7 @@ def speed_lines(model: MTMSA, run: Runner, faces: Tensor, form: Format, batches:
         batch = faces[:size].numpy()
         ways = {"PyTorch": partial(pytorch, batch), name: partial(run, batch)}
         speed = images_per_second(ways, size)
-        where = f"on the CPU, {threads}, batches of {counted(size, 'image')}"
+        where = f"on the CPU, {threads}, batches of {pluralize(size, 'image')}"
         lines.append(f"{where}: {compared_speed(name, speed[name], speed['PyTorch'])}")
     return lines
 

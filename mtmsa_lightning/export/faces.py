@@ -72,7 +72,7 @@ def faces_of_run(model: MTMSA, ckpt_path: str, count: int) -> Tensor:
 
     def read(row: int) -> Image | None:
         sample = data.val_dataset[row]
-        return None if sample["fault"] else sample["image"]
+        return None if sample["error"] else sample["image"]
 
     return _spread(read, len(data.val_dataset), count)
 

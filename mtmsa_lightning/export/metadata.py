@@ -44,7 +44,7 @@ def describe_export(
     provenance = {
         key: value for key, value in (model.provenance or {}).items() if not isinstance(value, Tensor)
     }
-    classes = {f"{task}_probs": list(names) for task, names in model.answers.items()}
+    classes = {f"{task}_probs": list(names) for task, names in model.trained_classes.items()}
     if "age_group_probs" in names:
         classes["age_group_probs"] = [f"{low}-{high}" for low, high in model.age_groups]
     calibration = model.calibration
@@ -55,7 +55,7 @@ def describe_export(
         "input": _describe_input(model, provenance, dynamic),
         "outputs": {name: OUTPUTS[name] for name in names},
         "classes": classes,
-        **{f"{task}_classes": list(classes) for task, classes in model.answers.items()},
+        **{f"{task}_classes": list(classes) for task, classes in model.trained_classes.items()},
         "age_groups": [list(group) for group in model.age_groups],
         "age_group_edges": list(AGE_GROUP_EDGES) if model.age_groups else [],
         "calibrated": NOT_CALIBRATED if calibration is None else calibration.describe(),

@@ -29,7 +29,7 @@ OUTPUTS = {
 """What the outputs mean, by name, in their order; a checkpoint has those of its heads."""
 
 
-def answers(model: MTMSA, images: Tensor) -> dict[str, Tensor]:
+def named_outputs(model: MTMSA, images: Tensor) -> dict[str, Tensor]:
     """Return what a checkpoint says of faces, calibrated, as ready numbers in float32.
 
     Args:
@@ -48,7 +48,7 @@ def answers(model: MTMSA, images: Tensor) -> dict[str, Tensor]:
         found |= {"age_mean": mean, "age_std": said.age.std, "age_low90": low, "age_high90": high}
         if model.age_groups:
             found["age_group_probs"] = said.age.group_probs(AGE_GROUP_EDGES)
-    for task in model.answers:
+    for task in model.trained_classes:
         found[f"{task}_probs"] = getattr(said, task).softmax(1)
     found = {name: values.float() for name, values in found.items()}
     if said.age is not None and model.calibration is not None and model.calibration.abstains:
@@ -79,7 +79,7 @@ class ExportNetwork(nn.Module):
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Return the answers by name."""
-        return answers(self.model, images)
+        return named_outputs(self.model, images)
 
 
 class _HalfTrunk(nn.Module):

@@ -10,10 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mtmsa_lightning._utils.text import counted
+from mtmsa_lightning._utils.text import pluralize
 from mtmsa_lightning.errors import MTMSAError
 from mtmsa_lightning.export.formats import Precision
-from mtmsa_lightning.export.network import answers
+from mtmsa_lightning.export.network import named_outputs
 from mtmsa_lightning.module import MTMSA
 
 Runner = Callable[[NDArray[np.uint8]], Mapping[str, NDArray[Any]]]
@@ -77,7 +77,7 @@ class Differences:
 
     def describe(self) -> str:
         """Say it in one line."""
-        sizes, faces = ", ".join(map(str, self.batches)), counted(self.faces, "face")
+        sizes, faces = ", ".join(map(str, self.batches)), pluralize(self.faces, "face")
         return (
             f"{self.years:.2g} years (predicted age: {self.mean_years:.2g} in the mean) and "
             f"{self.probability:.2g} of a probability, over {faces} in batches of {sizes}"
@@ -89,7 +89,7 @@ def runner_of(model: MTMSA) -> Runner:
 
     def run(faces: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
         with torch.inference_mode():
-            said = answers(model, torch.from_numpy(faces))
+            said = named_outputs(model, torch.from_numpy(faces))
         return {name: values.numpy() for name, values in said.items()}
 
     return run

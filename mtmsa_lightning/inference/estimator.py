@@ -190,7 +190,7 @@ class AgeEstimator:
 
     def __repr__(self) -> str:
         model = self.model
-        classes = [f"{task} {', '.join(names)}" for task, names in model.answers.items()]
+        classes = [f"{task} {', '.join(names)}" for task, names in model.trained_classes.items()]
         says = ["age", *classes] if model.age is not None else classes
         known = [
             f"trained on {self.preprocessing.dataset or 'unknown faces'}",
@@ -276,7 +276,9 @@ class AgeEstimator:
     def _faces(self, crops: Sequence[FaceCrop]) -> list[Face]:
         said = self.output(crops)
         ages = self._ages(said, len(crops))
-        classes = {task: _class_predictions(getattr(said, task), n) for task, n in self.model.answers.items()}
+        classes = {
+            task: _class_predictions(getattr(said, task), n) for task, n in self.model.trained_classes.items()
+        }
         nothing: list[None] = [None] * len(crops)
         genders, races = (classes.get(task, nothing) for task in ("gender", "race"))
         rows = zip(crops, ages, genders, races, self._unsure(said, len(crops)), strict=True)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from mtmsa_lightning._utils.file_access import file_state, find_normalised
 from mtmsa_lightning._utils.images import Image, read_image
 from mtmsa_lightning._utils.suffixes import IMAGE_SUFFIXES
-from mtmsa_lightning._utils.text import counted
+from mtmsa_lightning._utils.text import pluralize
 from mtmsa_lightning.data.files import list_images, read_delimited, sniff
 from mtmsa_lightning.data.prepared.format import (
     is_prepared,
@@ -220,7 +220,7 @@ def _matches(path: str) -> list[str]:
 
 def _say_passed_over(where: str | Path, names: Sequence[str]) -> None:
     if names:
-        kind = counted(len(names), "file that is no image", "files that are no images")
+        kind = pluralize(len(names), "file that is no image", "files that are no images")
         log.info("%s: passed over %s: %s", where, kind, say_names(names))
 
 

@@ -28,7 +28,7 @@ from mtmsa_lightning._utils.file_access import read_regular
 from mtmsa_lightning._utils.folders import LOCK, make_folder
 from mtmsa_lightning._utils.nested import differences
 from mtmsa_lightning._utils.strict_json import from_json, to_json
-from mtmsa_lightning._utils.text import counted
+from mtmsa_lightning._utils.text import pluralize
 from mtmsa_lightning._utils.writing import replacing, write_text
 from mtmsa_lightning.align.files import NO_FACE
 from mtmsa_lightning.errors import DataError
@@ -292,7 +292,7 @@ def merge(folders: Sequence[Path], out: Path, overwrite: bool = False) -> Counts
     files: dict[int, Path] = {}
     for shard in shards:
         if missing := shard.missing():
-            lacking = counted(len(missing), "part is", "parts are")
+            lacking = pluralize(len(missing), "part is", "parts are")
             raise DataError(f"{shard.folder}: {lacking} missing: run that shard to its end")
         if twice := files.keys() & set(shard.numbers):
             raise DataError(f"{shard.folder}: part {min(twice)} is in {files[min(twice)].parent} too")

@@ -12,7 +12,7 @@ import torch
 from mtmsa_lightning._utils.strict_json import to_json
 from mtmsa_lightning.align import MARGIN
 from mtmsa_lightning.align.crop import ALIGNED
-from mtmsa_lightning.data.preprocessing import say_preprocessing as say_difference
+from mtmsa_lightning.data.preprocessing import warn_preprocessing as say_difference
 from mtmsa_lightning.inference.estimator import AgeEstimator
 from mtmsa_lightning.inference.inputs import Inputs
 from mtmsa_lightning.inference.parts import FORMAT_VERSION, PART_SIZE, Plan
@@ -58,14 +58,14 @@ def make_plan(
         "checkpoint": ckpt_path,
         "trained_on": _plain(model.provenance or {}),
         "calibration": None if model.calibration is None else model.calibration.describe(),
-        "classes": {task: list(names) for task, names in model.answers.items()},
+        "classes": {task: list(names) for task, names in model.trained_classes.items()},
         "age_groups": [list(group) for group in model.age_groups],
         "command": shlex.join(sys.argv),
         "versions": {name: _version(name) for name in _PACKAGES},
     }
 
 
-def say_preprocessing(estimator: AgeEstimator, inputs: Inputs, detect: bool) -> None:
+def warn_preprocessing(estimator: AgeEstimator, inputs: Inputs, detect: bool) -> None:
     """Warn where faces reach the network otherwise than in its training."""
     trained, how = estimator.model.provenance or {}, estimator.preprocessing
     for block in inputs.prepared:

@@ -19,7 +19,7 @@ from mtmsa_lightning.metrics.probabilistic import (
     IntervalCoverage,
     IntervalWidth,
 )
-from mtmsa_lightning.metrics.task_loss import MeanTaskLoss
+from mtmsa_lightning.metrics.task_loss import TaskLoss
 from mtmsa_lightning.metrics.uncertainty import AURC, ENCE
 
 __all__ = [
@@ -41,6 +41,6 @@ __all__ = [
     "GroupAccuracy",
     "IntervalCoverage",
     "IntervalWidth",
-    "MeanTaskLoss",
+    "TaskLoss",
     "WorstDecadeMAE",
 ]

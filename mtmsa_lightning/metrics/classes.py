@@ -15,7 +15,7 @@ BINS = 15
 """Bins of the expected calibration error."""
 
 
-def answers(probs: Tensor) -> Tensor:
+def predicted_classes(probs: Tensor) -> Tensor:
     """Return the most probable class, ``(N,)``; -1, which no label equals, where a probability is NaN."""
     return torch.where(probs.isnan().any(dim=1), -1, probs.argmax(dim=1))
 
@@ -47,7 +47,7 @@ class ClassAccuracy(Metric):
             target: Class indices, ``(N,)``; -1 where missing.
         """
         of_class = target[:, None] == torch.arange(len(self.count), device=target.device)
-        self.right += (of_class & (answers(probs) == target)[:, None]).sum(0)
+        self.right += (of_class & (predicted_classes(probs) == target)[:, None]).sum(0)
         self.count += of_class.sum(0)
 
     def compute(self) -> Tensor:
@@ -111,7 +111,7 @@ class ClassCalibrationError(Metric):
 
     def update(self, probs: Tensor, target: Tensor) -> None:
         """Add a batch; arguments as for :class:`ClassAccuracy`."""
-        confidence, predicted = probs.double().amax(dim=1), answers(probs)
+        confidence, predicted = probs.double().amax(dim=1), predicted_classes(probs)
         edges = torch.linspace(0, 1, len(self.count) + 1, dtype=torch.float64, device=probs.device)
         bin_of = torch.bucketize(confidence, edges[1:-1], right=True)
         counted = (target >= 0).double()

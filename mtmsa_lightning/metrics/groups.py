@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mtmsa_lightning.metrics.classes import answers
+from mtmsa_lightning.metrics.classes import predicted_classes
 from mtmsa_lightning.metrics.masked_mean import MaskedMean
 from mtmsa_lightning.models.distributions import AgeDistribution
 
@@ -47,7 +47,7 @@ class GroupAccuracy(MaskedMean):
         The predicted cell is -1 where a probability is NaN.
         """
         midpoint = (low.double() + high.double()) / 2
-        predicted = answers(distribution.group_probs(self.edge_list))
+        predicted = predicted_classes(distribution.group_probs(self.edge_list))
         return predicted, torch.bucketize(midpoint, self.edges)
 
     def per_face(self, distribution: AgeDistribution, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:

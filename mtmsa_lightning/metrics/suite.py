@@ -37,7 +37,7 @@ LEVELS = (50, 80, 90, 95)
 """Nominal levels of the prediction intervals that are reported, in percent."""
 
 
-class Figure(NamedTuple):
+class MetricSpec(NamedTuple):
     """One scalar figure of the suite.
 
     Attributes:
@@ -66,73 +66,73 @@ class Figure(NamedTuple):
         return self.needs if self.needs in ("gender", "race") else "age"
 
 
-def _intervals(level: int) -> tuple[Figure, Figure]:
+def _intervals(level: int) -> tuple[MetricSpec, MetricSpec]:
     """Return the figures of the central interval of a level in percent."""
     share, headline = level / 100, level == 90
     return (
-        Figure(
+        MetricSpec(
             f"age_coverage{level}", f"age {level} % interval, coverage", "age", share,
             lambda _: IntervalCoverage(share), share=True, headline=headline,
         ),
-        Figure(
+        MetricSpec(
             f"age_width{level}", f"age {level} % interval, width (years)", "age", "lower",
             lambda _: IntervalWidth(share), headline=headline,
         ),
     )  # fmt: skip
 
 
-def _classes(task: Literal["gender", "race"]) -> tuple[Figure, ...]:
+def _classes(task: Literal["gender", "race"]) -> tuple[MetricSpec, ...]:
     """Return the figures of a class head."""
     return (
-        Figure(
+        MetricSpec(
             f"{task}_acc", f"{task} accuracy", task, "higher",
             ClassAccuracy, share=True, training=True, headline=True,
         ),
-        Figure(
+        MetricSpec(
             f"{task}_balanced_acc", f"{task} balanced accuracy", task, "higher", BalancedAccuracy,
             share=True, headline=True,
         ),
-        Figure(
+        MetricSpec(
             f"{task}_ece", f"{task} calibration error (ECE)", task, "lower",
             lambda _: ClassCalibrationError(), share=True,
         ),
     )  # fmt: skip
 
 
-FIGURES: tuple[Figure, ...] = (
-    Figure(
+METRICS: tuple[MetricSpec, ...] = (
+    MetricSpec(
         "age_mae", "age MAE (years)", "exact", "lower", lambda _: AgeMAE(), training=True, headline=True
     ),
-    Figure("age_rmse", "age RMSE (years)", "exact", "lower", lambda _: AgeRMSE()),
-    Figure("age_bias", "age bias (years)", "exact", 0.0, lambda _: AgeBias(), headline=True),
-    Figure(
+    MetricSpec("age_rmse", "age RMSE (years)", "exact", "lower", lambda _: AgeRMSE()),
+    MetricSpec("age_bias", "age bias (years)", "exact", 0.0, lambda _: AgeBias(), headline=True),
+    MetricSpec(
         "age_cs5", "age CS@5", "exact", "higher", lambda _: CumulativeScore(5.0),
         share=True, training=True, headline=True,
     ),
-    Figure(
+    MetricSpec(
         "age_cs_area", "age area under CS@0-30", "exact", "higher", lambda _: CumulativeScoreArea(30.0),
         share=True,
     ),
-    Figure(
+    MetricSpec(
         "age_worst_decade_mae", f"age MAE of the worst decade of {MIN_FACES} faces or more (years)",
         "exact", "lower", lambda _: WorstDecadeMAE(),
     ),
-    Figure(
+    MetricSpec(
         "age_nll", "age NLL (nats)", "exact", "lower", lambda _: AgeNLL(), training=True, headline=True
     ),
-    Figure(
+    MetricSpec(
         "age_interval_nll", "age group NLL (nats)", "group", "lower", lambda _: AgeIntervalNLL(),
         training=True, headline=True,
     ),
-    Figure("age_crps", "age CRPS (years)", "exact", "lower", lambda _: AgeCRPS(), headline=True),
+    MetricSpec("age_crps", "age CRPS (years)", "exact", "lower", lambda _: AgeCRPS(), headline=True),
     *(figure for level in LEVELS for figure in _intervals(level)),
-    Figure("age_ence", "age normalised calibration error (ENCE)", "exact", "lower", lambda _: ENCE()),
-    Figure("age_aurc", "age area under risk-coverage (years)", "exact", "lower", lambda _: AURC()),
-    Figure(
+    MetricSpec("age_ence", "age normalised calibration error (ENCE)", "exact", "lower", lambda _: ENCE()),
+    MetricSpec("age_aurc", "age area under risk-coverage (years)", "exact", "lower", lambda _: AURC()),
+    MetricSpec(
         "group_acc", "age group accuracy", "age", "higher", lambda _: GroupAccuracy(AGE_GROUP_EDGES),
         share=True, training=True, headline=True,
     ),
-    Figure(
+    MetricSpec(
         "group_acc_1off", "age group 1-off accuracy", "age", "higher",
         lambda _: GroupAccuracy(AGE_GROUP_EDGES, offset=1), share=True, training=True, headline=True,
     ),
@@ -142,7 +142,7 @@ FIGURES: tuple[Figure, ...] = (
 """All figures, in the order of tables."""
 
 
-def figures_of(classes: Mapping[str, int], groups: bool) -> tuple[Figure, ...]:
+def metric_specs(classes: Mapping[str, int], groups: bool) -> tuple[MetricSpec, ...]:
     """Return the figures that a model has.
 
     Args:
@@ -151,6 +151,6 @@ def figures_of(classes: Mapping[str, int], groups: bool) -> tuple[Figure, ...]:
     """
     return tuple(
         figure
-        for figure in FIGURES
+        for figure in METRICS
         if figure.task in classes and (groups or not figure.name.startswith("group_"))
     )

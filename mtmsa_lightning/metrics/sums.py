@@ -8,7 +8,7 @@ import torch.distributed
 from torch import Tensor
 from torchmetrics import Metric
 
-from mtmsa_lightning._utils.text import counted
+from mtmsa_lightning._utils.text import pluralize
 from mtmsa_lightning.errors import CheckpointError
 
 MetricSums = dict[str, dict[str, Any]]
@@ -48,7 +48,7 @@ def restore_sums(metrics: Mapping[str, Metric], gathered: list[MetricSums], rank
     if len(gathered) != ranks:
         raise CheckpointError(
             "the checkpoint was saved within an epoch by "
-            f"{counted(len(gathered), 'process', 'processes')}, not {ranks}: continue with "
+            f"{pluralize(len(gathered), 'process', 'processes')}, not {ranks}: continue with "
             f"{len(gathered)} (--trainer.devices, --trainer.num_nodes), or from the end of an epoch"
         )
     for name, states in gathered[rank].items():

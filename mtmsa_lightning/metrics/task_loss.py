@@ -5,7 +5,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 
-class MeanTaskLoss(Metric):
+class TaskLoss(Metric):
     """Quotient of the losses' (sum, count) pairs; NaN while nothing is labelled.
 
     Exact under DDP and for batches of unequal numbers of labels, unlike a mean of batch means.

@@ -2,9 +2,9 @@
 
 import math
 
-from mtmsa_lightning.metrics.suite import FIGURES
+from mtmsa_lightning.metrics.suite import METRICS
 
-FIGURE = {figure.name: figure for figure in FIGURES}
+FIGURE = {figure.name: figure for figure in METRICS}
 """The figures of the suite by name."""
 
 

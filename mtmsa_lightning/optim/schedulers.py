@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple, Self
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from mtmsa_lightning._utils.text import counted
+from mtmsa_lightning._utils.text import pluralize
 
 
 class WarmupCosine(LambdaLR):
@@ -81,7 +81,7 @@ class BatchSize(NamedTuple):
 
     def __str__(self) -> str:
         accumulated = f" x {self.accumulated} accumulated" if self.accumulated > 1 else ""
-        faces, devices = counted(self.per_device, "face"), counted(self.devices, "device")
+        faces, devices = pluralize(self.per_device, "face"), pluralize(self.devices, "device")
         return f"{faces} x {devices}{accumulated} = {self.total}"
 
 

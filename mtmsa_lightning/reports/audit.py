@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from mtmsa_lightning._utils.strict_json import to_json
-from mtmsa_lightning._utils.text import counted
+from mtmsa_lightning._utils.text import pluralize
 from mtmsa_lightning._utils.writing import write_text
 from mtmsa_lightning.data.audit.audit import Audit
 from mtmsa_lightning.data.audit.counts import part_names
@@ -53,7 +53,7 @@ def record(audit: Audit) -> dict[str, Any]:
         "split": None if split is None else split_record(audit),
         "severities": tally(audit.findings),
         "findings": [finding.record() for finding in audit.findings],
-        "counts": {name: _nested(counted) for name, counted in audit.counted.items()},
+        "counts": {name: _nested(pluralize) for name, pluralize in audit.counted.items()},
         "baselines": audit.baselines,
         "published": [comparison._asdict() for comparison in audit.comparisons],
         "images": None if audit.scan is None else _images(audit),
@@ -87,7 +87,7 @@ def write_page(audit: Audit, file: Path, pictures: bool = True) -> None:
         pictures: Show faces; without them the page holds ids, labels and counts only.
     """
     table = audit.table
-    page = Page(f"Audit of {table.dataset}", f"{counted(len(table), 'face')}, protocol {audit.protocol}")
+    page = Page(f"Audit of {table.dataset}", f"{pluralize(len(table), 'face')}, protocol {audit.protocol}")
     _verdict(page, audit.findings)
     _split(page, audit)
     page.section("Who is in it")
@@ -103,7 +103,7 @@ def write_page(audit: Audit, file: Path, pictures: bool = True) -> None:
 def summary(audit: Audit) -> str:
     """Return the audit in a few lines for a terminal."""
     numbers = tally(audit.findings)
-    lines = [f"{audit.table.dataset}: {counted(len(audit.table), 'face')}; {_counted(numbers)}"]
+    lines = [f"{audit.table.dataset}: {pluralize(len(audit.table), 'face')}; {_counted(numbers)}"]
     lines += [f"  {finding.severity:<8}{finding.kind:<19}{finding.text}" for finding in audit.findings]
     return "\n".join(lines)
 
@@ -211,14 +211,14 @@ def _counted(numbers: Mapping[Any, int]) -> str:
     return ", ".join(f"{numbers[name]} {text}{'s' * (numbers[name] != 1)}" for name, text in texts.items())
 
 
-def _texts(counted: pd.DataFrame, name: str) -> pd.DataFrame:
-    return counted.map("{:,}".format).reset_index(names=name)
+def _texts(pluralize: pd.DataFrame, name: str) -> pd.DataFrame:
+    return pluralize.map("{:,}".format).reset_index(names=name)
 
 
-def _nested(counted: pd.DataFrame) -> dict[str, dict[str, int]]:
+def _nested(pluralize: pd.DataFrame) -> dict[str, dict[str, int]]:
     return {
         str(entry): {str(column): int(number) for column, number in row.items()}
-        for entry, row in counted.to_dict("index").items()
+        for entry, row in pluralize.to_dict("index").items()
     }
 
 

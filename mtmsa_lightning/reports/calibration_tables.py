@@ -3,9 +3,9 @@
 from rich.table import Table
 
 from mtmsa_lightning._utils.logs import drawn
-from mtmsa_lightning._utils.text import counted
+from mtmsa_lightning._utils.text import pluralize
 from mtmsa_lightning.calibration.conformal import INTERVAL_LEVEL, coverage_deviation
-from mtmsa_lightning.calibration.measures import FacesSaid, age_risk, risk_by_threshold
+from mtmsa_lightning.calibration.measures import LabelledPredictions, age_risk, risk_by_threshold
 from mtmsa_lightning.calibration.record import Calibration
 from mtmsa_lightning.data.datamodule import FaceDataModule
 from mtmsa_lightning.labels import AGE_GROUP_EDGES
@@ -26,7 +26,7 @@ def figures_table(calibration: Calibration) -> str:
     columns = [figures[when] for figures in calibration.figures.values() for when in ("before", "after")]
     table = Table("figure")
     for part, figures in calibration.figures.items():
-        size = f"\n{counted(figures['before'].get('faces', 0), 'face')}"
+        size = f"\n{pluralize(figures['before'].get('faces', 0), 'face')}"
         table.add_column(f"{part}{size}\nbefore", justify="right")
         table.add_column("\n\nafter", justify="right")
     for level in columns[0].get("coverage", {}):
@@ -94,7 +94,7 @@ def why_not_exchangeable(data: FaceDataModule) -> list[str]:
     return reasons
 
 
-def thresholds_table(said: FacesSaid, groups: bool) -> str:
+def thresholds_table(said: LabelledPredictions, groups: bool) -> str:
     """Draw the risk-coverage table: what each threshold keeps of the faces fitted on, and at which error.
 
     Args:

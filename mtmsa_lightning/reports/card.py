@@ -21,7 +21,7 @@ from mtmsa_lightning.calibration.record import Calibration
 from mtmsa_lightning.data.preprocessing import describe_crop
 from mtmsa_lightning.data.splits.earlier import describe
 from mtmsa_lightning.metrics.age import MIN_FACES
-from mtmsa_lightning.metrics.suite import FIGURES
+from mtmsa_lightning.metrics.suite import METRICS
 from mtmsa_lightning.metrics.titles import FIGURE, format_figure, format_interval
 from mtmsa_lightning.runs.checkpoints import read_checkpoint, weights_digest
 from mtmsa_lightning.runs.directory import run_of
@@ -293,7 +293,7 @@ def _headline(sources: Sources) -> list[tuple[str, float | None]]:
     scalars = sources.figures.get("scalars", {})
     return [
         (figure.name, scalars[figure.name])
-        for figure in FIGURES
+        for figure in METRICS
         if figure.headline and figure.name in scalars
     ]
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from mtmsa_lightning._utils.text import counted
+from mtmsa_lightning._utils.text import pluralize
 from mtmsa_lightning.data.splits.protocols import fingerprint
 from mtmsa_lightning.evaluation.comparison import Contender
 from mtmsa_lightning.evaluation.folds import average_scores, known_subjects
@@ -71,7 +71,7 @@ def _quoted(side: dict[str, Any]) -> str:
     recorded = side["recorded"] or {}
     said = [f"{key.replace('_', ' ')} {_plain(recorded[key])}" for key in QUOTED if key in recorded]
     said = said or ["protocol, label rule and seed are not recorded beside this table"]
-    faces = counted(side["faces"], "face")
+    faces = pluralize(side["faces"], "face")
     return f"{side['run']}: {faces} [{side['test_fingerprint'][:16]}], {', '.join(said)}"
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from mtmsa_lightning._utils.text import counted
+from mtmsa_lightning._utils.text import pluralize
 from mtmsa_lightning.calibration.record import Calibration
 from mtmsa_lightning.data.preprocessing import describe_crop
 from mtmsa_lightning.data.splits.earlier import describe
@@ -87,5 +87,5 @@ def _training(trained: dict[str, Any] | None) -> str:
         return "unknown"
     where = f"{trained['dataset']}, {trained['protocol']}, fold {trained['fold']}, {trained['label_rule']}"
     faces = trained.get("faces", {}).get("train")
-    count = "" if faces is None else f", {counted(faces, 'face')}"
+    count = "" if faces is None else f", {pluralize(faces, 'face')}"
     return f"{where}{count}, split fingerprint (train) {trained['fingerprints']['train']}"

@@ -10,7 +10,7 @@ import pandas as pd
 
 from mtmsa_lightning._utils.file_access import read_regular
 from mtmsa_lightning._utils.strict_json import from_json
-from mtmsa_lightning._utils.text import counted
+from mtmsa_lightning._utils.text import pluralize
 from mtmsa_lightning.data.splits.protocols import fingerprint
 from mtmsa_lightning.reports.context import ReportContext
 from mtmsa_lightning.reports.report import write_report
@@ -54,7 +54,7 @@ def pooled_context(summary: Mapping[str, Any], seed: int, faces: pd.DataFrame) -
     notes = [f"Every face is predicted by the model of its own test fold{unseen}.", *summary["notes"]]
     if repeated:
         notes.append(
-            f"{counted(repeated, 'row repeats', 'rows repeat')} a face that another fold tests as well."
+            f"{pluralize(repeated, 'row repeats', 'rows repeat')} a face that another fold tests as well."
         )
     if len(runs) < len(summary["folds_of_protocol"]):
         notes.append("Folds of the protocol are missing: faces of theirs are not in these figures.")

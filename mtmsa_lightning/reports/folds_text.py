@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from mtmsa_lightning._utils.strict_json import csv_cell
-from mtmsa_lightning._utils.text import counted
+from mtmsa_lightning._utils.text import pluralize
 from mtmsa_lightning.metrics.titles import format_figure, title
 
 
@@ -82,9 +82,11 @@ def _figures_table(summary: Mapping[str, Any]) -> list[str]:
 
 def _reading(summary: Mapping[str, Any]) -> list[str]:
     seeds = "" if len(summary["seeds"]) == 1 else ", each averaged over its seeds"
-    folds, pooled = counted(len(summary["folds"]), "fold"), summary["pooled"]
+    folds, pooled = pluralize(len(summary["folds"]), "fold"), summary["pooled"]
     unit = (
-        f"{counted(pooled['subjects'], 'subject')}" if pooled["subjects"] else "faces, no subject being known"
+        f"{pluralize(pooled['subjects'], 'subject')}"
+        if pooled["subjects"]
+        else "faces, no subject being known"
     )
     lines = [
         f"± is the sample standard deviation (n - 1) over {folds}{seeds}; the "
@@ -93,7 +95,7 @@ def _reading(summary: Mapping[str, Any]) -> list[str]:
         f"{pooled['bootstrap_draws']:,} bootstrap samples of {unit}.",
     ]
     if pooled["tested_more_than_once"]:
-        again = counted(pooled["tested_more_than_once"], "row repeats", "rows repeat")
+        again = pluralize(pooled["tested_more_than_once"], "row repeats", "rows repeat")
         lines.append(f"{again} a face that another fold tests as well.")
     return lines
 

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from mtmsa_lightning._utils.text import counted
+from mtmsa_lightning._utils.text import pluralize
 from mtmsa_lightning._utils.writing import write_table
 from mtmsa_lightning.calibration.record import Calibration
 from mtmsa_lightning.evaluation.predictions import Predictions
 from mtmsa_lightning.evaluation.subgroups import Subgroups, subgroups
-from mtmsa_lightning.metrics.suite import Figure
+from mtmsa_lightning.metrics.suite import MetricSpec
 from mtmsa_lightning.metrics.titles import format_figure, format_interval
 from mtmsa_lightning.reports import plots
 from mtmsa_lightning.reports.context import ReportContext
@@ -58,7 +58,7 @@ class Material:
         data = context.data
         where = f"{data['dataset']}, protocol {data['protocol']}, fold {data['fold']}, {data['label_rule']}"
         self.units = "subjects" if (predictions.subjects != "").any() else "faces"
-        seen = context.partial or counted(len(predictions), "face")
+        seen = context.partial or pluralize(len(predictions), "face")
         self.page = Page(f"{context.title}: evaluation", f"{where}: {seen}")
 
     def draw(self, name: str, drawing: "Drawing", caption: str) -> Picture:
@@ -85,7 +85,7 @@ class Material:
         everyone = self.subgroups.table.iloc[0]
         return float(everyone[f"{name}_low"]), float(everyone[f"{name}_high"])
 
-    def figure_table(self, shown: Iterable[Figure]) -> pd.DataFrame:
+    def figure_table(self, shown: Iterable[MetricSpec]) -> pd.DataFrame:
         """Return figures as texts, each with its interval and the number of faces behind it."""
         rows = [
             (

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mtmsa_lightning._utils.text import counted
+from mtmsa_lightning._utils.text import pluralize
 from mtmsa_lightning._utils.writing import replacing
 
 if TYPE_CHECKING:
@@ -161,7 +161,7 @@ def predicted_against_true(true: ArrayLike, predicted: ArrayLike) -> "Figure":
             bar.ax.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
             bar.ax.yaxis.set_minor_locator(NullLocator())
         else:
-            axes.set_title(f"{counted(int(cells[0]), 'face')} per cell", loc="left", color=GREY)
+            axes.set_title(f"{pluralize(int(cells[0]), 'face')} per cell", loc="left", color=GREY)
     axes.plot([low, high], [low, high], color=VERMILLION, linewidth=1, label="prediction = age")
     ends = (low - margin, high + margin)
     axes.set(xlim=ends, ylim=ends, aspect="equal")

@@ -12,12 +12,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mtmsa_lightning._utils.strict_json import csv_cell
-from mtmsa_lightning._utils.text import counted
+from mtmsa_lightning._utils.text import pluralize
 from mtmsa_lightning.evaluation.faces import faces_to_look_at
 from mtmsa_lightning.evaluation.groups import group_confusion, group_names
 from mtmsa_lightning.labels import GENDERS, RACES
 from mtmsa_lightning.metrics.age import MIN_FACES
-from mtmsa_lightning.metrics.suite import FIGURES, Figure
+from mtmsa_lightning.metrics.suite import METRICS, MetricSpec
 from mtmsa_lightning.metrics.titles import FIGURE, format_figure, format_interval
 from mtmsa_lightning.models.distributions import printed_age
 from mtmsa_lightning.reports import plots
@@ -36,11 +36,11 @@ def headline(report: Material) -> None:
     report.page.section("Headline")
     if report.context.partial:
         report.page.text(f"These figures are {report.context.partial}.", "warning")
-    report.page.table(report.figure_table(figure for figure in FIGURES if figure.headline))
+    report.page.table(report.figure_table(figure for figure in METRICS if figure.headline))
     for task, found in report.classes.items():
         if found["masked"]:
             masked = ", ".join(
-                f"{name} ({counted(faces, 'face')})" for name, faces in found["masked"].items()
+                f"{name} ({pluralize(faces, 'face')})" for name, faces in found["masked"].items()
             )
             report.page.text(f"Not counted for {task}, as the checkpoint lacks them: {masked}.", "warning")
 
@@ -56,7 +56,7 @@ def quotes(report: Material) -> None:
         page.text(f"{100 * share:.1f} % of the test images show a subject that was trained on.", "warning")
     missing = (data.get("faces") or {}).get("test", 0) - len(report.predictions)
     if missing > 0 and not report.context.partial:
-        page.text(f"Unreadable or left out: {counted(missing, 'face')} of the test part.", "warning")
+        page.text(f"Unreadable or left out: {pluralize(missing, 'face')} of the test part.", "warning")
     for note in report.context.notes:
         page.text(note)
 
@@ -64,7 +64,7 @@ def quotes(report: Material) -> None:
 def all_figures(report: Material) -> None:
     """Every scalar figure, and where to find the rest."""
     report.page.section("All figures")
-    report.page.table(report.figure_table(FIGURES))
+    report.page.table(report.figure_table(METRICS))
     rows = [
         (name, csv_cell(value), *report.interval_of(name), report.labelled[FIGURE[name].needs])
         for name, value in report.scalars.items()
@@ -210,7 +210,7 @@ def subgroups(report: Material) -> None:
     report.page.table(gap_table(gaps, shown), caption)
 
 
-def subgroup_map(report: Material, table: pd.DataFrame, shown: Figure) -> Picture:
+def subgroup_map(report: Material, table: pd.DataFrame, shown: MetricSpec) -> Picture:
     """Draw a figure for every group: who in rows, from all to the finest, and age in columns."""
     cells = table.set_index(["gender", "race", "age"])
     ages = sorted(set(table["age"]) - {""}, key=lambda name: [int(year) for year in name.split("-")])
@@ -235,11 +235,11 @@ def subgroup_map(report: Material, table: pd.DataFrame, shown: Figure) -> Pictur
     return report.draw("subgroups", drawing, caption)
 
 
-def gap_table(gaps: pd.DataFrame, shown: Figure) -> pd.DataFrame:
+def gap_table(gaps: pd.DataFrame, shown: MetricSpec) -> pd.DataFrame:
     """Return the largest gaps of a figure as texts."""
 
     def end(name: str, value: float, faces: int) -> str:
-        return f"{name}: {format_figure(shown.name, value)} ({counted(faces, 'face')})"
+        return f"{name}: {format_figure(shown.name, value)} ({pluralize(faces, 'face')})"
 
     rows = [
         {
@@ -301,7 +301,7 @@ def attention(report: Material, seen: "Attention", photos: bool) -> None:
         drawing = plots.attention_maps(
             seen.faces,
             {f"stage {stage}": gates for stage, gates in seen.maps.items()},
-            [counted(age, "year") for age in seen.ages],
+            [pluralize(age, "year") for age in seen.ages],
         )
         caption = (
             "Where the attention modules amplify (orange, above 0) and damp (blue, below 0) the features: "

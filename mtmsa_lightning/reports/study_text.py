@@ -6,8 +6,8 @@ from typing import Any
 import pandas as pd
 
 from mtmsa_lightning._utils.strict_json import csv_cell
-from mtmsa_lightning._utils.text import counted
-from mtmsa_lightning.metrics.suite import FIGURES
+from mtmsa_lightning._utils.text import pluralize
+from mtmsa_lightning.metrics.suite import METRICS
 from mtmsa_lightning.metrics.titles import format_difference, format_figure, title
 
 SAID = ("dataset", "protocol", "split_seed", "label_rule")
@@ -41,7 +41,7 @@ def markdown(table: Mapping[str, Any]) -> str:
     quoted = table["quoted_with"]
     metrics = [
         figure.name
-        for figure in FIGURES
+        for figure in METRICS
         if figure.headline and any(figure.name in each["metrics"] for each in table["variants"].values())
     ]
     lines = [f"# {table['title']}", ""]
@@ -87,7 +87,7 @@ def _reading(table: Mapping[str, Any]) -> list[str]:
     for name, variant in table["variants"].items():
         if variant["missing"]:
             lines.append(
-                f"{name} is incomplete: {counted(len(variant['missing']), 'run is', 'runs are')} missing."
+                f"{name} is incomplete: {pluralize(len(variant['missing']), 'run is', 'runs are')} missing."
             )
         if variant["not_compared"]:
             lines.append(f"{name} is not compared with {table['baseline']}: {variant['not_compared']}.")

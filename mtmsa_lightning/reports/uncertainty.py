@@ -8,7 +8,7 @@ import pandas as pd
 import torch
 
 from mtmsa_lightning.calibration.conformal import coverage_deviation
-from mtmsa_lightning.calibration.measures import FacesSaid, calibration_figures
+from mtmsa_lightning.calibration.measures import LabelledPredictions, calibration_figures
 from mtmsa_lightning.evaluation.predictions import read_predictions
 from mtmsa_lightning.evaluation.resampling import cluster_numbers, sampling_units
 from mtmsa_lightning.evaluation.table_metrics import scalars
@@ -149,7 +149,7 @@ def coverage_by_subject(report: Material) -> dict[str, float | None]:
     predictions = report.predictions
     units = sampling_units(predictions.ids, predictions.subjects)
     numbers = torch.from_numpy(cluster_numbers(units, len(predictions)))
-    faces = FacesSaid(predictions.age, predictions.age_low, predictions.age_high, {}, numbers)
+    faces = LabelledPredictions(predictions.age, predictions.age_low, predictions.age_high, {}, numbers)
     found: dict[str, float | None] = calibration_figures(faces)["coverage_by_subject"]
     return found
 

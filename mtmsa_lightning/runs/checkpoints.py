@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mtmsa_lightning._utils.text import counted
+from mtmsa_lightning._utils.text import pluralize
 from mtmsa_lightning.errors import CheckpointError
 from mtmsa_lightning.runs.directory import runs_with
 from mtmsa_lightning.runs.pretrained import WEIGHTS, is_pretrained, read_pretrained
@@ -69,7 +69,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     broken = [name for name, value in checkpoint["state_dict"].items() if not value.isfinite().all()]
     if broken:
         raise CheckpointError(
-            f"{file}: {counted(len(broken), 'weight tensor')} ({broken[0]}, ...) hold NaN or infinity: the "
+            f"{file}: {pluralize(len(broken), 'weight tensor')} ({broken[0]}, ...) hold NaN or infinity: the "
             "training had diverged: choose a checkpoint from before"
         )
     return checkpoint

@@ -19,7 +19,7 @@ from mtmsa_lightning._utils.launch import slurm_step
 from mtmsa_lightning._utils.nested import differences
 from mtmsa_lightning.errors import CheckpointError, ConfigError
 from mtmsa_lightning.runs.record import read_record
-from mtmsa_lightning.runs.settings import read_config, what_is_learnt
+from mtmsa_lightning.runs.settings import read_config, training_settings
 
 if TYPE_CHECKING:
     pass
@@ -140,8 +140,8 @@ def resumable_run(root: str | Path, name: str, config: dict[str, Any], directory
     """
     folder = directory or Path(root) / name
     runs = runs_with(LAST, folder) if directory is None else [folder] if (folder / LAST).is_file() else []
-    wanted = what_is_learnt(config)
-    found = {run: differences(what_is_learnt(read_config(run)), wanted) for run in runs}
+    wanted = training_settings(config)
+    found = {run: differences(training_settings(read_config(run)), wanted) for run in runs}
     for run, differing in found.items():
         if not differing:
             return run.absolute()

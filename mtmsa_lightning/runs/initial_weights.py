@@ -51,9 +51,9 @@ def load_initial_weights(model: Any, weights: str | None) -> dict[str, Any] | No
     _load_trunk(model, settings, _below(state, "trunk"), str(weights))
     loaded = ["trunk"]
     for task in TASKS:
-        misfit = _misfit(model, task, settings, _below(state, task))
-        if misfit:
-            log.warning("%s: the %s head %s", weights, task, misfit)
+        mismatch = _mismatch(model, task, settings, _below(state, task))
+        if mismatch:
+            log.warning("%s: the %s head %s", weights, task, mismatch)
         elif getattr(model, task) is not None:
             getattr(model, task).load_state_dict(_below(state, task))
             loaded.append(f"{task} head")
@@ -109,7 +109,7 @@ def _below(state: dict[str, Tensor], name: str) -> dict[str, Tensor]:
     return {key.removeprefix(f"{name}."): value for key, value in state.items() if key.startswith(f"{name}.")}
 
 
-def _misfit(model: Any, task: str, settings: dict[str, Any], state: dict[str, Tensor]) -> str | None:
+def _mismatch(model: Any, task: str, settings: dict[str, Any], state: dict[str, Tensor]) -> str | None:
     """Say what becomes of a head that is not loaded; None if it fits, or if neither side has one."""
     then, now = settings[task], model.hparams[task]
     if then is None or now is None:

@@ -17,7 +17,7 @@ SECTIONS = ("data", "model", "trainer")
 """Parts of a config that hold settings by name."""
 
 
-FREE_SETTINGS = {
+RESUMABLE_CHANGES = {
     "data": ("root", "num_workers", "pin_memory", "verify", "strict"),
     "trainer": (
         "max_epochs", "max_steps", "max_time", "default_root_dir", "logger", "log_every_n_steps", "profiler",
@@ -65,20 +65,20 @@ def load_config(file: Path) -> dict[str, Any]:
         raise ConfigError(f"{file}: cannot be read as the config of a run: {error}") from error
 
 
-def what_is_learnt(config: dict[str, Any]) -> dict[str, Any]:
+def training_settings(config: dict[str, Any]) -> dict[str, Any]:
     """Return the settings without those that may differ when a run is continued."""
 
     def without(settings: Any, free: tuple[str, ...]) -> dict[str, Any]:
         return {key: value for key, value in (settings or {}).items() if key not in free}
 
     data = dict(config.get("data") or {})
-    data["init_args"] = without(data.get("init_args"), FREE_SETTINGS["data"])
-    trainer = without(config.get("trainer"), FREE_SETTINGS["trainer"])
-    model = without(config.get("model"), FREE_SETTINGS["model"])
+    data["init_args"] = without(data.get("init_args"), RESUMABLE_CHANGES["data"])
+    trainer = without(config.get("trainer"), RESUMABLE_CHANGES["trainer"])
+    model = without(config.get("model"), RESUMABLE_CHANGES["model"])
     if optimizer := model.get("optimizer"):
-        kept = without(optimizer.get("init_args"), FREE_SETTINGS["optimizer"])
+        kept = without(optimizer.get("init_args"), RESUMABLE_CHANGES["optimizer"])
         model["optimizer"] = optimizer | {"init_args": kept}
-    return without(config, FREE_SETTINGS["run"]) | {"data": data, "trainer": trainer, "model": model}
+    return without(config, RESUMABLE_CHANGES["run"]) | {"data": data, "trainer": trainer, "model": model}
 
 
 def training_differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
@@ -96,5 +96,5 @@ def training_differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     def length(config: dict[str, Any]) -> dict[str, Any]:
         return {key: (config.get("trainer") or {}).get(key) for key in (*LENGTH, *GLOBAL_BATCH)}
 
-    learnt = differences(what_is_learnt(old), what_is_learnt(new))
+    learnt = differences(training_settings(old), training_settings(new))
     return learnt + differences(length(old), length(new), "trainer")

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mtmsa_lightning._utils.text import counted
+from mtmsa_lightning._utils.text import pluralize
 from mtmsa_lightning.runs.directory import run_of
 from mtmsa_lightning.runs.record import read_record
 from mtmsa_lightning.runs.settings import read_config
@@ -24,11 +24,11 @@ def unfinished(run: Path) -> str | None:
         return None
     reason = str(record.get("failed") or "").partition(": ")[2] or "it was killed, or goes on still"
     planned = (read_config(run).get("trainer") or {}).get("max_epochs")
-    plan = f"; {counted(planned, 'epoch was', 'epochs were')} planned" if planned else ""
+    plan = f"; {pluralize(planned, 'epoch was', 'epochs were')} planned" if planned else ""
     return f"training has not ended: {reason}{plan}"
 
 
-def say_unfinished(checkpoint: Path) -> None:
+def warn_unfinished(checkpoint: Path) -> None:
     """Warn of a checkpoint whose training has not ended."""
     run = run_of(checkpoint)
     if run and (told := unfinished(run)):

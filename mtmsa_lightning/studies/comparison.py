@@ -14,7 +14,7 @@ from mtmsa_lightning.evaluation.comparison import Contender, compare, plain_rows
 from mtmsa_lightning.evaluation.folds import SHARED, distinct
 from mtmsa_lightning.evaluation.scores import read_faces
 from mtmsa_lightning.reports.comparison_text import verdict
-from mtmsa_lightning.runs.settings import LENGTH, what_is_learnt
+from mtmsa_lightning.runs.settings import LENGTH, training_settings
 from mtmsa_lightning.studies.definition import Study
 
 QUOTED = (*SHARED, "folds", "seeds", "test_fingerprints")
@@ -169,7 +169,7 @@ def difference(recorded: Mapping[str, Any], table: Mapping[str, Any]) -> dict[st
 
 def comparable(settings: dict[str, Any]) -> dict[str, Any]:
     """Return the settings that change figures: not where data lie, what computes, which fold and seed."""
-    learnt = what_is_learnt(settings)
+    learnt = training_settings(settings)
     learnt["trainer"] |= {key: settings["trainer"].get(key) for key in LENGTH}
     learnt["data"]["init_args"].pop("fold", None)
     return {key: value for key, value in learnt.items() if key not in ("name", "seed_everything")}

@@ -21,7 +21,7 @@ from mtmsa_lightning.runs.directory import last_start, resumable_run, runs_with
 from mtmsa_lightning.runs.record import partial_note, read_record
 from mtmsa_lightning.runs.settings import read_config, training_differences
 from mtmsa_lightning.settings.named_classes import allow_option
-from mtmsa_lightning.studies.jobs import Child, Children, tail
+from mtmsa_lightning.studies.jobs import Job, JobPool, tail
 from mtmsa_lightning.training.preflight import check_arguments
 
 if TYPE_CHECKING:
@@ -335,7 +335,7 @@ def train(experiment: Experiment, trials: Sequence[Trial], parallel: int) -> dic
     Returns:
         Why trials failed.
     """
-    todo: dict[Child, Trial] = {}
+    todo: dict[Job, Trial] = {}
     complete = []
     for trial in trials:
         experiment.wait_for_others(trial)
@@ -343,12 +343,12 @@ def train(experiment: Experiment, trials: Sequence[Trial], parallel: int) -> dic
             complete.append(run)
             log.info("[%s] complete: %s", trial, run)
         else:
-            child = Child(str(trial), experiment.command(trial), experiment.folder / "logs" / f"{trial}.log")
+            child = Job(str(trial), experiment.command(trial), experiment.folder / "logs" / f"{trial}.log")
             log.info("[%s] %s", trial, "continued" if "--ckpt_path" in child.command else "to train")
             todo[child] = trial
     warn_of_replacing(experiment.folder, complete)
     failures: dict[Trial, str] = {}
-    children = Children(slots(experiment, parallel), echoed=lambda line: line.startswith("epoch "))
+    children = JobPool(slots(experiment, parallel), echoed=lambda line: line.startswith("epoch "))
     for child, status, seconds in children.run(list(todo)):
         trial = todo[child]
         if status == 0:

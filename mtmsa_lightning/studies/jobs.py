@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Child:
+class Job:
     """A command to run.
 
     Attributes:
@@ -34,7 +34,7 @@ class Child:
     log: Path
 
 
-class Children:
+class JobPool:
     """Runs children, as many at once as there are slots.
 
     Each child is a process group of its own, so that a signal reaches it, and whatever it has launched,
@@ -56,7 +56,7 @@ class Children:
         self._lock = threading.Lock()
         self._stopped = False
 
-    def run(self, children: Sequence[Child]) -> Iterator[tuple[Child, int, float]]:
+    def run(self, children: Sequence[Job]) -> Iterator[tuple[Job, int, float]]:
         """Run all children.
 
         Yields:
@@ -76,7 +76,7 @@ class Children:
                 self._stop()
                 raise
 
-    def _run(self, child: Child) -> tuple[int, float]:
+    def _run(self, child: Job) -> tuple[int, float]:
         slot = self._free.get()
         start = time.monotonic()
         try:
@@ -90,7 +90,7 @@ class Children:
             self._free.put(slot)
         return status, time.monotonic() - start
 
-    def _follow(self, child: Child, environment: dict[str, str], write: Callable[[str], object]) -> int:
+    def _follow(self, child: Job, environment: dict[str, str], write: Callable[[str], object]) -> int:
         with self._lock:
             if self._stopped:
                 return -signal.SIGTERM

@@ -12,13 +12,13 @@ import torch
 from lightning.fabric import Fabric
 
 from mtmsa_lightning._utils.devices import best_precision, choose_accelerator
-from mtmsa_lightning._utils.text import counted
+from mtmsa_lightning._utils.text import pluralize
 from mtmsa_lightning.calibration.conformal import INTERVAL_LEVEL
 from mtmsa_lightning.calibration.fitting import fit_calibration
-from mtmsa_lightning.calibration.measures import FacesSaid, calibration_figures
+from mtmsa_lightning.calibration.measures import LabelledPredictions, calibration_figures
 from mtmsa_lightning.calibration.record import Calibration
 from mtmsa_lightning.data.datamodule import FaceDataModule
-from mtmsa_lightning.data.preprocessing import preprocessing_of, say_preprocessing
+from mtmsa_lightning.data.preprocessing import preprocessing_of, warn_preprocessing
 from mtmsa_lightning.data.splits.overlap import check_overlap
 from mtmsa_lightning.data.splits.protocols import sampling_units
 from mtmsa_lightning.errors import ConfigError
@@ -83,7 +83,7 @@ def calibrate(
     data = datamodule_of(ckpt_path, data_args, dict(model.hparams) | {"preparation": preparation})
     data.prepare_data()
     data.setup("test")
-    say_preprocessing(model.provenance or {}, preprocessing_of(data), str(data.root))
+    warn_preprocessing(model.provenance or {}, preprocessing_of(data), str(data.root))
     part = part or ("calibration" if len(data.calibration_dataset) else "val")
     chose_checkpoint = check_part(model, data, part, other_data)
     if max_width is not None:
@@ -231,7 +231,7 @@ class Network:
         self.model, self.data, self.device = model, data, fabric.device
         self.forward = fabric.setup_module(model).eval()
 
-    def say(self, part: str) -> FacesSaid:
+    def say(self, part: str) -> LabelledPredictions:
         """Run the network over a part and keep the faces that could be read, on the CPU."""
         table = getattr(self.data, f"{part}_dataset").table
         unit = torch.from_numpy(np.unique(sampling_units(table), return_inverse=True)[1])
@@ -245,7 +245,7 @@ class Network:
             row |= {"gender_logits": output.gender, "race_logits": output.race}
             for name, values in row.items():
                 if values is not None:
-                    columns.setdefault(name, []).append(values.cpu()[batch["counted"]])
+                    columns.setdefault(name, []).append(values.cpu()[batch["valid"]])
         joined = {name: torch.cat(values) for name, values in columns.items()}
         classes = {
             task: (mapping.logits(joined[f"{task}_logits"]), mapping.labels(joined[task]))
@@ -253,10 +253,10 @@ class Network:
             if f"{task}_logits" in joined and mapping.common
         }
         age = None if self.head is None else self.head.distribution(joined["age_raw"])
-        return FacesSaid(age, joined["age_low"], joined["age_high"], classes, joined["units"])
+        return LabelledPredictions(age, joined["age_low"], joined["age_high"], classes, joined["units"])
 
 
-def warn_outside(said: FacesSaid, part: str) -> None:
+def warn_outside(said: LabelledPredictions, part: str) -> None:
     """Warn of labels outside the years of a categorical head, which count as the nearest of them."""
     if said.age is None:
         return
@@ -266,11 +266,11 @@ def warn_outside(said: FacesSaid, part: str) -> None:
         log.warning(
             "%s part: the ages of %d of %s lie outside the years of the age head; likelihoods count them as "
             "the nearest of these years",
-            part, outside.sum(), counted(int(said.labelled.sum()), "face"),
+            part, outside.sum(), pluralize(int(said.labelled.sum()), "face"),
         )  # fmt: skip
 
 
-def applied(calibration: Calibration, said: FacesSaid) -> FacesSaid:
+def applied(calibration: Calibration, said: LabelledPredictions) -> LabelledPredictions:
     """Return what a network says, calibrated."""
     classes = {
         task: (calibration.logits(task, logits), target) for task, (logits, target) in said.classes.items()

@@ -33,7 +33,7 @@ from mtmsa_lightning.runs.directory import BEGINNING, LAST, check_run_dir, open_
 from mtmsa_lightning.runs.pretrained import WEIGHTS
 from mtmsa_lightning.runs.record import read_record
 from mtmsa_lightning.runs.settings import SECTIONS, load_config
-from mtmsa_lightning.runs.status import places_of_run, say_unfinished
+from mtmsa_lightning.runs.status import places_of_run, warn_unfinished
 from mtmsa_lightning.settings.configs import (
     by_precedence,
     find_config,
@@ -57,7 +57,7 @@ from mtmsa_lightning.training.callbacks.checkpoints import (
     StepSeed,
 )
 from mtmsa_lightning.training.callbacks.console import EpochLine, LossBar, report
-from mtmsa_lightning.training.callbacks.ema import MovingAverage
+from mtmsa_lightning.training.callbacks.ema import EMA
 from mtmsa_lightning.training.callbacks.epoch_csv import EpochCSV
 from mtmsa_lightning.training.callbacks.panels import Panels, shows_pictures
 from mtmsa_lightning.training.callbacks.predictions import PredictionWriter
@@ -168,7 +168,7 @@ def run_trainer_verb(
         named = [f"--config={of_run.file}", *args] if of_run else args
         message = explain(error, lambda: known_settings(named))
         if "loading state_dict" in str(error):
-            message = misfit(str(ckpt_path), str(error))
+            message = mismatch(str(ckpt_path), str(error))
         if message is None:
             raise
         raise ConfigError(message) from error
@@ -182,7 +182,7 @@ def no_training_state(checkpoint: Path) -> str:
     return f"{checkpoint} holds weights only: {last}train from its weights by --model.weights {weights}"
 
 
-def misfit(ckpt_path: str, error: str) -> str:
+def mismatch(ckpt_path: str, error: str) -> str:
     """Say why weights do not fit: the settings given override those that the checkpoint was trained with."""
     keys = " ".join(error.split())[:300]
     return (
@@ -461,7 +461,7 @@ class TrainingCLI(LightningCLI):
             record["seed"] = self.model.seed = int(self.settings.seed_everything)
         else:
             record["checkpoint"] = str(Path(self.settings.ckpt_path).absolute())
-            say_unfinished(checkpoint_file(self.settings.ckpt_path))
+            warn_unfinished(checkpoint_file(self.settings.ckpt_path))
         kwargs["logger"] = self._loggers(_as_list(given.logger), record)
         kwargs["accelerator"] = choose_accelerator(given.accelerator)
         if given.precision is None:
@@ -512,7 +512,7 @@ class TrainingCLI(LightningCLI):
         for checkpoint in (self.best, last := LastCheckpoint()):
             checkpoint.dirpath = str(self.run / "checkpoints")
         if self.settings.ema is not None:
-            callbacks.append(MovingAverage(self.settings.ema))
+            callbacks.append(EMA(self.settings.ema))
         seed = StepSeed(int(self.settings.seed_everything))
         command = continuing(self.run, self.verb, self.given)
         stop = Preemption(self.run / LAST, command)  # after all others that a step changes

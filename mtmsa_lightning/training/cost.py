@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mtmsa_lightning._utils.cores import available_cores
-from mtmsa_lightning._utils.text import counted
+from mtmsa_lightning._utils.text import pluralize
 from mtmsa_lightning.data.datamodule import FaceDataModule
 from mtmsa_lightning.data.dataset import FaceBatch, SampleKey, collate
 from mtmsa_lightning.errors import ConfigError
@@ -91,7 +91,7 @@ def training_cost(
             times = _repeat(step, _batch(loaded, faces, device), budget)
     except torch.OutOfMemoryError as error:
         raise ConfigError(
-            f"a batch of {counted(data.batch_size, 'face')} of {data.image_size} px does not fit {device}: "
+            f"a batch of {pluralize(data.batch_size, 'face')} of {data.image_size} px does not fit {device}: "
             "choose a smaller data.batch_size"
         ) from error
     memory, how = _memory(step, loaded, faces, data.batch_size, device)
@@ -163,8 +163,8 @@ def _batch(loaded: FaceBatch, faces: int, device: torch.device) -> FaceBatch:
     """Return a batch of so many faces: the loaded ones, over and over."""
     rows = torch.arange(faces) % len(loaded["image"])
     tensors = {name: value[rows].to(device) for name, value in loaded.items() if isinstance(value, Tensor)}
-    drawn = loaded["draws"]
-    return {**loaded, **tensors, "draws": None if drawn is None else drawn[rows.numpy()]}  # type: ignore[typeddict-item]
+    drawn = loaded["augmentation"]
+    return {**loaded, **tensors, "augmentation": None if drawn is None else drawn[rows.numpy()]}  # type: ignore[typeddict-item]
 
 
 def _grow(step: _Step, loaded: FaceBatch, batch_size: int, budget: float) -> tuple[int, list[float]]:
@@ -198,7 +198,7 @@ def _memory(
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device), "measured with a full batch"
     activations = step.activation_bytes(_batch(loaded, faces, device)) * batch_size / faces
-    how = f"counted with {counted(faces, 'face')}, scaled to a batch of {batch_size}"
+    how = f"counted with {pluralize(faces, 'face')}, scaled to a batch of {batch_size}"
     return step.state_bytes() + activations, how
 
 

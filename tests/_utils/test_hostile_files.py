@@ -93,7 +93,7 @@ def test_training_counts_what_cannot_be_read_with_its_reason(hostile, monkeypatc
     for dataset in (data.train_dataset, data.val_dataset):
         for row in range(len(dataset)):
             sample = dataset[SampleKey(row)]
-            faults |= {sample["id"]: sample["fault"]} if sample["fault"] else {}
+            faults |= {sample["id"]: sample["error"]} if sample["error"] else {}
     for kind in ("bomb", "empty", "text"):
         assert BAD[kind] in faults.pop(f"utkface/{name_of(kind)}")
     assert not faults
@@ -124,7 +124,7 @@ def test_preparing_leaves_them_out_with_the_reason(hostile, tmp_path):
     out = tmp_path / "set"
     options = ["--size", "64", "--workers", "1", "--max_unreadable", "0.5", "--no-pixels"]
     main(["prepare", "utkface", "--root", str(hostile), "--out", str(out), *options])
-    reasons = pd.read_csv(out / "left_out.csv").set_index("source")["reason"].to_dict()
+    reasons = pd.read_csv(out / "skipped.csv").set_index("source")["reason"].to_dict()
     assert set(reasons) == {name_of(kind) for kind in ("bomb", "empty", "text")}
     assert all(BAD[kind] in reasons[name_of(kind)] for kind in ("bomb", "empty", "text"))
     assert len(pd.read_parquet(out / "faces.parquet")) == 12

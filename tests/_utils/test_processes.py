@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mtmsa_lightning._utils import processes as module
-from mtmsa_lightning.studies.jobs import Child, Children, tail
+from mtmsa_lightning.studies.jobs import Job, JobPool, tail
 
 LAUNCHER = """
 import signal, subprocess, time
@@ -24,7 +24,7 @@ except KeyboardInterrupt:
 
 
 def child(tmp_path, name, code):
-    return Child(name, (sys.executable, "-c", code), tmp_path / "logs" / f"{name}.log")
+    return Job(name, (sys.executable, "-c", code), tmp_path / "logs" / f"{name}.log")
 
 
 def test_output_goes_to_a_log_and_chosen_lines_to_the_console(tmp_path, caplog):
@@ -32,7 +32,7 @@ def test_output_goes_to_a_log_and_chosen_lines_to_the_console(tmp_path, caplog):
     talker = child(
         tmp_path, "a", "print('epoch 1'); print('noise'); import sys; print('bad', file=sys.stderr)"
     )
-    ended = list(Children([{}], echoed=lambda line: line.startswith("epoch")).run([talker]))
+    ended = list(JobPool([{}], echoed=lambda line: line.startswith("epoch")).run([talker]))
     assert [(each.name, status) for each, status, _ in ended] == [("a", 0)]
     command, *printed = talker.log.read_text().splitlines()
     assert command.startswith("$ ")
@@ -43,13 +43,13 @@ def test_output_goes_to_a_log_and_chosen_lines_to_the_console(tmp_path, caplog):
 
 def test_a_log_is_kept_when_the_child_runs_again(tmp_path):
     for word in ("first", "second"):
-        list(Children([{}], echoed=lambda line: False).run([child(tmp_path, "a", f"print({word!r})")]))
+        list(JobPool([{}], echoed=lambda line: False).run([child(tmp_path, "a", f"print({word!r})")]))
     assert "first" in (tmp_path / "logs" / "a.log").read_text()
 
 
 def test_a_child_that_fails_does_not_stop_the_others(tmp_path):
     jobs = [child(tmp_path, str(status), f"raise SystemExit({status})") for status in (3, 0, 1)]
-    ended = {each.name: status for each, status, _ in Children([{}], lambda line: False).run(jobs)}
+    ended = {each.name: status for each, status, _ in JobPool([{}], lambda line: False).run(jobs)}
     assert ended == {"3": 3, "0": 0, "1": 1}
 
 
@@ -63,7 +63,7 @@ def test_as_many_run_at_once_as_there_are_slots_each_in_its_own_environment(tmp_
     meeting = tmp_path / "meeting"
     meeting.mkdir()
     slots = [{"SLOT": name, "HERE": str(meeting)} for name in ("x", "y")]
-    ended = list(Children(slots, lambda line: False).run([child(tmp_path, n, code) for n in ("a", "b")]))
+    ended = list(JobPool(slots, lambda line: False).run([child(tmp_path, n, code) for n in ("a", "b")]))
     assert [status for _, status, _ in ended] == [0, 0]
     assert sorted(path.name for path in meeting.iterdir()) == ["x", "y"]
 
@@ -84,7 +84,7 @@ def test_an_interrupt_ends_the_children_and_what_they_launched(tmp_path, monkeyp
     thread = threading.Thread(target=interrupt)
     thread.start()
     with pytest.raises(KeyboardInterrupt):
-        list(Children([{}], lambda line: False).run(jobs))
+        list(JobPool([{}], lambda line: False).run(jobs))
     thread.join()
     lines = jobs[0].log.read_text().splitlines()
     (inner,) = [int(line.split()[1]) for line in lines if line.startswith("launched ")]
@@ -118,8 +118,8 @@ def test_a_child_imports_nothing_from_the_working_directory(tmp_path, monkeypatc
     code = "import subprocess, sys; subprocess.call([sys.executable, '-m', 'planted'])"
     jobs = [
         child(tmp_path, "again", code),
-        Child("at once", (sys.executable, "-m", "planted"), tmp_path / "logs" / "at once.log"),
+        Job("at once", (sys.executable, "-m", "planted"), tmp_path / "logs" / "at once.log"),
     ]
-    assert len(list(Children([{}], lambda line: False).run(jobs))) == 2
+    assert len(list(JobPool([{}], lambda line: False).run(jobs))) == 2
     for job in jobs:
         assert "No module named planted" in job.log.read_text()

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from mtmsa_lightning._utils.images import UnreadableImageError
 from mtmsa_lightning._utils.logs import to_console
-from mtmsa_lightning._utils.text import counted, shown
+from mtmsa_lightning._utils.text import pluralize, shown
 from mtmsa_lightning.errors import (
     LONGEST_LINE,
     LONGEST_MESSAGE,
@@ -34,7 +34,7 @@ from mtmsa_lightning.errors import (
     ],
 )
 def test_a_number_stands_with_the_right_form_of_its_noun(number, nouns, said):
-    assert counted(number, *nouns) == said
+    assert pluralize(number, *nouns) == said
 
 
 @given(st.text(max_size=3000) | st.integers(0, 10**6).map(lambda n: "x" * n))

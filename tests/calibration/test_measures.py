@@ -7,7 +7,7 @@ from scipy import special, stats
 
 from mtmsa_lightning.calibration.measures import (
     KEPT,
-    FacesSaid,
+    LabelledPredictions,
     age_risk,
     calibration_figures,
     risk_by_threshold,
@@ -22,10 +22,12 @@ SUBJECT = RNG.integers(0, 20, 60)
 LOGITS, TARGET = RNG.normal(size=(60, 3)), RNG.integers(-1, 3, 60)
 
 
-def said(low=AGE, high=AGE, **changes) -> FacesSaid:
+def said(low=AGE, high=AGE, **changes) -> LabelledPredictions:
     classes = {"race": (torch.from_numpy(LOGITS), torch.from_numpy(TARGET))}
     age = GaussianAge(torch.from_numpy(MEAN), torch.from_numpy(STD))
-    faces = FacesSaid(age, torch.from_numpy(low), torch.from_numpy(high), classes, torch.from_numpy(SUBJECT))
+    faces = LabelledPredictions(
+        age, torch.from_numpy(low), torch.from_numpy(high), classes, torch.from_numpy(SUBJECT)
+    )
     return faces._replace(**changes)
 
 

@@ -52,7 +52,7 @@ class LaplaceAge(AgeDistribution):
     def quantile(self, p):
         return self.law.icdf(tensor(p))
 
-    def widened(self, scale):
+    def scaled(self, scale):
         return LaplaceAge(self._mean, self._std * scale)
 
     def select(self, rows):
@@ -298,11 +298,11 @@ def test_what_has_no_labels_stays_as_it_is(fitted):
 
 def test_the_intervals_do_not_depend_on_the_scale_of_sigma(fitted):
     raw, age, calibration = fitted
-    again = fit_calibration(raw.widened(3.0), age, age, {}, torch.arange(100))
+    again = fit_calibration(raw.scaled(3.0), age, age, {}, torch.arange(100))
     assert again.sigma_scale == pytest.approx(calibration.sigma_scale / 3)
     for level in LEVELS:
         ends = zip(
-            again.age(raw.widened(3.0)).interval(level), calibration.age(raw).interval(level), strict=True
+            again.age(raw.scaled(3.0)).interval(level), calibration.age(raw).interval(level), strict=True
         )
         for first, second in ends:
             torch.testing.assert_close(first, second)
@@ -323,8 +323,8 @@ def test_a_table_of_calibrated_ages_brings_its_intervals_along(fitted):
     again = distribution_from_columns(columns)
     for level in LEVELS:
         assert all(map(torch.equal, again.interval(level), age.interval(level)))
-    torch.testing.assert_close(again.log_prob(30.0), raw.widened(calibration.sigma_scale).log_prob(30.0))
-    torch.testing.assert_close(again.crps(30.0), raw.widened(calibration.sigma_scale).crps(30.0))
+    torch.testing.assert_close(again.log_prob(30.0), raw.scaled(calibration.sigma_scale).log_prob(30.0))
+    torch.testing.assert_close(again.crps(30.0), raw.scaled(calibration.sigma_scale).crps(30.0))
 
 
 def test_plain_values_survive_json_and_a_checkpoint(fitted, tmp_path):

@@ -16,7 +16,7 @@ import torch
 from lightning.pytorch import seed_everything
 
 from mtmsa_lightning._utils.images import read_image
-from mtmsa_lightning.data.augment.cpu import AugmentationSampler, sample_seed
+from mtmsa_lightning.data.augment.cpu import AugmentationParamSampler, sample_seed
 from mtmsa_lightning.data.augment.device import augment
 from mtmsa_lightning.data.datamodule import FaceDataModule, available_workers, midpoints
 from mtmsa_lightning.data.dataset import FaceBatch
@@ -176,7 +176,7 @@ def test_evaluation_loaders_have_every_face_once_in_order(data, part):
     batches = list(loader)
     assert [name for batch in batches for name in batch["id"]] == dataset.table["id"].tolist()
     assert torch.cat([batch["age_low"] for batch in batches]).tolist() == dataset.table["age_low"].tolist()
-    assert all(batch["counted"].all() for batch in batches)
+    assert all(batch["valid"].all() for batch in batches)
 
 
 def test_ranks_share_the_faces_of_a_trainer(data):
@@ -454,8 +454,8 @@ def test_the_loader_leaves_augmentation_to_the_device(shared_release, crops, pre
     assert (raw["image"].shape, raw["image"].dtype) == ((8, 3, side, side), torch.uint8)
     batch = data.on_after_batch_transfer(data.on_before_batch_transfer(raw, 0), 0)
     assert (batch["image"].shape, batch["image"].dtype) == ((8, 3, 64, 64), torch.float32)
-    assert batch["draws"] is None
-    sampler = AugmentationSampler(side, 64)
+    assert batch["augmentation"] is None
+    sampler = AugmentationParamSampler(side, 64)
     draws = np.array([sampler(sample_seed(0, 0, int(row))) for row in batch["index"]], np.float32)
     assert torch.equal(batch["image"], augment(raw["image"], draws, 64))
     assert batch["id"] == raw["id"]
@@ -529,7 +529,7 @@ def test_one_bad_image_in_a_hundred_is_skipped_and_reported_once(release, caplog
     with caplog.at_level(logging.WARNING):
         for _ in range(2):
             batches = load_test_part(data)
-            counted = torch.cat([batch["counted"] for batch in batches])
+            counted = torch.cat([batch["valid"] for batch in batches])
             assert (~counted).nonzero().tolist() == [[3]]
     warnings = [record.message for record in caplog.records if record.levelno == logging.WARNING]
     assert len(warnings) == 1

@@ -76,7 +76,7 @@ def test_a_sample_holds_the_rows_labels_and_its_augmented_image(make_dataset, fo
     np.testing.assert_array_equal(sample.pop("image"), image)
     assert sample == {
         "age_low": 25.0, "age_high": 25.0, "gender": 1, "race": 5,
-        "id": "made/00005.jpg", "index": 5, "counted": True, "fault": "", "draw": None,
+        "id": "made/00005.jpg", "index": 5, "valid": True, "error": "", "augmentation": None,
     }  # fmt: skip
 
 
@@ -128,7 +128,7 @@ def test_a_batch_has_the_promised_types(folder, face_table):
         "gender": torch.tensor([1, -1, 0]),
         "race": torch.tensor([-1, 4, -1]),
         "index": torch.tensor([0, 1, 2]),
-        "counted": torch.tensor([True, True, True]),
+        "valid": torch.tensor([True, True, True]),
     }
     for name, value in expected.items():
         torch.testing.assert_close(batch[name], value, rtol=0, atol=0, equal_nan=True)
@@ -142,10 +142,10 @@ def test_an_unreadable_image_is_grey_uncounted_and_explained(folder, face_table)
     dataset = FaceDataset(frame, folder, FaceTransform(64, augment=True))
     batch = collate([dataset[row] for row in range(3)])
     assert (batch["image"][1:] == 127).all()
-    assert batch["counted"].tolist() == [True, False, False]
-    assert batch["fault"][0] == ""
-    assert str(folder / "broken.jpg") in batch["fault"][1]
-    assert str(folder / "gone.jpg") in batch["fault"][2]
+    assert batch["valid"].tolist() == [True, False, False]
+    assert batch["error"][0] == ""
+    assert str(folder / "broken.jpg") in batch["error"][1]
+    assert str(folder / "gone.jpg") in batch["error"][2]
     assert_labels_hidden(batch, [False, True, True])
 
 
@@ -176,7 +176,7 @@ def test_two_ranks_see_what_one_process_sees_in_batches_of_twice_the_size(make_d
         ranks = [train_epoch(dataset, epoch, 3, workers, ranks=2, rank=rank) for rank in range(2)]
         assert [len(batches) for batches in ranks] == [len(whole)] * 2 == [2, 2]
         for joined, first, second in zip(whole, *ranks, strict=True):
-            for name in ("image", "age_low", "age_high", "gender", "race", "index", "counted"):
+            for name in ("image", "age_low", "age_high", "gender", "race", "index", "valid"):
                 pair = torch.stack([first[name], second[name]], dim=1).flatten(0, 1)
                 assert torch.equal(pair, joined[name])
             assert list(chain(*zip(first["id"], second["id"], strict=True))) == joined["id"]
@@ -226,19 +226,19 @@ def test_evaluation_counts_every_face_once(make_dataset, n, ranks):
     counted = [
         (int(index), float(low))
         for batch in batches
-        for index, low, counts in zip(batch["index"], batch["age_low"], batch["counted"], strict=True)
+        for index, low, counts in zip(batch["index"], batch["age_low"], batch["valid"], strict=True)
         if counts
     ]
     assert sorted(counted) == [(row, 20.0 + row) for row in range(n)]
     for batch in batches:
-        assert_labels_hidden(batch, (~batch["counted"]).tolist())
+        assert_labels_hidden(batch, (~batch["valid"]).tolist())
     assert sum(len(batch["id"]) for batch in batches) == -(-n // ranks) * ranks
 
 
 # ------------------------------------------------------------------ samplers
 
 
-def deal(
+def shard_indices(
     make: Callable[[int], DistributedSampler[SampleKey]], ranks: int, epoch: int
 ) -> list[list[SampleKey]]:
     samplers = [make(rank) for rank in range(ranks)]
@@ -252,7 +252,7 @@ def deal(
 @given(n=st.integers(0, 70), ranks=st.integers(1, 5))
 @example(n=2, ranks=5)
 def test_eval_sampler_arithmetic(n, ranks):
-    parts = deal(lambda rank: EvalSampler(range(n), ranks, rank), ranks, epoch=4)
+    parts = shard_indices(lambda rank: EvalSampler(range(n), ranks, rank), ranks, epoch=4)
     assert {len(part) for part in parts} == {-(-n // ranks)}
     order = list(chain(*zip(*parts, strict=True)))
     assert [key.row for key in order if not key.padding] == list(range(n))
@@ -264,8 +264,8 @@ def test_eval_sampler_arithmetic(n, ranks):
 @example(n=1, batch=4, ranks=4, epoch=0)
 @example(n=16, batch=4, ranks=4, epoch=0)
 def test_train_sampler_arithmetic(n, batch, ranks, epoch):
-    parts = deal(lambda rank: TrainSampler(range(n), batch, SEED, ranks, rank), ranks, epoch)
-    (single,) = deal(lambda rank: TrainSampler(range(n), batch * ranks, SEED), 1, epoch)
+    parts = shard_indices(lambda rank: TrainSampler(range(n), batch, SEED, ranks, rank), ranks, epoch)
+    (single,) = shard_indices(lambda rank: TrainSampler(range(n), batch * ranks, SEED), 1, epoch)
     joined = batch * ranks
     assert len(single) == (n - n % joined if n >= joined else n)
     assert len({key.row for key in single}) == len(single)
@@ -298,17 +298,17 @@ def test_a_continued_loader_begins_at_once_with_the_right_batch(make_dataset, wo
 
 
 def test_every_epoch_leaves_out_other_faces():
-    left_out = set()
+    skipped = set()
     for epoch in range(60):
-        (keys,) = deal(lambda rank: TrainSampler(range(N), 4, SEED), 1, epoch)
-        left_out |= set(range(N)) - {key.row for key in keys}
-    assert left_out == set(range(N))
+        (keys,) = shard_indices(lambda rank: TrainSampler(range(N), 4, SEED), 1, epoch)
+        skipped |= set(range(N)) - {key.row for key in keys}
+    assert skipped == set(range(N))
 
 
 def test_order_depends_on_seed_and_epoch_alone():
     def order(seed: int, epoch: int) -> list[int]:
         torch.rand(1)
-        (keys,) = deal(lambda rank: TrainSampler(range(50), 5, seed), 1, epoch)
+        (keys,) = shard_indices(lambda rank: TrainSampler(range(50), 5, seed), 1, epoch)
         return [key.row for key in keys]
 
     assert order(0, 0) == order(0, 0)

@@ -52,7 +52,7 @@ def test_listing_follows_links_once(tmp_path, touch):
     assert list(list_images(tmp_path / "root")) == ["link/1.jpg"]
 
 
-def test_names_that_are_no_text_are_left_out(tmp_path):
+def test_names_that_are_no_text_are_skipped(tmp_path):
     (tmp_path / "ok.jpg").touch()
     try:
         with open(os.path.join(os.fsencode(tmp_path), b"\xff.jpg"), "w"):  # noqa: PTH118, PTH123

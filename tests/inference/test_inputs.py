@@ -37,7 +37,7 @@ def found(*paths: object) -> list[str]:
     return [each.file for each in find_inputs(list(map(str, paths)))]
 
 
-def test_folders_are_searched_for_images_and_hidden_files_left_out(folder):
+def test_folders_are_searched_for_images_and_hidden_files_skipped(folder):
     assert found(folder) == [str(folder / name) for name in IMAGES]
     assert found(folder / "b") == [str(folder / name) for name in IMAGES[1:3]]
 

@@ -9,7 +9,7 @@ import torch
 from torchmetrics import Metric, MetricCollection
 
 from mtmsa_lightning import metrics
-from mtmsa_lightning.metrics.suite import FIGURES
+from mtmsa_lightning.metrics.suite import METRICS
 from mtmsa_lightning.models.distributions import GaussianAge
 
 CLASSES = 3
@@ -41,7 +41,7 @@ def every_metric() -> dict[str, Metric]:
         for name in metrics.__all__
         for number, settings in enumerate(settings_of(getattr(metrics, name)))
     }
-    return public | {figure.name: figure.build(CLASSES + 1) for figure in FIGURES}
+    return public | {figure.name: figure.build(CLASSES + 1) for figure in METRICS}
 
 
 def batch(seed: int, faces: int = 40) -> dict[str, object]:

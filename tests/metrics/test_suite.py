@@ -6,10 +6,10 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
-from mtmsa_lightning.metrics.suite import FIGURES, figures_of
+from mtmsa_lightning.metrics.suite import METRICS, metric_specs
 from mtmsa_lightning.models.distributions import GaussianAge
 
-NAMES = [figure.name for figure in FIGURES]
+NAMES = [figure.name for figure in METRICS]
 CLASSES = 4
 RANKS = (slice(0, 7), slice(7, 8), slice(8, 11), slice(11, 600))
 """Uneven ranks; the second has no labelled face."""
@@ -51,7 +51,7 @@ def gather_of(ranks: list[Metric]) -> Callable[..., list[Tensor]]:
     return gather
 
 
-@pytest.mark.parametrize("figure", FIGURES, ids=NAMES)
+@pytest.mark.parametrize("figure", METRICS, ids=NAMES)
 def test_uneven_ranks_give_the_figure_of_all_faces(figure):
     ranks = [fed(figure, rows) for rows in RANKS]
     whole = fed(figure, slice(None)).compute()
@@ -62,7 +62,7 @@ def test_uneven_ranks_give_the_figure_of_all_faces(figure):
     torch.testing.assert_close(last.compute().double(), whole.double(), rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("figure", FIGURES, ids=NAMES)
+@pytest.mark.parametrize("figure", METRICS, ids=NAMES)
 def test_states_can_be_merged(figure):
     first, second = fed(figure, slice(0, 33)), fed(figure, slice(33, None))
     first.merge_state(second)
@@ -73,7 +73,7 @@ def test_states_can_be_merged(figure):
 
 @pytest.mark.parametrize(
     "figure",
-    [figure for figure in FIGURES if not figure.name.endswith("_acc")],
+    [figure for figure in METRICS if not figure.name.endswith("_acc")],
     ids=lambda figure: figure.name,
 )
 def test_faces_without_a_label_have_no_figure(figure):
@@ -88,19 +88,19 @@ def test_faces_without_a_label_have_no_figure(figure):
 
 def test_names_are_unique_and_say_which_way_is_better():
     assert len(set(NAMES)) == len(NAMES)
-    for figure in FIGURES:
+    for figure in METRICS:
         higher = {"higher": True, "lower": False}.get(figure.better)
         assert figure.build(CLASSES).higher_is_better == higher, figure.name
 
 
 def test_only_the_headline_is_measured_in_training():
-    assert [figure.name for figure in FIGURES if figure.training] == [
+    assert [figure.name for figure in METRICS if figure.training] == [
         "age_mae", "age_cs5", "age_nll", "age_interval_nll", "group_acc", "group_acc_1off",
         "gender_acc", "race_acc",
     ]  # fmt: skip
 
 
 def test_a_model_has_the_figures_of_its_heads():
-    assert {figure.task for figure in figures_of({"age": 0}, groups=True)} == {"age"}
-    assert not [f.name for f in figures_of({"age": 0, "race": 5}, groups=False) if "group_acc" in f.name]
-    assert figures_of({"age": 0, "gender": 2, "race": 5}, groups=True) == FIGURES
+    assert {figure.task for figure in metric_specs({"age": 0}, groups=True)} == {"age"}
+    assert not [f.name for f in metric_specs({"age": 0, "race": 5}, groups=False) if "group_acc" in f.name]
+    assert metric_specs({"age": 0, "gender": 2, "race": 5}, groups=True) == METRICS

@@ -1,9 +1,9 @@
 import pytest
 
-from mtmsa_lightning.metrics.suite import FIGURES
+from mtmsa_lightning.metrics.suite import METRICS
 from mtmsa_lightning.metrics.titles import format_difference, format_figure, format_interval
 
-NAMES = [figure.name for figure in FIGURES]
+NAMES = [figure.name for figure in METRICS]
 
 
 @pytest.mark.parametrize("value", [-0.0, -1e-9, -4e-5, 0.0, 4e-5])

@@ -26,7 +26,7 @@ GAPS = """by,figure,gap,gap_low,gap_high,groups,highest,highest_value,lowest,low
 gender,age_mae,2.1,0.4,3.9,2,female,7.5,male,5.4
 gender,age_bias,1.0,,,2,female,1,male,0
 """
-FIGURES = """name,value,low95,high95,faces
+METRICS = """name,value,low95,high95,faces
 age_mae,6.25,5.5,7.0,300
 gender_acc,0.875,,,300
 """
@@ -48,7 +48,7 @@ def checkpoint(trained):
 def evaluated(checkpoint, trained, tmp_path_factory):
     """Records of a run and of an evaluation, the latter made up."""
     folder = tmp_path_factory.mktemp("tables")
-    for name, text in (("figures", FIGURES), ("subgroups", GROUPS), ("subgroup_gaps", GAPS)):
+    for name, text in (("figures", METRICS), ("subgroups", GROUPS), ("subgroup_gaps", GAPS)):
         (folder / "evaluation" / "tables").mkdir(parents=True, exist_ok=True)
         (folder / "evaluation" / "tables" / f"{name}.csv").write_text(text)
     quoted = {"dataset": "morph", "protocol": "subject_exclusive, fold 0", "checkpoint": "/home/me/best.ckpt"}

@@ -14,8 +14,8 @@ from mtmsa_lightning.errors import CheckpointError, ConfigError
 from mtmsa_lightning.runs import directory as runs
 from mtmsa_lightning.runs.directory import check_run_dir, open_run, resumable_run, runs_with
 from mtmsa_lightning.runs.record import read_record, update_record
-from mtmsa_lightning.runs.settings import training_differences, what_is_learnt
-from mtmsa_lightning.runs.status import say_unfinished, unfinished
+from mtmsa_lightning.runs.settings import training_differences, training_settings
+from mtmsa_lightning.runs.status import unfinished, warn_unfinished
 
 CONFIG = {
     "seed_everything": 0,
@@ -240,12 +240,12 @@ def test_a_training_that_has_not_ended_is_told(record, said, tmp_path, caplog):
     run = a_run(tmp_path, "2026-01-01", CONFIG)
     update_record(run, record)
     assert unfinished(run) == said
-    say_unfinished(run / "checkpoints" / "best.ckpt")
+    warn_unfinished(run / "checkpoints" / "best.ckpt")
     assert [told.endswith(str(said)) for told in caplog.messages] == [True] * (said is not None)
 
 
 def test_a_checkpoint_that_lies_in_no_run_is_not_called_unfinished(tmp_path, caplog):
-    say_unfinished(tmp_path / "best.ckpt")
+    warn_unfinished(tmp_path / "best.ckpt")
     assert caplog.messages == []
 
 
@@ -253,5 +253,5 @@ def test_a_run_may_be_continued_on_other_devices_but_a_finished_one_is_another()
     one, four = (
         {"trainer": {"devices": devices, "strategy": way}} for devices, way in ((1, "auto"), (4, "ddp"))
     )
-    assert what_is_learnt(one) == what_is_learnt(four)
+    assert training_settings(one) == training_settings(four)
     assert training_differences(one, four) == ["trainer.devices was 1, is 4"]

@@ -109,17 +109,17 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_a_head_that_means_something_else_is_left_out_and_said(change, sources, given, caplog):
-    arguments, left_out, said = CHANGES[change]
+def test_a_head_that_means_something_else_is_skipped_and_said(change, sources, given, caplog):
+    arguments, skipped, said = CHANGES[change]
     model = network(2, **arguments)
     before = parts(model)
     with caplog.at_level(logging.INFO):
         load_initial_weights(model, str(sources["folder"]))
     after = parts(model)
     for task in ("trunk", *model.tasks):
-        assert same(after, before if task in left_out else given.state_dict(), f"{task}.")
+        assert same(after, before if task in skipped else given.state_dict(), f"{task}.")
     assert said in caplog.text
-    loaded = [f"{task} head" for task in model.tasks if task not in left_out]
+    loaded = [f"{task} head" for task in model.tasks if task not in skipped]
     assert caplog.messages[-1].endswith(f": {', '.join(['trunk', *loaded])}")
 
 

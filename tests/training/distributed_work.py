@@ -24,7 +24,7 @@ from mtmsa_lightning.errors import Preempted
 from mtmsa_lightning.evaluation.predictions import read_predictions
 from mtmsa_lightning.evaluation.table_metrics import figures as figures_of_table
 from mtmsa_lightning.training.callbacks.checkpoints import AtomicCheckpointIO, StepSeed
-from mtmsa_lightning.training.callbacks.ema import MovingAverage
+from mtmsa_lightning.training.callbacks.ema import EMA
 from mtmsa_lightning.training.callbacks.panels import panels
 from mtmsa_lightning.training.callbacks.predictions import PredictionWriter
 from mtmsa_lightning.training.callbacks.preemption import Preemption
@@ -130,7 +130,7 @@ class Watch(Callback):
         self.ids: list[str] = []
 
     def on_train_batch_start(self, trainer: Any, model: Any, batch: Any, *_: Any) -> None:
-        self.ids += [name for name, counted in zip(batch["id"], batch["counted"], strict=True) if counted]
+        self.ids += [name for name, counted in zip(batch["id"], batch["valid"], strict=True) if counted]
 
     def on_validation_batch_start(self, trainer: Any, model: Any, batch: Any, index: int, *_: Any) -> None:
         if index == 0 and trainer.is_global_zero:  # averaged weights, and the statistics of this process
@@ -157,7 +157,7 @@ def fit(
 ) -> dict[str, Any]:
     """Train with learned weights, interval losses and averaged weights; return what a rank has at the end."""
     out.mkdir(exist_ok=True)
-    watch, average = Watch(out), MovingAverage(0.9)
+    watch, average = Watch(out), EMA(0.9)
     model = build(weighting="learned").double()  # not by Trainer(precision=...), which restores in float32
     callbacks = (average, StepSeed(5), watch, *more, Preemption(out / "last.ckpt"))
     run = trainer(ranks, out, *callbacks, max_epochs=1)

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import torch
 
-from mtmsa_lightning.metrics.suite import FIGURES
+from mtmsa_lightning.metrics.suite import METRICS
 
 pytestmark = pytest.mark.slow
 TWO = ("--trainer.devices", "2", "--trainer.strategy", "ddp")
@@ -88,7 +88,7 @@ def test_three_processes_validate_and_test_exactly_like_one(three, alone, head):
     for name, value in expected.items():
         assert found[name] == pytest.approx(value, abs=1e-6, nan_ok=True), name
     known = {name.partition("/")[2] for name in expected}
-    assert known >= {figure.name for figure in FIGURES}, "every figure of the suite is among them"
+    assert known >= {figure.name for figure in METRICS}, "every figure of the suite is among them"
     undefined = {name for name, value in expected.items() if name.startswith("test/") and value != value}
     assert not undefined, "and has a value"
 

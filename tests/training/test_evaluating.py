@@ -86,7 +86,7 @@ def test_files_are_named_when_there_are_any(run, undrawn, monkeypatch, capsys):
     assert "files:" not in capsys.readouterr().out
 
 
-def test_other_data_get_a_folder_of_their_own_and_photos_can_be_left_out(run, undrawn):
+def test_other_data_get_a_folder_of_their_own_and_photos_can_be_skipped(run, undrawn):
     evaluate("--ckpt_path", run, "--data.fold", 1, "--allow_overlap", "true", "--faces", "false")
     page = (run / "evaluation-morph-subject_exclusive-fold1" / "report.html").read_text()
     assert "data:image/jpeg" not in page

@@ -18,7 +18,7 @@ from mtmsa_lightning.training.callbacks.checkpoints import (
     LastCheckpoint,
     StepSeed,
 )
-from mtmsa_lightning.training.callbacks.ema import MovingAverage
+from mtmsa_lightning.training.callbacks.ema import EMA
 
 QUIET = {
     "accelerator": "cpu", "logger": False, "enable_progress_bar": False, "enable_model_summary": False,
@@ -95,7 +95,7 @@ def fit(root: Path, run: Path, *more: Callback, go_on: bool = False, faces: MORP
     """Train for two epochs if nothing else is said; return the state that was saved last."""
     best, last = BestCheckpoint(), LastCheckpoint()
     best.dirpath = last.dirpath = str(run)
-    callbacks = [MovingAverage(0.9), StepSeed(5), *more, best, last]
+    callbacks = [EMA(0.9), StepSeed(5), *more, best, last]
     trainer = Trainer(
         **(QUIET | {"max_epochs": 2} | settings),
         callbacks=callbacks, plugins=[AtomicCheckpointIO()], default_root_dir=run,

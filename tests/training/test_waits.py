@@ -66,7 +66,7 @@ def batch_of(n=4):
     return {
         "image": torch.zeros(n, 64, 64, 3, dtype=torch.uint8).permute(0, 3, 1, 2), "age_low": ages,
         "age_high": ages + torch.arange(n) % 2, "gender": classes, "race": classes, "index": torch.arange(n),
-        "counted": classes > 0,
+        "valid": classes > 0,
     }  # fmt: skip
 
 

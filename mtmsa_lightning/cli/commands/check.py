@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from mtmsa_lightning._utils.text import counted
+from mtmsa_lightning._utils.text import pluralize
 from mtmsa_lightning.cli.arguments import Parser
 from mtmsa_lightning.cli.data_arguments import add_data_arguments, data_arguments, parse
 from mtmsa_lightning.data.audit.findings import KINDS, Finding
@@ -139,7 +139,7 @@ def describe_data(data: "FaceDataModule") -> Iterator[str]:
     from mtmsa_lightning.reports.audit import baseline_table, comparison_table
 
     table = data.table
-    yield f"{table.dataset} at {data.root}: {counted(len(table), 'face')}; label rule: {table.label_rule}"
+    yield f"{table.dataset} at {data.root}: {pluralize(len(table), 'face')}; label rule: {table.label_rule}"
     compared = compare(table)
     if compared:
         yield "held against the published release:"
@@ -197,11 +197,11 @@ def describe_cost(cli: Any) -> Iterator[str]:
     epoch = cost.epoch_seconds(train, val, devices, data.num_workers)
     yield f"cost on {devices} x {cost.device}, {cost.precision}, {data.image_size} px (an estimate):"
     epochs = trainer.max_epochs or 0
-    whole = f", {_duration(epoch * epochs)} for {counted(epochs, 'epoch')}" if epochs > 0 else ""
-    yield f"  {_duration(epoch)} per epoch of {counted(train, 'face')}{whole}"
-    timed = f"median of {cost.steps} with {counted(cost.faces, 'face')} each"
+    whole = f", {_duration(epoch * epochs)} for {pluralize(epochs, 'epoch')}" if epochs > 0 else ""
+    yield f"  {_duration(epoch)} per epoch of {pluralize(train, 'face')}{whole}"
+    timed = f"median of {cost.steps} with {pluralize(cost.faces, 'face')} each"
     yield f"  steps: {1e3 * cost.face_seconds:.1f} ms per face, {timed}"
-    workers = counted(data.num_workers, "worker")
+    workers = pluralize(data.num_workers, "worker")
     yield f"  loading: {1e3 * cost.load_seconds:.1f} ms per image on one core; {workers}"
     yield f"  memory {cost.memory / 2**30:.1f} GiB per device ({cost.memory_how})"
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from mtmsa_lightning._utils.cores import available_cores
 from mtmsa_lightning._utils.folders import check_folder
-from mtmsa_lightning._utils.text import counted
+from mtmsa_lightning._utils.text import pluralize
 from mtmsa_lightning.cli.arguments import Parser, add_checkpoint, whole_number_from
 from mtmsa_lightning.cli.commands.prepare import parse_shard
 from mtmsa_lightning.errors import ConfigError, DataError
@@ -137,7 +137,7 @@ def predict(options: argparse.Namespace) -> None:
     from mtmsa_lightning._utils.images import MAX_PIXELS
     from mtmsa_lightning.inference.bulk import Job, load_estimator, predict_parts
     from mtmsa_lightning.inference.parts import Parts
-    from mtmsa_lightning.inference.plan import make_plan, say_preprocessing
+    from mtmsa_lightning.inference.plan import make_plan, warn_preprocessing
     from mtmsa_lightning.inference.ranks import choose_devices, predict_on
 
     devices = choose_devices(options.accelerator, options.devices)
@@ -149,7 +149,7 @@ def predict(options: argparse.Namespace) -> None:
     estimator = load(device=devices[0] if len(devices) == 1 else "cpu")
     detect = estimator.preprocessing.detects if options.detect is None else options.detect
     log.info("%s", estimator.describe(detect))
-    say_preprocessing(estimator, inputs, detect)
+    warn_preprocessing(estimator, inputs, detect)
     plan = make_plan(options.ckpt_path, estimator, inputs, detect, options.annotate, shard)
     folder = options.out if shard[1] > 1 else options.out.with_name(f"{options.out.name}.parts")
     workers = options.num_workers or available_cores() // len(devices)
@@ -167,7 +167,7 @@ def predict(options: argparse.Namespace) -> None:
 def _describe_shard(shard: str, parts: "Parts", images: int) -> str:
     share = sum(len(parts.positions(number)) for number in parts.numbers)
     if share:
-        return f"shard {shard}: {share:,} of {counted(images, 'image')}: {parts.folder}"
+        return f"shard {shard}: {share:,} of {pluralize(images, 'image')}: {parts.folder}"
     return (
         f"shard {shard}: no images: shards consist of parts of {parts.plan['part_size']} images, and there "
         f"{'is' if len(parts) == 1 else 'are'} only {len(parts)}; merge it with the others: {parts.folder}"
@@ -221,18 +221,18 @@ def report(counts: "Counts", out: Path, strict: bool = False) -> None:
     """
     from mtmsa_lightning.inference.parts import SKIPPED, beside
 
-    images, listed = counted(counts.images, "image"), beside(out, SKIPPED)
+    images, listed = pluralize(counts.images, "image"), beside(out, SKIPPED)
     numbers = {"without a face": counts.no_face, "unreadable": counts.unreadable}
     reasons = ", ".join(f"{number:,} {reason}" for reason, number in numbers.items() if number)
     if not counts.faces:
         raise DataError(f"not one face in {images}: {reasons}: {listed}")
     done = counts.images - counts.no_face - counts.unreadable
-    print(f"{counted(counts.faces, 'face')} in {done:,} of {images}: {out}")
+    print(f"{pluralize(counts.faces, 'face')} in {done:,} of {images}: {out}")
     if reasons:
         print(f"skipped: {reasons}: {listed}")
         _print_skipped(listed, counts.no_face + counts.unreadable)
     if strict and counts.unreadable:
-        raise DataError(f"--strict: {counted(counts.unreadable, 'image')} could not be read: {listed}")
+        raise DataError(f"--strict: {pluralize(counts.unreadable, 'image')} could not be read: {listed}")
 
 
 def _print_skipped(file: Path, number: int) -> None:

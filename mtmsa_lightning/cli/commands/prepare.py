@@ -239,6 +239,6 @@ def _report(record: dict[str, Any], out: Path) -> None:
     if counts["several_faces"]:
         print(f"images with several faces, of which the largest was taken: {counts['several_faces']:,}")
     if counts["images"] > counts["faces"]:
-        left_out = f"{counts['no_face_dropped']:,} without a face, {counts['unreadable']:,} unreadable"
-        print(f"left out: {left_out}: {out / 'left_out.csv'}")
+        skipped = f"{counts['no_face_dropped']:,} without a face, {counts['unreadable']:,} unreadable"
+        print(f"left out: {skipped}: {out / 'skipped.csv'}")
     print(f"{counts['faces']:,} of {counts['images']:,} faces of {record['dataset']}: {out}")

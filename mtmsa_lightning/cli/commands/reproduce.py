@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 
 from mtmsa_lightning._utils.folders import locked
-from mtmsa_lightning._utils.text import counted
+from mtmsa_lightning._utils.text import pluralize
 from mtmsa_lightning.cli.arguments import Parser, whole_number, whole_number_from
 from mtmsa_lightning.cli.commands.crossval import OURS, numbers
 from mtmsa_lightning.errors import ConfigError, MTMSAError
@@ -125,7 +125,7 @@ def reproduce(study: Study, fit_args: Sequence[str], parallel: int = 1) -> None:
     if lacking:
         told = "\n".join(lacking)
         raise MTMSAError(
-            f"{counted(len(lacking), 'run is', 'runs are')} missing; repeat the command to try again:\n{told}"
+            f"{pluralize(len(lacking), 'run is', 'runs are')} missing; repeat the command to try again:\n{told}"
         )
 
 

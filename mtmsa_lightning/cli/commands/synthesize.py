@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from mtmsa_lightning._utils.text import counted
+from mtmsa_lightning._utils.text import pluralize
 from mtmsa_lightning.cli.arguments import Parser, whole_number_from
 
 LAYOUTS = ("morph", "adience", "utkface")
@@ -44,4 +44,4 @@ def main(args: Sequence[str]) -> None:
 
     write = getattr(synthetic, f"write_{options.layout}")
     write(options.out, n_faces=options.n_faces, seed=options.seed, size=options.size)
-    print(f"{counted(options.n_faces, 'synthetic face')} in {options.layout}'s layout: {options.out}")
+    print(f"{pluralize(options.n_faces, 'synthetic face')} in {options.layout}'s layout: {options.out}")

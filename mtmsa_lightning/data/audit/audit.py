@@ -22,7 +22,7 @@ from mtmsa_lightning.data.audit.published import Comparison, compare
 from mtmsa_lightning.data.audit.scan import Scan, scan_images
 from mtmsa_lightning.data.baselines import baselines_by_part
 from mtmsa_lightning.data.datamodule import FaceDataModule
-from mtmsa_lightning.data.prepared.format import left_out
+from mtmsa_lightning.data.prepared.format import skipped
 from mtmsa_lightning.data.splits.protocols import Split, fold_numbers
 from mtmsa_lightning.data.table import FaceTable
 from mtmsa_lightning.errors import DataError
@@ -156,7 +156,7 @@ def all_splits(data: FaceDataModule, table: FaceTable) -> tuple[dict[int, Split]
 
 def check_table(data: FaceDataModule, table: FaceTable, splits: dict[int, Split]) -> list[Finding]:
     """Run the checks that need no image."""
-    dropped = table.report.reasons() + left_out(table.root)
+    dropped = table.report.reasons() + skipped(table.root)
     reasons = [f"{reason}: {count:,}" for reason, count in dropped.most_common()]
     differing = [
         f"{what}: {number:,} here, {published:,} published"

@@ -27,7 +27,7 @@ def check_images(
 
 def unreadable(scan: Scan) -> list[Finding]:
     """Find files that cannot be decoded."""
-    return found("unreadable", "images that cannot be decoded", scan.facts["fault"][~scan.readable].tolist())
+    return found("unreadable", "images that cannot be decoded", scan.facts["error"][~scan.readable].tolist())
 
 
 def tiny(table: FaceTable, scan: Scan, min_side: int) -> list[Finding]:

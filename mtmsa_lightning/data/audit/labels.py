@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from mtmsa_lightning._utils.text import counted
+from mtmsa_lightning._utils.text import pluralize
 from mtmsa_lightning.data.audit.findings import Finding, found
 from mtmsa_lightning.data.splits.cleaning import completed_years, conflicting
 from mtmsa_lightning.data.table import FaceTable
@@ -28,7 +28,7 @@ def conflicting_copies(table: FaceTable, contents: "pd.Series[str]") -> list[Fin
     groups = list(rows_by(contents[bad]).values())
     labels = describe_labels(table)
     examples = ["; ".join(f"{faces['id'][row]} ({labels[row]})" for row in rows) for rows in groups]
-    detail = f" ({counted(int(bad.sum()), 'file')})"
+    detail = f" ({pluralize(int(bad.sum()), 'file')})"
     return found("conflicting-labels", "pictures with conflicting labels", examples, groups, detail=detail)
 
 
@@ -81,7 +81,7 @@ def ages_against_dates(table: FaceTable) -> list[Finding]:
     years = completed_years(_dates(faces["dob"]), _dates(faces["doa"]))
     wrong = faces[years.notna() & (faces["age_low"] == faces["age_high"]) & (faces["age_low"] != years)]
     examples = [
-        f"{row['id']}: {counted(float(row['age_low']), 'year')}, born {row['dob']}, taken {row['doa']}"
+        f"{row['id']}: {pluralize(float(row['age_low']), 'year')}, born {row['dob']}, taken {row['doa']}"
         for _, row in wrong.iterrows()
     ]
     return found("age-dates", "ages that differ from their dates", examples, ([row] for row in wrong.index))

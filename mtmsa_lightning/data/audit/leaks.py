@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mtmsa_lightning._utils.text import counted
+from mtmsa_lightning._utils.text import pluralize
 from mtmsa_lightning.data.audit.findings import Finding, found
 from mtmsa_lightning.data.audit.labels import describe_labels, rows_by
 from mtmsa_lightning.data.splits.protocols import PARTS, Split
@@ -64,7 +64,7 @@ def copies(table: FaceTable, contents: "pd.Series[str]", splits: Mapping[int, Sp
     ids = table.frame["id"]
     findings = []
     for kind, found_groups in by_kind.items():
-        detail = f" ({counted(sum(map(len, found_groups)), 'row')})"
+        detail = f" ({pluralize(sum(map(len, found_groups)), 'row')})"
         examples = [" = ".join(ids[rows]) for rows in found_groups]
         findings += found(kind, texts[kind], examples, found_groups, detail=detail)
     return findings
@@ -110,7 +110,7 @@ def near_duplicates(
         ("near-copies", ~leaks, "that no fold parts into test and the rest"),
     ):
         examples = [
-            f"{ids[left]} ({labels[left]}) ~ {ids[right]} ({labels[right]}), {counted(bits, 'bit')}"
+            f"{ids[left]} ({labels[left]}) ~ {ids[right]} ({labels[right]}), {pluralize(bits, 'bit')}"
             for left, right, bits in pairs[rows].tolist()
         ]
         near = f"pairs of near-duplicates (at most {limit} of 256 bits apart)"

@@ -41,7 +41,7 @@ class Scan(NamedTuple):
     @property
     def readable(self) -> "pd.Series[bool]":
         """Which images could be decoded."""
-        return self.facts["fault"] == ""
+        return self.facts["error"] == ""
 
 
 class _Fact(NamedTuple):

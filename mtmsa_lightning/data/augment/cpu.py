@@ -48,7 +48,7 @@ class FaceTransform:
         return np.require(image, np.uint8, ["C_CONTIGUOUS", "WRITEABLE"])
 
 
-class AugmentationDraw(NamedTuple):
+class AugmentationParams(NamedTuple):
     """What the augmentation drew for one face, in the order of its steps.
 
     Attributes:
@@ -86,7 +86,7 @@ class AugmentationDraw(NamedTuple):
     grey: float
 
 
-class AugmentationSampler:
+class AugmentationParamSampler:
     """Draws what the augmentation would do to a square image, without doing it.
 
     albumentations itself draws, from the same random state and in the same order as in ``FaceTransform``: a
@@ -102,7 +102,7 @@ class AugmentationSampler:
         self._source = {"shape": (source_size, source_size, 3)}
         self._resized = {"shape": (image_size, image_size, 3)}
 
-    def __call__(self, seed: int) -> AugmentationDraw:
+    def __call__(self, seed: int) -> AugmentationParams:
         """Return what ``FaceTransform`` would do at this seed."""
         set_random_state(self.augmentation, seed)
         self.augmentation.py_random.random()  # whether anything is done at all: always
@@ -114,7 +114,7 @@ class AugmentationSampler:
             degrees = rotation.get_params_dependent_on_data(self._resized, {})["rotate"]
         colours = jitter.get_params() if jitter.should_apply() else _NO_JITTER
         first, second, third, fourth = colours["order"]
-        return AugmentationDraw(
+        return AugmentationParams(
             left, top, right - left, bottom - top, mirrored, degrees,
             colours["brightness"], colours["contrast"], colours["saturation"],
             math.floor(colours["hue"] * _OPENCV_HUES) / _OPENCV_HUES,

@@ -1,6 +1,6 @@
 """The training augmentation of a whole batch, on the device that holds it.
 
-What is done to each face was drawn by ``AugmentationSampler`` and comes with the batch; here it is carried
+What is done to each face was drawn by ``AugmentationParamSampler`` and comes with the batch; here it is carried
 out. torchvision's functions take one amount for all faces, so that the steps are written out by broadcasting.
 Every face is computed by itself: the result depends neither on the other faces of its batch nor on their
 number.
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import grid_sample
 
-from mtmsa_lightning.data.augment.cpu import AugmentationDraw
+from mtmsa_lightning.data.augment.cpu import AugmentationParams
 
 Amounts = NDArray[np.float64]
 """One number per face, shape (N,)."""
@@ -30,14 +30,14 @@ def augment(images: Tensor, draws: NDArray[np.float32], image_size: int) -> Tens
 
     Args:
         images: uint8 RGB, shape (N, 3, side, side).
-        draws: An ``AugmentationDraw`` per face, shape (N, 15). They stay on the CPU, so that choosing the
+        draws: An ``AugmentationParams`` per face, shape (N, 15). They stay on the CPU, so that choosing the
             faces that a step changes does not wait for the device.
         image_size: Side of the output in pixels.
 
     Returns:
         Floating point in [0, 1], shape (N, 3, image_size, image_size).
     """
-    drawn = dict(zip(AugmentationDraw._fields, draws.T.astype(np.float64), strict=True))
+    drawn = dict(zip(AugmentationParams._fields, draws.T.astype(np.float64), strict=True))
     faces = resample(images, drawn, image_size)
     for turn in ("first", "second", "third", "fourth"):
         for number, (name, change) in enumerate(_COLOUR_CHANGES.items()):
@@ -54,7 +54,7 @@ def resample(images: Tensor, drawn: dict[str, Amounts], size: int) -> Tensor:
 
     Args:
         images: uint8, shape (N, 3, side, side).
-        drawn: Columns of ``AugmentationDraw``.
+        drawn: Columns of ``AugmentationParams``.
         size: Side of the output in pixels.
 
     Returns:
@@ -165,4 +165,4 @@ _COLOUR_CHANGES = {
     "contrast": adjust_contrast,
     "saturation": adjust_saturation,
     "hue": adjust_hue,
-}  # in the numbering of AugmentationDraw.first
+}  # in the numbering of AugmentationParams.first

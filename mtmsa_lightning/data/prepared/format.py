@@ -6,7 +6,7 @@ On disk::
       dataset.json    what the set is and how it was made; written last, so that it stands for a whole set
       faces.parquet   the face table; ``path`` is relative to <root>, ``id`` is the original one
       crops/          the images: square RGB JPEG files
-      left_out.csv    images of the release that are not in the table, with the reason
+      skipped.csv    images of the release that are not in the table, with the reason
       pixels.npy      optional: all crops decoded (``data.pixels``)
 
 No code of this package is needed to read it: ``pandas.read_parquet("faces.parquet")`` and any image library.
@@ -34,7 +34,7 @@ FORMAT_VERSION = 1
 RECORD = "dataset.json"
 TABLE = "faces.parquet"
 CROPS = "crops"
-LEFT_OUT = "left_out.csv"
+SKIPPED = "skipped.csv"
 
 ALREADY_ALIGNED = "none (already aligned)"
 """What stands for the detector of a set whose release holds faces in one known position."""
@@ -118,12 +118,12 @@ def preparation(root: str | Path) -> dict[str, Any] | None:
     return {key: record[key] for key in ("crop", "counts", "release", "fingerprints") if key in record}
 
 
-def left_out(root: str | Path) -> Counter[str]:
+def skipped(root: str | Path) -> Counter[str]:
     """Count by reason the rows of the release that are not in a prepared set; empty for a raw release."""
     if not is_prepared(root):
         return Counter()
     reasons = Counter[str](read_description(root).get("release", {}).get("dropped", {}))
-    file = Path(root) / LEFT_OUT
+    file = Path(root) / SKIPPED
     if file.is_file():
         reasons.update(pd.read_csv(file, dtype="str")["reason"].tolist())
     return reasons

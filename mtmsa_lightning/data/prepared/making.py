@@ -26,7 +26,7 @@ from mtmsa_lightning._utils.folders import LOCK, locked
 from mtmsa_lightning._utils.nested import differences
 from mtmsa_lightning._utils.progress import progress
 from mtmsa_lightning._utils.strict_json import from_json, to_json
-from mtmsa_lightning._utils.text import counted
+from mtmsa_lightning._utils.text import pluralize
 from mtmsa_lightning._utils.writing import replacing, write_table, write_text
 from mtmsa_lightning.align.canonical import canonical_landmarks
 from mtmsa_lightning.align.faces import LANDMARKS
@@ -44,8 +44,8 @@ from mtmsa_lightning.data.prepared.format import (
     ALREADY_ALIGNED,
     CROPS,
     FORMAT_VERSION,
-    LEFT_OUT,
     RECORD,
+    SKIPPED,
     TABLE,
     hash_lines,
     is_prepared,
@@ -142,15 +142,15 @@ def prepare(
         if not positions:
             raise DataError(
                 f"shard {options.shard[0]} of {options.shard[1]}: "
-                f"the release has {counted(len(table), 'face')}"
+                f"the release has {pluralize(len(table), 'face')}"
             )
         names = crop_names(table.frame["id"].tolist(), table.dataset)
         wanted = pixels and options.shard[1] == 1
         if wanted:
             check_room(out, len(positions), options.crop.size)
         _make_crops(table, names, positions, options.crop, out, workers)
-        frame, left_out = _assemble(table, names, _read_parts(out, len(positions)))
-        _check_unreadable(left_out, len(positions), max_unreadable, out)
+        frame, skipped = _assemble(table, names, _read_parts(out, len(positions)))
+        _check_unreadable(skipped, len(positions), max_unreadable, out)
         record = {
             "format_version": FORMAT_VERSION,
             "dataset": table.dataset,
@@ -167,7 +167,7 @@ def prepare(
             },
         }
         write_text(out / _SOURCES, hash_lines(_states(table, positions)))
-        return finish(record, frame, left_out, out, wanted)
+        return finish(record, frame, skipped, out, wanted)
 
 
 def claim(out: Path, options: dict[str, Any], overwrite: bool) -> bool:
@@ -222,7 +222,7 @@ def _clear(out: Path) -> None:
     """Remove a set, its description first and its plan last, so that no half of it is taken for something."""
     if not (out / _PLAN).is_file():
         write_text(out / _PLAN, to_json({"options": {}}))
-    for name in (RECORD, PIXELS, TABLE, LEFT_OUT, _SOURCES):
+    for name in (RECORD, PIXELS, TABLE, SKIPPED, _SOURCES):
         (out / name).unlink(missing_ok=True)
     shutil.rmtree(out / CROPS, ignore_errors=True)
     for name in (_PARTS, RELEASE, WORK):
@@ -410,17 +410,17 @@ def _assemble(table: FaceTable, names: list[str], records: pd.DataFrame) -> tupl
     rows = table.frame.iloc[records["position"]].reset_index(drop=True)
     source = rows["path"]
     crops = pd.Series([names[at] for at in records["position"]], dtype=source.dtype)
-    known = records.drop(columns="fault").assign(source=source)
+    known = records.drop(columns="error").assign(source=source)
     frame = pd.concat([rows.assign(path=crops), known], axis=1)
-    bad = records["fault"] != ""
-    left_out = pd.DataFrame(
-        {"position": records["position"], "id": rows["id"], "source": source, "reason": records["fault"]}
+    bad = records["error"] != ""
+    skipped = pd.DataFrame(
+        {"position": records["position"], "id": rows["id"], "source": source, "reason": records["error"]}
     )
-    return frame[~bad].reset_index(drop=True), left_out[bad].reset_index(drop=True)
+    return frame[~bad].reset_index(drop=True), skipped[bad].reset_index(drop=True)
 
 
-def _check_unreadable(left_out: pd.DataFrame, total: int, most: float, out: Path) -> None:
-    bad = left_out[left_out["reason"] != NO_FACE]
+def _check_unreadable(skipped: pd.DataFrame, total: int, most: float, out: Path) -> None:
+    bad = skipped[skipped["reason"] != NO_FACE]
     if len(bad) > most * total:
         shown = "\n  ".join(f"{row.source}: {row.reason}" for row in bad.head(_SHOWN).itertuples())
         raise DataError(
@@ -431,14 +431,14 @@ def _check_unreadable(left_out: pd.DataFrame, total: int, most: float, out: Path
 
 
 def finish(
-    record: dict[str, Any], frame: pd.DataFrame, left_out: pd.DataFrame, out: Path, pixels: bool
+    record: dict[str, Any], frame: pd.DataFrame, skipped: pd.DataFrame, out: Path, pixels: bool
 ) -> dict[str, Any]:
     """Write table, list, pixels and, last, the description; then remove all that does not belong to the set.
 
     Args:
         record: The description without counts, fingerprints and versions.
         frame: The table; its crops are there.
-        left_out: Rows that are not in it.
+        skipped: Rows that are not in it.
         out: Folder of the set.
         pixels: Write ``pixels.npy``.
 
@@ -449,13 +449,13 @@ def finish(
         DataError: No face is left; a shard may have none.
     """
     if frame.empty and not record["options"]["shard"]:
-        raise DataError(f"{out}: no face is left: none of {len(left_out):,} images shows one or can be read")
-    _tell_names(frame, left_out)
+        raise DataError(f"{out}: no face is left: none of {len(skipped):,} images shows one or can be read")
+    _tell_names(frame, skipped)
     _remove_strays(out, frame["path"])
-    write_table(left_out, out / LEFT_OUT)
+    write_table(skipped, out / SKIPPED)
     write_table(frame, out / TABLE)
     prints = {"table": table_fingerprint(frame), "crops": hash_lines(frame["crop_sha256"])}
-    record = record | {"counts": _count(frame, left_out), "fingerprints": prints, "versions": _versions()}
+    record = record | {"counts": _count(frame, skipped), "fingerprints": prints, "versions": _versions()}
     if pixels:
         record["pixels"] = write_pixels(out, frame["path"].tolist(), record["options"]["size"])
     write_description(record, out)
@@ -463,12 +463,12 @@ def finish(
     return record
 
 
-def _tell_names(frame: pd.DataFrame, left_out: pd.DataFrame) -> None:
+def _tell_names(frame: pd.DataFrame, skipped: pd.DataFrame) -> None:
     """Log which images showed no face or could not be read, the first few by name."""
     faceless = frame.loc[frame["faces_found"] == 0, "source"]
     groups = {f"{NO_FACE}, cropped all the same": faceless.tolist()}
-    reasons = left_out["reason"].str.replace(r"(too large):.*", r"\1", regex=True)
-    groups |= {f"{why}, left out": part["source"].tolist() for why, part in left_out.groupby(reasons)}
+    reasons = skipped["reason"].str.replace(r"(too large):.*", r"\1", regex=True)
+    groups |= {f"{why}, left out": part["source"].tolist() for why, part in skipped.groupby(reasons)}
     for why, sources in groups.items():
         if sources:
             more = ", ..." if len(sources) > _SHOWN else ""
@@ -487,18 +487,18 @@ def _remove_strays(out: Path, paths: "pd.Series[str]") -> None:
                 Path(file).unlink()
 
 
-def _count(frame: pd.DataFrame, left_out: pd.DataFrame) -> dict[str, int]:
+def _count(frame: pd.DataFrame, skipped: pd.DataFrame) -> dict[str, int]:
     found = frame["faces_found"]
-    faceless = int((left_out["reason"] == NO_FACE).sum())
+    faceless = int((skipped["reason"] == NO_FACE).sum())
     return {
-        "images": len(frame) + len(left_out),
+        "images": len(frame) + len(skipped),
         "faces": len(frame),
         "not_searched": int((found == -1).sum()),
         "one_face": int((found == 1).sum()),
         "several_faces": int((found > 1).sum()),
         "no_face_kept": int((found == 0).sum()),
         "no_face_dropped": faceless,
-        "unreadable": len(left_out) - faceless,
+        "unreadable": len(skipped) - faceless,
     }
 
 

@@ -12,7 +12,7 @@ from mtmsa_lightning._utils.file_access import find_normalised
 from mtmsa_lightning._utils.folders import locked
 from mtmsa_lightning._utils.nested import differences
 from mtmsa_lightning._utils.progress import progress
-from mtmsa_lightning.data.prepared.format import LEFT_OUT, read_description
+from mtmsa_lightning.data.prepared.format import SKIPPED, read_description
 from mtmsa_lightning.data.prepared.making import (
     check_release,
     check_room,
@@ -55,14 +55,14 @@ def merge(shards: Sequence[Path], out: Path, pixels: bool = True, overwrite: boo
         if claim(out, whole["options"], overwrite):
             check_release(out, whole["release"]["fingerprint"])
             return complete(out, pixels)
-        frame, left_out = _joined(shards, records)
+        frame, skipped = _joined(shards, records)
         if pixels:
             check_room(out, len(frame), whole["options"]["size"])
         with progress("crops", len(frame)) as advance:
             for shard, path, checksum in frame[["shard", "path", "crop_sha256"]].to_numpy().tolist():
                 _bring(shards[shard] / path, out / path, checksum)
                 advance(1)
-        return finish(whole, frame.drop(columns="shard"), left_out, out, pixels)
+        return finish(whole, frame.drop(columns="shard"), skipped, out, pixels)
 
 
 def _whole(shards: Sequence[Path], records: list[dict[str, Any]]) -> dict[str, Any]:
@@ -97,13 +97,13 @@ def _joined(shards: Sequence[Path], records: list[dict[str, Any]]) -> tuple[pd.D
         for number, (shard, record) in enumerate(zip(shards, records, strict=True))
     ]
     lists = [
-        pd.read_csv(shard / LEFT_OUT, dtype={"position": "int64"}, keep_default_na=False) for shard in shards
+        pd.read_csv(shard / SKIPPED, dtype={"position": "int64"}, keep_default_na=False) for shard in shards
     ]
-    frame, left_out = (
+    frame, skipped = (
         pd.concat(parts, ignore_index=True).sort_values("position", ignore_index=True)
         for parts in (frames, lists)
     )
-    return frame, left_out
+    return frame, skipped
 
 
 def _bring(source: Path, target: Path, checksum: str) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from mtmsa_lightning._utils.text import counted
+from mtmsa_lightning._utils.text import pluralize
 
 EARLIER = ("earlier", "earlier_id_hashes", "earlier_image_hashes")
 """Keys of a checkpoint's provenance that speak of the trainings before its own."""
@@ -92,7 +92,7 @@ def describe(training: Mapping[str, Any]) -> str:
         said = f"{training['dataset']}, {training['protocol']}, fold {training['fold']}"
         said += f", split seed {training['split_seed']}" if "split_seed" in training else ""
         faces = (training.get("faces") or {}).get("train")
-        said += "" if faces is None else f", {counted(faces, 'face')}"
+        said += "" if faces is None else f", {pluralize(faces, 'face')}"
         said += f", split fingerprint (train) {training['fingerprints']['train']}"
     else:
         said = str(training["dataset"])

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from mtmsa_lightning._utils.text import counted, shown
+from mtmsa_lightning._utils.text import pluralize, shown
 from mtmsa_lightning.data.files import hash_ids, nearest
 from mtmsa_lightning.data.splits.cleaning import rules_fingerprint
 from mtmsa_lightning.data.table import SPLITS, FaceTable
@@ -351,7 +351,7 @@ def _rotate(numbers: Sequence[int]) -> dict[int, Roles]:
 
 def _unused(part: Positions, column: str) -> tuple[str, ...]:
     unused = int((part < 0).sum())
-    said = counted(unused, f"face without a {column} is", f"faces without a {column} are")
+    said = pluralize(unused, f"face without a {column} is", f"faces without a {column} are")
     return (f"{said} not used",) if unused else ()
 
 
@@ -383,7 +383,7 @@ def _check_subjects(faces: pd.DataFrame, rows: dict[str, Positions], where: str)
     twice = parts.index[parts > 1]
     if len(twice):
         raise DataError(
-            f"{where}: {counted(len(twice), 'subject stands', 'subjects stand')} in two parts, "
+            f"{where}: {pluralize(len(twice), 'subject stands', 'subjects stand')} in two parts, "
             f"such as {shown(twice[:1].tolist())}"
         )
 

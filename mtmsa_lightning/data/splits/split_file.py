@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from mtmsa_lightning._utils.file_access import find_normalised, open_regular
-from mtmsa_lightning._utils.text import counted, shown
+from mtmsa_lightning._utils.text import pluralize, shown
 from mtmsa_lightning.data.files import read_delimited
 from mtmsa_lightning.data.table import SCHEMA, SPLITS, FaceTable, ReadReport
 from mtmsa_lightning.errors import DataError
@@ -98,13 +98,13 @@ def _resolve(listed: "pd.Series[str]", table: FaceTable, path: Path) -> list[str
         line, _ = missing[0]
         raise DataError(
             f"{path}: {len(missing):,} of its {len(listed):,} ids are not in the table of {table.dataset} "
-            f"({counted(len(ids), 'face')}), the first in line {line}: "
+            f"({pluralize(len(ids), 'face')}), the first in line {line}: "
             f"{shown([name for _, name in missing], _SHOWN)}"
         )
     twice = listed[pd.Series(full, index=listed.index).duplicated()]
     if len(twice):
         raise DataError(
-            f"{path}: {counted(len(twice), 'id stands', 'ids stand')} more than once, again in line "
+            f"{path}: {pluralize(len(twice), 'id stands', 'ids stand')} more than once, again in line "
             f"{twice.index[0]}: {shown(twice.tolist(), _SHOWN)}"
         )
     return [name for name in full if name is not None]

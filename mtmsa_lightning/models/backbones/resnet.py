@@ -217,7 +217,7 @@ def _dilate_blocks(blocks: Sequence[BasicBlock], rates: tuple[int, ...]) -> None
                 conv.dilation = conv.padding = (rate, rate)
 
 
-def wide_rates(msa: MSAConfig | None, last_stride: int, image_size: int) -> list[str]:
+def padding_dominated_rates(msa: MSAConfig | None, last_stride: int, image_size: int) -> list[str]:
     """Name the rates that reach half the map or more, where the outer taps read mostly padding.
 
     Returns:

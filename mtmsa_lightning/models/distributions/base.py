@@ -48,7 +48,7 @@ class AgeDistribution(ABC):
         """
 
     @abstractmethod
-    def widened(self, scale: float) -> Self:
+    def scaled(self, scale: float) -> Self:
         """Return the distribution of the same mean and ``scale`` times the standard deviation.
 
         Where the support is bounded or in steps the latter holds about; a scale of 1 changes nothing.

@@ -58,9 +58,9 @@ class CalibratedAge(AgeDistribution):
         """Return the continuous ranked probability score of ``age``, in years."""
         return self.base.crps(age)
 
-    def widened(self, scale: float) -> Self:
+    def scaled(self, scale: float) -> Self:
         """Return the distribution with its standard deviation multiplied; the fitted intervals stay."""
-        return type(self)(self.base.widened(scale), self.intervals)
+        return type(self)(self.base.scaled(scale), self.intervals)
 
     def select(self, rows: slice) -> Self:
         """Return the distributions of some faces of the batch, with their intervals."""

@@ -101,7 +101,7 @@ class CategoricalAge(AgeDistribution):
         beyond = (self.years[0] - 0.5 - age).clamp(min=0) + (age - self.years[-1] - 0.5).clamp(min=0)
         return score.sum(-1) + beyond.squeeze(-1)
 
-    def widened(self, scale: float) -> Self:
+    def scaled(self, scale: float) -> Self:
         """Return the distribution tempered and tilted: proportional to ``p_y^(1 / scale^2) exp(t y)``.
 
         The power is temperature scaling (Guo et al., "On Calibration of Modern Neural Networks", ICML 2017)

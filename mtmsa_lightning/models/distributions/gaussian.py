@@ -65,7 +65,7 @@ class GaussianAge(AgeDistribution):
         density = (-0.5 * z.square()).exp() / math.sqrt(2 * math.pi)
         return self._std * (z * torch.erf(z / math.sqrt(2)) + 2 * density - 1 / math.sqrt(math.pi))
 
-    def widened(self, scale: float) -> Self:
+    def scaled(self, scale: float) -> Self:
         """Return the normal distribution of the same mean and ``scale`` times the standard deviation."""
         if not 0 < scale < math.inf:
             raise ValueError(f"a scale must be positive and finite, got {scale}")

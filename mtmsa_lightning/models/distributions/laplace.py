@@ -71,7 +71,7 @@ class LaplaceAge(AgeDistribution):
         distance = self._standardise(age).abs()
         return self._scale * (distance + (-distance).exp() - 0.75)
 
-    def widened(self, scale: float) -> Self:
+    def scaled(self, scale: float) -> Self:
         """Return the Laplace distribution of the same mean and ``scale`` times the standard deviation."""
         if not 0 < scale < math.inf:
             raise ValueError(f"a scale must be positive and finite, got {scale}")

@@ -12,10 +12,10 @@ from lightning.pytorch.callbacks.early_stopping import EarlyStopping, EarlyStopp
 from rich.table import Table
 
 from mtmsa_lightning._utils.logs import drawn
-from mtmsa_lightning._utils.text import counted
+from mtmsa_lightning._utils.text import pluralize
 from mtmsa_lightning.calibration.record import Calibration
 from mtmsa_lightning.errors import ConfigError
-from mtmsa_lightning.metrics.suite import FIGURES
+from mtmsa_lightning.metrics.suite import METRICS
 from mtmsa_lightning.metrics.titles import format_figure
 from mtmsa_lightning.module import MTMSA
 from mtmsa_lightning.runs.record import partial_note
@@ -23,7 +23,7 @@ from mtmsa_lightning.runs.status import recorded_seed
 
 log = logging.getLogger(__name__)
 
-TITLES = {figure.name: figure.title for figure in FIGURES if figure.headline} | {"loss": "loss"}
+TITLES = {figure.name: figure.title for figure in METRICS if figure.headline} | {"loss": "loss"}
 
 
 class LossBar(RichProgressBar):
@@ -94,7 +94,7 @@ class EpochLine(Callback):
         if broken:
             raise ConfigError(
                 f"training has diverged in epoch {trainer.current_epoch + 1}: its loss is {loss}, and "
-                f"{counted(len(broken), 'weight tensor')} hold NaN or infinity. Checkpoints of earlier "
+                f"{pluralize(len(broken), 'weight tensor')} hold NaN or infinity. Checkpoints of earlier "
                 "epochs are kept. Lower the learning rate, clip gradients (trainer.gradient_clip_val) or use "
                 "another --trainer.precision"
             )

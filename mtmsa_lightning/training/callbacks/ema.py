@@ -15,7 +15,7 @@ Pairs = list[tuple[list[Tensor], list[Tensor]]]
 """Tensors of an average and of a network, by type, so that each type takes one launch."""
 
 
-class MovingAverage(WeightAveraging):
+class EMA(WeightAveraging):
     """Averages weights and buffers over the steps, and lets the average be validated, saved and tested.
 
     ``average <- decay * average + (1 - decay) * weights`` after every optimiser step, starting at the weights

@@ -30,14 +30,14 @@ class PredictionTable:
     def add(self, model: LightningModule, outputs: Any, batch: FaceBatch) -> None:
         """Keep a batch's predictions, without waiting for them."""
         assert isinstance(model, MTMSA)
-        known = {"index": batch["index"], "counted": batch["counted"]}
+        known = {"index": batch["index"], "valid": batch["valid"]}
         self._waiting.append(known | prediction_columns(model, outputs))
         if len(self._waiting) == _AT_ONCE:
             self._fetch()
 
     def _fetch(self) -> None:
         columns = to_arrays(self._waiting)
-        counted = columns.pop("counted")
+        counted = columns.pop("valid")
         self._parts.append(pd.DataFrame(columns)[counted])
         self._waiting = []
 

@@ -213,8 +213,8 @@ class RunRecord(Callback):
 
 def _read_and_unreadable(batch: FaceBatch) -> torch.Tensor:
     """Return the numbers of faces that were read and that could not be, without waiting for the device."""
-    counted = batch["counted"].sum()
-    return torch.stack([counted, torch.full_like(counted, sum(map(bool, batch["fault"])))])
+    counted = batch["valid"].sum()
+    return torch.stack([counted, torch.full_like(counted, sum(map(bool, batch["error"])))])
 
 
 def step_size(trainer: Trainer) -> dict[str, Any]:

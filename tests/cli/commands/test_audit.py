@@ -84,7 +84,7 @@ def test_the_page_is_whole_and_needs_no_network(dirty):
     assert "at most 31 of 256 bits" in texts
 
 
-def test_pictures_can_be_left_out(dirty, dirty_release, tmp_path):
+def test_pictures_can_be_skipped(dirty, dirty_release, tmp_path):
     options = ["--root", dirty_release, "--protocol", "predefined", "--out", tmp_path]
     assert audit(*options, "--no_pictures") == 1
     assert "data:image/jpeg" in page_of(dirty)

@@ -110,7 +110,7 @@ def test_rows_are_matched_by_id_not_by_order(write, compare):
     assert ordered == mixed
 
 
-def test_metrics_that_one_side_lacks_are_left_out(write, compare):
+def test_metrics_that_one_side_lacks_are_skipped(write, compare):
     ageless = table([0] * 6).drop(columns=["age_mean", "age_std"])
     found = compare(write("a.csv", table([4] * 6)), write("b.csv", ageless))["comparisons"]
     assert [row["metric"] for row in found] == ["gender_acc"]
@@ -155,7 +155,7 @@ def test_of_several_seeds_a_face_counts_by_its_mean_score(write, compare, tmp_pa
     assert "are not recorded beside this table" in printed
 
 
-def test_tables_that_the_summary_does_not_list_are_left_out_and_named(compare, tmp_path, caplog):
+def test_tables_that_the_summary_does_not_list_are_skipped_and_named(compare, tmp_path, caplog):
     """A table of a seed of long ago, which a summary of fewer seeds has left behind."""
     folder = crossval_folder(tmp_path / "x", [table([2] * 6, fold=0)])
     stale = folder / "crossval" / "predictions" / "seed5.parquet"

@@ -24,7 +24,7 @@ from mtmsa_lightning.data.table import SCHEMA
 from mtmsa_lightning.errors import DataError
 
 WITHOUT_PATH = [name for name in SCHEMA if name != "path"]
-WHOLE = ("dataset.json", "faces.parquet", "left_out.csv", "crops")
+WHOLE = ("dataset.json", "faces.parquet", "skipped.csv", "crops")
 
 
 def prepare(*args: object) -> None:
@@ -149,8 +149,8 @@ def test_what_a_detector_finds_stands_in_the_table(photos, tmp_path, capsys):
     two, one = table.loc["folder/a:b/two.bmp"], table.loc["folder/one.png"]
     assert two["box_left"] > 170, "the larger of the two"
     assert two["eye_left_x"] - one["eye_left_x"] == pytest.approx(170, abs=3)
-    left_out = pd.read_csv(tmp_path / "left_out.csv").set_index("source")["reason"].to_dict()
-    assert left_out == {
+    skipped = pd.read_csv(tmp_path / "skipped.csv").set_index("source")["reason"].to_dict()
+    assert skipped == {
         "none.png": "no face found",
         "broken.jpg": "cannot be read: not an image that can be decoded",
     }

@@ -28,7 +28,7 @@ def test_a_scan_looks_at_every_file_once(face_table, tmp_path, draw):
     assert facts["faces"].tolist() == [2, 2, 2, -1]
     assert facts["content"].tolist() == content_column(tmp_path, table.frame["path"])
     assert scan.readable.tolist() == [True, True, True, False]
-    assert "none.png" in facts["fault"][3]
+    assert "none.png" in facts["error"][3]
     assert (scan.hashes[0] == scan.hashes[2]).all()
     assert np.isnan(facts["sharpness"][3])
     assert sum(advanced) == 3

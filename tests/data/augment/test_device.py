@@ -9,10 +9,15 @@ from scipy import stats
 from torchvision.transforms.v2 import functional as torchvision_transforms
 
 from mtmsa_lightning.data.augment import device as device_augmentation
-from mtmsa_lightning.data.augment.cpu import AugmentationDraw, AugmentationSampler, FaceTransform, resize
+from mtmsa_lightning.data.augment.cpu import (
+    AugmentationParams,
+    AugmentationParamSampler,
+    FaceTransform,
+    resize,
+)
 from mtmsa_lightning.data.augment.device import augment
 
-PLAIN = AugmentationDraw(
+PLAIN = AugmentationParams(
     left=0, top=0, width=96, height=96, mirrored=0, degrees=0,
     brightness=1, contrast=1, saturation=1, hue=0, first=-1, second=-1, third=-1, fourth=-1, grey=0,
 )  # fmt: skip
@@ -29,7 +34,7 @@ def batch_of(pictures: list[np.ndarray]) -> torch.Tensor:
     return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)
 
 
-def on_device(pictures: list[np.ndarray], draws: list[AugmentationDraw], size: int = 96) -> np.ndarray:
+def on_device(pictures: list[np.ndarray], draws: list[AugmentationParams], size: int = 96) -> np.ndarray:
     """Augment and return levels from 0 to 255, shape (N, size, size, 3)."""
     faces = augment(batch_of(pictures), np.array(draws, np.float32), size)
     assert faces.dtype == torch.float32
@@ -43,7 +48,7 @@ def on_device(pictures: list[np.ndarray], draws: list[AugmentationDraw], size: i
 
 @pytest.mark.parametrize(("source", "size"), [(96, 96), (96, 64), (72, 96)])
 def test_the_sampler_draws_what_the_cpu_path_does(source, size):
-    transform, sampler = FaceTransform(size, augment=True), AugmentationSampler(source, size)
+    transform, sampler = FaceTransform(size, augment=True), AugmentationParamSampler(source, size)
     image = picture(0, source)
     for seed in range(300):
         transform(image, seed)
@@ -62,9 +67,9 @@ def test_the_sampler_draws_what_the_cpu_path_does(source, size):
 
 
 def test_draws_are_distributed_as_the_settings_say():
-    sampler = AugmentationSampler(1000, 64)
+    sampler = AugmentationParamSampler(1000, 64)
     draws = np.array([sampler(seed) for seed in range(4000)])
-    drawn = dict(zip(AugmentationDraw._fields, draws.T, strict=True))
+    drawn = dict(zip(AugmentationParams._fields, draws.T, strict=True))
     jittered, rotated = drawn["first"] >= 0, drawn["degrees"] != 0
     for rate, expected in (
         (drawn["mirrored"], 0.5), (rotated, 0.5), (jittered, 0.5), (drawn["grey"], 0.05),
@@ -94,7 +99,7 @@ def test_draws_are_distributed_as_the_settings_say():
 def test_a_face_looks_as_on_the_cpu(source, size, tolerance):
     """Mean difference in levels of 256; the CPU rounds down after every step, hence its lower mean."""
     pictures = [picture(seed, source) for seed in range(60)]
-    transform, sampler = FaceTransform(size, augment=True), AugmentationSampler(source, size)
+    transform, sampler = FaceTransform(size, augment=True), AugmentationParamSampler(source, size)
     expected = np.stack([transform(image, seed) for seed, image in enumerate(pictures)]).astype(float)
     actual = on_device(pictures, [sampler(seed) for seed in range(60)], size)
     difference = actual - expected
@@ -105,7 +110,7 @@ def test_a_face_looks_as_on_the_cpu(source, size, tolerance):
 
 
 def test_faces_do_not_depend_on_their_batch():
-    sampler = AugmentationSampler(72, 64)
+    sampler = AugmentationParamSampler(72, 64)
     images = batch_of([picture(seed, 72) for seed in range(13)])
     draws = np.array([sampler(seed) for seed in range(100, 113)], np.float32)
     together = augment(images, draws, 64)
@@ -114,13 +119,13 @@ def test_faces_do_not_depend_on_their_batch():
 
 
 def test_memory_layout_makes_no_difference():
-    images, draws = batch_of([picture(0)]), np.array([AugmentationSampler(96, 64)(3)], np.float32)
+    images, draws = batch_of([picture(0)]), np.array([AugmentationParamSampler(96, 64)(3)], np.float32)
     assert not images.is_contiguous()
     assert torch.equal(augment(images.contiguous(), draws, 64), augment(images, draws, 64))
 
 
 def test_the_batch_is_left_alone():
-    images, draws = batch_of([picture(0)]), np.array([AugmentationSampler(96, 96)(1)], np.float32)
+    images, draws = batch_of([picture(0)]), np.array([AugmentationParamSampler(96, 96)(1)], np.float32)
     before = images.clone(), draws.copy()
     augment(images, draws, 96)
     assert torch.equal(images, before[0])

@@ -11,10 +11,10 @@ from mtmsa_lightning import FaceCSV
 from mtmsa_lightning.cli.main import main
 from mtmsa_lightning.data.prepared.format import (
     is_prepared,
-    left_out,
     preparation,
     read_description,
     read_prepared,
+    skipped,
 )
 from mtmsa_lightning.errors import DataError
 from mtmsa_lightning.inference.inputs import find_inputs
@@ -101,14 +101,14 @@ def test_table_without_a_column(prepared):
         read_prepared(prepared, "made")
 
 
-def test_what_the_reader_and_the_preparation_left_out_is_counted_together(prepared, tmp_path_factory):
+def test_what_the_reader_and_the_preparation_skipped_is_counted_together(prepared, tmp_path_factory):
     change(prepared, release={"read": 9, "dropped": {"file not found": 2, "name lacks a field": 1}})
     rows = "position,id,source,reason\n3,a,a.jpg,file not found\n4,b,b.jpg,no face found\n"
-    (prepared / "left_out.csv").write_text(rows)
-    assert left_out(prepared) == {"file not found": 3, "name lacks a field": 1, "no face found": 1}
+    (prepared / "skipped.csv").write_text(rows)
+    assert skipped(prepared) == {"file not found": 3, "name lacks a field": 1, "no face found": 1}
     assert preparation(prepared)["release"]["read"] == 9
     raw = tmp_path_factory.mktemp("raw")
-    assert left_out(raw) == {}
+    assert skipped(raw) == {}
     assert preparation(raw) is None
 
 

@@ -12,7 +12,7 @@ import torch
 
 from mtmsa_lightning.data.datamodule import FaceDataModule
 from mtmsa_lightning.data.files import content_column
-from mtmsa_lightning.data.preprocessing import preprocessing_of, say_preprocessing
+from mtmsa_lightning.data.preprocessing import preprocessing_of, warn_preprocessing
 from mtmsa_lightning.data.splits import overlap as provenance
 from mtmsa_lightning.data.splits.overlap import OverlapError, check_overlap
 from mtmsa_lightning.data.table import FaceTable
@@ -282,8 +282,8 @@ def test_faces_cropped_otherwise_than_in_training_are_told(make, caplog, trained
         (data.root / "dataset.json").write_text(json.dumps(description | {"crop": made[used]}))
     preparation = None if trained is None else {"crop": made[trained], "counts": {"faces": 12}}
     with caplog.at_level(logging.WARNING):
-        say_preprocessing({"preparation": preparation}, preprocessing_of(data), "it")
-        say_preprocessing({}, preprocessing_of(data), "it")
+        warn_preprocessing({"preparation": preparation}, preprocessing_of(data), "it")
+        warn_preprocessing({}, preprocessing_of(data), "it")
     assert len(caplog.records) == (said != "")
     assert said in caplog.text
 
@@ -291,7 +291,7 @@ def test_faces_cropped_otherwise_than_in_training_are_told(make, caplog, trained
 def test_each_difference_of_preprocessing_is_told(caplog):
     trained = {"image_size": 224, "crop": 1.0, "preparation": None, "dataset": "any"}
     with caplog.at_level(logging.WARNING):
-        say_preprocessing(trained, trained | {"image_size": 64, "crop": 0.85}, "data/morph")
+        warn_preprocessing(trained, trained | {"image_size": 64, "crop": 0.85}, "data/morph")
     size, crop = (entry.message for entry in caplog.records)
     assert "trained on faces of 224 px (data.image_size), but data/morph holds faces of 64 px" in size
     assert "the central 100 % of its images (data.crop), but data/morph holds the central 85 %" in crop

@@ -10,7 +10,7 @@ from torchvision.models import ResNet34_Weights, resnet34
 
 from mtmsa_lightning.errors import CheckpointError
 from mtmsa_lightning.models.backbones.msa import MultiScaleAttention
-from mtmsa_lightning.models.backbones.resnet import MSAConfig, MSAResNet34, wide_rates
+from mtmsa_lightning.models.backbones.resnet import MSAConfig, MSAResNet34, padding_dominated_rates
 from mtmsa_lightning.models.weights import load_trunk_weights
 
 
@@ -239,14 +239,18 @@ def test_last_stride_must_be_one_or_two():
     ],
 )
 def test_rates_of_half_the_map_are_named(msa, image_size, last_stride, message):
-    (said,) = wide_rates(msa, last_stride, image_size)
+    (said,) = padding_dominated_rates(msa, last_stride, image_size)
     assert message in said
     assert "--model.msa.rates [1" in said
 
 
 def test_the_default_is_not_named():
-    assert wide_rates(MSAConfig(), 2, 224) == wide_rates(MSAConfig(stages=(4,)), 1, 224) == []
-    assert wide_rates(None, 2, 64) == []
+    assert (
+        padding_dominated_rates(MSAConfig(), 2, 224)
+        == padding_dominated_rates(MSAConfig(stages=(4,)), 1, 224)
+        == []
+    )
+    assert padding_dominated_rates(None, 2, 64) == []
 
 
 def as_checkpoint(state):

@@ -91,12 +91,12 @@ def test_crps_of_a_sure_prediction_is_the_absolute_error():
 
 
 def test_widening_scales_the_spread_about_the_mean(gaussian):
-    wide = gaussian.widened(1.5)
+    wide = gaussian.scaled(1.5)
     np.testing.assert_allclose(wide.mean, gaussian.mean)
     np.testing.assert_allclose(wide.std, 1.5 * gaussian.std)
     for scale in (0.0, -1.0, math.inf, math.nan):
         with pytest.raises(ValueError, match="scale"):
-            gaussian.widened(scale)
+            gaussian.scaled(scale)
 
 
 def test_a_distribution_is_read_back_from_its_columns(gaussian):
@@ -125,7 +125,7 @@ class Uniform(AgeDistribution):
     def quantile(self, p):
         return torch.tensor([100 * p])
 
-    def widened(self, scale):
+    def scaled(self, scale):
         return self
 
     def columns(self):

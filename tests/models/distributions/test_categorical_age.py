@@ -117,14 +117,14 @@ def test_the_quantile_inverts_the_cumulative_distribution(logits, p):
 @given(LOGITS)
 def test_scale_one_changes_nothing(logits):
     age = of_logits(*logits)
-    torch.testing.assert_close(age.widened(1.0).log_pmf, age.log_pmf, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(age.scaled(1.0).log_pmf, age.log_pmf, rtol=1e-12, atol=1e-12)
 
 
 @settings(max_examples=50, deadline=None)
 @given(LOGITS, st.floats(0.3, 5.0), st.floats(0.3, 5.0))
 def test_a_larger_scale_holds_the_mean_and_spreads_the_mass(logits, one, other):
     age = of_logits(*logits)
-    narrow, wide = age.widened(min(one, other)), age.widened(max(one, other))
+    narrow, wide = age.scaled(min(one, other)), age.scaled(max(one, other))
     for scaled in (narrow, wide):
         assert scaled.pmf.sum().item() == pytest.approx(1)
         assert scaled.mean.item() == pytest.approx(age.mean.item(), abs=1e-6)
@@ -134,7 +134,7 @@ def test_a_larger_scale_holds_the_mean_and_spreads_the_mass(logits, one, other):
 
 @pytest.mark.parametrize("scale", [0.5, 0.8, 1.5, 2.0])
 def test_a_normal_shape_gets_the_scale_in_its_deviation(scale):
-    assert normal_shape().widened(scale).std.item() == pytest.approx(6 * scale, rel=0.01)
+    assert normal_shape().scaled(scale).std.item() == pytest.approx(6 * scale, rel=0.01)
 
 
 def test_calibration_finds_the_scale_of_a_sharp_prediction():
@@ -145,11 +145,11 @@ def test_calibration_finds_the_scale_of_a_sharp_prediction():
     age = CategoricalAge((-((years - means[:, None]) ** 2) / (2 * 4**2)).log_softmax(-1))
     scale = fit_sigma_scale(age, ages, ages)
     assert scale == pytest.approx(6 / 4, rel=0.02)
-    torch.testing.assert_close(age.widened(scale).mean, age.mean)
+    torch.testing.assert_close(age.scaled(scale).mean, age.mean)
 
 
 def test_a_skewed_shape_keeps_its_mean_where_the_power_alone_would_move_it(age):
-    wide = age.widened(2.0)
+    wide = age.scaled(2.0)
     torch.testing.assert_close(wide.mean, age.mean)
     assert (wide.std >= age.std - 1e-12).all()
     power = (age.log_pmf[:1] / 4).softmax(-1)
@@ -160,7 +160,7 @@ def test_a_skewed_shape_keeps_its_mean_where_the_power_alone_would_move_it(age):
 @pytest.mark.parametrize("scale", [0.0, -1.0, math.inf, math.nan])
 def test_a_scale_is_positive_and_finite(age, scale):
     with pytest.raises(ValueError, match="scale"):
-        age.widened(scale)
+        age.scaled(scale)
 
 
 @pytest.mark.parametrize("p", [0.0, 1.0, math.nan])

@@ -57,16 +57,16 @@ def test_the_quantile_inverts_the_cumulative_distribution(mean, scale, p):
 
 
 def test_widening_multiplies_the_deviation_about_the_mean(age):
-    wide = age.widened(1.7)
+    wide = age.scaled(1.7)
     torch.testing.assert_close(wide.std, 1.7 * age.std)
     assert torch.equal(wide.mean, age.mean)
-    assert torch.equal(age.widened(1.0).std, age.std)
+    assert torch.equal(age.scaled(1.0).std, age.std)
 
 
 @pytest.mark.parametrize("wrong", [0.0, -1.0, math.inf, math.nan])
 def test_impossible_scales_and_probabilities_are_refused(age, wrong):
     with pytest.raises(ValueError, match="scale"):
-        age.widened(wrong)
+        age.scaled(wrong)
     with pytest.raises(ValueError, match="quantile"):
         age.quantile(wrong)
 

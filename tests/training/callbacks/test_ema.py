@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 
 from mtmsa_lightning import MTMSA
 from mtmsa_lightning.cli.main import main
-from mtmsa_lightning.training.callbacks.ema import MovingAverage, move_towards, pair_up
+from mtmsa_lightning.training.callbacks.ema import EMA, move_towards, pair_up
 
 QUIET = {
     "accelerator": "cpu", "logger": False, "enable_checkpointing": False, "enable_progress_bar": False,
@@ -59,7 +59,7 @@ def fit(average, accumulate=1, **settings):
 
 @pytest.mark.parametrize(("accumulate", "precision"), [(1, "32"), (2, "32"), (4, "32"), (1, "64-true")])
 def test_the_trained_network_is_the_average_of_its_steps(accumulate, precision):
-    found, steps = fit(MovingAverage(0.8), accumulate, precision=precision)
+    found, steps = fit(EMA(0.8), accumulate, precision=precision)
     assert len(steps) == 2 * -(-6 // accumulate)
     for place, value in enumerate(found):
         expected = steps[0][place].double()
@@ -71,7 +71,7 @@ def test_the_trained_network_is_the_average_of_its_steps(accumulate, precision):
 
 
 def test_it_agrees_with_lightnings_own():
-    ours, theirs = fit(MovingAverage(0.9))[0], fit(EMAWeightAveraging(decay=0.9))[0]
+    ours, theirs = fit(EMA(0.9))[0], fit(EMAWeightAveraging(decay=0.9))[0]
     for one, other in zip(ours, theirs, strict=True):
         if one.is_floating_point():
             torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-7)
@@ -91,7 +91,7 @@ def test_the_average_is_kept_where_the_network_trains():
     """Not where it is when callbacks are set up: the Trainer moves it later."""
     trainer = Trainer(**QUIET)
     trainer.strategy._root_device = torch.device("meta")
-    average = MovingAverage(0.9)
+    average = EMA(0.9)
     average.setup(trainer, Small(), "fit")
     assert {each.device.type for each in average._average_model.parameters()} == {"meta"}
 

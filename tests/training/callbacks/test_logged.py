@@ -4,7 +4,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from mtmsa_lightning.metrics.suite import FIGURES
+from mtmsa_lightning.metrics.suite import METRICS
 from mtmsa_lightning.training.callbacks.console import figures_table
 from mtmsa_lightning.training.callbacks.logged import logged_figures
 
@@ -32,10 +32,10 @@ def test_the_table_of_a_run_counts_the_faces_that_were_seen_and_shows_what_is_un
 
 
 def test_the_table_of_a_run_shows_its_headline_and_fits_a_screen():
-    record = {"test": {f"test/{figure.name}": 0.5 for figure in FIGURES} | {"test/loss": 1.0}}
+    record = {"test": {f"test/{figure.name}": 0.5 for figure in METRICS} | {"test/loss": 1.0}}
     table = figures_table(record, {"test": 123})
     assert "n = 123" in table
-    for figure in FIGURES:
+    for figure in METRICS:
         assert (f"{figure.title} " in table) == figure.headline, figure.name
     assert len(table.splitlines()) <= 24
     row = next(line for line in table.splitlines() if "90 % interval, coverage" in line)

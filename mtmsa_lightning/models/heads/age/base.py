@@ -85,6 +85,6 @@ class AgeHead(nn.Module, ABC):
         self.fitted.fill_(True)
 
 
-def off_label(age: Tensor, low: Tensor, high: Tensor) -> Tensor:
+def interval_residual(age: Tensor, low: Tensor, high: Tensor) -> Tensor:
     """Return by how much an age lies off its label: ``age - label``, and 0 anywhere within a group."""
     return age - age.clamp(low, high)

@@ -5,7 +5,7 @@ Gao, Zhou, Wu & Geng, "Age Estimation Using Expectation of Label Distribution Le
 
 from torch import Tensor
 
-from mtmsa_lightning.models.heads.age.base import off_label
+from mtmsa_lightning.models.heads.age.base import interval_residual
 from mtmsa_lightning.models.heads.age.dldl import DLDLAgeHead
 
 
@@ -46,5 +46,5 @@ class DLDLv2AgeHead(DLDLAgeHead):
 
     def year_loss(self, raw: Tensor, low: Tensor, high: Tensor) -> Tensor:
         """Return the divergence of each prediction plus its weighted absolute error."""
-        error = off_label(self.distribution(raw).mean, low, high).abs()
+        error = interval_residual(self.distribution(raw).mean, low, high).abs()
         return super().year_loss(raw, low, high) + self.weight * error

@@ -5,7 +5,7 @@ Pan, Han, Shan & Chen, "Mean-Variance Loss for Deep Age Estimation from a Face",
 
 from torch import Tensor
 
-from mtmsa_lightning.models.heads.age.base import off_label
+from mtmsa_lightning.models.heads.age.base import interval_residual
 from mtmsa_lightning.models.heads.age.categorical import SoftmaxAgeHead, negative_log_mass
 
 
@@ -50,7 +50,7 @@ class MeanVarianceAgeHead(SoftmaxAgeHead):
     def year_loss(self, raw: Tensor, low: Tensor, high: Tensor) -> Tensor:
         """Return the three terms of each row, added."""
         age, members = self.distribution(raw), self.members(low, high)
-        error = off_label(age.mean, low, high).square() / 2
+        error = interval_residual(age.mean, low, high).square() / 2
         excess = (age.variance - (members.sum(-1).square() - 1) / 12).clamp(min=0)
         mass = negative_log_mass(age.log_pmf, members)
         return mass + self.mean_weight * error + self.variance_weight * excess

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from mtmsa_lightning.losses.special import soft_bound
 from mtmsa_lightning.models.distributions import AgeDistribution, GaussianAge, LaplaceAge
-from mtmsa_lightning.models.heads.age.base import AgeHead, off_label
+from mtmsa_lightning.models.heads.age.base import AgeHead, interval_residual
 from mtmsa_lightning.models.heads.float32_linear import Float32Linear
 
 
@@ -49,7 +49,7 @@ class _RegressionAgeHead(AgeHead):
         spread = self.distribution(raw.detach())
         interval = spread.log_interval_prob(low - 0.5, high + 0.5)
         likelihood = torch.where(low == high, spread.log_prob(low), interval)
-        return self._error(off_label(age, low, high) / self.age_std) - likelihood
+        return self._error(interval_residual(age, low, high) / self.age_std) - likelihood
 
     @staticmethod
     @abstractmethod

@@ -8,7 +8,7 @@ import torch
 import mtmsa_lightning
 from mtmsa_lightning.metrics import AgeNLL
 from mtmsa_lightning.metrics.masked_mean import MaskedMean
-from mtmsa_lightning.metrics.suite import FIGURES
+from mtmsa_lightning.metrics.suite import METRICS
 from mtmsa_lightning.models.distributions import CalibratedAge, distribution_from_columns
 from mtmsa_lightning.models.heads import age as age_heads
 from mtmsa_lightning.runs.head_specs import build_head, head_spec
@@ -75,7 +75,7 @@ def test_a_label_outside_the_years_makes_no_metric_infinite(name):
     head = head_of(name, **({"min_age": 10, "max_age": 35} if name in OF_YEARS else {}))
     age = head(torch.randn(7, 8))
     calibrated = CalibratedAge(age, {0.9: (age.mean - 5, age.mean + 5)})
-    for figure in FIGURES:
+    for figure in METRICS:
         metric = figure.build(2)
         if figure.task == "age" and isinstance(metric, MaskedMean):
             for distribution in (age, calibrated):
