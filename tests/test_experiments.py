@@ -46,7 +46,7 @@ def test_every_config_builds_model_data_and_trainer(config, build):
     assert cli.model.age_groups == cli.datamodule.age_groups
     assert ("race" in cli.model.tasks) == bool(cli.datamodule.race_classes)
     monitor = SETTINGS[config]["checkpoint"]["monitor"]
-    assert monitor.removeprefix("val/") in cli.model.metrics["val_metrics"]
+    assert monitor.removeprefix("val/") in cli.model.metrics.val_metrics
 
 
 @pytest.mark.parametrize("config", OVERRIDES)
@@ -105,7 +105,7 @@ def test_every_sweep_makes_a_command_line_that_builds(sweep, last, build):
     for name, value in values.items():
         wanted = yaml.safe_load(value) if isinstance(value, str) else value
         assert read(after, name.split(".")) == wanted, name
-    assert content["metric"]["name"].removeprefix("val/") in cli.model.metrics["val_metrics"]
+    assert content["metric"]["name"].removeprefix("val/") in cli.model.metrics.val_metrics
     assert after["test_after_fit"] is False, "settings are chosen by validation"
 
 

@@ -167,13 +167,13 @@ def test_a_model_of_other_race_classes_is_tested_by_name(morph_root):
 
 def test_exact_and_group_ages_together_have_no_common_loss_to_select_by():
     model = MTMSA(age_groups=((0, 2), (4, 6)), **SMALL)
-    model._kinds = {"val": {"age", "exact", "group"}, "train": {"age", "exact", "group"}}
-    assert {"loss", "age_loss"} & set(model.logged("val")) == set()
-    assert {"age_nll", "age_interval_nll"} <= set(model.logged("val"))
-    assert "loss" in model.logged("train"), "the objective that is minimised"
-    model._kinds = {"val": {"age", "group"}}
-    assert {"loss", "age_loss", "age_interval_nll", "group_acc"} <= set(model.logged("val"))
-    assert "age_mae" not in model.logged("val")
+    model.metrics.labels = {"val": {"age", "exact", "group"}, "train": {"age", "exact", "group"}}
+    assert {"loss", "age_loss"} & set(model.metrics.logged("val")) == set()
+    assert {"age_nll", "age_interval_nll"} <= set(model.metrics.logged("val"))
+    assert "loss" in model.metrics.logged("train"), "the objective that is minimised"
+    model.metrics.labels = {"val": {"age", "group"}}
+    assert {"loss", "age_loss", "age_interval_nll", "group_acc"} <= set(model.metrics.logged("val"))
+    assert "age_mae" not in model.metrics.logged("val")
 
 
 def test_the_module_is_a_lightning_module_with_typed_parts():

@@ -9,6 +9,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from mtmsa_lightning.calibration.conformal import INTERVAL_LEVEL
 from mtmsa_lightning.labels import AGE_GROUP_EDGES
+from mtmsa_lightning.metrics.stages import StageMetrics
 from mtmsa_lightning.models.backbones.resnet import MSAResNet34
 from mtmsa_lightning.models.distributions import printed_age
 from mtmsa_lightning.module import MTMSA
@@ -72,7 +73,7 @@ class ExportNetwork(nn.Module):
     def __init__(self, model: MTMSA, half: bool = False) -> None:
         super().__init__()
         self.model = copy.deepcopy(model).cpu().eval()
-        self.model.metrics = nn.ModuleDict()
+        self.model.metrics = StageMetrics({}, groups=False)
         fold_batch_norm(self.model.trunk)
         if half:
             self.model.trunk = _HalfTrunk(self.model.trunk)  # type: ignore[assignment]

@@ -4,9 +4,13 @@ import math
 from collections.abc import Mapping
 
 import torch
+import torch.distributed
 from torch import Tensor, nn
 
 from mtmsa_lightning.losses.special import soft_bound
+
+TaskLosses = dict[str, tuple[Tensor, Tensor]]
+"""Task name -> (sum over the labelled faces, their count)."""
 
 
 class TaskWeighting(nn.Module):
@@ -71,3 +75,35 @@ class TaskWeighting(nn.Module):
 
     def _log_scale(self, name: str) -> Tensor:
         return soft_bound(self.raw_log_scales[name], -5.0, 5.0)
+
+
+def joined_loss(losses: TaskLosses, weighting: TaskWeighting) -> Tensor:
+    """Combine task losses to the one that is minimised.
+
+    Counts are summed over all processes and sums scaled by the number of processes, because DDP averages
+    gradients: so any number of processes gives the gradient of the joined batch, however the labels are
+    spread over them. Batches that are accumulated one after the other are not joined: each is divided by its
+    own counts, and a step takes their mean. That is the gradient of the joined batch where each has the same
+    number of labels of every task.
+
+    Args:
+        losses: Sum over the labelled faces and their count, by task.
+        weighting: Weights of the tasks.
+
+    Returns:
+        A scalar.
+    """
+    counts = torch.stack([count.to(torch.float64) for _, count in losses.values()])
+    processes = 1
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        processes = torch.distributed.get_world_size()
+        torch.distributed.all_reduce(counts)
+    pairs = zip(losses.items(), counts, strict=True)
+    means = {task: loss * processes / _at_least_one(count) for (task, (loss, _)), count in pairs}
+    total: Tensor = weighting(means, dict(zip(losses, counts > 0, strict=True)))
+    return total
+
+
+def _at_least_one(count: Tensor) -> Tensor:
+    """Guard a division; class-weighted counts may lie below one, so only zero is replaced."""
+    return torch.where(count > 0, count, torch.ones_like(count))

@@ -1,9 +1,13 @@
 """Matching the classes of a dataset with those of a model that was trained on another."""
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
+
+log = logging.getLogger(__name__)
 
 
 class ClassMapping:
@@ -46,3 +50,39 @@ class ClassMapping:
         for name in self.absent:
             masked[:, self.model.index(name)] = -torch.inf
         return masked
+
+
+def masked_classes(
+    mappings: Mapping[str, ClassMapping], labels: Mapping[str, Sequence[int]]
+) -> dict[str, dict[str, Any]]:
+    """Return what is masked where data and model have other classes, as plain values.
+
+    Args:
+        mappings: Mappings by task.
+        labels: Class indices of the faces of a part, by task.
+
+    Returns:
+        By task: number of faces that are not evaluated, by their class that the model does not know
+        (``unknown``), and the classes that the data does not have, which are never predicted (``absent``);
+        empty if nothing is masked.
+    """
+    masked = {}
+    for task, mapping in mappings.items():
+        if mapping.data and mapping.data != mapping.model:
+            indices = list(labels[task])
+            counts = {name: indices.count(mapping.data.index(name)) for name in mapping.unknown}
+            masked[task] = {"unknown": counts, "absent": list(mapping.absent)}
+    return masked
+
+
+def warn_masked(masked: Mapping[str, Mapping[str, Any]], dataset: str, part: str, faces: int) -> None:
+    """Warn of what :func:`masked_classes` returned for a part of a dataset with a number of faces."""
+    for task, of_task in masked.items():
+        for name, count in of_task["unknown"].items():
+            log.warning(
+                "%s: the checkpoint does not know %s: %d of %d %s faces are not evaluated",
+                task, name, count, faces, part,
+            )  # fmt: skip
+        if of_task["absent"]:
+            absent = ", ".join(of_task["absent"])
+            log.warning("%s: %s has no %s: the checkpoint cannot predict it", task, dataset, absent)

@@ -125,7 +125,8 @@ def reproduce(study: Study, fit_args: Sequence[str], parallel: int = 1) -> None:
     if lacking:
         told = "\n".join(lacking)
         raise MTMSAError(
-            f"{pluralize(len(lacking), 'run is', 'runs are')} missing; repeat the command to try again:\n{told}"
+            f"{pluralize(len(lacking), 'run is', 'runs are')} missing; repeat the command to try again:\n"
+            f"{told}"
         )
 
 

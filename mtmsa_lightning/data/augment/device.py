@@ -1,7 +1,8 @@
 """The training augmentation of a whole batch, on the device that holds it.
 
-What is done to each face was drawn by ``AugmentationParamSampler`` and comes with the batch; here it is carried
-out. torchvision's functions take one amount for all faces, so that the steps are written out by broadcasting.
+What is done to each face was drawn by ``AugmentationParamSampler`` and comes with the batch; here it is
+carried out. torchvision's functions take one amount for all faces, so the steps are written out here, by
+broadcasting.
 Every face is computed by itself: the result depends neither on the other faces of its batch nor on their
 number.
 

@@ -33,14 +33,14 @@ def check_monitors(trainer: Trainer, model: MTMSA) -> None:
 
 def known(monitor: str, model: MTMSA) -> bool:
     """Return whether a training will log a metric."""
-    training = [f"train/{name}" for name in (*model.logged("train"), "seconds")]
+    training = [f"train/{name}" for name in (*model.metrics.logged("train"), "seconds")]
     weights = [f"train/{task}_weight" for task in model.tasks]
     return monitor in {*validation_metrics(model), *training, *weights, *TrainingMonitor.METRICS, "loss"}
 
 
 def validation_metrics(model: MTMSA) -> list[str]:
     """Return the names of the metrics that the validation part has labels for."""
-    return [f"val/{name}" for name in model.logged("val")]
+    return [f"val/{name}" for name in model.metrics.logged("val")]
 
 
 def unknown_metric(what: str, monitor: str, metrics: list[str]) -> str:

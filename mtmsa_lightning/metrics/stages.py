@@ -1,0 +1,88 @@
+"""Losses and metrics of training, validation and test, limited to those whose labels the data has."""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torchmetrics import Metric
+
+from mtmsa_lightning.metrics.suite import metric_specs
+from mtmsa_lightning.metrics.task_loss import TaskLoss
+
+Stage = Literal["train", "val", "test"]
+
+STAGES: tuple[Stage, ...] = ("train", "val", "test")
+
+
+class StageMetrics(nn.Module):
+    """The metrics of a model, by stage.
+
+    Every stage has the loss of each task; the metrics of :data:`.suite.METRICS` belong to validation
+    and test, some to training as well.
+
+    Args:
+        classes: Number of classes of every head that exists, by task; 0 for ``age``.
+        groups: Whether ages are also predicted as groups.
+
+    Attributes:
+        labels: Kinds of label that the data of a stage has (see
+            :func:`~mtmsa_lightning.data.table.label_kinds`); a stage that is missing has all.
+    """
+
+    def __init__(self, classes: Mapping[str, int], groups: bool) -> None:
+        super().__init__()
+        self.tasks = tuple(classes)
+        specs = metric_specs(classes, groups)
+        losses = [f"{task}_loss" for task in self.tasks]
+        self._needs = dict(zip(losses, self.tasks, strict=True)) | {spec.name: spec.needs for spec in specs}
+        self._inputs = {name: name for name in losses} | {spec.name: spec.task for spec in specs}
+        for stage in STAGES:
+            metrics: dict[str, nn.Module] = {name: TaskLoss() for name in losses}
+            for spec in specs:
+                if spec.training or stage != "train":
+                    metrics[spec.name] = spec.build(classes[spec.task])
+            self.add_module(f"{stage}_metrics", nn.ModuleDict(metrics))
+        self.labels: dict[str, set[str]] = {}
+
+    def of(self, stage: str) -> dict[str, Metric]:
+        """Return the metrics of a stage that have labels, by name."""
+        metrics, labels = self.all_of(stage), self.labels.get(stage)
+        return metrics if labels is None else {k: v for k, v in metrics.items() if self._needs[k] in labels}
+
+    def all_of(self, stage: str) -> dict[str, Metric]:
+        """Return all metrics of a stage, by name."""
+        metrics: Any = getattr(self, f"{stage}_metrics")
+        return dict(metrics.items())
+
+    def logged(self, stage: str) -> list[str]:
+        """Return the names under which a stage logs, the total ``loss`` included.
+
+        Exact ages and age groups together have no common age loss: the two losses differ by a constant.
+        """
+        mixed = stage != "train" and {"exact", "group"} <= self.labels.get(stage, set())
+        names = [*self.of(stage), "loss"]
+        return [name for name in names if not (mixed and name in ("age_loss", "loss"))]
+
+    @torch.no_grad()
+    def update(self, stage: str, inputs: Mapping[str, tuple[Any, ...]]) -> None:
+        """Add a batch.
+
+        Args:
+            stage: The stage.
+            inputs: Arguments of ``update``: by ``<task>_loss`` for the losses, by task for all other metrics.
+        """
+        for name, metric in self.of(stage).items():
+            metric.update(*inputs[self._inputs[name]])
+
+    @torch.no_grad()
+    def mean_losses(self, stage: str) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Return the mean loss of each task so far, over all processes, and whether it has labels."""
+        metrics = self.of(stage)
+        every: dict[str, Any] = self.all_of(stage)
+        losses = {task: every[f"{task}_loss"] for task in self.tasks}
+        device = next(iter(losses.values())).device
+        zero = torch.zeros((), device=device, dtype=torch.float64)
+        present = {task: torch.tensor(f"{task}_loss" in metrics, device=device) for task in self.tasks}
+        means = {task: losses[task].compute() if present[task] else zero for task in self.tasks}
+        return means, present

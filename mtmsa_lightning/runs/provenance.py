@@ -1,0 +1,64 @@
+"""The provenance of a network: what it was trained on, recorded when its training starts."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from lightning.pytorch import Trainer
+
+from mtmsa_lightning.data.preprocessing import describe_crop
+from mtmsa_lightning.data.splits import earlier
+from mtmsa_lightning.data.splits.overlap import OverlapError, check_overlap
+from mtmsa_lightning.runs.initial_weights import earlier_trainings
+
+
+def start_record(
+    trainer: Trainer,
+    known: Mapping[str, Any] | None,
+    initial: tuple[str | None, Mapping[str, Any] | None] | None,
+    seed: int | None,
+    allow_overlap: bool,
+) -> dict[str, Any]:
+    """Record what is trained on now and was before; refuse a test part that was trained on before.
+
+    Args:
+        trainer: The Trainer, with one of this package's DataModules.
+        known: Provenance of a checkpoint that is continued.
+        initial: The initial weights and the provenance of their network, see
+            :func:`~mtmsa_lightning.runs.initial_weights.load_initial_weights`; None where a checkpoint was
+            loaded.
+        seed: Seed of the run.
+        allow_overlap: Warn instead of refusing.
+
+    Returns:
+        The provenance.
+
+    Raises:
+        OverlapError: On every process, since all would wait for one that raised alone.
+    """
+    data: Any = trainer.datamodule  # type: ignore[attr-defined]
+    now = data.provenance()
+    if initial is None:
+        before = earlier.inherited(known or {}, now["fingerprints"])
+    else:
+        before = earlier_trainings(*initial, now["fingerprints"])
+    refused = None
+    if trainer.is_global_zero:
+        try:
+            check_overlap(before, data, force=allow_overlap)
+            check_overlap(before, data, force=True, part="val")  # it will choose the checkpoint
+        except OverlapError as error:
+            refused = str(error)
+    refused = trainer.strategy.broadcast(refused)
+    if refused:
+        raise OverlapError(refused)
+    return {**now, "seed": seed, **before}
+
+
+def describe(provenance: Mapping[str, Any] | None, image_size: int, crop: float) -> str:
+    """Describe in a line what a network was trained on and what images it expects."""
+    known = provenance or {}
+    dataset, protocol = known.get("dataset", "unknown data"), known.get("protocol", "?")
+    names = dict.fromkeys(str(each.get("dataset") or "unknown data") for each in known.get("earlier", []))
+    before = f", and before on {', '.join(names)}" if names else ""
+    expected = f"input {image_size} px, {describe_crop(crop, known.get('preparation'))}"
+    return f"trained on {dataset} ({protocol}){before}; {expected}"

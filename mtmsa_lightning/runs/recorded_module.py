@@ -1,0 +1,290 @@
+"""A LightningModule that knows its data: classes, preprocessing, and what it was trained on before."""
+
+import logging
+from collections.abc import Sequence
+from typing import Any, Self
+
+from lightning.pytorch import Callback, LightningModule
+from lightning.pytorch.trainer.states import TrainerFn
+
+from mtmsa_lightning._utils.devices import check_device, check_precision
+from mtmsa_lightning._utils.epoch_position import batches_into_epoch
+from mtmsa_lightning._utils.joint_failure import JointFailure
+from mtmsa_lightning.calibration.record import Calibration
+from mtmsa_lightning.data.head_years import check_years
+from mtmsa_lightning.data.preprocessing import preprocessing_of, warn_preprocessing
+from mtmsa_lightning.data.splits.overlap import check_overlap
+from mtmsa_lightning.data.table import label_kinds
+from mtmsa_lightning.data.training_hashes import complete_checkpoints, training_hashes
+from mtmsa_lightning.errors import ConfigError
+from mtmsa_lightning.metrics.stages import StageMetrics
+from mtmsa_lightning.metrics.sums import MetricSums, gather_sums
+from mtmsa_lightning.models.backbones.resnet import MSAConfig, MSAResNet34, padding_dominated_rates
+from mtmsa_lightning.models.class_mapping import ClassMapping, masked_classes, warn_masked
+from mtmsa_lightning.models.heads.age import AgeHead
+from mtmsa_lightning.models.heads.classes import ClassHead
+from mtmsa_lightning.runs import provenance
+from mtmsa_lightning.runs.initial_weights import load_initial_weights
+from mtmsa_lightning.runs.loading import load_network
+
+log = logging.getLogger(__name__)
+
+TASKS = ("age", "gender", "race")
+
+
+class RecordedModule(LightningModule):
+    """Base of :class:`~mtmsa_lightning.module.MTMSA`: everything about data and checkpoints, no network.
+
+    It matches classes with those of the data, checks the data when a stage starts, records what is trained
+    on, refuses test faces that were trained on, and keeps provenance and calibration in checkpoints.
+
+    Attributes:
+        provenance: What the weights were trained on, as plain values; None before a training.
+        calibration: Calibration of the predictions; training removes it.
+        class_mappings: How the classes of the data and of the model correspond, by task.
+        seed: Seed of the run, written into its checkpoints.
+        allow_overlap: Warn of test faces that were trained on instead of refusing them.
+        overlap: What the test part shares with training, although it is allowed.
+    """
+
+    trunk: MSAResNet34
+    age: AgeHead | None
+    gender: ClassHead | None
+    race: ClassHead | None
+    metrics: StageMetrics
+    weights: str | None
+    image_size: int
+    crop: float
+    flip_test: bool
+    gender_classes: tuple[str, ...]
+    race_classes: tuple[str, ...]
+    age_groups: tuple[tuple[int, int], ...]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calibration: Calibration | None = None
+        self.class_mappings: dict[str, ClassMapping] = {}
+        self.provenance: dict[str, Any] | None = None
+        self.seed: int | None = None
+        self.allow_overlap = False
+        self.overlap: list[str] = []
+        self._race_wanted = False
+        self._initialised = False
+        self._years_checked: set[tuple[int, str]] = set()
+        self._train_sums: list[MetricSums] = []  # of a checkpoint that was saved within an epoch
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """Names of the heads that exist."""
+        return tuple(task for task in TASKS if getattr(self, task) is not None)
+
+    @property
+    def trained_classes(self) -> dict[str, tuple[str, ...]]:
+        """Class names by task, of the class heads that were trained with labels."""
+        labels = (self.provenance or {}).get("labels", ("gender", "race"))
+        names = {"gender": self.gender_classes, "race": self.race_classes}
+        return {task: classes for task, classes in names.items() if task in self.tasks and task in labels}
+
+    def describe(self) -> str:
+        """Describe in one line what the model was trained on, what it expects and what it predicts."""
+        trained = provenance.describe(self.provenance, self.image_size, self.crop)
+        classes = f"gender: {', '.join(self.gender_classes)}; race: {', '.join(self.race_classes) or 'none'}"
+        calibrated = "not calibrated" if self.calibration is None else self.calibration.describe()
+        return f"{trained}; {classes}; {calibrated}"
+
+    def configure_metrics(self) -> None:
+        """Build ``metrics`` for the heads and age groups that there are now."""
+        raise NotImplementedError
+
+    @property
+    def _data(self) -> Any:
+        """The DataModule of the Trainer; None for plain loaders."""
+        return self.trainer.datamodule  # type: ignore[attr-defined]
+
+    def setup(self, stage: str) -> None:
+        """Take over what the model needs to know of the data: classes, and at the first fit age statistics.
+
+        Raises:
+            ConfigError: If losses and metrics could not be computed in float64, or most ages lie outside the
+                years of the age head.
+        """
+        self._train_sums = []  # of an earlier checkpoint; one that is continued is loaded after this
+        check_device(self.trainer.strategy.root_device)
+        check_precision(self.trainer.precision)
+        data = self._data
+        if data is None or stage == "predict":
+            return
+        if stage == "fit":
+            self._follow(data)
+        self.match(data)
+        if stage == "fit":
+            self.hparams["age_groups"] = as_lists(self.age_groups)
+        if part := {"validate": "val", "test": "test"}.get(stage):
+            faces = len(getattr(data, f"{part}_dataset"))
+            warn_masked(self.masked_classes(data, part), data.name, part, faces)
+        self._check_years(data, stage)
+        if stage == "fit" and self.age is not None and not self.age.fitted:
+            self.age.set_age_statistics(*data.age_statistics())
+
+    def _follow(self, data: Any) -> None:
+        """Take over size and crop of the faces that are about to be trained on.
+
+        Raises:
+            ConfigError: If the data has races, and a race head is wanted that was built for none.
+        """
+        self.image_size, self.crop = data.image_size, data.crop
+        self.hparams.update({"image_size": self.image_size, "crop": self.crop})
+        fresh = not self._initialised and self.trainer.ckpt_path is None
+        if fresh and self._race_wanted and not self.race_classes and data.race_classes:
+            raise ConfigError(
+                f"{data.name} has races, but the model was built without their names: build it with "
+                "MTMSA(race_classes=data.race_classes), or with race=None for no race head"
+            )
+
+    def match(self, data: Any) -> None:
+        """Match classes and age groups of the data and of the model, which may know others."""
+        if tuple(data.age_groups) != self.age_groups:
+            self.age_groups = tuple(data.age_groups)
+            self.configure_metrics()
+        of_data = {"gender": data.gender_classes, "race": data.race_classes}
+        of_model = {"gender": self.gender_classes, "race": self.race_classes}
+        self.class_mappings = {task: ClassMapping(names, of_model[task]) for task, names in of_data.items()}
+        disjoint_tasks = {task for task, mapping in self.class_mappings.items() if not mapping.common}
+        for part in ("train", "val", "test"):
+            kinds = label_kinds(getattr(data, f"{part}_dataset").table)
+            self.metrics.labels[part] = kinds - disjoint_tasks
+
+    def masked_classes(self, data: Any, part: str) -> dict[str, Any]:
+        """Return what is masked in a part of the data; see :func:`.class_mapping.masked_classes`."""
+        table = getattr(data, f"{part}_dataset").table
+        mappings = {task: each for task, each in self.class_mappings.items() if task in self.tasks}
+        return masked_classes(mappings, {task: table[task].tolist() for task in mappings})
+
+    def _check_years(self, data: Any, stage: str) -> None:
+        """Warn of age labels that the head cannot learn or predict, once for each part."""
+        years = None if self.age is None else self.age.year_range
+        parts = {"fit": ("train", "val", "test"), "validate": ("val",)}.get(stage, ("test",))
+        parts = tuple(part for part in parts if (id(data), part) not in self._years_checked)
+        if years is not None:
+            check_years({part: getattr(data, f"{part}_dataset").table for part in parts}, years)
+        self._years_checked.update((id(data), part) for part in parts)
+
+    def _warn_preprocessing(self) -> None:
+        """Warn where the data's faces are cropped differently from those of the loaded checkpoint."""
+        if self._data is not None and self.provenance is not None:
+            warn_preprocessing(self.provenance, preprocessing_of(self._data), str(self._data.root))
+
+    def configure_callbacks(self) -> list[Callback]:
+        """Let the failure of one process end all of them."""
+        return JointFailure.for_trainer(self.trainer)
+
+    # ---------------------------------------------------------------- start and end of stages
+
+    def on_fit_start(self) -> None:
+        """Load the initial weights, unless a checkpoint has been loaded, and record what is trained on.
+
+        Raises:
+            CheckpointError: If the weights cannot be loaded.
+            ConfigError: If the age head has no age statistics, because the data is not of this package.
+            OverlapError: If the test part was trained on before.
+        """
+        self.calibration = None  # it belongs to weights that training is about to change
+        self._warn_preprocessing()
+        msa = self.hparams["msa"] and MSAConfig(**self.hparams["msa"])
+        for text in padding_dominated_rates(msa, self.hparams["last_stride"], self.image_size):
+            log.warning("%s", text)
+        initial = None if self._initialised else (self.weights, self._load_initial_weights())
+        if self._data is not None:
+            self.provenance = provenance.start_record(
+                self.trainer, self.provenance, initial, self.seed, self.allow_overlap
+            )
+        self._initialised = True
+        if self.age is not None and not self.age.fitted:
+            raise ConfigError(
+                "the age head needs the mean and standard deviation of the training ages: fit with one of "
+                "this package's DataModules, or call model.age.set_age_statistics(mean, std) first"
+            )
+
+    def _load_initial_weights(self) -> dict[str, Any] | None:
+        started_from = None
+        for turn in (True, False):  # one process per node downloads, the others find the file
+            if (self.trainer.local_rank == 0) == turn:
+                started_from = load_initial_weights(self, self.weights)
+            self.trainer.strategy.barrier("initial weights")
+        return started_from
+
+    def on_fit_end(self) -> None:
+        """Complete the provenance, also in the checkpoints that were saved before all images were hashed."""
+        self._record_hashes(wait=True)
+        if self._data is not None and self.trainer.is_global_zero:
+            complete_checkpoints(self.trainer, self._data)
+
+    def _record_hashes(self, wait: bool) -> None:
+        """Add the hashes of the training faces to the provenance, on the first process."""
+        fitting = self.trainer.state.fn == TrainerFn.FITTING  # a test on other data was no training
+        if self._data is not None and fitting and self.trainer.is_global_zero:
+            self.provenance = (self.provenance or {}) | training_hashes(self._data, wait)
+
+    def on_validation_start(self) -> None:
+        """Warn of what differs from training, unless this validation is part of one."""
+        if self.trainer.state.fn == TrainerFn.VALIDATING:
+            self._warn_preprocessing()
+
+    def on_test_start(self) -> None:
+        """Refuse test faces that the checkpoint was trained on."""
+        self._warn_preprocessing()
+        if self._data is not None and self.provenance is not None:
+            self.overlap = check_overlap(self.provenance, self._data, force=self.allow_overlap)
+        fitted = self.calibration.fitted_on.get("flip_test", False) if self.calibration else self.flip_test
+        if fitted != self.flip_test:
+            log.warning(
+                "the calibration was fitted with model.flip_test %s, this test has %s: calibrate again",
+                fitted, self.flip_test,
+            )  # fmt: skip
+
+    # ---------------------------------------------------------------- checkpoints
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add provenance and calibration, as plain values."""
+        self._record_hashes(wait=False)
+        if self.provenance is not None:
+            checkpoint["provenance"] = self.provenance
+        if self.calibration is not None:
+            checkpoint["calibration"] = self.calibration.to_dict()
+        # the same file whatever the memory format
+        checkpoint["state_dict"] = {
+            name: value.contiguous() for name, value in checkpoint["state_dict"].items()
+        }
+        if batches_into_epoch(self.trainer) and "loops" in checkpoint:  # not with weights alone
+            checkpoint["train_sums"] = gather_sums(self.metrics.of("train"))
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take over provenance and calibration; initial weights are not loaded over a checkpoint's."""
+        self._initialised = True
+        self.provenance = checkpoint.get("provenance")
+        self._train_sums = checkpoint.get("train_sums", [])
+        recorded = checkpoint.get("calibration")
+        self.calibration = None if recorded is None else Calibration.from_dict(recorded)
+
+    @classmethod
+    def load(cls, path: str, allow_classes: Sequence[str] = ()) -> Self:
+        """Load a checkpoint for prediction, without running code from it.
+
+        Args:
+            path: A ``.ckpt`` file of a run or of a Trainer, a run directory, or a folder of
+                ``save_pretrained``.
+            allow_classes: Modules or classes that the checkpoint may name as its heads, e.g. ``["mylab"]``,
+                beside those of this package and those that have been imported.
+
+        Returns:
+            The model on the CPU, in evaluation mode.
+
+        Raises:
+            CheckpointError: If the file is no checkpoint of this package.
+        """
+        return load_network(cls, path, allow_classes)
+
+
+def as_lists(value: Any) -> Any:
+    """Turn tuples, also nested ones, into lists, as a checkpoint that has been read holds them."""
+    return [as_lists(item) for item in value] if isinstance(value, list | tuple) else value
