@@ -10,10 +10,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
+
+from mtmsa_lightning.stopping import raised_on_signals, write_nowhere
 
 log = logging.getLogger(__name__)
 
@@ -25,9 +27,6 @@ PARENT_VARIABLE = "MTMSA_PARENT_PIPE"
 
 PACKAGE = Path(__file__).parent
 """Where this package lies."""
-
-HANGUP: signal.Signals | None = getattr(signal, "SIGHUP", None)
-"""What a process gets when its terminal is closed; not on Windows."""
 
 
 def safe_path() -> dict[str, str]:
@@ -83,12 +82,12 @@ class Children:
             Each child when it has ended, with its exit status and the seconds that it took.
 
         Raises:
-            KeyboardInterrupt: When this process was interrupted or terminated, or lost its terminal, after
-                its children have ended.
+            Stopped: When a signal has asked this process to stop, after its children have ended. A second
+                Ctrl-C does not wait for them.
         """
-        with ThreadPoolExecutor(self.slots) as pool, _termination_as_interrupt():
-            started = {pool.submit(self._run, child): child for child in children}
+        with ThreadPoolExecutor(self.slots) as pool, raised_on_signals():
             try:
+                started = {pool.submit(self._run, child): child for child in children}
                 for future in as_completed(started):
                     yield started[future], *future.result()
             except BaseException:  # whoever consumes this may fail as well: no child is left behind
@@ -130,7 +129,7 @@ class Children:
         return process.returncode
 
     def _stop(self) -> None:
-        """Tell what runs to stop, and kill what has not ended after a while, or at a second interrupt."""
+        """Tell what runs to stop, and kill what has not ended after a while."""
         self._signal(signal.SIGTERM)
         try:
             deadline = time.monotonic() + GRACE
@@ -148,39 +147,10 @@ class Children:
                     os.killpg(process.pid, number)
 
 
-@contextmanager
-def _termination_as_interrupt() -> Iterator[None]:
-    """Let the signals that end a job (of a batch system, of a closed terminal) interrupt this process too."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def interrupt(number: int, frame: object) -> None:
-        raise KeyboardInterrupt
-
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, HANGUP) if number is not None}
-    for number, handler in before.items():
-        if handler != signal.SIG_IGN:  # as under nohup
-            signal.signal(number, interrupt)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
 def end_with_parent() -> None:
     """End in order when the process that started this one as a child is gone, even by SIGKILL."""
     if os.environ.get(PARENT_VARIABLE) == "stdin" and stat.S_ISFIFO(os.fstat(0).st_mode):
         threading.Thread(target=_wait_for_parent, daemon=True).start()
-
-
-def write_nowhere() -> None:
-    """Drop further output, which has no reader any more: an error of a line must not stop the saving."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    for stream in (1, 2):
-        os.dup2(nowhere, stream)
-    os.close(nowhere)
 
 
 def _wait_for_parent() -> None:

@@ -73,7 +73,7 @@ from mtmsa_lightning.runs import (
     run_of,
     say_unfinished,
 )
-from mtmsa_lightning.stopping import TRY_AGAIN, Stopped
+from mtmsa_lightning.stopping import TRY_AGAIN, Stopped, stopped_by
 
 log = logging.getLogger(__name__)
 
@@ -352,7 +352,7 @@ class TrainingCLI(LightningCLI):
             if run and saved
             else "the same command starts anew"
         )
-        log.info("told to stop by %s outside of the training: %s", signal, how)
+        log.info("%s", stopped_by(signal, how))
         return Preempted(how, TRY_AGAIN)
 
     def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]

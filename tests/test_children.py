@@ -1,6 +1,7 @@
 import logging
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -10,6 +11,7 @@ import pytest
 
 from mtmsa_lightning import children as module
 from mtmsa_lightning.children import Child, Children, tail
+from mtmsa_lightning.stopping import STOP_SIGNALS, Stopped
 
 LAUNCHER = """
 import signal, subprocess, time
@@ -68,7 +70,7 @@ def test_as_many_run_at_once_as_there_are_slots_each_in_its_own_environment(tmp_
     assert sorted(path.name for path in meeting.iterdir()) == ["x", "y"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", STOP_SIGNALS)
 @pytest.mark.parametrize("listening", [True, False])
 def test_an_interrupt_ends_the_children_and_what_they_launched(tmp_path, monkeypatch, number, listening):
     monkeypatch.setattr(module, "GRACE", 20 if listening else 0.5)
@@ -83,9 +85,10 @@ def test_an_interrupt_ends_the_children_and_what_they_launched(tmp_path, monkeyp
 
     thread = threading.Thread(target=interrupt)
     thread.start()
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(Stopped) as stop:
         list(Children([{}], lambda line: False).run(jobs))
     thread.join()
+    assert stop.value.status == 128 + number
     lines = jobs[0].log.read_text().splitlines()
     (inner,) = [int(line.split()[1]) for line in lines if line.startswith("launched ")]
     assert ("saved" in lines) == listening, "it could save what it must, unless it did not listen"
@@ -94,8 +97,33 @@ def test_an_interrupt_ends_the_children_and_what_they_launched(tmp_path, monkeyp
     assert signal.getsignal(signal.SIGTERM) is handler
 
 
+STUBBORN = """
+import sys
+from pathlib import Path
+from mtmsa_lightning.children import Child, Children
+from mtmsa_lightning.stopping import raised_on_signals
+
+deaf = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('launched'); input()"
+job = Child("a", (sys.executable, "-c", deaf), Path(sys.argv[1]))
+with raised_on_signals():
+    list(Children([{}], lambda line: False).run([job]))
+"""
+
+
+def test_a_second_interrupt_does_not_wait_for_the_children(tmp_path):
+    command = [sys.executable, "-c", STUBBORN, str(tmp_path / "log")]
+    with subprocess.Popen(command, stderr=subprocess.PIPE) as parent:
+        while not has_launched(tmp_path / "log"):
+            time.sleep(0.02)
+        for _ in range(2):
+            parent.send_signal(signal.SIGINT)
+            time.sleep(0.5)  # two signals that wait together are one
+        assert parent.communicate(timeout=module.GRACE / 2) == (None, b"")
+    assert parent.returncode == -signal.SIGINT
+
+
 def has_launched(log):
-    return log.exists() and any(line.startswith("launched ") for line in log.read_text().splitlines())
+    return log.exists() and any(line.startswith("launched") for line in log.read_text().splitlines())
 
 
 def ended(pid):
