@@ -10,11 +10,16 @@ import numpy as np
 import pytest
 import torch
 from crossval_children import children  # noqa: F401
+from hypothesis import settings
 from numpy.typing import NDArray
 
 from mtmsa_lightning.align.tiny_retinaface import TinyRetinaFace
 from mtmsa_lightning.cli.main import main
 from mtmsa_lightning.data.synthetic import write_morph
+
+# Whatever the machine does beside the tests, an example may take as long as it takes.
+settings.register_profile("suite", deadline=None)
+settings.load_profile("suite")
 
 TINY = """
 name: tiny

@@ -1,6 +1,5 @@
-"""Commands as child processes, several at once, each with a log of its own."""
+"""What a process that was started as a child does: end with its parent, import from safe places."""
 
-import logging
 import os
 import signal
 import stat
@@ -8,7 +7,7 @@ import threading
 import time
 from pathlib import Path
 
-log = logging.getLogger(__name__)
+from mtmsa_lightning._utils.signals import write_nowhere
 
 GRACE = 20.0
 """Seconds that a child has to save before it is killed; SLURM's own grace is 30."""
@@ -18,9 +17,6 @@ PARENT_VARIABLE = "MTMSA_PARENT_PIPE"
 
 PACKAGE = Path(__file__).parents[1]
 """Where this package lies."""
-
-HANGUP: signal.Signals | None = getattr(signal, "SIGHUP", None)
-"""What a process gets when its terminal is closed; not on Windows."""
 
 
 def safe_path() -> dict[str, str]:
@@ -36,14 +32,6 @@ def end_with_parent() -> None:
     """End in order when the process that started this one as a child is gone, even by SIGKILL."""
     if os.environ.get(PARENT_VARIABLE) == "stdin" and stat.S_ISFIFO(os.fstat(0).st_mode):
         threading.Thread(target=_wait_for_parent, daemon=True).start()
-
-
-def write_nowhere() -> None:
-    """Drop further output, which has no reader any more: an error of a line must not stop the saving."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    for stream in (1, 2):
-        os.dup2(nowhere, stream)
-    os.close(nowhere)
 
 
 def _wait_for_parent() -> None:

@@ -11,6 +11,9 @@ _NAMES = ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP")  # Windows lacks some
 STOP_SIGNALS = [signal.Signals[name] for name in _NAMES if hasattr(signal, name)]
 """Ctrl-C, the end of a job, the announcement of that end, a closed terminal."""
 
+HANGUP: signal.Signals | None = getattr(signal, "SIGHUP", None)
+"""What a process gets when its terminal is closed; not on Windows."""
+
 TRY_AGAIN = 75
 """Exit status of a run that was stopped by a signal: EX_TEMPFAIL of sysexits.h."""
 
@@ -31,6 +34,16 @@ class Stopped(BaseException):
         self.status = 128 + number
 
 
+def stopped_by(name: str, then: str = "") -> str:
+    """Return the line that every command ends with after a signal.
+
+    Args:
+        name: The signal.
+        then: What was done, and how to go on.
+    """
+    return f"stopped by {name}" + (f": {then}" if then else "")
+
+
 @contextmanager
 def raised_on_signals() -> Iterator[None]:
     """Raise :class:`Stopped` in the main thread at a stop signal; a second Ctrl-C ends the process at once.
@@ -46,6 +59,8 @@ def raised_on_signals() -> Iterator[None]:
         nonlocal heard
         if os.getpid() != owner or (heard and number == signal.SIGINT):  # a forked child has no use for it
             end_at_once(number)
+        if number == HANGUP and os.isatty(1):
+            write_nowhere()
         if not heard:
             heard = True
             raise Stopped(number)
@@ -65,3 +80,11 @@ def end_at_once(number: int) -> None:
     """End this process by a signal, without cleaning up and without a traceback."""
     signal.signal(number, signal.SIG_DFL)
     os.kill(os.getpid(), number)
+
+
+def write_nowhere() -> None:
+    """Drop further output, which has no reader any more: an error of a line must not stop the saving."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (1, 2):
+        os.dup2(nowhere, stream)
+    os.close(nowhere)

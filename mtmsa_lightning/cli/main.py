@@ -3,11 +3,12 @@
 import errno
 import importlib
 import os
+import signal
 import sys
 from collections.abc import Sequence
 
 from mtmsa_lightning._utils.processes import end_with_parent, safe_path
-from mtmsa_lightning._utils.signals import TRY_AGAIN, Stopped, raised_on_signals
+from mtmsa_lightning._utils.signals import TRY_AGAIN, Stopped, raised_on_signals, stopped_by
 from mtmsa_lightning.errors import MTMSAError, Preempted, shorten
 
 TRAINER_VERBS = {
@@ -87,8 +88,7 @@ def main(args: Sequence[str] | None = None) -> None:
         raise SystemExit(2) from None
     except Stopped as stop:
         trainer = verb in TRAINER_VERBS
-        hint = " before the first step: the same command starts anew" if trainer else ""
-        print(f"stopped by {stop.name}{hint}", file=sys.stderr)
+        print(stopped_by(stop.name, "the same command starts anew" if trainer else ""), file=sys.stderr)
         raise SystemExit(TRY_AGAIN if trainer else stop.status) from None
     except ImportError as error:
         if "libGL" not in str(error):
@@ -96,8 +96,8 @@ def main(args: Sequence[str] | None = None) -> None:
         print(f"error: {error}\n{_WITHOUT_WINDOWS}", file=sys.stderr)
         raise SystemExit(2) from None
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        raise SystemExit(130) from None
+        print(stopped_by("SIGINT"), file=sys.stderr)
+        raise SystemExit(128 + signal.SIGINT) from None
 
 
 def run(verb: str, args: list[str]) -> None:

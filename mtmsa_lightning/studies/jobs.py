@@ -9,12 +9,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
 
-from mtmsa_lightning._utils.processes import GRACE, HANGUP, PARENT_VARIABLE, safe_path
+from mtmsa_lightning._utils.processes import GRACE, PARENT_VARIABLE, safe_path
+from mtmsa_lightning._utils.signals import raised_on_signals
 
 log = logging.getLogger(__name__)
 
@@ -63,12 +64,12 @@ class JobPool:
             Each child when it has ended, with its exit status and the seconds that it took.
 
         Raises:
-            KeyboardInterrupt: When this process was interrupted or terminated, or lost its terminal, after
-                its children have ended.
+            Stopped: When a signal has asked this process to stop, after its children have ended. A second
+                Ctrl-C does not wait for them.
         """
-        with ThreadPoolExecutor(self.slots) as pool, _termination_as_interrupt():
-            started = {pool.submit(self._run, child): child for child in children}
+        with ThreadPoolExecutor(self.slots) as pool, raised_on_signals():
             try:
+                started = {pool.submit(self._run, child): child for child in children}
                 for future in as_completed(started):
                     yield started[future], *future.result()
             except BaseException:  # whoever consumes this may fail as well: no child is left behind
@@ -110,7 +111,7 @@ class JobPool:
         return process.returncode
 
     def _stop(self) -> None:
-        """Tell what runs to stop, and kill what has not ended after a while, or at a second interrupt."""
+        """Tell what runs to stop, and kill what has not ended after a while."""
         self._signal(signal.SIGTERM)
         try:
             deadline = time.monotonic() + GRACE
@@ -126,27 +127,6 @@ class JobPool:
             for process in self._running:
                 with suppress(ProcessLookupError):
                     os.killpg(process.pid, number)
-
-
-@contextmanager
-def _termination_as_interrupt() -> Iterator[None]:
-    """Let the signals that end a job (of a batch system, of a closed terminal) interrupt this process too."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def interrupt(number: int, frame: object) -> None:
-        raise KeyboardInterrupt
-
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, HANGUP) if number is not None}
-    for number, handler in before.items():
-        if handler != signal.SIG_IGN:  # as under nohup
-            signal.signal(number, interrupt)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def tail(file: Path, lines: int) -> str:

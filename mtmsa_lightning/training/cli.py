@@ -23,7 +23,7 @@ from mtmsa_lightning import MORPH, Adience, FaceCSV, Synthetic, UTKFace
 from mtmsa_lightning._utils.devices import best_precision, choose_accelerator
 from mtmsa_lightning._utils.folders import locked
 from mtmsa_lightning._utils.launch import is_first_process
-from mtmsa_lightning._utils.signals import TRY_AGAIN, Stopped
+from mtmsa_lightning._utils.signals import TRY_AGAIN, Stopped, stopped_by
 from mtmsa_lightning.data.datamodule import FaceDataModule
 from mtmsa_lightning.errors import CheckpointError, ConfigError, MTMSAError, Preempted
 from mtmsa_lightning.models.heads.classes import AgeHead, ClassHead
@@ -353,7 +353,7 @@ class TrainingCLI(LightningCLI):
             if run and saved
             else "the same command starts anew"
         )
-        log.info("told to stop by %s outside of the training: %s", signal, how)
+        log.info("%s", stopped_by(signal, how))
         return Preempted(how, TRY_AGAIN)
 
     def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]

@@ -62,6 +62,22 @@ def test_a_fit_that_is_stopped_before_its_first_step_says_so_in_one_line(number,
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
+def test_a_crossval_that_is_stopped_ends_as_every_verb_does(tiny_config, tmp_path):
+    command = [sys.executable, "-m", "mtmsa_lightning", "crossval", "--config", str(tiny_config)]
+    command += ["--folds", "0", "--trainer.default_root_dir", str(tmp_path), "--trainer.max_epochs", "1000"]
+    environment = os.environ | {"PYTHONUNBUFFERED": "1"}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, env=environment, **pipes) as crossval:
+        assert any("epoch 1/1000" in line for line in crossval.stdout)
+        crossval.send_signal(signal.SIGTERM)
+        _, errors = crossval.communicate(timeout=300)
+    assert crossval.returncode == 128 + signal.SIGTERM
+    assert errors.splitlines()[-1] == "stopped by SIGTERM"
+    assert "Traceback" not in errors
+    assert list(tmp_path.glob("*/fold0-seed*/*/checkpoints/last.ckpt")), "its run has saved"
+
+
 @pytest.mark.parametrize(
     "listening",
     [

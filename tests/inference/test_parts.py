@@ -157,7 +157,7 @@ def test_a_table_is_known_again_and_not_lost(tmp_path):
         refuse_to_lose(out, plan())
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(count=st.integers(1, 7), data=st.data(), suffix=st.sampled_from(SUFFIXES))
 def test_shards_in_any_order_merge_to_the_bytes_of_one_piece(tmp_path_factory, count, data, suffix):
     folder = tmp_path_factory.mktemp("merge")

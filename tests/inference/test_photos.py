@@ -90,7 +90,7 @@ def test_photos_are_upright(orientation, tmp_path):
 
 
 @given(st.integers(1, 40), st.integers(1, 40), st.sampled_from([1, 3, 4]), st.integers(0, 2**32 - 1))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_arrays_of_any_size_keep_their_pixels(height, width, channels, seed):
     array = np.random.default_rng(seed).integers(0, 256, (height, width, channels), np.uint8)
     image = read_photo(array)

@@ -39,7 +39,7 @@ def test_a_fit_on_two_processes_is_stopped_and_goes_on_as_one_run_that_speaks_on
         "--ema", "0.9", "--trainer.callbacks+=distributed_work.SignalAt", "--trainer.callbacks.step", "4",
     )  # fmt: skip
     stopped = mtmsa(*fit, status=75)
-    assert stopped.count("told to stop: saved after batch 1 of epoch 2") == 1
+    assert stopped.count("stopped by SIGUSR1: saved after batch 1 of epoch 2") == 1
     printed = mtmsa(*fit, "--ckpt_path", "last")
     assert stopped.count("epoch 1/2") == printed.count("epoch 2/2") == 1, "only the first process speaks"
     assert "batch: 4 faces x 2 devices = 8; learning rate 0.001 (not scaled)" in printed

@@ -19,8 +19,14 @@ import torch.distributed
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from mtmsa_lightning._utils.epoch_position import batches_into_epoch
-from mtmsa_lightning._utils.processes import HANGUP, write_nowhere
-from mtmsa_lightning._utils.signals import STOP_SIGNALS, TRY_AGAIN, end_at_once
+from mtmsa_lightning._utils.signals import (
+    HANGUP,
+    STOP_SIGNALS,
+    TRY_AGAIN,
+    end_at_once,
+    stopped_by,
+    write_nowhere,
+)
 from mtmsa_lightning.errors import Preempted
 
 log = logging.getLogger(__name__)
@@ -50,7 +56,7 @@ class Preemption(Callback):
         self.file = file
         self.command = command or f"trainer.fit(..., ckpt_path={str(file)!r})"
         self._signal = 0
-        self._stopping = False
+        self._stopping = 0  # the signal that any of the processes heard
         self._group: Any = None
         self._heard = torch.zeros(1, dtype=torch.int64)
         self._answer: Any = None
@@ -93,17 +99,17 @@ class Preemption(Callback):
             write_nowhere()
 
     def _asked_to_stop(self) -> bool:
-        """Return whether any process was, the same answer in all of them."""
+        """Return whether any process was, the same answer, by the same signal, in all of them."""
         if self._group is None:
-            self._stopping |= self._signal != 0
+            self._stopping = self._stopping or self._signal
         elif not self._stopping:
             if self._answer is not None:
                 self._answer.wait()
-                self._stopping = bool(self._heard)
+                self._stopping = int(self._heard)
             self._heard = torch.tensor([self._signal])
             maximum = torch.distributed.ReduceOp.MAX
             self._answer = torch.distributed.all_reduce(self._heard, maximum, self._group, async_op=True)
-        return self._stopping
+        return self._stopping != 0
 
     # ---------------------------------------------------------------- where a run may stop
 
@@ -125,7 +131,7 @@ class Preemption(Callback):
         """Hear the last answer, while the others are there."""
         if self._answer is not None:
             self._answer.wait()
-            self._stopping |= bool(self._heard)
+            self._stopping = self._stopping or int(self._heard)
             self._answer = None
 
     def on_test_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
@@ -140,7 +146,7 @@ class Preemption(Callback):
 
     def _stop(self, trainer: Trainer, done: str) -> NoReturn:
         how = f"; continue by: {self.command}" if self.file else ""
-        log.info("told to stop: %s%s", done, how)
+        log.info("%s", stopped_by(signal.Signals(self._stopping).name, f"{done}{how}"))
         raise Preempted(done, TRY_AGAIN if trainer.is_global_zero else 0)
 
 

@@ -326,7 +326,7 @@ def test_images_replaced_by_others_of_equal_size_are_noticed(tmp_path, fails, mo
     with pytest.raises(SystemExit):
         prepare(*command, tmp_path / "set")
     monkeypatch.undo()
-    assert capsys.readouterr().err == "interrupted\n"
+    assert capsys.readouterr().err == "stopped by SIGINT\n"
     cv2.imwrite(str(file), pixels[1])
     prepare(*command, tmp_path / "set")
     prepare(*command, tmp_path / "fresh")

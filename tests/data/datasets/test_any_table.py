@@ -138,7 +138,7 @@ def check(root, kind, data):
 
 @pytest.mark.parametrize("kind", TABLES)
 def test_a_table_is_read_or_named(kind, root):
-    @settings(max_examples=EXAMPLES, deadline=None, database=None)
+    @settings(max_examples=EXAMPLES, database=None)
     @example(b"")
     @example(b"\xef\xbb\xbf")
     @example(",".join(TABLES[kind]).encode())
@@ -150,7 +150,7 @@ def test_a_table_is_read_or_named(kind, root):
 
 
 @pytest.mark.parametrize("kind", ["csv", "pair", "morph"])
-@settings(max_examples=EXAMPLES, deadline=None, database=None)
+@settings(max_examples=EXAMPLES, database=None)
 @given(at=st.integers(0, 7), cell=cells)
 def test_one_wrong_cell_costs_one_row_or_names_it(kind, at, cell, root):
     """Beside a good row, a cell is read, or its row is dropped or named by its line."""

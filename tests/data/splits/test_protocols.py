@@ -271,7 +271,7 @@ faces = st.lists(
     faces=faces, protocol=st.sampled_from(sorted(PROTOCOLS)), seed=st.integers(0, 99), val=st.floats(0, 0.9),
     data=st.data(),
 )  # fmt: skip
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_properties(faces, protocol, seed, val, data):
     subject, age, gender, race, content = (list(column) for column in zip(*faces, strict=True))
     ids = [f"made/{n}" for n in range(len(faces))]

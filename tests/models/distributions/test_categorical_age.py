@@ -120,7 +120,7 @@ def test_scale_one_changes_nothing(logits):
     torch.testing.assert_close(age.scaled(1.0).log_pmf, age.log_pmf, rtol=1e-12, atol=1e-12)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(LOGITS, st.floats(0.3, 5.0), st.floats(0.3, 5.0))
 def test_a_larger_scale_holds_the_mean_and_spreads_the_mass(logits, one, other):
     age = of_logits(*logits)

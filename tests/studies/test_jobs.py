@@ -1,6 +1,7 @@
 import logging
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -8,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from mtmsa_lightning._utils import processes as module
+from mtmsa_lightning._utils.signals import STOP_SIGNALS, Stopped
+from mtmsa_lightning.studies import jobs as module
 from mtmsa_lightning.studies.jobs import Job, JobPool, tail
 
 LAUNCHER = """
@@ -68,7 +70,7 @@ def test_as_many_run_at_once_as_there_are_slots_each_in_its_own_environment(tmp_
     assert sorted(path.name for path in meeting.iterdir()) == ["x", "y"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", STOP_SIGNALS)
 @pytest.mark.parametrize("listening", [True, False])
 def test_an_interrupt_ends_the_children_and_what_they_launched(tmp_path, monkeypatch, number, listening):
     monkeypatch.setattr(module, "GRACE", 20 if listening else 0.5)
@@ -83,9 +85,10 @@ def test_an_interrupt_ends_the_children_and_what_they_launched(tmp_path, monkeyp
 
     thread = threading.Thread(target=interrupt)
     thread.start()
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(Stopped) as stop:
         list(JobPool([{}], lambda line: False).run(jobs))
     thread.join()
+    assert stop.value.status == 128 + number
     lines = jobs[0].log.read_text().splitlines()
     (inner,) = [int(line.split()[1]) for line in lines if line.startswith("launched ")]
     assert ("saved" in lines) == listening, "it could save what it must, unless it did not listen"
@@ -94,8 +97,33 @@ def test_an_interrupt_ends_the_children_and_what_they_launched(tmp_path, monkeyp
     assert signal.getsignal(signal.SIGTERM) is handler
 
 
+STUBBORN = """
+import sys
+from pathlib import Path
+from mtmsa_lightning.studies.jobs import Job, JobPool
+from mtmsa_lightning._utils.signals import raised_on_signals
+
+deaf = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('launched'); input()"
+job = Job("a", (sys.executable, "-c", deaf), Path(sys.argv[1]))
+with raised_on_signals():
+    list(JobPool([{}], lambda line: False).run([job]))
+"""
+
+
+def test_a_second_interrupt_does_not_wait_for_the_children(tmp_path):
+    command = [sys.executable, "-c", STUBBORN, str(tmp_path / "log")]
+    with subprocess.Popen(command, stderr=subprocess.PIPE) as parent:
+        while not has_launched(tmp_path / "log"):
+            time.sleep(0.02)
+        for _ in range(2):
+            parent.send_signal(signal.SIGINT)
+            time.sleep(0.5)  # two signals that wait together are one
+        assert parent.communicate(timeout=module.GRACE / 2) == (None, b"")
+    assert parent.returncode == -signal.SIGINT
+
+
 def has_launched(log):
-    return log.exists() and any(line.startswith("launched ") for line in log.read_text().splitlines())
+    return log.exists() and any(line.startswith("launched") for line in log.read_text().splitlines())
 
 
 def ended(pid):
