@@ -30,9 +30,10 @@ test: setup  ## run all tests, on all cores
 test-fast: setup  ## run the tests that take less than five seconds each
 	$(BIN)/python -m pytest -n auto --dist worksteal -m 'not slow'
 
-lint: setup  ## check style and format
+lint: setup  ## check style, format and the order of imports between folders
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-logo --no-cache
 
 types: setup  ## check types
 	$(BIN)/mypy

@@ -12,8 +12,8 @@ from mtmsa_lightning._utils.epoch_position import batches_into_epoch
 from mtmsa_lightning._utils.joint_failure import JointFailure
 from mtmsa_lightning.calibration.record import Calibration
 from mtmsa_lightning.data.head_years import check_years
+from mtmsa_lightning.data.overlap import check_overlap
 from mtmsa_lightning.data.preprocessing import preprocessing_of, warn_preprocessing
-from mtmsa_lightning.data.splits.overlap import check_overlap
 from mtmsa_lightning.data.table import label_kinds
 from mtmsa_lightning.data.training_hashes import complete_checkpoints, training_hashes
 from mtmsa_lightning.errors import ConfigError

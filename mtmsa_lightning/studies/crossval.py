@@ -110,7 +110,7 @@ def check_initial_weights(experiment: "Experiment", folds: Iterable[int]) -> Non
     Raises:
         OverlapError: If they were, and ``allow_overlap`` is off.
     """
-    from mtmsa_lightning.data.splits.overlap import check_overlap
+    from mtmsa_lightning.data.overlap import check_overlap
     from mtmsa_lightning.runs.initial_weights import earlier_trainings, trained_network
 
     weights, data = experiment.settings["model"]["weights"], experiment.cli.datamodule

@@ -10,8 +10,8 @@ from lightning.pytorch import Trainer
 
 from mtmsa_lightning import MORPH, MTMSA, AgeEstimator
 from mtmsa_lightning.cli.main import main
+from mtmsa_lightning.data.overlap import OverlapError, check_overlap
 from mtmsa_lightning.data.splits import earlier
-from mtmsa_lightning.data.splits.overlap import OverlapError, check_overlap
 from mtmsa_lightning.data.synthetic import write_utkface
 from mtmsa_lightning.export.formats import Precision
 from mtmsa_lightning.export.metadata import describe_export

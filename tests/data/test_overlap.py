@@ -12,9 +12,9 @@ import torch
 
 from mtmsa_lightning.data.datamodule import FaceDataModule
 from mtmsa_lightning.data.files import content_column
+from mtmsa_lightning.data.overlap import OverlapError, check_overlap
 from mtmsa_lightning.data.preprocessing import preprocessing_of, warn_preprocessing
 from mtmsa_lightning.data.splits import overlap as provenance
-from mtmsa_lightning.data.splits.overlap import OverlapError, check_overlap
 from mtmsa_lightning.data.table import FaceTable
 from mtmsa_lightning.data.training_hashes import training_hashes
 
