@@ -14,7 +14,7 @@ from mtmsa_lightning.metrics.classes import ClassCalibrationError
 from mtmsa_lightning.metrics.groups import GroupAccuracy
 from mtmsa_lightning.metrics.probabilistic import AgeIntervalNLL, AgeNLL, IntervalCoverage, IntervalWidth
 from mtmsa_lightning.metrics.uncertainty import ENCE
-from mtmsa_lightning.metrics.without_sync import alone
+from mtmsa_lightning.metrics.without_sync import without_sync
 from mtmsa_lightning.models.distributions import AgeDistribution
 
 KEPT = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5)
@@ -49,7 +49,7 @@ class LabelledPredictions(NamedTuple):
         return {"faces": len(units), "subjects": len(torch.unique(units))}
 
 
-def calibration_figures(said: LabelledPredictions) -> dict[str, Any]:
+def calibration_metrics(said: LabelledPredictions) -> dict[str, Any]:
     """Return figures as plain values; None where there is no label for one, or it is infinite.
 
     Returns:
@@ -69,10 +69,10 @@ def calibration_figures(said: LabelledPredictions) -> dict[str, Any]:
             "age_ence": ENCE(),
         }
         for name, metric in metrics.items():
-            alone(metric).update(said.age, said.low, said.high)
+            without_sync(metric).update(said.age, said.low, said.high)
             figures[name] = _plain(metric.compute())
     for task, (logits, target) in said.classes.items():
-        error = alone(ClassCalibrationError())
+        error = without_sync(ClassCalibrationError())
         error.update(logits.double().softmax(1), target)
         figures[f"{task}_ece"] = _plain(error.compute())
         figures[f"{task}_nll"] = _plain(F.cross_entropy(logits.double(), target, ignore_index=-1))

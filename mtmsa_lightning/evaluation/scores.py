@@ -12,7 +12,7 @@ from mtmsa_lightning.evaluation.predictions import TEXTS, Predictions, read_pred
 from mtmsa_lightning.metrics.classes import predicted_classes
 from mtmsa_lightning.metrics.masked_mean import MaskedMean
 from mtmsa_lightning.metrics.suite import metric_specs
-from mtmsa_lightning.metrics.titles import FIGURE
+from mtmsa_lightning.metrics.titles import METRIC_BY_NAME
 
 Floats = npt.NDArray[np.float64]
 
@@ -73,7 +73,7 @@ def figures_of_means(names: Sequence[str], means: Floats) -> Floats:
     """
     figures = np.array(means, np.float64)
     for column, name in enumerate(names):
-        metric = FIGURE[name].build(2)
+        metric = METRIC_BY_NAME[name].build(2)
         if isinstance(metric, MaskedMean):
             figures[..., column] = metric.of_mean(torch.from_numpy(np.array(figures[..., column]))).numpy()
     return figures

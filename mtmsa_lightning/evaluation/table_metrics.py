@@ -22,7 +22,7 @@ from mtmsa_lightning.metrics.age import MIN_FACES
 from mtmsa_lightning.metrics.masked_mean import MaskedMean
 from mtmsa_lightning.metrics.suite import metric_specs
 from mtmsa_lightning.metrics.uncertainty import risk_coverage
-from mtmsa_lightning.metrics.without_sync import alone
+from mtmsa_lightning.metrics.without_sync import without_sync
 
 CURVE_LEVELS = tuple(percent / 100 for percent in range(5, 100, 5))
 """Nominal levels at which coverage is drawn."""
@@ -80,7 +80,7 @@ def scalars(predictions: Predictions) -> dict[str, float]:
     found: dict[str, float] = {}
     for figure in metric_specs(classes, groups=bool(predictions.age_groups)):
         if labelled[figure.needs]:
-            metric = alone(figure.build(classes[figure.task]))
+            metric = without_sync(figure.build(classes[figure.task]))
             metric.update(*inputs[figure.task])
             found[figure.name] = float(metric.compute())
     return found
@@ -114,7 +114,7 @@ def _curves(predictions: Predictions, min_faces: int) -> dict[str, Any]:
 
 
 def _cumulative_score(predictions: Predictions) -> dict[str, Any]:
-    metric = alone(CumulativeScoreCurve())
+    metric = without_sync(CumulativeScoreCurve())
     metric.update(*_age_inputs(predictions))
     share = plain(metric.compute())
     return {"years": list(range(len(share))), "share": share}
@@ -124,7 +124,7 @@ def _interval_coverage(predictions: Predictions) -> dict[str, Any]:
     inputs = _age_inputs(predictions)
     curve: dict[str, list[Any]] = {"level": list(CURVE_LEVELS), "coverage": [], "width": []}
     for level in CURVE_LEVELS:
-        coverage, width = alone(IntervalCoverage(level)), alone(IntervalWidth(level))
+        coverage, width = without_sync(IntervalCoverage(level)), without_sync(IntervalWidth(level))
         for name, metric in (("coverage", coverage), ("width", width)):
             metric.update(*inputs)
             curve[name].append(plain(metric.compute()))
@@ -144,7 +144,7 @@ def _risk_coverage(predictions: Predictions) -> dict[str, Any]:
 
 
 def _decade_mae(predictions: Predictions, min_faces: int) -> dict[str, Any]:
-    metric = alone(DecadeMAE(min_faces))
+    metric = without_sync(DecadeMAE(min_faces))
     metric.update(*_age_inputs(predictions))
     there = metric.count.nonzero()[:, 0]
     mae, faces = plain(metric.compute()[there]), metric.count[there].tolist()
@@ -153,7 +153,7 @@ def _decade_mae(predictions: Predictions, min_faces: int) -> dict[str, Any]:
 
 def _diagrams(head: ClassPredictions) -> dict[str, Any]:
     """Return the confusion matrix and the reliability diagram of a class head."""
-    confusion = alone(MulticlassConfusionMatrix(len(head.names), ignore_index=-1))
+    confusion = without_sync(MulticlassConfusionMatrix(len(head.names), ignore_index=-1))
     confusion.update(head.probs, head.target)
     reliability = ClassCalibrationError()
     reliability.update(head.probs, head.target)

@@ -294,8 +294,7 @@ class AgeEstimator:
         groups = self.model.age_groups
         cells = said.age.group_probs(AGE_GROUP_EDGES).tolist() if groups else [[]] * faces
         return [
-            Age(said.age.select(slice(row, row + 1)), dict(zip(groups, cells[row], strict=True)))
-            for row in range(faces)
+            Age(said.age[row : row + 1], dict(zip(groups, cells[row], strict=True))) for row in range(faces)
         ]
 
     def _unsure(self, said: FaceOutput, faces: int) -> Sequence[bool | None]:

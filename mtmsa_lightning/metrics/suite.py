@@ -46,7 +46,7 @@ class MetricSpec(NamedTuple):
         needs: Kind of label that it needs; without such labels there is no figure.
         better: Which way is better: ``lower``, ``higher``, or the value to come close to.
         build: Makes the metric, from the number of classes of its task (0 for ages).
-        share: It is a fraction, shown in percent.
+        fraction: Whether it is a fraction, shown in percent.
         training: It is logged in training too, not in validation and test alone.
         headline: It stands in the table at the end of a run.
     """
@@ -56,7 +56,7 @@ class MetricSpec(NamedTuple):
     needs: LabelKind
     better: Literal["lower", "higher"] | float
     build: Callable[[int], Metric]
-    share: bool = False
+    fraction: bool = False
     training: bool = False
     headline: bool = False
 
@@ -72,7 +72,7 @@ def _intervals(level: int) -> tuple[MetricSpec, MetricSpec]:
     return (
         MetricSpec(
             f"age_coverage{level}", f"age {level} % interval, coverage", "age", share,
-            lambda _: IntervalCoverage(share), share=True, headline=headline,
+            lambda _: IntervalCoverage(share), fraction=True, headline=headline,
         ),
         MetricSpec(
             f"age_width{level}", f"age {level} % interval, width (years)", "age", "lower",
@@ -86,15 +86,15 @@ def _classes(task: Literal["gender", "race"]) -> tuple[MetricSpec, ...]:
     return (
         MetricSpec(
             f"{task}_acc", f"{task} accuracy", task, "higher",
-            ClassAccuracy, share=True, training=True, headline=True,
+            ClassAccuracy, fraction=True, training=True, headline=True,
         ),
         MetricSpec(
             f"{task}_balanced_acc", f"{task} balanced accuracy", task, "higher", BalancedAccuracy,
-            share=True, headline=True,
+            fraction=True, headline=True,
         ),
         MetricSpec(
             f"{task}_ece", f"{task} calibration error (ECE)", task, "lower",
-            lambda _: ClassCalibrationError(), share=True,
+            lambda _: ClassCalibrationError(), fraction=True,
         ),
     )  # fmt: skip
 
@@ -107,11 +107,11 @@ METRICS: tuple[MetricSpec, ...] = (
     MetricSpec("age_bias", "age bias (years)", "exact", 0.0, lambda _: AgeBias(), headline=True),
     MetricSpec(
         "age_cs5", "age CS@5", "exact", "higher", lambda _: CumulativeScore(5.0),
-        share=True, training=True, headline=True,
+        fraction=True, training=True, headline=True,
     ),
     MetricSpec(
         "age_cs_area", "age area under CS@0-30", "exact", "higher", lambda _: CumulativeScoreArea(30.0),
-        share=True,
+        fraction=True,
     ),
     MetricSpec(
         "age_worst_decade_mae", f"age MAE of the worst decade of {MIN_FACES} faces or more (years)",
@@ -130,11 +130,11 @@ METRICS: tuple[MetricSpec, ...] = (
     MetricSpec("age_aurc", "age area under risk-coverage (years)", "exact", "lower", lambda _: AURC()),
     MetricSpec(
         "group_acc", "age group accuracy", "age", "higher", lambda _: GroupAccuracy(AGE_GROUP_EDGES),
-        share=True, training=True, headline=True,
+        fraction=True, training=True, headline=True,
     ),
     MetricSpec(
         "group_acc_1off", "age group 1-off accuracy", "age", "higher",
-        lambda _: GroupAccuracy(AGE_GROUP_EDGES, offset=1), share=True, training=True, headline=True,
+        lambda _: GroupAccuracy(AGE_GROUP_EDGES, offset=1), fraction=True, training=True, headline=True,
     ),
     *_classes("gender"),
     *_classes("race"),

@@ -4,20 +4,20 @@ import math
 
 from mtmsa_lightning.metrics.suite import METRICS
 
-FIGURE = {figure.name: figure for figure in METRICS}
+METRIC_BY_NAME = {figure.name: figure for figure in METRICS}
 """The figures of the suite by name."""
 
 
-OUTSIDE_THE_SUITE = {"gender_nll": "gender NLL (nats)", "race_nll": "race NLL (nats)"}
+CALIBRATION_TITLES = {"gender_nll": "gender NLL (nats)", "race_nll": "race NLL (nats)"}
 """Figures that calibration alone looks at."""
 
 
 def title(name: str) -> str:
     """Return what a figure is called in tables; its name if it is unknown."""
-    return FIGURE[name].title if name in FIGURE else OUTSIDE_THE_SUITE.get(name, name)
+    return METRIC_BY_NAME[name].title if name in METRIC_BY_NAME else CALIBRATION_TITLES.get(name, name)
 
 
-def format_figure(name: str, value: float | None, absent: str = "-") -> str:
+def format_metric(name: str, value: float | None, absent: str = "-") -> str:
     """Format a figure: shares in percent, everything else with two decimals.
 
     Args:
@@ -29,13 +29,13 @@ def format_figure(name: str, value: float | None, absent: str = "-") -> str:
         return absent
     if math.isnan(value):
         return "undefined"
-    return f"{100 * value:z.1f} %" if _is_share(name) else f"{value:z.2f}"
+    return f"{100 * value:z.1f} %" if _is_fraction(name) else f"{value:z.2f}"
 
 
 def format_interval(name: str, low: float | None, high: float | None) -> str:
     """Format the ends of an interval of a figure; nothing where there is none."""
     return (
-        "" if low is None or math.isnan(low) else f"{format_figure(name, low)} to {format_figure(name, high)}"
+        "" if low is None or math.isnan(low) else f"{format_metric(name, low)} to {format_metric(name, high)}"
     )
 
 
@@ -43,8 +43,8 @@ def format_difference(name: str, value: float) -> str:
     """Format the difference of two figures with its sign; shares in percentage points."""
     if math.isnan(value):
         return "undefined"
-    return f"{100 * value:+z.1f}" if _is_share(name) else f"{value:+z.2f}"
+    return f"{100 * value:+z.1f}" if _is_fraction(name) else f"{value:+z.2f}"
 
 
-def _is_share(name: str) -> bool:
-    return name in FIGURE and FIGURE[name].share
+def _is_fraction(name: str) -> bool:
+    return name in METRIC_BY_NAME and METRIC_BY_NAME[name].fraction

@@ -12,7 +12,7 @@ from torchmetrics import Metric
 M = TypeVar("M", bound=Metric)
 
 
-def alone(metric: M) -> M:
+def without_sync(metric: M) -> M:
     """Let a metric count what this process gives it, whatever other processes there are."""
     metric.distributed_available_fn = _never  # sync_on_compute is read in the constructor only
     return metric

@@ -9,7 +9,7 @@ from mtmsa_lightning.calibration.measures import LabelledPredictions, age_risk, 
 from mtmsa_lightning.calibration.record import Calibration
 from mtmsa_lightning.data.datamodule import FaceDataModule
 from mtmsa_lightning.labels import AGE_GROUP_EDGES
-from mtmsa_lightning.metrics.titles import format_figure, title
+from mtmsa_lightning.metrics.titles import format_metric, title
 
 SURPRISING = 3.0
 """Standard deviations from its target beyond which measured coverage is called out."""
@@ -31,17 +31,17 @@ def figures_table(calibration: Calibration) -> str:
         table.add_column("\n\nafter", justify="right")
     for level in columns[0].get("coverage", {}):
         name = f"age_coverage{level}"
-        covered = (format_figure(name, column["coverage"][level]) for column in columns)
+        covered = (format_metric(name, column["coverage"][level]) for column in columns)
         table.add_row(f"{level} % interval covers", *covered)
         if any(column.get("faces", 0) > column.get("subjects", 0) for column in columns):
-            by_subject = (format_figure(name, column["coverage_by_subject"][level]) for column in columns)
+            by_subject = (format_metric(name, column["coverage_by_subject"][level]) for column in columns)
             table.add_row("  by subject", *by_subject)
-        widths = (format_figure(f"age_width{level}", each["width"][level], "inf") for each in columns)
+        widths = (format_metric(f"age_width{level}", each["width"][level], "inf") for each in columns)
         table.add_row("  its mean width (years)", *widths)
     for name in ROWS:
         values = [column.get(name) for column in columns]
         if any(value is not None for value in values):
-            table.add_row(title(name), *(format_figure(name, value) for value in values))
+            table.add_row(title(name), *(format_metric(name, value) for value in values))
     return drawn(table)
 
 

@@ -22,7 +22,7 @@ from mtmsa_lightning.data.preprocessing import describe_crop
 from mtmsa_lightning.data.splits.earlier import describe
 from mtmsa_lightning.metrics.age import MIN_FACES
 from mtmsa_lightning.metrics.suite import METRICS
-from mtmsa_lightning.metrics.titles import FIGURE, format_figure, format_interval
+from mtmsa_lightning.metrics.titles import METRIC_BY_NAME, format_interval, format_metric
 from mtmsa_lightning.runs.checkpoints import read_checkpoint, weights_digest
 from mtmsa_lightning.runs.directory import run_of
 from mtmsa_lightning.runs.pretrained import README, WEIGHTS, licence_note
@@ -279,7 +279,7 @@ def _front_matter(sources: Sources) -> str:
                         "task": {"type": "image-classification", "name": "facial age estimation"},
                         "dataset": {"type": on["dataset"], "name": f"{on['dataset']} ({on['protocol']})"},
                         "metrics": [
-                            {"type": name, "name": FIGURE[name].title, "value": value}
+                            {"type": name, "name": METRIC_BY_NAME[name].title, "value": value}
                             for name, value in scalars.items()
                         ],
                     }
@@ -405,7 +405,9 @@ def _evaluation(sources: Sources) -> list[str]:
             name.removeprefix("test/"): value for name, value in (sources.training.get("test") or {}).items()
         }
         shown = [
-            (FIGURE[name].title, format_figure(name, recorded[name])) for name in FIGURE if name in recorded
+            (METRIC_BY_NAME[name].title, format_metric(name, recorded[name]))
+            for name in METRIC_BY_NAME
+            if name in recorded
         ]
         if "age_mae" in recorded:
             shown.insert(1, _constant_guess(sources.training))
@@ -423,14 +425,14 @@ def _evaluation(sources: Sources) -> list[str]:
     table = sources.tables["figures"].set_index("name")
     rows = [
         (
-            FIGURE[name].title, format_figure(name, value),
+            METRIC_BY_NAME[name].title, format_metric(name, value),
             format_interval(name, *map(_number, table.loc[name, ["low95", "high95"]])) or "-",
             f"{int(table.loc[name, 'faces']):,}",
         )
         for name, value in sources.figures["scalars"].items()
         if name in table.index
     ]  # fmt: skip
-    if rows and rows[0][0] == FIGURE["age_mae"].title:
+    if rows and rows[0][0] == METRIC_BY_NAME["age_mae"].title:
         rows.insert(1, (*_constant_guess(sources.tested), "-", rows[0][3]))
     intervals = (
         "Intervals: 95 %, bootstrap over subjects, or over faces where none are known; `-`: there is none. "
@@ -449,7 +451,7 @@ def _evaluation(sources: Sources) -> list[str]:
 def _constant_guess(record: Mapping[str, Any]) -> tuple[str, str]:
     """Return the figure that an error of age must be read beside."""
     guess = record.get("constant_age_mae")
-    said = UNKNOWN if guess is None else format_figure("age_mae", guess)
+    said = UNKNOWN if guess is None else format_metric("age_mae", guess)
     return "age MAE of guessing the mean training age (years)", said
 
 
@@ -462,12 +464,12 @@ def _subgroups(sources: Sources) -> list[str]:
     rows = [
         (
             row["by"], next((row[name] for name in ("gender", "race", "age") if row[name]), "all"),
-            f"{int(row['faces']):,}", format_figure(shown, _number(row[shown])),
+            f"{int(row['faces']):,}", format_metric(shown, _number(row[shown])),
             format_interval(shown, _number(row[f"{shown}_low"]), _number(row[f"{shown}_high"])) or "-",
         )
         for row in single.to_dict("records")
     ]  # fmt: skip
-    columns = ["by", "group", "faces", FIGURE[shown].title, "95 % interval"]
+    columns = ["by", "group", "faces", METRIC_BY_NAME[shown].title, "95 % interval"]
     note = f"No figure stands for fewer than {MIN_FACES} faces. All: `tables/subgroups.csv` of the report."
     warning = sources.warning
     return [*warning, *_table(columns, rows), "", note, "", *_gaps(sources, shown)]
@@ -477,10 +479,10 @@ def _gaps(sources: Sources, shown: str) -> list[str]:
     gaps = sources.tables["subgroup_gaps"]
     rows = [
         (
-            row["by"], format_figure(shown, _number(row["gap"])),
+            row["by"], format_metric(shown, _number(row["gap"])),
             format_interval(shown, _number(row["gap_low"]), _number(row["gap_high"])) or "-",
-            f"{row['highest']}: {format_figure(shown, _number(row['highest_value']))}",
-            f"{row['lowest']}: {format_figure(shown, _number(row['lowest_value']))}",
+            f"{row['highest']}: {format_metric(shown, _number(row['highest_value']))}",
+            f"{row['lowest']}: {format_metric(shown, _number(row['lowest_value']))}",
         )
         for row in gaps[gaps["figure"] == shown].to_dict("records")
     ]  # fmt: skip

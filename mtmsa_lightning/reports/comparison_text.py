@@ -10,7 +10,7 @@ from mtmsa_lightning._utils.text import pluralize
 from mtmsa_lightning.data.splits.protocols import fingerprint
 from mtmsa_lightning.evaluation.comparison import Contender
 from mtmsa_lightning.evaluation.folds import average_scores, known_subjects
-from mtmsa_lightning.metrics.titles import FIGURE, format_difference, format_figure, title
+from mtmsa_lightning.metrics.titles import METRIC_BY_NAME, format_difference, format_metric, title
 
 LEVEL = 0.05
 """Level of significance."""
@@ -26,7 +26,7 @@ def verdict(row: "pd.Series[Any]") -> str:
         return f"{'both are' if all(infinite) else 'one is'} infinite: not tested"
     if not row["p_holm"] < LEVEL:
         return f"not significant at {100 * LEVEL:.0f} %"
-    way = FIGURE[row["metric"]].better
+    way = METRIC_BY_NAME[row["metric"]].better
     if way not in ("lower", "higher") or row["metric"].startswith("age_width"):
         # a figure that should come close to a value; a narrow interval is good only where it covers
         return f"different, significant at {100 * LEVEL:.0f} %"
@@ -82,7 +82,7 @@ def _plain(value: Any) -> str:
 def _cells(row: "pd.Series[Any]") -> list[str]:
     name = row["metric"]
     signed = [format_difference(name, row[key]) for key in ("difference", "low", "high")]
-    figures = [format_figure(name, row[key]) for key in ("baseline", "value")]
+    figures = [format_metric(name, row[key]) for key in ("baseline", "value")]
     difference = f"{signed[0]} [{signed[1]}, {signed[2]}]"
     p = "< 0.001" if row["p_holm"] < 0.001 else f"{row['p_holm']:.3f}"
     if math.isnan(row["p"]):

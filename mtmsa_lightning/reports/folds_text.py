@@ -7,7 +7,7 @@ import pandas as pd
 
 from mtmsa_lightning._utils.strict_json import csv_cell
 from mtmsa_lightning._utils.text import pluralize
-from mtmsa_lightning.metrics.titles import format_figure, title
+from mtmsa_lightning.metrics.titles import format_metric, title
 
 
 def rows(summary: Mapping[str, Any]) -> pd.DataFrame:
@@ -71,10 +71,10 @@ def _figures_table(summary: Mapping[str, Any]) -> list[str]:
     table = [[*heads, "pooled [95 %]"]]
     for name, metric in summary["metrics"].items():
         cells = [title(name)]
-        cells += [format_figure(name, metric["per_fold"].get(str(fold))) for fold in folds]
+        cells += [format_metric(name, metric["per_fold"].get(str(fold))) for fold in folds]
         mean, deviation = metric["mean"], metric["over_folds"]["sd_sample"]
-        cells.append(f"{format_figure(name, mean)} ± {format_figure(name, deviation)}")
-        cells += [format_figure(name, (metric[over] or {}).get("sd_sample")) for over in spreads]
+        cells.append(f"{format_metric(name, mean)} ± {format_metric(name, deviation)}")
+        cells += [format_metric(name, (metric[over] or {}).get("sd_sample")) for over in spreads]
         cells.append(_pooled_cell(name, summary["pooled"]["metrics"].get(name, {})))
         table.append(cells)
     return _table(table)
@@ -122,7 +122,7 @@ def _footer(summary: Mapping[str, Any]) -> list[str]:
 
 
 def _pooled_cell(name: str, pooled: Mapping[str, Any]) -> str:
-    value, low, high = (format_figure(name, pooled.get(key)) for key in ("value", "low", "high"))
+    value, low, high = (format_metric(name, pooled.get(key)) for key in ("value", "low", "high"))
     return value if low == "-" else f"{value} [{low}, {high}]"
 
 

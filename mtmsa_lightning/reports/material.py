@@ -13,7 +13,7 @@ from mtmsa_lightning.calibration.record import Calibration
 from mtmsa_lightning.evaluation.predictions import Predictions
 from mtmsa_lightning.evaluation.subgroups import Subgroups, subgroups
 from mtmsa_lightning.metrics.suite import MetricSpec
-from mtmsa_lightning.metrics.titles import format_figure, format_interval
+from mtmsa_lightning.metrics.titles import format_interval, format_metric
 from mtmsa_lightning.reports import plots
 from mtmsa_lightning.reports.context import ReportContext
 from mtmsa_lightning.reports.html import Page, Picture
@@ -90,7 +90,7 @@ class Material:
         rows = [
             (
                 figure.title,
-                format_figure(figure.name, self.scalars[figure.name]),
+                format_metric(figure.name, self.scalars[figure.name]),
                 format_interval(figure.name, *self.interval_of(figure.name)),
                 f"{self.labelled[figure.needs]:,}",
             )

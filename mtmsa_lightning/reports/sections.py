@@ -18,7 +18,7 @@ from mtmsa_lightning.evaluation.groups import group_confusion, group_names
 from mtmsa_lightning.labels import GENDERS, RACES
 from mtmsa_lightning.metrics.age import MIN_FACES
 from mtmsa_lightning.metrics.suite import METRICS, MetricSpec
-from mtmsa_lightning.metrics.titles import FIGURE, format_figure, format_interval
+from mtmsa_lightning.metrics.titles import METRIC_BY_NAME, format_interval, format_metric
 from mtmsa_lightning.models.distributions import printed_age
 from mtmsa_lightning.reports import plots
 from mtmsa_lightning.reports.html import Page, Picture
@@ -66,7 +66,7 @@ def all_figures(report: Material) -> None:
     report.page.section("All figures")
     report.page.table(report.figure_table(METRICS))
     rows = [
-        (name, csv_cell(value), *report.interval_of(name), report.labelled[FIGURE[name].needs])
+        (name, csv_cell(value), *report.interval_of(name), report.labelled[METRIC_BY_NAME[name].needs])
         for name, value in report.scalars.items()
     ]
     report.write_table("figures", pd.DataFrame(rows, columns=["name", "value", "low95", "high95", "faces"]))
@@ -198,7 +198,7 @@ def subgroups(report: Material) -> None:
     table, gaps = report.subgroups
     report.write_table("subgroups", table)
     report.write_table("subgroup_gaps", gaps)
-    shown = FIGURE["age_mae" if report.labelled["exact"] else "group_acc"]
+    shown = METRIC_BY_NAME["age_mae" if report.labelled["exact"] else "group_acc"]
     report.page.picture(subgroup_map(report, table, shown))
     gaps = gaps[gaps["figure"] == shown.name]
     if gaps.empty:
@@ -224,8 +224,8 @@ def subgroup_map(report: Material, table: pd.DataFrame, shown: MetricSpec) -> Pi
         return np.array(rows, dtype=float)
 
     faces = int(table["faces"].iloc[0])
-    title = f"{shown.title} (%)" if shown.share else shown.title
-    values = matrix(shown.name, np.nan) * (100 if shown.share else 1)
+    title = f"{shown.title} (%)" if shown.fraction else shown.title
+    values = matrix(shown.name, np.nan) * (100 if shown.fraction else 1)
     names = [", ".join(filter(None, row)) or "all" for row in who]
     drawing = plots.subgroup_map(values, matrix("faces", 0), names, ["all", *ages], title, faces)
     caption = (
@@ -239,12 +239,12 @@ def gap_table(gaps: pd.DataFrame, shown: MetricSpec) -> pd.DataFrame:
     """Return the largest gaps of a figure as texts."""
 
     def end(name: str, value: float, faces: int) -> str:
-        return f"{name}: {format_figure(shown.name, value)} ({pluralize(faces, 'face')})"
+        return f"{name}: {format_metric(shown.name, value)} ({pluralize(faces, 'face')})"
 
     rows = [
         {
             "groups by": gap["by"],
-            "gap": format_figure(shown.name, gap["gap"]),
+            "gap": format_metric(shown.name, gap["gap"]),
             "95 % interval": format_interval(shown.name, gap["gap_low"], gap["gap_high"]),
             "highest": end(gap["highest"], gap["highest_value"], gap["highest_faces"]),
             "lowest": end(gap["lowest"], gap["lowest_value"], gap["lowest_faces"]),

@@ -8,7 +8,7 @@ import pandas as pd
 from mtmsa_lightning._utils.strict_json import csv_cell
 from mtmsa_lightning._utils.text import pluralize
 from mtmsa_lightning.metrics.suite import METRICS
-from mtmsa_lightning.metrics.titles import format_difference, format_figure, title
+from mtmsa_lightning.metrics.titles import format_difference, format_metric, title
 
 SAID = ("dataset", "protocol", "split_seed", "label_rule")
 """What stands in every row of the CSV."""
@@ -68,8 +68,8 @@ def _cell(table: Mapping[str, Any], variant: str, metric: str) -> str:
     figure = table["variants"][variant]["metrics"].get(metric)
     if figure is None:
         return "-"
-    mean = format_figure(metric, figure["mean"])
-    spread = "" if figure["sd"] is None else f" ± {format_figure(metric, figure['sd'])}"
+    mean = format_metric(metric, figure["mean"])
+    spread = "" if figure["sd"] is None else f" ± {format_metric(metric, figure['sd'])}"
     compared = (table["variants"][variant]["against_baseline"] or {}).get(metric)
     significant = compared is not None and compared["p_holm"] is not None and compared["p_holm"] < LEVEL
     return mean + spread + ("*" if significant else "")

@@ -8,12 +8,12 @@ import pandas as pd
 import torch
 
 from mtmsa_lightning.calibration.conformal import coverage_deviation
-from mtmsa_lightning.calibration.measures import LabelledPredictions, calibration_figures
+from mtmsa_lightning.calibration.measures import LabelledPredictions, calibration_metrics
 from mtmsa_lightning.evaluation.predictions import read_predictions
 from mtmsa_lightning.evaluation.resampling import cluster_numbers, sampling_units
 from mtmsa_lightning.evaluation.table_metrics import scalars
 from mtmsa_lightning.metrics.suite import LEVELS
-from mtmsa_lightning.metrics.titles import FIGURE, format_figure
+from mtmsa_lightning.metrics.titles import METRIC_BY_NAME, format_metric
 from mtmsa_lightning.reports import plots
 from mtmsa_lightning.reports.html import Picture
 from mtmsa_lightning.reports.material import Material
@@ -111,19 +111,19 @@ def interval_table(report: Material) -> pd.DataFrame:
         coverage, width = f"age_coverage{level}", f"age_width{level}"
         row = {
             "target": f"{level} %",
-            "coverage": format_figure(coverage, report.scalars[coverage]),
-            "mean width (years)": format_figure(width, report.scalars[width]),
+            "coverage": format_metric(coverage, report.scalars[coverage]),
+            "mean width (years)": format_metric(width, report.scalars[width]),
         }
         infinite = fitted.get(level / 100) == math.inf
         if infinite:
             row["mean width (years)"] = "infinite"
         if interval_kind(report) == "Conformal":
             if report.units == "subjects":  # else the same as the coverage
-                row["by subject"] = format_figure(coverage, by_subject[f"{level}"])
+                row["by subject"] = format_metric(coverage, by_subject[f"{level}"])
             row["gap to target"] = "-" if infinite else gap_to_target(report, level, by_subject[f"{level}"])
         if before is not None:
-            row["coverage before"] = format_figure(coverage, before["coverage"][f"{level}"])
-            row["width before"] = format_figure(width, before["width"][f"{level}"])
+            row["coverage before"] = format_metric(coverage, before["coverage"][f"{level}"])
+            row["width before"] = format_metric(width, before["width"][f"{level}"])
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -150,7 +150,7 @@ def coverage_by_subject(report: Material) -> dict[str, float | None]:
     units = sampling_units(predictions.ids, predictions.subjects)
     numbers = torch.from_numpy(cluster_numbers(units, len(predictions)))
     faces = LabelledPredictions(predictions.age, predictions.age_low, predictions.age_high, {}, numbers)
-    found: dict[str, float | None] = calibration_figures(faces)["coverage_by_subject"]
+    found: dict[str, float | None] = calibration_metrics(faces)["coverage_by_subject"]
     return found
 
 
@@ -176,6 +176,6 @@ def unsure_text(report: Material, table: pd.DataFrame) -> str:
     if unsure.all():
         return f"{said}."
     name = "age_mae" if report.labelled["exact"] else "group_acc"
-    kept = format_figure(name, scalars(read_predictions(table[~unsure])).get(name))
-    everyone = format_figure(name, report.scalars.get(name))
-    return f"{said}; {FIGURE[name].title} of the others {kept}, of all {everyone}."
+    kept = format_metric(name, scalars(read_predictions(table[~unsure])).get(name))
+    everyone = format_metric(name, report.scalars.get(name))
+    return f"{said}; {METRIC_BY_NAME[name].title} of the others {kept}, of all {everyone}."

@@ -15,7 +15,7 @@ from mtmsa_lightning._utils.devices import best_precision, choose_accelerator
 from mtmsa_lightning._utils.text import pluralize
 from mtmsa_lightning.calibration.conformal import INTERVAL_LEVEL
 from mtmsa_lightning.calibration.fitting import fit_calibration
-from mtmsa_lightning.calibration.measures import LabelledPredictions, calibration_figures
+from mtmsa_lightning.calibration.measures import LabelledPredictions, calibration_metrics
 from mtmsa_lightning.calibration.record import Calibration
 from mtmsa_lightning.data.datamodule import FaceDataModule
 from mtmsa_lightning.data.overlap import check_overlap
@@ -96,7 +96,7 @@ def calibrate(
         warn_outside(faces, name)
     fitted = fit_calibration(*said[part])
     figures = {
-        name: {"before": calibration_figures(faces), "after": calibration_figures(applied(fitted, faces))}
+        name: {"before": calibration_metrics(faces), "after": calibration_metrics(applied(fitted, faces))}
         for name, faces in said.items()
     }
     fitted_on = origin(data, part) | said[part].size() | {"chose_checkpoint": chose_checkpoint}

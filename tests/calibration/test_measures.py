@@ -9,7 +9,7 @@ from mtmsa_lightning.calibration.measures import (
     KEPT,
     LabelledPredictions,
     age_risk,
-    calibration_figures,
+    calibration_metrics,
     risk_by_threshold,
 )
 from mtmsa_lightning.labels import AGE_GROUP_EDGES
@@ -32,7 +32,7 @@ def said(low=AGE, high=AGE, **changes) -> LabelledPredictions:
 
 
 def test_figures_are_those_of_numpy():
-    figures = calibration_figures(said())
+    figures = calibration_metrics(said())
     assert (figures["faces"], figures["subjects"]) == (60, len(set(SUBJECT)))
     for percent in (50, 80, 90, 95):
         low, high = stats.norm.interval(percent / 100, MEAN, STD)
@@ -50,7 +50,7 @@ def test_figures_are_those_of_numpy():
 
 def test_a_group_counts_as_covered_when_the_interval_holds_it_whole():
     low, high = AGE - 2, AGE + 4
-    figures = calibration_figures(said(low, high))
+    figures = calibration_metrics(said(low, high))
     first, last = stats.norm.interval(0.9, MEAN, STD)
     assert figures["coverage"]["90"] == pytest.approx(((first <= low) & (high <= last)).mean())
     assert figures["age_nll"] is None
@@ -58,10 +58,10 @@ def test_a_group_counts_as_covered_when_the_interval_holds_it_whole():
 
 def test_what_has_no_label_or_no_head_has_no_figure():
     missing = np.full(60, np.nan)
-    figures = calibration_figures(said(missing, missing))
+    figures = calibration_metrics(said(missing, missing))
     assert figures["faces"] == 0
     assert figures["age_nll"] is figures["coverage"]["90"] is None
-    assert calibration_figures(said(age=None)).keys() == {"race_ece", "race_nll"}
+    assert calibration_metrics(said(age=None)).keys() == {"race_ece", "race_nll"}
 
 
 def test_each_threshold_keeps_the_surest_faces():

@@ -55,7 +55,7 @@ class LaplaceAge(AgeDistribution):
     def scaled(self, scale):
         return LaplaceAge(self._mean, self._std * scale)
 
-    def select(self, rows):
+    def __getitem__(self, rows):
         return LaplaceAge(self._mean[rows], self._std[rows])
 
     def columns(self):

@@ -62,7 +62,7 @@ class AgeDistribution(ABC):
         """Return what a table must hold, ``(N,)`` each, for :func:`distribution_from_columns` to read it."""
 
     @abstractmethod
-    def select(self, rows: slice) -> Self:
+    def __getitem__(self, rows: slice) -> Self:
         """Return the distributions of some faces of the batch."""
 
     def nearest(self, age: Tensor) -> Tensor:

@@ -62,10 +62,10 @@ class CalibratedAge(AgeDistribution):
         """Return the distribution with its standard deviation multiplied; the fitted intervals stay."""
         return type(self)(self.base.scaled(scale), self.intervals)
 
-    def select(self, rows: slice) -> Self:
+    def __getitem__(self, rows: slice) -> Self:
         """Return the distributions of some faces of the batch, with their intervals."""
         intervals = {level: (low[rows], high[rows]) for level, (low, high) in self.intervals.items()}
-        return type(self)(self.base.select(rows), intervals)
+        return type(self)(self.base[rows], intervals)
 
     def columns(self) -> dict[str, Tensor]:
         """Return the columns of the distribution, and ``age_low90, age_high90`` and so on."""

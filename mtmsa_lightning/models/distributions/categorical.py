@@ -117,7 +117,7 @@ class CategoricalAge(AgeDistribution):
         log_pmf = _tilted_to(self.mean, self.log_pmf / scale**2, self.years)
         return type(self)(log_pmf, self.min_age)
 
-    def select(self, rows: slice) -> Self:
+    def __getitem__(self, rows: slice) -> Self:
         """Return the distributions of some faces of the batch."""
         return type(self)(self.log_pmf[rows], self.min_age)
 

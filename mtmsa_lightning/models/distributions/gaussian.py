@@ -71,7 +71,7 @@ class GaussianAge(AgeDistribution):
             raise ValueError(f"a scale must be positive and finite, got {scale}")
         return type(self)(self._mean, self._std * scale)
 
-    def select(self, rows: slice) -> Self:
+    def __getitem__(self, rows: slice) -> Self:
         """Return the distributions of some faces of the batch."""
         return type(self)(self._mean[rows], self._std[rows])
 

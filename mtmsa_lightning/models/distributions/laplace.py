@@ -77,7 +77,7 @@ class LaplaceAge(AgeDistribution):
             raise ValueError(f"a scale must be positive and finite, got {scale}")
         return type(self)(self._mean, self._scale * scale)
 
-    def select(self, rows: slice) -> Self:
+    def __getitem__(self, rows: slice) -> Self:
         """Return the distributions of some faces of the batch."""
         return type(self)(self._mean[rows], self._scale[rows])
 

@@ -16,7 +16,7 @@ from mtmsa_lightning._utils.text import pluralize
 from mtmsa_lightning.calibration.record import Calibration
 from mtmsa_lightning.errors import ConfigError
 from mtmsa_lightning.metrics.suite import METRICS
-from mtmsa_lightning.metrics.titles import format_figure
+from mtmsa_lightning.metrics.titles import format_metric
 from mtmsa_lightning.module import MTMSA
 from mtmsa_lightning.runs.record import partial_note
 from mtmsa_lightning.runs.status import recorded_seed
@@ -74,7 +74,7 @@ class EpochLine(Callback):
         assert isinstance(pl_module, MTMSA)
         loss = float(pl_module.mean_loss("train"))  # logged by the module only after this hook
         shown = [
-            f"{title} {format_figure(name, float(figures[f'val/{name}']))}"
+            f"{title} {format_metric(name, float(figures[f'val/{name}']))}"
             for name, title in TITLES.items()
             if self._validated
             and f"val/{name}" in figures
@@ -157,5 +157,5 @@ def figures_table(record: dict[str, Any], faces: dict[str, int]) -> str:
     for name, title in TITLES.items():
         values = [record[stage].get(f"{stage}/{name}") for stage in stages]
         if any(value is not None for value in values):
-            table.add_row(title, *(format_figure(name, value) for value in values))
+            table.add_row(title, *(format_metric(name, value) for value in values))
     return drawn(table)

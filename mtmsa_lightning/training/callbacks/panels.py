@@ -133,7 +133,7 @@ def panels(predictions: "Predictions") -> "dict[str, Callable[[], Figure]]":
     """Return what draws each picture for which there are labels, by name."""
     from mtmsa_lightning.evaluation.groups import group_confusion, group_names
     from mtmsa_lightning.metrics.age import CumulativeScoreCurve
-    from mtmsa_lightning.metrics.without_sync import alone
+    from mtmsa_lightning.metrics.without_sync import without_sync
     from mtmsa_lightning.models.distributions import printed_age
     from mtmsa_lightning.reports import plots
 
@@ -141,7 +141,7 @@ def panels(predictions: "Predictions") -> "dict[str, Callable[[], Figure]]":
     labelled = predictions.labelled()
     drawn: dict[str, Callable[[], Figure]] = {}
     if age is not None and labelled["exact"]:
-        curve, exact = alone(CumulativeScoreCurve()), low == high
+        curve, exact = without_sync(CumulativeScoreCurve()), low == high
         curve.update(age, low, high)
         shares = curve.compute().numpy()
         drawn["cumulative_score"] = lambda: plots.cumulative_score(
@@ -156,7 +156,7 @@ def panels(predictions: "Predictions") -> "dict[str, Callable[[], Figure]]":
         )
     for task, head in (("gender", predictions.gender), ("race", predictions.race)):
         if head is not None and labelled[task]:
-            matrix = alone(MulticlassConfusionMatrix(len(head.names), ignore_index=-1))
+            matrix = without_sync(MulticlassConfusionMatrix(len(head.names), ignore_index=-1))
             matrix.update(head.probs, head.target)
             drawn[f"confusion_{task}"] = partial(plots.confusion, matrix.compute().numpy(), head.names, task)
     return drawn

@@ -131,7 +131,7 @@ class Uniform(AgeDistribution):
     def columns(self):
         return {}
 
-    def select(self, rows):
+    def __getitem__(self, rows):
         return self
 
 

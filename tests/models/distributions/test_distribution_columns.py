@@ -118,7 +118,7 @@ def test_a_face_of_a_batch_keeps_its_distribution(family):
         "categorical": CategoricalAge(torch.randn(3, 90, dtype=torch.float64).log_softmax(1), 5),
         "calibrated": CalibratedAge(gaussian, {0.9: (mean - 7, mean + 9)}),
     }[family]
-    one = batch.select(slice(1, 2))
+    one = batch[1:2]
     torch.testing.assert_close(one.mean, batch.mean[1:2])
     torch.testing.assert_close(one.std, batch.std[1:2])
     for level in (0.5, 0.9):
