@@ -28,3 +28,10 @@ def age_group_index(age: float) -> int:
     [0, 0, 1, 4, 5, 7]
     """
     return bisect_left(AGE_GROUP_EDGES, age)
+
+
+SYNTHETIC = "synthetic"
+"""Name of data that was drawn; with a hyphen before that of the release whose layout it has."""
+
+SYNTHETIC_RECORD = "synthetic.json"
+"""File that `mtmsa synthesize` writes beside its faces."""

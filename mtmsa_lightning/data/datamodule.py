@@ -24,7 +24,7 @@ from mtmsa_lightning.data.augment.cpu import AugmentationParamSampler, FaceTrans
 from mtmsa_lightning.data.augment.device import augment
 from mtmsa_lightning.data.dataset import FaceBatch, FaceDataset
 from mtmsa_lightning.data.loader import face_loader
-from mtmsa_lightning.data.prepared.format import is_prepared, preparation, read_prepared
+from mtmsa_lightning.data.prepared.format import is_prepared, is_synthetic, preparation, read_prepared
 from mtmsa_lightning.data.prepared.pixels import PixelStore, open_pixels
 from mtmsa_lightning.data.samplers import EvalSampler, TrainSampler
 from mtmsa_lightning.data.splits.cleaning import check_rules, clean
@@ -32,7 +32,7 @@ from mtmsa_lightning.data.splits.protocols import PARTS, Split, make_split
 from mtmsa_lightning.data.splits.split_file import apply_split_file, sha256_of
 from mtmsa_lightning.data.table import FaceTable, label_kinds
 from mtmsa_lightning.errors import ConfigError, DataError
-from mtmsa_lightning.labels import GENDERS
+from mtmsa_lightning.labels import GENDERS, SYNTHETIC
 
 log = logging.getLogger(__name__)
 
@@ -179,6 +179,12 @@ class FaceDataModule(LightningDataModule, ABC):
     def crop(self) -> float:
         """Fraction of an image that is used: 1 for a prepared set, whose faces are cropped already."""
         return 1.0 if is_prepared(self.root) else self._raw_crop
+
+    @property
+    def source(self) -> str:
+        """Where the faces come from, as results name it: the dataset, or ``synthetic-`` and its layout."""
+        drawn = self.name != SYNTHETIC and is_synthetic(self.root)
+        return f"{SYNTHETIC}-{self.name}" if drawn else self.name
 
     @cached_property
     def table(self) -> FaceTable:
@@ -355,7 +361,7 @@ class FaceDataModule(LightningDataModule, ABC):
         """What a result of this data must be quoted with, as plain values."""
         split, report = self.split, self.table.report
         return {
-            "dataset": self.name,
+            "dataset": self.source,
             "protocol": split.protocol,
             "fold": split.fold,
             "split_seed": split.seed,

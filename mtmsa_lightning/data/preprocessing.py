@@ -19,7 +19,7 @@ def describe_crop(crop: float, preparation: dict[str, Any] | None) -> str:
         crop: Side of the central square, as a fraction of the shorter side.
         preparation: How a prepared set was made, as provenance records it; None for raw photos.
     """
-    used = f"central square of {100 * crop:.0f} % of the shorter side"
+    used = "central square" + (f" of {100 * crop:.0f} % of the shorter side" if crop != 1 else "")
     prepared = (preparation or {}).get("crop")
     return (
         f"{used} of faces as `mtmsa prepare --margin {prepared['margin']:g}` crops them" if prepared else used

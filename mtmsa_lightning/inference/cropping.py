@@ -23,6 +23,7 @@ from mtmsa_lightning.data.augment.cpu import FaceTransform
 from mtmsa_lightning.data.prepared.format import ALREADY_ALIGNED
 from mtmsa_lightning.data.preprocessing import describe_crop
 from mtmsa_lightning.inference.faces import FaceCrop
+from mtmsa_lightning.labels import SYNTHETIC
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +60,8 @@ class Preprocessing:
         detector = made.get("detector")
         aligned = isinstance(detector, dict) or detector == ALREADY_ALIGNED
         margin = float(made["margin"]) if aligned else None
-        return cls(image_size, crop, margin, int(made.get("size", _SIZE)), provenance.get("dataset", ""))
+        layout = provenance.get("dataset", "").removeprefix(f"{SYNTHETIC}-")  # faces lie as in the release
+        return cls(image_size, crop, margin, int(made.get("size", _SIZE)), layout)
 
     @property
     def detects(self) -> bool:

@@ -107,6 +107,13 @@ def thresholds_table(said: LabelledPredictions, groups: bool) -> str:
     scales = {"--max_width (years)": (high - low, 1)}
     if groups:
         scales["--min_group_prob"] = (-said.age.group_probs(AGE_GROUP_EDGES).amax(1), -1)
+    note = ""
+    if (high - low).isinf().all():  # too few subjects
+        del scales["--max_width (years)"]
+        note = f"no --max_width: every {100 * INTERVAL_LEVEL:g} % interval is infinite"
+        if not scales:
+            return note
+        note = f"\n{note}"
     table = Table()
     for name in (*scales, "faces kept", title):
         table.add_column(name, justify="right")
@@ -116,4 +123,4 @@ def thresholds_table(said: LabelledPredictions, groups: bool) -> str:
             table.add_row(
                 *(cells.get(each, "") for each in scales), f"{100 * row.kept:.0f} %", f"{row.risk:z.2f}"
             )
-    return f"thresholds beyond which a face is unsure, on the faces fitted on:\n{drawn(table)}"
+    return f"thresholds beyond which a face is unsure, on the faces fitted on:\n{drawn(table)}{note}"

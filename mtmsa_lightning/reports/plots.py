@@ -339,13 +339,15 @@ def confusion(matrix: ArrayLike, names: Sequence[str], axis: str = "class") -> "
 
     Args:
         matrix: Counts, ``(C, C)``: labels in rows, predictions in columns. Labels that no face has are not
-            drawn.
+            drawn, nor predictions of classes that no face has or gets.
         names: Names of the classes.
         axis: What the classes are.
     """
     counts = np.asarray(matrix, float)
     present = np.flatnonzero(counts.any(axis=1)) if counts.any() else np.arange(len(counts))
-    counts, labels = counts[present], [names[row] for row in present.tolist()]
+    known = np.union1d(present, np.flatnonzero(counts.any(axis=0)))
+    labels, names = ([names[index] for index in kept.tolist()] for kept in (present, known))
+    counts = counts[np.ix_(present, known)]
     totals = counts.sum(axis=1, keepdims=True)
     shares = np.divide(100 * counts, totals, out=np.full_like(counts, np.nan), where=totals > 0)
     width, height = (max(2.5, 1.3 + 0.44 * len(side)) for side in (names, labels))

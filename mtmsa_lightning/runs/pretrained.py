@@ -23,6 +23,7 @@ from mtmsa_lightning._utils.folders import make_folder
 from mtmsa_lightning._utils.strict_json import from_json, to_json
 from mtmsa_lightning._utils.writing import replacing, write_text
 from mtmsa_lightning.errors import CheckpointError
+from mtmsa_lightning.labels import SYNTHETIC
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -52,7 +53,7 @@ _TERMS = {
     "morph": "MORPH Album II, whose licence allows non-commercial research only",
     "adience": "Adience, whose terms allow non-commercial research only",
     "utkface": "UTKFace, whose terms allow non-commercial research only",
-    "synthetic": "synthetic faces, which nobody's terms apply to",
+    SYNTHETIC: "synthetic faces, which nobody's terms apply to",
 }
 
 
@@ -65,11 +66,17 @@ def licence_note(provenance: Mapping[str, Any] | None) -> str:
     known = provenance or {}
     names = [known.get("dataset"), *(each.get("dataset") for each in known.get("earlier") or ())]
     datasets = dict.fromkeys(name or "data that is not recorded" for name in names)
-    terms = "; before on ".join(_TERMS.get(name, f"{name}: see the terms of that data") for name in datasets)
+    terms = "; before on ".join(_terms(name) for name in datasets)
     return (
         f"The program is under Apache-2.0. The weights were trained on {terms}. What they say must not "
         "decide anything about a person."
     )
+
+
+def _terms(dataset: str) -> str:
+    if dataset.partition("-")[0] == SYNTHETIC:
+        return _TERMS[SYNTHETIC]
+    return _TERMS.get(dataset, f"{dataset}: see the terms of that data")
 
 
 def is_pretrained(folder: Path) -> bool:

@@ -44,4 +44,9 @@ def partial_note(record: Mapping[str, Any], part: str) -> str:
     seen = (record.get("seen") or {}).get(part)
     if not seen or seen["faces"] + seen["unreadable"] >= seen["of"]:
         return ""
-    return f"partial: {seen['faces']:,} of {seen['of']:,} faces of the {part} part"
+    return partial_text(seen["faces"], seen["of"], "faces", part)
+
+
+def partial_text(seen: int, of: int, what: str, part: str) -> str:
+    """Return the words for figures on some of a part, such as ``partial: 8 of 12 faces of the val part``."""
+    return f"partial: {seen:,} of {of:,} {what} of the {part} part"

@@ -194,7 +194,7 @@ class _Refusal:
             return NO_DATA
         if unknown := _UNKNOWN.search(text):
             name = next(filter(None, unknown.groups()))
-            return unknown_setting(".".join([*self.keys, name]), known, typed="unrecognized" in text)
+            return unknown_setting(".".join([*self.keys, name]), known)
         if required := _REQUIRED.search(text):
             return self._required(next(filter(None, required.groups())).split(", "), known)
         if self.path in known.classes and self.value and not self.reasons:
@@ -251,13 +251,12 @@ def _short(text: str) -> str:
     return text if len(text) <= _MAX_REASON else f"{text[:_MAX_REASON]} ..."
 
 
-def unknown_setting(path: str, known: Known, typed: bool = False) -> str:
+def unknown_setting(path: str, known: Known) -> str:
     """Return the message for a setting that does not exist: what could have been meant.
 
     Args:
         path: The setting, with dots, with or without its dashes.
         known: What exists.
-        typed: It stands on the command line, where the settings of a class need no ``init_args``.
     """
     if not path.startswith("--") and path.startswith("-"):
         return f"there is no option {path}: `mtmsa VERB --help` lists all"
@@ -271,8 +270,7 @@ def unknown_setting(path: str, known: Known, typed: bool = False) -> str:
         return message + _INSTEAD[name]
     meant = _meant(place, name, parts[-1], known.settings)
     if meant:
-        spelt = [f"--{full if typed else _in_config(full, known)}" for full in meant]
-        return message + f"did you mean {' or '.join(spelt)}?"
+        return message + f"did you mean {' or '.join(f'--{full}' for full in meant)}?"
     here = known.settings.get(place, ())
     if place and here and len(here) <= _MAX_LISTED:
         return message + f"{known.chosen.get(place, place)} has {', '.join(here)}"
@@ -290,9 +288,3 @@ def _meant(place: str, name: str, leaf: str, settings: Mapping[str, Sequence[str
         [(section, each) for section, each in everywhere if each in like],
     )
     return [f"{section}.{each}".lstrip(".") for section, each in next(filter(None, found), [])[:2]]
-
-
-def _in_config(path: str, known: Known) -> str:
-    """Write a setting as configs and command lines both take it: those of a class are its ``init_args``."""
-    section, _, name = path.rpartition(".")
-    return f"{section}.init_args.{name}" if section in known.classes else path

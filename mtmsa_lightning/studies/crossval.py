@@ -72,11 +72,13 @@ def crossval(
 
 
 def next_commands(plan: "Plan", missing: "Mapping[Trial, str]") -> str:
-    """Return what to type next, with the first run that is complete."""
-    first = next(trial for trial in plan.trials if trial not in missing)
-    run = shlex.quote(str(plan.experiment.complete_run(first)))
-    run += allow_option(plan.experiment.settings)
-    return f"next, run by run:\n  mtmsa calibrate --ckpt_path {run}\n  mtmsa evaluate --ckpt_path {run}"
+    """Return what to type next, for every run that is complete."""
+    lines = ["next, run by run:"]
+    for trial in [trial for trial in plan.trials if trial not in missing]:
+        run = shlex.quote(str(plan.experiment.complete_run(trial)))
+        run += allow_option(plan.experiment.settings)
+        lines += [f"  mtmsa {verb} --ckpt_path {run}" for verb in ("calibrate", "evaluate")]
+    return "\n".join(lines)
 
 
 def make_plan(

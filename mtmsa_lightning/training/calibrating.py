@@ -166,9 +166,9 @@ def check_part(model: MTMSA, data: FaceDataModule, part: str, other_data: bool) 
             "--part val"
         )
     provenance = model.provenance or {}
-    if provenance.get("dataset", data.name) != data.name and not other_data:
+    if provenance.get("dataset", data.source) != data.source and not other_data:
         raise ConfigError(
-            f"the checkpoint was trained on {provenance['dataset']}, the data is {data.name}: pass "
+            f"the checkpoint was trained on {provenance['dataset']}, the data is {data.source}: pass "
             "--other_data to calibrate for it"
         )
     fingerprint = data.split.fingerprints[part]
@@ -199,7 +199,7 @@ def origin(data: FaceDataModule, part: str) -> dict[str, Any]:
     """Say where the faces of a part come from, as plain values."""
     split = data.split
     return {
-        "dataset": data.name,
+        "dataset": data.source,
         "protocol": split.protocol,
         "fold": split.fold,
         "split_seed": split.seed,

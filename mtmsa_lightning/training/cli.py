@@ -155,6 +155,10 @@ def run_trainer_verb(
     if of_run:
         came_along.append(str(of_run.file))
         log.info("config: %s", of_run.file)
+        if verb == "fit" and option(args, "run_dir") is None:
+            left = f" without its {', '.join(of_run.left)}" if of_run.left else ""
+            command = continuing(of_run.file.parent, verb, [f"--config={of_run.file}", *given])
+            log.info("a new run goes on from there%s; to go on in the same run, with all: %s", left, command)
         args = [*places_of_run(of_run.file.parent, args), *args]
     for name in split_configs(args)[0] if not asks_for_text(args) else ():
         log.info("config: %s", find_config(name))
@@ -212,10 +216,12 @@ class ConfigOfRun(NamedTuple):
     Attributes:
         file: Where it lies.
         settings: What it says, but for what its maker does not decide: what is uploaded, and where to write.
+        left: Names of the settings that were left out although they say something.
     """
 
     file: Path
     settings: dict[str, Any]
+    left: tuple[str, ...]
 
 
 def config_of_run(args: Sequence[str], ckpt_path: str) -> ConfigOfRun | None:
@@ -242,11 +248,14 @@ def config_of_run(args: Sequence[str], ckpt_path: str) -> ConfigOfRun | None:
     name = Path(str(settings.get("name", "")))
     if name.is_absolute() or ".." in name.parts:
         raise CheckpointError(f"{file}: name {str(name)!r} leads out of the folder of runs")
-    for section, keys in ((settings, ("wandb", "wandb_faces")), (trainer, ("logger", "default_root_dir"))):
+    left = []
+    for place, section, keys in (
+        ("", settings, ("wandb", "wandb_faces")), ("trainer.", trainer, ("logger", "default_root_dir")),
+    ):  # fmt: skip
         for key in keys:
-            if section.get(key) not in ("disabled", False):
-                section.pop(key, None)
-    return ConfigOfRun(file, settings)
+            if section.get(key) not in ("disabled", False) and section.pop(key, None) not in (None, "runs"):
+                left.append(f"{place}{key}")
+    return ConfigOfRun(file, settings, tuple(left))
 
 
 def follow_checkpoint(settings: Any, recorded: Mapping[str, Any], args: Sequence[str]) -> None:

@@ -141,7 +141,7 @@ def coverage_notes(cli: TrainingCLI) -> tuple[str, ...]:
     if calibration is None or not calibration.quantiles:
         return ()
     elsewhere = calibration.fitted_on["dataset"]
-    reasons = [f"they were fitted on {elsewhere}"] if elsewhere != data.name else why_not_exchangeable(data)
+    reasons = [f"they were fitted on {elsewhere}"] if elsewhere != data.source else why_not_exchangeable(data)
     return (f"The intervals need not cover as promised here: {'; '.join(reasons)}.",) if reasons else ()
 
 

@@ -233,9 +233,9 @@ PLATEAU = "lightning.pytorch.cli.ReduceLROnPlateau"
 @pytest.mark.parametrize(
     ("args", "said"),
     [
-        (["--data.fodl", "2"], "did you mean --data.init_args.fold?"),
+        (["--data.fodl", "2"], "did you mean --data.fold?"),
         (["--trainer.max_epoch", "2"], "did you mean --trainer.max_epochs"),
-        (["--model.msa.rate", "[1]"], "did you mean --model.msa.init_args.rates?"),
+        (["--model.msa.rate", "[1]"], "did you mean --model.msa.rates?"),
         (["--modle.weights", "null"], "did you mean --model.weights?"),
         (["--data", "UTKFaec"], "did you mean UTKFace?"),
         (["--trainer.max_epochs", "many"], "must be a whole number"),

@@ -156,7 +156,12 @@ def test_the_card_says_what_the_run_recorded_and_goes_on_with_the_weights(traine
 
 @pytest.mark.parametrize(
     ("dataset", "said"),
-    [("synthetic", "nobody's terms"), ("adience", "non-commercial"), ("holiday", "holiday: see the terms")],
+    [
+        ("synthetic", "nobody's terms"),
+        ("synthetic-morph", "nobody's terms"),
+        ("adience", "non-commercial"),
+        ("holiday", "holiday: see the terms"),
+    ],
 )
 def test_the_licence_note_names_the_data(dataset, said):
     assert said in licence_note({"dataset": dataset})

@@ -37,7 +37,7 @@ WRONG = [
     ("TINY --resume", "there is no setting resume: --ckpt_path last continues the newest run"),
     ("TINY -v", "there is no option -v: `mtmsa VERB --help` lists all"),
     ("TINY --modle.weights null", "there is no setting modle.weights: did you mean --model.weights?"),
-    ("TINY --data.fodl 2", "there is no setting data.fodl: did you mean --data.init_args.fold?"),
+    ("TINY --data.fodl 2", "there is no setting data.fodl: did you mean --data.fold?"),
     ("TINY --data.batchsize 2", "there is no setting data.batchsize: did you mean"),
     ("TINY --trainer.max_epoch 2", "there is no setting trainer.max_epoch: did you mean"),
     ("TINY --model.msa.rate [1]", "there is no setting model.msa.rate: did you mean"),
@@ -111,7 +111,7 @@ def test_a_record_of_a_run_and_its_folder_are_no_configs(tmp_path):
 def test_a_typo_in_a_config_file_is_named_as_configs_spell_it(tiny_config, tmp_path):
     (tmp_path / "typo.yaml").write_text("model: {lr: 0.1}\n")
     args = [f"--config={tiny_config}", f"--config={tmp_path / 'typo.yaml'}"]
-    with pytest.raises(ConfigError, match=r"model\.lr: did you mean --model\.optimizer\.init_args\.lr\?"):
+    with pytest.raises(ConfigError, match=r"model\.lr: did you mean --model\.optimizer\.lr\?"):
         run_trainer_verb("fit", args, UnstartedCLI)
 
 

@@ -293,7 +293,8 @@ def parsed_of_run(run: Path, *args: str) -> dict[str, Any]:
     return cli.plain_settings
 
 
-def test_a_run_decides_neither_what_is_uploaded_nor_where_to_write(run):
+def test_a_run_decides_neither_what_is_uploaded_nor_where_to_write(run, caplog):
+    caplog.set_level("INFO")
     csv = {
         "class_path": "lightning.pytorch.loggers.CSVLogger",
         "init_args": {"save_dir": "victim", "name": ""},
@@ -310,6 +311,12 @@ def test_a_run_decides_neither_what_is_uploaded_nor_where_to_write(run):
     for key, value in {"wandb": None, "wandb_faces": False, "trainer.logger": None}.items():
         assert at(settings, key) == value
     assert settings["trainer"]["default_root_dir"] != "x"
+    said = (
+        "without its wandb, wandb_faces, trainer.logger, trainer.default_root_dir; to go on in the same run"
+    )
+    (line,) = [line for line in caplog.messages if said in line]
+    command = f"mtmsa fit --config={run}/config.yaml --run_dir {run}"
+    assert line.endswith(f"with all: {command}"), "which is the user's own word"
     own = parsed_of_run(run, "--wandb=offline", "--wandb_faces=true")
     assert own["wandb_faces"]
     plant(run, "wandb", "disabled")

@@ -116,10 +116,12 @@ def test_runs_of_other_settings_are_not_taken_and_it_says_so(crossval, children,
 
 
 def test_it_ends_with_what_to_type_next(crossval, tmp_path, capsys):
-    crossval("--folds", 1)
-    (run,) = (tmp_path / "runs" / "tiny" / "fold1-seed0").iterdir()
-    said = capsys.readouterr().out
-    assert said.endswith(f"  mtmsa calibrate --ckpt_path {run}\n  mtmsa evaluate --ckpt_path {run}\n")
+    crossval("--folds", 1, 2)
+    said, expected = capsys.readouterr().out, "next, run by run:\n"
+    for fold in (1, 2):
+        (run,) = (tmp_path / "runs" / "tiny" / f"fold{fold}-seed0").iterdir()
+        expected += f"  mtmsa calibrate --ckpt_path {run}\n  mtmsa evaluate --ckpt_path {run}\n"
+    assert said.endswith(expected)
 
 
 def test_a_summary_of_other_runs_is_replaced_with_a_warning_and_one_of_the_same_without(
@@ -229,7 +231,7 @@ def test_without_one_complete_run_nothing_is_written(crossval, children, tmp_pat
 @pytest.mark.parametrize(
     ("args", "said"),
     [
-        (["--data.fodl", "2"], "did you mean --data.init_args.fold?"),
+        (["--data.fodl", "2"], "did you mean --data.fold?"),
         (["--model.msa.rates", "[2,2,2]"], "reads 7 of the 13 positions"),
         (["--data.fold", "2"], "--data.fold: give --folds"),
         (["--seed_everything=2"], "--seed_everything: give --seeds"),

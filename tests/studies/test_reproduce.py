@@ -78,7 +78,11 @@ def test_every_variant_is_run_and_stands_in_one_table(reproduce, children, morph
     assert late["low"] < late["difference"] < late["high"]
     assert (same["difference"], same["verdict"]) == (0, "not significant at 5 %")
     quoted = table["quoted_with"]
-    assert [quoted[key] for key in ("dataset", "protocol", "split_seed")] == ["morph", "subject_exclusive", 0]
+    assert [quoted[key] for key in ("dataset", "protocol", "split_seed")] == [
+        "synthetic-morph",
+        "subject_exclusive",
+        0,
+    ]
     assert quoted["label_rule"] == data.table.label_rule
     assert quoted["test_fingerprints"]["1"] == data.split_of(1).fingerprints["test"]
     assert table["settings"]["trainer"]["max_epochs"] == 2

@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,8 @@ from mtmsa_lightning.calibration.record import Calibration
 from mtmsa_lightning.errors import Preempted
 from mtmsa_lightning.evaluation.predictions import read_predictions
 from mtmsa_lightning.evaluation.table_metrics import figures as figures_of_table
-from mtmsa_lightning.training.callbacks.checkpoints import AtomicCheckpointIO, StepSeed
+from mtmsa_lightning.optim.schedulers import WarmupCosine
+from mtmsa_lightning.training.callbacks.checkpoints import AtomicCheckpointIO, LastCheckpoint, StepSeed
 from mtmsa_lightning.training.callbacks.ema import EMA
 from mtmsa_lightning.training.callbacks.panels import panels
 from mtmsa_lightning.training.callbacks.predictions import PredictionWriter
@@ -90,7 +92,7 @@ def build(head: str = "GaussianAgeHead", **settings: Any) -> MTMSA:
 def trainer(ranks: int, root: Path, *callbacks: Callback, **settings: Any) -> Trainer:
     parallel = {"devices": ranks, "strategy": "ddp"} if ranks > 1 else {"devices": 1}
     where = {"default_root_dir": root, "plugins": [AtomicCheckpointIO()]}
-    return Trainer(callbacks=[*callbacks], **QUIET, **parallel, **where, **settings)
+    return Trainer(callbacks=[*callbacks], **(QUIET | settings), **parallel, **where)
 
 
 # ------------------------------------------------------------------ figures
@@ -153,14 +155,16 @@ class SignalAt(Callback):
 
 
 def fit(
-    ranks: int, folder: Path, out: Path, *more: Callback, ckpt_path: Path | None = None
+    ranks: int, folder: Path, out: Path, *more: Callback, ckpt_path: Path | None = None, **settings: Any
 ) -> dict[str, Any]:
     """Train with learned weights, interval losses and averaged weights; return what a rank has at the end."""
     out.mkdir(exist_ok=True)
     watch, average = Watch(out), EMA(0.9)
-    model = build(weighting="learned").double()  # not by Trainer(precision=...), which restores in float32
+    schedule = partial(WarmupCosine, total_steps=4)  # of the whole epoch, where max_steps are fewer
+    model = build(weighting="learned", scheduler=schedule)
+    model = model.double()  # not by Trainer(precision=...), which restores in float32
     callbacks = (average, StepSeed(5), watch, *more, Preemption(out / "last.ckpt"))
-    run = trainer(ranks, out, *callbacks, max_epochs=1)
+    run = trainer(ranks, out, *callbacks, max_epochs=1, **settings)
     run.fit(model, faces(folder, batch_size=2), ckpt_path=ckpt_path, weights_only=True)
     return {
         "ids": watch.ids,
@@ -171,17 +175,30 @@ def fit(
 
 
 def train(ranks: int, rank: int, folder: Path, out: Path) -> None:
-    """Train as a whole, and stopped and continued; write what a rank has at the end, weights as digests."""
-    whole, status = fit(ranks, folder, out / "whole"), None
+    """Train as a whole, and stopped in two ways and continued; write what a rank has at the end."""
+    whole = fit(ranks, folder, out / "whole")
     start = dict(build(weighting="learned").named_parameters())
     moved = [name for name, value in whole["averaged"].items() if (value != start[name]).any()]
     write(out / f"whole{rank}.json", whole, moved=moved)
+    last = LastCheckpoint()
+    last.dirpath = str(out / "limited")
+    limited = {"max_steps": 3, "enable_checkpointing": True}
+    go_on(ranks, rank, folder, out, "signalled", whole, SignalAt(1))
+    go_on(ranks, rank, folder, out, "limited", whole, last, **limited)
+
+
+def go_on(
+    ranks: int, rank: int, folder: Path, out: Path, name: str, whole: dict[str, Any], stopper: Callback,
+    **settings: Any,
+) -> None:  # fmt: skip
+    """Train until it stops within the epoch, continue, and write how far the end is from that of a whole."""
+    status = None
     try:
-        fit(ranks, folder, out / "broken", SignalAt(1))
+        fit(ranks, folder, out / name, stopper, **settings)
     except Preempted as stop:
         status = stop.status
-    saved = torch.load(out / "broken" / "last.ckpt", weights_only=True)
-    ended = fit(ranks, folder, out / "broken", ckpt_path=out / "broken" / "last.ckpt")
+    saved = torch.load(out / name / "last.ckpt", weights_only=True)
+    ended = fit(ranks, folder, out / name, ckpt_path=out / name / "last.ckpt")
     apart = {
         "averaged": max(
             distance(value, whole["averaged"][name]) for name, value in ended["averaged"].items()
@@ -192,7 +209,7 @@ def train(ranks: int, rank: int, folder: Path, out: Path) -> None:
             for name, value in state.items()
         ),
     }
-    write(out / f"broken{rank}.json", ended, status=status, batches=saved["PatchyFaces"], apart=apart)
+    write(out / f"{name}{rank}.json", ended, status=status, batches=saved["PatchyFaces"], apart=apart)
 
 
 def distance(one: torch.Tensor, other: torch.Tensor) -> float:

@@ -133,14 +133,18 @@ def test_weights_averages_and_task_weights_are_the_same_on_all_ranks(three):
     )
 
 
-def test_three_processes_stopped_within_an_epoch_end_like_those_left_alone(three):
-    """To rounding: DDP orders its buckets anew after a first step, and sums of three have an order."""
-    for whole, broken in zip(of_ranks(three, "whole"), of_ranks(three, "broken"), strict=True):
-        assert broken["batches"] == {"epoch": 0, "batches": 3}, "one after that of the signal"
+@pytest.mark.parametrize(("how", "status"), [("signalled", [75, 0, 0]), ("limited", [None] * 3)])
+def test_three_processes_stopped_within_an_epoch_end_like_those_left_alone(three, how, status):
+    """By a signal, and by max_steps.
+
+    To rounding: DDP orders its buckets anew after a first step, and sums of three have an order.
+    """
+    for whole, broken in zip(of_ranks(three, "whole"), of_ranks(three, how), strict=True):
+        assert broken["batches"] == {"epoch": 0, "batches": 3}, "for the signal, one after its own"
         assert broken["ids"] == whole["ids"][6:]
         assert max(broken["apart"].values()) <= 1e-12
         assert broken["logged"] == pytest.approx(whole["logged"], abs=1e-9, nan_ok=True)
-    assert [rank["status"] for rank in of_ranks(three, "broken")] == [75, 0, 0]
+    assert [rank["status"] for rank in of_ranks(three, how)] == status
 
 
 def test_one_process_computes_figures_while_the_others_are_elsewhere(three):

@@ -210,7 +210,7 @@ def test_a_wrong_checkpoint_gives_one_short_message(fails, tmp_path, monkeypatch
 
 
 def test_a_typo_names_what_was_meant(fails, run):
-    assert "did you mean --data.init_args.fold?" in fails("evaluate", "--ckpt_path", run, "--data.fodl", 2)
+    assert "did you mean --data.fold?" in fails("evaluate", "--ckpt_path", run, "--data.fodl", 2)
 
 
 def test_without_a_checkpoint_it_is_asked_for(fails):

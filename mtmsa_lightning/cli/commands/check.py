@@ -139,11 +139,18 @@ def describe_data(data: "FaceDataModule") -> Iterator[str]:
     from mtmsa_lightning.reports.audit import baseline_table, comparison_table
 
     table = data.table
-    yield f"{table.dataset} at {data.root}: {pluralize(len(table), 'face')}; label rule: {table.label_rule}"
+    yield f"{data.source} at {data.root}: {pluralize(len(table), 'face')}; label rule: {table.label_rule}"
     compared = compare(table)
     if compared:
         yield "held against the published release:"
         yield from _lines(comparison_table(compared))
+    else:
+        reason = (
+            "synthetic faces"
+            if data.source != data.name
+            else f"none is known for label rule {table.label_rule!r}"
+        )
+        yield f"not held against a published release: {reason}"
     yield f"protocols, seed {data.seed} (* as configured):"
     yield from (f"  {line}" for line in protocol_sizes(data))
     try:

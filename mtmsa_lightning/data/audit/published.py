@@ -8,8 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mtmsa_lightning.data.prepared.format import preparation
-from mtmsa_lightning.data.synthetic.releases import RECORD
+from mtmsa_lightning.data.prepared.format import is_synthetic, preparation
 from mtmsa_lightning.data.table import FaceTable
 from mtmsa_lightning.labels import GENDERS
 
@@ -48,8 +47,7 @@ def compare(table: FaceTable) -> list[Comparison]:
 
     Empty where none is known: for a cleaned table, which has another label rule, and for synthetic faces.
     """
-    synthetic = (table.root / RECORD).is_file()
-    expected = {} if synthetic else PUBLISHED.get(table.label_rule, {})
+    expected = {} if is_synthetic(table.root) else PUBLISHED.get(table.label_rule, {})
     counted = _counts(table)
     slack = ABOUT.get(table.label_rule, 0.0)
     return [

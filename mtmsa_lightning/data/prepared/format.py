@@ -29,6 +29,7 @@ from mtmsa_lightning._utils.text import shown
 from mtmsa_lightning._utils.writing import write_text
 from mtmsa_lightning.data.table import SCHEMA, FaceTable, ReadReport
 from mtmsa_lightning.errors import DataError
+from mtmsa_lightning.labels import SYNTHETIC_RECORD
 
 FORMAT_VERSION = 1
 RECORD = "dataset.json"
@@ -48,6 +49,13 @@ _AGAIN = "run `mtmsa prepare` again or copy the whole folder again"
 def is_prepared(root: str | Path) -> bool:
     """Tell whether ``root`` holds a prepared set."""
     return (Path(root) / RECORD).is_file()
+
+
+def is_synthetic(root: str | Path) -> bool:
+    """Tell whether the faces at ``root`` were drawn by this package, prepared or not."""
+    if is_prepared(root):
+        return bool(read_description(root).get("synthetic"))
+    return (Path(root) / SYNTHETIC_RECORD).is_file()
 
 
 def read_description(root: str | Path) -> dict[str, Any]:

@@ -49,6 +49,7 @@ from mtmsa_lightning.data.prepared.format import (
     TABLE,
     hash_lines,
     is_prepared,
+    is_synthetic,
     read_description,
     table_fingerprint,
     write_description,
@@ -154,6 +155,7 @@ def prepare(
         record = {
             "format_version": FORMAT_VERSION,
             "dataset": table.dataset,
+            "synthetic": is_synthetic(table.root),
             "label_rule": table.label_rule,
             "race_classes": list(table.race_classes),
             "table": TABLE,

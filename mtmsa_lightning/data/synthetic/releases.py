@@ -19,8 +19,8 @@ from mtmsa_lightning._utils.strict_json import from_json, to_json
 from mtmsa_lightning.data.synthetic.faces import CANVAS, Subject, draw_face, draw_subject
 from mtmsa_lightning.errors import DataError
 from mtmsa_lightning.labels import AGE_GROUPS, GENDERS
+from mtmsa_lightning.labels import SYNTHETIC_RECORD as RECORD
 
-RECORD = "synthetic.json"
 GENERATOR = 2
 """Version of the drawings: another one draws other faces from the same seed."""
 

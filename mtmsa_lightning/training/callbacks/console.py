@@ -18,7 +18,7 @@ from mtmsa_lightning.errors import ConfigError
 from mtmsa_lightning.metrics.suite import METRICS
 from mtmsa_lightning.metrics.titles import format_metric
 from mtmsa_lightning.module import MTMSA
-from mtmsa_lightning.runs.record import partial_note
+from mtmsa_lightning.runs.record import partial_note, partial_text
 from mtmsa_lightning.runs.status import recorded_seed
 
 log = logging.getLogger(__name__)
@@ -70,6 +70,10 @@ class EpochLine(Callback):
         """Log the epoch, training and validation together."""
         seconds = time.perf_counter() - self._start
         pl_module.log("train/seconds", seconds)
+        limited = limited_batches(trainer)
+        for part, (seen, of) in limited.items():  # beside the figures, wherever they are logged
+            pl_module.log(f"partial/{part}", seen / of)
+        notes = {part: f", {partial_text(*count, 'batches', part)}" for part, count in limited.items()}
         figures = trainer.callback_metrics
         assert isinstance(pl_module, MTMSA)
         loss = float(pl_module.mean_loss("train"))  # logged by the module only after this hook
@@ -82,8 +86,11 @@ class EpochLine(Callback):
         ]
         if trainer.is_global_zero:
             epoch = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
-            validated = f"val {', '.join(shown)}" if self._validated else "not validated"
-            log.info("%s  train loss %.3f  %s  (%.0f s)", epoch, loss, validated, seconds)
+            trained = f"train loss {loss:.3f}{notes.get('train', '')}"
+            validated = (
+                f"val {', '.join(shown)}{notes.get('val', '')}" if self._validated else "not validated"
+            )
+            log.info("%s  %s  %s  (%.0f s)", epoch, trained, validated, seconds)
         if not math.isfinite(loss):
             self._check_weights(trainer, pl_module, loss)
 
@@ -109,6 +116,13 @@ class EpochLine(Callback):
                 log.info("stopped early, after epoch %s: %s", done, why)
 
 
+def limited_batches(trainer: Trainer) -> dict[str, tuple[int, int]]:
+    """Return the batches of an epoch, and of a whole one, for the parts that ``limit_*_batches`` cuts."""
+    batches = {"train": (int(trainer.num_training_batches), len(trainer.train_dataloader or ()))}
+    batches["val"] = (int(sum(trainer.num_val_batches)), len(trainer.val_dataloaders or ()))
+    return {part: (seen, of) for part, (seen, of) in batches.items() if 0 < seen < of}
+
+
 def report(run: Path, record: dict[str, Any], data: Any) -> None:
     """Log the table of a finished run: every metric, how it came about, where the files are.
 
@@ -117,11 +131,13 @@ def report(run: Path, record: dict[str, Any], data: Any) -> None:
         record: The run's ``run.json``.
         data: The DataModule, for the protocol.
     """
-    protocol = f"{data.name} {data.protocol} fold {data.fold}, {data.table.label_rule}"
+    protocol = f"{data.source} {data.protocol} fold {data.fold}, {data.table.label_rule}"
+    labelled = (data.table.frame["gender"] >= 0).any()
     lines = [
         f"{record.get('name', run.name)}: {protocol}",
         figures_table(record, {"val": len(data.val_dataset), "test": len(data.test_dataset)}),
-        f"classes: gender {', '.join(data.gender_classes)}; race {', '.join(data.race_classes) or 'none'}",
+        f"classes: gender {', '.join(data.gender_classes if labelled else ()) or 'none'}; "
+        f"race {', '.join(data.race_classes) or 'none'}",
         f"split fingerprint (test): {data.split.fingerprints['test'][:16]}; seeds: split {data.split.seed}, "
         f"run {recorded_seed(run)}",
         f"files: {run}",

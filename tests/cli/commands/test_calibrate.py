@@ -97,7 +97,7 @@ def test_the_record_says_what_was_fitted_on_what(calibrated):
     data = best(calibrated)["provenance"]
     on = recorded["fitted_on"]
     assert on["fingerprint"] == data["fingerprints"]["calibration"]
-    assert (on["dataset"], on["part"], on["chose_checkpoint"]) == ("morph", "calibration", False)
+    assert (on["dataset"], on["part"], on["chose_checkpoint"]) == ("synthetic-morph", "calibration", False)
     assert on["faces"] == data["faces"]["calibration"]
     assert 9 <= on["subjects"] < on["faces"]
     assert recorded["figures"].keys() == {"calibration", "test"}
@@ -126,7 +126,7 @@ def test_predict_applies_the_calibration_and_says_so(fresh, calibrated, config, 
         tables.append(pd.read_csv(tmp_path / "a.csv"))
     printed = capsys.readouterr().out
     assert "; not calibrated" in printed
-    assert "; calibrated on the calibration part of morph" in printed
+    assert "; calibrated on the calibration part of synthetic-morph" in printed
     raw, table = tables
     recorded = best(calibrated)["calibration"]
     np.testing.assert_allclose(table["age_mean"], raw["age_mean"], atol=SINGLE)
@@ -162,7 +162,7 @@ def test_test_reports_the_calibrated_figures_and_says_so(calibrated, capsys, tmp
     written = json.loads((run / "run.json").read_text())
     recorded = best(calibrated)["calibration"]
     assert written["calibration"] == recorded
-    assert "test figures: calibrated on the calibration part of morph" in capsys.readouterr().out
+    assert "test figures: calibrated on the calibration part of synthetic-morph" in capsys.readouterr().out
     expected = recorded["figures"]["test"]["after"]
     for level, coverage in expected["coverage"].items():
         assert written["test"][f"test/age_coverage{level}"] == pytest.approx(coverage, abs=1e-9)
@@ -247,7 +247,7 @@ def test_what_quotes_figures_says_whether_they_are_from_before_the_calibration(f
     calibrate(str(tmp_path / "folder"), ["--config", str(run / "config.yaml")])
     assert marked() == [True] * 3
     for card in cards:
-        assert "Calibrated on the calibration part of morph" in card.read_text()
+        assert "Calibrated on the calibration part of synthetic-morph" in card.read_text()
     for place in (run, tmp_path / "folder"):
         main(["calibrate", "--ckpt_path", str(place), "--undo"])
     assert marked() == [False, True, False], "whose records are not at hand"
@@ -265,7 +265,7 @@ def test_another_datasets_faces_calibrate_only_when_it_is_meant(fails, fresh, tm
     assert "pass --other_data" in fails("calibrate", *other)
     main([str(arg) for arg in ("calibrate", *other, "--other_data")])
     on = MTMSA.load(tmp_path / "x.ckpt").calibration.fitted_on
-    assert (on["dataset"], on["chose_checkpoint"]) == ("utkface", False)
+    assert (on["dataset"], on["chose_checkpoint"]) == ("synthetic-utkface", False)
 
 
 @pytest.mark.parametrize(
@@ -278,7 +278,7 @@ def test_another_datasets_faces_calibrate_only_when_it_is_meant(fails, fresh, tm
         (["--max_width", "0"], "--max_width 0.0 is no width"),
         (["--min_group_prob", "1.5"], "--min_group_prob 1.5 is no probability"),
         (["--model.msa", "null"], "takes the model from the checkpoint"),
-        (["--data.fodl", "1"], "did you mean --data.init_args.fold?"),
+        (["--data.fodl", "1"], "did you mean --data.fold?"),
         (["--config", "nowhere.yaml"], "nowhere.yaml: no such file"),
         (["--accelerator", "abacus"], "abacus"),
     ],

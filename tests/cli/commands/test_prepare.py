@@ -196,6 +196,8 @@ def test_drawings_in_morphs_layout_keep_their_rows_with_detection(releases, tmp_
     counts = description(tmp_path)["counts"]
     assert counts["not_searched"] == 0
     assert counts["faces"] == counts["images"] == len(MORPH(root=str(releases["morph"])).table)
+    for root in (releases["morph"], tmp_path):  # no result on them is one on MORPH
+        assert MORPH(root=str(root), image_size=64).provenance()["dataset"] == "synthetic-morph"
 
 
 def test_too_many_unreadable_images_are_told_and_nothing_is_lost(photos, tmp_path, fails, capsys):
