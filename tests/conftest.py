@@ -12,6 +12,7 @@ import torch
 from crossval_children import children  # noqa: F401
 from hypothesis import settings
 from numpy.typing import NDArray
+from simulated_predictions import simulated, undrawn  # noqa: F401
 
 from mtmsa_lightning.align.tiny_retinaface import TinyRetinaFace
 from mtmsa_lightning.cli.main import main

@@ -31,7 +31,7 @@ class Scan(NamedTuple):
     Attributes:
         facts: Columns ``width`` and ``height`` (pixels; 0 unreadable), ``sharpness`` (NaN unreadable),
             ``faces`` (number found, -1 not looked for), ``content`` (hash of the file's bytes, 16 hexadecimal
-            digits; "" missing) and ``fault`` ("" readable).
+            digits; "" missing) and ``error`` ("" readable).
         hashes: Perceptual hashes, shape (N, 4); zeros for an unreadable image.
     """
 
@@ -50,7 +50,7 @@ class _Fact(NamedTuple):
     sharpness: float
     faces: int
     content: str
-    fault: str
+    error: str
 
 
 def scan_images(
@@ -108,5 +108,5 @@ def _look(file: Path, detect: Callable[[Image], Sized] | None) -> tuple[_Fact, H
     return _Fact(width, height, sharpness(image), faces, content, ""), perceptual_hash(image)
 
 
-def _unreadable(content: str, fault: str) -> tuple[_Fact, Hashes]:
-    return _Fact(0, 0, float("nan"), -1, content, fault), np.zeros(WORDS, np.uint64)
+def _unreadable(content: str, error: str) -> tuple[_Fact, Hashes]:
+    return _Fact(0, 0, float("nan"), -1, content, error), np.zeros(WORDS, np.uint64)

@@ -1,4 +1,4 @@
-"""Tables of predictions, simulated: no network is needed to test what is made of them."""
+"""Simulated tables of predictions for tests that need no network."""
 
 from collections.abc import Callable
 
