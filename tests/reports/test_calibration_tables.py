@@ -2,9 +2,18 @@ import math
 from types import SimpleNamespace
 
 import pytest
+import torch
 
+from mtmsa_lightning.calibration.measures import LabelledPredictions
 from mtmsa_lightning.calibration.record import Calibration
-from mtmsa_lightning.reports.calibration_tables import coverage_lines, figures_table, why_not_exchangeable
+from mtmsa_lightning.data.preprocessing import describe_crop
+from mtmsa_lightning.models.distributions import GaussianAge
+from mtmsa_lightning.reports.calibration_tables import (
+    coverage_lines,
+    figures_table,
+    thresholds_table,
+    why_not_exchangeable,
+)
 
 
 def calibration(covered, quantile=1.7, faces=300) -> Calibration:
@@ -64,3 +73,22 @@ def test_the_table_has_a_row_for_each_figure_that_there_is():
     several = figures_table(calibration(0.887, faces=400))
     assert [text in several for text in ("by subject", "83.7 %", "88.7 %")] == [True] * 3
     assert "group NLL" not in table
+
+
+def test_infinite_intervals_have_no_thresholds():
+    ages = torch.linspace(20, 60, 8, dtype=torch.float64)
+    raw = GaussianAge(ages + 1, torch.linspace(3, 6, 8, dtype=torch.float64))
+    age = Calibration(quantiles={0.9: math.inf}).age(raw)
+    said = LabelledPredictions(age, ages, ages, {}, torch.arange(8))
+    none = "no --max_width: every 90 % interval is infinite"
+    assert thresholds_table(said, groups=False) == none
+    table = thresholds_table(said, groups=True)
+    assert table.count("inf") == 1
+    assert none in table
+    assert "--min_group_prob" in table
+    assert "--max_width (years)" in thresholds_table(said._replace(age=raw), groups=False)
+
+
+def test_a_whole_square_is_no_percentage():
+    assert describe_crop(1.0, None) == "central square"
+    assert describe_crop(0.85, None) == "central square of 85 % of the shorter side"
