@@ -1,10 +1,26 @@
 """Which process of a launch this is, before Lightning knows."""
 
 import os
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-if TYPE_CHECKING:
-    pass
+RUN_DIR_VARIABLE = "MTMSA_RUN_DIR"
+"""Tells processes launched by this one which run they belong to."""
+
+_LAUNCHING = (RUN_DIR_VARIABLE, "LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+"""Variables that a run, or Lightning's launcher, sets for the processes that it starts."""
+
+
+@contextmanager
+def launch_variables_removed() -> Iterator[None]:
+    """Remove at the end what a launch has set, so that no later run or process takes itself for one of it."""
+    before = {name for name in _LAUNCHING if name in os.environ}
+    try:
+        yield
+    finally:
+        for name in _LAUNCHING:
+            if name not in before:
+                os.environ.pop(name, None)
 
 
 def slurm_step() -> str | None:

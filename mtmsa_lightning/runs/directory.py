@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mtmsa_lightning._utils.folders import LOCK, is_empty, make_folder
-from mtmsa_lightning._utils.launch import slurm_step
+from mtmsa_lightning._utils.launch import RUN_DIR_VARIABLE, slurm_step
 from mtmsa_lightning._utils.nested import differences
 from mtmsa_lightning.errors import CheckpointError, ConfigError
 from mtmsa_lightning.runs.record import read_record
@@ -23,9 +23,6 @@ from mtmsa_lightning.runs.settings import read_config, training_settings
 
 if TYPE_CHECKING:
     pass
-
-RUN_DIR_VARIABLE = "MTMSA_RUN_DIR"
-"""Tells processes launched by this one which run they belong to."""
 
 _chosen: str | None = None
 """What this process set the variable to: for those that it launches, not for a second run of its own."""

@@ -22,7 +22,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from mtmsa_lightning import MORPH, Adience, FaceCSV, Synthetic, UTKFace
 from mtmsa_lightning._utils.devices import best_precision, choose_accelerator
 from mtmsa_lightning._utils.folders import locked
-from mtmsa_lightning._utils.launch import is_first_process
+from mtmsa_lightning._utils.launch import is_first_process, launch_variables_removed
 from mtmsa_lightning._utils.signals import TRY_AGAIN, Stopped, stopped_by
 from mtmsa_lightning.data.datamodule import FaceDataModule
 from mtmsa_lightning.errors import CheckpointError, ConfigError, MTMSAError, Preempted
@@ -326,7 +326,7 @@ class TrainingCLI(LightningCLI):
         self.arguments = args
         kwargs: dict[str, Any] = {"exit_on_error": False, "allow_abbrev": False}
         self.held = held or ExitStack()
-        with nullcontext() if held else self.held:
+        with launch_variables_removed(), nullcontext() if held else self.held:
             try:
                 self._run_verb(args, kwargs | {verb: kwargs | HELP[verb]})
             except (Stopped, SIGTERMException) as stop:  # the status of Lightning's would be 0

@@ -75,6 +75,7 @@ def test_parts_join_to_the_table_of_all_rows(tmp_path, suffix):
     else:
         lines = [json.loads(line, parse_constant=pytest.fail) for line in out.read_text().splitlines()]
         assert all(line["high"] is None for line in lines), "JSON knows no infinity"
+        assert all(line.pop("not_finite") == {"high": "inf"} for line in lines)
         table = pd.DataFrame(lines).assign(high=math.inf).astype({"box": float})
     pd.testing.assert_frame_equal(table, rows, check_exact=True)
     listed = pd.read_csv(tmp_path / "ages.skipped.csv")
@@ -117,11 +118,11 @@ def test_a_part_damaged_inside_is_named_when_all_are_joined(tmp_path):
 
 def test_only_the_same_plan_goes_on(tmp_path):
     parts = write(tmp_path / "parts", numbers=[0])
-    (tmp_path / "parts" / ".0000001.77").write_bytes(b"half")
+    (tmp_path / "parts" / ".0000001.parquet.77.partial").write_bytes(b"half")
     assert parts.begun
     write(tmp_path / "parts", numbers=[], command="another command, on another day")
     assert parts.missing() == [1, 2, 3, 4]
-    assert not list(tmp_path.glob("parts/.*")), "what a killed process left is removed"
+    assert not list(tmp_path.glob("parts/.*.partial")), "what a killed process left is removed"
     other = Parts(tmp_path / "parts", plan(options={"detect": False}))
     assert not other.begun
     with pytest.raises(DataError, match=r"parts: was begun otherwise: options.detect was True, is False"):

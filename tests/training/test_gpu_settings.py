@@ -3,6 +3,7 @@
 Each setting that follows the device can be given: `ON_GPU`, without the pinned memory that only GPUs have.
 """
 
+import os
 from functools import partial
 from pathlib import Path
 
@@ -33,9 +34,6 @@ SMALL = (
     "--trainer.num_sanity_val_steps=0", "--wandb=disabled",
 )  # fmt: skip
 """One process, 64 pixels and two steps an epoch."""
-
-LAUNCHED = ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "LOCAL_RANK", "WORLD_SIZE", "MTMSA_RUN_DIR")
-"""What a strategy of several processes leaves in the environment."""
 
 CONFIGS = ("morph", "adience", "utkface", "csv", "demo")
 MACHINES = sorted(
@@ -75,8 +73,7 @@ def data(tmp_path_factory):
 )
 def test_a_config_with_the_settings_of_a_gpu(name, machine, data, tmp_path, monkeypatch):
     monkeypatch.setenv("MTMSA_DATA", str(data))
-    for variable in LAUNCHED:
-        monkeypatch.delenv(variable, raising=False)  # and again at the end
+    before = dict(os.environ)
     monkeypatch.setattr(training, "compile_network", partial(compile_network, backend="aot_eager"))
     compiled = ["--compile=true"] if name == "morph" and machine is None else []
     run = tmp_path / "run"
@@ -88,6 +85,7 @@ def test_a_config_with_the_settings_of_a_gpu(name, machine, data, tmp_path, monk
     check_run(run)
     main(["validate", *SMALL[:2], ON_GPU[0], f"--ckpt_path={run}", f"--run_dir={tmp_path / 'validated'}"])
     assert np.isfinite(read_record(tmp_path / "validated")["val"]["val/loss"])
+    assert not {"LOCAL_RANK", "WORLD_SIZE", "MTMSA_RUN_DIR"} & (os.environ.keys() - before), "for later runs"
 
 
 def check_run(run: Path) -> None:
