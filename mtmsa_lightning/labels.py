@@ -1,4 +1,4 @@
-"""The label vocabulary, written down once: class orders, age groups and their decision cells.
+"""Class orders, age groups and the cells in which an age group is decided.
 
 Units: ages are completed years. An age label is an inclusive pair ``(low, high)``; an exact age has both
 equal. Classes are indices into the tuples below; a missing class is ``-1``, a missing age ``NaN``.
@@ -18,11 +18,14 @@ AGE_GROUPS: tuple[tuple[int, int], ...] = (
 """The eight age groups of Adience, inclusive, in completed years."""
 
 AGE_GROUP_EDGES: tuple[float, ...] = (3.0, 7.0, 13.5, 22.5, 35.0, 45.5, 56.5)
-"""Edges of the gapless cells in which a group is decided; first and last cell are open, ties go down."""
+"""Edges in years of the gapless cells in which a group is decided.
+
+The first and the last cell are open. An age on an edge belongs to the cell below.
+"""
 
 
 def age_group_index(age: float) -> int:
-    """Return the index in ``AGE_GROUPS`` of the cell that holds ``age`` (years); an edge goes down.
+    """Return the index in ``AGE_GROUPS`` of the cell that holds ``age`` (years); see ``AGE_GROUP_EDGES``.
 
     >>> [age_group_index(age) for age in (0, 3, 3.5, 35, 36, 100)]
     [0, 0, 1, 4, 5, 7]

@@ -122,7 +122,7 @@ def test_races_that_one_side_lacks_are_masked_and_said(tested, trained, on, unkn
     lost = int((faces["label_race"] == unknown).sum())
     assert lost > 0
     assert record["masked_classes"] == {"race": {"unknown": {unknown: lost}, "absent": [absent]}}
-    assert f"race: the checkpoint does not know {unknown}: {lost} of {len(faces)} test faces" in printed
+    assert f"race: the checkpoint has no class {unknown}: {lost} of {len(faces)} test faces" in printed
     assert f"race: {on} has no {absent}" in printed
     assert (faces[f"race_{absent}"] == 0).all()
     names = [name.removeprefix("race_") for name in faces if name.startswith("race_")]

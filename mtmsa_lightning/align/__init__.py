@@ -1,4 +1,4 @@
-"""Finding faces and bringing them to one canonical position; needs neither torch nor pandas."""
+"""Face detection and alignment to a canonical position, without torch and pandas."""
 
 MARGIN = 0.25
-"""Margin of canonical crops where nothing else is said."""
+"""Default margin of canonical crops."""

@@ -1,10 +1,9 @@
-"""The canonical position of a face: five landmarks, one similarity transform, one square.
+"""Alignment of a face: a similarity transform from five landmarks to a canonical square crop.
 
-The landmarks have the mutual positions of ArcFace's template (Deng et al., CVPR 2019; the five points
-published with InsightFace). That template's own square cuts chins off, which show age; here the square of
-margin 0 goes from the forehead to the chin and is centred on the face. A margin adds a fraction of that
-square's side on each of its sides, so that hair and ears come in: with margin m the square of margin 0 fills
-1 / (1 + 2 m) of the crop's side.
+The canonical landmarks are those of ArcFace's template (Deng et al., CVPR 2019; the five points published
+with InsightFace), but in a larger square: the template's own square cuts off chins, which show age. The
+square of margin 0 reaches from the forehead to the chin. A margin m adds m times its side on each side, so
+that it fills 1 / (1 + 2 m) of the crop's side.
 """
 
 import cv2
@@ -15,7 +14,7 @@ from mtmsa_lightning._utils.images import Image
 from mtmsa_lightning.align.faces import Points
 
 Transform = NDArray[np.float64]
-"""Matrix of shape (2, 3) that takes source pixels (x, y, 1) to crop pixels (x, y)."""
+"""Matrix of shape (2, 3) that maps source pixels (x, y, 1) to crop pixels (x, y)."""
 
 TEMPLATE: Points = np.array(
     [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]]
@@ -25,23 +24,23 @@ TEMPLATE: Points = np.array(
 CENTRE, SIDE = (56.0, 72.0), 96.0
 """Centre and side of the square of margin 0, in pixels of the template.
 
-Chosen so that it holds what UTKFace's pictures hold: the similarity from their median landmarks to the
-template takes the whole picture to a square of side 96.0 around (56.7, 72.5).
+Chosen to match UTKFace's images: the similarity from their median landmarks to the template maps the whole
+image to a square of side 96.0 around (56.7, 72.5).
 """
 
 
 def canonical_fractions(margin: float) -> Points:
-    """Return where the five landmarks lie in a crop, as fractions of its side from its left and top edges.
+    """Return the five landmarks in a crop, as fractions of its side from its left and top edges.
 
     Args:
-        margin: What is added on each side, as a fraction of the side of the square of margin 0.
+        margin: Margin on each side, as a fraction of the side of the square of margin 0.
     """
     fractions: Points = ((TEMPLATE - CENTRE) / SIDE / (1 + 2 * margin)) + 0.5
     return fractions
 
 
 def canonical_landmarks(size: int, margin: float) -> Points:
-    """Return where the five landmarks lie in a crop, in pixels, shape (5, 2).
+    """Return the five landmarks in a crop, in pixels, shape (5, 2).
 
     Args:
         size: Side of the crop in pixels.
@@ -51,23 +50,23 @@ def canonical_landmarks(size: int, margin: float) -> Points:
 
 
 def to_pixels(fractions: Points, corner: tuple[float, float], side: float) -> Points:
-    """Return points that are given as fractions of a square in pixels, whose centres are whole numbers."""
+    """Convert points from fractions of a square to pixels, whose centres are whole numbers."""
     points: Points = np.asarray(corner) + fractions * side - 0.5
     return points
 
 
 def similarity_transform(source: Points, target: Points) -> Transform:
-    """Return the rotation, scale and shift that bring points closest to others.
+    """Return the least-squares similarity transform (rotation, scale, shift) from points to points.
 
-    Least squares over all similarities without reflection: Umeyama, "Least-squares estimation of
-    transformation parameters between two point patterns", PAMI 13(4), 1991, equations 38 to 43.
+    Reflections are excluded: Umeyama, "Least-squares estimation of transformation parameters between two
+    point patterns", PAMI 13(4), 1991, equations 38 to 43.
 
     Args:
         source: Points, shape (n, 2).
-        target: Where they should go, shape (n, 2).
+        target: Their targets, shape (n, 2).
 
     Raises:
-        ValueError: All points of the source are equal.
+        ValueError: All source points are equal.
     """
     source_mean, target_mean = source.mean(axis=0), target.mean(axis=0)
     centred = source - source_mean
@@ -81,13 +80,13 @@ def similarity_transform(source: Points, target: Points) -> Transform:
 
 
 def central_square(height: int, width: int) -> tuple[tuple[float, float], int]:
-    """Return the left top corner and the side of the largest square in the middle of an image."""
+    """Return the top left corner and the side of the largest centred square of an image."""
     side = min(height, width)
     return ((width - side) / 2, (height - side) / 2), side
 
 
 def central_transform(height: int, width: int, size: int) -> Transform:
-    """Return the transform that brings the largest square in the middle of an image to the whole crop."""
+    """Return the transform from the largest centred square of an image to the whole crop."""
     (left, top), side = central_square(height, width)
     scale = size / side
     x, y = ((0.5 - edge) * scale - 0.5 for edge in (left, top))
@@ -95,15 +94,14 @@ def central_transform(height: int, width: int, size: int) -> Transform:
 
 
 def warp(image: Image, transform: Transform, size: int) -> Image:
-    """Cut a square crop out of an image.
+    """Warp an image to a square crop.
 
-    Where the transform shrinks, the image is first shrunk to the crop's scale, each pixel the mean of those
-    that it covers, so that nothing aliases; then it is interpolated linearly. What lies outside the image
-    repeats the pixels of its edge.
+    If the transform shrinks, the image is first resized to the crop's scale by area averaging to avoid
+    aliasing. Then it is interpolated linearly. The border is padded with the pixels of the image's edge.
 
     Args:
         image: RGB image.
-        transform: From its pixels to those of the crop.
+        transform: From pixels of the image to pixels of the crop.
         size: Side of the crop in pixels.
     """
     scale = float(np.sqrt(abs(np.linalg.det(transform[:, :2]))))
@@ -118,6 +116,6 @@ def warp(image: Image, transform: Transform, size: int) -> Image:
 
 
 def _enlarging(factors: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the 3 x 3 matrix from the pixels of a shrunk image to those of the original."""
+    """Return the 3 x 3 matrix from the pixels of a resized image to those of the original."""
     shift = (factors - 1) / 2
     return np.array([[factors[0], 0.0, shift[0]], [0.0, factors[1], shift[1]], [0.0, 0.0, 1.0]])

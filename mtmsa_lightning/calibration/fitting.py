@@ -1,10 +1,13 @@
 """Fitting a calibration on held-out faces."""
 
 import math
+import sys
 from collections.abc import Callable, Mapping
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from scipy.optimize import minimize_scalar
 from torch import Tensor
 
 from mtmsa_lightning._utils.text import pluralize
@@ -22,9 +25,6 @@ _NOT_FINITE = (
 _GRID = 61
 
 
-_GOLDEN = (math.sqrt(5) - 1) / 2
-
-
 def fit_calibration(
     age: AgeDistribution | None,
     low: Tensor,
@@ -32,20 +32,20 @@ def fit_calibration(
     classes: Mapping[str, tuple[Tensor, Tensor]],
     units: Tensor,
 ) -> Calibration:
-    """Fit everything that the labels allow; a head without labels stays as it is.
+    """Fit the calibration of every head with labels.
 
     Args:
-        age: What the network, uncalibrated, says of the age of N faces; None without an age head.
+        age: Uncalibrated distributions of N faces; None without an age head.
         low: Lower ends of the age labels in completed years, ``(N,)``, NaN where missing.
         high: Upper ends, ``(N,)``; equal to ``low`` for an exact age.
         classes: Task to logits ``(N, classes)`` and class indices ``(N,)``, -1 where missing.
         units: Subject of each face as a number, ``(N,)``.
 
     Returns:
-        The calibration, without thresholds, origin and figures.
+        The calibration, without thresholds, origin and metrics.
 
     Raises:
-        DataError: If what the network says of a labelled face is not finite, or no factor has a finite loss.
+        DataError: If a prediction for a labelled face is not finite, or no factor has a finite loss.
     """
     known = {task: pair for task, pair in classes.items() if (pair[1] >= 0).any()}
     temperatures = {task: fit_temperature(*pair) for task, pair in known.items()}
@@ -64,13 +64,13 @@ def fit_calibration(
 
 
 def fit_sigma_scale(age: AgeDistribution, low: Tensor, high: Tensor) -> float:
-    """Return the factor of sigma that makes the labels likeliest.
+    """Return the factor of sigma of maximum likelihood.
 
     For normal distributions and exact ages ``scale^2 = mean((age - mean)^2 / sigma^2)`` (Laves et al.,
     "Well-Calibrated Regression Uncertainty in Medical Imaging with Deep Learning", MIDL 2020). Otherwise the
-    likelihood of ages (density) and groups (mass from half a year below to half a year above) is searched
-    within ``FACTOR_RANGE``. A label outside the years of a categorical head counts as the nearest of them, as
-    in the head's loss.
+    likelihood of ages (density) and groups (mass from half a year below to half a year above) is maximised
+    within ``FACTOR_RANGE``. A label outside the years of a categorical head counts as the nearest year, as in
+    the head's loss.
 
     Args:
         age: Uncalibrated distributions of N faces.
@@ -88,7 +88,7 @@ def fit_sigma_scale(age: AgeDistribution, low: Tensor, high: Tensor) -> float:
             raise DataError(_NOT_FINITE.format("scale of sigma"))
         return min(max(scale, FACTOR_RANGE[0]), FACTOR_RANGE[1])
     low, high = age.nearest(low), age.nearest(high)
-    # Rows of the other kind get harmless labels.
+    # Rows of the other kind get labels with a finite likelihood.
     point = torch.where(exact, low, age.mean)
     ends = torch.where(group, low, age.mean) - 0.5, torch.where(group, high, age.mean) + 0.5
 
@@ -103,7 +103,7 @@ def fit_sigma_scale(age: AgeDistribution, low: Tensor, high: Tensor) -> float:
 
 
 def fit_temperature(logits: Tensor, target: Tensor) -> float:
-    """Return the temperature that makes the classes likeliest, within ``FACTOR_RANGE``.
+    """Return the temperature of maximum likelihood within ``FACTOR_RANGE``.
 
     Guo et al., "On Calibration of Modern Neural Networks", ICML 2017, section 4.2.
 
@@ -121,14 +121,13 @@ def fit_temperature(logits: Tensor, target: Tensor) -> float:
 
 
 def minimise_factor(loss: Callable[[float], float], name: str) -> float:
-    """Return the factor within ``FACTOR_RANGE`` at which a loss is least, to about eight digits.
+    """Return the factor within ``FACTOR_RANGE`` that minimises a loss, to about eight digits.
 
-    The best of a logarithmic grid, then golden-section search between its neighbours: no gradient is needed,
-    and a loss that falls all the way ends at the range's end.
+    A bounded search starts from the best point of a logarithmic grid.
 
     Args:
-        loss: The loss of a factor; one that is not finite is never the least.
-        name: What messages call the factor.
+        loss: The loss of a factor; a value that is not finite is never the minimum.
+        name: Name of the factor for the error message.
 
     Raises:
         DataError: If no factor of the grid has a finite loss.
@@ -136,19 +135,14 @@ def minimise_factor(loss: Callable[[float], float], name: str) -> float:
 
     def at(position: float) -> float:
         value = loss(math.exp(position))
-        return value if math.isfinite(value) else math.inf
+        return value if math.isfinite(value) else sys.float_info.max
 
     first, last = map(math.log, FACTOR_RANGE)
-    step = (last - first) / (_GRID - 1)
-    grid = [first + step * number for number in range(_GRID)]
-    least, best = min((at(position), position) for position in grid)
-    if math.isinf(least):
+    grid = np.linspace(first, last, _GRID)
+    losses = [at(position) for position in grid]
+    best = int(np.argmin(losses))
+    if losses[best] == sys.float_info.max:
         raise DataError(_NOT_FINITE.format(name))
-    low, high = max(best - step, first), min(best + step, last)
-    while high - low > 1e-9:
-        left, right = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)
-        if at(left) <= at(right):
-            high = right
-        else:
-            low = left
-    return math.exp((low + high) / 2)
+    bounds = grid[max(best - 1, 0)], grid[min(best + 1, _GRID - 1)]
+    found = minimize_scalar(at, bounds=bounds, method="bounded", options={"xatol": 1e-9})
+    return math.exp(found.x if found.fun < losses[best] else grid[best])  # the search excludes the bounds

@@ -1,4 +1,4 @@
-"""Figures that tell calibrated uncertainty from uncalibrated, and the table to choose a threshold by."""
+"""Calibration metrics, and the risk of the faces that a threshold keeps."""
 
 import math
 from typing import Any, NamedTuple
@@ -18,11 +18,11 @@ from mtmsa_lightning.metrics.without_sync import without_sync
 from mtmsa_lightning.models.distributions import AgeDistribution
 
 KEPT = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5)
-"""Shares of the faces, the surest ones, for which the risk is shown."""
+"""Fractions of the faces, the most certain ones, for which the risk is shown."""
 
 
 class LabelledPredictions(NamedTuple):
-    """What a network says of N faces, beside their labels.
+    """Predictions for N faces with their labels.
 
     Attributes:
         age: Distributions of age in years; None without an age head.
@@ -40,55 +40,55 @@ class LabelledPredictions(NamedTuple):
 
     @property
     def labelled(self) -> Tensor:
-        """Which faces have an age, bool ``(N,)``."""
+        """Which faces have an age label, bool ``(N,)``."""
         return ~(self.low + self.high).isnan()
 
     def size(self) -> dict[str, int]:
-        """Return the numbers of ``faces`` and of their ``subjects``; with an age head, of the aged."""
+        """Return the numbers of ``faces`` and ``subjects``; with an age head, of those with an age label."""
         units = self.units if self.age is None else self.units[self.labelled]
         return {"faces": len(units), "subjects": len(torch.unique(units))}
 
 
-def calibration_metrics(said: LabelledPredictions) -> dict[str, Any]:
-    """Return figures as plain values; None where there is no label for one, or it is infinite.
+def calibration_metrics(faces: LabelledPredictions) -> dict[str, Any]:
+    """Return the calibration metrics as plain values; None without labels, or if a value is infinite.
 
     Returns:
-        ``faces`` and ``subjects`` with an age; by level in percent ``coverage`` (share of faces whose label
-        the interval holds whole), ``coverage_by_subject`` (mean over subjects of their faces' share) and
+        ``faces`` and ``subjects`` with an age; by level in percent ``coverage`` (fraction of faces whose
+        label lies inside the interval), ``coverage_by_subject`` (mean over subjects of that fraction) and
         mean ``width`` in years; ``age_nll``, ``age_interval_nll``, ``age_ence``; ``gender_ece``,
-        ``gender_nll``, and of race likewise.
+        ``gender_nll``, ``race_ece``, ``race_nll``.
     """
-    figures: dict[str, Any] = {}
-    if said.age is not None:
-        figures |= said.size()
-        for name, values in _intervals(said.age, said).items():
-            figures[name] = {f"{100 * p:g}": _plain(value) for p, value in zip(LEVELS, values, strict=True)}
+    found: dict[str, Any] = {}
+    if faces.age is not None:
+        found |= faces.size()
+        for name, values in _intervals(faces.age, faces).items():
+            found[name] = {f"{100 * p:g}": _plain(value) for p, value in zip(LEVELS, values, strict=True)}
         metrics: dict[str, Metric] = {
             "age_nll": AgeNLL(),
             "age_interval_nll": AgeIntervalNLL(),
             "age_ence": ENCE(),
         }
         for name, metric in metrics.items():
-            without_sync(metric).update(said.age, said.low, said.high)
-            figures[name] = _plain(metric.compute())
-    for task, (logits, target) in said.classes.items():
+            without_sync(metric).update(faces.age, faces.low, faces.high)
+            found[name] = _plain(metric.compute())
+    for task, (logits, target) in faces.classes.items():
         error = without_sync(ClassCalibrationError())
         error.update(logits.double().softmax(1), target)
-        figures[f"{task}_ece"] = _plain(error.compute())
-        figures[f"{task}_nll"] = _plain(F.cross_entropy(logits.double(), target, ignore_index=-1))
-    return figures
+        found[f"{task}_ece"] = _plain(error.compute())
+        found[f"{task}_nll"] = _plain(F.cross_entropy(logits.double(), target, ignore_index=-1))
+    return found
 
 
-def _intervals(age: AgeDistribution, said: LabelledPredictions) -> dict[str, list[Tensor]]:
-    labelled = said.labelled
+def _intervals(age: AgeDistribution, faces: LabelledPredictions) -> dict[str, list[Tensor]]:
+    labelled = faces.labelled
     found: dict[str, list[Tensor]] = {"coverage": [], "coverage_by_subject": [], "width": []}
-    _, subject, faces = torch.unique(said.units[labelled], return_inverse=True, return_counts=True)
-    share = 1 / faces.double()[subject] / len(faces)
+    _, subject, sizes = torch.unique(faces.units[labelled], return_inverse=True, return_counts=True)
+    weight = 1 / sizes.double()[subject] / len(sizes)
     for level in LEVELS:
-        covered, _ = IntervalCoverage(level).per_face(age, said.low, said.high)
-        width, _ = IntervalWidth(level).per_face(age, said.low, said.high)
+        covered, _ = IntervalCoverage(level).per_face(age, faces.low, faces.high)
+        width, _ = IntervalWidth(level).per_face(age, faces.low, faces.high)
         found["coverage"].append(covered[labelled].double().mean())
-        found["coverage_by_subject"].append((covered[labelled] * share).sum())
+        found["coverage_by_subject"].append((covered[labelled] * weight).sum())
         found["width"].append(width[labelled].mean())
     return found
 
@@ -98,12 +98,12 @@ def _plain(value: Tensor) -> float | None:
 
 
 class RiskAtThreshold(NamedTuple):
-    """What a threshold keeps.
+    """The faces that a threshold keeps, and their risk.
 
     Attributes:
         threshold: Largest uncertainty that is kept.
-        kept: Share of the faces.
-        risk: Mean risk of those kept.
+        kept: Fraction of the faces.
+        risk: Mean risk of the kept faces.
     """
 
     threshold: float
@@ -112,28 +112,28 @@ class RiskAtThreshold(NamedTuple):
 
 
 def risk_by_threshold(uncertainty: Tensor, risk: Tensor) -> list[RiskAtThreshold]:
-    """Return the risk of the surest faces, for thresholds that keep about the shares ``KEPT`` of them.
+    """Return the risk of the most certain faces, for thresholds that keep about the fractions ``KEPT``.
 
     Args:
-        uncertainty: Of each face, ``(N,)``; faces of equal uncertainty are kept together.
-        risk: Of each face, ``(N,)``.
+        uncertainty: Uncertainty of each face, ``(N,)``; faces of equal uncertainty are kept together.
+        risk: Risk of each face, ``(N,)``.
     """
     rows = []
-    for share in KEPT:
-        threshold = uncertainty.sort().values[max(1, round(share * len(uncertainty))) - 1]
+    for fraction in KEPT:
+        threshold = uncertainty.sort().values[max(1, round(fraction * len(uncertainty))) - 1]
         kept = uncertainty <= threshold
         rows.append(RiskAtThreshold(float(threshold), float(kept.double().mean()), float(risk[kept].mean())))
     return rows
 
 
-def age_risk(said: LabelledPredictions) -> tuple[str, Tensor]:
-    """Return what to judge the kept faces by, and its value for every face with an age.
+def age_risk(faces: LabelledPredictions) -> tuple[str, Tensor]:
+    """Return the name of the risk of age, and its value for every face with an age label.
 
-    The absolute error in years where all labels are exact, else whether the group is wrong.
+    It is the absolute error in years if all labels are exact, else whether the group is wrong.
     """
-    assert said.age is not None
-    low, high = said.low[said.labelled], said.high[said.labelled]
+    assert faces.age is not None
+    low, high = faces.low[faces.labelled], faces.high[faces.labelled]
     if (low == high).all():
-        return "MAE (years)", (said.age.mean[said.labelled] - low).abs()
-    right, _ = GroupAccuracy(AGE_GROUP_EDGES).to(low.device).per_face(said.age, said.low, said.high)
-    return "wrong group", (~right[said.labelled]).double()
+        return "MAE (years)", (faces.age.mean[faces.labelled] - low).abs()
+    right, _ = GroupAccuracy(AGE_GROUP_EDGES).to(low.device).per_face(faces.age, faces.low, faces.high)
+    return "wrong group", (~right[faces.labelled]).double()

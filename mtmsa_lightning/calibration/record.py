@@ -1,15 +1,15 @@
-"""Calibrated uncertainty: fitted after training on faces that were held out, applied to what a network says.
+"""Calibration of a network's predictions, fitted after training on held-out faces.
 
-Three things, each fitted on its own:
+A calibration has three parts:
 
 - a scale of sigma and a temperature of each class head, by maximum likelihood over the faces;
-- conformal intervals of age, ``mean +- quantile * sigma``, by the scores ``|age - mean| / sigma`` (split
+- conformal intervals of age, ``mean +- quantile * sigma``, from the scores ``|age - mean| / sigma`` (split
   conformal prediction: Vovk et al., "Algorithmic Learning in a Random World", 2005; normalised scores: Lei et
   al., "Distribution-Free Predictive Inference for Regression", JASA 113, 2018, section 5.2). They cover a new
-  subject's face with at least the stated probability at any number of subjects and however wrong sigma is, as
-  long as the new subject and those fitted on are exchangeable. Mean and sigma are those of the bare network,
-  so that nothing in a score was fitted on the same faces;
-- thresholds beyond which a face is declared unsure, which are chosen, not fitted.
+  subject's face with at least the nominal probability, for any number of subjects and any error of sigma,
+  if the new subject and the calibration subjects are exchangeable. Mean and sigma are those of the
+  uncalibrated network, so that no score depends on a fit to the same faces;
+- thresholds beyond which a face is unsure. They are chosen by the user, not fitted.
 """
 
 import math
@@ -26,29 +26,28 @@ from mtmsa_lightning.labels import AGE_GROUP_EDGES
 from mtmsa_lightning.models.distributions import AgeDistribution, CalibratedAge
 
 LEVELS: tuple[float, ...] = (0.5, 0.8, 0.9, 0.95)
-"""Levels of the conformal intervals: the probability with which each is to cover."""
-
+"""Nominal levels of the conformal intervals."""
 
 FACTOR_RANGE = (0.05, 20.0)
-"""Where scales and temperatures without a closed form are searched."""
+"""Range in which scales and temperatures without a closed form are searched."""
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """What was fitted, on which faces, and what it changed; plain values throughout.
+    """A fitted calibration, the faces that it was fitted on, and metrics before and after, as plain values.
 
     Attributes:
         sigma_scale: Factor of the standard deviation of age.
         temperatures: Divisor of the logits by task, ``gender`` and ``race``.
-        quantiles: Conformal quantile by level, in uncalibrated standard deviations; infinite where the faces
-            fitted on are too few for the level.
+        quantiles: Conformal quantile by level, in uncalibrated standard deviations; infinite if there are too
+            few faces for the level.
         max_width: Width of the 90 % interval in years above which a face is unsure; None: never.
-        min_group_prob: Probability of the likeliest age group below which a face is unsure; None: never.
-        fitted_on: Where the faces fitted on come from: ``dataset``, ``protocol``, ``fold``, ``split_seed``,
-            ``part``, its ``fingerprint``, the numbers of ``faces`` and of ``subjects``, what ``unit`` the
-            latter are (``subjects``, or ``different images`` where none is known), and whether this part
-            ``chose_checkpoint`` as well.
-        figures: Calibration figures before and after.
+        min_group_prob: Probability of the most probable age group below which a face is unsure; None: never.
+        fitted_on: Origin of the calibration faces: ``dataset``, ``protocol``, ``fold``, ``split_seed``,
+            ``part``, its ``fingerprint``, the numbers of ``faces`` and of ``subjects``, the ``unit`` of the
+            latter (``subjects``, or ``different images`` without known subjects), and whether this part also
+            ``chose_checkpoint``.
+        figures: Calibration metrics before and after, by part.
     """
 
     sigma_scale: float = 1.0
@@ -60,9 +59,9 @@ class Calibration:
     figures: dict[str, Any] = field(default_factory=dict)
 
     def age(self, raw: AgeDistribution) -> AgeDistribution:
-        """Return what a network says of age with calibrated sigma, and conformal intervals at ``LEVELS``.
+        """Return the distribution with calibrated sigma and conformal intervals at ``LEVELS``.
 
-        An interval is infinite where the faces fitted on are too few for its level.
+        An interval is infinite if there were too few calibration faces for its level.
         """
         age = raw.scaled(self.sigma_scale)
         radii = {level: quantile * raw.std for level, quantile in self.quantiles.items()}
@@ -70,16 +69,16 @@ class Calibration:
         return CalibratedAge(age, ends) if ends else age
 
     def logits(self, task: str, raw: Tensor) -> Tensor:
-        """Return the calibrated logits of a task: divided by its temperature, the order is the same."""
+        """Return the logits of a task divided by its temperature."""
         return raw / self.temperatures.get(task, 1.0)
 
     @property
     def abstains(self) -> bool:
-        """Whether a threshold is set, so that faces can be unsure."""
+        """Whether a threshold is set."""
         return self.max_width is not None or self.min_group_prob is not None
 
     def unsure(self, age: AgeDistribution) -> Tensor:
-        """Return which faces, bool ``(N,)``, are unsure by a calibrated distribution (see :meth:`age`)."""
+        """Return which faces of a calibrated distribution (see :meth:`age`) are unsure, bool ``(N,)``."""
         unsure = torch.zeros_like(age.mean, dtype=torch.bool)
         if self.max_width is not None:
             low, high = age.interval(INTERVAL_LEVEL)
@@ -105,17 +104,17 @@ class Calibration:
         ]
 
     def describe_limit(self) -> str:
-        """Return a warning of the factors at the limit of the search; empty without one."""
+        """Return a warning about factors at the limit of the search, or an empty text."""
         if not self.at_limit:
             return ""
         return (
             f"at the limit of the search ({FACTOR_RANGE[0]:g} to {FACTOR_RANGE[1]:g}): "
-            f"{', '.join(self.at_limit)}. The likelihood has no best value there: the faces fitted on are "
+            f"{', '.join(self.at_limit)}. The likelihood has no maximum within it: the calibration faces are "
             "too few, or the network fits all or none of them"
         )
 
     def describe(self) -> str:
-        """Say in one line what was fitted on what."""
+        """Return the factors, thresholds and calibration faces in one line."""
         where = _describe_faces(self.fitted_on) if self.fitted_on else "faces that are not recorded"
         factors = [
             f"{name}{' x' if name == 'sigma' else ''} {value:.3f}"
@@ -128,13 +127,13 @@ class Calibration:
         return f"calibrated on {where}: {', '.join(factors)}{unsure}"
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values that checkpoints and JSON hold; an infinite quantile is None."""
+        """Return plain values for checkpoints and JSON; an infinite quantile becomes None."""
         finite = {str(p): None if math.isinf(q) else q for p, q in self.quantiles.items()}
         return asdict(self) | {"quantiles": finite, "at_search_limit": self.at_limit}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Read back what :meth:`to_dict` returned."""
+        """Build a calibration from the values of :meth:`to_dict`."""
         quantiles = {float(p): math.inf if q is None else float(q) for p, q in values["quantiles"].items()}
         fields = {name: value for name, value in values.items() if name != "at_search_limit"}
         return cls(**{**fields, "quantiles": quantiles})

@@ -12,15 +12,15 @@ class MaskedCrossEntropy(nn.Module):
     """Cross-entropy that skips missing labels, in float32 or better.
 
     Args:
-        label_smoothing: Share of the label that is spread evenly over all classes, 0 to below 1.
-        class_weights: One positive weight per class. The count is then the sum of the weights of the labels:
-            ``sum / count`` is torch's weighted mean, and stays so when sums and counts of ranks are added.
+        label_smoothing: Fraction of the label that is spread evenly over all classes, in [0, 1).
+        class_weights: One positive weight per class. The count is then the sum of the weights of the labels,
+            so that ``sum / count`` is torch's weighted mean, also over several ranks.
 
     Shape:
         ``logits (N, K)``, ``target (N,)`` of class indices, -1 where missing.
 
     Raises:
-        ValueError: If the smoothing lies outside 0 to 1 or a weight is not positive and finite.
+        ValueError: If the smoothing is out of range or a weight is not positive and finite.
     """
 
     class_weights: Tensor | None

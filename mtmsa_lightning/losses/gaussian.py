@@ -1,8 +1,7 @@
-"""Losses that mask missing labels, return ``(sum, count)``, and are combined by task weights.
+"""The age loss for Gaussian predictions.
 
-A sum and a count, not a mean, let the caller divide by the count over all processes, so that two halves of
-a batch on two processes give the gradient of the whole. With nothing labelled the sum is an exact zero that
-still hangs on the graph: every parameter gets a gradient, which distributed training needs.
+Losses return a sum and a count, so that the caller can divide by the count over all processes. Without any
+label the sum is an exact zero that is still part of the graph: DDP needs a gradient of every parameter.
 """
 
 from typing import Literal
@@ -14,24 +13,24 @@ from mtmsa_lightning.losses.special import log_normal_interval
 
 
 class GaussianKLLoss(nn.Module):
-    """Kullback-Leibler divergence from labels of age, exact or intervals, to a Gaussian prediction.
+    """Kullback-Leibler divergence from age labels (exact or intervals) to a Gaussian prediction.
 
     With ``a = log sigma^2`` and ``d = label - mean``:
 
     - exact label: KL(Dirac || Gaussian) up to a constant, ``exp(-a) d^2 / 2 + a / 2``; with
       ``form="robust"`` it is ``exp(-a) (|d| - 1/2) + a / 2`` where ``|d| > 1`` (He et al., "Bounding Box
-      Regression with Uncertainty", CVPR 2019, equations 9 and 10). Sigma is then no standard deviation.
+      Regression with Uncertainty", CVPR 2019, equations 9 and 10). Sigma is then not a standard deviation.
     - group label: interval-censored likelihood,
       ``-log P(low - half_width <= age <= high + half_width)``. For narrow groups it equals the exact form
-      plus ``log(2 pi) / 2 - log(width)``: the gradients agree.
+      plus ``log(2 pi) / 2 - log(width)``, with the same gradients.
 
-    The exact form can be negative, as a density has no upper bound. Everything is computed in float64.
+    The exact form can be negative because a density has no upper bound. Computed in float64.
 
     Args:
         form: ``exact`` or ``robust``.
-        beta: Weigh each term by ``stop_grad(sigma^(2 beta))``, which keeps hard samples from being given up
+        beta: Weight each term by ``stop_grad(sigma^(2 beta))``, so that hard samples keep a gradient
             (beta-NLL; Seitzer et al., "On the Pitfalls of Heteroscedastic Uncertainty Estimation", ICLR 2022,
-            equation 6); 0 is off, 1 gives the mean the gradient of squared error.
+            equation 6). 0 is off; 1 gives the mean the gradient of the squared error.
 
     Shape:
         ``mean``, ``log_variance``, ``low``, ``high``: ``(N,)``, all in the same units (the robust form
@@ -67,7 +66,7 @@ class GaussianKLLoss(nn.Module):
             log_variance: Predicted ``log sigma^2``, bounded by the caller.
             low: Lower ends of the labels.
             high: Upper ends of the labels.
-            half_width: Half a year in the units of the labels, by which a group extends at both ends.
+            half_width: Half a year in the units of the labels, added at both ends of a group.
 
         Raises:
             ValueError: If the shapes differ.
@@ -77,7 +76,7 @@ class GaussianKLLoss(nn.Module):
             raise ValueError(f"mean, log_variance, low and high must have one shape, got {shapes}")
         mean, log_variance = mean.double(), log_variance.double()
         exact, group = low == high, ~(low + high).isnan() & (low != high)
-        # Rows of the other kinds get harmless values: where() would multiply their NaN gradients by 0.
+        # Rows of the other kinds get finite values: where() would multiply their NaN gradients by 0.
         exact_loss = self._exact(torch.where(exact, mean - low, 0.0), torch.where(exact, log_variance, 0.0))
         deviation = torch.where(group, 0.5 * log_variance, 0.0).exp()
         low_z = torch.where(group, low - half_width - mean, -1.0) / deviation

@@ -1,4 +1,4 @@
-"""Functions of losses and distributions that are exact in the tails, in float64."""
+"""Numerically stable functions for losses and distributions, in float64."""
 
 import math
 
@@ -6,20 +6,16 @@ import torch
 from torch import Tensor
 
 _LOG_SQRT_2PI = 0.5 * math.log(2 * math.pi)
-
-
 _FAR = 1e150  # stands for infinity: its square is still finite in float64
-
-
-_NARROW = 1e-5  # width * distance below which a difference of two tails has lost too many digits
+_NARROW = 1e-5  # width * distance below which a difference of two tails loses too many digits
 
 
 def soft_bound(x: Tensor, low: float, high: float) -> Tensor:
     """Squash ``x`` smoothly into ``(low, high)`` with slope 1 at 0.
 
     ``x / (1 + x / high)`` above 0 and ``x / (1 + x / low)`` below. Unlike a clamp it has a gradient
-    everywhere, and unlike tanh the gradient ``(1 + |x / bound|)^-2`` decays only polynomially, so that an
-    output far outside the range finds back.
+    everywhere. The gradient ``(1 + |x / bound|)^-2`` decays polynomially, not exponentially as that of tanh,
+    so that outputs far outside the range still train.
 
     Args:
         x: Values of any shape.
@@ -36,12 +32,12 @@ def soft_bound(x: Tensor, low: float, high: float) -> Tensor:
 
 
 def log_normal_interval(low_z: Tensor, high_z: Tensor) -> Tensor:
-    """Return ``log[Phi(high_z) - Phi(low_z)]`` in float64, with value and gradient right in the far tails.
+    """Return ``log[Phi(high_z) - Phi(low_z)]`` in float64, accurate in the far tails, gradient included.
 
-    An interval on one side of 0 is mirrored to the positive side and written with the scaled tail ``erfcx``,
-    which neither underflows nor cancels; an interval around 0 is a sum of two error functions; a very narrow
-    one is its density at the middle, to second order. (``log_ndtr`` would lose digits in proportion to z
-    squared.)
+    An interval on one side of 0 is mirrored to the positive side and computed with the scaled tail ``erfcx``,
+    which neither underflows nor cancels. An interval around 0 is a sum of two error functions. A very narrow
+    interval is its width times the density at its middle, to second order. (``log_ndtr`` would lose digits in
+    proportion to z squared.)
 
     Args:
         low_z: Lower bounds in standard deviations from the mean, -inf allowed.
@@ -55,7 +51,7 @@ def log_normal_interval(low_z: Tensor, high_z: Tensor) -> Tensor:
     near, far = torch.where(mirrored, -high, low), torch.where(mirrored, -low, high)
     around = near <= 0
     narrow = ~around & ((far - near) * far < _NARROW)
-    # A branch that is not taken sees a harmless interval: where() would multiply its infinite gradient by 0.
+    # Branches that are not taken get a finite interval: where() would multiply an infinite gradient by 0.
     tail = ~around & ~narrow
     return torch.where(
         around,
@@ -69,12 +65,12 @@ def log_normal_interval(low_z: Tensor, high_z: Tensor) -> Tensor:
 
 
 def _log_mass_around_mean(low: Tensor, high: Tensor) -> Tensor:
-    """Logarithm of the normal mass for ``low <= 0 <= high``: both terms have one sign, nothing cancels."""
+    """Return the logarithm of the normal mass for ``low <= 0 <= high``: nothing cancels."""
     return torch.log(0.5 * (torch.erf(high / math.sqrt(2)) - torch.erf(low / math.sqrt(2))))
 
 
 def _log_mass_in_tail(low: Tensor, high: Tensor) -> Tensor:
-    """Logarithm of the normal mass for ``0 < low < high``: log Q(low) + log(1 - Q(high) / Q(low))."""
+    """Return the logarithm of the normal mass for ``0 < low < high``, log(Q(low) - Q(high))."""
     low_tail: Tensor = torch.special.erfcx(low / math.sqrt(2)).log()
     high_tail: Tensor = torch.special.erfcx(high / math.sqrt(2)).log()
     log_ratio = (high - low) * (high + low) / 2 + low_tail - high_tail
@@ -82,7 +78,7 @@ def _log_mass_in_tail(low: Tensor, high: Tensor) -> Tensor:
 
 
 def _log_mass_narrow(low: Tensor, high: Tensor) -> Tensor:
-    """Logarithm of the normal mass of a narrow interval: density at its middle times width, to 2nd order."""
+    """Return the logarithm of the normal mass of a narrow interval, to second order."""
     middle, width = (low + high) / 2, high - low
     curvature = (middle.square() - 1) * width.square() / 24
     return curvature - middle.square() / 2 - _LOG_SQRT_2PI + width.log()

@@ -1,4 +1,4 @@
-"""The total loss: fixed and learned weights of the tasks."""
+"""Weighted sum of the task losses, with fixed or learned weights."""
 
 import math
 from collections.abc import Mapping
@@ -16,15 +16,15 @@ TaskLosses = dict[str, tuple[Tensor, Tensor]]
 class TaskWeighting(nn.Module):
     """Combine the mean losses of the tasks into one.
 
-    Fixed weights give ``sum w L``. With ``learned`` every task but age is weighed by its homoscedastic
+    Fixed weights give ``sum w L``. With ``learned`` every task but age is weighted by its homoscedastic
     uncertainty, ``w (exp(-s) L + s / 2)`` (Kendall et al., "Multi-Task Learning Using Uncertainty to Weigh
-    Losses", CVPR 2018, section 3.2), where ``s`` is learned and softly bounded to (-5, 5): on a perfect fit
-    ``s`` would otherwise fall and the weight rise without end. Age keeps its fixed weight: its loss learns a
-    sigma of its own and may be negative, so ``exp(-s) L + s / 2`` would have no lower bound.
+    Losses", CVPR 2018, section 3.2). ``s`` is learned and softly bounded to (-5, 5); without the bound it
+    would fall for ever on a perfect fit. Age keeps its fixed weight: its loss learns its own sigma and may be
+    negative, so that ``exp(-s) L + s / 2`` would have no lower bound.
 
     Args:
-        weights: Fixed weight of each task, not negative; the task named ``age`` is the regression of age.
-        learned: Learn the weights of all tasks but age, on top of the fixed ones.
+        weights: Fixed weight of each task, not negative. ``age`` is the name of the age task.
+        learned: Learn the weights of all tasks but age, on top of the fixed weights.
 
     Raises:
         ValueError: If there is no task, or a weight is negative or not finite.
@@ -45,8 +45,8 @@ class TaskWeighting(nn.Module):
 
         Args:
             losses: Mean loss of each task, a scalar.
-            present: Scalar by task, true when anything of it is labelled (on any rank). A task that is not
-                contributes an exact zero, its ``s / 2`` included, and keeps its graph alive.
+            present: Scalar by task: whether any face is labelled for it, on any rank. Other tasks contribute
+                an exact zero that is still part of the graph.
 
         Raises:
             ValueError: If the tasks are not those of the constructor.
@@ -61,7 +61,7 @@ class TaskWeighting(nn.Module):
         return sum(terms[1:], start=terms[0])
 
     def current(self) -> dict[str, Tensor]:
-        """Return the factor by which each loss is multiplied at present, detached, for logging."""
+        """Return the current factor of each loss, detached, for logging."""
         factors = {name: torch.tensor(weight) for name, weight in self.weights.items()}
         for name in self.raw_log_scales:
             factors[name] = (self.weights[name] * (-self._log_scale(name)).exp()).detach()
@@ -78,12 +78,11 @@ class TaskWeighting(nn.Module):
 
 
 def joined_loss(losses: TaskLosses, weighting: TaskWeighting) -> Tensor:
-    """Combine task losses to the one that is minimised.
+    """Combine the task losses into the total loss.
 
-    Counts are summed over all processes and sums scaled by the number of processes, because DDP averages
-    gradients: so any number of processes gives the gradient of the joined batch, however the labels are
-    spread over them. Batches that are accumulated one after the other are not joined: each is divided by its
-    own counts, and a step takes their mean. That is the gradient of the joined batch where each has the same
+    Counts are summed over all processes, and sums are scaled by the number of processes because DDP averages
+    gradients. Any number of processes thus gives the gradient of the joined batch. Accumulated batches are
+    each divided by their own counts; their mean is the gradient of the joined batch if all have the same
     number of labels of every task.
 
     Args:
@@ -105,5 +104,5 @@ def joined_loss(losses: TaskLosses, weighting: TaskWeighting) -> Tensor:
 
 
 def _at_least_one(count: Tensor) -> Tensor:
-    """Guard a division; class-weighted counts may lie below one, so only zero is replaced."""
+    """Replace a zero count by one; class-weighted counts may lie between zero and one."""
     return torch.where(count > 0, count, torch.ones_like(count))

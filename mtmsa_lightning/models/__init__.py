@@ -1,4 +1,4 @@
-"""Networks: backbones with multi-scale attention, heads, and the age distributions that they predict."""
+"""Backbones with multi-scale attention, heads and age distributions."""
 
 import lazy_loader
 

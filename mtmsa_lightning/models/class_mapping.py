@@ -1,4 +1,4 @@
-"""Matching the classes of a dataset with those of a model that was trained on another."""
+"""Mapping between the classes of a dataset and those of a model."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -11,10 +11,10 @@ log = logging.getLogger(__name__)
 
 
 class ClassMapping:
-    """How the classes of a dataset and of a model go together: by name.
+    """Maps the classes of a dataset to those of a model by name.
 
-    Classes that one side lacks are masked: a label that the model does not know is not counted, and a class
-    that the data does not have is never the answer.
+    Classes that exist on one side only are masked: labels of classes that the model lacks are ignored, and
+    classes that the data lacks are never predicted.
 
     Args:
         data: Class names of the data in index order.
@@ -33,17 +33,17 @@ class ClassMapping:
         self.common = tuple(name for name in self.model if name in self.data)
 
     def labels(self, labels: Tensor) -> Tensor:
-        """Renumber labels ``(N,)`` as the model's classes; -1 stays, and unknown ones become -1."""
+        """Return labels ``(N,)`` as indices of the model's classes; unknown classes become -1."""
         if self.data == self.model:
             return labels
         renumbered = torch.full_like(labels, -1)
-        for index, name in enumerate(self.data):  # not by a table, which would wait until it is on the device
+        for index, name in enumerate(self.data):  # a lookup table would wait for its copy to the device
             if name in self.model:
                 renumbered = torch.where(labels == index, self.model.index(name), renumbered)
         return renumbered
 
     def logits(self, logits: Tensor) -> Tensor:
-        """Mask the absent classes in logits ``(N, classes)`` by -inf, unless all are absent."""
+        """Set the absent classes in logits ``(N, classes)`` to -inf, unless all are absent."""
         if not self.absent or not self.common:
             return logits
         masked = logits.clone()
@@ -55,16 +55,16 @@ class ClassMapping:
 def masked_classes(
     mappings: Mapping[str, ClassMapping], labels: Mapping[str, Sequence[int]]
 ) -> dict[str, dict[str, Any]]:
-    """Return what is masked where data and model have other classes, as plain values.
+    """Return the masked classes of each task as plain values.
 
     Args:
         mappings: Mappings by task.
         labels: Class indices of the faces of a part, by task.
 
     Returns:
-        By task: number of faces that are not evaluated, by their class that the model does not know
-        (``unknown``), and the classes that the data does not have, which are never predicted (``absent``);
-        empty if nothing is masked.
+        By task: the number of faces of each class that the model lacks, which are not evaluated
+        (``unknown``), and the classes that the data lacks, which are never predicted (``absent``). Tasks
+        with equal classes are left out.
     """
     masked = {}
     for task, mapping in mappings.items():
@@ -76,11 +76,11 @@ def masked_classes(
 
 
 def warn_masked(masked: Mapping[str, Mapping[str, Any]], dataset: str, part: str, faces: int) -> None:
-    """Warn of what :func:`masked_classes` returned for a part of a dataset with a number of faces."""
+    """Warn about the classes that :func:`masked_classes` returned for a part of a dataset."""
     for task, of_task in masked.items():
         for name, count in of_task["unknown"].items():
             log.warning(
-                "%s: the checkpoint does not know %s: %d of %d %s faces are not evaluated",
+                "%s: the checkpoint has no class %s: %d of %d %s faces are not evaluated",
                 task, name, count, faces, part,
             )  # fmt: skip
         if of_task["absent"]:

@@ -1,4 +1,4 @@
-"""Loading weights into a trunk: ImageNet, files, and checks that they fit."""
+"""Loading of ImageNet weights and weight files into a trunk."""
 
 import os
 import pickle
@@ -18,17 +18,17 @@ _COUNTER = ".num_batches_tracked"
 
 
 def load_trunk_weights(trunk: MSAResNet34, weights: str | os.PathLike[str] | None) -> None:
-    """Fill a trunk with weights: all of them, or none when something does not fit.
+    """Load weights into a trunk: all of them, or none if a key or shape does not match.
 
     Args:
-        trunk: Trunk to fill, in place.
-        weights: None keeps the random initialisation. ``"imagenet"`` takes torchvision's
-            ``ResNet34_Weights.IMAGENET1K_V1``. Anything else is the path of a file, of safetensors or of
+        trunk: Trunk, changed in place.
+        weights: None keeps the random initialisation. ``"imagenet"`` is torchvision's
+            ``ResNet34_Weights.IMAGENET1K_V1``. Anything else is the path of a file written by safetensors or
             ``torch.save``: a state dict in torchvision's layout (its classifier is dropped, attention keeps
-            its initialisation), or a state dict of a trunk or of a whole network of ours.
+            its initialisation), or the state dict of a trunk or a whole network of this package.
 
     Raises:
-        CheckpointError: If the download fails, the file cannot be read, or any key or shape does not fit.
+        CheckpointError: If the download fails, the file cannot be read, or a key or shape does not match.
     """
     if weights is None:
         return
@@ -40,22 +40,22 @@ def load_trunk_weights(trunk: MSAResNet34, weights: str | os.PathLike[str] | Non
     if not own:
         expected = trunk.state_dict()
         state = {key: value for key, value in state.items() if not key.startswith("fc.")}
-        # Attention is not in torchvision's files, and its older ones carry no batch counters.
+        # torchvision's files have no attention, and the older ones no batch counters.
         kept = {key for key in expected if key.startswith("msa.") or key.endswith(_COUNTER)}
         state = {key: expected[key] for key in kept} | state
     fill_trunk(trunk, state, source)
 
 
 def fill_trunk(trunk: MSAResNet34, state: dict[str, Tensor], source: str) -> None:
-    """Fill a trunk with all of its weights, or with none when something does not fit.
+    """Load a complete state dict into a trunk, or nothing if a key or shape does not match.
 
     Args:
-        trunk: Trunk to fill, in place.
-        state: Its state dict.
-        source: Where it comes from, for the message.
+        trunk: Trunk, changed in place.
+        state: State dict of the trunk.
+        source: Name of the source for error messages.
 
     Raises:
-        CheckpointError: If any key or shape does not fit.
+        CheckpointError: If a key or shape does not match.
     """
     problems = _mismatches(state, trunk.state_dict())
     if problems:
@@ -67,7 +67,7 @@ def _download_imagenet() -> dict[str, Tensor]:
     enum = ResNet34_Weights.IMAGENET1K_V1
     try:
         return cast(dict[str, Tensor], enum.get_state_dict(progress=True, check_hash=True))
-    except (OSError, HTTPException, RuntimeError) as error:  # RuntimeError: the hash does not fit
+    except (OSError, HTTPException, RuntimeError) as error:  # RuntimeError: the hash does not match
         name = Path(enum.url).name
         raise CheckpointError(
             f"the ImageNet weights could not be downloaded ({error}). Fetch {enum.url} where there is a "
@@ -87,12 +87,12 @@ def _read_state(path: Path) -> tuple[dict[str, Tensor], bool]:
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
-            f"{path} is no file of weights: it is damaged, or holds objects of other programs, which are not "
-            "loaded since they could run code: give a state dict of tensors"
+            f"{path} is not a file of weights: it is damaged, or contains Python objects, which are not "
+            "loaded because they could run code: give a state dict of tensors"
         ) from error
     except Exception as error:  # a damaged file makes torch.load raise nearly anything
         raise CheckpointError(
-            f"{path} is no file of weights: it is damaged or cut off: copy it again, or choose another"
+            f"{path} is not a file of weights: it is damaged or truncated: copy it again, or choose another"
         ) from error
     nested = isinstance(content, dict) and isinstance(content.get("state_dict"), dict)
     state = _checked_state(content["state_dict"] if nested else content, path, "no state dict")
@@ -109,7 +109,7 @@ def _checked_state(content: Any, path: Path, complaint: str) -> dict[str, Tensor
 
 
 def _mismatches(state: dict[str, Tensor], expected: dict[str, Tensor]) -> list[str]:
-    """List every key that is missing, unexpected or of another shape."""
+    """List all keys that are missing, unexpected or of another shape."""
     missing = [f"missing: {key} {tuple(expected[key].shape)}" for key in expected.keys() - state.keys()]
     extra = [f"unexpected: {key} {tuple(state[key].shape)}" for key in state.keys() - expected.keys()]
     shapes = [

@@ -1,1 +1,1 @@
-"""Learning rate schedules and parameter groups."""
+"""Parameter groups, optimisers and learning rate schedules."""

@@ -1,4 +1,4 @@
-"""Parameter groups, the optimiser and its learning rate schedule, and freezing of the pretrained layers."""
+"""Building of parameter groups, optimiser and learning rate schedule; freezing of the pretrained layers."""
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -17,11 +17,11 @@ from mtmsa_lightning.settings.messages import as_config_error
 
 
 def parameter_groups(model: nn.Module, pretrained: Iterable[nn.Module]) -> list[dict[str, Any]]:
-    """Group parameters by where they come from and whether they are decayed.
+    """Group parameters by origin (pretrained or new) and weight decay.
 
     Args:
         model: The model.
-        pretrained: Modules whose parameters may be loaded from ImageNet.
+        pretrained: Modules whose parameters may be loaded from ImageNet weights.
 
     Returns:
         Groups named ``resnet`` and ``new``, and ``resnet_undecayed`` and ``new_undecayed`` for biases and
@@ -45,9 +45,8 @@ def build_optimizer(factory: Callable[..., Optimizer], groups: list[dict[str, An
     """
     with as_config_error("model.optimizer"):
         optimizer = factory(groups)
-    # A fused optimiser offers to divide by the scale of 16-mixed itself, in its step, thus after clipping.
-    # Lightning refuses both together, also in bf16-mixed, which scales nothing. Without the offer it unscales
-    # before it clips.
+    # A fused optimiser offers to unscale gradients in its step, after clipping. Lightning refuses the two
+    # together, even in bf16-mixed, which scales nothing. Without the offer it unscales before it clips.
     optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]
     optimizer.register_load_state_dict_post_hook(_match_memory_format)
     return optimizer
@@ -59,17 +58,17 @@ def build_schedule(
     """Attach the learning rate schedule ``model.scheduler`` to an optimiser.
 
     Args:
-        factory: Builds it from the optimiser; one with an argument ``total_steps`` receives the length of the
-            training, unless it was set.
+        factory: Builds the schedule from the optimiser. An argument ``total_steps`` that is not set receives
+            the length of the training.
         optimizer: The optimiser.
-        interval: Whether it advances every ``step`` or every ``epoch``.
-        trainer: The Trainer, which knows the length.
+        interval: ``step`` or ``epoch``.
+        trainer: The Trainer.
 
     Returns:
-        Both, as ``configure_optimizers`` returns them.
+        The return value of ``configure_optimizers``.
 
     Raises:
-        ConfigError: It does not accept its arguments, needs a length that is not known, or a metric.
+        ConfigError: It does not accept its arguments, or needs an unknown length or a metric.
     """
     length = {"total_steps": _length(trainer, interval)} if wants_total_steps(factory) else {}
     with as_config_error("model.scheduler"):
@@ -79,7 +78,7 @@ def build_schedule(
     config = {"scheduler": scheduler, "interval": interval}
     if isinstance(scheduler, ReduceLROnPlateau) and not hasattr(scheduler, "monitor"):
         raise ConfigError(
-            "model.scheduler ReduceLROnPlateau: torch's own watches no metric; give "
+            "model.scheduler ReduceLROnPlateau: torch's own class monitors no metric; give "
             "lightning.pytorch.cli.ReduceLROnPlateau and --model.scheduler.monitor val/loss"
         )
     if hasattr(scheduler, "monitor"):
@@ -88,7 +87,7 @@ def build_schedule(
 
 
 def _length(trainer: Trainer, interval: str) -> int:
-    """Return how often a schedule advances in the whole training."""
+    """Return the number of steps of a schedule over the whole training."""
     steps = trainer.estimated_stepping_batches
     if interval == "epoch":
         steps = trainer.max_epochs or -1
@@ -99,9 +98,9 @@ def _length(trainer: Trainer, interval: str) -> int:
 
 @contextmanager
 def frozen_resnet(optimizer: Any, active: bool) -> Iterator[None]:
-    """Set the learning rate of the ResNet's groups to 0 for a step, and restore it for the schedule.
+    """Set the learning rate of the ResNet's groups to 0 during a step, and restore it afterwards.
 
-    ``requires_grad`` would not do: DDP never reduces parameters that are unfrozen after it wrapped the model.
+    ``requires_grad`` cannot be used: DDP never reduces parameters that are unfrozen after it wraps the model.
     """
     plain: Optimizer = getattr(optimizer, "optimizer", optimizer)
     groups = [group for group in plain.param_groups if active and group["name"].startswith("resnet")]
@@ -116,7 +115,7 @@ def frozen_resnet(optimizer: Any, active: bool) -> Iterator[None]:
 
 
 def _match_memory_format(optimizer: Optimizer) -> None:
-    """Give a loaded state the memory format of its parameters: fused kernels walk through both in step."""
+    """Give a loaded state the memory format of its parameters, which fused kernels require."""
     for parameter, state in optimizer.state.items():
         for name, value in state.items():
             if isinstance(value, Tensor) and value.stride() != parameter.stride() and value.ndim:

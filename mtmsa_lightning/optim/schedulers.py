@@ -1,4 +1,4 @@
-"""Learning rates: schedules, and how they follow the size of the batch."""
+"""Learning rate schedules and scaling of the learning rate with the batch size."""
 
 import inspect
 import math
@@ -12,39 +12,41 @@ from mtmsa_lightning._utils.text import pluralize
 
 
 class WarmupCosine(LambdaLR):
-    """Linear warm-up, then half a cosine down to a share of the base learning rate.
+    """Linear warm-up, then cosine decay to a fraction of the base learning rate.
 
     Args:
         optimizer: The optimiser.
-        warmup: Share of all steps that warm up.
-        final: Last learning rate as a share of the base.
-        total_steps: Steps of the whole training; set by the LightningModule when left out.
+        warmup: Fraction of all steps that warm up.
+        final: Last learning rate as a fraction of the base learning rate.
+        total_steps: Steps of the whole training; set by the LightningModule if None.
     """
 
     def __init__(
         self, optimizer: Optimizer, warmup: float = 0.05, final: float = 0.01, total_steps: int | None = None
     ) -> None:
         if not 0 <= warmup < 1:
-            raise ValueError(f"warmup {warmup} is a share of all steps: choose a value in [0, 1)")
+            raise ValueError(f"warmup {warmup} is a fraction of all steps: choose a value in [0, 1)")
         if not 0 <= final <= 1:
-            raise ValueError(f"final {final} is a share of the base learning rate: choose a value in [0, 1]")
+            raise ValueError(
+                f"final {final} is a fraction of the base learning rate: choose a value in [0, 1]"
+            )
         self.warmup, self.final, self.total = warmup, final, total_steps
         super().__init__(optimizer, self.factor)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state without the length: a run continued for longer follows the longer schedule."""
+        """Return the state without the length, so that a run can be continued for more steps."""
         return {key: value for key, value in super().state_dict().items() if key != "total"}
 
     def set_total_steps(self, total: int) -> None:
-        """Set the length of the training in steps, and the first step's learning rate with it."""
+        """Set the length of the training in steps and update the learning rates."""
         self.total = max(1, total)
         for group, base in zip(self.optimizer.param_groups, self.base_lrs, strict=True):
             group["lr"] = base * self.factor(self.last_epoch)
         self._last_lr = [group["lr"] for group in self.optimizer.param_groups]
 
     def factor(self, step: int) -> float:
-        """Return the share of the base learning rate at a step."""
-        total = self.total or 1  # not known before the LightningModule has counted the steps
+        """Return the learning rate at a step as a fraction of the base learning rate."""
+        total = self.total or 1  # unknown until the LightningModule sets it
         rising = round(self.warmup * total)
         if step < rising:
             return (step + 1) / (rising + 1)
@@ -53,11 +55,11 @@ class WarmupCosine(LambdaLR):
 
 
 LearningRateScaling = Literal["none", "linear", "sqrt"]
-"""How a learning rate follows the global batch."""
+"""How the learning rate scales with the global batch size."""
 
 
 class BatchSize(NamedTuple):
-    """Faces that one step of the optimiser learns from.
+    """Number of faces per optimiser step.
 
     Attributes:
         per_device: Faces per device and forward pass.
@@ -71,12 +73,12 @@ class BatchSize(NamedTuple):
 
     @property
     def total(self) -> int:
-        """The global batch."""
+        """The global batch size."""
         return self.per_device * self.devices * self.accumulated
 
     @classmethod
     def of(cls, trainer: Any) -> Self:
-        """Read it off a Trainer and its DataModule."""
+        """Return the batch size of a Trainer and its DataModule."""
         return cls(trainer.datamodule.batch_size, trainer.world_size, trainer.accumulate_grad_batches)
 
     def __str__(self) -> str:
@@ -86,13 +88,13 @@ class BatchSize(NamedTuple):
 
 
 def scale_learning_rate(optimizer: Optimizer, factor: float) -> None:
-    """Multiply the learning rate of all groups; before a schedule reads it."""
+    """Multiply the learning rate of all groups; call it before a schedule is built."""
     for group in optimizer.param_groups:
         group["lr"] *= factor
 
 
 def wants_total_steps(factory: Any) -> bool:
-    """Return whether a class or partial of a scheduler takes ``total_steps`` and is not given the length."""
+    """Return whether a scheduler class or partial has an argument ``total_steps`` that is not set yet."""
     given = factory.keywords if isinstance(factory, partial) else {}
     inner = inspect.signature(factory).parameters if isinstance(factory, partial | type) else {}
     lengths = [given.get(name) for name in ("total_steps", "epochs")]

@@ -26,7 +26,8 @@ from mtmsa_lightning._utils.launch import is_first_process, launch_variables_rem
 from mtmsa_lightning._utils.signals import TRY_AGAIN, Stopped, stopped_by
 from mtmsa_lightning.data.datamodule import FaceDataModule
 from mtmsa_lightning.errors import CheckpointError, ConfigError, MTMSAError, Preempted
-from mtmsa_lightning.models.heads.classes import AgeHead, ClassHead
+from mtmsa_lightning.models.heads.age import AgeHead
+from mtmsa_lightning.models.heads.classes import ClassHead
 from mtmsa_lightning.module import MTMSA
 from mtmsa_lightning.runs.checkpoints import checkpoint_file, read_checkpoint
 from mtmsa_lightning.runs.directory import BEGINNING, LAST, check_run_dir, open_run, resumable_run, run_of

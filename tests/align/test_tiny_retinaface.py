@@ -8,7 +8,7 @@ import retinaface
 
 from mtmsa_lightning.align.detector import load_detector
 from mtmsa_lightning.align.faces import largest
-from mtmsa_lightning.align.tiny_retinaface import LONGER_SIDE, TinyRetinaFace
+from mtmsa_lightning.align.tiny_retinaface import LONGER_SIDE, MAX_OVERLAP, TinyRetinaFace, suppress_overlaps
 from mtmsa_lightning.errors import ConfigError
 
 SEEN = [[204, 101], [247, 103], [223, 129], [202, 138], [244, 140]]
@@ -94,3 +94,31 @@ def test_other_weights_are_refused(monkeypatch):
     monkeypatch.setattr(retinaface.weights, "WEIGHTS", b"others")
     with pytest.raises(ConfigError, match="other weights"):
         TinyRetinaFace()
+
+
+def by_brute_force(boxes: np.ndarray, scores: np.ndarray) -> list[int]:
+    """Greedy non-maximum suppression by its definition: the best box removes all that overlap it."""
+    waiting = sorted(range(len(boxes)), key=lambda row: -scores[row])
+    kept = []
+    while waiting:
+        first = waiting.pop(0)
+        kept.append(first)
+        waiting = [row for row in waiting if intersection_over_union(boxes[first], boxes[row]) <= MAX_OVERLAP]
+    return kept
+
+
+def intersection_over_union(one: np.ndarray, other: np.ndarray) -> float:
+    shared = np.prod(np.clip(np.minimum(one[2:], other[2:]) - np.maximum(one[:2], other[:2]), 0, None))
+    return float(shared / (np.prod(one[2:] - one[:2]) + np.prod(other[2:] - other[:2]) - shared))
+
+
+@pytest.mark.parametrize("ties", [False, True])
+def test_overlapping_boxes_are_suppressed_by_the_definition(ties):
+    rng = np.random.default_rng(0)
+    for number in range(300):
+        n = number % 40
+        centres = rng.uniform(0, 640, (5, 2))[rng.integers(0, 5, n)] + rng.normal(0, 8, (n, 2))
+        sizes = rng.uniform(10, 120, (n, 2))
+        boxes = np.hstack([centres - sizes / 2, centres + sizes / 2])
+        scores = rng.uniform(0.91, 1, n).round(2 if ties else 8).astype(np.float32).astype(np.float64)
+        assert suppress_overlaps(boxes, scores) == by_brute_force(boxes, scores)

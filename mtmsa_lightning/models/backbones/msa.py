@@ -1,4 +1,4 @@
-"""Multi-scale attention (MSA): a chain of dilated convolutions whose scales are weighed, fused and gated."""
+"""Multi-scale attention (MSA): a gate computed from a chain of dilated convolutions."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -8,11 +8,12 @@ from torch import Tensor, nn
 
 
 class MSAAttention(NamedTuple):
-    """What a :class:`MultiScaleAttention` attends to.
+    """The attention of a :class:`MultiScaleAttention`, for inspection.
 
     Attributes:
-        scale_weights: ``(N, S, c)``, share of each of the S scales in each reduced channel; sums to 1 over S.
-        spatial_map: ``(N, H, W)``, gate averaged over channels, in (-1, 1): above 0 amplifies, below 0 damps.
+        scale_weights: ``(N, S, c)``, weight of each of the S scales in each reduced channel; sums to 1 over
+            S.
+        spatial_map: ``(N, H, W)``, gate averaged over channels, in (-1, 1); positive values amplify.
     """
 
     scale_weights: Tensor
@@ -20,14 +21,14 @@ class MSAAttention(NamedTuple):
 
 
 def dilation_coverage(rates: Sequence[int]) -> tuple[int, int]:
-    """Measure what one output cell of a chain of dilated 3x3 convolutions reads, along one axis.
+    """Return the receptive field of a chain of dilated 3x3 convolutions along one axis.
 
     Args:
         rates: Dilation rates in the order of the chain (the order does not change the result).
 
     Returns:
-        Width of the receptive field in cells, ``1 + 2 sum(rates)``, and how many of these cells are read:
-        the number of distinct sums of one element of ``{-r, 0, r}`` per rate.
+        Width of the receptive field in cells, ``1 + 2 sum(rates)``, and the number of cells in it that are
+        read: the number of distinct sums of one element of ``{-r, 0, r}`` per rate.
 
     >>> dilation_coverage((1, 2, 5)), dilation_coverage((2, 2, 2))
     ((17, 17), (13, 7))
@@ -39,7 +40,7 @@ def dilation_coverage(rates: Sequence[int]) -> tuple[int, int]:
 
 
 def check_rates(rates: Sequence[int], allow_gridding: bool = False) -> None:
-    """Reject rates that are not positive integers or, unless allowed, leave holes in the receptive field.
+    """Check that rates are positive integers and, unless allowed, leave no holes in the receptive field.
 
     The rule is that of hybrid dilated convolution (HDC; Wang et al., "Understanding Convolution for Semantic
     Segmentation", WACV 2018, section 3.2). Coverage is counted instead of the paper's ``M_2``, which passes
@@ -50,7 +51,7 @@ def check_rates(rates: Sequence[int], allow_gridding: bool = False) -> None:
         allow_gridding: Accept holes.
 
     Raises:
-        ValueError: If a rate is no positive integer, there is none, or cells are left unread.
+        ValueError: If a rate is not a positive integer, there are no rates, or cells are left unread.
     """
     if not rates or any(not isinstance(rate, int) or rate < 1 for rate in rates):
         raise ValueError(f"dilation rates must be one or more positive integers, got {list(rates)}")
@@ -65,9 +66,9 @@ def check_rates(rates: Sequence[int], allow_gridding: bool = False) -> None:
 
 
 def _convolution(inputs: int, outputs: int, kernel_size: int = 3, dilation: int = 1) -> nn.Sequential:
-    """Convolve, keeping the size, normalise and rectify, as torchvision's block of these three does.
+    """Build convolution, batch norm and ReLU, as torchvision's ``Conv2dNormActivation``.
 
-    Its import would double that of torch, for a module that needs nothing else.
+    Importing torchvision would double this module's import time.
     """
     padding = (kernel_size - 1) // 2 * dilation
     conv = nn.Conv2d(inputs, outputs, kernel_size, padding=padding, dilation=dilation, bias=False)
@@ -75,17 +76,17 @@ def _convolution(inputs: int, outputs: int, kernel_size: int = 3, dilation: int 
 
 
 class MultiScaleAttention(nn.Module):
-    """Gate a feature map by what a chain of dilated convolutions sees at several scales.
+    """Gate a feature map by features of several scales.
 
-    A 1x1 convolution reduces the map to ``c = channels // reduction``; 3x3 convolutions with the given rates
-    follow one another, and the output of each is a scale. The scales are fused channel by channel with
+    A 1x1 convolution reduces the map to ``c = channels // reduction``. A chain of 3x3 convolutions with the
+    given dilation rates follows; the output of each is a scale. The scales are fused channel by channel with
     softmax weights (Li et al., "Selective Kernel Networks", CVPR 2019, equations 1 and 3-6), and the fused
-    map ``u`` gates the input: ``out = x (1 + tanh(expand(u)))``. ``expand`` starts at zero, so the module
-    starts as the identity, bit for bit, and can be put into a pretrained network without disturbing it.
+    map ``u`` gates the input: ``out = x (1 + tanh(expand(u)))``. ``expand`` is initialised with zeros, so
+    that a new module is exactly the identity and leaves a pretrained network unchanged.
 
     Args:
         channels: Channels C of the input and of the output.
-        rates: Dilation rates of the chain; their number is the number of scales S.
+        rates: Dilation rates of the chain, one per scale.
         reduction: Divisor of the channels inside the module.
         allow_gridding: Accept rates that leave holes, see :func:`check_rates`.
 
@@ -124,7 +125,7 @@ class MultiScaleAttention(nn.Module):
         return torch.addcmul(x, x, gate)  # x + x * gate in one pass over memory
 
     def attend(self, x: Tensor) -> tuple[Tensor, MSAAttention]:
-        """Return the gated map as :meth:`forward` does, and what the module attended to."""
+        """Return the gated map as :meth:`forward` does, and the attention."""
         gate, weights = self._gate(x)
         return torch.addcmul(x, x, gate), MSAAttention(weights, gate.float().mean(dim=1))
 
@@ -136,12 +137,12 @@ class MultiScaleAttention(nn.Module):
             scale = conv(scale)
             scales.append(scale)
         weights = self._scale_weights(scales)
-        # The scales are accumulated, not stacked: a stack would copy every one of them.
+        # The scales are accumulated, not stacked: a stack would copy all of them.
         first, *others = weights.to(scale.dtype)[..., None, None].unbind(dim=1)
         fused = first * scales[0]
         for weight, scale in zip(others, scales[1:], strict=True):
             fused = torch.addcmul(fused, weight, scale)
-        return self.expand(fused).tanh_(), weights  # in place: a map less to keep
+        return self.expand(fused).tanh_(), weights  # in place to save memory
 
     def _scale_weights(self, scales: list[Tensor]) -> Tensor:
         """Return the softmax over scales, ``(N, S, c)``, from the global average of their sum."""

@@ -1,4 +1,4 @@
-"""ResNet-34 trunk with multi-scale attention, and the loading of its weights."""
+"""ResNet-34 trunk with multi-scale attention."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -23,17 +23,17 @@ _BLOCKS = (3, 4, 6, 3)
 
 @dataclass(frozen=True)
 class MSAConfig:
-    """Where and how multi-scale attention sits in the trunk.
+    """Configuration of the multi-scale attention in the trunk.
 
-    At 224 px the maps after stages 1 to 4 are 56, 28, 14 and 7 cells wide. At stages 2 and 3 a rate of 5
-    stays under half the map; at stage 4 it reads mostly padding, and at stage 1 memory traffic dominates.
+    At 224 px the maps after stages 1 to 4 are 56, 28, 14 and 7 cells wide. A rate of 5 stays below half the
+    map at stages 2 and 3 and reads mostly padding at stage 4; at stage 1 memory traffic dominates.
 
     Attributes:
-        rates: Dilation rates of the chain of 3x3 convolutions; lists are taken too.
-        stages: Stages of the ResNet, of 1 to 4, that get attention.
+        rates: Dilation rates of the chain of 3x3 convolutions.
+        stages: Stages of the ResNet, 1 to 4, with attention.
         reduction: Divisor of the channels inside the attention module.
-        placement: ``after_stage`` puts one attention module behind each stage; ``in_blocks`` adds no module
-            and lets the rates alternate over the residual blocks of the stages.
+        placement: ``after_stage`` adds an attention module after each stage; ``in_blocks`` adds no module and
+            alternates the rates over the residual blocks of the stages.
         allow_gridding: Accept rates that leave holes in the receptive field (for ablations).
 
     Raises:
@@ -66,23 +66,22 @@ _DEFAULT_MSA = MSAConfig()
 class MSAResNet34(ResNet):  # type: ignore[misc]
     """ResNet-34 without its classifier, with multi-scale attention in chosen stages.
 
-    Every parameter outside ``msa`` keeps its torchvision name and shape, so ImageNet weights fit; with them
-    the new trunk computes exactly what torchvision's does, because each attention module starts as the
-    identity (with ``placement="in_blocks"`` the weights fit too, but the function changes).
+    Every parameter outside ``msa`` keeps its torchvision name and shape, so that ImageNet weights can be
+    loaded. With them a new trunk equals torchvision's network, because each attention module starts as the
+    identity. With ``placement="in_blocks"`` the weights can be loaded too, but the function changes.
 
     Args:
         msa: Attention; None gives the plain ResNet-34.
-        last_stride: Stride of stage 4, 2 as published or 1 for a last map of twice the width.
-        checkpoint_activations: Keep for the backward pass the inputs of stem, residual blocks and attention
-            alone, and compute what lies inside them again (Chen et al., "Training Deep Nets with Sublinear
-            Memory Cost", 2016): less memory for one more forward pass; results and gradients stay the same.
+        last_stride: Stride of stage 4: 2 as published, or 1 for a last map of twice the width.
+        checkpoint_activations: Store only the inputs of stem, residual blocks and attention for the backward
+            pass, and recompute the activations inside them (Chen et al., "Training Deep Nets with Sublinear
+            Memory Cost", 2016). Saves memory for one more forward pass; results and gradients are the same.
 
     Shape:
-        Input ``(N, 3, H, W)`` with sides of 64 px and more, output ``(N, 512)``.
+        Input ``(N, 3, H, W)`` with sides of at least 64 px, output ``(N, 512)``.
 
     Raises:
-        ValueError: If ``last_stride`` is neither 1 nor 2, or a stage has fewer blocks than there are rates to
-            alternate.
+        ValueError: If ``last_stride`` is neither 1 nor 2, or a stage has fewer blocks than rates.
     """
 
     stage_channels = (64, 128, 256, 512)
@@ -111,8 +110,8 @@ class MSAResNet34(ResNet):  # type: ignore[misc]
 
         Args:
             x: Normalised images.
-            aux_stage: A stage, 1 to 4, whose pooled map, ``(N, stage_channels[aux_stage - 1])``, is returned
-                beside them.
+            aux_stage: Stage, 1 to 4, whose pooled map, ``(N, stage_channels[aux_stage - 1])``, is returned
+                too.
         """
         maps = self.stage_maps(x)
         features = maps[-1].mean((2, 3))
@@ -121,7 +120,7 @@ class MSAResNet34(ResNet):  # type: ignore[misc]
         return features, features if aux_stage == 4 else maps[aux_stage - 1].mean((2, 3))
 
     def stage_maps(self, x: Tensor) -> list[Tensor]:
-        """Return the four maps behind the stages, ``(N, stage_channels[i], H_i, W_i)``.
+        """Return the output maps of the four stages, ``(N, stage_channels[i], H_i, W_i)``.
 
         Raises:
             ValueError: If a side of the images is below 64 px.
@@ -137,17 +136,17 @@ class MSAResNet34(ResNet):  # type: ignore[misc]
         return maps
 
     def _run(self, part: Callable[[Tensor], Tensor], module: nn.Module, x: Tensor) -> Tensor:
-        """Run a part of the network, whose BatchNorm layers are in ``module``."""
+        """Run a part of the network, with checkpointing if it is on; ``module`` has its BatchNorm layers."""
         if not (self.checkpoint_activations and self.training):
             return part(x)
         options: dict[str, Any] = {"use_reentrant": False, "preserve_rng_state": False}
-        if not torch.compiler.is_compiling():  # a compiler sees to it that a batch is counted once
+        if not torch.compiler.is_compiling():  # a compiler updates the running statistics once
             options["context_fn"] = partial(_recomputation, module)
         kept: Tensor = checkpoint(part, x, **options)
         return kept
 
     def attention(self, x: Tensor) -> dict[int, MSAAttention]:
-        """Return what each attention module attends to, by stage; empty where there is none.
+        """Return the attention by stage; empty without attention modules.
 
         Raises:
             ValueError: If a side of the images is below 64 px.
@@ -161,7 +160,7 @@ class MSAResNet34(ResNet):  # type: ignore[misc]
         return attended
 
     def resnet_modules(self) -> list[nn.Module]:
-        """Return the parts that are torchvision's, without the attention modules."""
+        """Return torchvision's modules, without the attention modules."""
         return [module for name, module in self.named_children() if name != "msa"]
 
     def _stem(self, x: Tensor) -> Tensor:
@@ -182,15 +181,15 @@ class MSAResNet34(ResNet):  # type: ignore[misc]
 
 
 def _recomputation(module: nn.Module) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-    """Return the contexts in which a part is computed for the first and for the second time."""
+    """Return the contexts of the first computation of a part and of its recomputation."""
     return nullcontext(), _statistics_kept(module)
 
 
 @contextmanager
 def _statistics_kept(module: nn.Module) -> Iterator[None]:
-    """Normalise by the batch without counting it in the running statistics: it has been counted.
+    """Keep the running statistics of BatchNorm layers: the first computation has updated them.
 
-    The count goes to a copy, not to None, because SyncBatchNorm demands a counter.
+    The counter is replaced by a copy, not by None, because SyncBatchNorm requires one.
     """
     norms = [part for part in module.modules() if isinstance(part, _BatchNorm)]
     kept = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
@@ -205,11 +204,11 @@ def _statistics_kept(module: nn.Module) -> Iterator[None]:
 
 
 def _dilate_blocks(blocks: Sequence[BasicBlock], rates: tuple[int, ...]) -> None:
-    """Let the rates alternate over residual blocks, in their 3x3 convolutions of stride 1."""
+    """Alternate the rates over residual blocks, in their 3x3 convolutions of stride 1."""
     if len(blocks) < len(rates):
         raise ValueError(
             f"{len(rates)} rates {list(rates)} cannot alternate over a stage of {len(blocks)} blocks: "
-            "leaving rates out could leave holes"
+            "skipping rates could leave holes"
         )
     for rate, block in zip(cycle(rates), blocks, strict=False):
         for conv in (block.conv1, block.conv2):
@@ -218,23 +217,19 @@ def _dilate_blocks(blocks: Sequence[BasicBlock], rates: tuple[int, ...]) -> None
 
 
 def padding_dominated_rates(msa: MSAConfig | None, last_stride: int, image_size: int) -> list[str]:
-    """Name the rates that reach half the map or more, where the outer taps read mostly padding.
-
-    Returns:
-        A sentence for each stage with such rates.
-    """
+    """Return a warning for each stage with rates that span half its map or more."""
     if msa is None:
         return []
     strides = {1: 4, 2: 8, 3: 16, 4: 16 * last_stride}
-    said = []
+    warnings = []
     for stage in msa.stages:
         width = -(-image_size // strides[stage])  # every halving rounds up
         wide = [rate for rate in msa.rates if 2 * rate >= width]
         narrow = ",".join(str(rate) for rate in msa.rates if rate not in wide)
         if wide:
-            said.append(
+            warnings.append(
                 f"at {image_size} px the map of stage {stage} is {width}x{width}: dilation rates {wide} span "
                 "half of it or more and read mostly padding: harmless"
                 + (f"; --model.msa.rates [{narrow}] avoids it" if narrow else "")
             )
-    return said
+    return warnings

@@ -1,4 +1,4 @@
-"""Predictive distributions of age: one contract, and one file for each family."""
+"""Predictive distributions of age, one file for each family."""
 
 from mtmsa_lightning.models.distributions.base import AgeDistribution, printed_age
 from mtmsa_lightning.models.distributions.calibrated import CalibratedAge

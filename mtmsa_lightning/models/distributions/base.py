@@ -1,4 +1,4 @@
-"""The contract of a predictive distribution of age, and what follows from it."""
+"""Base class of predictive distributions of age."""
 
 import math
 from abc import ABC, abstractmethod
@@ -11,14 +11,15 @@ import torch
 from torch import Tensor
 
 _NODES = 96
-"""Nodes of the numerical score on each side of the true age."""
+"""Nodes of the numerical CRPS on each side of the true age."""
 
 
 class AgeDistribution(ABC):
-    """One distribution of age per face of a batch, on the continuous axis of years.
+    """Distributions of age for a batch of N faces, over continuous years.
 
-    Bounds are taken as they are: a caller who asks for completed years ``low`` to ``high`` passes ``low -
-    0.5`` and ``high + 0.5``. Ages and bounds are numbers or tensors that broadcast with ``(N,)``.
+    Bounds are not extended: pass ``low - 0.5`` and ``high + 0.5`` for the completed years ``low`` to
+    ``high``. Ages and bounds are numbers or tensors that broadcast with ``(N,)``. Indexing by a slice gives
+    the distributions of some faces.
     """
 
     @property
@@ -41,7 +42,7 @@ class AgeDistribution(ABC):
 
     @abstractmethod
     def quantile(self, p: float) -> Tensor:
-        """Return the age in years that is not exceeded with probability ``p``, ``(N,)``.
+        """Return the quantile of probability ``p`` in years, ``(N,)``.
 
         Raises:
             ValueError: If ``p`` is not between 0 and 1, both excluded.
@@ -49,9 +50,9 @@ class AgeDistribution(ABC):
 
     @abstractmethod
     def scaled(self, scale: float) -> Self:
-        """Return the distribution of the same mean and ``scale`` times the standard deviation.
+        """Return distributions with the same mean and ``scale`` times the standard deviation.
 
-        Where the support is bounded or in steps the latter holds about; a scale of 1 changes nothing.
+        The standard deviation is approximate for bounded or discrete supports. A scale of 1 changes nothing.
 
         Raises:
             ValueError: If ``scale`` is not positive and finite.
@@ -59,42 +60,44 @@ class AgeDistribution(ABC):
 
     @abstractmethod
     def columns(self) -> dict[str, Tensor]:
-        """Return what a table must hold, ``(N,)`` each, for :func:`distribution_from_columns` to read it."""
+        """Return the columns, ``(N,)`` each, that :func:`distribution_from_columns` reads."""
 
     @abstractmethod
     def __getitem__(self, rows: slice) -> Self:
         """Return the distributions of some faces of the batch."""
 
     def nearest(self, age: Tensor) -> Tensor:
-        """Return the age that a likelihood is taken at: the label, or the nearest year that has a mass.
+        """Return the age at which the likelihood of a label is evaluated.
 
-        A head with a probability for each year learns a label outside its years as the nearest of them, and
-        is judged by the same rule: otherwise one such label makes every mean of a likelihood infinite.
+        It is the label itself, or the nearest year with a probability: categorical heads learn labels outside
+        their years as the nearest year, and one label without a likelihood would make every mean infinite.
         """
         return age
 
     def log_interval_prob(self, low: Tensor | float, high: Tensor | float) -> Tensor:
-        """Return log P(low < age <= high); override it where the probability itself underflows."""
+        """Return log P(low < age <= high); override it if the probability itself can underflow."""
         return self.interval_prob(low, high).log()
 
     def interval(self, level: float) -> tuple[Tensor, Tensor]:
-        """Return both ends, ``(N,)`` in years, of the central interval that holds ``level`` of the mass."""
+        """Return both ends, ``(N,)`` in years, of the central interval of probability ``level``."""
         return self.quantile((1 - level) / 2), self.quantile((1 + level) / 2)
 
     def crps(self, age: Tensor | float) -> Tensor:
-        """Return the continuous ranked probability score of ``age``, in years; less is better.
+        """Return the continuous ranked probability score (CRPS) of ``age``, in years; lower is better.
 
         ``integral of (F(x) - [x >= age])^2 dx`` with F the cumulative distribution (Gneiting & Raftery, JASA
-        102, 2007, section 4.2, there with the opposite sign), by Gauss-Legendre quadrature on both sides of
-        ``age``, the tails beyond 1e-9 left out. Override it where there is a closed form.
+        102, 2007, section 4.2, with the opposite sign), by Gauss-Legendre quadrature on both sides of
+        ``age``, without the tails beyond 1e-9. Override it if there is a closed form.
         """
         first, last = self.quantile(1e-9), self.quantile(1 - 1e-9)
         age = as_ages(age, first)
         inside = torch.minimum(torch.maximum(age, first), last)
         total = (age - inside).abs()  # there F is 0 or 1
         nodes, weights = (part.tolist() for part in np.polynomial.legendre.leggauss(_NODES))
-        for share, weight in zip([(node + 1) / 2 for node in nodes], [w / 2 for w in weights], strict=True):
-            low, high = first + share * (inside - first), inside + share * (last - inside)
+        for position, weight in zip(
+            [(node + 1) / 2 for node in nodes], [w / 2 for w in weights], strict=True
+        ):
+            low, high = first + position * (inside - first), inside + position * (last - inside)
             total = total + weight * (inside - first) * self.interval_prob(-math.inf, low).square()
             total = total + weight * (last - inside) * self.interval_prob(high, math.inf).square()
         return total
@@ -113,17 +116,17 @@ class AgeDistribution(ABC):
 
 
 def printed_age(years: Tensor) -> Tensor:
-    """Return ages, or ends of intervals of age, as they are printed: cut at 0.
+    """Return ages, or ends of age intervals, clipped at 0 for output.
 
-    A predictive distribution may have mass below 0. Whatever a reader takes for an age is cut there: columns
-    of tables, outputs of exported files, reports, pictures, pages, ``AgeEstimator``. Metrics and comparisons
-    use the distribution as it is; tables hold it in columns that end in ``_unclipped``.
+    A predictive distribution may have mass below 0. Ages are clipped in tables, exported files, reports,
+    plots, pages and ``AgeEstimator``. Metrics and comparisons use the unclipped distribution, which tables
+    hold in columns that end in ``_unclipped``.
     """
     return years.clamp(min=0)
 
 
 def as_ages(age: Tensor | float, like: Tensor) -> Tensor:
-    """Return ages in float64 on the device of ``like``; a number is filled in there, as a copy would wait."""
+    """Return ages in float64 on the device of ``like``, without a copy that would wait for the device."""
     if isinstance(age, Tensor):
         return age.to(like.device, torch.float64)
     return torch.full((), age, dtype=torch.float64, device=like.device)

@@ -1,4 +1,4 @@
-"""A distribution of age with intervals of its own."""
+"""Distributions of age with calibrated intervals."""
 
 from collections.abc import Mapping
 from typing import Self
@@ -9,10 +9,10 @@ from mtmsa_lightning.models.distributions.base import AgeDistribution
 
 
 class CalibratedAge(AgeDistribution):
-    """A distribution of age whose intervals at some levels were fitted on held-out faces.
+    """Distributions of age with intervals at some levels that were fitted on held-out faces.
 
     Args:
-        base: The distribution; all but the intervals is its own.
+        base: The distribution, used for everything except these intervals.
         intervals: Both ends in years, ``(N,)``, by level.
     """
 
@@ -31,7 +31,7 @@ class CalibratedAge(AgeDistribution):
         return self.base.std
 
     def interval(self, level: float) -> tuple[Tensor, Tensor]:
-        """Return both ends in years of the fitted interval, else of the central one of that mass."""
+        """Return both ends in years of the fitted interval, else of the central interval of ``base``."""
         return self.intervals[level] if level in self.intervals else self.base.interval(level)
 
     def interval_prob(self, low: Tensor | float, high: Tensor | float) -> Tensor:
@@ -43,7 +43,7 @@ class CalibratedAge(AgeDistribution):
         return self.base.log_interval_prob(low, high)
 
     def nearest(self, age: Tensor) -> Tensor:
-        """Return the age that a likelihood is taken at."""
+        """Return the age at which the likelihood of a label is evaluated."""
         return self.base.nearest(age)
 
     def log_prob(self, age: Tensor | float) -> Tensor:
@@ -51,7 +51,7 @@ class CalibratedAge(AgeDistribution):
         return self.base.log_prob(age)
 
     def quantile(self, p: float) -> Tensor:
-        """Return the age in years that is not exceeded with probability ``p``, ``(N,)``."""
+        """Return the quantile of probability ``p`` in years, ``(N,)``."""
         return self.base.quantile(p)
 
     def crps(self, age: Tensor | float) -> Tensor:
@@ -59,16 +59,16 @@ class CalibratedAge(AgeDistribution):
         return self.base.crps(age)
 
     def scaled(self, scale: float) -> Self:
-        """Return the distribution with its standard deviation multiplied; the fitted intervals stay."""
+        """Return distributions with the standard deviation scaled; the fitted intervals do not change."""
         return type(self)(self.base.scaled(scale), self.intervals)
 
     def __getitem__(self, rows: slice) -> Self:
-        """Return the distributions of some faces of the batch, with their intervals."""
+        """Return the distributions of some faces, with their intervals."""
         intervals = {level: (low[rows], high[rows]) for level, (low, high) in self.intervals.items()}
         return type(self)(self.base[rows], intervals)
 
     def columns(self) -> dict[str, Tensor]:
-        """Return the columns of the distribution, and ``age_low90, age_high90`` and so on."""
+        """Return the columns of the distribution and of its intervals, such as ``age_low90``."""
         columns = self.base.columns()
         for level, (low, high) in self.intervals.items():
             columns |= {f"age_low{round(100 * level)}": low, f"age_high{round(100 * level)}": high}

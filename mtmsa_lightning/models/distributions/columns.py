@@ -1,4 +1,4 @@
-"""Reading distributions of age back from a table of predictions."""
+"""Reading and writing of distributions of age as columns of a table."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -13,7 +13,7 @@ from mtmsa_lightning.models.distributions.gaussian import GaussianAge
 from mtmsa_lightning.models.distributions.laplace import LaplaceAge
 
 UNCLIPPED = "_unclipped"
-"""End of the name of a column of ages that is not cut at 0, beside the one that is."""
+"""Suffix of the columns of ages that are not clipped at 0."""
 
 _YEAR = "age_p_"
 _PRINTED = re.compile(r"age_(mean|(low|high)\d+)")
@@ -21,14 +21,14 @@ _COLUMN = re.compile(rf"age_(std|laplace_scale|p_\d+)|{_PRINTED.pattern}({UNCLIP
 
 
 def distribution_columns(names: Iterable[str]) -> list[str]:
-    """Return those names of columns that :func:`distribution_from_columns` reads, in their order."""
+    """Return the column names that :func:`distribution_from_columns` reads, in their order."""
     return [name for name in names if _COLUMN.fullmatch(name)]
 
 
 def printed_columns(columns: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return columns of a distribution for a table: ages cut at 0, see :func:`.printed_age`.
+    """Return the columns of a distribution with ages clipped at 0, see :func:`.printed_age`.
 
-    Beside each of them stands the column ``<name>_unclipped``, which :func:`distribution_from_columns` reads.
+    The column ``<name>_unclipped`` is added for each of them, which :func:`distribution_from_columns` reads.
     """
     ages = [name for name in columns if _PRINTED.fullmatch(name)]
     printed = {name: printed_age(columns[name]) for name in ages}
@@ -36,18 +36,17 @@ def printed_columns(columns: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def distribution_from_columns(columns: Mapping[str, Tensor]) -> AgeDistribution:
-    """Read a distribution back from a table that holds its :meth:`AgeDistribution.columns`.
+    """Build a distribution from the columns of :meth:`AgeDistribution.columns`.
 
-    With ``age_p_<year>`` they make a :class:`CategoricalAge`, with ``age_laplace_scale`` a
-    :class:`LaplaceAge`, else a :class:`GaussianAge`. Columns ``age_low<percent>`` and ``age_high<percent>``,
-    where there are any, are its intervals. Of a column that is there cut at 0 and ``_unclipped`` the latter
-    counts.
+    Columns ``age_p_<year>`` give a :class:`CategoricalAge`, ``age_laplace_scale`` gives a
+    :class:`LaplaceAge`, otherwise it is a :class:`GaussianAge`. Columns ``age_low<percent>`` and
+    ``age_high<percent>`` are its intervals. An ``_unclipped`` column replaces the clipped one.
 
     Args:
-        columns: Column names to values, ``(N,)`` each; others are left alone.
+        columns: Column names to values, ``(N,)`` each; other columns are ignored.
 
     Raises:
-        ValueError: If no distribution can be made of them.
+        ValueError: If columns are missing or invalid.
     """
     whole = {
         name.removesuffix(UNCLIPPED): values for name, values in columns.items() if name.endswith(UNCLIPPED)
@@ -58,7 +57,7 @@ def distribution_from_columns(columns: Mapping[str, Tensor]) -> AgeDistribution:
             and not printed_age(values).isclose(columns[name].to(values), equal_nan=True).all()
         ):
             raise ValueError(
-                f"{name} is not {name}{UNCLIPPED} cut at 0: change both, or leave out {name}{UNCLIPPED}"
+                f"{name} is not {name}{UNCLIPPED} clipped at 0: change both, or remove {name}{UNCLIPPED}"
             )
     columns = {**columns, **whole}
     missing = [name for name in ("age_mean", "age_std") if name not in columns]

@@ -1,4 +1,4 @@
-"""The normal distribution of age."""
+"""Normal distributions of age."""
 
 import math
 from statistics import NormalDist
@@ -12,7 +12,7 @@ from mtmsa_lightning.models.distributions.base import AgeDistribution, as_ages
 
 
 class GaussianAge(AgeDistribution):
-    """Normal distribution of age, in float64.
+    """Normal distributions of age, in float64.
 
     Args:
         mean: Mean in years, ``(N,)``.
@@ -36,7 +36,7 @@ class GaussianAge(AgeDistribution):
     def interval_prob(self, low: Tensor | float, high: Tensor | float) -> Tensor:
         """Return P(low < age <= high), with full relative accuracy in the far tails.
 
-        An exported program, whose formats lack the scaled tail for it, is right to 1e-7 instead.
+        Exported programs are accurate to 1e-7 only: their formats lack ``erfcx``.
         """
         if torch.compiler.is_exporting():
             return (_erf(self._standardise(high)) - _erf(self._standardise(low))) / 2
@@ -51,7 +51,7 @@ class GaussianAge(AgeDistribution):
         return -0.5 * self._standardise(age).square() - self._std.log() - 0.5 * math.log(2 * math.pi)
 
     def quantile(self, p: float) -> Tensor:
-        """Return the age in years that is not exceeded with probability ``p``, ``(N,)``."""
+        """Return the quantile of probability ``p`` in years, ``(N,)``."""
         if not 0 < p < 1:
             raise ValueError(f"a quantile needs a probability between 0 and 1, both excluded, got {p}")
         return self._mean + self._std * NormalDist().inv_cdf(p)
@@ -66,13 +66,13 @@ class GaussianAge(AgeDistribution):
         return self._std * (z * torch.erf(z / math.sqrt(2)) + 2 * density - 1 / math.sqrt(math.pi))
 
     def scaled(self, scale: float) -> Self:
-        """Return the normal distribution of the same mean and ``scale`` times the standard deviation."""
+        """Return distributions with the same mean and ``scale`` times the standard deviation."""
         if not 0 < scale < math.inf:
             raise ValueError(f"a scale must be positive and finite, got {scale}")
         return type(self)(self._mean, self._std * scale)
 
     def __getitem__(self, rows: slice) -> Self:
-        """Return the distributions of some faces of the batch."""
+        """Return the distributions of some faces."""
         return type(self)(self._mean[rows], self._std[rows])
 
     def columns(self) -> dict[str, Tensor]:
@@ -86,5 +86,5 @@ class GaussianAge(AgeDistribution):
 
 
 def _erf(z: Tensor) -> Tensor:
-    """Return ``2 Phi(z) - 1`` in float32 arithmetic: ONNX Runtime has no error function in float64."""
+    """Return ``2 Phi(z) - 1`` in float32: ONNX Runtime has no error function in float64."""
     return torch.erf((z / math.sqrt(2)).float()).double()

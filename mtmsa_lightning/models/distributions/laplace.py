@@ -1,4 +1,4 @@
-"""The Laplace distribution of age."""
+"""Laplace distributions of age."""
 
 import math
 from typing import Self
@@ -10,11 +10,11 @@ from mtmsa_lightning.models.distributions.base import AgeDistribution, as_ages
 
 
 class LaplaceAge(AgeDistribution):
-    """Laplace (two-sided exponential) distribution of age, in float64.
+    """Laplace (two-sided exponential) distributions of age, in float64.
 
     Args:
         mean: Mean in years, ``(N,)``.
-        scale: Mean absolute deviation in years, ``(N,)``, positive; the standard deviation is sqrt(2) of it.
+        scale: Mean absolute deviation in years, ``(N,)``, positive; ``std = sqrt(2) * scale``.
     """
 
     def __init__(self, mean: Tensor, scale: Tensor) -> None:
@@ -39,13 +39,13 @@ class LaplaceAge(AgeDistribution):
         """Return log P(low < age <= high), finite in the far tails.
 
         An interval on one side of the mean is mirrored to the positive side: ``log(1/2) - near + log(1 -
-        exp(near - far))`` in units of the scale; around the mean the two sides are added.
+        exp(near - far))`` in units of the scale. For an interval around the mean the two sides are added.
         """
         low, high = self._standardise(low), self._standardise(high)
         mirrored = low + high < 0
         near, far = torch.where(mirrored, -high, low), torch.where(mirrored, -low, high)
         aside = near > 0
-        # A branch that is not taken sees a harmless interval: where() would multiply its NaN gradient by 0.
+        # Branches that are not taken get a finite interval: where() would multiply a NaN gradient by 0.
         tail_near, tail_far = torch.where(aside, near, 1.0), torch.where(aside, far, 2.0)
         left, right = torch.where(aside, -1.0, near), torch.where(aside, 1.0, far)
         tail = torch.log(-torch.expm1(tail_near - tail_far)) - tail_near
@@ -57,7 +57,7 @@ class LaplaceAge(AgeDistribution):
         return -self._standardise(age).abs() - self._scale.log() - math.log(2)
 
     def quantile(self, p: float) -> Tensor:
-        """Return the age in years that is not exceeded with probability ``p``, ``(N,)``."""
+        """Return the quantile of probability ``p`` in years, ``(N,)``."""
         if not 0 < p < 1:
             raise ValueError(f"a quantile needs a probability between 0 and 1, both excluded, got {p}")
         distance = -math.log(2 * min(p, 1 - p))
@@ -72,13 +72,13 @@ class LaplaceAge(AgeDistribution):
         return self._scale * (distance + (-distance).exp() - 0.75)
 
     def scaled(self, scale: float) -> Self:
-        """Return the Laplace distribution of the same mean and ``scale`` times the standard deviation."""
+        """Return distributions with the same mean and ``scale`` times the standard deviation."""
         if not 0 < scale < math.inf:
             raise ValueError(f"a scale must be positive and finite, got {scale}")
         return type(self)(self._mean, self._scale * scale)
 
     def __getitem__(self, rows: slice) -> Self:
-        """Return the distributions of some faces of the batch."""
+        """Return the distributions of some faces."""
         return type(self)(self._mean[rows], self._scale[rows])
 
     def columns(self) -> dict[str, Tensor]:

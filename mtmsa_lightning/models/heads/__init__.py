@@ -1,1 +1,1 @@
-"""Heads: classes, and age heads under one contract."""
+"""Class heads and age heads."""

@@ -1,4 +1,4 @@
-"""The class head, and the age heads under the name by which checkpoints of version 0.1 record them."""
+"""The class head, for gender and race."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,10 +6,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from mtmsa_lightning.losses.classification import MaskedCrossEntropy
-from mtmsa_lightning.models.heads.age import AgeHead, GaussianAgeHead
 from mtmsa_lightning.models.heads.float32_linear import Float32Linear
-
-__all__ = ["AgeHead", "ClassHead", "GaussianAgeHead"]
 
 
 class ClassHead(nn.Module):
@@ -19,11 +16,11 @@ class ClassHead(nn.Module):
         in_features: Length of the feature vector.
         num_classes: Number of classes K, 2 or more.
         label_smoothing: See :class:`~mtmsa_lightning.losses.classification.MaskedCrossEntropy`.
-        class_weights: One weight per class, see there.
+        class_weights: One weight per class, see ``MaskedCrossEntropy``.
         dropout: Probability of dropping a feature in training.
 
     Attributes:
-        init_args: Constructor arguments but ``in_features`` and ``num_classes``, as plain values.
+        init_args: Constructor arguments except ``in_features`` and ``num_classes``, as plain values.
 
     Shape:
         Features ``(N, in_features)``, logits ``(N, K)`` in float32.

@@ -1,4 +1,4 @@
-"""The last layer of a head."""
+"""A linear layer in float32, the last layer of heads."""
 
 import torch
 import torch.nn.functional as F
@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 
 class Float32Linear(nn.Linear):
-    """Linear layer computed in float32 or better, under autocast and with half-precision weights too."""
+    """Linear layer computed in float32 or better, also under autocast and with half-precision weights."""
 
     def forward(self, input: Tensor) -> Tensor:
         """Return the outputs, in float32 or better."""

@@ -72,7 +72,7 @@ def test_a_table_shows_no_age_below_0_and_keeps_the_distribution_as_it_is(family
     torch.testing.assert_close(torch.stack(again.interval(0.9)), torch.stack(ends))
     assert torch.equal(torch.stack(again.interval(0.95)), torch.stack(infinite))
     for name in shown:
-        with pytest.raises(ValueError, match=f"{name} is not {name}_unclipped cut at 0: change both"):
+        with pytest.raises(ValueError, match=f"{name} is not {name}_unclipped clipped at 0: change both"):
             distribution_from_columns({**columns, name: columns[name].clamp(max=99) + 1})
 
 

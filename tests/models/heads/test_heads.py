@@ -4,7 +4,8 @@ import pytest
 import torch
 from scipy.stats import norm
 
-from mtmsa_lightning.models.heads.classes import ClassHead, GaussianAgeHead
+from mtmsa_lightning.models.heads.age import GaussianAgeHead
+from mtmsa_lightning.models.heads.classes import ClassHead
 
 NAN = math.nan
 

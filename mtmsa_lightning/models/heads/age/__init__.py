@@ -1,4 +1,4 @@
-"""Age heads under one contract, one file each: the paper's Gaussian and its rivals in the literature."""
+"""Age heads: the paper's Gaussian head and alternatives from the literature, one file each."""
 
 from mtmsa_lightning.models.heads.age.base import AgeHead
 from mtmsa_lightning.models.heads.age.coral import CoralAgeHead

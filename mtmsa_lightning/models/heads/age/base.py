@@ -1,4 +1,4 @@
-"""The contract of an age head."""
+"""Base class of age heads."""
 
 import math
 from abc import ABC, abstractmethod
@@ -11,17 +11,18 @@ from mtmsa_lightning.models.distributions import AgeDistribution
 
 
 class AgeHead(nn.Module, ABC):
-    """Contract of a head that predicts age: features to raw outputs to a distribution, and a loss.
+    """Base class of heads that predict a distribution of age.
 
-    A head may work in standardised units inside and speaks years outside. Before training, the mean and
-    standard deviation of age over the training split go in through :meth:`set_age_statistics`; they travel in
-    the state dict. Labels are completed years, exact (both ends equal) or groups, and may be missing.
+    A head maps features to raw outputs and raw outputs to a distribution, and defines a loss. It may use
+    standardised units internally; its inputs and outputs are in years. :meth:`set_age_statistics` sets the
+    mean and standard deviation of the training ages before training; they are saved in the state dict. Labels
+    are completed years, exact (both ends equal) or groups, and may be missing.
 
     Attributes:
         age_mean: Mean age in years, float64 scalar, 0 until set.
         age_std: Standard deviation of age in years, float64 scalar, 1 until set.
         fitted: Whether the statistics have been set.
-        init_args: Constructor arguments but ``in_features``, as plain values, from which to rebuild the head.
+        init_args: Constructor arguments except ``in_features``, as plain values, to rebuild the head.
     """
 
     age_mean: Tensor
@@ -31,7 +32,7 @@ class AgeHead(nn.Module, ABC):
 
     @property
     def year_range(self) -> tuple[int, int] | None:
-        """First and last year that labels may have; None for a head that learns any age."""
+        """First and last year of the labels; None if any age is allowed."""
         return None
 
     def __init__(self) -> None:
@@ -47,11 +48,11 @@ class AgeHead(nn.Module, ABC):
 
     @abstractmethod
     def raw(self, features: Tensor) -> Tensor:
-        """Return the raw outputs for features ``(N, in_features)``: ``(N, R)``, R of the head's own."""
+        """Return the raw outputs ``(N, R)`` for features ``(N, in_features)``."""
 
     @abstractmethod
     def distribution(self, raw: Tensor) -> AgeDistribution:
-        """Return the distribution of age, in years, that raw outputs stand for."""
+        """Return the distribution of age, in years, for raw outputs."""
 
     @abstractmethod
     def per_sample(self, raw: Tensor, low: Tensor, high: Tensor) -> Tensor:
@@ -66,7 +67,7 @@ class AgeHead(nn.Module, ABC):
             high: Upper ends, ``(N,)``; equal to ``low`` for an exact age.
         """
         labelled = ~(low + high).isnan()
-        # Rows without a label get harmless values: where() would multiply their NaN gradients by 0.
+        # Rows without a label get finite values: where() would multiply their NaN gradients by 0.
         raw = torch.where(labelled[:, None], raw.double(), 0.0)
         low, high = (torch.where(labelled, bound.double(), self.age_mean) for bound in (low, high))
         losses = torch.where(labelled, self.per_sample(raw, low, high), 0.0)
@@ -86,5 +87,5 @@ class AgeHead(nn.Module, ABC):
 
 
 def interval_residual(age: Tensor, low: Tensor, high: Tensor) -> Tensor:
-    """Return by how much an age lies off its label: ``age - label``, and 0 anywhere within a group."""
+    """Return ``age - label``; the signed distance to the nearer end for groups, 0 inside them."""
     return age - age.clamp(low, high)

@@ -1,4 +1,4 @@
-"""What the heads that give every year of age a probability have in common."""
+"""Base classes of heads that predict a probability for each year of age."""
 
 import math
 from abc import abstractmethod
@@ -13,12 +13,11 @@ from mtmsa_lightning.models.heads.float32_linear import Float32Linear
 
 
 class CategoricalAgeHead(AgeHead):
-    """Predict a probability for each completed year from ``min_age`` to ``max_age``, K in all.
+    """Predict a probability for each of the K completed years from ``min_age`` to ``max_age``.
 
-    Labels outside these years are learned as the nearest of them (a head made for one dataset can so be
-    evaluated on another); the default range holds the ages of MORPH, Adience and UTKFace. A new head predicts
-    the same for every face, but for its random weights: a logistic distribution with the mean and standard
-    deviation of the training ages.
+    Labels outside these years are learned as the nearest year, so that a head can be evaluated on other
+    datasets. The default range covers MORPH, Adience and UTKFace. The biases of a new head are those of a
+    logistic distribution with the mean and standard deviation of the training ages.
 
     Args:
         in_features: Length of the feature vector.
@@ -31,7 +30,7 @@ class CategoricalAgeHead(AgeHead):
         Features ``(N, in_features)``; raw outputs ``(N, R)``.
 
     Raises:
-        ValueError: If the range of ages is not two years or more, from 0 up.
+        ValueError: If not ``0 <= min_age < max_age``.
     """
 
     years: Tensor
@@ -67,7 +66,7 @@ class CategoricalAgeHead(AgeHead):
         """Return the log-probability of each year, ``(N, K)``, for raw outputs in float64."""
 
     def set_age_statistics(self, mean: float, std: float) -> None:
-        """Set the mean and standard deviation of the training ages, and start from them."""
+        """Set the mean and standard deviation of the training ages, and initialise the biases with them."""
         super().set_age_statistics(mean, std)
         steepness = math.pi / (math.sqrt(3) * std)  # of the logistic distribution with that deviation
         with torch.no_grad():
@@ -75,19 +74,19 @@ class CategoricalAgeHead(AgeHead):
 
     @abstractmethod
     def start_from(self, logits: Tensor) -> None:
-        """Set the biases so that P(age > year k) = sigmoid(logits_k), for all years but the last."""
+        """Set the biases so that P(age > year k) = sigmoid(logits_k), for all years except the last."""
 
     def per_sample(self, raw: Tensor, low: Tensor, high: Tensor) -> Tensor:
-        """Return the loss of each row, with its label brought into the years of the head."""
+        """Return the loss of each row, with its label clamped to the years of the head."""
         low, high = (bound.round().clamp(self.min_age, self.max_age) for bound in (low, high))
         return self.year_loss(raw, low, high)
 
     @abstractmethod
     def year_loss(self, raw: Tensor, low: Tensor, high: Tensor) -> Tensor:
-        """Return the loss of each row, ``(N,)``, for labels that are years of the head."""
+        """Return the loss of each row, ``(N,)``, for labels within the years of the head."""
 
     def members(self, low: Tensor, high: Tensor) -> Tensor:
-        """Return which years a label means, ``(N, K)`` bool: one for an exact age, several for a group."""
+        """Return which years each label covers, bool ``(N, K)``: one for an exact age, more for a group."""
         return (self.years >= low[:, None]) & (self.years <= high[:, None])
 
 
@@ -118,5 +117,5 @@ def log_pmf_of_cumulative(logits: Tensor) -> Tensor:
 
 
 def negative_log_mass(log_pmf: Tensor, members: Tensor) -> Tensor:
-    """Return ``-log`` of the probability of the years that a label means, ``(N,)``."""
+    """Return the negative log-probability of the years of each label, ``(N,)``."""
     return -torch.where(members, log_pmf, -math.inf).logsumexp(-1)

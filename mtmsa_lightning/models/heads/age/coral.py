@@ -11,17 +11,16 @@ from torch import Tensor, nn
 from mtmsa_lightning.models.heads.age.categorical import CategoricalAgeHead, log_pmf_of_cumulative
 
 _LEAST_GAP = 1e-6
-"""Least distance of two logits: so much above their rounding that no year's probability vanishes."""
+"""Minimum gap between two logits, above rounding, so that every year has a positive probability."""
 
 
 class CoralAgeHead(CategoricalAgeHead):
-    """Predict age by one binary question per year, "older than year k?", that differ in their bias only.
+    """Predict age by one binary task per year, "older than year k", with shared weights.
 
     ``P(age > k) = sigmoid(w x + b_k)``, and the loss is the sum of the binary cross-entropies of the K - 1
-    questions. The paper proves that the best biases fall with k (theorem 1), but leaves them free; here they
-    are written as a common bias and positive gaps, so that they fall at every step and all years have a
-    probability above 0. For an age group the questions that it leaves open, those about its own years but the
-    last, are left out.
+    tasks. The paper proves that the optimal biases decrease with k (theorem 1), but does not constrain them.
+    Here they are a common bias and positive gaps, so that they always decrease and all years have a positive
+    probability. For an age group the tasks of its own years, except the last, are skipped.
 
     Args:
         in_features: Length of the feature vector.
@@ -38,13 +37,13 @@ class CoralAgeHead(CategoricalAgeHead):
         self.raw_gaps = nn.Parameter(torch.zeros(max_age - min_age - 1))
 
     def raw(self, features: Tensor) -> Tensor:
-        """Return the logits of all questions, ``(N, K - 1)``, falling strictly."""
+        """Return the logits of all tasks, ``(N, K - 1)``, strictly decreasing."""
         gaps = F.softplus(self.raw_gaps.double()) + _LEAST_GAP
         steps = F.pad(gaps.cumsum(0), (1, 0))
         return super().raw(features) + steps.mean() - steps
 
     def log_pmf(self, raw: Tensor) -> Tensor:
-        """Return the log-probabilities that the answers amount to."""
+        """Return the log-probabilities of the years."""
         return log_pmf_of_cumulative(raw)
 
     def start_from(self, logits: Tensor) -> None:
@@ -54,7 +53,7 @@ class CoralAgeHead(CategoricalAgeHead):
         self.raw_gaps.copy_(gaps.expm1().log())  # the inverse of softplus
 
     def year_loss(self, raw: Tensor, low: Tensor, high: Tensor) -> Tensor:
-        """Return the sum of the binary cross-entropies that the label answers."""
-        yes, no = low[:, None] > self.years[:-1], high[:, None] <= self.years[:-1]
-        answers = torch.where(yes, F.logsigmoid(raw), torch.where(no, F.logsigmoid(-raw), 0.0))
-        return -answers.sum(-1)
+        """Return the sum of the binary cross-entropies of the tasks that the label decides."""
+        older, not_older = low[:, None] > self.years[:-1], high[:, None] <= self.years[:-1]
+        terms = torch.where(older, F.logsigmoid(raw), torch.where(not_older, F.logsigmoid(-raw), 0.0))
+        return -terms.sum(-1)

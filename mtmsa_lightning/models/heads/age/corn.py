@@ -12,13 +12,13 @@ from mtmsa_lightning.models.heads.age.categorical import CategoricalAgeHead, neg
 
 
 class CornAgeHead(CategoricalAgeHead):
-    """Predict age by one conditional question per year: "older than year k, if at least k?".
+    """Predict age by one conditional binary task per year: "older than year k, given at least k".
 
-    ``P(age > k | age >= k) = sigmoid(z_k)``, each question with weights of its own, asked of the faces whose
-    age meets its condition. The binary cross-entropies of those questions add up to the likelihood of the
-    year, ``-log p_y`` with ``p_k = P(age > 0) P(age > 1 | age >= 1) ... P(age <= k | age >= k)``; the paper
-    divides it by the number of questions asked, here it is per face. For an age group it is the likelihood of
-    the group, ``-log sum p_y`` over its years.
+    ``P(age > k | age >= k) = sigmoid(z_k)``; each task has its own weights and is trained on the faces that
+    meet its condition. The binary cross-entropies of these tasks sum to the negative log-likelihood of the
+    year, ``-log p_y`` with ``p_k = P(age > 0) P(age > 1 | age >= 1) ... P(age <= k | age >= k)``. The paper
+    divides it by the number of tasks; here it is per face. For an age group it is the likelihood of the
+    group, ``-log sum p_y`` over its years.
 
     Args:
         in_features: Length of the feature vector.
@@ -27,14 +27,14 @@ class CornAgeHead(CategoricalAgeHead):
         dropout: Probability of dropping a feature in training.
 
     Shape:
-        Features ``(N, in_features)``; raw outputs ``(N, K - 1)``, logits of the conditional questions.
+        Features ``(N, in_features)``; raw outputs ``(N, K - 1)``, logits of the conditional tasks.
     """
 
     def __init__(self, in_features: int, min_age: int = 0, max_age: int = 116, dropout: float = 0.0) -> None:
         super().__init__(in_features, max_age - min_age, min_age, max_age, dropout)
 
     def log_pmf(self, raw: Tensor) -> Tensor:
-        """Return the log-probabilities: yes to all questions before a year, no to its own."""
+        """Return the log-probabilities of the years."""
         passed = F.pad(F.logsigmoid(raw).cumsum(-1), (1, 0))
         return passed + F.pad(F.logsigmoid(-raw), (0, 1))
 

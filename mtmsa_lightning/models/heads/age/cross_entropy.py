@@ -1,4 +1,4 @@
-"""Years as classes, age as their expectation: DEX.
+"""Classification of years, with the expectation as the predicted age: DEX.
 
 Rothe, Timofte & Van Gool, "DEX: Deep EXpectation of apparent age from a single image", ICCV Workshops 2015;
 "Deep expectation of real and apparent age from a single image without facial landmarks", IJCV 126, 2018.
@@ -12,7 +12,7 @@ from mtmsa_lightning.models.heads.age.categorical import SoftmaxAgeHead, negativ
 class CrossEntropyAgeHead(SoftmaxAgeHead):
     """Predict age by cross-entropy over years: ``-log p_y``; the predicted age is ``sum p_y y``.
 
-    For an age group it is the likelihood of the group, ``-log sum p_y`` over its years.
+    For an age group the loss is the likelihood of the group, ``-log sum p_y`` over its years.
 
     Args:
         in_features: Length of the feature vector.

@@ -13,9 +13,9 @@ from mtmsa_lightning.models.heads.age.categorical import SoftmaxAgeHead
 class DLDLAgeHead(SoftmaxAgeHead):
     """Predict age by the KL divergence from a label distribution: ``sum q_k log(q_k / p_k)``.
 
-    The label distribution of an exact age y is a normal density around it, taken at the years and normalised,
-    ``q_k`` proportional to ``exp(-(k - y)^2 / (2 sigma^2))``; with sigma towards 0 the loss is cross-entropy.
-    That of an age group is the mean of the label distributions of its years. The least loss is 0.
+    The label distribution of an exact age y is a normalised Gaussian at the years, ``q_k`` proportional to
+    ``exp(-(k - y)^2 / (2 sigma^2))``; for sigma towards 0 the loss is cross-entropy. The label distribution
+    of an age group is the mean of those of its years. The minimum of the loss is 0.
 
     Args:
         in_features: Length of the feature vector.

@@ -1,4 +1,4 @@
-"""Label distribution and expectation learned together: DLDL-v2.
+"""Joint learning of label distribution and expectation: DLDL-v2.
 
 Gao, Zhou, Wu & Geng, "Age Estimation Using Expectation of Label Distribution Learning", IJCAI 2018.
 """
@@ -10,10 +10,10 @@ from mtmsa_lightning.models.heads.age.dldl import DLDLAgeHead
 
 
 class DLDLv2AgeHead(DLDLAgeHead):
-    """Predict age as :class:`DLDLAgeHead` does, and add the absolute error of the expected age, in years.
+    """Predict age as :class:`DLDLAgeHead`, with the absolute error of the expected age added to the loss.
 
-    ``KL + weight |sum p_k k - y|``. The error for an age group is 0 between its ends, else that to the nearer
-    end.
+    ``KL + weight |sum p_k k - y|``, in years. For an age group the error is the distance to the group, 0
+    inside it.
 
     Args:
         in_features: Length of the feature vector.

@@ -1,4 +1,4 @@
-"""The paper's age head: a Gaussian, trained by the KL divergence from a Dirac label.
+"""The paper's age head: a Gaussian, trained by the KL divergence from the label.
 
 Shi et al., "Multi-task multi-scale attention learning-based facial age estimation", IET Signal Processing
 17(2), 2023.
@@ -18,14 +18,14 @@ from mtmsa_lightning.models.heads.float32_linear import Float32Linear
 class GaussianAgeHead(AgeHead):
     """Predict a normal distribution of age, trained by the KL divergence from the label.
 
-    The row that predicts log-variance starts with weights N(0, 1e-4) and bias 0, so that training starts as
-    plain regression (He et al., CVPR 2019, section 3.2). In standardised units it is softly bounded to (-10,
-    6): sigma stays between 0.7 % and 20 times the spread of the training ages.
+    The weights of the log-variance are initialised with N(0, 1e-4) and its bias with 0, so that training
+    starts as plain regression (He et al., CVPR 2019, section 3.2). In standardised units it is softly bounded
+    to (-10, 6): sigma stays between 0.7 % and 20 times the standard deviation of the training ages.
 
     Args:
         in_features: Length of the feature vector.
         form: Form of the loss on exact labels, see :class:`~mtmsa_lightning.losses.gaussian.GaussianKLLoss`.
-        beta: Exponent of beta-NLL, see there; 0 is off.
+        beta: Exponent of beta-NLL, see ``GaussianKLLoss``; 0 is off.
         dropout: Probability of dropping a feature in training.
 
     Shape:

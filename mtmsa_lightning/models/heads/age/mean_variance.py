@@ -14,8 +14,8 @@ class MeanVarianceAgeHead(SoftmaxAgeHead):
 
     ``-log p_y + mean_weight (m - y)^2 / 2 + variance_weight v`` with ``m = sum p_k k`` and ``v = sum p_k (k -
     m)^2``, in years. For an age group of w years the first term is the likelihood of the group, the second is
-    0 while m lies between its ends, and of the variance only what exceeds the ``(w^2 - 1) / 12`` of even
-    probabilities costs.
+    0 if m lies inside the group, and the third counts only the variance above ``(w^2 - 1) / 12``, that of
+    equal probabilities.
 
     Args:
         in_features: Length of the feature vector.

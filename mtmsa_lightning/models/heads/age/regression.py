@@ -1,4 +1,4 @@
-"""Plain regression of age: squared error (L2) and absolute error (L1), with one spread for all faces."""
+"""Regression of age with squared error (L2) or absolute error (L1), and one learned scale for all faces."""
 
 from abc import abstractmethod
 
@@ -12,16 +12,15 @@ from mtmsa_lightning.models.heads.float32_linear import Float32Linear
 
 
 class _RegressionAgeHead(AgeHead):
-    """Predict age alone; a single learned scale makes a distribution of it.
+    """Predict age with one learned scale for all faces.
 
-    The network learns from the plain error, in standardised units. The scale is the one that makes the
-    training residuals most likely under the distribution that the error belongs to: its likelihood is added
-    to the loss with the prediction held constant, so that it changes nothing for the network. It is learned
-    by the optimiser, travels in the state dict, and is softly bounded to between 0.7 % and 20 times the
-    spread of the training ages.
+    The network is trained on the error in standardised units. The scale is trained by maximum likelihood of
+    the residuals under the distribution that corresponds to the error: its likelihood is added to the loss
+    with the prediction detached, so that it has no effect on the network. The scale is softly bounded to
+    between 0.7 % and 20 times the standard deviation of the training ages.
 
-    An age group costs nothing where the prediction lies between its ends, else the error to the nearer end;
-    for the scale it is the likelihood of its interval.
+    For an age group the error is the distance to the group, 0 inside it. The scale uses the likelihood of the
+    group's interval.
     """
 
     def __init__(self, in_features: int, dropout: float = 0.0) -> None:
@@ -59,13 +58,13 @@ class _RegressionAgeHead(AgeHead):
     @staticmethod
     @abstractmethod
     def _around(age: Tensor, scale: Tensor) -> AgeDistribution:
-        """Return the distribution whose likelihood the error belongs to."""
+        """Return the distribution that corresponds to the error."""
 
 
 class L2AgeHead(_RegressionAgeHead):
-    """Predict age by least squares, ``d^2 / 2``; the distribution is normal.
+    """Predict age by least squares, ``d^2 / 2``, with a normal distribution.
 
-    One standard deviation for all faces is learned from the training residuals, apart from the network.
+    One standard deviation for all faces is learned from the training residuals.
 
     Args:
         in_features: Length of the feature vector.
@@ -85,9 +84,9 @@ class L2AgeHead(_RegressionAgeHead):
 
 
 class L1AgeHead(_RegressionAgeHead):
-    """Predict age by least absolute error, ``|d|``; the distribution is Laplace's.
+    """Predict age by least absolute error, ``|d|``, with a Laplace distribution.
 
-    One mean absolute deviation for all faces is learned from the training residuals, apart from the network.
+    One mean absolute deviation for all faces is learned from the training residuals.
 
     Args:
         in_features: Length of the feature vector.
