@@ -14,6 +14,7 @@ from pathlib import Path
 from filelock import FileLock, SoftFileLock, Timeout
 
 from mtmsa_lightning._utils.signals import Stopped
+from mtmsa_lightning._utils.writing import remove_partials
 from mtmsa_lightning.errors import DataError, MTMSAError, Preempted
 
 LOCK = ".lock"
@@ -110,6 +111,7 @@ def locked(
             lock, SoftFileLock
         ):  # which it became if the file system has no locks; it has its own text
             (folder / LOCK).write_text(_holder(command), encoding="utf-8")
+        remove_partials(folder)
         yield
     except (MTMSAError, Preempted, Stopped, KeyboardInterrupt):
         removable = worthless

@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+PARTIAL = ".mtmsa-partial"
+"""Suffix of files that are being written."""
+
+
 @contextmanager
 def replacing(file: Path, token: str = "") -> Iterator[Path]:
     """Give the path of a new file, which takes the place of ``file`` when it is written.
@@ -21,12 +25,11 @@ def replacing(file: Path, token: str = "") -> Iterator[Path]:
 
     Args:
         file: The file; its folder is made if it is not there.
-        token: Tells apart what several processes write at a time. Without it, what a killed process left is
-            written over by the next one.
+        token: Distinguishes files that several processes write at the same time.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
     name = os.fsdecode(os.fsencode(file.name)[:200])  # a file name has at most 255 bytes
-    partial = file.with_name(f".{name}{token}.partial")
+    partial = file.with_name(f".{name}{token}{PARTIAL}")
     try:
         partial.unlink(missing_ok=True)
         partial.touch(exist_ok=False)
@@ -36,6 +39,13 @@ def replacing(file: Path, token: str = "") -> Iterator[Path]:
         partial.replace(file)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def remove_partials(folder: Path) -> None:
+    """Remove files that killed processes left half-written in a folder and in those directly below it."""
+    for pattern in (f".*{PARTIAL}", f"*/.*{PARTIAL}"):
+        for file in folder.glob(pattern):
+            file.unlink(missing_ok=True)
 
 
 @contextmanager

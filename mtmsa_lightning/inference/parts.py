@@ -29,7 +29,7 @@ from mtmsa_lightning._utils.folders import LOCK, make_folder
 from mtmsa_lightning._utils.nested import differences
 from mtmsa_lightning._utils.strict_json import from_json, to_json
 from mtmsa_lightning._utils.text import pluralize
-from mtmsa_lightning._utils.writing import replacing, write_text
+from mtmsa_lightning._utils.writing import remove_partials, replacing, write_text
 from mtmsa_lightning.align.files import NO_FACE
 from mtmsa_lightning.errors import DataError
 
@@ -131,8 +131,7 @@ class Parts:
                     "choose another --out, or --overwrite to begin anew"
                 )
             _empty(self.folder)
-        for left in self.folder.glob(".*.partial"):  # half a file of a process that was killed
-            left.unlink()
+        remove_partials(self.folder)
         write_text(file, to_json(self.plan, indent=2) + "\n")
 
     def _holds_a_face(self) -> bool:

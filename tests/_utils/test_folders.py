@@ -10,6 +10,7 @@ from contextlib import ExitStack
 import pytest
 
 from mtmsa_lightning._utils.folders import LOCK, holder, is_empty, locked, make_folder
+from mtmsa_lightning._utils.writing import replacing
 from mtmsa_lightning.errors import ConfigError, DataError
 
 HOLD = """
@@ -138,6 +139,19 @@ def test_worthless_files_may_lie_in_folders(tmp_path):
     with pytest.raises(ConfigError):
         fail()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_half_written_files_of_a_killed_process_are_removed_and_others_stay(tmp_path):
+    (tmp_path / "checkpoints").mkdir()
+    with replacing(tmp_path / "checkpoints" / "last.ckpt", "77") as left:
+        pass
+    left.write_bytes(b"half")
+    ours = [tmp_path / "run.json", tmp_path / ".notes.partial"]
+    for file in ours:
+        file.touch()
+    with locked(tmp_path, "mtmsa fit"):
+        assert not left.exists()
+    assert all(file.exists() for file in ours)
 
 
 def test_of_two_that_make_a_folder_one_has_made_it(tmp_path):

@@ -81,7 +81,7 @@ def test_a_file_of_the_longest_name_is_written(tmp_path: Path) -> None:
 
 
 def test_what_a_killed_process_left_is_written_over(tmp_path: Path) -> None:
-    (tmp_path / ".x.csv.partial").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / ".x.csv.mtmsa-partial").symlink_to(tmp_path / "elsewhere")
     write_table(TABLE, tmp_path / "x.csv")
     assert [path.name for path in tmp_path.iterdir()] == ["x.csv"]
 

@@ -118,11 +118,11 @@ def test_a_part_damaged_inside_is_named_when_all_are_joined(tmp_path):
 
 def test_only_the_same_plan_goes_on(tmp_path):
     parts = write(tmp_path / "parts", numbers=[0])
-    (tmp_path / "parts" / ".0000001.parquet.77.partial").write_bytes(b"half")
+    (tmp_path / "parts" / ".0000001.parquet.77.mtmsa-partial").write_bytes(b"half")
     assert parts.begun
     write(tmp_path / "parts", numbers=[], command="another command, on another day")
     assert parts.missing() == [1, 2, 3, 4]
-    assert not list(tmp_path.glob("parts/.*.partial")), "what a killed process left is removed"
+    assert not list(tmp_path.glob("parts/.*.mtmsa-partial")), "what a killed process left is removed"
     other = Parts(tmp_path / "parts", plan(options={"detect": False}))
     assert not other.begun
     with pytest.raises(DataError, match=r"parts: was begun otherwise: options.detect was True, is False"):

@@ -89,7 +89,7 @@ def test_everything_but_the_calibration_stays_bit_by_bit(fresh, calibrated):
     for path, value in before.items():
         same = torch.equal(value, after[path]) if isinstance(value, torch.Tensor) else value == after[path]
         assert same, path
-    assert not list(calibrated.rglob("*.partial"))
+    assert not list(calibrated.rglob("*-partial"))
 
 
 def test_the_record_says_what_was_fitted_on_what(calibrated):
