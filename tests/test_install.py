@@ -32,11 +32,13 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-def test_the_wheel_holds_the_configs_and_the_type_marker_and_nothing_else_of_the_checkout(wheel):
+def test_the_wheel_holds_configs_templates_and_type_marker_and_nothing_else_of_the_checkout(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     for config in ("morph", "adience", "utkface", "csv", "demo"):
         assert f"mtmsa_lightning/experiments/{config}.yaml" in names
     assert "mtmsa_lightning/py.typed" in names
+    for template in ("page.html", "app.html", "style.css"):
+        assert f"mtmsa_lightning/reports/templates/{template}" in names
     folders = {name.partition("/")[0] for name in names}
     assert {folder for folder in folders if not folder.endswith(".dist-info")} == {"mtmsa_lightning"}
 

@@ -1,7 +1,9 @@
 """From an uploaded photo to the answer of the page: one piece of HTML with all pictures inside."""
 
 from collections.abc import Sequence
-from html import escape
+from typing import Any
+
+from markupsafe import Markup
 
 from mtmsa_lightning._utils.images import Image, UnreadableImageError
 from mtmsa_lightning._utils.text import pluralize
@@ -11,6 +13,7 @@ from mtmsa_lightning.app.drawing import (
     bars,
     embedded,
     gates_over,
+    part,
     photo_with_boxes,
 )
 from mtmsa_lightning.inference.estimator import AgeEstimator
@@ -28,7 +31,7 @@ NO_FACE = (
 FORMATS = "Photos are image files such as JPEG, PNG or WebP."
 
 
-def answer(estimator: AgeEstimator, upload: bytes, name: str) -> str:
+def answer(estimator: AgeEstimator, upload: bytes, name: str) -> Markup:
     """Say what is known of the faces in a photo.
 
     Args:
@@ -47,17 +50,17 @@ def answer(estimator: AgeEstimator, upload: bytes, name: str) -> str:
         return refusal(f"{error}. {FORMATS}")
 
 
-def refusal(why: str) -> str:
+def refusal(why: str) -> Markup:
     """Say why a photo is not looked at."""
-    return f'<p class="refusal" role="alert">{escape(why)}</p>'
+    return part("refusal", why)
 
 
-def no_face(photo: Image) -> str:
+def no_face(photo: Image) -> Markup:
     """Show a photo on which there is no face."""
-    return f'<p class="refusal" role="alert">{escape(NO_FACE)}</p>{photo_with_boxes(photo, [])}'
+    return refusal(NO_FACE) + photo_with_boxes(photo, [])
 
 
-def faces_found(estimator: AgeEstimator, photo: Image, faces: Sequence[Face]) -> str:
+def faces_found(estimator: AgeEstimator, photo: Image, faces: Sequence[Face]) -> Markup:
     """Show a photo with its faces and a card for each.
 
     Args:
@@ -73,29 +76,48 @@ def faces_found(estimator: AgeEstimator, photo: Image, faces: Sequence[Face]) ->
         says += f"; the largest {len(faces)} are shown"
     attention = estimator.attention(faces)
     scale = gate_scale(gates for each in attention for gates in each.maps.values())
-    cards = "".join(
+    cards = [
         _card(estimator, face, number, each, scale)
         for number, (face, each) in enumerate(zip(faces, attention, strict=True), start=1)
-    )
-    return f'<p role="status">{says}.</p>{photo_with_boxes(photo, faces)}<div class="faces">{cards}</div>'
-
-
-def _card(estimator: AgeEstimator, face: Face, number: int, attention: FaceAttention, scale: float) -> str:
-    size = face.crop.image.shape[0]
-    seen = f"Face {number} as the network sees it, {size} x {size} pixels"
-    parts = [
-        f'<h3>Face {number}</h3><img class="seen" src="{embedded(face.crop.image)}" alt="{seen}">',
-        _unsure(estimator) if face.unsure else "",
-        _age(estimator, face.age_or_none) if face.age_or_none is not None else "",
-        bars("Gender", face.gender.probabilities) if face.gender is not None else "",
-        bars("Race", face.race.probabilities) if face.race is not None else "",
-        _attention(face, number, attention, scale),
-        _rates(attention),
     ]
-    return f'<article class="face" id="face-{number}">{"".join(parts)}</article>'
+    return part("answer", says, photo_with_boxes(photo, faces), cards)
 
 
-def _age(estimator: AgeEstimator, age: Age) -> str:
+def _card(
+    estimator: AgeEstimator, face: Face, number: int, attention: FaceAttention, scale: float
+) -> dict[str, Any]:
+    """Return what the card of a face shows."""
+    age = face.age_or_none
+    groups = {} if age is None else age.groups
+    tables = {
+        "Age group": {f"{first} to {last} years": share for (first, last), share in groups.items()},
+        "Gender": {} if face.gender is None else face.gender.probabilities,
+        "Race": {} if face.race is None else face.race.probabilities,
+    }
+    return {
+        "image": embedded(face.crop.image),
+        "side": face.crop.image.shape[0],
+        "unsure": unsure_rule(estimator) if face.unsure else "",
+        "age": None if age is None else _age(estimator, age),
+        "tables": [bars(title, shares) for title, shares in tables.items() if shares],
+        "gates": [
+            {
+                "stage": stage,
+                "largest": largest_gate(gates),
+                "picture": gates_over(
+                    face.crop.image, gates, scale, f"Attention after stage {stage} on face {number}"
+                ),
+            }
+            for stage, gates in attention.maps.items()
+        ],
+        "rates": [
+            bars(f"Dilation rates, stage {stage}", _named(rates), marked="most")
+            for stage, rates in attention.rates.items()
+        ],
+    }
+
+
+def _age(estimator: AgeEstimator, age: Age) -> dict[str, str]:
     low, high = age.interval(LEVEL)
     name = f"{100 * LEVEL:.0f} % interval"
     kind = "calibrated" if interval_is_calibrated(estimator) else "not calibrated"
@@ -103,23 +125,15 @@ def _age(estimator: AgeEstimator, age: Age) -> str:
         held = f"{name}: unknown, the checkpoint was calibrated on too few faces for it"
     else:
         held = f"{name}, {kind}: {low:z.0f} to {high:z.0f} years"
-    says = f"{age.mean:z.1f} years; {held}"
-    curve = age_curve(age, f"Age as a curve: {says}")
-    groups = {f"{first} to {last} years": share for (first, last), share in age.groups.items()}
-    return (
-        f'<p class="age"><strong>{age.mean:z.1f} years</strong> {held}</p>{curve}'
-        f"{bars('Age group', groups) if groups else ''}"
-    )
+    years = f"{age.mean:z.1f} years"
+    curve = age_curve(age, f"Age as a curve: {years}; {held}")
+    return {"years": years, "interval": held, "curve": curve}
 
 
 def interval_is_calibrated(estimator: AgeEstimator) -> bool:
     """Return whether the interval that is shown was fitted on held-out faces."""
     calibration = estimator.model.calibration
     return calibration is not None and LEVEL in calibration.quantiles
-
-
-def _unsure(estimator: AgeEstimator) -> str:
-    return f'<p class="unsure"><strong>Unsure:</strong> {escape(unsure_rule(estimator))}</p>'
 
 
 def unsure_rule(estimator: AgeEstimator) -> str:
@@ -134,24 +148,6 @@ def unsure_rule(estimator: AgeEstimator) -> str:
     if calibration.min_group_prob is not None:
         rules.append(f"its likeliest age group has less than {100 * calibration.min_group_prob:g} %")
     return " or ".join(rules)
-
-
-def _attention(face: Face, number: int, attention: FaceAttention, scale: float) -> str:
-    figures = "".join(
-        "<figure>"
-        + gates_over(face.crop.image, gates, scale, f"Attention after stage {stage} on face {number}")
-        + f"<figcaption>stage {stage}, largest gate {largest_gate(gates)}</figcaption></figure>"
-        for stage, gates in attention.maps.items()
-    )
-    return f'<div class="attention" role="group" aria-label="Attention">{figures}</div>' if figures else ""
-
-
-def _rates(attention: FaceAttention) -> str:
-    tables = "".join(
-        bars(f"Dilation rates, stage {stage}", _named(rates), marked="most")
-        for stage, rates in attention.rates.items()
-    )
-    return f'<div class="rates">{tables}</div>' if tables else ""
 
 
 def _named(rates: Sequence[tuple[int, float]]) -> dict[str, float]:

@@ -2,19 +2,21 @@
 
 import base64
 from collections.abc import Mapping, Sequence
-from html import escape
+from typing import Any
 
 import cv2
 import numpy as np
 import torch
+from markupsafe import Markup
 from numpy.typing import NDArray
 
 from mtmsa_lightning._utils.images import Image
 from mtmsa_lightning._utils.text import pluralize
 from mtmsa_lightning.inference.faces import Age, Face, Interval
+from mtmsa_lightning.reports.html import environment
 from mtmsa_lightning.reports.plots import AMPLIFIED, DAMPED
 
-_MOST = ' class="most"'
+_PARTS = environment.get_template("app.html").module
 
 LEVEL = 0.9
 """Level of the interval that is shown."""
@@ -26,7 +28,12 @@ _WIDTH, _HEIGHT, _FLOOR, _EDGE = 320, 120, 84, 12
 """The age curve: its size, the height at which its axis lies, and the room on both sides."""
 
 
-def photo_with_boxes(photo: Image, faces: Sequence[Face]) -> str:
+def part(name: str, *values: Any) -> Markup:
+    """Return a part of the page, a macro of ``app.html``; texts among the values are escaped."""
+    return Markup(getattr(_PARTS, name)(*values))
+
+
+def photo_with_boxes(photo: Image, faces: Sequence[Face]) -> Markup:
     """Draw the photo with a numbered box around each face, which leads to what is said of it.
 
     Args:
@@ -36,27 +43,12 @@ def photo_with_boxes(photo: Image, faces: Sequence[Face]) -> str:
     height, width = photo.shape[:2]
     count = pluralize(len(faces), "face")
     label = f"The photo with {count}, boxed and numbered" if faces else "The photo"
-    boxes = "".join(_box(face, number, width / 28) for number, face in enumerate(faces, start=1))
-    return (
-        f'<svg class="photo" viewBox="0 0 {width} {height}" preserveAspectRatio="xMinYMin" '
-        f'role="group" aria-label="{label}">'
-        f'<image href="{_shown(photo)}" width="{width}" height="{height}"/>{boxes}</svg>'
-    )
+    return part("photo", width, height, _shown(photo), [*map(_box, faces)], label)
 
 
-def _box(face: Face, number: int, text: float) -> str:
-    """Draw a box, dark outside and bright inside, with its number; ``text`` is the latter's height."""
+def _box(face: Face) -> dict[str, float]:
     left, top, right, bottom = (edge + 0.5 for edge in face.box)  # a pixel's centre lies at half numbers
-    place = f'x="{left:.1f}" y="{top:.1f}" width="{right - left:.1f}" height="{bottom - top:.1f}"'
-    wide = text * (0.6 + 0.6 * len(str(number)))
-    above = max(top - 1.2 * text, 0)
-    left = max(left, 0)
-    return (
-        f'<a href="#face-{number}" aria-label="Face {number}"><rect class="dark" {place}/>'
-        f'<rect class="bright" {place}/><rect class="plate" x="{left:.1f}" y="{above:.1f}" '
-        f'width="{wide:.1f}" height="{1.2 * text:.1f}"/><text x="{left + wide / 2:.1f}" '
-        f'y="{above + 0.95 * text:.1f}" font-size="{text:.1f}" text-anchor="middle">{number}</text></a>'
-    )
+    return {"x": left, "y": top, "width": right - left, "height": bottom - top}
 
 
 def _shown(photo: Image) -> str:
@@ -98,7 +90,7 @@ def density(age: Age, steps: int = 480) -> tuple[NDArray[np.float64], NDArray[np
     return ages.numpy(), age.distribution.log_prob(ages).exp().numpy()
 
 
-def age_curve(age: Age, says: str) -> str:
+def age_curve(age: Age, says: str) -> Markup:
     """Draw the density of age (a normal curve, or the steps of a head that speaks of single years).
 
     Args:
@@ -110,36 +102,22 @@ def age_curve(age: Age, says: str) -> str:
     """
     first, last = age_range(age)
     ages, values = density(age)
-    x = _EDGE + (ages - first) * (_WIDTH - 2 * _EDGE) / (last - first)
+    scale = (_WIDTH - 2 * _EDGE) / (last - first)
+    x = _EDGE + (ages - first) * scale
     y = _FLOOR - values / (values.max() or 1.0) * (_FLOOR - 8)  # no mass on the axis: a flat line
     low, high = age.interval(LEVEL)
     inside = (ages >= low) & (ages <= high)
-    mean = _EDGE + (min(max(age.mean, first), last) - first) * (_WIDTH - 2 * _EDGE) / (last - first)
+    mean = _EDGE + (min(max(age.mean, first), last) - first) * scale
     band = ""
     if inside.any():
         held, xs = _points(x[inside], y[inside]), x[inside]
-        band = f'<path class="band" d="M{xs[0]:.1f},{_FLOOR} L{held} L{xs[-1]:.1f},{_FLOOR} Z"/>'
-    return (
-        f'<svg class="curve" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(says)}">'
-        f'{band}<path class="line" d="M{_points(x, y)}"/>'
-        f'<path class="mean" d="M{mean:.1f},4 V{_FLOOR}"/>{_axis(first, last)}</svg>'
-    )
+        band = f"M{xs[0]:.1f},{_FLOOR} L{held} L{xs[-1]:.1f},{_FLOOR} Z"
+    ticks = {year: _EDGE + (year - first) * scale for year in range(int(first), int(last) + 1, 20)}
+    return part("curve", _WIDTH, _HEIGHT, _FLOOR, _EDGE, f"M{_points(x, y)}", band, mean, ticks, says)
 
 
 def _points(x: NDArray[np.float64], y: NDArray[np.float64]) -> str:
     return " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(x, y, strict=True))
-
-
-def _axis(first: float, last: float) -> str:
-    scale = (_WIDTH - 2 * _EDGE) / (last - first)
-    ticks = [(year, _EDGE + (year - first) * scale) for year in range(int(first), int(last) + 1, 20)]
-    names = "".join(f'<text x="{x:.1f}" y="{_FLOOR + 16}">{year}</text>' for year, x in ticks)
-    marks = " ".join(f"M{x:.1f},{_FLOOR} v4" for _, x in ticks)
-    return (
-        f'<path class="axis" d="M{_EDGE},{_FLOOR} H{_WIDTH - _EDGE} {marks}"/>'
-        f'<g text-anchor="middle">{names}</g>'
-        f'<text x="{_WIDTH - _EDGE}" y="{_FLOOR + 30}" text-anchor="end">age in years</text>'
-    )
 
 
 # ------------------------------------------------------------------------ classes and attention
@@ -148,13 +126,13 @@ def _axis(first: float, last: float) -> str:
 def percent(probability: float) -> str:
     """Return a probability in whole percent; what is neither impossible nor certain is not called so."""
     if 0 < probability < 0.005:
-        return "&lt; 1 %"
+        return "< 1 %"
     if 0.995 <= probability < 1:
-        return "&gt; 99 %"
+        return "> 99 %"
     return f"{100 * probability:.0f} %"
 
 
-def bars(title: str, probabilities: Mapping[str, float], marked: str = "") -> str:
+def bars(title: str, probabilities: Mapping[str, float], marked: str = "") -> Markup:
     """Draw probabilities, or other shares of 1, as a table with a bar in each row, the largest in bold.
 
     Args:
@@ -163,18 +141,19 @@ def bars(title: str, probabilities: Mapping[str, float], marked: str = "") -> st
         marked: What is said of the largest.
     """
     largest = max(probabilities, key=lambda name: probabilities[name])
-    rows = ""
-    for name, share in probabilities.items():
-        most = name == largest
-        rows += (
-            f'<tr{_MOST if most else ""}><th scope="row">{escape(name)}</th>'
-            f'<td class="bar" aria-hidden="true"><span style="width:{100 * share:.1f}%"></span></td>'
-            f"<td>{percent(share)}{f' {marked}' if most and marked else ''}</td></tr>"
-        )
-    return f'<table class="bars"><caption>{escape(title)}</caption><tbody>{rows}</tbody></table>'
+    rows = [
+        {
+            "name": name,
+            "most": name == largest,
+            "percent": 100 * share,
+            "text": f"{percent(share)} {marked if name == largest else ''}".rstrip(),
+        }
+        for name, share in probabilities.items()
+    ]
+    return part("bars", title, rows)
 
 
-def gates_over(face: Image, gates: NDArray[np.float32], most: float, alt: str) -> str:
+def gates_over(face: Image, gates: NDArray[np.float32], most: float, alt: str) -> Markup:
     """Draw the gates of an attention module over a face.
 
     Args:
@@ -188,7 +167,4 @@ def gates_over(face: Image, gates: NDArray[np.float32], most: float, alt: str) -
     amplified, damped = (list(bytes.fromhex(colour[1:])) for colour in (AMPLIFIED, DAMPED))
     colours = np.where(strength[..., None] > 0, amplified, damped)
     layer = np.dstack([colours, np.rint(190 * np.abs(strength))]).astype(np.uint8)
-    return (
-        f'<span class="stack"><img src="{embedded(face)}" alt="{escape(alt)}">'
-        f'<img src="{embedded(layer)}" alt=""></span>'
-    )
+    return part("stack", embedded(face), embedded(layer), alt)

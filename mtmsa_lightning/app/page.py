@@ -1,12 +1,13 @@
 """The page's texts, and its layout in Gradio."""
 
-from html import escape
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from markupsafe import Markup
 
 from mtmsa_lightning._utils.text import pluralize
 from mtmsa_lightning.align.crop import ALIGNED
 from mtmsa_lightning.app.answer import answer, interval_is_calibrated, refusal, unsure_rule
+from mtmsa_lightning.app.drawing import part
 from mtmsa_lightning.app.uploads import Uploads
 from mtmsa_lightning.inference.estimator import AgeEstimator
 
@@ -51,8 +52,6 @@ GONE = "The photo is not there any more. Please choose it again."
 LONGEST_QUEUE = 100
 """Questions that wait at a time; Gradio answers more with status 503."""
 
-STYLE = Path(__file__).with_name("page.css")
-
 
 def build(estimator: AgeEstimator, uploads: Uploads) -> "gradio.Blocks":
     """Lay out the page.
@@ -72,7 +71,7 @@ def build(estimator: AgeEstimator, uploads: Uploads) -> "gradio.Blocks":
 
     page = gradio.Blocks(title=TITLE, analytics_enabled=False)
     with page:
-        gradio.HTML(framed(f"<h1>{TITLE}</h1><p>{NOT_STORED}</p>"))
+        gradio.HTML(framed(part("intro", TITLE, NOT_STORED)))
         photo = gradio.Image(
             label="Photo: drop it, choose it, paste it or take it",
             sources=["upload", "webcam", "clipboard"],
@@ -98,32 +97,14 @@ def framed(html: str) -> str:
     return f'<div class="mtmsa">{html}</div>'
 
 
-def switches(estimator: AgeEstimator) -> str:
+def switches(estimator: AgeEstimator) -> Markup:
     """Return the switches of what is shown beside age and classes, or why there are none."""
-    if not len(estimator.model.trunk.msa):
-        return f'<p class="switches">{escape(NO_ATTENTION)}</p>'
-    return (
-        '<div class="switches" role="group" aria-label="Show more">'
-        '<label><input type="checkbox" id="show-attention">Attention overlay</label>'
-        '<label><input type="checkbox" id="show-rates">Dilation rates</label></div>'
-        '<p class="legend of-attention">Attention: orange places are amplified, blue ones damped, on average '
-        "over channels; the deepest colour is the strongest place on any face of the photo, or a gate of "
-        "0.1 where all are weaker.</p>"
-        '<p class="legend of-rates">Dilation rates: which one mattered, by the mean share of each scale in '
-        "the attention of a stage. A larger rate looks at a wider part of the face.</p>"
-    )
+    return part("switches", "" if len(estimator.model.trunk.msa) else NO_ATTENTION)
 
 
-def about(estimator: AgeEstimator) -> str:
+def about(estimator: AgeEstimator) -> Markup:
     """Return the limits and the description of the model."""
-    limits = "".join(f"<li>{escape(text)}</li>" for text in LIMITS)
-    facts = "".join(
-        f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in describe(estimator).items()
-    )
-    return (
-        f"<details open><summary>What the answers are, and what they are not for</summary><ul>{limits}</ul>"
-        f"</details><details><summary>About the model</summary><dl>{facts}</dl></details>"
-    )
+    return part("about", LIMITS, describe(estimator))
 
 
 def describe(estimator: AgeEstimator) -> dict[str, str]:

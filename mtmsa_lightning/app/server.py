@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from mtmsa_lightning._utils.text import install
 from mtmsa_lightning.app.guard import PREVIEW, PROGRESS, UPLOAD, Guard
-from mtmsa_lightning.app.page import STYLE, TITLE, build
+from mtmsa_lightning.app.page import TITLE, build
 from mtmsa_lightning.app.uploads import Uploads
 from mtmsa_lightning.errors import ConfigError
 from mtmsa_lightning.inference.estimator import AgeEstimator
+from mtmsa_lightning.reports.html import STYLE
 
 if TYPE_CHECKING:
     import fastapi

@@ -1,57 +1,56 @@
-"""Self-contained HTML pages: one file that can be mailed, printed and kept beside a table.
+"""Self-contained HTML pages, rendered with Jinja2: texts escaped, style and pictures embedded, no scripts.
 
-Texts are escaped, pictures are embedded, nothing is loaded from a network.
+The templates and the style sheet are in ``reports/templates``; the page of ``mtmsa app`` uses them too.
 """
 
 import base64
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from html import escape
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
+from markupsafe import Markup
 
 from mtmsa_lightning._utils.writing import write_text
 
-STYLE = """
-:root { color-scheme: light; }
-body { font: 15px/1.5 system-ui, sans-serif; color: #1a1a1a; }
-body { max-width: 68rem; margin: 2rem auto; padding: 0 1rem; }
-h1 { font-size: 1.6rem; margin-bottom: 0; } h2 { font-size: 1.2rem; margin-top: 2.2rem; }
-.lead { color: #555; margin-top: .3rem; } pre { overflow-x: auto; background: #f5f5f5; padding: .6rem; }
-table { border-collapse: collapse; margin: .6rem 0; font-variant-numeric: tabular-nums; }
-caption { caption-side: top; text-align: left; color: #555; padding-bottom: .3rem; }
-th, td { padding: .2rem .7rem; border-bottom: 1px solid #ddd; text-align: left; }
-td.number, th.number { text-align: right; } thead th { border-bottom: 2px solid #888; }
-.wide { overflow-x: auto; }
-figure { margin: .8rem 0; display: inline-block; vertical-align: top; max-width: 100%; }
-figure img, figure svg { max-width: 100%; height: auto; }
-figcaption { color: #555; max-width: 46rem; overflow-wrap: anywhere; }
-.row { display: flex; flex-wrap: wrap; gap: 0 1.5rem; overflow-x: auto; } .row figure { width: min-content; }
-.row img { zoom: 1.35; max-width: none; }
-.tiles figure { margin: .3rem; width: 7.6rem; font-size: .75rem; } .tiles img { width: 100%; }
-.error { color: #a00000; } .warning { color: #8a5a00; } .good { color: #005c3c; }
-@media print { body { max-width: none; margin: 0; } section { break-inside: avoid-page; } }
-@media print { .row img { zoom: 1; } }
-"""
+TEMPLATES = Path(__file__).with_name("templates")
+STYLE = TEMPLATES / "style.css"
 
+environment = Environment(
+    loader=FileSystemLoader(TEMPLATES),
+    autoescape=select_autoescape(["html"]),
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+"""All templates; ``*.html`` escapes every text."""
 
-_PRIVATE = ("<!--private-->", "<!--/private-->")
-"""Around what shows or names faces; escaped texts cannot hold these."""
+_PRIVATE = (Markup("<!--private-->"), Markup("<!--/private-->"))
+"""Markers around what shows or names faces; escaped texts cannot contain them."""
 
 
 class Picture(NamedTuple):
-    """A picture with what stands below it.
+    """A picture and its caption.
 
     Attributes:
         content: Bytes of an SVG, PNG or JPEG file.
-        caption: What it shows.
+        caption: Description of the picture.
     """
 
     content: bytes
     caption: str
+
+    @property
+    def uri(self) -> str:
+        """The picture as a data URI."""
+        kinds = {b"\x89PNG": "image/png", b"\xff\xd8\xff": "image/jpeg"}
+        kind = next(
+            (kind for start, kind in kinds.items() if self.content.startswith(start)), "image/svg+xml"
+        )
+        return f"data:{kind};base64,{base64.b64encode(self.content).decode()}"
 
 
 class Page:
@@ -59,90 +58,80 @@ class Page:
 
     Args:
         title: Title of the page.
-        lead: One line below it.
+        lead: One line below the title.
     """
 
     def __init__(self, title: str, lead: str = "") -> None:
         self.title = title
-        self._parts = [f"<h1>{escape(title)}</h1>", f'<p class="lead">{escape(lead)}</p>' if lead else ""]
+        self.lead = lead
+        self._blocks: list[dict[str, Any]] = []
+        self._private = False
 
     @contextmanager
     def private(self) -> Iterator[None]:
-        """Mark what is added inside as showing or naming faces; :func:`without_faces` leaves it out."""
-        self._parts.append(_PRIVATE[0])
+        """Mark what is added inside as showing or naming faces; :func:`without_faces` removes it."""
+        self._private = True
         yield
-        self._parts.append(_PRIVATE[1])
+        self._private = False
+
+    def _add(self, kind: str, **content: Any) -> None:
+        self._blocks.append({"kind": kind, "private": self._private, **content})
 
     def section(self, heading: str) -> None:
         """Begin a section."""
-        self._parts.append(f"<h2>{escape(heading)}</h2>")
+        self._add("section", heading=heading)
 
-    def text(self, text: str, kind: str = "") -> None:
-        """Add a paragraph; ``kind`` is empty, ``error``, ``warning`` or ``good``."""
-        self._parts.append(f'<p class="{escape(kind)}">{escape(text)}</p>')
+    def text(self, text: str, mark: str = "") -> None:
+        """Add a paragraph; ``mark`` is empty, ``error``, ``warning`` or ``good``."""
+        self._add("text", text=text, mark=mark)
 
     def items(self, texts: Iterable[str], numbered: bool = False) -> None:
         """Add a list."""
-        tag = "ol" if numbered else "ul"
-        self._parts.append(f"<{tag}>" + "".join(f"<li>{escape(text)}</li>" for text in texts) + f"</{tag}>")
+        self._add("list", texts=list(texts), tag="ol" if numbered else "ul")
 
     def code(self, text: str) -> None:
-        """Add a command or other text that is shown as it is."""
-        self._parts.append(f"<pre>{escape(text)}</pre>")
+        """Add a command or other preformatted text."""
+        self._add("code", text=text)
 
     def table(self, rows: pd.DataFrame, caption: str = "") -> None:
-        """Add a table: the columns of ``rows``, without its index; numbers come formatted, as texts.
+        """Add a table: the columns of ``rows`` without its index; numbers are passed as formatted texts.
 
-        A column whose texts all begin like a number and hold no word is set flush right.
+        A column is right-aligned if all its texts begin like a number and contain no word.
         """
-        right = {name for name in rows if _looks_numeric(rows[name].astype("str").tolist())}
-        mark = {name: ' class="number"' if name in right else "" for name in rows}
-        head = "".join(f"<th{mark[name]}>{escape(str(name))}</th>" for name in rows)
-        body = "".join(
-            "<tr>" + "".join(f"<td{mark[name]}>{escape(str(row[name]))}</td>" for name in rows) + "</tr>"
-            for row in rows.to_dict("records")
-        )
-        title = f"<caption>{escape(caption)}</caption>" if caption else ""
-        table = f"<table>{title}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-        self._parts.append(f'<div class="wide">{table}</div>')
+        texts = [[str(cell) for cell in row] for row in rows.itertuples(index=False)]
+        numeric = [*map(_looks_numeric, zip(*texts, strict=True))] or [False] * rows.shape[1]
+        self._add("table", columns=[*rows], rows=texts, numeric=numeric, caption=caption)
 
     def picture(self, picture: Picture) -> None:
-        """Add a picture, alone."""
+        """Add a single picture."""
         self.row([picture])
 
     def row(self, pictures: Sequence[Picture]) -> None:
-        """Add pictures at the size that they are drawn for, side by side where the window is wide enough."""
-        self._parts.append(f'<div class="row">{"".join(map(_figure, pictures))}</div>')
+        """Add pictures at their own size, side by side where the window is wide enough."""
+        self._add("row", pictures=pictures)
 
     def tiles(self, pictures: Sequence[Picture]) -> None:
         """Add small pictures side by side."""
-        self._parts.append(f'<div class="tiles">{"".join(map(_figure, pictures))}</div>')
+        self._add("tiles", pictures=pictures)
 
     def write(self, file: Path) -> None:
-        """Write the page, whole or not at all."""
-        head = f'<meta charset="utf-8"><title>{escape(self.title)}</title><style>{STYLE}</style>'
-        view = '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        body = "\n".join(part for part in self._parts if part)
+        """Write the page atomically."""
+        style = Markup(STYLE.read_text(encoding="utf-8"))
+        template = environment.get_template("page.html")
         write_text(
             file,
-            f'<!doctype html><html lang="en"><head>{head}{view}</head>\n<body>\n{body}\n</body></html>\n',
+            template.render(
+                title=self.title, lead=self.lead, style=style, blocks=self._blocks, private=_PRIVATE
+            ),
         )
 
 
 def without_faces(html: str) -> str:
-    """Return the text of a page without what :meth:`Page.private` has marked."""
+    """Return the text of a page without the parts marked by :meth:`Page.private`."""
     return re.sub(f"{_PRIVATE[0]}.*?{_PRIVATE[1]}", "", html, flags=re.DOTALL)
 
 
-def _figure(picture: Picture) -> str:
-    kinds = {b"\x89PNG": "image/png", b"\xff\xd8\xff": "image/jpeg"}
-    kind = next((kind for start, kind in kinds.items() if picture.content.startswith(start)), "image/svg+xml")
-    data = base64.b64encode(picture.content).decode()
-    image = f'<img src="data:{kind};base64,{data}" alt="{escape(picture.caption)}">'
-    return f"<figure>{image}<figcaption>{escape(picture.caption)}</figcaption></figure>"
-
-
-def _looks_numeric(texts: list[str]) -> bool:
+def _looks_numeric(texts: Iterable[str]) -> bool:
     filled = [text for text in texts if text not in ("", "-", "nan")]
     word = re.compile(r"[^\W\d_]{3}")
     return bool(filled) and all(

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import scipy.stats
 import torch
+from jinja2.runtime import Macro
+from seen_html import HOSTILE, check_harmless
 
 from mtmsa_lightning.app.drawing import (
     LEVEL,
@@ -18,11 +20,13 @@ from mtmsa_lightning.app.drawing import (
     density,
     embedded,
     gates_over,
+    part,
     percent,
     photo_with_boxes,
 )
 from mtmsa_lightning.inference.faces import Age, Face, FaceCrop
 from mtmsa_lightning.models.distributions import CalibratedAge, CategoricalAge, GaussianAge
+from mtmsa_lightning.reports.html import environment
 from mtmsa_lightning.reports.plots import AMPLIFIED, DAMPED, gate_scale, largest_gate
 
 
@@ -160,8 +164,8 @@ def test_pixels_are_embedded_unchanged() -> None:
 
 @pytest.mark.parametrize(
     ("probability", "says"),
-    [(0, "0 %"), (1e-9, "&lt; 1 %"), (0.005, "0 %"), (0.006, "1 %"), (0.5, "50 %"), (0.994, "99 %"),
-     (0.9951, "&gt; 99 %"), (1, "100 %")],
+    [(0, "0 %"), (1e-9, "< 1 %"), (0.005, "0 %"), (0.006, "1 %"), (0.5, "50 %"), (0.994, "99 %"),
+     (0.9951, "> 99 %"), (1, "100 %")],
 )  # fmt: skip
 def test_only_the_impossible_and_the_certain_are_called_so(probability: float, says: str) -> None:
     assert percent(probability) == says
@@ -175,11 +179,12 @@ def test_bars_keep_the_order_of_classes_and_mark_the_largest() -> None:
     assert [row.findall("td")[1].text for row in rows] == ["25 %", "70 % most", "5 %"]
     assert [row.get("class") for row in rows] == [None, "most", None]
     assert rows[1].find("td/span").attrib["style"] == "width:70.0%"
+    assert "<td>&lt; 1 %</td>" in bars("Race", {"a": 1e-9, "b": 1 - 1e-9})
 
 
 def stacked(html: str) -> list[ElementTree.Element]:
     """Return the images that lie over each other."""
-    return ElementTree.fromstring(html.replace('">', '"/>').replace('"/>', '">', 1)).findall("img")
+    return ElementTree.fromstring(str(html).replace('">', '"/>').replace('"/>', '">', 1)).findall("img")
 
 
 def test_gates_are_orange_where_they_amplify_and_blue_where_they_damp() -> None:
@@ -203,3 +208,35 @@ def test_the_scale_of_gates_is_the_largest_of_all_maps_and_keeps_weak_ones_faint
     assert (largest_gate(maps[0]), largest_gate(maps[1])) == ("-0.4", "+0.3")
     faint = gates_over(np.zeros((112, 112, 3), np.uint8), np.full((2, 2), 5e-5, np.float32), 0.1, "")
     assert decoded(stacked(faint)[1].attrib["src"])[..., 3].max() == 0
+
+
+# ------------------------------------------------------------------------ escaping
+
+HOSTILE_PARTS: dict[str, list] = {
+    "intro": [HOSTILE, HOSTILE],
+    "switches": [HOSTILE],
+    "about": [[HOSTILE], {HOSTILE: HOSTILE}],
+    "refusal": [HOSTILE],
+    "answer": [HOSTILE, HOSTILE, []],
+    "card": [
+        {
+            "image": HOSTILE, "side": HOSTILE, "unsure": HOSTILE, "tables": [HOSTILE], "rates": [HOSTILE],
+            "age": {"years": HOSTILE, "interval": HOSTILE, "curve": HOSTILE},
+            "gates": [{"picture": HOSTILE, "stage": HOSTILE, "largest": HOSTILE}],
+        },
+        HOSTILE,
+    ],
+    "rectangle": [HOSTILE, {"x": 0, "y": 0, "width": 1, "height": 1}],
+    "photo": [28, 28, HOSTILE, [{"x": 0, "y": 0, "width": 1, "height": 1}], HOSTILE],
+    "curve": [320, 120, 84, 12, HOSTILE, HOSTILE, 1.0, {HOSTILE: 1.0}, HOSTILE],
+    "bars": [HOSTILE, [{"name": HOSTILE, "most": True, "percent": 1.0, "text": HOSTILE}]],
+    "stack": [HOSTILE, HOSTILE, HOSTILE],
+}  # fmt: skip
+
+
+def test_hostile_texts_stay_texts_in_every_part_of_the_page() -> None:
+    module = environment.get_template("app.html").module
+    macros = {name for name, value in vars(module).items() if isinstance(value, Macro)}
+    assert macros == set(HOSTILE_PARTS)
+    for name, values in HOSTILE_PARTS.items():
+        check_harmless(part(name, *values))

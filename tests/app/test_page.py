@@ -11,7 +11,6 @@ from mtmsa_lightning.app.page import (
     NO_ATTENTION,
     NOT_STORED,
     OTHERWISE_CROPPED,
-    STYLE,
     about,
     build,
     describe,
@@ -19,6 +18,7 @@ from mtmsa_lightning.app.page import (
 )
 from mtmsa_lightning.app.uploads import Uploads
 from mtmsa_lightning.inference.estimator import AgeEstimator
+from mtmsa_lightning.reports.html import STYLE, TEMPLATES
 
 NewEstimator = Callable[..., AgeEstimator]
 
@@ -78,8 +78,8 @@ def test_switches_are_there_where_there_is_attention_and_else_the_reason(
     assert (NO_ATTENTION in html) == (boxes == 0)
 
 
-def test_every_class_that_the_style_speaks_of_is_somewhere_on_the_page() -> None:
-    sources = [file.read_text() for file in STYLE.parent.glob("*.py")]
+def test_every_class_of_the_style_is_used_by_a_template() -> None:
+    sources = [file.read_text() for file in (*TEMPLATES.glob("*.html"), *TEMPLATES.parent.glob("*.py"))]
     style = re.sub(r"/\*.*?\*/", "", STYLE.read_text())
     for name in set(re.findall(r"\.([a-z][\w-]*)", style)) - {"dark"}:
         assert any(re.search(rf"\b{name}\b", source) for source in sources), name

@@ -1,34 +1,12 @@
 import base64
-from html.parser import HTMLParser
 
 import pandas as pd
 import pytest
+from seen_html import HOSTILE, Seen, check_harmless
 
-from mtmsa_lightning.reports.html import Page, Picture
+from mtmsa_lightning.reports.html import TEMPLATES, Page, Picture, without_faces
 
 PNG = b"\x89PNG\r\n\x1a\n"
-
-
-class Seen(HTMLParser):
-    """Collects the tags with their attributes, and the texts."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict]] = []
-        self.texts: list[str] = []
-        self.open: list[str] = []
-        self.feed(page)
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-        if tag not in ("meta", "img"):
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag, "tags are closed in order"
-
-    def handle_data(self, data):
-        self.texts.append(data.strip())
 
 
 @pytest.fixture
@@ -67,3 +45,43 @@ def test_pictures_are_embedded_with_their_kind(seen):
 def test_columns_of_numbers_are_set_flush_right(seen):
     heads = [attributes for tag, attributes in seen.tags if tag == "th"]
     assert heads == [{}, {"class": "number"}, {}], "sentences that begin with a number are no numbers"
+
+
+def test_hostile_texts_stay_texts_everywhere_on_a_page(tmp_path):
+    page = Page(HOSTILE, HOSTILE)
+    page.section(HOSTILE)
+    page.text(HOSTILE, HOSTILE)
+    page.items([HOSTILE])
+    page.code(HOSTILE)
+    page.table(pd.DataFrame({HOSTILE: [HOSTILE]}), HOSTILE)
+    page.picture(Picture(PNG, HOSTILE))
+    page.tiles([Picture(PNG, HOSTILE)])
+    page.write(tmp_path / "page.html")
+    html = (tmp_path / "page.html").read_text()
+    seen = check_harmless(html)
+    assert seen.texts.count(HOSTILE) == 12
+    assert without_faces(html) == html
+
+
+def test_all_templates_of_pages_escape():
+    assert {file.name for file in TEMPLATES.glob("*.html")} == {"page.html", "app.html"}, "test a new one"
+
+
+def test_what_shows_faces_can_be_removed(tmp_path):
+    page = Page("t")
+    with page.private():
+        page.text("a face")
+        page.tiles([Picture(PNG, "another")])
+    page.text("no face")
+    page.write(tmp_path / "page.html")
+    html = without_faces((tmp_path / "page.html").read_text())
+    assert "a face" not in html
+    assert "another" not in html
+    assert Seen(html).texts.count("no face") == 1
+
+
+def test_an_empty_table_has_its_heads(tmp_path):
+    page = Page("t")
+    page.table(pd.DataFrame(columns=["a", "b"]))
+    page.write(tmp_path / "page.html")
+    assert [tag for tag, _ in Seen((tmp_path / "page.html").read_text()).tags].count("th") == 2

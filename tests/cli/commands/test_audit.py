@@ -4,7 +4,7 @@ import subprocess
 import sys
 
 import pytest
-from test_html import Seen
+from seen_html import Seen
 
 from mtmsa_lightning.cli.commands.audit import parser
 from mtmsa_lightning.cli.main import main
