@@ -19,8 +19,11 @@ from mtmsa_lightning.errors import DataError
 Image = NDArray[np.uint8]
 """An RGB image, uint8, shape (height, width, 3)."""
 
-SHARED_FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "SUN", "TIFF", "WEBP")
-"""Pillow's names of what OpenCV decodes too: a header of any other format would hide what is decoded."""
+SHARED_FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "SUN", "TIFF", "WEBP")
+"""Pillow's names of what OpenCV decodes too: a header of any other format would hide what is decoded.
+
+AVIF is not among them: the size in its header (``ispe``) need not be that of the picture that is decoded.
+"""
 
 MAX_BYTES = 1 << 30
 """Size of the largest image file that is read: above an uncompressed one of 16 bits with MAX_PIXELS."""

@@ -208,7 +208,7 @@ def test_opencv_has_the_limit_whatever_loads_it():
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
 
 
-@pytest.mark.parametrize("format", ["IM", "SPIDER", "PCX", "TGA"])
+@pytest.mark.parametrize("format", ["IM", "SPIDER", "PCX", "TGA", "AVIF"])
 def test_formats_that_opencv_lacks_are_refused(picture, format):
     file = io.BytesIO()
     picture.convert("F" if format == "SPIDER" else "RGB").save(file, format)

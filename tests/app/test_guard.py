@@ -4,7 +4,9 @@ import asyncio
 import json
 import os
 import socket
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -14,8 +16,10 @@ import pytest
 from starlette.responses import PlainTextResponse
 from starlette.routing import Mount
 
+from mtmsa_lightning.app import page
 from mtmsa_lightning.app.guard import Guard
 from mtmsa_lightning.app.page import GONE
+from mtmsa_lightning.app.server import application, listen, private_folder, server
 
 JOIN = "/gradio_api/queue/join"
 UPLOAD = "/gradio_api/upload"
@@ -325,3 +329,41 @@ def test_only_the_pages_own_files_may_be_kept(client: httpx.Client) -> None:
     for path in ("/", "/gradio_api/queue/data", "/nothing"):
         assert client.get(path).headers["Cache-Control"] == "no-store"
     assert client.get("/theme.css").headers.get("Cache-Control") != "no-store"
+
+
+@contextmanager
+def serving(estimator: Any, like: Any, **settings: Any) -> Iterator[Any]:
+    """Serve the page once more, with other settings of the server."""
+    with listen("127.0.0.1", None) as opened, private_folder() as folder:
+        app = application(estimator, max_megabytes=1)
+        running = server(app)
+        for name, value in settings.items():
+            setattr(running.config, name, value)
+        thread = threading.Thread(target=running.run, kwargs={"sockets": [opened]}, daemon=True)
+        thread.start()
+        yield type(like)(f"http://127.0.0.1:{opened.getsockname()[1]}", Path(folder), app)
+        running.should_exit = True
+        thread.join(timeout=30)
+        assert not thread.is_alive()
+
+
+def test_a_full_queue_refuses_further_questions(
+    estimator: Any, served: Any, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(page, "LONGEST_QUEUE", 0)
+    with serving(estimator, served) as busy:
+        upload = busy.upload((photos / "one.jpg").read_bytes())
+        refused = httpx.post(busy.address + JOIN, json=about(upload), trust_env=False)
+        assert (refused.status_code, "photos are waiting" in refused.text) == (503, True)
+
+
+def test_more_connections_than_allowed_are_answered_that_the_server_is_busy(
+    estimator: Any, served: Any
+) -> None:
+    with serving(estimator, served, limit_concurrency=2) as busy:
+        where = urlsplit(busy.address)
+        address = (str(where.hostname), int(where.port or 0))
+        with socket.create_connection(address) as first, socket.create_connection(address) as second:
+            first.sendall(b"GET / HTTP/1.1\r\n")  # a request that does not end
+            second.sendall(f"GET / HTTP/1.1\r\nHost: {where.netloc}\r\n\r\n".encode())
+            assert b" 503 " in second.recv(4096).splitlines()[0]
