@@ -3,7 +3,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast lint types figures bench bench-gpu bench-compare clean
+.PHONY: help setup demo test test-fast lint types plots bench bench-gpu bench-compare clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -39,8 +39,8 @@ types: setup  ## check types
 	$(BIN)/mypy
 	$(BIN)/mypy --allow-untyped-calls --no-warn-return-any benchmarks
 
-figures: setup  ## draw the pictures of README and benchmarks
-	$(BIN)/python docs/figures.py
+plots: setup  ## draw the pictures of README and benchmarks
+	$(BIN)/python docs/plots.py
 	$(BIN)/python benchmarks/receptive_field.py --size 448 --draws 4 --out docs/receptive_field.png
 
 bench: setup  ## measure everything on this machine, about ten minutes on two idle cores

@@ -7,7 +7,7 @@ without it; the running averages are those of the first device). Gradients are t
 
     python benchmarks/batchnorm.py --json batchnorm.json
 
-Synthetic faces at 64 pixels, the same global batch and seeds for all; figures of the validation part.
+Synthetic faces at 64 pixels, the same global batch and seeds for all; metrics of the validation part.
 """
 
 import argparse
@@ -57,7 +57,7 @@ def spread(model: nn.Module, devices: int) -> None:
 
 
 def train(data: Synthetic, devices: int, seed: int, epochs: int) -> dict[str, float]:
-    """Train from scratch and return the figures of the last validation."""
+    """Train from scratch and return the metrics of the last validation."""
     seed_everything(seed, verbose=False)
     model = MTMSA(msa=MSAConfig((1, 2, 3), (1, 2)), image_size=64, race_classes=data.race_classes)
     spread(model, devices)
@@ -77,7 +77,7 @@ def main(args: Sequence[str] | None = None) -> None:
     parser.add_argument("--per_device", type=int, nargs="+", default=[2, 4, 8], help="faces per device")
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--json", type=Path, help="also write setting and figures to this file")
+    parser.add_argument("--json", type=Path, help="also write setting and measurements to this file")
     options = parser.parse_args(args)
     torch.set_num_threads(1)
     variants = {"joined (SyncBatchNorm)": 1}
@@ -102,7 +102,7 @@ def main(args: Sequence[str] | None = None) -> None:
                     options.json.write_text(json.dumps(record, indent=2) + "\n")
     print(f"\n{'statistics':24} " + " ".join(f"{name.removeprefix('val/'):>18}" for name in METRICS))
     for name, runs in record["runs"].items():
-        print(f"{name:24} " + " ".join(_shown([run[figure] for run in runs]) for figure in METRICS))
+        print(f"{name:24} " + " ".join(_shown([run[metric] for run in runs]) for metric in METRICS))
 
 
 def _shown(values: Sequence[float]) -> str:

@@ -1,4 +1,4 @@
-"""All benchmarks at a size for the machine that there is: one table, one file of figures.
+"""All benchmarks at a size for the machine that there is: one table, one file of measurements.
 
 Each script is a process of its own, one after the other; one that fails is named, and the others go on.
 
@@ -81,7 +81,7 @@ def arguments(script: Script, size: str) -> list[str] | None:
 def run(script: Script, given: Sequence[str]) -> Outcome:
     """Run a script and read its rows."""
     with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "figures.json"
+        file = Path(folder) / "measurements.json"
         command = [sys.executable, str(HERE / f"{script.name}.py"), *given, "--json", str(file)]
         environment = {"OMP_NUM_THREADS": "1"} | os.environ
         done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True)
@@ -99,9 +99,9 @@ def main(args: Sequence[str] | None = None) -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--gpu", action="store_true", help="only what a GPU has a part in")
-    parser.add_argument("--tiny", action="store_true", help="only whether it works; the figures say nothing")
+    parser.add_argument("--tiny", action="store_true", help="only whether it works; the numbers mean nothing")
     parser.add_argument("--only", nargs="+", choices=names, default=names, help="some scripts")
-    parser.add_argument("--json", type=Path, help="also write the figures to this file")
+    parser.add_argument("--json", type=Path, help="also write the measurements to this file")
     options = parser.parse_args(args)
     if options.gpu and not torch.cuda.is_available():
         print("error: --gpu: there is no GPU here", file=sys.stderr)

@@ -1,13 +1,13 @@
 """What all benchmarks write: rows that know their unit and direction, and the machine that gave them.
 
-A file of figures holds::
+A file of measurements holds::
 
     {"format": 1, "date": ..., "commit": ..., "machine": {...}, "versions": {...}, "load": 0.3,
      "rows": [{"name": "decode/200x240/OpenCV", "value": 1.39, "unit": "x Pillow", "better": "more",
                "setting": "one core, 64 photos of quality 90", "low": 1.35, "high": 1.43}, ...],
      "details": ...}
 
-Two files are compared by ``name``; ``setting`` is all that a figure depends on beside machine and versions.
+Two files are compared by ``name``; ``setting`` is what a measurement depends on beside machine and versions.
 """
 
 import json
@@ -35,13 +35,13 @@ PACKAGES = (
 
 @dataclass(frozen=True)
 class Row:
-    """One figure.
+    """One measurement.
 
     Attributes:
         name: ``<benchmark>/<case>/...``, the same in every run.
-        value: The figure.
+        value: The measurement.
         unit: Its unit.
-        better: Which direction is better; None for a figure that is only told.
+        better: Which direction is better; None for a measurement that is only told.
         setting: What it depends on beside machine and versions.
         low: Smallest of the repeats that ``value`` is the median of.
         high: Largest of them.
@@ -129,12 +129,12 @@ def record(rows: Iterable[Row], load: float, details: Any = None) -> dict[str, A
 
 
 def write(file: Path, rows: Iterable[Row], load: float, details: Any = None) -> None:
-    """Write a file of figures, see :func:`record`."""
+    """Write a file of measurements, see :func:`record`."""
     file.write_text(json.dumps(record(rows, load, details), indent=2) + "\n")
 
 
 def read(file: Path) -> dict[str, Any]:
-    """Read a file of figures; its ``rows`` are :class:`Row`.
+    """Read a file of measurements; its ``rows`` are :class:`Row`.
 
     Raises:
         ValueError: If it is none.
@@ -145,11 +145,11 @@ def read(file: Path) -> dict[str, Any]:
             raise KeyError(f"format {content['format']} in place of {FORMAT}")
         return {**content, "rows": [Row(**row) for row in content["rows"]]}
     except (KeyError, TypeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{file}: not a file of figures ({type(error).__name__}: {error})") from error
+        raise ValueError(f"{file}: not a file of measurements ({type(error).__name__}: {error})") from error
 
 
 def number(value: float) -> str:
-    """Write a figure with three significant digits, large ones in full.
+    """Write a measurement with three significant digits, large ones in full.
 
     >>> number(1234.5), number(12.345), number(0.012345)
     ('1,234', '12.3', '0.0123')
@@ -171,7 +171,7 @@ def table(rows: Iterable[Row]) -> str:
 
 
 def heading(found: Mapping[str, Any]) -> str:
-    """Return what figures must be quoted with: machine, versions, commit, load."""
+    """Return what measurements must be quoted with: machine, versions, commit, load."""
     said = {**found["machine"], "gpus": ", ".join(found["machine"]["gpus"]) or "none"}
     said["versions"] = ", ".join(f"{name} {number}" for name, number in found["versions"].items())
     said |= {"commit": found["commit"], "load": f"{found['load']} before the run"}

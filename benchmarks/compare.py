@@ -1,4 +1,4 @@
-"""Compare two files of figures and name the rows that got worse.
+"""Compare two files of measurements and name the rows that got worse.
 
 Exit status: 0 nothing got worse, 1 something did, 2 the files cannot be compared.
 
@@ -60,7 +60,7 @@ def main(args: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--threshold", type=float, default=THRESHOLD, help="share that is too much (default: 0.1)"
     )
-    parser.add_argument("--other_machine", action="store_true", help="compare figures of different machines")
+    parser.add_argument("--other_machine", action="store_true", help="compare different machines")
     options = parser.parse_args(args)
     try:
         before, after = read(options.before), read(options.after)

@@ -1,7 +1,7 @@
 """How fast three libraries turn JPEG files into RGB arrays, side by side on one core.
 
-The files are made up (smooth noise, quality 90) and lie in the page cache, so that the figures are those of
-the decoders, not of a disk. Every repeat times all decoders one after the other, in an order that rotates;
+The files are made up (smooth noise, quality 90) and lie in the page cache, so that decoders are measured, not a
+disk. Every repeat times all decoders one after the other, in an order that rotates;
 ratios are taken inside a repeat, so that a machine that slows down slows all of them down.
 
     python benchmarks/decode.py --images 64 --repeats 9 --json decode.json
@@ -132,7 +132,7 @@ def main(args: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Compare the speed of three JPEG decoders on one core.")
     parser.add_argument("--images", type=int, default=64, help="files per size")
     parser.add_argument("--repeats", type=int, default=9, help="timed repeats per size")
-    parser.add_argument("--json", type=Path, help="also write setting and figures to this file")
+    parser.add_argument("--json", type=Path, help="also write setting and measurements to this file")
     options = parser.parse_args(args)
 
     load = os.getloadavg()[0]

@@ -400,7 +400,7 @@ def parse(args: Sequence[str] | None) -> argparse.Namespace:
     batch = 64 if torch.cuda.is_available() else 8
     parser.add_argument("--step_batch_size", type=int, default=batch, help="images per training step")
     parser.add_argument("--workers", type=int, default=cores, help="loader processes of the training")
-    parser.add_argument("--json", type=Path, help="also write setting and figures to this file")
+    parser.add_argument("--json", type=Path, help="also write setting and measurements to this file")
     return parser.parse_args(args)
 
 

@@ -9,7 +9,7 @@ processes   one training with two threads against two trainings with one thread 
 
 The bare loop is what a script would hold: forward, losses, backward, clipping, optimiser, schedule; no
 metrics, no logging, no callbacks. It runs inside the verb's own process, a segment of it between two segments
-of the verb, so that both meet the same machine; figures are medians over segments. Processor time is that of
+of the verb, so that both meet the same machine; results are medians over segments. Processor time is that of
 the process alone, loader workers not included. "Share" is the verb's speed by the bare loop's.
 
     OMP_NUM_THREADS=1 python benchmarks/loop.py --json loop.json
@@ -329,7 +329,7 @@ def worker(options: argparse.Namespace, seconds: float = 12.0) -> float:
 
 
 def setting_of(options: argparse.Namespace) -> str:
-    """Return what the figures depend on beside machine and versions."""
+    """Return what the measurements depend on beside machine and versions."""
     parts = [
         f"{options.batch_size} faces of {options.size} px",
         f"segments of {options.steps} steps",
@@ -354,7 +354,7 @@ def parse(args: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=10 if cuda else 1, help="steps per segment")
     parser.add_argument("--faces", type=int, default=4096 if cuda else 120, help="faces drawn")
     parser.add_argument("--workers", type=int, default=8 if cuda else 1, help="loader processes of the store")
-    parser.add_argument("--json", type=Path, help="also write setting and figures to this file")
+    parser.add_argument("--json", type=Path, help="also write setting and measurements to this file")
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     options, rest = parser.parse_known_args(args)
     options.arguments = rest

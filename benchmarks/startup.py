@@ -155,7 +155,7 @@ def main(args: Sequence[str] | None = None) -> None:
     batch = 64 if torch.cuda.is_available() else 8
     parser.add_argument("--batch_size", type=int, default=batch, help="faces of the first step")
     parser.add_argument("--cold", action="store_true", help="also without files in the page cache (Linux)")
-    parser.add_argument("--json", type=Path, help="also write the figures to this file")
+    parser.add_argument("--json", type=Path, help="also write the measurements to this file")
     options = parser.parse_args(args)
     load = os.getloadavg()[0]
     rows = rows_of(measure(options.repeats)) if options.repeats else []

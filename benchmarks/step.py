@@ -11,7 +11,7 @@ curves    losses of 200 steps by setting against those of float32, on made-up fa
 
 Every round measures all variants one after the other, in an order that rotates; ratios are taken inside a
 round. On the CPU time is processor time of all threads, on a GPU that of the clock. Batches are fixed and lie
-on the device. Other work on the machine disturbs caches and so figures: the record says how loaded it was.
+on the device. Other work on the machine disturbs caches and so results: the record says how loaded it was.
 
     OMP_NUM_THREADS=1 python benchmarks/step.py --json step.json
     python benchmarks/step.py --device cuda --json step-gpu.json
@@ -510,7 +510,7 @@ def parse(args: Sequence[str] | None) -> argparse.Namespace:
         "--curve_faces", type=int, default=1024 if cuda else 256, help="faces that it learns from"
     )
     parser.add_argument("--curve_batch_size", type=int, default=64 if cuda else 16, help="faces per step")
-    parser.add_argument("--json", type=Path, help="also write setting and figures to this file")
+    parser.add_argument("--json", type=Path, help="also write setting and measurements to this file")
     return parser.parse_args(args)
 
 

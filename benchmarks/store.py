@@ -239,7 +239,7 @@ def main(args: Sequence[str] | None = None) -> None:
     parser.add_argument("--root", type=Path, help="folder of real faces (default: made-up photos)")
     parser.add_argument("--faces", type=int, default=512, help="number of faces")
     parser.add_argument("--repeats", type=int, default=7, help="timed repeats")
-    parser.add_argument("--json", type=Path, help="also write the figures to this file")
+    parser.add_argument("--json", type=Path, help="also write the measurements to this file")
     options = parser.parse_args(args)
     cv2.setNumThreads(0)
     load = os.getloadavg()[0]

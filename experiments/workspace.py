@@ -13,7 +13,7 @@ LINES = {
     "Gender and race": ("gender_acc", "gender_balanced_acc", "race_acc", "race_balanced_acc"),
     "Losses": ("loss", "age_loss", "gender_loss", "race_loss"),
 }
-"""Figures of training and validation, by section."""
+"""Metrics of training and validation, by section."""
 
 TRAINING = (
     "train/gender_weight", "train/race_weight", "lr/new", "train/grad_norm", "train/grad_norm_max",

@@ -33,13 +33,13 @@ def test_a_rival_head_trains_tests_and_predicts_like_the_papers(head, kind, colu
 
     read = read_predictions(file)
     assert isinstance(read.age.base, kind), "with the intervals of the table"
-    figures = read_record(run)["test"]
+    metrics = read_record(run)["test"]
     error = np.abs(table["age_mean_unclipped"] - table["label_age_low"])
-    assert figures["test/age_mae"] == pytest.approx(error.mean(), abs=1e-6)
-    assert figures["test/age_nll"] == pytest.approx(-read.age.log_prob(read.age_low).mean().item(), abs=1e-5)
-    assert figures["test/age_crps"] == pytest.approx(read.age.crps(read.age_low).mean().item(), abs=1e-5)
+    assert metrics["test/age_mae"] == pytest.approx(error.mean(), abs=1e-6)
+    assert metrics["test/age_nll"] == pytest.approx(-read.age.log_prob(read.age_low).mean().item(), abs=1e-5)
+    assert metrics["test/age_crps"] == pytest.approx(read.age.crps(read.age_low).mean().item(), abs=1e-5)
     np.testing.assert_allclose(read.age.interval(0.9)[1], table["age_high90_unclipped"], atol=1e-6)
 
     main(["test", "--ckpt_path", str(run), *root, "--name", "again"])
     (again,) = (tmp_path / "again").iterdir()
-    assert read_record(again)["test"]["test/age_nll"] == pytest.approx(figures["test/age_nll"], abs=1e-5)
+    assert read_record(again)["test"]["test/age_nll"] == pytest.approx(metrics["test/age_nll"], abs=1e-5)

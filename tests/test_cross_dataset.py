@@ -83,10 +83,10 @@ def test_exact_ages_decide_groups_by_their_mass(tested, trained):
     mass = np.diff(norm.cdf(edges, mean, std), axis=1)
     np.testing.assert_allclose(faces[[f"group_{low}_{high}" for low, high in AGE_GROUPS]], mass, atol=1e-9)
     distance = np.abs(mass.argmax(1) - [AGE_GROUPS.index(pair) for pair in _labels(faces)])
-    figures = record["test"]
-    assert figures["test/group_acc"] == pytest.approx((distance == 0).mean())
-    assert figures["test/group_acc_1off"] == pytest.approx((distance <= 1).mean())
-    assert not [name for name in figures if "race" in name or name == "test/age_mae"]
+    metrics = record["test"]
+    assert metrics["test/group_acc"] == pytest.approx((distance == 0).mean())
+    assert metrics["test/group_acc_1off"] == pytest.approx((distance <= 1).mean())
+    assert not [name for name in metrics if "race" in name or name == "test/age_mae"]
     assert record["trained_on"]["dataset"] == trained
     assert record["data"]["dataset"] == "adience"
     assert record["masked_classes"] == {}
@@ -102,13 +102,13 @@ def _labels(faces):
 @pytest.mark.slow
 def test_groups_learnt_give_exact_ages(tested):
     record, faces, _ = tested("adience", "morph")
-    figures = record["test"]
+    metrics = record["test"]
     error = (faces["age_mean_unclipped"] - faces["label_age_low"]).abs()
-    assert figures["test/age_mae"] == pytest.approx(error.mean(), abs=1e-9)
+    assert metrics["test/age_mae"] == pytest.approx(error.mean(), abs=1e-9)
     gender = faces[["gender_male", "gender_female"]].to_numpy().argmax(1)
     accuracy = (np.array(["male", "female"])[gender] == faces["label_gender"]).mean()
-    assert figures["test/gender_acc"] == pytest.approx(accuracy, abs=1e-6)
-    assert not [name for name in figures if "race" in name or "group" in name]
+    assert metrics["test/gender_acc"] == pytest.approx(accuracy, abs=1e-6)
+    assert not [name for name in metrics if "race" in name or "group" in name]
     assert not [name for name in faces if name.startswith(("race_", "group_"))]
 
 
@@ -138,13 +138,13 @@ def test_races_that_one_side_lacks_are_masked_and_said(tested, trained, on, unkn
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("trained", "on"), [("morph", "adience"), ("adience", "morph")])
-def test_python_reports_the_same_figures_as_the_command_line(tested, checkpoints, roots, trained, on):
+def test_python_reports_the_same_metrics_as_the_command_line(tested, checkpoints, roots, trained, on):
     record, *_ = tested(trained, on, "--data.crop", "1.0")
     data = data_of(on, roots)
     data.protocol = record["data"]["protocol"]
     model = MTMSA.load(checkpoints / f"{trained}.ckpt")
-    (figures,) = Trainer(**QUIET).test(model, data, verbose=False)
+    (metrics,) = Trainer(**QUIET).test(model, data, verbose=False)
     recorded = from_json(json.dumps(record["test"]))
-    assert figures.keys() == recorded.keys()
-    for name, value in figures.items():
+    assert metrics.keys() == recorded.keys()
+    for name, value in metrics.items():
         assert recorded[name] == pytest.approx(value, abs=1e-4, nan_ok=True), name

@@ -117,11 +117,11 @@ def choices(parameter):
 
 
 @pytest.mark.filterwarnings("ignore::pydantic.warnings.PydanticDeprecatedSince20")  # inside wandb-workspaces
-def test_the_workspace_shows_figures_that_are_logged():
+def test_the_workspace_shows_metrics_that_are_logged():
     layout = runpy.run_path(str(EXPERIMENTS / "workspace.py"))["workspace"]("someone", "ages")
     shown = [key for section in layout.sections for panel in section.panels for key in keys_of(panel)]
     metrics = [key.partition("/")[2] for key in shown if key.startswith(("val/", "test/"))]
-    known = {figure.name for figure in METRICS} | {"loss", "age_loss", "gender_loss", "race_loss"}
+    known = {spec.name for spec in METRICS} | {"loss", "age_loss", "gender_loss", "race_loss"}
     pictures = {"cumulative_score", "predicted_against_true"}
     pictures |= {f"confusion_{task}" for task in ("age_groups", "gender", "race")}
     assert set(metrics) <= known | pictures

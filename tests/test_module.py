@@ -151,7 +151,7 @@ def test_a_model_of_other_race_classes_is_tested_by_name(morph_root):
     model.age.set_age_statistics(33, 11)
     torch.manual_seed(0)
     trainer = Trainer(**QUIET)
-    (figures,) = trainer.test(model, data, verbose=False)
+    (metrics,) = trainer.test(model, data, verbose=False)
     table = data.test_dataset.table
     names = [data.race_classes[index] for index in table["race"]]
     model.eval()
@@ -161,7 +161,7 @@ def test_a_model_of_other_race_classes_is_tested_by_name(morph_root):
         logits[:, classes.index("indian")] = -torch.inf  # MORPH has none
         predicted = [classes[index] for index in logits.argmax(1)]
     known = [(p == n) for p, n in zip(predicted, names, strict=True) if n in classes]
-    assert figures["test/race_acc"] == pytest.approx(sum(known) / len(known))
+    assert metrics["test/race_acc"] == pytest.approx(sum(known) / len(known))
     assert "test/race_acc" not in Trainer(**QUIET).test(MTMSA(race=None, **SMALL), data, verbose=False)[0]
 
 

@@ -42,7 +42,7 @@ HINTS = (
 HARMLESS = (
     ".*isinstance.treespec, LeafSpec.*",  # Lightning 2.6 with torch 2.14
     ".*does not have many workers.*",  # the default is one worker per core already
-    ".*sync_dist=True.*",  # figures are reduced by the metrics, and equal on all processes
+    ".*sync_dist=True.*",  # metrics are reduced by themselves, and equal on all processes
     ".*callbacks used to create the checkpoint.*",  # checkpointing has no part in a test
     ".*Checkpoint directory .* exists and is not empty.*",  # a continued run
 )

@@ -7,7 +7,7 @@ that holds it names it in an entry ``not_finite`` with its text, ``nan``, ``inf`
 
 An item of a list is named with its place, ``{"share[3]": "nan"}``. Any reader of strict JSON reads the files;
 :func:`from_json` puts the numbers back. In CSV files the same texts stand in the cells, and pandas reads them
-as numbers; an empty cell means that there is no such figure.
+as numbers; an empty cell means that there is no such metric.
 """
 
 import json

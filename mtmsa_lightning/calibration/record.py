@@ -47,7 +47,7 @@ class Calibration:
             ``part``, its ``fingerprint``, the numbers of ``faces`` and of ``subjects``, the ``unit`` of the
             latter (``subjects``, or ``different images`` without known subjects), and whether this part also
             ``chose_checkpoint``.
-        figures: Calibration metrics before and after, by part.
+        metrics: Calibration metrics before and after, by part.
     """
 
     sigma_scale: float = 1.0
@@ -56,7 +56,7 @@ class Calibration:
     max_width: float | None = None
     min_group_prob: float | None = None
     fitted_on: dict[str, Any] = field(default_factory=dict)
-    figures: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, Any] = field(default_factory=dict)
 
     def age(self, raw: AgeDistribution) -> AgeDistribution:
         """Return the distribution with calibrated sigma and conformal intervals at ``LEVELS``.

@@ -23,7 +23,7 @@ OWN_VERBS = {
     "check": "the ten-second look at a dataset and a config before training",
     "compare": "paired comparison of runs on the same test images",
     "crossval": "train and test every fold of a protocol, then summarise",
-    "evaluate": "test a checkpoint and write a report with figures and tables",
+    "evaluate": "test a checkpoint and write a report with plots and tables",
     "export": "a checkpoint as ONNX, torch.export or safetensors, checked, with a model card",
     "predict": "ages, genders and races of image files, by a checkpoint alone",
     "prepare": "find, align and crop the faces of a release, once",

@@ -1,4 +1,4 @@
-"""Trivial predictors, beside which every figure should be read."""
+"""Trivial predictors, beside which every metric should be read."""
 
 from collections.abc import Mapping, Sequence
 
@@ -27,32 +27,32 @@ def baselines(
     Args:
         train: Rows of a face table to learn the constants from.
         part: Rows to evaluate.
-        age_groups: The dataset's age groups; empty leaves the group figures out.
+        age_groups: The dataset's age groups; empty leaves the group metrics out.
 
     Returns:
         ``age_mae_of_mean`` and ``age_mae_of_median`` (years), ``age_cs5_of_mean`` and ``age_cs5_of_median``
         (shares of exact ages within five years of the guess), ``gender_acc`` and ``race_acc`` (share of the
         most frequent training class; of equally frequent ones, the first), ``group_acc`` and
-        ``group_acc_1off`` (likewise of the groups' cells). A figure without a label behind it is left out.
+        ``group_acc_1off`` (likewise of the groups' cells). A metric without a label behind it is left out.
     """
-    figures: dict[str, float] = {}
+    metrics: dict[str, float] = {}
     middle, exact = _middles(train), part["age_low"][part["age_low"] == part["age_high"]]
     if len(middle) and len(exact):
         for name, guess in (("mean", middle.mean()), ("median", middle.median())):
             error = (exact - guess).abs()
-            figures[f"age_mae_of_{name}"] = float(error.mean())
-            figures[f"age_cs5_of_{name}"] = float((error <= 5).mean())
+            metrics[f"age_mae_of_{name}"] = float(error.mean())
+            metrics[f"age_cs5_of_{name}"] = float((error <= 5).mean())
     for column in ("gender", "race"):
         learnt, known = (rows[column][rows[column] >= 0] for rows in (train, part))
         if len(learnt) and len(known):
-            figures[f"{column}_acc"] = float((known == learnt.mode()[0]).mean())
+            metrics[f"{column}_acc"] = float((known == learnt.mode()[0]).mean())
     if age_groups:
         learnt, known = (_middles(rows).map(age_group_index) for rows in (train, part))
         if len(learnt) and len(known):
             away = (known - learnt.mode()[0]).abs()
-            figures["group_acc"] = float((away == 0).mean())
-            figures["group_acc_1off"] = float((away <= 1).mean())
-    return figures
+            metrics["group_acc"] = float((away == 0).mean())
+            metrics["group_acc_1off"] = float((away <= 1).mean())
+    return metrics
 
 
 def baselines_by_part(

@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 ADVICE = {
     "test": "Test on a part that was held out, or pass --allow_overlap true (in Python: "
     "model.allow_overlap = True).",
-    "calibrated test": "Figures before and after calibration are taken on test faces: choose a split whose "
+    "calibrated test": "Metrics before and after calibration are taken on test faces: choose a split whose "
     "test part was held out, by --config or --data.fold, --data.seed.",
     "calibration": "Calibrate on faces that were held out in training (data.calibration_fraction), or on the "
     "validation part (--part val), which then also chose the checkpoint.",

@@ -56,7 +56,7 @@ class EvalSampler(DistributedSampler[SampleKey]):
     """Every face once, in order, dealt out to the ranks; short ranks are filled up with uncounted padding.
 
     Equal numbers of steps on all ranks keep collective operations in step (validation inside ``fit`` runs
-    through DDP, which synchronises buffers), and the padding keeps the figures exact.
+    through DDP, which synchronises buffers), and the padding keeps the metrics exact.
     """
 
     def __init__(self, dataset: FaceDataset, num_replicas: int = 1, rank: int = 0) -> None:

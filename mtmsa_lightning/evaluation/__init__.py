@@ -1,1 +1,1 @@
-"""From tables of predictions to figures that can be defended."""
+"""From tables of predictions to metrics that can be defended."""

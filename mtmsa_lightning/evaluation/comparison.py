@@ -27,7 +27,7 @@ from mtmsa_lightning.evaluation.resampling import (
     interval,
     paired_permutation,
 )
-from mtmsa_lightning.evaluation.scores import figures_of_means, read_faces
+from mtmsa_lightning.evaluation.scores import metrics_of_means, read_faces
 from mtmsa_lightning.metrics.suite import METRICS
 from mtmsa_lightning.runs.directory import runs_with
 from mtmsa_lightning.runs.record import partial_note, read_record
@@ -97,7 +97,7 @@ def _pooled_tables(folder: Path) -> list[Path]:
 
 
 def _recorded(files: Sequence[Path]) -> dict[str, Any]:
-    """Return what figures must be quoted with, from the record or the summary of folds nearest to tables."""
+    """Return what metrics must be quoted with, from the record or the summary of folds nearest to tables."""
     for folder in files[0].absolute().parents[:2]:  # a report has its table beside its record
         if (folder / "run.json").is_file():
             data = dict(read_record(folder).get("data", {}))
@@ -135,7 +135,7 @@ def compare(
         seed: Seed of both.
 
     Returns:
-        A row per model and metric: ``run``, ``metric``, the two figures ``baseline`` and ``value`` over the
+        A row per model and metric: ``run``, ``metric``, the values ``baseline`` and ``value`` over the
         faces that the metric counts, their ``difference`` (value minus baseline) with its 95 % percentile
         interval ``low`` to ``high``, the p-value ``p`` of the paired permutation test and ``p_holm``, which
         Holm's method corrects for the number of models (not of metrics), and the numbers of ``faces`` and of
@@ -184,7 +184,7 @@ def check_folds(baseline: Contender, other: Contender) -> None:
     if set(first) != set(second):
         of = [f"{side.name} is of {_folds(side.record['folds'])}" for side in sides]
         raise DataError(
-            f"{of[0]}, {of[1]}: figures on different test faces cannot be compared. Train the folds that are "
+            f"{of[0]}, {of[1]}: metrics on different test faces cannot be compared. Train the folds that are "
             "missing (`mtmsa crossval`), or compare runs of one fold"
         )
 
@@ -217,7 +217,7 @@ def matching_rows(ours: pd.DataFrame, theirs: pd.DataFrame, names: tuple[str, st
         if len(alone):
             raise DataError(
                 f"{names[0]} and {names[1]} were tested on other faces: {len(alone)} of {len(own)} are in "
-                f"{name} alone, such as {alone[0]}. Only figures on the same faces can be compared: the same "
+                f"{name} alone, such as {alone[0]}. Only metrics on the same faces can be compared: the same "
                 "protocol, fold and data.seed"
             )
     order = keys[1].get_indexer(keys[0])
@@ -239,7 +239,7 @@ def matching_rows(ours: pd.DataFrame, theirs: pd.DataFrame, names: tuple[str, st
 
 def _counted_by_both(ours: pd.DataFrame, theirs: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Keep the headline metrics of both sides, on the faces that both count (classes may differ)."""
-    names = [figure.name for figure in METRICS if figure.headline]
+    names = [spec.name for spec in METRICS if spec.headline]
     both = ours.notna() & theirs.notna()
     names = [name for name in names if name in ours and name in theirs and both[name].any()]
     return ours[names].where(both[names]), theirs[names].where(both[names])
@@ -251,14 +251,14 @@ def _differences(
     """Return a row per metric; all metrics see the same bootstrap samples."""
     metrics = [str(name) for name in ours]
     means = bootstrap_means(pd.concat([ours, theirs], axis=1), subjects, draws, seed)
-    our_draws, their_draws = (figures_of_means(metrics, half) for half in np.split(means, 2, axis=1))
-    figures = [figures_of_means(metrics, scores.mean().to_numpy()) for scores in (ours, theirs)]
+    our_draws, their_draws = (metrics_of_means(metrics, half) for half in np.split(means, 2, axis=1))
+    over_faces = [metrics_of_means(metrics, scores.mean().to_numpy()) for scores in (ours, theirs)]
     rows = []
     for column, metric in enumerate(metrics):
         with np.errstate(invalid="ignore"):  # two infinite widths
             values = theirs[metric].to_numpy() - ours[metric].to_numpy()
         counted = (ours[metric].notna() & theirs[metric].notna()).to_numpy()
-        before, after = float(figures[0][column]), float(figures[1][column])
+        before, after = float(over_faces[0][column]), float(over_faces[1][column])
         row = {"metric": metric, "baseline": before, "value": after, "difference": after - before}
         if math.isfinite(after - before):
             low, high = interval(their_draws[:, column] - our_draws[:, column])

@@ -4,7 +4,7 @@ summary.json           everything below, with both standard deviations
 summary.csv            a row per run, then mean and standard deviations
 summary.md             the same to read
 predictions/           seed<s>.parquet: the test faces of all folds, with a column fold
-report-seed<s>/        report.html on them, with figures and tables
+report-seed<s>/        report.html on them, with plots and tables
 logs/                  what each run printed
 """
 
@@ -25,7 +25,7 @@ from mtmsa_lightning.evaluation.resampling import (
     interval,
     sampling_units,
 )
-from mtmsa_lightning.evaluation.scores import face_scores, figures_of_means, read_faces
+from mtmsa_lightning.evaluation.scores import face_scores, metrics_of_means, read_faces
 from mtmsa_lightning.evaluation.table_metrics import scalars
 
 SHARED = (
@@ -78,11 +78,11 @@ def distinct(values: Any) -> list[Any]:
     return found
 
 
-def figures(runs: Runs) -> pd.DataFrame:
-    """Compute the test figures of every run from its predictions, so that all have those of today's suite.
+def run_metrics(runs: Runs) -> pd.DataFrame:
+    """Compute the test metrics of every run from its predictions, so that all have those of today's suite.
 
     Returns:
-        A row per run, indexed by (fold, seed), a column per figure; NaN where it is not defined.
+        A row per run, indexed by (fold, seed), a column per metric; NaN where it is not defined.
     """
     named = [scalars(read_predictions(run / "predictions" / "test.parquet")) for run in runs.values()]
     index = pd.MultiIndex.from_tuples(runs, names=["fold", "seed"])
@@ -95,7 +95,7 @@ def spread(values: pd.DataFrame, complete: bool) -> dict[str, dict[str, Any]]:
     The mean is the mean over folds of each fold's mean over its seeds. Three spreads answer three questions:
     ``over_folds`` (of the folds' means over seeds) how much the test faces matter, ``over_seeds`` (of the
     seeds' means over folds) how much a repetition of the whole differs, ``over_runs`` both together. The
-    second needs all runs, else seeds would differ by the folds that they lack. A figure that is not
+    second needs all runs, else seeds would differ by the folds that they lack. A metric that is not
     defined in some runs (NaN, by too few faces) has the mean of the others, and ``n`` counts these.
 
     Args:
@@ -143,14 +143,14 @@ def pool(runs: Runs, seed: int) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True)
 
 
-def pooled_figures(pooled: Mapping[int, pd.DataFrame]) -> dict[str, Any]:
-    """Return figures over all test faces at once, with 95 % bootstrap intervals by subject.
+def pooled_metrics(pooled: Mapping[int, pd.DataFrame]) -> dict[str, Any]:
+    """Return metrics over all test faces at once, with 95 % bootstrap intervals by subject.
 
     Args:
         pooled: Table of every seed.
 
     Returns:
-        Numbers of faces and subjects that were tested in every seed, and for every figure its ``value`` (the
+        Numbers of faces and subjects that were tested in every seed, and for every metric its ``value`` (the
         mean over seeds), its value ``per_seed``, and, where it is made of a mean over faces and finite, the
         ends ``low`` and ``high`` of its interval (None for fewer than ``MIN_CLUSTERS`` subjects). For these,
         each face counts by its mean score over seeds: the interval says how much the test faces matter.
@@ -160,9 +160,9 @@ def pooled_figures(pooled: Mapping[int, pd.DataFrame]) -> dict[str, Any]:
     names = [str(name) for name in scores]
     ends: dict[str, tuple[float, float]] = {}
     if len(set(units)) >= MIN_CLUSTERS:
-        drawn = figures_of_means(names, bootstrap_means(scores, units))
+        drawn = metrics_of_means(names, bootstrap_means(scores, units))
         ends = {name: interval(draws) for name, draws in zip(names, drawn.T, strict=True)}
-    values = dict(zip(names, figures_of_means(names, scores.mean().to_numpy()).tolist(), strict=True))
+    values = dict(zip(names, metrics_of_means(names, scores.mean().to_numpy()).tolist(), strict=True))
     each = {str(seed): scalars(read_predictions(table)) for seed, table in pooled.items()}
     metrics: dict[str, Any] = {}
     for name in next(iter(each.values())):

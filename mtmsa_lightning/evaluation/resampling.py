@@ -127,7 +127,7 @@ def paired_permutation(
 def sampling_units(ids: npt.ArrayLike, subjects: npt.ArrayLike) -> npt.NDArray[np.str_]:
     """Name what is resampled and counted as one: the subject of each face or, where it is unknown, the face.
 
-    All figures of a table of predictions use this definition, so that its reports agree. Two rows of one
+    All metrics of a table of predictions use this definition, so that its reports agree. Two rows of one
     face, which two folds have tested, are one unit.
 
     Args:

@@ -1,4 +1,4 @@
-"""What every test face contributes to the figures that are means over faces."""
+"""What every test face contributes to the metrics that are means over faces."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -36,24 +36,24 @@ def read_faces(file: Path) -> pd.DataFrame:
 
 
 def face_scores(predictions: Predictions) -> pd.DataFrame:
-    """Return the score of every face in every figure that is made of a mean over faces.
+    """Return the score of every face in every metric that is made of a mean over faces.
 
     Args:
         predictions: Predictions of N faces with labels.
 
     Returns:
-        A column per figure under its name, in the order of the suite, N rows; NaN where the figure does not
-        count the face. Figures that count no face, or whose head does not exist, are absent.
+        A column per metric under its name, in the order of the suite, N rows; NaN where the metric does not
+        count the face. Metrics that count no face, or whose head does not exist, are absent.
     """
     age = predictions.age
     suite = metric_specs({} if age is None else {"age": 0}, groups=bool(predictions.age_groups))
     columns: dict[str, Floats] = {}
-    for figure in suite:
-        metric = figure.build(0)
+    for spec in suite:
+        metric = spec.build(0)
         if isinstance(metric, MaskedMean):
             assert age is not None
             values, counted = metric.per_face(age, predictions.age_low, predictions.age_high)
-            columns[figure.name] = torch.where(counted, values.double(), torch.nan).numpy()
+            columns[spec.name] = torch.where(counted, values.double(), torch.nan).numpy()
     for task, head in (("gender", predictions.gender), ("race", predictions.race)):
         if head is not None:
             right = (predicted_classes(head.probs) == head.target).double()
@@ -61,19 +61,19 @@ def face_scores(predictions: Predictions) -> pd.DataFrame:
     return pd.DataFrame(columns, dtype="float64").dropna(axis="columns", how="all")
 
 
-def figures_of_means(names: Sequence[str], means: Floats) -> Floats:
-    """Turn means of scores into figures: a root mean square is the root of a mean.
+def metrics_of_means(names: Sequence[str], means: Floats) -> Floats:
+    """Turn means of scores into metrics: a root mean square is the root of a mean.
 
     Args:
-        names: Names of K figures.
+        names: Names of K metrics.
         means: Means of their scores, ``(..., K)``.
 
     Returns:
-        The figures, ``(..., K)``.
+        The metrics, ``(..., K)``.
     """
-    figures = np.array(means, np.float64)
+    values = np.array(means, np.float64)
     for column, name in enumerate(names):
         metric = METRIC_BY_NAME[name].build(2)
         if isinstance(metric, MaskedMean):
-            figures[..., column] = metric.of_mean(torch.from_numpy(np.array(figures[..., column]))).numpy()
-    return figures
+            values[..., column] = metric.of_mean(torch.from_numpy(np.array(values[..., column]))).numpy()
+    return values

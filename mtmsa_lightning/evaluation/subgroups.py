@@ -1,4 +1,4 @@
-"""Every figure of age by gender, race and age, with its uncertainty, and the largest gaps between groups."""
+"""Every metric of age by gender, race and age, with its uncertainty, and the largest gaps between groups."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -20,7 +20,7 @@ from mtmsa_lightning.evaluation.resampling import (
     interval,
     sampling_units,
 )
-from mtmsa_lightning.evaluation.scores import face_scores, figures_of_means
+from mtmsa_lightning.evaluation.scores import face_scores, metrics_of_means
 from mtmsa_lightning.metrics.age import MIN_FACES
 from mtmsa_lightning.metrics.uncertainty import normalised_calibration_error
 
@@ -36,9 +36,9 @@ class Subgroups(NamedTuple):
     Attributes:
         table: One row per group: ``by`` (``all``, ``gender``, ``gender x race``, ...), its ``gender``,
             ``race`` and ``age`` ("" where it is not divided by), ``faces``, ``subjects`` (a face of unknown
-            subject counts as one), and per figure ``<name>``, ``<name>_low`` and ``<name>_high``. Missing
-            where too few faces stand behind a figure; the calibration error has no interval.
-        gaps: One row per division and figure: the ``gap`` between the ``highest`` and the ``lowest`` group
+            subject counts as one), and per metric ``<name>``, ``<name>_low`` and ``<name>_high``. Missing
+            where too few faces stand behind a metric; the calibration error has no interval.
+        gaps: One row per division and metric: the ``gap`` between the ``highest`` and the ``lowest`` group
             of those with enough faces, ``gap_low`` and ``gap_high`` for these two groups (not corrected for
             having chosen them by the same faces), their values, and the number of ``groups`` compared.
     """
@@ -56,10 +56,10 @@ class _Group(NamedTuple):
 
 
 class _Measured(NamedTuple):
-    """What the figures of a group are made of, per face.
+    """What the metrics of a group are made of, per face.
 
     Attributes:
-        means: Names of the figures that are made of a mean.
+        means: Names of the metrics that are made of a mean.
         per_face: The scores that they average, ``(N, means)``; NaN where a face does not count.
         std: Predicted standard deviation, ``(N,)``.
         error: Absolute error, ``(N,)``; NaN without an exact age.
@@ -72,7 +72,7 @@ class _Measured(NamedTuple):
 
     @property
     def names(self) -> list[str]:
-        """Names of all figures; the last two need exact ages."""
+        """Names of all metrics; the last two need exact ages."""
         exact = ["age_aurc", "age_ence"] if np.isfinite(self.error).any() else []
         return [*self.means, *exact]
 
@@ -84,7 +84,7 @@ def subgroups(
     level: float = 0.95,
     seed: int = 0,
 ) -> Subgroups:
-    """Compute every figure of age for every group of faces, and the largest gaps.
+    """Compute every metric of age for every group of faces, and the largest gaps.
 
     Groups are made by every combination of labelled gender, labelled race, and age: the decade of an exact
     age, or the labelled age group. A face stands only in groups of which it has all labels. Intervals are
@@ -93,7 +93,7 @@ def subgroups(
 
     Args:
         predictions: Predictions of age with labels.
-        min_faces: Fewest faces behind a figure; groups with fewer have their count only.
+        min_faces: Fewest faces behind a metric; groups with fewer have their count only.
         draws: Number of bootstrap samples.
         level: Coverage of the intervals.
         seed: Seed of the samples.
@@ -170,7 +170,7 @@ def _as_tuple(key: Any) -> tuple[str, ...]:
     return key if isinstance(key, tuple) else (key,)
 
 
-# ---------------------------------------------------------------- figures
+# ---------------------------------------------------------------- metrics
 
 
 def _resample(
@@ -181,21 +181,21 @@ def _resample(
     draws: int,
     seed: int,
 ) -> tuple[list[Floats], list[Floats]]:
-    """Return figures of every group, NaN without enough faces, and of its samples, ``(draws, figures)``."""
+    """Return metrics of every group, NaN without enough faces, and of its samples, ``(draws, metrics)``."""
     points = [_point(measured, group.rows, min_faces) for group in groups]
     drawn: list[list[Floats]] = [[] for _ in groups]
     for weights in bootstrap_weights(int(clusters.max()) + 1, draws, seed):
         for group, point, samples in zip(groups, points, drawn, strict=True):
             if np.isfinite(point).any():
-                samples.append(_figures(measured, group.rows, weights[:, clusters[group.rows]]))
+                samples.append(_metrics(measured, group.rows, weights[:, clusters[group.rows]]))
     nothing = np.full((draws, len(measured.names)), np.nan)
     return points, [np.concatenate(samples) if samples else nothing for samples in drawn]
 
 
 def _point(measured: _Measured, rows: npt.NDArray[np.int64], min_faces: int) -> Floats:
-    """Return the figures of a group, NaN where fewer faces than ``min_faces`` stand behind one."""
+    """Return the metrics of a group, NaN where fewer faces than ``min_faces`` stand behind one."""
     counts = (~np.isnan(measured.per_face[rows])).sum(0)
-    found = _figures(measured, rows, np.ones((1, len(rows))))[0]
+    found = _metrics(measured, rows, np.ones((1, len(rows))))[0]
     if len(found) > len(counts):
         std, error = (torch.from_numpy(values[rows]) for values in (measured.std, measured.error))
         exact = error.isfinite()
@@ -204,8 +204,8 @@ def _point(measured: _Measured, rows: npt.NDArray[np.int64], min_faces: int) -> 
     return np.where(counts >= max(1, min_faces), found, np.nan)
 
 
-def _figures(measured: _Measured, rows: npt.NDArray[np.int64], weights: Floats) -> Floats:
-    """Return the figures of a group in every sample, ``(samples, figures)``.
+def _metrics(measured: _Measured, rows: npt.NDArray[np.int64], weights: Floats) -> Floats:
+    """Return the metrics of a group in every sample, ``(samples, metrics)``.
 
     Without the calibration error: chance lifts it above 0, in a bootstrap sample more than in the faces that
     are there, so that the percentiles would say nothing of it.
@@ -219,7 +219,7 @@ def _figures(measured: _Measured, rows: npt.NDArray[np.int64], weights: Floats) 
     counted, finite = ~np.isnan(values), np.isfinite(values)
     means = _divide(weights @ np.where(finite, values, 0.0), weights @ counted)
     means[:, (counted & ~finite).any(0)] = np.nan  # such as a width without end: no mean to speak of
-    found = figures_of_means(measured.means, means)
+    found = metrics_of_means(measured.means, means)
     if len(measured.names) == len(measured.means):
         return found
     areas = risk_coverage_areas(measured.std[rows], measured.error[rows], weights)
@@ -309,7 +309,7 @@ def _gaps(
                 subjects = min(len(np.unique(clusters[groups[end].rows])) for end in (lowest, highest))
                 low, high = _interval(samples, subjects, level)
                 ends = {"highest": highest, "lowest": lowest}
-                row = {"by": by, "figure": name, "gap": points[highest][column] - points[lowest][column]}
+                row = {"by": by, "metric": name, "gap": points[highest][column] - points[lowest][column]}
                 row |= {"gap_low": low, "gap_high": high, "groups": len(enough)}
                 for end, number in ends.items():
                     row |= {end: ", ".join(groups[number].names.values())}
@@ -319,6 +319,6 @@ def _gaps(
 
 
 GAP_COLUMNS = [
-    "by", "figure", "gap", "gap_low", "gap_high", "groups",
+    "by", "metric", "gap", "gap_low", "gap_high", "groups",
     "highest", "highest_value", "highest_faces", "lowest", "lowest_value", "lowest_faces",
 ]  # fmt: skip

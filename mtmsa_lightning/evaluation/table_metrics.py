@@ -1,4 +1,4 @@
-"""All figures of a table of predictions, by the same metrics that a run logs."""
+"""All metrics of a table of predictions, by the same metrics that a run logs."""
 
 import math
 from typing import Any
@@ -31,12 +31,12 @@ CURVE_POINTS = 100
 """Points at which the risk-coverage curve is drawn."""
 
 
-def figures(predictions: Predictions, min_faces: int = MIN_FACES) -> dict[str, Any]:
-    """Return every figure of a table of predictions as plain values, ready for JSON.
+def compute_metrics(predictions: Predictions, min_faces: int = MIN_FACES) -> dict[str, Any]:
+    """Return every metric of a table of predictions as plain values, ready for JSON.
 
     Args:
         predictions: Predictions with labels.
-        min_faces: Fewest faces of an age decade that gets a figure in ``curves.decade_mae``.
+        min_faces: Fewest faces of an age decade that gets a metric in ``curves.decade_mae``.
 
     Returns:
         ``faces``: their number. ``labelled``: faces per kind of label. ``scalars``: see :func:`scalars`.
@@ -66,9 +66,9 @@ def figures(predictions: Predictions, min_faces: int = MIN_FACES) -> dict[str, A
 
 
 def scalars(predictions: Predictions) -> dict[str, float]:
-    """Return the scalar figures of the suite by their names.
+    """Return the scalar metrics of the suite by their names.
 
-    Only those with labels of their kind; NaN where too few faces stand behind a figure.
+    Only those with labels of their kind; NaN where too few faces stand behind a metric.
     """
     labelled = predictions.labelled()
     classes = {} if predictions.age is None else {"age": 0}
@@ -78,11 +78,11 @@ def scalars(predictions: Predictions) -> dict[str, float]:
             classes[task] = len(head.names)
             inputs[task] = (head.probs, head.target)
     found: dict[str, float] = {}
-    for figure in metric_specs(classes, groups=bool(predictions.age_groups)):
-        if labelled[figure.needs]:
-            metric = without_sync(figure.build(classes[figure.task]))
-            metric.update(*inputs[figure.task])
-            found[figure.name] = float(metric.compute())
+    for spec in metric_specs(classes, groups=bool(predictions.age_groups)):
+        if labelled[spec.needs]:
+            metric = without_sync(spec.build(classes[spec.task]))
+            metric.update(*inputs[spec.task])
+            found[spec.name] = float(metric.compute())
     return found
 
 

@@ -102,9 +102,9 @@ def export(
 
 
 def about_file(name: str, form: Format, precision: Precision, found: Differences) -> str:
-    """Say what a card's figures, which are the checkpoint's, do not: what the written file itself does."""
+    """Say what a card's metrics, which are the checkpoint's, do not: what the written file itself does."""
     return (
-        f"\n## This file\n\n`{name}`: {form}, {precision}. The figures above are those of the checkpoint; "
+        f"\n## This file\n\n`{name}`: {form}, {precision}. The metrics above are those of the checkpoint; "
         f"this file differs from it by at most {found.describe()}.\n"
     )
 

@@ -37,7 +37,7 @@ def describe_export(
         By key: ``input`` (name, shape, type, order of colours, how a face is brought to it), ``outputs``
         (name to meaning and unit), ``classes`` (names of a row of probabilities by its output),
         ``gender_classes`` and ``race_classes``, ``age_groups`` with their ``age_group_edges``, ``calibrated``
-        (in words) and ``calibration``, with the figures of the calibrated network, ``weights_sha256`` of the
+        (in words) and ``calibration``, with the metrics of the calibrated network, ``weights_sha256`` of the
         checkpoint, ``trained_on``, ``licence``, ``precision``, ``parity_bound``,
         ``producer`` and ``format_version``.
     """
@@ -68,9 +68,9 @@ def describe_export(
 
 
 def _describe_calibration(calibration: Calibration) -> dict[str, Any]:
-    """Return a calibration with the figures of the calibrated network alone, by the part measured."""
-    after = {f"{part}, calibrated": each["after"] for part, each in calibration.figures.items()}
-    return calibration.to_dict() | {"figures": after}
+    """Return a calibration with the metrics of the calibrated network alone, by the part measured."""
+    after = {f"{part}, calibrated": each["after"] for part, each in calibration.metrics.items()}
+    return calibration.to_dict() | {"metrics": after}
 
 
 def _describe_input(model: MTMSA, provenance: dict[str, Any], dynamic: bool) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from mtmsa_lightning.metrics.masked_mean import MaskedMean, check_shapes
 from mtmsa_lightning.models.distributions import AgeDistribution
 
 MIN_FACES = 50
-"""Faces below which a group of faces gets no figure of its own."""
+"""Faces below which a group of faces gets no metric of its own."""
 
 DECADES = 14
 """Decades of age, 0-9 to 130-139; the last one holds all older ages too."""
@@ -139,7 +139,7 @@ class DecadeMAE(Metric):
     Decades are 0-9, 10-19 and so on; a decade with fewer than ``min_faces`` faces has NaN.
 
     Args:
-        min_faces: Fewest faces of a decade that gets a figure.
+        min_faces: Fewest faces of a decade that gets a metric.
         kwargs: Passed to :class:`torchmetrics.Metric`.
     """
 

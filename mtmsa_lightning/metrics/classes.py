@@ -51,7 +51,7 @@ class ClassAccuracy(Metric):
         self.count += of_class.sum(0)
 
     def compute(self) -> Tensor:
-        """Return the figure, a float64 scalar."""
+        """Return the metric, a float64 scalar."""
         return self.right.sum().double() / self.count.sum()
 
 
@@ -63,7 +63,7 @@ class BalancedAccuracy(ClassAccuracy):
     """
 
     def compute(self) -> Tensor:
-        """Return the figure, a float64 scalar."""
+        """Return the metric, a float64 scalar."""
         recalls = torch.where(self.count > 0, self.right.double() / self.count, torch.nan)
         return recalls.nanmean()
 
@@ -90,7 +90,7 @@ class ClassCalibrationError(Metric):
     nothing was counted.
 
     torchmetrics' class keeps every confidence, takes logits for probabilities when they happen to lie between
-    0 and 1, and gives a confidence of 1 a bin of its own; otherwise the figures agree.
+    0 and 1, and gives a confidence of 1 a bin of its own; otherwise the metrics agree.
 
     Args:
         bins: Number of bins.

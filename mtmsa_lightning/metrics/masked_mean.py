@@ -47,7 +47,7 @@ class MaskedMean(Metric, ABC):
         """
 
     def of_mean(self, mean: Tensor) -> Tensor:
-        """Return the figure, given the mean of the values."""
+        """Return the metric, given the mean of the values."""
         return mean
 
     def update(self, distribution: AgeDistribution, low: Tensor, high: Tensor) -> None:
@@ -63,7 +63,7 @@ class MaskedMean(Metric, ABC):
         self.count += counted.sum()
 
     def compute(self) -> Tensor:
-        """Return the figure over all faces counted so far."""
+        """Return the metric over all faces counted so far."""
         return self.of_mean(getattr(self, self._sum_name) / self.count)
 
 

@@ -1,6 +1,6 @@
-"""The figures of a run, listed once: what they are called, which labels they need, which way is better.
+"""The metrics of a run, listed once: what they are called, which labels they need, which way is better.
 
-A metric is added here, and is then logged in validation and test, written to every table of figures, and
+A metric is added here, and is then logged in validation and test, written to every table of metrics, and
 named in reports.
 """
 
@@ -38,12 +38,12 @@ LEVELS = (50, 80, 90, 95)
 
 
 class MetricSpec(NamedTuple):
-    """One scalar figure of the suite.
+    """One scalar metric of the suite.
 
     Attributes:
         name: Stable name in logs, records and tables, after ``val/`` or ``test/``.
         title: What a report calls it, with its unit.
-        needs: Kind of label that it needs; without such labels there is no figure.
+        needs: Kind of label that it needs; without such labels there is no metric.
         better: Which way is better: ``lower``, ``higher``, or the value to come close to.
         build: Makes the metric, from the number of classes of its task (0 for ages).
         fraction: Whether it is a fraction, shown in percent.
@@ -67,7 +67,7 @@ class MetricSpec(NamedTuple):
 
 
 def _intervals(level: int) -> tuple[MetricSpec, MetricSpec]:
-    """Return the figures of the central interval of a level in percent."""
+    """Return the metrics of the central interval of a level in percent."""
     share, headline = level / 100, level == 90
     return (
         MetricSpec(
@@ -82,7 +82,7 @@ def _intervals(level: int) -> tuple[MetricSpec, MetricSpec]:
 
 
 def _classes(task: Literal["gender", "race"]) -> tuple[MetricSpec, ...]:
-    """Return the figures of a class head."""
+    """Return the metrics of a class head."""
     return (
         MetricSpec(
             f"{task}_acc", f"{task} accuracy", task, "higher",
@@ -125,7 +125,7 @@ METRICS: tuple[MetricSpec, ...] = (
         training=True, headline=True,
     ),
     MetricSpec("age_crps", "age CRPS (years)", "exact", "lower", lambda _: AgeCRPS(), headline=True),
-    *(figure for level in LEVELS for figure in _intervals(level)),
+    *(spec for level in LEVELS for spec in _intervals(level)),
     MetricSpec("age_ence", "age normalised calibration error (ENCE)", "exact", "lower", lambda _: ENCE()),
     MetricSpec("age_aurc", "age area under risk-coverage (years)", "exact", "lower", lambda _: AURC()),
     MetricSpec(
@@ -139,18 +139,16 @@ METRICS: tuple[MetricSpec, ...] = (
     *_classes("gender"),
     *_classes("race"),
 )  # fmt: skip
-"""All figures, in the order of tables."""
+"""All metrics, in the order of tables."""
 
 
 def metric_specs(classes: Mapping[str, int], groups: bool) -> tuple[MetricSpec, ...]:
-    """Return the figures that a model has.
+    """Return the metrics that a model has.
 
     Args:
         classes: Number of classes of every head that exists, by task; 0 for ``age``.
         groups: Whether age groups are decided.
     """
     return tuple(
-        figure
-        for figure in METRICS
-        if figure.task in classes and (groups or not figure.name.startswith("group_"))
+        spec for spec in METRICS if spec.task in classes and (groups or not spec.name.startswith("group_"))
     )

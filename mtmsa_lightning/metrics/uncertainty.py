@@ -2,7 +2,7 @@
 
 These need all faces at once, so the states keep std and error of every face and are joined over the ranks.
 Contract as in :mod:`mtmsa_lightning.metrics.age`; only exact labels count. Faces of equal standard deviation
-have no order: each is given their mean error, which is the expectation over all orders, so that the figures
+have no order: each is given their mean error, which is the expectation over all orders, so that the metrics
 do not depend on the order of the faces.
 """
 
@@ -65,7 +65,7 @@ class ENCE(_FaceErrors):
     ``RMV = sqrt(mean std^2)`` and ``RMSE = sqrt(mean error^2)`` of each bin, it is the mean of
     ``|RMV - RMSE| / RMV`` over the bins (Levi et al., "Evaluating and Calibrating Uncertainty Prediction in
     Regression Tasks", Sensors 22(15), 2022). NaN with fewer faces than bins. Chance alone lifts it above 0,
-    the more so the fewer faces a bin holds: compare figures of equal numbers of faces and bins.
+    the more so the fewer faces a bin holds: compare metrics of equal numbers of faces and bins.
 
     Args:
         bins: Number of bins.

@@ -1,7 +1,7 @@
 """Metrics of one process.
 
 The LightningModule's own metrics are the only ones that communicate: all processes compute them at the same
-time. Whatever else computes a figure does so from faces that it holds already, often on the first process
+time. Whatever else computes a metric does so from faces that it holds already, often on the first process
 alone, where a metric that asks the others would wait for ever.
 """
 

@@ -31,7 +31,7 @@ BASELINES = {
     "group_acc": "most frequent age group, exact",
     "group_acc_1off": "most frequent age group, 1-off",
 }
-"""What the figures of ``baselines.baselines`` are called."""
+"""What the metrics of ``baselines.baselines`` are called."""
 
 
 def write_json(audit: Audit, file: Path) -> None:
@@ -166,7 +166,7 @@ def _method(page: Page, audit: Audit) -> None:
     )
     if audit.scan is not None:
         page.table(
-            pd.DataFrame([{"": name, **figures} for name, figures in _images(audit).items()]), "Images"
+            pd.DataFrame([{"": name, **quantiles} for name, quantiles in _images(audit).items()]), "Images"
         )
     times = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in audit.seconds.items())
     page.text(f"Time: {times}.")
@@ -180,13 +180,13 @@ def _method(page: Page, audit: Audit) -> None:
 
 
 def baseline_table(baselines: Mapping[str, Mapping[str, float]]) -> pd.DataFrame:
-    """Return constant guesses as a table of texts: one row a figure, one column a part."""
+    """Return constant guesses as a table of texts: one row a metric, one column a part."""
     rows = []
     for name, title in BASELINES.items():
-        figures = {part: values.get(name) for part, values in baselines.items()}
-        if any(figure is not None for figure in figures.values()):
+        metrics = {part: values.get(name) for part, values in baselines.items()}
+        if any(value is not None for value in metrics.values()):
             rows.append(
-                {"constant guess": title} | {part: _figure(name, value) for part, value in figures.items()}
+                {"constant guess": title} | {part: _metric(name, value) for part, value in metrics.items()}
             )
     return pd.DataFrame(rows)
 
@@ -200,7 +200,7 @@ def comparison_table(comparisons: Sequence[Comparison]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["count", "here", "published", ""])
 
 
-def _figure(name: str, value: float | None) -> str:
+def _metric(name: str, value: float | None) -> str:
     if value is None:
         return "-"
     return f"{value:z.2f}" if "mae" in name else f"{100 * value:z.1f} %"

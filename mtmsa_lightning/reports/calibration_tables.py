@@ -1,4 +1,4 @@
-"""What `mtmsa calibrate` shows: figures before and after, coverage against its target, thresholds."""
+"""What `mtmsa calibrate` shows: metrics before and after, coverage against its target, thresholds."""
 
 from rich.table import Table
 
@@ -18,15 +18,15 @@ DRAWN_AT_RANDOM = ("random", "subject_exclusive", "setting_a", "whole", "train_a
 """Protocols whose test part is a draw like the others; elsewhere coverage need not carry over."""
 
 ROWS = ("age_nll", "age_interval_nll", "age_ence", "gender_nll", "gender_ece", "race_nll", "race_ece")
-"""Figures beside coverage and width."""
+"""Metrics beside coverage and width."""
 
 
-def figures_table(calibration: Calibration) -> str:
-    """Draw the figures before and after; coverage by subject is what a calibration promises."""
-    columns = [figures[when] for figures in calibration.figures.values() for when in ("before", "after")]
-    table = Table("figure")
-    for part, figures in calibration.figures.items():
-        size = f"\n{pluralize(figures['before'].get('faces', 0), 'face')}"
+def metrics_table(calibration: Calibration) -> str:
+    """Draw the metrics before and after; coverage by subject is what a calibration promises."""
+    columns = [metrics[when] for metrics in calibration.metrics.values() for when in ("before", "after")]
+    table = Table("metric")
+    for part, metrics in calibration.metrics.items():
+        size = f"\n{pluralize(metrics['before'].get('faces', 0), 'face')}"
         table.add_column(f"{part}{size}\nbefore", justify="right")
         table.add_column("\n\nafter", justify="right")
     for level in columns[0].get("coverage", {}):
@@ -57,7 +57,7 @@ def coverage_lines(calibration: Calibration, data: FaceDataModule) -> list[str]:
         for level, quantile in calibration.quantiles.items()
         if quantile == float("inf")
     ]
-    test = calibration.figures.get("test", {}).get("after", {})
+    test = calibration.metrics.get("test", {}).get("after", {})
     several = bool(test.get("subjects")) and test["faces"] > test["subjects"]
     bound, least = ("at most ", " or more") if several else ("", "")
     surprising = False

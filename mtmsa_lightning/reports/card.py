@@ -38,7 +38,7 @@ UNKNOWN = "not recorded"
 
 _ANEW = "`mtmsa evaluate` measures them again"
 
-_CHANGED = f"The calibration was changed after these figures were measured: {_ANEW}."
+_CHANGED = f"The calibration was changed after these metrics were measured: {_ANEW}."
 
 _AGE_KINDS = ("exact", "group")
 
@@ -75,8 +75,8 @@ class Sources:
         training: ``run.json`` of the run that trained it, with the name that its settings have now.
         seed: Its seed.
         tested: ``run.json`` of the evaluation.
-        figures: ``figures.json`` of the evaluation.
-        tables: Its tables by name, each cell as its text: ``figures``, ``subgroups``, ``subgroup_gaps``.
+        metrics: ``metrics.json`` of the evaluation.
+        tables: Its tables by name, each cell as its text: ``metrics``, ``subgroups``, ``subgroup_gaps``.
     """
 
     checkpoint: Mapping[str, Any]
@@ -84,7 +84,7 @@ class Sources:
     training: Mapping[str, Any]
     seed: int | None
     tested: Mapping[str, Any]
-    figures: Mapping[str, Any]
+    metrics: Mapping[str, Any]
     tables: Mapping[str, pd.DataFrame]
 
     @property
@@ -94,11 +94,11 @@ class Sources:
 
     @cached_property
     def state_note(self) -> str:
-        """A warning where the figures belong to other weights or another calibration; else empty."""
-        measured = self.tested if self.figures else self.training
+        """A warning where the metrics belong to other weights or another calibration; else empty."""
+        measured = self.tested if self.metrics else self.training
         weights = self.checkpoint.get("state_dict")
         if weights and measured.get("weights") not in (None, weights_digest(weights)):
-            return "These figures were measured with other weights than the checkpoint has."
+            return "These metrics were measured with other weights than the checkpoint has."
         then, now = (
             None if record is None else Calibration.from_dict(record)
             for record in (measured.get("calibration"), self.checkpoint.get("calibration"))
@@ -106,16 +106,16 @@ class Sources:
         if then == now:
             return ""
         if then is None:
-            return f"These figures are from before the calibration: {_ANEW}."
+            return f"These metrics are from before the calibration: {_ANEW}."
         if now is None:
-            return f"These figures were measured with a calibration that has been removed: {_ANEW}."
-        return f"These figures were measured with another calibration than the checkpoint has now: {_ANEW}."
+            return f"These metrics were measured with a calibration that has been removed: {_ANEW}."
+        return f"These metrics were measured with another calibration than the checkpoint has now: {_ANEW}."
 
     @property
     def warning(self) -> list[str]:
-        """What stands above figures: that they belong to another state, or are of part of the test part."""
-        partial = partial_note(self.tested if self.figures else self.training, "test")
-        notes = [self.state_note, f"These figures are {partial}." if partial else ""]
+        """What stands above metrics: that they belong to another state, or are of part of the test part."""
+        partial = partial_note(self.tested if self.metrics else self.training, "test")
+        notes = [self.state_note, f"These metrics are {partial}." if partial else ""]
         return [line for note in notes if note for line in (note, "")]
 
     @property
@@ -157,7 +157,7 @@ def card_of_network(
     run = run_of(file) if file else None
     if file and evaluation is None and run is not None:
         evaluation = run / evaluation_name(file)
-    there = evaluation is not None and (evaluation / "figures.json").is_file()
+    there = evaluation is not None and (evaluation / "metrics.json").is_file()
     report = evaluation if there else None
     return model_card(
         Sources(
@@ -166,7 +166,7 @@ def card_of_network(
             training=_training_record(run) if run else {},
             seed=recorded_seed(run) if run else (checkpoint.get("provenance") or {}).get("seed"),
             tested=read_record(report) if report else {},
-            figures=from_json(read_regular(report / "figures.json")) if report else {},
+            metrics=from_json(read_regular(report / "metrics.json")) if report else {},
             tables=_tables(report) if report else {},
         )
     )
@@ -198,7 +198,7 @@ def update_cards(file: Path, calibration: Mapping[str, Any] | None) -> None:
 
 
 def _recalibrated(card: str, calibration: Mapping[str, Any] | None) -> str:
-    """Return a card, whose records are not at hand, with another calibration and its figures marked."""
+    """Return a card, whose records are not at hand, with another calibration and its metrics marked."""
     if not card.startswith("---\n"):
         return card  # a text of the user's own
     head, *sections = card.split("\n## ")
@@ -224,7 +224,7 @@ def _training_record(run: Path) -> dict[str, Any]:
 
 def _tables(report: Path) -> dict[str, pd.DataFrame]:
     """Read the tables of a report, each cell as its text."""
-    files = {name: report / "tables" / f"{name}.csv" for name in ("figures", "subgroups", "subgroup_gaps")}
+    files = {name: report / "tables" / f"{name}.csv" for name in ("metrics", "subgroups", "subgroup_gaps")}
     return {
         name: pd.read_csv(file, dtype=str, keep_default_na=False)
         for name, file in files.items()
@@ -270,7 +270,7 @@ def _front_matter(sources: Sources) -> str:
         name: value for name, value in _headline(sources) if value is not None and math.isfinite(value)
     }
     if scalars and not sources.warning:
-        on = sources.figures["quoted_with"]
+        on = sources.metrics["quoted_with"]
         values["model-index"] = [
             {
                 "name": sources.title,
@@ -290,12 +290,8 @@ def _front_matter(sources: Sources) -> str:
 
 
 def _headline(sources: Sources) -> list[tuple[str, float | None]]:
-    scalars = sources.figures.get("scalars", {})
-    return [
-        (figure.name, scalars[figure.name])
-        for figure in METRICS
-        if figure.headline and figure.name in scalars
-    ]
+    scalars = sources.metrics.get("scalars", {})
+    return [(spec.name, scalars[spec.name]) for spec in METRICS if spec.headline and spec.name in scalars]
 
 
 def _interface(sources: Sources) -> list[str]:
@@ -400,7 +396,7 @@ def _optimiser(spec: Mapping[str, Any], used: float | None) -> dict[str, Any]:
 
 def _evaluation(sources: Sources) -> list[str]:
     warning = sources.warning
-    if not sources.figures:
+    if not sources.metrics:
         recorded = {
             name.removeprefix("test/"): value for name, value in (sources.training.get("test") or {}).items()
         }
@@ -412,44 +408,44 @@ def _evaluation(sources: Sources) -> list[str]:
         if "age_mae" in recorded:
             shown.insert(1, _constant_guess(sources.training))
         if not shown:
-            return [f"Figures are {UNKNOWN}: `mtmsa evaluate --ckpt_path ...` measures them."]
+            return [f"Metrics are {UNKNOWN}: `mtmsa evaluate --ckpt_path ...` measures them."]
         note = (
             "From the test at the end of training; intervals are not recorded: `mtmsa evaluate` gives them."
         )
-        return [*warning, note, "", *_table(["figure", "value"], shown)]
+        return [*warning, note, "", *_table(["metric", "value"], shown)]
     quoted = {
         name: text
-        for name, text in sources.figures["quoted_with"].items()
+        for name, text in sources.metrics["quoted_with"].items()
         if name not in ("command", "checkpoint")
     }
-    table = sources.tables["figures"].set_index("name")
+    table = sources.tables["metrics"].set_index("name")
     rows = [
         (
             METRIC_BY_NAME[name].title, format_metric(name, value),
             format_interval(name, *map(_number, table.loc[name, ["low95", "high95"]])) or "-",
             f"{int(table.loc[name, 'faces']):,}",
         )
-        for name, value in sources.figures["scalars"].items()
+        for name, value in sources.metrics["scalars"].items()
         if name in table.index
     ]  # fmt: skip
     if rows and rows[0][0] == METRIC_BY_NAME["age_mae"].title:
         rows.insert(1, (*_constant_guess(sources.tested), "-", rows[0][3]))
     intervals = (
         "Intervals: 95 %, bootstrap over subjects, or over faces where none are known; `-`: there is none. "
-        f"{sources.figures['faces']:,} test faces."
+        f"{sources.metrics['faces']:,} test faces."
     )
     return [
         *warning,
         *_rows(quoted),
         "",
-        *_table(["figure", "value", "95 % interval", "faces"], rows),
+        *_table(["metric", "value", "95 % interval", "faces"], rows),
         "",
         intervals,
     ]
 
 
 def _constant_guess(record: Mapping[str, Any]) -> tuple[str, str]:
-    """Return the figure that an error of age must be read beside."""
+    """Return the metric that an error of age must be read beside."""
     guess = record.get("constant_age_mae")
     said = UNKNOWN if guess is None else format_metric("age_mae", guess)
     return "age MAE of guessing the mean training age (years)", said
@@ -458,8 +454,8 @@ def _constant_guess(record: Mapping[str, Any]) -> tuple[str, str]:
 def _subgroups(sources: Sources) -> list[str]:
     table = sources.tables.get("subgroups")
     if table is None:
-        return [f"Figures by group are {UNKNOWN}: `mtmsa evaluate --ckpt_path ...` measures them."]
-    shown = "age_mae" if sources.figures["labelled"]["exact"] else "group_acc"
+        return [f"Metrics by group are {UNKNOWN}: `mtmsa evaluate --ckpt_path ...` measures them."]
+    shown = "age_mae" if sources.metrics["labelled"]["exact"] else "group_acc"
     single = table[table["by"].isin(["all", "gender", "race", "age"])]
     rows = [
         (
@@ -470,7 +466,7 @@ def _subgroups(sources: Sources) -> list[str]:
         for row in single.to_dict("records")
     ]  # fmt: skip
     columns = ["by", "group", "faces", METRIC_BY_NAME[shown].title, "95 % interval"]
-    note = f"No figure stands for fewer than {MIN_FACES} faces. All: `tables/subgroups.csv` of the report."
+    note = f"No metric stands for fewer than {MIN_FACES} faces. All: `tables/subgroups.csv` of the report."
     warning = sources.warning
     return [*warning, *_table(columns, rows), "", note, "", *_gaps(sources, shown)]
 
@@ -484,7 +480,7 @@ def _gaps(sources: Sources, shown: str) -> list[str]:
             f"{row['highest']}: {format_metric(shown, _number(row['highest_value']))}",
             f"{row['lowest']}: {format_metric(shown, _number(row['lowest_value']))}",
         )
-        for row in gaps[gaps["figure"] == shown].to_dict("records")
+        for row in gaps[gaps["metric"] == shown].to_dict("records")
     ]  # fmt: skip
     if not rows:
         return [f"No two groups of one kind have {MIN_FACES} faces or more: there is no gap to show."]

@@ -28,14 +28,14 @@ def verdict(row: "pd.Series[Any]") -> str:
         return f"not significant at {100 * LEVEL:.0f} %"
     way = METRIC_BY_NAME[row["metric"]].better
     if way not in ("lower", "higher") or row["metric"].startswith("age_width"):
-        # a figure that should come close to a value; a narrow interval is good only where it covers
+        # a metric that should come close to a value; a narrow interval is good only where it covers
         return f"different, significant at {100 * LEVEL:.0f} %"
     better = (row["difference"] > 0) == (way == "higher")
     return f"{'better' if better else 'worse'}, significant at {100 * LEVEL:.0f} %"
 
 
 def provenance(contender: Contender) -> dict[str, Any]:
-    """Return what the figures of one side must be quoted with."""
+    """Return what the metrics of one side must be quoted with."""
     faces, _ = average_scores(contender.tables)
     return {
         "run": contender.name,
@@ -82,9 +82,9 @@ def _plain(value: Any) -> str:
 def _cells(row: "pd.Series[Any]") -> list[str]:
     name = row["metric"]
     signed = [format_difference(name, row[key]) for key in ("difference", "low", "high")]
-    figures = [format_metric(name, row[key]) for key in ("baseline", "value")]
+    values = [format_metric(name, row[key]) for key in ("baseline", "value")]
     difference = f"{signed[0]} [{signed[1]}, {signed[2]}]"
     p = "< 0.001" if row["p_holm"] < 0.001 else f"{row['p_holm']:.3f}"
     if math.isnan(row["p"]):
         difference, p = "-", "-"
-    return [title(name), *figures, difference, p, verdict(row)]
+    return [title(name), *values, difference, p, verdict(row)]

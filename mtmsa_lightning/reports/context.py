@@ -1,4 +1,4 @@
-"""What figures must be quoted with: data, protocol, checkpoint, seed, versions."""
+"""What metrics must be quoted with: data, protocol, checkpoint, seed, versions."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ from mtmsa_lightning.data.splits.earlier import describe
 
 @dataclass(frozen=True)
 class ReportContext:
-    """What figures must be quoted with; plain values.
+    """What metrics must be quoted with; plain values.
 
     Attributes:
         title: Title of the page, such as the name of the experiment.
@@ -42,7 +42,7 @@ class ReportContext:
     notes: tuple[str, ...] = ()
 
     def quotes(self) -> dict[str, str]:
-        """Return, by name, all that a figure of this report must be quoted with."""
+        """Return, by name, all that a metric of this report must be quoted with."""
         data = self.data
         prints = data["fingerprints"]
         return {

@@ -38,7 +38,7 @@ def write_pooled_reports(folder: Path) -> list[Path]:
 
 
 def pooled_context(summary: Mapping[str, Any], seed: int, faces: pd.DataFrame) -> ReportContext:
-    """Say what the pooled figures of a seed must be quoted with.
+    """Say what the pooled metrics of a seed must be quoted with.
 
     Args:
         summary: Content of ``summary.json``.
@@ -57,7 +57,7 @@ def pooled_context(summary: Mapping[str, Any], seed: int, faces: pd.DataFrame) -
             f"{pluralize(repeated, 'row repeats', 'rows repeat')} a face that another fold tests as well."
         )
     if len(runs) < len(summary["folds_of_protocol"]):
-        notes.append("Folds of the protocol are missing: faces of theirs are not in these figures.")
+        notes.append("Folds of the protocol are missing: faces of theirs are not in these metrics.")
     return ReportContext(
         title=f"{summary['name']}, cross-validation",
         data={**summary, "fold": of, "fingerprints": prints},

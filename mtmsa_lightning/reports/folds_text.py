@@ -49,7 +49,7 @@ def markdown(summary: Mapping[str, Any]) -> str:
         lines += [f"- fold {run['fold']}, seed {run['seed']}: {run['reason']}" for run in summary["missing"]]
         lines.append("")
     lines += [
-        *_figures_table(summary),
+        *_metrics_table(summary),
         "",
         *_reading(summary),
         "",
@@ -64,7 +64,7 @@ def _listed(values: Sequence[Any]) -> str:
     return ", ".join(map(str, values)) or "none"
 
 
-def _figures_table(summary: Mapping[str, Any]) -> list[str]:
+def _metrics_table(summary: Mapping[str, Any]) -> list[str]:
     folds, several = summary["folds"], len(summary["seeds"]) > 1
     spreads = {"over_seeds": "sd over seeds", "over_runs": "sd over runs"} if several else {}
     heads = ["metric", *(f"fold {fold}" for fold in folds), "mean ± sd over folds", *spreads.values()]

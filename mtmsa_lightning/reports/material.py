@@ -1,4 +1,4 @@
-"""What the sections of a report are made of, and where they put their figures and tables."""
+"""What the sections of a report are made of, and where they put their plots and tables."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -19,39 +19,39 @@ from mtmsa_lightning.reports.context import ReportContext
 from mtmsa_lightning.reports.html import Page, Picture
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure as Drawing
+    from matplotlib.figure import Figure
 
 
 class Material:
-    """Predictions with their figures, and the page and folder that a report fills.
+    """Predictions with their metrics, and the page and folder that a report fills.
 
     Args:
         predictions: The predictions.
-        figures: What :func:`~mtmsa_lightning.evaluation.table_metrics.figures` says of them.
+        metrics: What :func:`~mtmsa_lightning.evaluation.table_metrics.compute_metrics` says of them.
         folder: The report's folder.
-        context: What the figures must be quoted with.
+        context: What the metrics must be quoted with.
 
     Attributes:
         labelled: Number of faces by kind of label.
-        scalars: Scalar figures by name.
+        scalars: Scalar metrics by name.
         curves: Curves by name.
         classes: Diagrams of the class heads by task.
-        subgroups: Every figure of age by group; None without predicted or labelled ages.
+        subgroups: Every metric of age by group; None without predicted or labelled ages.
         calibration: That of the checkpoint, if it has one.
         units: What is resampled and counted as one: subjects, or faces where no subject is known.
         page: The page.
     """
 
     def __init__(
-        self, predictions: Predictions, figures: dict[str, Any], folder: Path, context: ReportContext
+        self, predictions: Predictions, metrics: dict[str, Any], folder: Path, context: ReportContext
     ) -> None:
         self.predictions = predictions
         self.folder = folder
         self.context = context
-        self.labelled: dict[str, int] = figures["labelled"]
-        self.scalars: dict[str, float] = figures["scalars"]
-        self.curves: dict[str, Any] = figures["curves"]
-        self.classes: dict[str, Any] = figures["classes"]
+        self.labelled: dict[str, int] = metrics["labelled"]
+        self.scalars: dict[str, float] = metrics["scalars"]
+        self.curves: dict[str, Any] = metrics["curves"]
+        self.classes: dict[str, Any] = metrics["classes"]
         aged = predictions.age is not None and self.labelled["age"] > 0
         self.subgroups: Subgroups | None = subgroups(predictions) if aged else None
         self.calibration = None if context.calibration is None else Calibration.from_dict(context.calibration)
@@ -61,9 +61,9 @@ class Material:
         seen = context.partial or pluralize(len(predictions), "face")
         self.page = Page(f"{context.title}: evaluation", f"{where}: {seen}")
 
-    def draw(self, name: str, drawing: "Drawing", caption: str) -> Picture:
-        """Write a figure as ``figures/<name>.svg`` and ``.png`` and return it for the page."""
-        return Picture(plots.save(drawing, self.folder / "figures", name, caption).read_bytes(), caption)
+    def draw(self, name: str, plot: "Figure", caption: str) -> Picture:
+        """Write a plot as ``plots/<name>.svg`` and ``.png`` and return it for the page."""
+        return Picture(plots.save(plot, self.folder / "plots", name, caption).read_bytes(), caption)
 
     def write_table(self, name: str, table: pd.DataFrame) -> None:
         """Write ``tables/<name>.csv``, with all digits; on part of the test part, each row says so."""
@@ -79,22 +79,22 @@ class Material:
         self.write_table(f"confusion_{name}", table)
 
     def interval_of(self, name: str) -> tuple[float, float]:
-        """Return the bootstrap interval of a figure over all faces; NaN where there is none."""
+        """Return the bootstrap interval of a metric over all faces; NaN where there is none."""
         if self.subgroups is None or f"{name}_low" not in self.subgroups.table:
             return np.nan, np.nan
         everyone = self.subgroups.table.iloc[0]
         return float(everyone[f"{name}_low"]), float(everyone[f"{name}_high"])
 
-    def figure_table(self, shown: Iterable[MetricSpec]) -> pd.DataFrame:
-        """Return figures as texts, each with its interval and the number of faces behind it."""
+    def metric_table(self, shown: Iterable[MetricSpec]) -> pd.DataFrame:
+        """Return metrics as texts, each with its interval and the number of faces behind it."""
         rows = [
             (
-                figure.title,
-                format_metric(figure.name, self.scalars[figure.name]),
-                format_interval(figure.name, *self.interval_of(figure.name)),
-                f"{self.labelled[figure.needs]:,}",
+                spec.title,
+                format_metric(spec.name, self.scalars[spec.name]),
+                format_interval(spec.name, *self.interval_of(spec.name)),
+                f"{self.labelled[spec.needs]:,}",
             )
-            for figure in shown
-            if figure.name in self.scalars
+            for spec in shown
+            if spec.name in self.scalars
         ]
-        return pd.DataFrame(rows, columns=["figure", "value", "95 % interval", "faces"])
+        return pd.DataFrame(rows, columns=["metric", "value", "95 % interval", "faces"])

@@ -1,4 +1,4 @@
-"""The sections of a report: each draws figures, writes tables, and adds both to the page.
+"""The sections of a report: each draws plots, writes tables, and adds both to the page.
 
 Without labels behind it a section adds nothing. The one on uncertainty is in :mod:`.uncertainty`.
 """
@@ -32,11 +32,11 @@ Images = Callable[[str], NDArray[np.uint8]]
 
 
 def headline(report: Material) -> None:
-    """The figures that a paper quotes."""
+    """The metrics that a paper quotes."""
     report.page.section("Headline")
     if report.context.partial:
-        report.page.text(f"These figures are {report.context.partial}.", "warning")
-    report.page.table(report.figure_table(figure for figure in METRICS if figure.headline))
+        report.page.text(f"These metrics are {report.context.partial}.", "warning")
+    report.page.table(report.metric_table(spec for spec in METRICS if spec.headline))
     for task, found in report.classes.items():
         if found["masked"]:
             masked = ", ".join(
@@ -46,9 +46,9 @@ def headline(report: Material) -> None:
 
 
 def quotes(report: Material) -> None:
-    """What the figures must be quoted with."""
+    """What the metrics must be quoted with."""
     page, data = report.page, report.context.data
-    page.section("To be quoted with these figures")
+    page.section("To be quoted with these metrics")
     said = pd.DataFrame(report.context.quotes().items(), columns=["what", "value"])
     page.table(said)
     report.write_table("quoted_with", said)
@@ -61,18 +61,18 @@ def quotes(report: Material) -> None:
         page.text(note)
 
 
-def all_figures(report: Material) -> None:
-    """Every scalar figure, and where to find the rest."""
-    report.page.section("All figures")
-    report.page.table(report.figure_table(METRICS))
+def all_metrics(report: Material) -> None:
+    """Every scalar metric, and where to find the rest."""
+    report.page.section("All metrics")
+    report.page.table(report.metric_table(METRICS))
     rows = [
         (name, csv_cell(value), *report.interval_of(name), report.labelled[METRIC_BY_NAME[name].needs])
         for name, value in report.scalars.items()
     ]
-    report.write_table("figures", pd.DataFrame(rows, columns=["name", "value", "low95", "high95", "faces"]))
+    report.write_table("metrics", pd.DataFrame(rows, columns=["name", "value", "low95", "high95", "faces"]))
     report.page.text(
-        "Beside this page: figures/ (SVG and PNG), tables/ (CSV), figures.json, and predictions.parquet and "
-        "predictions.csv with one row per face, from which every figure can be computed again."
+        "Beside this page: plots/ (SVG and PNG), tables/ (CSV), metrics.json, and predictions.parquet and "
+        "predictions.csv with one row per face, from which every metric can be computed again."
     )
 
 
@@ -200,7 +200,7 @@ def subgroups(report: Material) -> None:
     report.write_table("subgroup_gaps", gaps)
     shown = METRIC_BY_NAME["age_mae" if report.labelled["exact"] else "group_acc"]
     report.page.picture(subgroup_map(report, table, shown))
-    gaps = gaps[gaps["figure"] == shown.name]
+    gaps = gaps[gaps["metric"] == shown.name]
     if gaps.empty:
         report.page.text(
             f"No two groups of one kind have {MIN_FACES} faces or more: there is no gap to show."
@@ -211,7 +211,7 @@ def subgroups(report: Material) -> None:
 
 
 def subgroup_map(report: Material, table: pd.DataFrame, shown: MetricSpec) -> Picture:
-    """Draw a figure for every group: who in rows, from all to the finest, and age in columns."""
+    """Draw a metric for every group: who in rows, from all to the finest, and age in columns."""
     cells = table.set_index(["gender", "race", "age"])
     ages = sorted(set(table["age"]) - {""}, key=lambda name: [int(year) for year in name.split("-")])
     genders, races = ([name for name in names if name in set(table[column])]
@@ -236,7 +236,7 @@ def subgroup_map(report: Material, table: pd.DataFrame, shown: MetricSpec) -> Pi
 
 
 def gap_table(gaps: pd.DataFrame, shown: MetricSpec) -> pd.DataFrame:
-    """Return the largest gaps of a figure as texts."""
+    """Return the largest gaps of a metric as texts."""
 
     def end(name: str, value: float, faces: int) -> str:
         return f"{name}: {format_metric(shown.name, value)} ({pluralize(faces, 'face')})"

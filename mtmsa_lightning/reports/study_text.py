@@ -23,13 +23,13 @@ def rows(table: Mapping[str, Any]) -> pd.DataFrame:
     cells = (table["recorded"] or {}).get("cells", {})
     for name, variant in table["variants"].items():
         quoted = table["quoted_with"] | variant["quoted_with"]
-        for metric, figure in variant["metrics"].items():
+        for metric, values in variant["metrics"].items():
             compared = (variant["against_baseline"] or {}).get(metric, {})
             old = cells.get(name, {}).get(metric, {})
             found.append(
                 {"study": table["study"], "variant": name, "metric": metric}
                 | {key: quoted[key] for key in SAID}
-                | {key: csv_cell(value) for key, value in (figure | compared).items()}
+                | {key: csv_cell(value) for key, value in (values | compared).items()}
                 | {"recorded": csv_cell(old.get("recorded"))}
                 | {"from_recorded": csv_cell(old.get("difference"))}
             )  # fmt: skip
@@ -37,12 +37,12 @@ def rows(table: Mapping[str, Any]) -> pd.DataFrame:
 
 
 def markdown(table: Mapping[str, Any]) -> str:
-    """Write the table to be read: the headline figures; all others stand in the other files."""
+    """Write the table to be read: the headline metrics; all others stand in the other files."""
     quoted = table["quoted_with"]
     metrics = [
-        figure.name
-        for figure in METRICS
-        if figure.headline and any(figure.name in each["metrics"] for each in table["variants"].values())
+        spec.name
+        for spec in METRICS
+        if spec.headline and any(spec.name in each["metrics"] for each in table["variants"].values())
     ]
     lines = [f"# {table['title']}", ""]
     said = {"dataset": "", "protocol": "protocol ", "split_seed": "split seed ", "label_rule": "label rule "}
@@ -57,7 +57,7 @@ def markdown(table: Mapping[str, Any]) -> str:
 def _table(table: Mapping[str, Any], metrics: Sequence[str], cell: Any) -> list[str]:
     head = ["variant", "runs", *map(title, metrics)]
     body = [
-        [name, str(max((figure["n"] for figure in variant["metrics"].values()), default=0))]
+        [name, str(max((values["n"] for values in variant["metrics"].values()), default=0))]
         + [cell(table, name, metric) for metric in metrics]
         for name, variant in table["variants"].items()
     ]
@@ -65,11 +65,11 @@ def _table(table: Mapping[str, Any], metrics: Sequence[str], cell: Any) -> list[
 
 
 def _cell(table: Mapping[str, Any], variant: str, metric: str) -> str:
-    figure = table["variants"][variant]["metrics"].get(metric)
-    if figure is None:
+    values = table["variants"][variant]["metrics"].get(metric)
+    if values is None:
         return "-"
-    mean = format_metric(metric, figure["mean"])
-    spread = "" if figure["sd"] is None else f" ± {format_metric(metric, figure['sd'])}"
+    mean = format_metric(metric, values["mean"])
+    spread = "" if values["sd"] is None else f" ± {format_metric(metric, values['sd'])}"
     compared = (table["variants"][variant]["against_baseline"] or {}).get(metric)
     significant = compared is not None and compared["p_holm"] is not None and compared["p_holm"] < LEVEL
     return mean + spread + ("*" if significant else "")

@@ -129,7 +129,7 @@ def interval_table(report: Material) -> pd.DataFrame:
 
 
 def before_calibration(report: Material) -> dict[str, Any] | None:
-    """Return the figures of these faces before calibration, where it was fitted beside them."""
+    """Return the metrics of these faces before calibration, where it was fitted beside them."""
     if report.calibration is None:
         return None
     fitted_on, data = report.calibration.fitted_on, report.context.data
@@ -137,7 +137,7 @@ def before_calibration(report: Material) -> dict[str, Any] | None:
     parts_differ = data["fingerprints"].get(fitted_on["part"]) != fitted_on["fingerprint"]
     if parts_differ or any(fitted_on.get(key) != data[key] for key in same):
         return None
-    before: dict[str, Any] = report.calibration.figures.get("test", {}).get("before", {})
+    before: dict[str, Any] = report.calibration.metrics.get("test", {}).get("before", {})
     return before if "coverage" in before else None
 
 

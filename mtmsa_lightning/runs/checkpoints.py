@@ -113,7 +113,7 @@ def find_checkpoint(path: Path) -> Path:
 
 
 def weights_digest(state: "Mapping[str, Tensor]") -> str:
-    """Return the SHA-256 of a state dict, by which a record names the weights that its figures belong to."""
+    """Return the SHA-256 of a state dict, by which a record names the weights that its metrics belong to."""
     import torch
 
     digest = hashlib.sha256()

@@ -34,7 +34,7 @@ def update_record(run: Path, values: dict[str, Any]) -> None:
 
 
 def partial_note(record: Mapping[str, Any], part: str) -> str:
-    """Say that figures were measured on some faces of a part only; empty where all were seen.
+    """Say that metrics were measured on some faces of a part only; empty where all were seen.
 
     Args:
         record: A ``run.json``. Its entry ``seen`` has, by the part ``val`` or ``test``, the number of
@@ -48,5 +48,5 @@ def partial_note(record: Mapping[str, Any], part: str) -> str:
 
 
 def partial_text(seen: int, of: int, what: str, part: str) -> str:
-    """Return the words for figures on some of a part, such as ``partial: 8 of 12 faces of the val part``."""
+    """Return the words for metrics on some of a part, such as ``partial: 8 of 12 faces of the val part``."""
     return f"partial: {seen:,} of {of:,} {what} of the {part} part"

@@ -32,7 +32,7 @@ RESUMABLE_CHANGES = {
 
 
 GLOBAL_BATCH = ("devices", "num_nodes")
-"""Settings of the trainer that a whole training's figures depend on, through the number of processes."""
+"""Settings of the trainer that a whole training's metrics depend on, through the number of processes."""
 
 
 LENGTH = ("max_epochs", "max_steps", "max_time")
@@ -82,7 +82,7 @@ def training_settings(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def training_differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """List the settings that change a finished run's figures and in which two runs differ.
+    """List the settings that change a finished run's metrics and in which two runs differ.
 
     Args:
         old: Settings of a run.

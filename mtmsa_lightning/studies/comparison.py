@@ -18,7 +18,7 @@ from mtmsa_lightning.runs.settings import LENGTH, training_settings
 from mtmsa_lightning.studies.definition import Study
 
 QUOTED = (*SHARED, "folds", "seeds", "test_fingerprints")
-"""What the figures of a variant must be quoted with."""
+"""What the metrics of a variant must be quoted with."""
 
 COMPARED = ("difference", "low", "high", "p", "p_holm", "verdict")
 """Columns of a comparison that stand in the table."""
@@ -44,19 +44,19 @@ class Variant:
         return dict(from_json(read_regular(self.folder / "summary.json")))
 
     def quoted(self) -> dict[str, Any]:
-        """Return what its figures must be quoted with."""
+        """Return what its metrics must be quoted with."""
         prints = {str(run["fold"]): run["fingerprints"]["test"] for run in self.summary["runs"]}
         return {key: {**self.summary, "test_fingerprints": prints}[key] for key in QUOTED}
 
     def metrics(self) -> dict[str, dict[str, Any]]:
-        """Return the mean of every figure, and its sample standard deviation over the n runs."""
+        """Return the mean of every metric, and its sample standard deviation over the n runs."""
         return {
             name: {
-                "mean": figure["mean"],
-                "sd": figure["over_runs"]["sd_sample"],
-                "n": figure["over_runs"]["n"],
+                "mean": values["mean"],
+                "sd": values["over_runs"]["sd_sample"],
+                "n": values["over_runs"]["n"],
             }
-            for name, figure in self.summary["metrics"].items()
+            for name, values in self.summary["metrics"].items()
         }
 
     def contender(self, name: str) -> Contender:
@@ -77,7 +77,7 @@ def study_table(
 
     Returns:
         Plain values: ``quoted_with`` (what all variants share; what differs stands with the variant),
-        ``settings`` of the first variant that change its figures, and for every variant its ``configs``,
+        ``settings`` of the first variant that change its metrics, and for every variant its ``configs``,
         ``missing`` runs, ``metrics`` (mean, sample sd over runs, their number) and ``against_baseline``
         (paired difference with interval, p and verdict, by metric; or None, and ``not_compared`` says why);
         ``recorded``, the differences from the recorded table.
@@ -116,7 +116,7 @@ def against_baseline(
     """Compare all complete variants with the baseline, face by face.
 
     Returns:
-        For every variant that could be compared, its figures by metric; for the others the reason.
+        For every variant that could be compared, its differences by metric; for the others the reason.
     """
     lacking = [name for name, variant in variants.items() if variant.summary["missing"]]
     if baseline not in variants or baseline in lacking:
@@ -168,7 +168,7 @@ def difference(recorded: Mapping[str, Any], table: Mapping[str, Any]) -> dict[st
 
 
 def comparable(settings: dict[str, Any]) -> dict[str, Any]:
-    """Return the settings that change figures: not where data lie, what computes, which fold and seed."""
+    """Return the settings that change metrics: not where data lie, what computes, which fold and seed."""
     learnt = training_settings(settings)
     learnt["trainer"] |= {key: settings["trainer"].get(key) for key in LENGTH}
     learnt["data"]["init_args"].pop("fold", None)
@@ -177,9 +177,9 @@ def comparable(settings: dict[str, Any]) -> dict[str, Any]:
 
 def _cells(table: Mapping[str, Any]) -> dict[tuple[str, str], float]:
     return {
-        (name, metric): figure["mean"]
+        (name, metric): values["mean"]
         for name, variant in table["variants"].items()
-        for metric, figure in variant["metrics"].items()
+        for metric, values in variant["metrics"].items()
     }
 
 

@@ -199,10 +199,10 @@ class Experiment:
         if parallel > 1 and self.settings["data"]["init_args"].get("num_workers") is None:
             self.workers = max(1, cli.datamodule.num_workers // parallel)
         if not self.settings["test_after_fit"] or self.settings["trainer"]["fast_dev_run"]:
-            raise ConfigError("crossval is about test figures: leave test_after_fit on and fast_dev_run off")
+            raise ConfigError("crossval is about test metrics: leave test_after_fit on and fast_dev_run off")
         limit = self.settings["trainer"]["limit_test_batches"]
         if limit is not None and not (isinstance(limit, float) and limit == 1):  # a whole 1 is one batch
-            raise ConfigError("crossval is about figures on whole test parts: leave limit_test_batches out")
+            raise ConfigError("crossval is about metrics on whole test parts: leave limit_test_batches out")
 
     def trials(
         self, folds: Sequence[int], all_folds: Sequence[int], seeds: Sequence[int] | None

@@ -10,9 +10,9 @@ from mtmsa_lightning.evaluation.folds import (
     Runs,
     agreed,
     distinct,
-    figures,
     pool,
-    pooled_figures,
+    pooled_metrics,
+    run_metrics,
     shared_subjects,
     spread,
 )
@@ -64,11 +64,11 @@ def write_crossval(
     summary["notes"] += summary["partial"]
     summary |= {"seeds": [*pooled], "missing": [_named(key, reason) for key, reason in missing.items()]}
     summary |= {key: distinct(record.get(key) for record in records.values()) for key in VARYING}
-    values = figures(runs)
+    values = run_metrics(runs)
     by_run: Any = values.to_dict("index")
     summary["runs"] = [_run(key, run, records[key], by_run[key]) for key, run in runs.items()]
     summary["metrics"] = spread(values, complete=not missing)
-    summary["pooled"] = pooled_figures(pooled)
+    summary["pooled"] = pooled_metrics(pooled)
     for seed, table in pooled.items():
         write_table(table, folder / "predictions" / f"seed{seed}.parquet")
     text = markdown(summary)

@@ -23,7 +23,7 @@ from mtmsa_lightning.data.preprocessing import preprocessing_of, warn_preprocess
 from mtmsa_lightning.data.splits.protocols import sampling_units
 from mtmsa_lightning.errors import ConfigError
 from mtmsa_lightning.module import MTMSA
-from mtmsa_lightning.reports.calibration_tables import coverage_lines, figures_table, thresholds_table
+from mtmsa_lightning.reports.calibration_tables import coverage_lines, metrics_table, thresholds_table
 from mtmsa_lightning.reports.card import update_cards
 from mtmsa_lightning.runs.checkpoints import checkpoint_file, read_checkpoint
 from mtmsa_lightning.runs.pretrained import WEIGHTS, write_pretrained
@@ -95,19 +95,19 @@ def calibrate(
     for name, faces in said.items():
         warn_outside(faces, name)
     fitted = fit_calibration(*said[part])
-    figures = {
+    metrics = {
         name: {"before": calibration_metrics(faces), "after": calibration_metrics(applied(fitted, faces))}
         for name, faces in said.items()
     }
     fitted_on = origin(data, part) | said[part].size() | {"chose_checkpoint": chose_checkpoint}
     fitted_on["flip_test"] = model.flip_test
     fitted = replace(
-        fitted, max_width=max_width, min_group_prob=min_group_prob, fitted_on=fitted_on, figures=figures
+        fitted, max_width=max_width, min_group_prob=min_group_prob, fitted_on=fitted_on, metrics=metrics
     )
     log.info("%s", fitted.describe())
     if fitted.at_limit:
         log.warning("%s", fitted.describe_limit())
-    log.info("%s", figures_table(fitted))
+    log.info("%s", metrics_table(fitted))
     for line in coverage_lines(fitted, data):
         log.info("%s", line)
     if fitted.quantiles:
@@ -287,7 +287,7 @@ def store(
 ) -> None:
     """Write a checkpoint with another calibration or none; everything else in it stays.
 
-    Model cards that quote its figures are written again.
+    Model cards that quote its metrics are written again.
 
     Args:
         ckpt_path: A checkpoint or a run directory.

@@ -201,7 +201,7 @@ def check_architecture(recorded: dict[str, Any], settings: dict[str, Any]) -> No
 
     Raises:
         ConfigError: If a setting of the command line changes the network. Some would even load (dilation
-            rates have no weights of their own) and give figures of a network that nobody trained.
+            rates have no weights of their own) and give metrics of a network that nobody trained.
     """
     for key in ARCHITECTURE:
         if key in recorded and recorded[key] != settings[key]:

@@ -102,7 +102,7 @@ def face_images(data: FaceDataset) -> Images:
 
 
 def report_context(cli: TrainingCLI) -> ReportContext:
-    """Gather what the figures of a test must be quoted with."""
+    """Gather what the metrics of a test must be quoted with."""
     record = read_record(cli.run)
     guess = record.get("constant_age_mae")
     baseline = () if guess is None else (f"Guessing one age for all faces gives an age MAE of {guess:.2f}.",)

@@ -70,9 +70,9 @@ def test_a_record_keeps_what_is_not_finite_when_it_is_added_to(tmp_path):
 def test_cells_of_a_csv_are_read_back_by_pandas(tmp_path):
     column = [csv_cell(value) for value in (1.5, NAN, INF, None)]
     file = tmp_path / "table.csv"
-    pd.DataFrame({"row": [1, 2, 3, 4], "figure": column}).to_csv(file, index=False)
+    pd.DataFrame({"row": [1, 2, 3, 4], "metric": column}).to_csv(file, index=False)
     assert file.read_text().splitlines()[1:] == ["1,1.5", "2,nan", "3,inf", "4,"]
-    np.testing.assert_array_equal(pd.read_csv(file)["figure"], [1.5, NAN, INF, NAN])
+    np.testing.assert_array_equal(pd.read_csv(file)["metric"], [1.5, NAN, INF, NAN])
 
 
 def test_all_json_that_the_package_writes_is_strict():

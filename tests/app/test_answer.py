@@ -12,7 +12,7 @@ from mtmsa_lightning.inference.estimator import AgeEstimator
 NewEstimator = Callable[..., AgeEstimator]
 
 
-def test_a_face_gets_the_figures_of_the_estimator(estimator: AgeEstimator, photos: Path) -> None:
+def test_a_face_gets_the_metrics_of_the_estimator(estimator: AgeEstimator, photos: Path) -> None:
     (face,) = estimator(photos / "one.jpg", detect=True)
     html = answer(estimator, (photos / "one.jpg").read_bytes(), "one.jpg")
     low, high = face.age.interval(0.9)

@@ -31,36 +31,36 @@ def said(low=AGE, high=AGE, **changes) -> LabelledPredictions:
     return faces._replace(**changes)
 
 
-def test_figures_are_those_of_numpy():
-    figures = calibration_metrics(said())
-    assert (figures["faces"], figures["subjects"]) == (60, len(set(SUBJECT)))
+def test_metrics_are_those_of_numpy():
+    metrics = calibration_metrics(said())
+    assert (metrics["faces"], metrics["subjects"]) == (60, len(set(SUBJECT)))
     for percent in (50, 80, 90, 95):
         low, high = stats.norm.interval(percent / 100, MEAN, STD)
         covered = (low <= AGE) & (high >= AGE)
-        assert figures["coverage"][str(percent)] == pytest.approx(covered.mean())
+        assert metrics["coverage"][str(percent)] == pytest.approx(covered.mean())
         by_subject = np.mean([covered[each == SUBJECT].mean() for each in set(SUBJECT)])
-        assert figures["coverage_by_subject"][str(percent)] == pytest.approx(by_subject)
-        assert figures["width"][str(percent)] == pytest.approx((high - low).mean())
-    assert figures["age_nll"] == pytest.approx(-stats.norm.logpdf(AGE, MEAN, STD).mean())
+        assert metrics["coverage_by_subject"][str(percent)] == pytest.approx(by_subject)
+        assert metrics["width"][str(percent)] == pytest.approx((high - low).mean())
+    assert metrics["age_nll"] == pytest.approx(-stats.norm.logpdf(AGE, MEAN, STD).mean())
     known = TARGET >= 0
     log_probs = special.log_softmax(LOGITS, axis=1)[known, TARGET[known]]
-    assert figures["race_nll"] == pytest.approx(-log_probs.mean())
-    assert figures["age_interval_nll"] is None, "there are no groups"
+    assert metrics["race_nll"] == pytest.approx(-log_probs.mean())
+    assert metrics["age_interval_nll"] is None, "there are no groups"
 
 
 def test_a_group_counts_as_covered_when_the_interval_holds_it_whole():
     low, high = AGE - 2, AGE + 4
-    figures = calibration_metrics(said(low, high))
+    metrics = calibration_metrics(said(low, high))
     first, last = stats.norm.interval(0.9, MEAN, STD)
-    assert figures["coverage"]["90"] == pytest.approx(((first <= low) & (high <= last)).mean())
-    assert figures["age_nll"] is None
+    assert metrics["coverage"]["90"] == pytest.approx(((first <= low) & (high <= last)).mean())
+    assert metrics["age_nll"] is None
 
 
-def test_what_has_no_label_or_no_head_has_no_figure():
+def test_what_has_no_label_or_no_head_has_no_metric():
     missing = np.full(60, np.nan)
-    figures = calibration_metrics(said(missing, missing))
-    assert figures["faces"] == 0
-    assert figures["age_nll"] is figures["coverage"]["90"] is None
+    metrics = calibration_metrics(said(missing, missing))
+    assert metrics["faces"] == 0
+    assert metrics["age_nll"] is metrics["coverage"]["90"] is None
     assert calibration_metrics(said(age=None)).keys() == {"race_ece", "race_nll"}
 
 

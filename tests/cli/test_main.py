@@ -54,7 +54,7 @@ def test_metrics_csv_has_one_row_per_epoch_under_stable_names(trained):
     assert not [name for name in metrics if "group" in name], "MORPH has exact ages, no groups"
 
 
-def test_the_record_quotes_the_validation_figures_of_the_best_epoch(trained):
+def test_the_record_quotes_the_validation_metrics_of_the_best_epoch(trained):
     metrics = pd.read_csv(trained / "metrics.csv")
     best = metrics["val/age_mae"].idxmin()
     assert record(trained)["best_epoch"] == best
@@ -63,18 +63,18 @@ def test_the_record_quotes_the_validation_figures_of_the_best_epoch(trained):
 
 def test_the_headline_can_be_recomputed_from_the_predictions_with_numpy_alone(trained):
     faces = pd.read_parquet(trained / "predictions" / "test.parquet")
-    figures = record(trained)["test"]
+    metrics = record(trained)["test"]
     error = np.abs(faces["age_mean_unclipped"] - faces["label_age_low"])
-    assert figures["test/age_mae"] == pytest.approx(error.mean(), abs=1e-6)
-    assert figures["test/age_cs5"] == pytest.approx((error <= 5).mean())
+    assert metrics["test/age_mae"] == pytest.approx(error.mean(), abs=1e-6)
+    assert metrics["test/age_cs5"] == pytest.approx((error <= 5).mean())
     z = (faces["label_age_low"] - faces["age_mean_unclipped"]) / faces["age_std"]
     nll = 0.5 * z**2 + np.log(faces["age_std"]) + 0.5 * np.log(2 * np.pi)
-    assert figures["test/age_nll"] == pytest.approx(nll.mean(), abs=1e-6)
+    assert metrics["test/age_nll"] == pytest.approx(nll.mean(), abs=1e-6)
     classes = record(trained)["data"]["race_classes"]
     predicted = np.array(classes)[faces[[f"race_{name}" for name in classes]].to_numpy().argmax(1)]
     known = faces["label_race"] != ""
     accuracy = (predicted == faces["label_race"])[known].mean()
-    assert figures["test/race_acc"] == pytest.approx(accuracy, abs=1e-6)
+    assert metrics["test/race_acc"] == pytest.approx(accuracy, abs=1e-6)
     np.testing.assert_allclose(
         faces["age_high90_unclipped"] - faces["age_mean_unclipped"], 1.6448536 * faces["age_std"], rtol=1e-6
     )
@@ -97,14 +97,14 @@ def test_the_checkpoint_holds_plain_values_only(trained):
     assert checkpoint["provenance"]["train_id_hashes"].dtype == torch.int64
 
 
-def test_the_seed_is_recorded_with_the_figures_and_in_the_checkpoint(trained):
+def test_the_seed_is_recorded_with_the_metrics_and_in_the_checkpoint(trained):
     assert record(trained)["seed"] == 0
     assert record(trained)["trained_on"]["seed"] == 0, "what the test quotes of the checkpoint"
     assert torch.load(trained / "checkpoints" / "best.ckpt", weights_only=True)["provenance"]["seed"] == 0
     assert "seeds: split 0, run 0" in (trained / "run.log").read_text()
 
 
-def test_test_gives_the_figures_of_the_fit_by_the_runs_own_config(trained, tmp_path):
+def test_test_gives_the_metrics_of_the_fit_by_the_runs_own_config(trained, tmp_path):
     checkpoint = trained / "checkpoints" / "best.ckpt"
     main(["test", "--ckpt_path", str(checkpoint), "--trainer.default_root_dir", str(tmp_path)])
     (run,) = (tmp_path / "tiny").iterdir()
@@ -114,7 +114,7 @@ def test_test_gives_the_figures_of_the_fit_by_the_runs_own_config(trained, tmp_p
         assert again[name] == pytest.approx(first[name], abs=SINGLE), name
 
 
-def test_validate_gives_the_figures_of_the_best_epoch(trained, tmp_path, capsys):
+def test_validate_gives_the_metrics_of_the_best_epoch(trained, tmp_path, capsys):
     main(["validate", "--ckpt_path", str(trained), "--trainer.default_root_dir", str(tmp_path)])
     (run,) = (tmp_path / "tiny").iterdir()
     assert record(run)["val"]["val/age_mae"] == pytest.approx(

@@ -84,9 +84,9 @@ def test_what_has_no_label_has_no_baseline():
 def test_baselines_of_every_part_learn_from_the_training_part(face_table):
     faces = face_table(6, split=["train", "train", "val", "test", "test", ""], gender=[0, 0, 1, 0, 1, 1])
     split = make_split(faces, "predefined")
-    figures = baselines_by_part(faces.frame, split)
-    assert {part: values["gender_acc"] for part, values in figures.items()} == {
+    metrics = baselines_by_part(faces.frame, split)
+    assert {part: values["gender_acc"] for part, values in metrics.items()} == {
         "train": 1, "val": 0, "test": 0.5,
     }  # fmt: skip
-    assert figures["test"]["age_mae_of_mean"] == pytest.approx(3.0)  # 23 and 24 against 20.5
+    assert metrics["test"]["age_mae_of_mean"] == pytest.approx(3.0)  # 23 and 24 against 20.5
     assert baselines_by_part(faces.frame, make_split(faces, "whole")) == {"test": {}}

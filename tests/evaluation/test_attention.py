@@ -45,7 +45,7 @@ def test_weights_are_means_over_channels_and_over_the_faces_of_a_decade(faces):
     assert few.any()
     assert not few.all()
     weights = attend(model, faces, batch_size=4, min_faces=3).weights
-    assert weights["weight"].isna().equals(few), "no figure of fewer faces than the minimum"
+    assert weights["weight"].isna().equals(few), "no metric of fewer faces than the minimum"
     assert weights["faces"].equals(seen.weights["faces"])
 
 

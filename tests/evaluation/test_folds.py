@@ -36,16 +36,16 @@ def test_two_folds_of_known_errors(tmp_path):
     """MAE 1 and 3: mean 2, population deviation 1, sample deviation the root of 2."""
     runs = {(0, 0): a_run(tmp_path / "a", [1, 1, 1]), (1, 0): a_run(tmp_path / "b", [3, -3, 3])}
     text = write_crossval(tmp_path / "out", "x", runs, {}, [0, 1])
-    figure = json.loads((tmp_path / "out" / "summary.json").read_text())["metrics"]["age_mae"]
-    assert figure["mean"] == 2
-    assert figure["over_folds"] == {"n": 2, "sd_sample": pytest.approx(2**0.5), "sd_population": 1}
+    metric = json.loads((tmp_path / "out" / "summary.json").read_text())["metrics"]["age_mae"]
+    assert metric["mean"] == 2
+    assert metric["over_folds"] == {"n": 2, "sd_sample": pytest.approx(2**0.5), "sd_population": 1}
     assert "| age MAE (years) | 1.00 | 3.00 | 2.00 ± 1.41 | 2.00 |" in text, (
         "too few subjects for an interval"
     )
     assert "adience, protocol folds, split seed 0, label rule adience canonical; folds 0, 1 (all)" in text
 
 
-def test_summary_and_report_give_the_pooled_figure_one_interval(tmp_path):
+def test_summary_and_report_give_the_pooled_metric_one_interval(tmp_path):
     random = np.random.default_rng(0)
     runs = {}
     for fold in range(2):
@@ -84,14 +84,14 @@ def test_runs_that_do_not_agree_are_refused_and_nothing_is_written(tmp_path, key
 
 def test_the_mean_over_folds_does_not_favour_a_fold_with_more_seeds():
     index = pd.MultiIndex.from_tuples([(0, 0), (0, 1), (1, 0)], names=["fold", "seed"])
-    figure = spread(pd.DataFrame({"age_mae": [1.0, 3.0, 6.0]}, index=index), complete=False)["age_mae"]
-    assert figure["mean"] == 4
-    assert figure["per_fold"] == {"0": 2, "1": 6}
-    assert figure["over_seeds"] is None
-    assert figure["over_runs"]["n"] == 3
+    metric = spread(pd.DataFrame({"age_mae": [1.0, 3.0, 6.0]}, index=index), complete=False)["age_mae"]
+    assert metric["mean"] == 4
+    assert metric["per_fold"] == {"0": 2, "1": 6}
+    assert metric["over_seeds"] is None
+    assert metric["over_runs"]["n"] == 3
 
 
-def test_figures_that_are_not_finite_stay_and_undefined_ones_are_not_averaged():
+def test_metrics_that_are_not_finite_stay_and_undefined_ones_are_not_averaged():
     index = pd.MultiIndex.from_tuples([(0, 0), (1, 0)], names=["fold", "seed"])
     values = {"age_ence": [np.nan, np.nan], "age_width95": [np.inf, 3.0], "age_mae": [np.nan, 2.0]}
     found = spread(pd.DataFrame(values, index=index), complete=True)
@@ -103,7 +103,7 @@ def test_figures_that_are_not_finite_stay_and_undefined_ones_are_not_averaged():
     assert np.isnan(found["age_mae"]["per_fold"]["0"])
 
 
-def test_a_summary_keeps_figures_that_are_not_finite(tmp_path):
+def test_a_summary_keeps_metrics_that_are_not_finite(tmp_path):
     runs = {(0, 0): a_run(tmp_path / "a", [1, 1, 1]), (1, 0): a_run(tmp_path / "b", [3, -3, 3])}
     text = write_crossval(tmp_path / "out", "x", runs, {}, [0, 1])
     summary = json.loads((tmp_path / "out" / "summary.json").read_text(), parse_constant=pytest.fail)
@@ -143,7 +143,7 @@ def test_faces_of_folds_that_overlap_are_counted_and_said(tmp_path):
     assert "3 rows repeat a face that another fold tests as well" in text
 
 
-def test_a_missing_fold_does_not_empty_the_figures_of_folds_that_share_faces(tmp_path):
+def test_a_missing_fold_does_not_empty_the_metrics_of_folds_that_share_faces(tmp_path):
     """Seed 1 lacks the fold whose faces repeat: no id repeats in its table."""
     runs = {(0, 0): a_run(tmp_path / "a", [1, 1, 1]), (1, 0): a_run(tmp_path / "b", [9, 9, 9])}
     runs[0, 1] = a_run(tmp_path / "c", [3, 3, 3])

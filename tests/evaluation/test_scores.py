@@ -7,18 +7,18 @@ from scipy import stats
 
 from mtmsa_lightning.evaluation.comparison import holm
 from mtmsa_lightning.evaluation.predictions import read_predictions
-from mtmsa_lightning.evaluation.scores import face_scores, figures_of_means, read_faces
+from mtmsa_lightning.evaluation.scores import face_scores, metrics_of_means, read_faces
 from mtmsa_lightning.evaluation.table_metrics import scalars
 
 
-def test_means_of_scores_are_the_figures_of_the_run(trained):
+def test_means_of_scores_are_the_metrics_of_the_run(trained):
     predictions = read_predictions(trained / "predictions" / "test.parquet")
     scores = face_scores(predictions)
-    figures = figures_of_means(list(scores), scores.mean().to_numpy())
+    metrics = metrics_of_means(list(scores), scores.mean().to_numpy())
     recorded = json.loads((trained / "run.json").read_text())["test"]
     computed = scalars(predictions)
     assert {"age_mae", "age_rmse", "age_nll", "gender_acc", "race_acc"} <= set(scores)
-    for name, value in zip(scores, figures, strict=True):
+    for name, value in zip(scores, metrics, strict=True):
         assert value == pytest.approx(recorded[f"test/{name}"], abs=1e-5), name
         assert value == pytest.approx(computed[name]), name
 

@@ -35,7 +35,7 @@ def members(table: pd.DataFrame, row: pd.Series) -> pd.DataFrame:
     return table[keep]
 
 
-def test_every_figure_is_that_of_the_groups_faces_or_absent(table):
+def test_every_metric_is_that_of_the_groups_faces_or_absent(table):
     found = subgroups(read_predictions(table), draws=20).table
     assert list(dict.fromkeys(found["by"])) == DIVISIONS
     assert (found["faces"] < 50).any()
@@ -60,7 +60,7 @@ def test_every_figure_is_that_of_the_groups_faces_or_absent(table):
         assert row[list(expected)].to_dict() == pytest.approx(expected), row["by"]
 
 
-def test_intervals_hold_their_figure_and_are_those_of_resampled_subjects(table):
+def test_intervals_hold_their_metric_and_are_those_of_resampled_subjects(table):
     predictions = read_predictions(table)
     found = subgroups(predictions, draws=2000).table.iloc[0]
     random = np.random.default_rng(1)
@@ -85,9 +85,9 @@ def test_equal_seeds_give_equal_tables(table):
 
 
 def test_the_largest_gap_is_between_groups_with_enough_faces(table):
-    table.loc[table["label_race"] == "asian", "age_mean"] += 100  # a dozen faces: no figure, no gap
+    table.loc[table["label_race"] == "asian", "age_mean"] += 100  # a dozen faces: no metric, no gap
     found = subgroups(read_predictions(table), draws=200)
-    gaps = found.gaps.set_index(["by", "figure"])
+    gaps = found.gaps.set_index(["by", "metric"])
     assert {by for by, _ in gaps.index} == set(DIVISIONS) - {"all", "gender x race x age"}, (
         "one is left there"
     )
@@ -103,7 +103,7 @@ def test_the_largest_gap_is_between_groups_with_enough_faces(table):
     assert gaps.loc[("age", "age_rmse"), "gap"] == pytest.approx(decades.max() - decades.min())
 
 
-def test_few_subjects_have_figures_but_no_interval(table):
+def test_few_subjects_have_metrics_but_no_interval(table):
     table["subject"] = [str(row % 9) for row in range(len(table))]
     row = subgroups(read_predictions(table), draws=50).table.iloc[0]
     assert row["age_mae"] > 0
@@ -157,7 +157,7 @@ class Endless(GaussianAge):
         return low, torch.where(torch.arange(len(high)) == 0, torch.inf, high)
 
 
-def test_a_width_without_end_is_no_figure_where_it_occurs(table):
+def test_a_width_without_end_is_no_metric_where_it_occurs(table):
     predictions = read_predictions(table)
     endless = replace(predictions, age=Endless(predictions.age.mean, predictions.age.std))
     found = subgroups(endless, draws=5).table

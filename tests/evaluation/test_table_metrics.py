@@ -7,7 +7,7 @@ from scipy.stats import norm
 
 from mtmsa_lightning._utils.strict_json import from_json, to_json
 from mtmsa_lightning.evaluation.predictions import read_predictions
-from mtmsa_lightning.evaluation.table_metrics import figures
+from mtmsa_lightning.evaluation.table_metrics import compute_metrics
 from mtmsa_lightning.labels import AGE_GROUP_EDGES
 from mtmsa_lightning.runs.record import read_record
 
@@ -17,11 +17,11 @@ def table():
     return table_of()
 
 
-def test_the_figures_of_a_runs_predictions_are_those_that_the_run_logged(trained):
+def test_the_metrics_of_a_runs_predictions_are_those_that_the_run_logged(trained):
     json.loads((trained / "run.json").read_text(), parse_constant=pytest.fail)
     logged = read_record(trained)["test"]
     losses = {name for name in logged if name.endswith("loss")}
-    found = figures(read_predictions(trained / "predictions" / "test.parquet"))["scalars"]
+    found = compute_metrics(read_predictions(trained / "predictions" / "test.parquet"))["scalars"]
     assert {f"test/{name}" for name in found} == logged.keys() - losses
     for name, value in found.items():
         assert value == pytest.approx(logged[f"test/{name}"], abs=1e-6, nan_ok=True), name
@@ -29,7 +29,7 @@ def test_the_figures_of_a_runs_predictions_are_those_that_the_run_logged(trained
 
 
 def test_curves_are_plain_and_agree_with_numpy(table):
-    found = figures(read_predictions(table))
+    found = compute_metrics(read_predictions(table))
     assert from_json(to_json(found)) == found
     error = np.abs(table["age_mean"] - table["label_age_low"]).to_numpy()
     curves = found["curves"]
@@ -58,7 +58,7 @@ def test_curves_are_plain_and_agree_with_numpy(table):
 
 
 def test_class_diagrams_agree_with_counting(table):
-    found = figures(read_predictions(table))
+    found = compute_metrics(read_predictions(table))
     gender = found["classes"]["gender"]
     predicted = table[["gender_male", "gender_female"]].to_numpy().argmax(1)
     counts = [
@@ -73,9 +73,9 @@ def test_class_diagrams_agree_with_counting(table):
     assert gender["reliability"]["accuracy"][0] is None, "no confidence of two classes is below a half"
 
 
-def test_groups_have_group_figures_and_no_errors_in_years():
+def test_groups_have_group_metrics_and_no_errors_in_years():
     table = table_of(groups=True)
-    found = figures(read_predictions(table))
+    found = compute_metrics(read_predictions(table))
     assert {"group_acc", "group_acc_1off", "age_interval_nll", "age_coverage90"} <= found["scalars"].keys()
     assert not {"age_mae", "age_nll", "race_acc"} & found["scalars"].keys()
     assert found["curves"].keys() == {"interval_coverage", "risk_coverage"}
@@ -89,8 +89,8 @@ def test_groups_have_group_figures_and_no_errors_in_years():
     assert found["classes"].keys() == {"gender"}
 
 
-def test_a_figure_of_too_few_faces_is_undefined():
-    found = figures(read_predictions(table_of(9)))
+def test_a_metric_of_too_few_faces_is_undefined():
+    found = compute_metrics(read_predictions(table_of(9)))
     assert np.isnan(found["scalars"]["age_ence"])
     assert np.isnan(found["scalars"]["age_worst_decade_mae"])
     assert found["scalars"]["age_mae"] > 0

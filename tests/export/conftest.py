@@ -23,7 +23,7 @@ CALIBRATION = Calibration(
         "fingerprint": "00", "faces": 90, "subjects": 80, "unit": "different images",
         "chose_checkpoint": False,
     },
-    figures={"test": {"before": {"age_nll": 4.0}, "after": {"age_nll": 3.5}}},
+    metrics={"test": {"before": {"age_nll": 4.0}, "after": {"age_nll": 3.5}}},
 )  # fmt: skip
 
 

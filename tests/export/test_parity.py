@@ -148,7 +148,7 @@ def test_who_has_onnxruntime_alone_finds_all_that_is_needed(network_of, tmp_path
     assert said["classes"]["age_group_probs"][0] == "0-2"
     assert said["calibrated"] == model.calibration.describe()
     assert said["calibration"]["sigma_scale"] == 1.3
-    assert said["calibration"]["figures"] == {"test, calibrated": {"age_nll": 3.5}}
+    assert said["calibration"]["metrics"] == {"test, calibrated": {"age_nll": 3.5}}
     assert said["weights_sha256"] == weights_digest(model.state_dict())
     drawn = onnx.load(tmp_path / "it.onnx").graph
     assert drawn.output[0].doc_string == OUTPUTS["age_mean"]

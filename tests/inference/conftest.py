@@ -20,7 +20,7 @@ CALIBRATION = Calibration(
         "dataset": "morph", "protocol": "subject_exclusive", "fold": 0, "part": "calibration", "faces": 90,
         "subjects": 30, "unit": "subjects", "chose_checkpoint": False,
     },
-    figures={"calibration": {"before": {"ece": 0.1}, "after": {"ece": 0.05}}},
+    metrics={"calibration": {"before": {"ece": 0.1}, "after": {"ece": 0.05}}},
 )  # fmt: skip
 
 

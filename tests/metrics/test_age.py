@@ -69,7 +69,7 @@ def faces_of(ages, errors):
     return GaussianAge(ages + torch.tensor(errors), torch.ones(len(ages))), ages, ages
 
 
-def test_decades_are_those_of_the_true_age_and_small_ones_have_no_figure():
+def test_decades_are_those_of_the_true_age_and_small_ones_have_no_metric():
     batch = faces_of([0.0, 9.0, 10.0, 19.0, 20.0, 130.0, 125.0], [1.0, -2.0, 3.0, -4.0, 9.0, 5.0, 7.0])
     errors = measured(DecadeMAE(2), batch)
     assert len(errors) == 14
@@ -82,7 +82,7 @@ def test_decades_are_those_of_the_true_age_and_small_ones_have_no_figure():
 
 
 @given(st.data(), st.integers(1, 30))
-def test_figures_agree_with_numpy(data, n):
+def test_metrics_agree_with_numpy(data, n):
     ages = arrays.arrays(np.float64, n, elements=st.floats(0, 100))
     predicted, age = data.draw(ages), data.draw(ages)
     known = data.draw(arrays.arrays(bool, n))
@@ -96,8 +96,8 @@ def test_figures_agree_with_numpy(data, n):
         AgeBias(): NAN if nothing else error.mean(),
         CumulativeScore(5): NAN if nothing else (np.abs(error) <= 5).mean(),
     }
-    for metric, figure in expected.items():
-        assert measured(metric, batch) == pytest.approx(figure, abs=1e-9, nan_ok=True)
+    for metric, value in expected.items():
+        assert measured(metric, batch) == pytest.approx(value, abs=1e-9, nan_ok=True)
     decade = (age[known] // 10).astype(int)
     by_decade = [np.abs(error)[decade == d].mean() if (decade == d).any() else NAN for d in range(14)]
     np.testing.assert_allclose(measured(DecadeMAE(1), batch), by_decade, atol=1e-9)

@@ -45,7 +45,7 @@ def test_accuracy_agrees_with_torchmetrics(pairs):
     assert measured(ClassAccuracy(4), said(4, predicted), target) == pytest.approx(expected, nan_ok=True)
 
 
-def test_figures_of_batches_are_figures_of_all_faces():
+def test_metrics_of_batches_are_metrics_of_all_faces():
     random = np.random.default_rng(0)
     probs, target = torch.tensor(random.dirichlet(np.ones(5), 50)), random.integers(-1, 5, 50)
     for metric in (ClassAccuracy(5), BalancedAccuracy(5), ClassCalibrationError()):
@@ -81,7 +81,7 @@ def test_the_reliability_diagram_and_its_error_by_hand():
     assert diagram.accuracy[0].isnan()
 
 
-def test_no_label_gives_no_figure():
+def test_no_label_gives_no_metric():
     for metric in (ClassAccuracy(3), BalancedAccuracy(3), ClassCalibrationError()):
         assert np.isnan(measured(metric, said(3, [0, 1]), [-1, -1]))
 

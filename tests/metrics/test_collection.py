@@ -41,7 +41,7 @@ def every_metric() -> dict[str, Metric]:
         for name in metrics.__all__
         for number, settings in enumerate(settings_of(getattr(metrics, name)))
     }
-    return public | {figure.name: figure.build(CLASSES + 1) for figure in METRICS}
+    return public | {spec.name: spec.build(CLASSES + 1) for spec in METRICS}
 
 
 def batch(seed: int, faces: int = 40) -> dict[str, object]:
@@ -101,7 +101,7 @@ def collection() -> MetricCollection:
     return whole
 
 
-def test_a_collection_gives_the_figures_of_each_metric_alone(collection):
+def test_a_collection_gives_the_metrics_of_each_metric_alone(collection):
     assert_equal(collection, {name: fed(metric) for name, metric in every_metric().items()})
     shared = [group for group in collection.compute_groups.values() if len(group) > 1]
     assert shared, "equal updates, such as those of both accuracies, may share their states"
@@ -126,7 +126,7 @@ def test_after_a_reset_a_collection_starts_anew(collection):
     assert_equal(collection, {name: fed(metric, BATCHES[1:]) for name, metric in every_metric().items()})
 
 
-def test_forward_returns_the_figures_of_the_batch_and_keeps_those_of_all():
+def test_forward_returns_the_metrics_of_the_batch_and_keeps_those_of_all():
     whole = MetricCollection(every_metric())
     for each in BATCHES:
         found = whole(**each)

@@ -9,7 +9,7 @@ from torchmetrics.utilities import dim_zero_cat
 from mtmsa_lightning.metrics.suite import METRICS, metric_specs
 from mtmsa_lightning.models.distributions import GaussianAge
 
-NAMES = [figure.name for figure in METRICS]
+NAMES = [spec.name for spec in METRICS]
 CLASSES = 4
 RANKS = (slice(0, 7), slice(7, 8), slice(8, 11), slice(11, 600))
 """Uneven ranks; the second has no labelled face."""
@@ -30,9 +30,9 @@ def faces() -> dict[str, tuple[Tensor, ...]]:
     return {"age": (mean, std, low, high), "class": (probs / probs.sum(1, keepdim=True), target)}
 
 
-def fed(figure, rows: slice) -> Metric:
-    metric = figure.build(CLASSES)
-    if figure.task == "age":
+def fed(spec, rows: slice) -> Metric:
+    metric = spec.build(CLASSES)
+    if spec.task == "age":
         mean, std, low, high = (values[rows] for values in faces()["age"])
         metric.update(GaussianAge(mean, std), low, high)
     else:
@@ -51,10 +51,10 @@ def gather_of(ranks: list[Metric]) -> Callable[..., list[Tensor]]:
     return gather
 
 
-@pytest.mark.parametrize("figure", METRICS, ids=NAMES)
-def test_uneven_ranks_give_the_figure_of_all_faces(figure):
-    ranks = [fed(figure, rows) for rows in RANKS]
-    whole = fed(figure, slice(None)).compute()
+@pytest.mark.parametrize("spec", METRICS, ids=NAMES)
+def test_uneven_ranks_give_the_metric_of_all_faces(spec):
+    ranks = [fed(spec, rows) for rows in RANKS]
+    whole = fed(spec, slice(None)).compute()
     assert whole.isfinite()
     assert whole.ndim == 0
     last = ranks[-1]
@@ -62,24 +62,24 @@ def test_uneven_ranks_give_the_figure_of_all_faces(figure):
     torch.testing.assert_close(last.compute().double(), whole.double(), rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("figure", METRICS, ids=NAMES)
-def test_states_can_be_merged(figure):
-    first, second = fed(figure, slice(0, 33)), fed(figure, slice(33, None))
+@pytest.mark.parametrize("spec", METRICS, ids=NAMES)
+def test_states_can_be_merged(spec):
+    first, second = fed(spec, slice(0, 33)), fed(spec, slice(33, None))
     first.merge_state(second)
     torch.testing.assert_close(
-        first.compute().double(), fed(figure, slice(None)).compute().double(), rtol=1e-12, atol=1e-12
+        first.compute().double(), fed(spec, slice(None)).compute().double(), rtol=1e-12, atol=1e-12
     )
 
 
 @pytest.mark.parametrize(
-    "figure",
-    [figure for figure in METRICS if not figure.name.endswith("_acc")],
-    ids=lambda figure: figure.name,
+    "spec",
+    [spec for spec in METRICS if not spec.name.endswith("_acc")],
+    ids=lambda spec: spec.name,
 )
-def test_faces_without_a_label_have_no_figure(figure):
-    metric = figure.build(CLASSES)
+def test_faces_without_a_label_have_no_metric(spec):
+    metric = spec.build(CLASSES)
     missing = torch.full((3,), torch.nan)
-    if figure.task == "age":
+    if spec.task == "age":
         metric.update(GaussianAge(torch.ones(3), torch.ones(3)), missing, missing)
     else:
         metric.update(torch.full((3, CLASSES), 0.25), torch.full((3,), -1))
@@ -88,19 +88,19 @@ def test_faces_without_a_label_have_no_figure(figure):
 
 def test_names_are_unique_and_say_which_way_is_better():
     assert len(set(NAMES)) == len(NAMES)
-    for figure in METRICS:
-        higher = {"higher": True, "lower": False}.get(figure.better)
-        assert figure.build(CLASSES).higher_is_better == higher, figure.name
+    for spec in METRICS:
+        higher = {"higher": True, "lower": False}.get(spec.better)
+        assert spec.build(CLASSES).higher_is_better == higher, spec.name
 
 
 def test_only_the_headline_is_measured_in_training():
-    assert [figure.name for figure in METRICS if figure.training] == [
+    assert [spec.name for spec in METRICS if spec.training] == [
         "age_mae", "age_cs5", "age_nll", "age_interval_nll", "group_acc", "group_acc_1off",
         "gender_acc", "race_acc",
     ]  # fmt: skip
 
 
-def test_a_model_has_the_figures_of_its_heads():
-    assert {figure.task for figure in metric_specs({"age": 0}, groups=True)} == {"age"}
+def test_a_model_has_the_metrics_of_its_heads():
+    assert {spec.task for spec in metric_specs({"age": 0}, groups=True)} == {"age"}
     assert not [f.name for f in metric_specs({"age": 0, "race": 5}, groups=False) if "group_acc" in f.name]
     assert metric_specs({"age": 0, "gender": 2, "race": 5}, groups=True) == METRICS

@@ -3,7 +3,7 @@ import pytest
 from mtmsa_lightning.metrics.suite import METRICS
 from mtmsa_lightning.metrics.titles import format_difference, format_interval, format_metric
 
-NAMES = [figure.name for figure in METRICS]
+NAMES = [spec.name for spec in METRICS]
 
 
 @pytest.mark.parametrize("value", [-0.0, -1e-9, -4e-5, 0.0, 4e-5])

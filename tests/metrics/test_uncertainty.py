@@ -80,7 +80,7 @@ def test_ence_of_a_calibrated_prediction_is_small_and_of_a_scaled_one_the_scale(
     assert measured(ENCE(), np.stack([2 * std, error], 1).tolist()) == pytest.approx(0.5, abs=0.01)
 
 
-def test_too_few_faces_have_no_figure():
+def test_too_few_faces_have_no_metric():
     assert np.isnan(measured(AURC(), []))
     assert np.isnan(measured(ENCE(), []))
     assert np.isnan(measured(ENCE(), [(1.0, 1.0)] * 9))

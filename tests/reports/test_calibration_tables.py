@@ -10,18 +10,18 @@ from mtmsa_lightning.data.preprocessing import describe_crop
 from mtmsa_lightning.models.distributions import GaussianAge
 from mtmsa_lightning.reports.calibration_tables import (
     coverage_lines,
-    figures_table,
+    metrics_table,
     thresholds_table,
     why_not_exchangeable,
 )
 
 
 def calibration(covered, quantile=1.7, faces=300) -> Calibration:
-    figures = {"faces": faces, "subjects": 300, "coverage_by_subject": {"90": covered}, "width": {"90": 20.0}}
-    figures |= {"coverage": {"90": covered - 0.05}, "age_nll": 3.5, "age_interval_nll": None}
+    metrics = {"faces": faces, "subjects": 300, "coverage_by_subject": {"90": covered}, "width": {"90": 20.0}}
+    metrics |= {"coverage": {"90": covered - 0.05}, "age_nll": 3.5, "age_interval_nll": None}
     on = {"subjects": 100, "unit": "subjects"}
     return Calibration(
-        quantiles={0.9: quantile}, fitted_on=on, figures={"test": dict.fromkeys(("before", "after"), figures)}
+        quantiles={0.9: quantile}, fitted_on=on, metrics={"test": dict.fromkeys(("before", "after"), metrics)}
     )
 
 
@@ -65,12 +65,12 @@ def test_an_infinite_interval_is_said_and_not_judged():
     ]
 
 
-def test_the_table_has_a_row_for_each_figure_that_there_is():
-    table = figures_table(calibration(0.887))
+def test_the_table_has_a_row_for_each_metric_that_there_is():
+    table = metrics_table(calibration(0.887))
     for text in ("90 % interval covers", "83.7 %", "20.00", "age NLL", "3.50", "300 faces"):
         assert text in table
     assert "by subject" not in table, "each has one face"
-    several = figures_table(calibration(0.887, faces=400))
+    several = metrics_table(calibration(0.887, faces=400))
     assert [text in several for text in ("by subject", "83.7 %", "88.7 %")] == [True] * 3
     assert "group NLL" not in table
 

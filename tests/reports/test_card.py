@@ -22,7 +22,7 @@ race,,white,,30,10,,,
 gender x race,female,white,,12,4,,,
 age,,,20-29,290,97,6.0,5.0,7.0
 """
-GAPS = """by,figure,gap,gap_low,gap_high,groups,highest,highest_value,lowest,lowest_value
+GAPS = """by,metric,gap,gap_low,gap_high,groups,highest,highest_value,lowest,lowest_value
 gender,age_mae,2.1,0.4,3.9,2,female,7.5,male,5.4
 gender,age_bias,1.0,,,2,female,1,male,0
 """
@@ -48,17 +48,17 @@ def checkpoint(trained):
 def evaluated(checkpoint, trained, tmp_path_factory):
     """Records of a run and of an evaluation, the latter made up."""
     folder = tmp_path_factory.mktemp("tables")
-    for name, text in (("figures", METRICS), ("subgroups", GROUPS), ("subgroup_gaps", GAPS)):
+    for name, text in (("metrics", METRICS), ("subgroups", GROUPS), ("subgroup_gaps", GAPS)):
         (folder / "evaluation" / "tables").mkdir(parents=True, exist_ok=True)
         (folder / "evaluation" / "tables" / f"{name}.csv").write_text(text)
     quoted = {"dataset": "morph", "protocol": "subject_exclusive, fold 0", "checkpoint": "/home/me/best.ckpt"}
-    figures = {
+    metrics = {
         "quoted_with": quoted | {"command": "mtmsa evaluate /home/me"},
         "faces": 310,
         "labelled": {"exact": 300, "age": 300},
         "scalars": {"age_mae": 6.25, "gender_acc": 0.875},
     }
-    (folder / "evaluation" / "figures.json").write_text(json.dumps(figures))
+    (folder / "evaluation" / "metrics.json").write_text(json.dumps(metrics))
     (folder / "evaluation" / "run.json").write_text('{"constant_age_mae": 12.5}')
     return folder / "evaluation"
 
@@ -80,7 +80,7 @@ def test_a_card_repeats_the_runs_own_records(trained):
     card = card_of_checkpoint(trained / "checkpoints" / "best.ckpt")
     record = json.loads((trained / "run.json").read_text())
     data = record["data"]
-    assert value(card, "dataset") == "synthetic-morph", "no card claims figures on MORPH"
+    assert value(card, "dataset") == "synthetic-morph", "no card claims metrics on MORPH"
     assert value(card, "protocol") == "subject_exclusive, fold 0, split seed 0"
     assert value(card, "label rule") == data["label_rule"]
     assert value(card, "fingerprint, train") == f"`{data['fingerprints']['train']}`"
@@ -94,7 +94,7 @@ def test_a_card_repeats_the_runs_own_records(trained):
     assert value(card, "age MAE (years)") == f"{record['test']['test/age_mae']:.2f}"
     assert value(card, GUESS) == f"{record['constant_age_mae']:.2f}"
     assert "intervals are not recorded" in card
-    assert "Figures by group are not recorded" in card
+    assert "Metrics by group are not recorded" in card
     assert "Not calibrated" in card
     assert "10.1049/sil2.12190" in card
     assert front(card) | {"tags": None} == {
@@ -114,7 +114,7 @@ def test_hardware_is_recorded_by_the_run_and_energy_is_said_not_to_be(trained):
     assert value(card, "energy") == "not measured"
 
 
-def test_an_evaluation_gives_figures_with_intervals_groups_and_gaps(trained, evaluated):
+def test_an_evaluation_gives_metrics_with_intervals_groups_and_gaps(trained, evaluated):
     card = card_of_checkpoint(trained / "checkpoints" / "best.ckpt", evaluated)
     assert value(card, "age MAE (years)") == "6.25 | 5.50 to 7.00 | 300"
     assert value(card, GUESS) == "12.50 | - | 300"
@@ -131,7 +131,7 @@ def test_an_evaluation_gives_figures_with_intervals_groups_and_gaps(trained, eva
 
 
 def sources(checkpoint, **changes) -> Sources:
-    empty = Sources(checkpoint, "best", training={}, seed=None, tested={}, figures={}, tables={})
+    empty = Sources(checkpoint, "best", training={}, seed=None, tested={}, metrics={}, tables={})
     return replace(empty, **changes)
 
 
@@ -165,7 +165,7 @@ def test_what_is_not_recorded_is_said_to_be_so(checkpoint):
     bare = {"hyper_parameters": checkpoint["hyper_parameters"]}
     card = model_card(sources(bare))
     assert "The training data is not recorded in the checkpoint." in card
-    assert "Figures are not recorded" in card
+    assert "Metrics are not recorded" in card
     for what in (
         "epochs",
         "best epoch",
@@ -182,23 +182,23 @@ def test_what_is_not_recorded_is_said_to_be_so(checkpoint):
     assert "model-index" not in front(card)
 
 
-def test_figures_of_another_calibration_are_marked(checkpoint, evaluated):
+def test_metrics_of_another_calibration_are_marked(checkpoint, evaluated):
     calibration = {
         "sigma_scale": 1.2, "temperatures": {"gender": 0.9}, "quantiles": {"0.9": 1.7}, "max_width": None,
-        "min_group_prob": None, "figures": {},
+        "min_group_prob": None, "metrics": {},
         "fitted_on": {
             "part": "calibration", "dataset": "morph", "protocol": "subject_exclusive", "fold": 0,
             "faces": 90, "subjects": 30, "unit": "subjects", "chose_checkpoint": False,
         },
     }  # fmt: skip
-    figures = json.loads((evaluated / "figures.json").read_text())
+    metrics = json.loads((evaluated / "metrics.json").read_text())
     tables = {
         name: pd.read_csv(evaluated / "tables" / f"{name}.csv", dtype=str, keep_default_na=False)
-        for name in ("figures", "subgroups", "subgroup_gaps")
+        for name in ("metrics", "subgroups", "subgroup_gaps")
     }
     calibrated = {**checkpoint, "calibration": calibration}
     other = calibration | {"sigma_scale": 1.3}
-    now = sources(calibrated, figures=figures, tables=tables)
+    now = sources(calibrated, metrics=metrics, tables=tables)
     card = model_card(now)
     assert "Calibrated on the calibration part of morph" in card
     assert "Conformal intervals of age at 90 %" in card
@@ -215,11 +215,11 @@ def test_figures_of_another_calibration_are_marked(checkpoint, evaluated):
         card = model_card(replace(now, checkpoint=shown, tested=measured))
         recorded = {"test": {"test/age_nll": 3.0}, **measured}
         plain = model_card(sources(shown, training=recorded))
-        marks = card.count("These figures"), plain.count("These figures")
+        marks = card.count("These metrics"), plain.count("These metrics")
         assert marks == ((0, 0) if says is None else (2, 1)), (
             "evaluation and subgroups, or the test of the run"
         )
-        assert ("model-index" in front(card)) == (says is None), "there a figure cannot be marked"
+        assert ("model-index" in front(card)) == (says is None), "there a metric cannot be marked"
         if says:
             assert says in card
             assert says in plain
@@ -258,16 +258,16 @@ def test_the_citation_is_in_the_wheel_and_in_the_source():
     assert '"CITATION.cff" = "mtmsa_lightning/CITATION.cff"' in text
 
 
-def test_figures_on_part_of_the_test_part_are_marked_and_not_indexed(checkpoint):
+def test_metrics_on_part_of_the_test_part_are_marked_and_not_indexed(checkpoint):
     seen = {"test": {"faces": 8, "unreadable": 0, "of": 15}}
     training = {"test": {"test/age_mae": 5.0, "test/age_crps": math.nan}, "seen": seen}
     quoted = {"dataset": "morph", "protocol": "p"}
-    figures = {"quoted_with": quoted, "faces": 8, "scalars": {"age_mae": 5.0, "age_crps": math.inf}}
+    metrics = {"quoted_with": quoted, "faces": 8, "scalars": {"age_mae": 5.0, "age_crps": math.inf}}
     table = pd.DataFrame({"name": ["age_mae", "age_crps"], "low95": "", "high95": "", "faces": "8"})
     by_training = Sources(checkpoint, "best", training, 0, {}, {}, {})
-    by_report = replace(by_training, tested={"seen": seen}, figures=figures, tables={"figures": table})
+    by_report = replace(by_training, tested={"seen": seen}, metrics=metrics, tables={"metrics": table})
     for sources, shown in ((by_training, "undefined"), (by_report, "inf")):
         card = model_card(sources)
-        assert "These figures are partial: 8 of 15 faces of the test part." in card
+        assert "These metrics are partial: 8 of 15 faces of the test part." in card
         assert value(card, "age CRPS (years)").split(" | ")[0] == shown
         assert "model-index" not in front(card)

@@ -34,10 +34,10 @@ def crossval_folder(tmp_path):
     return tmp_path / "crossval"
 
 
-def test_the_report_pools_the_folds_and_says_what_its_figures_must_be_quoted_with(crossval_folder):
+def test_the_report_pools_the_folds_and_says_what_its_metrics_must_be_quoted_with(crossval_folder):
     (page,) = write_pooled_reports(crossval_folder)
     assert page == crossval_folder / "report-seed0" / "report.html"
-    found = json.loads((page.parent / "figures.json").read_text())
+    found = json.loads((page.parent / "metrics.json").read_text())
     assert found["scalars"]["age_mae"] == 2.0, "mean of 1 and 3 years"
     ids = sorted(f"morph/{fold}{n}" for fold in ERRORS for n in range(3))
     print_of_ids = hashlib.sha256("\n".join(ids).encode()).hexdigest()

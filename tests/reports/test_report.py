@@ -36,7 +36,7 @@ CALIBRATION = {
         "label_rule": "exact ages of the set", "part": "calibration", "fingerprint": "d" * 64,
         "faces": 90, "subjects": 30, "unit": "subjects", "chose_checkpoint": False,
     },
-    "figures": {"test": {"before": {
+    "metrics": {"test": {"before": {
         "coverage": {"50": 0.41, "80": 0.7, "90": 0.81, "95": 0.9},
         "width": {"50": 5.0, "80": 9.0, "90": 12.0, "95": 15.0},
     }}},
@@ -80,8 +80,8 @@ def attention():
 def report(simulated, tmp_path_factory):
     folder = tmp_path_factory.mktemp("report")
     face = np.zeros((64, 64, 3), np.uint8)
-    figures = write_report(simulated(), folder, CONTEXT, images=lambda name: face, attention=attention())
-    return folder, figures
+    metrics = write_report(simulated(), folder, CONTEXT, images=lambda name: face, attention=attention())
+    return folder, metrics
 
 
 @pytest.mark.parametrize("suffix", [".parquet", ".csv"])
@@ -89,7 +89,7 @@ def test_the_headline_is_recomputed_from_the_predictions_with_numpy_alone(report
     folder, _ = report
     file = folder / f"predictions{suffix}"
     table = pd.read_parquet(file) if suffix == ".parquet" else pd.read_csv(file, keep_default_na=True)
-    headline = pd.read_csv(folder / "tables" / "figures.csv").set_index("name")
+    headline = pd.read_csv(folder / "tables" / "metrics.csv").set_index("name")
     age = table["label_age_low"].to_numpy(float)
     known = ~np.isnan(age)
     age, mean, std = age[known], table["age_mean"].to_numpy()[known], table["age_std"].to_numpy()[known]
@@ -114,7 +114,7 @@ def test_the_headline_is_recomputed_from_the_predictions_with_numpy_alone(report
     assert headline["low95"]["age_mae"] < headline["value"]["age_mae"] < headline["high95"]["age_mae"]
 
 
-def test_the_page_says_what_its_figures_must_be_quoted_with(report):
+def test_the_page_says_what_its_metrics_must_be_quoted_with(report):
     page = Page(report[0] / "report.html")
     for said in (
         "300 faces", "subject_exclusive, fold 3", FINGERPRINT, "exact ages of the set", "0 male, 1 female",
@@ -123,15 +123,15 @@ def test_the_page_says_what_its_figures_must_be_quoted_with(report):
         "age MAE (years)", "Not calibrated",
     ):  # fmt: skip
         assert said in page.text, said
-    mae = pd.read_csv(report[0] / "tables" / "figures.csv").set_index("name")["value"]["age_mae"]
+    mae = pd.read_csv(report[0] / "tables" / "metrics.csv").set_index("name")["value"]["age_mae"]
     assert f"{mae:.2f}" in page.texts
 
 
-def test_a_report_on_part_of_the_test_part_says_so_wherever_figures_stand(simulated, tmp_path, undrawn):
+def test_a_report_on_part_of_the_test_part_says_so_wherever_metrics_stand(simulated, tmp_path, undrawn):
     note = "partial: 300 of 900 faces of the test part"
     write_report(simulated(), tmp_path, replace(CONTEXT, partial=note))
     assert (tmp_path / "report.html").read_text().count(note) >= 3, "title, headline, quotes"
-    assert json.loads((tmp_path / "figures.json").read_text())["quoted_with"]["faces"] == note
+    assert json.loads((tmp_path / "metrics.json").read_text())["quoted_with"]["faces"] == note
     tables = list((tmp_path / "tables").glob("*.csv"))
     assert len(tables) > 5
     for file in tables:
@@ -147,31 +147,31 @@ def test_the_page_needs_no_network(report):
     )
 
 
-def test_figures_and_tables_lie_beside_the_page(report):
+def test_plots_and_tables_lie_beside_the_page(report):
     folder, _ = report
     drawn = {
         "cumulative_score", "predicted_against_true", "confusion_age_groups",
         "interval_coverage", "risk_coverage", "confusion_gender", "confusion_race", "reliability_gender",
         "reliability_race", "subgroups", "attention_maps", "scale_weights",
     }  # fmt: skip
-    assert names(folder / "figures", "*") == {f"{name}.{kind}" for name in drawn for kind in ("svg", "png")}
+    assert names(folder / "plots", "*") == {f"{name}.{kind}" for name in drawn for kind in ("svg", "png")}
     assert names(folder / "tables", "*") == {
         f"{name}.csv"
-        for name in ((drawn | {"error_by_age"}) | {"figures", "quoted_with", "faces", "subgroup_gaps"})
+        for name in ((drawn | {"error_by_age"}) | {"metrics", "quoted_with", "faces", "subgroup_gaps"})
         - {"predicted_against_true", "attention_maps"}
     }
     assert not [file for file in folder.rglob("*") if file.name.startswith(".")], "nothing half written"
 
 
-def test_figures_json_is_strict_and_quotes_its_data(report):
-    folder, figures = report
+def test_metrics_json_is_strict_and_quotes_its_data(report):
+    folder, metrics = report
 
     def refuse(constant):
         raise AssertionError(constant)
 
-    read = json.loads((folder / "figures.json").read_text(), parse_constant=refuse)
-    assert from_json((folder / "figures.json").read_text()).keys() == figures.keys()
-    assert read["scalars"].keys() - figures["scalars"].keys() <= {"not_finite"}
+    read = json.loads((folder / "metrics.json").read_text(), parse_constant=refuse)
+    assert from_json((folder / "metrics.json").read_text()).keys() == metrics.keys()
+    assert read["scalars"].keys() - metrics["scalars"].keys() <= {"not_finite"}
     assert read["quoted_with"]["split fingerprint (test)"] == FINGERPRINT
     assert read["scalars"]["age_mae"] > 0
 
@@ -197,13 +197,13 @@ def test_photos_are_shown_only_when_they_are_wanted(report, simulated, tmp_path,
     assert not [address for address in hidden.addresses if address.startswith("data:image/jpeg")]
     assert "photos" not in hidden.text
     assert "set/0" in hidden.text, "the faces are listed instead"
-    assert not (tmp_path / "figures" / "attention_maps.svg").exists()
-    assert (tmp_path / "figures" / "scale_weights.svg").exists()
+    assert not (tmp_path / "plots" / "attention_maps.svg").exists()
+    assert (tmp_path / "plots" / "scale_weights.svg").exists()
 
 
 def test_nothing_of_an_older_report_stays(simulated, tmp_path, undrawn):
     write_report(simulated(60), tmp_path, CONTEXT, lambda name: np.zeros((64, 64, 3), np.uint8), attention())
-    assert (tmp_path / "figures" / "attention_maps.svg").is_file()
+    assert (tmp_path / "plots" / "attention_maps.svg").is_file()
     (tmp_path / "run.json").write_text("{}")
     write_report(simulated(60), tmp_path, CONTEXT, None, attention())
     assert names(tmp_path, "**/attention_maps*") == set()
@@ -236,13 +236,13 @@ def test_a_copy_without_faces_has_neither_photos_nor_ids(simulated, tmp_path, un
         assert not any("set/" in file.read_text() for file in files if file.suffix in (".html", ".csv"))
         assert "data:image/jpeg" not in copy
         assert "private-->" not in copy
-        assert "All figures" in copy
+        assert "All metrics" in copy
         assert "Multi-scale attention" in copy
         assert not any("attention_maps" in file.name or file.name == "faces.csv" for file in files)
         Page(tmp_path / f"copy{number}" / "report.html")  # closed in order
 
 
-def test_age_groups_give_group_figures_and_nothing_in_years(simulated, tmp_path, undrawn):
+def test_age_groups_give_group_metrics_and_nothing_in_years(simulated, tmp_path, undrawn):
     data = DATA | {"race_classes": []}
     found = write_report(simulated(120, groups=True, race=False), tmp_path, replace(CONTEXT, data=data))
     assert {"group_acc", "group_acc_1off", "age_interval_nll", "age_coverage90"} <= found["scalars"].keys()
@@ -256,7 +256,7 @@ def test_age_groups_give_group_figures_and_nothing_in_years(simulated, tmp_path,
     assert "age MAE" not in page.text
     assert "race classes none" in page.text
     assert "multi-scale attention" not in page.text.lower()
-    drawn = names(tmp_path / "figures", "*.svg")
+    drawn = names(tmp_path / "plots", "*.svg")
     assert {
         "confusion_age_groups.svg",
         "subgroups.svg",
@@ -347,7 +347,7 @@ def test_scales_of_too_few_faces_have_no_mean_weights(simulated, tmp_path, undra
     write_report(simulated(60), tmp_path, CONTEXT, attention=few)
     assert "No age decade has 50 faces" in Page(tmp_path / "report.html").text
     assert (tmp_path / "tables" / "scale_weights.csv").exists()
-    assert not (tmp_path / "figures" / "scale_weights.svg").exists()
+    assert not (tmp_path / "plots" / "scale_weights.svg").exists()
 
 
 def test_faces_that_are_missing_and_subjects_in_both_parts_are_called_out(simulated, tmp_path, undrawn):
@@ -364,7 +364,7 @@ def test_without_a_decade_of_enough_faces_no_error_by_decade_is_drawn(simulated,
     text = Page(tmp_path / "report.html").text
     assert "there is no error by decade to show" in text
     assert "No two groups of one kind have 50 faces" in text
-    assert not (tmp_path / "figures" / "error_by_age.svg").exists()
+    assert not (tmp_path / "plots" / "error_by_age.svg").exists()
     assert (tmp_path / "tables" / "error_by_age.csv").exists()
     write_report(simulated(600), tmp_path / "more", CONTEXT)
-    assert (tmp_path / "more" / "figures" / "error_by_age.svg").exists()
+    assert (tmp_path / "more" / "plots" / "error_by_age.svg").exists()

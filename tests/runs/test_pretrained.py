@@ -39,7 +39,7 @@ def model() -> MTMSA:
         min_group_prob=0.3, fitted_on={
             "dataset": "morph", "protocol": "random", "fold": 0, "split_seed": 0, "part": "calibration",
             "fingerprint": "00", "faces": 3, "subjects": 3, "unit": "subjects", "chose_checkpoint": False,
-        }, figures={"a": {"b": 1e-300}},
+        }, metrics={"a": {"b": 1e-300}},
     )  # fmt: skip
     model.provenance = {
         "dataset": "morph", "label_rule": "as released", "labels": ["age", "gender"], "notes": ["é ü 年"],
@@ -265,17 +265,17 @@ def test_a_write_that_fails_leaves_the_old_folder_as_it_was(copied, model, monke
 
 @pytest.mark.slow
 def test_every_verb_takes_the_folder_where_it_takes_a_checkpoint(trained, tmp_path, capsys, fails):
-    """Test gives the figures of the checkpoint, refuses trained faces; calibrate writes into the folder."""
+    """Test gives the metrics of the checkpoint, refuses trained faces; calibrate writes into the folder."""
     folder, config = tmp_path / "given", str(trained / "config.yaml")
     AgeEstimator.from_pretrained(trained, device="cpu").save_pretrained(folder)
 
-    def figures(path: Path, root: str) -> dict:
+    def metrics(path: Path, root: str) -> dict:
         out = ["--wandb=disabled", f"--trainer.default_root_dir={tmp_path / root}"]
         main(["test", "--config", config, f"--ckpt_path={path}", *out])
         (run,) = (tmp_path / root / "tiny").iterdir()
         return json.loads((run / "run.json").read_text())["test"]
 
-    assert figures(folder, "a") == figures(trained, "b")
+    assert metrics(folder, "a") == metrics(trained, "b")
     elsewhere = ["--wandb=disabled", f"--trainer.default_root_dir={tmp_path / 'c'}"]
     said = fails("test", "--config", config, "--ckpt_path", folder, "--data.protocol=whole", *elsewhere)
     assert "were trained on by this checkpoint" in said

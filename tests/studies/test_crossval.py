@@ -46,12 +46,12 @@ def test_all_folds_of_the_protocol_are_run_and_summarised(crossval, children, tm
     mae = {key: (t["age_mean"] - t["label_age_low"]).abs().mean() for key, t in tables.items()}
     of_folds = [(mae[fold, 0] + mae[fold, 1]) / 2 for fold in range(5)]
     of_seeds = [statistics.mean(mae[fold, seed] for fold in range(5)) for seed in (0, 1)]
-    figure = summary["metrics"]["age_mae"]
-    assert figure["mean"] == pytest.approx(statistics.mean(of_folds))
+    metric = summary["metrics"]["age_mae"]
+    assert metric["mean"] == pytest.approx(statistics.mean(of_folds))
     for over, values in (("folds", of_folds), ("seeds", of_seeds), ("runs", list(mae.values()))):
-        assert figure[f"over_{over}"]["n"] == len(values)
-        assert figure[f"over_{over}"]["sd_sample"] == pytest.approx(statistics.stdev(values))
-        assert figure[f"over_{over}"]["sd_population"] == pytest.approx(statistics.pstdev(values))
+        assert metric[f"over_{over}"]["n"] == len(values)
+        assert metric[f"over_{over}"]["sd_sample"] == pytest.approx(statistics.stdev(values))
+        assert metric[f"over_{over}"]["sd_population"] == pytest.approx(statistics.pstdev(values))
 
     assert (summary["protocol"], summary["split_seed"]) == ("subject_exclusive", 0)
     assert summary["label_rule"] == data.table.label_rule
@@ -63,7 +63,7 @@ def test_all_folds_of_the_protocol_are_run_and_summarised(crossval, children, tm
     assert f"| {statistics.mean(of_folds):.2f} ± {statistics.stdev(of_folds):.2f} |" in text
     assert text in capsys.readouterr().out
     rows = pd.read_csv(folder(tmp_path) / "summary.csv").set_index("row")
-    assert rows.loc["mean", "age_mae"] == pytest.approx(figure["mean"])
+    assert rows.loc["mean", "age_mae"] == pytest.approx(metric["mean"])
     assert rows.loc["sd_population_over_folds", "age_mae"] == pytest.approx(statistics.pstdev(of_folds))
     assert rows.loc["run", "test_fingerprint"].str.len().eq(64).all()
 
@@ -78,9 +78,9 @@ def test_pooled_predictions_hold_every_face_of_the_protocol_once(crossval, tmp_p
         mae = (pooled["age_mean"] - pooled["label_age_low"]).abs().mean()
         assert summary["pooled"]["metrics"]["age_mae"]["per_seed"][str(seed)] == pytest.approx(mae)
     assert summary["pooled"]["faces"] == len(data.table.frame)
-    figure = summary["pooled"]["metrics"]["age_mae"]
-    assert figure["value"] == pytest.approx(np.mean(list(figure["per_seed"].values())))
-    assert figure["low"] < figure["value"] < figure["high"]
+    metric = summary["pooled"]["metrics"]["age_mae"]
+    assert metric["value"] == pytest.approx(np.mean(list(metric["per_seed"].values())))
+    assert metric["low"] < metric["value"] < metric["high"]
 
 
 def test_chosen_folds_are_run_and_the_others_said_to_be_missing_from_the_protocol(crossval, children):
@@ -98,7 +98,7 @@ def test_what_is_complete_is_skipped(crossval, children):
     assert crossval("--folds", "0-2")["runs"][:2] == first["runs"]
     assert children.started == ["fold2-seed0"]
     crossval("--folds", "0-2", "--data.num_workers", 0, "--wandb", "offline")
-    assert children.started == [], "what computes and where figures are shown does not matter"
+    assert children.started == [], "what computes and where metrics are shown does not matter"
 
 
 @pytest.mark.parametrize(

@@ -65,10 +65,10 @@ def test_every_variant_is_run_and_stands_in_one_table(reproduce, children, morph
     predicted = [predictions_of(data, fold, seed) for seed in (0, 1) for fold in (0, 1)]
     for variant, years in (("plain", 0), ("late", 15), ("all", 0)):
         errors = [(each["age_mean"] + years - each["label_age_low"]).abs().mean() for each in predicted]
-        figure = table["variants"][variant]["metrics"]["age_mae"]
-        assert figure["mean"] == pytest.approx(statistics.mean(errors))
-        assert figure["sd"] == pytest.approx(statistics.stdev(errors))
-        assert figure["n"] == 4
+        metric = table["variants"][variant]["metrics"]["age_mae"]
+        assert metric["mean"] == pytest.approx(statistics.mean(errors))
+        assert metric["sd"] == pytest.approx(statistics.stdev(errors))
+        assert metric["n"] == 4
 
     assert table["variants"]["plain"]["against_baseline"] is None
     late, same = (table["variants"][name]["against_baseline"]["age_mae"] for name in ("late", "all"))

@@ -1,4 +1,4 @@
-"""What several processes do together in ``test_distributed``, and one process alone: the figures must agree.
+"""What several processes do together in ``test_distributed``, and one process alone: the metrics must agree.
 
 Started by torchrun, one call per process: ``distributed_work.py FOLDER``.
 """
@@ -23,7 +23,7 @@ from mtmsa_lightning import MTMSA, FaceCSV
 from mtmsa_lightning.calibration.record import Calibration
 from mtmsa_lightning.errors import Preempted
 from mtmsa_lightning.evaluation.predictions import read_predictions
-from mtmsa_lightning.evaluation.table_metrics import figures as figures_of_table
+from mtmsa_lightning.evaluation.table_metrics import compute_metrics
 from mtmsa_lightning.optim.schedulers import WarmupCosine
 from mtmsa_lightning.training.callbacks.checkpoints import AtomicCheckpointIO, LastCheckpoint, StepSeed
 from mtmsa_lightning.training.callbacks.ema import EMA
@@ -43,7 +43,7 @@ QUIET = {
 
 
 def write_faces(root: Path) -> None:
-    """Write a table of small pictures: exact ages (one decade has enough for a figure) and some groups."""
+    """Write a table of small pictures: exact ages (one decade has enough for a metric) and some groups."""
     rows, pixels = [], np.random.default_rng(0)
     for part, size in SIZES.items():
         for index in range(size):
@@ -95,12 +95,12 @@ def trainer(ranks: int, root: Path, *callbacks: Callback, **settings: Any) -> Tr
     return Trainer(callbacks=[*callbacks], **(QUIET | settings), **parallel, **where)
 
 
-# ------------------------------------------------------------------ figures
+# ------------------------------------------------------------------ metrics
 
 
 def evaluate(ranks: int, folder: Path, out: Path) -> dict[str, dict[str, float]]:
-    """Validate and test models with several heads, one calibrated; write and return their figures."""
-    figures = {}
+    """Validate and test models with several heads, one calibrated; write and return their metrics."""
+    metrics = {}
     for head in (*HEADS, "calibrated"):
         model = build("GaussianAgeHead" if head == "calibrated" else head)
         if head == "calibrated":
@@ -111,21 +111,21 @@ def evaluate(ranks: int, folder: Path, out: Path) -> dict[str, dict[str, float]]
         data = faces(folder)
         (tested,) = run.test(model, data, verbose=False)
         (validated,) = run.validate(model, data, verbose=False)
-        figures[head] = tested | validated
-    return figures
+        metrics[head] = tested | validated
+    return metrics
 
 
 def draw_alone(out: Path) -> int:
     """Compute what a report and W&B show, by one process while the others are elsewhere."""
     predictions = read_predictions(pd.read_parquet(out / "calibrated.parquet"))
-    return len(figures_of_table(predictions)) + len(panels(predictions))
+    return len(compute_metrics(predictions)) + len(panels(predictions))
 
 
 # ------------------------------------------------------------------ training
 
 
 class Watch(Callback):
-    """Keeps what is validated, the figures that come of it, and the faces that are trained on."""
+    """Keeps what is validated, the metrics that come of it, and the faces that are trained on."""
 
     def __init__(self, out: Path) -> None:
         self.out = out
@@ -139,8 +139,8 @@ class Watch(Callback):
             torch.save(model.state_dict(), self.out / "validated.pt")
 
     def on_validation_end(self, trainer: Any, model: Any) -> None:
-        figures = {name: float(value) for name, value in trainer.callback_metrics.items() if "val/" in name}
-        (self.out / f"val{trainer.global_rank}.json").write_text(json.dumps(figures))
+        metrics = {name: float(value) for name, value in trainer.callback_metrics.items() if "val/" in name}
+        (self.out / f"val{trainer.global_rank}.json").write_text(json.dumps(metrics))
 
 
 class SignalAt(Callback):
@@ -228,9 +228,9 @@ def main(folder: Path) -> None:
     rank, ranks = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     out = folder / "out"
     out.mkdir(exist_ok=True)
-    figures = evaluate(ranks, folder, out)
+    metrics = evaluate(ranks, folder, out)
     if rank == 0:
-        (out / "figures.json").write_text(json.dumps({"figures": figures, "drawn": draw_alone(out)}))
+        (out / "metrics.json").write_text(json.dumps({"metrics": metrics, "drawn": draw_alone(out)}))
     torch.distributed.barrier()
     train(ranks, rank, folder, out)
     torch.distributed.destroy_process_group()

@@ -26,7 +26,7 @@ def mtmsa(*args: object, status: int = 0) -> str:
     return done.stdout
 
 
-def figures(root: Path) -> tuple[dict, pd.DataFrame]:
+def metrics(root: Path) -> tuple[dict, pd.DataFrame]:
     (run,) = (root / "tiny").iterdir()
     return json.loads((run / "run.json").read_text()), pd.read_parquet(run / "predictions" / "test.parquet")
 
@@ -44,7 +44,7 @@ def test_a_fit_on_two_processes_is_stopped_and_goes_on_as_one_run_that_speaks_on
     assert stopped.count("epoch 1/2") == printed.count("epoch 2/2") == 1, "only the first process speaks"
     assert "batch: 4 faces x 2 devices = 8; learning rate 0.001 (not scaled)" in printed
     assert "age MAE" in printed
-    record, faces = figures(tmp_path)
+    record, faces = metrics(tmp_path)
     assert record["batch_size"] == {"per_device": 4, "devices": 2, "accumulated": 1, "global": 8}
     (run,) = (tmp_path / "tiny").iterdir()
     assert pd.read_csv(run / "metrics.csv")["epoch"].tolist() == [0, 1]
@@ -70,7 +70,7 @@ def three(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def alone(three, tmp_path_factory):
-    """Figures of the same work by one process, and the folder of its tables."""
+    """Metrics of the same work by one process, and the folder of its tables."""
     out = tmp_path_factory.mktemp("alone")
     return work.evaluate(1, three, out), out
 
@@ -81,14 +81,14 @@ def of_ranks(three: Path, name: str) -> list[dict]:
 
 @pytest.mark.parametrize("head", [*work.HEADS, "calibrated"])
 def test_three_processes_validate_and_test_exactly_like_one(three, alone, head):
-    """All figures, with whole ranks that lack labels, and parts that 3 does not divide."""
+    """All metrics, with whole ranks that lack labels, and parts that 3 does not divide."""
     expected = alone[0][head]
-    found = json.loads((three / "out" / "figures.json").read_text())["figures"][head]
+    found = json.loads((three / "out" / "metrics.json").read_text())["metrics"][head]
     assert found.keys() == expected.keys()
     for name, value in expected.items():
         assert found[name] == pytest.approx(value, abs=1e-6, nan_ok=True), name
     known = {name.partition("/")[2] for name in expected}
-    assert known >= {figure.name for figure in METRICS}, "every figure of the suite is among them"
+    assert known >= {spec.name for spec in METRICS}, "every metric of the suite is among them"
     undefined = {name for name, value in expected.items() if name.startswith("test/") and value != value}
     assert not undefined, "and has a value"
 
@@ -147,8 +147,8 @@ def test_three_processes_stopped_within_an_epoch_end_like_those_left_alone(three
     assert [rank["status"] for rank in of_ranks(three, how)] == status
 
 
-def test_one_process_computes_figures_while_the_others_are_elsewhere(three):
-    assert json.loads((three / "out" / "figures.json").read_text())["drawn"] > 5
+def test_one_process_computes_metrics_while_the_others_are_elsewhere(three):
+    assert json.loads((three / "out" / "metrics.json").read_text())["drawn"] > 5
 
 
 # ------------------------------------------------------------------ gradients

@@ -41,19 +41,19 @@ def test_evaluate_writes_a_report_into_the_run_and_leaves_everything_else(run, c
     assert set(run.parent.iterdir()) == runs, "no other run was begun"
     assert {file: file.read_bytes() for file in before} == before
     assert {file.name for file in folder.iterdir()} == {
-        ".lock", "report.html", "figures", "figures.json", "tables", "predictions.parquet", "predictions.csv",
+        ".lock", "report.html", "plots", "metrics.json", "tables", "predictions.parquet", "predictions.csv",
         "config.yaml", "run.json", "run.log", "MODEL_CARD.md",
     }  # fmt: skip
 
-    figures = from_json((folder / "figures.json").read_text())
+    metrics = from_json((folder / "metrics.json").read_text())
     record, fit = (from_json((place / "run.json").read_text()) for place in (folder, run))
     for name, value in record["test"].items():
         if not name.endswith("loss"):
-            found = figures["scalars"][name.removeprefix("test/")]
+            found = metrics["scalars"][name.removeprefix("test/")]
             assert found == pytest.approx(value, abs=1e-6, nan_ok=True), name
     assert record["test"]["test/age_mae"] == pytest.approx(fit["test"]["test/age_mae"], abs=1e-4)
-    assert figures["quoted_with"]["split fingerprint (test)"] == fit["data"]["fingerprints"]["test"]
-    assert figures["quoted_with"]["seed of the run"] == "0"
+    assert metrics["quoted_with"]["split fingerprint (test)"] == fit["data"]["fingerprints"]["test"]
+    assert metrics["quoted_with"]["seed of the run"] == "0"
 
     ours, first = (
         pd.read_parquet(folder / "predictions.parquet"),
@@ -63,7 +63,7 @@ def test_evaluate_writes_a_report_into_the_run_and_leaves_everything_else(run, c
     np.testing.assert_allclose(ours["age_mean"], first["age_mean"], atol=1e-4)
 
     card = (folder / "MODEL_CARD.md").read_text()
-    assert f"| age MAE (years) | {figures['scalars']['age_mae']:.2f} |" in card
+    assert f"| age MAE (years) | {metrics['scalars']['age_mae']:.2f} |" in card
     assert f"| split fingerprint (test) | {fit['data']['fingerprints']['test']} |" in card
     assert f"training age (years) | {record['constant_age_mae']:.2f} | - |" in card
     assert str(run) not in card, "where files lie is nobody's business"
@@ -71,7 +71,7 @@ def test_evaluate_writes_a_report_into_the_run_and_leaves_everything_else(run, c
     page = (folder / "report.html").read_text()
     for said in ("subject_exclusive", "Guessing one age", "Multi-scale attention", "data:image/jpeg"):
         assert said in page
-    assert (folder / "figures" / "attention_maps.png").is_file()
+    assert (folder / "plots" / "attention_maps.png").is_file()
 
 
 def test_files_are_named_when_there_are_any(run, undrawn, monkeypatch, capsys):
@@ -103,7 +103,7 @@ def test_an_evaluation_on_part_of_the_test_part_says_so_everywhere(run, undrawn,
     assert "test (n = 8 of 15, partial)" in printed
     assert note in printed
     assert note in (folder / "report.html").read_text()
-    assert (folder / "MODEL_CARD.md").read_text().count(f"These figures are {note}.") == 2
+    assert (folder / "MODEL_CARD.md").read_text().count(f"These metrics are {note}.") == 2
     assert read_contender(folder).record["faces_seen"] == note
     assert read_record(run)["seen"] == {
         "val": {"faces": 12, "unreadable": 0, "of": 12}, "test": {"faces": 15, "unreadable": 0, "of": 15},
@@ -218,7 +218,7 @@ def test_without_a_checkpoint_it_is_asked_for(fails):
 
 
 @pytest.mark.slow
-def test_two_processes_write_one_report_with_the_figures_of_one(run, tmp_path, capsys):
+def test_two_processes_write_one_report_with_the_metrics_of_one(run, tmp_path, capsys):
     """Of 13 faces, so that one process has a face less."""
     part = ["--data.protocol", "random", "--data.fold", "4", "--allow_overlap", "true"]
     exact = ["--trainer.precision", "64-true", "--faces", "false"]
@@ -232,7 +232,7 @@ def test_two_processes_write_one_report_with_the_figures_of_one(run, tmp_path, c
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count("report: ") == capsys.readouterr().out.count("report: ") == 1
     assert read_record(tmp_path / "two")["world_size"] == 2
-    one, two = (json.loads((tmp_path / name / "figures.json").read_text()) for name in ("one", "two"))
+    one, two = (json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("one", "two"))
     assert two["faces"] == one["faces"] == 13
     for name, value in one["scalars"].items():
         assert two["scalars"][name] == (value if value is None else pytest.approx(value, abs=1e-6)), name

@@ -66,7 +66,7 @@ def checkpoint(run: Path, name: str = "last") -> dict:
 
 
 def assert_equal_runs(first: Path, second: Path) -> None:
-    """Weights, averaged weights, optimiser, schedule and figures of training, bit for bit.
+    """Weights, averaged weights, optimiser, schedule and metrics of training, bit for bit.
 
     Predictions as float32 has them: convolutions round by where in memory the weights lie.
     """

@@ -152,7 +152,7 @@ def test_a_training_that_ends_within_an_epoch_validates_and_keeps_the_weights_th
     assert all(torch.equal(value, last["state_dict"][name]) for name, value in best["state_dict"].items())
     kept = next(value for name, value in last["callbacks"].items() if "BestCheckpoint" in name)
     assert kept["best_epoch"] == 0
-    assert kept["best_figures"]["val/age_mae"] == pytest.approx(float(kept["best_model_score"]))
+    assert kept["best_metrics"]["val/age_mae"] == pytest.approx(float(kept["best_model_score"]))
 
 
 def test_another_training_with_the_same_data_and_weights_starts_at_the_beginning(morph_root, tmp_path):

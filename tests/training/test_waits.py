@@ -90,7 +90,7 @@ def test_a_value_that_is_asked_for_is_found():
 
 
 @pytest.mark.parametrize("head", HEADS)
-def test_a_step_and_its_figures_wait_for_nothing(head):
+def test_a_step_and_its_metrics_wait_for_nothing(head):
     model, batch = network_of(head, weighting="learned").train(), batch_of()
     with a_gpu():
         model, batch = move_data_to_device((model, batch), "cuda")

@@ -13,7 +13,7 @@ def parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="mtmsa evaluate",
         usage="mtmsa evaluate --ckpt_path C [--config X] [--out DIR] [--faces false] [--KEY VALUE ...]",
-        description="Test a checkpoint and write a report: one HTML page, figures (SVG, PNG), tables (CSV) "
+        description="Test a checkpoint and write a report: one HTML page, plots (SVG, PNG), tables (CSV) "
         "and per-image predictions. The checkpoint's own run says which data; --config and --data.KEY "
         "choose other data. All arguments of `mtmsa test` may be given.",
     )

@@ -23,7 +23,7 @@ _WITHOUT_COPIES = "--data.clean [drop-duplicates]"
 _WITHOUT_CONFLICT = "--data.clean [drop-conflicting]"
 _ONE_BIRTH_DATE = "--data.clean [morph:consensus-birthdate]"
 
-_ERRORS = {  # a figure would be wrong, or a label or file certainly is
+_ERRORS = {  # a metric would be wrong, or a label or file certainly is
     "split": (
         "the protocol cannot be followed on these faces",
         "choose another protocol, or correct the table",
@@ -36,7 +36,7 @@ _ERRORS = {  # a figure would be wrong, or a label or file certainly is
     "conflicting-labels": ("exact copies of one picture carry different labels", _WITHOUT_CONFLICT),
     "unreadable": ("an image file cannot be decoded", "copy the file again, or take its row out"),
 }
-_WARNINGS = {  # known kinds of noise, and what makes a figure look better than it is
+_WARNINGS = {  # known kinds of noise, and what makes a metric look better than it is
     "subject-shared": (
         "a subject is in test and in training, as the protocol allows",
         "say so beside the metric, or use the protocol subject_exclusive",

@@ -2,7 +2,7 @@
 
 ``pixels.npy`` stands beside ``faces.parquet``: a standard NumPy file, uint8, shape (N, size, size, 3), RGB.
 Row i is what ``read_image`` makes of the crop in row i of the table, so that training from either gives the
-same figures. The system's page cache holds what was read once for all workers and ranks of a machine.
+same metrics. The system's page cache holds what was read once for all workers and ranks of a machine.
 
 ``dataset.json`` describes the array under ``pixels``. The entry is what makes the array valid: whoever
 changes crops or table removes the entry first and writes it last.
@@ -110,7 +110,7 @@ def open_pixels(root: Path) -> PixelStore | None:
 
     Returns:
         The store, or None where the set has none and its image files are to be read. An array that was left
-        out of a copy of the set is missed in the log only, since the files give the same figures.
+        out of a copy of the set is missed in the log only, since the files give the same metrics.
 
     Raises:
         DataError: The array is damaged or was written for another table.

@@ -16,7 +16,7 @@ from mtmsa_lightning.data.augment.cpu import sample_seed
 from mtmsa_lightning.errors import ConfigError
 from mtmsa_lightning.module import MTMSA
 from mtmsa_lightning.runs.pretrained import WEIGHTS, read_pretrained
-from mtmsa_lightning.training.callbacks.logged import logged_figures
+from mtmsa_lightning.training.callbacks.logged import logged_metrics
 from mtmsa_lightning.training.callbacks.monitors import check_monitors, unknown_metric, validation_metrics
 
 
@@ -60,7 +60,7 @@ class BestCheckpoint(_RunCheckpoint):
             save_on_train_epoch_end=False,  # but after every validation: of the weights that were validated
         )  # fmt: skip
         self.best_epoch: int | None = None
-        self.best_figures: dict[str, float] = {}
+        self.best_metrics: dict[str, float] = {}
         self._saving = False
 
     def _save_checkpoint(self, trainer: Trainer, filepath: str) -> None:
@@ -79,24 +79,24 @@ class BestCheckpoint(_RunCheckpoint):
             del checkpoint[key]
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save if these are the best weights so far, and remember their validation figures."""
+        """Save if these are the best weights so far, and remember their validation metrics."""
         if not trainer.callback_metrics.get(str(self.monitor), torch.zeros(())).isfinite():
             return  # Lightning would keep the first ones whatever they are
         super().on_validation_end(trainer, pl_module)
         if not trainer.sanity_checking and self._last_global_step_saved == trainer.global_step:
             self.best_epoch = trainer.current_epoch
-            self.best_figures = logged_figures(trainer, "val")
+            self.best_metrics = logged_metrics(trainer, "val")
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state that a continued run takes up."""
-        return super().state_dict() | {"best_epoch": self.best_epoch, "best_figures": self.best_figures}
+        return super().state_dict() | {"best_epoch": self.best_epoch, "best_metrics": self.best_metrics}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take up the state of the run that is continued."""
         super().load_state_dict(state_dict)
         if self.best_model_path:
             self.best_epoch = state_dict["best_epoch"]
-            self.best_figures = state_dict["best_figures"]
+            self.best_metrics = state_dict["best_metrics"]
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Refuse metrics that will not be there, of this and of all other callbacks, before the first epoch.

@@ -23,7 +23,7 @@ from mtmsa_lightning.runs.status import recorded_seed
 
 log = logging.getLogger(__name__)
 
-TITLES = {figure.name: figure.title for figure in METRICS if figure.headline} | {"loss": "loss"}
+TITLES = {spec.name: spec.title for spec in METRICS if spec.headline} | {"loss": "loss"}
 
 
 class LossBar(RichProgressBar):
@@ -63,7 +63,7 @@ class EpochLine(Callback):
         self._validated = False
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Remember that the epoch has figures of its own."""
+        """Remember that the epoch has metrics of its own."""
         self._validated = True
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -71,17 +71,17 @@ class EpochLine(Callback):
         seconds = time.perf_counter() - self._start
         pl_module.log("train/seconds", seconds)
         limited = limited_batches(trainer)
-        for part, (seen, of) in limited.items():  # beside the figures, wherever they are logged
+        for part, (seen, of) in limited.items():  # beside the metrics, wherever they are logged
             pl_module.log(f"partial/{part}", seen / of)
         notes = {part: f", {partial_text(*count, 'batches', part)}" for part, count in limited.items()}
-        figures = trainer.callback_metrics
+        metrics = trainer.callback_metrics
         assert isinstance(pl_module, MTMSA)
         loss = float(pl_module.mean_loss("train"))  # logged by the module only after this hook
         shown = [
-            f"{title} {format_metric(name, float(figures[f'val/{name}']))}"
+            f"{title} {format_metric(name, float(metrics[f'val/{name}']))}"
             for name, title in TITLES.items()
             if self._validated
-            and f"val/{name}" in figures
+            and f"val/{name}" in metrics
             and name in ("age_mae", "group_acc", "gender_acc", "race_acc")
         ]
         if trainer.is_global_zero:
@@ -135,7 +135,7 @@ def report(run: Path, record: dict[str, Any], data: Any) -> None:
     labelled = (data.table.frame["gender"] >= 0).any()
     lines = [
         f"{record.get('name', run.name)}: {protocol}",
-        figures_table(record, {"val": len(data.val_dataset), "test": len(data.test_dataset)}),
+        metrics_table(record, {"val": len(data.val_dataset), "test": len(data.test_dataset)}),
         f"classes: gender {', '.join(data.gender_classes if labelled else ()) or 'none'}; "
         f"race {', '.join(data.race_classes) or 'none'}",
         f"split fingerprint (test): {data.split.fingerprints['test'][:16]}; seeds: split {data.split.seed}, "
@@ -143,7 +143,7 @@ def report(run: Path, record: dict[str, Any], data: Any) -> None:
         f"files: {run}",
     ]
     if record.get("calibration"):
-        lines.insert(2, f"test figures: {Calibration.from_dict(record['calibration']).describe()}")
+        lines.insert(2, f"test metrics: {Calibration.from_dict(record['calibration']).describe()}")
     if record.get("best_epoch") is not None:
         best = f"best epoch: {record['best_epoch'] + 1} of {record.get('epochs')} by {record.get('monitor')}"
         lines.insert(2, best)
@@ -156,8 +156,8 @@ def report(run: Path, record: dict[str, Any], data: Any) -> None:
     log.info("%s", "\n".join(lines))
 
 
-def figures_table(record: dict[str, Any], faces: dict[str, int]) -> str:
-    """Draw the table of a run's validation and test figures.
+def metrics_table(record: dict[str, Any], faces: dict[str, int]) -> str:
+    """Draw the table of a run's validation and test metrics.
 
     Args:
         record: The run's ``run.json``, which says how many faces each stage has seen.

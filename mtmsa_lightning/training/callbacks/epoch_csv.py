@@ -49,7 +49,7 @@ class EpochCSV(Logger):
 
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
-        """Merge metrics into their epoch's row; test figures go to ``run.json`` instead."""
+        """Merge metrics into their epoch's row; test metrics go to ``run.json`` instead."""
         values = {key: value for key, value in metrics.items() if not key.startswith("test/")}
         epoch = values.pop("epoch", None)
         if epoch is None or not values:

@@ -29,7 +29,7 @@ from mtmsa_lightning.runs.record import read_record, update_record
 from mtmsa_lightning.runs.status import PLACES
 from mtmsa_lightning.settings.configs import PACKAGE
 from mtmsa_lightning.training.callbacks.checkpoints import BestCheckpoint
-from mtmsa_lightning.training.callbacks.logged import logged_figures
+from mtmsa_lightning.training.callbacks.logged import logged_metrics
 
 log = logging.getLogger(__name__)
 
@@ -48,11 +48,11 @@ TRAINED_ON = (
     "crop",
     "earlier",
 )
-"""What test figures say of the training of their checkpoint, which may be on another dataset."""
+"""What test metrics say of the training of their checkpoint, which may be on another dataset."""
 
 
 class RunRecord(Callback):
-    """Writes down everything that a reader needs to repeat the run or to quote its figures.
+    """Writes down everything that a reader needs to repeat the run or to quote its metrics.
 
     Args:
         run: The run directory.
@@ -172,32 +172,32 @@ class RunRecord(Callback):
         return {"seen": read_record(self.run).get("seen", {}) | {part: seen}}
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the validation figures of the best epoch."""
+        """Write the validation metrics of the best epoch."""
         for best in [each for each in trainer.checkpoint_callbacks if isinstance(each, BestCheckpoint)]:
-            self._write(trainer, {"val": best.best_figures, "best_epoch": best.best_epoch})
+            self._write(trainer, {"val": best.best_metrics, "best_epoch": best.best_epoch})
             self._write(trainer, {"epochs": trainer.current_epoch})
         if trainer.is_global_zero:
             update_record(self.run, {"fit_seconds": self._seconds} | self._seen_of(trainer, "val"))
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the figures of the verb ``validate``."""
+        """Write the metrics of the verb ``validate``."""
         if trainer.state.fn == TrainerFn.VALIDATING:
             measured = _measured_with(pl_module, calibrated=False) if trainer.is_global_zero else {}
-            figures = {"val": logged_figures(trainer, "val")} | self._seen_of(trainer, "val")
-            self._write(trainer, figures | measured | _about(trainer, pl_module, "val"))
+            metrics = {"val": logged_metrics(trainer, "val")} | self._seen_of(trainer, "val")
+            self._write(trainer, metrics | measured | _about(trainer, pl_module, "val"))
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the test figures, and what guessing one age would have reached."""
+        """Write the test metrics, and what guessing one age would have reached."""
         assert isinstance(pl_module, MTMSA)
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         guess = constant_age_mae(data.train_dataset.table, data.test_dataset.table)
         measured = _measured_with(pl_module, calibrated=True) if trainer.is_global_zero else {}
-        figures = {
-            "test": logged_figures(trainer, "test"),
+        metrics = {
+            "test": logged_metrics(trainer, "test"),
             "constant_age_mae": None if math.isnan(guess) else guess,
             **self._seen_of(trainer, "test"),
         }
-        self._write(trainer, figures | measured | _about(trainer, pl_module, "test"))
+        self._write(trainer, metrics | measured | _about(trainer, pl_module, "test"))
 
     def _write(self, trainer: Trainer, values: dict[str, Any]) -> None:
         if trainer.is_global_zero:
@@ -236,7 +236,7 @@ def step_size(trainer: Trainer) -> dict[str, Any]:
 
 
 def _measured_with(pl_module: LightningModule, calibrated: bool) -> dict[str, Any]:
-    """Say which state of a network figures belong to: its ``weights`` and the ``calibration`` applied."""
+    """Say which state of a network metrics belong to: its ``weights`` and the ``calibration`` applied."""
     assert isinstance(pl_module, MTMSA)
     applied = pl_module.calibration if calibrated else None
     return {
@@ -256,7 +256,7 @@ def _about(trainer: Trainer, pl_module: LightningModule, part: str) -> dict[str,
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of Python and of the packages that figures depend on."""
+    """Return the versions of Python and of the packages that metrics depend on."""
     found = {"python": sys.version.split()[0]}
     for package in PACKAGES:
         try:

@@ -211,7 +211,7 @@ def _report(run: Path, folder: Path, faces: bool) -> Path:
         copy_without_faces(run, folder)
         return folder
     shutil.copy(run / PAGE, folder)
-    for name in ("figures", "tables"):
+    for name in ("plots", "tables"):
         if (run / name).is_dir():
             shutil.copytree(run / name, folder / name)
     return folder

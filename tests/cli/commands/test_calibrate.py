@@ -100,7 +100,7 @@ def test_the_record_says_what_was_fitted_on_what(calibrated):
     assert (on["dataset"], on["part"], on["chose_checkpoint"]) == ("synthetic-morph", "calibration", False)
     assert on["faces"] == data["faces"]["calibration"]
     assert 9 <= on["subjects"] < on["faces"]
-    assert recorded["figures"].keys() == {"calibration", "test"}
+    assert recorded["metrics"].keys() == {"calibration", "test"}
     json.dumps(recorded, allow_nan=False)
 
 
@@ -156,14 +156,14 @@ def test_predict_applies_the_calibration_and_says_so(fresh, calibrated, config, 
 
 
 @pytest.mark.slow
-def test_test_reports_the_calibrated_figures_and_says_so(calibrated, capsys, tmp_path):
+def test_test_reports_the_calibrated_metrics_and_says_so(calibrated, capsys, tmp_path):
     main(["test", "--ckpt_path", str(calibrated), "--trainer.default_root_dir", str(tmp_path)])
     (run,) = (tmp_path / "tiny").iterdir()
     written = json.loads((run / "run.json").read_text())
     recorded = best(calibrated)["calibration"]
     assert written["calibration"] == recorded
-    assert "test figures: calibrated on the calibration part of synthetic-morph" in capsys.readouterr().out
-    expected = recorded["figures"]["test"]["after"]
+    assert "test metrics: calibrated on the calibration part of synthetic-morph" in capsys.readouterr().out
+    expected = recorded["metrics"]["test"]["after"]
     for level, coverage in expected["coverage"].items():
         assert written["test"][f"test/age_coverage{level}"] == pytest.approx(coverage, abs=1e-9)
     assert written["test"]["test/age_nll"] == pytest.approx(expected["age_nll"], abs=SINGLE)
@@ -225,14 +225,14 @@ def test_the_validation_part_may_calibrate_and_it_is_said(fresh, tmp_path, capsy
     assert torch.isinf(high).all()
 
 
-def test_what_quotes_figures_says_whether_they_are_from_before_the_calibration(fresh, tmp_path):
+def test_what_quotes_metrics_says_whether_they_are_from_before_the_calibration(fresh, tmp_path):
     run = Path(shutil.copytree(fresh, tmp_path / "run"))
     file = run / "checkpoints" / "best.ckpt"
-    figures = {"val": {"val/age_mae": 9.0}, "test": {"test/age_nll": 4.0}, "calibration": None}
-    update_record(run, figures | {"weights": weights_digest(best(run)["state_dict"])})
+    metrics = {"val": {"val/age_mae": 9.0}, "test": {"test/age_nll": 4.0}, "calibration": None}
+    update_record(run, metrics | {"weights": weights_digest(best(run)["state_dict"])})
     report = run / "evaluation"
     report.mkdir()
-    update_record(report, figures | {"checkpoint": str(file)})
+    update_record(report, metrics | {"checkpoint": str(file)})
     (report / "MODEL_CARD.md").write_text(card_of_checkpoint(file, report))
     AgeEstimator.from_pretrained(run, device="cpu").save_pretrained(tmp_path / "folder")
     cards = report / "MODEL_CARD.md", tmp_path / "folder" / "README.md"

@@ -116,7 +116,7 @@ def test_metrics_that_one_side_lacks_are_skipped(write, compare):
     assert [row["metric"] for row in found] == ["gender_acc"]
 
 
-def test_both_figures_are_over_the_faces_that_both_count(write, compare):
+def test_both_metrics_are_over_the_faces_that_both_count(write, compare):
     """One model knows no black faces: the other's accuracy is quoted without them."""
     race = {"label_race": ["white"] * 4 + ["black"] * 2}
     one = table([1] * 6, **race, race_white=[0.9] * 3 + [0.2] * 3, race_asian=[0.1] * 3 + [0.8] * 3)
@@ -178,7 +178,7 @@ def test_cross_validations_of_other_folds_are_refused_by_their_folds(fails, tmp_
     summary = one / "crossval" / "summary.json"
     summary.write_text(json.dumps(json.loads(summary.read_text()) | {"folds": [0]}))
     message = fails("compare", two, one)
-    assert f"{two} is of folds 0, 1, {one} is of fold 0: figures on different test faces cannot be" in message
+    assert f"{two} is of folds 0, 1, {one} is of fold 0: metrics on different test faces cannot be" in message
     assert message.count("\n") == 1
 
 
@@ -186,7 +186,7 @@ def test_cross_validations_of_other_folds_are_refused_by_their_folds(fails, tmp_
     ("which", "said"), [("ab", "both are"), ("a", "one is"), ("b", "one is"), ("", None)]
 )
 def test_infinite_widths_are_neither_tested_nor_called_equal(which, said, write, compare, capsys):
-    """From a calibration on too few subjects; the other figures are compared as ever."""
+    """From a calibration on too few subjects; the other metrics are compared as ever."""
     alone = {"subjects": [""] * 10, "ages": list(range(20, 30)), "genders": ["male"] * 10}
     finite = table([1.0] * 10, **alone).assign(age_low90=0.0, age_high90=60.0)
     infinite = finite.assign(age_low90=-np.inf, age_high90=np.inf)
@@ -212,11 +212,11 @@ def test_faces_that_two_folds_test_are_matched_by_fold(compare, tmp_path):
 
 def test_a_trained_run_is_compared_with_its_own_table(trained, compare, capsys):
     record = compare(trained, trained / "predictions" / "test.parquet")
-    figures = json.loads((trained / "run.json").read_text())
-    assert record["baseline"]["test_fingerprint"] == figures["data"]["fingerprints"]["test"]
+    metrics = json.loads((trained / "run.json").read_text())
+    assert record["baseline"]["test_fingerprint"] == metrics["data"]["fingerprints"]["test"]
     assert record["baseline"]["recorded"]["protocol"] == "subject_exclusive"
     for row in record["comparisons"]:
-        assert row["baseline"] == pytest.approx(figures["test"][f"test/{row['metric']}"], abs=1e-5)
+        assert row["baseline"] == pytest.approx(metrics["test"][f"test/{row['metric']}"], abs=1e-5)
     assert "seeds 0" in capsys.readouterr().out
 
 

@@ -170,11 +170,11 @@ def test_a_quantile_needs_a_probability(age, p):
 
 
 def test_gradients_are_those_of_finite_differences():
-    def figures(logits):
+    def metrics(logits):
         age = CategoricalAge(logits.log_softmax(-1), FIRST)
         return age.mean, age.std, age.log_interval_prob(16.2, 19.0), age.log_prob(18.0), age.crps(17.3)
 
     logits = torch.randn(2, 6, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(figures, (logits,))
+    assert torch.autograd.gradcheck(metrics, (logits,))
     CategoricalAge(logits.log_softmax(-1)).group_probs(AGE_GROUP_EDGES).square().sum().backward()
     assert logits.grad.isfinite().all()

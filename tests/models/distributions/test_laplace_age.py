@@ -72,13 +72,13 @@ def test_impossible_scales_and_probabilities_are_refused(age, wrong):
 
 
 def test_gradients_are_those_of_finite_differences_and_finite_through_open_cells():
-    def figures(mean, scale):
+    def metrics(mean, scale):
         age = LaplaceAge(mean, scale)
         inside, left, right = ((15.0, 30.0), (-5.0, 0.5), (95.0, 99.0))
         return *(age.log_interval_prob(*ends) for ends in (inside, left, right)), age.crps(40.0)
 
     mean, scale = (tensor.clone().requires_grad_() for tensor in (MEANS + 0.1, SCALES * 3))
-    assert torch.autograd.gradcheck(figures, (mean, scale))
+    assert torch.autograd.gradcheck(metrics, (mean, scale))
     (LaplaceAge(mean, scale).group_probs(AGE_GROUP_EDGES) ** 2).sum().backward()
     assert mean.grad.isfinite().all()
     assert scale.grad.isfinite().all()

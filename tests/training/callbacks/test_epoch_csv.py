@@ -37,7 +37,7 @@ def test_a_continued_run_keeps_its_rows_and_redoes_the_broken_epoch(tmp_path):
     assert pd.read_csv(file)["train/loss"].tolist() == [0.0, 7.0]
 
 
-def test_test_figures_and_metrics_without_an_epoch_make_no_row(tmp_path):
+def test_test_metrics_and_metrics_without_an_epoch_make_no_row(tmp_path):
     logger = EpochCSV(tmp_path / "metrics.csv")
     logger.log_metrics({"test/age_mae": 3.0, "epoch": 2})
     logger.log_metrics({"speed": 3.0})

@@ -5,25 +5,25 @@ import pytest
 import torch
 
 from mtmsa_lightning.metrics.suite import METRICS
-from mtmsa_lightning.training.callbacks.console import figures_table
-from mtmsa_lightning.training.callbacks.logged import logged_figures
+from mtmsa_lightning.training.callbacks.console import metrics_table
+from mtmsa_lightning.training.callbacks.logged import logged_metrics
 
 
-def test_figures_of_the_stage_are_plain_and_undefined_ones_stay():
+def test_metrics_of_the_stage_are_plain_and_undefined_ones_stay():
     metrics = {
         "val/age_mae": torch.tensor(4.5),
         "val/age_ence": torch.tensor(math.nan),
         "loss": torch.ones(()),
     }
     trainer = SimpleNamespace(callback_metrics=metrics | {"test/age_mae": torch.tensor(9.0)})
-    figures = logged_figures(trainer, "val")
-    assert figures == {"val/age_mae": 4.5, "val/age_ence": pytest.approx(math.nan, nan_ok=True)}
+    metrics = logged_metrics(trainer, "val")
+    assert metrics == {"val/age_mae": 4.5, "val/age_ence": pytest.approx(math.nan, nan_ok=True)}
 
 
 def test_the_table_of_a_run_counts_the_faces_that_were_seen_and_shows_what_is_undefined():
     seen = {"val": {"faces": 20, "unreadable": 1, "of": 21}, "test": {"faces": 8, "unreadable": 0, "of": 15}}
     record = {"seen": seen, "val": {"val/age_mae": math.nan}, "test": {"test/age_mae": math.inf}}
-    table = figures_table(record, {"val": 21, "test": 15})
+    table = metrics_table(record, {"val": 21, "test": 15})
     assert "validation (n = 20)" in table
     assert "test (n = 8 of 15, partial)" in table
     (row,) = [line for line in table.splitlines() if "age MAE" in line]
@@ -32,11 +32,11 @@ def test_the_table_of_a_run_counts_the_faces_that_were_seen_and_shows_what_is_un
 
 
 def test_the_table_of_a_run_shows_its_headline_and_fits_a_screen():
-    record = {"test": {f"test/{figure.name}": 0.5 for figure in METRICS} | {"test/loss": 1.0}}
-    table = figures_table(record, {"test": 123})
+    record = {"test": {f"test/{spec.name}": 0.5 for spec in METRICS} | {"test/loss": 1.0}}
+    table = metrics_table(record, {"test": 123})
     assert "n = 123" in table
-    for figure in METRICS:
-        assert (f"{figure.title} " in table) == figure.headline, figure.name
+    for spec in METRICS:
+        assert (f"{spec.title} " in table) == spec.headline, spec.name
     assert len(table.splitlines()) <= 24
     row = next(line for line in table.splitlines() if "90 % interval, coverage" in line)
     assert "50.0 %" in row

@@ -281,7 +281,7 @@ def test_a_lost_server_does_not_stop_a_run(caplog, tmp_path):
     assert "the checkpoint is not uploaded: lost" in caplog.text
 
 
-def test_a_report_is_an_artifact_with_its_figures_and_tables(tmp_path):
+def test_a_report_is_an_artifact_with_its_plots_and_tables(tmp_path):
     class Recording(ours.WandbLogger):
         def __init__(self):
             self.logged = []
@@ -292,8 +292,8 @@ def test_a_report_is_an_artifact_with_its_figures_and_tables(tmp_path):
                 log_artifact=lambda artifact, aliases: self.logged.append((artifact, aliases))
             )
 
-    of_faces = ("figures/attention_maps.png", "figures/attention_maps.svg", "tables/faces.csv")
-    for file in ("report.html", "figures/a.svg", "tables/a.csv", "predictions.csv", *of_faces):
+    of_faces = ("plots/attention_maps.png", "plots/attention_maps.svg", "tables/faces.csv")
+    for file in ("report.html", "plots/a.svg", "tables/a.csv", "predictions.csv", *of_faces):
         (tmp_path / file).parent.mkdir(exist_ok=True)
         (tmp_path / file).write_text(file)
     logger = Recording()
@@ -301,7 +301,7 @@ def test_a_report_is_an_artifact_with_its_figures_and_tables(tmp_path):
     log_files([logger], tmp_path, "morph/fold 0", None, faces=True)
     (artifact, aliases), (shown, _) = logger.logged
     assert (artifact.name, artifact.type) == (ours.artifact_name("morph/fold 0", "report"), "report")
-    assert sorted(artifact.manifest.entries) == ["figures/a.svg", "report.html", "tables/a.csv"]
+    assert sorted(artifact.manifest.entries) == ["plots/a.svg", "report.html", "tables/a.csv"]
     assert sorted(shown.manifest.entries) == sorted([*artifact.manifest.entries, *of_faces])
     assert aliases == ["latest-report", tmp_path.name]
 

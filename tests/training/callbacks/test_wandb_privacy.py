@@ -64,7 +64,7 @@ def test_the_report_on_disk_shows_faces_whatever_is_sent(reports: Path) -> None:
     for run in ("false", "true"):
         page = (reports / run / "report.html").read_text(encoding="utf-8")
         assert "data:image/jpeg" in page
-        assert (reports / run / "figures" / "attention_maps.png").is_file()
+        assert (reports / run / "plots" / "attention_maps.png").is_file()
 
 
 @pytest.mark.parametrize(

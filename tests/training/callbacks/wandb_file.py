@@ -97,7 +97,7 @@ PLOTS = (
     "predicted_against_true", "reliability_gender", "reliability_race", "interval_coverage", "risk_coverage",
     "subgroups", "scale_weights", "pit", "reliability_age",
 )  # fmt: skip
-"""Plots of figures of many faces."""
+"""Plots of metrics of many faces."""
 
 MOST_COLOURS = 400
 """Colours of a heat map or its scale; a face has thousands."""

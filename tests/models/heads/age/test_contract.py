@@ -75,12 +75,12 @@ def test_a_label_outside_the_years_makes_no_metric_infinite(name):
     head = head_of(name, **({"min_age": 10, "max_age": 35} if name in OF_YEARS else {}))
     age = head(torch.randn(7, 8))
     calibrated = CalibratedAge(age, {0.9: (age.mean - 5, age.mean + 5)})
-    for figure in METRICS:
-        metric = figure.build(2)
-        if figure.task == "age" and isinstance(metric, MaskedMean):
+    for spec in METRICS:
+        metric = spec.build(2)
+        if spec.task == "age" and isinstance(metric, MaskedMean):
             for distribution in (age, calibrated):
                 values, counted = metric.per_face(distribution, LOW, HIGH)
-                assert values[counted].isfinite().all(), figure.name
+                assert values[counted].isfinite().all(), spec.name
     if name in OF_YEARS:  # the rule of the head's loss
         last, beyond = torch.full((7,), 35.0), torch.full((7,), 90.0)
         raw = head.raw(torch.randn(7, 8))

@@ -1,6 +1,6 @@
 """Draw the README's pictures: the architecture, and predictions on synthetic faces.
 
-Usage: python docs/figures.py [RUN]    RUN: a run directory of `make demo`; the newest by default.
+Usage: python docs/plots.py [RUN]    RUN: a run directory of `make demo`; the newest by default.
 """
 
 import sys

@@ -81,7 +81,7 @@ def test_rows_of_another_setting_are_not_compared(verdict):
     assert "another setting, not compared" in said
 
 
-def test_figures_of_two_machines_are_compared_on_request_only(verdict):
+def test_measurements_of_two_machines_are_compared_on_request_only(verdict):
     other = record([], 0)["machine"] | {"processor": "Z80", "cores": 1}
     status, said = verdict([TIME], [replace(TIME, value=20)], machine=other)
     assert status == 2
@@ -106,7 +106,7 @@ def test_files_of_something_else_are_told(tmp_path, capsys, text):
 
 
 def test_a_file_is_read_as_it_was_written(tmp_path):
-    file = tmp_path / "figures.json"
+    file = tmp_path / "measurements.json"
     write(file, [SPEED, TIME, TOLD], load=1.23, details={"more": [1, 2]})
     found = read(file)
     assert found["rows"] == [SPEED, TIME, TOLD]
@@ -121,7 +121,7 @@ def test_a_row_of_repeats_has_their_median_and_extremes():
     assert (row.value, row.low, row.high) == (2.0, 1.0, 3.0)
 
 
-def test_the_table_shows_figures_with_three_digits():
+def test_the_table_shows_measurements_with_three_digits():
     assert [number(value) for value in (1234.5, 12.345, 0.5, 0.012345, 2)] == [
         "1,234", "12.3", "0.500", "0.0123", "2.00",
     ]  # fmt: skip
