@@ -1,7 +1,7 @@
 """How fast three libraries turn JPEG files into RGB arrays, side by side on one core.
 
 The files are made up (smooth noise, quality 90) and lie in the page cache, so that no disk is measured.
-Every repeat times all decoders one after the other, in an order that rotates; ratios are taken inside a repeat,
+Every repeat times all decoders in turn, in a rotating order; ratios are taken inside a repeat,
 so that a machine that slows down slows all of them down.
 
     python benchmarks/decode.py --images 64 --repeats 9 --json decode.json
