@@ -39,7 +39,7 @@ from mtmsa_lightning.cli.main import main as mtmsa
 from mtmsa_lightning.data.dataset import FaceBatch, SampleKey, collate
 from mtmsa_lightning.data.synthetic import write_morph
 from mtmsa_lightning.module import MTMSA
-from mtmsa_lightning.training.cli import TrainingCLI, run_trainer_verb
+from mtmsa_lightning.training.cli import TrainingCLI, run_trainer_command
 
 PARTS = ("loop", "evaluation", "store", "processes")
 
@@ -228,7 +228,7 @@ def fit(
         f"--trainer.default_root_dir={folder}", "--wandb=disabled", "--trainer.num_sanity_val_steps=0",
         *options.arguments,
     ]  # fmt: skip
-    cli = run_trainer_verb("fit", args, partial(MeasuredCLI, options, fixed))
+    cli = run_trainer_command("fit", args, partial(MeasuredCLI, options, fixed))
     assert isinstance(cli, MeasuredCLI)
     return cli
 
@@ -241,7 +241,7 @@ def loop_part(options: argparse.Namespace, folder: Path) -> list[Row]:
 def evaluation_part(options: argparse.Namespace, folder: Path) -> list[Row]:
     trained = fit(argparse.Namespace(**{**vars(options), "rounds": 1}), folder, folder / "faces", True, 0)
     args = [f"--ckpt_path={trained.run}", "--wandb=disabled", "--allow_overlap=true"]
-    tested = run_trainer_verb("test", args, partial(MeasuredCLI, options, True))
+    tested = run_trainer_command("test", args, partial(MeasuredCLI, options, True))
     assert isinstance(tested, MeasuredCLI)
     beside = {"test": tested.beside, "AgeEstimator": estimate(options, trained.model, tested.beside.batch)}
     setting = setting_of(options)
@@ -268,7 +268,9 @@ def store_part(options: argparse.Namespace, folder: Path) -> list[Row]:
     store = folder / "store"
     write_morph(folder / "faces", options.faces)
     size = str(round(options.size * 8 / 7))
-    mtmsa(["prepare", "morph", "--root", str(folder / "faces"), "--out", str(store), "--size", size])
+    mtmsa(
+        ["prepare", "--data", "morph", "--root", str(folder / "faces"), "--out", str(store), "--size", size]
+    )
     epochs = 1 + options.rounds * options.steps * options.batch_size // options.faces
     cli = fit(options, folder, store, fixed=False, workers=options.workers, epochs=2 * epochs)
     setting = f"{setting_of(options)}, {options.workers} workers"

@@ -140,7 +140,7 @@ def main(args: Sequence[str] | None = None) -> None:
         root = Path(folder)
         (root / "photos").mkdir()
         write_photos(root / "photos", options.photos)
-        prepare(["folder", "--root", str(root / "photos"), "--out", str(root / "set")])
+        prepare(["--data", "folder", "--root", str(root / "photos"), "--out", str(root / "set")])
         rows = measure(root, options.repeats)
     print(f"{heading(record(rows, load))}\n\n{table(rows)}")
     if options.json:

@@ -25,7 +25,7 @@ import torchvision
 from common import Row, heading, record, table, write
 from store import MORPH_FACES, write_full_set
 
-from mtmsa_lightning.cli.main import OWN_VERBS
+from mtmsa_lightning.cli.main import OWN_COMMANDS
 
 PYTHON = (sys.executable,)
 MTMSA = (sys.executable, "-m", "mtmsa_lightning")
@@ -73,7 +73,7 @@ def children_seconds() -> float:
 
 def measure(repeats: int) -> dict[str, list[Times]]:
     """Time all cases, after a round that is not counted."""
-    verbs = {f"mtmsa {verb} --help": (*MTMSA, verb, "--help") for verb in sorted(OWN_VERBS)}
+    verbs = {f"mtmsa {verb} --help": (*MTMSA, verb, "--help") for verb in sorted(OWN_COMMANDS)}
     cases = CASES | verbs
     times: dict[str, list[Times]] = {name: [] for name in cases}
     for repeat in range(repeats + 1):

@@ -101,7 +101,7 @@ def test_without_the_users_word_it_says_what_to_type(mine, here, fails):
 def test_it_is_tested_used_and_exported(mine, here):
     allow = ["--ckpt_path", str(mine), "--allow_classes", MODULE]
     main(["test", *allow])
-    main(["predict", *allow, "photos", "--out", "ages.csv", "--no-detect", "--overwrite"])
+    main(["predict", *allow, "photos", "--out", "ages.csv", "--detect=false", "--overwrite=true"])
     assert len(pd.read_csv("ages.csv")) == 40
     main(["export", *allow, "--format", "safetensors", "--out", "folder"])
     main(["calibrate", *allow, "--part", "val", "--out", "calibrated.ckpt"])

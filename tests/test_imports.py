@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mtmsa_lightning.cli.main import OWN_VERBS, TRAINER_VERBS
+from mtmsa_lightning.cli.main import OWN_COMMANDS, TRAINER_COMMANDS
 
 HEAVY = {
     "torch", "torchvision", "torchmetrics", "lightning", "pandas", "scipy", "matplotlib", "wandb",
@@ -73,7 +73,7 @@ def test_aligning_faces_needs_no_torch(tmp_path):
 
 
 def test_help_loads_nothing_heavy(tmp_path):
-    commands = [["--help"], ["--version"], *([verb, "--help"] for verb in sorted(OWN_VERBS))]
+    commands = [["--help"], ["--version"], *([verb, "--help"] for verb in sorted(OWN_COMMANDS))]
     for command, told in zip(commands, lines(*commands, cwd=tmp_path), strict=True):
         assert told["status"] == 0
         assert HEAVY & set(told["loaded"]) == set(), command
@@ -110,7 +110,7 @@ MISTAKES = [
     (["calibrate"], "--ckpt_path"),
     (["check"], "name a dataset or its folder"),
     (["check", "--root", "nowhere"], "nowhere: no such folder"),
-    (["check", "morph", "--config", "nowhere.yaml"], "--config nowhere.yaml: no such file"),
+    (["check", "--data", "morph", "--config", "nowhere.yaml"], "--config nowhere.yaml: no such file"),
     (["compare", "nowhere", "elsewhere"], "nowhere: no predictions: no such file"),
     (["compare", ".", ".", "--out", "a.xlsx"], "ending in"),
     (["crossval"], "name a config"),
@@ -149,7 +149,7 @@ MISTAKES = [
     (["predict", "merge", "nowhere", "--out", "a.xlsx"], "ending in .csv, .parquet or .jsonl"),
     (["predict", ".", "--ckpt_path", "c.ckpt", "--out", "a", "--shard", "3/2"], "--shard 3/2"),
     (["reproduce", "nowhere"], "no such study"),
-    (["prepare", "morph", "--root", ".", "--out", "out", "--shard", "3/2"], "--shard 3/2"),
+    (["prepare", "--data", "morph", "--root", ".", "--out", "out", "--shard", "3/2"], "--shard 3/2"),
     (["synthesize", "ffhq", "--out", "out"], "invalid choice"),
 ]
 
@@ -172,4 +172,4 @@ def test_what_can_be_told_at_once_is_told_before_anything_heavy_is_imported(tmp_
 
 
 def test_every_verb_is_among_the_mistakes():
-    assert {args[0] for args, _ in MISTAKES} >= {*TRAINER_VERBS, *OWN_VERBS}
+    assert {args[0] for args, _ in MISTAKES} >= {*TRAINER_COMMANDS, *OWN_COMMANDS}

@@ -123,7 +123,7 @@ def crop_batches(
     except BrokenProcessPool as error:
         raise DataError(
             "a worker process died, perhaps out of memory: run the same command again to continue from here, "
-            "with fewer --workers"
+            "with fewer --num_workers"
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)

@@ -1,4 +1,4 @@
-"""Arguments that verbs share, and types that say what a value must be; argparse would name functions."""
+"""Arguments that several commands share, and argument types whose errors say what a value must be."""
 
 import argparse
 from collections.abc import Callable
@@ -7,7 +7,6 @@ from enum import StrEnum
 from typing import Any, NoReturn, TypeVar
 
 from mtmsa_lightning.errors import ConfigError
-from mtmsa_lightning.settings.configs import RUN_SETTINGS
 from mtmsa_lightning.settings.named_classes import ALLOW_CLASSES
 
 _Choice = TypeVar("_Choice", bound=StrEnum)
@@ -15,40 +14,40 @@ _Value = TypeVar("_Value")
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose mistakes are errors of this package: one line that names what could have been meant."""
+    """A parser that raises ConfigError, with one line that suggests what could have been meant."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**{"allow_abbrev": False} | settings)
 
     def error(self, message: str) -> NoReturn:
-        """Raise in place of printing the whole usage.
+        """Raise in place of printing the usage.
 
         Raises:
             ConfigError: Always.
         """
         text = message.removeprefix("argument ").replace("the following arguments are required:", "give")
+        text = text.replace("expected one argument", "needs a value")
         raise ConfigError(f"{text}: `{self.prog} --help` lists the options")
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """Parse, but refuse a misspelt option before it can take another one's place.
+        """Parse, but refuse an unknown option that resembles a known one.
 
         Raises:
-            ConfigError: An option does not exist and is like one that does.
+            ConfigError: An option does not exist and is similar to one that does.
         """
         for word in args or ():
             name = word.partition("=")[0]
-            strange = name.startswith("--") and "." not in name and name not in self._option_string_actions
-            if strange and self._subparsers is None and name[2:] not in RUN_SETTINGS:
+            if name.startswith("--") and "." not in name and name not in self._option_string_actions:
                 near = get_close_matches(name, self._option_string_actions, n=1, cutoff=0.75)
                 if near:
                     raise ConfigError(f"there is no option {name}: did you mean {near[0]}?")
         return super().parse_known_args(args, namespace)
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """Parse a command line of which every word must be known.
+        """Parse a command line without unknown options.
 
         Raises:
-            ConfigError: A word is not.
+            ConfigError: An option is unknown.
         """
         options, others = self.parse_known_args(args, namespace)
         if others:
@@ -57,16 +56,50 @@ class Parser(argparse.ArgumentParser):
 
 
 def add_checkpoint(parser: argparse.ArgumentParser, hub: bool = False) -> None:
-    """Add ``--ckpt_path``.
+    """Add ``--ckpt_path`` and ``--allow_classes``.
 
     Args:
-        parser: The verb's parser.
-        hub: The verb takes networks on the Hugging Face Hub.
+        parser: The command's parser.
+        hub: The command takes networks on the Hugging Face Hub.
     """
     known = "a checkpoint, a run directory (its best.ckpt), a folder of runs, or one of pretrained weights"
     more = ", here or owner/name on the Hugging Face Hub" if hub else ""
     parser.add_argument("--ckpt_path", required=True, metavar="C", help=known + more)
+    add_allow_classes(parser)
+
+
+def add_allow_classes(parser: argparse.ArgumentParser) -> None:
+    """Add ``--allow_classes``, which :func:`mtmsa_lightning.cli.main.main` reads."""
     parser.add_argument("--allow_classes", metavar="NAMES", help=ALLOW_CLASSES)
+
+
+def add_boolean(
+    parser: argparse.ArgumentParser, name: str, help: str, default: bool | None = False, note: str = ""
+) -> None:
+    """Add an option that takes ``true`` or ``false``, as all options of ``mtmsa fit`` do.
+
+    Args:
+        parser: The command's parser.
+        name: The option, with its dashes.
+        help: What ``true`` does.
+        default: Its value if it is not given.
+        note: The default in words, where it is None.
+    """
+    shown = note or str(default).lower()
+    parser.add_argument(
+        name, type=boolean, default=default, metavar="{true,false}", help=f"{help} (default: {shown})"
+    )
+
+
+def boolean(text: str) -> bool:
+    """Read ``true`` or ``false``.
+
+    Raises:
+        ArgumentTypeError: It is neither.
+    """
+    if text.lower() not in ("true", "false"):
+        raise argparse.ArgumentTypeError(f"must be true or false, not {text!r}")
+    return text.lower() == "true"
 
 
 def whole_number(text: str) -> int:
@@ -79,11 +112,7 @@ def whole_number(text: str) -> int:
 
 
 def whole_number_from(least: int) -> Callable[[str], int]:
-    """Return what reads a whole number that is not too small.
-
-    Raises:
-        ArgumentTypeError: By what is returned: it is none, or too small.
-    """
+    """Return a function that reads a whole number of at least ``least``, or raises ArgumentTypeError."""
 
     def read(text: str) -> int:
         number = whole_number(text)
@@ -116,12 +145,20 @@ def real_number(text: str) -> float:
 
 
 def one_of(choices: type[_Choice]) -> Callable[[str], _Choice]:
-    """Return what reads one of several names.
+    """Return a function that reads one of several names, or raises ArgumentTypeError."""
+    return lambda text: _read(choices, text, f"one of {', '.join(choices)}")
+
+
+def parse_shard(text: str) -> tuple[int, int]:
+    """Return the number, from 1, and the count of ``--shard I/N``.
 
     Raises:
-        ArgumentTypeError: By what is returned: the text is none of them.
+        ConfigError: The text is not of this form.
     """
-    return lambda text: _read(choices, text, f"one of {', '.join(choices)}")
+    index, _, number = text.partition("/")
+    if not (index.isdecimal() and number.isdecimal() and 1 <= int(index) <= int(number)):
+        raise ConfigError(f"--shard {text}: write I/N with I from 1 to N, such as 1/4")
+    return int(index), int(number)
 
 
 def _read(kind: Callable[[str], _Value], text: str, what: str) -> _Value:

@@ -1,104 +1,104 @@
-"""The choice of a dataset on the command line."""
+"""The arguments that choose a dataset and a device, the same in all commands.
+
+``--root DIR``, ``--columns age=years``, ``--num_workers``, ``--accelerator``, ``--devices`` and
+``--precision`` are short for ``--data.root DIR`` and so on; ``--data`` takes the name of a dataset or a class.
+"""
 
 import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from mtmsa_lightning.cli.arguments import Parser
 from mtmsa_lightning.data.datasets import CLASSES
 from mtmsa_lightning.errors import ConfigError
-from mtmsa_lightning.training.build_data import _prepared_name, chooses_class, recognise
+from mtmsa_lightning.settings.configs import option
+from mtmsa_lightning.training.build_data import chooses_class, prepared_name, recognise
 
-if TYPE_CHECKING:
-    pass
+SHORT = {
+    "root": "data.root", "num_workers": "data.num_workers", "accelerator": "trainer.accelerator",
+    "devices": "trainer.devices", "precision": "trainer.precision",
+}  # fmt: skip
+"""Settings of ``mtmsa fit`` by their short names."""
 
 
-SETTINGS = {
-    "protocol": "split protocol (default: the dataset's own)",
-    "fold": "test fold, from 0",
-    "seed": "seed of the split",
-    "val_fraction": "share of the training images to validate on",
-    "split_file": "a published list, for the protocol predefined",
-    "label_rule": "Adience: canonical or extended",
-    "variant": "Adience: aligned or faces",
-    "table": "csv: file name of the table",
-}
-"""Settings of a DataModule that these verbs take by their bare names."""
+def add_source_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add ``--data``, ``--root`` and ``--columns``."""
+    add = parser.add_argument
+    add(
+        "--data", metavar="DATA", help=f"dataset: {', '.join(CLASSES)}, or the name of a class; its settings "
+        "are given as --data.NAME VALUE",
+    )  # fmt: skip
+    add("--root", metavar="DIR", help="folder of the dataset: a release or a prepared set")
+    add("--columns", nargs="+", metavar="OURS=THEIRS", help="csv: columns of the table, e.g. age=years")
 
 
 def add_data_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments that choose a dataset.
-
-    A class of the user's own is given as ``--data CLASS``, any other setting as ``--data.NAME VALUE``.
-    """
-    parser.add_argument("dataset", nargs="?", choices=[*CLASSES], help="default: recognised by its layout")
-    parser.add_argument("--root", type=Path, help="folder of the release or of a prepared set")
-    parser.add_argument(
-        "--config", action="append", default=[], metavar="X.yaml", help="take the settings of a config"
-    )
-    for name, text in SETTINGS.items():
-        parser.add_argument(f"--{name}", metavar="VALUE", help=text)
-    parser.add_argument("--columns", nargs="+", metavar="OURS=THEIRS", help="csv: e.g. age=years")
-    parser.add_argument("--clean", nargs="+", metavar="RULE", help="cleaning rules, e.g. drop-conflicting")
+    """Add the arguments that choose a dataset and how it is loaded."""
+    add_source_arguments(parser)
+    add = parser.add_argument
+    add("--config", "-c", action="append", default=[], metavar="X.yaml", help="config; may be repeated")
+    add("--num_workers", metavar="N", help="processes that load images")
 
 
-def parse(parser: argparse.ArgumentParser, args: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
-    """Parse a command line that may also hold settings of ``mtmsa fit``, such as ``--data.crop 0.9``.
-
-    Args:
-        parser: Knows all arguments without a dot in their name.
-        args: The command line after the verb.
-
-    Returns:
-        The parsed arguments, and those with a dot, and ``--data``, as they stand.
-    """
-    own: list[str] = []
-    dotted: list[str] = []
-    rest = list(args)
-    while rest:
-        word = rest.pop(0)
-        name, equals, _ = word.partition("=")
-        if name != "--data" and not (name.startswith("--") and "." in name):
-            own.append(word)
-            continue
-        dotted.append(word)
-        if not equals and rest and not rest[0].startswith("--"):
-            dotted.append(rest.pop(0))
-    return parser.parse_args(own), dotted
+def add_trainer_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments that choose devices and precision."""
+    add = parser.add_argument
+    add("--accelerator", metavar="NAME", help="auto, cpu or gpu (default: auto)")
+    add("--devices", metavar="N", help="number of devices")
+    add("--precision", metavar="NAME", help="Lightning's precision, e.g. 32-true or bf16-mixed")
 
 
-def data_arguments(options: argparse.Namespace, others: Sequence[str]) -> list[str]:
-    """Return the choice of a dataset as arguments of ``mtmsa fit``.
+def expand(args: Sequence[str]) -> list[str]:
+    """Return arguments of ``fit``, ``validate`` or ``test`` with the short names written out."""
+    parser = Parser(add_help=False)
+    add_data_arguments(parser)
+    add_trainer_arguments(parser)
+    options, others = parser.parse_known_args(args)
+    return data_arguments(options, others, recognised=option(others, "ckpt_path") is None)
+
+
+def data_arguments(
+    options: argparse.Namespace, others: Sequence[str], recognised: bool = False, required: bool = False
+) -> list[str]:
+    """Return parsed arguments as arguments of ``mtmsa fit``.
 
     Args:
         options: Parsed arguments of :func:`add_data_arguments`.
-        others: Settings of ``mtmsa fit``, see :func:`parse`.
+        others: Further arguments of ``mtmsa fit``, which are returned unchanged.
+        recognised: Without ``--config`` and ``--data``, recognise the dataset by its files.
+        required: Raise if neither names a dataset.
 
     Raises:
-        ConfigError: Neither a dataset nor its folder is given, the dataset is given twice, or a column is not
-            named as ``OURS=THEIRS``.
-        DataError: No dataset was named and none is recognised.
+        ConfigError: No dataset is named, or a column is not given as ``OURS=THEIRS``.
+        DataError: The dataset is not recognised.
     """
-    for text in options.columns or ():
-        if "=" not in text:
-            raise ConfigError(f"--columns {text}: name columns as OURS=THEIRS, e.g. age=years")
-    arguments = []
-    if options.dataset and chooses_class(others):
-        raise ConfigError(f"{options.dataset} and --data both name a dataset: give one of them")
-    if options.dataset or not (options.config or chooses_class(others)):
-        if options.root is None and options.dataset is None:
-            raise ConfigError("name a dataset or its folder: --root DIR")
-        dataset = options.dataset or recognise(options.root, options.table)
-        arguments.append(f"--data={CLASSES[dataset]}")
-        if dataset == "csv" and options.root is not None and _prepared_name(options.root):
-            arguments.append(f"--data.dataset_name={_prepared_name(options.root)}")
-    if options.root is not None:
-        arguments.append(f"--data.root={options.root}")
-    given = {name: getattr(options, name) for name in SETTINGS}
+    root, data = options.root, CLASSES.get(options.data, options.data)
+    arguments = [f"--config={name}" for name in options.config]
+    if not (data or arguments or chooses_class(others)):
+        if recognised and root is not None:
+            data = CLASSES[recognise(Path(root), option(others, "data.table"))]
+        elif required:
+            raise ConfigError("name a dataset or its folder: --data NAME or --root DIR")
+    if data:
+        arguments.append(f"--data={data}")
+    if data == CLASSES["csv"] and root is not None and option(others, "data.dataset_name") is None:
+        name = prepared_name(Path(root))
+        arguments += [f"--data.dataset_name={name}"] if name else []
+    given = {path: getattr(options, name, None) for name, path in SHORT.items()}
     if options.columns is not None:
-        given["columns"] = json.dumps(dict(text.split("=", 1) for text in options.columns))
-    if options.clean is not None:
-        given["clean"] = json.dumps(options.clean)
-    arguments += [f"--data.{name}={value}" for name, value in given.items() if value is not None]
+        given["data.columns"] = json.dumps(column_names(options.columns))
+    arguments += [f"--{path}={value}" for path, value in given.items() if value is not None]
     return [*arguments, *others]
+
+
+def column_names(pairs: Sequence[str]) -> dict[str, str]:
+    """Return their names of columns by ours.
+
+    Raises:
+        ConfigError: A pair is not written as ``OURS=THEIRS``.
+    """
+    parts = [text.partition("=") for text in pairs]
+    if not all(ours and theirs for ours, _, theirs in parts):
+        raise ConfigError(f"--columns {' '.join(pairs)}: name columns as OURS=THEIRS, e.g. age=years")
+    return {ours: theirs for ours, _, theirs in parts}

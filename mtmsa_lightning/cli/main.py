@@ -1,4 +1,4 @@
-"""The command line ``mtmsa``: verbs of the Lightning Trainer, and verbs of our own."""
+"""The command line ``mtmsa``: commands of the Lightning Trainer, and commands of this package."""
 
 import errno
 import importlib
@@ -11,30 +11,30 @@ from mtmsa_lightning._utils.processes import end_with_parent, safe_path
 from mtmsa_lightning._utils.signals import TRY_AGAIN, Stopped, raised_on_signals, stopped_by
 from mtmsa_lightning.errors import MTMSAError, Preempted, shorten
 
-TRAINER_VERBS = {
+TRAINER_COMMANDS = {
     "fit": "train, then test the best checkpoint",
     "validate": "evaluate a checkpoint on the validation part",
     "test": "evaluate a checkpoint on the test part and write per-image predictions",
 }
-OWN_VERBS = {
-    "app": "a web page: ages, genders and races of the faces in a photo",
-    "audit": "look for leaks, contradicting labels and bad images in a dataset",
+OWN_COMMANDS = {
+    "app": "serve a web page that predicts the faces in a photo",
+    "audit": "find leaks, contradicting labels and bad images in a dataset",
     "calibrate": "fit a checkpoint's uncertainty on held-out faces",
-    "check": "the ten-second look at a dataset and a config before training",
+    "check": "check a dataset and a config before training, in seconds",
     "compare": "paired comparison of runs on the same test images",
     "crossval": "train and test every fold of a protocol, then summarise",
     "evaluate": "test a checkpoint and write a report with plots and tables",
-    "export": "a checkpoint as ONNX, torch.export or safetensors, checked, with a model card",
-    "predict": "ages, genders and races of image files, by a checkpoint alone",
-    "prepare": "find, align and crop the faces of a release, once",
-    "reproduce": "run a study: folds and seeds of all its variants, one table",
-    "synthesize": "draw synthetic faces in the layout of a real release",
+    "export": "write a checkpoint as ONNX, torch.export or safetensors, with a model card",
+    "predict": "predict ages, genders and races of the faces in image files",
+    "prepare": "find, align and crop the faces of a release",
+    "reproduce": "run a study: all folds and seeds of its variants, one table",
+    "synthesize": "write synthetic faces in the layout of a real release",
 }
-USAGE = """usage: mtmsa VERB [arguments]      (`mtmsa VERB --help` lists them)
+USAGE = """usage: mtmsa COMMAND [arguments]   (`mtmsa COMMAND --help` lists them)
 
 Facial age estimation with multi-task multi-scale attention.
 
-{verbs}
+{commands}
 
   mtmsa fit --config demo.yaml                    train on synthetic faces (no data needed)
   mtmsa fit --config morph.yaml --data.fold 2     MORPH II, third subject-exclusive fold
@@ -44,38 +44,38 @@ Facial age estimation with multi-task multi-scale attention.
 """
 
 USERS_TO_FIX = (errno.EACCES, errno.EROFS, errno.ENOSPC, errno.ENAMETOOLONG, errno.ELOOP, errno.EDQUOT)
-"""Errors of the system that say what is wrong by themselves: a traceback would not help."""
+"""Errors of the operating system that are shown without a traceback."""
 
 _WITHOUT_WINDOWS = (
-    "opencv-python, which the extra `align` brings, has replaced the OpenCV that needs no display. Put it "
-    "back: pip install --force-reinstall --no-deps opencv-python-headless"
+    "opencv-python, a dependency of the extra `align`, has replaced the OpenCV that needs no display. "
+    "Restore it: pip install --force-reinstall --no-deps opencv-python-headless"
 )
 
 
 def usage() -> str:
-    """Return the help text with all verbs."""
-    verbs = TRAINER_VERBS | OWN_VERBS
-    return USAGE.format(verbs="\n".join(f"  {verb:<12}{text}" for verb, text in verbs.items()))
+    """Return the help text with all commands."""
+    commands = TRAINER_COMMANDS | OWN_COMMANDS
+    return USAGE.format(commands="\n".join(f"  {name:<12}{text}" for name, text in commands.items()))
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    """Run a verb.
+    """Run a command.
 
     Args:
-        args: Arguments without the program's name; those of the process by default.
+        args: Arguments without the program's name; by default those of the process.
 
     Raises:
-        SystemExit: With status 2 after an error that the user can mend, told in one message. After a signal
-            (Ctrl-C, SIGTERM, SIGUSR1, SIGHUP) with 75 from fit, validate and test, which can be continued or
-            repeated, and with 128 plus its number from all other verbs.
+        SystemExit: With status 2 after an error that the user can fix. After a signal (Ctrl-C, SIGTERM,
+            SIGUSR1, SIGHUP) with status 75 for fit, validate and test, which can be continued or repeated,
+            and with 128 plus the signal's number for all other commands.
     """
     end_with_parent()
-    if args is None:  # the process is ours: so are all that it starts
+    if args is None:  # not when called from Python: the processes started from there are not ours
         os.environ.update(safe_path())
-    verb, *rest = list(sys.argv[1:] if args is None else args) or ["--help"]
+    command, *rest = list(sys.argv[1:] if args is None else args) or ["--help"]
     try:
         with raised_on_signals():
-            run(verb, rest)
+            run(command, rest)
     except MTMSAError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
@@ -87,8 +87,8 @@ def main(args: Sequence[str] | None = None) -> None:
         print(f"error: {shorten(str(error.filename), 200)}: {error.strerror}", file=sys.stderr)
         raise SystemExit(2) from None
     except Stopped as stop:
-        trainer = verb in TRAINER_VERBS
-        print(stopped_by(stop.name, "the same command starts anew" if trainer else ""), file=sys.stderr)
+        trainer = command in TRAINER_COMMANDS
+        print(stopped_by(stop.name, "the same command starts again" if trainer else ""), file=sys.stderr)
         raise SystemExit(TRY_AGAIN if trainer else stop.status) from None
     except ImportError as error:
         if "libGL" not in str(error):
@@ -100,45 +100,47 @@ def main(args: Sequence[str] | None = None) -> None:
         raise SystemExit(128 + signal.SIGINT) from None
 
 
-def run(verb: str, args: list[str]) -> None:
-    """Dispatch a verb, with the classes that the user allows files to name."""
+def run(command: str, args: list[str]) -> None:
+    """Run a command with the classes of ``--allow_classes`` allowed."""
     from mtmsa_lightning.settings.configs import option
     from mtmsa_lightning.settings.named_classes import allowing, split_names
 
     with allowing(split_names(option(args, "allow_classes"))):
-        dispatch(verb, args)
+        dispatch(command, args)
 
 
-def dispatch(verb: str, args: list[str]) -> None:
-    """Run the verb of a name; everything heavy is imported by the verb itself."""
-    if verb in ("-h", "--help", "help"):
+def dispatch(command: str, args: list[str]) -> None:
+    """Run a command by its name; each command imports what it needs itself."""
+    if command in ("-h", "--help", "help"):
         print(usage())
-    elif verb == "--version":
+    elif command == "--version":
         from importlib.metadata import version
 
         print(version("mtmsa-lightning"))
-    elif verb in OWN_VERBS:
+    elif command in OWN_COMMANDS:
         show_messages()
-        importlib.import_module(f"mtmsa_lightning.cli.commands.{verb}").main(args)
-    elif verb in TRAINER_VERBS:
+        importlib.import_module(f"mtmsa_lightning.cli.commands.{command}").main(args)
+    elif command in TRAINER_COMMANDS:
         show_messages()
+        from mtmsa_lightning.cli.data_arguments import expand
         from mtmsa_lightning.training.preflight import check_arguments
 
-        check_arguments(verb, args)
+        args = expand(args)
+        check_arguments(command, args)
 
-        from mtmsa_lightning.training.cli import run_trainer_verb
+        from mtmsa_lightning.training.cli import run_trainer_command
 
-        run_trainer_verb(verb, args)
+        run_trainer_command(command, args)
     else:
         from difflib import get_close_matches
 
-        near = get_close_matches(verb, [*TRAINER_VERBS, *OWN_VERBS], n=1)
+        near = get_close_matches(command, [*TRAINER_COMMANDS, *OWN_COMMANDS], n=1)
         hint = f": did you mean `mtmsa {near[0]}`?" if near else ""
-        raise MTMSAError(f"there is no verb {verb!r}{hint}\n\n{usage()}")
+        raise MTMSAError(f"there is no command {command!r}{hint}\n\n{usage()}")
 
 
 def show_messages() -> None:
-    """Print the package's messages as they are, on the first process of a run only."""
+    """Print the package's messages to the console, on the first process of a run only."""
     from mtmsa_lightning._utils.logs import to_console
 
     to_console()

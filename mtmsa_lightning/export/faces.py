@@ -67,7 +67,7 @@ def faces_of_run(model: MTMSA, ckpt_path: str, count: int) -> Tensor:
         data.setup("validate")
     except MTMSAError as error:
         raise ConfigError(
-            f"real faces are needed: name some by --faces, cropped as in training ({error})"
+            f"real faces are needed: give --images PATH, cropped as in training ({error})"
         ) from error
 
     def read(row: int) -> Image | None:
@@ -82,7 +82,7 @@ def _spread(face: Callable[[int], Image | None], total: int, count: int) -> Tens
     rows = np.unique(np.linspace(0, total - 1, min(count, total)).round().astype(int)).tolist()
     faces = [image for image in map(face, rows) if image is not None]
     if not faces:
-        raise ConfigError("none of the faces can be read: name others by --faces")
+        raise ConfigError("none of the images can be read: give others with --images")
     return _batch(faces)
 
 

@@ -49,8 +49,8 @@ def check_combination(form: Format, precision: Precision, dynamic: bool) -> None
         raise ConfigError(f"--format {form} --precision {precision}: {reason}")
     if dynamic and form is Format.SAFETENSORS:
         raise ConfigError(
-            "--format safetensors --dynamic: safetensors holds weights and no program, and they take batches "
-            "of any size anyway: leave --dynamic out"
+            "--format safetensors --dynamic true: safetensors holds weights, which take batches of any size: "
+            "leave --dynamic out"
         )
 
 

@@ -128,7 +128,7 @@ class Parts:
             if not overwrite and self._holds_a_face():
                 raise DataError(
                     f"{self.folder}: was begun otherwise: {differing}: start it as it was begun to go on, "
-                    "choose another --out, or --overwrite to begin anew"
+                    "choose another --out, or --overwrite true to begin again"
                 )
             _empty(self.folder)
         remove_partials(self.folder)
@@ -225,7 +225,7 @@ def refuse_to_lose(out: Path, plan: Plan) -> None:
     worthless = out.exists() and record.get("counts", {}).get("faces") == 0
     if out.exists() and not worthless:
         how = f", made otherwise: {plan_differences(record, plan)}" if record else ""
-        raise DataError(f"{out}: is there already{how}: choose another --out, or --overwrite to replace it")
+        raise DataError(f"{out}: exists{how}: choose another --out, or --overwrite true to replace it")
 
 
 def _read_record(out: Path) -> Plan:

@@ -71,10 +71,10 @@ def warn_preprocessing(estimator: AgeEstimator, inputs: Inputs, detect: bool) ->
     for block in inputs.prepared:
         say_difference(trained, trained | {"preparation": block.preparation}, str(block.root))
     if inputs.photos and not detect and how.detects:
-        say_difference(trained, trained | {"preparation": None}, "what --no-detect gives it")
+        say_difference(trained, trained | {"preparation": None}, "--detect false gives it")
     if inputs.photos and detect and not how.detects and how.dataset not in ALIGNED:
         found = {"crop": {"margin": MARGIN, "detector": {}}}
-        say_difference(trained, trained | {"preparation": found}, "what --detect gives it")
+        say_difference(trained, trained | {"preparation": found}, "--detect true gives it")
 
 
 def model_fingerprint(model: MTMSA) -> str:

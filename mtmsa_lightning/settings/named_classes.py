@@ -293,7 +293,7 @@ def _imported(bases: Sequence[type]) -> Iterator[str]:
 
 
 ALLOW_CLASSES = (
-    "modules or classes of yours, e.g. mylab or mylab.heads,mylab.MyFaces, that the files of a checkpoint "
-    "and its run may name; otherwise only this package's and torch.optim's are imported"
+    "modules or classes of yours that a checkpoint and the config of its run may name, e.g. "
+    "mylab.heads,mylab.MyFaces; by default only those of this package and torch.optim"
 )
-"""Help on ``--allow_classes``, which the program itself reads, see ``named_classes.allowing``."""
+"""Help text of ``--allow_classes``, see :func:`allowing`."""

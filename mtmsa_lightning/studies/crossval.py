@@ -94,9 +94,9 @@ def make_plan(
     """
     check_arguments("fit", fit_args)
 
-    from mtmsa_lightning.training.cli import UnstartedCLI, run_trainer_verb
+    from mtmsa_lightning.training.cli import UnstartedCLI, run_trainer_command
 
-    cli = run_trainer_verb("fit", list(fit_args), UnstartedCLI)
+    cli = run_trainer_command("fit", list(fit_args), UnstartedCLI)
     assert isinstance(cli, UnstartedCLI)
     del cli.model  # it was built to check its settings; a study holds many plans
     experiment = Experiment(cli, tuple(fit_args), parallel)

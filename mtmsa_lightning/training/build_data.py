@@ -1,37 +1,36 @@
-"""Datasets on the command line of our own verbs: recognised by their layout, built as DataModules."""
+"""DataModules from command lines: datasets recognised by their files, classes built by their settings."""
 
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mtmsa_lightning.data.datasets import CLASSES
 from mtmsa_lightning.errors import ConfigError, DataError, MTMSAError
-from mtmsa_lightning.settings.configs import classes_first, find_config, option
+from mtmsa_lightning.settings.configs import classes_first, find_config, option, split_configs
 
 if TYPE_CHECKING:
     from mtmsa_lightning.data.datamodule import FaceDataModule
 
-from mtmsa_lightning.data.datasets import CLASSES
-
 
 def recognise(root: Path, table: str | None = None) -> str:
-    """Tell which dataset lies at ``root``, by what is there.
+    """Return the name of the dataset in a folder, recognised by its files.
 
     Args:
         root: Folder of a release or a prepared set.
-        table: Name of a table of the user's own.
+        table: File name of a table, if one was given.
 
     Raises:
-        DataError: Nothing known is there; the message lists what is looked for.
+        DataError: No known dataset is there; the message lists the known layouts.
     """
     if not root.is_dir():
-        beside = f": is a file; give its folder: --root {root.parent} --table {root.name}"
+        beside = f": is a file; give its folder: --root {root.parent} --data.table {root.name}"
         raise DataError(f"{root}{beside if root.is_file() else ': no such folder'}")
 
     from mtmsa_lightning.data.datasets import adience, face_csv, morph, utkface
     from mtmsa_lightning.data.files import find_file, list_images
 
-    prepared = _prepared_name(root)
+    prepared = prepared_name(root)
     if prepared:
         return prepared if prepared in CLASSES else "csv"
     if table or find_file(root, "faces.csv"):
@@ -50,22 +49,18 @@ def recognise(root: Path, table: str | None = None) -> str:
 
 
 def build_data(
-    arguments: Sequence[str],
-    configs: Sequence[str] = (),
-    came_along: Path | None = None,
-    adapt: Callable[[Any], None] | None = None,
+    args: Sequence[str], config_of_run: Path | None = None, adapt: Callable[[Any], None] | None = None
 ) -> "FaceDataModule":
     """Build a DataModule from arguments of ``mtmsa fit``; only the section ``data`` of configs is used.
 
     Args:
-        arguments: ``--data=CLASS``, ``--data.NAME=VALUE``.
-        configs: Names of configs, as for ``--config``.
-        came_along: The config of a checkpoint's own run, read before all others; it names only classes that a
-            file may name.
-        adapt: Changes the arguments of the class, once they are parsed.
+        args: ``--config=X``, ``--data=CLASS``, ``--data.NAME=VALUE``.
+        config_of_run: The config of a checkpoint's run, which the other configs override. It may choose only
+            the classes described in :mod:`~mtmsa_lightning.settings.named_classes`.
+        adapt: Changes the arguments of the class after parsing.
 
     Raises:
-        MTMSAError: For whatever the user can mend.
+        MTMSAError: A config or a setting is wrong.
     """
     from jsonargparse import ArgumentParser
 
@@ -78,13 +73,13 @@ def build_data(
 
     for name in CLASSES.values():  # the parser finds a class by its bare name once it has been imported
         getattr(mtmsa_lightning, name)
-    named = [f"--config={name}" for name in configs]
-    own = own_names([*named, *arguments])
+    configs, arguments = split_configs(args)
+    own = own_names(args)
     import_from_here(own)
     files = []
-    if came_along:  # what it says is not the user's own word
-        files = [str(came_along)]
-        arguments = [*places_of_run(came_along.parent, [*named, *arguments]), *arguments]
+    if config_of_run:
+        files = [str(config_of_run)]
+        arguments = [*places_of_run(config_of_run.parent, args), *arguments]
     sections = _data_sections([*files, *configs])
     if (files or configs) and not sections and not chooses_class(arguments):
         raise ConfigError(f"--config {[*files, *configs][-1]}: has no section `data`")
@@ -95,9 +90,7 @@ def build_data(
         try:
             settings = parser.parse_args([*sections, *classes_first(arguments)])
         except Exception as error:
-            message = explain(
-                error, lambda: known_settings([*(f"--config={name}" for name in files), *named, *arguments])
-            )
+            message = explain(error, lambda: known_settings([*(f"--config={name}" for name in files), *args]))
             if isinstance(error, MTMSAError) or message is None:
                 raise
             raise ConfigError(message) from error
@@ -109,7 +102,7 @@ def build_data(
 
 
 def _data_sections(configs: Sequence[str]) -> list[str]:
-    """Return the sections ``data`` of configs, each as a config of its own."""
+    """Return the sections ``data`` of configs, each as a ``--config`` argument."""
     import yaml
 
     contents = [yaml.safe_load(find_config(name).read_text(encoding="utf-8")) for name in configs]
@@ -118,11 +111,11 @@ def _data_sections(configs: Sequence[str]) -> list[str]:
 
 
 def chooses_class(arguments: Sequence[str]) -> bool:
-    """Tell whether arguments of ``mtmsa fit`` name a DataModule."""
+    """Return whether arguments of ``mtmsa fit`` name a DataModule."""
     return any(option(arguments, name) is not None for name in ("data", "data.class_path"))
 
 
-def _prepared_name(root: Path) -> str:
+def prepared_name(root: Path) -> str:
     """Return the dataset of a prepared set, "" for a raw release."""
     from mtmsa_lightning.data.prepared.format import is_prepared, read_description
 

@@ -150,7 +150,7 @@ def datamodule_of(
     if not (of_run or names or others):
         raise ConfigError(f"{ckpt_path}: no config.yaml of its run is near: name the data by --config")
     file = of_run and of_run.file
-    return build_data(others, names, file, lambda settings: follow_checkpoint(settings, recorded or {}, args))
+    return build_data(args, file, lambda settings: follow_checkpoint(settings, recorded or {}, args))
 
 
 def check_part(model: MTMSA, data: FaceDataModule, part: str, other_data: bool) -> bool:
@@ -169,7 +169,7 @@ def check_part(model: MTMSA, data: FaceDataModule, part: str, other_data: bool) 
     if provenance.get("dataset", data.source) != data.source and not other_data:
         raise ConfigError(
             f"the checkpoint was trained on {provenance['dataset']}, the data is {data.source}: pass "
-            "--other_data to calibrate for it"
+            "--other_data true to calibrate for it"
         )
     fingerprint = data.split.fingerprints[part]
     chose = part == "val" and provenance.get("fingerprints", {}).get("val", fingerprint) == fingerprint

@@ -122,7 +122,7 @@ VERB_ARGUMENTS = ("ckpt_path", "run_dir", "allow_classes")
 """Arguments of one call, not settings of an experiment."""
 
 
-def run_trainer_verb(
+def run_trainer_command(
     verb: str, args: list[str], cli: "Callable[..., TrainingCLI] | None" = None
 ) -> "TrainingCLI":
     """Run ``fit``, ``validate`` or ``test``.

@@ -26,7 +26,7 @@ from mtmsa_lightning.runs.directory import BEGINNING, run_of
 from mtmsa_lightning.runs.record import partial_note, read_record
 from mtmsa_lightning.runs.settings import read_config
 from mtmsa_lightning.runs.status import PLACES, recorded_seed
-from mtmsa_lightning.training.cli import TrainingCLI, leave_process_group, run_trainer_verb
+from mtmsa_lightning.training.cli import TrainingCLI, leave_process_group, run_trainer_command
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ def evaluate(ckpt_path: str, args: Sequence[str] = (), out: Path | None = None, 
 
 
 def _evaluate(ckpt_path: str, args: Sequence[str], faces: bool, build: Callable[..., TrainingCLI]) -> None:
-    cli = run_trainer_verb("test", [*args, f"--ckpt_path={ckpt_path}"], build)
+    cli = run_trainer_command("test", [*args, f"--ckpt_path={ckpt_path}"], build)
     if not cli.trainer.is_global_zero:
         return
     test = cli.datamodule.test_dataset

@@ -51,7 +51,7 @@ APPLE = "has no float64, which losses and metrics are computed in: choose cpu"
         ["evaluate", "--ckpt_path=RUN", "--trainer.accelerator=mps"],
         ["calibrate", "--ckpt_path=RUN", "--accelerator=mps"],
         ["predict", "--ckpt_path=RUN", "FACES", "--out=OUT/ages.csv", "--accelerator=mps"],
-        ["app", "--ckpt_path=RUN", "--device=mps"],
+        ["app", "--ckpt_path=RUN", "--accelerator=mps"],
     ],
     ids=lambda command: command[0],
 )

@@ -122,8 +122,8 @@ def test_an_audit_finds_them(hostile, monkeypatch):
 
 def test_preparing_leaves_them_out_with_the_reason(hostile, tmp_path):
     out = tmp_path / "set"
-    options = ["--size", "64", "--workers", "1", "--max_unreadable", "0.5", "--no-pixels"]
-    main(["prepare", "utkface", "--root", str(hostile), "--out", str(out), *options])
+    options = ["--size", "64", "--num_workers", "1", "--max_unreadable", "0.5", "--pixels=false"]
+    main(["prepare", "--data", "utkface", "--root", str(hostile), "--out", str(out), *options])
     reasons = pd.read_csv(out / "skipped.csv").set_index("source")["reason"].to_dict()
     assert set(reasons) == {name_of(kind) for kind in ("bomb", "empty", "text")}
     assert all(BAD[kind] in reasons[name_of(kind)] for kind in ("bomb", "empty", "text"))
@@ -131,7 +131,7 @@ def test_preparing_leaves_them_out_with_the_reason(hostile, tmp_path):
 
 
 def test_checking_does_not_wait_for_a_pipe(hostile, capsys):
-    main(["check", "utkface", "--root", str(hostile), "--no_timing"])
+    main(["check", "--data", "utkface", "--root", str(hostile), "--timing=false"])
     assert "rows left out: 3" in capsys.readouterr().out
 
 

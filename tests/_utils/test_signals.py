@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from mtmsa_lightning._utils.signals import STOP_SIGNALS, Stopped, raised_on_signals
-from mtmsa_lightning.cli.main import OWN_VERBS, main
+from mtmsa_lightning.cli.main import OWN_COMMANDS, main
 from mtmsa_lightning.settings.configs import without_options
 from mtmsa_lightning.training.callbacks.preemption import Preemption
 from mtmsa_lightning.training.cli import continuing
@@ -32,7 +32,7 @@ def interrupt_twice():
 """
 
 
-@pytest.mark.parametrize("verb", OWN_VERBS)
+@pytest.mark.parametrize("verb", OWN_COMMANDS)
 def test_every_verb_ends_in_one_line(verb, monkeypatch, capsys):
     module = importlib.import_module(f"mtmsa_lightning.cli.commands.{verb}")
     for number in STOP_SIGNALS:

@@ -110,9 +110,8 @@ def test_a_taken_port_a_foreign_address_and_a_missing_extra_are_told_at_once(
         assert "give another --host or --port" in fails("app", "--ckpt_path", trained, *wrong)
     assert "--port 99999: ports are numbers" in fails("app", "--ckpt_path", trained, "--port", 99999)
     assert "--max_mb 0: must be above 0" in fails("app", "--ckpt_path", trained, "--max_mb", 0)
-    message = fails("app", "--ckpt_path", trained, "--device", "gpu")
-    assert "device 'gpu' cannot be used here" in message
-    assert "give cpu, auto" in message
+    message = fails("app", "--ckpt_path", trained, "--accelerator", "tpu")
+    assert "--accelerator tpu: choose one of auto, cpu, gpu" in message
     monkeypatch.setitem(sys.modules, "gradio", None)
     assert "pip install 'mtmsa-lightning[app]'" in fails("app", "--ckpt_path", trained)
 

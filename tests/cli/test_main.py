@@ -9,7 +9,7 @@ import torch
 import yaml
 
 from mtmsa_lightning.cli import main as cli
-from mtmsa_lightning.cli.main import OWN_VERBS, main
+from mtmsa_lightning.cli.main import OWN_COMMANDS, main
 
 SINGLE = 1e-4
 """Differences that another order of float32 sums may make, in years or shares."""
@@ -376,7 +376,7 @@ def test_an_offline_run_needs_no_key_and_leaves_something_to_sync(tiny_config, t
 def test_help_lists_all_verbs(capsys):
     main([])
     listed = capsys.readouterr().out
-    for verb in ("fit", "validate", "test", *OWN_VERBS):
+    for verb in ("fit", "validate", "test", *OWN_COMMANDS):
         assert f"\n  {verb} " in listed
 
 
@@ -385,4 +385,4 @@ def test_an_opencv_that_needs_a_display_is_told(fails, monkeypatch):
         raise ImportError("libGL.so.1: cannot open shared object file: No such file or directory")
 
     monkeypatch.setattr(cli, "run", missing)
-    assert "--no-deps opencv-python-headless" in fails("prepare", "folder")
+    assert "--no-deps opencv-python-headless" in fails("prepare", "--data", "folder")

@@ -52,7 +52,7 @@ def left(run: Path) -> set[str]:
 
 @pytest.mark.slow
 def test_an_onnx_file_is_of_use_without_this_package_and_torch(run, morph_root, capsys, tmp_path):
-    export("--ckpt_path", run, "--format", "onnx", "--dynamic")
+    export("--ckpt_path", run, "--format", "onnx", "--dynamic=true")
     said = capsys.readouterr().out
     assert "differs from PyTorch by at most" in said
     for batch in ("batches of 1 image: ", "batches of 32 images: "):
@@ -194,7 +194,7 @@ def test_one_that_passes_replaces_an_older_one(run, monkeypatch):
         (("--format", "torch-export", "--precision", "int8"), "use --format onnx"),
         (("--format", "onnx", "--out", "faces.pt2"), "ends in .onnx"),
         (("--format", "onnx", "--out", "export"), "a folder is there: name a file, e.g. best.onnx in it"),
-        (("--format", "safetensors", "--dynamic"), "leave --dynamic out"),
+        (("--format", "safetensors", "--dynamic=true"), "leave --dynamic out"),
         (("--format", "safetensors", "--out", "strange"), "there is something else: choose another folder"),
         (("--format", "safetensors", "--out", "ours_and_more"), "there is something else"),
         (("--format", "safetensors", "--out", "."), "there is something else"),
@@ -215,7 +215,7 @@ def test_what_cannot_be_meant_is_refused_before_any_work(args, said, run, fails,
 
 
 def test_faces_that_are_not_there_are_named(run, fails):
-    message = fails("export", "--ckpt_path", run, "--format", "onnx", "--faces", "nowhere")
+    message = fails("export", "--ckpt_path", run, "--format", "onnx", "--images", "nowhere")
     assert "nowhere: no such file or folder" in message
     assert not (run / "export").exists()
 
@@ -233,7 +233,7 @@ def test_speed_is_said_so_that_nobody_needs_to_ask_which_is_faster(speed, said):
 
 def test_eight_bits_need_real_faces_enough(run, morph_root, fails):
     few = sorted((morph_root / "Album2").iterdir())[:3]
-    message = fails("export", "--ckpt_path", run, "--format", "onnx", "--precision", "int8", "--faces", *few)
+    message = fails("export", "--ckpt_path", run, "--format", "onnx", "--precision", "int8", "--images", *few)
     assert "needs 32 real faces or more, there are 3" in message
     (run / "config.yaml").unlink()
     message = fails("export", "--ckpt_path", run, "--format", "onnx", "--precision", "int8")

@@ -24,8 +24,19 @@ def test_a_photo_is_cropped_to_the_very_pixels_that_prepare_and_training_make_of
     """At a size and margin that are nobody's default."""
     (tmp_path / "photos").mkdir()
     cv2.imwrite(str(tmp_path / "photos" / "portrait.png"), portrait[..., ::-1])
-    options = ["--size", "200", "--margin", "0.4", "--workers", "1", "--no-pixels"]
-    main(["prepare", "folder", "--root", str(tmp_path / "photos"), "--out", str(tmp_path / "set"), *options])
+    options = ["--size", "200", "--margin", "0.4", "--num_workers", "1", "--pixels=false"]
+    main(
+        [
+            "prepare",
+            "--data",
+            "folder",
+            "--root",
+            str(tmp_path / "photos"),
+            "--out",
+            str(tmp_path / "set"),
+            *options,
+        ]
+    )
     table = pd.read_parquet(tmp_path / "set" / "faces.parquet")
     trained_on = FaceTransform(64, crop)(read_image(tmp_path / "set" / table["path"][0]))
 

@@ -135,7 +135,20 @@ def test_files_that_are_no_images_are_counted_and_named(folder, caplog, path, sa
 @pytest.fixture(scope="module")
 def prepared(morph_root, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("prepared") / "set"
-    main(["prepare", "morph", "--root", str(morph_root), "--out", str(out), "--size", "64", "--no-detect"])
+    main(
+        [
+            "prepare",
+            "--data",
+            "morph",
+            "--root",
+            str(morph_root),
+            "--out",
+            str(out),
+            "--size",
+            "64",
+            "--detect=false",
+        ]
+    )
     return out
 
 
@@ -152,8 +165,8 @@ def test_a_prepared_set_comes_in_the_order_of_its_table_with_the_pixels_of_its_s
 
 def test_a_store_without_pixels_is_read_from_its_files(prepared, tmp_path):
     out = tmp_path / "set"
-    main(["prepare", "folder", "--root", str(prepared / "crops"), "--out", str(out), "--size", "64",
-          "--no-detect", "--no_face", "centre", "--no-pixels"])  # fmt: skip
+    main(["prepare", "--data", "folder", "--root", str(prepared / "crops"), "--out", str(out), "--size", "64",
+          "--detect=false", "--no_face", "centre", "--pixels=false"])  # fmt: skip
     inputs = find_inputs([out])
     assert inputs[0].pixels is None
     assert inputs[0].read().shape == (64, 64, 3)

@@ -10,7 +10,7 @@ from torch.optim.lr_scheduler import OneCycleLR, StepLR
 
 from mtmsa_lightning.module import MTMSA
 from mtmsa_lightning.optim.schedulers import BatchSize, WarmupCosine
-from mtmsa_lightning.training.cli import UnstartedCLI, run_trainer_verb
+from mtmsa_lightning.training.cli import UnstartedCLI, run_trainer_command
 
 SHARES = st.floats(0, 1)
 
@@ -161,7 +161,7 @@ def test_a_schedule_that_needs_the_length_of_the_training_is_given_it(scheduler,
 
 def test_a_schedule_of_the_command_line_is_given_the_length(tiny_config):
     one_cycle = ["--model.scheduler=OneCycleLR", "--model.scheduler.max_lr=0.1"]
-    model = run_trainer_verb("fit", [f"--config={tiny_config}", *one_cycle], UnstartedCLI).model
+    model = run_trainer_command("fit", [f"--config={tiny_config}", *one_cycle], UnstartedCLI).model
     model._trainer = SimpleNamespace(estimated_stepping_batches=30, max_epochs=3)
     assert model.configure_optimizers()["lr_scheduler"]["scheduler"].total_steps == 30
 

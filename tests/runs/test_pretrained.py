@@ -285,7 +285,7 @@ def test_every_verb_takes_the_folder_where_it_takes_a_checkpoint(trained, tmp_pa
     main(["calibrate", "--config", config, "--ckpt_path", str(folder), "--part", "val"])
     assert (folder / "model.safetensors").read_bytes() == weights
     assert MTMSA.load(folder).calibration.fitted_on["part"] == "val"
-    main(["calibrate", "--ckpt_path", str(folder), "--undo"])
+    main(["calibrate", "--ckpt_path", str(folder), "--undo=true"])
     assert MTMSA.load(folder).calibration is None
 
 

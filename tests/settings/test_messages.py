@@ -6,7 +6,7 @@ import pytest
 
 from mtmsa_lightning.errors import ConfigError, MTMSAError
 from mtmsa_lightning.settings.messages import Known, as_config_error, explain
-from mtmsa_lightning.training.cli import UnstartedCLI, run_trainer_verb
+from mtmsa_lightning.training.cli import UnstartedCLI, run_trainer_command
 from mtmsa_lightning.training.known_settings import CHOSEN
 from mtmsa_lightning.training.preflight import check_arguments
 
@@ -84,7 +84,7 @@ WRONG = [
 def parse(args):
     """Do what ``mtmsa fit`` does before it opens a run."""
     check_arguments("fit", args)
-    run_trainer_verb("fit", args, UnstartedCLI)
+    run_trainer_command("fit", args, UnstartedCLI)
 
 
 @pytest.mark.parametrize(("line", "said"), WRONG, ids=[line or "nothing" for line, _ in WRONG])
@@ -112,7 +112,7 @@ def test_a_typo_in_a_config_file_is_named_as_configs_spell_it(tiny_config, tmp_p
     (tmp_path / "typo.yaml").write_text("model: {lr: 0.1}\n")
     args = [f"--config={tiny_config}", f"--config={tmp_path / 'typo.yaml'}"]
     with pytest.raises(ConfigError, match=r"model\.lr: did you mean --model\.optimizer\.lr\?"):
-        run_trainer_verb("fit", args, UnstartedCLI)
+        run_trainer_command("fit", args, UnstartedCLI)
 
 
 def test_every_class_that_is_offered_can_be_chosen():

@@ -25,7 +25,7 @@ from mtmsa_lightning.settings.named_classes import (
     names_in,
     split_names,
 )
-from mtmsa_lightning.training.cli import UnstartedCLI, config_of_run, run_trainer_verb
+from mtmsa_lightning.training.cli import UnstartedCLI, config_of_run, run_trainer_command
 
 # ------------------------------------------------------------------------ another class
 
@@ -59,7 +59,7 @@ ANOTHER = {
 def parsed(tmp_path: Path, *args: str, base: str = BASE) -> dict[str, Any]:
     """Return the settings of a command line on top of a config."""
     (tmp_path / "base.yaml").write_text(base)
-    cli = run_trainer_verb("fit", [f"--config={tmp_path / 'base.yaml'}", *args], UnstartedCLI)
+    cli = run_trainer_command("fit", [f"--config={tmp_path / 'base.yaml'}", *args], UnstartedCLI)
     assert isinstance(cli, UnstartedCLI)
     return cli.plain_settings
 
@@ -289,7 +289,7 @@ def parsed_of_run(run: Path, *args: str) -> dict[str, Any]:
     """Return the settings by which a run that someone gave away is trained on."""
     file = run / "checkpoints" / "best.ckpt"
     torch.save(torch.load(file, weights_only=True) | {"optimizer_states": []}, file)
-    cli = run_trainer_verb("fit", [f"--ckpt_path={file}", *args], UnstartedCLI)
+    cli = run_trainer_command("fit", [f"--ckpt_path={file}", *args], UnstartedCLI)
     return cli.plain_settings
 
 

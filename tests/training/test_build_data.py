@@ -8,12 +8,12 @@ import pytest
 
 from mtmsa_lightning import UTKFace
 from mtmsa_lightning.cli.commands import audit, check
-from mtmsa_lightning.cli.data_arguments import add_data_arguments, data_arguments, parse
+from mtmsa_lightning.cli.data_arguments import add_data_arguments, data_arguments, expand
 from mtmsa_lightning.data.prepared.format import RECORD
 from mtmsa_lightning.data.synthetic import write_adience, write_morph, write_utkface
 from mtmsa_lightning.errors import ConfigError, DataError
 from mtmsa_lightning.training.build_data import build_data, recognise
-from mtmsa_lightning.training.cli import UnstartedCLI, run_trainer_verb
+from mtmsa_lightning.training.cli import UnstartedCLI, run_trainer_command
 
 WRITERS = {"morph": write_morph, "adience": write_adience, "utkface": write_utkface}
 
@@ -21,7 +21,8 @@ WRITERS = {"morph": write_morph, "adience": write_adience, "utkface": write_utkf
 def arguments(*args):
     parser = argparse.ArgumentParser(allow_abbrev=False)
     add_data_arguments(parser)
-    return data_arguments(*parse(parser, [str(arg) for arg in args]))
+    options, others = parser.parse_known_args([str(arg) for arg in args])
+    return data_arguments(options, others, recognised=True, required=True)
 
 
 def prepared(root, dataset):
@@ -56,29 +57,40 @@ def test_an_unknown_layout_shows_the_known_ones(tmp_path):
         recognise(tmp_path / "nowhere")
 
 
-def test_bare_names_become_settings_of_the_data(tmp_path):
-    given = ["--protocol", "random", "--fold", "2", "--clean", "drop-conflicting", "drop-duplicates"]
-    assert arguments("utkface", "--root", tmp_path, *given, "--data.crop", "0.9") == [
-        "--data=UTKFace", f"--data.root={tmp_path}", "--data.protocol=random", "--data.fold=2",
-        '--data.clean=["drop-conflicting", "drop-duplicates"]', "--data.crop", "0.9",
+def test_short_names_become_settings_of_data_and_trainer(tmp_path):
+    given = ["--data", "utkface", "--root", str(tmp_path), "--num_workers", "2"]
+    assert arguments(*given, "--data.crop", "0.9") == [
+        "--data=UTKFace", f"--data.root={tmp_path}", "--data.num_workers=2", "--data.crop", "0.9",
     ]  # fmt: skip
-    columns = arguments("csv", "--root", tmp_path, "--columns", "age=years", "path=file")
+    columns = arguments("--data", "csv", "--root", tmp_path, "--columns", "age=years", "path=file")
     assert columns[-1] == '--data.columns={"age": "years", "path": "file"}'
+    devices = ["--accelerator", "gpu", "--devices=-1", "--precision", "bf16-mixed"]
+    assert expand(["--data", "MORPH", *devices, "-c", "x.yaml"]) == [
+        "--config=x.yaml", "--data=MORPH", "--trainer.accelerator=gpu", "--trainer.devices=-1",
+        "--trainer.precision=bf16-mixed",
+    ]  # fmt: skip
+
+
+def test_a_folder_alone_is_recognised_unless_a_config_or_checkpoint_names_the_data(tmp_path):
+    write_utkface(tmp_path, n_faces=10, size=64)
+    root = f"--data.root={tmp_path}"
+    assert expand(["--root", str(tmp_path)]) == ["--data=UTKFace", root]
+    assert expand(["--root", str(tmp_path), "--config", "x.yaml"]) == ["--config=x.yaml", root]
+    assert expand(["--root", str(tmp_path), "--ckpt_path", "run"]) == [root, "--ckpt_path", "run"]
 
 
 def test_settings_with_a_dot_keep_their_values_and_their_order():
-    parser = argparse.ArgumentParser(allow_abbrev=False)
-    add_data_arguments(parser)
     dotted = ["--data.crop", "0.9", "--model.msa=null", "--model.weights", "null", "--trainer.fast_dev_run"]
-    options, others = parse(parser, [*dotted[:3], "morph", *dotted[3:], "--fold", "1"])
-    assert (options.dataset, options.fold, others) == ("morph", "1", dotted)
-    with pytest.raises(SystemExit) as stopped:
-        parse(parser, ["--fould", "1"])
-    assert stopped.value.code == 2
+    assert expand([*dotted[:3], "--data", "morph", *dotted[3:], "--data.fold", "1"]) == [
+        "--data=MORPH", *dotted, "--data.fold", "1",
+    ]  # fmt: skip
+    with pytest.raises(ConfigError, match=r"no option --daat: did you mean --data\?"):
+        expand(["--daat", "morph"])
 
 
 @pytest.mark.parametrize(
-    ("args", "said"), [([], "--root DIR"), (["csv", "--columns", "age"], "OURS=THEIRS, e.g. age=years")]
+    ("args", "said"),
+    [([], "--root DIR"), (["--data", "csv", "--columns", "age"], "OURS=THEIRS, e.g. age=years")],
 )
 def test_mistakes_are_told(args, said):
     with pytest.raises(ConfigError, match=said):
@@ -89,36 +101,36 @@ def test_data_is_built_from_the_section_of_a_config_and_the_command_line_wins(tm
     config = tmp_path / "mine.yaml"
     section = "{class_path: mtmsa_lightning.MORPH, init_args: {fold: 1, seed: 5}}"
     config.write_text(f"name: x\nmodel: {{unknown: 1}}\ndata: {section}\n")
-    data = build_data(arguments("--config", config, "--fold", "3"), [str(config)])
+    data = build_data(arguments("--config", config, "--data.fold", "3"))
     assert (type(data).__name__, data.fold, data.seed) == ("MORPH", 3, 5)
 
 
 @pytest.mark.parametrize(
     ("args", "said"),
     [
-        (["--label_rule", "extended"], "label_rule"),
-        (["--protocol", "nonsense"], "protocol 'nonsense' is none of morph's"),
-        (["--clean", "drop-duplicate"], "did you mean 'drop-duplicates'"),
-        (["--fold", "x"], "fold"),
+        (["--data.label_rule", "extended"], "label_rule"),
+        (["--data.protocol", "nonsense"], "protocol 'nonsense' is none of morph's"),
+        (["--data.clean", "[drop-duplicate]"], "did you mean 'drop-duplicates'"),
+        (["--data.fold", "x"], "fold"),
         (["--data.fould=1"], "fould"),
     ],
 )
 def test_a_setting_that_does_not_fit_is_told(args, said):
     with pytest.raises(ConfigError, match=said):
-        build_data(arguments("morph", *args))
+        build_data(arguments("--data", "morph", *args))
 
 
 def test_another_class_starts_from_its_own_defaults(tmp_path):
     settings = "{image_size: 96, val_fraction: 0.33, seed: 7}"
     (tmp_path / "one.yaml").write_text(f"data: {{class_path: MORPH, init_args: {settings}}}\n")
     (tmp_path / "two.yaml").write_text("data: {class_path: UTKFace}\n")
-    one, both = [str(tmp_path / "one.yaml")], [str(tmp_path / name) for name in ("one.yaml", "two.yaml")]
+    both = [f"--config={tmp_path / name}" for name in ("one.yaml", "two.yaml")]
     fresh = UTKFace()
-    for data in (build_data([], both), build_data(["--data=UTKFace"], one)):
+    for data in (build_data(both), build_data([both[0], "--data=UTKFace"])):
         assert type(data) is UTKFace
         for name in ("image_size", "val_fraction", "seed"):
             assert getattr(data, name) == getattr(fresh, name)
-    late = build_data(["--data.seed=3", "--data=UTKFace"], one)
+    late = build_data([both[0], "--data.seed=3", "--data=UTKFace"])
     assert (late.seed, late.image_size) == (3, fresh.image_size)
 
 
@@ -140,11 +152,12 @@ def mylab(tmp_path, monkeypatch):
     "given", [["--config", "mine.yaml"], ["--data", "ownfaces.MyFaces"], ["--data=ownfaces.MyFaces"]]
 )
 def test_a_dataset_of_the_users_own_is_found_in_the_working_directory(mylab, given):
-    options, others = parse(audit.parser(), [*given, "--fold", "2", "--out", "x"])
-    data = build_data(data_arguments(options, others), options.config)
+    data = build_data(
+        data_arguments(*audit.parser().parse_known_args([*given, "--data.fold", "2", "--out", "x"]))
+    )
     assert (type(data).__name__, data.fold) == ("MyFaces", 2)
-    options, others = parse(check.parser(), [*given, "--fold", "2", "--allow_classes", "ownfaces"])
-    command = check.command(check.fit_arguments(options, others))
+    line = [*given, "--data.fold", "2", "--allow_classes", "ownfaces"]
+    command = check.command(check.fit_arguments(*check.parser().parse_known_args(line)))
     assert shlex.split(command)[:2] == ["mtmsa", "fit"]
     assert given[-1].removeprefix("--data=") in shlex.split(command)
     assert command.endswith("--allow_classes ownfaces")
@@ -154,19 +167,14 @@ def test_an_error_within_a_dataset_of_the_users_own_shows_where(mylab):
     """The parser repeats it in an error of its own, for ``audit`` as for ``fit``."""
     for build in (
         lambda: build_data(["--data=ownfaces.Broken"]),
-        lambda: run_trainer_verb("fit", ["--data=ownfaces.Broken", "--wandb=disabled"], UnstartedCLI),
+        lambda: run_trainer_command("fit", ["--data=ownfaces.Broken", "--wandb=disabled"], UnstartedCLI),
     ):
         with pytest.raises((TypeError, ValueError), match=r"has no len\(\)") as raised:
             build()
         assert "ownfaces.py" in "".join(traceback.format_exception(raised.value))
 
 
-def test_a_dataset_that_is_named_twice_is_refused():
-    with pytest.raises(ConfigError, match="utkface and --data both name a dataset"):
-        arguments("utkface", "--data", "MORPH")
-
-
 def test_a_config_without_data_is_told(tmp_path):
     (tmp_path / "x.yaml").write_text("name: x\n")
     with pytest.raises(ConfigError, match="no section `data`"):
-        build_data([], [str(tmp_path / "x.yaml")])
+        build_data([f"--config={tmp_path / 'x.yaml'}"])

@@ -27,7 +27,7 @@ from mtmsa_lightning.models.distributions import GaussianAge
 from mtmsa_lightning.module import MTMSA
 from mtmsa_lightning.settings.configs import SHIPPED
 from mtmsa_lightning.training.callbacks.preemption import Preemption, _something_is_due
-from mtmsa_lightning.training.cli import TrainingCLI, run_trainer_verb
+from mtmsa_lightning.training.cli import TrainingCLI, run_trainer_command
 
 TEMPLATE = SHIPPED[1] / "slurm" / "train.sbatch"
 EXACT = (
@@ -139,7 +139,7 @@ def test_a_signal_that_lightning_hears_before_the_first_batch_is_no_success(trai
             raise SIGTERMException
 
     with pytest.raises(Preempted) as stop:
-        run_trainer_verb("test", ["--ckpt_path", str(trained)], ToldToStop)
+        run_trainer_command("test", ["--ckpt_path", str(trained)], ToldToStop)
     assert stop.value.status == 75
 
 

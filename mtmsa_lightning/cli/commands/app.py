@@ -1,4 +1,4 @@
-"""``mtmsa app``: a web page that says the ages of the faces in a photo."""
+"""``mtmsa app``: serve a web page that predicts the faces in a photo."""
 
 import argparse
 import logging
@@ -12,49 +12,49 @@ log = logging.getLogger(__name__)
 
 
 def parser() -> argparse.ArgumentParser:
-    """Build the argument parser of the verb; imports nothing heavy."""
+    """Return the argument parser of the command, without heavy imports."""
     parser = Parser(
         prog="mtmsa app",
-        description="Serve a web page on this machine: drop a photo or use the camera, and see the age of "
-        "every face as a curve with its interval, gender and race probabilities, and what the attention "
-        "looks at. It needs no network, and photos are not stored.",
-        epilog="It needs the extras `app` (Gradio) and `align` (the face detector).",
+        description="Serve a web page on this machine that takes a photo and shows, for each face, the "
+        "predicted age as a curve with its interval, gender and race probabilities, and an attention map. It "
+        "needs no network, and photos are not stored.",
+        epilog="Needs the extras `app` (Gradio) and `align` (the face detector).",
     )
     add_checkpoint(parser, hub=True)
     parser.add_argument(
         "--host",
         default="127.0.0.1",
-        help="address to listen on (default: 127.0.0.1, which only this machine reaches; others have no "
-        "password and no encryption); requests under another name are refused",
+        help="address to listen on (default: 127.0.0.1, this machine only; there is no password and no "
+        "encryption); requests under another name are refused",
     )
     parser.add_argument("--port", type=whole_number, help="port (default: the first free one from 7860)")
     parser.add_argument(
         "--max_mb", type=real_number, default=20.0, help="largest file in MB (2^20 bytes; default: 20)"
     )
-    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, ... (default: auto)")
+    parser.add_argument("--accelerator", default="auto", help="auto, cpu or gpu (default: auto)")
     return parser
 
 
 def main(args: Sequence[str]) -> None:
-    """Run the verb until it is interrupted.
+    """Serve the page until interrupted.
 
     Raises:
-        MTMSAError: If the checkpoint, an extra or the address is of no use, before the page is served.
+        MTMSAError: The checkpoint or the address is wrong, or an extra is not installed.
     """
     options = parser().parse_args(args)
     check_source(options.ckpt_path)
 
     if options.max_mb <= 0:
-        raise ConfigError(f"--max_mb {options.max_mb:g}: must be above 0, or no photo could be sent")
+        raise ConfigError(f"--max_mb {options.max_mb:g}: must be above 0")
 
     from mtmsa_lightning.align.detector import load_detector
     from mtmsa_lightning.app.server import listen, need_gradio, serve
     from mtmsa_lightning.inference.estimator import AgeEstimator
+    from mtmsa_lightning.inference.ranks import choose_devices
 
     need_gradio()
-    listen(options.host, options.port).close()  # so that a wrong address is told at once
-    estimator = AgeEstimator.from_pretrained(
-        options.ckpt_path, device=options.device, detector=load_detector()
-    )
+    listen(options.host, options.port).close()  # a wrong address is an error before the network is loaded
+    (device,) = choose_devices(options.accelerator, "1")
+    estimator = AgeEstimator.from_pretrained(options.ckpt_path, device=device, detector=load_detector())
     log.info("%s", estimator.describe(detect=True))
     serve(estimator, options.host, options.port, options.max_mb)

@@ -1,36 +1,43 @@
-"""``mtmsa audit``: what is wrong with a dataset and its split, as one HTML page, JSON and an exit status."""
+"""``mtmsa audit``: find errors in a dataset and its split, as an HTML page, JSON and an exit status."""
 
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from mtmsa_lightning.cli.arguments import Parser, real_number, whole_number_from
-from mtmsa_lightning.cli.data_arguments import add_data_arguments, data_arguments, parse
+from mtmsa_lightning.cli.arguments import (
+    Parser,
+    add_allow_classes,
+    add_boolean,
+    real_number,
+    whole_number_from,
+)
+from mtmsa_lightning.cli.data_arguments import add_data_arguments, data_arguments
 from mtmsa_lightning.data.audit.findings import kinds_as_text
 from mtmsa_lightning.settings.configs import find_config
 from mtmsa_lightning.training.build_data import build_data
 
 DESCRIPTION = """\
-Look for what makes results wrong: duplicates and subjects on both sides of a split, labels that contradict
-each other, images of no use. Works on a raw release and on a prepared set. Other settings of the dataset are
-given as --data.NAME VALUE."""
+Find what makes results wrong: duplicates and subjects on both sides of a split, contradicting labels,
+bad images. Works on a raw release and on a prepared set. Without --data, the dataset is
+recognised by its files."""
 PAGE, RECORD = "audit.html", "audit.json"
 
 
 def parser() -> argparse.ArgumentParser:
-    """Build the argument parser of the verb; imports nothing heavy."""
+    """Return the argument parser of the command, without heavy imports."""
     parser = Parser(
         prog="mtmsa audit",
         description=DESCRIPTION,
-        epilog=f"Exit status: 0 no error, 1 errors, 2 no audit could be made. Kinds:\n{kinds_as_text()}",
+        epilog=f"Exit status: 0 no error, 1 errors, 2 the audit could not run. Kinds:\n{kinds_as_text()}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_data_arguments(parser)
+    add_allow_classes(parser)
     add = parser.add_argument
     add("--out", type=Path, required=True, help=f"folder for {PAGE} and {RECORD}")
-    add("--no_pictures", action="store_true", help="keep faces out of the page")
-    add("--no_images", action="store_true", help="look at the table and the split only")
-    add("--detect", action="store_true", help="look for a face in every image (needs the extra align)")
+    add_boolean(parser, "--faces", "show photos in the page", default=True)
+    add_boolean(parser, "--read_images", "read the images, not only the table and the split", default=True)
+    add_boolean(parser, "--detect", "look for a face in every image; needs the extra align")
     add(
         "--near",
         type=whole_number_from(0),
@@ -42,17 +49,16 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(args: Sequence[str]) -> None:
-    """Run the verb.
+    """Run the command.
 
     Raises:
-        MTMSAError: For whatever the user can mend.
+        MTMSAError: An argument, a config or the data is wrong.
         SystemExit: With status 1 if there is a finding of severity error.
     """
-    options, others = parse(parser(), args)
+    options, others = parser().parse_known_args(args)
     for name in options.config:
         find_config(name)
-    arguments = data_arguments(options, others)
-    data = build_data(arguments, options.config)
+    data = build_data(data_arguments(options, others, recognised=True, required=True))
 
     from mtmsa_lightning._utils.folders import locked
     from mtmsa_lightning._utils.writing import replacing_in
@@ -64,12 +70,12 @@ def main(args: Sequence[str]) -> None:
     given = {name: getattr(options, name) for name in ("near", "min_side", "min_sharpness")}
     thresholds = Thresholds(**{name: value for name, value in given.items() if value is not None})
     detect = load_detector() if options.detect else None
-    read(data)  # mistakes in what is asked for leave no folder behind
+    read(data)  # raises before a folder is made
     with locked(options.out, "mtmsa audit"):
-        found = audit(data, thresholds, look=not options.no_images, detect=detect)
+        found = audit(data, thresholds, look=options.read_images, detect=detect)
         with replacing_in(options.out, (RECORD, PAGE)) as fresh:
             write_json(found, fresh / RECORD)
-            write_page(found, fresh / PAGE, pictures=not options.no_pictures)
+            write_page(found, fresh / PAGE, pictures=options.faces)
     print(f"{summary(found)}\n{options.out / PAGE}")
     if has_errors(found.findings):
         raise SystemExit(1)

@@ -1,4 +1,4 @@
-"""``mtmsa check``: the ten-second look at a dataset and a config before any training."""
+"""``mtmsa check``: check a dataset and a config before training."""
 
 import argparse
 import logging
@@ -8,12 +8,10 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from mtmsa_lightning._utils.text import pluralize
-from mtmsa_lightning.cli.arguments import Parser
-from mtmsa_lightning.cli.data_arguments import add_data_arguments, data_arguments, parse
+from mtmsa_lightning.cli.arguments import Parser, add_allow_classes, add_boolean
+from mtmsa_lightning.cli.data_arguments import add_data_arguments, add_trainer_arguments, data_arguments
 from mtmsa_lightning.data.audit.findings import KINDS, Finding
 from mtmsa_lightning.data.datasets import CLASSES
-from mtmsa_lightning.settings.named_classes import ALLOW_CLASSES
-from mtmsa_lightning.training.build_data import chooses_class, recognise
 from mtmsa_lightning.training.preflight import check_arguments
 
 if TYPE_CHECKING:
@@ -25,36 +23,38 @@ CONFIGS = {
     "morph": "morph.yaml", "adience": "adience.yaml", "utkface": "utkface.yaml", "csv": "csv.yaml",
     "synthetic": "demo.yaml",
 }  # fmt: skip
-"""The shipped config of every dataset."""
+"""The shipped config of each dataset."""
 
 DESCRIPTION = """\
-Look at a dataset and a config before training: counts held against the published release, sizes of all
+Check a dataset and a config before training: counts compared with the published release, sizes of all
 protocols, constant guesses, contradicting labels, time and memory on this device, and the command to type.
-Settings of `mtmsa fit` are taken too, as
+Without --config, the dataset's shipped config is checked; without --data, the dataset is recognised by its
+files. All settings of `mtmsa fit` may be given:
 --model.NAME VALUE, --trainer.NAME VALUE, --data.NAME VALUE."""
 
 
 def parser() -> argparse.ArgumentParser:
-    """Build the argument parser of the verb; imports nothing heavy."""
+    """Return the argument parser of the command, without heavy imports."""
     parser = Parser(
         prog="mtmsa check",
         description=DESCRIPTION,
-        epilog="Exit status: 0 no error, 1 errors (see `mtmsa audit --help`), 2 the check could not be made.",
+        epilog="Exit status: 0 no error, 1 errors (see `mtmsa audit --help`), 2 the check could not run.",
     )
     add_data_arguments(parser)
-    parser.add_argument("--allow_classes", metavar="NAMES", help=ALLOW_CLASSES)
-    parser.add_argument("--no_timing", action="store_true", help="do not time training steps")
+    add_trainer_arguments(parser)
+    add_allow_classes(parser)
+    add_boolean(parser, "--timing", "time a few training steps", default=True)
     return parser
 
 
 def main(args: Sequence[str]) -> None:
-    """Run the verb.
+    """Run the command.
 
     Raises:
-        MTMSAError: For whatever the user can mend.
+        MTMSAError: An argument, a config or the data is wrong.
         SystemExit: With status 1 if there is a finding of severity error.
     """
-    options, others = parse(parser(), args)
+    options, others = parser().parse_known_args(args)
     arguments = fit_arguments(options, others)
     cli = build(arguments)
 
@@ -69,8 +69,8 @@ def main(args: Sequence[str]) -> None:
         data.setup("fit")  # raises, as it will for `mtmsa fit`
     print("\n".join(describe_data(data)))
     print("\n".join(describe_findings(findings)))
-    if splits and not options.no_timing and len(splits[data.fold].train):
-        with _quiet("mtmsa_lightning"):  # its setup describes the data again
+    if splits and options.timing and len(splits[data.fold].train):
+        with _quiet("mtmsa_lightning"):  # setup describes the data again
             cost = list(describe_cost(cli))
         print("\n".join(cost))
     print(f"to train:\n  {command(arguments)}")
@@ -79,16 +79,15 @@ def main(args: Sequence[str]) -> None:
 
 
 def fit_arguments(options: argparse.Namespace, others: Sequence[str]) -> list[str]:
-    """Return the arguments of ``mtmsa fit`` that train on what is checked."""
-    arguments = data_arguments(options, others)
+    """Return the arguments of ``mtmsa fit`` that train what is checked."""
+    arguments = data_arguments(options, others, recognised=True, required=True)
     if options.allow_classes:
         arguments.append(f"--allow_classes={options.allow_classes}")
-    configs = options.config
-    if not (configs or chooses_class(others)):
-        dataset = options.dataset or recognise(options.root, options.table)
-        configs = [CONFIGS[dataset]]
-        arguments.remove(f"--data={CLASSES[dataset]}")  # the config's own class
-    return [*(f"--config={name}" for name in configs), *arguments]
+    for name, config in CONFIGS.items():
+        if not options.config and (choice := f"--data={CLASSES[name]}") in arguments:
+            arguments.remove(choice)  # the config names the class
+            arguments.insert(0, f"--config={config}")
+    return arguments
 
 
 def command(arguments: Sequence[str]) -> str:
@@ -98,26 +97,26 @@ def command(arguments: Sequence[str]) -> str:
 
 
 def build(arguments: list[str]) -> Any:
-    """Build data, model and trainer exactly as ``mtmsa fit`` would, and run nothing.
+    """Build data, model and trainer as ``mtmsa fit`` does, and run nothing.
 
     Raises:
-        MTMSAError: For whatever the user can mend.
+        MTMSAError: A setting or a config is wrong.
     """
     check_arguments("fit", arguments)
 
-    from mtmsa_lightning.training.cli import TrainingCLI, run_trainer_verb
+    from mtmsa_lightning.training.cli import TrainingCLI, run_trainer_command
 
     class Built(TrainingCLI):
         def _run_subcommand(self, subcommand: str) -> None:
-            """Stop before the verb."""
+            """Do nothing: only what was built is needed."""
 
     with _quiet("mtmsa_lightning", "lightning.pytorch", "lightning.fabric"):
-        return run_trainer_verb("fit", [*arguments, "--wandb=disabled"], Built)
+        return run_trainer_command("fit", [*arguments, "--wandb=disabled"], Built)
 
 
 @contextmanager
 def _quiet(*names: str) -> Iterator[None]:
-    """Let these loggers tell warnings only."""
+    """Let these loggers show warnings only."""
     levels = {name: logging.getLogger(name).level for name in names}
     for name in names:
         logging.getLogger(name).setLevel(logging.WARNING)
@@ -142,7 +141,7 @@ def describe_data(data: "FaceDataModule") -> Iterator[str]:
     yield f"{data.source} at {data.root}: {pluralize(len(table), 'face')}; label rule: {table.label_rule}"
     compared = compare(table)
     if compared:
-        yield "held against the published release:"
+        yield "compared with the published release:"
         yield from _lines(comparison_table(compared))
     else:
         reason = (
@@ -162,7 +161,7 @@ def describe_data(data: "FaceDataModule") -> Iterator[str]:
 
 
 def protocol_sizes(data: "FaceDataModule") -> Iterator[str]:
-    """Yield a line on every protocol of a dataset: sizes of its parts, or why it cannot be followed."""
+    """Yield a line for each protocol of a dataset: sizes of its parts, or why it does not apply."""
     from mtmsa_lightning.data.splits.protocols import PARTS, fold_numbers, make_split
     from mtmsa_lightning.data.table import SPLITS
     from mtmsa_lightning.errors import DataError
@@ -183,7 +182,7 @@ def protocol_sizes(data: "FaceDataModule") -> Iterator[str]:
 
 
 def describe_findings(findings: Sequence[Finding]) -> Iterator[str]:
-    """Yield lines about what the table says against itself."""
+    """Yield lines about contradictions in the table."""
     yield "findings in the table (`mtmsa audit` looks at the images too):"
     if not findings:
         yield "  none"
@@ -193,7 +192,7 @@ def describe_findings(findings: Sequence[Finding]) -> Iterator[str]:
 
 
 def describe_cost(cli: Any) -> Iterator[str]:
-    """Time a few steps of a built config and yield lines about the time and memory of a training."""
+    """Time a few training steps and yield lines about the time and memory of a training."""
     from mtmsa_lightning.training.cost import training_cost
 
     data, trainer = cli.datamodule, cli.trainer

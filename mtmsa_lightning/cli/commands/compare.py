@@ -1,4 +1,4 @@
-"""``mtmsa compare``: are these models different, on the same test faces, beyond chance?"""
+"""``mtmsa compare``: paired comparison of models on the same test faces."""
 
 import argparse
 import logging
@@ -14,16 +14,18 @@ ENDINGS = (".json", ".csv", ".md")
 
 
 def parser() -> argparse.ArgumentParser:
-    """Build the argument parser of the verb; imports nothing heavy."""
+    """Return the argument parser of the command, without heavy imports."""
     parser = Parser(
         prog="mtmsa compare",
-        description="Compare models on the same test faces, face by face: differences of the headline "
-        "metrics that are means over faces, each with a bootstrap interval and a paired permutation test (by "
-        "subject where subjects are known). Test ids and labels must be equal. Of several seeds, each face "
-        "counts by its mean score.",
+        description="Compare models face by face on the same test faces: differences of the main metrics "
+        "that are means over faces, each with a bootstrap interval and a paired permutation test (by "
+        "subject where subjects are known). Test ids and labels must be equal. With several "
+        "seeds, a face's score is its mean over them.",
     )
-    parser.add_argument("baseline", type=Path, help="a run, a crossval folder, a report's, or a table")
-    parser.add_argument("others", type=Path, nargs="+", metavar="other", help="what is compared with it")
+    parser.add_argument(
+        "baseline", type=Path, help="a run, the folder of a cross-validation or of a report, or a table"
+    )
+    parser.add_argument("others", type=Path, nargs="+", metavar="other", help="what to compare with it")
     parser.add_argument(
         "--out", type=Path, nargs="+", default=[], metavar="FILE", help="files to write: .json, .csv, .md"
     )
@@ -38,10 +40,10 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(args: Sequence[str]) -> None:
-    """Run the verb.
+    """Run the command.
 
     Raises:
-        MTMSAError: If there is nothing to compare, or the sides were not tested on the same faces and labels.
+        MTMSAError: Predictions are missing, or were not made on the same faces and labels.
     """
     options = parser().parse_args(args)
     for file in options.out:
@@ -57,7 +59,7 @@ def run(baseline: Path, others: Sequence[Path], out: Sequence[Path], draws: int,
     """Compare, print, and write.
 
     Args:
-        baseline: What the others are compared with.
+        baseline: Run, folder or table that the others are compared with.
         others: Runs, crossval folders or tables.
         out: Files to write.
         draws: Bootstrap samples and sign flips.

@@ -1,43 +1,39 @@
-"""``mtmsa crossval``: every fold and seed of a protocol, each trained by a process of its own."""
+"""``mtmsa crossval``: train and test every fold and seed of a protocol."""
 
 import argparse
-import logging
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
-from mtmsa_lightning.cli.arguments import Parser, whole_number, whole_number_from
+from mtmsa_lightning.cli.arguments import Parser, add_allow_classes, whole_number, whole_number_from
+from mtmsa_lightning.cli.data_arguments import add_data_arguments, add_trainer_arguments, data_arguments
 from mtmsa_lightning.errors import ConfigError
 from mtmsa_lightning.settings.configs import option
 from mtmsa_lightning.studies.crossval import crossval
 
-if TYPE_CHECKING:
-    pass
-
-log = logging.getLogger(__name__)
-
 OURS = {
-    "ckpt_path": "interrupted folds are continued by themselves, and a checkpoint may know the test faces",
+    "ckpt_path": "interrupted folds are continued anyway, and a checkpoint may have seen test faces",
     "data.fold": "give --folds",
     "data.init_args.fold": "give --folds",
     "seed_everything": "give --seeds",
 }
-"""Arguments of ``fit`` that crossval sets itself, with what to do instead."""
+"""Arguments of ``fit`` that crossval sets itself, and what to do instead."""
 
 
 def parser() -> argparse.ArgumentParser:
-    """Build the argument parser of the verb; imports nothing heavy."""
+    """Return the argument parser of the command, without heavy imports."""
     parser = Parser(
         prog="mtmsa crossval",
         usage="mtmsa crossval --config CONFIG.yaml [--folds 0-4] [--seeds 0 1 2] [--parallel N] "
         "[any argument of `mtmsa fit`]",
-        description="Train and test every fold of a protocol, for one or more seeds, each in a process of "
-        "its own, then write a summary and the pooled predictions to <root>/<name>/crossval/. What is "
-        "complete is skipped and what was interrupted is continued: repeat the command after an "
-        "interruption. All other arguments go to `mtmsa fit`, see `mtmsa fit --help`.",
-        epilog="The split's seed is --data.seed, the same for all runs. On a CPU the cores are divided among "
-        "parallel runs; with several GPUs each run gets as many of its own as --trainer.devices says, in "
-        "turn (CUDA_VISIBLE_DEVICES).",
+        description="Train and test every fold of a protocol, for one or more seeds, each in its own "
+        "process, then write a summary and the pooled predictions to <root>/<name>/crossval/. Complete runs "
+        "are skipped and interrupted ones continued: repeat the command after an interruption. All other "
+        "arguments go to `mtmsa fit`, see `mtmsa fit --help`.",
+        epilog="The split's seed is --data.seed, the same for all runs. On a CPU, parallel runs divide the "
+        "cores; on GPUs, each run gets as many as --devices says (CUDA_VISIBLE_DEVICES).",
     )
+    add_data_arguments(parser)
+    add_trainer_arguments(parser)
+    add_allow_classes(parser)
     parser.add_argument(
         "--folds", nargs="+", metavar="FOLDS", help="0-4, or 0,2, or 0 2 (default: all folds of the protocol)"
     )
@@ -55,12 +51,15 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(args: Sequence[str]) -> None:
-    """Run the verb.
+    """Run the command.
 
     Raises:
-        MTMSAError: If an argument is of no use, before anything trains; or at the end, if a run failed.
+        MTMSAError: An argument is wrong (before training), or a run failed (at the end).
     """
-    options, fit_args = parser().parse_known_args(args)
+    options, others = parser().parse_known_args(args)
+    fit_args = data_arguments(options, others, recognised=True)
+    if options.allow_classes:
+        fit_args.append(f"--allow_classes={options.allow_classes}")
     for name, instead in OURS.items():
         if option(fit_args, name) is not None:
             raise ConfigError(f"--{name}: {instead}")
@@ -72,7 +71,7 @@ def numbers(texts: Sequence[str]) -> list[int]:
     """Read numbers and ranges, e.g. ``0-2,4``.
 
     Raises:
-        ConfigError: If one is neither.
+        ConfigError: A text is neither.
     """
     found: list[int] = []
     for part in ",".join(texts).split(","):

@@ -1,10 +1,10 @@
-"""``mtmsa export``: a checkpoint as a file that other programs run."""
+"""``mtmsa export``: write a checkpoint as a file that other programs run."""
 
 import argparse
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from mtmsa_lightning.cli.arguments import Parser, add_checkpoint, one_of
+from mtmsa_lightning.cli.arguments import Parser, add_boolean, add_checkpoint, one_of
 from mtmsa_lightning.export.formats import (
     Format,
     Precision,
@@ -16,12 +16,12 @@ from mtmsa_lightning.runs.checkpoints import check_checkpoint
 
 
 def parser() -> argparse.ArgumentParser:
-    """Build the argument parser of the verb; imports nothing heavy."""
+    """Return the argument parser of the command, without heavy imports."""
     parser = Parser(
         prog="mtmsa export",
-        description="Write a checkpoint as a file that other programs run, with its model card. Faces go in "
-        "as RGB bytes; years and probabilities come out, calibrated as the checkpoint is. The file is "
-        "run beside PyTorch on faces, and removed if its answers differ.",
+        description="Write a checkpoint as a file that other programs run, with its model card. Its input is "
+        "faces as RGB bytes, its output years and probabilities, calibrated if the checkpoint is. The file "
+        "is compared with PyTorch on faces, and removed if its output differs.",
         epilog="Preprocessing, class names, calibration and licence are inside the file. docs/use_onnx.py "
         "uses an ONNX file without this package.",
     )
@@ -31,24 +31,22 @@ def parser() -> argparse.ArgumentParser:
         help="what to write: a program that ONNX Runtime or PyTorch runs without this package, or weights "
         "and their config for this package",
     )  # fmt: skip
-    parser.add_argument(
-        "--dynamic", action="store_true",
-        help="onnx, torch-export: take batches of any size instead of one face at a time (safetensors does "
-        "anyway)",
-    )  # fmt: skip
+    add_boolean(
+        parser, "--dynamic", "onnx, torch-export: take batches of any size instead of one face at a time"
+    )
     parser.add_argument(
         "--precision", type=one_of(Precision), metavar=_either(Precision), default=Precision.FP32,
-        help="what the convolutions compute in: fp32 (default), fp16 (onnx, torch-export), int8 (onnx)",
+        help="precision of the convolutions: fp32 (default), fp16 (onnx, torch-export), int8 (onnx)",
     )  # fmt: skip
     parser.add_argument(
-        "--faces", nargs="+", type=Path, default=[], metavar="PATH",
-        help="images and folders of faces, cropped as in training, to compare on (default: drawn faces; "
-        "for int8, which takes its ranges from faces, the validation part of the checkpoint's run)",
+        "--images", nargs="+", type=Path, default=[], metavar="PATH",
+        help="images and folders of faces, cropped as in training, for the comparison (default: synthetic "
+        "faces; for int8, whose ranges come from faces, the validation part of the checkpoint's run)",
     )  # fmt: skip
     parser.add_argument(
         "--out", type=Path,
-        help="file (.onnx, .pt2) or folder (safetensors) to write, in place of an older export there "
-        "(default: <run>/export/...)",
+        help="file (.onnx, .pt2) or folder (safetensors) to write; replaces an older export (default: "
+        "<run>/export/...)",
     )  # fmt: skip
     return parser
 
@@ -58,11 +56,11 @@ def _either(choices: Iterable[str]) -> str:
 
 
 def main(args: Sequence[str]) -> None:
-    """Run the verb.
+    """Run the command.
 
     Raises:
-        MTMSAError: For whatever the user can mend, before any work; or because what was written says
-            something else than PyTorch, and was thrown away.
+        MTMSAError: An argument or the checkpoint is wrong, or the outputs of the written file differ from
+            PyTorch's; the file is removed then.
     """
     options = parser().parse_args(args)
     check_combination(options.format, options.precision, options.dynamic)
@@ -74,7 +72,7 @@ def main(args: Sequence[str]) -> None:
     from mtmsa_lightning.export.exporting import export
 
     target = export(
-        options.ckpt_path, options.format, options.precision, options.dynamic, options.faces, options.out
+        options.ckpt_path, options.format, options.precision, options.dynamic, options.images, options.out
     )
     files = [target] if target.is_file() else list(target.iterdir())
     print(f"{target} ({sum(file.stat().st_size for file in files) / 1e6:.1f} MB)")

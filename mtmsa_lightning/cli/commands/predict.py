@@ -1,4 +1,4 @@
-"""``mtmsa predict``: ages, genders and races of the faces in photos, by a checkpoint alone."""
+"""``mtmsa predict``: predict ages, genders and races of the faces in photos."""
 
 import argparse
 import csv
@@ -12,8 +12,13 @@ from typing import TYPE_CHECKING
 from mtmsa_lightning._utils.cores import available_cores
 from mtmsa_lightning._utils.folders import check_folder
 from mtmsa_lightning._utils.text import pluralize
-from mtmsa_lightning.cli.arguments import Parser, add_checkpoint, whole_number_from
-from mtmsa_lightning.cli.commands.prepare import parse_shard
+from mtmsa_lightning.cli.arguments import (
+    Parser,
+    add_boolean,
+    add_checkpoint,
+    parse_shard,
+    whole_number_from,
+)
 from mtmsa_lightning.errors import ConfigError, DataError
 from mtmsa_lightning.inference.paths import check_there
 from mtmsa_lightning.runs.hub import check_source
@@ -34,26 +39,27 @@ SUFFIXES = (".csv", ".parquet", ".jsonl")
 _SHOWN = 10
 
 EPILOG = """
-Beside FILE stand `<name>.skipped.csv` (images without a row, with the reason; only if there are any) and
-`<name>.record.json` (checkpoint, options, counts). While it is made there is a folder `FILE.parts`: the same
-command, started again after an interruption, goes on from there and ends with the same bytes.
+`<name>.skipped.csv` (images without a row and the reason; only if there are any) and `<name>.record.json`
+(checkpoint, options, counts) are written beside FILE. Parts are kept in the folder `FILE.parts` until the
+table is complete: after an interruption the same command continues and writes the same bytes.
 
-Status 0: the table is there, even if some images are in the list of those skipped (--strict: then 2).
-Status 2: an error, or no face at all.
+Ages have 2 decimals and probabilities 4 in .csv files; .parquet and .jsonl files have all digits.
 
-Many machines: give each a part of the images, and a folder of its own as --out; then join them.
+Exit status: 0 the table is written, even if images were skipped (--strict true: 2), 2 an error or no face.
+
+On several machines: give each a shard of the images and its own folder as --out; then join them.
   mtmsa predict --ckpt_path C photos/ --shard 2/8 --out shards/2
   mtmsa predict merge shards/* --out ages.csv
 """
 
 
 def parser() -> argparse.ArgumentParser:
-    """Build the argument parser of the verb; imports nothing heavy."""
+    """Return the argument parser of the command, without heavy imports."""
     parser = Parser(
         prog="mtmsa predict",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Predict age (with its uncertainty), gender and race of every face in photos.\n"
-        "The checkpoint knows its own preprocessing and classes: no config is needed.",
+        "Preprocessing and classes are read from the checkpoint: no config is needed.",
         epilog=EPILOG,
     )
     add = parser.add_argument
@@ -62,52 +68,46 @@ def parser() -> argparse.ArgumentParser:
     add_checkpoint(parser, hub=True)
     add("--out", required=True, type=Path, metavar="FILE",
         help="table to write, one row per face: .csv, .parquet or .jsonl")  # fmt: skip
-    add("--overwrite", action="store_true", help="replace a table that was made otherwise")
-    add("--strict", action="store_true", help="end with status 2 if an image could not be read")
-    add("--detect", action=argparse.BooleanOptionalAction, help="look for all faces of a photo and align "
-        "them, or take it for one cropped face (default: as training treated its photos)")  # fmt: skip
+    add_boolean(parser, "--overwrite", "replace a table that was made with other options")
+    add_boolean(parser, "--strict", "end with status 2 if an image could not be read")
+    add_boolean(parser, "--detect", "find and align all faces of a photo; false: a photo is one cropped face",
+                None, "as in training")  # fmt: skip
     add("--max_pixels", type=whole_number_from(1), metavar="N",
-        help="photos with more pixels are not decoded (default: 64 million; for more, also set "
+        help="skip photos with more pixels (default: 64 million; for more, also set "
         "OPENCV_IO_MAX_IMAGE_PIXELS)")  # fmt: skip
-    add("--annotate", type=Path, metavar="DIR", help="write copies of the photos with a box and a few words "
-        "per face (off by default: they show people)")  # fmt: skip
-    add("--contact_sheet", type=Path, metavar="FILE", help="write one picture (.jpg, .png) with up to 120 "
-        "of the faces (off by default, likewise)")  # fmt: skip
-    add(
-        "--batch_size",
-        type=whole_number_from(1),
-        default=64,
-        help="faces that go through the network at once (default: 64)",
-    )
+    add("--annotate", type=Path, metavar="DIR", help="write copies of the photos with a box and a caption "
+        "per face (default: none, since they show people)")  # fmt: skip
+    add("--contact_sheet", type=Path, metavar="FILE", help="write one image (.jpg, .png) with up to 120 of "
+        "the faces (default: none)")  # fmt: skip
+    add("--batch_size", type=whole_number_from(1), default=64, help="faces per batch (default: 64)")
     add("--num_workers", type=whole_number_from(1),
         help="threads that read photos and find faces (default: one per core)")  # fmt: skip
-    add("--accelerator", default="auto", help="cpu, gpu or auto (default)")
-    add("--devices", default="1", help="number of devices, one process each, or auto (default: 1)")
+    add("--accelerator", default="auto", help="auto, cpu or gpu (default: auto)")
+    add("--devices", default="1", help="number of devices, with one process each, or auto (default: 1)")
     add("--precision", default="32-true", help="32-true (default), 64-true, bf16-mixed or 16-mixed")
-    add("--flip_test", action="store_true", help="see every face and its mirror image: twice the work, and "
-        "as a rule a little more exact")  # fmt: skip
-    add("--shard", default="1/1", metavar="I/N", help="predict part I of N only")
+    add_boolean(parser, "--flip_test", "average over each face and its mirror image; takes twice the time")
+    add("--shard", default="1/1", metavar="I/N", help="predict shard I of N only")
     return parser
 
 
 def merge_parser() -> argparse.ArgumentParser:
-    """Build the argument parser of ``mtmsa predict merge``."""
+    """Return the argument parser of ``mtmsa predict merge``."""
     parser = Parser(
         prog="mtmsa predict merge",
-        description="Join the shards of a prediction: the same bytes as from one process.",
+        description="Join the shards of a prediction, with the same bytes as from one process.",
     )
     parser.add_argument("shards", nargs="+", type=Path, metavar="DIR", help="folders made with --shard")
     parser.add_argument("--out", required=True, type=Path, metavar="FILE", help="table to write")
-    parser.add_argument("--overwrite", action="store_true", help="replace a table that is there")
+    add_boolean(parser, "--overwrite", "replace an existing table")
     return parser
 
 
 def main(args: Sequence[str]) -> None:
-    """Run the verb.
+    """Run the command.
 
     Raises:
-        MTMSAError: The checkpoint, a path or an option is of no use, before any work; or not one face could
-            be predicted, after all else was written.
+        MTMSAError: The checkpoint, a path or an option is wrong, before any work; or no face could be
+            predicted, after everything else was written.
     """
     if args and args[0] == "merge":
         options = merge_parser().parse_args(args[1:])
@@ -120,7 +120,7 @@ def main(args: Sequence[str]) -> None:
 
 
 def predict(options: argparse.Namespace) -> None:
-    """Predict all images, or a shard of them, and write what was asked for.
+    """Predict all images, or a shard of them, and write the files.
 
     Raises:
         MTMSAError: See :func:`main`.
@@ -132,7 +132,7 @@ def predict(options: argparse.Namespace) -> None:
         check_there(path)
     from mtmsa_lightning.inference.inputs import find_inputs
 
-    inputs = find_inputs(options.paths)  # before torch is imported, which takes seconds
+    inputs = find_inputs(options.paths)  # before torch is imported
     from mtmsa_lightning._utils.folders import locked
     from mtmsa_lightning._utils.images import MAX_PIXELS
     from mtmsa_lightning.inference.bulk import Job, load_estimator, predict_parts
@@ -165,9 +165,9 @@ def predict(options: argparse.Namespace) -> None:
 
 
 def _describe_shard(shard: str, parts: "Parts", images: int) -> str:
-    share = sum(len(parts.positions(number)) for number in parts.numbers)
-    if share:
-        return f"shard {shard}: {share:,} of {pluralize(images, 'image')}: {parts.folder}"
+    number = sum(len(parts.positions(part)) for part in parts.numbers)
+    if number:
+        return f"shard {shard}: {number:,} of {pluralize(images, 'image')}: {parts.folder}"
     return (
         f"shard {shard}: no images: shards consist of parts of {parts.plan['part_size']} images, and there "
         f"{'is' if len(parts) == 1 else 'are'} only {len(parts)}; merge it with the others: {parts.folder}"
@@ -175,7 +175,7 @@ def _describe_shard(shard: str, parts: "Parts", images: int) -> str:
 
 
 def _make_table(job: "Job", work: "Work", options: argparse.Namespace) -> "Counts":
-    """Return what the table holds, after making it unless it is there."""
+    """Make the table unless it is complete, and return its counts."""
     from mtmsa_lightning._utils.folders import locked
     from mtmsa_lightning.inference.parts import clear, complete, join, refuse_to_lose
     from mtmsa_lightning.inference.pictures import write_sheet
@@ -183,7 +183,7 @@ def _make_table(job: "Job", work: "Work", options: argparse.Namespace) -> "Count
     parts, out = job.parts, options.out
     counts = None if options.overwrite else complete(out, parts.plan)
     if counts is not None:
-        log.info("%s: is complete, nothing to do (--overwrite makes it anew)", out)
+        log.info("%s: is complete, nothing to do (--overwrite true makes it again)", out)
         return counts
     if not (options.overwrite or parts.begun):
         refuse_to_lose(out, parts.plan)
@@ -208,16 +208,16 @@ def _make_parts(parts: "Parts", work: "Work", options: argparse.Namespace) -> No
     missing = parts.missing()
     total, left = (sum(len(parts.positions(n)) for n in numbers) for numbers in (parts.numbers, missing))
     if left < total:
-        log.info("%s: going on, %s of %s images are done", parts.folder, f"{total - left:,}", f"{total:,}")
+        log.info("%s: continuing, %s of %s images are done", parts.folder, f"{total - left:,}", f"{total:,}")
     with progress("images", total, total - left) as advance:
         work(missing, advance)
 
 
 def report(counts: "Counts", out: Path, strict: bool = False) -> None:
-    """Print what came out.
+    """Print the numbers of faces and of skipped images.
 
     Raises:
-        DataError: Not one face could be predicted; or, with ``strict``, an image could not be read.
+        DataError: No face could be predicted; or, with ``strict``, an image could not be read.
     """
     from mtmsa_lightning.inference.parts import SKIPPED, beside
 
@@ -225,7 +225,7 @@ def report(counts: "Counts", out: Path, strict: bool = False) -> None:
     numbers = {"without a face": counts.no_face, "unreadable": counts.unreadable}
     reasons = ", ".join(f"{number:,} {reason}" for reason, number in numbers.items() if number)
     if not counts.faces:
-        raise DataError(f"not one face in {images}: {reasons}: {listed}")
+        raise DataError(f"no face in {images}: {reasons}: {listed}")
     done = counts.images - counts.no_face - counts.unreadable
     print(f"{pluralize(counts.faces, 'face')} in {done:,} of {images}: {out}")
     if reasons:
@@ -253,13 +253,13 @@ def _check_table(out: Path) -> None:
 
 
 def _check_places(options: argparse.Namespace, shard: tuple[int, int]) -> None:
-    """Refuse places to write to that cannot be meant, before anything heavy is imported."""
+    """Refuse output paths that cannot work, before heavy imports."""
     if shard[1] == 1:
         _check_table(options.out)
     elif options.out.suffix in SUFFIXES:
         raise ConfigError(
-            f"{options.out}: a shard is a folder, out of which `mtmsa predict merge` makes the file: give "
-            "--out a name without an ending"
+            f"{options.out}: a shard is a folder, from which `mtmsa predict merge` makes the file: give --out "
+            "a name without an ending"
         )
     else:
         check_folder(options.out)

@@ -1,4 +1,4 @@
-"""``mtmsa prepare``: faces found, aligned and cropped once, with their finished table beside them."""
+"""``mtmsa prepare``: find, align and crop the faces of a release, and write them with their table."""
 
 import argparse
 import logging
@@ -6,9 +6,23 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import yaml
+
 from mtmsa_lightning._utils.cores import available_cores
 from mtmsa_lightning.align import MARGIN
-from mtmsa_lightning.cli.arguments import Parser, fraction, real_number, whole_number, whole_number_from
+from mtmsa_lightning.cli.arguments import (
+    Parser,
+    add_boolean,
+    fraction,
+    parse_shard,
+    real_number,
+    whole_number,
+    whole_number_from,
+)
+from mtmsa_lightning.cli.data_arguments import add_source_arguments, column_names
+from mtmsa_lightning.data.datasets import CLASSES
+from mtmsa_lightning.errors import ConfigError, DataError
+from mtmsa_lightning.training.build_data import recognise
 
 if TYPE_CHECKING:
     from mtmsa_lightning.align.files import CropSettings
@@ -16,171 +30,171 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-RELEASES = {
-    "morph": "MORPH Album II: mug shots",
-    "adience": "Adience: pictures of the variant `aligned`, or `faces`",
-    "utkface": "UTKFace: pictures that are aligned and cropped",
-    "csv": "your own photos, described by a text table",
-    "folder": "images without labels, for prediction",
+SETTINGS: dict[str, dict[str, Any]] = {
+    "morph": {},
+    "adience": {"label_rule": "canonical", "variant": "aligned"},
+    "utkface": {},
+    "csv": {"table": "faces.csv", "dataset_name": "csv", "race_classes": None},
+    "folder": {},
 }
+"""Settings of the reader of each release, with their defaults."""
+
 TIGHT = ("utkface",)
-"""Releases whose pictures hold no more than the square from forehead to chin."""
+"""Releases whose images show no more than the square from forehead to chin."""
 
 
 def parser() -> argparse.ArgumentParser:
-    """Build the argument parser of the verb; imports nothing heavy."""
+    """Return the argument parser of the command, without heavy imports."""
     parser = Parser(
         prog="mtmsa prepare",
         description="Find the face of every image of a release, bring its landmarks to one position, and "
-        "write the crops with their table. Start the same command again to go on after an interruption.",
+        "write the crops with their table. After an interruption, the same command continues. Without "
+        "--data, the release is recognised by its files.",
+        epilog="--data folder: images without labels, for prediction. Settings: adience --data.label_rule "
+        "canonical|extended, --data.variant aligned|faces; csv --data.table, --data.dataset_name, "
+        "--data.race_classes. `mtmsa prepare merge --help`: join the shards of a set.",
     )
-    verbs = parser.add_subparsers(dest="release", required=True, metavar="RELEASE")
-    parsers = {name: _release_parser(verbs, name, text) for name, text in RELEASES.items()}
-    adience, table = parsers["adience"], parsers["csv"]
-    adience.add_argument("--label_rule", choices=("canonical", "extended"), default="canonical")
-    adience.add_argument("--variant", choices=("aligned", "faces"), default="aligned")
-    table.add_argument("--table", default="faces.csv", help="relative to the root (default: faces.csv)")
-    table.add_argument("--columns", nargs="+", default=[], metavar="OURS=THEIRS", help="e.g. age=years")
-    table.add_argument("--dataset_name", default="csv", help="name in ids and results (default: csv)")
-    table.add_argument("--race_classes", nargs="+", metavar="RACE", help="subset in use (default: all)")
-    merge = verbs.add_parser(
-        "merge",
-        help="join the shards of a set",
-        description="Join the shards of a prepared set.",
-        prog="mtmsa prepare merge",
-    )
-    merge.add_argument("shards", nargs="+", type=Path, metavar="DIR", help="folders made with --shard")
-    _add_writing(merge)
-    return parser
-
-
-def _release_parser(verbs: Any, name: str, text: str) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = verbs.add_parser(
-        name, help=text, description=f"{text}.", prog=f"mtmsa prepare {name}"
-    )
+    add_source_arguments(parser)
+    _add_output(parser)
     add = parser.add_argument
-    add("--root", required=True, type=Path, help="the release: a folder, .zip, .tar, .tar.gz or .tgz")
-    _add_writing(parser)
     add("--size", type=whole_number, default=256, help="side of the crops in pixels (default: 256)")
-    margin = 0.0 if name in TIGHT else MARGIN
-    add("--margin", type=real_number, default=margin, help="added on each side of the square from forehead "
-        f"to chin, as a fraction of it (default: {margin:g}); the same for sets to compare")  # fmt: skip
-    searched = {"utkface": "no: aligned already", "adience": "no for aligned, yes for faces"}.get(name, "yes")
-    add("--detect", action=argparse.BooleanOptionalAction, help=f"look for the face (default: {searched})")
-    add("--no_face", choices=("drop", "centre"), default="drop" if name == "folder" else "centre",
-        help="an image in which no face is found is left out, or cropped to its centre (where its release is "
-        "aligned: to the known place); named either way (default: %(default)s)")  # fmt: skip
-    add("--workers", type=whole_number_from(1), help="processes (default: one per core)")
-    add("--shard", default="1/1", metavar="I/N", help="make part I of N; join the parts by `merge`")
-    add("--max_unreadable", type=fraction, default=0.05, help="share of images that may be unreadable "
-        "(default: 0.05); they are listed and left out")  # fmt: skip
+    add("--margin", type=real_number, help="added on each side of the square from forehead to chin, as a "
+        f"fraction of it (default: {MARGIN:g}; utkface 0); use one value for sets to compare")  # fmt: skip
+    add_boolean(parser, "--detect", "look for the face", None, "false if the release's images are aligned")
+    add("--no_face", choices=("drop", "centre"), help="drop an image without a face, or crop its centre "
+        "(of an aligned image: the known place); it is listed anyway (default: centre; folder: drop)")  # fmt: skip
+    add("--num_workers", type=whole_number_from(1), help="processes (default: one per core)")
+    add("--shard", default="1/1", metavar="I/N", help="make shard I of N")
+    add("--max_unreadable", type=fraction, default=0.05, help="fraction of images that may be "
+        "unreadable; they are listed and skipped (default: 0.05)")  # fmt: skip
     return parser
 
 
-def _add_writing(parser: argparse.ArgumentParser) -> None:
+def merge_parser() -> argparse.ArgumentParser:
+    """Return the argument parser of ``mtmsa prepare merge``."""
+    parser = Parser(prog="mtmsa prepare merge", description="Join the shards of a prepared set.")
+    parser.add_argument("shards", nargs="+", type=Path, metavar="SHARD", help="folders made with --shard")
+    _add_output(parser)
+    return parser
+
+
+def _add_output(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", required=True, type=Path, help="folder of the prepared set")
-    parser.add_argument(
+    add_boolean(
+        parser,
         "--pixels",
-        action=argparse.BooleanOptionalAction,
-        default=True,
-        help="also write all crops, decoded, to pixels.npy: training then decodes nothing",
+        "also write the decoded crops to pixels.npy, so that training decodes nothing",
+        True,
     )
-    parser.add_argument("--overwrite", action="store_true", help="remove the set that is there, start anew")
+    add_boolean(parser, "--overwrite", "replace an existing set")
 
 
 def main(args: Sequence[str]) -> None:
-    """Run the verb.
+    """Run the command.
 
     Raises:
-        MTMSAError: An option, the release or the output folder is of no use, before any long work; or images
-            turned out unreadable, in which case what was done is kept.
+        MTMSAError: An option, the release or the output folder is wrong, before any long work; or images are
+            unreadable, in which case what was done is kept.
     """
-    options = parser().parse_args(args)
-    if options.release == "merge":
+    if args and args[0] == "merge":
         from mtmsa_lightning.data.prepared.shards import merge
 
+        options = merge_parser().parse_args(args[1:])
         record = merge(options.shards, options.out, options.pixels, options.overwrite)
     else:
-        record = _prepare(options)
+        options, others = parser().parse_known_args(args)
+        record = _prepare(options, others)
     _report(record, options.out)
 
 
-def _prepare(options: argparse.Namespace) -> dict[str, Any]:
-    reading, shard = _reading(options), parse_shard(options.shard)
-    _check_root(options.root, options.out)
-    settings = _settings(options)
+def _prepare(options: argparse.Namespace, others: Sequence[str]) -> dict[str, Any]:
+    if options.root is None:
+        raise ConfigError("give --root DIR, the release: a folder, .zip, .tar, .tar.gz or .tgz")
+    shard, root = parse_shard(options.shard), Path(options.root)
+    release = _release(options.data, root)
+    reading = _reading(release, options.columns, others)
+    _check_root(root, options.out)
+    settings = _crop_settings(options, release, reading)
 
     from mtmsa_lightning.data.prepared.making import PrepareOptions, prepare
 
-    wanted = PrepareOptions(options.release, settings, reading, shard)
-
     def read(unpacked: Path) -> "FaceTable":
-        return read_release(options.release, _folder(options.root, unpacked, options), reading)
+        return read_release(release, _folder(root, unpacked, reading.get("table")), reading)
 
-    workers = available_cores() if options.workers is None else max(1, options.workers)
     return prepare(
-        wanted, read, options.out, workers, options.pixels, options.overwrite, options.max_unreadable,
-        reread=options.root.is_dir(),  # an archive would have to be unpacked for it
+        PrepareOptions(release, settings, reading, shard), read, options.out,
+        options.num_workers or available_cores(), options.pixels, options.overwrite, options.max_unreadable,
+        reread=root.is_dir(),  # an archive would have to be unpacked for it
     )  # fmt: skip
 
 
-def _settings(options: argparse.Namespace) -> "CropSettings":
-    from mtmsa_lightning.align.files import CropSettings
-    from mtmsa_lightning.errors import ConfigError
+def _release(data: str | None, root: Path) -> str:
+    """Return a key of ``SETTINGS``.
 
-    if not 64 <= options.size <= 1024:
-        raise ConfigError(f"--size {options.size}: choose 64 to 1024 pixels")
-    if not -0.25 <= options.margin <= 2:
-        raise ConfigError(f"--margin {options.margin}: choose -0.25 to 2")
-    is_aligned = options.release == "utkface" or getattr(options, "variant", "") == "aligned"
-    detect = not is_aligned if options.detect is None else options.detect
-    aligned = options.release if is_aligned else None
-    return CropSettings(options.size, options.margin, detect, aligned, options.no_face == "centre")
+    Raises:
+        ConfigError: The dataset cannot be prepared, or an archive is given without ``--data``.
+        DataError: The dataset is not recognised.
+    """
+    names = {cls: name for name, cls in CLASSES.items()}
+    if data is None:
+        if root.is_file():
+            raise ConfigError(f"{root}: name the dataset of an archive: --data {'|'.join(SETTINGS)}")
+        return recognise(root)
+    release = names.get(data, data)
+    if release not in SETTINGS:
+        raise ConfigError(f"--data {data}: choose one of {', '.join(SETTINGS)}")
+    return release
 
 
-def _reading(options: argparse.Namespace) -> dict[str, Any]:
-    """Return the reader's own options as plain values."""
-    from mtmsa_lightning.errors import ConfigError
+def _reading(release: str, columns: Sequence[str] | None, others: Sequence[str]) -> dict[str, Any]:
+    """Return the reader's settings as plain values.
 
-    names = {"adience": ("label_rule", "variant"), "csv": ("table", "dataset_name", "race_classes")}
-    reading = {name: getattr(options, name) for name in names.get(options.release, ())}
-    if options.release == "csv":
-        pairs = [text.partition("=") for text in options.columns]
-        if not all(ours and theirs for ours, _, theirs in pairs):
-            raise ConfigError(f"--columns {' '.join(options.columns)}: write pairs such as age=years")
-        reading["columns"] = {ours: theirs for ours, _, theirs in pairs}
+    Raises:
+        ConfigError: A setting does not exist for this release.
+    """
+    reading, rest = dict(SETTINGS[release]), list(others)
+    while rest:
+        flag, equals, value = rest.pop(0).partition("=")
+        name = flag.removeprefix("--data.")
+        if name == flag or name not in reading:
+            known = "".join(f", --data.{each}" for each in reading)
+            raise ConfigError(f"there is no option {flag}: {release} takes --data, --root, --columns{known}")
+        reading[name] = yaml.safe_load(value if equals else rest.pop(0) if rest else "")
+    if release == "csv":
+        reading["columns"] = column_names(columns or ())
     return reading
 
 
-def parse_shard(text: str) -> tuple[int, int]:
-    """Return number, from 1, and count of ``I/N``.
+def _crop_settings(options: argparse.Namespace, release: str, reading: dict[str, Any]) -> "CropSettings":
+    from mtmsa_lightning.align.files import CropSettings
 
-    Raises:
-        ConfigError: It says something else.
-    """
-    from mtmsa_lightning.errors import ConfigError
-
-    index, _, number = text.partition("/")
-    if not (index.isdecimal() and number.isdecimal() and 1 <= int(index) <= int(number)):
-        raise ConfigError(f"--shard {text}: write I/N with I from 1 to N, such as 1/4")
-    return int(index), int(number)
+    margin = options.margin
+    if margin is None:
+        margin = 0.0 if release in TIGHT else MARGIN
+    if not 64 <= options.size <= 1024:
+        raise ConfigError(f"--size {options.size}: choose 64 to 1024 pixels")
+    if not -0.25 <= margin <= 2:
+        raise ConfigError(f"--margin {margin}: choose -0.25 to 2")
+    is_aligned = release == "utkface" or reading.get("variant") == "aligned"
+    detect = not is_aligned if options.detect is None else options.detect
+    no_face = options.no_face or ("drop" if release == "folder" else "centre")
+    return CropSettings(options.size, margin, detect, release if is_aligned else None, no_face == "centre")
 
 
 def _check_root(root: Path, out: Path) -> None:
     from mtmsa_lightning.data.prepared.archives import SUFFIXES, is_archive
     from mtmsa_lightning.data.prepared.format import is_prepared
-    from mtmsa_lightning.errors import DataError
 
     if not (root.is_dir() or is_archive(root)):
-        problem = f"is no folder and has none of the endings {', '.join(SUFFIXES)}"
+        problem = f"is neither a folder nor a file ending in {', '.join(SUFFIXES)}"
         raise DataError(f"--root {root}: {problem if root.exists() else 'does not exist'}")
     if root.resolve() in out.resolve().parents:
-        raise DataError(f"--out {out}: lies inside the release, where its crops would count as images of it")
+        raise DataError(f"--out {out}: lies inside the release, whose images its crops would become")
     if is_prepared(root):
         raise DataError(f"--root {root}: is a prepared set already (dataset.json): give the release itself")
 
 
-def _folder(root: Path, unpacked: Path, options: argparse.Namespace) -> Path:
+def _folder(root: Path, unpacked: Path, table: str | None) -> Path:
     """Return the release's folder; unpack an archive first."""
     if root.is_dir():
         return root
@@ -188,15 +202,11 @@ def _folder(root: Path, unpacked: Path, options: argparse.Namespace) -> Path:
     from mtmsa_lightning.data.prepared.archives import extract
 
     log.info("unpacking %s", root)
-    stamp = root.stat()  # another archive, or the same one mended, is unpacked anew
+    stamp = root.stat()  # a changed archive is unpacked again
     unpacked = unpacked / f"{stamp.st_size}-{stamp.st_mtime_ns}"
     extract(root, unpacked)
     entries = [entry for entry in unpacked.iterdir() if not entry.name.startswith(".")]
-    nested = (
-        options.release == "csv"
-        and len(entries) == 1
-        and find_normalised(entries[0] / options.table).is_file()
-    )
+    nested = table is not None and len(entries) == 1 and find_normalised(entries[0] / table).is_file()
     return entries[0] if nested else unpacked
 
 
@@ -204,12 +214,12 @@ def read_release(release: str, root: Path, reading: dict[str, Any]) -> "FaceTabl
     """Read a raw release.
 
     Args:
-        release: A key of ``RELEASES``.
+        release: A key of ``SETTINGS``.
         root: Its folder.
-        reading: Options of its reader.
+        reading: Settings of its reader.
 
     Raises:
-        DataError: It is not there or cannot be read.
+        DataError: It is missing or cannot be read.
     """
     if release == "morph":
         from mtmsa_lightning.data.datasets.morph import read_morph
@@ -234,11 +244,11 @@ def read_release(release: str, root: Path, reading: dict[str, Any]) -> "FaceTabl
 
 
 def _report(record: dict[str, Any], out: Path) -> None:
-    """Print what came out."""
+    """Print the numbers of faces and of skipped images."""
     counts = record["counts"]
     if counts["several_faces"]:
-        print(f"images with several faces, of which the largest was taken: {counts['several_faces']:,}")
+        print(f"images with several faces, of which the largest was used: {counts['several_faces']:,}")
     if counts["images"] > counts["faces"]:
         skipped = f"{counts['no_face_dropped']:,} without a face, {counts['unreadable']:,} unreadable"
-        print(f"left out: {skipped}: {out / 'skipped.csv'}")
+        print(f"skipped: {skipped}: {out / 'skipped.csv'}")
     print(f"{counts['faces']:,} of {counts['images']:,} faces of {record['dataset']}: {out}")

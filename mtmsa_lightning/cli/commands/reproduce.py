@@ -1,4 +1,4 @@
-"""``mtmsa reproduce``: a study from data to table."""
+"""``mtmsa reproduce``: train the variants of a study and write its table."""
 
 import argparse
 import logging
@@ -8,8 +8,9 @@ from dataclasses import replace
 
 from mtmsa_lightning._utils.folders import locked
 from mtmsa_lightning._utils.text import pluralize
-from mtmsa_lightning.cli.arguments import Parser, whole_number, whole_number_from
+from mtmsa_lightning.cli.arguments import Parser, add_allow_classes, whole_number, whole_number_from
 from mtmsa_lightning.cli.commands.crossval import OURS, numbers
+from mtmsa_lightning.cli.data_arguments import add_data_arguments, add_trainer_arguments, data_arguments
 from mtmsa_lightning.errors import ConfigError, MTMSAError
 from mtmsa_lightning.settings.configs import option
 from mtmsa_lightning.studies.crossval import Plan, carry_out, make_plan
@@ -17,30 +18,27 @@ from mtmsa_lightning.studies.definition import Study, read_recorded, read_study,
 
 log = logging.getLogger(__name__)
 
-TAKEN = OURS | {
-    "config": "give --on, which replaces the configs of the study",
-    "name": "runs are named by it",
-}
-"""Arguments of ``fit`` that a study sets itself, with what to do instead."""
+TAKEN = OURS | {"name": "the study names its runs"}
+"""Arguments of ``fit`` that a study sets itself, and what to do instead."""
 
 
 def parser() -> argparse.ArgumentParser:
-    """Build the argument parser of the verb; imports nothing heavy."""
+    """Return the argument parser of the command, without heavy imports."""
     parser = Parser(
         prog="mtmsa reproduce",
-        usage="mtmsa reproduce STUDY [--on CONFIG.yaml ...] [--variants NAME ...] [--folds 0-4] "
+        usage="mtmsa reproduce STUDY [--config X.yaml ...] [--variants NAME ...] [--folds 0-4] "
         "[--seeds 0 1 2] [--parallel N] [any argument of `mtmsa fit`]",
         description="Train and test every variant of a study by `mtmsa crossval`, then write one table to "
         "<root>/studies/<study>-<base>/: mean and standard deviation over all runs, and a paired comparison "
-        "with the baseline. What is complete is skipped and what was interrupted is continued: repeat the "
-        "command. All other arguments go to `mtmsa fit`, for all variants.",
-        epilog=f"Shipped studies: {', '.join(shipped_studies())}. What they answer and cost: "
-        "experiments/README.md.",
+        "with the baseline. Complete runs are skipped and interrupted ones continued: repeat the command "
+        "after an interruption. --config replaces the configs that the study is based on; all other "
+        "arguments go to `mtmsa fit`, for all variants.",
+        epilog=f"Shipped studies: {', '.join(shipped_studies())}; experiments/README.md describes them.",
     )
     parser.add_argument("study", metavar="STUDY", help="name of a shipped study, or a file")
-    parser.add_argument(
-        "--on", nargs="+", metavar="CONFIG", help="configs to build on instead of the study's own"
-    )
+    add_data_arguments(parser)
+    add_trainer_arguments(parser)
+    add_allow_classes(parser)
     parser.add_argument("--variants", nargs="+", metavar="NAME", help="only these, and the baseline")
     parser.add_argument("--folds", nargs="+", metavar="FOLDS", help="0-4, or 0,2 (default: the study's)")
     parser.add_argument("--seeds", nargs="+", type=whole_number, metavar="SEED", help="default: the study's")
@@ -51,17 +49,21 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(args: Sequence[str]) -> None:
-    """Run the verb.
+    """Run the command.
 
     Raises:
-        MTMSAError: If study, config or argument is of no use, before anything trains; or at the end, if a run
-            failed.
+        MTMSAError: The study, a config or an argument is wrong (before training), or a run failed (at the
+            end).
     """
-    options, fit_args = parser().parse_known_args(args)
+    options, others = parser().parse_known_args(args)
+    configs, options.config = options.config, []
+    fit_args = data_arguments(options, others)
+    if options.allow_classes:
+        fit_args.append(f"--allow_classes={options.allow_classes}")
     for name, instead in TAKEN.items():
         if option(fit_args, name) is not None:
             raise ConfigError(f"--{name}: {instead}")
-    study = read_study(options.study, options.on)
+    study = read_study(options.study, configs)
     if options.variants:
         study = replace(study, variants=chosen(study, options.variants))
     if options.folds:
@@ -72,10 +74,10 @@ def main(args: Sequence[str]) -> None:
 
 
 def chosen(study: Study, names: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """Return the variants of these names, and the baseline.
+    """Return the variants with these names, and the baseline.
 
     Raises:
-        ConfigError: If the study has no variant of a name.
+        ConfigError: The study has no variant with a name.
     """
     for name in names:
         if name not in study.variants:
@@ -85,7 +87,7 @@ def chosen(study: Study, names: Sequence[str]) -> dict[str, tuple[str, ...]]:
 
 
 def reproduce(study: Study, fit_args: Sequence[str], parallel: int = 1) -> None:
-    """Train what is not complete, then write and print the table.
+    """Train all runs that are not complete, then write and print the table.
 
     Args:
         study: The study.
@@ -123,18 +125,17 @@ def reproduce(study: Study, fit_args: Sequence[str], parallel: int = 1) -> None:
             write_text(folder / "table.md", text)
             log.info("%s\nfiles: %s", text, folder)
     if lacking:
-        told = "\n".join(lacking)
         raise MTMSAError(
             f"{pluralize(len(lacking), 'run is', 'runs are')} missing; repeat the command to try again:\n"
-            f"{told}"
+            + "\n".join(lacking)
         )
 
 
 def make_plans(study: Study, fit_args: Sequence[str], parallel: int) -> dict[str, Plan]:
-    """Plan every variant, before the first one trains for days.
+    """Plan every variant before the first one is trained.
 
     Raises:
-        MTMSAError: If a variant cannot be trained, naming it.
+        MTMSAError: A variant cannot be trained; the message names it.
     """
     plans = {}
     for variant, overrides in study.variants.items():

@@ -1,4 +1,4 @@
-"""``mtmsa synthesize``: synthetic faces on disk, in the layout of a real release."""
+"""``mtmsa synthesize``: write synthetic faces in the layout of a real release."""
 
 import argparse
 from collections.abc import Sequence
@@ -11,32 +11,32 @@ LAYOUTS = ("morph", "adience", "utkface")
 
 
 def parser() -> argparse.ArgumentParser:
-    """Build the argument parser of the verb; imports nothing heavy."""
+    """Return the argument parser of the command, without heavy imports."""
     parser = Parser(
         prog="mtmsa synthesize",
-        description="Draw synthetic faces and write them in the exact layout of a real release, tables, "
-        "names and dirt included: to try a reader, a protocol or a whole run without the data.",
+        description="Write synthetic faces in the exact layout of a real release, with its tables, names and "
+        "errors, to try a reader, a protocol or a whole run without the data.",
     )
-    parser.add_argument("layout", choices=LAYOUTS, help="the release whose layout is written")
-    parser.add_argument("--out", required=True, type=Path, help="folder to write; must be new or empty")
+    parser.add_argument("layout", choices=LAYOUTS, help="release whose layout to use")
+    parser.add_argument("--out", required=True, type=Path, help="folder to write; new or empty")
     parser.add_argument(
-        "--n_faces", type=whole_number_from(10), default=1500, help="number of pictures (default: 1500)"
+        "--n_faces", type=whole_number_from(10), default=1500, help="number of images (default: 1500)"
     )
-    parser.add_argument("--seed", type=whole_number_from(0), default=0, help="seed of all draws (default: 0)")
+    parser.add_argument("--seed", type=whole_number_from(0), default=0, help="seed of the faces (default: 0)")
     parser.add_argument(
         "--size",
         type=whole_number_from(16),
         default=200,
-        help="side of the pictures, pixels (default: 200)",
+        help="side of the images in pixels (default: 200)",
     )
     return parser
 
 
 def main(args: Sequence[str]) -> None:
-    """Run the verb.
+    """Run the command.
 
     Raises:
-        DataError: If the folder holds something else.
+        DataError: The folder is not empty.
     """
     options = parser().parse_args(args)
 

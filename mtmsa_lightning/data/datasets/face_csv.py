@@ -200,7 +200,7 @@ def _as_arguments(names: Mapping[str, str]) -> str:
     }
     mapping = "{" + ", ".join(f"{name}: {text}" for name, text in texts.items()) + "}"
     pairs = shlex.join(f"{ours}={theirs}" for ours, theirs in names.items())
-    return f"--data.columns {shlex.quote(mapping)} (mtmsa prepare: --columns {pairs})"
+    return f"--data.columns {shlex.quote(mapping)} (or --columns {pairs})"
 
 
 def _relative(root: Path, text: str) -> str:

@@ -200,7 +200,7 @@ def claim(out: Path, options: dict[str, Any], overwrite: bool) -> bool:
         if differing:
             raise DataError(
                 f"{out}: was {'made' if whole else 'begun'} with other options: {'; '.join(differing)}: "
-                "choose another folder, or --overwrite to make it anew"
+                "choose another folder, or --overwrite true to make it again"
             )
     if not (whole or begun):
         write_text(out / _PLAN, to_json({"options": options}))
@@ -240,7 +240,7 @@ def check_release(out: Path, fingerprint: str) -> None:
     if read_description(out).get("release", {}).get("fingerprint") != fingerprint:
         raise DataError(
             f"{out}: is complete, but the release's table differs from the one that it was made of (other "
-            "faces or labels): choose another folder, or --overwrite to make it anew"
+            "faces or labels): choose another folder, or --overwrite true to make it again"
         )
 
 
@@ -255,7 +255,7 @@ def _check_unchanged(out: Path, table: FaceTable, shard: tuple[int, int]) -> Non
     if file.is_file() and file.read_text(encoding="utf-8") != now:  # a merged set has none
         raise DataError(
             f"{out}: is complete, but images of the release were replaced since it was made: choose another "
-            "folder, or --overwrite to make it anew"
+            "folder, or --overwrite true to make it again"
         )
 
 
@@ -268,7 +268,7 @@ def complete(out: Path, pixels: bool) -> dict[str, Any]:
     """Return the description of a set that is whole; add its pixels if they are wanted and not there."""
     shutil.rmtree(out / WORK, ignore_errors=True)
     record = read_description(out)
-    log.info("%s: is complete, nothing to do (--overwrite makes it anew)", out)
+    log.info("%s: is complete, nothing to do (--overwrite true makes it again)", out)
     if not pixels or record["options"].get("shard") or "pixels" in record:
         return record
     paths = pd.read_parquet(out / record["table"], columns=["path"])["path"].tolist()
@@ -291,7 +291,7 @@ def _note_release(out: Path, table: FaceTable) -> None:
     if plan.setdefault("release", fingerprint) != fingerprint:
         raise DataError(
             f"{out}: the release's table differs from the one that this set was begun with: "
-            "give that release, or --overwrite to start anew"
+            "give that release, or --overwrite true to start again"
         )
     write_text(out / _PLAN, to_json(plan))
 
@@ -303,10 +303,10 @@ def check_room(out: Path, faces: int, size: int) -> None:
         DataError: There is no room for it.
     """
     needed, free = faces * size * size * 3, shutil.disk_usage(out).free
-    log.info("%s will take %.2f GB (--no-pixels does without)", PIXELS, needed / 1e9)
+    log.info("%s will take %.2f GB (--pixels false skips it)", PIXELS, needed / 1e9)
     if needed > free:
         raise DataError(
-            f"{out}: {free / 1e9:.1f} GB are free: make room, or choose --no-pixels or a smaller --size"
+            f"{out}: {free / 1e9:.1f} GB are free: make room, or choose --pixels false or a smaller --size"
         )
 
 
@@ -427,7 +427,7 @@ def _check_unreadable(skipped: pd.DataFrame, total: int, most: float, out: Path)
         shown = "\n  ".join(f"{row.source}: {row.reason}" for row in bad.head(_SHOWN).itertuples())
         raise DataError(
             f"{out}: {len(bad):,} of {total:,} images cannot be read, more than {most:.0%}:\n  {shown}\n"
-            "mend them and give --overwrite, or accept them: --max_unreadable "
+            "fix them and give --overwrite true, or accept them: --max_unreadable "
             f"{min(1, len(bad) / total + 0.01):.2f} (what is done is kept)"
         )
 

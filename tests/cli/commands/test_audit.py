@@ -24,7 +24,7 @@ def audit(*args):
 @pytest.fixture(scope="module")
 def dirty(dirty_release, tmp_path_factory):
     out = tmp_path_factory.mktemp("audit")
-    assert audit("--root", dirty_release, "--protocol", "predefined", "--out", out) == 1
+    assert audit("--root", dirty_release, "--data.protocol", "predefined", "--out", out) == 1
     return out
 
 
@@ -37,7 +37,10 @@ def record_of(out):
 
 
 def test_a_clean_release_passes(clean_release, tmp_path, capsys):
-    assert audit("csv", "--root", clean_release, "--protocol", "predefined", "--out", tmp_path) == 0
+    assert (
+        audit("--data", "csv", "--root", clean_release, "--data.protocol", "predefined", "--out", tmp_path)
+        == 0
+    )
     said = capsys.readouterr().out
     assert "csv: 12 faces; 0 errors, 0 warnings, 0 notes" in said
     assert str(tmp_path / "audit.html") in said
@@ -85,17 +88,17 @@ def test_the_page_is_whole_and_needs_no_network(dirty):
 
 
 def test_pictures_can_be_skipped(dirty, dirty_release, tmp_path):
-    options = ["--root", dirty_release, "--protocol", "predefined", "--out", tmp_path]
-    assert audit(*options, "--no_pictures") == 1
+    options = ["--root", dirty_release, "--data.protocol", "predefined", "--out", tmp_path]
+    assert audit(*options, "--faces=false") == 1
     assert "data:image/jpeg" in page_of(dirty)
     assert "data:image/jpeg" not in page_of(tmp_path)
     assert "data:image/svg+xml" in page_of(tmp_path), "the counts are no faces"
 
 
 def test_only_the_errors_decide_the_status(dirty_release, tmp_path):
-    rest = ["--out", tmp_path, "--no_images"]
+    rest = ["--out", tmp_path, "--read_images=false"]
     assert audit("--root", dirty_release, *rest) == 0, "random folds may share subjects: a warning"
-    assert audit("--root", dirty_release, "--protocol", "predefined", *rest) == 1
+    assert audit("--root", dirty_release, "--data.protocol", "predefined", *rest) == 1
     assert record_of(tmp_path)["images"] is None
 
 
@@ -103,8 +106,8 @@ def test_only_the_errors_decide_the_status(dirty_release, tmp_path):
     ("args", "said"),
     [
         (["--root", "nowhere"], "no such folder"),
-        (["csv", "--root", "nowhere"], "no faces.csv"),
-        (["morph", "--root", ".", "--protocol", "x"], "none of morph's"),
+        (["--data", "csv", "--root", "nowhere"], "no faces.csv"),
+        (["--data", "morph", "--root", ".", "--data.protocol", "x"], "none of morph's"),
         ([], "name a dataset"),
     ],
 )

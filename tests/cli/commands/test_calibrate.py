@@ -112,7 +112,7 @@ def test_a_second_calibration_replaces_the_first_and_undo_restores_the_file(fres
     thresholds = {"min_group_prob": None, "max_width": None}
     assert second == first | thresholds
     assert best(calibrated)["calibration"] == first, "--out leaves the checkpoint alone"
-    main(["calibrate", "--ckpt_path", str(tmp_path / "again.ckpt"), "--undo"])
+    main(["calibrate", "--ckpt_path", str(tmp_path / "again.ckpt"), "--undo=true"])
     assert torch.load(tmp_path / "again.ckpt", weights_only=True).keys() == best(fresh).keys()
 
 
@@ -121,7 +121,7 @@ def test_predict_applies_the_calibration_and_says_so(fresh, calibrated, config, 
     files = [str(file) for file in sorted(folder.iterdir())[:12]]
     tables = []
     for run in (fresh, calibrated):
-        out = ["--out", str(tmp_path / "a.csv"), "--overwrite"]
+        out = ["--out", str(tmp_path / "a.csv"), "--overwrite=true"]
         main(["predict", "--ckpt_path", str(run), *files, *out, "--num_workers", "1"])
         tables.append(pd.read_csv(tmp_path / "a.csv"))
     printed = capsys.readouterr().out
@@ -249,7 +249,7 @@ def test_what_quotes_metrics_says_whether_they_are_from_before_the_calibration(f
     for card in cards:
         assert "Calibrated on the calibration part of synthetic-morph" in card.read_text()
     for place in (run, tmp_path / "folder"):
-        main(["calibrate", "--ckpt_path", str(place), "--undo"])
+        main(["calibrate", "--ckpt_path", str(place), "--undo=true"])
     assert marked() == [False, True, False], "whose records are not at hand"
     for card in cards:
         assert card.read_text().count("Not calibrated: intervals") == 1
@@ -263,7 +263,7 @@ def test_another_datasets_faces_calibrate_only_when_it_is_meant(fails, fresh, tm
         "--part", "val", "--out", tmp_path / "x.ckpt",
     ]  # fmt: skip
     assert "pass --other_data" in fails("calibrate", *other)
-    main([str(arg) for arg in ("calibrate", *other, "--other_data")])
+    main([str(arg) for arg in ("calibrate", *other, "--other_data=true")])
     on = MTMSA.load(tmp_path / "x.ckpt").calibration.fitted_on
     assert (on["dataset"], on["chose_checkpoint"]) == ("synthetic-utkface", False)
 

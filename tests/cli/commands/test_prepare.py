@@ -80,18 +80,19 @@ def photos(tmp_path_factory) -> Path:
 
 MODULES = {
     "morph": (MORPH, {}, ()),
-    "adience": (Adience, {"label_rule": "extended"}, ("--label_rule", "extended")),
+    "adience": (Adience, {"label_rule": "extended"}, ("--data.label_rule", "extended")),
     "utkface": (UTKFace, {}, ()),
     "csv": (FaceCSV, {"columns": {"age": "years"}, "dataset_name": "mine"},
-            ("--columns", "age=years", "--dataset_name", "mine")),
+            ("--columns", "age=years", "--data.dataset_name=mine")),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", list(MODULES))
 def test_a_prepared_release_is_split_and_labelled_as_the_raw_one(releases, tmp_path, name):
     module, settings, options = MODULES[name]
-    prepare(name, "--root", releases[name], "--out", tmp_path / "set", "--size", 64, "--no-detect",
-            "--workers", 1, "--no-pixels", *options)  # fmt: skip
+    prepare("--data", name, "--root", releases[name], "--out", tmp_path / "set", "--size", 64,
+            "--detect=false",
+            "--num_workers", 1, "--pixels=false", *options)  # fmt: skip
     settings = {**settings, "image_size": 64, "batch_size": 4, "num_workers": 0}
     raw, prepared = (module(root=str(root), **settings) for root in (releases[name], tmp_path / "set"))
     pd.testing.assert_frame_equal(prepared.table.frame[WITHOUT_PATH], raw.table.frame[WITHOUT_PATH])
@@ -110,7 +111,18 @@ def test_a_prepared_release_is_split_and_labelled_as_the_raw_one(releases, tmp_p
 
 @pytest.mark.filterwarnings("ignore:The image decoding and encoding capabilities of TorchVision")
 def test_a_set_is_read_by_pandas_and_torchvision_alone(releases, tmp_path):
-    prepare("utkface", "--root", releases["utkface"], "--out", tmp_path, "--size", 96, "--workers", 1)
+    prepare(
+        "--data",
+        "utkface",
+        "--root",
+        releases["utkface"],
+        "--out",
+        tmp_path,
+        "--size",
+        96,
+        "--num_workers",
+        1,
+    )
     table = pd.read_parquet(tmp_path / "faces.parquet")
     for path in table["path"]:
         image = torchvision.io.decode_image(str(tmp_path / path))
@@ -125,7 +137,17 @@ def test_a_set_is_read_by_pandas_and_torchvision_alone(releases, tmp_path):
 
 def test_a_folder_has_no_labels(releases, tmp_path):
     prepare(
-        "folder", "--root", releases["folder"], "--out", tmp_path, "--size", 64, "--no-detect", "--workers", 1
+        "--data",
+        "folder",
+        "--root",
+        releases["folder"],
+        "--out",
+        tmp_path,
+        "--size",
+        64,
+        "--detect=false",
+        "--num_workers",
+        1,
     )
     table = read_prepared(tmp_path, "folder")
     assert len(table) == len(list((releases["folder"] / "UTKFace").iterdir()))
@@ -136,7 +158,18 @@ def test_a_folder_has_no_labels(releases, tmp_path):
 
 def test_what_a_detector_finds_stands_in_the_table(photos, tmp_path, capsys):
     prepare(
-        "folder", "--root", photos, "--out", tmp_path, "--size", 128, "--workers", 1, "--max_unreadable", 0.5
+        "--data",
+        "folder",
+        "--root",
+        photos,
+        "--out",
+        tmp_path,
+        "--size",
+        128,
+        "--num_workers",
+        1,
+        "--max_unreadable",
+        0.5,
     )
     table = pd.read_parquet(tmp_path / "faces.parquet").set_index("id")
     assert table["faces_found"].to_dict() == {
@@ -158,8 +191,8 @@ def test_what_a_detector_finds_stands_in_the_table(photos, tmp_path, capsys):
     assert (counts["images"], counts["faces"], counts["one_face"], counts["several_faces"]) == (5, 3, 2, 1)
     assert (counts["no_face_dropped"], counts["no_face_kept"], counts["unreadable"]) == (1, 0, 1)
     printed = capsys.readouterr().out
-    assert "images with several faces, of which the largest was taken: 1" in printed
-    assert "left out: 1 without a face, 1 unreadable" in printed
+    assert "images with several faces, of which the largest was used: 1" in printed
+    assert "skipped: 1 without a face, 1 unreadable" in printed
     assert "no face found, left out: 1 of the images: none.png" in printed
     assert "3 of 5 faces" in printed
     told = description(tmp_path)["crop"]
@@ -169,7 +202,18 @@ def test_what_a_detector_finds_stands_in_the_table(photos, tmp_path, capsys):
 
 def test_the_tables_transform_makes_the_crop_from_the_source(photos, tmp_path):
     prepare(
-        "folder", "--root", photos, "--out", tmp_path, "--size", 200, "--workers", 1, "--max_unreadable", 0.5
+        "--data",
+        "folder",
+        "--root",
+        photos,
+        "--out",
+        tmp_path,
+        "--size",
+        200,
+        "--num_workers",
+        1,
+        "--max_unreadable",
+        0.5,
     )
     table = pd.read_parquet(tmp_path / "faces.parquet").set_index("id")
     names = [f"crop_{axis}_from_{source}" for axis in "xy" for source in ("x", "y", "1")]
@@ -182,7 +226,7 @@ def test_the_tables_transform_makes_the_crop_from_the_source(photos, tmp_path):
 
 
 def test_a_face_that_is_not_found_may_be_kept(photos, tmp_path, capsys):
-    prepare("folder", "--root", photos, "--out", tmp_path, "--size", 64, "--workers", 1,
+    prepare("--data", "folder", "--root", photos, "--out", tmp_path, "--size", 64, "--num_workers", 1,
             "--no_face", "centre", "--max_unreadable", 0.5)  # fmt: skip
     table = pd.read_parquet(tmp_path / "faces.parquet").set_index("source")
     assert table.loc["none.png", "faces_found"] == 0
@@ -192,7 +236,9 @@ def test_a_face_that_is_not_found_may_be_kept(photos, tmp_path, capsys):
 
 
 def test_drawings_in_morphs_layout_keep_their_rows_with_detection(releases, tmp_path):
-    prepare("morph", "--root", releases["morph"], "--out", tmp_path, "--size", 64, "--workers", 1)
+    prepare(
+        "--data", "morph", "--root", releases["morph"], "--out", tmp_path, "--size", 64, "--num_workers", 1
+    )
     counts = description(tmp_path)["counts"]
     assert counts["not_searched"] == 0
     assert counts["faces"] == counts["images"] == len(MORPH(root=str(releases["morph"])).table)
@@ -201,7 +247,19 @@ def test_drawings_in_morphs_layout_keep_their_rows_with_detection(releases, tmp_
 
 
 def test_too_many_unreadable_images_are_told_and_nothing_is_lost(photos, tmp_path, fails, capsys):
-    command = ["prepare", "folder", "--root", photos, "--out", tmp_path / "set", "--size", 64, "--workers", 1]
+    command = [
+        "prepare",
+        "--data",
+        "folder",
+        "--root",
+        photos,
+        "--out",
+        tmp_path / "set",
+        "--size",
+        64,
+        "--num_workers",
+        1,
+    ]
     message = fails(*command)
     assert "1 of 5 images cannot be read, more than 5%" in message
     assert "broken.jpg" in message
@@ -221,9 +279,9 @@ def test_an_archive_gives_the_set_that_its_folder_gives(releases, tmp_path, kind
     else:
         with tarfile.open(archive, "w:gz") as opened:
             opened.add(releases["csv"], "top")
-    options = ("--size", 64, "--no-detect", "--workers", 1, "--columns", "age=years")
-    prepare("csv", "--root", archive, "--out", tmp_path / "a", *options)
-    prepare("csv", "--root", releases["csv"], "--out", tmp_path / "b", *options)
+    options = ("--size", 64, "--detect=false", "--num_workers", 1, "--columns", "age=years")
+    prepare("--data", "csv", "--root", archive, "--out", tmp_path / "a", *options)
+    prepare("--data", "csv", "--root", releases["csv"], "--out", tmp_path / "b", *options)
     assert contents(tmp_path / "a") == contents(tmp_path / "b")
     assert not (tmp_path / "a" / ".work").exists(), "what was unpacked is gone"
 
@@ -231,14 +289,25 @@ def test_an_archive_gives_the_set_that_its_folder_gives(releases, tmp_path, kind
 OTHER_OPTIONS = [
     (("--size", 96), "size was 64, is 96"),
     (("--margin", 0.1), "margin was 0.0, is 0.1"),
-    (("--detect",), "detect was False, is True"),
+    (("--detect=true",), "detect was False, is True"),
     (("--no_face", "drop"), "no_face was centre, is drop"),
     (("--shard", "1/2"), "shard was None, is 1/2"),
 ]
 
 
 def test_other_options_are_refused_by_name(releases, tmp_path, fails, capsys):
-    command = ["utkface", "--root", releases["utkface"], "--out", tmp_path, "--size", 64, "--workers", 1]
+    command = [
+        "--data",
+        "utkface",
+        "--root",
+        releases["utkface"],
+        "--out",
+        tmp_path,
+        "--size",
+        64,
+        "--num_workers",
+        1,
+    ]
     prepare(*command)
     before = contents(tmp_path)
     for options, match in OTHER_OPTIONS:
@@ -249,14 +318,25 @@ def test_other_options_are_refused_by_name(releases, tmp_path, fails, capsys):
     prepare(*command)
     assert "is complete, nothing to do" in capsys.readouterr().out
     assert contents(tmp_path) == before
-    prepare(*command, "--size", 96, "--overwrite")
+    prepare(*command, "--size", 96, "--overwrite=true")
     assert description(tmp_path)["crop"]["size"] == 96
     assert read_image(next((tmp_path / "crops").rglob("*.jpg"))).shape == (96, 96, 3)
 
 
 def test_pixels_can_be_added_later(releases, tmp_path):
-    command = ["utkface", "--root", releases["utkface"], "--out", tmp_path, "--size", 64, "--workers", 1]
-    prepare(*command, "--no-pixels")
+    command = [
+        "--data",
+        "utkface",
+        "--root",
+        releases["utkface"],
+        "--out",
+        tmp_path,
+        "--size",
+        64,
+        "--num_workers",
+        1,
+    ]
+    prepare(*command, "--pixels=false")
     assert not (tmp_path / "pixels.npy").exists()
     assert "pixels" not in description(tmp_path)
     prepare(*command)
@@ -265,8 +345,10 @@ def test_pixels_can_be_added_later(releases, tmp_path):
 
 def test_a_folder_that_holds_something_else_is_left_alone(releases, tmp_path, fails):
     (tmp_path / "thesis.tex").write_text("years of work")
-    for more in ((), ("--overwrite",)):
-        message = fails("prepare", "utkface", "--root", releases["utkface"], "--out", tmp_path, *more)
+    for more in ((), ("--overwrite=true",)):
+        message = fails(
+            "prepare", "--data", "utkface", "--root", releases["utkface"], "--out", tmp_path, *more
+        )
         assert "holds something that is no prepared set" in message
     assert [file.name for file in tmp_path.iterdir()] == ["thesis.tex"]
 
@@ -279,16 +361,18 @@ def test_a_description_of_something_else_is_never_removed(releases, tmp_path, fa
     }
     for file, text in files.items():
         file.write_text(text)
-    for more in ((), ("--overwrite",)):
-        message = fails("prepare", "utkface", "--root", releases["utkface"], "--out", tmp_path, *more)
+    for more in ((), ("--overwrite=true",)):
+        message = fails(
+            "prepare", "--data", "utkface", "--root", releases["utkface"], "--out", tmp_path, *more
+        )
         assert "if it is no prepared set choose a new folder" in message
     assert {file: file.read_text() for file in files} == files
 
 
 def test_a_whole_set_is_held_against_its_release(releases, tmp_path, fails, capsys):
     release = shutil.copytree(releases["csv"], tmp_path / "release")
-    command = ["csv", "--root", release, "--out", tmp_path / "set", "--size", 64, "--no-detect"]
-    command += ["--workers", 1, "--columns", "age=years"]
+    command = ["--data", "csv", "--root", release, "--out", tmp_path / "set", "--size", 64, "--detect=false"]
+    command += ["--num_workers", 1, "--columns", "age=years"]
     prepare(*command)
     table = release / "faces.csv"
     text = table.read_text()
@@ -302,18 +386,32 @@ def test_a_whole_set_is_held_against_its_release(releases, tmp_path, fails, caps
 
 
 def test_crops_are_not_cropped_again_nor_written_into_their_release(releases, tmp_path, fails):
-    prepare("utkface", "--root", releases["utkface"], "--out", tmp_path / "set", "--size", 64, "--workers", 1,
-            "--no-pixels")  # fmt: skip
-    message = fails("prepare", "utkface", "--root", tmp_path / "set", "--out", tmp_path / "again")
+    prepare("--data", "utkface", "--root", releases["utkface"], "--out", tmp_path / "set", "--size", 64,
+            "--num_workers", 1,
+            "--pixels=false")  # fmt: skip
+    message = fails("prepare", "--data", "utkface", "--root", tmp_path / "set", "--out", tmp_path / "again")
     assert "is a prepared set already" in message
     inside = releases["utkface"] / "prepared"
-    assert "lies inside the release" in fails("prepare", "utkface", "--root", inside.parent, "--out", inside)
+    assert "lies inside the release" in fails(
+        "prepare", "--data", "utkface", "--root", inside.parent, "--out", inside
+    )
     assert not inside.exists()
 
 
 def test_a_mistaken_first_try_does_not_bind_the_folder(releases, tmp_path, fails):
-    fails("prepare", "morph", "--root", releases["utkface"], "--out", tmp_path, "--size", 64)
-    prepare("utkface", "--root", releases["utkface"], "--out", tmp_path, "--size", 64, "--workers", 1)
+    fails("prepare", "--data", "morph", "--root", releases["utkface"], "--out", tmp_path, "--size", 64)
+    prepare(
+        "--data",
+        "utkface",
+        "--root",
+        releases["utkface"],
+        "--out",
+        tmp_path,
+        "--size",
+        64,
+        "--num_workers",
+        1,
+    )
     assert description(tmp_path)["dataset"] == "utkface"
 
 
@@ -323,7 +421,18 @@ def test_images_replaced_by_others_of_equal_size_are_noticed(tmp_path, fails, mo
     pixels = np.random.default_rng(0).integers(0, 255, (3, 80, 80, 3), np.uint8)
     file.parent.mkdir()
     cv2.imwrite(str(file), pixels[0])
-    command = ["folder", "--root", file.parent, "--size", 64, "--no-detect", "--workers", 1, "--out"]
+    command = [
+        "--data",
+        "folder",
+        "--root",
+        file.parent,
+        "--size",
+        64,
+        "--detect=false",
+        "--num_workers",
+        1,
+        "--out",
+    ]
     monkeypatch.setattr(preparation, "finish", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(SystemExit):
         prepare(*command, tmp_path / "set")
@@ -341,7 +450,17 @@ def test_a_first_try_without_a_readable_image_does_not_bind_the_folder(tmp_path,
     file = tmp_path / "photos" / "a.png"
     file.parent.mkdir()
     file.write_text("no image")
-    command = ["folder", "--root", file.parent, "--no-detect", "--workers", 1, "--out", tmp_path / "set"]
+    command = [
+        "--data",
+        "folder",
+        "--root",
+        file.parent,
+        "--detect=false",
+        "--num_workers",
+        1,
+        "--out",
+        tmp_path / "set",
+    ]
     assert "cannot be read" in fails("prepare", *command, "--size", 64)
     cv2.imwrite(str(file), np.full((80, 80, 3), 90, np.uint8))
     prepare(*command, "--size", 80)
@@ -351,7 +470,7 @@ def test_a_first_try_without_a_readable_image_does_not_bind_the_folder(tmp_path,
 def test_a_folder_that_cannot_be_made_is_told(releases, tmp_path, fails):
     (tmp_path / "file").write_text("")
     for out in (tmp_path / "file", tmp_path / "file" / "set"):
-        message = fails("prepare", "utkface", "--root", releases["utkface"], "--out", out)
+        message = fails("prepare", "--data", "utkface", "--root", releases["utkface"], "--out", out)
         assert f"{out}: nothing can be written there" in message
 
 
@@ -363,8 +482,9 @@ def test_another_archive_is_unpacked_anew(photos, tmp_path, monkeypatch):
         with zipfile.ZipFile(tmp_path / "release.zip", "w") as opened:
             opened.write(tmp_path / "grey.png", "grey.png")
 
-    command = ["folder", "--root", tmp_path / "release.zip", "--out", tmp_path / "set", "--size", 64,
-               "--no-detect", "--no-pixels", "--workers", 1]  # fmt: skip
+    command = ["--data", "folder", "--root", tmp_path / "release.zip", "--out", tmp_path / "set", "--size",
+            64,
+               "--detect=false", "--pixels=false", "--num_workers", 1]  # fmt: skip
     pack(50)
     with monkeypatch.context() as patch:
         patch.setattr(preparation, "_make_crops", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt))
@@ -384,7 +504,7 @@ def test_another_archive_is_unpacked_anew(photos, tmp_path, monkeypatch):
         (("--shard", "half"), "--shard half"),
         (("--shard", "41/500"), "the release has 42 faces"),
         (("--root", "nowhere"), "does not exist"),
-        (("--root", "archive.rar"), "has none of the endings .zip"),
+        (("--root", "archive.rar"), "neither a folder nor a file ending in .zip"),
     ],
 )
 def test_options_of_no_use(releases, tmp_path, fails, monkeypatch, options, match):
@@ -392,21 +512,31 @@ def test_options_of_no_use(releases, tmp_path, fails, monkeypatch, options, matc
     Path("archive.rar").write_bytes(b"")
     if options[0] == "--shard" and "/500" in str(options[1]):
         options = ("--shard", "499/500")
-    assert match in fails("prepare", "utkface", "--root", releases["utkface"], "--out", "set", *options)
+    assert match in fails(
+        "prepare", "--data", "utkface", "--root", releases["utkface"], "--out", "set", *options
+    )
 
 
 def test_columns_are_pairs(releases, tmp_path, fails):
     message = fails(
-        "prepare", "csv", "--root", releases["csv"], "--out", tmp_path / "set", "--columns", "age"
+        "prepare", "--data", "csv", "--root", releases["csv"], "--out", tmp_path / "set", "--columns", "age"
     )
-    assert "write pairs such as age=years" in message
+    assert "OURS=THEIRS, e.g. age=years" in message
 
 
 def test_without_the_extra_nothing_is_begun(releases, tmp_path, fails, monkeypatch):
     monkeypatch.setitem(sys.modules, "retinaface", None)
     monkeypatch.delitem(sys.modules, "retinaface.weights", raising=False)
     message = fails(
-        "prepare", "morph", "--root", releases["morph"], "--out", tmp_path / "set", "--workers", 1
+        "prepare",
+        "--data",
+        "morph",
+        "--root",
+        releases["morph"],
+        "--out",
+        tmp_path / "set",
+        "--num_workers",
+        1,
     )
     assert "mtmsa-lightning[align]" in message
 
@@ -415,10 +545,10 @@ def test_without_the_extra_nothing_is_begun(releases, tmp_path, fails, monkeypat
 def sharded(photos, tmp_path_factory) -> Path:
     """The photos prepared whole and in three shards."""
     root = tmp_path_factory.mktemp("sharded")
-    options = ("--root", photos, "--size", 64, "--workers", 1, "--max_unreadable", 1)
-    prepare("folder", *options, "--out", root / "whole")
+    options = ("--root", photos, "--size", 64, "--num_workers", 1, "--max_unreadable", 1)
+    prepare("--data", "folder", *options, "--out", root / "whole")
     for index in (1, 2, 3):
-        prepare("folder", *options, "--out", root / str(index), "--shard", f"{index}/3")
+        prepare("--data", "folder", *options, "--out", root / str(index), "--shard", f"{index}/3")
     return root
 
 
@@ -463,8 +593,9 @@ def test_shards_that_do_not_make_a_whole(sharded, releases, tmp_path, fails):
     assert "shards missing: 2/3" in message(sharded / "1", sharded / "3")
     assert "given twice: 1" in message(sharded / "1", sharded / "1", sharded / "2", sharded / "3")
     assert "is no shard" in message(sharded / "whole", sharded / "1")
-    prepare("folder", "--root", releases["folder"], "--out", tmp_path / "4", "--size", 64, "--shard", "1/3",
-            "--workers", 1, "--no-detect")  # fmt: skip
+    prepare("--data", "folder", "--root", releases["folder"], "--out", tmp_path / "4", "--size", 64,
+            "--shard", "1/3",
+            "--num_workers", 1, "--detect=false")  # fmt: skip
     assert "does not belong to" in message(sharded / "1", tmp_path / "4")
     shutil.copytree(sharded / "1", tmp_path / "1")
     next((tmp_path / "1" / "crops").rglob("*.jpg")).write_bytes(b"damaged")
@@ -478,7 +609,18 @@ def test_a_shard_alone_is_not_trained_on(sharded):
 
 @pytest.mark.slow
 def test_a_prepared_release_trains_and_the_record_tells_its_alignment(releases, tmp_path):
-    prepare("utkface", "--root", releases["utkface"], "--out", tmp_path / "set", "--size", 64, "--workers", 1)
+    prepare(
+        "--data",
+        "utkface",
+        "--root",
+        releases["utkface"],
+        "--out",
+        tmp_path / "set",
+        "--size",
+        64,
+        "--num_workers",
+        1,
+    )
     main(["fit", "--config", "utkface.yaml", "--data.root", str(tmp_path / "set"), "--data.image_size", "64",
           "--data.batch_size", "8", "--data.num_workers", "0", "--model.weights", "null",
           "--model.msa", "null", "--model.freeze_epochs", "0",

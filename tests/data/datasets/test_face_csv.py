@@ -170,7 +170,7 @@ def test_other_columns_are_not_taken_for_labels(folder, caplog, header):
 
 @pytest.mark.parametrize(("age", "typed"), [("Years", "age=Years"), ("real age", "'age=real age'")])
 def test_a_column_that_looks_like_the_age_is_named(folder, age, typed):
-    with pytest.raises(DataError, match=rf"'{age}' looks like it: .*\(mtmsa prepare: --columns {typed}\)"):
+    with pytest.raises(DataError, match=rf"'{age}' looks like it: .*\(or --columns {typed}\)"):
         read_face_csv(folder(f"path,{age}\nimg/a.jpg,3\n"))
 
 
@@ -335,17 +335,17 @@ def test_subjects_are_kept_apart_by_default_where_all_are_known(folder, text, co
 def test_the_shipped_config_takes_a_table_of_paths_and_ages(folder, caplog):
     caplog.set_level("INFO")
     root = str(folder("path,age\nimg/a.jpg,20\nimg/b.jpg,30\n"))
-    data = build_data([f"--data.root={root}"], ["csv.yaml"])
+    data = build_data(["--config=csv.yaml", f"--data.root={root}"])
     assert data.protocol == "random"
     assert caplog.messages == [
         "protocol random: there are no subjects, so that images are split, whoever they show"
     ]
     caplog.clear()
     folder("path,age,subject\nimg/a.jpg,20,s\nimg/b.jpg,30,\n")
-    assert build_data([f"--data.root={root}"], ["csv.yaml"]).protocol == "random"
+    assert build_data(["--config=csv.yaml", f"--data.root={root}"]).protocol == "random"
     assert "not every face has a subject" in caplog.text
     folder("path,age,subject\nimg/a.jpg,20,s\nimg/b.jpg,30,t\n")
-    assert build_data([f"--data.root={root}"], ["csv.yaml"]).protocol == "subject_exclusive"
+    assert build_data(["--config=csv.yaml", f"--data.root={root}"]).protocol == "subject_exclusive"
 
 
 def test_subject_exclusive_without_subjects_names_the_way_out(folder):

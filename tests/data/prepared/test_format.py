@@ -122,8 +122,15 @@ def test_a_copy_that_changed_the_form_of_names_is_the_same_set(tmp_path, draw, p
     rows = "".join(f"{unicodedata.normalize('NFD', name)},30\n" for name in names)
     (tmp_path / "release" / "faces.csv").write_text(f"path,age\n{rows}")
     out = tmp_path / "set"
-    options = ["--size", "64", "--workers", "1", "--no-detect", "--pixels" if pixels else "--no-pixels"]
-    main(["prepare", "csv", "--root", str(tmp_path / "release"), "--out", str(out), *options])
+    options = [
+        "--size",
+        "64",
+        "--num_workers",
+        "1",
+        "--detect=false",
+        "--pixels=true" if pixels else "--pixels=false",
+    ]
+    main(["prepare", "--data", "csv", "--root", str(tmp_path / "release"), "--out", str(out), *options])
     faces = [face(out, row) for row in range(3)]
     for path in sorted((out / "crops").rglob("*"), reverse=True):
         path.rename(path.with_name(unicodedata.normalize("NFC", path.name)))

@@ -20,7 +20,7 @@ from mtmsa_lightning.runs.record import read_record
 from mtmsa_lightning.training.callbacks import wandb as ours
 from mtmsa_lightning.training.callbacks.panels import Panels, face_tables, panels, use_dataset
 from mtmsa_lightning.training.callbacks.wandb import log_files, tags
-from mtmsa_lightning.training.cli import TrainingCLI, run_trainer_verb
+from mtmsa_lightning.training.cli import TrainingCLI, run_trainer_command
 
 
 @pytest.fixture(scope="module")
@@ -190,7 +190,7 @@ def test_loggers_of_the_user_are_added_to_ours(tiny_config, tmp_path, monkeypatc
             pass
 
     args = [f"--config={tiny_config}", f"--run_dir={tmp_path / 'run'}", *line]
-    trainer = run_trainer_verb("fit", args, Built).trainer
+    trainer = run_trainer_command("fit", args, Built).trainer
     assert [type(logger).__name__ for logger in trainer.loggers] == expected
     pictures = any(name in ("WandbLogger", "TensorBoardLogger") for name in expected)
     assert any(isinstance(each, Panels) for each in trainer.callbacks) == pictures
