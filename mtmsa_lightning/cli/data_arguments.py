@@ -1,7 +1,7 @@
 """The arguments that choose a dataset and a device, the same in all commands.
 
 ``--root DIR``, ``--columns age=years``, ``--num_workers``, ``--accelerator``, ``--devices`` and
-``--precision`` are short for ``--data.root DIR`` and so on; ``--data`` takes the name of a dataset or a class.
+``--precision`` are short for ``--data.root DIR`` and so on. ``--data`` takes the name of a dataset or class.
 """
 
 import argparse

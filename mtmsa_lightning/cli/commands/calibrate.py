@@ -39,7 +39,7 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     add_boolean(parser, "--other_data", "allow another dataset than the checkpoint was trained on")
     add_boolean(
-        parser, "--flip_test", "average over each face and its mirror image, here and in all later uses", None,
+        parser, "--flip_test", "average over each face and its mirror image, here and in later uses", None,
         "as recorded in the checkpoint",
     )  # fmt: skip
     parser.add_argument("--out", type=Path, help="write the calibrated checkpoint here instead of in place")

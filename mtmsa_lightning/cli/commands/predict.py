@@ -258,8 +258,8 @@ def _check_places(options: argparse.Namespace, shard: tuple[int, int]) -> None:
         _check_table(options.out)
     elif options.out.suffix in SUFFIXES:
         raise ConfigError(
-            f"{options.out}: a shard is a folder, from which `mtmsa predict merge` makes the file: give --out "
-            "a name without an ending"
+            f"{options.out}: a shard is a folder, from which `mtmsa predict merge` makes the file: give "
+            "--out a name without an ending"
         )
     else:
         check_folder(options.out)

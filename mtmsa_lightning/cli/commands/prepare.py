@@ -62,7 +62,7 @@ def parser() -> argparse.ArgumentParser:
         f"fraction of it (default: {MARGIN:g}; utkface 0); use one value for sets to compare")  # fmt: skip
     add_boolean(parser, "--detect", "look for the face", None, "false if the release's images are aligned")
     add("--no_face", choices=("drop", "centre"), help="drop an image without a face, or crop its centre "
-        "(of an aligned image: the known place); it is listed anyway (default: centre; folder: drop)")  # fmt: skip
+        "(of an aligned image: the known place); it is listed (default: centre; folder: drop)")  # fmt: skip
     add("--num_workers", type=whole_number_from(1), help="processes (default: one per core)")
     add("--shard", default="1/1", metavar="I/N", help="make shard I of N")
     add("--max_unreadable", type=fraction, default=0.05, help="fraction of images that may be "
