@@ -23,7 +23,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("run")
-    parser.add_argument("files", nargs="+", type=Path, help=".onnx and .pt2, exported with --dynamic")
+    parser.add_argument("files", nargs="+", type=Path, help=".onnx and .pt2, exported with --dynamic true")
     parser.add_argument("--faces", type=int, default=10_000, help="at most so many faces")
     options = parser.parse_args()
     checkpoint = str(checkpoint_file(options.run))

@@ -90,7 +90,7 @@ def test_without_the_users_word_it_says_what_to_type(mine, here, fails):
         ["calibrate"],
     ):
         message = fails(*args, "--ckpt_path", mine)
-        assert re.search(r"mylab\.(MLPHead|MyFaces) is no class of this package", message)
+        assert re.search(r"mylab\.(MLPHead|MyFaces) is not a class of this package", message)
         assert "--allow_classes mylab" in message
     with pytest.raises(CheckpointError, match=r"allow_classes=\['mylab'\]\), or import it before you load"):
         MTMSA.load(str(mine))

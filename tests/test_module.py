@@ -138,7 +138,7 @@ def test_initial_weights_are_loaded_once_and_never_over_a_checkpoint(morph_root,
 
 
 def test_a_recorded_class_of_another_package_is_not_built():
-    with pytest.raises(CheckpointError, match=r"os\.system is no class of this package"):
+    with pytest.raises(CheckpointError, match=r"os\.system is not a class of this package"):
         MTMSA(age={"class_path": "os.system", "init_args": {}}, **SMALL)
 
 

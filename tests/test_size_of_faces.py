@@ -34,7 +34,7 @@ def other_config(tiny_config: Path, tmp_path_factory: pytest.TempPathFactory) ->
     return file
 
 
-SAID = "as the checkpoint was trained: data.image_size 64 instead of 96, data.crop 1.0 instead of 0.7"
+SAID = "set from the checkpoint: data.image_size 64 instead of 96, data.crop 1.0 instead of 0.7"
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""Finding configuration files by name and putting a command line in the order of precedence."""
+"""Find configuration files by name and order the arguments of a command line by precedence."""
 
 import codecs
 import json
@@ -15,27 +15,27 @@ from mtmsa_lightning.errors import ConfigError
 
 PACKAGE = Path(__file__).parents[1]
 SHIPPED = (PACKAGE / "experiments", PACKAGE.parent / "experiments")
-"""Where the shipped configs lie: inside an installed wheel, or beside the package in a checkout."""
+"""Folders of the shipped configs: in an installed wheel, and in a checkout."""
 
 NO_CONFIGS = ("studies", "sweeps")
-"""Folders beside them whose files are no configs of a run."""
+"""Folders there whose files are not configs of a run."""
 
 _OTHER_FILES = (
     ({"command", "versions"}, "the record of a run, not a config: its settings are in config.yaml beside it"),
     ({"variants", "baseline"}, "a study, not a config: `mtmsa reproduce` runs it"),
     ({"method", "parameters"}, "a W&B sweep, not a config: `wandb sweep` runs it"),
 )
-"""Keys of files that are no configs, and what they are."""
+"""Keys of YAML files that are not configs, and the message for them."""
 
 LINKED = ("image_size", "crop", "gender_classes", "race_classes", "age_groups")
-"""Model arguments that always follow the data; a checkpoint's record of them is not a setting."""
+"""Model arguments that are set from the data, never from a checkpoint's settings."""
 
 FACTORIES = ("optimizer", "scheduler")
-"""Model arguments that a checkpoint made in Python may not know: a lambda has no plain form."""
+"""Model arguments that a checkpoint made in Python may lack: a lambda cannot be recorded."""
 
 
 def find_config(name: str) -> Path:
-    """Find a config: as a path from the working directory, else among the shipped ones.
+    """Return the file of a config: a path from the working directory, else a shipped one.
 
     Args:
         name: ``morph.yaml``, ``ablations/plain.yaml`` or any path.
@@ -44,7 +44,7 @@ def find_config(name: str) -> Path:
         The file.
 
     Raises:
-        ConfigError: If there is none, naming the shipped configs, or if it is no valid YAML.
+        ConfigError: There is none (the message names the shipped configs), or it is not valid YAML.
     """
     for folder in (Path(), *SHIPPED):
         if (folder / name).is_file():
@@ -60,7 +60,7 @@ def find_config(name: str) -> Path:
 
 
 def shipped_configs() -> list[str]:
-    """Return the names of the shipped configs, as ``--config`` takes them."""
+    """Return the names of the shipped configs."""
     folder = next((folder for folder in SHIPPED if folder.is_dir()), None)
     files = [file.relative_to(folder) for file in folder.rglob("*.yaml")] if folder else []
     return sorted(file.as_posix() for file in files if file.parts[0] not in NO_CONFIGS)
@@ -75,7 +75,7 @@ def _readable(file: Path) -> Path:
     if not isinstance(content, dict):
         raise ConfigError(f"{file}: not a config: it should hold `key: value` lines")
     encoding = locale.getpreferredencoding(False)
-    if not text.isascii() and codecs.lookup(encoding).name != "utf-8":  # jsonargparse reads by the locale
+    if not text.isascii() and codecs.lookup(encoding).name != "utf-8":  # which jsonargparse reads with
         raise ConfigError(f"{file}: UTF-8, which this locale ({encoding}) misreads: set PYTHONUTF8=1")
     if "allow_classes" in content:
         raise ConfigError(
@@ -89,7 +89,7 @@ def _readable(file: Path) -> Path:
 
 
 def split_configs(args: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Separate ``--config X`` from all other arguments; each keeps its order."""
+    """Separate the values of ``--config X`` from all other arguments, in order."""
     configs: list[str] = []
     others: list[str] = []
     rest = iter(args)
@@ -137,19 +137,18 @@ def by_precedence(
 ) -> list[str]:
     """Order arguments so that command line > config files > checkpoint > defaults.
 
-    The parser lets whatever comes later win, so the checkpoint comes first, then the configs in the order
-    given, then everything else, wherever it stood on the line. A checkpoint that is only evaluated comes
-    after the configs: its weights fit no other model than its own, and a config of another dataset says what
-    faces to evaluate on.
+    In the parser later arguments win, so the checkpoint comes first, then the configs in the given order,
+    then all other arguments. A checkpoint that is only evaluated comes after the configs: its weights fit
+    its own model only, and the config of another dataset gives the faces to evaluate on.
 
     Args:
-        args: Arguments after the verb.
+        args: Arguments after the command.
         checkpoint_hparams: Model settings recorded in the checkpoint of ``--ckpt_path``.
-        training: Whether the verb trains.
-        of_run: Settings of the checkpoint's own run, which come before all configs that are named.
+        training: Whether the command trains.
+        of_run: Settings of the checkpoint's run, which all configs override.
 
     Returns:
-        The ordered arguments, with the names of configs resolved.
+        The ordered arguments, with configs as paths.
     """
     configs, others = split_configs(args)
     ordered = [as_config(of_run)] if of_run else []
@@ -163,12 +162,12 @@ def by_precedence(
 
 
 def as_config(settings: dict[str, Any]) -> str:
-    """Return the argument that gives the parser settings as a config, without a file."""
+    """Return settings as a ``--config`` argument, without a file."""
     return f"--config={yaml.safe_dump(settings, default_flow_style=True, width=math.inf)}"
 
 
 def classes_first(args: Sequence[str]) -> list[str]:
-    """Move options that choose a class before those that set its arguments, which another class forgets.
+    """Move options that choose a class before those that set its arguments, which choosing a class resets.
 
     >>> classes_first(["--model.optimizer.lr=0.1", "--model.optimizer", "SGD"])
     ['--model.optimizer', 'SGD', '--model.optimizer.lr=0.1']
@@ -189,10 +188,3 @@ def classes_first(args: Sequence[str]) -> list[str]:
         ]
         ordered.insert(arguments[0] if arguments and value != "null" else len(ordered), group)
     return [arg for group in ordered for arg in group]
-
-
-RUN_SETTINGS = (
-    "config", "seed_everything", "name", "run_dir", "wandb", "wandb_faces", "ema", "compile",
-    "test_after_fit", "allow_overlap", "allow_classes", "checkpoint", "trainer", "model", "data", "ckpt_path",
-)  # fmt: skip
-"""Settings of ``mtmsa fit`` whose names have no dot."""

@@ -1,4 +1,7 @@
-"""Turn what the argument parser and the Trainer raise into one short message with what to do."""
+"""Turn errors of the argument parser and the Trainer into one short message with a remedy.
+
+jsonargparse joins what it tried in one text, so that parts of it are read from that text.
+"""
 
 import re
 import sys
@@ -13,13 +16,13 @@ from mtmsa_lightning._utils.text import install
 from mtmsa_lightning.errors import ConfigError, MTMSAError
 
 NO_DATA = "name a config, e.g. `--config morph.yaml`, or a DataModule, e.g. `--data FaceCSV`"
-"""What is missing where nothing says what faces to use."""
+"""Message if neither a config nor a dataset is given."""
 
 _UNKNOWN = re.compile(
     r"Option '([^']+)' is not accepted|does not accept option '([^']+)'|unrecognized arguments: ([^\s=]+)"
     r"|[Kk]ey '([^']+)' is not expected|does not accept nested key '([^']+)'"
 )
-"""How the parser names a setting that does not exist."""
+"""Texts of the parser for a setting that does not exist."""
 
 _KEY = re.compile(r"Parser key \"([^\"]+)\"")
 _CLASS = re.compile(r"Problem with given class_path '([^']+)'")
@@ -33,17 +36,17 @@ _TYPES = {"int": "a whole number", "float": "a number", "bool": "true or false",
 _IMPORT = "the import path of a class"
 _LISTS = ("tuple", "list", "set", "Sequence", "Iterable")
 _NOTHING = ("none", "false", "no", "off")
-"""What people write to leave a part out."""
+"""Values that users write in place of ``null``."""
 
 _INSTEAD = {
-    "resume": "--ckpt_path last continues the newest run", "gpus": "give --trainer.devices",
+    "resume": "--ckpt_path last continues the newest run", "gpus": "give --devices",
     "seed": "give --seed_everything, of the run, or --data.seed, of the split",
     "backbone": "the backbone is ResNet34: --model.msa, --model.last_stride and --model.weights change it",
 }  # fmt: skip
-"""Settings of other programs, and what takes their place here."""
+"""Settings of other programs, and what replaces them here."""
 
 _CHECKING = ("jsonargparse", "lightning", "lightning_fabric", "mtmsa_lightning", "pytorch_lightning", "torch")
-"""Packages whose constructors refuse values in words that need no traceback."""
+"""Packages whose errors about a value are shown without a traceback."""
 
 _MAX_LISTED = 40
 _MAX_VALUE = 60
@@ -52,13 +55,13 @@ _MAX_REASON = 400
 
 @dataclass(frozen=True)
 class Known:
-    """What a command line may hold.
+    """The settings and classes that a command line may name.
 
     Attributes:
         settings: Names of settings by section: ``""`` for those of the command itself, ``model``,
             ``model.optimizer`` and so on.
         classes: Names of the classes that may be chosen, by setting.
-        chosen: Names of the classes that are chosen.
+        chosen: Names of the chosen classes, by setting.
     """
 
     settings: Mapping[str, Sequence[str]] = field(default_factory=dict)
@@ -70,11 +73,11 @@ def explain(error: Exception, known: Callable[[], Known] = Known) -> str | None:
     """Return a short message for an error of the command line or configuration.
 
     Args:
-        error: What was raised.
-        known: Lists what could have been meant; called only where the message needs it.
+        error: The error.
+        known: Returns what could have been meant; called only if the message needs it.
 
     Returns:
-        The message, or None if the error is something else and deserves its traceback.
+        The message; None for an error that needs its traceback.
     """
     text = str(error)
     if _raised_by_lightning(error):
@@ -84,23 +87,23 @@ def explain(error: Exception, known: Callable[[], Known] = Known) -> str | None:
         return None
     try:
         settings = known()
-    except (MTMSAError, OSError):  # a config that has been moved meanwhile: the error comes first
+    except (MTMSAError, OSError):  # a config was moved in the meantime
         settings = Known()
     return _Refusal(text).message(settings)
 
 
 @contextmanager
 def as_config_error(what: str = "") -> Iterator[None]:
-    """Turn what constructors raise for a value that they refuse into one short message.
+    """Turn errors of constructors about their arguments into one short message.
 
-    An error from within code of the user's own keeps its traceback, by which it can be found.
+    An error in the user's own code keeps its traceback.
 
     Args:
-        what: The setting that names the class, if that is not clear from the error.
+        what: The setting that names the class, if the error does not name it.
 
     Raises:
-        ConfigError: In place of a ValueError or TypeError of the parser, torch, Lightning or this package, of
-            Lightning's MisconfigurationException, and of a package that is not installed.
+        ConfigError: For a ValueError or TypeError of the parser, torch, Lightning or this package, for
+            Lightning's MisconfigurationException, and for a package that is not installed.
     """
     try:
         yield
@@ -120,12 +123,12 @@ def _misconfigured(error: Exception) -> bool:
 
 
 def _raised_by_lightning(error: Exception) -> bool:
-    """Return whether Lightning itself refuses a value of the Trainer, once it knows the data."""
+    """Return whether Lightning itself raised a ValueError about an argument of the Trainer."""
     return isinstance(error, ValueError) and _raised_in(error) == "lightning"
 
 
 def _from_elsewhere(error: BaseException | None) -> bool:
-    """Tell whether an error, or one that the parser repeats in it, was raised in code of the user's own."""
+    """Return whether an error, or one of its causes, was raised in the user's own code."""
     while error is not None:
         if _raised_in(error) not in _CHECKING:
             return True
@@ -134,7 +137,7 @@ def _from_elsewhere(error: BaseException | None) -> bool:
 
 
 def _raised_in(error: BaseException) -> str:
-    """Return the package that an error was raised in; where Python's own library raised it, its caller."""
+    """Return the package that raised an error, or that called the standard library that raised it."""
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     packages = [str(frame.f_globals.get("__name__", "")).partition(".")[0] for frame in frames]
     outside = [package for package in packages if package not in sys.stdlib_module_names]
@@ -142,10 +145,10 @@ def _raised_in(error: BaseException) -> str:
 
 
 class _Refusal:
-    """A refused value, read from the parser's text: an outline of what was tried, indented.
+    """An error of the parser, read from its text: an indented list of what was tried.
 
     Args:
-        text: What the parser raised.
+        text: The text.
     """
 
     def __init__(self, text: str) -> None:
@@ -188,7 +191,7 @@ class _Refusal:
         return ".".join(self.keys)
 
     def message(self, known: Known) -> str:
-        """Return what is wrong and what to do."""
+        """Return the message."""
         text = "\n".join(self.reasons)
         if ("is abstract" in text and self.path == "data") or re.search(r"required: (\w+\.)?data\b", text):
             return NO_DATA
@@ -215,14 +218,14 @@ class _Refusal:
 
     def _no_class(self, names: Sequence[str]) -> str:
         if self.value.lower() in _NOTHING:
-            return f"{self.path} {self.value}: write null to leave it out"
+            return f"{self.path} {self.value}: write null for none"
         near = _near_class(self.value, names)
         hint = f"did you mean {' or '.join(near)}?" if near else f"choose one of {', '.join(names)}"
         return f"{self.path} {self.value}: there is no class of that name; {hint}"
 
 
 def _near_class(name: str, names: Sequence[str]) -> list[str]:
-    """Return class names that are like a name, with or without their common endings."""
+    """Return class names similar to a name, with or without their common endings."""
     short = {re.sub(r"(AgeHead|Logger|LR)$", "", each).lower(): each for each in names}
     pool = short | {each.lower(): each for each in names}
     near = get_close_matches(name.lower(), pool, n=2, cutoff=0.7)
@@ -252,14 +255,14 @@ def _short(text: str) -> str:
 
 
 def unknown_setting(path: str, known: Known) -> str:
-    """Return the message for a setting that does not exist: what could have been meant.
+    """Return the message for a setting that does not exist, with similar ones.
 
     Args:
         path: The setting, with dots, with or without its dashes.
-        known: What exists.
+        known: The settings that exist.
     """
     if not path.startswith("--") and path.startswith("-"):
-        return f"there is no option {path}: `mtmsa VERB --help` lists all"
+        return f"there is no option {path}: `mtmsa COMMAND --help` lists all"
     parts = [part for part in path.removeprefix("--").split(".") if part != "init_args"]
     section: list[str] = []
     while len(parts) > 1 and ".".join([*section, parts[0]]) in known.settings:
@@ -274,11 +277,11 @@ def unknown_setting(path: str, known: Known) -> str:
     here = known.settings.get(place, ())
     if place and here and len(here) <= _MAX_LISTED:
         return message + f"{known.chosen.get(place, place)} has {', '.join(here)}"
-    return message + "`mtmsa VERB --help` lists all"
+    return message + "`mtmsa COMMAND --help` lists all"
 
 
 def _meant(place: str, name: str, leaf: str, settings: Mapping[str, Sequence[str]]) -> list[str]:
-    """Return the settings that a name could mean: the same one elsewhere, else one like it."""
+    """Return the settings that a name could mean: the same name elsewhere, else a similar one."""
     everywhere = [(section, each) for section, names in settings.items() for each in names]
     near = get_close_matches(name, settings.get(place, ()), n=2, cutoff=0.6)
     like = get_close_matches(name, [each for _, each in everywhere], n=2, cutoff=0.7)

@@ -1,9 +1,9 @@
-"""Classes that settings name: which of them a file may choose, and what another class starts from.
+"""Classes named by settings: which of them a file may choose.
 
-A command line and the configs that it names are the user's own word: they name any class. Files that come
-with a checkpoint (its record of settings, the ``config.yaml`` of its run) may have been made by anyone, and
-naming a class runs code: they name classes of this package and of torch.optim, a few of Lightning's, and what
-the user allows, see :func:`allowing`.
+Naming a class imports and runs its code. The command line and the configs that it names may name any class.
+Files that come with a checkpoint (its recorded settings, the ``config.yaml`` of its run) may come from
+anyone: they may name classes of this package and of torch.optim, a few of Lightning's, and those that the
+user allows, see :func:`allowing`.
 """
 
 import importlib
@@ -31,32 +31,32 @@ _HARMLESS = {
     ),
     f"{_LIGHTNING}.strategies": ("DDPStrategy", "SingleDeviceStrategy"),
 }  # fmt: skip
-"""Classes of Lightning that runs of this package use, and that neither load nor run anything else."""
+"""Classes of Lightning that runs of this package use, and that load or run nothing else."""
 
 FROM_FILES = (PACKAGE, "torch.optim")
 """Packages whose classes any file may name."""
 
 NOT_FROM_FILES = (f"{PACKAGE}.training",)
-"""What it may not name of them: these write files wherever they are told to."""
+"""Modules of them that a file may not name, since they write files to any path."""
 
 _DOTTED = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 _DENIED = re.compile(r"Importing '([\w.]+)' is not allowed")
 _allowed: ContextVar[tuple[str, ...]] = ContextVar("allowed", default=())
 
 
-# ------------------------------------------------------------------------ the user's word
+# ------------------------------------------------------------------------ names that the user allows
 
 
 @contextmanager
 def allowing(names: Iterable[str]) -> Iterator[None]:
-    """Let files name classes that the user trusts.
+    """Allow files to name classes that the user trusts.
 
     Args:
-        names: Modules or classes, with dots, e.g. ``mylab`` or ``mylab.heads.MLPHead``; what lies in a module
-            is allowed with it. They are found in the working directory too.
+        names: Modules or classes, with dots, e.g. ``mylab`` or ``mylab.heads.MLPHead``; a module allows
+            everything in it. They are searched for in the working directory too.
 
     Raises:
-        ConfigError: One is no such name.
+        ConfigError: A name is not a dotted name, or belongs to the standard library.
     """
     chosen = tuple(names)
     for name in chosen:
@@ -73,17 +73,17 @@ def allowing(names: Iterable[str]) -> Iterator[None]:
 
 
 def allowed() -> tuple[str, ...]:
-    """Return the names that the user allows at this moment."""
+    """Return the names that are allowed at the moment."""
     return _allowed.get()
 
 
 def split_names(text: str | None) -> tuple[str, ...]:
-    """Read the value of ``--allow_classes``: names with commas between them."""
+    """Return the names in a value of ``--allow_classes``, which are separated by commas."""
     return tuple(name.strip() for name in (text or "").strip("[]").split(",") if name.strip())
 
 
 def names_in(value: Any) -> set[str]:
-    """Return all texts in nested settings that could name a class."""
+    """Return all strings in nested settings that could name a class."""
     if isinstance(value, dict):
         return {name for item in value.values() for name in names_in(item)}
     if isinstance(value, list | tuple):
@@ -97,16 +97,16 @@ def own_names(args: Sequence[str]) -> set[str]:
     values: list[Any] = [yaml.safe_load(find_config(name).read_text(encoding="utf-8")) for name in configs]
     for arg in others:
         text = arg.partition("=")[2] if arg.startswith("--") else arg
-        with suppress(yaml.YAMLError):  # the parser will say what is wrong
+        with suppress(yaml.YAMLError):  # the parser reports it
             values.append(yaml.safe_load(text))
     return names_in(values)
 
 
 def allow_option(settings: Any) -> str:
-    """Return what a command on a run needs beside its path: `` --allow_classes NAMES``, or nothing.
+    """Return the option that a command on a run needs: `` --allow_classes NAMES``, or nothing.
 
     Args:
-        settings: The settings that the run recorded.
+        settings: The recorded settings of the run.
     """
     known = (*FROM_FILES, *_lightning_names())
     modules = {name.rpartition(".")[0] for name in _class_paths(settings) if not _within(name, known)}
@@ -126,17 +126,14 @@ def _class_paths(value: Any) -> Iterator[str]:
 
 
 def import_from_here(names: Iterable[str]) -> None:
-    """Put the working directory at the end of the path of imports if the user names a module that lies there.
-
-    Without such a name nothing is imported from there, whatever the directory holds.
-    """
-    here = os.getcwd()  # noqa: PTH109  # what sys.path holds
+    """Append the working directory to ``sys.path`` if a name is that of a module there."""
+    here = os.getcwd()  # noqa: PTH109  # sys.path holds strings
     if here not in sys.path and any(_lies_in(Path(here), name) for name in names):
         sys.path.append(here)
 
 
 def _lies_in(folder: Path, name: str) -> bool:
-    """Tell whether a file of a folder holds a module by whose name a dotted name begins."""
+    """Return whether a folder holds a module whose name is the start of a dotted name."""
     parts = name.split(".")
     for number in range(1, len(parts) + 1):
         module = folder.joinpath(*parts[:number])
@@ -149,14 +146,14 @@ def _lies_in(folder: Path, name: str) -> bool:
 
 
 def find_class(name: str, *bases: type) -> type:
-    """Return the class that a file names, importing it only if it may choose it.
+    """Return a class that a file names; import it only if the file may choose it.
 
     Args:
-        name: Its dotted name.
-        bases: What it must be derived from.
+        name: Dotted name of the class.
+        bases: Classes, of one of which it must be a subclass.
 
     Raises:
-        CheckpointError: If it may not, there is no such class, or it is none of these.
+        CheckpointError: The file may not choose the class, it does not exist, or it is not a subclass.
     """
     cls = _in_process(name, bases)
     if cls is None and not _within(name, (PACKAGE, *allowed())):
@@ -167,36 +164,36 @@ def find_class(name: str, *bases: type) -> type:
     except (ImportError, AttributeError, ValueError) as error:
         raise CheckpointError(f"the class {name} cannot be imported: {error}") from error
     if not (isinstance(found, type) and issubclass(found, bases)):
-        raise CheckpointError(f"{name} is no {' or '.join(base.__name__ for base in bases)}")
+        raise CheckpointError(f"{name} is not a subclass of {' or '.join(base.__name__ for base in bases)}")
     return found
 
 
 def refusal(name: str, otherwise: str = "") -> str:
-    """Say that a file may not choose a class, and what to type if it may.
+    """Return the message for a class that a file may not choose.
 
     Args:
-        name: Its dotted name.
-        otherwise: What else would help.
+        name: Dotted name of the class.
+        otherwise: A further remedy.
     """
-    said = f"{name} is no class of this package, and a file does not choose what code runs"
+    reason = f"{name} is not a class of this package, and files must not choose what code runs"
     module = name.rpartition(".")[0]
     if _of_python(name):
-        return said
+        return reason
     if module == "__main__":
-        return f"{said}; it was defined in a script or a notebook: move it to a module that can be imported"
+        return f"{reason}; it was defined in a script or notebook: move it to a module that can be imported"
     return (
-        f"{said}: if you trust it, add --allow_classes {module} (in Python allow_classes=[{module!r}])"
+        f"{reason}: if you trust it, add --allow_classes {module} (in Python allow_classes=[{module!r}])"
         f"{otherwise}"
     )
 
 
 def _of_python(name: str) -> bool:
-    """Tell whether a name is one of Python's own library, by which anything could be run."""
+    """Return whether a name belongs to the standard library, which can run anything."""
     return name.partition(".")[0] in sys.stdlib_module_names
 
 
 def _in_process(name: str, bases: Sequence[type]) -> type | None:
-    """Return the class of a name among those derived from bases that have been imported by now."""
+    """Return the class with a name among the imported subclasses of bases."""
     waiting, seen = list(bases), set[type]()
     while waiting:
         cls = waiting.pop()
@@ -220,16 +217,16 @@ def _within(name: str, packages: Iterable[str]) -> bool:
 def parsing(
     sources: Sequence[str] = (), own: Iterable[str] = (), bases: Sequence[type] = ()
 ) -> Iterator[None]:
-    """Let the parser of settings treat classes as this package means it, while it parses or builds.
+    """Restrict which classes the parser imports, and reset the arguments of a class that is replaced.
 
     Args:
-        sources: Files that came with a checkpoint and are among what is parsed, for the message. If there are
-            any, only what may be chosen is imported.
+        sources: Files that came with a checkpoint and are parsed, for the message. If there are any, only
+            allowed classes are imported.
         own: Names in the user's own settings, see :func:`names_in`.
-        bases: Classes whose subclasses may be named if they have been imported by now.
+        bases: Classes whose imported subclasses may be named.
 
     Raises:
-        CheckpointError: If a class is named that may not be.
+        CheckpointError: A class is named that is not allowed.
     """
     from jsonargparse import _common, _typehints, set_parsing_settings
 
@@ -252,13 +249,13 @@ def parsing(
 
 
 def _start_from_defaults(discard: Any) -> Any:
-    """Return what the parser does when a class takes the place of another: forget all that was set for that.
+    """Return a function that discards all arguments of a class when another one replaces it.
 
-    The parser's own ``discard`` keeps what the new class takes as well, such as a weight decay.
+    The parser's own ``discard`` keeps those that the new class takes too, such as a weight decay.
     """
 
     def forget(parser_or_action: Any, previous: Any, value: Any) -> None:
-        if not previous or previous.get("class_path") is None:  # arguments of no class: the base's own
+        if not previous or previous.get("class_path") is None:  # arguments of the base class
             discard(parser_or_action, previous, value)
         elif previous["class_path"] != value["class_path"]:
             for key in ("init_args", "dict_kwargs"):
@@ -269,7 +266,7 @@ def _start_from_defaults(discard: Any) -> Any:
 
 
 def _lightning_names() -> Iterator[str]:
-    """Yield the names of the allowed classes of Lightning, and under which module each is defined."""
+    """Yield the names of the allowed classes of Lightning, as exported and as defined."""
     for module, names in _HARMLESS.items():
         for name in names:
             yield f"{module}.{name}"
@@ -278,16 +275,16 @@ def _lightning_names() -> Iterator[str]:
 
 
 def _modules_of(names: Iterable[str]) -> Iterator[str]:
-    """Yield the modules that names lie in, since a class may be defined deeper than it is named."""
+    """Yield the modules of names, since a class may be defined in a submodule of the one it is named by."""
     yield from (name.rpartition(".")[0] for name in names)
 
 
 def _imported(bases: Sequence[type]) -> Iterator[str]:
-    """Yield the names of all subclasses of bases that have been imported by now."""
+    """Yield the names of all imported subclasses of bases."""
     for base in bases:
         subclasses: list[type] = base.__subclasses__()
         for cls in subclasses:
-            if "<" not in cls.__qualname__:  # defined within a function: it has no name to go by
+            if "<" not in cls.__qualname__:  # not defined within a function
                 yield f"{cls.__module__}.{cls.__qualname__}"
             yield from _imported([cls])
 

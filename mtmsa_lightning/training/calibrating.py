@@ -1,4 +1,4 @@
-"""Fitting the calibration of a checkpoint on held-out faces, and storing it there."""
+"""Fit the calibration of a checkpoint on held-out faces and store it there."""
 
 import copy
 import logging
@@ -48,29 +48,29 @@ def calibrate(
     precision: Any = None,
     flip_test: bool | None = None,
 ) -> Calibration:
-    """Fit a calibration, show what it changes, and store it in the checkpoint.
+    """Fit a calibration, log its effect, and store it in the checkpoint.
 
-    An earlier calibration is replaced: everything is fitted on what the bare network says.
+    An earlier calibration is replaced: the new one is fitted on uncalibrated predictions.
 
     Args:
         ckpt_path: A checkpoint or a run directory.
-        data_args: ``--config`` and ``--data.*`` arguments; without a config the run's own.
-        part: ``calibration`` or ``val``; by default the former where the split has one.
+        data_args: ``--config`` and ``--data.*`` arguments; without a config, those of the run.
+        part: ``calibration`` or ``val``; by default ``calibration`` unless it is empty.
         max_width: See :class:`~mtmsa_lightning.calibration.record.Calibration`.
-        min_group_prob: See there.
+        min_group_prob: As ``max_width``.
         other_data: Allow another dataset than the checkpoint was trained on.
         out: File to write; by default the checkpoint itself.
         accelerator: As in ``Trainer``.
         precision: As in ``Trainer``; by default as in ``mtmsa test``.
-        flip_test: Average over mirror images; stored in the checkpoint, so that tests and predictions do so
-            too. By default as the checkpoint says.
+        flip_test: Average over mirror images; stored in the checkpoint for tests and predictions. By
+            default as stored there.
 
     Returns:
         The calibration.
 
     Raises:
-        ConfigError: If a threshold is out of range or the part has too few labels, before any long work.
-        OverlapError: If faces of the part, or of the test part, were trained on.
+        ConfigError: A threshold is out of range or the part has too few labels, before any long work.
+        OverlapError: Faces of the part, or of the test part, were trained on.
     """
     accelerator = choose_accelerator(accelerator)
     ckpt_path = str(checkpoint_file(ckpt_path))
@@ -91,15 +91,16 @@ def calibrate(
 
     model.match(data)
     network = Network(model, data, accelerator, precision)
-    said = {part: network.say(part)} | ({"test": network.say("test")} if len(data.test_dataset) else {})
-    for name, faces in said.items():
+    parts = dict.fromkeys([part, *(["test"] if len(data.test_dataset) else [])])
+    predicted = {name: network.predict(name) for name in parts}
+    for name, faces in predicted.items():
         warn_outside(faces, name)
-    fitted = fit_calibration(*said[part])
+    fitted = fit_calibration(*predicted[part])
     metrics = {
         name: {"before": calibration_metrics(faces), "after": calibration_metrics(applied(fitted, faces))}
         for name, faces in said.items()
     }
-    fitted_on = origin(data, part) | said[part].size() | {"chose_checkpoint": chose_checkpoint}
+    fitted_on = origin(data, part) | predicted[part].size() | {"chose_checkpoint": chose_checkpoint}
     fitted_on["flip_test"] = model.flip_test
     fitted = replace(
         fitted, max_width=max_width, min_group_prob=min_group_prob, fitted_on=fitted_on, metrics=metrics
@@ -111,7 +112,7 @@ def calibrate(
     for line in coverage_lines(fitted, data):
         log.info("%s", line)
     if fitted.quantiles:
-        log.info("%s", thresholds_table(applied(fitted, said[part]), groups=bool(model.age_groups)))
+        log.info("%s", thresholds_table(applied(fitted, predicted[part]), groups=bool(model.age_groups)))
     store(ckpt_path, fitted, out, flip_test)
     return fitted
 
@@ -120,50 +121,52 @@ def calibrate(
 
 
 def check_thresholds(model: MTMSA, max_width: float | None, min_group_prob: float | None) -> None:
-    """Refuse thresholds that cannot be meant."""
+    """Raise ConfigError for thresholds out of range."""
     if model.age is None and (max_width, min_group_prob) != (None, None):
-        raise ConfigError("--max_width and --min_group_prob judge ages: the checkpoint has no age head")
+        raise ConfigError("--max_width and --min_group_prob need an age head, which the checkpoint lacks")
     if max_width is not None and not 0 < max_width < float("inf"):
-        raise ConfigError(f"--max_width {max_width} is no width in years: it must be above 0")
+        raise ConfigError(f"--max_width {max_width}: must be a number of years above 0")
     if min_group_prob is not None and not 0 < min_group_prob < 1:
-        raise ConfigError(f"--min_group_prob {min_group_prob} is no probability between 0 and 1")
+        raise ConfigError(f"--min_group_prob {min_group_prob}: must be a probability between 0 and 1")
 
 
 def datamodule_of(
     ckpt_path: str, args: Sequence[str], recorded: Mapping[str, Any] | None = None
 ) -> FaceDataModule:
-    """Build the DataModule that configs and ``--data.*`` arguments describe; other sections are not read.
+    """Build the DataModule of configs and ``--data.*`` arguments; other sections are not read.
 
     Args:
-        ckpt_path: The checkpoint, whose run is used where no config is given.
+        ckpt_path: The checkpoint, whose run is used if no config is given.
         args: The arguments.
-        recorded: What its faces are like, see :func:`~mtmsa_lightning.training.cli.follow_checkpoint`.
+        recorded: Image size and crop of its faces, see
+            :func:`~mtmsa_lightning.training.cli.follow_checkpoint`.
 
     Raises:
-        ConfigError: If there is no config, or an argument is not one of the data.
+        ConfigError: There is no config, or an argument is not about data.
     """
     of_run = config_of_run(args, ckpt_path)
     names, others = split_configs(args)
-    strange = [arg for arg in others if arg.startswith("--") and not arg.startswith("--data")]
-    if strange:
-        raise ConfigError(f"{strange[0]}: `mtmsa calibrate` takes the model from the checkpoint; see --help")
+    unknown = [arg for arg in others if arg.startswith("--") and not arg.startswith("--data")]
+    if unknown:
+        raise ConfigError(f"{unknown[0]}: `mtmsa calibrate` takes the model from the checkpoint; see --help")
     if not (of_run or names or others):
-        raise ConfigError(f"{ckpt_path}: no config.yaml of its run is near: name the data by --config")
+        raise ConfigError(
+            f"{ckpt_path}: has no run with a config.yaml: name the data with --config or --data"
+        )
     file = of_run and of_run.file
     return build_data(args, file, lambda settings: follow_checkpoint(settings, recorded or {}, args))
 
 
 def check_part(model: MTMSA, data: FaceDataModule, part: str, other_data: bool) -> bool:
-    """Refuse a part that cannot calibrate the checkpoint.
+    """Raise if a part cannot calibrate the checkpoint.
 
     Returns:
-        Whether the part chose the checkpoint too; taken for granted of a validation part where nothing is
-        known of the checkpoint's.
+        Whether the part also chose the checkpoint; True for a validation part if the checkpoint's is unknown.
     """
     if not len(getattr(data, f"{part}_dataset")):
         raise ConfigError(
-            f"the {part} part is empty: hold faces out in training by --data.calibration_fraction, or choose "
-            "--part val"
+            f"the {part} part is empty: hold out faces in training with --data.calibration_fraction, or "
+            "choose --part val"
         )
     provenance = model.provenance or {}
     if provenance.get("dataset", data.source) != data.source and not other_data:
@@ -178,25 +181,25 @@ def check_part(model: MTMSA, data: FaceDataModule, part: str, other_data: bool) 
         check_overlap(provenance, data, calibrating=True)
     if chose:
         log.warning(
-            "the validation part calibrates, and it also chose the checkpoint: coverage may fall short"
+            "the calibration uses the validation part, which also chose the checkpoint: coverage may be low"
         )
     return chose
 
 
 def check_enough(data: FaceDataModule, part: str) -> None:
-    """Refuse a threshold of width where the interval is infinite, for want of subjects."""
+    """Raise ConfigError for a threshold of width if there are too few subjects for finite intervals."""
     table = getattr(data, f"{part}_dataset").table
     subjects = len(set(sampling_units(table[table["age_low"].notna()])))
     least = round(INTERVAL_LEVEL / (1 - INTERVAL_LEVEL))
     if subjects < least:
         raise ConfigError(
-            f"--max_width needs 90 % intervals, and these at least {least} subjects with an age; the {part} "
+            f"--max_width needs 90 % intervals, which need {least} subjects with an age or more; the {part} "
             f"part has {subjects}"
         )
 
 
 def origin(data: FaceDataModule, part: str) -> dict[str, Any]:
-    """Say where the faces of a part come from, as plain values."""
+    """Return dataset, split and label rule of a part as plain values."""
     split = data.split
     return {
         "dataset": data.source,
@@ -214,25 +217,25 @@ def origin(data: FaceDataModule, part: str) -> dict[str, Any]:
 
 
 class Network:
-    """A model that says, uncalibrated, what it takes the faces of a part for.
+    """The uncalibrated predictions of a model.
 
     Args:
-        model: The model, which has met the data (``MTMSA.match``).
+        model: The model, matched with the data (``MTMSA.match``).
         data: The DataModule, set up.
-        accelerator: As ``choose_accelerator`` returns it.
+        accelerator: As returned by ``choose_accelerator``.
         precision: As in ``Trainer``; by default as in ``mtmsa test``.
     """
 
     def __init__(self, model: MTMSA, data: FaceDataModule, accelerator: str, precision: Any) -> None:
-        self.head = copy.deepcopy(model.age)  # what it says is kept on the CPU, in full precision
+        self.head = copy.deepcopy(model.age)  # its outputs are kept on the CPU, in full precision
         with as_config_error():
             precision = precision or best_precision(accelerator)
             fabric = Fabric(accelerator=accelerator, devices=1, precision=precision)
         self.model, self.data, self.device = model, data, fabric.device
         self.forward = fabric.setup_module(model).eval()
 
-    def say(self, part: str) -> LabelledPredictions:
-        """Run the network over a part and keep the faces that could be read, on the CPU."""
+    def predict(self, part: str) -> LabelledPredictions:
+        """Predict the readable faces of a part, on the CPU."""
         table = getattr(self.data, f"{part}_dataset").table
         unit = torch.from_numpy(np.unique(sampling_units(table), return_inverse=True)[1])
         columns: dict[str, list[torch.Tensor]] = {}
@@ -256,27 +259,27 @@ class Network:
         return LabelledPredictions(age, joined["age_low"], joined["age_high"], classes, joined["units"])
 
 
-def warn_outside(said: LabelledPredictions, part: str) -> None:
-    """Warn of labels outside the years of a categorical head, which count as the nearest of them."""
-    if said.age is None:
+def warn_outside(faces: LabelledPredictions, part: str) -> None:
+    """Warn of labels outside the years of a categorical head, which count as the nearest year."""
+    if faces.age is None:
         return
-    ends = torch.stack([said.low, said.high]).double()
-    outside = ((said.age.nearest(ends) != ends) & ~ends.isnan()).any(0)
+    ends = torch.stack([faces.low, faces.high]).double()
+    outside = ((faces.age.nearest(ends) != ends) & ~ends.isnan()).any(0)
     if outside.any():
         log.warning(
-            "%s part: the ages of %d of %s lie outside the years of the age head; likelihoods count them as "
-            "the nearest of these years",
-            part, outside.sum(), pluralize(int(said.labelled.sum()), "face"),
+            "%s part: the ages of %d of %s lie outside the years of the age head; likelihoods use the "
+            "nearest of these years",
+            part, outside.sum(), pluralize(int(faces.labelled.sum()), "face"),
         )  # fmt: skip
 
 
-def applied(calibration: Calibration, said: LabelledPredictions) -> LabelledPredictions:
-    """Return what a network says, calibrated."""
+def applied(calibration: Calibration, faces: LabelledPredictions) -> LabelledPredictions:
+    """Return calibrated predictions."""
     classes = {
-        task: (calibration.logits(task, logits), target) for task, (logits, target) in said.classes.items()
+        task: (calibration.logits(task, logits), target) for task, (logits, target) in faces.classes.items()
     }
-    age = None if said.age is None else calibration.age(said.age)
-    return said._replace(age=age, classes=classes)
+    age = None if faces.age is None else calibration.age(faces.age)
+    return faces._replace(age=age, classes=classes)
 
 
 # ------------------------------------------------------------------------ the checkpoint
@@ -285,15 +288,15 @@ def applied(calibration: Calibration, said: LabelledPredictions) -> LabelledPred
 def store(
     ckpt_path: str, calibration: Calibration | None, out: Path | None = None, flip_test: bool | None = None
 ) -> None:
-    """Write a checkpoint with another calibration or none; everything else in it stays.
+    """Write a checkpoint with another calibration or none; nothing else in it changes.
 
     Model cards that quote its metrics are written again.
 
     Args:
         ckpt_path: A checkpoint or a run directory.
-        calibration: What to store.
-        out: File to write; by default the checkpoint itself, replaced at once.
-        flip_test: Whether the calibrated network sees mirror images too; None leaves it as it is.
+        calibration: The calibration.
+        out: File to write; by default the checkpoint itself.
+        flip_test: Average over mirror images; None keeps the stored value.
     """
     checkpoint = read_checkpoint(ckpt_path)
     if flip_test is not None:

@@ -1,4 +1,4 @@
-"""Compiling the network of a model by torch.compile."""
+"""Compile the network of a model with torch.compile."""
 
 import os
 import shutil
@@ -12,19 +12,21 @@ COMPILERS = ("g++", "clang++", "icpx")
 
 
 def compile_network(model: MTMSA, backend: str | Callable[..., Any] = "inductor") -> None:
-    """Compile the trunk in place; names of weights, checkpoints and copies of the model stay as they were.
+    """Compile the trunk in place; the names of weights do not change.
 
-    It is compiled at the first batch, again at the first one of evaluation, and once more for any number of
-    faces when a batch of another size comes, such as the last of an epoch. Heads and losses stay as they are:
-    a few numbers in float64.
+    It is compiled at the first training batch, at the first evaluation batch, and once more for any number of
+    faces when a batch of another size comes, such as the last of an epoch. Heads and losses, a few numbers in
+    float64, are not compiled.
 
     Args:
         model: The model.
         backend: As in :func:`torch.compile`.
 
     Raises:
-        ConfigError: If there is no C++ compiler, which inductor calls on every device.
+        ConfigError: There is no C++ compiler, which inductor needs on every device.
     """
     if backend == "inductor" and not any(map(shutil.which, (os.environ.get("CXX", "c++"), *COMPILERS))):
-        raise ConfigError("--compile needs a C++ compiler: install g++, name yours by CXX, or leave it out")
+        raise ConfigError(
+            "--compile needs a C++ compiler: install g++, set CXX to yours, or leave --compile out"
+        )
     model.trunk.compile(backend=backend)

@@ -1,4 +1,4 @@
-"""What a training will cost on this device: a few real steps are timed, the rest is multiplication."""
+"""Estimate the time and memory of a training on this device from a few timed steps."""
 
 import time
 from collections.abc import Callable
@@ -17,22 +17,22 @@ from mtmsa_lightning.errors import ConfigError
 from mtmsa_lightning.module import MTMSA
 
 VALIDATION = 1 / 3
-"""Cost of a validation face beside a training face: the forward pass alone."""
+"""Cost of a validation face relative to a training face: the forward pass alone."""
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What was measured.
+    """Measured time and memory.
 
     Attributes:
         device: Name of the device.
-        precision: Lightning's name of it.
-        faces: Faces in the timed step; a full batch, or fewer where that would have taken too long.
+        precision: Lightning's name of the precision.
+        faces: Faces in a timed step; a full batch, or fewer if that takes too long.
         steps: Number of timed steps.
         face_seconds: Forward, backward and optimiser step, per face on one device.
         load_seconds: Reading and transforming one image on one core.
-        memory: Bytes that a step with a full batch needs on a device.
-        memory_how: How ``memory`` came about.
+        memory: Bytes of a step with a full batch on a device.
+        memory_how: How ``memory`` was measured.
     """
 
     device: str
@@ -45,10 +45,10 @@ class Cost:
     memory_how: str
 
     def epoch_seconds(self, train: int, val: int, devices: int, workers: int) -> float:
-        """Estimate an epoch with its validation.
+        """Estimate the seconds of an epoch with its validation.
 
-        On an accelerator loading goes on beside the steps, so that the slower of the two counts; on the CPU
-        both share the cores, so that their times add up.
+        On an accelerator, loading and steps overlap, so that the slower one counts; on the CPU they share the
+        cores, so that their times add up.
 
         Args:
             train: Number of training faces.
@@ -65,18 +65,18 @@ class Cost:
 def training_cost(
     model: MTMSA, data: FaceDataModule, device: torch.device, precision: str, budget: float = 5.0
 ) -> Cost:
-    """Time real training steps of a model on real faces of its data.
+    """Time training steps of a model on faces of its data.
 
-    On an accelerator the step has the full batch and its memory is read from the device. On the CPU the
-    number of faces grows from one while time is left; memory is that of weights, gradients and optimiser plus
-    the activations kept for the backward pass, counted with the timed faces and scaled to a full batch.
+    On an accelerator a step has the full batch and its memory is read from the device. On the CPU the number
+    of faces is doubled while time is left; memory is that of weights, gradients and optimiser plus the
+    activations kept for the backward pass, which are scaled to a full batch.
 
     Args:
         model: The model; its weights are changed.
         data: The data, set up.
         device: Where to train.
         precision: ``32-true``, ``bf16-mixed`` or ``16-mixed``; any other is timed as 32-true.
-        budget: Seconds to spend on steps, about.
+        budget: Approximate seconds for the steps.
 
     Raises:
         ConfigError: A full batch does not fit the accelerator's memory.
@@ -100,7 +100,7 @@ def training_cost(
 
 
 class _Step:
-    """One optimisation step, as the Trainer does it: augmentation on the device is part of it."""
+    """One optimisation step as in the Trainer, including augmentation on the device."""
 
     def __init__(self, model: MTMSA, data: FaceDataModule, device: torch.device, precision: str) -> None:
         self.model, self.data, self.device = model, data, device
@@ -118,7 +118,7 @@ class _Step:
             return self.model.total_loss(self.model.losses(self.model(batch["image"]), batch))
 
     def __call__(self, batch: FaceBatch) -> float:
-        """Return how many seconds the step took."""
+        """Return the seconds of a step."""
         start = time.perf_counter()
         self.loss(batch).backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
@@ -128,13 +128,13 @@ class _Step:
         return time.perf_counter() - start
 
     def state_bytes(self) -> int:
-        """Bytes of weights, gradients and optimiser."""
+        """Return the bytes of weights, gradients and optimiser state."""
         weights = sum(_bytes(tensor) for tensor in self.model.parameters())
         kept = [value for state in self.optimizer.state.values() for value in state.values()]
         return 2 * weights + sum(_bytes(value) for value in kept if isinstance(value, Tensor))
 
     def activation_bytes(self, batch: FaceBatch) -> int:
-        """Bytes of all distinct tensors that the forward pass keeps for the backward pass."""
+        """Return the bytes of all distinct tensors that the forward pass keeps for the backward pass."""
         seen: dict[int, int] = {}
 
         def keep(tensor: Tensor) -> Tensor:
@@ -150,7 +150,7 @@ class _Step:
 
 
 def _load(data: FaceDataModule, most: int, budget: float = 1.0) -> tuple[FaceBatch, float]:
-    """Load training faces until the time is spent; return them and the seconds for one."""
+    """Load training faces for ``budget`` seconds; return them and the seconds per face."""
     start, samples = time.perf_counter(), []
     for row in range(most):
         samples.append(data.train_dataset[SampleKey(row)])
@@ -160,7 +160,7 @@ def _load(data: FaceDataModule, most: int, budget: float = 1.0) -> tuple[FaceBat
 
 
 def _batch(loaded: FaceBatch, faces: int, device: torch.device) -> FaceBatch:
-    """Return a batch of so many faces: the loaded ones, over and over."""
+    """Return a batch with a number of faces, which repeat the loaded ones."""
     rows = torch.arange(faces) % len(loaded["image"])
     tensors = {name: value[rows].to(device) for name, value in loaded.items() if isinstance(value, Tensor)}
     drawn = loaded["augmentation"]
@@ -168,9 +168,9 @@ def _batch(loaded: FaceBatch, faces: int, device: torch.device) -> FaceBatch:
 
 
 def _grow(step: _Step, loaded: FaceBatch, batch_size: int, budget: float) -> tuple[int, list[float]]:
-    """Double the faces while time is left for a larger step; return their number and the steps' times."""
+    """Double the faces while time is left; return their number and the seconds of the steps."""
     faces, start = min(2, batch_size), time.perf_counter()
-    step(_batch(loaded, faces, step.device))  # the first step makes the optimiser's state
+    step(_batch(loaded, faces, step.device))  # the first step creates the optimiser's state
     while True:
         seconds = step(_batch(loaded, faces, step.device))
         left = budget - (time.perf_counter() - start)
@@ -183,7 +183,7 @@ def _grow(step: _Step, loaded: FaceBatch, batch_size: int, budget: float) -> tup
 def _repeat(
     step: Callable[[FaceBatch], float], batch: FaceBatch, budget: float, warm: bool = False
 ) -> list[float]:
-    """Time steps until the time is spent, at most ten; those before the first are not counted."""
+    """Time up to ten steps within ``budget`` seconds, after two untimed ones unless ``warm``."""
     start, times = time.perf_counter(), list[float]()
     if not warm:
         step(batch), step(batch)

@@ -1,4 +1,4 @@
-"""One checkpoint tested, and the report on it put where it belongs."""
+"""Test a checkpoint and write the report to a folder of its run."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -31,7 +31,7 @@ from mtmsa_lightning.training.cli import TrainingCLI, leave_process_group, run_t
 log = logging.getLogger(__name__)
 
 FREE_DATA_SETTINGS = ("num_workers", "batch_size", "augment", "verify", "strict")
-"""Settings of the data that do not change what is evaluated."""
+"""Settings of the data that do not change the results of a test."""
 
 
 def evaluate(ckpt_path: str, args: Sequence[str] = (), out: Path | None = None, faces: bool = True) -> None:
@@ -40,7 +40,7 @@ def evaluate(ckpt_path: str, args: Sequence[str] = (), out: Path | None = None, 
     Args:
         ckpt_path: A checkpoint or a run directory.
         args: Further arguments of ``mtmsa test``.
-        out: Folder of the report; by default one inside the checkpoint's run.
+        out: Folder of the report; by default one in the checkpoint's run.
         faces: Show photos in the page.
     """
     with ExitStack() as held:
@@ -56,19 +56,19 @@ def _evaluate(ckpt_path: str, args: Sequence[str], faces: bool, build: Callable[
     images = face_images(test) if faces else None
     write_report(cli.writer.table, cli.run, report_context(cli), images, attention)
     write_text(cli.run / CARD, card_of_checkpoint(Path(cli.settings.ckpt_path), cli.run))
-    TrainingCLI._finish(cli)  # now that there are files to name and to upload
+    TrainingCLI._finish(cli)  # now that the files exist
     log.info("report: %s", cli.run / "report.html")
 
 
 class EvaluationCLI(TrainingCLI):
-    """The verb ``test`` with its files in the folder of a report.
+    """The command ``test`` with its files in the folder of a report.
 
     Args:
-        out: What the user chose as folder, if anything.
-        held: Takes the folder's lock.
-        verb: As for :class:`TrainingCLI`, like what follows.
-        args: Arguments.
-        recorded: Model settings recorded in the checkpoint.
+        out: The folder; None for the default one.
+        held: Stack that takes the folder's lock.
+        command: As in :class:`TrainingCLI`.
+        args: As there.
+        recorded: As there.
     """
 
     predictions = "predictions.parquet"
@@ -77,12 +77,12 @@ class EvaluationCLI(TrainingCLI):
         self,
         out: Path | None,
         held: ExitStack,
-        verb: str,
+        command: str,
         args: list[str],
         recorded: dict[str, Any] | None = None,
     ) -> None:
         self.out = out
-        super().__init__(verb, args, recorded, held)
+        super().__init__(command, args, recorded, held)
 
     def _open_run(self) -> None:
         settings = yaml.safe_load(self.config_text)
@@ -91,18 +91,18 @@ class EvaluationCLI(TrainingCLI):
             self.held.enter_context(locked(self.run, "mtmsa evaluate", worthless=BEGINNING))
 
     def _finish(self) -> None:
-        """The report is still to come."""
+        """Leave the rest to :func:`evaluate`, which writes the report first."""
         leave_process_group()
 
 
 def face_images(data: FaceDataset) -> Images:
-    """Return a function that gives the face of an id as the network sees it."""
+    """Return a function that returns the network's input for the id of a face."""
     rows = {name: row for row, name in enumerate(data.table["id"])}
     return lambda name: data[rows[name]]["image"]
 
 
 def report_context(cli: TrainingCLI) -> ReportContext:
-    """Gather what the metrics of a test must be quoted with."""
+    """Return everything that the results of a test must be quoted with."""
     record = read_record(cli.run)
     guess = record.get("constant_age_mae")
     baseline = () if guess is None else (f"Guessing one age for all faces gives an age MAE of {guess:.2f}.",)
@@ -124,42 +124,42 @@ def report_context(cli: TrainingCLI) -> ReportContext:
 
 
 def of_this_split(data: dict[str, Any], trained_on: dict[str, Any] | None) -> dict[str, Any]:
-    """Return what is known of test data, without what its split says of a checkpoint trained on other data.
+    """Return the record of test data, without statements on its split if the checkpoint has other data.
 
     Args:
-        data: What a record says of the test data.
+        data: The record of the test data.
         trained_on: The checkpoint's provenance, if it has one.
     """
     if not trained_on or trained_on["dataset"] == data["dataset"]:
         return data
-    return data | {"subjects_in_two_parts": None}  # none of the training part was trained on
+    return data | {"subjects_in_two_parts": None}  # the training part was not trained on
 
 
 def coverage_notes(cli: TrainingCLI) -> tuple[str, ...]:
-    """Say why the coverage that a calibration promises need not hold on the test part."""
+    """Return notes on why the coverage of a calibration may not hold on the test part."""
     calibration, data = cli.model.calibration, cli.datamodule
     if calibration is None or not calibration.quantiles:
         return ()
     elsewhere = calibration.fitted_on["dataset"]
     reasons = [f"they were fitted on {elsewhere}"] if elsewhere != data.source else why_not_exchangeable(data)
-    return (f"The intervals need not cover as promised here: {'; '.join(reasons)}.",) if reasons else ()
+    return (f"The intervals may not reach their coverage here: {'; '.join(reasons)}.",) if reasons else ()
 
 
 def report_folder(out: Path | None, checkpoint: str, settings: dict[str, Any]) -> Path:
-    """Choose the folder of a report so that none is written over that of something else.
+    """Return the folder of a report; refuse one that holds something else.
 
     Args:
-        out: What the user chose, if anything.
+        out: The folder; None for the default one.
         checkpoint: File of the checkpoint.
         settings: All settings of the test.
 
     Returns:
-        ``evaluation`` inside the checkpoint's run for that run's own data, else ``evaluation-<dataset>-
-        <protocol>-fold<k>``; the name of a checkpoint other than ``best`` is part of it. A checkpoint that
-        lies in no run has it beside it.
+        ``evaluation`` in the checkpoint's run for the data of that run, else ``evaluation-<dataset>-
+        <protocol>-fold<k>``; the name contains that of a checkpoint other than ``best``. For a checkpoint
+        that is in no run, the folder is beside it.
 
     Raises:
-        ConfigError: If the folder holds something else.
+        ConfigError: The folder holds something else.
     """
     file = Path(checkpoint).absolute()
     run, data = run_of(file), _data_settings(settings)
@@ -174,7 +174,7 @@ def report_folder(out: Path | None, checkpoint: str, settings: dict[str, Any]) -
 
 @rank_zero_only
 def _refuse_to_lose(folder: Path, data: dict[str, Any], checkpoint: str | None) -> None:
-    """Raise if a folder holds anything but an older report on the same, before the first process writes."""
+    """Raise ConfigError if a folder holds anything but an older report on the same data."""
     if is_empty(folder):
         return
     holds, before = _holds_else(folder, data), read_record(folder).get("checkpoint", "unknown")
@@ -185,7 +185,7 @@ def _refuse_to_lose(folder: Path, data: dict[str, Any], checkpoint: str | None) 
 
 
 def _holds_else(folder: Path, data: dict[str, Any]) -> str | None:
-    """Say what a folder holds if it is anything but an older report on the same data."""
+    """Return what a folder holds; None for an older report on the same data."""
     runs_own = ("checkpoints", "predictions", "metrics.csv")
     if not (folder / "config.yaml").is_file() or any((folder / name).exists() for name in runs_own):
         return "other files"
@@ -194,10 +194,10 @@ def _holds_else(folder: Path, data: dict[str, Any]) -> str | None:
 
 
 def _changes(folder: Path, data: dict[str, Any]) -> list[str]:
-    """List how settings of the data differ from a folder's ``config.yaml``, in what both name."""
+    """Return how settings of the data differ from a folder's ``config.yaml``, among those in both."""
     recorded = _data_settings(read_config(folder)) | (read_record(folder).get("places") or {})
     both = {key: value for key, value in data.items() if key in recorded}
-    by_default = [key for key in PLACES if both.get(key) is None]  # wherever that is today
+    by_default = [key for key in PLACES if both.get(key) is None]  # which may have moved
     old, new = (
         {key: value for key, value in values.items() if key not in by_default} for values in (recorded, both)
     )

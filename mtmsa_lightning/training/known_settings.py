@@ -1,4 +1,4 @@
-"""The settings and classes that a command line of ``fit``, ``validate`` or ``test`` may name, for hints."""
+"""The settings and classes that a command line of ``fit``, ``validate`` or ``test`` may name."""
 
 import inspect
 import sys
@@ -16,19 +16,37 @@ from mtmsa_lightning.data.datasets import CLASSES
 from mtmsa_lightning.models.heads import age as age_heads
 from mtmsa_lightning.module import MTMSA
 from mtmsa_lightning.optim.schedulers import WarmupCosine
-from mtmsa_lightning.settings.configs import LINKED, RUN_SETTINGS, find_config, option, split_configs
+from mtmsa_lightning.settings.configs import LINKED, find_config, option, split_configs
 from mtmsa_lightning.settings.messages import Known
+from mtmsa_lightning.settings.named_classes import ALLOW_CLASSES
 from mtmsa_lightning.training.callbacks.checkpoints import BestCheckpoint
+from mtmsa_lightning.training.callbacks.wandb import WandbMode
+
+RUN_OPTIONS: dict[str, tuple[Any, Any, str]] = {
+    "ckpt_path": (str | None, None, "A checkpoint, a run directory (its best.ckpt), a folder of runs or of "
+                  "pretrained weights; for fit, the run to continue, or `last`: the newest one."),
+    "name": (str, "run", "Name of the experiment; runs go to <root>/<name>/<time>."),
+    "run_dir": (str | None, None, "Directory of the run; an existing run is continued."),
+    "wandb": (WandbMode | None, None, "Default: WANDB_MODE, else online if possible."),
+    "wandb_faces": (bool, False, "Send photos and file names of faces to W&B."),
+    "ema": (float | None, None, "Decay of averaged weights, e.g. 0.999."),
+    "compile": (bool, False, "Compile the network; the first steps take minutes."),
+    "test_after_fit": (bool, True, "Test the best checkpoint after a fit."),
+    "allow_overlap": (bool, False, "Train for and test on faces that the initial weights were trained on; "
+                      "recorded."),
+    "allow_classes": (str | None, None, f"{ALLOW_CLASSES} (command line only)."),
+}  # fmt: skip
+"""Type, default and help of the options of a run beside trainer, model, data and checkpoint."""
 
 
 class _Chosen(NamedTuple):
     """A setting that chooses a class.
 
     Attributes:
-        names: Names that are known without an import path.
-        home: Where those classes are found.
-        default: The class unless another is named.
-        given: Number of arguments that it is called with, which are no settings.
+        names: Names of classes that need no import path.
+        home: Module of those classes.
+        default: The class unless another one is named.
+        given: Number of arguments that are passed to the class, which are not settings.
     """
 
     names: Sequence[str]
@@ -38,7 +56,7 @@ class _Chosen(NamedTuple):
 
 
 def _subclasses(module: Any, base: type) -> list[str]:
-    """Return the public classes of a module that can be built."""
+    """Return the names of the public, concrete subclasses in a module."""
     found = {name: each for name, each in vars(module).items() if inspect.isclass(each) and each is not base}
     names = (name for name, each in found.items() if issubclass(each, base) and not inspect.isabstract(each))
     return sorted(name for name in names if not name.startswith(("_", "Base")))
@@ -61,18 +79,18 @@ CHOSEN = {
     "trainer.callbacks": _Chosen(_subclasses(callbacks, callbacks.Callback), callbacks),
     "trainer.logger": _Chosen(_subclasses(loggers, loggers.Logger), loggers),
 }  # fmt: skip
-"""Settings that choose a class."""
+"""The settings that choose a class."""
 
 
 def known_settings(args: Sequence[str]) -> Known:
-    """List the settings of a command line, those of the classes that it chooses included.
+    """Return the settings of a command line, including those of the classes that it chooses.
 
     Args:
-        args: Arguments after the verb.
+        args: Arguments after the command.
     """
     model = [name for name in inspect.signature(MTMSA).parameters if name not in LINKED]
     settings = {
-        "": [*RUN_SETTINGS],
+        "": ["config", "seed_everything", "checkpoint", "trainer", "model", "data", *RUN_OPTIONS],
         "trainer": [*inspect.signature(Trainer).parameters],
         "model": model,
         "checkpoint": [*inspect.signature(BestCheckpoint).parameters],
@@ -86,7 +104,7 @@ def known_settings(args: Sequence[str]) -> Known:
 
 
 def _arguments(cls: type) -> list[str]:
-    """Return the names of a class's arguments, those that it passes on to its bases included."""
+    """Return the names of a class's arguments, including those passed on to its bases."""
     names: dict[str, None] = {}
     for each in [base for base in cls.__mro__ if "__init__" in vars(base)]:
         parameters = inspect.signature(each).parameters.values()
@@ -101,13 +119,13 @@ def _arguments(cls: type) -> list[str]:
 
 
 def _class(name: str | None, home: Any) -> Any:
-    """Return a class by its name or import path; None if there is none, or it has not been imported yet."""
+    """Return a class by its name or import path; None if it does not exist or is not imported yet."""
     module, _, short = (name or "").rpartition(".")
     return getattr(sys.modules.get(module) if module else home, short, None)
 
 
 def _named(args: Sequence[str], path: str) -> str | None:
-    """Return the name of the class that a command line, else its last config, chooses for a setting."""
+    """Return the name of the class that a command line, or else its last config, chooses for a setting."""
     for name in (path, f"{path}.class_path", f"{path}+"):
         if (given := option(args, name)) is not None:
             return given

@@ -1,7 +1,4 @@
-"""What is wrong with the arguments of a Trainer's verb, told before anything heavy is imported.
-
-Torch and Lightning take seconds to import, on a cold start many; a name that does not exist needs neither.
-"""
+"""Checks of arguments before torch and Lightning, whose imports take seconds."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,19 +15,19 @@ CONTINUE = "last"
 """Value of ``--ckpt_path`` that continues the newest run."""
 
 NO_FILE = (None, "null", "imagenet")
-"""Values of settings for files that name none."""
+"""Values of file settings that name no file."""
 
 
-def check_arguments(verb: str, args: Sequence[str]) -> None:
-    """Look for the files that a command line names.
+def check_arguments(command: str, args: Sequence[str]) -> None:
+    """Check that required arguments are given and that the named files exist.
 
     Args:
-        verb: ``fit``, ``validate`` or ``test``.
-        args: Arguments after it.
+        command: ``fit``, ``validate`` or ``test``.
+        args: Its arguments.
 
     Raises:
-        ConfigError: A config is missing or no YAML, weights or a split file do not exist, or what the verb
-            cannot do without is not named.
+        ConfigError: A config is missing or not YAML, weights or a split file do not exist, or a required
+            argument is missing.
         CheckpointError: There is no such checkpoint.
     """
     configs, others = split_configs(args)
@@ -39,26 +36,26 @@ def check_arguments(verb: str, args: Sequence[str]) -> None:
             raise ConfigError(f"{arg}: write --config {arg}")
     for name in configs:
         find_config(name)
-    if asks_for_text(args):
+    if asks_for_help(args):
         return
     ckpt_path = option(args, "ckpt_path")
     if ckpt_path is not None and ckpt_path not in ("null", CONTINUE):
         check_checkpoint(ckpt_path)
-    elif verb != "fit" and ckpt_path == CONTINUE:
+    elif command != "fit" and ckpt_path == CONTINUE:
         raise ConfigError(
             f"--ckpt_path {CONTINUE} continues a training: give a checkpoint or a run directory"
         )
-    elif verb != "fit":
-        raise ConfigError(f"`mtmsa {verb}` needs --ckpt_path: a checkpoint or a run directory")
+    elif command != "fit":
+        raise ConfigError(f"`mtmsa {command}` needs --ckpt_path: a checkpoint or a run directory")
     elif not configs and not any(arg.startswith("--data") for arg in args):
         raise ConfigError(NO_DATA)
-    if verb == "fit" and ckpt_path is None:  # a checkpoint brings its weights along
+    if command == "fit" and ckpt_path is None:  # a checkpoint has weights
         _check_file("model.weights", _setting(args, "model", "weights"))
     _check_file("data.split_file", _setting(args, "data", "split_file"))
 
 
-def asks_for_text(args: Sequence[str]) -> bool:
-    """Tell whether a command line only asks what could be said: help, or its own settings."""
+def asks_for_help(args: Sequence[str]) -> bool:
+    """Return whether a command line only prints help or its settings."""
     return any(arg.startswith(("--help", "-h", "--print_config")) or arg.endswith(".help") for arg in args)
 
 
@@ -68,7 +65,7 @@ def _check_file(name: str, value: str | None) -> None:
 
 
 def _setting(args: Sequence[str], section: str, key: str) -> str | None:
-    """Return the value that counts: that of the command line, else of the last config that has one."""
+    """Return the value of a setting on the command line, or else in the last config that has it."""
     for name in (f"{section}.{key}", f"{section}.init_args.{key}"):
         if (given := option(args, name)) is not None:
             return given

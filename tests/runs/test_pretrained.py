@@ -216,7 +216,7 @@ DAMAGE = {
     ),
     "foreign code": (
         lambda at: altered(at / "config.json", hyper_parameters={"age": {"class_path": "os.system"}}),
-        "os.system is no class of this package",
+        "os.system is not a class of this package",
     ),
     "settings of another version": (
         lambda at: altered(
@@ -228,7 +228,7 @@ DAMAGE = {
         lambda at: altered(
             at / "config.json", hyper_parameters={"age": {"class_path": "mtmsa_lightning.errors.MTMSAError"}}
         ),
-        "MTMSAError is no AgeHead",
+        "MTMSAError is not a subclass of AgeHead",
     ),
 }  # fmt: skip
 

@@ -35,7 +35,7 @@ WRONG = [
     ("TINY --epochs 1", "did you mean --trainer.max_epochs or --trainer.min_epochs?"),
     ("TINY --seed 1", "there is no setting seed: give --seed_everything, of the run, or --data.seed, of"),
     ("TINY --resume", "there is no setting resume: --ckpt_path last continues the newest run"),
-    ("TINY -v", "there is no option -v: `mtmsa VERB --help` lists all"),
+    ("TINY -v", "there is no option -v: `mtmsa COMMAND --help` lists all"),
     ("TINY --modle.weights null", "there is no setting modle.weights: did you mean --model.weights?"),
     ("TINY --data.fodl 2", "there is no setting data.fodl: did you mean --data.fold?"),
     ("TINY --data.batchsize 2", "there is no setting data.batchsize: did you mean"),
@@ -50,8 +50,8 @@ WRONG = [
     ("TINY --model.age zzz", "choose one of CoralAgeHead, CornAgeHead, CrossEntropyAgeHead"),
     ("TINY --model.age nowhere.Head", "model.age nowhere.Head: No module named 'nowhere'"),
     ("TINY --model.age torch.nn.Linear", "Expected 'torch.nn.Linear' to be a subclass of AgeHead."),
-    ("TINY --model.gender false", "model.gender false: write null to leave it out"),
-    ("TINY --model.race None", "model.race None: write null to leave it out"),
+    ("TINY --model.gender false", "model.gender false: write null for none"),
+    ("TINY --model.race None", "model.race None: write null for none"),
     ("TINY --model.optimizer adamm", "did you mean Adam"),
     ("TINY --model.scheduler Cosine", "did you mean WarmupCosine or CosineAnnealingLR?"),
     ("TINY --model.scheduler OneCycleLR", "OneCycleLR needs max_lr: give --model.scheduler.max_lr VALUE"),
@@ -159,4 +159,4 @@ def test_where_nothing_is_near_help_is_named():
     message = explain(
         ArgumentError(None, "unrecognized arguments: --zzz 3"), lambda: Known({"": ["model", "data"]})
     )
-    assert message == "there is no setting zzz: `mtmsa VERB --help` lists all"
+    assert message == "there is no setting zzz: `mtmsa COMMAND --help` lists all"

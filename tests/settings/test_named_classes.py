@@ -188,7 +188,7 @@ def plant(run: Path, key: str, value: Any) -> None:
 def test_a_config_that_came_with_a_checkpoint_imports_nothing(key, run, fails):
     plant(run, key, {"class_path": "evilmodule.Optimizer"})
     message = fails("test", "--ckpt_path", run)
-    assert "evilmodule.Optimizer is no class of this package" in message
+    assert "evilmodule.Optimizer is not a class of this package" in message
     assert "--allow_classes evilmodule" in message
     assert str(run / "config.yaml") in message
     plant(run, key, "evilmodule.Optimizer")
@@ -202,7 +202,7 @@ def test_what_could_run_anything_is_refused(what, run, fails):
     for key in ("model.optimizer", "trainer.callbacks"):
         plant(run, key, {"class_path": name, "init_args": {}})
         message = fails("test", "--ckpt_path", run)
-        assert "is no class of this package" in message
+        assert "is not a class of this package" in message
         assert said in message
         plant(run, key, None)
 
@@ -231,7 +231,7 @@ def test_classes_within_the_arguments_of_others_are_refused(run, fails):
         "init_args": {"cluster_environment": {"class_path": "evilmodule.Optimizer"}},
     }
     plant(run, "trainer.strategy", nested)
-    assert "evilmodule.Optimizer is no class of this package" in fails("test", "--ckpt_path", run)
+    assert "evilmodule.Optimizer is not a class of this package" in fails("test", "--ckpt_path", run)
 
 
 @pytest.mark.slow
@@ -246,7 +246,7 @@ def test_all_commands_that_read_settings_refuse(verb, run, tiny_config, fails):
         checkpoint["hyper_parameters"]["optimizer"] = {"class_path": "evilmodule.Optimizer", "init_args": {}}
         torch.save(checkpoint, file)
     config = ["--config", tiny_config] if verb == "fit" else []
-    assert "evilmodule.Optimizer is no class of this package" in fails(verb, "--ckpt_path", run, *config)
+    assert "evilmodule.Optimizer is not a class of this package" in fails(verb, "--ckpt_path", run, *config)
 
 
 @pytest.mark.slow
@@ -258,7 +258,7 @@ def test_a_head_of_a_checkpoint_is_refused_by_all_that_load_it(run, tmp_path, fa
         torch.save(checkpoint, file)
         with pytest.raises(CheckpointError, match=rf"{name}( is no|.*cannot be imported)"):
             MTMSA.load(str(run))
-    with pytest.raises(CheckpointError, match="is no AgeHead or ClassHead"):
+    with pytest.raises(CheckpointError, match="is not a subclass of AgeHead or ClassHead"):
         AgeEstimator.from_pretrained(run, allow_classes=["torch.nn"])
     photo = tmp_path / "photo.jpg"
     photo.write_bytes(b"")
@@ -271,7 +271,7 @@ def test_a_head_of_a_checkpoint_is_refused_by_all_that_load_it(run, tmp_path, fa
         ["test"],
     ):
         message = fails(*verb, "--ckpt_path", run)
-        assert "evilmodule.Head is no class of this package" in message
+        assert "evilmodule.Head is not a class of this package" in message
         assert "--allow_classes evilmodule" in message
 
 
@@ -312,7 +312,7 @@ def test_a_run_decides_neither_what_is_uploaded_nor_where_to_write(run, caplog):
         assert at(settings, key) == value
     assert settings["trainer"]["default_root_dir"] != "x"
     said = (
-        "without its wandb, wandb_faces, trainer.logger, trainer.default_root_dir; to go on in the same run"
+        "without its wandb, wandb_faces, trainer.logger, trainer.default_root_dir; to continue the same run"
     )
     (line,) = [line for line in caplog.messages if said in line]
     command = f"mtmsa fit --config={run}/config.yaml --run_dir {run}"

@@ -129,7 +129,7 @@ def test_an_evaluation_told_to_stop_says_so_and_exits_to_be_tried_again(
     signal_at(signal.SIGTERM, 1, step)
     stops(verb, "--ckpt_path", trained, "--run_dir", tmp_path / "run", "--allow_overlap", "true")
     told = [line for line in capsys.readouterr().out.splitlines() if line.startswith("stopped by")]
-    assert told == ["stopped by SIGTERM: nothing was evaluated to the end; the same command does it anew"]
+    assert told == ["stopped by SIGTERM: the evaluation is incomplete; the same command repeats it"]
     assert not (tmp_path / "run" / "predictions").exists()
 
 

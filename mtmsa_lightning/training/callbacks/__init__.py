@@ -1,1 +1,1 @@
-"""What happens around training: records, checkpoints, logs, predictions."""
+"""Callbacks of a training: records, checkpoints, logs, predictions."""

@@ -1,4 +1,4 @@
-"""The two checkpoints of a run: the best by a validation metric, and the last."""
+"""The two checkpoints of a run, the best by a validation metric and the last, and how they are written."""
 
 import os
 from pathlib import Path
@@ -16,18 +16,17 @@ from mtmsa_lightning.data.augment.cpu import sample_seed
 from mtmsa_lightning.errors import ConfigError
 from mtmsa_lightning.module import MTMSA
 from mtmsa_lightning.runs.pretrained import WEIGHTS, read_pretrained
-from mtmsa_lightning.training.callbacks.logged import logged_metrics
 from mtmsa_lightning.training.callbacks.monitors import check_monitors, unknown_metric, validation_metrics
 
 
 class _RunCheckpoint(ModelCheckpoint):
-    """A checkpoint in the run's own directory, which may have been moved since it was written."""
+    """A checkpoint in a run directory, which may have been moved since it was written."""
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take up the state of the run that is continued, with the paths of today."""
+        """Restore the state of a continued run, with its present paths."""
         old, new = str(state_dict["dirpath"]), str(self.dirpath)
         if old != new and not (Path(new) / Path(state_dict["best_model_path"]).name).is_file():
-            return  # weights of another run: what was best there is not in this directory
+            return  # weights of another run, whose best checkpoint is not in this directory
 
         def moved(value: Any) -> Any:
             if isinstance(value, dict):
@@ -40,24 +39,24 @@ class _RunCheckpoint(ModelCheckpoint):
 WEIGHTS_KEYS = (
     "epoch", "global_step", "pytorch-lightning_version", "state_dict", "hparams_name", "hyper_parameters",
 )  # fmt: skip
-"""Keys of Lightning that the best checkpoint keeps; the model adds provenance and calibration."""
+"""Lightning's keys in the best checkpoint; the model adds provenance and calibration."""
 
 
 class BestCheckpoint(_RunCheckpoint):
-    """Keeps ``best.ckpt``, chosen by a validation metric: weights without the state of the training.
+    """Save ``best.ckpt``, the best epoch by a validation metric: weights without optimiser state.
 
-    A training is continued from ``last.ckpt``. Its optimiser makes that file three times as large.
+    A training is continued from ``last.ckpt``, which is three times as large.
 
     Args:
         monitor: The metric, e.g. ``val/age_mae`` or ``val/group_acc``.
-        mode: Whether less (``min``) or more (``max``) is better.
+        mode: Whether smaller (``min``) or larger (``max``) values are better.
     """
 
     def __init__(self, monitor: str = "val/age_mae", mode: Literal["min", "max"] = "min") -> None:
         super().__init__(
             filename="best", monitor=monitor, mode=mode, save_top_k=1,
             auto_insert_metric_name=False, enable_version_counter=False,
-            save_on_train_epoch_end=False,  # but after every validation: of the weights that were validated
+            save_on_train_epoch_end=False,  # but after every validation, with the validated weights
         )  # fmt: skip
         self.best_epoch: int | None = None
         self.best_metrics: dict[str, float] = {}
@@ -73,36 +72,36 @@ class BestCheckpoint(_RunCheckpoint):
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Keep the weights alone, after an average of weights has taken their place."""
-        # Lightning's save_weights_only would leave the average out
+        """Keep the weights only, after EMA has replaced them by the average."""
+        # Lightning's save_weights_only would skip the average
         for key in [key for key in checkpoint if self._saving and key not in WEIGHTS_KEYS]:
             del checkpoint[key]
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save if these are the best weights so far, and remember their validation metrics."""
+        """Save if these are the best weights so far, and keep their validation metrics."""
         if not trainer.callback_metrics.get(str(self.monitor), torch.zeros(())).isfinite():
-            return  # Lightning would keep the first ones whatever they are
+            return  # Lightning would save the first ones with any value
         super().on_validation_end(trainer, pl_module)
         if not trainer.sanity_checking and self._last_global_step_saved == trainer.global_step:
             self.best_epoch = trainer.current_epoch
             self.best_metrics = logged_metrics(trainer, "val")
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state that a continued run takes up."""
+        """Return the state for a continued run."""
         return super().state_dict() | {"best_epoch": self.best_epoch, "best_metrics": self.best_metrics}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take up the state of the run that is continued."""
+        """Restore the state of a continued run."""
         super().load_state_dict(state_dict)
         if self.best_model_path:
             self.best_epoch = state_dict["best_epoch"]
             self.best_metrics = state_dict["best_metrics"]
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Refuse metrics that will not be there, of this and of all other callbacks, before the first epoch.
+        """Check the monitors of this and all other callbacks before the first epoch.
 
         Raises:
-            ConfigError: If the validation part has no labels for a monitor.
+            ConfigError: A monitor will not be logged, e.g. for want of labels in the validation part.
         """
         assert isinstance(pl_module, MTMSA)
         metrics = validation_metrics(pl_module)
@@ -112,11 +111,11 @@ class BestCheckpoint(_RunCheckpoint):
 
 
 class LastCheckpoint(_RunCheckpoint):
-    """Keeps ``last.ckpt`` of every epoch; ``save_last`` of Lightning skips epochs that are not better.
+    """Save ``last.ckpt`` after every epoch; Lightning's ``save_last`` skips epochs that are not better.
 
-    A training that ends within an epoch (by ``max_steps``, ``max_time``, early stopping) is saved there, so
-    that it continues with the next batch. It ends after a step of the optimiser, not between the batches of
-    one, and validates the weights that it ends with.
+    A training that ends within an epoch (by ``max_steps``, ``max_time`` or early stopping) is saved there and
+    continues with the next batch. It ends after an optimiser step, not between accumulated batches, and
+    validates its last weights.
     """
 
     def __init__(self) -> None:
@@ -127,14 +126,14 @@ class LastCheckpoint(_RunCheckpoint):
         self._stopping = False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start without a wish to stop."""
+        """Reset the flag to stop."""
         super().on_train_start(trainer, pl_module)
         self._stopping = False
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Stop at the last step, and let it validate."""
+        """Stop after the last step and its validation."""
         self._stopping |= trainer.global_step == trainer.max_steps
         self._delay(trainer)
 
@@ -144,18 +143,27 @@ class LastCheckpoint(_RunCheckpoint):
             self._delay(trainer)
 
     def _delay(self, trainer: Trainer) -> None:
-        """Delay a stop until the gradients of all accumulated batches are used."""
+        """Delay a stop until all accumulated gradients are used."""
         self._stopping |= trainer.should_stop
         trainer.should_stop = self._stopping and not trainer.fit_loop._should_accumulate()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save, with the place in the epoch if the training ends within it."""
+        """Save, with the position in the epoch if the training ends within it."""
         with place_in_epoch(trainer):
             super().on_train_epoch_end(trainer, pl_module)
 
 
+def logged_metrics(trainer: Trainer, stage: str) -> dict[str, float]:
+    """Return the logged metrics of a stage (``val`` or ``test``) by name.
+
+    A metric is NaN for too few faces, and infinite if a label has probability 0.
+    """
+    logged = trainer.callback_metrics.items()
+    return {name: float(value) for name, value in logged if name.startswith(f"{stage}/")}
+
+
 class StepSeed(Callback):
-    """Seeds torch anew for every step and process, so that dropout is exact in a continued run.
+    """Seed torch before every step and on every process, so that a continued run is exact.
 
     Args:
         seed: The run's seed.
@@ -170,16 +178,16 @@ class StepSeed(Callback):
         """Seed by (seed, epoch, batch, rank)."""
         position = batch_idx * trainer.world_size + trainer.global_rank
         seed = sample_seed(self.seed, trainer.current_epoch, position)
-        torch.default_generator.manual_seed(seed)  # manual_seed of all devices, present or not, takes long
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed, for all devices, is slow
         if pl_module.device.type != "cpu":
             torch.get_device_module(pl_module.device).manual_seed(seed)
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes a checkpoint beside its final place and renames it; reads folders of ``save_pretrained`` too.
+    """Write checkpoints atomically; read folders of ``save_pretrained`` too.
 
-    Lightning writes to the system's temporary folder and moves the file, which is a slow copy where that is
-    another file system: a process killed meanwhile leaves half a checkpoint in the place of a whole one.
+    Lightning writes to the system's temporary folder and moves the file. On another file system that is a
+    copy: a process killed during it leaves half a checkpoint.
     """
 
     def save_checkpoint(
@@ -188,9 +196,9 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         """Write a checkpoint; local paths only.
 
         Args:
-            checkpoint: What to save.
-            path: Where to.
-            storage_options: Not used for local files.
+            checkpoint: The checkpoint.
+            path: The file.
+            storage_options: Not used.
         """
         with replacing(Path(path)) as partial, partial.open("wb") as stream:
             torch.save(checkpoint, stream)

@@ -1,4 +1,4 @@
-"""What a person sees: a line per epoch and a table at the end."""
+"""Console output: progress bar, a line per epoch and a table at the end."""
 
 import logging
 import math
@@ -27,7 +27,7 @@ TITLES = {spec.name: spec.title for spec in METRICS if spec.headline} | {"loss":
 
 
 class LossBar(RichProgressBar):
-    """Lightning's progress bar with the training loss of every 20th step: to read it waits for the device."""
+    """Lightning's progress bar with the loss of every 20th step, since reading it waits for the device."""
 
     STEPS = 20
 
@@ -36,11 +36,11 @@ class LossBar(RichProgressBar):
         self._loss: float | None = None
 
     def _get_train_description(self, current_epoch: int) -> str:
-        """Count epochs as the line of an epoch does."""
+        """Return the epoch, counted as by :class:`EpochLine`."""
         return f"epoch {current_epoch + 1}/{self.trainer.max_epochs}"
 
     def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
-        """Return what stands beside the bar."""
+        """Return the values beside the bar."""
         shown = super().get_metrics(trainer, pl_module)
         shown.pop("v_num", None)  # of Lightning's own run folders
         loss = trainer.callback_metrics.get("loss")
@@ -50,10 +50,10 @@ class LossBar(RichProgressBar):
 
 
 class EpochLine(Callback):
-    """Logs one line per epoch, with its duration."""
+    """Log one line per epoch, with its duration."""
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start the clock, of an epoch too that is continued."""
+        """Start the clock, also of a continued epoch."""
         self._start = time.perf_counter()
         self._validated = False
 
@@ -63,11 +63,11 @@ class EpochLine(Callback):
         self._validated = False
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Remember that the epoch has metrics of its own."""
+        """Remember that the epoch was validated."""
         self._validated = True
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Log the epoch, training and validation together."""
+        """Log training and validation of the epoch in one line."""
         seconds = time.perf_counter() - self._start
         pl_module.log("train/seconds", seconds)
         limited = limited_batches(trainer)
@@ -95,8 +95,8 @@ class EpochLine(Callback):
             self._check_weights(trainer, pl_module, loss)
 
     def _check_weights(self, trainer: Trainer, pl_module: LightningModule, loss: float) -> None:
-        """Tell a training that has diverged, on all processes alike, before its weights are saved."""
-        # statistics of BatchNorm, too: a loss scaler skips the step, but they have seen the batch
+        """Raise on all processes if training has diverged, before the weights are saved."""
+        # including BatchNorm statistics: a loss scaler skips the step, but not their update
         broken = [name for name, value in pl_module.state_dict().items() if not value.isfinite().all()]
         if broken:
             raise ConfigError(
@@ -108,7 +108,7 @@ class EpochLine(Callback):
         log.warning("epoch %d: the training loss is %s", trainer.current_epoch + 1, loss)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Say that this training has ended early; a continued one restores the reason of the one before."""
+        """Log that training has stopped early, and why."""
         for each in trainer.early_stopping_callbacks if trainer.should_stop else ():
             if isinstance(each, EarlyStopping) and each.stopping_reason != EarlyStoppingReason.NOT_STOPPED:
                 done = f"{each.stopped_epoch + 1} of {trainer.max_epochs}"
@@ -117,14 +117,14 @@ class EpochLine(Callback):
 
 
 def limited_batches(trainer: Trainer) -> dict[str, tuple[int, int]]:
-    """Return the batches of an epoch, and of a whole one, for the parts that ``limit_*_batches`` cuts."""
+    """Return the numbers of used and of all batches of the parts that ``limit_*_batches`` limits."""
     batches = {"train": (int(trainer.num_training_batches), len(trainer.train_dataloader or ()))}
     batches["val"] = (int(sum(trainer.num_val_batches)), len(trainer.val_dataloaders or ()))
     return {part: (seen, of) for part, (seen, of) in batches.items() if 0 < seen < of}
 
 
 def report(run: Path, record: dict[str, Any], data: Any) -> None:
-    """Log the table of a finished run: every metric, how it came about, where the files are.
+    """Log the table of a finished run: metrics, protocol, classes, seeds and files.
 
     Args:
         run: The run directory.
@@ -157,10 +157,10 @@ def report(run: Path, record: dict[str, Any], data: Any) -> None:
 
 
 def metrics_table(record: dict[str, Any], faces: dict[str, int]) -> str:
-    """Draw the table of a run's validation and test metrics.
+    """Return the table of a run's validation and test metrics as text.
 
     Args:
-        record: The run's ``run.json``, which says how many faces each stage has seen.
+        record: The run's ``run.json``.
         faces: Number of faces of the parts ``val`` and ``test``.
     """
     table = Table("metric")

@@ -12,23 +12,22 @@ from torch import Tensor, nn
 from mtmsa_lightning.errors import ConfigError
 
 Pairs = list[tuple[list[Tensor], list[Tensor]]]
-"""Tensors of an average and of a network, by type, so that each type takes one launch."""
+"""Tensors of an average and of a network, grouped by type for one kernel launch each."""
 
 
 class EMA(WeightAveraging):
-    """Averages weights and buffers over the steps, and lets the average be validated, saved and tested.
+    """Exponential moving average of weights and buffers, which is validated, saved and tested.
 
-    ``average <- decay * average + (1 - decay) * weights`` after every optimiser step, starting at the weights
-    after the first one; buffers of whole numbers are copied. Lightning's own class for this builds the
-    average before the network is on its device, so that every step copies all weights to the CPU, goes tensor
-    by tensor, asking the device how many steps there were, and puts the weights of the last step back when
-    the average of a checkpoint is to be tested after the training.
+    ``average <- decay * average + (1 - decay) * weights`` after every optimiser step, starting with the
+    weights after the first one; integer buffers are copied. Unlike Lightning's ``EMAWeightAveraging``, the
+    average is kept on the device of the network and updated without synchronisation, and a test after the
+    training uses the average of the checkpoint.
 
     Args:
         decay: Fraction of the average that a step keeps, from 0 to below 1.
 
     Raises:
-        ConfigError: If the decay is something else.
+        ConfigError: The decay is out of range.
     """
 
     def __init__(self, decay: float) -> None:
@@ -39,21 +38,21 @@ class EMA(WeightAveraging):
         self._pairs: Pairs = []
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Build the average where the network will be, in the precision that it will have."""
+        """Build the average on the device and in the precision of the network."""
         self._device = trainer.strategy.root_device
         super().setup(trainer, pl_module, stage)
         if stage == "fit" and self._average_model is not None:
             trainer.precision_plugin.convert_module(self._average_model.module)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Find the tensors of both; from here on they are changed in place."""
+        """Pair the tensors of average and network, which are then changed in place."""
         assert self._average_model is not None
         self._pairs = pair_up(self._average_model.module, pl_module)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Take a step's weights in; none while gradients are accumulated."""
+        """Update the average after an optimiser step."""
         if self._average_model is None or trainer.global_step <= self._latest_update_step:
             return
         move_towards(self._pairs, 1 - self.decay if self._latest_update_step else 1.0)
@@ -63,7 +62,7 @@ class EMA(WeightAveraging):
     def on_load_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Continue with average and weights; a test or validation is one of the average alone."""
+        """Restore average and weights for a fit; a test or validation loads the average as the weights."""
         if trainer.state.fn == TrainerFn.FITTING:
             super().on_load_checkpoint(trainer, pl_module, checkpoint)
             if "averaging_state" in checkpoint:
@@ -71,11 +70,11 @@ class EMA(WeightAveraging):
 
 
 def pair_up(average: nn.Module, network: nn.Module) -> Pairs:
-    """Return the tensors of an average and of its network, without those that only one of them has."""
+    """Return the tensors that an average and its network share."""
     found: dict[torch.dtype, tuple[list[Tensor], list[Tensor]]] = {}
     now = dict(chain(network.named_parameters(), network.named_buffers()))
     for name, kept in chain(average.named_parameters(), average.named_buffers()):
-        if name in now:  # a metric's constants come and go with the age groups of the data
+        if name in now:  # the constants of metrics depend on the age groups of the data
             lists = found.setdefault(kept.dtype, ([], []))
             lists[0].append(kept)
             lists[1].append(now[name])
@@ -87,8 +86,8 @@ def move_towards(pairs: Pairs, weight: float) -> None:
     """Move an average towards its network, in place.
 
     Args:
-        pairs: Their tensors; whole numbers become those of the network.
-        weight: Share of the way: 1 makes them equal.
+        pairs: Their tensors; integers are copied from the network.
+        weight: Fraction of the distance: 1 makes them equal.
     """
     for kept, new in pairs:
         if kept[0].is_floating_point():

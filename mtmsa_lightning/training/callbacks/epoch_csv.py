@@ -1,4 +1,4 @@
-"""A logger that writes ``metrics.csv``: one row per epoch, kept when a run is continued."""
+"""A logger that writes ``metrics.csv``, one row per epoch."""
 
 import csv
 from argparse import Namespace
@@ -14,10 +14,10 @@ from mtmsa_lightning._utils.writing import write_text
 
 
 class EpochCSV(Logger):
-    """Writes one row per epoch.
+    """Write one row per epoch; a continued run keeps its rows.
 
-    Lightning's ``CSVLogger`` writes training and validation in separate rows and deletes the file of a run
-    that is continued.
+    Lightning's ``CSVLogger`` writes training and validation in separate rows and deletes the file of a
+    continued run.
 
     Args:
         file: The CSV file.
@@ -35,13 +35,13 @@ class EpochCSV(Logger):
 
     @property
     def version(self) -> str:
-        """Runs are told apart by their directory."""
+        """Empty: runs differ by their directory."""
         return ""
 
     @property
     @rank_zero_experiment
     def experiment(self) -> "EpochCSV":
-        """Read back what an earlier part of the run has written."""
+        """Read the rows of a continued run."""
         if not self.rows and self.file.is_file():
             with self.file.open(newline="", encoding="utf-8") as stream:
                 self.rows = {int(row["epoch"]): dict(row) for row in csv.DictReader(stream)}
@@ -49,7 +49,7 @@ class EpochCSV(Logger):
 
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
-        """Merge metrics into their epoch's row; test metrics go to ``run.json`` instead."""
+        """Merge metrics into their epoch's row; test metrics are in ``run.json``."""
         values = {key: value for key, value in metrics.items() if not key.startswith("test/")}
         epoch = values.pop("epoch", None)
         if epoch is None or not values:
@@ -61,7 +61,7 @@ class EpochCSV(Logger):
 
     @rank_zero_only
     def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
-        """Settings are in ``config.yaml``."""
+        """Do nothing: settings are in ``config.yaml``."""
 
     @rank_zero_only
     def save(self) -> None:
@@ -77,5 +77,5 @@ class EpochCSV(Logger):
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
-        """Write what is left."""
+        """Write the file."""
         self.save()

@@ -1,4 +1,4 @@
-"""Metrics that callbacks and schedules watch, checked before the first epoch."""
+"""Check the metrics that callbacks and schedules monitor, before the first epoch."""
 
 from difflib import get_close_matches
 from typing import Any
@@ -10,16 +10,16 @@ from mtmsa_lightning.module import MTMSA
 from mtmsa_lightning.training.callbacks.training_monitor import TrainingMonitor
 
 OURS = ("lightning", "mtmsa_lightning")
-"""Packages whose callbacks log nothing that is not known here."""
+"""Packages whose callbacks log only metrics that are known here."""
 
 
 def check_monitors(trainer: Trainer, model: MTMSA) -> None:
-    """Check the metrics that early stopping and the like watch; Lightning does so after an epoch.
+    """Check the monitors of callbacks and schedules, which Lightning checks after the first epoch.
 
-    A callback of another package may log any metric: then nothing is checked.
+    With callbacks of other packages, which may log any metric, nothing is checked.
 
     Raises:
-        ConfigError: If there will be no such metric.
+        ConfigError: A metric will not be logged.
     """
     callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
     if any(type(callback).__module__.partition(".")[0] not in OURS for callback in callbacks):
@@ -32,7 +32,7 @@ def check_monitors(trainer: Trainer, model: MTMSA) -> None:
 
 
 def known(monitor: str, model: MTMSA) -> bool:
-    """Return whether a training will log a metric."""
+    """Return whether a fit logs a metric."""
     training = [f"train/{name}" for name in (*model.metrics.logged("train"), "seconds")]
     weights = [f"train/{task}_weight" for task in model.tasks]
     return monitor in {*validation_metrics(model), *training, *weights, *TrainingMonitor.METRICS, "loss"}
@@ -44,7 +44,7 @@ def validation_metrics(model: MTMSA) -> list[str]:
 
 
 def unknown_metric(what: str, monitor: str, metrics: list[str]) -> str:
-    """Return the message for a metric that will not be there."""
+    """Return the message for a metric that will not be logged."""
     near = get_close_matches(monitor, metrics, n=1)
     hint = f"did you mean {near[0]}? " if near else ""
     problem = "not among the metrics of these labels and heads"

@@ -1,6 +1,6 @@
-"""Pictures and tables of every validation, for the loggers that show them: Weights & Biases and TensorBoard.
+"""Plots and tables of every validation, for Weights & Biases and TensorBoard.
 
-Nothing here ends a training: what cannot be drawn or sent gives a warning.
+Errors are logged as warnings: they do not end the training.
 """
 
 import logging
@@ -33,48 +33,47 @@ FACES = 16
 
 
 def wandb_loggers(trainer: Trainer) -> list[WandbLogger]:
-    """Return the loggers that send to W&B; on other processes than the first they are dummies."""
+    """Return the W&B loggers; on processes other than the first they are dummies."""
     return [logger for logger in trainer.loggers if isinstance(logger, WandbLogger)]
 
 
 @contextmanager
 def warn_on_error(what: str) -> Iterator[None]:
-    """Turn an error inside into a warning."""
+    """Log an error as a warning."""
     try:
         yield
     except Exception as error:
-        log.warning("%s not logged: %s: %s; training goes on", what, type(error).__name__, error)
+        log.warning("%s not logged: %s: %s; training continues", what, type(error).__name__, error)
 
 
 class Panels(Callback):
-    """Logs pictures after each validation; to W&B also tables of faces and what the run's data are.
+    """Log plots after each validation; to W&B also tables of faces and the provenance of the data.
 
-    Pictures are plots of all faces together; TensorBoard gets nothing else.
+    Plots show all faces together; TensorBoard gets nothing else.
 
     Args:
-        faces: Put photos and ids of faces into W&B's tables. They are sent to a server: off unless the user
-            decides so.
+        faces: Put photos and ids of faces, which are sent to a server, into W&B's tables.
     """
 
     def __init__(self, faces: bool = False) -> None:
         self.faces = faces
         self._collected = PredictionTable()
-        self._said = False
+        self._described = False
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Put what figures must be quoted with into the run's config, and name its dataset."""
-        if not trainer.is_global_zero or self._said:
+        """Add the provenance of the data to W&B's config, and name the dataset."""
+        if not trainer.is_global_zero or self._described:
             return
-        self._said = True
+        self._described = True
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
-        said = {"provenance": data.provenance(), "git_commit": git_commit()}
+        record = {"provenance": data.provenance(), "git_commit": git_commit()}
         for logger in wandb_loggers(trainer):
             with warn_on_error("wandb: provenance"):
-                logger.experiment.config.update(said, allow_val_change=True)
-                use_dataset(logger, said["provenance"])
+                logger.experiment.config.update(record, allow_val_change=True)
+                use_dataset(logger, record["provenance"])
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Put the batch over all devices and its learning rate into the run's config."""
+        """Add global batch size and learning rate to W&B's config."""
         for logger in wandb_loggers(trainer) if trainer.is_global_zero else ():
             with warn_on_error("wandb: batch size"):
                 logger.experiment.config.update(step_size(trainer), allow_val_change=True)
@@ -82,12 +81,12 @@ class Panels(Callback):
     def on_validation_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: FaceBatch, *_: Any
     ) -> None:
-        """Keep the batch's predictions."""
+        """Add the batch's predictions."""
         if not trainer.sanity_checking:
             self._collected.add(pl_module, outputs, batch)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draw what the validation faces show."""
+        """Plot the predictions and log them."""
         if trainer.sanity_checking:
             return
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
@@ -113,12 +112,12 @@ class Panels(Callback):
 
 
 def shows_pictures(logger: Any) -> bool:
-    """Return whether :func:`log_pictures` has a way to show pictures in a logger."""
+    """Return whether :func:`log_pictures` supports a logger."""
     return isinstance(logger, WandbLogger | TensorBoardLogger)
 
 
 def log_pictures(logger: Logger, pictures: dict[str, NDArray[np.uint8]], step: int) -> None:
-    """Log pictures, shape (height, width, 3), to a logger that can show them."""
+    """Log images, shape (height, width, 3), to a logger that supports them."""
     if isinstance(logger, TensorBoardLogger):
         for name, pixels in pictures.items():
             logger.experiment.add_image(name, pixels, step, dataformats="HWC")
@@ -130,7 +129,7 @@ def log_pictures(logger: Logger, pictures: dict[str, NDArray[np.uint8]], step: i
 
 
 def panels(predictions: "Predictions") -> "dict[str, Callable[[], Figure]]":
-    """Return what draws each picture for which there are labels, by name."""
+    """Return functions that draw the plots for which there are labels, by name."""
     from mtmsa_lightning.evaluation.groups import group_confusion, group_names
     from mtmsa_lightning.metrics.age import CumulativeScoreCurve
     from mtmsa_lightning.metrics.without_sync import without_sync
@@ -167,8 +166,8 @@ def face_tables(predictions: "Predictions", photos: FaceDataset | None) -> "dict
 
     Args:
         predictions: Predictions of labelled faces.
-        photos: The faces themselves, as the network sees them. None leaves out photos, and ids, which often
-            are file names; the row of each face among the predictions stands in their place.
+        photos: The faces as input of the network; None for tables without photos and ids (often file names),
+            with the row of each face among the predictions.
     """
     import wandb
 
@@ -192,7 +191,7 @@ def face_tables(predictions: "Predictions", photos: FaceDataset | None) -> "dict
 
 
 def use_dataset(logger: WandbLogger, provenance: dict[str, Any]) -> None:
-    """Name the data and split that a run uses, by fingerprints: no faces and no ids are sent."""
+    """Log dataset and split of a run as an artifact of fingerprints, without faces and ids."""
     import wandb
 
     name = artifact_name(provenance["dataset"], provenance["protocol"], f"fold{provenance['fold']}")
@@ -206,7 +205,7 @@ def use_dataset(logger: WandbLogger, provenance: dict[str, Any]) -> None:
 
 
 def _pixels(figure: "Figure") -> NDArray[np.uint8]:
-    """Render a figure, which belongs to no display."""
+    """Render a figure to pixels."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     figure.set_dpi(150)

@@ -1,4 +1,4 @@
-"""Per-image predictions with their ids, exact at any number of processes."""
+"""Tables of predictions with the ids of the faces, for any number of processes."""
 
 from pathlib import Path
 from typing import Any
@@ -14,13 +14,13 @@ from mtmsa_lightning.evaluation.columns import prediction_columns, to_arrays
 from mtmsa_lightning.module import MTMSA
 
 _AT_ONCE = 64
-"""Batches whose predictions stay on the device before they are fetched together."""
+"""Batches whose predictions are kept on the device and copied together."""
 
 
 class PredictionTable:
-    """Collects the outputs of a stage, batch by batch, into one table: each face once, in table order.
+    """Collect the outputs of a stage in one table: each face once, in table order.
 
-    The labels stand beside the predictions, as ``label_age_low`` and so on.
+    Labels are columns ``label_age_low`` and so on.
     """
 
     def __init__(self) -> None:
@@ -28,7 +28,7 @@ class PredictionTable:
         self._waiting: list[dict[str, Tensor]] = []
 
     def add(self, model: LightningModule, outputs: Any, batch: FaceBatch) -> None:
-        """Keep a batch's predictions, without waiting for them."""
+        """Add a batch's predictions without synchronising the device."""
         assert isinstance(model, MTMSA)
         known = {"index": batch["index"], "valid": batch["valid"]}
         self._waiting.append(known | prediction_columns(model, outputs))
@@ -37,12 +37,12 @@ class PredictionTable:
 
     def _fetch(self) -> None:
         columns = to_arrays(self._waiting)
-        counted = columns.pop("valid")
-        self._parts.append(pd.DataFrame(columns)[counted])
+        valid = columns.pop("valid")
+        self._parts.append(pd.DataFrame(columns)[valid])
         self._waiting = []
 
     def take(self, trainer: Trainer, dataset: FaceDataset) -> pd.DataFrame:
-        """Gather the parts of all processes, and forget them; every process calls this."""
+        """Return the table of all processes and start a new one; every process calls this."""
         if self._waiting:
             self._fetch()
         parts = _gather(pd.concat(self._parts, ignore_index=True), trainer)
@@ -56,7 +56,7 @@ class PredictionTable:
 
 
 class PredictionWriter(Callback):
-    """Collects the predictions of ``test`` and writes one table, each face once, in table order.
+    """Write the predictions of ``test`` to one table, each face once, in table order.
 
     Args:
         file: A ``.parquet`` or ``.csv`` file; ``.../test.parquet`` of a run.
@@ -70,11 +70,11 @@ class PredictionWriter(Callback):
     def on_test_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: FaceBatch, *_: Any
     ) -> None:
-        """Keep the batch's predictions."""
+        """Add the batch's predictions."""
         self._collected.add(pl_module, outputs, batch)
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Gather the parts of all processes and write the table."""
+        """Write the table of all processes."""
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         self._write(trainer, data.test_dataset)
 
@@ -85,7 +85,7 @@ class PredictionWriter(Callback):
 
 
 def _labels(faces: pd.DataFrame, data: Any) -> pd.DataFrame:
-    """Return the labels, classes by name, so that they mean the same beside any model."""
+    """Return the labels, with classes by name."""
     labels = faces[["subject", "age_low", "age_high"]].rename(columns=lambda name: f"label_{name}")
     labels = labels.rename(columns={"label_subject": "subject"})
     for task, names in (("gender", data.gender_classes), ("race", data.race_classes)):

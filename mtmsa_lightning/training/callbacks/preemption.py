@@ -1,10 +1,10 @@
-"""Stopping in order when the machine is needed for something else.
+"""Save and stop on a signal.
 
-Batch systems announce the end of a job by a signal (SLURM by that which ``--signal`` names, and by SIGTERM),
-Ctrl-C sends SIGINT, and a terminal that is closed SIGHUP. The run then saves ``last.ckpt`` after the step
-that it is in and exits with status 75 (``EX_TEMPFAIL`` of sysexits.h: try again), whatever started it.
-Lightning's own handlers are replaced: that for SLURM saves beside the run and requeues the job by itself, and
-that for SIGTERM talks to other processes from a handler.
+Batch systems announce the end of a job by a signal (SLURM by that of ``--signal`` and by SIGTERM), Ctrl-C
+sends SIGINT, and a closed terminal SIGHUP. The run then saves ``last.ckpt`` after the current step and exits
+with status 75 (``EX_TEMPFAIL`` of sysexits.h: try again). Lightning's own handlers are replaced: the one for
+SLURM saves outside of the run directory and requeues the job, and the one for SIGTERM communicates from a
+handler.
 """
 
 import logging
@@ -31,64 +31,64 @@ from mtmsa_lightning.errors import Preempted
 
 log = logging.getLogger(__name__)
 
-UNFINISHED = "nothing was evaluated to the end; the same command does it anew"
-"""What is said where there is nothing to save."""
+UNFINISHED = "the evaluation is incomplete; the same command repeats it"
+"""Message if there is nothing to save."""
 
 
 class Preemption(Callback):
-    """Saves and ends a run soon after a signal to any of its processes.
+    """Save and end a run soon after a signal to any of its processes.
 
-    In training that is after the optimiser's step of the batch in progress; after an epoch's last batch the
-    run validates and saves as ever, and ends then. A test, or a validation that is not part of a training,
-    ends after a batch, and has to be repeated as a whole. Of several processes all stop after the same batch,
-    the one after that in which the first of them heard the signal: each step asks all processes, and the next
-    one hears the answer, so that none waits. A second Ctrl-C ends the process at once.
+    Training ends after the current optimiser step, or, after an epoch's last batch, when the epoch was
+    validated and saved. A test, or a validation outside of a training, ends after the current batch and must
+    be repeated. All processes stop after the same batch, the one after that in which the first signal came:
+    each step starts an asynchronous reduction, whose result the next one reads. A second Ctrl-C ends the
+    process at once.
 
     Args:
-        file: Checkpoint to write; None where nothing is trained.
-        command: The command that continues.
+        file: Checkpoint to write; None if nothing is trained.
+        command: The command that continues; by default a call of ``trainer.fit``.
 
     Raises:
-        Preempted: In all processes, once the checkpoint is written.
+        Preempted: In all processes, after the checkpoint is written.
     """
 
     def __init__(self, file: Path | None, command: str | None = None) -> None:
         self.file = file
         self.command = command or f"trainer.fit(..., ckpt_path={str(file)!r})"
         self._signal = 0
-        self._stopping = 0  # the signal that any of the processes heard
+        self._stopping = 0  # the signal that any of the processes got
         self._group: Any = None
-        self._heard = torch.zeros(1, dtype=torch.int64)
-        self._answer: Any = None
+        self._reduced = torch.zeros(1, dtype=torch.int64)
+        self._pending: Any = None
 
     # ---------------------------------------------------------------- signals
 
     def on_sanity_check_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Listen, in Lightning's place."""
+        """Install the signal handlers in place of Lightning's."""
         self._listen(trainer)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Listen, in Lightning's place."""
+        """Install the signal handlers in place of Lightning's."""
         self._listen(trainer)
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Listen, in Lightning's place."""
+        """Install the signal handlers in place of Lightning's."""
         self._listen(trainer)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Listen, in Lightning's place."""
+        """Install the signal handlers in place of Lightning's."""
         self._listen(trainer)
 
     def _listen(self, trainer: Trainer) -> None:
-        """Take over the signals; Lightning restores who had them when the Trainer is done."""
+        """Install the handlers; Lightning restores the previous ones after the Trainer."""
         if threading.current_thread() is threading.main_thread():
             for number in STOP_SIGNALS:
-                if signal.getsignal(number) != signal.SIG_IGN:  # as nohup ignores that of a closed terminal
+                if signal.getsignal(number) != signal.SIG_IGN:  # e.g. by nohup
                     signal.signal(number, self._remember)
-        # Lightning would ask on the device at the start of every step, and wait for the answer
+        # Lightning would synchronise the device at the start of every step
         trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]
         if trainer.world_size > 1 and self._group is None:
-            # on the host: no step waits for a device
+            # on the host, without synchronising a device
             self._group = torch.distributed.new_group(backend="gloo")
 
     def _remember(self, number: int, frame: object) -> None:
@@ -99,40 +99,40 @@ class Preemption(Callback):
             write_nowhere()
 
     def _asked_to_stop(self) -> bool:
-        """Return whether any process was, the same answer, by the same signal, in all of them."""
+        """Return whether any process got a signal; the result is the same on all processes."""
         if self._group is None:
             self._stopping = self._stopping or self._signal
         elif not self._stopping:
-            if self._answer is not None:
-                self._answer.wait()
-                self._stopping = int(self._heard)
-            self._heard = torch.tensor([self._signal])
+            if self._pending is not None:
+                self._pending.wait()
+                self._stopping = int(self._reduced)
+            self._reduced = torch.tensor([self._signal])
             maximum = torch.distributed.ReduceOp.MAX
-            self._answer = torch.distributed.all_reduce(self._heard, maximum, self._group, async_op=True)
+            self._pending = torch.distributed.all_reduce(self._reduced, maximum, self._group, async_op=True)
         return self._stopping != 0
 
-    # ---------------------------------------------------------------- where a run may stop
+    # ---------------------------------------------------------------- stopping
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Save and stop if this is a place to continue from."""
+        """Save and stop, unless gradients are accumulated or a validation is next."""
         done = batches_into_epoch(trainer)
         if self._asked_to_stop() and self.file and done and not _something_is_due(trainer, done):
             trainer.save_checkpoint(self.file, weights_only=False)
             self._stop(trainer, f"saved after batch {done} of epoch {trainer.current_epoch + 1}")
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Stop between epochs: the checkpoint of the last one is there."""
+        """Stop between epochs, after the checkpoint of the last one."""
         if self._stopping:
             self._stop(trainer, f"saved after epoch {trainer.current_epoch}")
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Hear the last answer, while the others are there."""
-        if self._answer is not None:
-            self._answer.wait()
-            self._stopping = self._stopping or int(self._heard)
-            self._answer = None
+        """Complete the last reduction while the other processes still run."""
+        if self._pending is not None:
+            self._pending.wait()
+            self._stopping = self._stopping or int(self._reduced)
+            self._pending = None
 
     def on_test_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         """Stop a test."""
@@ -140,7 +140,7 @@ class Preemption(Callback):
             self._stop(trainer, "stopped testing, the training is complete" if self.file else UNFINISHED)
 
     def on_validation_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
-        """Stop a validation that is not part of a training."""
+        """Stop a validation outside of a training."""
         if self.file is None and self._asked_to_stop():
             self._stop(trainer, UNFINISHED)
 
@@ -151,6 +151,6 @@ class Preemption(Callback):
 
 
 def _something_is_due(trainer: Trainer, done: int) -> bool:
-    """Return whether gradients are being accumulated, or a validation within the epoch comes next."""
+    """Return whether gradients are being accumulated or a validation within the epoch is next."""
     every = trainer.val_check_batch
     return done % trainer.accumulate_grad_batches != 0 or (every is not None and done % every == 0)

@@ -1,4 +1,4 @@
-"""The run's own record: ``config.yaml``, ``run.json`` and ``run.log``, begun before the first step."""
+"""The record of a run: ``config.yaml``, ``run.json`` and ``run.log``."""
 
 import importlib.metadata
 import logging
@@ -28,8 +28,7 @@ from mtmsa_lightning.runs.checkpoints import weights_digest
 from mtmsa_lightning.runs.record import read_record, update_record
 from mtmsa_lightning.runs.status import PLACES
 from mtmsa_lightning.settings.configs import PACKAGE
-from mtmsa_lightning.training.callbacks.checkpoints import BestCheckpoint
-from mtmsa_lightning.training.callbacks.logged import logged_metrics
+from mtmsa_lightning.training.callbacks.checkpoints import BestCheckpoint, logged_metrics
 
 log = logging.getLogger(__name__)
 
@@ -48,11 +47,11 @@ TRAINED_ON = (
     "crop",
     "earlier",
 )
-"""What test metrics say of the training of their checkpoint, which may be on another dataset."""
+"""Entries of a checkpoint's provenance that are recorded with test results."""
 
 
 class RunRecord(Callback):
-    """Writes down everything that a reader needs to repeat the run or to quote its metrics.
+    """Record everything needed to repeat a run or to quote its results.
 
     Args:
         run: The run directory.
@@ -70,7 +69,7 @@ class RunRecord(Callback):
         self._seen: dict[str, Any] = {}
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Write the record on the first process, before any step."""
+        """Write the record before the first step."""
         if not trainer.is_global_zero:
             return
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
@@ -103,49 +102,53 @@ class RunRecord(Callback):
         return round(self._seconds_before + time.monotonic() - self._start, 1)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return for how long was trained, for a run that is continued."""
+        """Return the training time for a continued run."""
         return {"fit_seconds": self._seconds}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take up the time that earlier parts of the run took."""
+        """Restore the training time of a continued run."""
         self._seconds_before = state_dict["fit_seconds"]
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write down and say how much each step learns from, and how fast."""
-        told = step_size(trainer)
+        """Record and log global batch size and learning rate."""
+        step = step_size(trainer)
         batch = BatchSize.of(trainer)
         if trainer.is_global_zero:
             before = (read_record(self.run).get("batch_size") or {}).get("global", batch.total)
             if trainer.ckpt_path and before != batch.total:
-                log.warning("a step learns from %d faces now, and from %d before", batch.total, before)
-            update_record(self.run, told)
-            rule, own = told["lr_scaling"], told["lr_batch_size"]
+                log.warning(
+                    "the global batch has %d faces, before the run was continued it had %d",
+                    batch.total,
+                    before,
+                )
+            update_record(self.run, step)
+            rule, own = step["lr_scaling"], step["lr_batch_size"]
             scaled = "not scaled" if rule == "none" else f"{rule} from a batch of {own}"
-            log.info("batch: %s; learning rate %g (%s)", batch, told["learning_rate"], scaled)
+            log.info("batch: %s; learning rate %g (%s)", batch, step["learning_rate"], scaled)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write down what the initial weights were trained on."""
+        """Record what the initial weights were trained on."""
         if trainer.is_global_zero:
             assert isinstance(pl_module, MTMSA)
             update_record(self.run, {"earlier": (pl_module.provenance or {}).get("earlier", [])})
 
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
-        """Begin to hash what is learnt from after the first step, which it would hold up."""
+        """Start hashing the training images after the first step, which it would delay."""
         if trainer.is_global_zero:
             hash_in_background(trainer.datamodule)  # type: ignore[attr-defined]
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Begin to count faces."""
+        """Start counting faces."""
         self._seen["val"] = torch.zeros(2, dtype=torch.int64, device=pl_module.device)
 
     def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Begin to count faces."""
+        """Start counting faces."""
         self._seen["test"] = torch.zeros(2, dtype=torch.int64, device=pl_module.device)
 
     def on_validation_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: FaceBatch, *_: Any
     ) -> None:
-        """Count faces, without waiting for the device."""
+        """Count faces without synchronising the device."""
         self._seen["val"] += _read_and_unreadable(batch)
 
     def on_test_batch_end(
@@ -155,15 +158,15 @@ class RunRecord(Callback):
         self._seen["test"] += _read_and_unreadable(batch)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Add up the faces of all processes."""
+        """Sum the faces of all processes."""
         self._seen["val"] = trainer.strategy.reduce(self._seen["val"], reduce_op="sum")
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Add up the faces of all processes."""
+        """Sum the faces of all processes."""
         self._seen["test"] = trainer.strategy.reduce(self._seen["test"], reduce_op="sum")
 
     def _seen_of(self, trainer: Trainer, part: str) -> dict[str, Any]:
-        """Return how many faces of a part were seen, of how many, beside what is recorded of other parts."""
+        """Return the counts of faces seen of a part, merged with those recorded of other parts."""
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         if part not in self._seen:
             return {}
@@ -172,7 +175,7 @@ class RunRecord(Callback):
         return {"seen": read_record(self.run).get("seen", {}) | {part: seen}}
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the validation metrics of the best epoch."""
+        """Record the validation metrics of the best epoch."""
         for best in [each for each in trainer.checkpoint_callbacks if isinstance(each, BestCheckpoint)]:
             self._write(trainer, {"val": best.best_metrics, "best_epoch": best.best_epoch})
             self._write(trainer, {"epochs": trainer.current_epoch})
@@ -180,14 +183,14 @@ class RunRecord(Callback):
             update_record(self.run, {"fit_seconds": self._seconds} | self._seen_of(trainer, "val"))
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the metrics of the verb ``validate``."""
+        """Record the metrics of the command ``validate``."""
         if trainer.state.fn == TrainerFn.VALIDATING:
             measured = _measured_with(pl_module, calibrated=False) if trainer.is_global_zero else {}
             metrics = {"val": logged_metrics(trainer, "val")} | self._seen_of(trainer, "val")
             self._write(trainer, metrics | measured | _about(trainer, pl_module, "val"))
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the test metrics, and what guessing one age would have reached."""
+        """Record the test metrics and the MAE of a constant guess."""
         assert isinstance(pl_module, MTMSA)
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         guess = constant_age_mae(data.train_dataset.table, data.test_dataset.table)
@@ -205,24 +208,24 @@ class RunRecord(Callback):
             update_record(self.run, values | {"finished": finished})
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Write down what ended the run."""
+        """Record the error that ended the run."""
         if trainer.is_global_zero and self._begun:
             seconds = {"fit_seconds": self._seconds} if trainer.state.fn == TrainerFn.FITTING else {}
             update_record(self.run, seconds | {"failed": f"{type(exception).__name__}: {exception}"})
 
 
 def _read_and_unreadable(batch: FaceBatch) -> torch.Tensor:
-    """Return the numbers of faces that were read and that could not be, without waiting for the device."""
-    counted = batch["valid"].sum()
-    return torch.stack([counted, torch.full_like(counted, sum(map(bool, batch["error"])))])
+    """Return the numbers of readable and unreadable faces without synchronising the device."""
+    valid = batch["valid"].sum()
+    return torch.stack([valid, torch.full_like(valid, sum(map(bool, batch["error"])))])
 
 
 def step_size(trainer: Trainer) -> dict[str, Any]:
-    """Return the batch and the learning rate of a fit whose optimiser is set up, as plain values.
+    """Return batch size and learning rate of a fit with its optimiser set up, as plain values.
 
     Returns:
-        ``batch_size`` (per_device, devices, accumulated, global), ``learning_rate`` (what the schedule starts
-        from, after scaling), ``lr_scaling`` and ``lr_batch_size``.
+        ``batch_size`` (per_device, devices, accumulated, global), ``learning_rate`` (initial, after scaling),
+        ``lr_scaling`` and ``lr_batch_size``.
     """
     batch, model = BatchSize.of(trainer), trainer.lightning_module
     assert isinstance(model, MTMSA)
@@ -236,7 +239,7 @@ def step_size(trainer: Trainer) -> dict[str, Any]:
 
 
 def _measured_with(pl_module: LightningModule, calibrated: bool) -> dict[str, Any]:
-    """Say which state of a network metrics belong to: its ``weights`` and the ``calibration`` applied."""
+    """Return the digest of the weights and the calibration that metrics were measured with."""
     assert isinstance(pl_module, MTMSA)
     applied = pl_module.calibration if calibrated else None
     return {
@@ -246,7 +249,7 @@ def _measured_with(pl_module: LightningModule, calibrated: bool) -> dict[str, An
 
 
 def _about(trainer: Trainer, pl_module: LightningModule, part: str) -> dict[str, Any]:
-    """Say what a checkpoint was trained on, and which classes of the data it does not share."""
+    """Return what a checkpoint was trained on, and which classes of the data were masked."""
     assert isinstance(pl_module, MTMSA)
     data: Any = trainer.datamodule  # type: ignore[attr-defined]
     provenance = pl_module.provenance or {}
@@ -256,7 +259,7 @@ def _about(trainer: Trainer, pl_module: LightningModule, part: str) -> dict[str,
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of Python and of the packages that metrics depend on."""
+    """Return the versions of Python and of the packages that results depend on."""
     found = {"python": sys.version.split()[0]}
     for package in PACKAGES:
         try:
@@ -267,21 +270,21 @@ def versions() -> dict[str, str]:
 
 
 def git_commit() -> str | None:
-    """Return the commit of the checkout that the package runs from, ``+changes`` if it was edited."""
+    """Return the commit of the package's checkout, with ``+changes`` if it was edited."""
 
     def git(*args: str) -> str:
         command = ["git", "-C", str(PACKAGE), *args]
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
 
     try:
-        git("ls-files", "--error-unmatch", "__init__.py")  # an installed wheel may lie inside another project
+        git("ls-files", "--error-unmatch", "__init__.py")  # an installed wheel may be inside another checkout
         return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain", "--", ".") else "")
     except (OSError, subprocess.SubprocessError):
         return None
 
 
 def processor_name() -> str:
-    """Return what the processor calls itself, as far as the system tells."""
+    """Return the name of the processor, if the system gives it."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -291,7 +294,7 @@ def processor_name() -> str:
 
 
 def device_name(trainer: Trainer) -> str:
-    """Return what the run computes on."""
+    """Return the name of the device."""
     if trainer.strategy.root_device.type == "cuda":
         return str(torch.cuda.get_device_name(trainer.strategy.root_device))
     return trainer.strategy.root_device.type

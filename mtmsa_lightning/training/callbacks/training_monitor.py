@@ -9,23 +9,23 @@ from torch.nn.utils import get_total_norm
 
 
 class TrainingMonitor(Callback):
-    """Logs how a training goes, once per epoch.
+    """Log learning rates, gradient norms, speed and memory once per epoch.
 
     - ``lr/resnet`` and ``lr/new``: learning rates of the epoch's last step, of the ResNet's layers and of all
-      others;
+      other ones;
     - ``train/grad_norm`` and ``train/grad_norm_max``: 2-norm of all gradients before clipping, mean and
       largest of the epoch's steps;
-    - ``speed/images_per_second``: over all processes, validation not counted;
-    - ``speed/data_wait_share``: fraction of the epoch's time that the loop waited for the loader. A GPU works
-      on meanwhile, so that a value above 0 costs time only where it runs dry;
-    - ``memory/gpu_peak_gib``: the most that the first GPU held so far.
+    - ``speed/images_per_second``: over all processes, without validation;
+    - ``speed/data_wait_share``: fraction of the epoch's time in which the loop waited for the loader. A GPU
+      computes during it, so that a value above 0 need not cost time;
+    - ``memory/gpu_peak_gib``: peak memory of the first GPU so far.
     """
 
     METRICS = (
         "lr/resnet", "lr/new", "train/grad_norm", "train/grad_norm_max", "speed/images_per_second",
         "speed/data_wait_share", "memory/gpu_peak_gib",
     )  # fmt: skip
-    """Their names."""
+    """Names of the metrics."""
 
     def __init__(self) -> None:
         self._norms: list[torch.Tensor] = []
@@ -33,20 +33,20 @@ class TrainingMonitor(Callback):
         self._start()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the norms of the steps so far, for a run that is continued within the epoch."""
+        """Return the norms of the steps so far, for a run continued within the epoch."""
         return {"norms": torch.stack(self._norms).cpu() if self._norms else torch.zeros(0)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on within an epoch; its speed is that of the rest."""
+        """Restore the norms of the epoch; its speed is that of the remaining steps."""
         self._norms = list(state_dict["norms"])
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start the clock, of an epoch too that is continued."""
+        """Start the clock, also of a continued epoch."""
         self._norms = [norm.to(trainer.strategy.root_device) for norm in self._norms]
         self._start()
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start anew."""
+        """Reset norms and clock."""
         self._norms = []
         self._start()
 
@@ -55,23 +55,23 @@ class TrainingMonitor(Callback):
         self._started = self._ready = time.perf_counter()
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, *_: Any) -> None:
-        """Count the wait for the batch."""
+        """Add the time waited for the batch."""
         self._waited += time.perf_counter() - self._ready
         self._faces += len(batch["image"])
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Any) -> None:
-        """Keep learning rates, and the norm of the gradients where it is, without waiting for the device."""
+        """Keep learning rates and gradient norm without synchronising the device."""
         groups = [group for group in optimizer.param_groups if not group["name"].endswith("_undecayed")]
         self._rates = {f"lr/{group['name']}": group["lr"] for group in groups}
         gradients = [each.grad for each in pl_module.parameters() if each.grad is not None]
         self._norms.append(get_total_norm(gradients))
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
-        """Wait for the next batch from now on."""
+        """Start the wait for the next batch."""
         self._ready = time.perf_counter()
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Stop the clock of a validation within the epoch."""
+        """Stop the clock for a validation within the epoch."""
         self._stopped = time.perf_counter()
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

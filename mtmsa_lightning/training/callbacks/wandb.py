@@ -1,7 +1,4 @@
-"""Weights & Biases: the logger of a run, and what is uploaded at its end.
-
-wandb itself is imported when a run is logged by it: that takes longer than parsing a whole command line.
-"""
+"""Weights & Biases: the logger of a run, and uploads at its end."""
 
 import logging
 import netrc
@@ -24,22 +21,22 @@ from lightning.pytorch.loggers import WandbLogger
 log = logging.getLogger(__name__)
 
 FIRST_ANSWER = 5
-"""Seconds that a server has for its first answer, before a run is logged offline."""
+"""Seconds to wait for the server's first response before a run is logged offline."""
 
 TIMEOUT = 20
-"""Seconds that a server which has answered has to open the run, before it is logged offline."""
+"""Seconds to wait for the server to open the run before it is logged offline."""
 
 FINISH_TIMEOUT = 600
-"""Seconds that an upload may go on when everything else is done; what is left is uploaded by `wandb sync`."""
+"""Seconds to wait for uploads at the end; `wandb sync` uploads the rest."""
 
 WandbMode = Literal["online", "offline", "disabled"]
 
 
 def choose_mode(asked: WandbMode | None) -> tuple[WandbMode, str]:
-    """Choose how to log, so that a missing key or network never stops a run.
+    """Choose a mode, so that a missing key or network never stops a run.
 
     Args:
-        asked: What the user wants; None for what ``WANDB_MODE`` says, or online where possible.
+        asked: The user's choice; None for ``WANDB_MODE``, or else online if possible.
 
     Returns:
         The mode and the reason for it.
@@ -62,7 +59,7 @@ def _server() -> str:
 
 
 def _has_key() -> bool:
-    """Look where `wandb login` and clusters leave keys; wandb's own check would ask on the terminal."""
+    """Return whether there is an API key; wandb's own check would ask on the terminal."""
     if os.environ.get("WANDB_API_KEY"):
         return True
     try:
@@ -75,11 +72,11 @@ def _has_key() -> bool:
 
 
 def _reachable() -> bool:
-    """Ask for any answer: a proxy or a hanging server accepts connections without ever giving one."""
+    """Return whether the server responds; a proxy or hanging server may accept connections only."""
     try:
         urlopen(_server(), timeout=FIRST_ANSWER).close()
     except HTTPError:
-        return True  # an answer all the same
+        return True  # also a response
     except (OSError, HTTPException, ValueError):
         return False
     return True
@@ -96,12 +93,12 @@ def wandb_logger(
     """Build the logger of a run.
 
     Args:
-        run: The run directory, where wandb's files go.
+        run: The run directory, for wandb's files.
         mode: ``online`` or ``offline``.
         run_id: Identifier, the same when a run is continued.
         name: Name of the experiment; the group of its runs, unless ``WANDB_RUN_GROUP`` names one.
-        job_type: The verb, unless ``WANDB_JOB_TYPE`` says something else.
-        config: Settings to show; with ``wandb_faces`` what is printed, which may name files, is sent too.
+        job_type: The command, unless ``WANDB_JOB_TYPE`` is set.
+        config: Settings to show; with ``wandb_faces`` the console output, which may name files, is sent too.
 
     Returns:
         The logger.
@@ -109,14 +106,14 @@ def wandb_logger(
     import wandb
 
     run.mkdir(parents=True, exist_ok=True)
-    os.environ.setdefault("WANDB_SILENT", "true")  # the run's own messages say where things are
+    os.environ.setdefault("WANDB_SILENT", "true")  # the run logs where its files are
 
     def build(mode: WandbMode) -> WandbLogger:
         # not WandbLogger's own `offline`: that sets WANDB_MODE, and with it every later run of the process
         logger = WandbLogger(
             tags=tags(config), settings=wandb.Settings(
                 init_timeout=TIMEOUT, finish_timeout=FINISH_TIMEOUT, finish_timeout_raises=False,
-                disable_code=True,  # changes of a repository may be lists of faces
+                disable_code=True,  # uncommitted changes may contain names of faces
                 console="auto" if config.get("wandb_faces") else "off",
             ),
             project=os.environ.get("WANDB_PROJECT", "mtmsa-lightning"), name=f"{name}/{run.name}",
@@ -124,22 +121,22 @@ def wandb_logger(
             job_type=os.environ.get("WANDB_JOB_TYPE", job_type),
             save_dir=str(run), id=run_id, resume="allow", mode=mode, config=config,
         )  # fmt: skip
-        logger._wandb_init.pop("anonymous", None)  # always set by Lightning 2.6, and warned of by wandb
+        logger._wandb_init.pop("anonymous", None)  # set by Lightning 2.6; wandb warns of it
         return logger
 
     logger = build(mode)
     if mode == "online":
         try:
             _ = logger.experiment
-        except Exception as error:  # a key that is refused or a server that fails must not stop training
+        except Exception as error:  # a refused key or a failing server must not stop training
             log.warning("wandb: %s; logging offline instead", error)
-            wandb.teardown()  # its service would take the second try for a run that is still open
+            wandb.teardown()  # or its service would treat the second try as an open run
             logger = build("offline")
     return logger
 
 
 def tags(config: dict[str, Any]) -> list[str]:
-    """Name what runs are filtered by: dataset, protocol, fold, heads.
+    """Return tags for filtering runs: dataset, protocol, fold, heads.
 
     Args:
         config: The run's settings.
@@ -155,11 +152,11 @@ def tags(config: dict[str, Any]) -> list[str]:
 
 
 def artifact_name(*parts: str) -> str:
-    """Return a name that W&B takes for an artifact: at most 128 of ``A-Za-z0-9_.-``.
+    """Return a valid name for an artifact: at most 128 of ``A-Za-z0-9_.-``.
 
     Args:
-        parts: Texts, joined by dashes. A name that has to be changed ends in a hash of what it was, so that
-            no two become one.
+        parts: Texts, joined by dashes. A name that must be changed ends in a hash of the original, so that
+            names stay distinct.
 
     >>> artifact_name("morph/fold0", "report"), artifact_name("tiny", "report")
     ('morph-fold0-report-f04ae2', 'tiny-report')
@@ -170,14 +167,14 @@ def artifact_name(*parts: str) -> str:
 
 
 def log_files(loggers: Iterable[Any], run: Path, name: str, best: Path | None, faces: bool = False) -> None:
-    """Upload the best checkpoint and, if there is one, the evaluation report as artifacts.
+    """Upload the best checkpoint and, if it exists, the evaluation report as artifacts.
 
     Args:
         loggers: The run's loggers.
         run: The run directory, or the folder of a report.
         name: Name of the experiment.
         best: The best checkpoint of a fit.
-        faces: Upload what shows or names single faces too.
+        faces: Include photos and names of single faces.
     """
     with TemporaryDirectory() as folder:
         wanted = {"checkpoint": best}
@@ -199,12 +196,12 @@ def log_files(loggers: Iterable[Any], run: Path, name: str, best: Path | None, f
                     else:
                         artifact.add_file(str(path), policy="immutable")
                     logger.experiment.log_artifact(artifact, aliases=[alias, artifact_name(run.name)])
-                except Exception as error:  # the run itself is complete
+                except Exception as error:  # the run is complete
                     log.warning("wandb: the %s is not uploaded: %s", what, error)
 
 
 def _report(run: Path, folder: Path, faces: bool) -> Path:
-    """Copy what is uploaded of a report, with single faces or without."""
+    """Copy the files of a report to upload, with or without single faces."""
     from mtmsa_lightning.reports.report import PAGE, copy_without_faces
 
     if not faces:
@@ -218,12 +215,12 @@ def _report(run: Path, folder: Path, faces: bool) -> Path:
 
 
 def finish(loggers: Iterable[Any]) -> None:
-    """Close runs, so that everything is on disk or uploaded when the verb returns."""
+    """Close runs, so that everything is on disk or uploaded at the end of the command."""
     for logger in loggers:
         if isinstance(logger, WandbLogger):
             logger.experiment.finish()
 
 
 def new_run_id() -> str:
-    """Return a fresh identifier."""
+    """Return a new identifier."""
     return secrets.token_hex(4)

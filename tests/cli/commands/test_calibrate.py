@@ -275,7 +275,7 @@ def test_another_datasets_faces_calibrate_only_when_it_is_meant(fails, fresh, tm
         (["--data.fold", "1"], "were trained on by this checkpoint"),
         (["--data.calibration_fraction", "0", "--part", "calibration"], "the calibration part is empty"),
         (["--part", "val", "--max_width", "20"], "at least 9 subjects"),
-        (["--max_width", "0"], "--max_width 0.0 is no width"),
+        (["--max_width", "0"], "--max_width 0.0: must be a number of years above 0"),
         (["--min_group_prob", "1.5"], "--min_group_prob 1.5 is no probability"),
         (["--model.msa", "null"], "takes the model from the checkpoint"),
         (["--data.fodl", "1"], "did you mean --data.fold?"),

@@ -275,7 +275,7 @@ def test_a_lost_server_does_not_stop_a_run(caplog, tmp_path):
     trainer = SimpleNamespace(is_global_zero=True, loggers=[Refusing()], datamodule=data)
     with caplog.at_level(logging.WARNING):
         Panels().setup(trainer, None, "fit")
-    assert "ConnectionError: lost; training goes on" in caplog.text
+    assert "ConnectionError: lost; training continues" in caplog.text
     (tmp_path / "best.ckpt").touch()
     log_files([Refusing()], tmp_path, "tiny", tmp_path / "best.ckpt")
     assert "the checkpoint is not uploaded: lost" in caplog.text
