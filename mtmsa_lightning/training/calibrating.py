@@ -98,7 +98,7 @@ def calibrate(
     fitted = fit_calibration(*predicted[part])
     metrics = {
         name: {"before": calibration_metrics(faces), "after": calibration_metrics(applied(fitted, faces))}
-        for name, faces in said.items()
+        for name, faces in predicted.items()
     }
     fitted_on = origin(data, part) | predicted[part].size() | {"chose_checkpoint": chose_checkpoint}
     fitted_on["flip_test"] = model.flip_test

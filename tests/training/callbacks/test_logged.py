@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from mtmsa_lightning.metrics.suite import METRICS
-from mtmsa_lightning.training.callbacks.console import figures_table
 from mtmsa_lightning.training.callbacks.checkpoints import logged_metrics
+from mtmsa_lightning.training.callbacks.console import figures_table
 
 
 def test_metrics_of_the_stage_are_plain_and_undefined_ones_stay():
