@@ -6,7 +6,7 @@ import torch
 
 from mtmsa_lightning.metrics.suite import METRICS
 from mtmsa_lightning.training.callbacks.checkpoints import logged_metrics
-from mtmsa_lightning.training.callbacks.console import figures_table
+from mtmsa_lightning.training.callbacks.console import metrics_table
 
 
 def test_metrics_of_the_stage_are_plain_and_undefined_ones_stay():
@@ -16,8 +16,8 @@ def test_metrics_of_the_stage_are_plain_and_undefined_ones_stay():
         "loss": torch.ones(()),
     }
     trainer = SimpleNamespace(callback_metrics=metrics | {"test/age_mae": torch.tensor(9.0)})
-    figures = logged_metrics(trainer, "val")
-    assert figures == {"val/age_mae": 4.5, "val/age_ence": pytest.approx(math.nan, nan_ok=True)}
+    found = logged_metrics(trainer, "val")
+    assert found == {"val/age_mae": 4.5, "val/age_ence": pytest.approx(math.nan, nan_ok=True)}
 
 
 def test_the_table_of_a_run_counts_the_faces_that_were_seen_and_shows_what_is_undefined():
