@@ -37,7 +37,7 @@ def test_the_wheel_holds_configs_templates_and_type_marker_and_nothing_else_of_t
     for config in ("morph", "adience", "utkface", "csv", "demo"):
         assert f"mtmsa_lightning/experiments/{config}.yaml" in names
     assert "mtmsa_lightning/py.typed" in names
-    for template in ("page.html", "app.html", "style.css"):
+    for template in ("page.html", "app.html", "card.md", "style.css"):
         assert f"mtmsa_lightning/reports/templates/{template}" in names
     folders = {name.partition("/")[0] for name in names}
     assert {folder for folder in folders if not folder.endswith(".dist-info")} == {"mtmsa_lightning"}

@@ -11,6 +11,7 @@ from mtmsa_lightning.data.splits.protocols import fingerprint
 from mtmsa_lightning.evaluation.comparison import Contender
 from mtmsa_lightning.evaluation.folds import average_scores, known_subjects
 from mtmsa_lightning.metrics.titles import METRIC_BY_NAME, format_difference, format_metric, title
+from mtmsa_lightning.reports.markdown import table as markdown_table
 
 LEVEL = 0.05
 """Level of significance."""
@@ -51,9 +52,8 @@ def markdown(baseline: Contender, others: Sequence[Contender], table: pd.DataFra
     lines = [f"# Compared with {baseline.name}", ""]
     lines += [f"- {_quoted(provenance(each))}" for each in (baseline, *others)]
     for name, rows in table.groupby("run", sort=False):
-        lines += ["", f"## {name}", "", "| metric | baseline | this run | difference [95 %] | p | |"]
-        lines.append("| --- | --- | --- | --- | --- | --- |")
-        lines += [f"| {' | '.join(_cells(row))} |" for _, row in rows.iterrows()]
+        columns = ["metric", "baseline", "this run", "difference [95 %]", "p", ""]
+        lines += ["", f"## {name}", "", markdown_table(columns, [_cells(row) for _, row in rows.iterrows()])]
     one_unit = table["subjects"].isna().all()
     unit = "faces, no subject being known" if one_unit else "subjects"
     corrected = f", corrected by Holm for {len(others)} runs (not for the metrics)" if len(others) > 1 else ""

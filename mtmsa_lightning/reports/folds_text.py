@@ -8,26 +8,27 @@ import pandas as pd
 from mtmsa_lightning._utils.strict_json import csv_cell
 from mtmsa_lightning._utils.text import pluralize
 from mtmsa_lightning.metrics.titles import format_metric, title
+from mtmsa_lightning.reports.markdown import table
 
 
 def rows(summary: Mapping[str, Any]) -> pd.DataFrame:
     """Return the summary as a table: a row per run, then the mean and the standard deviations."""
     metrics = summary["metrics"]
     said = {key: summary[key] for key in ("dataset", "protocol", "split_seed", "label_rule")}
-    table = [
+    lines = [
         {"row": "run", "fold": run["fold"], "seed": run["seed"], **said}
         | {"faces": run["faces"]["test"], "test_fingerprint": run["fingerprints"]["test"]}
         | {name: csv_cell(run["test"].get(name)) for name in metrics}
         for run in summary["runs"]
     ]
-    table.append(
+    lines.append(
         {"row": "mean", **said} | {name: csv_cell(metric["mean"]) for name, metric in metrics.items()}
     )
     for over in ("over_folds", "over_seeds", "over_runs"):
         for kind in ("sd_sample", "sd_population"):
             values = {name: csv_cell((metric[over] or {}).get(kind)) for name, metric in metrics.items()}
-            table.append({"row": f"{kind}_{over}", **said} | values)
-    return pd.DataFrame(table).astype({"fold": "Int64", "seed": "Int64", "faces": "Int64"})
+            lines.append({"row": f"{kind}_{over}", **said} | values)
+    return pd.DataFrame(lines).astype({"fold": "Int64", "seed": "Int64", "faces": "Int64"})
 
 
 def markdown(summary: Mapping[str, Any]) -> str:
@@ -49,11 +50,11 @@ def markdown(summary: Mapping[str, Any]) -> str:
         lines += [f"- fold {run['fold']}, seed {run['seed']}: {run['reason']}" for run in summary["missing"]]
         lines.append("")
     lines += [
-        *_metrics_table(summary),
+        _metrics_table(summary),
         "",
         *_reading(summary),
         "",
-        *_runs_table(summary),
+        _runs_table(summary),
         "",
         *_footer(summary),
     ]
@@ -64,11 +65,11 @@ def _listed(values: Sequence[Any]) -> str:
     return ", ".join(map(str, values)) or "none"
 
 
-def _metrics_table(summary: Mapping[str, Any]) -> list[str]:
+def _metrics_table(summary: Mapping[str, Any]) -> str:
     folds, several = summary["folds"], len(summary["seeds"]) > 1
     spreads = {"over_seeds": "sd over seeds", "over_runs": "sd over runs"} if several else {}
     heads = ["metric", *(f"fold {fold}" for fold in folds), "mean ± sd over folds", *spreads.values()]
-    table = [[*heads, "pooled [95 %]"]]
+    rows = []
     for name, metric in summary["metrics"].items():
         cells = [title(name)]
         cells += [format_metric(name, metric["per_fold"].get(str(fold))) for fold in folds]
@@ -76,8 +77,8 @@ def _metrics_table(summary: Mapping[str, Any]) -> list[str]:
         cells.append(f"{format_metric(name, mean)} ± {format_metric(name, deviation)}")
         cells += [format_metric(name, (metric[over] or {}).get("sd_sample")) for over in spreads]
         cells.append(_pooled_cell(name, summary["pooled"]["metrics"].get(name, {})))
-        table.append(cells)
-    return _table(table)
+        rows.append(cells)
+    return table([*heads, "pooled [95 %]"], rows)
 
 
 def _reading(summary: Mapping[str, Any]) -> list[str]:
@@ -100,15 +101,13 @@ def _reading(summary: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _runs_table(summary: Mapping[str, Any]) -> list[str]:
-    table = [["fold", "seed", "test faces", "test fingerprint", "best epoch", "run"]]
+def _runs_table(summary: Mapping[str, Any]) -> str:
+    rows = []
     for run in summary["runs"]:
         best = "-" if run["best_epoch"] is None else f"{run['best_epoch'] + 1} of {run['epochs']}"
         fingerprint = run["fingerprints"]["test"][:16]
-        table.append(
-            [str(run["fold"]), str(run["seed"]), f"{run['faces']['test']:,}", fingerprint, best, run["run"]]
-        )
-    return _table(table)
+        rows.append([run["fold"], run["seed"], f"{run['faces']['test']:,}", fingerprint, best, run["run"]])
+    return table(["fold", "seed", "test faces", "test fingerprint", "best epoch", "run"], rows)
 
 
 def _footer(summary: Mapping[str, Any]) -> list[str]:
@@ -124,8 +123,3 @@ def _footer(summary: Mapping[str, Any]) -> list[str]:
 def _pooled_cell(name: str, pooled: Mapping[str, Any]) -> str:
     value, low, high = (format_metric(name, pooled.get(key)) for key in ("value", "low", "high"))
     return value if low == "-" else f"{value} [{low}, {high}]"
-
-
-def _table(cells: Sequence[Sequence[str]]) -> list[str]:
-    head, *body = [f"| {' | '.join(row)} |" for row in cells]
-    return [head, f"| {' | '.join(['---'] * len(cells[0]))} |", *body]

@@ -9,6 +9,7 @@ from mtmsa_lightning._utils.strict_json import csv_cell
 from mtmsa_lightning._utils.text import pluralize
 from mtmsa_lightning.metrics.suite import METRICS
 from mtmsa_lightning.metrics.titles import format_difference, format_metric, title
+from mtmsa_lightning.reports.markdown import table as markdown_table
 
 SAID = ("dataset", "protocol", "split_seed", "label_rule")
 """What stands in every row of the CSV."""
@@ -48,20 +49,20 @@ def markdown(table: Mapping[str, Any]) -> str:
     said = {"dataset": "", "protocol": "protocol ", "split_seed": "split seed ", "label_rule": "label rule "}
     said |= {"folds": "folds ", "seeds": "seeds ", "image_size": "image size ", "crop": "crop "}
     lines.append(", ".join(text + _plain(quoted[key]) for key, text in said.items() if key in quoted) + ".")
-    lines += ["", *_table(table, metrics, _cell), "", *_reading(table)]
+    lines += ["", _table(table, metrics, _cell), "", *_reading(table)]
     if table["recorded"] is not None:
         lines += ["", "## Difference from the recorded table", "", *_recorded(table, metrics)]
     return "\n".join(lines) + "\n"
 
 
-def _table(table: Mapping[str, Any], metrics: Sequence[str], cell: Any) -> list[str]:
-    head = ["variant", "runs", *map(title, metrics)]
+def _table(table: Mapping[str, Any], metrics: Sequence[str], cell: Any) -> str:
+    columns = ["variant", "runs", *map(title, metrics)]
     body = [
         [name, str(max((values["n"] for values in variant["metrics"].values()), default=0))]
         + [cell(table, name, metric) for metric in metrics]
         for name, variant in table["variants"].items()
     ]
-    return [f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *body)]
+    return markdown_table(columns, body)
 
 
 def _cell(table: Mapping[str, Any], variant: str, metric: str) -> str:
@@ -103,7 +104,7 @@ def _recorded(table: Mapping[str, Any], metrics: Sequence[str]) -> list[str]:
         found = recorded["cells"].get(variant, {}).get(metric)
         return "-" if found is None else format_difference(metric, found["difference"])
 
-    lines = [*_table(table, metrics, cell), "", "This table minus the recorded one."]
+    lines = [_table(table, metrics, cell), "", "This table minus the recorded one."]
     if recorded["only_recorded"]:
         lines += ["", f"Recorded, but not here: {', '.join(recorded['only_recorded'])}."]
     if recorded["conditions"]:

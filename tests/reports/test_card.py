@@ -10,8 +10,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
+from seen_html import HOSTILE
 
-from mtmsa_lightning.reports.card import Sources, card_of_checkpoint, model_card
+from mtmsa_lightning.reports.card import card_of_checkpoint, model_card
+from mtmsa_lightning.reports.card_sources import Sources
 from mtmsa_lightning.runs.checkpoints import read_checkpoint, weights_digest
 
 GROUPS = """by,gender,race,age,faces,subjects,age_mae,age_mae_low,age_mae_high
@@ -251,6 +253,25 @@ def test_a_name_is_no_html(checkpoint):
     assert "# &lt;script&gt; # x" in body
     assert "<" not in body
     assert ">" not in body
+
+
+def test_hostile_texts_stay_texts(checkpoint):
+    hostile = HOSTILE + "|\n## Evaluation\n| age MAE (years) | 0.00 |"
+    provenance = checkpoint["provenance"]
+    provenance |= {"dataset": hostile, "label_rule": hostile, "earlier": [provenance | {"dataset": hostile}]}
+    settings = checkpoint["hyper_parameters"] | {"gender_classes": [hostile, hostile]}
+    training = {"name": hostile, "git_commit": hostile, "test": {"test/age_mae": 5.0}}
+    card = model_card(
+        sources({**checkpoint, "hyper_parameters": settings, "provenance": provenance}, training=training)
+    )
+    assert front(card)["datasets"] == [hostile]
+    body = card.split("---\n", 2)[2]
+    assert "<" not in body
+    assert ">" not in body
+    assert "{{ 7 * 7 }}" in body
+    assert body.count("\n## Evaluation\n") == 1
+    assert value(card, "age MAE (years)") == "5.00"
+    assert "\n" not in value(card, "dataset")
 
 
 def test_the_citation_is_in_the_wheel_and_in_the_source():

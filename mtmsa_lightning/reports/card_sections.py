@@ -1,0 +1,290 @@
+"""The contents of a model card's sections; ``templates/card.md`` puts them together.
+
+A value of None is shown as "not recorded".
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mtmsa_lightning.calibration.record import Calibration
+from mtmsa_lightning.data.preprocessing import describe_crop
+from mtmsa_lightning.data.splits.earlier import describe
+from mtmsa_lightning.metrics.titles import METRIC_BY_NAME, format_interval, format_metric
+from mtmsa_lightning.reports.card_sources import Sources
+from mtmsa_lightning.reports.markdown import one_line, table
+from mtmsa_lightning.settings.configs import PACKAGE
+
+UNKNOWN = "not recorded"
+
+_AGE_KINDS = {"exact": "years", "group": "groups"}
+
+
+def facts(values: Mapping[str, Any]) -> str:
+    """Return a table of named values."""
+    rows = [(name, UNKNOWN if value is None else _plain(value)) for name, value in values.items()]
+    return table(["what", "value"], rows)
+
+
+def interface(sources: Sources) -> dict[str, Any]:
+    """Return what goes in and comes out."""
+    settings, provenance = sources.checkpoint["hyper_parameters"], sources.provenance
+    heads = {task: settings.get(task) for task in ("age", "gender", "race")}
+    size, crop = settings["image_size"], describe_crop(settings["crop"], provenance.get("preparation"))
+    return {
+        "network": f"ResNet34, {_attention(settings.get('msa'))}",
+        "input": f"RGB face, {size} x {size} px: the {crop}",
+        "age": f"a distribution in years, of {_class(heads['age'])}" if heads["age"] else "none",
+        "gender classes": _numbered(settings["gender_classes"]) if heads["gender"] else "none",
+        "race classes": _numbered(settings["race_classes"]) if heads["race"] else "none",
+        "age groups": ", ".join(f"{low}-{high}" for low, high in settings["age_groups"]) or "none",
+    }
+
+
+def training_data(sources: Sources) -> dict[str, Any]:
+    """Return the facts about the training data; empty where none are recorded."""
+    data = sources.provenance
+    if not data:
+        return {}
+    rows = data.get("rows") or {}
+    dropped = ", ".join(f"{count:,}: {reason}" for reason, count in (rows.get("dropped") or {}).items())
+    shared = data.get("subjects_in_two_parts")
+    split = f"fold {data.get('fold')}, split seed {data.get('split_seed')}"
+    return {
+        "dataset": data.get("dataset"),
+        "protocol": f"{data['protocol']}, {split}" if "protocol" in data else None,
+        "label rule": data.get("label_rule"),
+        "cleaning rules": ", ".join(data.get("cleaning") or ()) or "none",
+        "rows read": rows.get("read"),
+        "rows kept": rows.get("kept"),
+        "rows dropped": dropped or "none",
+        "labels learnt from": _labels(data.get("labels") or ()),
+        **{f"faces, {part}": count for part, count in (data.get("faces") or {}).items()},
+        "test images that show a subject of training": (
+            "subjects unknown" if shared is None else f"{100 * shared:.1f} %"
+        ),
+        **{f"fingerprint, {part}": f"`{text}`" for part, text in (data.get("fingerprints") or {}).items()},
+        **{
+            f"earlier training data, {number}": describe(earlier)
+            for number, earlier in enumerate(data.get("earlier") or (), start=1)
+        },
+    }
+
+
+def notes(sources: Sources) -> list[str]:
+    """Return the notes on the split, and on faces that training and test have in common."""
+    overlap = sources.tested.get("overlap", sources.training.get("overlap")) or ()
+    return [*map(one_line, (*(sources.provenance.get("notes") or ()), *overlap))]
+
+
+def training(sources: Sources) -> dict[str, Any]:
+    """Return how the network was trained."""
+    settings, record = sources.checkpoint["hyper_parameters"], sources.training
+    best = record.get("best_epoch", sources.checkpoint.get("epoch"))
+    start = settings.get("weights")
+    weights = ", ".join(f"{task} {settings.get(f'{task}_weight')}" for task in ("age", "gender", "race"))
+    versions = record.get("versions") or {}
+    return {
+        "initial weights": "random" if start is None else Path(start).name,
+        "epochs": record.get("epochs"),
+        "checkpoint chosen by": record.get("monitor"),
+        "best epoch": None if best is None else best + 1,
+        "batch size": (record.get("batch_size") or {}).get("global"),
+        **_optimiser(settings.get("optimizer") or {}, record.get("learning_rate")),
+        "schedule": _class(settings.get("scheduler")),
+        "weights of the losses": f"{weights} ({settings.get('weighting')})",
+        "seed": sources.seed,
+        "versions": ", ".join(f"{name} {version}" for name, version in versions.items()) or None,
+        "commit": record.get("git_commit"),
+    }
+
+
+def hardware(sources: Sources) -> dict[str, Any]:
+    """Return what the training ran on."""
+    record = sources.training
+    machine, seconds = record.get("hardware") or {}, record.get("fit_seconds")
+    return {
+        "device": record.get("device"),
+        "processes": record.get("world_size"),
+        "processor": machine.get("processor"),
+        "cores of a machine": machine.get("cores"),
+        "precision": record.get("precision"),
+        "training time": None if seconds is None else f"{seconds / 3600:.2f} hours",
+        "started": record.get("started"),
+        "finished (with tests)": record.get("finished"),
+        "energy": "not measured",
+    }
+
+
+# ------------------------------------------------------------------------ metrics
+
+
+def evaluation(sources: Sources) -> dict[str, Any]:
+    """Return the metrics of a report with their intervals; empty without a report."""
+    if not sources.metrics:
+        return {}
+    ends = sources.tables["metrics"].set_index("name")
+    rows = [
+        (
+            METRIC_BY_NAME[name].title,
+            format_metric(name, value),
+            _interval(name, *ends.loc[name, ["low95", "high95"]]),
+            f"{int(ends.loc[name, 'faces']):,}",
+        )
+        for name, value in sources.metrics["scalars"].items()
+        if name in ends.index
+    ]
+    if rows and rows[0][0] == METRIC_BY_NAME["age_mae"].title:
+        rows.insert(1, (*_constant_guess(sources.tested), "-", rows[0][3]))
+    quoted = sources.metrics["quoted_with"]
+    return {
+        "rows": rows,
+        "faces": sources.metrics["faces"],
+        "quoted_with": {name: quoted[name] for name in quoted if name not in ("command", "checkpoint")},
+    }
+
+
+def test_rows(sources: Sources) -> list[tuple[str, str]]:
+    """Return the metrics of the test at the end of training."""
+    recorded = sources.training.get("test") or {}
+    rows = [
+        (spec.title, format_metric(name, recorded[f"test/{name}"]))
+        for name, spec in METRIC_BY_NAME.items()
+        if f"test/{name}" in recorded
+    ]
+    if "test/age_mae" in recorded:
+        rows.insert(1, _constant_guess(sources.training))
+    return rows
+
+
+def _constant_guess(record: Mapping[str, Any]) -> tuple[str, str]:
+    """Return the MAE of a constant guess, which an MAE must be compared with."""
+    guess = record.get("constant_age_mae")
+    value = UNKNOWN if guess is None else format_metric("age_mae", guess)
+    return "age MAE of guessing the mean training age (years)", value
+
+
+def groups(sources: Sources) -> dict[str, Any]:
+    """Return the metric of age by group and its largest gaps; empty without a report."""
+    found = sources.tables.get("subgroups")
+    if found is None:
+        return {}
+    shown = "age_mae" if sources.metrics["labelled"]["exact"] else "group_acc"
+    rows = [
+        (
+            row["by"],
+            next((row[name] for name in ("gender", "race", "age") if row[name]), "all"),
+            f"{int(row['faces']):,}",
+            _value(shown, row[shown]),
+            _interval(shown, row[f"{shown}_low"], row[f"{shown}_high"]),
+        )
+        for row in found[found["by"].isin(["all", "gender", "race", "age"])].to_dict("records")
+    ]
+    gaps = sources.tables["subgroup_gaps"]
+    gap_rows = [
+        (
+            row["by"],
+            _value(shown, row["gap"]),
+            _interval(shown, row["gap_low"], row["gap_high"]),
+            *(f"{row[end]}: {_value(shown, row[f'{end}_value'])}" for end in ("highest", "lowest")),
+        )
+        for row in gaps[gaps["metric"] == shown].to_dict("records")
+    ]
+    return {"metric": METRIC_BY_NAME[shown].title, "rows": rows, "gaps": gap_rows}
+
+
+def _value(name: str, cell: str) -> str:
+    """Format a cell of a report's table; "-" where it is empty."""
+    return format_metric(name, float(cell) if cell else None)
+
+
+def _interval(name: str, low: str, high: str) -> str:
+    return format_interval(name, *(float(end) if end else None for end in (low, high))) or "-"
+
+
+# ------------------------------------------------------------------------ calibration and citation
+
+
+def calibration(recorded: Mapping[str, Any] | None) -> str:
+    """Describe a calibration."""
+    if recorded is None:
+        return "Not calibrated: intervals are those that the network itself predicts."
+    fitted = Calibration.from_dict(recorded)
+    description = fitted.describe()
+    paragraphs = [f"{description[0].upper()}{description[1:]}."]
+    if fitted.at_limit:
+        paragraphs.append(f"Calibration {fitted.describe_limit()}.")
+    if levels := ", ".join(f"{100 * level:.0f} %" for level in fitted.quantiles):
+        paragraphs.append(
+            f"Conformal intervals of age at {levels}: they cover a new subject's face with at least that "
+            "probability if the subject is exchangeable with those fitted on, and promise nothing for other "
+            "data or for single groups."
+        )
+    return "\n\n".join(map(one_line, paragraphs))
+
+
+def citation() -> dict[str, Any]:
+    """Read CITATION.cff, which is in an installed wheel, or beside the package in a checkout."""
+    files = (PACKAGE / "CITATION.cff", PACKAGE.parent / "CITATION.cff")
+    text = next(file for file in files if file.is_file()).read_text(encoding="utf-8")
+    cited: dict[str, Any] = yaml.safe_load(text)
+    return cited
+
+
+# ------------------------------------------------------------------------ settings in words
+
+
+def _attention(msa: Mapping[str, Any] | None) -> str:
+    if msa is None:
+        return "no multi-scale attention"
+    rates, stages, placement = _plain(msa["rates"]), _plain(msa["stages"]), msa["placement"].replace("_", " ")
+    return f"multi-scale attention with rates {rates} at stages {stages} ({placement})"
+
+
+def _labels(kinds: Sequence[str]) -> str:
+    """List the labels that were learnt from, and how ages were given."""
+    ages = " and ".join(_AGE_KINDS[kind] for kind in kinds if kind in _AGE_KINDS)
+    named = {"age": f"age in {ages}" if ages else "age"}
+    return ", ".join(named.get(kind, kind) for kind in kinds if kind not in _AGE_KINDS) or "none"
+
+
+def _optimiser(spec: Mapping[str, Any], used: float | None) -> dict[str, Any]:
+    """Return the optimiser's settings by name; the learning rate is the one used, which may be scaled."""
+    if not spec:
+        return {"optimiser": None, "learning rate": None}
+    given = {name: value for name, value in _arguments(spec).items() if value is not False}
+    rate = given.pop("lr", None)
+    named = {name.replace("_", " "): value for name, value in given.items()}
+    return {"optimiser": _class_name(spec), "learning rate": used or rate, **named}
+
+
+def _numbered(names: Iterable[str]) -> str:
+    return ", ".join(f"{number} {name}" for number, name in enumerate(names)) or "none"
+
+
+def _class(spec: Mapping[str, Any] | None) -> str | None:
+    """Return the name of a configured class with its arguments."""
+    if not spec:
+        return None
+    given = ", ".join(f"{name.replace('_', ' ')} {_plain(value)}" for name, value in _arguments(spec).items())
+    return f"{_class_name(spec)} ({given})" if given else _class_name(spec)
+
+
+def _class_name(spec: Mapping[str, Any]) -> str:
+    return str(spec["class_path"].rpartition(".")[2])
+
+
+def _arguments(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a class that are set."""
+    return {name: value for name, value in (spec.get("init_args") or {}).items() if value is not None}
+
+
+def _plain(value: Any) -> str:
+    """Format a setting or a count: lists without brackets, numbers without trailing digits."""
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_plain, value))
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    return f"{value:g}" if isinstance(value, float) else str(value)
