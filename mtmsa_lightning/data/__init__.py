@@ -1,1 +1,1 @@
-"""From raw releases to batches: tables, protocols, transforms, DataModules."""
+"""Datasets, split protocols, transforms and DataModules."""

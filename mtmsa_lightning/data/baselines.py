@@ -1,4 +1,4 @@
-"""Trivial predictors, beside which every metric should be read."""
+"""Metrics of constant predictions, as a baseline."""
 
 from collections.abc import Mapping, Sequence
 
@@ -10,9 +10,9 @@ from mtmsa_lightning.labels import age_group_index
 
 
 def constant_age_mae(train: pd.DataFrame, test: pd.DataFrame) -> float:
-    """Return the MAE in years of always guessing the mean training age, over the exact test ages.
+    """Return the MAE in years of the mean training age as prediction, over the exact test ages.
 
-    Without a training age or an exact test age it is NaN.
+    It is NaN without a training age or an exact test age.
     """
     guess = ((train["age_low"] + train["age_high"]) / 2).mean()
     exact = test["age_low"][test["age_low"] == test["age_high"]]
@@ -22,18 +22,18 @@ def constant_age_mae(train: pd.DataFrame, test: pd.DataFrame) -> float:
 def baselines(
     train: pd.DataFrame, part: pd.DataFrame, age_groups: Sequence[Sequence[int]] = ()
 ) -> dict[str, float]:
-    """Return what constant guesses, learnt from the training faces, reach on a part.
+    """Return the metrics of constant predictions that are fitted to the training faces.
 
     Args:
-        train: Rows of a face table to learn the constants from.
+        train: Rows of a face table to fit the constants to.
         part: Rows to evaluate.
-        age_groups: The dataset's age groups; empty leaves the group metrics out.
+        age_groups: The dataset's age groups; empty for none.
 
     Returns:
         ``age_mae_of_mean`` and ``age_mae_of_median`` (years), ``age_cs5_of_mean`` and ``age_cs5_of_median``
-        (shares of exact ages within five years of the guess), ``gender_acc`` and ``race_acc`` (share of the
-        most frequent training class; of equally frequent ones, the first), ``group_acc`` and
-        ``group_acc_1off`` (likewise of the groups' cells). A metric without a label behind it is left out.
+        (fraction of exact ages within five years), ``gender_acc`` and ``race_acc`` (of the most frequent
+        training class, the first on ties), ``group_acc`` and ``group_acc_1off`` (of the most frequent age
+        group). Metrics without labels are omitted.
     """
     metrics: dict[str, float] = {}
     middle, exact = _middles(train), part["age_low"][part["age_low"] == part["age_high"]]

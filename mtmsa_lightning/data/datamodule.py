@@ -1,4 +1,4 @@
-"""The base of all DataModules: a table of faces, a split by a named protocol, and loaders."""
+"""The base class of all DataModules: face table, split by a protocol, datasets and loaders."""
 
 import logging
 import os
@@ -37,53 +37,52 @@ from mtmsa_lightning.labels import GENDERS, SYNTHETIC
 log = logging.getLogger(__name__)
 
 MAX_UNREADABLE = 0.01
-"""Share of the table's images that may turn out unreadable while loading before the run is stopped."""
+"""Fraction of unreadable images above which a run stops."""
 
 
 class FaceDataModule(LightningDataModule, ABC):
     """Reads a release, splits it by a protocol and loads its faces.
 
-    A dataset is added by a subclass with the class attributes below and ``read``.
+    To add a dataset write a subclass with the class attributes below and ``read``.
 
     Args:
         root: Folder of the release or of a prepared set; by default ``${MTMSA_DATA:-data}/<name>``.
         protocol: Name of the split protocol.
         fold: Number of the test fold, from 0.
         image_size: Side of the network's input in pixels.
-        crop: Side of the central square that is used of a raw photo, as a fraction of its shorter side.
+        crop: Side of the central square of a raw image that is used, as a fraction of its shorter side.
         batch_size: Faces per step and device.
-        num_workers: Loader processes; by default one per available core, at most 8.
-        pin_memory: Load batches into page-locked memory, from which CUDA copies beside other work; by default
-            where the Trainer computes on CUDA.
-        seed: Seed of the split, the shuffling and the augmentation, apart from ``seed_everything``.
-        val_fraction: Share of the training images that is taken out for validation, by subject. 0 where the
-            split brings a validation part of its own, or nothing is trained.
-        calibration_fraction: Share of the training images that is taken out for calibration, likewise: faces
-            that neither train nor choose the checkpoint. 0 leaves calibration to the validation part.
+        num_workers: Number of loader processes; by default one per available core, at most 8.
+        pin_memory: Load batches into pinned memory; by default only if the Trainer uses CUDA.
+        seed: Seed of the split, the shuffling and the augmentation, independent of ``seed_everything``.
+        val_fraction: Fraction of the training images used for validation, split by subject. Use 0 if the
+            split has its own validation part or nothing is trained.
+        calibration_fraction: Fraction of the training images used for calibration, split by subject. With 0
+            the validation part is used for calibration.
         augment: Augment the training images.
-        augment_on: Where: on the ``cpu``, in the loader processes, or on the ``device`` that trains, a batch
-            at a time, so that the loader only copies pixels. Both do the same to the same face, apart from
-            rounding and interpolation. For accelerators: a CPU is slower at it than the loaders.
-        strict: Rows that cannot be used are an error instead of a report.
-        verify: Decode every image before anything starts and name the bad ones.
+        augment_on: ``cpu`` augments in the loader processes, ``device`` augments whole batches on the
+            training device. Both apply the same parameters to the same face and differ only in rounding and
+            interpolation. ``device`` is slower on a CPU.
+        strict: Raise an error if rows cannot be used, instead of dropping them.
+        verify: Decode every image before the run and report unreadable ones.
         split_file: For the protocol ``predefined``: a CSV with a column ``id`` and a column ``split`` (train,
-            val, test) or ``fold``, such as a published list. It replaces what the release says itself; faces
-            that it does not list are left out.
-        clean: Cleaning rules, applied in this order to the faces in use, e.g. ``[drop-conflicting]``; see
-            ``data.cleaning``. None by default.
+            val, test) or ``fold``. It replaces the release's own split; faces that it does not list are
+            dropped.
+        clean: Names of cleaning rules, applied in this order, e.g. ``[drop-conflicting]``; see
+            ``data.splits.cleaning``.
 
     Attributes:
         name: Name of the dataset; first part of every id.
         gender_classes: Names in index order.
         race_classes: Names in index order; empty if the dataset records no race.
         age_groups: Inclusive (low, high) pairs in years; empty if ages are not grouped.
-        protocols: Names of the protocols that make sense on this dataset.
-        expected_tree: What ``root`` should look like, for error messages.
-        prepared_rule: Label rule that a prepared set must have been made by; None accepts any.
-        train_dataset: Faces to train on, after ``setup``; likewise ``val_dataset``, ``test_dataset`` and
+        protocols: Names of the protocols that this dataset supports.
+        expected_tree: Expected layout of ``root``, for error messages.
+        prepared_rule: Label rule that a prepared set must have; None accepts any.
+        train_dataset: Training faces, after ``setup``; likewise ``val_dataset``, ``test_dataset`` and
             ``calibration_dataset``.
-        split: The parts as row numbers, with their fingerprints, after ``setup``.
-        hashing: Hashes of the images that are learnt from, computed in the background (``data.provenance``).
+        split: The parts as row numbers, with their fingerprints.
+        hashing: Hashes of the training images, computed in the background (``data.training_hashes``).
     """
 
     name: str
@@ -132,7 +131,7 @@ class FaceDataModule(LightningDataModule, ABC):
         self.split_file = Path(split_file) if split_file is not None else None
         self.clean = clean
         self._raw_crop = crop
-        self._faults: dict[str, str] = {}
+        self._unreadable: dict[str, str] = {}
         self._seen: set[str] = set()
         self._split_file_hash: str | None = None
         self._done = (0, 0)
@@ -143,12 +142,11 @@ class FaceDataModule(LightningDataModule, ABC):
         check_rules(self.clean)
         if self.protocol not in self.protocols:
             raise ConfigError(
-                f"protocol {self.protocol!r} is none of {self.name}'s: {', '.join(self.protocols)}"
+                f"protocol {self.protocol!r} is not supported by {self.name}: choose one of "
+                f"{', '.join(self.protocols)}"
             )
         if self.split_file is not None and self.protocol != "predefined":
-            raise ConfigError(
-                f"data.split_file is followed by protocol 'predefined' only, not by {self.protocol!r}"
-            )
+            raise ConfigError(f"data.split_file needs data.protocol 'predefined', not {self.protocol!r}")
         if not 0 < self._raw_crop <= 1:
             raise ConfigError(f"data.crop {self._raw_crop} is not a fraction: choose a value in (0, 1]")
         if not 0 <= self.val_fraction < 1:
@@ -156,10 +154,10 @@ class FaceDataModule(LightningDataModule, ABC):
         if not 0 <= self.calibration_fraction < 1 - self.val_fraction:
             raise ConfigError(
                 f"data.calibration_fraction {self.calibration_fraction} must lie between 0 and "
-                f"{1 - self.val_fraction:g}, what validation leaves"
+                f"{1 - self.val_fraction:g} (1 - data.val_fraction)"
             )
         if self.image_size < 64:
-            raise ConfigError(f"data.image_size {self.image_size} is too small: 64 pixels is the least")
+            raise ConfigError(f"data.image_size {self.image_size} is too small: the minimum is 64 pixels")
         if self.augment_on not in ("cpu", "device"):
             raise ConfigError(f"data.augment_on {self.augment_on!r} must be 'cpu' or 'device'")
         if self.batch_size < 1:
@@ -172,12 +170,12 @@ class FaceDataModule(LightningDataModule, ABC):
         """Read the raw release at ``root``.
 
         Raises:
-            DataError: If it is not there or not readable; the message shows the expected tree.
+            DataError: If it is missing or unreadable; the message shows the expected tree.
         """
 
     @property
     def crop(self) -> float:
-        """Fraction of an image that is used: 1 for a prepared set, whose faces are cropped already."""
+        """Fraction of an image that is used; 1 for a prepared set, whose faces are already cropped."""
         return 1.0 if is_prepared(self.root) else self._raw_crop
 
     @property
@@ -188,7 +186,7 @@ class FaceDataModule(LightningDataModule, ABC):
 
     @cached_property
     def table(self) -> FaceTable:
-        """The validated table, read once and cleaned: all faces, or those that the split file lists."""
+        """The validated and cleaned table of all faces, or of those in the split file."""
         prepared = is_prepared(self.root)
         table = read_prepared(self.root, self.name, self.prepared_rule) if prepared else self.read()
         if table.race_classes != self.race_classes:
@@ -203,33 +201,33 @@ class FaceDataModule(LightningDataModule, ABC):
 
     @cached_property
     def pixels(self) -> PixelStore | None:
-        """The decoded faces of a prepared set; None where image files are read."""
+        """The decoded faces of a prepared set; None if image files are read."""
         return open_pixels(self.root) if is_prepared(self.root) else None
 
     @cached_property
     def split(self) -> Split:
-        """The parts of this protocol, fold and seed."""
+        """The split by protocol, fold and seed."""
         return self.split_of(self.fold)
 
     def split_of(self, fold: int) -> Split:
-        """Return the parts of any fold of this protocol and seed."""
+        """Return the split of any fold, by protocol and seed."""
         fractions = self.val_fraction, self.calibration_fraction
         return make_split(self.table, self.protocol, fold, self.seed, *fractions)
 
     def prepare_data(self) -> None:
-        """Read and split: Lightning lets one process of each node do so first, while the others wait."""
+        """Read and split the data; Lightning calls this on one process of each node first."""
         _ = self.split
         if self.verify:
             self._verify()
 
     def _verify(self) -> None:
-        faults = unreadable(self.table.root / path for path in self.table.frame["path"])
-        if faults:
-            shown = "\n  ".join(faults[:10])
-            raise DataError(f"{len(faults)} of {len(self.table.frame)} images cannot be read:\n  {shown}")
+        errors = unreadable(self.table.root / path for path in self.table.frame["path"])
+        if errors:
+            shown = "\n  ".join(errors[:10])
+            raise DataError(f"{len(errors)} of {len(self.table.frame)} images cannot be read:\n  {shown}")
 
     def setup(self, stage: str | None = None) -> None:
-        """Build the datasets of all parts; cheap after the first call."""
+        """Build the datasets of all parts; repeated calls do nothing."""
         if stage == "fit" and not len(self.split.train):
             raise ConfigError(
                 f"protocol {self.protocol} has no training part: choose another for `mtmsa fit`"
@@ -237,11 +235,11 @@ class FaceDataModule(LightningDataModule, ABC):
         if stage in ("fit", "validate") and not len(self.split.val):
             raise ConfigError(
                 f"protocol {self.protocol} with data.val_fraction {self.val_fraction:g} leaves no validation "
-                "faces, which choose the best checkpoint: give a fraction of the training faces, e.g. "
+                "faces, which are needed to choose the best checkpoint: give a fraction, e.g. "
                 "--data.val_fraction 0.05"
             )
         if stage == "fit":
-            self._done = (0, 0)  # of an earlier fit; a checkpoint that is continued is loaded after this
+            self._done = (0, 0)  # resets an earlier fit; a resumed checkpoint is loaded after this
         if hasattr(self, "train_dataset"):
             return
         self._report()
@@ -255,7 +253,7 @@ class FaceDataModule(LightningDataModule, ABC):
         log.info("%s", self.table.report)
         log.info("%s", self.split.summary())
         if self.crop < 1:
-            log.info("raw photos: the central square of %.0f %% of the shorter side is used", 100 * self.crop)
+            log.info("raw images: the central square of %.0f %% of the shorter side is used", 100 * self.crop)
 
     def _dataset(self, rows: np.ndarray[Any, Any], augment: bool = False) -> FaceDataset:
         table, root = self.table.frame.iloc[rows], self.table.root
@@ -270,7 +268,7 @@ class FaceDataModule(LightningDataModule, ABC):
         return FaceDataset(table, root, transform, self.seed, self.pixels)
 
     def dataset_of(self, split: Split, part: str) -> FaceDataset:
-        """Return the faces of a part of any split, as for evaluation."""
+        """Return the dataset of a part of any split, without augmentation."""
         return self._dataset(getattr(split, part))
 
     def train_dataloader(self) -> DataLoader[Any]:
@@ -289,7 +287,7 @@ class FaceDataModule(LightningDataModule, ABC):
         return self._eval_loader(self.test_dataset)
 
     def part_dataloader(self, part: str) -> DataLoader[Any]:
-        """Batches of this rank of any part, as for evaluation: in table order."""
+        """Batches of this rank of any part, in table order and without augmentation."""
         return self._eval_loader(getattr(self, f"{part}_dataset"))
 
     def _eval_loader(self, dataset: FaceDataset) -> DataLoader[Any]:
@@ -304,33 +302,33 @@ class FaceDataModule(LightningDataModule, ABC):
         return (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
 
     @property
-    def faults(self) -> dict[str, str]:
-        """Why images could not be read, by id: those that this process met so far."""
-        return dict(self._faults)
+    def unreadable(self) -> dict[str, str]:
+        """Errors of the unreadable images that this process has loaded so far, by id."""
+        return dict(self._unreadable)
 
     def on_before_batch_transfer(self, batch: FaceBatch, dataloader_idx: int) -> FaceBatch:
-        """Count unreadable images, in the main process, and stop when they are too many.
+        """Count unreadable images in the main process, and raise an error if there are too many.
 
         Raises:
-            DataError: If this process could not read more than ``MAX_UNREADABLE`` of its share of all images,
-                or of the images that it met, whichever are more (the ranks' shares change by the epoch).
+            DataError: If this process could not read more than ``MAX_UNREADABLE`` of its images: those of its
+                rank, or those that it has loaded if they are more (the images of a rank change by epoch).
         """
         self._seen.update(batch["id"])
-        for name, fault in zip(batch["id"], batch["error"], strict=True):
-            if fault and name not in self._faults:
-                self._faults[name] = fault
-                log.warning("skipped %s", fault)
+        for name, error in zip(batch["id"], batch["error"], strict=True):
+            if error and name not in self._unreadable:
+                self._unreadable[name] = error
+                log.warning("skipped %s", error)
         world_size, _ = self._rank()
-        if len(self._faults) > MAX_UNREADABLE * max(len(self.table) / world_size, len(self._seen)):
-            shown = "\n  ".join(list(self._faults.values())[:10])
+        if len(self._unreadable) > MAX_UNREADABLE * max(len(self.table) / world_size, len(self._seen)):
+            shown = "\n  ".join(list(self._unreadable.values())[:10])
             raise DataError(
-                f"{pluralize(len(self._faults), 'image')} could not be read, more than {MAX_UNREADABLE:.0%} "
-                f"(`--data.verify true` names all before a run):\n  {shown}"
+                f"{pluralize(len(self._unreadable), 'image')} could not be read, more than "
+                f"{MAX_UNREADABLE:.0%} (`--data.verify true` lists all before a run):\n  {shown}"
             )
         return batch
 
     def on_after_batch_transfer(self, batch: FaceBatch, dataloader_idx: int) -> FaceBatch:
-        """Augment a training batch on its device, if that is where it is done."""
+        """Augment a training batch on its device, with ``augment_on="device"``."""
         if batch["augmentation"] is None:
             return batch
         return {
@@ -340,25 +338,25 @@ class FaceDataModule(LightningDataModule, ABC):
         }
 
     def state_dict(self) -> dict[str, Any]:
-        """Say how far the training has come: the epoch, and the batches of it that are done."""
+        """Return the epoch and the number of finished batches in it."""
         if self.trainer is None:
             return {}
         epoch = epochs_done(self.trainer)
         return {"epoch": epoch, "batches": batches_into_epoch(self.trainer)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take up the training where it was; read by the next ``train_dataloader``."""
+        """Set the epoch and batch from which the next ``train_dataloader`` continues."""
         self._done = (state_dict["epoch"], state_dict["batches"])
 
     def age_statistics(self) -> tuple[float, float]:
         """Mean and standard deviation of the training ages in years (midpoints for groups)."""
         ages = midpoints(self.train_dataset.table)
         if not len(ages):
-            raise DataError("no training face has an age: leave the age head out (`--model.age null`)")
+            raise DataError("no training face has an age: train without an age head (`--model.age null`)")
         return float(ages.mean()), float(ages.std()) or 1.0
 
     def provenance(self) -> dict[str, Any]:
-        """What a result of this data must be quoted with, as plain values."""
+        """Return the provenance of the data, as plain values: protocol, split, labels and fingerprints."""
         split, report = self.split, self.table.report
         return {
             "dataset": self.source,
@@ -389,12 +387,12 @@ def midpoints(table: pd.DataFrame) -> np.ndarray[Any, np.dtype[np.float64]]:
 
 
 def uncropped_size(image_size: int) -> int:
-    """Return the side of the images out of which the device crops: the usual 256 pixels for 224."""
+    """Return the side of the images that the device crops: 256 pixels for 224."""
     return round(image_size * 8 / 7)
 
 
 def _or_none(value: float) -> float | None:
-    """NaN is no JSON."""
+    """Replace NaN, which JSON lacks, by None."""
     return None if np.isnan(value) else float(value)
 
 

@@ -1,7 +1,7 @@
-"""From a table of faces to batches: dataset, samplers and collation.
+"""Dataset and collation of faces.
 
-A sample is a function of ``(seed, epoch, index)`` alone. The samplers therefore hand the dataset whole keys,
-not bare indices: workers that live through many epochs learn the epoch from the key.
+A sample depends only on ``(seed, epoch, index)``. Samplers yield keys with the epoch instead of plain
+indices, because persistent workers keep their copy of the dataset over all epochs.
 """
 
 from pathlib import Path
@@ -25,13 +25,13 @@ from mtmsa_lightning.data.prepared.pixels import PixelStore
 
 
 class SampleKey(NamedTuple):
-    """What one sample depends on.
+    """Key of a sample.
 
     Attributes:
         row: Row of the dataset's table.
-        epoch: Epoch whose augmentation is drawn.
-        padding: The sample only fills up a rank's last batch; its labels are hidden, so that no loss, metric
-            or prediction counts it.
+        epoch: Epoch of the augmentation.
+        padding: The sample pads a rank's last batch. Its labels are masked, so that losses, metrics and
+            predictions ignore it.
     """
 
     row: int
@@ -58,18 +58,18 @@ class FaceBatch(TypedDict):
     """A batch of N faces.
 
     Attributes:
-        image: uint8 RGB, shape (N, 3, size, size), in memory channels last; floating point in [0, 1] once the
-            device has augmented it.
+        image: uint8 RGB, shape (N, 3, size, size), in channels-last memory format; floating point in [0, 1]
+            after augmentation on the device.
         age_low: float64, completed years, shape (N,); NaN where missing.
-        age_high: Likewise; equal to ``age_low`` for an exact age.
+        age_high: float64, completed years, shape (N,); equal to ``age_low`` for an exact age.
         gender: int64, shape (N,); -1 where missing.
         race: int64, shape (N,); -1 where missing.
         id: N identifiers.
         index: int64 rows of the dataset's table, shape (N,).
-        valid: bool, shape (N,); False for padding and unreadable images, whose labels are hidden too.
-        error: N messages, empty where the image was read.
-        augmentation: Augmentation that the device is to carry out, float32, shape (N, 15), one
-            ``AugmentationParams`` per face; None where there is none or it has been done.
+        valid: bool, shape (N,); False for padding and unreadable images, whose labels are masked.
+        error: N messages, empty for readable images.
+        augmentation: Parameters of the augmentation on the device, float32, shape (N, 15), one
+            ``AugmentationParams`` per face; None without one or after it.
     """
 
     image: Tensor
@@ -93,7 +93,7 @@ class FaceDataset(Dataset[FaceSample]):
         transform: Crop, augmentation and resizing.
         seed: Seed of the augmentation.
         pixels: The decoded images of the table's paths; None reads the files.
-        sampler: Draws the augmentation that the device carries out.
+        sampler: Draws the parameters of the augmentation on the device.
 
     Attributes:
         table: The rows, in the order of the indices.
@@ -141,7 +141,7 @@ class FaceDataset(Dataset[FaceSample]):
         )  # fmt: skip
 
     def _image(self, row: int, seed: int) -> tuple[Image, str]:
-        """Read and transform the image; an unreadable one is grey and comes with a message."""
+        """Return the transformed image and an empty text, or a grey image and an error message."""
         try:
             image = self._read(row)
         except UnreadableImageError as error:
@@ -156,9 +156,9 @@ class FaceDataset(Dataset[FaceSample]):
 
 
 def collate(samples: list[FaceSample]) -> FaceBatch:
-    """Join samples to a batch."""
+    """Collate samples into a batch."""
     images = default_collate([torch.from_numpy(sample["image"]) for sample in samples])
-    drawn = [sample["augmentation"] for sample in samples if sample["augmentation"] is not None]
+    params = [sample["augmentation"] for sample in samples if sample["augmentation"] is not None]
     return FaceBatch(
         image=images.permute(0, 3, 1, 2),  # a view: moving the bytes is cheaper on the device
         age_low=torch.tensor([sample["age_low"] for sample in samples], dtype=torch.float64),
@@ -169,5 +169,5 @@ def collate(samples: list[FaceSample]) -> FaceBatch:
         index=torch.tensor([sample["index"] for sample in samples]),
         valid=torch.tensor([sample["valid"] for sample in samples]),
         error=[sample["error"] for sample in samples],
-        augmentation=np.array(drawn, np.float32) if drawn else None,
+        augmentation=np.array(params, np.float32) if params else None,
     )

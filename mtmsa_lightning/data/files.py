@@ -1,4 +1,4 @@
-"""Files of a release: one listing of its images, content hashes, tables with true line numbers."""
+"""Files of a release: image listings, content hashes and text tables."""
 
 import codecs
 import csv
@@ -33,26 +33,25 @@ if TYPE_CHECKING:
     from _csv import Reader  # the csv module exports no name for its reader's type
 
 _AT_A_TIME = 256
-"""Files that the threads which hash are given together."""
-
+"""Number of files that are submitted to the hashing threads together."""
 
 REPLACED = "\ufffd"
-"""Stands in a table's texts for bytes that are no UTF-8."""
+"""Replacement in a table's texts for bytes that are not UTF-8."""
 
-NOT_REGULAR = "no regular file (a broken link, pipe, socket or device)"
-"""Why a file that is listed was dropped."""
+NOT_REGULAR = "not a regular file (a broken link, pipe, socket or device)"
+"""Reason for dropping a listed file."""
 
 _LONGEST_HEADER = 1 << 20  # bytes
 
 
 class ImageListing:
-    """The images below a folder: a sorted collection of relative paths that also finds near-equal names.
+    """The images below a folder: a sorted collection of relative paths.
 
-    Copies of a release often change ``.JPG`` to ``.jpg`` or the form of an accent; such names are found too.
+    :meth:`find` ignores case and Unicode normalisation, which often change in copies of a release.
 
     Attributes:
-        others: Relative paths of the files that are no images, sorted.
-        irregular: Relative paths with an image's ending that are no regular files (broken links, pipes,
+        others: Relative paths of the files that are not images, sorted.
+        irregular: Relative paths with an image suffix that are not regular files (broken links, pipes,
             sockets, devices), sorted.
     """
 
@@ -76,14 +75,14 @@ class ImageListing:
         return path in self._paths
 
     def find(self, path: str) -> str | None:
-        """Return the listed path that ``path`` means, an exact match first; ``None`` when there is none."""
+        """Return the listed path that matches ``path``, an exact match first, or None."""
         return path if path in self._paths else self._folded.get(fold_name(path))
 
 
 def list_images(root: Path) -> ImageListing:
-    """List the images below ``root`` in one pass; links are followed, hidden files (``._x.jpg``) left out.
+    """List the images below ``root``; links are followed, hidden files (``._x.jpg``) are skipped.
 
-    Images are regular files: nothing else can be opened without the risk of waiting for ever.
+    Images are regular files: opening a pipe could block for ever.
 
     Args:
         root: Folder; the listed paths are relative to it, with forward slashes.
@@ -98,7 +97,7 @@ def list_images(root: Path) -> ImageListing:
     while folders:
         folder = folders.pop()
         real = os.path.realpath(root / folder)
-        if real in seen:  # a link back to a folder above would never end
+        if real in seen:  # links can form a circle
             continue
         seen.add(real)
         for entry in _scan(root / folder):
@@ -113,7 +112,7 @@ def list_images(root: Path) -> ImageListing:
 
 
 def listing_report(listing: ImageListing, root: Path) -> ReadReport:
-    """Return the report on a dataset without a table, in which files that are not regular are dropped."""
+    """Return the report of a dataset without a table; files that are not regular are dropped."""
     report = ReadReport(str(root), read=len(listing) + len(listing.irregular))
     for position, path in enumerate(listing.irregular, start=len(listing) + 1):
         report.drop(position, path, NOT_REGULAR)
@@ -121,7 +120,7 @@ def listing_report(listing: ImageListing, root: Path) -> ReadReport:
 
 
 def find_file(root: Path, name: str) -> Path | None:
-    """Find a file by name, whatever its capitals, in ``root`` or one folder below; ``None`` if absent."""
+    """Find a file by name, ignoring case, in ``root`` or its subfolders; None if absent."""
     if not root.is_dir():
         return None
     below = sorted(root / entry.name for entry in _scan(root) if _is(entry, "dir"))
@@ -133,12 +132,12 @@ def find_file(root: Path, name: str) -> Path | None:
 
 
 def fold_name(path: str) -> str:
-    """Return a form of a path that does not depend on capitals and on how accents are composed."""
+    """Return a path without differences of case and Unicode normalisation."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", path).casefold())
 
 
 def has_folder(root: Path, name: str) -> bool:
-    """Tell whether ``root`` holds a folder of that name, whatever its capitals."""
+    """Return whether ``root`` has a folder of that name, ignoring case."""
     return root.is_dir() and any(
         entry.name.lower() == name.lower() and _is(entry, "dir") for entry in _scan(root)
     )
@@ -147,14 +146,14 @@ def has_folder(root: Path, name: str) -> bool:
 def locate(
     rows: pd.DataFrame, column: str, listing: ImageListing, report: ReadReport, absent: DataError
 ) -> pd.DataFrame:
-    """Add the column ``path`` of the listed image that ``column`` means and drop rows without one.
+    """Add the column ``path`` with the listed image for ``column``, and drop rows without an image.
 
     Args:
-        rows: Rows whose index holds their line numbers.
-        column: Column with the path as the table states it.
+        rows: Rows with line numbers as index.
+        column: Column with the path as written in the table.
         listing: The images that exist.
-        report: Gets the dropped rows, with the reason.
-        absent: Raised when not one image is found.
+        report: Report to which dropped rows are added.
+        absent: Error to raise if no image is found at all.
     """
     if rows.empty:
         report.finish(strict=False)
@@ -175,11 +174,11 @@ def hash_files(
 
     Args:
         paths: The files.
-        workers: Number of threads; ``None`` takes one per core, at most eight.
-        unreadable: What stands for the hash of a file that cannot be read; ``None`` raises instead.
+        workers: Number of threads; by default one per core, at most eight.
+        unreadable: Hash value for files that cannot be read; None raises an error.
 
     Raises:
-        DataError: A file cannot be read and ``unreadable`` is None; the message names it.
+        DataError: A file cannot be read and ``unreadable`` is None.
     """
 
     def hash_or_default(path: Path) -> int:
@@ -191,7 +190,7 @@ def hash_files(
             return unreadable
 
     with ThreadPoolExecutor(workers or min(8, available_cores())) as pool:
-        # a few at a time: whatever a pool was given is done before the process may end
+        # a few at a time: a process can only end after all submitted work
         starts = range(0, len(paths), _AT_A_TIME)
         hashes = chain.from_iterable(
             pool.map(hash_or_default, paths[start : start + _AT_A_TIME]) for start in starts
@@ -200,15 +199,12 @@ def hash_files(
 
 
 def hash_ids(ids: Iterable[str]) -> npt.NDArray[np.uint64]:
-    """Hash texts, 64 bit blake2b of their UTF-8 form: the same on every platform."""
+    """Hash texts, 64 bit blake2b of their UTF-8 form."""
     return np.fromiter((int.from_bytes(_blake2b(text.encode()).digest(), "big") for text in ids), np.uint64)
 
 
 def content_column(root: Path, paths: Iterable[str]) -> list[str]:
-    """Return the content hash (16 hexadecimal digits) of every image: equal for exact copies.
-
-    A file that cannot be read has "".
-    """
+    """Return the content hash (16 hexadecimal digits) of every image, or "" if it cannot be read."""
     hashes = hash_files([root / path for path in paths], unreadable=0)
     return [f"{value:016x}" if value else "" for value in hashes]
 
@@ -229,21 +225,21 @@ def sniff(path: Path) -> tuple[str, list[str]]:
 
 
 def read_delimited(path: Path, delimiter: str, required: Sequence[str], report: ReadReport) -> pd.DataFrame:
-    """Read a text table as it stands: all cells are texts, "None" and empty cells included.
+    """Read a text table without any conversion: all cells are texts, also "None" and empty cells.
 
     Args:
         path: A UTF-8 file (or UTF-16 with a byte order mark) with a header line.
-        delimiter: One character. Quotes have no meaning in tab separated files.
-        required: Columns that must exist; capitals in the file's header may differ.
-        report: Gets the number of rows read and the rows whose number of cells differs from the header's.
+        delimiter: One character. Quotes are ordinary characters in tab-separated files.
+        required: Columns that must exist, ignoring case.
+        report: Report to which the number of rows and the rows with a wrong number of cells are added.
 
     Returns:
-        One column per name in the header, at least one row; the index (``line``) is the line on which the row
+        One column per name in the header, at least one row. The index (``line``) is the line on which a row
         starts, from 1.
 
     Raises:
-        DataError: The file cannot be read, has no rows or ends within one, a required column is missing or a
-            name stands twice.
+        DataError: The file cannot be read, has no rows or ends within a row, a required column is missing or
+            a name is repeated.
     """
     text = _read_text(path)
     reader = _reader(text, delimiter)
@@ -257,12 +253,12 @@ def read_delimited(path: Path, delimiter: str, required: Sequence[str], report: 
 
 
 def expected_tree_error(root: Path, what: str, tree: str) -> DataError:
-    """Return the error for a missing folder or file, which shows the tree that is expected.
+    """Return the error for a missing folder or file, with the expected tree.
 
     Args:
         root: The folder that was searched.
-        what: What is missing, as the start of the sentence "... in <root>".
-        tree: The expected files, one a line.
+        what: What is missing; the message continues with "in <root>".
+        tree: The expected files, one per line.
     """
     place = f" in {root}"
     if not root.is_dir():
@@ -271,8 +267,8 @@ def expected_tree_error(root: Path, what: str, tree: str) -> DataError:
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
-    """Return `` (did you mean ...?)`` for the closest of ``names``, or nothing when none is close."""
-    names = [other for other in names if len(other) < 100]  # comparing takes long for long ones
+    """Return `` (did you mean ...?)`` for the closest of ``names``, or an empty text."""
+    names = [other for other in names if len(other) < 100]  # comparing long names is slow
     close = difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.5)
     return f" (did you mean {close[0]!r}?)" if close else ""
 
@@ -287,7 +283,7 @@ def _scan(folder: Path) -> Iterator["os.DirEntry[str]"]:
 
 
 def _is(entry: "os.DirEntry[str]", kind: Literal["dir", "file"]) -> bool:
-    """Tell whether an entry, or what it links to, is a folder or a regular file."""
+    """Return whether an entry, or its link target, is a folder or a regular file."""
     try:
         return entry.is_dir() if kind == "dir" else entry.is_file()
     except OSError:  # links in a circle
@@ -297,7 +293,7 @@ def _is(entry: "os.DirEntry[str]", kind: Literal["dir", "file"]) -> bool:
 def _is_text(name: str) -> bool:
     try:
         name.encode()
-    except UnicodeEncodeError:  # bytes that are no UTF-8: no table can hold or print such a name
+    except UnicodeEncodeError:  # not UTF-8: cannot be written to a table or printed
         return False
     return True
 
@@ -314,7 +310,7 @@ def _hash_file(path: Path) -> int:
 
 
 def _read_text(path: Path, most: int = -1) -> str:
-    """Return the text of a table with plain line ends; bytes that are no text become ``REPLACED``.
+    """Return the text of a table with Unix line ends; invalid bytes become ``REPLACED``.
 
     Raises:
         DataError: It cannot be read or is empty.
@@ -350,7 +346,7 @@ def _header(path: Path, cells: list[str], required: Sequence[str]) -> list[str]:
         raise DataError(f"{path}: no column {hints}; the header has [{shown(header)}]")
     twice = sorted(name for name, count in Counter(header).items() if name and count > 1)
     if twice:
-        raise DataError(f"{path}: column {shown(twice[:1])} stands more than once in the header")
+        raise DataError(f"{path}: column {shown(twice[:1])} is repeated in the header")
     return header
 
 
@@ -386,6 +382,6 @@ def _check_end(path: Path, header: list[str], line: int, row: list[str], before:
     missing = header[len(row) :] or (header[-1:] if before and all(before) and not row[-1] else [])
     if missing:
         raise DataError(
-            f"{path}: line {line}: the file ends within this row, before {shown(missing)}: it seems to be "
-            "cut off: copy it again, or complete the row and end it with a line break"
+            f"{path}: line {line}: the file ends within this row, before {shown(missing)}: it is probably "
+            "truncated: copy it again, or complete the row and end it with a line break"
         )

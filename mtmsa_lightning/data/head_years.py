@@ -1,4 +1,4 @@
-"""Age labels outside the years of a head: counted and named before they are learned as the nearest year."""
+"""Check of age labels against the years of an age head."""
 
 import logging
 from collections.abc import Mapping
@@ -11,18 +11,18 @@ from mtmsa_lightning.errors import ConfigError
 log = logging.getLogger(__name__)
 
 MOST = 0.5
-"""Fraction of a part's age labels above which labels outside the years are an error."""
+"""Fraction of a part's age labels outside the years above which an error is raised."""
 
 
 def check_years(parts: Mapping[str, pd.DataFrame], years: tuple[int, int]) -> None:
-    """Warn of age labels that lie wholly outside the years of a head.
+    """Warn about age labels outside the years of a head.
 
     Args:
-        parts: Face tables by the name of their part.
-        years: First and last year that the head knows.
+        parts: Face tables by name of the part.
+        years: First and last year of the head.
 
     Raises:
-        ConfigError: More than ``MOST`` of the labels of a part lie outside.
+        ConfigError: More than ``MOST`` of the labels of a part are outside.
     """
     first, last = years
     for part, faces in parts.items():
@@ -39,5 +39,5 @@ def check_years(parts: Mapping[str, pd.DataFrame], years: tuple[int, int]) -> No
         )
         advice = "set model.age.min_age and model.age.max_age by the ages of the data"
         if len(outside) > MOST * known:
-            raise ConfigError(f"{text}: {advice}, or choose a checkpoint that knows them")
+            raise ConfigError(f"{text}: {advice}, or choose a checkpoint with these years")
         log.warning("%s: they count as the nearest of these years (%s)", text, advice)

@@ -18,25 +18,25 @@ def single_threaded_worker(_: int) -> None:
 
 
 def start_worker(number: int) -> None:
-    """Start a loader worker that lives on where a run is told to stop.
+    """Set up a loader worker that ignores the first stop signal.
 
-    Batch systems signal all processes of a job, and Ctrl-C all of a terminal. The run then saves after its
-    step, for which it needs its workers, and ends them itself; so they let the first signal pass.
+    Batch systems and Ctrl-C signal all processes of a job. The main process then finishes its step, for which
+    it needs its workers, saves, and ends them itself.
     """
     single_threaded_worker(number)
     for stop in STOP_SIGNALS:
-        signal.signal(stop, _let_pass_once)
+        signal.signal(stop, _ignore_once)
 
 
-def _let_pass_once(number: int, _: object) -> None:
+def _ignore_once(number: int, _: object) -> None:
     signal.signal(number, signal.SIG_DFL)
 
 
 class FaceLoader(DataLoader[Any]):
-    """A loader that Lightning knows to be resumable within an epoch.
+    """A loader that Lightning accepts as resumable within an epoch.
 
-    Its state is none of its own: the DataModule builds it at the place where a run takes up. Lightning would
-    restore a loader's state too late, after it has been asked for its first batches.
+    Its state is empty: the DataModule builds it at the batch from which a run continues. Lightning restores
+    the state of loaders too late, after their first batches.
     """
 
     def state_dict(self) -> dict[str, Any]:
@@ -54,7 +54,7 @@ def face_loader(
     num_workers: int,
     pin_memory: bool = False,
 ) -> FaceLoader:
-    """Build the loader of one part; workers stay alive over epochs, since keys tell them the epoch."""
+    """Build the loader of one part, with persistent workers."""
     return FaceLoader(
         dataset,
         batch_size=batch_size,
@@ -64,6 +64,6 @@ def face_loader(
         pin_memory=pin_memory,
         persistent_workers=num_workers > 0,
         worker_init_fn=start_worker,
-        # iterators draw a seed for their workers: from here, so that dropout's draws do not depend on it
+        # of the workers' seeds: the global generator, which dropout uses, stays unchanged
         generator=torch.Generator(),
     )

@@ -1,4 +1,4 @@
-"""What a checkpoint was trained on, and the refusal to test it on the same faces."""
+"""Check that test and calibration faces were not used to train a checkpoint."""
 
 import logging
 from collections.abc import Mapping
@@ -18,20 +18,19 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-
 ADVICE = {
     "test": "Test on a part that was held out, or pass --allow_overlap true (in Python: "
     "model.allow_overlap = True).",
-    "calibrated test": "Metrics before and after calibration are taken on test faces: choose a split whose "
+    "calibrated test": "Metrics of a calibration are computed on test faces: choose a split whose "
     "test part was held out, by --config or --data.fold, --data.seed.",
     "calibration": "Calibrate on faces that were held out in training (data.calibration_fraction), or on the "
     "validation part (--part val), which then also chose the checkpoint.",
 }
-"""What to do about faces that were trained on, by part."""
+"""Advice in the error message, by part."""
 
 
 class OverlapError(DataError):
-    """Faces that the checkpoint was trained on, where it must not know them."""
+    """A part contains faces that the checkpoint was trained on."""
 
 
 def check_overlap(
@@ -43,26 +42,26 @@ def check_overlap(
     fold: int | None = None,
     calibrating: bool = False,
 ) -> list[str]:
-    """Refuse a part that shares ids or image bytes with what a checkpoint's weights were trained on.
+    """Raise an error if a part shares ids or image files with the training faces of a checkpoint.
 
-    That is the checkpoint's own training set, and those of the networks that its weights started from.
-    Equal bytes within a split that was trained on are a property of the release (a picture that stands in it
-    twice): they are warned about, with their number.
+    The training faces are those of the checkpoint and of the networks that its weights started from. Equal
+    files within one split are a property of the release (an image that it contains twice) and only cause a
+    warning.
 
     Args:
-        provenance: The checkpoint's record.
-        data: The DataModule of which a part is about to be used.
-        force: Warn instead.
-        part: The part.
-        own: Compare with the checkpoint's own training set too.
-        fold: Fold of which the part is taken; by default the one that the data is set up for.
-        calibrating: Advise on a calibration, which takes no ``--allow_overlap``.
+        provenance: Provenance of the checkpoint.
+        data: The DataModule with the part.
+        force: Warn instead of raising an error.
+        part: Name of the part.
+        own: Compare with the checkpoint's own training faces too.
+        fold: Fold of the part; by default that of the DataModule.
+        calibrating: Use the advice for calibration, which has no ``--allow_overlap``.
 
     Returns:
-        What overlaps although it is allowed, one sentence each.
+        A warning for each allowed overlap.
 
     Raises:
-        OverlapError: If faces overlap, naming how many and the first few.
+        OverlapError: If faces overlap; the message has their number and the first few ids.
     """
     origins = [each for each in _ORIGINS if f"{each}_id_hashes" in provenance and (own or each != "train")]
     if not origins:
@@ -75,8 +74,8 @@ def check_overlap(
     advice = ADVICE.get(f"calibrated {part}" if calibrating else part) or ADVICE.get(
         part, "Choose a part that was held out."
     )
-    told = [
-        _complain(
+    warnings = [
+        _raise_or_warn(
             ids, found, f"of {len(ids)} {part} faces were trained on by {_ORIGINS[each]}", advice, force
         )
         for each, found in known.items()
@@ -88,46 +87,48 @@ def check_overlap(
         )
         hashes = provenance[f"{each}_image_hashes"]
         if hashes is None:
-            told.append(_complain_of_ignorance(_ORIGINS[each], part, force or same, calibrating))
+            warnings.append(_raise_or_warn_unknown(_ORIGINS[each], part, force or same, calibrating))
             continue
         copies = _overlap(images, hashes) & ~seen
-        what = f"of {len(ids)} {part} faces have equal bytes as training images of {_ORIGINS[each]}"
-        told.append(_complain(ids, copies, what, advice, force or same))
-    return [text for text in told if text]
+        what = f"of {len(ids)} {part} faces have the same bytes as training images of {_ORIGINS[each]}"
+        warnings.append(_raise_or_warn(ids, copies, what, advice, force or same))
+    return [text for text in warnings if text]
 
 
 _ORIGINS = {
     "train": "this checkpoint",
     "earlier": "a network that its weights started from",
 }
-"""Whose training faces a checkpoint knows, by the first part of the name of their hashes."""
+"""Networks with recorded training faces, by the prefix of the keys of their hashes."""
 
 
 def _trainings(provenance: Mapping[str, Any], origin: str) -> list[Mapping[str, Any]]:
     return [provenance] if origin == "train" else provenance["earlier"]
 
 
-def _complain(ids: list[str], found: NDArray[np.bool_], what: str, advice: str, pardoned: bool) -> str | None:
-    """Raise, or warn and return the sentence, where faces were found."""
+def _raise_or_warn(
+    ids: list[str], found: NDArray[np.bool_], what: str, advice: str, allowed: bool
+) -> str | None:
+    """Raise an error, or warn and return the warning, if faces were found."""
     if not found.any():
         return None
     shown = ", ".join(np.asarray(ids)[found][:5]) + (", ..." if found.sum() > 5 else "")
     text = f"{found.sum()} {what}"
-    if not pardoned:
+    if not allowed:
         raise OverlapError(f"{text}: {shown}\n{advice}")
     log.warning("%s: %s", text, shown)
     return text
 
 
-def _complain_of_ignorance(network: str, part: str, pardoned: bool, calibrating: bool) -> str:
-    """Raise, or warn and return the sentence, where a training was stopped before its images were hashed."""
+def _raise_or_warn_unknown(network: str, part: str, allowed: bool, calibrating: bool) -> str:
+    """Raise an error, or warn and return the warning, if a checkpoint has no hashes of its images."""
     text = (
         f"whether {part} faces are copies of training images of {network} is not known: it was saved before "
         "these were hashed"
     )
-    if not pardoned:
-        otherwise = "" if calibrating else ", or pass --allow_overlap true"
-        raise OverlapError(f"{text}\nContinue its training to the end{otherwise}.")
+    if not allowed:
+        alternative = "" if calibrating else ", or pass --allow_overlap true"
+        raise OverlapError(f"{text}\nContinue its training to the end{alternative}.")
     log.warning("%s", text)
     return text
 

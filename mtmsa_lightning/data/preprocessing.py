@@ -1,4 +1,4 @@
-"""How faces reach the network, as recorded in training and as they are now."""
+"""Comparison of the preprocessing in training with that of the current data."""
 
 import logging
 from collections.abc import Callable
@@ -13,11 +13,11 @@ log = logging.getLogger(__name__)
 
 
 def describe_crop(crop: float, preparation: dict[str, Any] | None) -> str:
-    """Say which part of an image is used.
+    """Describe which part of an image is used.
 
     Args:
         crop: Side of the central square, as a fraction of the shorter side.
-        preparation: How a prepared set was made, as provenance records it; None for raw photos.
+        preparation: The record of a prepared set, see ``format.preparation``; None for raw images.
     """
     used = "central square" + (f" of {100 * crop:.0f} % of the shorter side" if crop != 1 else "")
     prepared = (preparation or {}).get("crop")
@@ -27,33 +27,28 @@ def describe_crop(crop: float, preparation: dict[str, Any] | None) -> str:
 
 
 def preprocessing_of(data: "FaceDataModule") -> dict[str, Any]:
-    """Return how a DataModule's faces reach the network, as :func:`warn_preprocessing` compares it."""
+    """Return the preprocessing of a DataModule's faces, for :func:`warn_preprocessing`."""
     return {"image_size": data.image_size, "crop": data.crop, "preparation": preparation(data.root)}
 
 
 def warn_preprocessing(trained: dict[str, Any], used: dict[str, Any], where: str) -> None:
-    """Warn where faces reach a network otherwise than in its training.
+    """Warn about differences between the preprocessing in training and that of the current faces.
 
     Args:
         trained: A checkpoint's record: ``image_size`` in pixels, ``crop`` as a fraction, and ``preparation``,
-            how a prepared set was made or None for images as they are; what is not in it is not compared.
-        used: The same of the faces that the network is about to be given.
-        where: What holds these faces.
+            the record of a prepared set or None for raw images. Missing keys are not compared.
+        used: The same for the current faces.
+        where: Name of the source of these faces.
     """
-    for key, told in _PREPROCESSING.items():
-        if key in trained and told(trained[key]) != told(used[key]):
-            log.warning(
-                "the checkpoint was trained on %s, but %s holds %s",
-                told(trained[key]),
-                where,
-                told(used[key]),
-            )
+    for key, describe in _PREPROCESSING.items():
+        if key in trained and (before := describe(trained[key])) != (now := describe(used[key])):
+            log.warning("the checkpoint was trained on %s, but %s holds %s", before, where, now)
 
 
 def _alignment(made: dict[str, Any] | None) -> str:
-    """Say how faces were cropped, as far as it decides what a network sees."""
+    """Describe how faces were cropped."""
     if made is None:
-        return "images as they are"
+        return "images that were not prepared"
     crop = made.get("crop", {})
     search = "found by a detector" if isinstance(crop.get("detector"), dict) else "placed without a detector"
     return f"faces {search}, `mtmsa prepare --margin {crop.get('margin')}`"

@@ -1,4 +1,4 @@
-"""Samplers: which face each process sees at each step."""
+"""Samplers of training and evaluation, over one or several ranks."""
 
 from collections.abc import Iterator
 from itertools import islice
@@ -11,12 +11,12 @@ from mtmsa_lightning.data.dataset import FaceDataset, SampleKey
 
 
 class TrainSampler(DistributedSampler[SampleKey]):
-    """Shuffles by (seed, epoch) and deals the order out to the ranks like cards.
+    """Shuffles by (seed, epoch) and distributes the indices over the ranks in turn.
 
-    The ranks' k-th batches together are the k-th batch of one process with the joined batch size. The last
-    incomplete batch of an epoch is left out (another one each epoch); a set smaller than one batch is used
-    whole, its last ranks filled up with padding. A subclass of ``DistributedSampler``, because Lightning
-    replaces any other sampler under DDP.
+    The k-th batches of all ranks together equal the k-th batch of one process with the joined batch size. The
+    last incomplete batch of an epoch is dropped; a dataset smaller than one batch is used as a whole, with
+    padding for the last ranks. It is a ``DistributedSampler`` because Lightning replaces any other sampler
+    under DDP.
 
     Args:
         dataset: The faces.
@@ -24,7 +24,7 @@ class TrainSampler(DistributedSampler[SampleKey]):
         seed: Seed of the shuffling.
         num_replicas: Number of ranks.
         rank: This rank.
-        done: Epoch in which a continued run takes up, and the number of batches that it has behind it there.
+        done: Epoch from which a run continues, and the number of finished batches in it.
     """
 
     def __init__(
@@ -53,10 +53,10 @@ class TrainSampler(DistributedSampler[SampleKey]):
 
 
 class EvalSampler(DistributedSampler[SampleKey]):
-    """Every face once, in order, dealt out to the ranks; short ranks are filled up with uncounted padding.
+    """Yields every face once, in order, distributed over the ranks in turn, with padding for short ranks.
 
-    Equal numbers of steps on all ranks keep collective operations in step (validation inside ``fit`` runs
-    through DDP, which synchronises buffers), and the padding keeps the metrics exact.
+    All ranks have the same number of steps, which collective operations need (validation inside ``fit`` runs
+    through DDP, which synchronises buffers). Padding is ignored by metrics, which stay exact.
     """
 
     def __init__(self, dataset: FaceDataset, num_replicas: int = 1, rank: int = 0) -> None:

@@ -1,4 +1,4 @@
-"""The one form in which every dataset enters: a validated table of faces and the report of its reading."""
+"""The face table, to which every dataset is converted, and the report of its reading."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,13 +25,13 @@ SCHEMA: dict[str, str] = {
     "split": "str",
     "dataset": "str",
 }
-"""Columns of a face table in their order, with their dtypes; a dataset may add columns after them."""
+"""Columns of a face table in order, with their dtypes; a dataset may add columns after them."""
 
 MAX_AGE = 130
-"""Highest age, in completed years, that a label may carry."""
+"""Highest allowed age label, in completed years."""
 
 SPLITS: tuple[str, ...] = ("train", "val", "test")
-"""Values of the column ``split``, beside the empty text."""
+"""Values of the column ``split``, in addition to the empty text."""
 
 _DEFAULTS: dict[str, int | str] = {"gender": -1, "race": -1, "subject": "", "fold": -1, "split": ""}
 _Class = TypeVar("_Class", int, str)
@@ -40,7 +40,7 @@ _SHOWN = 10
 
 
 class Remark(NamedTuple):
-    """One row of a release that was dropped or noticed: where it stands, what it is, and why."""
+    """A dropped or noted row of a release: its line, its name and the reason."""
 
     line: int
     item: str
@@ -52,14 +52,14 @@ class Remark(NamedTuple):
 
 @dataclass
 class ReadReport:
-    """What a reader met: how many rows it read, which it dropped and why, what it noticed and kept.
+    """Report of reading a dataset: numbers of rows, dropped rows and notes.
 
     Attributes:
         source: The file or folder that was read.
-        read: Number of data rows (or files) met, good and bad.
+        read: Number of data rows (or files), good and bad.
         dropped: Rows that could not be read or labelled; ``line`` is the line in the file, or the position
             in the sorted listing (from 1) for a dataset without a table.
-        notes: Things noticed in rows that were kept.
+        notes: Remarks on rows that were kept.
     """
 
     source: str
@@ -73,27 +73,27 @@ class ReadReport:
         return self.read - len(self.dropped)
 
     def drop(self, line: int, item: str, reason: str) -> None:
-        """Record a row that is left out."""
+        """Record a dropped row."""
         self.dropped.append(Remark(line, item, reason))
 
     def note(self, line: int, item: str, reason: str) -> None:
-        """Record something odd in a row that is kept."""
+        """Record a remark on a row that is kept."""
         self.notes.append(Remark(line, item, reason))
 
     def drop_rows(self, rows: pd.DataFrame, bad: "pd.Series[bool]", item: str, reason: str) -> pd.DataFrame:
         """Record the rows marked ``bad`` as dropped and return the others.
 
         Args:
-            rows: Rows whose index holds their line numbers.
+            rows: Rows with line numbers as index.
             bad: True for the rows to drop, in the order of ``rows``.
-            item: The column that names a row in the report.
-            reason: Why they are dropped; equal reasons are counted together.
+            item: Column with the name of a row for the report.
+            reason: Reason for dropping; equal reasons are counted together.
         """
         self.dropped += _remarks(rows, bad, item, reason)
         return rows.loc[~bad.to_numpy(bool)].copy()
 
     def note_rows(self, rows: pd.DataFrame, odd: "pd.Series[bool]", item: str, reason: str) -> None:
-        """Record the rows marked ``odd`` as noticed; arguments as in :meth:`drop_rows`."""
+        """Record a remark on the rows marked ``odd``; arguments as in :meth:`drop_rows`."""
         self.notes += _remarks(rows, odd, item, reason)
 
     def reasons(self) -> Counter[str]:
@@ -101,10 +101,10 @@ class ReadReport:
         return Counter(remark.reason for remark in self.dropped)
 
     def finish(self, strict: bool) -> None:
-        """End the reading.
+        """Check the report at the end of reading.
 
         Raises:
-            DataError: Nothing was kept, or ``strict`` and anything was dropped. The message is the report.
+            DataError: No row was kept, or ``strict`` and a row was dropped. The message is the report.
         """
         if self.kept == 0:
             raise DataError(f"no usable face: {self}")
@@ -123,13 +123,13 @@ class ReadReport:
 
 @dataclass(frozen=True, eq=False)
 class FaceTable:
-    """A dataset as one table of faces, checked when it is made.
+    """A dataset as one validated table of faces.
 
     Columns (``SCHEMA``), in this order, extra ones after them:
 
     - ``id``: dataset name and path inside the original release, such as ``morph/Album2/000001_0M25.JPG``:
-      unique and equal on every machine. A row that a release repeats gets ``#2``, ``#3`` ... appended.
-    - ``path``: where the image lies now, relative to ``root``, with forward slashes.
+      unique, and equal on every machine. Repeated rows of a release get the suffix ``#2``, ``#3`` ...
+    - ``path``: path of the image, relative to ``root``, with forward slashes.
     - ``age_low``, ``age_high``: inclusive age in completed years, 0 to 130; an exact age has both equal, an
       unknown age has ``NaN`` in both.
     - ``gender``: index in ``labels.GENDERS``, -1 unknown. ``race``: index in ``race_classes``, -1 unknown.
@@ -141,13 +141,13 @@ class FaceTable:
         frame: The table; rows are addressed by position.
         root: Folder to which ``path`` is relative.
         dataset: Name of the dataset.
-        label_rule: One line that says how labels were made; it travels with every result.
-        race_classes: The subset of ``labels.RACES`` in use, in that order; empty when race is not labelled.
-        report: What the reader met.
-        cleaning: Cleaning rules that were applied, with their versions, in order (``data.cleaning``).
+        label_rule: Description of how the labels were made, in one line; recorded with every result.
+        race_classes: The subset of ``labels.RACES`` in use, in that order; empty if race is not labelled.
+        report: Report of the reader.
+        cleaning: Applied cleaning rules with their versions, in order (``data.splits.cleaning``).
 
     Raises:
-        DataError: The frame breaks the schema; the message names the column and the first offending rows.
+        DataError: The frame does not match the schema; the message names the column and the first bad rows.
     """
 
     frame: pd.DataFrame
@@ -168,17 +168,17 @@ class FaceTable:
         """Check columns, dtypes and values against the schema.
 
         Raises:
-            DataError: Naming the column and at most ten offending rows.
+            DataError: The message names the column and at most ten bad rows.
         """
         if self.race_classes != tuple(race for race in RACES if race in self.race_classes):
             raise DataError(
-                f"{self.dataset}: race classes {self.race_classes} are no ordered subset of {RACES}"
+                f"{self.dataset}: race classes {self.race_classes} are not an ordered subset of {RACES}"
             )
         self._check_columns()
         for column, problem, bad in _problems(self.frame):
             self._check(column, problem, bad)
         outside = ~self.frame["race"].between(-1, len(self.race_classes) - 1)
-        self._check("race", f"no index in {self.race_classes}", outside)
+        self._check("race", f"not an index of {self.race_classes}", outside)
 
     def _check_columns(self) -> None:
         if list(self.frame.columns[: len(SCHEMA)]) != list(SCHEMA):
@@ -205,11 +205,11 @@ class FaceTable:
 
 
 def make_frame(rows: pd.DataFrame, dataset: str, extra: Sequence[str] = ()) -> pd.DataFrame:
-    """Bring a reader's rows into the schema.
+    """Convert a reader's rows to the schema of :class:`FaceTable`.
 
     Args:
-        rows: Columns named as in the schema; absent ones get the value that means "unknown". ``id`` holds
-            the path inside the release: the dataset's name is put before it and repeats are numbered.
+        rows: Columns named as in the schema; missing columns get the value for "unknown". ``id`` holds the
+            path inside the release: the dataset's name is prepended and repeated ids are numbered.
         dataset: Name of the dataset.
         extra: Columns of ``rows`` to keep after those of the schema.
     """
@@ -222,10 +222,9 @@ def make_frame(rows: pd.DataFrame, dataset: str, extra: Sequence[str] = ()) -> p
 
 
 def parse_ages(texts: "pd.Series[str]") -> "pd.Series[float]":
-    """Turn texts into ages in years; ``NaN`` for what is no number from 0 to 130.
+    """Convert texts to ages in years; NaN for anything but a number from 0 to 130.
 
-    Legal are digits (0 to 9) with or without a decimal fraction: no sign, exponent, or other writing of a
-    number that more often stands for a mistake than for an age.
+    Only digits with an optional decimal fraction are valid: no sign and no exponent.
     """
     legal = texts.str.fullmatch(r"[0-9]{1,3}(\.[0-9]{1,20})?").astype(bool)
     ages = pd.to_numeric(texts.where(legal), errors="coerce").astype("float64")
@@ -235,17 +234,17 @@ def parse_ages(texts: "pd.Series[str]") -> "pd.Series[float]":
 def parse_words(
     rows: pd.DataFrame, column: str, words: Mapping[str, _Class], unknown: _Class, path: Path
 ) -> list[_Class]:
-    """Turn the words of a column into classes; capitals do not matter, and an empty cell means unknown.
+    """Convert the words of a column to classes, ignoring case; an empty cell means unknown.
 
     Args:
-        rows: Rows whose index holds their line numbers.
+        rows: Rows with line numbers as index.
         column: The column.
         words: Classes by word, in lower case.
-        unknown: What stands for an empty cell.
-        path: Names the table in the message.
+        unknown: Class of an empty cell.
+        path: Path of the table, for the error message.
 
     Raises:
-        DataError: A word is none of them: a class must never turn into "unknown" by a typing error.
+        DataError: A word is not in ``words``; a typing error must not become "unknown".
     """
     known = {**words, "": unknown}
     texts = rows[column].str.lower()
@@ -260,7 +259,7 @@ def parse_words(
 
 
 def label_kinds(table: pd.DataFrame) -> set[str]:
-    """Return which labels a table has: ``exact`` and ``group`` ages, ``gender``, ``race``, and ``age``."""
+    """Return the kinds of labels in a table: ``age``, ``exact`` and ``group`` ages, ``gender``, ``race``."""
     known = table["age_low"].notna()
     exact = table["age_low"] == table["age_high"]
     present = {
@@ -278,14 +277,14 @@ def _remarks(rows: pd.DataFrame, marked: "pd.Series[bool]", item: str, reason: s
     return [Remark(int(line), str(name), reason) for line, name in zip(found.index, found, strict=True)]
 
 
-def _tally(verb: str, remarks: list[Remark]) -> str:
+def _tally(label: str, remarks: list[Remark]) -> str:
     counts = Counter(remark.reason for remark in remarks).most_common()
     detail = ", ".join(f"{reason} x{count:,}" for reason, count in counts)
-    return f"{verb} {len(remarks):,}" + (f": {detail}" if detail else "")
+    return f"{label} {len(remarks):,}" + (f": {detail}" if detail else "")
 
 
 def _problems(frame: pd.DataFrame) -> Iterator[tuple[str, str, "pd.Series[bool]"]]:
-    """Yield column, what would be wrong with it, and the rows where it is, in the order of checking."""
+    """Yield each check as column, problem and bad rows, in order."""
     yield "id", "empty", frame["id"] == ""
     yield "id", "not unique", frame["id"].duplicated(keep=False)
     path = frame["path"]
@@ -294,10 +293,10 @@ def _problems(frame: pd.DataFrame) -> Iterator[tuple[str, str, "pd.Series[bool]"
     low, high = frame["age_low"], frame["age_high"]
     for name, ages in (("age_low", low), ("age_high", high)):
         whole = ages.between(0, MAX_AGE) & (ages % 1 == 0)
-        yield name, f"no whole number from 0 to {MAX_AGE}", ages.notna() & ~whole
+        yield name, f"not a whole number from 0 to {MAX_AGE}", ages.notna() & ~whole
     yield "age_low", "one bound without the other", low.isna() != high.isna()
     yield "age_low", "above age_high", low > high
-    yield "gender", f"no index in {GENDERS}", ~frame["gender"].between(-1, len(GENDERS) - 1)
+    yield "gender", f"not an index of {GENDERS}", ~frame["gender"].between(-1, len(GENDERS) - 1)
     yield "fold", "below -1", frame["fold"] < -1
-    yield "split", f"none of {SPLITS} or empty", ~frame["split"].isin(["", *SPLITS])
+    yield "split", f"not one of {SPLITS} or empty", ~frame["split"].isin(["", *SPLITS])
     yield "dataset", "empty", frame["dataset"] == ""

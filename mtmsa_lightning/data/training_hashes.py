@@ -1,4 +1,4 @@
-"""Hashes of the faces that a network learns from."""
+"""Hashes of the training and validation faces, recorded in checkpoints."""
 
 import pickle
 import threading
@@ -21,14 +21,11 @@ if TYPE_CHECKING:
 
 
 UNREADABLE = 0
-"""Stands for the hash of a file that cannot be read."""
+"""Hash of a file that cannot be read."""
 
 
 def hash_in_background(data: "FaceDataModule") -> Future[torch.Tensor]:
-    """Start hashing the images that are learnt from, in a thread that the end of the process does not await.
-
-    A job that is stopped has little time: neither its checkpoint nor its exit waits for the images.
-    """
+    """Start hashing the training images in a daemon thread, so that a stopped job can exit at once."""
     if data.hashing is None:
         data.hashing = Future()
         threading.Thread(target=_hash_images, args=(data, data.hashing), daemon=True).start()
@@ -38,20 +35,20 @@ def hash_in_background(data: "FaceDataModule") -> Future[torch.Tensor]:
 def _hash_images(data: "FaceDataModule", future: Future[torch.Tensor]) -> None:
     try:
         images = np.concatenate([image_hashes(part) for part in (data.train_dataset, data.val_dataset)])
-        # nothing is learnt from unreadable images, and they equal each other
+        # unreadable images all have the same hash and are not trained on
         future.set_result(_tensor(images[images != UNREADABLE]))
     except BaseException as error:
         future.set_exception(error)
 
 
 def training_hashes(data: "FaceDataModule", wait: bool = True) -> dict[str, torch.Tensor | None]:
-    """Return 64-bit hashes of the ids and of the image bytes that are learnt from or selected by.
+    """Return 64-bit hashes of the ids and image files of the training and validation faces.
 
-    Validation faces count as training faces: they choose the checkpoint.
+    Validation faces are included because they choose the checkpoint.
 
     Args:
-        data: The DataModule, set up.
-        wait: Wait until all images are hashed; else ``train_image_hashes`` is None before that.
+        data: The DataModule, after ``setup``.
+        wait: Wait until all images are hashed; otherwise ``train_image_hashes`` is None before that.
     """
     ids = np.concatenate(
         [hash_ids(part.table["id"].tolist()) for part in (data.train_dataset, data.val_dataset)]
@@ -64,11 +61,11 @@ def training_hashes(data: "FaceDataModule", wait: bool = True) -> dict[str, torc
 
 
 def complete_checkpoints(trainer: "Trainer", data: "FaceDataModule") -> None:
-    """Add the hashes of the training images to a run's checkpoints that were saved before they were known."""
+    """Add the hashes of the training images to checkpoints of a run that were saved without them."""
     for file in _saved_files(trainer):
         try:
             checkpoint = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
-        except pickle.UnpicklingError:  # it holds what this package neither saves nor loads
+        except pickle.UnpicklingError:  # not a checkpoint of this package
             continue
         provenance = checkpoint.get("provenance") or {}
         if provenance.get("train_image_hashes", ()) is None:
@@ -77,7 +74,7 @@ def complete_checkpoints(trainer: "Trainer", data: "FaceDataModule") -> None:
 
 
 def _saved_files(trainer: "Trainer") -> Iterator[Path]:
-    from lightning.pytorch.callbacks import ModelCheckpoint  # slow to import, and needed here alone
+    from lightning.pytorch.callbacks import ModelCheckpoint  # slow to import
 
     savers = [each for each in trainer.checkpoint_callbacks if isinstance(each, ModelCheckpoint)]
     paths = [[*saver.best_k_models, saver.best_model_path, saver.last_model_path] for saver in savers]
@@ -87,9 +84,9 @@ def _saved_files(trainer: "Trainer") -> Iterator[Path]:
 
 
 def image_hashes(dataset: FaceDataset) -> NDArray[np.uint64]:
-    """Return the 64-bit hashes of a dataset's image files, from its table where they are known.
+    """Return the 64-bit hashes of a dataset's image files, from its table if it has them.
 
-    A file that cannot be read has the hash ``UNREADABLE``.
+    The hash of a file that cannot be read is ``UNREADABLE``.
     """
     if "content" in dataset.table.columns:
         contents = dataset.table["content"]
@@ -98,5 +95,5 @@ def image_hashes(dataset: FaceDataset) -> NDArray[np.uint64]:
 
 
 def _tensor(hashes: NDArray[np.uint64]) -> torch.Tensor:
-    """64-bit hashes as int64, since checkpoints hold no unsigned 64-bit tensors portably."""
+    """Return hashes as int64: unsigned 64-bit tensors are not portable in checkpoints."""
     return torch.from_numpy(hashes.view(np.int64).copy())

@@ -556,7 +556,7 @@ def test_bad_images_count_against_the_share_of_a_rank(release, ranks, stops):
             load_test_part(data)
     else:
         load_test_part(data)
-    assert [(name.split("/")[-1], bad in fault) for name, fault in data.faults.items()] == [(bad, True)]
+    assert [(name.split("/")[-1], bad in fault) for name, fault in data.unreadable.items()] == [(bad, True)]
 
 
 def test_a_rank_that_met_all_images_may_skip_a_hundredth_of_all(release):
@@ -566,7 +566,7 @@ def test_a_rank_that_met_all_images_may_skip_a_hundredth_of_all(release):
     data.trainer = trainer_of(world_size=2, global_rank=0)
     data._seen.update(data.table.frame["id"])  # as after many shuffled epochs
     load_test_part(data)
-    assert len(data.faults) == 1
+    assert len(data.unreadable) == 1
 
 
 def test_verify_names_bad_images_before_anything_starts(release):

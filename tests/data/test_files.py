@@ -133,7 +133,7 @@ def test_header_may_differ_in_capitals(tmp_path):
         ("a,gender\n", "has a header, but no rows"),
         ("a,gender\n\n,\n", "has a header, but no rows"),
         ("a,gender\n1,2,3\n", "no row fits the header: line 2: 1 2 3: 3 cells where the header has 2"),
-        ("a,gender,b,b\n", "'b' stands more than once"),
+        ("a,gender,b,b\n", "'b' is repeated"),
     ],
 )
 def test_bad_headers(tmp_path, text, message):

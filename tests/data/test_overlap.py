@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from mtmsa_lightning.data import overlap as provenance
 from mtmsa_lightning.data.datamodule import FaceDataModule
 from mtmsa_lightning.data.files import content_column
 from mtmsa_lightning.data.overlap import OverlapError, check_overlap
 from mtmsa_lightning.data.preprocessing import preprocessing_of, warn_preprocessing
-from mtmsa_lightning.data.splits import overlap as provenance
 from mtmsa_lightning.data.table import FaceTable
 from mtmsa_lightning.data.training_hashes import training_hashes
 
@@ -113,7 +113,7 @@ def test_the_same_picture_under_another_id_is_refused(make):
     trained = make("a")
     contents = [f"new {row}" for row in range(12)]
     contents[9] = "a 00007.jpg"
-    with pytest.raises(OverlapError, match=r"1 of 4 test faces have equal bytes.*b/00009\.jpg"):
+    with pytest.raises(OverlapError, match=r"1 of 4 test faces have the same bytes.*b/00009\.jpg"):
         check_overlap(record(trained), make("b", contents))
 
 
@@ -124,7 +124,7 @@ def test_copies_within_the_checkpoints_own_split_are_only_warned_about(make, cap
     with caplog.at_level(logging.WARNING):
         check_overlap(record(trained), trained)
     (warning,) = caplog.records
-    assert "2 of 4 test faces have equal bytes" in warning.message
+    assert "2 of 4 test faces have the same bytes" in warning.message
     assert "a/00008.jpg, a/00010.jpg" in warning.message
 
 
@@ -133,7 +133,7 @@ def test_copies_in_any_other_split_are_refused(make):
     contents[8] = contents[0]
     trained = make("a", contents)
     other = dict(record(trained), fingerprints=make("b").provenance()["fingerprints"])
-    with pytest.raises(OverlapError, match="1 of 4 test faces have equal bytes"):
+    with pytest.raises(OverlapError, match="1 of 4 test faces have the same bytes"):
         check_overlap(other, trained)
 
 
@@ -260,8 +260,8 @@ def test_unreadable_files_have_no_hash_and_overlap_with_nothing(make, caplog, kn
         (None, None, ""),
         (0.25, 0.25, ""),
         (0.25, 0.4, "--margin 0.25`, but"),
-        (0.25, None, "holds images as they are"),
-        (None, 0.4, "trained on images as they are, but"),
+        (0.25, None, "holds images that were not prepared"),
+        (None, 0.4, "trained on images that were not prepared, but"),
     ],
 )
 def test_faces_cropped_otherwise_than_in_training_are_told(make, caplog, trained, used, said):

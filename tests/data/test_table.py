@@ -35,13 +35,13 @@ def test_extra_columns_come_last(face_table):
             "'age_low': one bound without the other",
         ),
         ({"age_low": [5.0, 2.0, 3.0], "age_high": [4.0, 2.0, 3.0]}, "'age_low': above age_high: row 0"),
-        ({"age_high": [131.0, 130.0, 130.0]}, "'age_high': no whole number from 0 to 130: row 0"),
-        ({"age_low": [1.5, 2.0, 3.0]}, "'age_low': no whole number"),
-        ({"age_low": [-1.0, 2.0, 3.0]}, "'age_low': no whole number"),
-        ({"gender": [0, 1, 2]}, "'gender': no index in ('male', 'female'): row 2"),
-        ({"race": [0, 6, -1]}, "'race': no index in"),
+        ({"age_high": [131.0, 130.0, 130.0]}, "'age_high': not a whole number from 0 to 130: row 0"),
+        ({"age_low": [1.5, 2.0, 3.0]}, "'age_low': not a whole number"),
+        ({"age_low": [-1.0, 2.0, 3.0]}, "'age_low': not a whole number"),
+        ({"gender": [0, 1, 2]}, "'gender': not an index of ('male', 'female'): row 2"),
+        ({"race": [0, 6, -1]}, "'race': not an index of"),
         ({"fold": [-2, 0, 0]}, "'fold': below -1"),
-        ({"split": ["train", "", "dev"]}, "'split': none of ('train', 'val', 'test') or empty: row 2"),
+        ({"split": ["train", "", "dev"]}, "'split': not one of ('train', 'val', 'test') or empty: row 2"),
         ({"subject": ["a", None, "c"]}, "'subject': missing text: row 1"),
         ({"gender": [0.0, 1.0, 1.0]}, "'gender': dtype float64, expected int64"),
     ],
@@ -60,7 +60,7 @@ def test_validation_shows_at_most_ten_rows(face_table):
 
 @pytest.mark.parametrize("classes", [("black", "white"), ("white", "martian")])
 def test_race_classes_are_an_ordered_subset(face_table, classes):
-    with pytest.raises(DataError, match="no ordered subset"):
+    with pytest.raises(DataError, match="not an ordered subset"):
         rebuilt(face_table(2), race_classes=classes)
 
 

@@ -74,7 +74,10 @@ WRONG = [
     ("TINY --trainer.gradient_clip_val x", "trainer.gradient_clip_val x: must be a number"),
     ("TINY --trainer.precision bf16mixed", "trainer.precision bf16mixed: must be one of"),
     ("TINY --data.fold five", "data.fold five: must be a whole number"),
-    ("TINY --data.protocol subject", "protocol 'subject' is none of morph's: subject_exclusive, random"),
+    (
+        "TINY --data.protocol subject",
+        "protocol 'subject' is not supported by morph: choose one of subject_exclusive, random",
+    ),
     ("TINY --checkpoint.mode least", "checkpoint.mode least: must be one of min, max"),
     ("TINY --wandb on", "wandb on: must be one of online, offline, disabled"),
     ("TINY --ema yes", "ema yes: must be a number"),

@@ -109,7 +109,7 @@ def test_data_is_built_from_the_section_of_a_config_and_the_command_line_wins(tm
     ("args", "said"),
     [
         (["--data.label_rule", "extended"], "label_rule"),
-        (["--data.protocol", "nonsense"], "protocol 'nonsense' is none of morph's"),
+        (["--data.protocol", "nonsense"], "protocol 'nonsense' is not supported by morph"),
         (["--data.clean", "[drop-duplicate]"], "did you mean 'drop-duplicates'"),
         (["--data.fold", "x"], "fold"),
         (["--data.fould=1"], "fould"),

@@ -18,8 +18,8 @@ from same_training import assert_same_metrics, assert_same_state
 
 from mtmsa_lightning._utils.signals import STOP_SIGNALS
 from mtmsa_lightning.cli.main import main
+from mtmsa_lightning.data import overlap as provenance
 from mtmsa_lightning.data.loader import start_worker
-from mtmsa_lightning.data.splits import overlap as provenance
 from mtmsa_lightning.errors import CheckpointError, Preempted
 from mtmsa_lightning.metrics import AgeMAE, ClassAccuracy
 from mtmsa_lightning.metrics.sums import gather_sums, restore_sums

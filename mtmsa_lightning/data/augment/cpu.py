@@ -1,8 +1,7 @@
-"""Augmentation and resizing: the only module that knows albumentations.
+"""Augmentation and resizing with albumentations.
 
-albumentations 2.0 keeps one random state per pipeline, so that workers and epochs repeat each other's draws.
-Here the state is set for every sample from ``(seed, epoch, index)``: what a sample looks like depends on
-nothing else, neither on the worker, nor on the rank, nor on the history of the process.
+albumentations 2.0 has one random state per pipeline, so that workers and epochs would repeat random numbers.
+Here the state is set for every sample from ``(seed, epoch, index)``: samples do not depend on worker or rank.
 """
 
 import math
@@ -18,18 +17,18 @@ from mtmsa_lightning._utils.images import Image, central_square
 
 
 def sample_seed(seed: int, epoch: int, index: int) -> int:
-    """Mix three integers into a 32-bit seed, equal on every platform."""
+    """Hash three integers to a 32-bit seed, equal on every platform."""
     digest = blake2b(f"{seed}|{epoch}|{index}".encode(), digest_size=4).digest()
     return int.from_bytes(digest, "little")
 
 
 class FaceTransform:
-    """Central crop, augmentation (training only), resize to a square.
+    """Central crop, optional augmentation, and resizing to a square.
 
     Args:
         image_size: Side of the output in pixels.
         crop: Side of the central square that is used, as a fraction of the shorter side of the image.
-        augment: Draw random flips, scales, rotations and colours.
+        augment: Apply random crops, flips, rotations and colour changes.
     """
 
     def __init__(self, image_size: int, crop: float = 1.0, augment: bool = False) -> None:
@@ -38,7 +37,7 @@ class FaceTransform:
         self.augmentation = augmentation(image_size) if augment else None
 
     def __call__(self, image: Image, seed: int = 0) -> Image:
-        """Return the image, shape (image_size, image_size, 3); ``seed`` fixes all draws."""
+        """Return the image, shape (image_size, image_size, 3); ``seed`` is that of the augmentation."""
         image = central_square(image, self.crop)
         if self.augmentation is None:
             image = resize(image, self.image_size)
@@ -49,23 +48,23 @@ class FaceTransform:
 
 
 class AugmentationParams(NamedTuple):
-    """What the augmentation drew for one face, in the order of its steps.
+    """Parameters of the augmentation of one face, in the order of its steps.
 
     Attributes:
-        left: First column of the crop, in pixels of the image that is augmented.
+        left: First column of the crop, in pixels of the input image.
         top: First row of the crop.
         width: Columns of the crop.
         height: Rows of the crop.
         mirrored: 1 or 0.
         degrees: Angle of the rotation, counter-clockwise; 0 for none.
-        brightness: Factor; likewise ``contrast`` and ``saturation``.
-        contrast: See ``brightness``.
-        saturation: See ``brightness``.
-        hue: Shift as a fraction of the circle of hues.
-        first: Which of brightness (0), contrast (1), saturation (2) and hue (3) comes first; -1 for none.
-        second: Likewise.
-        third: Likewise.
-        fourth: Likewise.
+        brightness: Factor of brightness.
+        contrast: Factor of contrast.
+        saturation: Factor of saturation.
+        hue: Shift as a fraction of the hue circle.
+        first: First colour change: brightness (0), contrast (1), saturation (2), hue (3) or none (-1).
+        second: Second colour change.
+        third: Third colour change.
+        fourth: Fourth colour change.
         grey: 1 or 0.
     """
 
@@ -87,13 +86,13 @@ class AugmentationParams(NamedTuple):
 
 
 class AugmentationParamSampler:
-    """Draws what the augmentation would do to a square image, without doing it.
+    """Draws the parameters of the augmentation of a square image, without applying them.
 
-    albumentations itself draws, from the same random state and in the same order as in ``FaceTransform``: a
-    face is augmented alike whether on the CPU or, by ``device_augmentation``, on the accelerator.
+    The parameters come from albumentations, with the same random state and order as in ``FaceTransform``, so
+    that :func:`.device.augment` applies the same augmentation as the CPU.
 
     Args:
-        source_size: Side of the images that will be augmented, in pixels.
+        source_size: Side of the images to augment, in pixels.
         image_size: Side of the output in pixels.
     """
 
@@ -103,9 +102,9 @@ class AugmentationParamSampler:
         self._resized = {"shape": (image_size, image_size, 3)}
 
     def __call__(self, seed: int) -> AugmentationParams:
-        """Return what ``FaceTransform`` would do at this seed."""
+        """Return the parameters that ``FaceTransform`` uses for this seed."""
         set_random_state(self.augmentation, seed)
-        self.augmentation.py_random.random()  # whether anything is done at all: always
+        self.augmentation.py_random.random()  # Compose's own probability, 1
         crop, flip, rotation, jitter, grey = self.augmentation.transforms
         left, top, right, bottom = crop.get_params_dependent_on_data(self._source, {})["crop_coords"]
         mirrored = flip.should_apply()
@@ -122,7 +121,7 @@ class AugmentationParamSampler:
         )  # fmt: skip
 
 
-_OPENCV_HUES = 180  # in 8-bit images hue turns by whole steps of two degrees, rounded down
+_OPENCV_HUES = 180  # hues of 8-bit images, in steps of two degrees
 _NO_JITTER: dict[str, Any] = {
     "brightness": 1,
     "contrast": 1,
@@ -133,23 +132,23 @@ _NO_JITTER: dict[str, Any] = {
 
 
 def set_random_state(pipeline: Any, seed: int) -> None:
-    """Fix all draws of an albumentations pipeline.
+    """Set the random state of an albumentations pipeline.
 
-    Not by its set_random_seed(seed), which starts every step alike: what is mirrored is then also rotated.
+    ``set_random_seed`` of albumentations seeds every step equally: mirrored images would also be rotated.
     """
     pipeline.set_random_state(np.random.default_rng(seed), random.Random(seed))
 
 
 def resize(image: Image, size: int) -> Image:
-    """Resize to (size, size, 3); area averaging when shrinking, so that wrinkles do not alias."""
+    """Resize to (size, size, 3), with area averaging when shrinking to avoid aliasing."""
     shrinks = min(image.shape[:2]) > size
     interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
     return np.asarray(cv2.resize(image, (size, size), interpolation=interpolation), dtype=np.uint8)
 
 
 def augmentation(image_size: int) -> Any:
-    """Build the training augmentation: what camera and detector vary, and nothing that ages a face."""
-    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # its import would ask the internet for news
+    """Build the training augmentation: mild changes that do not affect the apparent age."""
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else its import makes a network request
     import albumentations as A
 
     return A.Compose(

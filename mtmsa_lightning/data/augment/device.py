@@ -1,13 +1,11 @@
-"""The training augmentation of a whole batch, on the device that holds it.
+"""Augmentation of a whole batch on its device.
 
-What is done to each face was drawn by ``AugmentationParamSampler`` and comes with the batch; here it is
-carried out. torchvision's functions take one amount for all faces, so the steps are written out here, by
-broadcasting.
-Every face is computed by itself: the result depends neither on the other faces of its batch nor on their
-number.
+The parameters of each face come with the batch, from ``AugmentationParamSampler``. torchvision's functions
+take one amount for all faces; the steps here broadcast one amount per face. The result for a face does not
+depend on the other faces of its batch.
 
-Beside the CPU path only rounding differs (there every step ends in 8 bits, mostly rounded down) and
-interpolation (there the crop is resized, then rotated; here both are one step).
+Differences to the CPU are rounding (there every step ends in 8 bits, mostly rounded down) and interpolation
+(there the crop is resized, then rotated; here both are one step).
 """
 
 import math
@@ -26,48 +24,48 @@ Amounts = NDArray[np.float64]
 """One number per face, shape (N,)."""
 
 
-def augment(images: Tensor, draws: NDArray[np.float32], image_size: int) -> Tensor:
-    """Crop, mirror, rotate and recolour each face as drawn.
+def augment(images: Tensor, params: NDArray[np.float32], image_size: int) -> Tensor:
+    """Crop, mirror, rotate and change the colours of each face.
 
     Args:
         images: uint8 RGB, shape (N, 3, side, side).
-        draws: An ``AugmentationParams`` per face, shape (N, 15). They stay on the CPU, so that choosing the
-            faces that a step changes does not wait for the device.
+        params: An ``AugmentationParams`` per face, shape (N, 15), on the CPU: selecting the faces of a step
+            must not wait for the device.
         image_size: Side of the output in pixels.
 
     Returns:
         Floating point in [0, 1], shape (N, 3, image_size, image_size).
     """
-    drawn = dict(zip(AugmentationParams._fields, draws.T.astype(np.float64), strict=True))
-    faces = resample(images, drawn, image_size)
+    columns = dict(zip(AugmentationParams._fields, params.T.astype(np.float64), strict=True))
+    faces = resample(images, columns, image_size)
     for turn in ("first", "second", "third", "fourth"):
         for number, (name, change) in enumerate(_COLOUR_CHANGES.items()):
-            _change(faces, drawn[turn] == number, change, drawn[name])
-    _change(faces, drawn["grey"] == 1, adjust_saturation, np.zeros(len(faces)))
+            _change(faces, columns[turn] == number, change, columns[name])
+    _change(faces, columns["grey"] == 1, adjust_saturation, np.zeros(len(faces)))
     return faces
 
 
-def resample(images: Tensor, drawn: dict[str, Amounts], size: int) -> Tensor:
-    """Crop, resize, mirror and rotate faces in one step; borders are mirrored where a rotation needs them.
+def resample(images: Tensor, params: dict[str, Amounts], size: int) -> Tensor:
+    """Crop, resize, mirror and rotate faces in one step, with mirrored borders.
 
-    An output pixel is the mean of ``taps`` x ``taps`` bilinear samples, spread so that their variance is that
-    of OpenCV's area averaging: details that the output cannot hold do not alias.
+    An output pixel is the mean of ``taps`` x ``taps`` bilinear samples, spaced so that their variance equals
+    that of OpenCV's area averaging, to avoid aliasing.
 
     Args:
         images: uint8, shape (N, 3, side, side).
-        drawn: Columns of ``AugmentationParams``.
+        params: Columns of ``AugmentationParams``.
         size: Side of the output in pixels.
 
     Returns:
         Floating point in [0, 1], shape (N, 3, size, size).
     """
     side = images.shape[-1]
-    columns, rows = _positions(drawn, size, images.device)
+    columns, rows = _positions(params, size, images.device)
     taps = math.ceil(side / size)
     axes = []
     for position, start, length in ((columns, "left", "width"), (rows, "top", "height")):
-        scale = drawn[length] / size
-        centre = (position + 0.5) * _each(scale, position) + _each(drawn[start], position)
+        scale = params[length] / size
+        centre = (position + 0.5) * _each(scale, position) + _each(params[start], position)
         spread = np.sqrt(np.maximum(scale**2 - 1, 0) * taps**2 / max(taps**2 - 1, 1))
         offsets = [_each(spread * ((tap + 0.5) / taps - 0.5), position) for tap in range(taps)]
         axes.append([(centre + offset) * (2 / side) - 1 for offset in offsets])
@@ -80,32 +78,32 @@ def resample(images: Tensor, drawn: dict[str, Amounts], size: int) -> Tensor:
     return total / (255 * taps**2)
 
 
-def _positions(drawn: dict[str, Amounts], size: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Return the column and row of the resized crop that each output pixel shows, shape (N, size, size)."""
+def _positions(params: dict[str, Amounts], size: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return the column and row of the resized crop for each output pixel, shape (N, size, size)."""
     last = size - 1
     along = torch.arange(size, device=device, dtype=torch.float32) - last / 2
     x, y = along.view(1, 1, -1), along.view(1, -1, 1)
-    radians = np.deg2rad(drawn["degrees"])
+    radians = np.deg2rad(params["degrees"])
     cos, sin = _each(np.cos(radians), x), _each(np.sin(radians), x)
     columns = _reflect(cos * x - sin * y + last / 2, last)
     rows = _reflect(sin * x + cos * y + last / 2, last)
-    mirrored = _each(drawn["mirrored"], x)
+    mirrored = _each(params["mirrored"], x)
     return mirrored * (last - columns) + (1 - mirrored) * columns, rows
 
 
 def _reflect(position: Tensor, last: int) -> Tensor:
-    """Mirror positions outside [0, last] at the first and last pixel's centre, which are not repeated."""
+    """Reflect positions outside [0, last] at the centres of the first and last pixel."""
     return last - (last - position.abs()).abs()
 
 
 def _each(amounts: Amounts, like: Tensor) -> Tensor:
-    """Return one number per face, ready for broadcasting against a tensor of as many dimensions."""
+    """Return one number per face, shaped to broadcast with ``like``."""
     numbers = _to(like.device, amounts.astype(np.float32))
     return numbers.view(-1, *[1] * (like.ndim - 1))
 
 
 def _to(device: torch.device, numbers: NDArray[Any]) -> Tensor:
-    """Copy without waiting for what the device is still at; CUDA reads pageable memory before it returns."""
+    """Copy to the device without waiting for it; CUDA reads pageable memory before it returns."""
     return torch.from_numpy(numbers).to(device, non_blocking=device.type == "cuda")
 
 
@@ -126,7 +124,7 @@ def adjust_brightness(faces: Tensor, factors: Tensor) -> Tensor:
 
 def adjust_contrast(faces: Tensor, factors: Tensor) -> Tensor:
     """Scale each face's distance from its mean grey level."""
-    levels = (255 * luminance(faces)).round().long().flatten(1)  # whole numbers: their sum knows no order
+    levels = (255 * luminance(faces)).round().long().flatten(1)  # the sum of integers has no rounding error
     mean = levels.sum(1).view(-1, 1, 1, 1) / (255 * levels.shape[1])
     return (faces * factors + mean * (1 - factors)).clamp(0, 1)
 
@@ -137,7 +135,7 @@ def adjust_saturation(faces: Tensor, factors: Tensor) -> Tensor:
 
 
 def adjust_hue(faces: Tensor, shifts: Tensor) -> Tensor:
-    """Turn the hue by a fraction of the circle; saturation and value in the sense of HSV stay."""
+    """Shift the hue by a fraction of the hue circle, keeping saturation and value (HSV)."""
     red, green, blue = faces.unbind(1)
     value = faces.amax(1)
     chroma = value - faces.amin(1)

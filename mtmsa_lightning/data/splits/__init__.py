@@ -1,1 +1,1 @@
-"""Protocols, split files, cleaning rules, and overlap between data sets."""
+"""Split protocols, split files, cleaning rules and the check for overlap."""

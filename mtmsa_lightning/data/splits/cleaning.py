@@ -1,8 +1,8 @@
-"""Cleaning rules: named, versioned functions of a face table, off by default (``data.clean``).
+"""Cleaning rules: named and versioned functions of a face table, off by default (``data.clean``).
 
-A rule is one function here under the decorator ``rule``. It returns a table whose report counts what the rule
-dropped or changed; the names with versions travel with the table, into the label rule, the provenance and the
-fingerprints of every split. A change of what a rule does raises its version.
+A rule is a function with the decorator ``rule``. It returns a table whose report counts the dropped and
+changed rows. Names and versions are recorded in the label rule, the provenance and the fingerprints of every
+split. Increase the version when the result of a rule changes.
 """
 
 import hashlib
@@ -18,25 +18,24 @@ from mtmsa_lightning.data.table import MAX_AGE, FaceTable, ReadReport
 from mtmsa_lightning.errors import ConfigError, DataError
 
 LARGEST_SHIFT = pd.Timedelta(days=366)
-"""How far a picture's birth date may lie from its subject's consensus and still be taken for a slip."""
-
+"""Largest difference between an image's birth date and the subject's consensus that is corrected."""
 
 Cleaning = Callable[[FaceTable], FaceTable]
 
 
 class Rule(NamedTuple):
-    """A cleaning rule: its function and the version of what that does."""
+    """A cleaning rule: its version and its function."""
 
     version: int
     apply: Cleaning
 
 
 RULES: dict[str, Rule] = {}
-"""The rules by name, filled by the decorator ``rule``."""
+"""The rules by name; see :func:`rule`."""
 
 
 def rule(name: str, version: int) -> Callable[[Cleaning], Cleaning]:
-    """Register a function of a face table as a cleaning rule."""
+    """Return a decorator that registers a function of a face table as a cleaning rule."""
 
     def register(function: Cleaning) -> Cleaning:
         RULES[name] = Rule(version, function)
@@ -46,13 +45,13 @@ def rule(name: str, version: int) -> Callable[[Cleaning], Cleaning]:
 
 
 def check_rules(names: Sequence[str]) -> None:
-    """Check the names of rules, before anything is read.
+    """Check the names of rules.
 
     Args:
         names: Names in ``RULES``, with or without the version (``drop-conflicting@1``).
 
     Raises:
-        ConfigError: A rule does not exist, exists in another version, or stands twice.
+        ConfigError: A rule does not exist, has another version, or is repeated.
     """
     if isinstance(names, str):
         raise ConfigError(f"data.clean takes a list of rules: [{names}]")
@@ -62,21 +61,21 @@ def check_rules(names: Sequence[str]) -> None:
             known = ", ".join(sorted(RULES))
             raise ConfigError(f"data.clean: there is no rule {name!r}{nearest(name, RULES)}; known: {known}")
         if "@" in given and given != _versioned(name):
-            raise ConfigError(f"data.clean: this program has {_versioned(name)}, not {given}")
+            raise ConfigError(f"data.clean: this version of the package has {_versioned(name)}, not {given}")
         if bare.count(name) > 1:
-            raise ConfigError(f"data.clean: {name} stands twice")
+            raise ConfigError(f"data.clean: {name} is given twice")
 
 
 def clean(table: FaceTable, names: Sequence[str]) -> FaceTable:
-    """Apply rules in the order given.
+    """Apply rules in the given order.
 
     Args:
         table: The faces.
         names: Names of rules, see :func:`check_rules`.
 
     Returns:
-        The cleaned table. Its ``cleaning`` holds the names with versions, its label rule says them, and its
-        report counts what was dropped (with the position in the table, from 1, as line) and changed.
+        The cleaned table. Its ``cleaning`` and label rule have the names with versions, and its report counts
+        the dropped rows (with the position in the table, from 1, as line) and the changed rows.
 
     Raises:
         ConfigError: See :func:`check_rules`.
@@ -106,21 +105,20 @@ def rules_fingerprint(rules: Sequence[str]) -> str:
 
 @rule("morph:consensus-birthdate", version=2)
 def consensus_birthdate(table: FaceTable) -> FaceTable:
-    """Give every subject one birth date and recompute the ages.
+    """Set one birth date for every subject and recompute the ages.
 
-    In MORPH II 1,779 of 13,617 subjects have pictures whose birth dates disagree, most by days or by one
-    year, 218 by more than five (the inconsistencies are described by Yip, Bingham, Kempfert et al.,
-    "Preliminary studies on a large face database", 2018, arXiv:1811.06446; the rule is our own):
+    In MORPH II 1,779 of 13,617 subjects have images with different birth dates, most by days or one year, 218
+    by more than five years (described by Yip, Bingham, Kempfert et al., "Preliminary studies on a large face
+    database", 2018, arXiv:1811.06446; the rule is that of this package):
 
-    - The consensus is the birth date that stands on more pictures of the subject than any other.
-    - A picture with another date within 366 days of it gets that date, and the age in completed years on the
-      day of the picture: a slip of the pen.
-    - A picture further away is dropped: the date, or the identity, is in doubt. So is one whose age would
-      be below 0 or above ``MAX_AGE``.
-    - Without a consensus (two dates equally often) all of the subject's dated pictures are dropped: either
-      date may be the right one.
+    - The consensus is the birth date of more images of the subject than any other date.
+    - An image whose date differs by at most 366 days gets the consensus and the age in completed years on the
+      day of the image.
+    - An image whose date differs by more is dropped, because date or identity is doubtful. So is an image
+      whose age would be below 0 or above ``MAX_AGE``.
+    - Without a consensus (two dates equally often) all dated images of the subject are dropped.
 
-    Pictures without a readable birth date or date of the picture stay as they are.
+    Images without a readable birth date or date of the image are not changed.
     """
     faces = _need(table, "morph:consensus-birthdate", "subject", "dob", "doa")
     born, taken = _dates(faces["dob"]), _dates(faces["doa"])
@@ -128,7 +126,7 @@ def consensus_birthdate(table: FaceTable) -> FaceTable:
     disagree = known & (born.where(known).groupby(faces["subject"]).transform("nunique") > 1)
     consensus = pd.to_datetime(faces["subject"].map(_consensus(born[disagree], faces["subject"][disagree])))
     dated = disagree & taken.notna()
-    open_case = dated & consensus.isna()
+    undecided = dated & consensus.isna()
     moved = dated & consensus.notna() & (born != consensus)
     age = completed_years(consensus, taken)
     doubtful = moved & (((born - consensus).abs() > LARGEST_SHIFT) | ~age.between(0, MAX_AGE))
@@ -137,58 +135,58 @@ def consensus_birthdate(table: FaceTable) -> FaceTable:
     faces = faces.assign(**{name: faces[name].where(~changed, right) for name, right in corrected.items()})
     report = _copy(table.report)
     report.note_rows(faces, changed, "id", "birth date and age set to the subject's consensus")
-    faces = report.drop_rows(faces, open_case, "id", "no birth date stands on most pictures of the subject")
+    faces = report.drop_rows(faces, undecided, "id", "no consensus birth date of the subject")
     far = doubtful[faces.index]
     faces = report.drop_rows(faces, far, "id", "birth date far from the subject's consensus")
-    return _renewed(table, faces, report)
+    return _replace_faces(table, faces, report)
 
 
 @rule("consensus-gender", version=1)
 def consensus_gender(table: FaceTable) -> FaceTable:
-    """Give a subject's pictures the gender that stands on more of them than the other.
+    """Set the gender of a subject's images to the most frequent one, or to unknown on a tie.
 
-    Where both stand equally often it becomes unknown. Pictures without a known gender keep none.
+    Images without a known gender are not changed.
     """
     return _consensus_class(table, "gender")
 
 
 @rule("consensus-race", version=1)
 def consensus_race(table: FaceTable) -> FaceTable:
-    """Give a subject's pictures the race that stands on more of them than any other.
+    """Set the race of a subject's images to the most frequent one, or to unknown on a tie.
 
-    Where two stand equally often it becomes unknown. Pictures without a known race keep none.
+    Images without a known race are not changed.
     """
     return _consensus_class(table, "race")
 
 
 @rule("drop-conflicting", version=1)
 def drop_conflicting(table: FaceTable) -> FaceTable:
-    """Drop all copies of a picture (equal bytes) whose age, gender or race differ: none can be trusted."""
+    """Drop all copies of an image (equal bytes) if their age, gender or race labels differ."""
     faces, contents, report = _numbered(table), _contents(table), _copy(table.report)
     bad = (contents != "") & conflicting(faces, contents)
     faces = report.drop_rows(faces, bad, "id", "exact copies carry conflicting labels")
-    return _renewed(table, faces, report)
+    return _replace_faces(table, faces, report)
 
 
 @rule("drop-duplicates", version=1)
 def drop_duplicates(table: FaceTable) -> FaceTable:
-    """Keep one of the exact copies of a picture (equal bytes): the one whose id sorts first.
+    """Keep one of the exact copies of an image (equal bytes): the one whose id sorts first.
 
-    Where copies may carry other labels, ``drop-conflicting`` belongs before it.
+    Use ``drop-conflicting`` before it if copies may have different labels.
     """
     faces, contents, report = _numbered(table), _contents(table), _copy(table.report)
     order = faces["id"].sort_values().index
     copy = contents[order].duplicated().reindex(faces.index) & (contents != "")
-    return _renewed(table, report.drop_rows(faces, copy, "id", "exact copy of another picture"), report)
+    return _replace_faces(table, report.drop_rows(faces, copy, "id", "exact copy of another picture"), report)
 
 
-# ---------------------------------------------------------------------------- parts of rules
+# ---------------------------------------------------------------------------- helpers
 
 
 def conflicting(faces: pd.DataFrame, contents: "pd.Series[str]") -> "pd.Series[bool]":
-    """Tell for every face whether a copy of it (equal content) has another age, gender or race label.
+    """Return for every face whether a copy of it (equal content) has another age, gender or race label.
 
-    An unknown label conflicts with nothing.
+    Unknown labels are ignored.
     """
     known = {
         "age_low": faces["age_low"],
@@ -202,7 +200,7 @@ def conflicting(faces: pd.DataFrame, contents: "pd.Series[str]") -> "pd.Series[b
 
 
 def completed_years(born: "pd.Series[pd.Timestamp]", day: "pd.Series[pd.Timestamp]") -> "pd.Series[float]":
-    """Return the age in completed years; NaN where a date is missing."""
+    """Return the age in completed years; NaN if a date is missing."""
     before_birthday = (day.dt.month * 100 + day.dt.day) < (born.dt.month * 100 + born.dt.day)
     return (day.dt.year - born.dt.year - before_birthday).astype("float64").where(born.notna() & day.notna())
 
@@ -212,7 +210,7 @@ def _dates(texts: "pd.Series[str]") -> "pd.Series[pd.Timestamp]":
 
 
 def _consensus(values: "pd.Series[Any]", subjects: "pd.Series[str]") -> dict[str, Any]:
-    """Return the value that stands with more rows of a subject than any other, for subjects that have one."""
+    """Return the most frequent value of each subject, for subjects without a tie."""
     counts = pd.DataFrame({"subject": subjects, "value": values}).value_counts().rename("rows").reset_index()
     best = counts.groupby("subject")["rows"].transform("max")
     winners = counts[counts["rows"] == best]
@@ -230,11 +228,11 @@ def _consensus_class(table: FaceTable, column: str) -> FaceTable:
     changed = disagree & (faces[column] != wanted)
     report = _copy(table.report)
     report.note_rows(faces, changed, "id", f"{column} set to the subject's consensus")
-    return _renewed(table, faces.assign(**{column: faces[column].where(~changed, wanted)}), report)
+    return _replace_faces(table, faces.assign(**{column: faces[column].where(~changed, wanted)}), report)
 
 
 def _numbered(table: FaceTable) -> pd.DataFrame:
-    """Return the frame under positions from 1, which the report shows as lines."""
+    """Return the frame with positions from 1 as index, which the report shows as lines."""
     return table.frame.set_axis(range(1, len(table.frame) + 1))
 
 
@@ -242,12 +240,12 @@ def _need(table: FaceTable, name: str, *columns: str) -> pd.DataFrame:
     missing = [column for column in columns if column not in table.frame]
     if missing or (table.frame["subject"] == "").all():
         lacks = f"columns {', '.join(missing)}" if missing else "subjects"
-        raise DataError(f"data.clean: {name} needs {lacks}, which {table.dataset} has not: leave it out")
+        raise DataError(f"data.clean: {name} needs {lacks}, which {table.dataset} lacks: remove this rule")
     return _numbered(table)
 
 
 def _contents(table: FaceTable) -> "pd.Series[str]":
-    """Return the content hash of every picture, from the table where it is known."""
+    """Return the content hash of every image, from the table if it has them."""
     faces = _numbered(table)
     if "content" in faces:
         return faces["content"]
@@ -262,5 +260,5 @@ def _copy(report: ReadReport) -> ReadReport:
     return replace(report, dropped=[*report.dropped], notes=[*report.notes])
 
 
-def _renewed(table: FaceTable, faces: pd.DataFrame, report: ReadReport) -> FaceTable:
+def _replace_faces(table: FaceTable, faces: pd.DataFrame, report: ReadReport) -> FaceTable:
     return replace(table, frame=faces.reset_index(drop=True), report=report)

@@ -1,8 +1,8 @@
-"""What weights were trained on before the present training: names and face hashes, along the whole chain.
+"""Records of the earlier trainings of a network's initial weights.
 
 A training that starts from a network records the trainings of that network under ``earlier``, oldest first,
 and the hashes of their training and validation faces in ``earlier_id_hashes`` and ``earlier_image_hashes``.
-Calibration faces are not among them: they fit intervals, not weights.
+Calibration faces are not included: no weights are fitted to them.
 """
 
 import hashlib
@@ -15,10 +15,10 @@ import torch
 from mtmsa_lightning._utils.text import pluralize
 
 EARLIER = ("earlier", "earlier_id_hashes", "earlier_image_hashes")
-"""Keys of a checkpoint's provenance that speak of the trainings before its own."""
+"""Keys of a checkpoint's provenance with the records of earlier trainings."""
 
 IMAGENET = "ImageNet-1k"
-_IMAGENET_SHA256 = "b627a593"  # how the SHA-256 of torchvision's ResNet34 weights begins
+_IMAGENET_SHA256 = "b627a593"  # prefix of the SHA-256 of torchvision's ResNet34 weights
 
 _NAMES = (
     "dataset", "protocol", "fold", "split_seed", "split_file", "label_rule", "cleaning", "labels", "faces",
@@ -32,13 +32,13 @@ def of_network(
     """Return the record of a training that starts from a network of this package.
 
     Args:
-        provenance: That network's provenance; None or empty where it has none.
-        weights: Path by which it was given; its name is recorded, not where it lies.
-        fingerprints: Those of the split that is about to be trained on. If the network was trained on this
-            very split, its hashes are those that the new training records itself.
+        provenance: Provenance of that network; None or empty if unknown.
+        weights: Path of the network; only its name is recorded.
+        fingerprints: Fingerprints of the split of the new training. If the network was trained on the same
+            split, its hashes are not added: the new training records them itself.
 
     Returns:
-        The keys :data:`EARLIER`, as far as they are known.
+        The known keys of :data:`EARLIER`.
     """
     known = provenance or {}
     own = {key: known[key] for key in _NAMES if key in known}
@@ -51,10 +51,9 @@ def of_network(
         )
         found = [known[key] for key in keys if key in known]
         if found:
-            whole = all(
-                each is not None for each in found
-            )  # images are not hashed yet in an early checkpoint
-            record[f"earlier_{kind}_hashes"] = torch.unique(torch.cat(found)) if whole else None
+            # None: a checkpoint that was saved before its images were hashed
+            complete = all(each is not None for each in found)
+            record[f"earlier_{kind}_hashes"] = torch.unique(torch.cat(found)) if complete else None
     return record
 
 
@@ -64,7 +63,7 @@ def of_imagenet() -> dict[str, Any]:
 
 
 def of_file(file: Path) -> dict[str, Any]:
-    """Return the record of a training that starts from a file of bare weights, of which little is known."""
+    """Return the record of a training that starts from a weight file without provenance."""
     with file.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
     dataset = IMAGENET if digest.startswith(_IMAGENET_SHA256) else None
@@ -72,12 +71,12 @@ def of_file(file: Path) -> dict[str, Any]:
 
 
 def inherited(provenance: Mapping[str, Any], fingerprints: Mapping[str, str]) -> dict[str, Any]:
-    """Return the record of a training that goes on with a loaded network.
+    """Return the record of a training that continues with a loaded network.
 
     Args:
         provenance: Provenance of the network.
-        fingerprints: Those of the split that is about to be trained on; if they are the network's own, the
-            training is continued and adds nothing to what was before.
+        fingerprints: Fingerprints of the split of the new training; if they are those of the network, the
+            training is continued and no earlier training is added.
     """
     if provenance.get("fingerprints") == dict(fingerprints):
         return {key: provenance[key] for key in EARLIER if key in provenance}
@@ -85,19 +84,19 @@ def inherited(provenance: Mapping[str, Any], fingerprints: Mapping[str, str]) ->
 
 
 def describe(training: Mapping[str, Any]) -> str:
-    """Describe one earlier training in a line, with what is not known of it."""
+    """Describe one earlier training in one line."""
     if training.get("dataset") is None:
-        said = "data that is not recorded"
+        text = "data that is not recorded"
     elif "protocol" in training:
-        said = f"{training['dataset']}, {training['protocol']}, fold {training['fold']}"
-        said += f", split seed {training['split_seed']}" if "split_seed" in training else ""
+        text = f"{training['dataset']}, {training['protocol']}, fold {training['fold']}"
+        text += f", split seed {training['split_seed']}" if "split_seed" in training else ""
         faces = (training.get("faces") or {}).get("train")
-        said += "" if faces is None else f", {pluralize(faces, 'face')}"
-        said += f", split fingerprint (train) {training['fingerprints']['train']}"
+        text += "" if faces is None else f", {pluralize(faces, 'face')}"
+        text += f", split fingerprint (train) {training['fingerprints']['train']}"
     else:
-        said = str(training["dataset"])
+        text = str(training["dataset"])
     details = [f"weights {training['weights']}"] if training.get("weights") else []
     details += [f"SHA-256 {training['sha256']}"] if "sha256" in training else []
     if not training.get("hashed") and training.get("dataset") != IMAGENET:
         details.append("its faces are not recorded, so that an overlap cannot be found")
-    return f"{said} ({'; '.join(details)})" if details else said
+    return f"{text} ({'; '.join(details)})" if details else text

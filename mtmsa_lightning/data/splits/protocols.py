@@ -1,8 +1,7 @@
-"""Which faces train, validate and test: one function per protocol of the field.
+"""Split protocols: one function per protocol.
 
-Every draw is made by hashing ``seed|purpose|key`` and by integer arithmetic. No random number generator is
-involved, so that a split depends on the ids, labels and seed alone: not on the order of the rows, the
-platform, or the version of a library.
+Random draws hash ``seed|purpose|key`` and use integer arithmetic only. A split therefore depends on the ids,
+labels and seed alone, not on the order of the rows, the platform or library versions.
 """
 
 import hashlib
@@ -21,7 +20,7 @@ from mtmsa_lightning.errors import DataError
 from mtmsa_lightning.labels import GENDERS, RACES
 
 PARTS: tuple[str, ...] = (*SPLITS, "calibration")
-"""The parts that a split may have; a calibration part exists only where one is asked for."""
+"""The parts of a split; the calibration part is optional."""
 
 Positions = npt.NDArray[np.int64]
 Texts = npt.NDArray[np.object_]
@@ -33,20 +32,19 @@ SETTING_A_SIZE = 5_492
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """One fold of a protocol: which rows of the table train, validate and test.
+    """One fold of a protocol: the rows of the table in each part.
 
     Attributes:
         protocol: Name of the protocol.
         fold: Number of the test fold.
-        seed: Seed of all draws.
-        train: Sorted row positions; ``val``, ``test`` and ``calibration`` likewise. The last is empty unless
-            a share is asked for: faces that neither train nor choose the checkpoint.
-        fingerprints: SHA-256 (hexadecimal) of the sorted ids of every part, and of the sorted ids with their
-            labels of all of them (``labels``); ``calibration`` is absent where that part is empty. Of a
-            cleaned table also the SHA-256 of the rules with their versions (``cleaning``).
-        subjects_in_two_parts: Share of the test images, 0 to 1, whose subject also trains or validates;
-            ``NaN`` when no subject is known or there is nothing to compare.
-        notes: What a reader of the results should know about this split.
+        seed: Seed of the random draws.
+        train: Sorted row positions; likewise ``val``, ``test`` and ``calibration``.
+        fingerprints: SHA-256 (hexadecimal) of the sorted ids of every part, and of the sorted ids with labels
+            of all parts (``labels``). ``calibration`` is absent if that part is empty. A cleaned table also
+            has the SHA-256 of its rules with versions (``cleaning``).
+        subjects_in_two_parts: Fraction of the test images whose subject is also in the training or validation
+            part; NaN if no subject is known.
+        notes: Remarks on this split for readers of the results.
     """
 
     protocol: str
@@ -69,14 +67,14 @@ class Split:
         )
         lines = [f"protocol {self.protocol}, fold {self.fold}, seed {self.seed}: {sizes}"]
         if not np.isnan(self.subjects_in_two_parts):
-            share = f"{100 * self.subjects_in_two_parts:.1f} %"
-            lines.append(f"{share} of the test images show a subject that also trains or validates")
+            percent = f"{100 * self.subjects_in_two_parts:.1f} %"
+            lines.append(f"{percent} of the test images show a subject that also trains or validates")
         return "\n  ".join([*lines, *self.notes])
 
 
 @dataclass(frozen=True)
 class Roles:
-    """The parts of a :class:`Partition` that train, test and validate in one fold."""
+    """The parts of a :class:`Partition` for training, test and validation in one fold."""
 
     train: tuple[int, ...]
     test: tuple[int, ...]
@@ -85,14 +83,14 @@ class Roles:
 
 @dataclass(frozen=True, eq=False)
 class Partition:
-    """What a protocol returns: disjoint parts of the table, and their roles in every fold.
+    """The result of a protocol: disjoint parts of the table and their roles in every fold.
 
     Attributes:
-        part: Part of every row; -1 for a row that is not used.
-        folds: Roles of the parts by number of the fold. Without a ``val`` part of its own a fold's
-            validation is drawn from its training rows.
-        exclusive: No subject may stand in two of train, val and test.
-        notes: What a reader of the results should know.
+        part: Part of every row; -1 for an unused row.
+        folds: Roles of the parts by number of the fold. Without a ``val`` part the validation faces are drawn
+            from the training rows.
+        exclusive: Whether a subject must not be in two of train, val and test.
+        notes: Remarks for readers of the results.
     """
 
     part: Positions
@@ -107,10 +105,10 @@ def random(faces: pd.DataFrame, seed: int) -> Partition:
 
 
 def subject_exclusive(faces: pd.DataFrame, seed: int) -> Partition:
-    """Split subjects into five folds that are alike in size and in their histogram of age decades.
+    """Split subjects into five folds, balanced by size and by the histogram of age decades.
 
-    Subjects are placed one by one, largest first and by hash among equals, each in the fold where it adds
-    least to the sum of squares of the fold sizes and of the (weighted) decade counts.
+    Subjects are assigned one by one, largest first (ties by hash), to the fold that minimises the sum of
+    squares of fold sizes and weighted decade counts.
     """
     unknown = int((faces["subject"] == "").sum())
     if unknown:
@@ -149,9 +147,9 @@ def setting_a(faces: pd.DataFrame, seed: int) -> Partition:
 
 
 def s1_s2_s3(faces: pd.DataFrame, seed: int) -> Partition:
-    """Split as Guo's S1-S2-S3: S1 and S2 hold as many Black as White faces of each gender, S3 the rest.
+    """Split as Guo's S1-S2-S3: S1 and S2 have as many Black as White faces of each gender, S3 the rest.
 
-    S1 and S2 are equal in size and as large as the release allows. Fold 0 trains on S1 and tests on S2 and
+    S1 and S2 have equal sizes, as large as possible. Fold 0 trains on S1 and tests on S2 and
     S3, fold 1 trains on S2 and tests on S1 and S3.
     """
     part = np.full(len(faces), 2, np.int64)
@@ -176,12 +174,12 @@ def s1_s2_s3(faces: pd.DataFrame, seed: int) -> Partition:
 
 
 def predefined(faces: pd.DataFrame, seed: int) -> Partition:
-    """Follow the table's column ``split`` (train, val, test); if that is empty, its column ``fold``."""
+    """Use the table's column ``split`` (train, val, test) or, if it is empty, its column ``fold``."""
     if (faces["split"] == "").all():
         if (faces["fold"] < 0).all():
             raise DataError(
-                "protocol 'predefined' needs a table with a column split or fold, and both are empty: fill "
-                "one, give a list (--data.split_file), or choose another protocol"
+                "protocol 'predefined' needs a column split or fold, and both are empty: fill one, give a "
+                "list (--data.split_file), or choose another protocol"
             )
         by_fold = folds(faces, seed)
         return Partition(by_fold.part, by_fold.folds, notes=by_fold.notes)
@@ -192,11 +190,11 @@ def predefined(faces: pd.DataFrame, seed: int) -> Partition:
 
 
 def folds(faces: pd.DataFrame, seed: int) -> Partition:
-    """Follow the release's own folds (column ``fold``): fold k tests, the others train."""
+    """Use the release's own folds (column ``fold``): fold k is the test part, the others train."""
     part = faces["fold"].to_numpy(np.int64)
     numbers = np.unique(part[part >= 0]).tolist()
     if len(numbers) < 2:
-        has = f"only fold {numbers[0]}" if numbers else "no number"
+        has = f"only fold {numbers[0]}" if numbers else "no fold"
         raise DataError(
             f"protocol 'folds' needs a table with at least two folds, its column fold has {has}: choose "
             "another protocol, e.g. --data.protocol random, or give every face a fold"
@@ -205,12 +203,12 @@ def folds(faces: pd.DataFrame, seed: int) -> Partition:
 
 
 def whole(faces: pd.DataFrame, seed: int) -> Partition:
-    """Test on everything, for a model that was trained on another dataset."""
+    """Use all faces as test part, for a model that was trained on another dataset."""
     return Partition(np.zeros(len(faces), np.int64), {0: Roles((), (0,))})
 
 
 def train_all(faces: pd.DataFrame, seed: int) -> Partition:
-    """Train and validate on everything, for a model that is tested on another dataset."""
+    """Use all faces for training and validation, for a model that is tested on another dataset."""
     return Partition(np.zeros(len(faces), np.int64), {0: Roles((0,), ())})
 
 
@@ -236,25 +234,25 @@ def make_split(
 ) -> Split:
     """Split a table by a protocol.
 
-    Validation and calibration come out of the training rows: whole subjects, else groups of exact copies,
-    else images, until the fraction of the training images is reached. A split that the table itself brings is
-    kept. The validation part does not depend on whether there is a calibration part.
+    Validation and calibration faces are drawn from the training rows by subject, else by groups of exact
+    copies, else by image, until the fraction of the training images is reached. A validation part of the
+    table itself is kept. The validation part does not depend on the calibration fraction.
 
     Args:
         table: A face table; in a bare frame ``race`` is an index in ``labels.RACES``.
         protocol: A name in ``PROTOCOLS``.
         fold: Number of the test fold.
-        seed: Seed of all draws.
-        val_fraction: Share of the training images to validate on, from 0 (none) to below 1.
-        calibration_fraction: Share of the training images to calibrate on, likewise.
+        seed: Seed of the random draws.
+        val_fraction: Fraction of the training images for validation, in [0, 1).
+        calibration_fraction: Fraction of the training images for calibration, in [0, 1).
 
     Raises:
-        DataError: The protocol or the fold does not exist, the table does not fit the protocol, a part comes
-            out empty, or a subject stands in two parts of a protocol that forbids it.
+        DataError: The protocol or the fold does not exist, the table does not suit the protocol, a part is
+            empty, or a subject is in two parts of a protocol that forbids it.
     """
-    for name, share in (("val_fraction", val_fraction), ("calibration_fraction", calibration_fraction)):
-        if not 0 <= share < 1:
-            raise DataError(f"{name} {share} is not a share from 0 to below 1")
+    for name, fraction in (("val_fraction", val_fraction), ("calibration_fraction", calibration_fraction)):
+        if not 0 <= fraction < 1:
+            raise DataError(f"{name} {fraction} must lie in [0, 1)")
     faces = _with_race_names(table)
     partition = _partition(faces, protocol, seed)
     if fold not in partition.folds:
@@ -265,7 +263,7 @@ def make_split(
     rows = {part: np.flatnonzero(np.isin(partition.part, getattr(roles, part))) for part in SPLITS}
     rows["calibration"] = np.empty(0, np.int64)
     sizes = {"val": val_fraction, "calibration": calibration_fraction}
-    sizes = {part: share * len(rows["train"]) for part, share in sizes.items()}
+    sizes = {part: fraction * len(rows["train"]) for part, fraction in sizes.items()}
     for part, purpose in (("val", "validation"), ("calibration", "calibration")):
         if len(rows["train"]) and not (part == "val" and roles.val):
             drawn = _draw_part(faces, rows["train"], sizes[part], seed, f"{purpose} {fold}")
@@ -303,12 +301,12 @@ def _texts(values: "pd.Series[str]") -> Texts:
 
 
 def _draw(keys: Iterable[str], seed: int, purpose: str) -> Positions:
-    """Return the positions of sorted keys in the order of their hashes."""
+    """Return a random order of keys: their positions, sorted by hash."""
     return np.argsort(hash_ids(f"{seed}|{purpose}|{key}" for key in keys), kind="stable")
 
 
 def _images_before(units: Texts, seed: int, purpose: str) -> Positions:
-    """Draw units one by one and return, for every image, how many images were drawn before its own unit."""
+    """Draw units in random order; return for every image the number of images drawn before its unit."""
     keys, unit, sizes = np.unique(units, return_inverse=True, return_counts=True)
     order = _draw(keys, seed, purpose)
     before = np.empty(len(keys), np.int64)
@@ -321,7 +319,7 @@ def _image_folds(faces: pd.DataFrame, seed: int, purpose: str) -> Positions:
 
 
 def _copies(faces: pd.DataFrame) -> Texts:
-    """Return what exact copies of an image have in common: the content hash where known, else the id."""
+    """Return a key that exact copies of an image share: the content hash if known, else the id."""
     ids = "image " + faces["id"]
     if "content" not in faces:
         return _texts(ids)
@@ -329,13 +327,13 @@ def _copies(faces: pd.DataFrame) -> Texts:
 
 
 def _decade(faces: pd.DataFrame) -> Positions:
-    """Return the decade of the middle of the age label; -1 for an unknown age."""
+    """Return the decade of the midpoint of the age label; -1 for an unknown age."""
     twice_middle = (faces["age_low"] + faces["age_high"]).fillna(-1).to_numpy(np.int64)
     return twice_middle // 20
 
 
 def _balanced_folds(counts: Positions, order: Positions) -> Positions:
-    """Place subjects in folds, largest first; ``counts`` has the size and weighted decade counts of each."""
+    """Assign subjects to folds, largest first; ``counts`` has the size and weighted decade counts of each."""
     fold_of = np.empty(len(counts), np.int64)
     filled = np.zeros((FOLDS, counts.shape[1]), np.int64)
     for subject in order[np.argsort(-counts[order, 0], kind="stable")]:
@@ -345,25 +343,25 @@ def _balanced_folds(counts: Positions, order: Positions) -> Positions:
 
 
 def _rotate(numbers: Sequence[int]) -> dict[int, Roles]:
-    """Let each part test once while the others train."""
+    """Return folds in which each part is the test part once and the others train."""
     return {test: Roles(tuple(number for number in numbers if number != test), (test,)) for test in numbers}
 
 
 def _unused(part: Positions, column: str) -> tuple[str, ...]:
     unused = int((part < 0).sum())
-    said = pluralize(unused, f"face without a {column} is", f"faces without a {column} are")
-    return (f"{said} not used",) if unused else ()
+    faces = pluralize(unused, f"face without a {column} is", f"faces without a {column} are")
+    return (f"{faces} not used",) if unused else ()
 
 
 def _draw_part(
     faces: pd.DataFrame, train: Positions, size: float, seed: int, purpose: str
 ) -> npt.NDArray[np.bool_]:
-    """Mark about ``size`` of the training rows: whole subjects, else groups of copies, else images."""
+    """Select about ``size`` training rows by subject, else by groups of copies, else by image."""
     return _images_before(sampling_units(faces.iloc[train]), seed, purpose) < size
 
 
 def sampling_units(faces: pd.DataFrame) -> Texts:
-    """Name what is drawn into a part as a whole: the subject, else exact copies, else the image."""
+    """Return the unit of each face that must not be split: subject, else exact copies, else image."""
     return np.where(faces["subject"] == "", _copies(faces), _texts("subject " + faces["subject"]))
 
 
@@ -371,7 +369,7 @@ def _check_parts(rows: dict[str, Positions], required: Sequence[str], where: str
     for part in required:
         if not len(rows[part]):
             sizes = ", ".join(f"{name} {len(rows[name]):,}" for name in rows)
-            raise DataError(f"{where}: the part {part} is empty: of {total:,} faces go to {sizes}")
+            raise DataError(f"{where}: the part {part} is empty: the {total:,} faces are split into {sizes}")
 
 
 def _check_subjects(faces: pd.DataFrame, rows: dict[str, Positions], where: str) -> None:
@@ -383,7 +381,7 @@ def _check_subjects(faces: pd.DataFrame, rows: dict[str, Positions], where: str)
     twice = parts.index[parts > 1]
     if len(twice):
         raise DataError(
-            f"{where}: {pluralize(len(twice), 'subject stands', 'subjects stand')} in two parts, "
+            f"{where}: {pluralize(len(twice), 'subject is', 'subjects are')} in two parts, "
             f"such as {shown(twice[:1].tolist())}"
         )
 
@@ -415,5 +413,5 @@ def _fingerprints(faces: pd.DataFrame, rows: dict[str, Positions]) -> dict[str, 
 
 
 def fingerprint(lines: Iterable[str]) -> str:
-    """Return the SHA-256 (hexadecimal) of lines, in whatever order they come."""
+    """Return the SHA-256 (hexadecimal) of the sorted lines."""
     return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()

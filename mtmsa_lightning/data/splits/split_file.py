@@ -1,4 +1,4 @@
-"""A published list of ids with their parts or folds, as the split of a table (protocol ``predefined``)."""
+"""Split files: published lists of ids with their parts or folds (protocol ``predefined``)."""
 
 import hashlib
 import unicodedata
@@ -21,16 +21,16 @@ def apply_split_file(table: FaceTable, path: str | Path) -> FaceTable:
     """Replace the columns ``split`` and ``fold`` of a table by those of a file.
 
     The file is a CSV with a header: ``id`` (with or without the leading ``<dataset>/``) and either ``split``
-    (train, val, test) or ``fold`` (numbers from 0). Faces that it does not list are dropped from the table;
-    the report counts them, with their position in the table, from 1, as line.
+    (train, val, test) or ``fold`` (numbers from 0). Faces that it does not list are dropped; the report
+    counts them, with their position in the table, from 1, as line.
 
     Args:
         table: The faces.
         path: The file.
 
     Raises:
-        DataError: The file cannot be read, lacks a column, holds an unknown part, folds that are not numbered
-            from 0 without a gap, names a face twice, or names faces that the table does not have.
+        DataError: The file cannot be read, lacks a column, contains an unknown part, repeated or unknown ids,
+            or folds that are not numbered from 0 without a gap.
     """
     path = find_normalised(Path(path))
     column, listed = _read(path)
@@ -57,7 +57,7 @@ def sha256_of(path: str | Path) -> str:
 
 
 def _read(path: Path) -> tuple[str, pd.DataFrame]:
-    """Return which column the file has, ``split`` or ``fold``, and its rows: ``id`` and checked ``value``."""
+    """Return the name of the column, ``split`` or ``fold``, and the rows: ``id`` and validated ``value``."""
     report = ReadReport(str(path))
     rows = read_delimited(path, ",", ("id",), report)
     columns = [name for name in rows if str(name).lower() in ("split", "fold")]
@@ -71,25 +71,25 @@ def _read(path: Path) -> tuple[str, pd.DataFrame]:
 
 
 def _checked(cells: "pd.Series[str]", column: str, path: Path) -> "pd.Series[Any]":
-    """Return the parts or fold numbers; the folds must be 0, 1, ... without a gap, and two at least."""
+    """Return the parts or fold numbers; there must be at least two folds, 0, 1, ... without a gap."""
     good = cells.isin(SPLITS) if column == "split" else cells.str.fullmatch(r"[0-9]{1,6}").astype(bool)
     if not good.all():
         allowed = ", ".join(SPLITS) if column == "split" else "the numbers from 0"
         line, text = next(iter(cells[~good].items()))
-        raise DataError(f"{path}: line {line}: {column} {shown([text])} is none of {allowed}")
+        raise DataError(f"{path}: line {line}: {column} {shown([text])} is not one of {allowed}")
     if column == "split":
         return cells
     numbers = cells.astype("int64")
     found = sorted(numbers.unique().tolist())
     if len(found) < 2 or found != list(range(len(found))):
         raise DataError(
-            f"{path}: its folds are [{shown(found)}]: number them 0, 1, 2, ... without a gap, two at least"
+            f"{path}: its folds are [{shown(found)}]: number them 0, 1, 2, ... without a gap, at least two"
         )
     return numbers
 
 
 def _resolve(listed: "pd.Series[str]", table: FaceTable, path: Path) -> list[str]:
-    """Return the table's ids that the file's mean, whatever the form (NFC, NFD) of their accents."""
+    """Return the table's ids for those of the file, ignoring Unicode normalisation (NFC, NFD)."""
     ids = table.frame["id"].tolist()
     known = {_plain(name): name for name in ids} | {name: name for name in ids}
     full = [_find(name, known, table.dataset) for name in listed]
@@ -104,14 +104,14 @@ def _resolve(listed: "pd.Series[str]", table: FaceTable, path: Path) -> list[str
     twice = listed[pd.Series(full, index=listed.index).duplicated()]
     if len(twice):
         raise DataError(
-            f"{path}: {pluralize(len(twice), 'id stands', 'ids stand')} more than once, again in line "
+            f"{path}: {pluralize(len(twice), 'id is', 'ids are')} repeated, the first in line "
             f"{twice.index[0]}: {shown(twice.tolist(), _SHOWN)}"
         )
     return [name for name in full if name is not None]
 
 
 def _find(name: str, known: dict[str, str], dataset: str) -> str | None:
-    """Return the id that a name with or without the dataset means, in its exact form first."""
+    """Return the id for a name with or without the dataset, an exact match first."""
     full = f"{dataset}/{name}"
     return next((known[form] for form in (name, full, _plain(name), _plain(full)) if form in known), None)
 

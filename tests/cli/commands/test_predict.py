@@ -247,7 +247,9 @@ def test_detecting_faces_for_a_checkpoint_of_whole_photos_is_told(tmp_path, capl
     predict("--ckpt_path", plain, file, "--out", tmp_path / "found.csv", "--detect=true")
     assert len(pd.read_csv(tmp_path / "found.csv")) == 2
     (warning,) = [entry.message for entry in caplog.records if entry.levelname == "WARNING"]
-    assert warning.startswith("the checkpoint was trained on images as they are, but what --detect gives it")
+    assert warning.startswith(
+        "the checkpoint was trained on images that were not prepared, but what --detect gives it"
+    )
 
 
 def test_not_one_face_is_an_error_after_all_is_written(aligned, fails, tmp_path):

@@ -110,13 +110,13 @@ def test_minus_one_means_unknown_in_every_label(folder):
     [
         (
             "path,age,split\nimg/a.jpg,3,train\nimg/b.jpg,4,",
-            "line 3: .* before 'split': it seems to be cut off",
+            "line 3: .* before 'split': it is probably truncated",
         ),
         (
             "path,age,split\nimg/a.jpg,3,train\nimg/b.jpg",
-            "line 3: .* before 'age', 'split': it seems to be cut off",
+            "line 3: .* before 'age', 'split': it is probably truncated",
         ),
-        ("path,age\nimg/a.jpg", "line 2: .* before 'age': it seems to be cut off"),
+        ("path,age\nimg/a.jpg", "line 2: .* before 'age': it is probably truncated"),
         ('path,age\nimg/a.jpg,3\n"img/b.j', "line 3: .*is a quote left open"),
         ("path,age,spl", None),
     ],

@@ -63,7 +63,7 @@ def labels(table: FaceTable, *columns: str) -> dict:
                 ("b", "1980-01-01", "2000-05-02", 20),
             ],
             {2: ("1980-01-01", 20)},
-            {"no birth date stands on most pictures of the subject": 2},
+            {"no consensus birth date of the subject": 2},
         ),
         # exactly 366 days (a leap year lies between) is still a slip; 367 is not
         (
@@ -94,7 +94,7 @@ def labels(table: FaceTable, *columns: str) -> dict:
                 ("a", "1980-05-01", "2000-13-02", 32),
             ],
             {1: ("1980-05-01", 32)},
-            {"no birth date stands on most pictures of the subject": 1},
+            {"no consensus birth date of the subject": 1},
         ),
         # a consensus that makes a picture's age impossible
         (
@@ -220,7 +220,7 @@ def test_bytes_are_compared_where_the_table_has_no_hashes(face_table, tmp_path, 
             r"no rule 'drop-duplicate' \(did you mean 'drop-duplicates'\?\); known: .*morph:",
         ),
         (["drop-duplicates@2"], "has drop-duplicates@1, not drop-duplicates@2"),
-        (["drop-duplicates", "drop-duplicates@1"], "stands twice"),
+        (["drop-duplicates", "drop-duplicates@1"], "is given twice"),
         ("drop-duplicates", r"takes a list of rules: \[drop-duplicates\]"),
     ],
 )
@@ -272,7 +272,7 @@ def test_a_datamodule_cleans_and_says_so(tmp_path):
 def test_the_synthetic_subject_with_two_birth_dates_is_found(morph_root):
     plain = read_morph(morph_root)
     cleaned = clean(plain, [BIRTHDATE, "consensus-race"])
-    assert dict(cleaned.report.reasons()) == {"no birth date stands on most pictures of the subject": 2}
+    assert dict(cleaned.report.reasons()) == {"no consensus birth date of the subject": 2}
     assert set(plain.frame["id"]) - set(cleaned.frame["id"]) == set(
         plain.frame["id"][plain.frame["subject"] == "000001"]
     )

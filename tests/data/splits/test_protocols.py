@@ -241,15 +241,15 @@ def test_fold_numbers(face_table):
     [
         ({}, {"protocol": "randm"}, r"unknown protocol 'randm' \(did you mean 'random'\?\)"),
         ({}, {"protocol": "random", "fold": 5}, r"'random' has no fold 5; its folds are \[0, 1, 2, 3, 4\]"),
-        ({}, {"protocol": "random", "val_fraction": 1.0}, "val_fraction 1.0 is not a share"),
+        ({}, {"protocol": "random", "val_fraction": 1.0}, "val_fraction 1.0 must lie in"),
         ({}, {"protocol": "subject_exclusive"}, r"20 of 20 have none.*UTKFace.*--data\.protocol random"),
         ({}, {"protocol": "setting_a"}, "needs 5,492 White faces, the table has 0"),
-        ({}, {"protocol": "s1_s2_s3"}, "'s1_s2_s3', fold 0: the part train is empty: of 20 faces"),
+        ({}, {"protocol": "s1_s2_s3"}, "'s1_s2_s3', fold 0: the part train is empty: the 20 faces"),
         ({}, {"protocol": "predefined"}, "both are empty"),
         ({}, {"protocol": "folds"}, "at least two folds"),
         ({"split": "test"}, {"protocol": "predefined"}, "'predefined', fold 0: the part train is empty"),
         ({"subject": "a"}, {"protocol": "random"}, "the part train is empty: .* train 0, val 16, test 4"),
-        ({"subject": "a", "fold": [0, 1] * 10}, {"protocol": "folds"}, "1 subject stands in two.*'a'"),
+        ({"subject": "a", "fold": [0, 1] * 10}, {"protocol": "folds"}, "1 subject is in two.*'a'"),
     ],
 )
 def test_errors_name_the_cause(face_table, columns, arguments, message):

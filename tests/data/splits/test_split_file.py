@@ -61,16 +61,19 @@ def test_folds(face_table, write):
         (["id,split,Split", "00000.jpg,test,test"], "either a column 'split' or a column 'fold', has"),
         (["id,split"], "has a header, but no rows"),
         (["id,split", "00000.jpg"], "line 2: 00000.jpg: 1 cells where the header has 2"),
-        (["id,split", "00000.jpg,train", "00001.jpg,dev"], "line 3: split 'dev' is none of train, val, test"),
-        (["id,split", "00000.jpg,"], "line 2: split '' is none of train, val, test"),
-        (["id,fold", "00000.jpg,-1"], "line 2: fold '-1' is none of the numbers from 0"),
+        (
+            ["id,split", "00000.jpg,train", "00001.jpg,dev"],
+            "line 3: split 'dev' is not one of train, val, test",
+        ),
+        (["id,split", "00000.jpg,"], "line 2: split '' is not one of train, val, test"),
+        (["id,fold", "00000.jpg,-1"], "line 2: fold '-1' is not one of the numbers from 0"),
         (
             ["id,split", "00000.jpg,train", "00000.jpg,test"],
-            "1 id stands more than once, again in line 3: '00000.jpg'",
+            "1 id is repeated, the first in line 3: '00000.jpg'",
         ),
         (
             ["id,split", "00000.jpg,train", "made/00000.jpg,train"],
-            "1 id stands more than once, again in line 3",
+            "1 id is repeated, the first in line 3",
         ),
         (
             ["id,split", "00000.jpg,train", *(f"{name}.jpg,test" for name in "abcdef")],
