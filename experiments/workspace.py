@@ -1,6 +1,6 @@
-"""Lay out the project's W&B workspace: `python experiments/workspace.py ENTITY [--project mtmsa-lightning]`.
+"""Arrange the project's W&B workspace: `python experiments/workspace.py ENTITY [--project mtmsa-lightning]`.
 
-Needs the extra `workspaces` and a key (`wandb login`). A new saved view is made each time.
+Needs the extra `workspaces` and a key (`wandb login`). Each call creates a new saved view.
 """
 
 import argparse
@@ -20,14 +20,14 @@ TRAINING = (
     "speed/images_per_second", "speed/data_wait_share", "memory/gpu_peak_gib",
 )  # fmt: skip
 
-PICTURES = (
+PLOTS = (
     "val/cumulative_score", "val/predicted_against_true", "val/confusion_age_groups", "val/confusion_gender",
     "val/confusion_race",
 )  # fmt: skip
 
 
 def workspace(entity: str, project: str) -> workspaces.Workspace:
-    """Return the workspace, not saved yet."""
+    """Return the unsaved workspace."""
     sections = [
         workspaces.Section(
             name=name,
@@ -40,7 +40,7 @@ def workspace(entity: str, project: str) -> workspaces.Workspace:
     sections += [
         workspaces.Section(name="Test", is_open=True, panels=tests),
         workspaces.Section(
-            name="Validation faces", panels=[panels.MediaBrowser(media_keys=[key]) for key in PICTURES]
+            name="Validation faces", panels=[panels.MediaBrowser(media_keys=[key]) for key in PLOTS]
         ),
         workspaces.Section(name="Training", panels=[panels.LinePlot(title=key, y=[key]) for key in TRAINING]),
     ]
@@ -48,7 +48,7 @@ def workspace(entity: str, project: str) -> workspaces.Workspace:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description="Lay out the W&B workspace of the project.")
+    parser = argparse.ArgumentParser(description="Arrange the W&B workspace of the project.")
     parser.add_argument("entity", help="user or team")
     parser.add_argument("--project", default="mtmsa-lightning")
     options = parser.parse_args()
