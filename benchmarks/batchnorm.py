@@ -1,9 +1,9 @@
-"""What SyncBatchNorm changes: statistics per device or over all, by the number of faces per device.
+"""Effect of SyncBatchNorm: statistics per device or over all devices, by the number of faces per device.
 
-torch's SyncBatchNorm runs on GPUs only. Its effect on what is learnt does not need them: a step on d devices
-with b faces each is here one pass of d x b faces in which every BatchNorm takes its statistics over all of
-them (as SyncBatchNorm does) or over each device's b faces by themselves (as DistributedDataParallel does
-without it; the running averages are those of the first device). Gradients are those of the joined batch.
+torch's SyncBatchNorm runs on GPUs only. Here a step on d devices with b faces each is simulated by one pass
+of d x b faces in which every BatchNorm computes its statistics over all of them (as SyncBatchNorm does) or
+over each device's b faces (as DistributedDataParallel does without it; the running averages are those of the
+first device). Gradients are those of the joined batch.
 
     python benchmarks/batchnorm.py --json batchnorm.json
 
@@ -35,7 +35,7 @@ METRICS = ("val/age_mae", "val/age_nll", "val/gender_acc", "val/loss")
 
 
 class BatchNormPerDevice(nn.BatchNorm2d):
-    """BatchNorm of a batch that is spread over devices, each with statistics of its own."""
+    """BatchNorm of a batch that is divided among devices, with separate statistics for each."""
 
     devices = 1
 
@@ -49,7 +49,7 @@ class BatchNormPerDevice(nn.BatchNorm2d):
 
 
 def spread(model: nn.Module, devices: int) -> None:
-    """Let every BatchNorm take its statistics per device."""
+    """Make every BatchNorm compute its statistics per device."""
     for module in model.modules():
         if type(module) is nn.BatchNorm2d:
             module.__class__ = BatchNormPerDevice

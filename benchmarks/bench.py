@@ -1,9 +1,9 @@
-"""All benchmarks at a size for the machine that there is: one table, one file of measurements.
+"""Run all benchmarks at a size that fits the machine; write one table and one file of measurements.
 
-Each script is a process of its own, one after the other; one that fails is named, and the others go on.
+Scripts run one after the other, each in its own process. A failure is reported and the other scripts run.
 
     python benchmarks/bench.py --json bench.json             # `make bench`: about ten minutes on two cores
-    python benchmarks/bench.py --gpu --json bench-gpu.json   # `make bench-gpu`: what a GPU has a part in
+    python benchmarks/bench.py --gpu --json bench-gpu.json   # `make bench-gpu`: benchmarks that use a GPU
     python benchmarks/compare.py before.json bench.json      # what got worse
 """
 
@@ -28,9 +28,9 @@ class Script(NamedTuple):
 
     Attributes:
         name: Name of its file.
-        cpu: Its arguments on a machine without a GPU; None leaves it out.
-        gpu: Its arguments on one with a GPU; None leaves it out.
-        tiny: Its arguments where only its working is of interest.
+        cpu: Arguments on a machine without a GPU; None skips it.
+        gpu: Arguments on a machine with a GPU; None skips it.
+        tiny: Arguments for a test that it runs.
     """
 
     name: str
@@ -62,18 +62,18 @@ SCRIPTS = (
     Script("prediction", "--photos 32 --repeats 2", None, "--photos 4 --repeats 1"),
     Script("scaling", "--steps 5", "", "--processes 1 --steps 1"),
 )  # fmt: skip
-"""The suite; ``receptive_field.py`` is about what a network sees, not about speed."""
+"""The benchmarks of speed; ``receptive_field.py`` and ``batchnorm.py`` do not measure it."""
 
 
 class Outcome(NamedTuple):
-    """What a script gave: its rows, and why there are none."""
+    """Rows of a script, or the reason why there are none."""
 
     rows: list[Row]
     failure: str | None
 
 
 def arguments(script: Script, size: str) -> list[str] | None:
-    """Return the arguments of a script for a size, None if it is left out."""
+    """Return the arguments of a script for a size, None to skip it."""
     given: str | None = getattr(script, size)
     return None if given is None else given.split()
 
@@ -86,7 +86,7 @@ def run(script: Script, given: Sequence[str]) -> Outcome:
         environment = {"OMP_NUM_THREADS": "1"} | os.environ
         done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True)
         if done.returncode:
-            return Outcome([], f"ended with status {done.returncode}")
+            return Outcome([], f"exit status {done.returncode}")
         try:
             return Outcome(read(file)["rows"], None)
         except (OSError, ValueError) as error:
@@ -98,13 +98,13 @@ def main(args: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--gpu", action="store_true", help="only what a GPU has a part in")
-    parser.add_argument("--tiny", action="store_true", help="only whether it works; the numbers mean nothing")
-    parser.add_argument("--only", nargs="+", choices=names, default=names, help="some scripts")
+    parser.add_argument("--gpu", action="store_true", help="only benchmarks that use a GPU")
+    parser.add_argument("--tiny", action="store_true", help="only test that the scripts run")
+    parser.add_argument("--only", nargs="+", choices=names, default=names, help="scripts (default: all)")
     parser.add_argument("--json", type=Path, help="also write the measurements to this file")
     options = parser.parse_args(args)
     if options.gpu and not torch.cuda.is_available():
-        print("error: --gpu: there is no GPU here", file=sys.stderr)
+        print("error: --gpu: this machine has no GPU", file=sys.stderr)
         return 2
     size = "tiny" if options.tiny else "gpu" if options.gpu else "cpu"
     load, rows, failures = os.getloadavg()[0], [], {}

@@ -1,4 +1,4 @@
-"""What all benchmarks write: rows that know their unit and direction, and the machine that gave them.
+"""The output of all benchmarks: rows with their units, and a description of the machine.
 
 A file of measurements holds::
 
@@ -7,7 +7,8 @@ A file of measurements holds::
                "setting": "one core, 64 photos of quality 90", "low": 1.35, "high": 1.43}, ...],
      "details": ...}
 
-Two files are compared by ``name``; ``setting`` is what a measurement depends on beside machine and versions.
+Two files are compared by ``name``; ``setting`` is all that a measurement depends on besides machine and
+versions.
 """
 
 import json
@@ -30,7 +31,7 @@ PACKAGES = (
     "torch", "torchvision", "lightning", "torchmetrics", "albumentations", "opencv-python-headless", "pillow",
     "numpy", "pandas", "onnxruntime",
 )  # fmt: skip
-"""Packages whose versions are written down."""
+"""Packages whose versions are recorded."""
 
 
 @dataclass(frozen=True)
@@ -41,8 +42,8 @@ class Row:
         name: ``<benchmark>/<case>/...``, the same in every run.
         value: The measurement.
         unit: Its unit.
-        better: Which direction is better; None for a measurement that is only told.
-        setting: What it depends on beside machine and versions.
+        better: Which direction is better; None if neither is.
+        setting: All that it depends on besides machine and versions.
         low: Smallest of the repeats that ``value`` is the median of.
         high: Largest of them.
     """
@@ -64,12 +65,12 @@ class Row:
         better: Literal["more", "less"] | None,
         setting: str,
     ) -> "Row":
-        """Make a row of the median and the extremes of some repeats."""
+        """Return a row with the median and the extremes of repeats."""
         return cls(name, median(values), unit, better, setting, min(values), max(values))
 
 
 def machine() -> dict[str, Any]:
-    """Describe the machine, as far as two runs on equal ones describe it alike."""
+    """Describe the machine; equal machines have equal descriptions."""
     import torch
 
     gpus = [torch.cuda.get_device_name(each) for each in range(torch.cuda.device_count())]
@@ -92,7 +93,7 @@ def processor() -> str:
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of Python and of the packages that decide about speed."""
+    """Return the versions of Python and of the packages in ``PACKAGES``."""
     found = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
@@ -110,12 +111,12 @@ def commit() -> str:
 
 
 def record(rows: Iterable[Row], load: float, details: Any = None) -> dict[str, Any]:
-    """Put rows together with what gave them.
+    """Return rows together with machine, versions and commit.
 
     Args:
         rows: The rows.
         load: Load of the machine before the measurement, ``os.getloadavg()[0]``.
-        details: Whatever else a benchmark wants to keep, as plain values.
+        details: Other results to keep, as plain values.
     """
     return {
         "format": FORMAT,
@@ -137,19 +138,19 @@ def read(file: Path) -> dict[str, Any]:
     """Read a file of measurements; its ``rows`` are :class:`Row`.
 
     Raises:
-        ValueError: If it is none.
+        ValueError: The file has another content.
     """
     try:
         content = json.loads(file.read_text())
         if content["format"] != FORMAT:
-            raise KeyError(f"format {content['format']} in place of {FORMAT}")
+            raise KeyError(f"format {content['format']}, expected {FORMAT}")
         return {**content, "rows": [Row(**row) for row in content["rows"]]}
     except (KeyError, TypeError, json.JSONDecodeError) as error:
         raise ValueError(f"{file}: not a file of measurements ({type(error).__name__}: {error})") from error
 
 
 def number(value: float) -> str:
-    """Write a measurement with three significant digits, large ones in full.
+    """Format a measurement with three significant digits, or without decimals from 1,000.
 
     >>> number(1234.5), number(12.345), number(0.012345)
     ('1,234', '12.3', '0.0123')
@@ -158,7 +159,7 @@ def number(value: float) -> str:
 
 
 def table(rows: Iterable[Row]) -> str:
-    """Return rows as a table of text: name, value with its extremes, unit, which direction is better."""
+    """Return rows as a text table: name, value with its extremes, unit, better direction."""
     cells = [("", "median (min-max)", "unit", "better")]
     for row in rows:
         spread = "" if row.low is None or row.high is None else f" ({number(row.low)}-{number(row.high)})"
@@ -171,7 +172,7 @@ def table(rows: Iterable[Row]) -> str:
 
 
 def heading(found: Mapping[str, Any]) -> str:
-    """Return what measurements must be quoted with: machine, versions, commit, load."""
+    """Return the conditions of the measurements: machine, versions, commit, load."""
     said = {**found["machine"], "gpus": ", ".join(found["machine"]["gpus"]) or "none"}
     said["versions"] = ", ".join(f"{name} {number}" for name, number in found["versions"].items())
     said |= {"commit": found["commit"], "load": f"{found['load']} before the run"}

@@ -1,6 +1,6 @@
-"""Compare two files of measurements and name the rows that got worse.
+"""Compare two files of measurements and list the rows that got worse.
 
-Exit status: 0 nothing got worse, 1 something did, 2 the files cannot be compared.
+Exit status: 0 no row got worse, 1 at least one did, 2 the files cannot be compared.
 
     python benchmarks/compare.py before.json after.json
 """
@@ -17,9 +17,9 @@ THRESHOLD = 0.1
 
 
 def worsening(before: Row, after: Row) -> float:
-    """Return by which share a row got worse: 0.25 where 1 s became 1.25 s, or 100/s became 80/s.
+    """Return the fraction by which a row got worse: 0.25 if 1 s became 1.25 s, or 100/s became 80/s.
 
-    Negative where it got better, 0 for a row without a better direction.
+    Negative if it got better, 0 for a row without a better direction.
     """
     if before.better is None:
         return 0.0
@@ -30,14 +30,14 @@ def worsening(before: Row, after: Row) -> float:
 def compare(
     before: Mapping[str, Row], after: Mapping[str, Row], threshold: float
 ) -> Iterator[tuple[str, float | None, str]]:
-    """Yield (what is to say, worsening or None where there is no comparison, name) of every row."""
+    """Yield (remark, worsening or None if not compared, name) of every row."""
     for name in dict.fromkeys([*before, *after]):
         if name not in after:
             yield "gone", None, name
         elif name not in before:
             yield "new", None, name
         elif before[name].setting != after[name].setting or before[name].unit != after[name].unit:
-            yield "another setting, not compared", None, name
+            yield "other setting, not compared", None, name
         else:
             worse = worsening(before[name], after[name])
             yield ("WORSE" if worse > threshold else "better" if worse < -threshold else ""), worse, name
@@ -56,9 +56,9 @@ def main(args: Sequence[str] | None = None) -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("before", type=Path, help="the file to compare with")
-    parser.add_argument("after", type=Path, help="the file that is judged")
+    parser.add_argument("after", type=Path, help="the file to check")
     parser.add_argument(
-        "--threshold", type=float, default=THRESHOLD, help="share that is too much (default: 0.1)"
+        "--threshold", type=float, default=THRESHOLD, help="accepted worsening (default: 0.1)"
     )
     parser.add_argument("--other_machine", action="store_true", help="compare different machines")
     options = parser.parse_args(args)
@@ -69,8 +69,8 @@ def main(args: Sequence[str] | None = None) -> int:
         return 2
     apart = differences(before["machine"], after["machine"])
     if apart and not options.other_machine:
-        told = "\n  ".join(apart)
-        print(f"error: two machines; --other_machine compares them anyway:\n  {told}", file=sys.stderr)
+        lines = "\n  ".join(apart)
+        print(f"error: the machines differ (to compare anyway: --other_machine):\n  {lines}", file=sys.stderr)
         return 2
     for line in [*apart, *differences(before["versions"], after["versions"])]:
         print(line)

@@ -1,8 +1,8 @@
-"""How fast three libraries turn JPEG files into RGB arrays, side by side on one core.
+"""Compare the speed of three JPEG decoders on one core.
 
-The files are made up (smooth noise, quality 90) and lie in the page cache, so that no disk is measured.
-Every repeat times all decoders in turn, in a rotating order; ratios are taken inside a repeat,
-so that a machine that slows down slows all of them down.
+The files are synthetic (smooth noise, quality 90) and in the page cache, so that no disk is measured. Every
+repeat times all decoders in a rotating order; ratios are taken within a repeat, so that changes of the
+machine's speed cancel.
 
     python benchmarks/decode.py --images 64 --repeats 9 --json decode.json
 """
@@ -29,7 +29,7 @@ from torchvision.io import ImageReadMode, decode_jpeg, read_file
 from mtmsa_lightning._utils.images import read_image
 
 SIZES = ((200, 240), (400, 480), (816, 816))
-"""Width and height: MORPH's photos come in the first two, Adience's aligned faces in the last."""
+"""Width and height: the first two are those of MORPH's photos, the last of Adience's aligned faces."""
 
 QUALITY = 90
 
@@ -68,7 +68,7 @@ def images_per_second(decode: Callable[[Path], Any], paths: Sequence[Path]) -> f
 
 
 def compare(paths: Sequence[Path], repeats: int) -> dict[str, list[float]]:
-    """Return images per second of every decoder in every repeat, after one repeat that warms up."""
+    """Return images per second of every decoder in every repeat, after one warm-up repeat."""
     names = list(DECODERS)
     speeds: dict[str, list[float]] = {name: [] for name in names}
     for repeat in range(repeats + 1):

@@ -1,4 +1,4 @@
-"""Errors of exported files beside PyTorch on the test part of a checkpoint's own run.
+"""Compare exported files with PyTorch on the test part of a checkpoint's run.
 
     python benchmarks/export.py RUN best.onnx best-fp16.onnx best-int8.onnx [--faces 1200]
 
@@ -24,7 +24,7 @@ def main() -> None:
     )
     parser.add_argument("run")
     parser.add_argument("files", nargs="+", type=Path, help=".onnx and .pt2, exported with --dynamic true")
-    parser.add_argument("--faces", type=int, default=10_000, help="at most so many faces")
+    parser.add_argument("--faces", type=int, default=10_000, help="largest number of faces")
     options = parser.parse_args()
     checkpoint = str(checkpoint_file(options.run))
     data = datamodule_of(checkpoint, [])

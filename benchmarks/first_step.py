@@ -1,4 +1,4 @@
-"""A callback that writes down how far a run has come when, by the clock and in processor time."""
+"""A callback that records the start-up times of a run, in wall-clock and processor time."""
 
 import json
 import os
@@ -13,7 +13,7 @@ STARTED, FILE = "BENCHMARK_STARTED", "BENCHMARK_FILE"
 
 
 class FirstStep(Callback):
-    """Notes the first of each moment: seconds since the process was started, and of the processor."""
+    """Records the first time of each stage: seconds since the process was started, and processor seconds."""
 
     def __init__(self) -> None:
         self.passed: dict[str, tuple[float, float]] = {}
@@ -24,18 +24,18 @@ class FirstStep(Callback):
         self.passed.setdefault(what, (clock, time.process_time()))
 
     def on_fit_start(self, *_: Any) -> None:
-        """Data are read and split, loggers are open, the network is where it trains."""
+        """Record that data are read and split, loggers open, and the network on its device."""
         self._note("data and model ready")
 
     def on_train_start(self, *_: Any) -> None:
-        """The sanity check of the validation is over."""
+        """Record the end of the validation's sanity check."""
         self._note("validation tried")
 
     def on_train_batch_start(self, *_: Any) -> None:
-        """The first batch is there."""
+        """Record the arrival of the first batch."""
         self._note("first batch")
 
     def on_train_batch_end(self, *_: Any) -> None:
-        """The optimiser has stepped."""
+        """Record the end of the first step."""
         self._note("first step")
         Path(os.environ[FILE]).write_text(json.dumps(self.passed))

@@ -1,14 +1,14 @@
-"""How fast four loaders feed a training, side by side on one machine.
+"""Compare the speed of four loaders for training.
 
-(a) Pillow and torchvision on release photos, as most repositories have it;
+(a) Pillow and torchvision on release photos, as in most repositories;
 (b) this package on release photos: OpenCV and albumentations;
 (c) this package on a prepared store, augmented on the CPU;
 (d) this package on a prepared store, augmented on the device that trains.
 
-All four draw the same kinds of augmentation with the same probabilities. Every repeat measures all loaders
-one after the other, in an order that rotates; ratios are taken inside a repeat, so that a machine that slows
-down slows all of them down. Speed is images per second of processor time, of the loader's worker and of the
-process that receives its batches together: on a quiet machine that is what one core delivers.
+All four use the same kinds of augmentation with the same probabilities. Every repeat measures all loaders in
+a rotating order; ratios are taken within a repeat, so that changes of the machine's speed cancel. Speed is
+images per second of processor time of the worker and of the process that receives its batches: the throughput
+of one core.
 
     python benchmarks/loading.py --json loading.json
 """
@@ -62,7 +62,7 @@ LOADERS = {
 
 
 def write_photos(folder: Path, number: int) -> list[Path]:
-    """Write made-up photos: smooth forms under finer and fainter ones, in size like a scanned portrait."""
+    """Write synthetic photos: smooth noise plus finer, fainter noise; file sizes as of scanned portraits."""
     rng = np.random.default_rng(0)
     folder.mkdir()
     for index in range(number):
@@ -97,7 +97,7 @@ def table_of(paths: Sequence[Any]) -> pd.DataFrame:
 
 
 def plain_transform() -> transforms.Compose:
-    """Return torchvision's transforms that draw what ours draw, with the same probabilities."""
+    """Return torchvision transforms with the kinds and probabilities of this package's augmentation."""
     return transforms.Compose(
         [
             transforms.RandomResizedCrop(SIZE, scale=(0.8, 1.0), ratio=(0.9, 1.1)),
@@ -114,7 +114,7 @@ def plain_transform() -> transforms.Compose:
 
 
 class PlainDataset(Dataset[tuple[Tensor, int]]):
-    """What a training script of a face repository usually holds."""
+    """The dataset of a typical face repository."""
 
     def __init__(self, photos: Sequence[Path]) -> None:
         self.photos = photos
@@ -131,12 +131,12 @@ def plain_collate(samples: list[tuple[Tensor, int]]) -> dict[str, Any]:
 
 
 class Report(NamedTuple):
-    """A batch and what its worker had used by then.
+    """A batch, and the resources that its worker had used by then.
 
     Attributes:
         batch: The batch.
         seconds: Processor time of the worker.
-        private: Bytes of memory that are the worker's own.
+        private: Private memory of the worker in bytes.
     """
 
     batch: Any
@@ -145,7 +145,7 @@ class Report(NamedTuple):
 
 
 class Reporting:
-    """Collates, and tells what the process that does so has used."""
+    """Collates samples and measures the resources used by the process."""
 
     def __init__(self, join: Callable[[list[Any]], Any], memory: bool = False) -> None:
         self.join = join
@@ -158,9 +158,9 @@ class Reporting:
 
 
 def private_memory() -> int:
-    """Return the bytes that are this process's own and cannot be dropped; 0 where Linux does not tell.
+    """Return this process's private memory in bytes, without pages of mapped files; 0 if it is unknown.
 
-    Pages of a mapped file are not among them: they are the page cache's, whoever else maps them or not.
+    Pages of a mapped file belong to the page cache, whether or not other processes map them.
     """
     rollup = Path("/proc/self/smaps_rollup")
     lines = rollup.read_text().splitlines() if rollup.is_file() else []
@@ -168,14 +168,14 @@ def private_memory() -> int:
 
 
 class Setup(NamedTuple):
-    """A dataset, how its samples become batches, and how many faces it has."""
+    """A dataset, its collate function, and its number of faces."""
 
     dataset: Dataset[Any]
     join: Callable[[list[Any]], Any]
     faces: int
 
     def loader(self, batch_size: int, workers: int, memory: bool = False) -> DataLoader[Any]:
-        """Load random faces for ever."""
+        """Yield batches of random faces endlessly."""
         return DataLoader(
             self.dataset,
             batch_size=batch_size,
@@ -188,7 +188,7 @@ class Setup(NamedTuple):
 
 
 class Endless:
-    """Random rows for ever."""
+    """Sampler of random rows, without end."""
 
     def __init__(self, faces: int) -> None:
         self.faces = faces
@@ -220,7 +220,7 @@ def make_setups(photos: Sequence[Path], store: PixelStore) -> dict[str, Setup]:
 
 
 class Speed(NamedTuple):
-    """Images per second of processor time, and of the clock, of one worker."""
+    """Images per second of one worker, by processor time and by wall-clock time."""
 
     per_core: float
     clock: float
@@ -291,7 +291,7 @@ def peak_memory(setup: Setup, batch_size: int, batches: int = 12) -> int:
 
 
 class Training:
-    """Training steps of the whole network, for which batches are waited."""
+    """Training steps of the whole network, with the time spent waiting for batches."""
 
     def __init__(self, device: torch.device) -> None:
         torch.manual_seed(0)
@@ -302,10 +302,10 @@ class Training:
         self.optimizer = torch.optim.AdamW(self.model.parameters(), 1e-4)
 
     def waiting(self, loader: DataLoader[Any], steps: int, seconds: float) -> tuple[float, float]:
-        """Return the share of time spent waiting for batches, and the images trained per second.
+        """Return the fraction of time spent waiting for batches, and the images trained per second.
 
-        Measured once the batches are used up that the workers had ready when training began, for a number of
-        steps and for a time, whichever is longer.
+        Measured after the batches that were ready when training began, for a number of steps or a time,
+        whichever is longer.
         """
         batches = iter(loader)
         for _ in range(1 + loader.num_workers * (loader.prefetch_factor or 0)):
@@ -322,7 +322,7 @@ class Training:
         return waited / total, images / total
 
     def step(self, batch: dict[str, Any]) -> None:
-        """Train on a batch and wait until it is done."""
+        """Train on a batch and wait for the device."""
         images = batch["image"].to(self.device, non_blocking=True)
         ages = batch["age_low"].to(self.device, non_blocking=True)
         if batch["augmentation"] is not None:
@@ -379,7 +379,7 @@ def rows_of(record: dict[str, Any]) -> list[Row]:
         rows.append(Row(f"{prefix}, memory of a worker", memory, "MB", "less", setting))
         if "waiting_share" in each:
             trained = f"{said['device']}, {said['training']}"
-            share = 100 * each["waiting_share"]  # near zero, so that ratios of it say nothing
+            share = 100 * each["waiting_share"]  # near zero: its ratios are meaningless
             rows.append(Row(f"{prefix}, training waits", share, "% of the time", None, trained))
             speed = each["trained_images_per_s"]
             rows.append(Row(f"{prefix}, training", speed, "images/s", "more", trained))
@@ -391,7 +391,7 @@ def rows_of(record: dict[str, Any]) -> list[Row]:
 def parse(args: Sequence[str] | None) -> argparse.Namespace:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     parser = argparse.ArgumentParser(description="Compare the speed of four loaders of faces.")
-    parser.add_argument("--root", help="folder of real photos (default: made-up ones)")
+    parser.add_argument("--root", help="folder of real photos (default: synthetic ones)")
     parser.add_argument("--photos", type=int, default=256, help="number of photos")
     parser.add_argument("--batch_size", type=int, default=64, help="images per batch")
     parser.add_argument("--repeats", type=int, default=5, help="timed repeats")
@@ -450,7 +450,7 @@ def show(record: dict[str, Any]) -> None:
         if "waiting_share" in row:
             line += f" {row['waiting_share']:9.1%} {row['trained_images_per_s']:9.1f}"
         print(line)
-    print(f"\naugmenting on the device, besides: {record['device_ms_per_image']:.2f} ms per image")
+    print(f"\naugmentation on the device, additionally: {record['device_ms_per_image']:.2f} ms per image")
 
 
 if __name__ == "__main__":

@@ -1,16 +1,16 @@
-"""How near training and evaluation by this package come to a bare PyTorch loop, and to a batch at hand.
+"""Compare training and evaluation by this package with a bare PyTorch loop.
 
-Parts, all by default, or some by ``--parts``:
+Parts, selected by ``--parts`` (default: all):
 
 loop        ``mtmsa fit`` on a fixed batch against a bare loop of the same network on the same batch
 evaluation  ``mtmsa test``, metrics and predictions included, and ``AgeEstimator``, against the bare loop
 store       ``mtmsa fit`` fed by a prepared store against the bare loop on a fixed batch
 processes   one training with two threads against two trainings with one thread each (CPU only)
 
-The bare loop is what a script would hold: forward, losses, backward, clipping, optimiser, schedule; no
-metrics, no logging, no callbacks. It runs inside the verb's own process, a segment of it between two segments
-of the verb, so that both meet the same machine; results are medians over segments. Processor time is that of
-the process alone, loader workers not included. "Share" is the verb's speed by the bare loop's.
+The bare loop has forward pass, losses, backward pass, clipping, optimiser and schedule, without metrics,
+logging and callbacks. It runs in the process of the command, alternating with it in segments, so that both
+have the same conditions; results are medians over segments. Processor time is that of the process without
+loader workers. Ratios are the speed of the command divided by that of the bare loop.
 
     OMP_NUM_THREADS=1 python benchmarks/loop.py --json loop.json
     python benchmarks/loop.py --device cuda --json loop-gpu.json
@@ -45,7 +45,7 @@ PARTS = ("loop", "evaluation", "store", "processes")
 
 
 class Times(NamedTuple):
-    """Seconds of a segment: of the processor and of the clock."""
+    """Processor and wall-clock seconds of a segment."""
 
     processor: float
     clock: float
@@ -55,7 +55,7 @@ class Times(NamedTuple):
 
 
 class BareLoop:
-    """Training steps of a model's network, optimiser and losses, without anything around them."""
+    """Training steps with a model's network, optimiser and losses only."""
 
     def __init__(self, of: MTMSA, batch: FaceBatch, device: torch.device, bf16: bool) -> None:
         self.model = MTMSA(**of.hparams).to(device)
@@ -83,14 +83,14 @@ class BareLoop:
 
 
 class Interleaved(Callback):
-    """Runs a segment of the bare loop between segments of a verb, and times both.
+    """Runs a segment of the bare loop between segments of a command, and times both.
 
     Args:
-        batch: What the bare loop trains on.
+        batch: The batch of the bare loop.
         steps: Steps of a segment.
 
     Attributes:
-        verb: Times of the verb's segments; the first, which warms up, is left out.
+        verb: Times of the command's segments without the first, a warm-up.
         bare: Times of the bare loop's segments.
     """
 
@@ -102,17 +102,17 @@ class Interleaved(Callback):
         self.start: Times | None = None
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Begin anew: what happens between epochs is no segment."""
+        """Start a new segment: time between epochs does not count."""
         self.start = None
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
-        """End a segment of the verb, if it is time."""
+        """End a segment of the command after ``steps`` steps."""
         self.turn(trainer, pl_module, args[-1])
 
     on_test_batch_start = on_predict_batch_start = on_train_batch_start  # type: ignore[assignment]
 
     def turn(self, trainer: Trainer, module: LightningModule, index: int) -> None:
-        """End a segment every so many steps, and run one of the bare loop."""
+        """End a segment every ``steps`` steps, and run one of the bare loop."""
         if index % self.steps:
             return
         assert isinstance(module, MTMSA)
@@ -128,7 +128,7 @@ class Interleaved(Callback):
         self.start = clocks(device)
 
     def rows(self, name: str, faces: int, setting: str) -> list[Row]:
-        """Return the verb's speed as a share of the bare loop's, and in faces per second of the clock."""
+        """Return the command's speed relative to the bare loop, and in faces per second (wall clock)."""
         verb, bare = self.verb[1:], self.bare[-len(self.verb) :][: len(self.verb) - 1]
         pairs = list(zip(verb, bare, strict=True))
         by_processor = [two.processor / one.processor for one, two in pairs]
@@ -149,18 +149,18 @@ def clocks(device: torch.device) -> Times:
 
 
 def segment(work: Callable[[], object], steps: int, device: torch.device) -> Times:
-    """Return what some steps of work take."""
+    """Return the duration of steps of work."""
     start = clocks(device)
     for _ in range(steps):
         work()
     return Times(*(after - before for before, after in zip(start, clocks(device), strict=True)))
 
 
-# ------------------------------------------------------------------ verbs on fixed batches
+# ------------------------------------------------------------------ commands on fixed batches
 
 
 class Repeated:
-    """One batch, over and over."""
+    """A loader that repeats one batch."""
 
     def __init__(self, batch: FaceBatch, number: int) -> None:
         self.batch, self.number = batch, number
@@ -173,11 +173,11 @@ class Repeated:
 
 
 class MeasuredCLI(TrainingCLI):
-    """A verb that runs beside the bare loop.
+    """A command that alternates with the bare loop.
 
     Args:
         options: Options of this script.
-        fixed: Train and test on one batch instead of what the loader brings.
+        fixed: Train and test on one batch instead of the loader's batches.
         args: As for :class:`TrainingCLI`.
     """
 
@@ -186,7 +186,7 @@ class MeasuredCLI(TrainingCLI):
         super().__init__(*args)
 
     def instantiate_classes(self) -> None:
-        """Build everything, and put the fixed batch in place of the loaders' ones."""
+        """Build everything, and replace the loaders by the fixed batch."""
         super().instantiate_classes()
         self.datamodule.prepare_data()
         self.datamodule.setup("fit")
@@ -199,14 +199,14 @@ class MeasuredCLI(TrainingCLI):
         self.trainer.callbacks.insert(0, self.beside)  # type: ignore[attr-defined]
 
     def after_fit(self) -> None:
-        """No test follows."""
+        """Skip the test."""
 
     def after_test(self) -> None:
-        """No report follows."""
+        """Skip the report."""
 
 
 def batch_of(data: Any, faces: int) -> FaceBatch:
-    """Collate training faces, in their final size."""
+    """Collate training faces in their final size."""
     dataset = data.train_dataset
     batch = collate([dataset[SampleKey(row % len(dataset))] for row in range(faces)])
     batch["index"] = torch.zeros_like(batch["index"])  # a row that every part has
@@ -264,7 +264,7 @@ def estimate(options: argparse.Namespace, model: MTMSA, batch: FaceBatch) -> Int
 
 
 def store_part(options: argparse.Namespace, folder: Path) -> list[Row]:
-    """Measure several epochs of a prepared set; the share is that of a step on a batch at hand."""
+    """Measure several epochs of a prepared set, relative to the bare loop on a fixed batch."""
     store = folder / "store"
     write_morph(folder / "faces", options.faces)
     size = str(round(options.size * 8 / 7))
@@ -281,7 +281,7 @@ def store_part(options: argparse.Namespace, folder: Path) -> list[Row]:
 
 
 def processes_part(options: argparse.Namespace, folder: Path) -> list[Row]:
-    """Alternate one process of two threads with two of one; faces per second of the clock, together."""
+    """Alternate one process of two threads with two of one; total faces per second (wall clock)."""
     speeds: dict[str, list[float]] = {"one process, two threads": [], "two processes, one thread each": []}
     for _ in range(3):
         for name, (number, threads) in zip(speeds, ((1, 2), (2, 1)), strict=True):
@@ -310,7 +310,7 @@ def together(options: argparse.Namespace, number: int, threads: int) -> float:
 
 
 def worker(options: argparse.Namespace, seconds: float = 12.0) -> float:
-    """Train for a while and return faces per second of the clock."""
+    """Train for some seconds and return faces per second (wall clock)."""
     from step import Setting, Training
     from step import batch_of as noise
 
@@ -331,7 +331,7 @@ def worker(options: argparse.Namespace, seconds: float = 12.0) -> float:
 
 
 def setting_of(options: argparse.Namespace) -> str:
-    """Return what the measurements depend on beside machine and versions."""
+    """Return all that the measurements depend on besides machine and versions."""
     parts = [
         f"{options.batch_size} faces of {options.size} px",
         f"segments of {options.steps} steps",

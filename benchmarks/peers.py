@@ -1,14 +1,13 @@
-"""What a user would otherwise run, beside this package: a plain training script, and ONNX Runtime.
+"""Compare this package with a plain training script and with ONNX Runtime.
 
 training    torchvision's ResNet34 with one output and an L1 loss, fed by ImageFolder and torchvision's
-            transforms from photos (ages are names of folders), in a loop of ten lines; beside it
+            transforms from photos (ages are names of folders), in a loop of ten lines; compared with
             `Trainer.fit` of MTMSA with all heads, attention and metrics, on a prepared store of the same
             photos, and the same without attention
-inference   the same MTMSA network by PyTorch, in evaluation mode, and by ONNX Runtime from its export
+inference   the same MTMSA network in PyTorch, in evaluation mode, and exported in ONNX Runtime
 
-Training runs an epoch each, one after the other, in an order that rotates; speed is faces per second of
-processor time of the process and its loaders, and by the clock. The start of a Trainer is within. Where there
-is a GPU it trains both, in bfloat16.
+Each training runs one epoch, in a rotating order. Speed is faces per second of processor time of the process
+and its loaders, and of wall-clock time, including the start of the Trainer. On a GPU both train in bfloat16.
 
     python benchmarks/peers.py --json peers.json
 """
@@ -47,14 +46,14 @@ DEVICE = torch.device("cuda" if GPU else "cpu")
 
 
 class Speed(NamedTuple):
-    """Faces per second of processor time, and by the clock."""
+    """Faces per second of processor time and of wall-clock time."""
 
     per_core: float
     clock: float
 
 
 def timed(work: Callable[[], int]) -> Speed:
-    """Return the speed of what trains on a number of faces, and says on how many."""
+    """Return the speed of a training function, which returns its number of faces."""
     start, used = time.perf_counter(), all_seconds()
     faces = work()
     if GPU:
@@ -72,7 +71,7 @@ def all_seconds() -> float:
 
 
 def plain_script(folder: Path, batch_size: int, workers: int) -> Callable[[], int]:
-    """Return an epoch of a training script as most repositories have it."""
+    """Return one epoch of a typical training script."""
     dataset = ImageFolder(str(folder), plain_transform())
     ages = torch.tensor([float(name) for name in dataset.classes], device=DEVICE)
     model = torchvision.models.resnet34(num_classes=1).to(DEVICE)
@@ -96,7 +95,7 @@ def plain_script(folder: Path, batch_size: int, workers: int) -> Callable[[], in
 
 
 def ours(root: Path, batch_size: int, workers: int, msa: MSAConfig | None) -> Callable[[], int]:
-    """Return an epoch of this package on a prepared store."""
+    """Return one epoch of this package on a prepared store."""
     data = MORPH(
         root=str(root), protocol="train_all", batch_size=batch_size, num_workers=workers,
         augment_on="device" if GPU else "cpu",
@@ -143,12 +142,12 @@ def training_rows(faces: int, batch_size: int, repeats: int) -> list[Row]:
 
 
 def device_name() -> str:
-    """Return what trains."""
+    """Return the trainings to compare."""
     return torch.cuda.get_device_name() if GPU else f"{torch.get_num_threads()} threads"
 
 
 def rows_of(name: str, speeds: dict[str, list[Speed]], setting: str) -> list[Row]:
-    """Return the rows of one way to train, with ratios to the first one."""
+    """Return the rows of one training, with ratios to the first one."""
     values, plain = speeds[name], next(iter(speeds.values()))
     prefix = f"peers/training/{name}"
     rows = [
@@ -168,7 +167,7 @@ def rows_of(name: str, speeds: dict[str, list[Speed]], setting: str) -> list[Row
 
 
 def runners(folder: Path) -> dict[str, Callable[[Any], Any]]:
-    """Return what predicts faces on the CPU: PyTorch, and ONNX Runtime where its packages are."""
+    """Return the functions that predict on the CPU: PyTorch, and ONNX Runtime if it is installed."""
     from mtmsa_lightning.export import onnx_file
     from mtmsa_lightning.export.formats import Precision
     from mtmsa_lightning.export.metadata import describe_export
@@ -213,7 +212,7 @@ def inference_rows(repeats: int, batch_sizes: Sequence[int]) -> list[Row]:
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description="Measure what a user would otherwise run.")
+    parser = argparse.ArgumentParser(description="Compare with a plain training script and ONNX Runtime.")
     parser.add_argument("--faces", type=int, default=4096 if GPU else 48, help="photos of an epoch")
     parser.add_argument("--batch_size", type=int, default=64 if GPU else 8, help="faces per training step")
     parser.add_argument("--repeats", type=int, default=3, help="timed epochs; 0 for no training")

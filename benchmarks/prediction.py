@@ -1,11 +1,11 @@
-"""How fast `mtmsa predict` goes through photos, and what its time goes into.
+"""Measure the speed of `mtmsa predict` on photos, and the time of its steps.
 
 Photos of 1280 x 960 pixels show one to four portraits each (scikit-image's astronaut, by NASA, in the public
-domain) on a coloured ground. The network is the full one at 224 px with random weights, on the CPU.
+domain) on a coloured background. The network is the full one at 224 px with random weights, on the CPU.
 
-First the processor time of each step of one photo, alone in one thread; then whole predictions with 1, 2 and
-4 reading threads, in turns, repeated: wall time is what counts on a quiet machine, processor time on a busy
-one. A prediction of a prepared set of as many faces shows what is left without decoding and detection.
+It measures the processor time of each step of one photo in one thread, then whole predictions with 1, 2 and 4
+reading threads in turns, repeated (compare wall-clock time on an idle machine, processor time on a busy one).
+A prediction of a prepared set with as many faces shows the time without decoding and detection.
 
     python benchmarks/prediction.py --json prediction.json
 """

@@ -1,13 +1,13 @@
-"""The effective receptive field of the plain and of the multi-scale attention trunk, measured and drawn.
+"""Measure and plot the effective receptive field of backbones with and without multi-scale attention.
 
 Luo, Li, Urtasun, Zemel, "Understanding the Effective Receptive Field in Deep Convolutional Neural Networks",
 NeurIPS 2016: the gradient of the middle cell of a map with respect to the input, its absolute value averaged
-over random inputs and channels. Two figures per map: the side of the smallest central square that holds 90 %
-of the whole, and the diameter of the circle with the area of all pixels above 4.55 % of the maximum (two
+over random inputs and channels. Two values per map: the side of the smallest central square that holds 90 %
+of the total, and the diameter of the circle with the area of all pixels above 4.55 % of the maximum (two
 standard deviations of a Gaussian).
 
-The gate of an attention module starts at zero, so that a new trunk computes what the plain one does: it is
-measured with gates drawn at random (`--gate`: standard deviation of the last layer's weights), and trained.
+The gate of an attention module is initialised to zero, so that a new backbone equals the plain one. Random
+gates (`--gate`: standard deviation of the last layer's weights) or trained checkpoints are measured instead.
 
     python benchmarks/receptive_field.py
     python benchmarks/receptive_field.py --checkpoint runs/a/.../best.ckpt --against runs/b/.../best.ckpt
@@ -43,7 +43,7 @@ def receptive_field(trunk: MSAResNet34, stage: int, size: int, draws: int, seed:
 
 
 def side_of_mass(field: NDArray[np.float64], share: float = 0.9) -> int:
-    """Return the side of the smallest square around the centre of mass that holds a share of the whole."""
+    """Return the side of the smallest square around the centre of mass that holds a fraction of the total."""
     rows, columns = np.indices(field.shape)
     middle = [round(float((axis * field).sum() / field.sum())) for axis in (rows, columns)]
     distance = np.maximum(abs(rows - middle[0]), abs(columns - middle[1]))
@@ -52,12 +52,12 @@ def side_of_mass(field: NDArray[np.float64], share: float = 0.9) -> int:
 
 
 def diameter_above(field: NDArray[np.float64], level: float = LEVEL) -> float:
-    """Return the diameter of a circle with the area of all pixels above a share of the maximum."""
+    """Return the diameter of a circle with the area of all pixels above a fraction of the maximum."""
     return float(2 * np.sqrt((field > level * field.max()).sum() / np.pi))
 
 
 def new_trunk(msa: MSAConfig | None, gate: float, seed: int) -> MSAResNet34:
-    """Return a random trunk; the ResNet's weights are the same with and without attention."""
+    """Return a random backbone; the ResNet's weights are the same with and without attention."""
     torch.manual_seed(seed)
     trunk = MSAResNet34(msa)
     torch.manual_seed(seed)
@@ -68,7 +68,7 @@ def new_trunk(msa: MSAConfig | None, gate: float, seed: int) -> MSAResNet34:
 
 
 def trunks(options: argparse.Namespace) -> dict[str, MSAResNet34]:
-    """Return what is measured, by name."""
+    """Return the backbones to measure, by name."""
     if options.checkpoint:
         files = [options.checkpoint, *options.against]
         return {"/".join(file.absolute().parts[-5:-3]): MTMSA.load(str(file)).trunk for file in files}
@@ -81,7 +81,7 @@ def trunks(options: argparse.Namespace) -> dict[str, MSAResNet34]:
 
 
 def draw(fields: dict[tuple[str, int], NDArray[np.float64]], file: Path) -> None:
-    """Draw all fields, a row per trunk and a column per stage, on a logarithmic scale."""
+    """Plot all fields on a logarithmic scale, one row per backbone and one column per stage."""
     from matplotlib.colors import LogNorm
     from matplotlib.figure import Figure
 
@@ -107,10 +107,10 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--checkpoint", type=Path, help="a trained model, .../<run>/checkpoints/best.ckpt")
     parser.add_argument("--against", type=Path, nargs="*", default=[], help="further ones")
-    parser.add_argument("--out", type=Path, help="picture to draw, .png or .svg")
+    parser.add_argument("--out", type=Path, help="plot to write, .png or .svg")
     options = parser.parse_args()
     fields = {}
-    print("| trunk | stage | side of 90 % (px) | diameter above 4.55 % (px) |\n| --- | --- | --- | --- |")
+    print("| backbone | stage | side of 90 % (px) | diameter above 4.55 % (px) |\n| --- | --- | --- | --- |")
     for name, trunk in trunks(options).items():
         for stage in STAGES:
             field = receptive_field(trunk, stage, options.size, options.draws, options.seed)

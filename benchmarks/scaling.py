@@ -1,17 +1,17 @@
-r"""Weak scaling of the training step: a fixed batch per device, on more and more processes.
+r"""Measure weak scaling of the training step: a fixed batch per device, with 1, 2, 4, ... processes.
 
-On a machine without GPUs the processes share its cores (gloo), with GPUs each has one (NCCL). The step is
-that of ``mtmsa fit``: MTMSA under DistributedDataParallel, a loss normalised by the labels of all processes,
-AdamW. The batch lies on the device already, so that loading has no part. Processes wait for each other before
-a step, and the slowest one's time counts. The volume is counted, not derived: of gradients as DDP hands them
-out to be reduced, of buffers as it broadcasts them, of counts and of the questions asked in a step.
+Without GPUs the processes share the cores (gloo); with GPUs each has one (NCCL). The step is that of ``mtmsa
+fit``: MTMSA with DistributedDataParallel, a loss normalised by the labels of all processes, AdamW. The batch
+is already on the device, so that loading is not included. Processes are synchronised before a step, and the
+slowest one's time counts. The bytes are counted: gradients as DDP reduces them, buffers as it broadcasts
+them, and label counts.
 
     python benchmarks/scaling.py --json scaling.json           # this machine: 1, 2, 4, ... processes
     torchrun --nnodes 2 --nproc-per-node 8 --rdzv-backend c10d --rdzv-endpoint HOST:29500 \
-        benchmarks/scaling.py --one --json scaling-16.json      # the processes that there are
+        benchmarks/scaling.py --one --json scaling-16.json      # the processes started by torchrun
 
-A ring all-reduce of S bytes moves 2 (n - 1) / n S through each process. It hides behind the backward pass
-while that takes longer: communication limits below volume / seconds of the backward pass.
+A ring all-reduce of S bytes moves 2 (n - 1) / n S through each process. It is hidden while
+the backward pass takes longer: communication is the limit below volume / seconds of the backward pass.
 """
 
 import argparse
@@ -41,7 +41,7 @@ QUESTIONS = {"labels of each task": 8 * 3, "stop?": 8}
 
 
 class Loss(nn.Module):
-    """The training loss of a batch, as one module for DDP to wrap."""
+    """The training loss of a batch, as a module that DDP wraps."""
 
     def __init__(self, model: MTMSA) -> None:
         super().__init__()
@@ -53,7 +53,7 @@ class Loss(nn.Module):
 
 
 class Volume:
-    """Counts the bytes of every bucket of gradients, then reduces it as DDP does by itself."""
+    """Counts the bytes of every bucket of gradients, then reduces it as DDP does by default."""
 
     def __init__(self) -> None:
         self.bytes, self.buckets = 0, 0
@@ -69,7 +69,7 @@ class Volume:
 
 
 def faces(batch_size: int, size: int, device: torch.device, rank: int) -> dict[str, Tensor]:
-    """Return a batch of noise with labels of every kind."""
+    """Return a batch of noise with all kinds of labels."""
     draw = torch.Generator().manual_seed(rank)
     age = torch.randint(16, 78, (batch_size,), generator=draw).double()
     batch = {
@@ -91,7 +91,7 @@ def build(device: torch.device) -> MTMSA:
 
 
 class Step:
-    """One step of training, and its parts."""
+    """A training step and its parts."""
 
     def __init__(self, device: torch.device, rank: int, batch_size: int, size: int, bf16: bool) -> None:
         self.device, self.bf16 = device, bf16
@@ -108,13 +108,13 @@ class Step:
         return loss
 
     def whole(self) -> None:
-        """Do all of it."""
+        """Run a whole step."""
         self.forward().backward()
         self.optimizer.step()
         self.optimizer.zero_grad()
 
     def silent(self) -> None:
-        """The same, but for the reduction of gradients."""
+        """Run a step without the reduction of gradients."""
         with self.wrapped.no_sync():
             self.whole()
 
@@ -151,7 +151,7 @@ def timed(work: Callable[[], object], device: torch.device) -> float:
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
-    """Measure with the processes that there are; every one calls this."""
+    """Measure the processes started by torchrun; every process calls this."""
     cuda = torch.cuda.is_available() and not options.cpu
     local = int(os.environ["LOCAL_RANK"])
     device = torch.device("cuda", local) if cuda else torch.device("cpu")
@@ -165,7 +165,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         step.whole()
     times: dict[str, list[float]] = {"step": [], "silent": [], "backward": [], "reduce": []}
     gradients = torch.zeros(sum(p.numel() for p in step.model.parameters()), device=device)
-    for _ in range(options.steps):  # in turn, so that whatever else the machine does falls on all alike
+    for _ in range(options.steps):  # in turn, so that other load affects all equally
         times["step"].append(timed(step.whole, device))
         times["silent"].append(timed(step.silent, device))
         times["backward"].append(slowest(step.backward_seconds(), device))
@@ -209,7 +209,7 @@ def measurements(
 
 
 def launch(processes: int, options: argparse.Namespace) -> dict[str, Any]:
-    """Measure a number of processes of this machine, by torchrun."""
+    """Measure a number of processes on this machine, by torchrun."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "row.json"
         launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
@@ -242,7 +242,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def rows_of(measured: Sequence[dict[str, Any]]) -> list[Row]:
-    """Return the rows of every number of processes; the speed of one counts, and how it holds for more."""
+    """Return the rows of every number of processes: speed, and efficiency relative to one process."""
     found = []
     first = measured[0]["images_per_s"] / measured[0]["processes"]
     for each in measured:
@@ -264,7 +264,7 @@ def main(args: Sequence[str] | None = None) -> None:
     parser.add_argument("--batch_size", type=int, help="faces per device (64 on a GPU, 8 on a CPU)")
     parser.add_argument("--image_size", type=int, help="side in pixels (224 on a GPU, 64 on a CPU)")
     parser.add_argument("--steps", type=int, default=20, help="timed steps")
-    parser.add_argument("--cpu", action="store_true", help="leave GPUs alone")
+    parser.add_argument("--cpu", action="store_true", help="do not use GPUs")
     parser.add_argument("--json", type=Path, help="also write setting and measurements to this file")
     options = parser.parse_args(args)
     load = os.getloadavg()[0]

@@ -1,9 +1,9 @@
-"""How long commands take before they do anything, and a training before its first step.
+"""Measure the start-up time of commands, and of a training until its first step.
 
-Every case is a fresh process. A repeat measures all of them one after the other; ratios are taken inside a
-repeat and of processor time, so that other work on the machine weighs on both sides. Files are in the page
-cache after one round that warms up; ``--cold`` measures first steps without Python's packages in it: what no
-other process has mapped of them is dropped before each.
+Every case is a new process. A repeat measures all of them in turn; ratios are of processor time within a
+repeat, so that other load affects both sides. Files are in the page cache after one warm-up round; ``--cold``
+measures first steps without Python's packages in it: pages of them that no other process has mapped are
+dropped before each start.
 
     python benchmarks/startup.py --json startup.json
 """
@@ -44,20 +44,20 @@ RATIOS = {
     "from mtmsa_lightning import MultiScaleAttention": "import torch",
     "mtmsa fit --print_config": "import lightning.pytorch.cli",
 }
-"""Cases and what they are held against: what they cannot do without."""
+"""Cases, and the import that each is compared with."""
 
 HERE = Path(__file__).parent
 
 
 class Times(NamedTuple):
-    """Seconds of a process: of the processor, and by the clock."""
+    """Processor and wall-clock seconds of a process."""
 
     processor: float
     clock: float
 
 
 def run(command: Sequence[str], **environment: str) -> Times:
-    """Run a command to its end and return what it took."""
+    """Run a command and return its times."""
     start, used = time.perf_counter(), children_seconds()
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **environment})
     if done.returncode:
@@ -72,22 +72,22 @@ def children_seconds() -> float:
 
 
 def measure(repeats: int) -> dict[str, list[Times]]:
-    """Time all cases, after a round that is not counted."""
-    verbs = {f"mtmsa {verb} --help": (*MTMSA, verb, "--help") for verb in sorted(OWN_COMMANDS)}
-    cases = CASES | verbs
+    """Time all cases after one warm-up round."""
+    commands = {f"mtmsa {name} --help": (*MTMSA, name, "--help") for name in sorted(OWN_COMMANDS)}
+    cases = CASES | commands
     times: dict[str, list[Times]] = {name: [] for name in cases}
     for repeat in range(repeats + 1):
         for name, command in cases.items():
             taken = run(command)
             if repeat:
                 times[name].append(taken)
-    slowest = max(verbs, key=lambda name: min(each.processor for each in times[name]))
-    times["slowest mtmsa VERB --help"] = times[slowest]
-    return {name: values for name, values in times.items() if name not in verbs}
+    slowest = max(commands, key=lambda name: min(each.processor for each in times[name]))
+    times["slowest mtmsa COMMAND --help"] = times[slowest]
+    return {name: values for name, values in times.items() if name not in commands}
 
 
 def rows_of(times: dict[str, list[Times]]) -> list[Row]:
-    """Return a row of every case, and of the ratios."""
+    """Return the rows of all cases and ratios."""
     setting = "a fresh process, files in the page cache; processor time"
     rows = [
         Row.of(f"startup/{name}", [each.processor for each in values], "s", "less", setting)
@@ -122,7 +122,7 @@ def first_step(root: Path, weights: Path, batch_size: int, repeats: int, cold: b
 
 
 def one_first_step(root: Path, weights: Path, batch_size: int) -> dict[str, tuple[float, float]]:
-    """Return when a run passed which mark: seconds by the clock and of the processor."""
+    """Return the times at which a run reached each stage: wall-clock and processor seconds."""
     with tempfile.TemporaryDirectory() as folder:
         marks = Path(folder) / "marks.json"
         run(
@@ -140,7 +140,7 @@ def one_first_step(root: Path, weights: Path, batch_size: int) -> dict[str, tupl
 
 
 def forget(folder: Path) -> None:
-    """Drop all files below a folder from the page cache, but for those that a process has mapped."""
+    """Drop all files below a folder from the page cache, except those that a process has mapped."""
     for file in folder.rglob("*"):
         if file.is_file():
             descriptor = os.open(file, os.O_RDONLY)

@@ -1,17 +1,17 @@
-"""Where a training step's time goes, what the settings that change its speed buy, and whether they are safe.
+"""Measure a training step: time by operation, effect of the settings on speed, memory and losses.
 
-Parts, all by default, or some by ``--parts``:
+Parts, selected by ``--parts`` (default: all):
 
 profile   time by kind of operation (torch.profiler), floating point operations and bytes read and
           written, for the plain ResNet34 and for MSA-ResNet34
-msa       what the attention modules cost of a step, by setting
+msa       cost of the attention modules, by setting
 settings  every setting alone and all together: time, memory, first step
-memory    peak memory by batch size, and on a GPU the share of its arithmetic that is used
-curves    losses of 200 steps by setting against those of float32, on made-up faces
+memory    peak memory by batch size, and on a GPU the utilised fraction of its arithmetic
+curves    losses of 200 steps by setting, compared with float32, on synthetic faces
 
-Every round measures all variants one after the other, in an order that rotates; ratios are taken inside a
-round. On the CPU time is processor time of all threads, on a GPU that of the clock. Batches are fixed and lie
-on the device. Other work on the machine disturbs caches and so results: the record says how loaded it was.
+Every round measures all variants in a rotating order; ratios are taken within a round. Times are processor
+time of all threads on the CPU and wall-clock time on a GPU. Batches are fixed and on the device. Other load
+on the machine affects caches and results: it is recorded.
 
     OMP_NUM_THREADS=1 python benchmarks/step.py --json step.json
     python benchmarks/step.py --device cuda --json step-gpu.json
@@ -48,7 +48,7 @@ from mtmsa_lightning.training.compilation import compile_network
 PARTS = ("profile", "msa", "settings", "memory", "curves")
 
 PEAK = {"H100": (989e12, 3.35e12), "H200": (989e12, 4.8e12), "A100": (312e12, 2.0e12)}
-"""Dense bf16 operations and bytes of memory traffic per second, from the makers' data sheets."""
+"""Dense bf16 operations and bytes of memory traffic per second, from the vendors' data sheets."""
 
 KINDS = {
     "convolution": ("conv",),
@@ -57,14 +57,14 @@ KINDS = {
     "pooling": ("pool", "mean"),
     "casts and copies": ("copy", "_to_copy", "clone", "contiguous"),
 }
-"""Kinds of operation by what their names contain, the first that fits; all others are element by element."""
+"""Kinds of operation by parts of their names; the first match counts, all others are element-wise."""
 
 
 # ------------------------------------------------------------------ a step
 
 
 class Setting(NamedTuple):
-    """How a step is computed; the defaults are those of Lightning and torch."""
+    """Settings of a step; the defaults are those of Lightning and torch."""
 
     bf16: bool = False
     channels_last: bool = False
@@ -96,7 +96,7 @@ SETTINGS = {
 
 
 class Training:
-    """Steps of one network under one setting, with the configs' optimiser and gradient clipping."""
+    """Steps of one network with one setting, with the configs' optimiser and gradient clipping."""
 
     def __init__(self, setting: Setting, device: torch.device, msa: bool = True, size: int = 224) -> None:
         torch.manual_seed(0)
@@ -134,7 +134,7 @@ class Training:
         return loss
 
     def seconds(self, batch: dict[str, Any], steps: int = 1) -> float:
-        """Return the time of some steps: the processor's on the CPU, the clock's on a GPU."""
+        """Return the duration of steps: processor time on the CPU, wall-clock time on a GPU."""
         clock = time.process_time if self.device.type == "cpu" else time.perf_counter
         synchronise(self.device)
         start = clock()
@@ -151,7 +151,7 @@ def parts_of(batch: dict[str, Any], number: int) -> Iterator[dict[str, Any]]:
 
 
 def batch_of(faces: int, size: int, device: torch.device) -> dict[str, Any]:
-    """Noise as a loader would hand it over: channels last."""
+    """Return a batch of noise in the memory layout of the loader: channels last."""
     torch.manual_seed(1)
     images = torch.randint(0, 256, (faces, size, size, 3), dtype=torch.uint8).permute(0, 3, 1, 2)
     ages = torch.randint(16, 78, (faces,)).double()
@@ -168,7 +168,7 @@ def synchronise(device: torch.device) -> None:
 def interleaved(
     trainings: dict[str, Training], batch: dict[str, Any], rounds: int, steps: int
 ) -> dict[str, list[float]]:
-    """Return the seconds of a step in every round; the order rotates."""
+    """Return the seconds of a step in every round, in a rotating order."""
     names = list(trainings)
     times: dict[str, list[float]] = {name: [] for name in names}
     for turn in range(rounds):
@@ -179,12 +179,12 @@ def interleaved(
 
 
 def ratio(times: list[float], base: list[float]) -> dict[str, float]:
-    """Return median and extremes of the ratio of two times inside a round."""
+    """Return median and extremes of the ratio of two times within a round."""
     ratios = [one / other for one, other in zip(times, base, strict=True)]
     return {"ratio": statistics.median(ratios), "min": min(ratios), "max": max(ratios)}
 
 
-# ------------------------------------------------------------------ where the time goes
+# ------------------------------------------------------------------ profile
 
 
 def kind_of(name: str) -> str:
@@ -194,7 +194,7 @@ def kind_of(name: str) -> str:
 
 
 class Traffic(TorchDispatchMode):
-    """Counts the bytes of what every operation reads and writes, by its kind; views move nothing."""
+    """Counts the bytes that operations read and write, by kind; views count nothing."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -258,7 +258,7 @@ def profile_part(options: argparse.Namespace, device: torch.device) -> dict[str,
 
 
 def bound(plain: dict[str, Any], msa: dict[str, Any]) -> dict[str, float]:
-    """Return by GPU the ratio of two steps if every kind took what arithmetic or memory allow at least."""
+    """Return the ratio of two steps on each GPU if every kind took the least time that the GPU allows."""
 
     def least(step: dict[str, Any], speed: float, bandwidth: float) -> float:
         moved = sum(row["gigabytes"] * 1e9 for kind, row in step["kinds"].items() if kind != "convolution")
@@ -268,7 +268,7 @@ def bound(plain: dict[str, Any], msa: dict[str, Any]) -> dict[str, float]:
     return {gpu: least(msa, *peak) / least(plain, *peak) for gpu, peak in PEAK.items()}
 
 
-# ------------------------------------------------------------------ what settings buy
+# ------------------------------------------------------------------ settings
 
 
 def msa_part(options: argparse.Namespace, device: torch.device) -> dict[str, Any]:
@@ -290,7 +290,7 @@ def msa_part(options: argparse.Namespace, device: torch.device) -> dict[str, Any
 
 
 def settings_part(options: argparse.Namespace, device: torch.device) -> dict[str, Any]:
-    """Compare each setting with float32 in pairs, so that two networks are in memory at a time."""
+    """Compare each setting with float32, with two networks in memory at a time."""
     batch = batch_of(options.batch_size, options.size, device)
     base = Training(Setting(), device, size=options.size)
     base.step(batch), base.step(batch)
@@ -318,14 +318,14 @@ def settings_part(options: argparse.Namespace, device: torch.device) -> dict[str
 
 
 def kept_bytes(training: Training, batch: dict[str, Any]) -> float:
-    """Return the bytes that the forward pass keeps for the backward pass, the weights aside."""
+    """Return the bytes that the forward pass keeps for the backward pass, without weights."""
     weights = {tensor.untyped_storage().data_ptr() for tensor in training.model.parameters()}
     seen: dict[int, tuple[Any, int]] = {}
 
     def keep(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in weights:
-            seen[storage.data_ptr()] = (storage, storage.nbytes())  # held, so that no address is used twice
+            seen[storage.data_ptr()] = (storage, storage.nbytes())  # kept, so that no address is used twice
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
@@ -335,7 +335,7 @@ def kept_bytes(training: Training, batch: dict[str, Any]) -> float:
 
 
 def memory_part(options: argparse.Namespace, device: torch.device) -> dict[str, Any]:
-    """Measure by batch size: peak memory and speed; on the CPU what the backward pass needs is counted."""
+    """Measure peak memory and speed by batch size; on the CPU, count the bytes kept for the backward pass."""
     record: dict[str, Any] = {}
     for name, setting in (
         ("float32", Setting()),
@@ -372,7 +372,7 @@ def peak_of(device: torch.device) -> tuple[float, float] | None:
     return next((peak for gpu, peak in PEAK.items() if gpu in name), None)
 
 
-# ------------------------------------------------------------------ whether they are safe
+# ------------------------------------------------------------------ loss curves
 
 CURVES = {
     "float32": Setting(),
@@ -384,11 +384,11 @@ CURVES = {
     "the same, cudnn.benchmark": FAST._replace(tuned=True),
     "the same, compiled": FAST._replace(compiled=True),
 }
-"""The second one shows what a change in the seventh digit does: no setting can be nearer than that."""
+"""The second shows the effect of a change in the seventh digit, a lower bound for all settings."""
 
 
 def made_up_faces(number: int, size: int) -> dict[str, Tensor]:
-    """Draw faces whose looks tell age, gender and race."""
+    """Draw faces that depend on age, gender and race."""
     rng = np.random.default_rng(0)
     races = ("white", "black", "asian", "indian")
     images, ages, genders, origins = [], [], [], []
@@ -408,7 +408,7 @@ def made_up_faces(number: int, size: int) -> dict[str, Tensor]:
 
 
 def curve(training: Training, faces: dict[str, Tensor], steps: int, batch_size: int) -> list[float]:
-    """Return the loss of every step; the batches are the same for all."""
+    """Return the loss of every step; all settings get the same batches."""
     generator = torch.Generator().manual_seed(2)
     losses = []
     for _ in range(steps):
@@ -469,7 +469,7 @@ def setting_of(options: argparse.Namespace, device: torch.device) -> dict[str, A
 
 
 def rows_of(record: dict[str, Any]) -> list[Row]:
-    """Return the rows of what a step costs; the parts profile and curves are for reading."""
+    """Return the rows of all parts but profile and curves."""
     said = record["setting"]
     setting = f"{said['step']}, {said['device']}, {said['threads']} threads"
     rows = []
@@ -503,7 +503,7 @@ def parse(args: Sequence[str] | None) -> argparse.Namespace:
     sizes = [32, 64, 128, 256, 512] if cuda else [1, 8, 32]
     parser.add_argument("--batch_sizes", type=int, nargs="+", default=sizes, help="for the part memory")
     parser.add_argument("--settings", nargs="+", choices=SETTINGS, default=list(SETTINGS), help="which ones")
-    parser.add_argument("--no_compile", action="store_true", help="leave the compiled rows out")
+    parser.add_argument("--no_compile", action="store_true", help="skip the compiled rows")
     parser.add_argument("--curve_steps", type=int, default=200, help="steps of a loss curve")
     parser.add_argument("--curve_size", type=int, default=224 if cuda else 64, help="side of its faces")
     parser.add_argument(
@@ -548,7 +548,7 @@ def show_profile(record: dict[str, Any]) -> None:
         more = msa["operations"] / plain["operations"]
         print(f"floating point operations: {plain['operations']:.4g}, with attention x {more:.3f}")
         least = (f"{gpu} {value:.3f}" for gpu, value in record[f"{label}, bound"].items())
-        print("ratio of the least possible times:", ", ".join(least))
+        print("ratio of the lower bounds of the times:", ", ".join(least))
 
 
 def show_rows(record: dict[str, Any]) -> None:

@@ -1,9 +1,9 @@
-"""Three ways to keep the faces of a prepared set: image files, packed shards, one memory-mapped array.
+"""Compare stores for the faces of a prepared set: image files, packed shards, a memory-mapped array.
 
-The faces are real if ``--root`` names a folder of some, else made up; all lie in the page cache. Every repeat
-reads the same faces in the same random order from every store (WebDataset's only in the order of the file),
-in an order of stores that rotates; speeds are per second of processor time of one process, up to an RGB
-array. Start-up and memory are measured on a set as large as MORPH, whose array is a file of holes.
+The faces are those of the folder ``--root``, by default synthetic, and in the page cache. Every repeat reads
+the same faces in the same random order (WebDataset: in the order of the file) from all stores, in a rotating
+order; speeds are per second of processor time of one process, up to an RGB array. Start-up and memory are
+measured on a set of MORPH's size whose array is a sparse file.
 
     python benchmarks/store.py --root faces --json store.json
 
@@ -45,7 +45,7 @@ SIZE = 256
 QUALITY = 95
 
 Reader = Callable[[Sequence[int]], Iterator[Any]]
-"""Yields the decoded faces of some rows."""
+"""Yields the decoded faces of rows."""
 
 
 def write_crops(folder: Path, photos: Sequence[Path]) -> list[str]:
@@ -154,7 +154,7 @@ def compare(readers: dict[str, Reader], faces: int, repeats: int) -> dict[str, d
 
 
 def write_full_set(root: Path) -> None:
-    """Write a prepared set of MORPH's size: empty files and an array of holes."""
+    """Write a prepared set of MORPH's size: empty files and a sparse array."""
     (root / "crops").mkdir(parents=True)
     names = [f"crops/{index:06d}.jpg" for index in range(MORPH_FACES)]
     for name in names:
@@ -165,7 +165,7 @@ def write_full_set(root: Path) -> None:
 
 
 def write_record(root: Path, names: Sequence[str]) -> None:
-    """Write the table of a prepared set in MORPH's terms, with drawn labels, and its description."""
+    """Write the table of a prepared set like MORPH's, with random labels, and its description."""
     faces = len(names)
     rng = np.random.default_rng(0)
     ages = rng.integers(16, 78, faces)
@@ -197,10 +197,10 @@ def start_up(root: Path) -> dict[str, float]:
 
 
 class WithMemory:
-    """Collates and tells how much memory is the worker's own."""
+    """Collates and measures the private memory of the worker."""
 
     def __call__(self, samples: list[Any]) -> tuple[int, int]:
-        """Return the number of samples and bytes; the batch itself is built, then dropped."""
+        """Return the number of samples and bytes; the batch is built, then dropped."""
         return len(collate(samples)["id"]), private_memory()
 
 
@@ -236,7 +236,7 @@ def rows_of(record: dict[str, Any]) -> list[Row]:
 
 def main(args: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Compare stores of prepared faces.")
-    parser.add_argument("--root", type=Path, help="folder of real faces (default: made-up photos)")
+    parser.add_argument("--root", type=Path, help="folder of real faces (default: synthetic photos)")
     parser.add_argument("--faces", type=int, default=512, help="number of faces")
     parser.add_argument("--repeats", type=int, default=7, help="timed repeats")
     parser.add_argument("--json", type=Path, help="also write the measurements to this file")

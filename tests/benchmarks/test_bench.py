@@ -45,7 +45,7 @@ def test_one_that_fails_is_named_and_the_others_go_on(suite, capsys):
     assert bench.main(["--tiny", "--json", str(file)]) == 1
     said = capsys.readouterr()
     assert [row.name for row in read(file)["rows"]] == ["one/--tiny", "one/--more"]
-    assert "fails.py failed: ended with status 3" in said.err
+    assert "fails.py failed: exit status 3" in said.err
     assert "writes.py failed: " in said.err
     assert "one/--tiny  1.00" in said.out
 
