@@ -90,14 +90,14 @@ class Interleaved(Callback):
         steps: Steps of a segment.
 
     Attributes:
-        verb: Times of the command's segments without the first, a warm-up.
+        command: Times of the command's segments without the first, a warm-up.
         bare: Times of the bare loop's segments.
     """
 
     def __init__(self, batch: FaceBatch, steps: int) -> None:
         self.batch, self.steps = batch, steps
         self.loop: BareLoop | None = None
-        self.verb: list[Times] = []
+        self.command: list[Times] = []
         self.bare: list[Times] = []
         self.start: Times | None = None
 
@@ -123,17 +123,17 @@ class Interleaved(Callback):
                 self.loop = BareLoop(module, self.batch, device, "bf16" in str(trainer.precision))
                 self.loop(2)
             elif self.start is not None:
-                self.verb.append(Times(*(end - begin for end, begin in zip(now, self.start, strict=True))))
+                self.command.append(Times(*(end - begin for end, begin in zip(now, self.start, strict=True))))
             self.bare.append(segment(partial(self.loop, 1), self.steps, device))
         self.start = clocks(device)
 
     def rows(self, name: str, faces: int, setting: str) -> list[Row]:
         """Return the command's speed relative to the bare loop, and in faces per second (wall clock)."""
-        verb, bare = self.verb[1:], self.bare[-len(self.verb) :][: len(self.verb) - 1]
-        pairs = list(zip(verb, bare, strict=True))
+        command, bare = self.command[1:], self.bare[-len(self.command) :][: len(self.command) - 1]
+        pairs = list(zip(command, bare, strict=True))
         by_processor = [two.processor / one.processor for one, two in pairs]
         by_clock = [two.clock / one.clock for one, two in pairs]
-        speeds = [self.steps * faces / one.clock for one in verb]
+        speeds = [self.steps * faces / one.clock for one in command]
         named = (
             (f"loop/{name}", by_processor, "x bare loop"),
             (f"loop/{name} by the clock", by_clock, "x bare loop"),
@@ -258,7 +258,7 @@ def estimate(options: argparse.Namespace, model: MTMSA, batch: FaceBatch) -> Int
     train = BareLoop(model, batch, device, "bf16" in precision)
     train(2)
     for _ in range(options.rounds + 1):
-        beside.verb.append(segment(lambda: estimator(list(faces)), options.steps, device))
+        beside.command.append(segment(lambda: estimator(list(faces)), options.steps, device))
         beside.bare.append(segment(lambda: train(1), options.steps, device))
     return beside
 
