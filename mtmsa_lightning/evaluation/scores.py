@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 
 from mtmsa_lightning.evaluation.predictions import TEXTS, Predictions, read_predictions, read_table
-from mtmsa_lightning.metrics.classes import predicted_classes
+from mtmsa_lightning.metrics.functional import predicted_classes
 from mtmsa_lightning.metrics.masked_mean import MaskedMean
 from mtmsa_lightning.metrics.suite import metric_specs
 from mtmsa_lightning.metrics.titles import METRIC_BY_NAME

@@ -22,7 +22,7 @@ from mtmsa_lightning.evaluation.resampling import (
 )
 from mtmsa_lightning.evaluation.scores import face_scores, metrics_of_means
 from mtmsa_lightning.metrics.age import MIN_FACES
-from mtmsa_lightning.metrics.uncertainty import normalised_calibration_error
+from mtmsa_lightning.metrics.functional import normalised_calibration_error
 
 Floats = npt.NDArray[np.float64]
 

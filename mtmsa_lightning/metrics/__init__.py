@@ -1,4 +1,4 @@
-"""Metrics of age, age groups, uncertainty, gender and race; :mod:`.suite` lists what a run reports."""
+"""Metrics of age, age groups, uncertainty, gender and race, for torchmetrics; see also :mod:`.functional`."""
 
 from mtmsa_lightning.metrics.age import (
     AgeBias,

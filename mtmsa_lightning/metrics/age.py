@@ -1,25 +1,28 @@
-"""Errors of the predicted age, the mean of the distribution, in years.
+"""Metrics of the error of the predicted age.
 
-All metrics of age have one contract, ``update(distribution, low, high)``: predicted distributions of N faces
-and their labels in completed years, ``(N,)`` each, NaN where missing. Those here count faces with an exact
-label (``low == high``) only; ``e = prediction - age`` of a face, the prediction neither rounded nor cut at 0.
-Where nothing was counted, ``compute`` gives NaN.
+All metrics of age are updated by ``update(preds, low, high)``: distributions of age of N faces, or ages in
+years, and labels in completed years, NaN where missing; without ``high`` all labels are exact. The metrics
+here use faces with an exact label (``low == high``) only. ``e = prediction - age`` is the error of a face,
+with the mean of the distribution as prediction, neither rounded nor clipped at 0. ``compute`` is NaN without
+such faces.
 """
 
 from typing import Any
 
 import torch
 from torch import Tensor
-from torchmetrics import Metric
+from torchmetrics.utilities.plot import plot_curve
 
-from mtmsa_lightning.metrics.masked_mean import MaskedMean, check_shapes
+from mtmsa_lightning.metrics.base import Labels, PlotMetric, Predictions, age_inputs, check_shapes
+from mtmsa_lightning.metrics.functional import age_errors, areas_above_error, errors_within
+from mtmsa_lightning.metrics.masked_mean import MaskedMean
 from mtmsa_lightning.models.distributions import AgeDistribution
 
 MIN_FACES = 50
-"""Faces below which a group of faces gets no metric of its own."""
+"""Minimum number of faces of a group for a metric of its own."""
 
 DECADES = 14
-"""Decades of age, 0-9 to 130-139; the last one holds all older ages too."""
+"""Decades of age, 0-9 to 130-139; the last one includes older ages."""
 
 
 class AgeMAE(MaskedMean):
@@ -28,9 +31,10 @@ class AgeMAE(MaskedMean):
     is_differentiable = True
     higher_is_better = False
 
-    def per_face(self, distribution: AgeDistribution, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+    def per_face(self, preds: AgeDistribution, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
         """Return ``|e|`` of faces with an exact age."""
-        return (distribution.mean - low).abs(), low == high
+        error, exact = age_errors(preds, low, high)
+        return error.abs(), exact
 
 
 class AgeRMSE(MaskedMean):
@@ -39,9 +43,10 @@ class AgeRMSE(MaskedMean):
     is_differentiable = True
     higher_is_better = False
 
-    def per_face(self, distribution: AgeDistribution, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+    def per_face(self, preds: AgeDistribution, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
         """Return ``e^2`` of faces with an exact age."""
-        return (distribution.mean - low).square(), low == high
+        error, exact = age_errors(preds, low, high)
+        return error.square(), exact
 
     def of_mean(self, mean: Tensor) -> Tensor:
         """Return the root of the mean square."""
@@ -49,18 +54,18 @@ class AgeRMSE(MaskedMean):
 
 
 class AgeBias(MaskedMean):
-    """Mean signed error, ``mean e``, in years: above 0 where people are taken for older than they are."""
+    """Mean signed error, ``mean e``, in years; positive if ages are overestimated."""
 
     is_differentiable = True
     higher_is_better = None  # best at 0
 
-    def per_face(self, distribution: AgeDistribution, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+    def per_face(self, preds: AgeDistribution, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
         """Return ``e`` of faces with an exact age."""
-        return distribution.mean - low, low == high
+        return age_errors(preds, low, high)
 
 
 class CumulativeScore(MaskedMean):
-    """Cumulative score CS@n: share of faces with ``|e| <= n``, a fraction in 0 to 1.
+    """Cumulative score CS@n: fraction of faces with ``|e| <= n``, in [0, 1].
 
     Args:
         threshold: Tolerance n in years, included.
@@ -74,18 +79,19 @@ class CumulativeScore(MaskedMean):
         super().__init__(settings=[threshold], **kwargs)
         self.threshold = threshold
 
-    def per_face(self, distribution: AgeDistribution, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+    def per_face(self, preds: AgeDistribution, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
         """Return whether ``|e|`` is within the tolerance, of faces with an exact age."""
-        return (distribution.mean - low).abs() <= self.threshold, low == high
+        error, exact = age_errors(preds, low, high)
+        return error.abs() <= self.threshold, exact
 
 
 class CumulativeScoreArea(MaskedMean):
-    """Area under the curve CS@t for t from 0 to ``limit`` years, divided by ``limit``: a fraction in 0 to 1.
+    """Area under the curve CS@t for t from 0 to ``limit`` years, divided by ``limit``, in [0, 1].
 
     The curve is a step function, so its area has a closed form: ``mean max(0, 1 - |e| / limit)``.
 
     Args:
-        limit: Where the curve ends, in years.
+        limit: Last tolerance of the curve, in years.
         kwargs: Passed to :class:`torchmetrics.Metric`.
     """
 
@@ -96,20 +102,19 @@ class CumulativeScoreArea(MaskedMean):
         super().__init__(settings=[limit], **kwargs)
         self.limit = limit
 
-    def per_face(self, distribution: AgeDistribution, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+    def per_face(self, preds: AgeDistribution, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
         """Return ``max(0, 1 - |e| / limit)`` of faces with an exact age."""
-        return (1 - (distribution.mean - low).abs() / self.limit).clamp(min=0), low == high
+        return areas_above_error(preds, low, high, self.limit)
 
 
-class CumulativeScoreCurve(Metric):
-    """The curve CS@n at n = 0, 1, ..., ``limit`` years: ``compute`` gives ``(limit + 1,)`` fractions.
+class CumulativeScoreCurve(PlotMetric):
+    """The curve CS@n at n = 0, 1, ..., ``limit`` years: ``compute`` returns fractions ``(limit + 1,)``.
 
     Args:
-        limit: Where the curve ends, in years.
+        limit: Last tolerance of the curve, in years.
         kwargs: Passed to :class:`torchmetrics.Metric`.
     """
 
-    full_state_update = False
     is_differentiable = False
     higher_is_better = True
     within: Tensor
@@ -120,30 +125,35 @@ class CumulativeScoreCurve(Metric):
         self.add_state("within", torch.zeros(limit + 1, dtype=torch.int64), dist_reduce_fx="sum")
         self.add_state("count", torch.tensor(0), dist_reduce_fx="sum")
 
-    def update(self, distribution: AgeDistribution, low: Tensor, high: Tensor) -> None:
+    def update(self, preds: Predictions, low: Labels, high: Tensor | None = None) -> None:
         """Add a batch; arguments as for :class:`AgeMAE`."""
-        error, exact = (distribution.mean - low).abs(), low == high
-        check_shapes(error, exact)
-        thresholds = torch.arange(len(self.within), device=error.device)
-        self.within += ((error[:, None] <= thresholds) & exact[:, None]).sum(0)
-        self.count += exact.sum()
+        errors = age_errors(*age_inputs(preds, low, high))
+        within, count = errors_within(*errors, len(self.within) - 1)
+        self.within += within
+        self.count += count
 
     def compute(self) -> Tensor:
         """Return the fractions, float64."""
         return self.within.double() / self.count
 
+    def plot(self, val: Any = None, ax: Any = None) -> Any:
+        """Plot the curve; arguments as for :meth:`.PlotMetric.plot`."""
+        curve = self.compute() if val is None else val
+        years = torch.arange(len(curve))
+        names = ("tolerance (years)", "cumulative score")
+        return plot_curve((years, curve.cpu(), years), ax=ax, label_names=names, name=type(self).__name__)
 
-class DecadeMAE(Metric):
-    """Mean absolute error per decade of the true age: ``compute`` gives ``(DECADES,)`` years.
 
-    Decades are 0-9, 10-19 and so on; a decade with fewer than ``min_faces`` faces has NaN.
+class DecadeMAE(PlotMetric):
+    """Mean absolute error per decade of the true age: ``compute`` returns ``(DECADES,)`` years.
+
+    Decades are 0-9, 10-19 and so on; a decade with fewer than ``min_faces`` faces is NaN.
 
     Args:
-        min_faces: Fewest faces of a decade that gets a metric.
+        min_faces: Minimum number of faces of a decade.
         kwargs: Passed to :class:`torchmetrics.Metric`.
     """
 
-    full_state_update = False
     is_differentiable = True
     higher_is_better: bool | None = False
     error_by_decade: Tensor
@@ -155,10 +165,12 @@ class DecadeMAE(Metric):
         self.add_state("error_by_decade", torch.zeros(DECADES, dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state("count", torch.zeros(DECADES, dtype=torch.int64), dist_reduce_fx="sum")
 
-    def update(self, distribution: AgeDistribution, low: Tensor, high: Tensor) -> None:
+    def update(self, preds: Predictions, low: Labels, high: Tensor | None = None) -> None:
         """Add a batch; arguments as for :class:`AgeMAE`."""
-        error, exact = (distribution.mean - low).abs(), low == high
-        check_shapes(error, exact)
+        dist, low, high = age_inputs(preds, low, high)
+        signed, exact = age_errors(dist, low, high)
+        check_shapes(signed, exact)
+        error = signed.abs()
         decade = (torch.where(exact, low, 0.0) // 10).long().clamp(0, DECADES - 1)
         inside = (decade[:, None] == torch.arange(DECADES, device=decade.device)) & exact[:, None]
         self.error_by_decade += torch.where(inside, error.double()[:, None], 0.0).sum(0)
@@ -170,9 +182,9 @@ class DecadeMAE(Metric):
 
 
 class WorstDecadeMAE(DecadeMAE):
-    """Largest mean absolute error of a decade of the true age that has enough faces, in years.
+    """Largest mean absolute error of a decade with enough faces, in years; NaN without any.
 
-    NaN if none has. Arguments as for :class:`DecadeMAE`.
+    Arguments as for :class:`DecadeMAE`.
     """
 
     def compute(self) -> Tensor:

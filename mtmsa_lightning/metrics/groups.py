@@ -6,17 +6,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mtmsa_lightning.metrics.classes import predicted_classes
+from mtmsa_lightning.metrics.functional import group_cells, right_groups
 from mtmsa_lightning.metrics.masked_mean import MaskedMean
 from mtmsa_lightning.models.distributions import AgeDistribution
 
 
 class GroupAccuracy(MaskedMean):
-    """Share of faces whose predicted age group is at most ``offset`` groups away from the right one.
+    """Fraction of faces whose predicted age group is at most ``offset`` groups away from the true one.
 
-    Groups are decided in gapless cells. The label's cell is the one that holds its midpoint, an edge
-    belonging to the cell below; the predicted cell is the most probable one. Faces without a label are not
-    counted.
+    Groups are decided in gapless cells. The cell of a label is the one that contains its midpoint (an edge
+    belongs to the cell below); the predicted cell is the most probable one, or that of a predicted age.
 
     Args:
         edges: Increasing edges between cells in years; G groups have G - 1 edges.
@@ -41,17 +40,10 @@ class GroupAccuracy(MaskedMean):
         self.edge_list = tuple(edges)
         self.register_buffer("edges", torch.tensor(edges, dtype=torch.float64), persistent=False)
 
-    def cells(self, distribution: AgeDistribution, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the predicted cell and the label's, indices ``(N,)`` each; of no meaning without a label.
+    def cells(self, preds: AgeDistribution, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the predicted cell (-1 for NaN) and the label's cell, indices ``(N,)`` each."""
+        return group_cells(preds, low, high, self.edge_list, self.edges)
 
-        The predicted cell is -1 where a probability is NaN.
-        """
-        midpoint = (low.double() + high.double()) / 2
-        predicted = predicted_classes(distribution.group_probs(self.edge_list))
-        return predicted, torch.bucketize(midpoint, self.edges)
-
-    def per_face(self, distribution: AgeDistribution, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+    def per_face(self, preds: AgeDistribution, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
         """Return whether the group is right, of faces with a label."""
-        predicted, labelled = self.cells(distribution, low, high)
-        right = (predicted >= 0) & ((predicted - labelled).abs() <= self.offset)
-        return right, ~(low + high).isnan()
+        return right_groups(*self.cells(preds, low, high), self.offset), ~(low + high).isnan()

@@ -1,15 +1,15 @@
-"""Scores of the predicted distribution of age; contract as in :mod:`mtmsa_lightning.metrics.age`.
+"""Metrics of the predicted distribution of age; arguments as in :mod:`mtmsa_lightning.metrics.age`.
 
-A label outside the years of a categorical head has no likelihood under it. The negative log-likelihoods count
-it as the nearest of these years, as the head's loss does
-(:meth:`~mtmsa_lightning.models.distributions.AgeDistribution.nearest`); every other metric takes it as it
-is.
+They need distributions and raise a ``TypeError`` for plain ages. A label outside the years of a categorical
+head has no likelihood. The negative log-likelihoods use the nearest year instead, as the head's loss does
+(:meth:`~mtmsa_lightning.models.distributions.AgeDistribution.nearest`); other metrics use the label itself.
 """
 
 from typing import Any
 
 from torch import Tensor
 
+from mtmsa_lightning.metrics.functional import covered, interval_nlls, nlls
 from mtmsa_lightning.metrics.masked_mean import MaskedMean
 from mtmsa_lightning.models.distributions import AgeDistribution
 
@@ -20,47 +20,46 @@ class AgeNLL(MaskedMean):
     is_differentiable = True
     higher_is_better = False
 
-    def per_face(self, distribution: AgeDistribution, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+    def per_face(self, preds: AgeDistribution, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
         """Return the negative logarithm of the density, of faces with an exact age."""
-        return -distribution.log_prob(distribution.nearest(low)), low == high
+        return nlls(preds, low, high)
 
 
 class AgeIntervalNLL(MaskedMean):
     """Mean negative log-likelihood of age groups: ``-log P(low - 0.5 < age <= high + 0.5)``, nats per face.
 
-    Only faces with a group as label (``low < high``) count.
+    Only faces with an age group as label (``low < high``) are used.
     """
 
     is_differentiable = True
     higher_is_better = False
 
-    def per_face(self, distribution: AgeDistribution, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+    def per_face(self, preds: AgeDistribution, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
         """Return the negative logarithm of the group's probability, of faces with a group."""
-        first, last = distribution.nearest(low), distribution.nearest(high)
-        return -distribution.log_interval_prob(first - 0.5, last + 0.5), low < high
+        return interval_nlls(preds, low, high)
 
 
 class AgeCRPS(MaskedMean):
     """Mean continuous ranked probability score of exact ages, in years.
 
     ``integral of (F(x) - [x >= age])^2 dx`` with F the predicted cumulative distribution (Gneiting & Raftery,
-    "Strictly Proper Scoring Rules, Prediction, and Estimation", JASA 102, 2007, section 4.2, there with the
-    opposite sign). Of a prediction without spread it is the absolute error.
+    "Strictly Proper Scoring Rules, Prediction, and Estimation", JASA 102, 2007, section 4.2, with the
+    opposite sign). For a standard deviation towards 0 it is the absolute error.
     """
 
     is_differentiable = True
     higher_is_better = False
 
-    def per_face(self, distribution: AgeDistribution, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+    def per_face(self, preds: AgeDistribution, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
         """Return the score of faces with an exact age."""
-        return distribution.crps(low), low == high
+        return preds.crps(low), low == high
 
 
 class IntervalCoverage(MaskedMean):
-    """Share of faces whose label lies in the central prediction interval of ``level``, a fraction in 0 to 1.
+    """Fraction of faces whose label lies in the central prediction interval of ``level``.
 
-    An exact age is covered when the closed interval holds it, a group when the interval holds both its ends.
-    Best at ``level`` for exact ages.
+    An age is covered if the closed interval contains it, a group if the interval contains both its ends. The
+    best value for exact ages is ``level``.
 
     Args:
         level: Nominal level, between 0 and 1.
@@ -77,10 +76,9 @@ class IntervalCoverage(MaskedMean):
         super().__init__(settings=[level], **kwargs)
         self.level = _checked(level)
 
-    def per_face(self, distribution: AgeDistribution, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+    def per_face(self, preds: AgeDistribution, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
         """Return whether the label is covered, of faces with a label."""
-        first, last = distribution.interval(self.level)
-        return (first <= low) & (high <= last), ~low.isnan()
+        return covered(preds, low, high, self.level), ~low.isnan()
 
 
 class IntervalWidth(MaskedMean):
@@ -101,13 +99,13 @@ class IntervalWidth(MaskedMean):
         super().__init__(settings=[level], **kwargs)
         self.level = _checked(level)
 
-    def per_face(self, distribution: AgeDistribution, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+    def per_face(self, preds: AgeDistribution, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
         """Return the width, of faces with a label."""
-        first, last = distribution.interval(self.level)
+        first, last = preds.interval(self.level)
         return last - first, ~low.isnan()
 
 
 def _checked(level: float) -> float:
     if not 0 < level < 1:
-        raise ValueError(f"a level lies between 0 and 1, both excluded, got {level}")
+        raise ValueError(f"a level must lie between 0 and 1, both excluded, got {level}")
     return level

@@ -1,4 +1,4 @@
-"""Losses and metrics of training, validation and test, limited to those whose labels the data has."""
+"""Losses and metrics of training, validation and test."""
 
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -27,7 +27,7 @@ class StageMetrics(nn.Module):
 
     Attributes:
         labels: Kinds of label that the data of a stage has (see
-            :func:`~mtmsa_lightning.data.table.label_kinds`); a stage that is missing has all.
+            :func:`~mtmsa_lightning.data.table.label_kinds`); a missing stage has all kinds.
     """
 
     def __init__(self, classes: Mapping[str, int], groups: bool) -> None:

@@ -1,6 +1,6 @@
-"""The metrics of a run, listed once: what they are called, which labels they need, which way is better.
+"""The list of the metrics of a run: names, titles, labels and directions.
 
-A metric is added here, and is then logged in validation and test, written to every table of metrics, and
+To add a metric add it here. It is then logged in validation and test, written to every table of metrics, and
 named in reports.
 """
 
@@ -42,13 +42,13 @@ class MetricSpec(NamedTuple):
 
     Attributes:
         name: Stable name in logs, records and tables, after ``val/`` or ``test/``.
-        title: What a report calls it, with its unit.
-        needs: Kind of label that it needs; without such labels there is no metric.
-        better: Which way is better: ``lower``, ``higher``, or the value to come close to.
-        build: Makes the metric, from the number of classes of its task (0 for ages).
+        title: Title in reports, with the unit.
+        needs: Kind of label that it needs.
+        better: ``lower``, ``higher``, or the best value.
+        build: Builds the metric from the number of classes of its task (0 for ages).
         fraction: Whether it is a fraction, shown in percent.
-        training: It is logged in training too, not in validation and test alone.
-        headline: It stands in the table at the end of a run.
+        training: Whether it is logged in training too.
+        headline: Whether it is in the table at the end of a run.
     """
 
     name: str
@@ -62,7 +62,7 @@ class MetricSpec(NamedTuple):
 
     @property
     def task(self) -> str:
-        """The head that it is about: ``age``, ``gender`` or ``race``."""
+        """The task: ``age``, ``gender`` or ``race``."""
         return self.needs if self.needs in ("gender", "race") else "age"
 
 
@@ -143,11 +143,11 @@ METRICS: tuple[MetricSpec, ...] = (
 
 
 def metric_specs(classes: Mapping[str, int], groups: bool) -> tuple[MetricSpec, ...]:
-    """Return the metrics that a model has.
+    """Return the metrics of a model.
 
     Args:
         classes: Number of classes of every head that exists, by task; 0 for ``age``.
-        groups: Whether age groups are decided.
+        groups: Whether ages are also predicted as groups.
     """
     return tuple(
         spec for spec in METRICS if spec.task in classes and (groups or not spec.name.startswith("group_"))

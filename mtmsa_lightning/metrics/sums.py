@@ -1,4 +1,4 @@
-"""Sums of metrics within an epoch, saved in checkpoints and restored."""
+"""Saving and restoring of metric states within an epoch."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,11 +12,11 @@ from mtmsa_lightning._utils.text import pluralize
 from mtmsa_lightning.errors import CheckpointError
 
 MetricSums = dict[str, dict[str, Any]]
-"""Metric -> state -> its value so far, with the number of updates as ``updates``."""
+"""Metric -> state -> value, with the number of updates as ``updates``."""
 
 
 def gather_sums(metrics: Mapping[str, Metric]) -> list[MetricSums]:
-    """Return what the metrics of every process have summed up; all processes call this.
+    """Return the metric states of all processes; all processes must call this.
 
     Args:
         metrics: Metrics whose states are tensors, by name.
@@ -39,11 +39,11 @@ def _kept(state: Any) -> Tensor:
 
 
 def restore_sums(metrics: Mapping[str, Metric], gathered: list[MetricSums], rank: int, ranks: int) -> None:
-    """Let metrics go on from what :func:`gather_sums` returned.
+    """Restore the metric states that :func:`gather_sums` returned.
 
     Raises:
-        CheckpointError: If it came from another number of processes, which deal the faces out otherwise, or
-            from metrics that summed up other things.
+        CheckpointError: If they are from another number of processes, which sample other faces, or from
+            other metrics.
     """
     if len(gathered) != ranks:
         raise CheckpointError(

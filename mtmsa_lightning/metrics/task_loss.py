@@ -2,16 +2,16 @@
 
 import torch
 from torch import Tensor
-from torchmetrics import Metric
+
+from mtmsa_lightning.metrics.base import PlotMetric
 
 
-class TaskLoss(Metric):
-    """Quotient of the losses' (sum, count) pairs; NaN while nothing is labelled.
+class TaskLoss(PlotMetric):
+    """Mean loss from (sum, count) pairs; NaN without labels.
 
-    Exact under DDP and for batches of unequal numbers of labels, unlike a mean of batch means.
+    It is exact under DDP and for batches with different numbers of labels, unlike a mean of batch means.
     """
 
-    full_state_update = False
     loss_sum: Tensor
     count: Tensor
 

@@ -1,8 +1,7 @@
-"""Metrics of one process.
+"""Metrics without synchronisation between processes.
 
-The LightningModule's own metrics are the only ones that communicate: all processes compute them at the same
-time. Whatever else computes a metric does so from faces that it holds already, often on the first process
-alone, where a metric that asks the others would wait for ever.
+Only the metrics of the LightningModule communicate, because all processes compute them at the same time.
+Metrics that are computed elsewhere, often on the first process only, must not wait for the other processes.
 """
 
 from typing import TypeVar
@@ -13,8 +12,8 @@ M = TypeVar("M", bound=Metric)
 
 
 def without_sync(metric: M) -> M:
-    """Let a metric count what this process gives it, whatever other processes there are."""
-    metric.distributed_available_fn = _never  # sync_on_compute is read in the constructor only
+    """Return the metric with synchronisation turned off."""
+    metric.distributed_available_fn = _never  # sync_on_compute is only read in the constructor
     return metric
 
 

@@ -60,7 +60,7 @@ def batch(seed: int, faces: int = 40) -> dict[str, object]:
     if seed:
         probs = (probs + torch.rand(faces, CLASSES + 1, generator=random)).softmax(1)
     return {
-        "distribution": GaussianAge(low.nan_to_num(30) + off, torch.full((faces,), 2.0 + seed)),
+        "preds": GaussianAge(low.nan_to_num(30) + off, torch.full((faces,), 2.0 + seed)),
         "low": low, "high": high, "probs": probs, "target": target,
         "loss_sum": off.abs().sum(), "count": torch.tensor(float(faces)),
     }  # fmt: skip

@@ -1,0 +1,85 @@
+"""Base class and inputs of the metrics."""
+
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torchmetrics import Metric
+
+from mtmsa_lightning.models.distributions import AgeDistribution
+
+Predictions = AgeDistribution | Tensor
+"""Distributions of age of N faces, or predicted ages in years, ``(N,)``."""
+
+Labels = Tensor | tuple[Tensor, Tensor]
+"""Ages in completed years, ``(N,)``, NaN where missing; or the pair (low, high) of the ends of age groups."""
+
+
+class PlotMetric(Metric):
+    """A torchmetrics ``Metric`` with a default plot."""
+
+    full_state_update = False
+
+    def plot(self, val: Any = None, ax: Any = None) -> Any:
+        """Plot one or several values; needs matplotlib.
+
+        Args:
+            val: Result of ``forward`` or ``compute``, or a list of them; by default ``compute()``.
+            ax: Matplotlib axes to plot to; by default new ones.
+
+        Returns:
+            Figure and axes.
+        """
+        return self._plot(val, ax)
+
+
+class PointPredictions:
+    """Predicted ages ``(N,)`` without a distribution."""
+
+    def __init__(self, mean: Tensor) -> None:
+        self.mean = mean.double()
+
+    def group_probs(self, edges: tuple[float, ...]) -> Tensor:
+        """Return probability 1 for the cell of each age, ``(N, len(edges) + 1)``; see ``AgeDistribution``."""
+        cells = torch.bucketize(self.mean, self.mean.new_tensor(edges))
+        return F.one_hot(cells, len(edges) + 1).where(~self.mean.isnan()[:, None], torch.nan)
+
+    def __getattr__(self, name: str) -> Any:
+        raise TypeError(
+            "this metric needs a predictive distribution of age, such as GaussianAge(mean, std), and got a "
+            "tensor of ages"
+        )
+
+
+def age_inputs(
+    preds: Predictions, low: Labels, high: Tensor | None = None
+) -> tuple[AgeDistribution, Tensor, Tensor]:
+    """Return predictions and the lower and upper ends of the labels.
+
+    Args:
+        preds: Distributions of N faces, or ages in years, ``(N,)``.
+        low: Ages in completed years, ``(N,)``, NaN where missing; lower ends of age groups if ``high`` is
+            given; or the pair of both ends.
+        high: Upper ends, ``(N,)``; equal to ``low`` for an exact age.
+
+    Raises:
+        ValueError: If the labels have different shapes, or both a pair and ``high`` are given.
+    """
+    if not isinstance(low, Tensor):
+        if high is not None:
+            raise ValueError("give the ends of the labels either as a pair or as two arguments")
+        low, high = low
+    high = low if high is None else high
+    check_shapes(low, high)
+    return cast(AgeDistribution, PointPredictions(preds) if isinstance(preds, Tensor) else preds), low, high
+
+
+def check_shapes(values: Tensor, labels: Tensor) -> None:
+    """Check that there is one value per label, so that they do not broadcast.
+
+    Raises:
+        ValueError: If the shapes differ.
+    """
+    if values.shape != labels.shape:
+        raise ValueError(f"{tuple(values.shape)} predictions for {tuple(labels.shape)} labels")
