@@ -8,7 +8,7 @@ INSTALLED := .venv/.installed
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
 
-setup: $(INSTALLED)  ## make .venv with the tested versions of everything
+setup: $(INSTALLED)  ## create .venv with the tested versions of all packages
 
 $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -17,11 +17,11 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	@echo "installing (about 6 GB with torch's CUDA libraries; a few minutes)"
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
-	@# the face detector's package brings the OpenCV that needs libGL: put the one without windows back
+	@# the face detector's package installs the OpenCV that needs libGL: restore the headless one
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --force-reinstall --no-deps opencv-python-headless
 	@touch $@
 
-demo: setup  ## train on synthetic faces, a few minutes on two cores
+demo: setup  ## train on synthetic faces, three minutes on two cores
 	$(BIN)/mtmsa fit --config demo.yaml
 
 test: setup  ## run all tests, on all cores
@@ -39,17 +39,17 @@ types: setup  ## check types
 	$(BIN)/mypy
 	$(BIN)/mypy --allow-untyped-calls --no-warn-return-any benchmarks
 
-plots: setup  ## draw the pictures of README and benchmarks
+plots: setup  ## draw the plots of README and benchmarks
 	$(BIN)/python docs/plots.py
 	$(BIN)/python benchmarks/receptive_field.py --size 448 --draws 4 --out docs/receptive_field.png
 
-bench: setup  ## measure everything on this machine, about ten minutes on two idle cores
+bench: setup  ## run all benchmarks, about ten minutes on two idle cores
 	$(BIN)/python benchmarks/bench.py --json bench.json
 
-bench-gpu: setup  ## measure what a GPU has a part in
+bench-gpu: setup  ## run the benchmarks that use a GPU
 	$(BIN)/python benchmarks/bench.py --gpu --json bench-gpu.json
 
-bench-compare:  ## name what got worse: make bench-compare BEFORE=old.json AFTER=bench.json
+bench-compare:  ## list what got worse: make bench-compare BEFORE=old.json AFTER=bench.json
 	$(BIN)/python benchmarks/compare.py $(BEFORE) $(AFTER)
 
 clean:  ## remove the environment and caches (never data or runs)

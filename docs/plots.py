@@ -1,4 +1,4 @@
-"""Draw the README's pictures: the architecture, and predictions on synthetic faces.
+"""Draw the plots of the README: the architecture, and predictions on synthetic faces.
 
 Usage: python docs/plots.py [RUN]    RUN: a run directory of `make demo`; the newest by default.
 """
@@ -32,7 +32,7 @@ def box(axes: Axes, x: float, y: float, width: float, height: float, text: str, 
     needs = axes.text(x + width / 2, y + height / 2, text, **style).get_window_extent()
     has = axes.transData.transform_bbox(Bbox.from_bounds(x, y, width, height))
     if needs.width > has.width - 4 or needs.height > has.height - 4:
-        raise ValueError(f"{text!r} touches its box: make that larger")
+        raise ValueError(f"{text!r} does not fit its box: make the box larger")
 
 
 def arrow(axes: Axes, start: tuple[float, float], end: tuple[float, float], colour: str = GREY) -> None:
@@ -40,7 +40,7 @@ def arrow(axes: Axes, start: tuple[float, float], end: tuple[float, float], colo
 
 
 def architecture(file: Path) -> None:
-    """Trunk with attention after stages 2 and 3, three heads, and the inside of the attention module."""
+    """Draw the backbone with attention after stages 2 and 3, three heads, and the attention module."""
     figure, axes = plt.subplots(figsize=(14.2, 5.2))
     axes.set(xlim=(0, 14.2), ylim=(0, 5.2))
     axes.axis("off")
@@ -61,8 +61,8 @@ def architecture(file: Path) -> None:
         box(axes, 11.75, y - 0.25, 2.3, 0.58, text, GREEN)
         arrow(axes, (x - 0.19, 4.42), (11.73, y + 0.03))
     attention_inside(axes)
-    axes.text(0.15, 5.0, "MSA-ResNet34: one trunk, three heads", fontsize=11, weight="bold")
-    plt.rcParams["svg.hashsalt"] = "mtmsa"  # the same drawing gives the same file
+    axes.text(0.15, 5.0, "MSA-ResNet34: one backbone, three heads", fontsize=11, weight="bold")
+    plt.rcParams["svg.hashsalt"] = "mtmsa"  # equal drawings give equal files
     figure.savefig(file, bbox_inches="tight", metadata={"Date": None})
     plt.close(figure)
 
@@ -89,20 +89,20 @@ def attention_inside(axes: Axes) -> None:
     axes.plot([0.57, 0.57, 8.25], [1.88, 2.4, 2.4], color=GREY, lw=1.2)
     arrow(axes, (8.25, 2.4), (8.25, 2.08))
     axes.text(
-        3.9, 0.62, "receptive field 17 x 17,\nno position left out", ha="center", fontsize=8, color=GREY
+        3.9, 0.62, "receptive field 17 x 17,\nall positions covered", ha="center", fontsize=8, color=GREY
     )
 
 
 def predictions(run: Path, file: Path, count: int = 12) -> None:
-    """Test faces of the demo with true age, predicted age and the central 90 % of the prediction."""
+    """Draw test faces of the demo with true age, predicted age and 90 % interval."""
     faces = pd.read_parquet(run / "predictions" / "test.parquet").sort_values("label_age_low")
     shown = faces.iloc[np.linspace(0, len(faces) - 1, count).round().astype(int)]
     figure, grid = plt.subplots(2, count // 2, figsize=(11, 5))
     for axes, (_, face) in zip(grid.flat, shown.iterrows(), strict=True):
         axes.imshow(read_image(default_root("synthetic") / face["file"]))
         axes.axis("off")
-        says = f"{face['age_mean']:.0f} ({face['age_low90']:.0f} to {face['age_high90']:.0f})"
-        axes.set_title(f"true {face['label_age_low']:.0f}, predicted\n{says}", fontsize=9.5)
+        text = f"{face['age_mean']:.0f} ({face['age_low90']:.0f} to {face['age_high90']:.0f})"
+        axes.set_title(f"true {face['label_age_low']:.0f}, predicted\n{text}", fontsize=9.5)
     figure.suptitle(
         "Synthetic test faces: predicted age with the central 90 % of the prediction", fontsize=11
     )

@@ -1,7 +1,7 @@
-"""Ages of cropped faces by an exported ONNX file: python use_onnx.py best.onnx face.jpg ...
+"""Predict cropped faces with an exported ONNX file: python use_onnx.py best.onnx face.jpg ...
 
-Needs onnxruntime and opencv-python-headless, and nothing of mtmsa-lightning or torch. The file itself says
-how faces are cropped: about["input"]["how"].
+Requires onnxruntime and opencv-python-headless, but neither mtmsa-lightning nor torch. The metadata of the
+file describe how to crop faces: about["input"]["how"].
 """
 
 import json
@@ -20,12 +20,12 @@ for path in sys.argv[2:]:
     image = cv2.imread(path, cv2.IMREAD_COLOR_RGB)
     data = b"" if image is None else Path(path).read_bytes()
     if not data or (data[:2] == b"\xff\xd8" and data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda")):
-        sys.exit(f"{path}: no image, or a JPEG that is cut off: its end is missing")
+        sys.exit(f"{path}: not an image, or a truncated JPEG")
     side = round(min(image.shape[:2]) * crop)
     top, left = ((length - side) // 2 for length in image.shape[:2])
-    way = cv2.INTER_AREA if side > size else cv2.INTER_LINEAR
-    face = cv2.resize(image[top : top + side, left : left + side], (size, size), interpolation=way)
-    found = session.run(None, {"images": face.transpose(2, 0, 1)[None]})
-    said = dict(zip(about["outputs"], (values[0].tolist() for values in found), strict=True))
-    said |= {name: dict(zip(of, said[name], strict=True)) for name, of in about["classes"].items()}
-    print(path, json.dumps(said))
+    method = cv2.INTER_AREA if side > size else cv2.INTER_LINEAR
+    face = cv2.resize(image[top : top + side, left : left + side], (size, size), interpolation=method)
+    outputs = session.run(None, {"images": face.transpose(2, 0, 1)[None]})
+    result = dict(zip(about["outputs"], (values[0].tolist() for values in outputs), strict=True))
+    result |= {name: dict(zip(of, result[name], strict=True)) for name, of in about["classes"].items()}
+    print(path, json.dumps(result))

@@ -1,4 +1,4 @@
-"""What `mtmsa crossval` starts, replaced by processes that write run directories instead of training."""
+"""Replacement for the processes of `mtmsa crossval`: they write run directories instead of training."""
 
 import json
 import sys
@@ -28,7 +28,7 @@ shutil.copy(job["predictions"], run / "predictions" / "test.parquet")
 
 
 def predictions_of(data, fold, seed):
-    """Labels of a fold's test faces beside predictions that are drawn by (fold, seed)."""
+    """Return labels of a fold's test faces, and predictions drawn with the seed (fold, seed)."""
     faces = data.table.frame.iloc[data.split_of(fold).test].reset_index(drop=True)
     random = np.random.default_rng([fold, seed])
     table = pd.DataFrame({"id": faces["id"], "file": faces["path"], "subject": faces["subject"]})
@@ -41,7 +41,7 @@ def predictions_of(data, fold, seed):
 
 @pytest.fixture
 def children(morph_root, tmp_path, monkeypatch):
-    """Replaces what crossval starts.
+    """Replaces the processes of crossval.
 
     ``started`` lists it; ``failing`` says which trials fail, by the trial or by the name of its runs;
     ``years`` are added to the predictions of an experiment.

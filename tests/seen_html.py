@@ -1,10 +1,10 @@
-"""What a browser would find on a page."""
+"""Parser of a page, as a browser reads it."""
 
 from html.parser import HTMLParser
 
 
 class Seen(HTMLParser):
-    """Collects the tags with their attributes, and the texts."""
+    """Collects tags with their attributes, and texts."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
@@ -32,11 +32,11 @@ HOSTILE = (
     "<script>alert(1)</script><img src=x onerror=alert(1)>\" onload=\"alert(1)' hostile='-->"
     "<!--private-->{{ 7 * 7 }}"
 )
-"""A text that must stay a text: tags, ends of attributes and comments, and the syntax of templates."""
+"""A text that must not be interpreted: tags, ends of attributes and comments, template syntax."""
 
 
 def check_harmless(html: str) -> Seen:
-    """Check that hostile texts have become neither tags nor attributes nor comments."""
+    """Check that hostile texts did not become tags, attributes or comments."""
     seen = Seen(html)
     assert seen.open == []
     assert not [tag for tag, _ in seen.tags if tag in ("script", "iframe", "object", "link")]

@@ -15,7 +15,7 @@ RACES = ("white", "black", "asian")
 
 
 def simulate(faces: int = 300, seed: int = 0, groups: bool = False, race: bool = True) -> pd.DataFrame:
-    """Predictions of ``faces`` faces, three of a subject; the last tenth has no labels."""
+    """Return predictions of ``faces`` faces, three per subject; the last tenth has no labels."""
     rng = np.random.default_rng(seed)
     true = rng.integers(0, 90, faces)
     std = 2 + 0.1 * true
@@ -55,7 +55,7 @@ def simulated() -> Callable[..., pd.DataFrame]:
 
 @pytest.fixture
 def undrawn(monkeypatch):
-    """Save empty figures, which takes no time."""
+    """Save empty figures, which is fast."""
 
     def save(figure, folder, name, title):
         folder.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""A network that nobody trained, a portrait in the public domain, and the page served on loopback."""
+"""An untrained network, a portrait in the public domain, and the page served on loopback."""
 
 import json
 import secrets
@@ -29,11 +29,11 @@ CALIBRATION = Calibration(
         "subjects": 30, "unit": "subjects", "chose_checkpoint": False,
     },
 )  # fmt: skip
-"""Every face is unsure by it."""
+"""A threshold that marks every face as unsure."""
 
 
 def network(calibration: Calibration | None = None, **arguments: Any) -> MTMSA:
-    """A small network with random weights, whose every part says something."""
+    """Return a small network with random weights and all outputs."""
     torch.manual_seed(0)
     settings: dict[str, Any] = {"msa": MSAConfig(rates=(1, 2), stages=(1, 2)), "image_size": 64}
     model = MTMSA(**settings | {"race_classes": ("white", "black", "asian")} | arguments)
@@ -42,7 +42,7 @@ def network(calibration: Calibration | None = None, **arguments: Any) -> MTMSA:
     if model.age is not None:
         model.age.set_age_statistics(34.5, 11.25)
         for weights in model.age.parameters():
-            weights.data *= 0.01  # near the mean age, whatever the face
+            weights.data *= 0.01  # near the mean age for every face
     model.calibration = calibration
     model.provenance = {
         "dataset": "morph", "protocol": "subject_exclusive", "fold": 2, "label_rule": "as <released>",
@@ -59,7 +59,7 @@ def detector() -> FaceDetector:
 
 @pytest.fixture(scope="session")
 def estimator_of(detector: FaceDetector) -> Callable[..., AgeEstimator]:
-    """The function that makes an estimator of a new network, by the network's settings."""
+    """Return a function that builds an estimator of a new network from the network's settings."""
     return lambda calibration=None, **arguments: AgeEstimator(
         network(calibration, **arguments), device="cpu", detector=detector
     )
@@ -88,14 +88,14 @@ def photos(portrait: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 
 class Served(NamedTuple):
-    """A page that is served: its address, the folder of Gradio's files, and the application."""
+    """A served page: its address, the folder of Gradio's files, and the application."""
 
     address: str
     folder: Path
     app: Any
 
     def upload(self, content: bytes, name: str = "photo.jpg") -> str:
-        """Send a file as a browser does, and return the name to ask by."""
+        """Upload a file as a browser does, and return its name on the server."""
         response = httpx.post(
             f"{self.address}/gradio_api/upload", files={"files": (name, content)}, trust_env=False, timeout=60
         )
@@ -104,7 +104,7 @@ class Served(NamedTuple):
         return named
 
     def ask(self, upload: Any, name: str = "photo.jpg") -> str:
-        """Ask about an upload as a browser does, and return the answer."""
+        """Request the prediction of an upload as a browser does, and return the response."""
         session = secrets.token_hex(6)
         meta = {"meta": {"_type": "gradio.FileData"}, "url": f"{self.address}/gradio_api/file={upload}"}
         body = {"data": [{"path": upload, "orig_name": name} | meta], "fn_index": 0, "session_hash": session}
@@ -122,7 +122,7 @@ class Served(NamedTuple):
 
 @pytest.fixture(scope="session")
 def served(estimator: AgeEstimator) -> Iterator[Served]:
-    """The page as it is served; files above 1 MB are refused."""
+    """The served page; files above 1 MB are refused."""
     with listen("127.0.0.1", None) as opened, private_folder() as folder:
         app = application(estimator, max_megabytes=1)
         running = server(app)

@@ -1,4 +1,4 @@
-"""The scripts of ``benchmarks/`` are no package: they import each other from their folder."""
+"""Puts ``benchmarks/`` on the path: its scripts are not a package."""
 
 import sys
 from pathlib import Path

@@ -25,7 +25,7 @@ ADIENCE_HEADER = (
 
 @pytest.fixture(scope="session")
 def touch() -> Callable[[Path, Iterable[str]], None]:
-    """Write placeholder images; each holds its own path, so that contents differ."""
+    """Write placeholder images; each contains its path, so that contents differ."""
 
     def write(root: Path, paths: Iterable[str]) -> None:
         for path in paths:
@@ -37,7 +37,7 @@ def touch() -> Callable[[Path, Iterable[str]], None]:
 
 @pytest.fixture
 def face_table() -> Callable[..., FaceTable]:
-    """Make a table of n faces; columns not given are unknown, ages count up from 20."""
+    """Return a table of n faces; missing columns are unknown, ages count up from 20."""
 
     def make(n: int, race_classes: tuple[str, ...] = RACES, **columns: Any) -> FaceTable:
         path = [f"{index:05d}.jpg" for index in range(n)]
@@ -80,10 +80,10 @@ def full_morph(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str
 
 
 def _adience_rows() -> pd.DataFrame:
-    """19,487 rows: counts by age, gender, fold and repetition as in the release where the guide states them.
+    """19,487 rows: counts by age, gender, fold and repetition as published.
 
-    The counts of the 17 single ages and five odd groups are made up so that both label rules keep as many
-    rows as they do in the release.
+    The counts of the 17 single ages and five odd groups are chosen so that both label rules keep as many
+    rows as in the release.
     """
     groups = ["(0, 2)", "(4, 6)", "(8, 12)", "(15, 20)", "(25, 32)", "(38, 43)", "(48, 53)", "(60, 100)"]
     canonical = np.repeat(groups, [2519, 2163, 2132, 1655, 4950, 2300, 830, 875])

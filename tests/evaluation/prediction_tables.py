@@ -1,11 +1,11 @@
-"""Tables of predictions, made up: no model is needed to test what is made of them."""
+"""Synthetic tables of predictions, for tests without a model."""
 
 import numpy as np
 import pandas as pd
 
 
 def table_of(n: int = 400, seed: int = 0, groups: bool = False) -> pd.DataFrame:
-    """Return predictions with the right spread, about three per subject; some lack a gender."""
+    """Return predictions with correct spread, about three per subject; some lack a gender."""
     random = np.random.default_rng(seed)
     age = random.integers(16, 60, n).astype(float)
     std = random.uniform(2, 9, n)

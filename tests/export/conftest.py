@@ -1,4 +1,4 @@
-"""Networks that export in a second: the real heads behind a trunk of one convolution."""
+"""Networks that export in a second: the real heads on a backbone of one convolution."""
 
 from collections.abc import Callable
 
@@ -28,7 +28,7 @@ CALIBRATION = Calibration(
 
 
 class TinyTrunk(nn.Module):
-    """A trunk of one strided convolution with its normalisation."""
+    """A backbone of one strided convolution with normalisation."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -42,7 +42,7 @@ class TinyTrunk(nn.Module):
 
 @pytest.fixture(scope="session")
 def network_of() -> Callable[..., MTMSA]:
-    """Build a network by the name of its age head, None for none."""
+    """Return a network with the named age head, or None for no age head."""
 
     def build(head: str | None, calibrated: bool = False, groups: bool = False, **settings) -> MTMSA:
         torch.manual_seed(0)
@@ -63,7 +63,7 @@ def network_of() -> Callable[..., MTMSA]:
 
 @pytest.fixture(scope="session")
 def faces() -> Tensor:
-    """Pictures of noise of any brightness, among them a black and a white one."""
+    """Return images of noise of different brightness, including a black and a white one."""
     generator = torch.Generator().manual_seed(1)
     tops = torch.linspace(1, 256, 14).round().long()
     noise = torch.stack([torch.randint(0, int(top), (3, SIZE, SIZE), generator=generator) for top in tops])

@@ -83,7 +83,7 @@ def test_an_onnx_file_is_of_use_without_this_package_and_torch(run, morph_root, 
         said = run_script(tmp_path, run / "export" / "best.onnx", name)
         assert said.returncode == 1
         assert said.stdout == ""
-        assert f"{name}: no image, or a JPEG that is cut off" in said.stderr
+        assert f"{name}: not an image, or a truncated JPEG" in said.stderr
         assert "Traceback" not in said.stderr
 
 

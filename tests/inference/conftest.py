@@ -1,4 +1,4 @@
-"""Networks that nobody trained, and a portrait: enough to test what is done around a network."""
+"""Untrained networks and a portrait, for tests of everything around a network."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -25,7 +25,7 @@ CALIBRATION = Calibration(
 
 
 def provenance(crop: dict[str, Any] | None = None, dataset: str = "morph", **more: Any) -> dict[str, Any]:
-    """What a checkpoint records of its training, cropped by ``mtmsa prepare`` where ``crop`` says how."""
+    """Return a checkpoint's record of its training, on crops of ``mtmsa prepare`` if ``crop`` is given."""
     return {
         "dataset": dataset, "protocol": "subject_exclusive", "label_rule": "as released",
         "labels": ["age", "exact", "gender", "race"], "fingerprints": {"train": "ab", "test": "cd"},
@@ -35,7 +35,7 @@ def provenance(crop: dict[str, Any] | None = None, dataset: str = "morph", **mor
 
 
 def network(seed: int = 0, **arguments: Any) -> MTMSA:
-    """A small network with random weights, whose every part says something."""
+    """Return a small network with random weights and all outputs."""
     torch.manual_seed(seed)
     settings: dict[str, Any] = {"msa": MSAConfig(rates=(1, 2), stages=(1,)), "image_size": 64}
     model = MTMSA(**settings | {"race_classes": RACES} | arguments)
@@ -48,7 +48,7 @@ def network(seed: int = 0, **arguments: Any) -> MTMSA:
 
 
 def save_checkpoint(model: MTMSA, file: Path) -> Path:
-    """Write what a run writes of a network."""
+    """Write the files of a run with a network."""
     checkpoint = {"hyper_parameters": dict(model.hparams), "state_dict": model.state_dict()}
     checkpoint |= {"provenance": model.provenance}
     if model.calibration is not None:

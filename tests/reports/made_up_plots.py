@@ -1,4 +1,4 @@
-"""Every plot of the package drawn from made-up numbers: usual ones, and those at the edges."""
+"""All plots of the package with synthetic numbers, including edge cases."""
 
 from collections.abc import Callable
 
@@ -106,4 +106,4 @@ PLOTS: dict[str, Callable[[], Figure]] = {
     ),
     "scales_one": lambda: plots.scale_weights(["0-9"], {"stage 1": {"rate 1": [1.0]}}, 1),
 }  # fmt: skip
-"""Name -> draws a plot."""
+"""Functions that draw plots, by name."""

@@ -1,4 +1,4 @@
-"""What several processes do together in ``test_distributed``, and one process alone: the metrics must agree.
+"""Work of the processes in ``test_distributed``, whose metrics must equal those of a single process.
 
 Started by torchrun, one call per process: ``distributed_work.py FOLDER``.
 """
@@ -32,10 +32,10 @@ from mtmsa_lightning.training.callbacks.predictions import PredictionWriter
 from mtmsa_lightning.training.callbacks.preemption import Preemption
 
 SIZES = {"train": 25, "val": 11, "test": 83}
-"""Neither 2 nor 3 divides any of them."""
+"""None is divisible by 2 or 3."""
 
 HEADS = ("CoralAgeHead",)
-"""Beside the Gaussian one, which is calibrated."""
+"""In addition to the Gaussian head, which is calibrated."""
 QUIET = {
     "logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "accelerator": "cpu",
     "enable_model_summary": False, "use_distributed_sampler": False, "num_sanity_val_steps": 0,
@@ -57,9 +57,9 @@ def write_faces(root: Path) -> None:
 
 
 class PatchyFaces(FaceCSV):
-    """Validation and test faces of the third rank of three have no age, those of the second no class.
+    """Remove labels: validation and test faces of rank 3 of 3 have no age, those of rank 2 no class.
 
-    One training face has a race, none a gender: most batches lack a task, and one head learns nothing.
+    One training face has a race, none a gender: most batches lack a task, and one head is not trained.
     """
 
     def read(self) -> Any:
@@ -116,7 +116,7 @@ def evaluate(ranks: int, folder: Path, out: Path) -> dict[str, dict[str, float]]
 
 
 def draw_alone(out: Path) -> int:
-    """Compute what a report and W&B show, by one process while the others are elsewhere."""
+    """Compute the content of a report and of W&B in one process."""
     predictions = read_predictions(pd.read_parquet(out / "calibrated.parquet"))
     return len(compute_metrics(predictions)) + len(panels(predictions))
 
@@ -125,7 +125,7 @@ def draw_alone(out: Path) -> int:
 
 
 class Watch(Callback):
-    """Keeps what is validated, the metrics that come of it, and the faces that are trained on."""
+    """Records validated values, their metrics, and the training faces."""
 
     def __init__(self, out: Path) -> None:
         self.out = out
@@ -157,7 +157,7 @@ class SignalAt(Callback):
 def fit(
     ranks: int, folder: Path, out: Path, *more: Callback, ckpt_path: Path | None = None, **settings: Any
 ) -> dict[str, Any]:
-    """Train with learned weights, interval losses and averaged weights; return what a rank has at the end."""
+    """Train with learned weights, interval losses and averaged weights; return the final state of a rank."""
     out.mkdir(exist_ok=True)
     watch, average = Watch(out), EMA(0.9)
     schedule = partial(WarmupCosine, total_steps=4)  # of the whole epoch, where max_steps are fewer
@@ -175,7 +175,7 @@ def fit(
 
 
 def train(ranks: int, rank: int, folder: Path, out: Path) -> None:
-    """Train as a whole, and stopped in two ways and continued; write what a rank has at the end."""
+    """Train without a stop, and stopped in two ways and continued; write the final state of a rank."""
     whole = fit(ranks, folder, out / "whole")
     start = dict(build(weighting="learned").named_parameters())
     moved = [name for name, value in whole["averaged"].items() if (value != start[name]).any()]
@@ -191,7 +191,7 @@ def go_on(
     ranks: int, rank: int, folder: Path, out: Path, name: str, whole: dict[str, Any], stopper: Callback,
     **settings: Any,
 ) -> None:  # fmt: skip
-    """Train until it stops within the epoch, continue, and write how far the end is from that of a whole."""
+    """Train until it stops within the epoch, continue, and write the difference from a run without a stop."""
     status = None
     try:
         fit(ranks, folder, out / name, stopper, **settings)

@@ -1,4 +1,4 @@
-"""Reads what an offline run has written: the log format of LevelDB, with records of wandb's protocol."""
+"""Reader of offline runs: the log format of LevelDB, with records of wandb's protocol."""
 
 import base64
 import json
@@ -16,7 +16,7 @@ HEAD = struct.Struct("<IHB")
 
 
 def records(file: Path) -> list[Record]:
-    """Return all records: a record may stand in several fragments, none of which crosses a block."""
+    """Return all records; a record may have several fragments, none of which crosses a block."""
     content, position, found, started = file.read_bytes(), 7, [], b""
     while position + HEAD.size <= len(content):
         left = BLOCK - position % BLOCK
@@ -27,14 +27,14 @@ def records(file: Path) -> list[Record]:
         start = position + HEAD.size
         started += content[start : start + length]
         position = start + length
-        if kind in (1, 4):  # a whole one, or the last fragment
+        if kind in (1, 4):  # a full record, or its last fragment
             found.append(Record.FromString(started))
             started = b""
     return found
 
 
 def is_finished(file: Path) -> bool:
-    """Tell whether the run has written its end."""
+    """Return whether the run has written its end."""
     return any(record.WhichOneof("record_type") == "exit" for record in records(file))
 
 
@@ -44,7 +44,7 @@ def plain(items) -> dict:
 
 
 def history(file: Path) -> list[dict]:
-    """Return what was logged, a dictionary per row."""
+    """Return the logged rows as dictionaries."""
     kinds = [(record.WhichOneof("record_type"), record) for record in records(file)]
     return [plain(record.history.item) for kind, record in kinds if kind == "history"]
 
@@ -68,9 +68,9 @@ def artifacts(file: Path) -> list:
 
 
 def sent(log: Path) -> dict[str, bytes]:
-    """Return all that a run sends, or has to be sent, to the server, by what it is.
+    """Return all data that a run sends to the server, or that is sent later, by name.
 
-    That is its records, the files of the run and of its artifacts, and what is embedded in pages.
+    These are its records, the files of the run and of its artifacts, and data embedded in pages.
     """
     found = [file for file in log.parent.glob("files/**/*") if file.is_file()]
     files = {str(file.relative_to(log.parent)): file for file in found}
@@ -104,7 +104,7 @@ MOST_COLOURS = 400
 
 
 def faces_in(contents: dict[str, bytes]) -> list[str]:
-    """Return what may show a face: photos, and pictures that are neither a plot nor a map of few colours."""
+    """Return images that may show a face: photos, and all images but plots and maps of few colours."""
     return [
         name
         for name, content in contents.items()
