@@ -39,14 +39,14 @@ wandb: disabled
 
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> None:
-    """One thread on any machine: these tiny networks gain nothing by more, and processes share the cores."""
+    """Use one thread: tiny networks do not profit from more, and processes share the cores."""
     torch.set_num_threads(1)
     os.environ["OMP_NUM_THREADS"] = "1"
 
 
 @pytest.fixture(autouse=True)
 def _silent() -> None:
-    """Whatever a verb that ran before has set, so that the order of tests makes no difference."""
+    """Reset the log level that an earlier command set."""
     logging.getLogger("mtmsa_lightning").setLevel(logging.NOTSET)
 
 
@@ -91,14 +91,14 @@ def fails(capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[..., str]]:
     return run
 
 
-# ------------------------------------------------------------- a release with planted faults
+# ------------------------------------------------------------- a release with errors
 
 HEADER = "path,age,gender,race,subject,split"
 SIDE = 96
 
 
 def picture(seed: int, side: int = SIDE) -> NDArray[np.uint8]:
-    """Return a picture that resembles no other: patches, which a perceptual hash sees, and fine grain."""
+    """Return an image that differs from all others: patches, for perceptual hashes, and noise."""
     rng = np.random.default_rng(seed)
     patches = cv2.resize(rng.uniform(40, 215, (24, 24, 3)), (side, side), interpolation=cv2.INTER_CUBIC)
     return np.clip(patches + rng.normal(0, 12, patches.shape), 0, 255).astype(np.uint8)
@@ -106,13 +106,13 @@ def picture(seed: int, side: int = SIDE) -> NDArray[np.uint8]:
 
 @pytest.fixture(scope="session")
 def draw() -> Callable[..., NDArray[np.uint8]]:
-    """The function that draws pictures."""
+    """The function that draws images."""
     return picture
 
 
 @pytest.fixture(scope="session")
 def clean_release(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Twelve faces of six subjects, two per subject, and a predefined split: nothing is wrong."""
+    """Twelve faces of six subjects, two per subject, with a predefined split and no errors."""
     root = tmp_path_factory.mktemp("clean")
     lines = [HEADER]
     for index in range(12):
@@ -125,7 +125,7 @@ def clean_release(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def dirty_release(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A predefined split with one of every fault, named by its file."""
+    """A predefined split with one error of every kind, named by its file."""
     root = tmp_path_factory.mktemp("dirty")
     rows = [
         "plain-1.png,30,m,white,a,train", "plain-2.png,31,m,white,a,train", "plain-3.png,40,f,black,b,val",
