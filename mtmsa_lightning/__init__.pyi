@@ -1,9 +1,14 @@
 from .data.datamodule import FaceDataModule as FaceDataModule
 from .data.datasets.adience import Adience as Adience
+from .data.datasets.adience import AdienceDataset as AdienceDataset
 from .data.datasets.face_csv import FaceCSV as FaceCSV
+from .data.datasets.face_csv import FaceCSVDataset as FaceCSVDataset
 from .data.datasets.morph import MORPH as MORPH
+from .data.datasets.morph import MORPHDataset as MORPHDataset
 from .data.datasets.utkface import UTKFace as UTKFace
+from .data.datasets.utkface import UTKFaceDataset as UTKFaceDataset
 from .data.synthetic.datamodule import Synthetic as Synthetic
+from .data.synthetic.datamodule import SyntheticDataset as SyntheticDataset
 from .data.table import FaceTable as FaceTable
 from .data.table import ReadReport as ReadReport
 from .data.table import make_frame as make_frame

@@ -286,6 +286,10 @@ class FaceDataModule(LightningDataModule, ABC):
             raise ConfigError(f"protocol {self.protocol} has no test part: choose another for `mtmsa test`")
         return self._eval_loader(self.test_dataset)
 
+    def predict_dataloader(self) -> DataLoader[Any]:
+        """Batches of this rank for prediction: those of the test part."""
+        return self.test_dataloader()
+
     def part_dataloader(self, part: str) -> DataLoader[Any]:
         """Batches of this rank of any part, in table order and without augmentation."""
         return self._eval_loader(getattr(self, f"{part}_dataset"))

@@ -15,6 +15,7 @@ from mtmsa_lightning.data.files import (
     locate,
     read_delimited,
 )
+from mtmsa_lightning.data.map_style import ReleaseDataset
 from mtmsa_lightning.data.table import MAX_AGE, FaceTable, ReadReport, make_frame, parse_words
 from mtmsa_lightning.errors import DataError
 from mtmsa_lightning.labels import AGE_GROUPS, age_group_index
@@ -163,3 +164,9 @@ class Adience(FaceDataModule):
     def read(self) -> FaceTable:
         """Read the raw release at ``root``; see :func:`read_adience`."""
         return read_adience(self.root, self.label_rule, self.variant, self.strict)
+
+
+class AdienceDataset(ReleaseDataset):
+    """Adience as a map-style dataset; see :class:`.ReleaseDataset`, :class:`Adience`."""
+
+    datamodule = Adience

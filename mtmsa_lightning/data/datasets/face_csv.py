@@ -24,6 +24,7 @@ from mtmsa_lightning.data.files import (
     read_delimited,
     sniff,
 )
+from mtmsa_lightning.data.map_style import ReleaseDataset
 from mtmsa_lightning.data.prepared.format import is_prepared, read_description, read_frame
 from mtmsa_lightning.data.table import FaceTable, ReadReport, make_frame, parse_ages, parse_words
 from mtmsa_lightning.errors import DataError
@@ -343,3 +344,9 @@ class FaceCSV(FaceDataModule):
             race_classes=self.race_classes,
             strict=self.strict,
         )
+
+
+class FaceCSVDataset(ReleaseDataset):
+    """Faces of a text table as a map-style dataset; see :class:`.ReleaseDataset`, :class:`FaceCSV`."""
+
+    datamodule = FaceCSV

@@ -14,6 +14,7 @@ from mtmsa_lightning.data.files import (
     locate,
     read_delimited,
 )
+from mtmsa_lightning.data.map_style import ReleaseDataset
 from mtmsa_lightning.data.table import FaceTable, ReadReport, make_frame, parse_ages, parse_words
 
 TABLE = "morph_2008_nonCommercial.csv"
@@ -140,3 +141,9 @@ class MORPH(FaceDataModule):
     def read(self) -> FaceTable:
         """Read the raw release at ``root``; see :func:`read_morph`."""
         return read_morph(self.root, self.strict)
+
+
+class MORPHDataset(ReleaseDataset):
+    """MORPH Album II as a map-style dataset; see :class:`.ReleaseDataset`, :class:`MORPH`."""
+
+    datamodule = MORPH

@@ -13,6 +13,7 @@ from mtmsa_lightning.data.files import (
     list_images,
     listing_report,
 )
+from mtmsa_lightning.data.map_style import ReleaseDataset
 from mtmsa_lightning.data.table import MAX_AGE, FaceTable, ReadReport, make_frame
 from mtmsa_lightning.labels import GENDERS
 
@@ -117,3 +118,9 @@ class UTKFace(FaceDataModule):
     def read(self) -> FaceTable:
         """Read the raw release at ``root``; see :func:`read_utkface`."""
         return read_utkface(self.root, self.strict)
+
+
+class UTKFaceDataset(ReleaseDataset):
+    """UTKFace as a map-style dataset; see :class:`.ReleaseDataset`, :class:`UTKFace`."""
+
+    datamodule = UTKFace

@@ -4,6 +4,7 @@ import logging
 from typing import Any
 
 from mtmsa_lightning.data.datasets.morph import MORPH
+from mtmsa_lightning.data.map_style import ReleaseDataset
 from mtmsa_lightning.data.prepared.format import is_prepared
 from mtmsa_lightning.data.synthetic.releases import write_morph
 
@@ -35,3 +36,9 @@ class Synthetic(MORPH):
                 log.info("drawing %d synthetic faces: %s", self.n_faces, self.root)
             write_morph(self.root, self.n_faces)
         super().prepare_data()
+
+
+class SyntheticDataset(ReleaseDataset):
+    """Synthetic faces as a map-style dataset; see :class:`.ReleaseDataset`, :class:`Synthetic`."""
+
+    datamodule = Synthetic

@@ -1,0 +1,32 @@
+"""The Python code of the README's section "In Python", executed as it stands there."""
+
+import re
+import warnings
+from pathlib import Path
+
+import pytest
+
+from mtmsa_lightning.data.synthetic import write_morph
+
+README = Path(__file__).parents[1] / "README.md"
+
+
+@pytest.mark.slow
+def test_the_python_section_runs_on_a_synthetic_release(tmp_path, monkeypatch, capsys):
+    section = README.read_text(encoding="utf-8").partition("## In Python\n")[2].partition("\n## ")[0]
+    blocks = re.findall(r"```python\n(.*?)```", section, flags=re.DOTALL)
+    assert len(blocks) == 2
+    assert len([line for line in blocks[0].splitlines() if line]) <= 10
+    write_morph(tmp_path / "MORPH", n_faces=60, size=64)
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for block in blocks:
+            exec(block, names)
+    assert (tmp_path / "face.png").stat().st_size > 1000
+    printed = capsys.readouterr().out
+    assert "test/age_mae" in printed
+    assert re.search(
+        r"Dataset MORPHDataset\n +Number of faces: \d+\n.*fold 0\)\n.*tensor\(", printed, re.DOTALL
+    )
