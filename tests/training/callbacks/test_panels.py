@@ -125,7 +125,7 @@ def test_the_best_checkpoint_and_the_dataset_are_artifacts(fit, logs):
     assert found["model"].name == "tiny-checkpoint"
     assert set(found["model"].aliases) == {"latest", "best", fit.name}
     assert [entry.path for entry in found["model"].manifest.contents] == ["best.ckpt"]
-    assert found["dataset"].name == "morph-subject_exclusive-fold0"
+    assert found["dataset"].name == "synthetic-morph-subject_exclusive-fold0"
     fingerprints = json.loads(found["dataset"].metadata)["fingerprints"]
     assert fingerprints == read_record(fit)["data"]["fingerprints"]
 
