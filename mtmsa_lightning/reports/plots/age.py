@@ -1,0 +1,215 @@
+"""Plots of predicted ages."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from mtmsa_lightning._utils.text import pluralize
+from mtmsa_lightning.reports.plots.style import (
+    BLACK,
+    BLUE,
+    COLUMN,
+    GREY,
+    SERIES,
+    VERMILLION,
+    legend,
+    name_columns,
+    new_figure,
+    styled,
+    write_count,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@styled
+def cumulative_score(thresholds: ArrayLike, fractions: ArrayLike, faces: int) -> "Figure":
+    """Plot the cumulative score: the fraction of faces whose error is at most n years, over n.
+
+    Args:
+        thresholds: Tolerances n in years, ascending.
+        fractions: CS@n, 0 to 1.
+        faces: Number of faces with an exact age.
+    """
+    figure = new_figure(COLUMN, 2.6)
+    axes = figure.add_subplot()
+    x, y = np.asarray(thresholds, float), 100 * np.asarray(fractions, float)
+    axes.plot(x, y, color=BLUE, marker="o" if len(x) == 1 else None, clip_on=False)
+    if 5 in x:
+        score = y[x == 5][0]
+        axes.plot([5, 5, 0], [0, score, score], color=GREY, linewidth=0.8, linestyle=":")
+        axes.plot([5], [score], "o", color=VERMILLION, clip_on=False)
+        axes.set_title(f"CS@5 = {score:.1f} %", loc="left", color=VERMILLION)
+    axes.set(xlim=(0, max(float(x.max()), 1)), ylim=(0, 100))
+    axes.set(xlabel="absolute error n (years)", ylabel="faces with error ≤ n (%)")
+    write_count(axes, faces)
+    return figure
+
+
+@styled
+def predicted_against_true(true: ArrayLike, predicted: ArrayLike) -> "Figure":
+    """Plot predicted against true age as counts in hexagons, with the line of perfect prediction.
+
+    Args:
+        true: Exact ages in years, ``(N,)``; NaN is skipped.
+        predicted: Predicted ages in years, ``(N,)``.
+    """
+    from matplotlib.colors import LogNorm
+    from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
+
+    x, y = np.asarray(true, float), np.asarray(predicted, float)
+    known = ~(np.isnan(x) | np.isnan(y))
+    x, y = x[known], y[known]
+    figure = new_figure(COLUMN, 3.0)
+    axes = figure.add_subplot()
+    low, high = _age_range(np.concatenate([x, y]))
+    margin = (high - low) / _HEXAGONS  # so that no hexagon is cut
+    if len(x):
+        hexagons = axes.hexbin(
+            x, y, gridsize=(_HEXAGONS, 17), extent=(low, high, low, high), mincnt=1, cmap="cividis_r",
+            linewidths=0.1,
+        )  # fmt: skip
+        cells = np.asarray(hexagons.get_array())
+        hexagons.set_norm(LogNorm(1, max(float(cells.max()), 2)))
+        if cells.min() < cells.max():
+            bar = figure.colorbar(hexagons, ax=axes, label="faces per cell", shrink=0.8, pad=0.02)
+            bar.ax.yaxis.set_major_locator(LogLocator(10, subs=(1, 2, 5)))
+            bar.ax.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+            bar.ax.yaxis.set_minor_locator(NullLocator())
+        else:
+            axes.set_title(f"{pluralize(int(cells[0]), 'face')} per cell", loc="left", color=GREY)
+    axes.plot([low, high], [low, high], color=VERMILLION, linewidth=1, label="prediction = age")
+    ends = (low - margin, high + margin)
+    axes.set(xlim=ends, ylim=ends, aspect="equal")
+    axes.set(xlabel="true age (years)", ylabel="predicted age (years)")
+    legend(figure, axes)
+    write_count(axes, len(x))
+    return figure
+
+
+_HEXAGONS = 30
+"""Number of hexagons along the horizontal axis."""
+
+
+def _age_range(ages: NDArray[np.float64]) -> tuple[float, float]:
+    """Return the range of all ages, rounded outwards to five years."""
+    if not len(ages):
+        return 0.0, 10.0
+    low, high = 5 * np.floor(ages.min() / 5), 5 * np.ceil(ages.max() / 5)
+    return float(low), float(max(high, low + 10))
+
+
+class ErrorByAge(NamedTuple):
+    """Errors of age in ranges of age, one entry each; NaN where there are too few faces.
+
+    Attributes:
+        names: Names of the ranges, such as ``20-29``.
+        counts: Faces.
+        mae: Mean absolute error in years.
+        low: Lower end of its interval.
+        high: Upper end.
+        bias: Mean of prediction minus age in years.
+    """
+
+    names: Sequence[str]
+    counts: ArrayLike
+    mae: ArrayLike
+    low: ArrayLike
+    high: ArrayLike
+    bias: ArrayLike
+
+
+@styled
+def error_by_age(errors: ErrorByAge, interval: str = "95 % interval") -> "Figure":
+    """Plot mean absolute error with its interval, and bias, over ranges of true age.
+
+    Args:
+        errors: The figures.
+        interval: Name of the interval that the bars show.
+    """
+    figure = new_figure(COLUMN, 3.1)
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
+    at = np.arange(len(errors.names))
+    mae, low, high = (np.asarray(values, float) for values in (errors.mae, errors.low, errors.high))
+    bars = np.nan_to_num(np.stack([mae - low, high - mae]).clip(min=0))
+    upper.errorbar(
+        at, mae, yerr=bars, fmt="o", color=BLUE, capsize=2, elinewidth=1, label=f"MAE with {interval}"
+    )
+    upper.plot(at, np.asarray(errors.bias, float), "s", color=VERMILLION, mfc="white", label="bias")
+    upper.axhline(0, color=GREY, linewidth=0.8)
+    upper.set_ylabel("error (years)")
+    legend(figure, upper)
+    counts = np.asarray(errors.counts, float)
+    lower.bar(at, counts, color=GREY, width=0.7)
+    lower.set(ylabel="faces", xlabel="true age (years)", xlim=(-0.6, max(len(at), 1) - 0.4))
+    name_columns(lower, errors.names, turned=len(at) > 5)
+    lower.grid(axis="x", visible=False)
+    write_count(upper, int(counts.sum()))
+    return figure
+
+
+@styled
+def interval_coverage(
+    curves: Mapping[str, tuple[ArrayLike, ArrayLike]],
+    faces: int,
+    points: Mapping[str, tuple[ArrayLike, ArrayLike]] | None = None,
+) -> "Figure":
+    """Plot the empirical coverage of age intervals over their nominal coverage.
+
+    Args:
+        curves: (nominal, empirical coverage) by name, 0 to 1.
+        faces: Number of faces.
+        points: The same for intervals of single levels, such as conformal ones.
+    """
+    figure = new_figure(COLUMN, 3.1)
+    axes = figure.add_subplot()
+    axes.plot(
+        [0, 100], [0, 100], color=GREY, linewidth=0.8, linestyle="--", label="perfect; below: overconfident"
+    )
+    for (name, (nominal, empirical)), colour in zip(curves.items(), SERIES, strict=False):
+        axes.plot(
+            100 * np.asarray(nominal, float), 100 * np.asarray(empirical, float), color=colour, label=name,
+            marker="o" if np.size(nominal) == 1 else None, clip_on=False,
+        )  # fmt: skip
+    for (name, (target, found)), marker in zip((points or {}).items(), "D*P", strict=False):
+        x, y = 100 * np.asarray(target, float), 100 * np.asarray(found, float)
+        axes.plot(x, y, marker, color=BLACK, label=name, zorder=3, clip_on=False)
+    axes.set(xlim=(0, 100), ylim=(0, 100), aspect="equal")
+    axes.set(xlabel="nominal coverage (%)", ylabel="empirical coverage (%)")
+    legend(figure, axes)
+    write_count(axes, faces)
+    return figure
+
+
+@styled
+def risk_coverage(
+    coverage: ArrayLike, risk: ArrayLike, faces: int, ylabel: str, kept: float | None = None
+) -> "Figure":
+    """Plot the error of the faces that are kept when the least certain ones are rejected.
+
+    Args:
+        coverage: Fraction of faces that are kept, 0 to 1, ascending.
+        risk: Their error.
+        faces: Number of all faces.
+        ylabel: Name of the error, with its unit.
+        kept: Fraction that the chosen threshold keeps.
+    """
+    figure = new_figure(COLUMN, 2.6)
+    axes = figure.add_subplot()
+    x, y = 100 * np.asarray(coverage, float), np.asarray(risk, float)
+    marker = "o" if len(x) == 1 else None
+    axes.plot(x, y, color=BLUE, marker=marker, label="most certain first", clip_on=bool(len(x) > 1))
+    if len(y):
+        axes.axhline(y[-1], color=GREY, linewidth=0.8, linestyle="--", label="all faces, or a random choice")
+        settled = y[x >= 5] if (x >= 5).any() else y  # a few faces are too noisy to set the scale
+        axes.set_ylim(0, 1.15 * float(np.nanmax(settled)) or 1)
+    if kept is not None:
+        text = f"threshold keeps {100 * kept:.0f} %"
+        axes.axvline(100 * kept, color=VERMILLION, linewidth=1, label=text, clip_on=False)
+    axes.set(xlim=(0, 100), xlabel="faces kept (%)", ylabel=ylabel)
+    legend(figure, axes)
+    write_count(axes, faces)
+    return figure

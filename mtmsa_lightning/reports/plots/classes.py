@@ -1,0 +1,158 @@
+"""Plots of class predictions, and metrics by subgroup."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from mtmsa_lightning.reports.plots.style import (
+    BLUE,
+    COLUMN,
+    GREY,
+    legend,
+    name_columns,
+    new_figure,
+    styled,
+    write_count,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+@styled
+def class_reliability(
+    confidence: ArrayLike, accuracy: ArrayLike, counts: ArrayLike, error: float, task: str
+) -> "Figure":
+    """Plot accuracy over the confidence of the predicted class in bins, with the faces in each bin.
+
+    Args:
+        confidence: Mean confidence of each bin, 0 to 1; NaN for an empty bin.
+        accuracy: Fraction of correct predictions; NaN for an empty bin.
+        counts: Faces in each bin.
+        error: Expected calibration error, 0 to 1.
+        task: Name of the task.
+    """
+    confidence, accuracy = np.asarray(confidence, float), np.asarray(accuracy, float)
+    counts = np.asarray(counts, float)
+    filled = counts > 0
+    figure = new_figure(COLUMN, 3.3)
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3.4, 1])
+    upper.plot([0, 100], [0, 100], color=GREY, linewidth=0.8, linestyle="--", label="perfectly calibrated")
+    measured = "not defined" if np.isnan(error) else f"{100 * error:.1f} %"
+    upper.plot(
+        100 * confidence[filled], 100 * accuracy[filled], "o-", color=BLUE, label=f"{task} (ECE {measured})",
+        clip_on=not filled.any(),
+    )  # fmt: skip
+    upper.set(xlim=(0, 100), ylim=(0, 100), ylabel="right (%)")
+    legend(figure, upper)
+    fraction = 100 * counts / max(counts.sum(), 1)
+    width = 100 / max(len(counts), 15) * 0.6
+    lower.bar(100 * confidence[filled], fraction[filled], width=width, color=GREY, clip_on=not filled.any())
+    lower.set(ylim=(0, None if filled.any() else 100), xlabel="confidence (%)", ylabel="faces (%)")
+    write_count(upper, int(counts.sum()))
+    return figure
+
+
+@styled
+def confusion(matrix: ArrayLike, names: Sequence[str], axis: str = "class") -> "Figure":
+    """Plot a confusion matrix in percent of each label's faces, with the counts.
+
+    Args:
+        matrix: Counts, ``(C, C)``: labels in rows, predictions in columns. Labels that no face has are not
+            drawn, nor predictions of classes that no face has or gets.
+        names: Names of the classes.
+        axis: Name of the classes on the axes.
+    """
+    counts = np.asarray(matrix, float)
+    present = np.flatnonzero(counts.any(axis=1)) if counts.any() else np.arange(len(counts))
+    known = np.union1d(present, np.flatnonzero(counts.any(axis=0)))
+    labels, names = ([names[index] for index in kept.tolist()] for kept in (present, known))
+    counts = counts[np.ix_(present, known)]
+    totals = counts.sum(axis=1, keepdims=True)
+    shares = np.divide(100 * counts, totals, out=np.full_like(counts, np.nan), where=totals > 0)
+    width, height = (max(2.5, 1.3 + 0.44 * len(side)) for side in (names, labels))
+    figure = new_figure(width + 0.3, height)
+    axes = figure.add_subplot()
+    image = _cells(axes, shares, 0, 100, "Blues")
+    for (row, column), share in np.ndenumerate(shares):
+        if not np.isnan(share):
+            text = f"{share:.0f}\n({_short(float(counts[row, column]))})" if share else "0"
+            _cell_text(axes, row, column, text, share / 100)
+    figure.colorbar(image, ax=axes, label="% of the label's faces", shrink=0.8, pad=0.02)
+    name_columns(axes, names, turned=len(names) > 3)
+    axes.set_yticks(range(len(labels)), labels)
+    axes.set(xlabel=f"predicted {axis}", ylabel=f"labelled {axis}")
+    write_count(axes, int(counts.sum()))
+    return figure
+
+
+@styled
+def subgroup_map(
+    values: ArrayLike, counts: ArrayLike, rows: Sequence[str], columns: Sequence[str], label: str, faces: int
+) -> "Figure":
+    """Plot a metric for each subgroup; a cell without a value (too few faces) shows its count only.
+
+    Rows and columns without any face are skipped.
+
+    Args:
+        values: The metric, ``(rows, columns)``; NaN for too few faces.
+        counts: Faces, ``(rows, columns)``.
+        rows: Names, such as ``female, black``.
+        columns: Names, such as ``20-29``.
+        label: Name of the metric, with its unit.
+        faces: Number of all faces.
+    """
+    values, counts = np.asarray(values, float), np.asarray(counts, int)
+    some, used = np.flatnonzero(counts.any(axis=1)), np.flatnonzero(counts.any(axis=0))
+    values, counts = values[np.ix_(some, used)], counts[np.ix_(some, used)]
+    rows, columns = [rows[row] for row in some.tolist()], [columns[column] for column in used.tolist()]
+    figure = new_figure(2 * COLUMN, 0.9 + 0.36 * len(rows))
+    axes = figure.add_subplot()
+    shown = values[~np.isnan(values)]
+    least, most = (float(shown.min()), float(shown.max())) if len(shown) else (0.0, 0.0)
+    span = most - least or 1.0
+    image = _cells(axes, values, least, least + span, "cividis_r")
+    for (row, column), value in np.ndenumerate(values):
+        count = f"({_short(float(counts[row, column]))})"
+        if np.isnan(value):
+            axes.text(
+                column, row, count if counts[row, column] else "-", ha="center", va="center", color=GREY
+            )
+        else:
+            _cell_text(axes, row, column, f"{value:z.1f}\n{count}", (value - least) / span)
+    if most > least:
+        figure.colorbar(image, ax=axes, label=label, pad=0.01, fraction=0.03)
+    else:  # a single colour needs no scale
+        axes.set_title(label, loc="left")
+    name_columns(axes, columns)
+    axes.set_yticks(range(len(rows)), rows)
+    axes.set_xlabel("true age (years)")
+    write_count(axes, faces)
+    return figure
+
+
+def _cells(axes: "Axes", values: NDArray[np.float64], least: float, most: float, colours: str) -> Any:
+    """Draw a matrix as coloured cells with white lines between them."""
+    image = axes.imshow(values, cmap=colours, vmin=least, vmax=most, aspect="auto")
+    axes.grid(visible=False)
+    axes.spines[:].set_visible(False)
+    axes.tick_params(length=0)
+    rows, columns = values.shape
+    axes.hlines(np.arange(rows + 1) - 0.5, -0.5, columns - 0.5, color="white", linewidth=1)
+    axes.vlines(np.arange(columns + 1) - 0.5, -0.5, rows - 0.5, color="white", linewidth=1)
+    return image
+
+
+def _short(count: float) -> str:
+    """Format a count in at most four characters, so that it fits its cell."""
+    if count < 1000:
+        return f"{count:.0f}"
+    return f"{count / 1000:.1f}k" if count < 9950 else f"{count / 1000:.0f}k"
+
+
+def _cell_text(axes: "Axes", row: int, column: int, text: str, darkness: float) -> None:
+    colour = "white" if darkness > 0.5 else "black"
+    axes.text(column, row, text, ha="center", va="center", color=colour, linespacing=0.95)

@@ -1,0 +1,97 @@
+"""The common style of plots, and saving."""
+
+from collections.abc import Callable, Sequence
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ParamSpec
+
+from mtmsa_lightning._utils.writing import replacing
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+COLUMN = 3.5
+"""Width of one printed column in inches; two columns are twice as wide."""
+
+BLACK, ORANGE, SKY, GREEN, BLUE, VERMILLION, PURPLE, GREY = (
+    "#000000", "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7", "#767676",
+)  # fmt: skip
+SERIES = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, BLACK)
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+"""Markers of series, which differ in prints without colour too."""
+
+STYLE: Any = {
+    "font.size": 8, "axes.titlesize": 8, "axes.labelsize": 8, "xtick.labelsize": 8, "ytick.labelsize": 8,
+    "legend.fontsize": 8, "figure.titlesize": 8, "font.family": "DejaVu Sans", "axes.linewidth": 0.6,
+    "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.color": "#e4e4e4",
+    "grid.linewidth": 0.5, "axes.axisbelow": True, "lines.linewidth": 1.3, "lines.markersize": 4,
+    "xtick.major.width": 0.6, "ytick.major.width": 0.6, "legend.framealpha": 0.85, "legend.edgecolor": "none",
+    "svg.hashsalt": "mtmsa",
+}  # fmt: skip
+
+P = ParamSpec("P")
+
+
+def styled(draw: "Callable[P, Figure]") -> "Callable[P, Figure]":
+    """Make a function draw in ``STYLE`` without changing matplotlib's global settings."""
+
+    @wraps(draw)
+    def drawn(*args: P.args, **kwargs: P.kwargs) -> "Figure":
+        import matplotlib
+
+        with matplotlib.rc_context(STYLE):
+            return draw(*args, **kwargs)
+
+    return drawn
+
+
+def new_figure(width: float, height: float) -> "Figure":
+    """Return an empty figure of a size in inches."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def legend(figure: "Figure", axes: "Axes") -> None:
+    """Put the legend of some axes below all axes; the figure grows by its height."""
+    handles, names = axes.get_legend_handles_labels()
+    letters = 5 + max(map(len, names))  # including the handle
+    columns = min(len(names), max(1, int(15 * figure.get_figwidth() // letters)))
+    figure.set_figheight(figure.get_figheight() + 0.16 * -(-len(names) // columns))
+    figure.legend(handles, names, loc="outside lower center", ncols=columns, borderaxespad=0.1)
+
+
+def save(figure: "Figure", folder: Path, name: str, title: str = "") -> Path:
+    """Write a figure as ``<name>.svg`` and, at 200 dpi, ``<name>.png``.
+
+    Equal figures give the same SVG, byte for byte.
+
+    Args:
+        figure: The figure.
+        folder: Folder of the files; created if missing.
+        name: Name of the files.
+        title: Description, written into the metadata of the files.
+
+    Returns:
+        Path of the SVG file.
+    """
+    import matplotlib
+
+    metadata: dict[str, dict[str, Any]] = {"svg": {"Title": title, "Date": None}, "png": {"Title": title}}
+    for kind, entries in metadata.items():
+        with matplotlib.rc_context(STYLE), replacing(folder / f"{name}.{kind}") as partial:
+            figure.savefig(partial, format=kind, dpi=200, metadata=entries)
+            figure.set_layout_engine("none")  # keeps the layout, whose computation takes the most time
+    return folder / f"{name}.svg"
+
+
+def name_columns(axes: "Axes", names: Sequence[str], turned: bool = False) -> None:
+    """Label the positions 0, 1, ... of the horizontal axis."""
+    style: dict[str, Any] = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if turned else {}
+    axes.set_xticks(range(len(names)), names, **style)
+
+
+def write_count(axes: "Axes", faces: int) -> None:
+    """Write the number of faces above the figure's upper right corner."""
+    axes.set_title(f"n = {faces:,}", loc="right", color=GREY)
