@@ -31,7 +31,7 @@ BASELINES = {
     "group_acc": "most frequent age group, exact",
     "group_acc_1off": "most frequent age group, 1-off",
 }
-"""What the metrics of ``baselines.baselines`` are called."""
+"""Titles of the constant guesses of ``baselines.baselines``."""
 
 
 def write_json(audit: Audit, file: Path) -> None:
@@ -53,7 +53,7 @@ def record(audit: Audit) -> dict[str, Any]:
         "split": None if split is None else split_record(audit),
         "severities": tally(audit.findings),
         "findings": [finding.record() for finding in audit.findings],
-        "counts": {name: _nested(pluralize) for name, pluralize in audit.counted.items()},
+        "counts": {name: _nested(counts) for name, counts in audit.counted.items()},
         "baselines": audit.baselines,
         "published": [comparison._asdict() for comparison in audit.comparisons],
         "images": None if audit.scan is None else _images(audit),
@@ -63,7 +63,7 @@ def record(audit: Audit) -> dict[str, Any]:
 
 
 def split_record(audit: Audit) -> dict[str, Any] | None:
-    """Return the fold that was asked for: sizes, fingerprints, notes."""
+    """Return the audited fold: sizes, fingerprints and notes."""
     split = audit.split
     if split is None:
         return None
@@ -84,14 +84,14 @@ def write_page(audit: Audit, file: Path, pictures: bool = True) -> None:
     Args:
         audit: The audit.
         file: The page.
-        pictures: Show faces; without them the page holds ids, labels and counts only.
+        pictures: Show faces; otherwise the page holds ids, labels and counts only.
     """
     table = audit.table
     page = Page(f"Audit of {table.dataset}", f"{pluralize(len(table), 'face')}, protocol {audit.protocol}")
     _verdict(page, audit.findings)
     _split(page, audit)
-    page.section("Who is in it")
-    page.picture(Picture(draw_counts(audit.counted), "Faces by age and class; colours are the parts."))
+    page.section("Faces")
+    page.picture(Picture(draw_counts(audit.counted), "Faces by age and class, coloured by part."))
     for name, numbers in audit.counted.items():
         if name != "age":
             page.table(_texts(numbers, name))
@@ -101,7 +101,7 @@ def write_page(audit: Audit, file: Path, pictures: bool = True) -> None:
 
 
 def summary(audit: Audit) -> str:
-    """Return the audit in a few lines for a terminal."""
+    """Return a summary of the audit for the terminal."""
     numbers = tally(audit.findings)
     lines = [f"{audit.table.dataset}: {pluralize(len(audit.table), 'face')}; {_counted(numbers)}"]
     lines += [f"  {finding.severity:<8}{finding.kind:<19}{finding.text}" for finding in audit.findings]
@@ -120,7 +120,7 @@ def _verdict(page: Page, findings: list[Finding]) -> None:
             "": finding.severity,
             "kind": finding.kind,
             "found": finding.text,
-            "what helps": KINDS[finding.kind].remedy,
+            "remedy": KINDS[finding.kind].remedy,
         }
         for finding in findings
     ]
@@ -131,13 +131,13 @@ def _verdict(page: Page, findings: list[Finding]) -> None:
 def _split(page: Page, audit: Audit) -> None:
     page.section("Split")
     if audit.split is None:
-        page.text("The protocol cannot be followed on these faces.", "error")
+        page.text("The protocol cannot be applied to these faces.", "error")
     else:
         page.code(audit.split.summary())
-        page.table(baseline_table(audit.baselines), "What constant guesses of the training part reach")
+        page.table(baseline_table(audit.baselines), "Metrics of constant guesses fitted on the training part")
     page.text(f"Labels: {audit.table.label_rule}")
     if audit.comparisons:
-        page.table(comparison_table(audit.comparisons), "Held against the published release")
+        page.table(comparison_table(audit.comparisons), "Compared with the published release")
 
 
 def _details(page: Page, audit: Audit, pictures: bool) -> None:
@@ -152,7 +152,7 @@ def _details(page: Page, audit: Audit, pictures: bool) -> None:
 
 
 def _method(page: Page, audit: Audit) -> None:
-    page.section("How it was measured")
+    page.section("Methods")
     limits = audit.thresholds
     page.items(
         [
@@ -161,7 +161,7 @@ def _method(page: Page, audit: Audit) -> None:
             "bits apart. Crops and mirror images are not found.",
             f"Blurred: variance of the Laplacian of the grey central square, at {SHARPNESS_SIDE} px, below "
             f"{limits.min_sharpness:g}. Tiny: a side below {limits.min_side} px.",
-            "Leaks are searched in all folds of the protocol; counts and guesses are of the fold above.",
+            "Leaks are searched in all folds of the protocol; all other numbers are of the fold above.",
         ]
     )
     if audit.scan is not None:
@@ -173,14 +173,14 @@ def _method(page: Page, audit: Audit) -> None:
     kinds = [
         {"severity": kind.severity, "kind": name, "meaning": kind.meaning} for name, kind in KINDS.items()
     ]
-    page.table(pd.DataFrame(kinds), "How grave each kind is; an error makes the exit status 1")
+    page.table(pd.DataFrame(kinds), "Severity of each kind; an error makes the exit status 1")
 
 
 # ---------------------------------------------------------------------------- parts
 
 
 def baseline_table(baselines: Mapping[str, Mapping[str, float]]) -> pd.DataFrame:
-    """Return constant guesses as a table of texts: one row a metric, one column a part."""
+    """Return constant guesses as a table of texts: a row per metric, a column per part."""
     rows = []
     for name, title in BASELINES.items():
         metrics = {part: values.get(name) for part, values in baselines.items()}
@@ -211,14 +211,14 @@ def _counted(numbers: Mapping[Any, int]) -> str:
     return ", ".join(f"{numbers[name]} {text}{'s' * (numbers[name] != 1)}" for name, text in texts.items())
 
 
-def _texts(pluralize: pd.DataFrame, name: str) -> pd.DataFrame:
-    return pluralize.map("{:,}".format).reset_index(names=name)
+def _texts(counts: pd.DataFrame, name: str) -> pd.DataFrame:
+    return counts.map("{:,}".format).reset_index(names=name)
 
 
-def _nested(pluralize: pd.DataFrame) -> dict[str, dict[str, int]]:
+def _nested(counts: pd.DataFrame) -> dict[str, dict[str, int]]:
     return {
         str(entry): {str(column): int(number) for column, number in row.items()}
-        for entry, row in pluralize.to_dict("index").items()
+        for entry, row in counts.to_dict("index").items()
     }
 
 
@@ -227,7 +227,7 @@ def _images(audit: Audit) -> dict[str, dict[str, float]]:
     assert audit.scan is not None
     facts = audit.scan.facts[audit.scan.readable]
     values = {"shorter side (px)": facts[["width", "height"]].min(axis=1), "sharpness": facts["sharpness"]}
-    quantiles = {"least": 0.0, "1 %": 0.01, "median": 0.5, "99 %": 0.99, "most": 1.0}
+    quantiles = {"minimum": 0.0, "1 %": 0.01, "median": 0.5, "99 %": 0.99, "maximum": 1.0}
     return {
         name: {title: round(float(value.quantile(at)), 1) for title, at in quantiles.items()}
         for name, value in values.items()

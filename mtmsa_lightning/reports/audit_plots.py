@@ -1,4 +1,4 @@
-"""Pictures of an audit: who is in the dataset, and thumbnails of faces that stand together."""
+"""Plots of an audit: numbers of faces, and thumbnails of the faces of a finding."""
 
 from collections.abc import Sequence
 from io import BytesIO
@@ -19,18 +19,18 @@ if TYPE_CHECKING:
 COLOURS = {
     "train": "#0072B2", "val": "#E69F00", "test": "#009E73", "calibration": "#CC79A7", "unused": "#BBBBBB",
 }  # fmt: skip
-"""Colours of the parts, from Okabe and Ito's palette, which colour-blind readers can tell apart."""
+"""Colours of the parts, from Okabe and Ito's palette for colour-blind readers."""
 
 THUMBNAIL = 112
 IN_A_ROW = 3
-"""Faces of a group that are shown side by side."""
+"""Number of faces of a group that are shown."""
 
 
 def draw_counts(counted: dict[str, pd.DataFrame]) -> bytes:
-    """Draw the numbers of faces by age and class, stacked by part, as SVG.
+    """Return an SVG plot of the numbers of faces by age and class, stacked by part.
 
     Args:
-        counted: What ``counts.counts`` returns.
+        counted: Result of ``counts.counts``.
     """
     from matplotlib import rc_context
     from matplotlib.figure import Figure
@@ -54,7 +54,7 @@ def draw_counts(counted: dict[str, pd.DataFrame]) -> bytes:
 
 
 def _stack(axes: "Axes", counted: pd.DataFrame, label: str) -> None:
-    """Draw stacked bars; exact ages stand on a scale of years."""
+    """Draw stacked bars; exact ages are placed on a numeric axis."""
     known = counted.drop(index="unknown", errors="ignore") if label.startswith("age") else counted
     years = label.startswith("age") and all(text.isdigit() for text in known.index)
     places: Any = known.index.astype(int) if years else range(len(known))
@@ -70,27 +70,21 @@ def _stack(axes: "Axes", counted: pd.DataFrame, label: str) -> None:
 
 
 def draw_groups(table: FaceTable, groups: Sequence[Sequence[int]], captions: Sequence[str]) -> list[Picture]:
-    """Set the faces of every group side by side, the first few of many; a group without any is left out.
+    """Return pictures of the first faces of every group side by side; groups without any are skipped.
 
     Args:
         table: The faces.
         groups: Row positions.
-        captions: What to say of every row of the table.
+        captions: Caption of every row of the table.
     """
     pictures = []
     for number, rows in enumerate(groups, start=1):
         tiles = [tile for row in rows[:IN_A_ROW] if (tile := _tile(table, row)) is not None]
         if tiles:
-            said = " | ".join(captions[row] for row in rows[:IN_A_ROW])
+            text = " | ".join(captions[row] for row in rows[:IN_A_ROW])
             more = f" and {len(rows) - IN_A_ROW} more" if len(rows) > IN_A_ROW else ""
-            pictures.append(Picture(_jpeg(np.hstack(tiles)), f"{number}. {said}{more}"))
+            pictures.append(Picture.from_pixels(np.hstack(tiles), f"{number}. {text}{more}"))
     return pictures
-
-
-def _jpeg(image: Image) -> bytes:
-    done, data = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 80])
-    assert done
-    return data.tobytes()
 
 
 def _tile(table: FaceTable, row: int) -> Image | None:

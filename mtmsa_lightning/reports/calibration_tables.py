@@ -1,4 +1,4 @@
-"""What `mtmsa calibrate` shows: metrics before and after, coverage against its target, thresholds."""
+"""Texts of `mtmsa calibrate`: metrics before and after, coverage and its target, thresholds."""
 
 from rich.table import Table
 
@@ -12,17 +12,17 @@ from mtmsa_lightning.labels import AGE_GROUP_EDGES
 from mtmsa_lightning.metrics.titles import format_metric, title
 
 SURPRISING = 3.0
-"""Standard deviations from its target beyond which measured coverage is called out."""
+"""Distance of coverage from its target, in standard deviations, that is reported as surprising."""
 
 DRAWN_AT_RANDOM = ("random", "subject_exclusive", "setting_a", "whole", "train_all")
-"""Protocols whose test part is a draw like the others; elsewhere coverage need not carry over."""
+"""Protocols whose test part is drawn at random like the others."""
 
 ROWS = ("age_nll", "age_interval_nll", "age_ence", "gender_nll", "gender_ece", "race_nll", "race_ece")
-"""Metrics beside coverage and width."""
+"""Metrics shown besides coverage and width."""
 
 
 def metrics_table(calibration: Calibration) -> str:
-    """Draw the metrics before and after; coverage by subject is what a calibration promises."""
+    """Return a table of the metrics before and after calibration."""
     columns = [metrics[when] for metrics in calibration.metrics.values() for when in ("before", "after")]
     table = Table("metric")
     for part, metrics in calibration.metrics.items():
@@ -46,7 +46,7 @@ def metrics_table(calibration: Calibration) -> str:
 
 
 def coverage_lines(calibration: Calibration, data: FaceDataModule) -> list[str]:
-    """Say of each level what it covers of the test part, and whether chance explains the gap to its target.
+    """Return the coverage of each level on the test part, and whether chance explains its gap to the target.
 
     The standard deviation is :func:`~mtmsa_lightning.calibration.conformal.coverage_deviation`, with subjects
     as units.
@@ -78,35 +78,35 @@ def coverage_lines(calibration: Calibration, data: FaceDataModule) -> list[str]:
     if test and reasons:
         lines.append(f"the test part need not be exchangeable with the one fitted on: {'; '.join(reasons)}")
     elif surprising:
-        lines.append("the parts are draws of one dataset: look for what differs between them")
+        lines.append("the parts are draws of one dataset: look for differences between them")
     return lines
 
 
 def why_not_exchangeable(data: FaceDataModule) -> list[str]:
-    """Return reasons why the stated coverage need not hold on the test part of a split."""
+    """Return reasons why coverage on the test part of a split may differ from its target."""
     split = data.split
     reasons = []
     if split.protocol not in DRAWN_AT_RANDOM:
         reasons.append(f"protocol {split.protocol} does not draw it at random")
     if split.subjects_in_two_parts > 0:
-        share = f"{100 * split.subjects_in_two_parts:.0f} %"
-        reasons.append(f"{share} of its images show subjects that train, those fitted on do not")
+        fraction = f"{100 * split.subjects_in_two_parts:.0f} %"
+        reasons.append(f"{fraction} of its images show training subjects, unlike the part fitted on")
     return reasons
 
 
-def thresholds_table(said: LabelledPredictions, groups: bool) -> str:
-    """Draw the risk-coverage table: what each threshold keeps of the faces fitted on, and at which error.
+def thresholds_table(predictions: LabelledPredictions, groups: bool) -> str:
+    """Return a table of thresholds: the fraction of the faces fitted on that each keeps, and their error.
 
     Args:
-        said: What the calibrated network says of them.
+        predictions: Calibrated predictions of these faces.
         groups: Show thresholds of the group's probability too.
     """
-    assert said.age is not None
-    title, risk = age_risk(said)
-    low, high = said.age.interval(INTERVAL_LEVEL)
+    assert predictions.age is not None
+    title, risk = age_risk(predictions)
+    low, high = predictions.age.interval(INTERVAL_LEVEL)
     scales = {"--max_width (years)": (high - low, 1)}
     if groups:
-        scales["--min_group_prob"] = (-said.age.group_probs(AGE_GROUP_EDGES).amax(1), -1)
+        scales["--min_group_prob"] = (-predictions.age.group_probs(AGE_GROUP_EDGES).amax(1), -1)
     note = ""
     if (high - low).isinf().all():  # too few subjects
         del scales["--max_width (years)"]
@@ -118,7 +118,7 @@ def thresholds_table(said: LabelledPredictions, groups: bool) -> str:
     for name in (*scales, "faces kept", title):
         table.add_column(name, justify="right")
     for name, (uncertainty, sign) in scales.items():
-        for row in risk_by_threshold(uncertainty[said.labelled], risk):
+        for row in risk_by_threshold(uncertainty[predictions.labelled], risk):
             cells = {name: f"{sign * row.threshold:z.2f}"}
             table.add_row(
                 *(cells.get(each, "") for each in scales), f"{100 * row.kept:.0f} %", f"{row.risk:z.2f}"

@@ -1,4 +1,4 @@
-"""A paired comparison in words and as Markdown."""
+"""A paired comparison as Markdown."""
 
 import math
 from collections.abc import Sequence
@@ -17,11 +17,11 @@ LEVEL = 0.05
 """Level of significance."""
 
 QUOTED = ("dataset", "protocol", "split_seed", "label_rule", "folds", "seeds", "faces_seen")
-"""What is recorded of a side and printed."""
+"""Recorded facts of a side that are printed."""
 
 
 def verdict(row: "pd.Series[Any]") -> str:
-    """Say in words what a row of the comparison means."""
+    """Describe the result of a row of the comparison."""
     infinite = [math.isinf(row[side]) for side in ("baseline", "value")]
     if any(infinite):
         return f"{'both are' if all(infinite) else 'one is'} infinite: not tested"
@@ -29,7 +29,7 @@ def verdict(row: "pd.Series[Any]") -> str:
         return f"not significant at {100 * LEVEL:.0f} %"
     way = METRIC_BY_NAME[row["metric"]].better
     if way not in ("lower", "higher") or row["metric"].startswith("age_width"):
-        # a metric that should come close to a value; a narrow interval is good only where it covers
+        # the metric has a target value, or depends on coverage like the width of intervals
         return f"different, significant at {100 * LEVEL:.0f} %"
     better = (row["difference"] > 0) == (way == "higher")
     return f"{'better' if better else 'worse'}, significant at {100 * LEVEL:.0f} %"
@@ -48,7 +48,7 @@ def provenance(contender: Contender) -> dict[str, Any]:
 
 
 def markdown(baseline: Contender, others: Sequence[Contender], table: pd.DataFrame, draws: int) -> str:
-    """Write the comparison to be read."""
+    """Return the comparison as Markdown."""
     lines = [f"# Compared with {baseline.name}", ""]
     lines += [f"- {_quoted(provenance(each))}" for each in (baseline, *others)]
     for name, rows in table.groupby("run", sort=False):
@@ -61,18 +61,18 @@ def markdown(baseline: Contender, others: Sequence[Contender], table: pd.DataFra
         "",
         f"Differences are paired by face. Intervals: percentiles of {draws:,} bootstrap samples of {unit}. "
         f"p: paired permutation test, two-sided, the signs of {unit.split(',')[0]} flipped{corrected}.",
-        "Both cover the chance of the test faces alone, for the models as they were trained; how much "
-        "another training would differ is seen from several seeds.",
+        "Both cover the random choice of test faces only, for these trained models; the variation between "
+        "trainings is seen from several seeds.",
     ]
     return "\n".join(lines) + "\n"
 
 
 def _quoted(side: dict[str, Any]) -> str:
     recorded = side["recorded"] or {}
-    said = [f"{key.replace('_', ' ')} {_plain(recorded[key])}" for key in QUOTED if key in recorded]
-    said = said or ["protocol, label rule and seed are not recorded beside this table"]
+    facts = [f"{key.replace('_', ' ')} {_plain(recorded[key])}" for key in QUOTED if key in recorded]
+    facts = facts or ["protocol, label rule and seed are not recorded beside this table"]
     faces = pluralize(side["faces"], "face")
-    return f"{side['run']}: {faces} [{side['test_fingerprint'][:16]}], {', '.join(said)}"
+    return f"{side['run']}: {faces} [{side['test_fingerprint'][:16]}], {', '.join(facts)}"
 
 
 def _plain(value: Any) -> str:

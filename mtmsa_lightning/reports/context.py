@@ -1,4 +1,4 @@
-"""What metrics must be quoted with: data, protocol, checkpoint, seed, versions."""
+"""What metrics must be quoted with: data, protocol, checkpoint, seed and versions."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -12,21 +12,21 @@ from mtmsa_lightning.data.splits.earlier import describe
 
 @dataclass(frozen=True)
 class ReportContext:
-    """What metrics must be quoted with; plain values.
+    """What metrics must be quoted with, as plain values.
 
     Attributes:
         title: Title of the page, such as the name of the experiment.
         data: The test data as ``FaceDataModule.provenance()`` gives it. For predictions of several folds
             ``fold`` is a text that lists them, and ``fingerprints["test"]`` belongs to all of their faces.
-        checkpoint: Which checkpoint predicted, or which ones.
-        trained_on: The checkpoint's own provenance; None where it has none.
+        checkpoint: The checkpoint, or several ones, that predicted.
+        trained_on: Provenance of the checkpoint; None if it has none.
         seed: Seed of the run (``seed_everything``), or a text that lists several.
         versions: Versions of the packages.
-        command: The command line that made the report.
-        calibration: What the checkpoint holds of a calibration; None for one that is not calibrated.
+        command: Command line of the report.
+        calibration: Calibration record of the checkpoint; None if not calibrated.
         weights: SHA-256 of its weights; empty for several checkpoints.
-        partial: Which part of the test part was seen, where it was not the whole; else empty.
-        notes: Further sentences that a reader needs.
+        partial: Describes the faces of the test part that were used, if not all; else empty.
+        notes: Further notes for the reader.
     """
 
     title: str
@@ -42,7 +42,7 @@ class ReportContext:
     notes: tuple[str, ...] = ()
 
     def quotes(self) -> dict[str, str]:
-        """Return, by name, all that a metric of this report must be quoted with."""
+        """Return everything that a metric must be quoted with, by name."""
         data = self.data
         prints = data["fingerprints"]
         return {
@@ -73,7 +73,7 @@ def _numbered(names: Iterable[str]) -> str:
 
 
 def _earlier(trained: dict[str, Any] | None) -> dict[str, str]:
-    """Describe what the weights had been trained on before; nothing where they started at random."""
+    """Describe earlier training data of the weights; empty for random initial weights."""
     trainings = (trained or {}).get("earlier") or []
     return {"earlier training data": "; ".join(map(describe, trainings))} if trainings else {}
 

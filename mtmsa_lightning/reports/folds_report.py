@@ -1,4 +1,4 @@
-"""The report on the pooled predictions of a cross-validation: every face by the model that never saw it."""
+"""Reports on the pooled predictions of a cross-validation."""
 
 import shlex
 import sys
@@ -22,7 +22,7 @@ def write_pooled_reports(folder: Path) -> list[Path]:
     """Write a report for every seed of a cross-validation.
 
     Args:
-        folder: What :func:`~mtmsa_lightning.studies.summary.write_crossval` has written.
+        folder: Folder written by :func:`~mtmsa_lightning.studies.summary.write_crossval`.
 
     Returns:
         The pages, ``report-seed<s>/report.html``.
@@ -38,7 +38,7 @@ def write_pooled_reports(folder: Path) -> list[Path]:
 
 
 def pooled_context(summary: Mapping[str, Any], seed: int, faces: pd.DataFrame) -> ReportContext:
-    """Say what the pooled metrics of a seed must be quoted with.
+    """Return what the pooled metrics of a seed must be quoted with.
 
     Args:
         summary: Content of ``summary.json``.
@@ -50,14 +50,14 @@ def pooled_context(summary: Mapping[str, Any], seed: int, faces: pd.DataFrame) -
     of = f"{folds} of {len(summary['folds_of_protocol'])}, pooled"
     prints = {"test": fingerprint(faces["id"]), "labels": fingerprint(_label_lines(faces))}
     repeated = int(faces["id"].duplicated().sum())
-    unseen = "" if summary.get("overlap") else ", which did not learn from it"
+    unseen = "" if summary.get("overlap") else ", which was not trained on it"
     notes = [f"Every face is predicted by the model of its own test fold{unseen}.", *summary["notes"]]
     if repeated:
         notes.append(
             f"{pluralize(repeated, 'row repeats', 'rows repeat')} a face that another fold tests as well."
         )
     if len(runs) < len(summary["folds_of_protocol"]):
-        notes.append("Folds of the protocol are missing: faces of theirs are not in these metrics.")
+        notes.append("Folds of the protocol are missing: their faces are not in these metrics.")
     return ReportContext(
         title=f"{summary['name']}, cross-validation",
         data={**summary, "fold": of, "fingerprints": prints},

@@ -14,25 +14,25 @@ from mtmsa_lightning.reports.markdown import table
 def rows(summary: Mapping[str, Any]) -> pd.DataFrame:
     """Return the summary as a table: a row per run, then the mean and the standard deviations."""
     metrics = summary["metrics"]
-    said = {key: summary[key] for key in ("dataset", "protocol", "split_seed", "label_rule")}
+    quoted = {key: summary[key] for key in ("dataset", "protocol", "split_seed", "label_rule")}
     lines = [
-        {"row": "run", "fold": run["fold"], "seed": run["seed"], **said}
+        {"row": "run", "fold": run["fold"], "seed": run["seed"], **quoted}
         | {"faces": run["faces"]["test"], "test_fingerprint": run["fingerprints"]["test"]}
         | {name: csv_cell(run["test"].get(name)) for name in metrics}
         for run in summary["runs"]
     ]
     lines.append(
-        {"row": "mean", **said} | {name: csv_cell(metric["mean"]) for name, metric in metrics.items()}
+        {"row": "mean", **quoted} | {name: csv_cell(metric["mean"]) for name, metric in metrics.items()}
     )
     for over in ("over_folds", "over_seeds", "over_runs"):
         for kind in ("sd_sample", "sd_population"):
             values = {name: csv_cell((metric[over] or {}).get(kind)) for name, metric in metrics.items()}
-            lines.append({"row": f"{kind}_{over}", **said} | values)
+            lines.append({"row": f"{kind}_{over}", **quoted} | values)
     return pd.DataFrame(lines).astype({"fold": "Int64", "seed": "Int64", "faces": "Int64"})
 
 
 def markdown(summary: Mapping[str, Any]) -> str:
-    """Write the summary to be read."""
+    """Return the summary as Markdown."""
     folds, seeds = summary["folds"], summary["seeds"]
     of = f"of {len(summary['folds_of_protocol'])}" if folds != summary["folds_of_protocol"] else "(all)"
     lines = [
@@ -42,8 +42,8 @@ def markdown(summary: Mapping[str, Any]) -> str:
         f"label rule {summary['label_rule']}; folds {_listed(folds)} {of}; seeds {_listed(seeds)}.",
         "",
     ]
-    if share := summary["subjects_in_two_parts"]:
-        lines += [f"{100 * share:.1f} % of the test images show a subject that was trained on.", ""]
+    if fraction := summary["subjects_in_two_parts"]:
+        lines += [f"{100 * fraction:.1f} % of the test images show a subject that was trained on.", ""]
     lines += [f"{note[0].upper()}{note[1:]}.\n" for note in summary["notes"]]
     if summary["missing"]:
         lines += ["Incomplete, these runs are missing:", ""]
@@ -91,7 +91,7 @@ def _reading(summary: Mapping[str, Any]) -> list[str]:
     )
     lines = [
         f"± is the sample standard deviation (n - 1) over {folds}{seeds}; the "
-        "population standard deviation stands in summary.json.",
+        "population standard deviation is in summary.json.",
         f"Pooled: all {pooled['faces']:,} test faces at once, with the percentile interval of "
         f"{pooled['bootstrap_draws']:,} bootstrap samples of {unit}.",
     ]

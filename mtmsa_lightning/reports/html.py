@@ -10,9 +10,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import cv2
+import numpy as np
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
+from numpy.typing import NDArray
 
 from mtmsa_lightning._utils.writing import write_text
 
@@ -42,6 +45,12 @@ class Picture(NamedTuple):
 
     content: bytes
     caption: str
+
+    @classmethod
+    def from_pixels(cls, image: NDArray[np.uint8], caption: str) -> "Picture":
+        """Encode an RGB image as JPEG."""
+        _, data = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 92])
+        return cls(data.tobytes(), caption)
 
     @property
     def uri(self) -> str:

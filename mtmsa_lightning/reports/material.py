@@ -1,4 +1,4 @@
-"""What the sections of a report are made of, and where they put their plots and tables."""
+"""The data of a report's sections, and the page and folder that they fill."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -27,9 +27,9 @@ class Material:
 
     Args:
         predictions: The predictions.
-        metrics: What :func:`~mtmsa_lightning.evaluation.table_metrics.compute_metrics` says of them.
+        metrics: Result of :func:`~mtmsa_lightning.evaluation.table_metrics.compute_metrics`.
         folder: The report's folder.
-        context: What the metrics must be quoted with.
+        context: Data, protocol, checkpoint and versions that the metrics must be quoted with.
 
     Attributes:
         labelled: Number of faces by kind of label.
@@ -37,8 +37,8 @@ class Material:
         curves: Curves by name.
         classes: Diagrams of the class heads by task.
         subgroups: Every metric of age by group; None without predicted or labelled ages.
-        calibration: That of the checkpoint, if it has one.
-        units: What is resampled and counted as one: subjects, or faces where no subject is known.
+        calibration: Calibration of the checkpoint, if any.
+        units: Resampling units: subjects, or faces where no subject is known.
         page: The page.
     """
 
@@ -62,11 +62,11 @@ class Material:
         self.page = Page(f"{context.title}: evaluation", f"{where}: {seen}")
 
     def draw(self, name: str, plot: "Figure", caption: str) -> Picture:
-        """Write a plot as ``plots/<name>.svg`` and ``.png`` and return it for the page."""
+        """Write a plot as ``plots/<name>.svg`` and ``.png`` and return it as a picture."""
         return Picture(plots.save(plot, self.folder / "plots", name, caption).read_bytes(), caption)
 
     def write_table(self, name: str, table: pd.DataFrame) -> None:
-        """Write ``tables/<name>.csv``, with all digits; on part of the test part, each row says so."""
+        """Write ``tables/<name>.csv``, with all digits; ``partial`` marks metrics on part of the test part."""
         if self.context.partial:
             table = table.assign(partial=self.context.partial)
         write_table(table, self.folder / "tables" / f"{name}.csv")
@@ -86,7 +86,7 @@ class Material:
         return float(everyone[f"{name}_low"]), float(everyone[f"{name}_high"])
 
     def metric_table(self, shown: Iterable[MetricSpec]) -> pd.DataFrame:
-        """Return metrics as texts, each with its interval and the number of faces behind it."""
+        """Return metrics as a table of texts, each with its interval and number of faces."""
         rows = [
             (
                 spec.title,

@@ -1,4 +1,4 @@
-"""The report of a set of predictions: one page, its plots and tables, and the predictions themselves."""
+"""The report of a table of predictions: a page, plots, tables, metrics, and the predictions."""
 
 import shutil
 from pathlib import Path
@@ -10,19 +10,28 @@ from mtmsa_lightning._utils.strict_json import to_json
 from mtmsa_lightning._utils.writing import replacing_in, write_table, write_text
 from mtmsa_lightning.evaluation.predictions import SUFFIXES, Predictions, read_predictions
 from mtmsa_lightning.evaluation.table_metrics import compute_metrics
-from mtmsa_lightning.reports import sections
 from mtmsa_lightning.reports.context import ReportContext
 from mtmsa_lightning.reports.html import without_faces
 from mtmsa_lightning.reports.material import Material
-from mtmsa_lightning.reports.uncertainty import uncertainty
+from mtmsa_lightning.reports.sections import (
+    age,
+    classes,
+    faces,
+    headline,
+    subgroups,
+    uncertainty,
+)
+from mtmsa_lightning.reports.sections import (
+    attention as attention_section,
+)
 
 PAGE = "report.html"
 
 CONTENT = ("plots", "tables", *(f"predictions{suffix}" for suffix in SUFFIXES), "metrics.json", PAGE)
-"""What a report consists of, in the order in which it takes the place of an older one."""
+"""Content of a report, in the order in which it replaces that of an older one."""
 
 OF_FACES = ("attention_maps.*", "faces.csv")
-"""Plots and tables that show or name single faces."""
+"""Plots and tables that show or name individual faces."""
 
 if TYPE_CHECKING:
     from mtmsa_lightning.evaluation.attention import Attention
@@ -32,23 +41,23 @@ def write_report(
     predictions: pd.DataFrame,
     folder: Path,
     context: ReportContext,
-    images: sections.Images | None = None,
+    images: faces.Images | None = None,
     attention: "Attention | None" = None,
 ) -> dict[str, Any]:
     """Write report.html, plots/, tables/, metrics.json, predictions.parquet and predictions.csv.
 
-    Nothing of an older report stays in the folder, and it stays whole if this one cannot be made.
+    An older report in the folder is replaced completely, or kept if this one cannot be made.
 
     Args:
         predictions: One row per face, as ``PredictionWriter`` writes them.
-        folder: Where to.
+        folder: Folder of the report.
         context: What the metrics must be quoted with.
-        images: Gives faces for the tiles; None leaves photos out.
-        attention: What the attention modules do; None leaves the section out.
+        images: Returns the faces to show; None shows no photos.
+        attention: Gates and weights of the attention modules; None skips the section.
 
     Returns:
-        The content of metrics.json: ``quoted_with``, and what
-        :func:`~mtmsa_lightning.evaluation.table_metrics.compute_metrics` returns.
+        The content of metrics.json: ``quoted_with``, and the metrics of
+        :func:`~mtmsa_lightning.evaluation.table_metrics.compute_metrics`.
 
     Raises:
         DataError: If the table has no predictions or no labels.
@@ -63,7 +72,7 @@ def _write(
     predictions: pd.DataFrame,
     folder: Path,
     context: ReportContext,
-    images: sections.Images | None,
+    images: faces.Images | None,
     attention: "Attention | None",
 ) -> dict[str, Any]:
     for suffix in SUFFIXES:
@@ -71,26 +80,26 @@ def _write(
     found = {"quoted_with": context.quotes()} | compute_metrics(typed)
     write_text(folder / "metrics.json", to_json(found, indent=2) + "\n")
     report = Material(typed, found, folder, context)
-    sections.headline(report)
-    sections.quotes(report)
-    sections.age(report)
-    uncertainty(report, predictions)
-    sections.classes(report)
-    sections.subgroups(report)
-    sections.faces(report, images)
+    headline.add_headline(report)
+    headline.add_quotes(report)
+    age.add_section(report)
+    uncertainty.add_section(report, predictions)
+    classes.add_section(report)
+    subgroups.add_section(report)
+    faces.add_section(report, images)
     if attention is not None:
-        sections.attention(report, attention, photos=images is not None)
-    sections.all_metrics(report)
+        attention_section.add_section(report, attention, photos=images is not None)
+    headline.add_all_metrics(report)
     report.page.write(folder / PAGE)
     return found
 
 
 def copy_without_faces(folder: Path, target: Path) -> None:
-    """Copy the page of a report, its plots and its tables without what shows or names a face.
+    """Copy the page, plots and tables of a report without those parts that show or name faces.
 
     Args:
         folder: Folder of the report.
-        target: Where to; it is made if it is not there.
+        target: Target folder; created if missing.
     """
     target.mkdir(parents=True, exist_ok=True)
     for name in ("plots", "tables"):

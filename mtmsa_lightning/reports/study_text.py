@@ -11,11 +11,11 @@ from mtmsa_lightning.metrics.suite import METRICS
 from mtmsa_lightning.metrics.titles import format_difference, format_metric, title
 from mtmsa_lightning.reports.markdown import table as markdown_table
 
-SAID = ("dataset", "protocol", "split_seed", "label_rule")
-"""What stands in every row of the CSV."""
+QUOTED = ("dataset", "protocol", "split_seed", "label_rule")
+"""Columns of the CSV that every row repeats."""
 
 LEVEL = 0.05
-"""Level of the mark of significance."""
+"""Level of significance."""
 
 
 def rows(table: Mapping[str, Any]) -> pd.DataFrame:
@@ -29,7 +29,7 @@ def rows(table: Mapping[str, Any]) -> pd.DataFrame:
             old = cells.get(name, {}).get(metric, {})
             found.append(
                 {"study": table["study"], "variant": name, "metric": metric}
-                | {key: quoted[key] for key in SAID}
+                | {key: quoted[key] for key in QUOTED}
                 | {key: csv_cell(value) for key, value in (values | compared).items()}
                 | {"recorded": csv_cell(old.get("recorded"))}
                 | {"from_recorded": csv_cell(old.get("difference"))}
@@ -38,7 +38,7 @@ def rows(table: Mapping[str, Any]) -> pd.DataFrame:
 
 
 def markdown(table: Mapping[str, Any]) -> str:
-    """Write the table to be read: the headline metrics; all others stand in the other files."""
+    """Return the table of the headline metrics as Markdown; the other files have all metrics."""
     quoted = table["quoted_with"]
     metrics = [
         spec.name
@@ -46,9 +46,9 @@ def markdown(table: Mapping[str, Any]) -> str:
         if spec.headline and any(spec.name in each["metrics"] for each in table["variants"].values())
     ]
     lines = [f"# {table['title']}", ""]
-    said = {"dataset": "", "protocol": "protocol ", "split_seed": "split seed ", "label_rule": "label rule "}
-    said |= {"folds": "folds ", "seeds": "seeds ", "image_size": "image size ", "crop": "crop "}
-    lines.append(", ".join(text + _plain(quoted[key]) for key, text in said.items() if key in quoted) + ".")
+    names = {"dataset": "", "protocol": "protocol ", "split_seed": "split seed ", "label_rule": "label rule "}
+    names |= {"folds": "folds ", "seeds": "seeds ", "image_size": "image size ", "crop": "crop "}
+    lines.append(", ".join(text + _plain(quoted[key]) for key, text in names.items() if key in quoted) + ".")
     lines += ["", _table(table, metrics, _cell), "", *_reading(table)]
     if table["recorded"] is not None:
         lines += ["", "## Difference from the recorded table", "", *_recorded(table, metrics)]
@@ -82,8 +82,8 @@ def _reading(table: Mapping[str, Any]) -> list[str]:
     lines = [
         "± is the sample standard deviation (n - 1) over the runs (folds and seeds together).",
         f"* differs from {table['baseline']} at {100 * LEVEL:.0f} %: paired permutation test on the same "
-        f"test faces, signs flipped by subject where subjects are known{holm}. It covers the chance of the "
-        "test faces, not that of another training.",
+        f"test faces, signs flipped by subject where subjects are known{holm}. It covers the random choice "
+        "of test faces, not the variation between trainings.",
     ]
     for name, variant in table["variants"].items():
         if variant["missing"]:

@@ -21,7 +21,7 @@ from mtmsa_lightning.reports.calibration_tables import why_not_exchangeable
 from mtmsa_lightning.reports.card import CARD, card_of_checkpoint, evaluation_name
 from mtmsa_lightning.reports.context import ReportContext
 from mtmsa_lightning.reports.report import write_report
-from mtmsa_lightning.reports.sections import Images
+from mtmsa_lightning.reports.sections.faces import Images
 from mtmsa_lightning.runs.directory import BEGINNING, run_of
 from mtmsa_lightning.runs.record import partial_note, read_record
 from mtmsa_lightning.runs.settings import read_config

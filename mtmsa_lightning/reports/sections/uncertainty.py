@@ -19,30 +19,30 @@ from mtmsa_lightning.reports.html import Picture
 from mtmsa_lightning.reports.material import Material
 
 
-def uncertainty(report: Material, table: pd.DataFrame) -> None:
-    """Add the section.
+def add_section(report: Material, table: pd.DataFrame) -> None:
+    """Add coverage, risk, calibration and unsure faces.
 
     Args:
         report: The report.
-        table: The table of predictions, whose column ``unsure``, if any, says which faces are left undecided.
+        table: The table of predictions, with a column ``unsure`` if the calibration has thresholds.
     """
     if report.subgroups is None:
         return
     report.page.section("Uncertainty of age")
     report.page.row([interval_coverage(report), risk_coverage(report, table)])
-    say_calibration(report)
+    add_calibration(report)
     report.page.table(interval_table(report), f"{interval_kind(report)} intervals of age")
     if "unsure" in table:
         report.page.text(unsure_text(report, table))
 
 
 def interval_kind(report: Material) -> str:
-    """Say which intervals the predictions have: a calibration replaces the central ones."""
+    """Return the kind of the predicted intervals; a calibration replaces the central ones."""
     return "Conformal" if report.calibration is not None and report.calibration.quantiles else "Central"
 
 
 def interval_coverage(report: Material) -> Picture:
-    """Draw the reliability of age, before and after calibration where both are known."""
+    """Plot the coverage of age intervals, before and after calibration where both are known."""
     found, faces = report.curves["interval_coverage"], report.labelled["age"]
     report.write_table("interval_coverage", pd.DataFrame(found))
     curves: dict[str, Any] = {}
@@ -61,49 +61,49 @@ def interval_coverage(report: Material) -> Picture:
         f"coverage (n = {faces:,}). Below the diagonal, intervals are too narrow."
     )
     if report.labelled["group"]:
-        caption += " An age group counts as covered when the interval holds it whole."
+        caption += " An age group counts as covered if the interval contains all of it."
     return report.draw("interval_coverage", plots.interval_coverage(curves, faces, points), caption)
 
 
 def risk_coverage(report: Material, table: pd.DataFrame) -> Picture:
-    """Draw the error of the surest faces, with the share that a threshold of width keeps."""
+    """Plot the error of the most certain faces, and the fraction that a threshold of width keeps."""
     curve, exact = report.curves["risk_coverage"], report.labelled["exact"]
     faces = exact or report.labelled["age"]
     title, factor = ("MAE of the faces kept (years)", 1) if exact else ("wrong groups of those kept (%)", 100)
     report.write_table("risk_coverage", pd.DataFrame(curve))
     by_width = report.calibration is not None and report.calibration.min_group_prob is None
     kept = float(1 - table["unsure"].mean()) if "unsure" in table and by_width else None
-    drawing = plots.risk_coverage(curve["coverage"], factor * np.array(curve["risk"]), faces, title, kept)
+    plot = plots.risk_coverage(curve["coverage"], factor * np.array(curve["risk"]), faces, title, kept)
     caption = (
         "Risk and coverage: the error of the faces that are kept when those with the largest predicted "
-        f"standard deviation are left undecided (n = {faces:,})."
+        f"standard deviation are rejected (n = {faces:,})."
     )
-    return report.draw("risk_coverage", drawing, caption)
+    return report.draw("risk_coverage", plot, caption)
 
 
-def say_calibration(report: Material) -> None:
-    """Say whether the checkpoint is calibrated, and on what."""
+def add_calibration(report: Material) -> None:
+    """Describe the calibration of the checkpoint."""
     calibration, page = report.calibration, report.page
     if calibration is None:
         page.text(
-            "Not calibrated: standard deviations, intervals and probabilities are as the network says them; "
-            "`mtmsa calibrate` fits them on faces that were held out."
+            "Not calibrated: standard deviations, intervals and probabilities are the network's own; `mtmsa "
+            "calibrate` fits them on held-out faces."
         )
         return
-    said = calibration.describe()
-    page.text(f"{said[0].upper()}{said[1:]}.")
+    text = calibration.describe()
+    page.text(f"{text[0].upper()}{text[1:]}.")
     if calibration.at_limit:
         page.text(f"Calibration {calibration.describe_limit()}.", "warning")
     if calibration.fitted_on["chose_checkpoint"]:
         page.text(
-            "The part that calibrates also chose the checkpoint: its faces are not new to it, and coverage "
-            "may fall short of its target.",
+            "The calibration was fitted on the part that also chose the checkpoint: coverage on new faces "
+            "may be lower than its target.",
             "warning",
         )
 
 
 def interval_table(report: Material) -> pd.DataFrame:
-    """Return coverage beside its target, and mean width, of the intervals; with what they were before."""
+    """Return coverage, target and mean width of the intervals, after and before calibration."""
     before, by_subject = before_calibration(report), coverage_by_subject(report)
     fitted = {} if report.calibration is None else report.calibration.quantiles
     rows = []
@@ -129,7 +129,7 @@ def interval_table(report: Material) -> pd.DataFrame:
 
 
 def before_calibration(report: Material) -> dict[str, Any] | None:
-    """Return the metrics of these faces before calibration, where it was fitted beside them."""
+    """Return the metrics of the same faces before calibration; None if they were not recorded."""
     if report.calibration is None:
         return None
     fitted_on, data = report.calibration.fitted_on, report.context.data
@@ -142,9 +142,9 @@ def before_calibration(report: Material) -> dict[str, Any] | None:
 
 
 def coverage_by_subject(report: Material) -> dict[str, float | None]:
-    """Return by level in percent the mean over subjects of the share of their faces that is covered.
+    """Return, by level in percent, the mean over subjects of the fraction of their covered faces.
 
-    This is what a conformal interval promises: coverage of a new subject's face.
+    A conformal interval guarantees this coverage, that of a face of a new subject.
     """
     predictions = report.predictions
     units = sampling_units(predictions.ids, predictions.subjects)
@@ -155,9 +155,9 @@ def coverage_by_subject(report: Material) -> dict[str, float | None]:
 
 
 def gap_to_target(report: Material, level: int, covered: float | None) -> str:
-    """Say how far coverage by subject is from its target, in standard deviations of chance.
+    """Return the distance of coverage by subject from its target, in standard deviations of chance.
 
-    With several faces a subject that is the least distance, see
+    With several faces per subject this is a lower bound of the distance, see
     :func:`~mtmsa_lightning.calibration.conformal.coverage_deviation`.
     """
     if covered is None or report.calibration is None or report.subgroups is None:
@@ -170,12 +170,12 @@ def gap_to_target(report: Material, level: int, covered: float | None) -> str:
 
 
 def unsure_text(report: Material, table: pd.DataFrame) -> str:
-    """Say how many faces are left unsure, and how good the others are."""
+    """Return how many faces are unsure, and the error of the others."""
     unsure = table["unsure"].astype(bool)
-    said = f"{100 * unsure.mean():.1f} % of the faces ({int(unsure.sum()):,}) are left unsure"
+    text = f"{100 * unsure.mean():.1f} % of the faces ({int(unsure.sum()):,}) are unsure"
     if unsure.all():
-        return f"{said}."
+        return f"{text}."
     name = "age_mae" if report.labelled["exact"] else "group_acc"
     kept = format_metric(name, scalars(read_predictions(table[~unsure])).get(name))
     everyone = format_metric(name, report.scalars.get(name))
-    return f"{said}; {METRIC_BY_NAME[name].title} of the others {kept}, of all {everyone}."
+    return f"{text}; {METRIC_BY_NAME[name].title} of the others {kept}, of all {everyone}."

@@ -1,0 +1,83 @@
+"""Errors of age."""
+
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from mtmsa_lightning.evaluation.groups import group_confusion, group_names
+from mtmsa_lightning.metrics.age import MIN_FACES
+from mtmsa_lightning.models.distributions import printed_age
+from mtmsa_lightning.reports import plots
+from mtmsa_lightning.reports.html import Picture
+from mtmsa_lightning.reports.material import Material
+
+if TYPE_CHECKING:
+    pass
+
+
+def add_section(report: Material) -> None:
+    """Add cumulative score, predicted against true age, error by age, and age groups."""
+    if report.subgroups is None:
+        return
+    report.page.section("Age")
+    exact = [cumulative_score(report), predicted_against_true(report), error_by_age(report)]
+    report.page.row([*(picture for picture in exact if picture is not None), age_groups(report)])
+
+
+def cumulative_score(report: Material) -> Picture | None:
+    """Plot the cumulative score CS@n."""
+    if "cumulative_score" not in report.curves:
+        return None
+    curve, faces = report.curves["cumulative_score"], report.labelled["exact"]
+    report.write_table("cumulative_score", pd.DataFrame(curve))
+    caption = f"Cumulative score: fraction of faces whose error is at most n years (n = {faces:,})."
+    return report.draw(
+        "cumulative_score", plots.cumulative_score(curve["years"], curve["share"], faces), caption
+    )
+
+
+def predicted_against_true(report: Material) -> Picture | None:
+    """Plot predictions against exact ages."""
+    predictions, faces = report.predictions, report.labelled["exact"]
+    if predictions.age is None or not faces:
+        return None
+    exact = predictions.age_low == predictions.age_high
+    plot = plots.predicted_against_true(
+        predictions.age_low[exact].numpy(), printed_age(predictions.age.mean[exact]).numpy()
+    )
+    caption = f"Predicted against true age: counts in hexagons, on a logarithmic scale (n = {faces:,})."
+    return report.draw("predicted_against_true", plot, caption)
+
+
+def error_by_age(report: Material) -> Picture | None:
+    """Plot mean absolute error and bias by decade; None without exact ages or with too few faces."""
+    if report.subgroups is None or not report.labelled["exact"]:
+        return None
+    rows = report.subgroups.table
+    rows = rows[rows["by"] == "age"]
+    columns = {
+        "names": "age", "counts": "faces", "mae": "age_mae", "low": "age_mae_low", "high": "age_mae_high",
+        "bias": "age_bias",
+    }  # fmt: skip
+    report.write_table("error_by_age", rows[[*columns.values()]])
+    if rows["age_mae"].isna().all():
+        report.page.text(f"No age decade has {MIN_FACES} faces: no error by decade is shown.")
+        return None
+    errors = plots.ErrorByAge(**{name: rows[column].tolist() for name, column in columns.items()})
+    caption = (
+        f"Mean absolute error by decade of the true age, with 95 % bootstrap intervals over {report.units}, "
+        f"and bias (prediction minus age); none below {MIN_FACES} faces (n = {int(rows['faces'].sum()):,})."
+    )
+    return report.draw("error_by_age", plots.error_by_age(errors), caption)
+
+
+def age_groups(report: Material) -> Picture:
+    """Plot the confusion matrix of age groups."""
+    matrix, names = group_confusion(report.predictions).numpy(), group_names(report.predictions)
+    report.write_confusion("age_groups", matrix, names)
+    caption = (
+        "Age groups: the likeliest group against that of the label, in percent of the label's faces, with "
+        f"counts (n = {int(matrix.sum()):,}). The cells of groups leave no gaps between them."
+    )
+    plot = plots.confusion(matrix, names, "age group (years)")
+    return report.draw("confusion_age_groups", plot, caption)

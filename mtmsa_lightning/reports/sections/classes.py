@@ -1,0 +1,50 @@
+"""Gender and race."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from mtmsa_lightning.reports import plots
+from mtmsa_lightning.reports.html import Picture
+from mtmsa_lightning.reports.material import Material
+
+if TYPE_CHECKING:
+    pass
+
+
+def add_section(report: Material) -> None:
+    """Add confusion matrices and reliability of the class heads."""
+    if not report.classes:
+        return
+    report.page.section(" and ".join(report.classes).capitalize())
+    for task in report.classes:
+        report.page.row([class_confusion(report, task), class_reliability(report, task)])
+
+
+def class_confusion(report: Material, task: str) -> Picture:
+    """Plot the confusion matrix of a class head."""
+    found = report.classes[task]
+    report.write_confusion(task, found["confusion"], found["names"])
+    caption = (
+        f"{task.capitalize()}: prediction against label, in percent of the label's faces, with counts "
+        f"(n = {report.labelled[task]:,})."
+    )
+    return report.draw(
+        f"confusion_{task}", plots.confusion(found["confusion"], found["names"], task), caption
+    )
+
+
+def class_reliability(report: Material, task: str) -> Picture:
+    """Plot the reliability of a class head."""
+    bins, error = report.classes[task]["reliability"], report.scalars[f"{task}_ece"]
+    report.write_table(f"reliability_{task}", pd.DataFrame(bins))
+    plot = plots.class_reliability(
+        np.array(bins["confidence"], float), np.array(bins["accuracy"], float), bins["faces"],
+        np.nan if error is None else error, task,
+    )  # fmt: skip
+    caption = (
+        f"Reliability of {task}: accuracy over the confidence of the predicted class, and how many faces "
+        f"have that confidence (n = {report.labelled[task]:,})."
+    )
+    return report.draw(f"reliability_{task}", plot, caption)

@@ -1,0 +1,59 @@
+"""What a paper quotes, what it must be quoted with, and all metrics."""
+
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from mtmsa_lightning._utils.strict_json import csv_cell
+from mtmsa_lightning._utils.text import pluralize
+from mtmsa_lightning.metrics.suite import METRICS
+from mtmsa_lightning.metrics.titles import METRIC_BY_NAME
+from mtmsa_lightning.reports.material import Material
+
+if TYPE_CHECKING:
+    pass
+
+
+def add_headline(report: Material) -> None:
+    """Add the metrics that a paper quotes."""
+    report.page.section("Headline")
+    if report.context.partial:
+        report.page.text(f"These metrics are {report.context.partial}.", "warning")
+    report.page.table(report.metric_table(spec for spec in METRICS if spec.headline))
+    for task, found in report.classes.items():
+        if found["masked"]:
+            masked = ", ".join(
+                f"{name} ({pluralize(faces, 'face')})" for name, faces in found["masked"].items()
+            )
+            report.page.text(f"Not counted for {task}, as the checkpoint lacks them: {masked}.", "warning")
+
+
+def add_quotes(report: Material) -> None:
+    """Add what the metrics must be quoted with."""
+    page, data = report.page, report.context.data
+    page.section("To be quoted with these metrics")
+    rows = pd.DataFrame(report.context.quotes().items(), columns=["what", "value"])
+    page.table(rows)
+    report.write_table("quoted_with", rows)
+    if fraction := data.get("subjects_in_two_parts"):
+        page.text(f"{100 * fraction:.1f} % of the test images show a subject that was trained on.", "warning")
+    missing = (data.get("faces") or {}).get("test", 0) - len(report.predictions)
+    if missing > 0 and not report.context.partial:
+        page.text(f"Unreadable or skipped: {pluralize(missing, 'face')} of the test part.", "warning")
+    for note in report.context.notes:
+        page.text(note)
+
+
+def add_all_metrics(report: Material) -> None:
+    """Add every scalar metric, and where to find the rest."""
+    report.page.section("All metrics")
+    report.page.table(report.metric_table(METRICS))
+    rows = [
+        (name, csv_cell(value), *report.interval_of(name), report.labelled[METRIC_BY_NAME[name].needs])
+        for name, value in report.scalars.items()
+    ]
+    report.write_table("metrics", pd.DataFrame(rows, columns=["name", "value", "low95", "high95", "faces"]))
+    report.page.text(
+        "Beside this page: plots/ (SVG and PNG), tables/ (CSV), metrics.json, and predictions.parquet and "
+        "predictions.csv with one row per face, from which every metric can be recomputed."
+    )
