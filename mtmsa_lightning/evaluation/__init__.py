@@ -1,1 +1,1 @@
-"""From tables of predictions to metrics that can be defended."""
+"""Metrics of tables of predictions: intervals, comparisons, subgroups, folds."""

@@ -1,4 +1,4 @@
-"""What the attention modules of a checkpoint do on the faces of a test part."""
+"""Gates and scale weights of the attention modules on the faces of a test part."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -14,21 +14,21 @@ from mtmsa_lightning.models.backbones.msa import MSAAttention, MultiScaleAttenti
 from mtmsa_lightning.module import MTMSA
 
 SHOWN = 8
-"""Faces whose maps are drawn."""
+"""Number of faces whose gates are shown."""
 
 PER_DECADE = 200
-"""Faces of each age decade, at most, that the mean weights are taken over."""
+"""Maximum number of faces per age decade for the mean weights."""
 
 
 class Attention(NamedTuple):
-    """What the attention modules do.
+    """Gates and scale weights of the attention modules.
 
     Attributes:
-        ids: Ids of the faces that are shown, F of them, from young to old.
+        ids: Ids of the F faces that are shown, in order of age.
         ages: Their labels in years (midpoints of groups).
-        faces: Themselves as the network sees them, RGB, ``(height, width, 3)`` each.
-        maps: Stage to its gates averaged over channels, ``(F, h, w)``; above 0 amplifies, below 0 damps.
-        weights: Columns ``stage, rate, decade, weight, faces``: mean share of the scale that ends with the
+        faces: The faces as the network sees them, RGB, ``(height, width, 3)`` each.
+        maps: Gates averaged over channels, ``(F, h, w)``, by stage; above 0 amplifies, below 0 damps.
+        weights: Columns ``stage, rate, decade, weight, faces``: mean weight of the scale that ends with the
             convolution of that dilation rate, over channels and faces of the age decade (its first year).
             NaN for a decade with too few faces.
     """
@@ -48,14 +48,14 @@ def attend(
     batch_size: int = 64,
     min_faces: int = MIN_FACES,
 ) -> Attention | None:
-    """Look at what the attention modules do.
+    """Compute gates and scale weights of the attention modules.
 
     Args:
         model: The model.
-        data: Faces; those without an age are left out.
-        device: Where to compute.
-        batch_size: Faces per step.
-        min_faces: Fewest faces of an age decade that gets mean weights.
+        data: Faces; those without an age are skipped.
+        device: Device of the computation.
+        batch_size: Faces per batch.
+        min_faces: Minimum number of faces of a decade with mean weights.
 
     Returns:
         The attention; None for a model without attention modules or data without ages.
@@ -89,9 +89,9 @@ def _mean_weights(
         decades = 10 * np.floor(ages[batch["index"].numpy()] / 10).astype(int)
         for stage, each in attended.items():
             rates = dilation_rates(model, stage)
-            shares = each.scale_weights.double().mean(dim=2).cpu().numpy()
+            fractions = each.scale_weights.double().mean(dim=2).cpu().numpy()
             parts += [
-                pd.DataFrame({"stage": stage, "rate": rate, "decade": decades, "weight": shares[:, scale]})
+                pd.DataFrame({"stage": stage, "rate": rate, "decade": decades, "weight": fractions[:, scale]})
                 for scale, rate in enumerate(rates)
             ]
     groups = pd.concat(parts).groupby(["stage", "rate", "decade"])["weight"]
@@ -102,7 +102,7 @@ def _mean_weights(
 def _attended(
     model: MTMSA, data: FaceDataset, rows: Sequence[int], batch_size: int
 ) -> Iterator[tuple[Any, dict[int, MSAAttention]]]:
-    """Yield batches of readable faces with what each stage attends to."""
+    """Yield batches of readable faces with the attention of each stage."""
     for start in range(0, len(rows), batch_size):
         samples = [data[row] for row in rows[start : start + batch_size]]
         samples = [sample for sample in samples if sample["valid"]]
@@ -119,11 +119,11 @@ def dilation_rates(model: MTMSA, stage: int) -> list[int]:
 
 
 def spread_over_ages(ages: NDArray[np.float64], count: int) -> list[int]:
-    """Choose rows whose ages lie evenly between the 5th and the 95th percentile, young to old.
+    """Return rows with ages evenly between the 5th and the 95th percentile, in order of age.
 
     Args:
         ages: Ages in years, NaN where unknown.
-        count: How many to choose; fewer where there are fewer ages.
+        count: Number of rows; fewer if there are fewer ages.
     """
     known = np.flatnonzero(~np.isnan(ages))
     chosen: list[int] = []
@@ -135,7 +135,7 @@ def spread_over_ages(ages: NDArray[np.float64], count: int) -> list[int]:
 
 
 def up_to_each_decade(ages: NDArray[np.float64], most: int) -> list[int]:
-    """Choose at most ``most`` rows of each age decade, at random but always the same.
+    """Return at most ``most`` rows of each age decade, drawn with a fixed seed.
 
     Args:
         ages: Ages in years, NaN where unknown.

@@ -1,4 +1,4 @@
-"""What a network says of a batch of faces, as columns of a table."""
+"""Predictions of a batch of faces as columns of a table."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,10 +13,10 @@ from mtmsa_lightning.module import MTMSA, FaceOutput
 
 
 def prediction_columns(model: MTMSA, output: FaceOutput) -> dict[str, Tensor]:
-    """Turn a batch of outputs into named columns, on the device that holds them.
+    """Return a batch of outputs as named columns, on the same device.
 
     Args:
-        model: The model that made them; it knows its class names.
+        model: The model of the outputs; it has the class names.
         output: Outputs of N faces.
 
     Returns:
@@ -24,7 +24,7 @@ def prediction_columns(model: MTMSA, output: FaceOutput) -> dict[str, Tensor]:
         age_high90`` in years (its central 90 %; of a calibrated model its conformal interval, beside those
         of the other levels), cut at 0, and uncut as ``age_mean_unclipped`` and so on; ``unsure`` where a
         calibration sets thresholds, ``group_<low>_<high>``, ``gender_<class>`` and ``race_<class>``
-        probabilities; only of heads that exist.
+        probabilities; only for existing heads.
     """
     columns: dict[str, Tensor] = {}
     if output.age is not None:
@@ -42,13 +42,13 @@ def prediction_columns(model: MTMSA, output: FaceOutput) -> dict[str, Tensor]:
 
 
 def to_arrays(batches: Sequence[Mapping[str, Tensor]]) -> dict[str, NDArray[Any]]:
-    """Join the columns of batches and bring them to the CPU in one copy: each copy waits for the device.
+    """Concatenate the columns of batches and copy them to the CPU at once, as each copy waits for the device.
 
     Args:
         batches: The same columns of each batch; whole numbers must be exact in float64.
 
     Returns:
-        Arrays: bool and int64 stay what they are, all else is float64.
+        Arrays: bool and int64 keep their type, all others are float64.
     """
     joined = torch.cat([torch.stack([*map(Tensor.double, batch.values())]) for batch in batches], dim=1)
     kinds = {name: _kind(values) for name, values in batches[0].items()}

@@ -1,8 +1,9 @@
 """Paired comparison of models on the same test faces.
 
-Every face counts by the difference of its scores, so what makes a face hard for both drops out. Where a side
-has several seeds, a face's score is its mean over them. Intervals and p-values cover the chance of the test
-faces (by subject where subjects are known), not the chance of training: that is what several seeds show.
+Differences are taken face by face, which removes the difficulty that a face has for both models. With
+several seeds, the score of a face is its mean over seeds. Intervals and p-values cover the random choice of
+test faces (by subject where subjects are known), not the variation between trainings, which several seeds
+show.
 """
 
 import logging
@@ -41,9 +42,9 @@ class Contender:
     """One side of a comparison.
 
     Attributes:
-        name: What it was called on the command line.
+        name: Its name on the command line.
         tables: Predictions on the same test faces, a table per seed.
-        record: Protocol, label rule, seeds and so on, as far as they are recorded beside the tables.
+        record: Protocol, label rule, seeds and so on, as recorded beside the tables.
     """
 
     name: str
@@ -52,11 +53,11 @@ class Contender:
 
 
 def read_contender(path: Path) -> Contender:
-    """Read predictions with what is known about them.
+    """Read predictions with their record.
 
     Args:
         path: A run directory, the folder of a cross-validation, of its experiment or of a report, or a table.
-            Of a folder of runs its newest tested run is meant.
+            For a folder of runs, its newest tested run is used.
 
     Raises:
         DataError: If there are no predictions.
@@ -77,7 +78,7 @@ def read_contender(path: Path) -> Contender:
 
 
 def _pooled_tables(folder: Path) -> list[Path]:
-    """Return the pooled tables of a cross-validation's seeds, those that its summary lists if it has one.
+    """Return the pooled tables of a cross-validation's seeds that its summary lists, or all without one.
 
     Raises:
         DataError: If the table of a seed that the summary lists is missing.
@@ -89,15 +90,15 @@ def _pooled_tables(folder: Path) -> list[Path]:
     seeds = from_json(read_regular(summary)).get("seeds", [])
     listed = [folder / "predictions" / f"seed{seed}.parquet" for seed in seeds]
     if missing := [file for file in listed if file not in found]:
-        raise DataError(f"{missing[0]}: missing, but {summary} lists it: repeat `mtmsa crossval`")
+        raise DataError(f"{missing[0]}: missing, but listed by {summary}: run `mtmsa crossval` again")
     for file in found:
         if file not in listed:
-            log.warning("%s: left out, of runs that %s does not list: remove it", file, summary)
+            log.warning("%s: skipped, because %s does not list its runs: remove it", file, summary)
     return listed
 
 
 def _recorded(files: Sequence[Path]) -> dict[str, Any]:
-    """Return what metrics must be quoted with, from the record or the summary of folds nearest to tables."""
+    """Return what metrics must be quoted with, from the nearest record or summary of folds."""
     for folder in files[0].absolute().parents[:2]:  # a report has its table beside its record
         if (folder / "run.json").is_file():
             data = dict(read_record(folder).get("data", {}))
@@ -115,7 +116,7 @@ def _recorded(files: Sequence[Path]) -> dict[str, Any]:
 
 
 def _seed_of(pooled: Path) -> int | str:
-    """Read the seed off the name of a pooled table, ``seed<s>.parquet`` or ``report-seed<s>/...``."""
+    """Return the seed in the name of a pooled table, ``seed<s>.parquet`` or ``report-seed<s>/...``."""
     found = re.search(r"seed(\d+)$", pooled.stem) or re.search(r"seed(\d+)$", pooled.parent.name)
     return int(found[1]) if found else "unknown"
 
@@ -126,12 +127,12 @@ def _seed_of(pooled: Path) -> int | str:
 def compare(
     baseline: Contender, others: Sequence[Contender], draws: int = PERMUTATIONS, seed: int = 0
 ) -> pd.DataFrame:
-    """Compare models with a baseline, metric by metric.
+    """Compare models with a baseline by each metric.
 
     Args:
         baseline: The model that the others are compared with.
         others: The other models.
-        draws: Bootstrap samples, and sign flips where they are too many to enumerate.
+        draws: Number of bootstrap samples, and of sign flips if there are too many to enumerate.
         seed: Seed of both.
 
     Returns:
@@ -169,7 +170,7 @@ def plain_rows(table: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def check_folds(baseline: Contender, other: Contender) -> None:
-    """Refuse sides that are known to be of different folds of one split.
+    """Raise if both sides are known to be of different folds of one split.
 
     Raises:
         DataError: Names the folds of both.
@@ -179,7 +180,7 @@ def check_folds(baseline: Contender, other: Contender) -> None:
         return
     split = ("dataset", "protocol", "split_seed")
     if any(baseline.record.get(key) != other.record.get(key) for key in split):
-        return  # no other folds would make them equal
+        return  # the folds are not the reason
     first, second = (side.record["folds"] for side in sides)
     if set(first) != set(second):
         of = [f"{side.name} is of {_folds(side.record['folds'])}" for side in sides]
@@ -194,30 +195,30 @@ def _folds(folds: Sequence[Any]) -> str:
 
 
 def matching_rows(ours: pd.DataFrame, theirs: pd.DataFrame, names: tuple[str, str]) -> npt.NDArray[np.int64]:
-    """Find the row of every face in another table of the same test.
+    """Return the row of every face in another table of the same test.
 
     Args:
         ours: A table of predictions.
         theirs: The other table.
-        names: What to call them in messages.
+        names: Names of both tables in messages.
 
     Returns:
         Positions in ``theirs`` in the order of ``ours``.
 
     Raises:
-        DataError: If ids, labels or folds differ; says how many and which first.
+        DataError: If ids, labels or folds differ; names their number and the first.
     """
     keys = [pd.Index(each) for each in face_keys([ours, theirs])]
     for own, name in zip(keys, names, strict=True):
         if own.has_duplicates:
             repeated = own[own.duplicated()]
-            raise DataError(f"{name}: {len(repeated)} ids stand in it more than once, such as {repeated[0]}")
+            raise DataError(f"{name}: {len(repeated)} ids are repeated, such as {repeated[0]}")
     for (own, other), name in zip((keys, keys[::-1]), names, strict=True):
         alone = own.difference(other)
         if len(alone):
             raise DataError(
-                f"{names[0]} and {names[1]} were tested on other faces: {len(alone)} of {len(own)} are in "
-                f"{name} alone, such as {alone[0]}. Only metrics on the same faces can be compared: the same "
+                f"{names[0]} and {names[1]} were tested on different faces: {len(alone)} of {len(own)} are "
+                f"only in {name}, such as {alone[0]}. Compare metrics on the same faces: the same "
                 "protocol, fold and data.seed"
             )
     order = keys[1].get_indexer(keys[0])
@@ -238,7 +239,7 @@ def matching_rows(ours: pd.DataFrame, theirs: pd.DataFrame, names: tuple[str, st
 
 
 def _counted_by_both(ours: pd.DataFrame, theirs: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Keep the headline metrics of both sides, on the faces that both count (classes may differ)."""
+    """Return the headline metrics of both sides, on the faces that both count (classes may differ)."""
     names = [spec.name for spec in METRICS if spec.headline]
     both = ours.notna() & theirs.notna()
     names = [name for name in names if name in ours and name in theirs and both[name].any()]
@@ -255,7 +256,7 @@ def _differences(
     over_faces = [metrics_of_means(metrics, scores.mean().to_numpy()) for scores in (ours, theirs)]
     rows = []
     for column, metric in enumerate(metrics):
-        with np.errstate(invalid="ignore"):  # two infinite widths
+        with np.errstate(invalid="ignore"):  # inf - inf
             values = theirs[metric].to_numpy() - ours[metric].to_numpy()
         counted = (ours[metric].notna() & theirs[metric].notna()).to_numpy()
         before, after = float(over_faces[0][column]), float(over_faces[1][column])
@@ -263,7 +264,7 @@ def _differences(
         if math.isfinite(after - before):
             low, high = interval(their_draws[:, column] - our_draws[:, column])
             p = paired_permutation(values, subjects, draws, seed)
-        else:  # widths of intervals from too few subjects: there is no mean to test
+        else:  # infinite intervals, from too few subjects, have no mean to test
             low = high = p = math.nan
         rows.append({
             **row, "low": low, "high": high, "p": p,
@@ -273,12 +274,12 @@ def _differences(
 
 
 def holm(p: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    """Correct p-values for their number, so that the chance of any false finding stays below the level.
+    """Correct p-values for multiple tests: the chance of any false positive stays below the level.
 
     Holm, "A simple sequentially rejective multiple test procedure", Scand. J. Statistics 6, 1979.
 
     Args:
-        p: P-values, ``(K,)``; NaN where there was nothing to test, which stays and is not counted.
+        p: P-values, ``(K,)``; NaN is kept and not counted.
 
     Returns:
         Corrected p-values, ``(K,)``: the k-th smallest times K + 1 - k, made monotone, at most 1.

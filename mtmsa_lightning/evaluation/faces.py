@@ -1,4 +1,4 @@
-"""Which faces a reader should look at: the best, the worst, and the most uncertain ones."""
+"""The best, the worst, and the most uncertain faces of a table of predictions."""
 
 import pandas as pd
 
@@ -6,18 +6,18 @@ from mtmsa_lightning.evaluation.predictions import Predictions
 from mtmsa_lightning.models.distributions import printed_age
 
 SHOWN = 8
-"""Faces of each kind."""
+"""Number of faces of each kind."""
 
 
 def faces_to_look_at(predictions: Predictions, count: int = SHOWN) -> dict[str, pd.DataFrame]:
-    """Choose the faces with the least error, the largest error, and the largest predicted std.
+    """Return the faces with the smallest error, the largest error, and the largest predicted std.
 
     The error of an exact age is ``|prediction - age|``, that of a group the distance to its nearest end, 0
-    inside. Of equal errors the surest face is the best, and the surest is the worst.
+    inside. Equal errors are sorted by std, smallest first.
 
     Args:
         predictions: Predictions of ages.
-        count: Faces of each kind.
+        count: Number of faces of each kind.
 
     Returns:
         Tables ``best``, ``worst`` (labelled faces only) and ``most uncertain`` with the columns ``id, label,
@@ -48,7 +48,7 @@ def faces_to_look_at(predictions: Predictions, count: int = SHOWN) -> dict[str, 
 
 
 def age_text(low: float, high: float) -> str:
-    """Write an age label: ``34``, ``25-32``, or ``unknown``.
+    """Format an age label: ``34``, ``25-32``, or ``unknown``.
 
     >>> age_text(34, 34), age_text(25, 32), age_text(float("nan"), float("nan"))
     ('34', '25-32', 'unknown')

@@ -2,10 +2,10 @@
 
 summary.json           everything below, with both standard deviations
 summary.csv            a row per run, then mean and standard deviations
-summary.md             the same to read
+summary.md             the same as Markdown
 predictions/           seed<s>.parquet: the test faces of all folds, with a column fold
 report-seed<s>/        report.html on them, with plots and tables
-logs/                  what each run printed
+logs/                  output of each run
 """
 
 from collections.abc import Mapping, Sequence
@@ -32,17 +32,16 @@ SHARED = (
     "dataset", "protocol", "split_seed", "split_file", "label_rule", "gender_classes", "race_classes",
     "age_groups", "image_size", "crop", "preparation",
 )  # fmt: skip
-"""What all runs must agree on, for a mean over them to mean something."""
-
+"""Facts that all runs must share for their mean to be meaningful."""
 
 Runs = Mapping[tuple[int, int], Path]
 
 
 def agreed(data: Mapping[Path, Mapping[str, Any]]) -> dict[str, Any]:
-    """Return what the records of all runs say of their data.
+    """Return the facts about the data that all runs share.
 
     Raises:
-        DataError: If they differ, naming two runs and what each says.
+        DataError: If runs differ; names two runs and their values.
     """
     first, *others = data
     for run in others:
@@ -56,9 +55,9 @@ def agreed(data: Mapping[Path, Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def shared_subjects(data: Sequence[Mapping[str, Any]]) -> float | None:
-    """Return the share of the test images of all runs that show a subject which is not new to their model.
+    """Return the fraction of test images of all runs whose subject is in the training data of their model.
 
-    None where no subject is known.
+    None if no subject is known.
     """
     known = [each for each in data if each.get("subjects_in_two_parts") is not None]
     faces = sum(each["faces"]["test"] for each in known)
@@ -70,7 +69,7 @@ def shared_subjects(data: Sequence[Mapping[str, Any]]) -> float | None:
 
 
 def distinct(values: Any) -> list[Any]:
-    """Return the different values, in order of appearance."""
+    """Return the distinct values in order of appearance."""
     found: list[Any] = []
     for value in values:
         if value not in found:
@@ -79,10 +78,10 @@ def distinct(values: Any) -> list[Any]:
 
 
 def run_metrics(runs: Runs) -> pd.DataFrame:
-    """Compute the test metrics of every run from its predictions, so that all have those of today's suite.
+    """Compute the test metrics of every run from its predictions, by the present suite.
 
     Returns:
-        A row per run, indexed by (fold, seed), a column per metric; NaN where it is not defined.
+        A row per run, indexed by (fold, seed), a column per metric; NaN if undefined.
     """
     named = [scalars(read_predictions(run / "predictions" / "test.parquet")) for run in runs.values()]
     index = pd.MultiIndex.from_tuples(runs, names=["fold", "seed"])
@@ -92,11 +91,11 @@ def run_metrics(runs: Runs) -> pd.DataFrame:
 def spread(values: pd.DataFrame, complete: bool) -> dict[str, dict[str, Any]]:
     """Return means and standard deviations of every metric.
 
-    The mean is the mean over folds of each fold's mean over its seeds. Three spreads answer three questions:
-    ``over_folds`` (of the folds' means over seeds) how much the test faces matter, ``over_seeds`` (of the
-    seeds' means over folds) how much a repetition of the whole differs, ``over_runs`` both together. The
-    second needs all runs, else seeds would differ by the folds that they lack. A metric that is not
-    defined in some runs (NaN, by too few faces) has the mean of the others, and ``n`` counts these.
+    The mean is the mean over folds of each fold's mean over its seeds. There are three spreads:
+    ``over_folds`` (of the folds' means over seeds) shows the effect of the test faces, ``over_seeds`` (of the
+    seeds' means over folds) that of repeated training, ``over_runs`` both together. ``over_seeds`` needs all
+    runs, because seeds with different folds cannot be compared. Undefined metrics (NaN) are skipped; ``n``
+    counts the others.
 
     Args:
         values: A row per run, indexed by (fold, seed).
@@ -122,7 +121,7 @@ def spread(values: pd.DataFrame, complete: bool) -> dict[str, dict[str, Any]]:
 
 
 def deviations(values: "pd.Series[float]") -> dict[str, float | int | None]:
-    """Return both standard deviations of the values that are defined; NaN where one is infinite."""
+    """Return both standard deviations of the defined values; NaN if one is infinite."""
     defined = values.dropna()
     with np.errstate(invalid="ignore"):
         sample = float(defined.std(ddof=1)) if len(defined) > 1 else None
@@ -151,9 +150,9 @@ def pooled_metrics(pooled: Mapping[int, pd.DataFrame]) -> dict[str, Any]:
 
     Returns:
         Numbers of faces and subjects that were tested in every seed, and for every metric its ``value`` (the
-        mean over seeds), its value ``per_seed``, and, where it is made of a mean over faces and finite, the
-        ends ``low`` and ``high`` of its interval (None for fewer than ``MIN_CLUSTERS`` subjects). For these,
-        each face counts by its mean score over seeds: the interval says how much the test faces matter.
+        mean over seeds), its value ``per_seed``, and, where it is a finite function of a mean over faces, the
+        ends ``low`` and ``high`` of its interval (None for fewer than ``MIN_CLUSTERS`` subjects). It uses the
+        mean score of each face over seeds, and so shows the effect of the test faces.
     """
     faces, scores = average_scores(list(pooled.values()))
     units = clusters(faces)
@@ -187,7 +186,7 @@ def average_scores(tables: Sequence[pd.DataFrame]) -> tuple[pd.DataFrame, pd.Dat
         tables: Predictions of each repetition (seed).
 
     Returns:
-        The first table's rows of the faces that all have, and their mean scores, row by row.
+        The rows of the first table whose faces are in all tables, and their mean scores.
     """
     keyed = [table.set_index(keys) for table, keys in zip(tables, face_keys(tables), strict=True)]
     common = keyed[0].index
@@ -200,9 +199,9 @@ def average_scores(tables: Sequence[pd.DataFrame]) -> tuple[pd.DataFrame, pd.Dat
 
 
 def face_keys(tables: Sequence[pd.DataFrame]) -> "list[pd.Series[str]]":
-    """Name each row of tables that belong together: by its id, and by its fold where ids repeat in any.
+    """Return a unique key of each row in related tables: its id, with its fold if ids repeat in any table.
 
-    Ids repeat where two folds test the same faces; a table that lacks one of these folds is named alike.
+    Ids repeat if two folds test the same faces; all tables then have keys with folds.
     """
     ids: list[pd.Series[str]] = [table["id"].astype("str") for table in tables]
     if any(each.duplicated().any() for each in ids) and all("fold" in table for table in tables):
@@ -212,7 +211,7 @@ def face_keys(tables: Sequence[pd.DataFrame]) -> "list[pd.Series[str]]":
 
 
 def clusters(faces: pd.DataFrame) -> npt.NDArray[np.str_]:
-    """Return what is resampled together, see :func:`.resampling.sampling_units`."""
+    """Return the resampling unit of each face, see :func:`.resampling.sampling_units`."""
     return sampling_units(faces["id"], faces["subject"] if "subject" in faces else [""] * len(faces))
 
 

@@ -1,4 +1,4 @@
-"""The age group that a prediction decides for against that of the label."""
+"""Confusion matrix of age groups."""
 
 import math
 from itertools import pairwise
@@ -12,9 +12,9 @@ from mtmsa_lightning.metrics.groups import GroupAccuracy
 
 
 def group_confusion(predictions: Predictions) -> Tensor:
-    """Count faces by the cell of their label (rows) and their likeliest cell (columns).
+    """Count faces by the cell of their label (rows) and their most probable cell (columns).
 
-    Decided as :class:`~mtmsa_lightning.metrics.GroupAccuracy` decides.
+    Cells are those of :class:`~mtmsa_lightning.metrics.GroupAccuracy`.
 
     Args:
         predictions: Predictions of ages; unlabelled faces are not counted.
@@ -31,7 +31,7 @@ def group_confusion(predictions: Predictions) -> Tensor:
 
 
 def group_names(predictions: Predictions) -> tuple[str, ...]:
-    """Name the groups: as the labels do where all are groups, else by the ages that their cells hold."""
+    """Return the names of the groups: the labelled groups, or with exact labels the ages of each cell."""
     if predictions.labelled()["exact"]:
         first = [0, *(math.floor(edge) + 1 for edge in AGE_GROUP_EDGES)]
         return (*(f"{low}-{above - 1}" for low, above in pairwise(first)), f"{first[-1]}+")

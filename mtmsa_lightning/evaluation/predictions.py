@@ -1,4 +1,4 @@
-"""A table of predictions and labels, as ``PredictionWriter`` writes it, brought into typed form."""
+"""Reading tables of predictions and labels, as ``PredictionWriter`` writes them."""
 
 import re
 from dataclasses import dataclass
@@ -21,23 +21,23 @@ from mtmsa_lightning.models.distributions import (
 )
 
 SUFFIXES = (".csv", ".parquet")
-"""Files in which tables of predictions are written."""
+"""File formats of tables of predictions."""
 
 TEXTS = ("id", "file", "subject", "label_gender", "label_race")
-"""Columns that hold texts; a missing one is empty."""
+"""Columns of texts; a missing one is empty."""
 
-_READ = "Such a table is written by `mtmsa test` as predictions/test.parquet of its run."
+_READ = "`mtmsa test` writes such a table as predictions/test.parquet of its run."
 
 
 @dataclass(frozen=True, eq=False)
 class ClassPredictions:
-    """What a class head said of N faces, and what is right.
+    """Predictions of a class head for N faces, with labels.
 
     Attributes:
-        names: Classes that the model knows, in its order.
+        names: Classes of the model, in its order.
         probs: Probabilities, float64 ``(N, classes)``.
-        target: Index of the labelled class, ``(N,)``; -1 without a label or where the model lacks its class.
-        masked: Labelled classes that the model lacks, with their number of faces, which are not counted.
+        target: Index of the labelled class, ``(N,)``; -1 without a label or if the model lacks the class.
+        masked: Number of faces by labelled class that the model lacks; they are not counted.
     """
 
     names: tuple[str, ...]
@@ -56,7 +56,7 @@ class Predictions:
         age: Predicted distributions of age.
         age_low: Lower ends of the labels in completed years, float64 ``(N,)``; NaN where missing.
         age_high: Upper ends; equal to ``age_low`` for an exact age.
-        age_groups: Inclusive age groups in years that were decided, or empty.
+        age_groups: Predicted inclusive age groups in years, or empty.
         gender: Predictions of the gender head.
         race: Predictions of the race head.
         gender_labels: Labelled gender by name, "" where unknown.
@@ -80,7 +80,7 @@ class Predictions:
     def labelled(self) -> dict[str, int]:
         """Return the number of faces with a label of every kind: exact, group, age, gender, race.
 
-        Of gender and race, those count whose class the model knows.
+        For gender and race, only classes of the model are counted.
         """
         counts = {
             "exact": (self.age_low == self.age_high).sum(),
@@ -100,7 +100,7 @@ def read_predictions(source: Path | pd.DataFrame, name: str = "the table of pred
 
     Args:
         source: A ``.parquet`` or ``.csv`` file, or the table itself.
-        name: What messages call a table that is given itself.
+        name: Name of a given table in messages.
 
     Raises:
         DataError: If the file cannot be read, or has no predictions or no labels; names the columns or rows.
@@ -123,8 +123,8 @@ def read_predictions(source: Path | pd.DataFrame, name: str = "the table of pred
         raise DataError(f"{name}: no predictions: neither age_mean nor gender_* nor race_*. {_READ}")
     if low.isnan().all() and not any((names != "").any() for names in labels.values()):
         raise DataError(
-            f"{name}: no labels to compare with (label_age_low, label_age_high, label_gender, label_race): "
-            f"`mtmsa predict` knows none. {_READ}"
+            f"{name}: no labels (label_age_low, label_age_high, label_gender, label_race): `mtmsa predict` "
+            f"writes none. {_READ}"
         )
     return Predictions(
         ids=_texts(table, "id"), subjects=_texts(table, "subject"), age=age, age_low=low, age_high=high,
@@ -134,7 +134,7 @@ def read_predictions(source: Path | pd.DataFrame, name: str = "the table of pred
 
 
 def read_table(file: Path) -> pd.DataFrame:
-    """Read a ``.parquet`` or ``.csv`` table; every number of a CSV comes back as it was written.
+    """Read a ``.parquet`` or ``.csv`` table; numbers of a CSV are read exactly.
 
     Raises:
         DataError: If the file cannot be read.
@@ -152,7 +152,7 @@ def read_table(file: Path) -> pd.DataFrame:
 
 
 def _as_numbers(column: "pd.Series[str]") -> "pd.Series[Any]":
-    """Read texts as numbers; pandas' own reading is not exact to the last digit in all its versions."""
+    """Convert texts to numbers; not every version of pandas reads them exactly."""
     try:
         return pd.Series([float(text) if text else np.nan for text in column], column.index, np.float64)
     except ValueError:
@@ -205,7 +205,7 @@ def _age_labels(table: pd.DataFrame, name: str) -> tuple[Tensor, Tensor]:
     odd = (low.isnan() != high.isnan()) | (low > high)
     if odd.any():
         shown = ", ".join(table["id"][odd.numpy()].head(5))
-        raise DataError(f"{name}: label_age_low and label_age_high do not fit together: {shown}")
+        raise DataError(f"{name}: label_age_low and label_age_high contradict each other: {shown}")
     return low, high
 
 
@@ -225,7 +225,7 @@ def _classes(
     probs = _numbers(table, [f"{task}_{each}" for each in names], name)
     if not torch.allclose(probs.sum(1), probs.new_ones(()), atol=1e-3):
         raise DataError(
-            f"{name}: {task}_{names[0]} and the others of its kind are no probabilities: sum not 1"
+            f"{name}: {task}_{names[0]} and the other columns of {task} are no probabilities: sum not 1"
         )
     index = {each: position for position, each in enumerate(names)} | {"": -1}
     target = torch.tensor([index.get(label, -1) for label in labels.tolist()])

@@ -1,7 +1,6 @@
 """Confidence intervals and significance by resampling whole clusters (subjects), numpy only.
 
-Faces of one subject resemble each other: they are drawn, and exchanged, together. Whatever has no subject is
-a cluster of its own.
+Faces of one subject are similar, so they are resampled together. A face without a subject is its own cluster.
 
 Bootstrap: Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapters 6 and 13; Davison and
 Hinkley, "Bootstrap Methods and their Application", 1997; whole clusters with replacement: Field and Welsh,
@@ -16,16 +15,16 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float64]
 
 DRAWS = 2_000
-"""Bootstrap samples by default: the ends of a 95 % interval rest on 50 of them each."""
+"""Default number of bootstrap samples: 50 lie beyond each end of a 95 % interval."""
 
 PERMUTATIONS = 10_000
-"""Sign flips by default: a p-value of 0.05 then has a standard error of 0.002."""
+"""Default number of sign flips: a p-value of 0.05 then has a standard error of 0.002."""
 
 MIN_CLUSTERS = 10
-"""Subjects below which a group gets no interval: it would be far too narrow."""
+"""Minimum number of subjects for an interval; with fewer it would be far too narrow."""
 
 CHUNK = 2_000_000
-"""Numbers drawn at once, which bounds the memory."""
+"""Numbers drawn at a time, which bounds memory."""
 
 
 def bootstrap_means(
@@ -34,18 +33,18 @@ def bootstrap_means(
     """Return means of bootstrap samples of whole clusters.
 
     A sample draws as many clusters as there are, with replacement, and averages over the faces of the
-    clusters drawn, so a large subject weighs as much as it has faces. All columns see the same samples: any
-    function of several means (a difference of two models, a balanced accuracy, the largest gap between
-    groups, the root of a mean square) can be computed from a draw's row, and its interval taken.
+    clusters drawn, so subjects are weighted by their faces. All columns use the same samples, so the interval
+    of any function of several means (a difference of two models, a balanced accuracy, the largest gap between
+    groups, the root of a mean square) can be computed from the rows.
 
     Args:
         values: A value per face, ``(N,)``, or K values per face, ``(N, K)``; NaN is not counted.
-        clusters: A label per face, ``(N,)``; by default, and where it is an empty text, the face itself.
+        clusters: A label per face, ``(N,)``; by default, and for an empty text, the face itself.
         draws: Number of bootstrap samples B.
         seed: Seed of the draws.
 
     Returns:
-        ``(B,)`` or ``(B, K)``; NaN where a sample holds no counted face.
+        ``(B,)`` or ``(B, K)``; NaN for a sample without counted faces.
 
     Raises:
         ValueError: If there is no face, or not one cluster label per face.
@@ -54,7 +53,7 @@ def bootstrap_means(
     columns = values[:, None] if values.ndim == 1 else values
     sums, counts = _sums_by_cluster(columns, clusters)
     totals = np.concatenate([sums, counts], axis=1)
-    with np.errstate(invalid="ignore"):  # an infinite width that is not drawn counts 0 times
+    with np.errstate(invalid="ignore"):  # 0 * inf, for an infinite width that is not drawn
         drawn = np.concatenate([weights @ totals for weights in bootstrap_weights(len(totals), draws, seed)])
     numerator, denominator = np.split(drawn, 2, axis=1)
     means = np.full_like(numerator, np.nan)
@@ -66,14 +65,14 @@ def interval(drawn: npt.ArrayLike, level: float = 0.95) -> tuple[float, float]:
     """Return the percentile interval of a bootstrapped statistic.
 
     Its ends are the (1 - level) / 2 and (1 + level) / 2 quantiles of the draws (Efron and Tibshirani, chapter
-    13); too narrow when there are few clusters, say less than 30.
+    13). It is too narrow for few clusters, say less than 30.
 
     Args:
-        drawn: The statistic of every bootstrap sample, ``(B,)``; samples where it is NaN are left out.
-        level: Coverage aimed at, between 0 and 1.
+        drawn: The statistic of every bootstrap sample, ``(B,)``; NaN is skipped.
+        level: Nominal coverage, between 0 and 1.
 
     Returns:
-        Lower and upper end; NaN if the statistic is NaN everywhere.
+        Lower and upper end; NaN if all are NaN.
     """
     known = np.asarray(drawn, np.float64)
     known = known[~np.isnan(known)]
@@ -92,10 +91,10 @@ def paired_permutation(
 ) -> float:
     """Return the two-sided p-value of a paired permutation test of a mean difference of zero.
 
-    If two models do equally well, their names could be exchanged for every subject: the sign of all
-    differences of a cluster flips together. p is the share of flips with a mean at least as far from zero as
-    the one observed. Clusters whose differences sum to zero change nothing and are left out. If there are no
-    more flips than ``draws``, each is looked at once and p is exact; otherwise flips are drawn and p is
+    Under the null hypothesis, two models can be exchanged for every subject: the signs of all differences of
+    a cluster flip together. p is the fraction of flips with a mean at least as far from zero as the observed
+    one. Clusters whose differences sum to zero have no effect and are skipped. If there are at most ``draws``
+    flips, all are enumerated and p is exact; otherwise flips are drawn and p is
     (1 + number at least as far) / (1 + draws), which is never zero and keeps the level (Phipson and Smyth,
     "Permutation P-values should never be zero", 2010). On 0/1 outcomes without clusters this is McNemar's
     exact test.
@@ -125,10 +124,10 @@ def paired_permutation(
 
 
 def sampling_units(ids: npt.ArrayLike, subjects: npt.ArrayLike) -> npt.NDArray[np.str_]:
-    """Name what is resampled and counted as one: the subject of each face or, where it is unknown, the face.
+    """Return the resampling unit of each face: its subject or, if unknown, the face itself.
 
-    All metrics of a table of predictions use this definition, so that its reports agree. Two rows of one
-    face, which two folds have tested, are one unit.
+    All metrics of a table of predictions use this definition. Two rows of one face, tested by two folds, are
+    one unit.
 
     Args:
         ids: Id of each face, ``(N,)``.
@@ -141,10 +140,10 @@ def sampling_units(ids: npt.ArrayLike, subjects: npt.ArrayLike) -> npt.NDArray[n
 
 
 def cluster_numbers(clusters: npt.ArrayLike | None, faces: int) -> npt.NDArray[np.int64]:
-    """Number the clusters from 0; a face whose label is an empty text is a cluster of its own.
+    """Number the clusters from 0; a face with an empty label is its own cluster.
 
     Args:
-        clusters: A label per face, ``(N,)``; None if no face has one.
+        clusters: A label per face, ``(N,)``; None for no labels.
         faces: Number of faces N.
 
     Returns:
@@ -208,7 +207,7 @@ def _random_flips(size: int, draws: int, seed: int) -> Iterator[Floats]:
 
 
 def _chunks(draws: int, size: int) -> Iterator[int]:
-    """Divide draws of ``size`` numbers each into chunks."""
+    """Yield the sizes of chunks of draws with ``size`` numbers each."""
     most = max(1, CHUNK // max(1, size))
     for start in range(0, draws, most):
         yield min(most, draws - start)

@@ -1,4 +1,4 @@
-"""What every test face contributes to the metrics that are means over faces."""
+"""Scores of single faces, for metrics that are functions of a mean over faces."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,7 +24,7 @@ def read_faces(file: Path) -> pd.DataFrame:
         file: A ``.parquet`` or ``.csv`` table.
 
     Returns:
-        The table; texts that are missing are empty.
+        The table; missing texts are empty.
 
     Raises:
         DataError: If it has no predictions, or no labels.
@@ -36,14 +36,14 @@ def read_faces(file: Path) -> pd.DataFrame:
 
 
 def face_scores(predictions: Predictions) -> pd.DataFrame:
-    """Return the score of every face in every metric that is made of a mean over faces.
+    """Return the score of every face for every metric that is a function of a mean over faces.
 
     Args:
         predictions: Predictions of N faces with labels.
 
     Returns:
-        A column per metric under its name, in the order of the suite, N rows; NaN where the metric does not
-        count the face. Metrics that count no face, or whose head does not exist, are absent.
+        A column per metric under its name, in the order of the suite, N rows; NaN where the metric skips
+        the face. Metrics without any face or without a head are absent.
     """
     age = predictions.age
     suite = metric_specs({} if age is None else {"age": 0}, groups=bool(predictions.age_groups))
@@ -62,7 +62,7 @@ def face_scores(predictions: Predictions) -> pd.DataFrame:
 
 
 def metrics_of_means(names: Sequence[str], means: Floats) -> Floats:
-    """Turn means of scores into metrics: a root mean square is the root of a mean.
+    """Return metrics from means of scores, e.g. the root of a mean square.
 
     Args:
         names: Names of K metrics.

@@ -1,4 +1,4 @@
-"""All metrics of a table of predictions, by the same metrics that a run logs."""
+"""All metrics of a table of predictions, computed by the metrics that a run logs."""
 
 import math
 from typing import Any
@@ -25,10 +25,10 @@ from mtmsa_lightning.metrics.suite import metric_specs
 from mtmsa_lightning.metrics.without_sync import without_sync
 
 CURVE_LEVELS = tuple(percent / 100 for percent in range(5, 100, 5))
-"""Nominal levels at which coverage is drawn."""
+"""Nominal levels of the coverage curve."""
 
 CURVE_POINTS = 100
-"""Points at which the risk-coverage curve is drawn."""
+"""Number of points of the risk-coverage curve."""
 
 
 def compute_metrics(predictions: Predictions, min_faces: int = MIN_FACES) -> dict[str, Any]:
@@ -36,7 +36,7 @@ def compute_metrics(predictions: Predictions, min_faces: int = MIN_FACES) -> dic
 
     Args:
         predictions: Predictions with labels.
-        min_faces: Fewest faces of an age decade that gets a metric in ``curves.decade_mae``.
+        min_faces: Minimum number of faces of a decade in ``curves.decade_mae``.
 
     Returns:
         ``faces``: their number. ``labelled``: faces per kind of label. ``scalars``: see :func:`scalars`.
@@ -44,15 +44,14 @@ def compute_metrics(predictions: Predictions, min_faces: int = MIN_FACES) -> dic
 
         - ``cumulative_score``: ``years`` 0 to 30 and ``share``,
         - ``interval_coverage``: nominal ``level``, ``coverage`` and mean ``width`` in years,
-        - ``risk_coverage``: ``coverage``, ``risk`` (MAE in years; without exact ages the share of wrong age
-          groups) and ``std``, the largest that is kept,
+        - ``risk_coverage``: ``coverage``, ``risk`` (MAE in years; without exact ages the fraction of wrong
+          age groups) and ``std``, the largest that is kept,
         - ``decade_mae``: first year of each ``decade`` with faces, ``mae`` (None below ``min_faces``) and
           ``faces``.
 
         ``classes``, per class head that has labels: ``names``, ``confusion`` (rows: labelled class),
         ``reliability`` (bins of ``confidence`` with ``accuracy`` and ``faces``) and ``masked`` (labelled
-        classes that the model lacks, with their faces). None stands for a point of a curve that is not
-        defined.
+        classes that the model lacks, with their faces). An undefined point of a curve is None.
     """
     labelled = predictions.labelled()
     heads = {"gender": predictions.gender, "race": predictions.race}
@@ -68,7 +67,7 @@ def compute_metrics(predictions: Predictions, min_faces: int = MIN_FACES) -> dic
 def scalars(predictions: Predictions) -> dict[str, float]:
     """Return the scalar metrics of the suite by their names.
 
-    Only those with labels of their kind; NaN where too few faces stand behind a metric.
+    Metrics without labels are absent; NaN for too few faces.
     """
     labelled = predictions.labelled()
     classes = {} if predictions.age is None else {"age": 0}
@@ -87,7 +86,7 @@ def scalars(predictions: Predictions) -> dict[str, float]:
 
 
 def plain(values: Tensor) -> Any:
-    """Return a tensor as a number or nested lists; None for what JSON lacks: NaN and infinite numbers."""
+    """Return a tensor as a number or nested lists; None for NaN and infinite numbers, which JSON lacks."""
 
     def finite(value: Any) -> Any:
         if isinstance(value, list):

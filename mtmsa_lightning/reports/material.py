@@ -66,7 +66,7 @@ class Material:
         return Picture(plots.save(plot, self.folder / "plots", name, caption).read_bytes(), caption)
 
     def write_table(self, name: str, table: pd.DataFrame) -> None:
-        """Write ``tables/<name>.csv``, with all digits; ``partial`` marks metrics on part of the test part."""
+        """Write ``tables/<name>.csv``, with all digits; ``partial`` marks a partial test."""
         if self.context.partial:
             table = table.assign(partial=self.context.partial)
         write_table(table, self.folder / "tables" / f"{name}.csv")

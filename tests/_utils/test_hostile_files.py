@@ -132,7 +132,7 @@ def test_preparing_leaves_them_out_with_the_reason(hostile, tmp_path):
 
 def test_checking_does_not_wait_for_a_pipe(hostile, capsys):
     main(["check", "--data", "utkface", "--root", str(hostile), "--timing=false"])
-    assert "rows left out: 3" in capsys.readouterr().out
+    assert "rows skipped: 3" in capsys.readouterr().out
 
 
 def test_predicting_passes_over_what_is_no_file(hostile, caplog):

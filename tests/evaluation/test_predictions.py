@@ -75,7 +75,7 @@ LABELS = ["label_age_low", "label_age_high", "label_gender", "label_race"]
         ),
         (lambda t: t.assign(age_mean="old"), "age_mean"),
         (lambda t: t.drop(columns="label_age_high"), "no column label_age_high"),
-        (lambda t: t.assign(label_age_high=1.0), "do not fit together: synthetic/0.jpg"),
+        (lambda t: t.assign(label_age_high=1.0), "contradict each other: synthetic/0.jpg"),
         (lambda t: t.drop(columns=LABELS), "no labels.*mtmsa predict"),
         (lambda t: t.assign(race_white=3.0), "race_white.*sum not 1"),
         (lambda t: t[["id", *LABELS]], "no predictions"),

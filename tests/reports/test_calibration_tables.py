@@ -36,7 +36,7 @@ def test_a_gap_beyond_three_deviations_is_called_out():
     assert "chance" not in line
     line, hint = coverage_lines(calibration(0.7959), split())
     assert "beyond 3 sd, chance does not explain it" in line
-    assert "look for what differs" in hint
+    assert "look for differences" in hint
 
 
 def test_with_several_faces_a_subject_the_deviation_is_called_a_bound():
@@ -48,7 +48,7 @@ def test_with_several_faces_a_subject_the_deviation_is_called_a_bound():
     ("data", "said"),
     [
         (split("folds"), "protocol folds does not draw it at random"),
-        (split("random", 0.95), "95 % of its images show subjects that train"),
+        (split("random", 0.95), "95 % of its images show training subjects"),
     ],
 )
 def test_parts_that_need_not_be_exchangeable_are_said(data, said):

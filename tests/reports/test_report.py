@@ -311,7 +311,7 @@ def test_a_calibration_is_described_with_coverage_before_and_beside_its_target(s
         "Calibrated on the calibration part of set", "Conformal intervals of age",
         "coverage before", "81.0 %",
         f"{100 * by_subject:.1f} %", f"{(by_subject - 0.9) / deviation:+.1f} sd",
-        f"{unsure.mean():.1%}".replace("%", " %") + f" of the faces ({unsure.sum()}) are left unsure",
+        f"{unsure.mean():.1%}".replace("%", " %") + f" of the faces ({unsure.sum()}) are unsure",
         f"of the others {kept:.2f}", "infinite",
     ):  # fmt: skip
         assert said in page.text, said
@@ -322,7 +322,7 @@ def test_a_calibration_on_the_part_that_chose_the_checkpoint_is_called_out(simul
     chose = CALIBRATION | {"fitted_on": CALIBRATION["fitted_on"] | {"chose_checkpoint": True}}
     write_report(simulated(60), tmp_path, replace(CONTEXT, calibration=chose))
     page = Page(tmp_path / "report.html")
-    assert "The part that calibrates also chose the checkpoint" in page.text
+    assert "fitted on the part that also chose the checkpoint" in page.text
 
 
 @pytest.mark.parametrize("other", [{"fold": 0}, {"label_rule": "another"}, {"fingerprint": "a" * 64}])
@@ -355,14 +355,14 @@ def test_faces_that_are_missing_and_subjects_in_both_parts_are_called_out(simula
     write_report(simulated(60), tmp_path, replace(CONTEXT, data=data, notes=("a drawn subset",)))
     page = Page(tmp_path / "report.html")
     assert "95.9 % of the test images show a subject that was trained on." in page.text
-    assert "Unreadable or left out: 2 faces of the test part" in page.text
+    assert "Unreadable or skipped: 2 faces of the test part" in page.text
     assert "a drawn subset" in page.text
 
 
 def test_without_a_decade_of_enough_faces_no_error_by_decade_is_drawn(simulated, tmp_path, undrawn):
     write_report(simulated(40), tmp_path, CONTEXT)
     text = Page(tmp_path / "report.html").text
-    assert "there is no error by decade to show" in text
+    assert "no error by decade is shown" in text
     assert "No two groups of one kind have 50 faces" in text
     assert not (tmp_path / "plots" / "error_by_age.svg").exists()
     assert (tmp_path / "tables" / "error_by_age.csv").exists()

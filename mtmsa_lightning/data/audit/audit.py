@@ -1,4 +1,4 @@
-"""All checks on one dataset and protocol."""
+"""All checks of a dataset and its protocol."""
 
 import logging
 import time
@@ -32,12 +32,12 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Thresholds:
-    """From where on something is a finding.
+    """Thresholds of findings.
 
     Attributes:
-        near: Greatest distance of near-duplicates in bits of 256 (``near``).
-        min_side: Least side of an image in pixels.
-        min_sharpness: Least variance of the Laplacian (``scan.sharpness``).
+        near: Maximum distance of near-duplicates in bits of 256 (``near``).
+        min_side: Minimum side of an image in pixels.
+        min_sharpness: Minimum variance of the Laplacian (``scan.sharpness``).
     """
 
     near: int = NEAR
@@ -47,20 +47,20 @@ class Thresholds:
 
 @dataclass(frozen=True, eq=False)
 class Audit:
-    """What an audit found.
+    """Result of an audit.
 
     Attributes:
         table: The faces.
         protocol: Name of the protocol.
-        splits: The folds of the protocol, by number; empty if it cannot be followed.
-        split: The fold that was asked for; None likewise.
-        findings: What was found, gravest first.
+        splits: The folds of the protocol by number; empty if it cannot be applied.
+        split: The audited fold; None if the protocol cannot be applied.
+        findings: The findings, most severe first.
         counted: Faces by class and part (``counts.counts``).
-        baselines: What constant guesses reach, by part.
-        comparisons: Counts beside the published ones.
-        scan: What the pass over the images found; None if they were not looked at.
-        thresholds: From where on something is a finding.
-        seconds: How long the steps took.
+        baselines: Metrics of constant guesses, by part.
+        comparisons: Counts and the published ones.
+        scan: Result of scanning the images; None if they were not scanned.
+        thresholds: Thresholds of findings.
+        seconds: Duration of every step.
     """
 
     table: FaceTable
@@ -85,10 +85,10 @@ def audit(
     """Audit a dataset with its protocol.
 
     Args:
-        data: The dataset; its fold is reported, all folds are searched for leaks.
-        thresholds: From where on something is a finding.
-        look: Look at the images; otherwise only at table and split.
-        detect: Finds the faces of an image, to count images without one.
+        data: The dataset; its fold is reported, and all folds are searched for leaks.
+        thresholds: Thresholds of findings.
+        look: Scan the images; otherwise check table and split only.
+        detect: Returns the faces of an image, to find images without any.
 
     Raises:
         DataError: If the dataset cannot be read, or the protocol has no such fold.
@@ -123,21 +123,21 @@ def audit(
 
 
 def read(data: FaceDataModule) -> FaceTable:
-    """Return the table of a DataModule, whether or not its protocol can be followed.
+    """Return the table of a DataModule, even if its protocol cannot be applied.
 
     Raises:
         DataError: If the dataset cannot be read.
     """
-    data.verify = False  # the pass over the images finds what is unreadable
+    data.verify = False  # the scan finds unreadable images
     try:
         data.prepare_data()
     except DataError as error:
-        log.debug("%s", error)  # where the split is at fault, `all_splits` says so
+        log.debug("%s", error)  # `all_splits` reports an error of the split
     return data.table
 
 
 def all_splits(data: FaceDataModule, table: FaceTable) -> tuple[dict[int, Split], list[Finding]]:
-    """Split by every fold of the protocol; where it cannot be followed, that is a finding.
+    """Return the split of every fold, or a finding if the protocol cannot be applied.
 
     Raises:
         DataError: If the protocol has no fold ``data.fold``.
@@ -146,7 +146,7 @@ def all_splits(data: FaceDataModule, table: FaceTable) -> tuple[dict[int, Split]
         folds = fold_numbers(table, data.protocol, data.seed)
         splits = {fold: data.split_of(fold) for fold in folds}
     except DataError as error:
-        return {}, found("split", "protocols that cannot be followed", [str(error)])
+        return {}, found("split", "protocols that cannot be applied", [str(error)])
     if data.fold not in splits:
         raise DataError(
             f"protocol {data.protocol!r} has no fold {data.fold}; its folds are [{shown(folds, 20)}]"
@@ -155,7 +155,7 @@ def all_splits(data: FaceDataModule, table: FaceTable) -> tuple[dict[int, Split]
 
 
 def check_table(data: FaceDataModule, table: FaceTable, splits: dict[int, Split]) -> list[Finding]:
-    """Run the checks that need no image."""
+    """Run the checks that need no images."""
     dropped = table.report.reasons() + skipped(table.root)
     reasons = [f"{reason}: {count:,}" for reason, count in dropped.most_common()]
     differing = [
@@ -167,17 +167,17 @@ def check_table(data: FaceDataModule, table: FaceTable, splits: dict[int, Split]
         *check_labels(table),
         *shared_subjects(table, splits),
         *found("release", "counts that differ from the published release", differing),
-        *found("dropped", "rows left out", reasons, count=dropped.total()),
+        *found("dropped", "rows skipped", reasons, count=dropped.total()),
     ]
 
 
 def check_pictures(
     table: FaceTable, scan: Scan, splits: dict[int, Split], thresholds: Thresholds
 ) -> list[Finding]:
-    """Run the checks on what the pass over the images found."""
+    """Run the checks on the scanned images."""
     contents = scan.facts["content"]
     pairs = distinct_pairs(scan, thresholds.near)
-    known = "content" in table.frame  # then `check_table` has compared the labels of copies
+    known = "content" in table.frame  # `check_table` has compared the labels of copies
     return [
         *([] if known else conflicting_copies(table, contents)),
         *copies(table, contents, splits),
@@ -187,7 +187,7 @@ def check_pictures(
 
 
 def distinct_pairs(scan: Scan, limit: int) -> NDArray[np.int64]:
-    """Return the near pairs of readable images (``near.near_pairs``), of exact copies the first row."""
+    """Return the near pairs of readable images (``near.near_pairs``), with the first row of exact copies."""
     rows = np.flatnonzero(scan.readable & ~scan.facts["content"].duplicated())
     pairs = near_pairs(scan.hashes[rows], limit)
     pairs[:, :2] = rows[pairs[:, :2]]

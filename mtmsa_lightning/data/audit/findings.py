@@ -1,18 +1,18 @@
-"""Findings of an audit, and how grave each kind of them is."""
+"""Findings of an audit, and the severity of each kind."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 SHOWN = 10
-"""Number of examples that a finding names."""
+"""Maximum number of examples of a finding."""
 
 Severity = Literal["error", "warning", "info"]
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "info")
 
 
 class Kind(NamedTuple):
-    """A kind of finding: how grave it is, what it means, and what helps."""
+    """A kind of finding: severity, meaning and remedy."""
 
     severity: Severity
     meaning: str
@@ -23,9 +23,9 @@ _WITHOUT_COPIES = "--data.clean [drop-duplicates]"
 _WITHOUT_CONFLICT = "--data.clean [drop-conflicting]"
 _ONE_BIRTH_DATE = "--data.clean [morph:consensus-birthdate]"
 
-_ERRORS = {  # a metric would be wrong, or a label or file certainly is
+_ERRORS = {  # a metric would be wrong, or a label or file is
     "split": (
-        "the protocol cannot be followed on these faces",
+        "the protocol cannot be applied to these faces",
         "choose another protocol, or correct the table",
     ),
     "subject-leak": (
@@ -34,12 +34,12 @@ _ERRORS = {  # a metric would be wrong, or a label or file certainly is
     ),
     "copy-leak": ("an exact copy (equal bytes) of a test image is in training", _WITHOUT_COPIES),
     "conflicting-labels": ("exact copies of one picture carry different labels", _WITHOUT_CONFLICT),
-    "unreadable": ("an image file cannot be decoded", "copy the file again, or take its row out"),
+    "unreadable": ("an image file cannot be decoded", "copy the file again, or remove its row"),
 }
-_WARNINGS = {  # known kinds of noise, and what makes a metric look better than it is
+_WARNINGS = {  # known kinds of noise, and reasons for metrics that are too good
     "subject-shared": (
         "a subject is in test and in training, as the protocol allows",
-        "say so beside the metric, or use the protocol subject_exclusive",
+        "report it with the metric, or use the protocol subject_exclusive",
     ),
     "near-leak": ("a near-duplicate of a test image is in training", "look at the pairs"),
     "near-conflict": ("near-duplicates differ in gender or race, or by over 5 years", "look at the pairs"),
@@ -65,19 +65,19 @@ KINDS: dict[str, Kind] = {
     for severity, kinds in zip(SEVERITIES, (_ERRORS, _WARNINGS, _INFOS), strict=True)
     for name, texts in kinds.items()
 }
-"""All kinds of findings, gravest first. Errors make the exit status 1."""
+"""All kinds of findings, most severe first. Errors make the exit status 1."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """Something that a check found.
+    """A finding of a check.
 
     Attributes:
         kind: A key of ``KINDS``.
-        count: How many faces, pairs, groups or subjects; ``text`` says which.
-        text: What was counted, with the numbers.
-        examples: The first few, as texts.
-        groups: The faces concerned as groups of row positions, most telling first; for pictures.
+        count: Number of faces, pairs, groups or subjects (see ``text``).
+        text: Description with the numbers.
+        examples: The first few as texts.
+        groups: The faces as groups of row positions, most important first.
     """
 
     kind: str
@@ -88,7 +88,7 @@ class Finding:
 
     @property
     def severity(self) -> Severity:
-        """How grave it is."""
+        """Severity of its kind."""
         return KINDS[self.kind].severity
 
     def record(self) -> dict[str, Any]:
@@ -112,15 +112,15 @@ def found(
     count: int | None = None,
     detail: str = "",
 ) -> list[Finding]:
-    """Return one finding, or none where there is no example.
+    """Return a list of one finding, or an empty list without examples.
 
     Args:
         kind: A key of ``KINDS``.
-        what: What is counted, in the plural, e.g. "images that cannot be decoded"; the number follows it.
-        examples: One text for everything found.
+        what: Plural of what is counted, e.g. "images that cannot be decoded".
+        examples: A text for each.
         groups: See :class:`Finding`.
-        count: The number, where it is not that of the examples.
-        detail: What follows the number.
+        count: The number, by default that of the examples.
+        detail: Text after the number.
     """
     if not examples:
         return []
@@ -130,13 +130,13 @@ def found(
 
 
 def by_severity(findings: Iterable[Finding]) -> list[Finding]:
-    """Sort findings, gravest first, in the order of ``KINDS``."""
+    """Sort findings in the order of ``KINDS``, most severe first."""
     order = list(KINDS)
     return sorted(findings, key=lambda finding: order.index(finding.kind))
 
 
 def has_errors(findings: Iterable[Finding]) -> bool:
-    """Tell whether any finding is an error."""
+    """Return whether any finding is an error."""
     return any(finding.severity == "error" for finding in findings)
 
 
@@ -146,5 +146,5 @@ def tally(findings: Sequence[Finding]) -> dict[Severity, int]:
 
 
 def kinds_as_text() -> str:
-    """Return the kinds by severity, for the help of the verb."""
+    """Return the kinds by severity, for the help of the command."""
     return "\n".join(f"  {kind.severity:<9}{name:<20}{kind.meaning}" for name, kind in KINDS.items())

@@ -1,4 +1,4 @@
-"""Images that are of little use: unreadable, tiny, blurred, without a face."""
+"""Checks of images: unreadable, tiny, blurred, or without a face."""
 
 import pandas as pd
 
@@ -7,16 +7,16 @@ from mtmsa_lightning.data.audit.scan import SHARPNESS_SIDE, Scan
 from mtmsa_lightning.data.table import FaceTable
 
 MIN_SIDE = 64
-"""Least side in pixels: the smallest input that the network takes."""
+"""Minimum side in pixels: the smallest input of the network."""
 
 MIN_SHARPNESS = 10.0
-"""Least variance of the Laplacian (``scan.sharpness``); about 0.4 % of UTKFace lie below."""
+"""Minimum variance of the Laplacian (``scan.sharpness``); about 0.4 % of UTKFace lie below."""
 
 
 def check_images(
     table: FaceTable, scan: Scan, min_side: int = MIN_SIDE, min_sharpness: float = MIN_SHARPNESS
 ) -> list[Finding]:
-    """Run all checks of this module; arguments as in the functions below."""
+    """Run all checks of this module."""
     return [
         *unreadable(scan),
         *tiny(table, scan, min_side),
@@ -47,12 +47,12 @@ def blurred(table: FaceTable, scan: Scan, min_sharpness: float) -> list[Finding]
 
 
 def faceless(table: FaceTable, scan: Scan) -> list[Finding]:
-    """Find images without a face: by the scan's detector, else by what a prepared set says of its source."""
+    """Find images without a face, by the scan's detector or the record of a prepared set."""
     faces = scan.facts["faces"]
     if (faces < 0).all():
         faces = table.frame.get("faces_found", faces)
     rows = table.frame.index[faces == 0]
-    return _single("faceless", "images that show no face to the detector", table, rows, [""] * len(rows))
+    return _single("faceless", "images without a detected face", table, rows, [""] * len(rows))
 
 
 def _single(kind: str, what: str, table: FaceTable, rows: pd.Index, details: list[str]) -> list[Finding]:

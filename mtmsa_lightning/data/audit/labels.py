@@ -1,4 +1,4 @@
-"""Labels that contradict each other: copies, subjects, dates."""
+"""Checks of labels: contradictions between copies, within subjects, and with dates."""
 
 import numpy as np
 import pandas as pd
@@ -11,7 +11,7 @@ from mtmsa_lightning.labels import GENDERS
 
 
 def check_labels(table: FaceTable) -> list[Finding]:
-    """Run all checks of this module; copies are known where the table has a column ``content``."""
+    """Run all checks of this module; copies are checked if the table has a column ``content``."""
     contents = table.frame.get("content")
     return [
         *([] if contents is None else conflicting_copies(table, contents)),
@@ -33,7 +33,7 @@ def conflicting_copies(table: FaceTable, contents: "pd.Series[str]") -> list[Fin
 
 
 def disagreeing_subjects(table: FaceTable) -> list[Finding]:
-    """Find subjects whose birth date, gender or race differs between their pictures; unknown ones do not."""
+    """Find subjects whose known birth date, gender or race differs between their pictures."""
     faces = table.frame
     names = {"gender": np.array([*GENDERS, ""], object), "race": np.array([*table.race_classes, ""], object)}
     values = {column: pd.Series(texts[faces[column]], faces.index) for column, texts in names.items()}
@@ -55,7 +55,7 @@ def disagreeing_subjects(table: FaceTable) -> list[Finding]:
 
 
 def falling_ages(table: FaceTable) -> list[Finding]:
-    """Find subjects with a later picture under a lower age (by exact ages and readable dates)."""
+    """Find subjects with a lower age in a later picture (by exact ages and readable dates)."""
     if "doa" not in table.frame:
         return []
     faces = table.frame.assign(day=_dates(table.frame["doa"]))
@@ -70,7 +70,7 @@ def falling_ages(table: FaceTable) -> list[Finding]:
         for row in first.itertuples()
     ]
     groups = rows_by(faces["subject"][faces["subject"].isin(first["subject"])]).values()
-    return found("age-falls", "subjects that grow younger while time passes", examples, groups)
+    return found("age-falls", "subjects whose age falls over time", examples, groups)
 
 
 def ages_against_dates(table: FaceTable) -> list[Finding]:

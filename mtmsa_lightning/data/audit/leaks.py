@@ -1,4 +1,4 @@
-"""What stands on both sides of a split, in any fold of a protocol: subjects, copies, near-duplicates."""
+"""Checks of leaks between parts in any fold of a protocol: subjects, copies, near-duplicates."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -13,19 +13,19 @@ from mtmsa_lightning.data.splits.protocols import PARTS, Split
 from mtmsa_lightning.data.table import FaceTable
 
 MAY_SHARE_SUBJECTS = ("random", "setting_a", "s1_s2_s3")
-"""Protocols that split by image: a subject on both sides is theirs, not a fault of the table."""
+"""Protocols that split by image, where subjects may be in several parts."""
 
 FAR_YEARS = 5
-"""Near-duplicates that differ by more years than this, in the middle of their labels, are worth a warning."""
+"""Difference in years between the centres of labels above which near-duplicates get a warning."""
 
 TRAIN, VAL, TEST, CALIBRATION = range(4)
 
 Parts = NDArray[np.int8]
-"""Part of every row in every fold, shape (folds, rows): an index in ``PARTS``, -1 not used."""
+"""Part of every row in every fold, shape (folds, rows): an index of ``PARTS``, -1 for unused."""
 
 
 def parts_of(splits: Mapping[int, Split], rows: int) -> Parts:
-    """Return which part every row has in every fold."""
+    """Return the part of every row in every fold."""
     parts = np.full((len(splits), rows), -1, np.int8)
     for fold, split in zip(parts, splits.values(), strict=True):
         for number, name in enumerate(PARTS):
@@ -34,7 +34,7 @@ def parts_of(splits: Mapping[int, Split], rows: int) -> Parts:
 
 
 def shared_subjects(table: FaceTable, splits: Mapping[int, Split]) -> list[Finding]:
-    """Find subjects that are tested and learnt from (trained, validated or calibrated on) in one fold."""
+    """Find subjects that are in test and in another part (train, val or calibration) of one fold."""
     subjects = table.frame["subject"]
     groups = [rows for rows in rows_by(subjects[subjects != ""]).values() if len(rows) > 1]
     parts = parts_of(splits, len(table))
@@ -46,10 +46,10 @@ def shared_subjects(table: FaceTable, splits: Mapping[int, Split]) -> list[Findi
 
 
 def copies(table: FaceTable, contents: "pd.Series[str]", splits: Mapping[int, Split]) -> list[Finding]:
-    """Find exact copies: tested and learnt from, trained and validated on, or within a part.
+    """Find exact copies: in test and another part, in training and validation, or within a part.
 
-    A group counts once, as the gravest of these that it is in any fold. Rows that a release repeats (one
-    file) are copies too.
+    A group counts once, as the most severe of these in any fold. Repeated rows of a release (one file) are
+    copies too.
     """
     parts = parts_of(splits, len(table))
     groups = [rows for rows in rows_by(contents[contents != ""]).values() if len(rows) > 1]
@@ -59,7 +59,7 @@ def copies(table: FaceTable, contents: "pd.Series[str]", splits: Mapping[int, Sp
     texts = {
         "copy-leak": "pictures tested and learnt from in some fold",
         "copy-validation": "pictures trained and validated or calibrated on in some fold",
-        "copies": "other pictures that stand more than once",
+        "copies": "other pictures that are repeated",
     }
     ids = table.frame["id"]
     findings = []
@@ -85,15 +85,15 @@ def near_duplicates(
     splits: Mapping[int, Split],
     limit: int,
 ) -> list[Finding]:
-    """Sort pairs of near-duplicates, exact copies left out, by what they mean.
+    """Classify pairs of near-duplicates that are no exact copies.
 
     Args:
         table: The faces.
-        pairs: First row, second row and distance of every pair, shape (pairs, 3), nearest first; a row stands
-            for all of its exact copies, wherever they are.
+        pairs: First row, second row and distance of every pair, shape (pairs, 3), nearest first; a row
+            represents all of its exact copies.
         contents: Content hash of every row.
         splits: The folds of the protocol.
-        limit: Greatest distance of a pair, in bits; it is named in the text.
+        limit: Maximum distance of a pair in bits, for the text.
     """
     content = contents.to_numpy(object)
     pairs = pairs[content[pairs[:, 0]] != content[pairs[:, 1]]]
@@ -107,7 +107,7 @@ def near_duplicates(
     for kind, rows, text in (
         ("near-leak", leaks, "tested and learnt from in some fold"),
         ("near-conflict", conflicts, f"that differ in gender or race, or by over {FAR_YEARS} years"),
-        ("near-copies", ~leaks, "that no fold parts into test and the rest"),
+        ("near-copies", ~leaks, "that no fold separates into test and the rest"),
     ):
         examples = [
             f"{ids[left]} ({labels[left]}) ~ {ids[right]} ({labels[right]}), {pluralize(bits, 'bit')}"
@@ -119,7 +119,7 @@ def near_duplicates(
 
 
 def _tested_and_learnt(parts: Parts, rows: Iterable[int]) -> NDArray[np.bool_]:
-    """Tell for every fold whether some of the rows are tested and others learnt from."""
+    """Return, for every fold, whether the rows are in test and in another part."""
     held = parts[:, list(rows)]
     return np.asarray((held == TEST).any(axis=1) & _is_learnt(held).any(axis=1))
 
@@ -138,7 +138,7 @@ def _of_copies(marked: NDArray[np.bool_], contents: "pd.Series[str]") -> NDArray
 
 
 def _labels_apart(faces: pd.DataFrame, pairs: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Tell which pairs differ in a known gender or race, or by more than ``FAR_YEARS``."""
+    """Return which pairs differ in a known gender or race, or by more than ``FAR_YEARS``."""
     apart = np.zeros(len(pairs), bool)
     for column in ("gender", "race"):
         left, right = (faces[column].to_numpy()[pairs[:, side]] for side in (0, 1))

@@ -1,18 +1,18 @@
-"""Near-duplicate pictures: a perceptual hash of every image, and all pairs of hashes that are close.
+"""Near-duplicate pictures: perceptual hashes, and all pairs of hashes at a small distance.
 
 The hash is pHash (Zauner, "Implementation and benchmarking of perceptual image hash functions", 2010) in the
 implementation of ImageHash: the signs of the lowest 16 x 16 coefficients of the discrete cosine transform of
 the 64 x 64 grey image, about their median: 256 bits.
 
-Aligned faces look alike to the usual 64 bits. Measured on 5,985 faces of UTKFace, 200 px, as the number of
-pairs, exact copies left out, at a distance of at most d:
+The usual 64 bits do not distinguish aligned faces. Numbers of pairs, without exact copies, at a distance of
+at most d among 5,985 faces of UTKFace at 200 px:
 
-    64 bits     d = 2: 27    4: 46    6: 203    8: 1,343    10: 7,560     (no gap to strangers)
+    64 bits     d = 2: 27    4: 46    6: 203    8: 1,343    10: 7,560     (no gap to unrelated faces)
     256 bits    d = 16: 27   24: 33   31: 35    36: 36      40: 38    50: 46    60: 128
 
-The same pictures, changed, lie at most this far away (300 of them): JPEG of quality 50: 8; half the size: 4;
-grey: 0; brighter by a fifth: 22. A crop by 4 % (median 38) and a mirror image (128) are not found. So pairs
-of distance up to 31, an eighth of the bits, count as near-duplicates.
+Maximum distance of changed copies (300 faces): JPEG of quality 50: 8; half the size: 4; grey: 0; brighter by
+a fifth: 22. A crop by 4 % (median 38) and a mirror image (128) are not found. Pairs at a distance of at most
+31, an eighth of the bits, count as near-duplicates.
 """
 
 from collections.abc import Iterator
@@ -27,10 +27,10 @@ from mtmsa_lightning._utils.images import Image
 HASH_SIZE = 16
 WORDS = HASH_SIZE**2 // 64
 NEAR = 31
-"""Greatest distance, in bits of 256, of pictures that count as near-duplicates."""
+"""Maximum distance of near-duplicates in bits of 256."""
 
 _CHUNK = 16
-"""Rows compared at a time: their distances to all others should stay in the processor's cache."""
+"""Rows compared at a time; their distances to all others should fit the processor's cache."""
 
 Hashes = NDArray[np.uint64]
 
@@ -47,11 +47,11 @@ def perceptual_hash(image: Image) -> Hashes:
 def near_pairs(hashes: Hashes, limit: int = NEAR) -> NDArray[np.int64]:
     """Find all pairs of hashes at a Hamming distance of at most ``limit``.
 
-    All pairs are compared by the first half of their bits, the few that remain by all. Nothing is missed.
+    All pairs are compared by the first half of their bits, the remaining ones by all bits; none is missed.
 
     Args:
         hashes: Shape (N, 4).
-        limit: Greatest distance in bits.
+        limit: Maximum distance in bits.
 
     Returns:
         First row, second row (greater than the first) and distance of every pair, shape (pairs, 3), nearest

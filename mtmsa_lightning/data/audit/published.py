@@ -1,4 +1,4 @@
-"""The published counts of the releases, to hold a copy against.
+"""Published counts of the releases, for comparison with a copy.
 
 Sources: the tables of the releases themselves (MORPH Album II, non-commercial, 2008; Adience); UTKFace has no
 table, and its copies on the web differ by a few files.
@@ -30,11 +30,11 @@ PUBLISHED: dict[str, dict[str, int]] = {
 """Counts by label rule and by what is counted."""
 
 ABOUT = {"utkface file names": 0.01}
-"""Share by which a count may differ where copies of the release do."""
+"""Allowed relative difference, for releases whose copies differ."""
 
 
 class Comparison(NamedTuple):
-    """A count of a table beside the published one."""
+    """A count of a table and the published one."""
 
     what: str
     found: int
@@ -43,9 +43,10 @@ class Comparison(NamedTuple):
 
 
 def compare(table: FaceTable) -> list[Comparison]:
-    """Hold a table's counts against the published release.
+    """Compare a table's counts with the published release.
 
-    Empty where none is known: for a cleaned table, which has another label rule, and for synthetic faces.
+    Returns:
+        Comparisons; empty for a cleaned table, which has another label rule, and for synthetic faces.
     """
     expected = {} if is_synthetic(table.root) else PUBLISHED.get(table.label_rule, {})
     counted = _counts(table)
@@ -66,7 +67,7 @@ def _counts(table: FaceTable) -> dict[str, int]:
 
 
 def _rows_read(table: FaceTable) -> int:
-    """Return the number of rows of the release, whether it is read raw or was prepared."""
+    """Return the number of rows of the release, also for a prepared set."""
     made = preparation(table.root) or {}
     return int(made.get("release", {}).get("read", table.report.read))
 

@@ -1,4 +1,4 @@
-"""One pass over all images: size, sharpness, perceptual hash, content, and why a file cannot be read."""
+"""Scan of all images: size, sharpness, perceptual hash, content hash, and errors of unreadable files."""
 
 from collections.abc import Callable, Sized
 from concurrent.futures import ThreadPoolExecutor
@@ -22,16 +22,16 @@ from mtmsa_lightning.data.audit.near import WORDS, Hashes, perceptual_hash
 from mtmsa_lightning.data.table import FaceTable
 
 SHARPNESS_SIDE = 128
-"""Side in pixels to which an image is brought before its sharpness is measured: so releases compare."""
+"""Side in pixels at which sharpness is measured, so that releases are comparable."""
 
 
 class Scan(NamedTuple):
-    """What a pass over the images of a table found, by row.
+    """Properties of the images of a table by row.
 
     Attributes:
         facts: Columns ``width`` and ``height`` (pixels; 0 unreadable), ``sharpness`` (NaN unreadable),
-            ``faces`` (number found, -1 not looked for), ``content`` (hash of the file's bytes, 16 hexadecimal
-            digits; "" missing) and ``error`` ("" readable).
+            ``faces`` (number found, -1 without a detector), ``content`` (hash of the file's bytes, 16
+            hexadecimal digits; "" missing) and ``error`` ("" readable).
         hashes: Perceptual hashes, shape (N, 4); zeros for an unreadable image.
     """
 
@@ -40,7 +40,7 @@ class Scan(NamedTuple):
 
     @property
     def readable(self) -> "pd.Series[bool]":
-        """Which images could be decoded."""
+        """Whether each image could be decoded."""
         return self.facts["error"] == ""
 
 
@@ -63,12 +63,12 @@ def scan_images(
 
     Args:
         table: The faces.
-        workers: Number of threads; decoding, scaling, hashing and detecting let the others run.
+        workers: Number of threads; decoding, scaling, hashing and detecting release the interpreter's lock.
         advance: Called with 1 after every image.
-        detect: Returns the faces of an image; None does not look for them.
+        detect: Returns the faces of an image; None skips detection.
     """
     paths = table.frame["path"]
-    files = paths.unique().tolist()  # rows that a release repeats share one file
+    files = paths.unique().tolist()  # repeated rows of a release share a file
 
     looked = []
     with ThreadPoolExecutor(workers) as pool:
@@ -82,10 +82,10 @@ def scan_images(
 
 
 def sharpness(image: Image) -> float:
-    """Return the variance of the Laplacian of the grey central square, brought to 128 x 128 pixels.
+    """Return the variance of the Laplacian of the grey central square, scaled to 128 x 128 pixels.
 
-    The measure is that of Pech-Pacheco et al., "Diatom autofocusing in brightfield microscopy", 2000; the
-    common size makes releases comparable. On 5,985 faces of UTKFace the 0.5th, 5th, 50th and 95th percentiles
+    Pech-Pacheco et al., "Diatom autofocusing in brightfield microscopy", 2000; the common size makes releases
+    comparable. On 5,985 faces of UTKFace the 0.5th, 5th, 50th and 95th percentiles
     are 11, 21, 91 and 393.
     """
     square = cv2.cvtColor(central_square(image, 1.0), cv2.COLOR_RGB2GRAY)

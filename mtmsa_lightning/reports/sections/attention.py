@@ -32,7 +32,7 @@ def add_section(report: Material, attention: "Attention", photos: bool) -> None:
         caption = (
             "Where the attention modules amplify (orange, above 0) and damp (blue, below 0) the features: "
             "the gate, averaged over channels, over faces of different ages. A gate of 1 doubles a feature, "
-            "-1 removes it; all maps have one scale, on which a gate far below 0.1 is not attention."
+            "-1 removes it; all maps share one scale, on which a gate far below 0.1 is invisible."
         )
         with report.page.private():
             report.page.picture(report.draw("attention_maps", plot, caption))

@@ -61,7 +61,7 @@ def test_known_differences(write, compare, capsys):
     printed = capsys.readouterr().out
     assert "| age MAE (years) | 3.67 | 1.00 | -2.67 [" in printed
     assert "not significant at 5 %" in printed
-    assert "the chance of the test faces alone" in printed
+    assert "the random choice of test faces only" in printed
 
 
 def test_clear_differences_are_called_by_their_way(write, compare):
@@ -162,7 +162,7 @@ def test_tables_that_the_summary_does_not_list_are_skipped_and_named(compare, tm
     table([9] * 6, fold=0).to_parquet(stale)
     record = compare(folder, folder)
     assert [row["baseline"] for row in rows(record, "age_mae")] == [2]
-    assert f"{stale}: left out, of runs that {folder}/crossval/summary.json does not list" in caplog.text
+    assert f"{stale}: skipped, because {folder}/crossval/summary.json does not list its runs" in caplog.text
 
 
 def test_a_table_that_the_summary_lists_and_that_is_missing_is_named(fails, tmp_path):
@@ -265,11 +265,11 @@ def test_a_pooled_table_is_quoted_with_its_own_seed(compare, tmp_path):
 @pytest.mark.parametrize(
     ("other", "said"),
     [
-        (table([1] * 6).iloc[:5], "1 of 6 are in a.csv alone, such as set/5.jpg"),
-        (table([1] * 6, id=[f"set/{n}.jpg" for n in (0, 1, 2, 3, 4, 9)]), "1 of 6 are in a.csv alone"),
+        (table([1] * 6).iloc[:5], "1 of 6 are only in a.csv, such as set/5.jpg"),
+        (table([1] * 6, id=[f"set/{n}.jpg" for n in (0, 1, 2, 3, 4, 9)]), "1 of 6 are only in a.csv"),
         (table([1] * 6, ages=[20, 31, 40, 50, 60, 71]), "label_age_low of 2 of 6 faces, first set/1.jpg: 30"),
         (table([1] * 6, genders=["male"] * 6), "of 3 of 6 faces, first set/1.jpg: female and male"),
-        (table([1] * 6, id=["x"] * 6), "5 ids stand in it more than once, such as x"),
+        (table([1] * 6, id=["x"] * 6), "5 ids are repeated, such as x"),
         (table([1] * 6).drop(columns="id"), "no column id"),
         (table([1] * 6)[["id", "label_age_low", "label_age_high"]], "no predictions"),
     ],

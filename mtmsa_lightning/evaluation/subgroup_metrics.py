@@ -1,0 +1,151 @@
+"""Metrics of age of groups of faces, and of their bootstrap samples."""
+
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from mtmsa_lightning.evaluation.predictions import Predictions
+from mtmsa_lightning.evaluation.resampling import bootstrap_weights
+from mtmsa_lightning.evaluation.scores import face_scores, metrics_of_means
+from mtmsa_lightning.metrics.functional import normalised_calibration_error
+
+Floats = npt.NDArray[np.float64]
+Rows = npt.NDArray[np.int64]
+
+
+class FaceScores(NamedTuple):
+    """Values per face from which the metrics of a group are computed.
+
+    Attributes:
+        means: Names of the metrics that are functions of a mean.
+        per_face: Their scores, ``(N, means)``; NaN for a skipped face.
+        std: Predicted standard deviation, ``(N,)``.
+        error: Absolute error, ``(N,)``; NaN without an exact age.
+    """
+
+    means: list[str]
+    per_face: Floats
+    std: Floats
+    error: Floats
+
+    @property
+    def names(self) -> list[str]:
+        """Names of all metrics; the last two need exact ages."""
+        exact = ["age_aurc", "age_ence"] if np.isfinite(self.error).any() else []
+        return [*self.means, *exact]
+
+    @classmethod
+    def of(cls, predictions: Predictions) -> "FaceScores":
+        """Return the scores of predictions of age."""
+        low, high, age = predictions.age_low, predictions.age_high, predictions.age
+        assert age is not None
+        scores = face_scores(replace(predictions, gender=None, race=None))
+        error = torch.where(low == high, (age.mean - low).abs(), torch.nan)
+        return cls([*scores], scores.to_numpy(), age.std.double().numpy(), error.numpy())
+
+
+def resampled_metrics(
+    scores: FaceScores,
+    groups: list[Rows],
+    clusters: npt.NDArray[np.int64],
+    min_faces: int,
+    draws: int,
+    seed: int,
+) -> tuple[list[Floats], list[Floats]]:
+    """Return the metrics of every group and of its bootstrap samples.
+
+    Args:
+        scores: Values of all faces.
+        groups: Faces of every group in increasing order of std.
+        clusters: Resampling unit of every face.
+        min_faces: Minimum number of faces of a metric; NaN for fewer.
+        draws: Number of bootstrap samples.
+        seed: Seed of the samples.
+
+    Returns:
+        For every group its metrics, ``(metrics,)``, and those of its samples, ``(draws, metrics)``.
+    """
+    points = [_point(scores, rows, min_faces) for rows in groups]
+    drawn: list[list[Floats]] = [[] for _ in groups]
+    for weights in bootstrap_weights(int(clusters.max()) + 1, draws, seed):
+        for rows, point, samples in zip(groups, points, drawn, strict=True):
+            if np.isfinite(point).any():
+                samples.append(_metrics(scores, rows, weights[:, clusters[rows]]))
+    nothing = np.full((draws, len(scores.names)), np.nan)
+    return points, [np.concatenate(samples) if samples else nothing for samples in drawn]
+
+
+def _point(scores: FaceScores, rows: Rows, min_faces: int) -> Floats:
+    """Return the metrics of a group, NaN for metrics of fewer than ``min_faces`` faces."""
+    counts = (~np.isnan(scores.per_face[rows])).sum(0)
+    found = _metrics(scores, rows, np.ones((1, len(rows))))[0]
+    if len(found) > len(counts):
+        std, error = (torch.from_numpy(values[rows]) for values in (scores.std, scores.error))
+        exact = error.isfinite()
+        found[-1] = normalised_calibration_error(std[exact], error[exact]).item()
+        counts = np.concatenate([counts, [exact.sum(), exact.sum()]])
+    return np.where(counts >= max(1, min_faces), found, np.nan)
+
+
+def _metrics(scores: FaceScores, rows: Rows, weights: Floats) -> Floats:
+    """Return the metrics of a group in every sample, ``(samples, metrics)``.
+
+    The calibration error is NaN: its bias in bootstrap samples is larger than in the faces, so that
+    percentiles would mean nothing.
+
+    Args:
+        scores: Values of all faces.
+        rows: Faces of the group in increasing order of std.
+        weights: Number of times that every sample contains them, ``(samples, len(rows))``.
+    """
+    values = scores.per_face[rows]
+    counted, finite = ~np.isnan(values), np.isfinite(values)
+    means = _divide(weights @ np.where(finite, values, 0.0), weights @ counted)
+    means[:, (counted & ~finite).any(0)] = np.nan  # such as infinite widths
+    found = metrics_of_means(scores.means, means)
+    if len(scores.names) == len(scores.means):
+        return found
+    areas = risk_coverage_areas(scores.std[rows], scores.error[rows], weights)
+    return np.column_stack([found, areas, np.full(len(weights), np.nan)])
+
+
+def risk_coverage_areas(std: Floats, error: Floats, weights: Floats) -> Floats:
+    """Return the area under the risk-coverage curve of many bootstrap samples, in years.
+
+    A face contained w times in a sample, after K faces of smaller std whose errors sum to E, adds the risks
+    ``(E + r error) / (K + r)``, r = 1 ... w. That is ``w error + (E - K error) (H(K + w) - H(K))``, with the
+    harmonic numbers H. Faces of equal std count as one with their mean error, as in
+    :func:`~mtmsa_lightning.metrics.functional.risk_coverage`.
+
+    Args:
+        std: Predicted standard deviations in increasing order, ``(N,)``.
+        error: Absolute errors in years, ``(N,)``; NaN is not counted.
+        weights: Number of times that every sample contains every face, ``(samples, N)``.
+
+    Returns:
+        ``(samples,)``; NaN for an empty sample.
+    """
+    counted = np.isfinite(error)
+    if not counted.all():
+        std, error, weights = std[counted], error[counted], weights[:, counted]
+    faces, errors = weights, weights * error
+    first = np.flatnonzero(np.diff(std, prepend=-np.inf))
+    if len(first) < len(std):
+        faces, errors = (np.add.reduceat(values, first, axis=1) for values in (faces, errors))
+        error = np.divide(errors, faces, out=np.zeros_like(errors), where=faces > 0)
+    upto = faces.cumsum(1)
+    total = upto[:, -1] if len(std) else np.zeros(len(weights))
+    harmonic = np.concatenate([[0.0], np.cumsum(1 / np.arange(1, total.max(initial=0) + 1))])
+    steps = np.diff(harmonic[upto.astype(np.int64)], axis=1, prepend=0)
+    smaller = errors.cumsum(1) - errors - (upto - faces) * error
+    return _divide(errors.sum(1) + (smaller * steps).sum(1), total)
+
+
+def _divide(numerator: Floats, denominator: Floats) -> Floats:
+    """Divide; NaN for a denominator of 0."""
+    nothing = np.full_like(numerator, np.nan)
+    divided: Floats = np.divide(numerator, denominator, out=nothing, where=denominator > 0)
+    return divided
