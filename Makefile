@@ -37,7 +37,7 @@ lint: setup  ## check style, format and the order of imports between folders
 
 types: setup  ## check types
 	$(BIN)/mypy
-	$(BIN)/mypy --allow-untyped-calls --no-warn-return-any benchmarks
+	$(BIN)/mypy --allow-untyped-calls --no-warn-return-any --no-warn-unused-ignores benchmarks
 
 plots: setup  ## draw the plots of README and benchmarks
 	$(BIN)/python docs/plots.py

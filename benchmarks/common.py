@@ -173,7 +173,7 @@ def table(rows: Iterable[Row]) -> str:
 
 def heading(found: Mapping[str, Any]) -> str:
     """Return the conditions of the measurements: machine, versions, commit, load."""
-    said = {**found["machine"], "gpus": ", ".join(found["machine"]["gpus"]) or "none"}
-    said["versions"] = ", ".join(f"{name} {number}" for name, number in found["versions"].items())
-    said |= {"commit": found["commit"], "load": f"{found['load']} before the run"}
-    return "\n".join(f"{key:10} {value}" for key, value in said.items())
+    conditions = {**found["machine"], "gpus": ", ".join(found["machine"]["gpus"]) or "none"}
+    conditions["versions"] = ", ".join(f"{name} {number}" for name, number in found["versions"].items())
+    conditions |= {"commit": found["commit"], "load": f"{found['load']} before the run"}
+    return "\n".join(f"{key:10} {value}" for key, value in conditions.items())

@@ -78,12 +78,12 @@ def main(args: Sequence[str] | None = None) -> int:
     old, new = ({row.name: row for row in each["rows"]} for each in (before, after))
     found = list(compare(old, new, options.threshold))
     width = max((len(name) for _, _, name in found), default=0)
-    for said, worse, name in found:
+    for remark, worse, name in found:
         values = " -> ".join(number(rows[name].value) if name in rows else "none" for rows in (old, new))
         unit = (new.get(name) or old[name]).unit
         change = "" if worse is None else f"{worse:+.0%} worse" if worse > 0 else f"{-worse:+.0%} better"
-        print(f"{name:{width}}  {f'{values} {unit}':32} {change:13} {said}".rstrip())
-    worse_rows = [name for said, _, name in found if said == "WORSE"]
+        print(f"{name:{width}}  {f'{values} {unit}':32} {change:13} {remark}".rstrip())
+    worse_rows = [name for remark, _, name in found if remark == "WORSE"]
     print(f"\n{len(worse_rows)} of {len(found)} rows got worse by more than {options.threshold:.0%}")
     return 1 if worse_rows else 0
 

@@ -96,8 +96,8 @@ def summary(speeds: dict[str, list[float]]) -> dict[str, dict[str, float]]:
 
 def rows_of(record: dict[str, Any]) -> list[Row]:
     """Return the rows of all sizes: speeds, and ratios to Pillow's."""
-    said = record["setting"]
-    setting = f"one core, {said['images']} made-up photos, quality {said['quality']}"
+    details = record["setting"]
+    setting = f"one core, {details['images']} made-up photos, quality {details['quality']}"
     rows = []
     for size, of_size in record["sizes"].items():
         for name, each in of_size["decoders"].items():

@@ -366,8 +366,8 @@ def setting(options: argparse.Namespace, photos: Sequence[Path], device: torch.d
 
 def rows_of(record: dict[str, Any]) -> list[Row]:
     """Return the rows of all loaders."""
-    said = record["setting"]
-    setting = f"{said['photos']}; {said['output']}, one worker"
+    details = record["setting"]
+    setting = f"{details['photos']}; {details['output']}, one worker"
     rows = []
     for name, each in record["loaders"].items():
         prefix = f"loading/{LOADERS[name]}"
@@ -378,13 +378,13 @@ def rows_of(record: dict[str, Any]) -> list[Row]:
         memory = each["private_megabytes_per_worker"]
         rows.append(Row(f"{prefix}, memory of a worker", memory, "MB", "less", setting))
         if "waiting_share" in each:
-            trained = f"{said['device']}, {said['training']}"
+            trained = f"{details['device']}, {details['training']}"
             share = 100 * each["waiting_share"]  # near zero: its ratios are meaningless
             rows.append(Row(f"{prefix}, training waits", share, "% of the time", None, trained))
             speed = each["trained_images_per_s"]
             rows.append(Row(f"{prefix}, training", speed, "images/s", "more", trained))
     augmenting = record["device_ms_per_image"]
-    rows.append(Row("loading/augmenting on the device", augmenting, "ms/image", "less", said["device"]))
+    rows.append(Row("loading/augmenting on the device", augmenting, "ms/image", "less", details["device"]))
     return rows
 
 

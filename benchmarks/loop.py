@@ -195,8 +195,8 @@ class MeasuredCLI(TrainingCLI):
         if self.fixed:
             self.datamodule.train_dataloader = lambda: Repeated(batch, number)
             self.datamodule.test_dataloader = lambda: Repeated(batch, number)
-        self.beside = Interleaved(batch, self.options.steps)
-        self.trainer.callbacks.insert(0, self.beside)  # type: ignore[attr-defined]
+        self.interleaved = Interleaved(batch, self.options.steps)
+        self.trainer.callbacks.insert(0, self.interleaved)  # type: ignore[attr-defined]
 
     def after_fit(self) -> None:
         """Skip the test."""
@@ -234,8 +234,8 @@ def fit(
 
 
 def loop_part(options: argparse.Namespace, folder: Path) -> list[Row]:
-    beside = fit(options, folder, folder / "faces", fixed=True, workers=0).beside
-    return beside.rows("fit", options.batch_size, setting_of(options))
+    interleaved = fit(options, folder, folder / "faces", fixed=True, workers=0).interleaved
+    return interleaved.rows("fit", options.batch_size, setting_of(options))
 
 
 def evaluation_part(options: argparse.Namespace, folder: Path) -> list[Row]:
@@ -243,9 +243,12 @@ def evaluation_part(options: argparse.Namespace, folder: Path) -> list[Row]:
     args = [f"--ckpt_path={trained.run}", "--wandb=disabled", "--allow_overlap=true"]
     tested = run_trainer_command("test", args, partial(MeasuredCLI, options, True))
     assert isinstance(tested, MeasuredCLI)
-    beside = {"test": tested.beside, "AgeEstimator": estimate(options, trained.model, tested.beside.batch)}
+    interleaved = {
+        "test": tested.interleaved,
+        "AgeEstimator": estimate(options, trained.model, tested.interleaved.batch),
+    }
     setting = setting_of(options)
-    return [row for name, each in beside.items() for row in each.rows(name, options.batch_size, setting)]
+    return [row for name, each in interleaved.items() for row in each.rows(name, options.batch_size, setting)]
 
 
 def estimate(options: argparse.Namespace, model: MTMSA, batch: FaceBatch) -> Interleaved:
@@ -254,13 +257,13 @@ def estimate(options: argparse.Namespace, model: MTMSA, batch: FaceBatch) -> Int
     device = torch.device(options.device)
     estimator = AgeEstimator(copy.deepcopy(model), device, options.batch_size, precision=precision)
     faces = np.random.default_rng(0).integers(0, 256, (options.batch_size, *2 * [options.size], 3), np.uint8)
-    beside = Interleaved(batch, options.steps)
+    interleaved = Interleaved(batch, options.steps)
     train = BareLoop(model, batch, device, "bf16" in precision)
     train(2)
     for _ in range(options.rounds + 1):
-        beside.command.append(segment(lambda: estimator(list(faces)), options.steps, device))
-        beside.bare.append(segment(lambda: train(1), options.steps, device))
-    return beside
+        interleaved.command.append(segment(lambda: estimator(list(faces)), options.steps, device))
+        interleaved.bare.append(segment(lambda: train(1), options.steps, device))
+    return interleaved
 
 
 def store_part(options: argparse.Namespace, folder: Path) -> list[Row]:
@@ -274,7 +277,7 @@ def store_part(options: argparse.Namespace, folder: Path) -> list[Row]:
     epochs = 1 + options.rounds * options.steps * options.batch_size // options.faces
     cli = fit(options, folder, store, fixed=False, workers=options.workers, epochs=2 * epochs)
     setting = f"{setting_of(options)}, {options.workers} workers"
-    return cli.beside.rows("fit from a prepared store", options.batch_size, setting)
+    return cli.interleaved.rows("fit from a prepared store", options.batch_size, setting)
 
 
 # ------------------------------------------------------------------ processes

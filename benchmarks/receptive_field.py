@@ -28,13 +28,15 @@ STAGES = (2, 3, 4)
 LEVEL = 0.0455
 
 
-def receptive_field(trunk: MSAResNet34, stage: int, size: int, draws: int, seed: int) -> NDArray[np.float64]:
+def receptive_field(
+    backbone: MSAResNet34, stage: int, size: int, draws: int, seed: int
+) -> NDArray[np.float64]:
     """Return the mean absolute gradient of the middle cell of a stage's map, ``(size, size)``."""
     generator = torch.Generator().manual_seed(seed)
     total = torch.zeros(size, size, dtype=torch.float64)
     for _ in range(draws):
         image = torch.randn(1, 3, size, size, generator=generator).requires_grad_()
-        cells = trunk.stage_maps(image)[stage - 1]
+        cells = backbone.stage_maps(image)[stage - 1]
         middle = cells[0, :, cells.shape[2] // 2, cells.shape[3] // 2]
         signs = torch.randn(len(middle), generator=generator)
         (gradient,) = torch.autograd.grad((middle * signs).sum(), image)
@@ -56,28 +58,28 @@ def diameter_above(field: NDArray[np.float64], level: float = LEVEL) -> float:
     return float(2 * np.sqrt((field > level * field.max()).sum() / np.pi))
 
 
-def new_trunk(msa: MSAConfig | None, gate: float, seed: int) -> MSAResNet34:
+def new_backbone(msa: MSAConfig | None, gate: float, seed: int) -> MSAResNet34:
     """Return a random backbone; the ResNet's weights are the same with and without attention."""
     torch.manual_seed(seed)
-    trunk = MSAResNet34(msa)
+    backbone = MSAResNet34(msa)
     torch.manual_seed(seed)
-    trunk.load_state_dict(MSAResNet34(None).state_dict(), strict=False)
-    for module in trunk.msa.values():
+    backbone.load_state_dict(MSAResNet34(None).state_dict(), strict=False)
+    for module in backbone.msa.values():
         nn.init.normal_(module.expand.weight, std=gate)  # type: ignore[union-attr, arg-type]
-    return trunk.eval()
+    return backbone.eval()
 
 
-def trunks(options: argparse.Namespace) -> dict[str, MSAResNet34]:
+def backbones(options: argparse.Namespace) -> dict[str, MSAResNet34]:
     """Return the backbones to measure, by name."""
     if options.checkpoint:
         files = [options.checkpoint, *options.against]
         return {"/".join(file.absolute().parts[-5:-3]): MTMSA.load(str(file)).trunk for file in files}
-    found = {"plain": new_trunk(None, options.gate, options.seed)}
+    found = {"plain": new_backbone(None, options.gate, options.seed)}
     for rates in RATES:
         name = f"attention {','.join(map(str, rates))}"
-        found[name] = new_trunk(MSAConfig(rates=rates), options.gate, options.seed)
+        found[name] = new_backbone(MSAConfig(rates=rates), options.gate, options.seed)
     blocks = MSAConfig(placement="in_blocks")
-    return found | {"rates 1,2,5 in blocks": new_trunk(blocks, options.gate, options.seed)}
+    return found | {"rates 1,2,5 in blocks": new_backbone(blocks, options.gate, options.seed)}
 
 
 def draw(fields: dict[tuple[str, int], NDArray[np.float64]], file: Path) -> None:
@@ -111,9 +113,9 @@ def main() -> None:
     options = parser.parse_args()
     fields = {}
     print("| backbone | stage | side of 90 % (px) | diameter above 4.55 % (px) |\n| --- | --- | --- | --- |")
-    for name, trunk in trunks(options).items():
+    for name, backbone in backbones(options).items():
         for stage in STAGES:
-            field = receptive_field(trunk, stage, options.size, options.draws, options.seed)
+            field = receptive_field(backbone, stage, options.size, options.draws, options.seed)
             fields[name, stage] = field
             print(f"| {name} | {stage} | {side_of_mass(field)} | {diameter_above(field):.0f} |", flush=True)
     if options.out:

@@ -37,7 +37,7 @@ from mtmsa_lightning import MTMSA, MSAConfig
 from mtmsa_lightning.training.callbacks.run_record import git_commit, versions
 
 QUESTIONS = {"labels of each task": 8 * 3, "stop?": 8}
-"""Bytes that a step reduces beside gradients, and buffers that it broadcasts: float64 or int64 numbers."""
+"""Bytes that a step reduces in addition to gradients and broadcasts as buffers (float64 or int64)."""
 
 
 class Loss(nn.Module):

@@ -455,14 +455,14 @@ def compared(losses: list[float], base: list[float]) -> dict[str, float]:
 
 def setting_of(options: argparse.Namespace, device: torch.device) -> dict[str, Any]:
     step = f"{options.batch_size} faces of {options.size} px"
-    learnt = f"{options.curve_batch_size} faces of {options.curve_size} px"
+    curve_faces = f"{options.curve_batch_size} faces of {options.curve_size} px"
     return {
         "machine": f"{processor()}, {os.cpu_count()} cores, {platform.system()}",
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "the same processor",
         "threads": torch.get_num_threads(),
         "load": f"{os.getloadavg()[0]:.1f} before the run",
         "step": f"{step}, {options.rounds} rounds of {options.steps} steps",
-        "curves": f"{options.curve_steps} steps of {learnt}",
+        "curves": f"{options.curve_steps} steps of {curve_faces}",
         "python": platform.python_version(),
         "torch": f"{torch.__version__}, torchvision {torchvision.__version__}",
     }
@@ -470,8 +470,8 @@ def setting_of(options: argparse.Namespace, device: torch.device) -> dict[str, A
 
 def rows_of(record: dict[str, Any]) -> list[Row]:
     """Return the rows of all parts but profile and curves."""
-    said = record["setting"]
-    setting = f"{said['step']}, {said['device']}, {said['threads']} threads"
+    details = record["setting"]
+    setting = f"{details['step']}, {details['device']}, {details['threads']} threads"
     rows = []
     for part, what, base in (("msa", "attention", "plain ResNet34"), ("settings", "setting", "float32")):
         for name, each in record.get(part, {}).items():

