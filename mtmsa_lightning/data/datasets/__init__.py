@@ -1,4 +1,4 @@
-"""Readers of releases and tables, one file each."""
+"""Readers and DataModules of releases and tables, one file each."""
 
 CLASSES = {
     "morph": "MORPH", "adience": "Adience", "utkface": "UTKFace", "csv": "FaceCSV", "synthetic": "Synthetic",

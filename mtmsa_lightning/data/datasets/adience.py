@@ -54,22 +54,22 @@ def read_adience(
 ) -> FaceTable:
     """Read Adience from its five fold files.
 
-    Two label rules are in use. ``canonical`` keeps the eight exact group texts and the rows that the release
-    repeats: 17,424 rows. ``extended`` also maps single ages to the group of their cell
-    (``labels.age_group_index``), corrects four odd groups, drops (25, 23), and keeps each file once: 18,550.
+    There are two label rules. ``canonical`` keeps rows with one of the eight exact groups, including repeated
+    rows: 17,424 rows. ``extended`` also maps single ages to the group of their cell
+    (``labels.age_group_index``), corrects four irregular groups, drops (25, 23), and keeps each file once:
+    18,550 rows.
 
-    The subject is ``face_id``; no subject stands in two folds. ``u`` (infants) and empty genders are unknown.
+    The subject is ``face_id``; no subject is in two folds. ``u`` (infants) and empty genders are unknown.
 
     Args:
-        root: Folder of the release; the fold files may lie one folder further down.
+        root: Folder of the release; the fold files may be in a subfolder.
         label_rule: ``canonical`` or ``extended``.
         variant: ``aligned`` (816x816 pixels) or ``faces`` (as detected).
-        strict: Raise instead of dropping rows. Rows without an age are part of the release, so that strict
-            reading only suits a copy from which they were removed.
+        strict: Raise an error instead of dropping rows. The release itself contains rows without an age.
 
     Raises:
         DataError: A fold file or all images are missing (the message shows the expected tree), a column is
-            missing, a gender is none of the release's letters, or ``strict`` and a row was dropped.
+            missing, a gender is invalid, or ``strict`` and a row was dropped.
     """
     if label_rule not in _RULES or variant not in _PREFIX:
         raise DataError(
@@ -113,7 +113,7 @@ def _drop_unlabelled(rows: pd.DataFrame, label_rule: str, report: ReadReport) ->
     for text in sorted(set(rows["age"]) & _AGES - set(_RULES[label_rule])):
         rows = report.drop_rows(rows, rows["age"] == text, "item", f"age {text} is not {label_rule}")
     rows = rows.assign(item=rows["item"] + ": age '" + rows["age"] + "'")
-    return report.drop_rows(rows, ~rows["age"].isin(_AGES), "item", "age is no text of the release")
+    return report.drop_rows(rows, ~rows["age"].isin(_AGES), "item", "age is not a text of the release")
 
 
 def _labels(rows: pd.DataFrame, ages: Mapping[str, tuple[int, int]]) -> pd.DataFrame:
@@ -131,11 +131,11 @@ def _labels(rows: pd.DataFrame, ages: Mapping[str, tuple[int, int]]) -> pd.DataF
 
 
 class Adience(FaceDataModule):
-    """Adience: age groups and gender, tested on the release's own folds 0 to 4.
+    """Adience: age groups and gender, with the release's own folds 0 to 4.
 
     Args:
         label_rule: ``canonical`` (eight exact groups) or ``extended`` (see :func:`read_adience`).
-        variant: ``aligned`` or ``faces``, the two sets of images of the release.
+        variant: Images of the release: ``aligned`` or ``faces``.
         protocol: The release's own five folds by default.
         crop: Side of the central square that is used, as a fraction of the image's shorter side.
         **kwargs: See :class:`~mtmsa_lightning.data.datamodule.FaceDataModule`.

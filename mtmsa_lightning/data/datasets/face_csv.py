@@ -1,4 +1,4 @@
-"""Any collection of faces that a table describes: one text file with a path and labels per face."""
+"""Faces described by a text table with a path and labels per face."""
 
 import json
 import logging
@@ -58,7 +58,7 @@ _SYNONYMS: dict[str, tuple[str, ...]] = {
     "fold": ("folds", "cv_fold", "fold_id"),
     "split": ("subset", "partition", "set", "part"),
 }  # fmt: skip
-"""Names under which other tables hold what ``COLUMNS`` name; the first is an example."""
+"""Common names of the ``COLUMNS`` in other tables; the first is used as an example."""
 _GENDERS = {"male": 0, "m": 0, "0": 0, "female": 1, "f": 1, "1": 1}
 _SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val"}
 _SPLITS |= {"test": "test", "testing": "test"}
@@ -76,25 +76,23 @@ def read_face_csv(
     """Read faces from a text table separated by commas, tabs or semicolons.
 
     Columns: ``path`` (relative to ``root``), ``age`` or the pair ``age_low`` and ``age_high`` (completed
-    years, inclusive; the pair wins where both exist; fractions are cut off and noted); optional ``gender``
-    (male, female, m, f; or 0 male, 1 female), ``race`` (a name in ``race_classes``), ``subject``, ``fold``
-    and ``split`` (train, val, test). Capitals do not matter; an empty cell, or -1, means unknown. A column
-    that looks like one of these under another name is not used, with a warning that says how to. Without
-    any subject the extra column ``content`` holds the hash of the file's bytes (16 hexadecimal digits; "" for
-    a file that cannot be read).
+    years, inclusive; the pair has precedence; fractions are cut off and noted); optional ``gender`` (male,
+    female, m, f; or 0 male, 1 female), ``race`` (a name in ``race_classes``), ``subject``, ``fold`` and
+    ``split`` (train, val, test). Case is ignored; an empty cell, or -1, means unknown. A similar column with
+    another name is not used; a warning shows how to use it. Without any subject the extra column ``content``
+    holds the hash of each file (16 hexadecimal digits; "" for a file that cannot be read).
 
     Args:
         root: Folder of the images.
         table: The table's path, relative to ``root``.
-        columns: Names above to the file's own names, for columns that are named otherwise.
+        columns: Names above to the file's own names, where they differ.
         dataset: Name of the dataset, first part of every id.
         race_classes: Race classes in use: a subset of ``labels.RACES``, in that order.
         strict: Raise instead of dropping rows.
 
     Raises:
         DataError: The table, a column or all images are missing; a gender, race or split is not in the
-            vocabulary (a class must never turn into "unknown" by a typing error); or ``strict`` and a row
-            was dropped.
+            vocabulary; or ``strict`` and a row was dropped.
     """
     root, path = Path(root), find_normalised(Path(root) / table)
     if not path.is_file():
@@ -132,7 +130,7 @@ def _no_table(root: Path, table: str) -> DataError:
 
 
 def _read_columns(path: Path, names: dict[str, str], report: ReadReport) -> pd.DataFrame:
-    """Return all of ``COLUMNS`` but those for age that the file lacks; other absent ones are empty texts."""
+    """Return the ``COLUMNS``, without age columns that the file lacks; other missing columns are empty."""
     for name in names:
         if name not in COLUMNS:
             raise DataError(f"columns: unknown name {name!r}{nearest(name, COLUMNS)}; known: {COLUMNS}")
@@ -168,7 +166,7 @@ def _no_column(path: Path, name: str, header: Sequence[str], names: Mapping[str,
 
 
 def _warn_unused(path: Path, names: Mapping[str, str]) -> None:
-    """Warn of columns that look like labels and are not used."""
+    """Warn about unused columns that look like labels."""
     header = sniff(path)[1]
     lower = {name.lower() for name in header}
     ages = {"age", "age_low", "age_high"}
@@ -183,7 +181,7 @@ def _warn_unused(path: Path, names: Mapping[str, str]) -> None:
 
 
 def _lookalikes(header: Iterable[str], names: Iterable[str]) -> dict[str, str]:
-    """Return for each of our names the first column of a header that seems to hold it, if there is one."""
+    """Return the first similar column of a header for each name that has one."""
     plain = {re.sub(r"[\s-]+", "_", column.lower()): column for column in reversed([*header])}
     found: dict[str, str] = {}
     for name in names:
@@ -194,7 +192,7 @@ def _lookalikes(header: Iterable[str], names: Iterable[str]) -> dict[str, str]:
 
 
 def _as_arguments(names: Mapping[str, str]) -> str:
-    """Return what to type for these names of columns."""
+    """Return the command line arguments for these names of columns."""
     texts = {
         name: text if re.fullmatch(r"[A-Za-z_]\w*", text) else json.dumps(text)
         for name, text in names.items()
@@ -205,9 +203,9 @@ def _as_arguments(names: Mapping[str, str]) -> str:
 
 
 def _relative(root: Path, text: str) -> str:
-    """Return a path of the table relative to the root, with forward slashes and without detours.
+    """Return a normalised path relative to the root, with forward slashes.
 
-    An absolute path outside the root stays as it is.
+    An absolute path outside the root is returned unchanged.
     """
     path = posixpath.normpath(text.replace("\\", "/"))
     if path.startswith("/"):
@@ -218,10 +216,10 @@ def _relative(root: Path, text: str) -> str:
 
 
 def _drop_outside(rows: pd.DataFrame, root: Path, report: ReadReport) -> pd.DataFrame:
-    """Drop rows without a path, or with an absolute one outside the root.
+    """Drop rows without a path, or with an absolute path outside the root.
 
     Raises:
-        DataError: All are; the message names the folder that holds all of them.
+        DataError: All paths are outside; the message names their common folder.
     """
     outside = rows["photo"].str.match(r"/|[A-Za-z]:/").astype(bool)
     if outside.all():
@@ -230,8 +228,8 @@ def _drop_outside(rows: pd.DataFrame, root: Path, report: ReadReport) -> pd.Data
         folder = common if len(paths) > 1 else posixpath.dirname(common)
         use = f" --data.root {shlex.quote(folder)} and the table's path relative to it (--data.table)"
         raise DataError(
-            f"{report.source}: all paths are absolute and lie outside the root {root}, such as "
-            f"{shown(paths[:1])}: give a root that holds them"
+            f"{report.source}: all paths are absolute and outside the root {root}, such as "
+            f"{shown(paths[:1])}: give a root that contains them"
             + (f", e.g.{use}" if len(folder) > 1 else "")
             + ", or paths relative to the root"
         )
@@ -244,7 +242,7 @@ def _parse_ages(rows: pd.DataFrame, report: ReadReport) -> pd.DataFrame:
     for name in dict.fromkeys((low, high)):
         bad = (rows[name] != "") & parse_ages(rows[name]).isna()
         rows = rows.assign(item=rows["photo"] + f": {name} '" + rows[name] + "'")
-        rows = report.drop_rows(rows, bad, "item", f"{name} is no number of years from 0 to 130")
+        rows = report.drop_rows(rows, bad, "item", f"{name} is not a number from 0 to 130")
     ages = {"age_low": parse_ages(rows[low]), "age_high": parse_ages(rows[high])}
     fraction = (ages["age_low"] % 1 > 0) | (ages["age_high"] % 1 > 0)
     report.note_rows(rows, fraction, "photo", "age cut to completed years")
@@ -257,12 +255,13 @@ def _parse_ages(rows: pd.DataFrame, report: ReadReport) -> pd.DataFrame:
 def _parse_fold(rows: pd.DataFrame, report: ReadReport) -> pd.DataFrame:
     text = rows["fold"].where(rows["fold"] != "", "-1")
     rows = rows.assign(fold=text)
-    rows = report.drop_rows(rows, ~text.str.fullmatch(r"-1|[0-9]{1,6}"), "photo", "fold is no number from 0")
+    bad = ~text.str.fullmatch(r"-1|[0-9]{1,6}")
+    rows = report.drop_rows(rows, bad, "photo", "fold is not a number from 0")
     return rows.assign(fold=rows["fold"].astype("int64"))
 
 
 def _may_have_race(root: Path, table: Path, columns: Mapping[str, str]) -> bool:
-    """Tell whether race may be labelled, from the header alone; also if there is nothing to read yet."""
+    """Return whether race may be labelled, from the header alone; True if there is no table yet."""
     if is_prepared(root):
         return bool(read_description(root)["race_classes"])
     try:
@@ -273,19 +272,19 @@ def _may_have_race(root: Path, table: Path, columns: Mapping[str, str]) -> bool:
 
 
 def _default_protocol(root: Path, table: Path, columns: Mapping[str, str]) -> str:
-    """Return ``subject_exclusive`` where every row of the table has a subject, else ``random``."""
+    """Return ``subject_exclusive`` if every row of the table has a subject, else ``random``."""
     try:
         if is_prepared(root):
             rows = read_frame(root / read_description(root)["table"])
         else:
             rows = _read_columns(find_normalised(table), dict(columns), ReadReport(str(table)))
-    except (DataError, OSError):  # whoever reads the table in earnest says what is wrong with it
+    except (DataError, OSError):  # reported when the table is read
         return "random"
     known = rows["subject"] != ""
     if len(rows) and known.all():
         return "subject_exclusive"
     have = "not every face has a subject" if known.any() else "there are no subjects"
-    log.info("protocol random: %s, so that images are split, whoever they show", have)
+    log.info("protocol random, which splits by image: %s", have)
     return "random"
 
 
@@ -296,12 +295,11 @@ class FaceCSV(FaceDataModule):
         table: Path of the table, relative to ``root``.
         columns: Our column names to the table's own, where they differ.
         dataset_name: Name of the dataset in ids, results and the default root.
-        race_classes: Race classes in use, a subset of ``labels.RACES`` in that order. They are none in any
-            case where the table, or the prepared set, is there and has no race column: a head needs
-            something to learn from.
-        age_groups: ``adience`` to decide and report Adience's eight age groups; ``null`` for exact ages.
-        protocol: By default ``subject_exclusive`` where every row of the table has a subject, else
-            ``random``; ``predefined`` follows the table's own split or fold.
+        race_classes: Race classes in use, a subset of ``labels.RACES`` in that order. They are ignored if the
+            table, or the prepared set, has no race column.
+        age_groups: ``adience`` for predictions of Adience's eight age groups; ``null`` for none.
+        protocol: By default ``subject_exclusive`` if every row of the table has a subject, else ``random``;
+            ``predefined`` uses the table's own split or fold.
         crop: Side of the central square that is used, as a fraction of the image's shorter side.
         **kwargs: See :class:`~mtmsa_lightning.data.datamodule.FaceDataModule`.
     """

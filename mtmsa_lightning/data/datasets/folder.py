@@ -9,7 +9,7 @@ from mtmsa_lightning.data.table import FaceTable, make_frame
 
 
 def read_folder(root: str | Path) -> FaceTable:
-    """Read all images below a folder as faces of which nothing is known.
+    """Read all images below a folder as faces without labels.
 
     Args:
         root: The folder.

@@ -35,19 +35,19 @@ _NAME = r"(?i)^Album2/(?P<subject>[0-9]{6})_[0-9]{1,2}(?P<gender>[MF])(?P<age>[0
 
 
 def read_morph(root: str | Path, strict: bool = False) -> FaceTable:
-    """Read MORPH Album II from its own table; file names are only compared with it.
+    """Read MORPH Album II from its table; file names are only compared with it.
 
-    Gender, race and age come from their columns. The subject is ``id_num``, padded with zeros to six digits.
-    Extra columns: ``dob`` and ``doa`` (dates of birth and of the picture as ``YYYY-MM-DD``, "" if
-    unreadable) and ``picture`` (the subject's running number, -1 if unreadable).
+    Gender, race and age are read from their columns. The subject is ``id_num``, padded with zeros to six
+    digits. Extra columns: ``dob`` and ``doa`` (dates of birth and of the image as ``YYYY-MM-DD``, "" if
+    unreadable) and ``picture`` (the subject's image number, -1 if unreadable).
 
     Args:
-        root: Folder of the release; the table may lie one folder further down, its name in any capitals.
-        strict: Raise instead of dropping rows.
+        root: Folder of the release; the table may be in a subfolder, and its name may differ in case.
+        strict: Raise an error instead of dropping rows.
 
     Raises:
         DataError: The table or all photos are missing (the message shows the expected tree), a column is
-            missing, a gender or race is none of the release's letters, or ``strict`` and a row was dropped.
+            missing, a gender or race is invalid, or ``strict`` and a row was dropped.
     """
     root = Path(root)
     path = find_file(root, TABLE)
@@ -71,8 +71,8 @@ def read_morph(root: str | Path, strict: bool = False) -> FaceTable:
 
 def _drop_unlabelled(rows: pd.DataFrame, report: ReadReport) -> pd.DataFrame:
     rows = rows.assign(years=parse_ages(rows["age"]))
-    rows = report.drop_rows(rows, ~(rows["years"] % 1 == 0), "photo", "age is no whole number of years")
-    return report.drop_rows(rows, ~_are_numbers(rows["id_num"]), "photo", "id_num is no number")
+    rows = report.drop_rows(rows, ~(rows["years"] % 1 == 0), "photo", "age is not a whole number of years")
+    return report.drop_rows(rows, ~_are_numbers(rows["id_num"]), "photo", "id_num is not a number")
 
 
 def _note_oddities(rows: pd.DataFrame, report: ReadReport) -> None:
@@ -80,8 +80,8 @@ def _note_oddities(rows: pd.DataFrame, report: ReadReport) -> None:
         report.note_rows(rows, rows[column] == "", "photo", f"unknown {column}")
     for column in ("dob", "doa"):
         unreadable = (rows[column] != "") & (_iso_dates(rows[column]) == "")
-        report.note_rows(rows, unreadable, "photo", f"{column} is no date (MM/DD/YYYY)")
-    report.note_rows(rows, ~_are_numbers(rows["picture_num"]), "photo", "picture_num is no number")
+        report.note_rows(rows, unreadable, "photo", f"{column} is not a date (MM/DD/YYYY)")
+    report.note_rows(rows, ~_are_numbers(rows["picture_num"]), "photo", "picture_num is not a number")
     name = rows["photo"].str.extract(_NAME).fillna("")
     odd = name["subject"] == ""
     report.note_rows(rows, odd, "photo", "unusual file name")
@@ -119,11 +119,11 @@ def _iso_dates(texts: "pd.Series[str]") -> "pd.Series[str]":
 
 
 class MORPH(FaceDataModule):
-    """MORPH Album II: exact ages, gender and race; the photos are mug shots whose face is not cropped.
+    """MORPH Album II: exact ages, gender and race; the photos are mug shots, not cropped to the face.
 
     Args:
-        protocol: Subject-exclusive by default: under ``random`` nearly every test face shows a person of the
-            training part, and errors come out less than half as large.
+        protocol: Split protocol. With ``random`` nearly every test face shows a person of the training part,
+            and errors are less than half as large.
         crop: Side of the central square that is used, as a fraction of the photo's shorter side.
         **kwargs: See :class:`~mtmsa_lightning.data.datamodule.FaceDataModule`.
     """

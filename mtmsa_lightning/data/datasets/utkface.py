@@ -30,22 +30,21 @@ _SHORT = re.compile(r"\d{1,3}(_\d)?_\d{6,}\D", re.ASCII)
 
 
 def is_labelled(path: str) -> bool:
-    """Tell whether a file's name carries labels in the way of UTKFace."""
+    """Return whether a file name has labels in UTKFace's format."""
     return _problem(PurePosixPath(path).name) is None
 
 
 def read_utkface(root: str | Path, strict: bool = False) -> FaceTable:
     """Read UTKFace from its file names, anywhere below ``root``.
 
-    Whatever follows the timestamp is ignored, since one name of the release lacks a dot. Names that lack a
-    field and files that cannot be read are dropped, and so is a name met before in another folder (in sorted
-    order): the release is often unpacked together with a second copy. The extra column ``content`` holds the
-    hash of the file's bytes (16 hexadecimal digits): there are no subjects, and exact copies must not be
-    split.
+    Text after the timestamp is ignored, because one name of the release lacks a dot. Names that lack a field
+    and files that cannot be read are dropped. A name that occurs in several folders is kept once (in sorted
+    order), because the release is often unpacked together with a second copy. The extra column ``content``
+    holds the hash of each file (16 hexadecimal digits), by which splits keep exact copies together.
 
     Args:
         root: Folder of the images.
-        strict: Raise instead of dropping files.
+        strict: Raise an error instead of dropping files.
 
     Raises:
         DataError: No image is found (the message shows the expected tree), or ``strict`` and a file was
@@ -99,15 +98,15 @@ def _with_contents(
 def _to_frame(faces: pd.DataFrame, report: ReadReport) -> pd.DataFrame:
     labels = faces["age_low"] * 100 + faces["gender"] * 10 + faces["race"]
     conflict = labels.groupby(faces["content"]).transform("nunique") > 1
-    report.note_rows(faces, conflict, "path", "an exact copy carries other labels")
+    report.note_rows(faces, conflict, "path", "an exact copy has other labels")
     return make_frame(faces, "utkface", extra=("content",))
 
 
 class UTKFace(FaceDataModule):
-    """UTKFace: exact ages, gender and race; faces are aligned and cropped, subjects are not known.
+    """UTKFace: exact ages, gender and race; faces are aligned and cropped, subjects are unknown.
 
-    The arguments are those of :class:`~mtmsa_lightning.data.datamodule.FaceDataModule`. Under ``random``
-    exact copies of an image stay in one part.
+    The arguments are those of :class:`~mtmsa_lightning.data.datamodule.FaceDataModule`. The protocol
+    ``random`` keeps exact copies of an image in one part.
     """
 
     name = "utkface"

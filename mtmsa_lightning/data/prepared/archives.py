@@ -1,8 +1,7 @@
-"""Reading archives that may come from anywhere: nothing is written outside, and nothing without end.
+"""Safe extraction of archives from untrusted sources.
 
-Only plain files below the target are made, with the folders that they need. Links, devices, absolute names
-and ``..`` are refused, not skipped: an archive that holds them is not the release that it claims to be. Sizes
-are counted while the bytes come out, since headers can lie.
+Only regular files and folders below the target are written. Links, devices, absolute names and ``..`` raise
+an error, because no release contains them. Sizes are counted while extracting, because headers can be wrong.
 """
 
 import gzip
@@ -22,34 +21,34 @@ from typing import IO, BinaryIO, NamedTuple, cast
 from mtmsa_lightning.errors import DataError
 
 SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz")
-"""Endings of the archives that are read."""
+"""Suffixes of the supported archives."""
 
 _CHUNK = 1 << 20
 _LONGEST_NAME = 1000  # characters, folders included; systems take 1,024 to 4,096 bytes for the whole path
-_SLACK = 10 << 20  # small files of zeros, such as a table of blanks, may shrink by any ratio
+_SLACK = 10 << 20  # small files, such as a table of blanks, may have any ratio
 
 
 class ArchiveError(DataError):
-    """An archive that cannot be read: damaged, encrypted or of an unknown kind."""
+    """An archive that cannot be read: damaged, encrypted or of an unknown format."""
 
 
 class UnsafeArchiveError(ArchiveError):
-    """An archive with a member that no release holds: a link, a device, a name that leads outside."""
+    """An archive with an unsafe member: a link, a device, a name outside of the target."""
 
 
 class ArchiveLimitError(ArchiveError):
-    """An archive that holds more than a release can: too many files, too large, or a bomb."""
+    """An archive that exceeds the limits: too many files, too large, or a decompression bomb."""
 
 
 @dataclass(frozen=True)
 class ArchiveLimits:
-    """How much an archive may hold; the defaults leave room for the largest of the known releases.
+    """Limits of archives; the defaults suit the largest of the known releases.
 
     Attributes:
         files: Number of members.
         file_bytes: Size of one file.
         total_bytes: Size of all files.
-        ratio: Size of all files over the size of the archive; photos hardly shrink, tables by ten.
+        ratio: Size of all files divided by the size of the archive; about 1 for photos, 10 for tables.
     """
 
     files: int = 1_000_000
@@ -59,32 +58,31 @@ class ArchiveLimits:
 
 
 class _Member(NamedTuple):
-    """A file of an archive: its checked name and how to open it."""
+    """A file of an archive: its validated name and a function that opens it."""
 
     name: PurePosixPath
     open: Callable[[], IO[bytes]]
 
 
 def is_archive(path: Path) -> bool:
-    """Tell whether a file's name has the ending of an archive that can be read."""
+    """Return whether a file is an archive with one of ``SUFFIXES``."""
     return path.is_file() and path.name.lower().endswith(SUFFIXES)
 
 
 def extract(archive: Path, folder: Path, limits: ArchiveLimits | None = None) -> None:
-    """Extract an archive to a folder that appears when it is whole.
+    """Extract an archive to a folder, which is renamed to its final name when it is complete.
 
-    A folder that is there already is taken for the finished one and left as it is. Names that begin with
-    ``__MACOSX/`` are left out.
+    An existing folder is kept unchanged. Names that begin with ``__MACOSX/`` are skipped.
 
     Args:
-        archive: A file that ends in one of ``SUFFIXES``.
-        folder: Folder to make.
-        limits: How much the archive may hold.
+        archive: A file with one of ``SUFFIXES``.
+        folder: Folder to create.
+        limits: Limits of the archive.
 
     Raises:
-        UnsafeArchiveError: A member is a link, a device or other special file, or its name is absolute, holds
-            ``..``, a backslash, a colon or a control character, or stands twice.
-        ArchiveLimitError: It holds more than ``limits`` allow, or than there is room for.
+        UnsafeArchiveError: A member is a link, a device or other special file, or its name is absolute,
+            repeated, or contains ``..``, a backslash, a colon or a control character.
+        ArchiveLimitError: It exceeds ``limits`` or the free disk space.
         ArchiveError: It cannot be read.
     """
     if folder.is_dir():
@@ -104,7 +102,7 @@ def extract(archive: Path, folder: Path, limits: ArchiveLimits | None = None) ->
 
 
 class _Counter:
-    """Counts members and bytes and raises at the first above a limit."""
+    """Counts members and bytes and raises an error above a limit."""
 
     def __init__(self, archive: Path, limits: ArchiveLimits, free: int) -> None:
         self.archive = archive
@@ -128,7 +126,7 @@ class _Counter:
             raise self.error(f"does not fit on the disk, where {self.free:,} bytes are free")
 
     def check_position(self, n: int) -> None:
-        """Check how many bytes came out so far."""
+        """Check the number of extracted bytes."""
         if n > self.limits.total_bytes:
             raise self.error(f"holds more than {self.limits.total_bytes:,} bytes")
         if n > self.limits.ratio * self.size + _SLACK:
@@ -141,19 +139,19 @@ class _Counter:
 
     def error(self, what: str) -> ArchiveLimitError:
         return ArchiveLimitError(
-            f"{self.archive}: {what}, so nothing of it is used: if you trust it, unpack it by hand and give "
-            "the folder"
+            f"{self.archive}: {what}, nothing was extracted: if you trust it, unpack it by hand and give the "
+            "folder"
         )
 
 
 @contextmanager
 def _reading(archive: Path) -> Iterator[None]:
-    """Turn what the libraries raise for a damaged archive into one kind of error."""
+    """Convert the libraries' exceptions for damaged archives to ``ArchiveError``."""
     try:
         yield
     except (zipfile.BadZipFile, tarfile.TarError, zlib.error, gzip.BadGzipFile, EOFError) as error:
         raise ArchiveError(
-            f"{archive}: damaged or no archive ({error}): copy or download it again"
+            f"{archive}: damaged or not an archive ({error}): copy or download it again"
         ) from error
     except RuntimeError as error:  # an encrypted member, an unknown compression
         raise ArchiveError(f"{archive}: cannot be read ({error}): unpack it by hand") from error
@@ -166,7 +164,9 @@ def _zip_members(archive: Path, counter: _Counter) -> Iterator[_Member]:
             name = _safe_name(archive, info.orig_filename)
             kind = stat.S_IFMT(info.external_attr >> 16)
             if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
-                raise UnsafeArchiveError(f"{archive}: {name}: a link or special file, which no release holds")
+                raise UnsafeArchiveError(
+                    f"{archive}: {name}: a link or special file, which no release contains"
+                )
             if info.is_dir() or kind == stat.S_IFDIR:
                 continue
             counter.check_file(str(name), info.file_size)
@@ -183,16 +183,16 @@ def _tar_members(archive: Path, counter: _Counter) -> Iterator[_Member]:
                 name = _safe_name(archive, info.name)
                 if not (info.isreg() or info.isdir()):
                     raise UnsafeArchiveError(
-                        f"{archive}: {name}: a link or special file, which no release holds"
+                        f"{archive}: {name}: a link or special file, which no release contains"
                     )
                 if info.isreg():
                     counter.check_file(str(name), info.size)
                     yield _Member(name, lambda info=info: opened.extractfile(info))  # type: ignore
-                opened.members = []  # type: ignore[attr-defined]  # else every header stays in memory
+                opened.members = []  # type: ignore[attr-defined]  # else all headers are kept in memory
 
 
 class _Guarded(io.RawIOBase):
-    """The unpacked bytes of a tar file, within limits: headers are bytes too, and can be bombs."""
+    """The decompressed bytes of a tar file, within limits that also apply to headers."""
 
     def __init__(self, stream: BinaryIO, counter: _Counter) -> None:
         self._stream = stream
@@ -215,7 +215,7 @@ class _Guarded(io.RawIOBase):
 
 
 def _safe_name(archive: Path, name: str) -> PurePosixPath:
-    """Check a member's name; the same rules on every system, so that an archive is good on all or none."""
+    """Validate a member's name, by the same rules on every system."""
     parts = name.removesuffix("/").split("/")
     bad = len(name) > _LONGEST_NAME or any(character in "\\:" or ord(character) < 32 for character in name)
     if (
@@ -224,13 +224,13 @@ def _safe_name(archive: Path, name: str) -> PurePosixPath:
         or any(len(os.fsencode(part)) > 255 for part in parts)
     ):
         raise UnsafeArchiveError(
-            f"{archive}: {name!r}: a name that is absolute, leads outside or is no plain file name"
+            f"{archive}: {name!r}: a name that is absolute, outside of the archive or not a plain file name"
         )
     return PurePosixPath(*parts)
 
 
 def _write(member: _Member, folder: Path, counter: _Counter) -> None:
-    if member.name.parts[:1] == ("__MACOSX",):  # a Mac's notes on each file
+    if member.name.parts[:1] == ("__MACOSX",):  # metadata of macOS
         return
     target = folder / member.name
     try:
@@ -243,4 +243,4 @@ def _write(member: _Member, folder: Path, counter: _Counter) -> None:
                 counter.add_bytes(len(data))
                 file.write(data)
     except (FileExistsError, NotADirectoryError) as error:
-        raise UnsafeArchiveError(f"{counter.archive}: {member.name}: the name stands twice") from error
+        raise UnsafeArchiveError(f"{counter.archive}: {member.name}: the name is repeated") from error

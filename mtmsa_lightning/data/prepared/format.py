@@ -1,15 +1,15 @@
-"""A prepared set: cropped faces with their finished table, so that a release is read and cropped once.
+"""The format of a prepared set: cropped faces with their table.
 
 On disk::
 
     <root>/
-      dataset.json    what the set is and how it was made; written last, so that it stands for a whole set
+      dataset.json    description of the set, written last, so that it exists only for complete sets
       faces.parquet   the face table; ``path`` is relative to <root>, ``id`` is the original one
       crops/          the images: square RGB JPEG files
       skipped.csv    images of the release that are not in the table, with the reason
       pixels.npy      optional: all crops decoded (``data.pixels``)
 
-No code of this package is needed to read it: ``pandas.read_parquet("faces.parquet")`` and any image library.
+It can be read without this package: ``pandas.read_parquet("faces.parquet")`` and any image library.
 """
 
 import os
@@ -38,7 +38,7 @@ CROPS = "crops"
 SKIPPED = "skipped.csv"
 
 ALREADY_ALIGNED = "none (already aligned)"
-"""What stands for the detector of a set whose release holds faces in one known position."""
+"""Value of the detector for a release of aligned faces."""
 
 _KEYS: dict[str, type] = {
     "format_version": int, "dataset": str, "label_rule": str, "race_classes": list, "table": str,
@@ -47,7 +47,7 @@ _AGAIN = "run `mtmsa prepare` again or copy the whole folder again"
 
 
 def is_prepared(root: str | Path) -> bool:
-    """Tell whether ``root`` holds a prepared set."""
+    """Return whether ``root`` is a prepared set."""
     return (Path(root) / RECORD).is_file()
 
 
@@ -62,7 +62,7 @@ def read_description(root: str | Path) -> dict[str, Any]:
     """Read and check ``dataset.json``, the description of a prepared set.
 
     Raises:
-        DataError: It is missing, damaged, or of a newer format.
+        DataError: It is missing, damaged, or has a newer format.
     """
     path = Path(root) / RECORD
     try:
@@ -72,7 +72,7 @@ def read_description(root: str | Path) -> dict[str, Any]:
     version = record.get("format_version") if isinstance(record, dict) else None
     if isinstance(version, int) and version > FORMAT_VERSION:
         raise DataError(
-            f"{path}: format {version} is newer than this program's ({FORMAT_VERSION}): "
+            f"{path}: format {version} is newer than that of this version of the package ({FORMAT_VERSION}): "
             "update mtmsa-lightning, or run `mtmsa prepare` with this version"
         )
     wrong = [key for key, kind in _KEYS.items() if version is None or not isinstance(record.get(key), kind)]
@@ -88,11 +88,11 @@ def read_prepared(root: str | Path, dataset: str, label_rule: str | None = None)
 
     Args:
         root: Folder with ``dataset.json``.
-        dataset: Name of the dataset that is expected there.
-        label_rule: Label rule that is expected; ``None`` accepts any.
+        dataset: Expected name of the dataset.
+        label_rule: Expected label rule; None accepts any.
 
     Raises:
-        DataError: The set is of another dataset, label rule or newer format, or files are missing or damaged.
+        DataError: The set has another dataset, label rule or newer format, or files are missing or damaged.
     """
     root = Path(root)
     record = read_description(root)
@@ -103,7 +103,7 @@ def read_prepared(root: str | Path, dataset: str, label_rule: str | None = None)
         if expected is not None and record[key] != expected:
             raise DataError(
                 f"{root}: this prepared set has {key} {record[key]!r}, not {expected!r}: "
-                "give the folder that belongs to it, or prepare another one"
+                "give another folder, or prepare the set again"
             )
     frame = read_frame(root / record["table"])
     _refuse_outside(root, [record["table"], *frame["path"].tolist()])
@@ -119,7 +119,7 @@ def read_prepared(root: str | Path, dataset: str, label_rule: str | None = None)
 
 
 def preparation(root: str | Path) -> dict[str, Any] | None:
-    """Return how a prepared set was made of its release, as plain values; ``None`` for a raw release."""
+    """Return the record of how a prepared set was made, as plain values; None for a raw release."""
     if not is_prepared(root):
         return None
     record = read_description(root)
@@ -127,7 +127,7 @@ def preparation(root: str | Path) -> dict[str, Any] | None:
 
 
 def skipped(root: str | Path) -> Counter[str]:
-    """Count by reason the rows of the release that are not in a prepared set; empty for a raw release."""
+    """Count the skipped rows of a prepared set by reason; empty for a raw release."""
     if not is_prepared(root):
         return Counter()
     reasons = Counter[str](read_description(root).get("release", {}).get("dropped", {}))
@@ -138,12 +138,12 @@ def skipped(root: str | Path) -> Counter[str]:
 
 
 def write_description(record: dict[str, Any], root: Path) -> None:
-    """Write ``dataset.json`` in one step, which makes the set a whole one."""
+    """Write ``dataset.json`` atomically, which completes the set."""
     write_text(root / RECORD, to_json(record, indent=2, ensure_ascii=False) + "\n")
 
 
 LABELS = ("id", "age_low", "age_high", "gender", "race", "subject", "fold", "split")
-"""Columns that enter a table's fingerprint."""
+"""Columns in the fingerprint of a table."""
 
 
 def table_fingerprint(frame: pd.DataFrame) -> str:
@@ -153,12 +153,12 @@ def table_fingerprint(frame: pd.DataFrame) -> str:
 
 
 def hash_lines(lines: Iterable[str]) -> str:
-    """Return the SHA-256 of texts, one a line."""
+    """Return the SHA-256 of texts, one per line."""
     return sha256("\n".join(lines).encode()).hexdigest()
 
 
 def locate_crops(root: Path, paths: list[str]) -> list[str]:
-    """Return the paths as they are on disk, where a copy has changed the Unicode form of names."""
+    """Return the paths on disk, which may differ in Unicode normalisation."""
     folders: dict[Path, dict[str, str]] = {}
     return [
         path if path.isascii() else find_normalised(root / path, folders).relative_to(root).as_posix()
@@ -167,7 +167,7 @@ def locate_crops(root: Path, paths: list[str]) -> list[str]:
 
 
 def _refuse_outside(root: Path, paths: list[str]) -> None:
-    """Refuse paths that lead out of a set, by themselves or by links."""
+    """Raise an error if paths or links lead out of a set."""
     home = root.resolve()
     folders = {folder: root / folder for folder in {posixpath.dirname(path) for path in paths}}
     inside = {
@@ -185,13 +185,11 @@ def _refuse_outside(root: Path, paths: list[str]) -> None:
             )
     outside = [path for path in paths if posixpath.dirname(path) not in inside or path in links]
     if outside:
-        raise DataError(
-            f"{root}: files outside of this folder are named, such as {shown(outside[:1])}: {_AGAIN}"
-        )
+        raise DataError(f"{root}: paths are outside of this folder, such as {shown(outside[:1])}: {_AGAIN}")
 
 
 def _missing(root: Path, paths: list[str]) -> list[str]:
-    """Return the paths that are not there, by one listing of each folder."""
+    """Return the missing paths, by one listing of each folder."""
     present: set[str] = set()
     for folder in {posixpath.dirname(path) for path in paths}:
         try:
@@ -203,7 +201,7 @@ def _missing(root: Path, paths: list[str]) -> list[str]:
 
 
 def read_frame(path: Path) -> pd.DataFrame:
-    """Read the table of a prepared set as it stands, without a look at its images.
+    """Read the table of a prepared set without checking its images.
 
     Raises:
         DataError: The file cannot be read or a column is missing.

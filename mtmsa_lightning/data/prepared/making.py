@@ -1,8 +1,8 @@
-"""Making a prepared set: claimed, cropped in parts that survive a kill, finished in one step.
+"""Making of prepared sets, which can be interrupted and continued.
 
-While it is made the set has no ``dataset.json``. The folder ``.work`` holds the options (``plan.json``), the
-records of the crops that are done (``parts/``), and an unpacked archive (``release/``). A part is written
-after all of its crops; so a killed run loses the parts that it was at, and nothing is ever half there.
+An unfinished set has no ``dataset.json``. The folder ``.work`` holds the options (``plan.json``), the records
+of finished crops (``parts/``), and the unpacked archive (``release/``). A part is written after all of its
+crops, so that a killed run only loses unfinished parts.
 """
 
 import hashlib
@@ -73,11 +73,11 @@ _SHOWN = 10
 
 @dataclass(frozen=True)
 class PrepareOptions:
-    """What decides a prepared set's contents; a set is continued with equal options only.
+    """Options of a prepared set; a set can only be continued with equal options.
 
     Attributes:
         release: ``morph``, ``adience``, ``utkface``, ``csv`` or ``folder``.
-        crop: How the crops look.
+        crop: Settings of the crops.
         reading: The reader's options.
         shard: Number of this part, from 1, and number of parts.
     """
@@ -114,22 +114,22 @@ def prepare(
     """Make a prepared set, or continue one that was interrupted.
 
     Args:
-        options: What the set is made of.
-        read: Reads the release; gets the folder for an unpacked archive.
-        out: Folder of the set: new, empty, or one that was begun with equal options.
+        options: Options of the set.
+        read: Reads the release; its argument is the folder for an unpacked archive.
+        out: Folder of the set: new, empty, or one that was started with equal options.
         workers: Number of processes.
-        pixels: Write ``pixels.npy`` too; not for a shard, which is of no use alone.
-        overwrite: Remove the set that is at ``out`` and start anew.
-        max_unreadable: Share of images that may turn out unreadable.
-        reread: Hold a set that is whole against its release's table, not only against the options.
+        pixels: Write ``pixels.npy`` too; ignored for shards.
+        overwrite: Remove the set at ``out`` first.
+        max_unreadable: Maximum fraction of unreadable images.
+        reread: Compare a complete set with its release's table, not only with the options.
 
     Returns:
         The set's description.
 
     Raises:
-        DataError: ``out`` holds something else or a set of other options, the release cannot be read or
-            its table changed since, or too many images are unreadable; what was done is kept.
-        ConfigError: Faces are to be found and there is no detector.
+        DataError: ``out`` holds something else or a set with other options, the release cannot be read or
+            its table has changed, or too many images are unreadable; finished crops are kept.
+        ConfigError: The detector is needed and not installed.
     """
     with locked(out, "mtmsa prepare", worthless=(_PLAN,)):
         if claim(out, options.record(), overwrite):
@@ -173,10 +173,10 @@ def prepare(
 
 
 def claim(out: Path, options: dict[str, Any], overwrite: bool) -> bool:
-    """Make sure that a folder is ours to write a set with these options to.
+    """Check that a set with these options can be written to a folder, and record the options there.
 
     Returns:
-        True if the set is there and whole.
+        True if the set is complete.
 
     Raises:
         DataError: The folder holds something else, or a set with other options.
@@ -184,7 +184,7 @@ def claim(out: Path, options: dict[str, Any], overwrite: bool) -> bool:
     whole = is_prepared(out)
     begun = (out / _PLAN).is_file()
     if not (whole or begun) and _holds_something(out):
-        raise DataError(f"{out}: holds something that is no prepared set: choose a new folder")
+        raise DataError(f"{out}: holds something that is not a prepared set: choose a new folder")
     if whole and not begun:
         _check_ours(out)
     if (whole or begun) and overwrite:
@@ -199,7 +199,7 @@ def claim(out: Path, options: dict[str, Any], overwrite: bool) -> bool:
         differing = differences(found.get("options", {}), options)
         if differing:
             raise DataError(
-                f"{out}: was {'made' if whole else 'begun'} with other options: {'; '.join(differing)}: "
+                f"{out}: was {'made' if whole else 'started'} with other options: {'; '.join(differing)}: "
                 "choose another folder, or --overwrite true to make it again"
             )
     if not (whole or begun):
@@ -208,20 +208,22 @@ def claim(out: Path, options: dict[str, Any], overwrite: bool) -> bool:
 
 
 def _check_ours(out: Path) -> None:
-    """Make sure that ``dataset.json``, a common name, is a prepared set's: nothing of others is removed."""
+    """Check that ``dataset.json`` is that of a prepared set, so that no other files are removed."""
     try:
         read_description(out)
     except DataError as error:
-        raise DataError(f"{error}; if it is no prepared set choose a new folder, else remove it") from error
+        raise DataError(
+            f"{error}; if it is not a prepared set choose a new folder, else remove it"
+        ) from error
 
 
 def _holds_something(out: Path) -> bool:
-    """Tell whether a folder holds more than what is left of a claim or a clearing that was killed."""
+    """Return whether a folder holds more than the remains of a killed :func:`claim` or :func:`_clear`."""
     return any(entry.name not in (WORK, LOCK) for entry in out.iterdir()) or any((out / WORK).glob("[!.]*"))
 
 
 def _clear(out: Path) -> None:
-    """Remove a set, its description first and its plan last, so that no half of it is taken for something."""
+    """Remove a set: its description first and its plan last, so that an interruption can be continued."""
     if not (out / _PLAN).is_file():
         write_text(out / _PLAN, to_json({"options": {}}))
     for name in (RECORD, PIXELS, TABLE, SKIPPED, _SOURCES):
@@ -232,23 +234,23 @@ def _clear(out: Path) -> None:
 
 
 def check_release(out: Path, fingerprint: str) -> None:
-    """Hold a set that is whole against the table of the release that it is asked of now.
+    """Check that a complete set was made from a release with this fingerprint.
 
     Raises:
-        DataError: It was made of another one.
+        DataError: It was made from another one.
     """
     if read_description(out).get("release", {}).get("fingerprint") != fingerprint:
         raise DataError(
-            f"{out}: is complete, but the release's table differs from the one that it was made of (other "
+            f"{out}: is complete, but the release's table differs from the one that it was made from (other "
             "faces or labels): choose another folder, or --overwrite true to make it again"
         )
 
 
 def _check_unchanged(out: Path, table: FaceTable, shard: tuple[int, int]) -> None:
-    """Hold a set that is whole against its release: the table and the image files.
+    """Check that a complete set was made from this table and these image files.
 
     Raises:
-        DataError: It was made of another table, or of other images.
+        DataError: It was made from another table, or from other images.
     """
     check_release(out, table_fingerprint(table.frame))
     file, now = out / _SOURCES, hash_lines(_states(table, range(shard[0] - 1, len(table), shard[1])))
@@ -265,7 +267,7 @@ def _states(table: FaceTable, positions: Sequence[int]) -> list[str]:
 
 
 def complete(out: Path, pixels: bool) -> dict[str, Any]:
-    """Return the description of a set that is whole; add its pixels if they are wanted and not there."""
+    """Return the description of a complete set; add its pixels if they are wanted and missing."""
     shutil.rmtree(out / WORK, ignore_errors=True)
     record = read_description(out)
     log.info("%s: is complete, nothing to do (--overwrite true makes it again)", out)
@@ -279,25 +281,25 @@ def complete(out: Path, pixels: bool) -> dict[str, Any]:
 
 
 def _detector_identity(settings: CropSettings) -> dict[str, str | float] | None:
-    """Return what the detector is; loads it once, so that a missing one is told before any work."""
+    """Return the identity of the detector, after loading it to check that it is installed."""
     detector = settings.cropper().detector
     return None if detector is None else detector.identity
 
 
 def _note_release(out: Path, table: FaceTable) -> None:
-    """Note the release's fingerprint in the plan, or hold the one noted there against it."""
+    """Record the release's fingerprint in the plan, or compare it with the recorded one."""
     plan = from_json(read_regular(out / _PLAN))
     fingerprint = table_fingerprint(table.frame)
     if plan.setdefault("release", fingerprint) != fingerprint:
         raise DataError(
-            f"{out}: the release's table differs from the one that this set was begun with: "
+            f"{out}: the release's table differs from the one that this set was started with: "
             "give that release, or --overwrite true to start again"
         )
     write_text(out / _PLAN, to_json(plan))
 
 
 def check_room(out: Path, faces: int, size: int) -> None:
-    """Say how large ``pixels.npy`` will be.
+    """Log the size of ``pixels.npy`` and check that there is room for it.
 
     Raises:
         DataError: There is no room for it.
@@ -311,11 +313,10 @@ def check_room(out: Path, faces: int, size: int) -> None:
 
 
 def crop_names(ids: Sequence[str], dataset: str) -> list[str]:
-    """Return the crops' paths in a set: those in the release, as far as every file system allows.
+    """Return the crops' paths in a set: those in the release, made portable.
 
-    Characters that some system forbids become ``_``, endings ``.jpg``; a name that was given before
-    (whatever its capitals and the form of its accents) gets ``-2``, ``-3`` ... . Names depend on the ids
-    alone.
+    Characters that some file system forbids become ``_``, suffixes ``.jpg``; repeated names (ignoring case
+    and Unicode normalisation) get ``-2``, ``-3`` ... Names depend on the ids alone.
     """
     taken: set[str] = set()
     names = []
@@ -331,7 +332,7 @@ def crop_names(ids: Sequence[str], dataset: str) -> list[str]:
 
 
 def _plain(name: str) -> str:
-    """Return a path without an image's ending whose parts any file system takes, none of them hidden."""
+    """Return a path without suffix whose parts are valid on all file systems and not hidden."""
     path = PurePosixPath(name.split("#")[0])
     parts = path.with_suffix("").parts if path.suffix else path.parts
     parts = tuple(part.translate(_FORBIDDEN).lstrip(".").rstrip(". ") or "_" for part in parts if part != "/")
@@ -347,7 +348,7 @@ def _make_crops(
     out: Path,
     workers: int,
 ) -> None:
-    """Make the crops of all parts that are not done yet."""
+    """Make the crops of all unfinished parts."""
     (out / _PARTS).mkdir(exist_ok=True)
     paths = table.frame["path"].tolist()
     jobs = [CropJob(at, str(table.root / paths[at]), str(out / names[at])) for at in positions]
@@ -355,7 +356,7 @@ def _make_crops(
     missing = [part for number, part in enumerate(parts) if not _is_done(out, number, part)]
     left = sum(map(len, missing))
     if left < len(jobs):
-        log.info("%s: going on, %s of %s faces are done", out, f"{len(jobs) - left:,}", f"{len(jobs):,}")
+        log.info("%s: continuing, %s of %s faces are done", out, f"{len(jobs) - left:,}", f"{len(jobs):,}")
     numbers = {part[0].position: number for number, part in enumerate(parts)}
     with progress("faces", len(jobs), len(jobs) - left) as advance:
         for records in crop_batches(settings, missing, min(workers, len(missing) or 1)):
@@ -379,10 +380,10 @@ def _part_state(part: Sequence[CropJob]) -> str:
 
 
 def _is_done(out: Path, number: int, part: Sequence[CropJob]) -> bool:
-    """Tell whether a part was recorded, and its images and crops are what they were."""
+    """Return whether a part was recorded, and its images and crops are unchanged."""
     try:
         rows = pq.read_table(_part_file(out, number), columns=["crop_sha256"])
-    except (OSError, ValueError):  # none, or damaged when the machine went down
+    except (OSError, ValueError):  # missing, or damaged by a crash
         return False
     if (rows.schema.metadata or {}).get(_SOURCES.encode()) != _part_state(part).encode():
         return False
@@ -393,7 +394,7 @@ def _is_done(out: Path, number: int, part: Sequence[CropJob]) -> bool:
 
 
 def file_sha256(file: Path) -> str:
-    """Return the SHA-256 of a file, "" if there is none."""
+    """Return the SHA-256 of a file, or "" if it cannot be read."""
     try:
         with open_regular(file) as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
@@ -408,7 +409,7 @@ def _read_parts(out: Path, jobs: int) -> pd.DataFrame:
 
 
 def _assemble(table: FaceTable, names: list[str], records: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return the table of the set and the rows that were left out."""
+    """Return the table of the set and the skipped rows."""
     rows = table.frame.iloc[records["position"]].reset_index(drop=True)
     source = rows["path"]
     crops = pd.Series([names[at] for at in records["position"]], dtype=source.dtype)
@@ -435,11 +436,11 @@ def _check_unreadable(skipped: pd.DataFrame, total: int, most: float, out: Path)
 def finish(
     record: dict[str, Any], frame: pd.DataFrame, skipped: pd.DataFrame, out: Path, pixels: bool
 ) -> dict[str, Any]:
-    """Write table, list, pixels and, last, the description; then remove all that does not belong to the set.
+    """Write table, skipped list, pixels and, last, the description; then remove the working files.
 
     Args:
         record: The description without counts, fingerprints and versions.
-        frame: The table; its crops are there.
+        frame: The table; its crops exist.
         skipped: Rows that are not in it.
         out: Folder of the set.
         pixels: Write ``pixels.npy``.
@@ -448,11 +449,11 @@ def finish(
         The description.
 
     Raises:
-        DataError: No face is left; a shard may have none.
+        DataError: No face is left, unless the set is a shard.
     """
     if frame.empty and not record["options"]["shard"]:
         raise DataError(f"{out}: no face is left: none of {len(skipped):,} images shows one or can be read")
-    _tell_names(frame, skipped)
+    _log_names(frame, skipped)
     _remove_strays(out, frame["path"])
     write_table(skipped, out / SKIPPED)
     write_table(frame, out / TABLE)
@@ -465,12 +466,12 @@ def finish(
     return record
 
 
-def _tell_names(frame: pd.DataFrame, skipped: pd.DataFrame) -> None:
-    """Log which images showed no face or could not be read, the first few by name."""
+def _log_names(frame: pd.DataFrame, skipped: pd.DataFrame) -> None:
+    """Log the images without a face or that could not be read, the first few by name."""
     faceless = frame.loc[frame["faces_found"] == 0, "source"]
-    groups = {f"{NO_FACE}, cropped all the same": faceless.tolist()}
+    groups = {f"{NO_FACE}, cropped anyway": faceless.tolist()}
     reasons = skipped["reason"].str.replace(r"(too large):.*", r"\1", regex=True)
-    groups |= {f"{why}, left out": part["source"].tolist() for why, part in skipped.groupby(reasons)}
+    groups |= {f"{why}, skipped": part["source"].tolist() for why, part in skipped.groupby(reasons)}
     for why, sources in groups.items():
         if sources:
             more = ", ..." if len(sources) > _SHOWN else ""
@@ -480,7 +481,7 @@ def _tell_names(frame: pd.DataFrame, skipped: pd.DataFrame) -> None:
 
 
 def _remove_strays(out: Path, paths: "pd.Series[str]") -> None:
-    """Remove files below ``crops`` that are no crop of the set: what a kill left half-written."""
+    """Remove files below ``crops`` that do not belong to the set, such as partly written ones."""
     wanted = {unicodedata.normalize("NFC", str(out / path)) for path in paths}
     for folder, _, files in os.walk(out / CROPS):
         for name in files:
@@ -505,7 +506,7 @@ def _count(frame: pd.DataFrame, skipped: pd.DataFrame) -> dict[str, int]:
 
 
 def _describe_crop(settings: CropSettings, detector: dict[str, str | float] | None) -> dict[str, Any]:
-    """Return the alignment in plain words and numbers."""
+    """Return the description of the alignment, as texts and numbers."""
     landmarks = canonical_landmarks(settings.size, settings.margin).round(3).tolist()
     fallback = "the central square of the shorter side"
     if settings.aligned:

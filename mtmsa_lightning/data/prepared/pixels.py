@@ -1,10 +1,10 @@
-"""The decoded faces of a prepared set in one array, mapped by every process instead of decoding files.
+"""The decoded faces of a prepared set in one memory-mapped array.
 
-``pixels.npy`` stands beside ``faces.parquet``: a standard NumPy file, uint8, shape (N, size, size, 3), RGB.
-Row i is what ``read_image`` makes of the crop in row i of the table, so that training from either gives the
-same metrics. The system's page cache holds what was read once for all workers and ranks of a machine.
+``pixels.npy`` is a NumPy file, uint8, shape (N, size, size, 3), RGB. Row i equals the decoded crop of row i
+of ``faces.parquet``, so that training from either gives the same results. All workers and ranks of a machine
+share the system's page cache.
 
-``dataset.json`` describes the array under ``pixels``. The entry is what makes the array valid: whoever
+``dataset.json`` describes the array under ``pixels``. Without this entry the array is ignored: code that
 changes crops or table removes the entry first and writes it last.
 """
 
@@ -34,19 +34,19 @@ log = logging.getLogger(__name__)
 
 PIXELS = "pixels.npy"
 _CHUNK = 256  # faces decoded ahead of the writer: 50 MB at 256 pixels
-_SAMPLED = 32  # rows that enter the fingerprint: read in milliseconds, and other crops differ in some
+_SAMPLED = 32  # rows in the fingerprint: fast to read, and other crops differ in some
 _AGAIN = "run `mtmsa prepare` again, or delete the file to train from the image files"
 
 
 class PixelStore:
-    """The faces of a prepared set as one memory-mapped array; made by :func:`open_pixels`.
+    """The faces of a prepared set as one memory-mapped array; see :func:`open_pixels`.
 
-    The file is mapped by each process at its first read: a pickled or forked store holds no pixels.
+    Each process maps the file at its first read; a pickled store contains no pixels.
 
     Attributes:
         file: The array's file.
         size: Side of the faces in pixels.
-        rows: Row of the array for every path of the set's table, as it stands there and in the form NFC.
+        rows: Row of the array for every path of the table, as written there and normalised to NFC.
     """
 
     def __init__(self, file: Path, size: int, rows: dict[str, int]) -> None:
@@ -60,7 +60,7 @@ class PixelStore:
         return _map(self.file)
 
     def read(self, path: str) -> Image:
-        """Return the face of a path of the table: a read-only view, shape (size, size, 3)."""
+        """Return the face for a path of the table: a read-only view, shape (size, size, 3)."""
         row = self.rows[path] if path in self.rows else self.rows[unicodedata.normalize("NFC", path)]
         face: Image = self.array[row]
         return face
@@ -72,7 +72,7 @@ class PixelStore:
 def write_pixels(root: Path, paths: Sequence[str], size: int) -> dict[str, Any]:
     """Decode the crops of a prepared set into ``pixels.npy``.
 
-    The array gets its name when it is whole: a write that was killed leaves a hidden file, which the next one
+    The file is renamed when it is complete: a killed process leaves a hidden file, which the next one
     replaces. At most a few hundred faces are in memory at a time.
 
     Args:
@@ -84,8 +84,7 @@ def write_pixels(root: Path, paths: Sequence[str], size: int) -> dict[str, Any]:
         The entry ``pixels`` of ``dataset.json``, as plain values.
 
     Raises:
-        DataError: There is no path, the disk is too small, or a crop cannot be read or is of another size
-            (the message names the file).
+        DataError: There are no paths, the disk is too small, or a crop cannot be read or has another size.
     """
     shape = (len(paths), size, size, 3)
     _check_space(root, shape)
@@ -101,16 +100,16 @@ def write_pixels(root: Path, paths: Sequence[str], size: int) -> dict[str, Any]:
 
 
 def open_pixels(root: Path) -> PixelStore | None:
-    """Open the pixels of a prepared set, after checking that they belong to its table.
+    """Open the pixels of a prepared set after checking that they match its table.
 
-    The check is cheap: shape, length, the table's paths and a sample of rows, by their fingerprint.
+    The check is fast: shape, length, and the fingerprint of the table's paths and a sample of rows.
 
     Args:
         root: Folder of the prepared set.
 
     Returns:
-        The store, or None where the set has none and its image files are to be read. An array that was left
-        out of a copy of the set is missed in the log only, since the files give the same metrics.
+        The store, or None if the set has none and its image files must be read. A missing file only causes a
+        warning, because the image files give the same results.
 
     Raises:
         DataError: The array is damaged or was written for another table.
@@ -131,19 +130,19 @@ def open_pixels(root: Path) -> PixelStore | None:
     except (OSError, ValueError, EOFError, KeyError, TypeError) as error:
         raise DataError(f"{file}: cannot be read ({error}): {_AGAIN}") from error
     if not fits:
-        raise DataError(f"{file}: it was written for other faces than {record['table']} lists: {_AGAIN}")
+        raise DataError(f"{file}: it was written for other faces than those in {record['table']}: {_AGAIN}")
     rows = {unicodedata.normalize("NFC", path): row for row, path in enumerate(paths)}
     return PixelStore(file, array.shape[1], rows | {path: row for row, path in enumerate(paths)})
 
 
 def _check_space(root: Path, shape: tuple[int, ...]) -> None:
     if not shape[0]:
-        raise DataError(f"{root}: there is no face to write to {PIXELS}")
+        raise DataError(f"{root}: there are no faces to write to {PIXELS}")
     needed, free = math.prod(shape), shutil.disk_usage(root).free
     if needed > free:
         raise DataError(
             f"{root}: {PIXELS} needs {needed / 1e9:.1f} GB and {free / 1e9:.1f} GB are free: "
-            "make room, choose smaller crops or do without it"
+            "free some space, choose smaller crops or use --no-pixels"
         )
 
 
@@ -168,11 +167,11 @@ def _decode(root: Path, paths: Sequence[str], size: int) -> Iterator[Image]:
 
 def _map(file: Path) -> NDArray[np.uint8]:
     array = np.load(file, mmap_mode="r", allow_pickle=False)
-    return np.asarray(array)  # a plain view: indexing np.memmap costs more than a face's copy
+    return np.asarray(array)  # a plain view: indexing np.memmap is slow
 
 
 def fingerprint_of(paths: Sequence[str], array: NDArray[np.uint8]) -> str:
-    """Hash all paths and some rows, spread evenly over the array."""
+    """Return the SHA-256 of all paths and some evenly spaced rows."""
     digest = sha256("\n".join(paths).encode())
     for row in np.linspace(0, len(array) - 1, min(_SAMPLED, len(array))).astype(int):
         digest.update(array[row].tobytes())

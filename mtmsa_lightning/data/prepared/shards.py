@@ -1,4 +1,4 @@
-"""Joining the parts of a prepared set that were made on several machines."""
+"""Merging of the shards of a prepared set."""
 
 import os
 import shutil
@@ -23,27 +23,27 @@ from mtmsa_lightning.data.prepared.making import (
 )
 from mtmsa_lightning.errors import DataError
 
-MADE_ANEW = ("counts", "fingerprints", "versions", "pixels")
-"""Keys of the description that differ between shards and are written for the whole."""
+REWRITTEN_KEYS = ("counts", "fingerprints", "versions", "pixels")
+"""Keys of the description that are written again for the merged set."""
 
 
 def merge(shards: Sequence[Path], out: Path, pixels: bool = True, overwrite: bool = False) -> dict[str, Any]:
-    """Join all shards of a set; table and crops equal, byte for byte, those of a set made in one piece.
+    """Merge all shards of a set; table and crops equal those of a set made without shards, byte for byte.
 
-    Crops are linked where the file system can, else copied; the shards are left as they are. A merge that
-    was killed goes on when it is started again.
+    Crops are hard-linked if possible, else copied; the shards are not changed. A killed merge continues when
+    it is run again.
 
     Args:
         shards: Folders of the shards, in any order, each once.
-        out: Folder of the whole set: new, empty, or one that this merge was at.
+        out: Folder of the merged set: new, empty, or from an interrupted merge of these shards.
         pixels: Write ``pixels.npy`` too.
-        overwrite: Remove the set that is at ``out`` and start anew.
+        overwrite: Remove the set at ``out`` first.
 
     Returns:
         The set's description.
 
     Raises:
-        DataError: Shards are missing, stand twice, or differ in release or options; a crop is damaged; or
+        DataError: Shards are missing, repeated, or differ in release or options; a crop is damaged; or
             ``out`` holds something else.
     """
     for shard in shards:
@@ -60,17 +60,17 @@ def merge(shards: Sequence[Path], out: Path, pixels: bool = True, overwrite: boo
             check_room(out, len(frame), whole["options"]["size"])
         with progress("crops", len(frame)) as advance:
             for shard, path, checksum in frame[["shard", "path", "crop_sha256"]].to_numpy().tolist():
-                _bring(shards[shard] / path, out / path, checksum)
+                _copy_crop(shards[shard] / path, out / path, checksum)
                 advance(1)
         return finish(whole, frame.drop(columns="shard"), skipped, out, pixels)
 
 
 def _whole(shards: Sequence[Path], records: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return the description of the joined set, after checking that the shards are all of it."""
+    """Return the description of the merged set after checking that the shards are complete."""
     marks = [record.get("options", {}).get("shard") for record in records]
     for shard, mark in zip(shards, marks, strict=True):
         if not mark:
-            raise DataError(f"{shard}: is no shard: only sets made with --shard i/n can be joined")
+            raise DataError(f"{shard}: is not a shard: only sets made with --shard i/n can be merged")
     wholes = [_without_shard(record) for record in records]
     for shard, other in zip(shards, wholes, strict=True):
         differing = differences(wholes[0], other)
@@ -86,12 +86,12 @@ def _whole(shards: Sequence[Path], records: list[dict[str, Any]]) -> dict[str, A
 
 
 def _without_shard(record: dict[str, Any]) -> dict[str, Any]:
-    kept = {key: value for key, value in record.items() if key not in MADE_ANEW}
+    kept = {key: value for key, value in record.items() if key not in REWRITTEN_KEYS}
     return kept | {"options": record["options"] | {"shard": None}}
 
 
 def _joined(shards: Sequence[Path], records: list[dict[str, Any]]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return the joined table, with a column for the shard's number, and the list of those left out."""
+    """Return the merged table, with the shard's number as column, and the list of skipped images."""
     frames = [
         pd.read_parquet(shard / record["table"]).assign(shard=number)
         for number, (shard, record) in enumerate(zip(shards, records, strict=True))
@@ -106,8 +106,8 @@ def _joined(shards: Sequence[Path], records: list[dict[str, Any]]) -> tuple[pd.D
     return frame, skipped
 
 
-def _bring(source: Path, target: Path, checksum: str) -> None:
-    """Bring a crop to the joined set, under its name only when it is whole."""
+def _copy_crop(source: Path, target: Path, checksum: str) -> None:
+    """Link or copy a crop to the merged set atomically."""
     if file_sha256(target) == checksum:
         return
     source = find_normalised(source)

@@ -1,4 +1,4 @@
-"""Synthetic faces in the layouts of real releases: the whole job runs without any data."""
+"""Synthetic faces in the layouts of real releases, for demos and tests."""
 
 from mtmsa_lightning.data.synthetic.faces import Subject, draw_face, draw_subject
 from mtmsa_lightning.data.synthetic.releases import write_adience, write_morph, write_utkface

@@ -1,4 +1,4 @@
-"""Synthetic faces as a DataModule: MORPH's layout, reader and protocols on faces drawn at first use."""
+"""DataModule of synthetic faces in MORPH's layout, drawn at first use."""
 
 import logging
 from typing import Any
@@ -12,12 +12,12 @@ log = logging.getLogger(__name__)
 
 
 class Synthetic(MORPH):
-    """Faces drawn by this package, read by MORPH's reader.
+    """Synthetic faces, read by MORPH's reader.
 
     Args:
-        n_faces: Number of pictures to draw; the drawing does not depend on the split's seed.
+        n_faces: Number of images to draw, with a fixed seed.
         protocol: As on MORPH.
-        crop: Side of the central square that is used; synthetic faces fill the picture.
+        crop: Side of the central square that is used; synthetic faces fill the image.
         **kwargs: See :class:`~mtmsa_lightning.data.datamodule.FaceDataModule`.
     """
 
@@ -30,7 +30,7 @@ class Synthetic(MORPH):
         self.n_faces = n_faces
 
     def prepare_data(self) -> None:
-        """Draw the faces unless they are there, or the root is a prepared set."""
+        """Draw the faces unless they exist or the root is a prepared set."""
         if not is_prepared(self.root):
             if not self.root.exists():
                 log.info("drawing %d synthetic faces: %s", self.n_faces, self.root)

@@ -1,9 +1,9 @@
-"""Procedural faces: drawn, recognisable, and ageing at several scales at once.
+"""Procedural drawings of faces with cues of age at several scales.
 
-Age shows in wrinkles and skin texture (one or two pixels wide), in grey and receding hair, in sagging, and in
-the proportions of children. Each cue follows an age of its own, shifted per person and per picture, so that
-none settles the age alone; colour and brightness of the picture say next to nothing about it. Gender and race
-show in other, overlapping cues.
+The cues are wrinkles and skin texture (one or two pixels wide), grey and receding hair, sagging, and the
+proportions of children. Each cue is shifted by its own random number of years, per person and per image, so
+that no cue determines the age alone. Colour and brightness of the image are nearly independent of age. Gender
+and race have other, overlapping cues.
 """
 
 from dataclasses import dataclass
@@ -38,7 +38,7 @@ DARK_HAIR = (0.75, 0.22, 0.03, 0, 0)
 
 @dataclass(frozen=True)
 class Subject:
-    """A person: everything that stays the same from picture to picture.
+    """A person: the properties that are the same in all images.
 
     Attributes:
         gender: ``male`` or ``female``.
@@ -53,8 +53,8 @@ class Subject:
         beard: Density of facial hair, 0 to 1.
         glasses: Whether glasses are worn.
         hair_line: Height of the hair line in pixels above the average, before it recedes.
-        dye: Share of the greying that is hidden.
-        ageing: Years by which wrinkles, grey, hair line, sagging and texture run ahead of the age.
+        dye: Fraction of the grey hair that is dyed.
+        ageing: Shifts in years of wrinkles, grey, hair line, sagging and texture.
     """
 
     gender: str
@@ -78,10 +78,10 @@ class Subject:
 
 
 def draw_subject(rng: np.random.Generator, gender: str, race: str) -> Subject:
-    """Invent a person of a gender and race.
+    """Draw a random person of a gender and race.
 
     Args:
-        rng: Source of all chance.
+        rng: Random number generator.
         gender: ``male`` or ``female``.
         race: One of ``labels.RACES``.
     """
@@ -113,15 +113,15 @@ def draw_subject(rng: np.random.Generator, gender: str, race: str) -> Subject:
 
 @dataclass(frozen=True)
 class Cues:
-    """How strongly each cue of age shows, 0 to 1.
+    """Strength of each cue of age, 0 to 1.
 
     Attributes:
         wrinkles: Depth and number of lines.
-        grey: Share of grey hair.
-        hairline: How far the hair has receded.
+        grey: Fraction of grey hair.
+        hairline: Recession of the hair line.
         sag: Bags, folds and drooping lids.
         texture: Roughness and spots of the skin.
-        growth: From the proportions of an infant (0) to an adult's (1).
+        growth: Proportions, from those of an infant (0) to an adult's (1).
     """
 
     wrinkles: float
@@ -133,7 +133,7 @@ class Cues:
 
 
 def age_cues(subject: Subject, age: float, rng: np.random.Generator) -> Cues:
-    """Turn an age into cues, each ahead or behind by its own number of years."""
+    """Return the cues of an age, each shifted by its own number of years."""
     wrinkles, grey, hairline, sag, texture = age + subject.ageing + rng.normal(0, 2, 5)
     receding = 1.0 if subject.gender == "male" else 0.45
     return Cues(
@@ -147,12 +147,12 @@ def age_cues(subject: Subject, age: float, rng: np.random.Generator) -> Cues:
 
 
 def draw_face(subject: Subject, age: float, picture_seed: int, size: int = CANVAS) -> Image:
-    """Draw one picture of a person.
+    """Draw one image of a person.
 
     Args:
         subject: The person.
         age: Age in years.
-        picture_seed: Fixes pose, light, background and noise.
+        picture_seed: Seed of pose, light, background and noise.
         size: Side of the picture in pixels.
 
     Returns:
@@ -183,7 +183,7 @@ class _Face:
         self.half_width = 50 * subject.width * (1 + 0.06 * child)
         self.half_height = 64 - 13 * child
         self.centre = np.array([100.0, 106.0])
-        self.eye_y = 104 + 7 * child  # a large forehead makes a child
+        self.eye_y = 104 + 7 * child  # children have a large forehead
         self.eye_dx = 21.5 * subject.width
         self.mouth_y = self.eye_y + 38 - 8 * child
         self.skin_mask = np.zeros((CANVAS, CANVAS), np.float32)
@@ -216,15 +216,15 @@ class _Face:
         self.paint(mask, box, colour, blur, alpha)
 
     def paint(self, mask: Any, box: Box, colour: Any, blur: float, alpha: float) -> NDArray[np.float32]:
-        """Blend a colour into a box of the canvas where the mask says."""
+        """Blend a colour into a box of the canvas by a mask; return the mask's opacity."""
         if not mask.size:
             return np.zeros(mask.shape, np.float32)
         if blur:
             mask = cv2.GaussianBlur(mask, (0, 0), blur)
-        share = np.asarray(mask, np.float32) * np.float32(alpha / 255)
+        opacity = np.asarray(mask, np.float32) * np.float32(alpha / 255)
         part = self.canvas[box]
-        part += share[..., None] * (np.asarray(colour, np.float32) - part)
-        return share
+        part += opacity[..., None] * (np.asarray(colour, np.float32) - part)
+        return opacity
 
     # ------------------------------------------------------------ parts, back to front
 
@@ -332,8 +332,9 @@ class _Face:
         dots = self.rng.random((CANVAS, CANVAS)) < 0.55 * density
         grey = self.rng.random((CANVAS, CANVAS)) < self.cues.grey
         colour = np.where(grey[..., None], GREY, self.subject.hair)
-        share = cv2.GaussianBlur((area * dots).astype(np.float32), (0, 0), 0.6)[..., None] * np.float32(0.75)
-        self.canvas += share * (colour.astype(np.float32) - self.canvas)
+        blurred = cv2.GaussianBlur((area * dots).astype(np.float32), (0, 0), 0.6)
+        opacity = blurred[..., None] * np.float32(0.75)
+        self.canvas += opacity * (colour.astype(np.float32) - self.canvas)
 
     def band(self, top: float, bottom: float, soft: float) -> NDArray[np.float32]:
         """A soft horizontal band, 1 inside."""
@@ -361,7 +362,7 @@ class _Face:
         dark: Any = cv2.GaussianBlur(grooves, (0, 0), 0.7).astype(np.float32) / 255 * self.skin_mask
         rim = np.roll(dark, 2, axis=0)
         relief = 0.2 * rim - 0.62 * dark
-        relief -= cv2.blur(relief, (15, 15))  # no darker on the whole: a thumbnail must not count wrinkles
+        relief -= cv2.blur(relief, (15, 15))  # keeps the mean: wrinkles must not show in a thumbnail
         self.canvas *= (1 + relief)[..., None]
 
     def wrinkles(self) -> list[tuple[Points, float, int]]:
@@ -431,7 +432,7 @@ class _Face:
         self.strands(self.fill(shape, self.hair_colour(), blur=0.9))
 
     def hair_colour(self) -> Colour:
-        """Mean colour: greying lightens dark hair, and the light evens part of it out."""
+        """Return the mean colour, lightened by grey hair."""
         return self.subject.hair + (GREY - self.subject.hair) * 0.42 * self.cues.grey
 
     def strands(self, mask: NDArray[np.float32]) -> None:
@@ -472,14 +473,14 @@ def _corner(box: Box) -> Points:
 
 
 def photograph(canvas: Canvas, rng: np.random.Generator, size: int) -> Image:
-    """Take the picture: pose, light, white balance, exposure, blur and noise, none of which knows the age."""
+    """Apply pose, light, white balance, exposure, blur and noise, all independent of age."""
     tilt, scale = float(rng.normal(0, 4)), float(rng.normal(1.12, 0.06))
     warp: Any = cv2.getRotationMatrix2D((CANVAS / 2, CANVAS / 2), tilt, scale)
     warp[:, 2] += rng.normal(0, 6, 2)
     image: Any = cv2.warpAffine(canvas, warp, (CANVAS, CANVAS), borderMode=cv2.BORDER_REFLECT_101)
     light = np.linspace(-1, 1, CANVAS, dtype=np.float32) * np.float32(rng.normal(0, 0.12))
     image *= (1 + light[None, :, None]) * rng.normal(1, 0.04, 3).astype(np.float32)
-    exposure = np.clip(rng.normal(124, 16), 85, 165)  # of the whole picture: no clue to skin or hair
+    exposure = np.clip(rng.normal(124, 16), 85, 165)  # of the whole image, independent of skin and hair
     image += np.float32(exposure - image.mean())
     image = cv2.GaussianBlur(image, (0, 0), float(rng.uniform(0.2, 0.65)))
     image += rng.standard_normal(image.shape, np.float32) * np.float32(rng.uniform(1, 3))
@@ -489,7 +490,7 @@ def photograph(canvas: Canvas, rng: np.random.Generator, size: int) -> Image:
 
 
 def _fixed(points: Points) -> NDArray[np.int32]:
-    """Points in sixteenths of a pixel, for OpenCV's ``shift=4``."""
+    """Return points in sixteenths of a pixel, for OpenCV's ``shift=4``."""
     return np.round(np.asarray(points) * 16).astype(np.int32)
 
 
@@ -498,13 +499,13 @@ def _ellipse(x: float, y: float, half_width: float, half_height: float) -> Point
 
 
 def _arc(x: float, y: float, half_width: float, half_height: float, start: float, end: float) -> Points:
-    """An elliptic arc, degrees clockwise from the right."""
+    """Return an elliptic arc, in degrees clockwise from the right."""
     angle = np.deg2rad(np.linspace(start, end, 33))
     return np.stack([x + half_width * np.cos(angle), y + half_height * np.sin(angle)], 1)
 
 
 def _smooth(points: Points) -> Points:
-    """A curve through points, by linear interpolation smoothed once."""
+    """Return a smoothed curve through points."""
     steps = np.linspace(0, len(points) - 1, 4 * len(points))
     whole = np.arange(len(points))
     curve = np.stack([np.interp(steps, whole, points[:, axis]) for axis in (0, 1)], 1)

@@ -1,4 +1,4 @@
-"""Synthetic faces on disk, in the exact layouts of real releases: tables, names and their dirt included."""
+"""Synthetic releases: drawn faces in the exact layouts of real releases, irregular rows included."""
 
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -22,7 +22,7 @@ from mtmsa_lightning.labels import AGE_GROUPS, GENDERS
 from mtmsa_lightning.labels import SYNTHETIC_RECORD as RECORD
 
 GENERATOR = 2
-"""Version of the drawings: another one draws other faces from the same seed."""
+"""Version of the drawings; increase it if the same seed gives other faces."""
 
 MORPH_COLUMNS = "id_num,picture_num,dob,doa,race,gender,facial_hair,age,age_diff,glasses,photo"
 MORPH_RACES = {"black": ("B", 0.62), "white": ("W", 0.26), "hispanic": ("H", 0.07), "asian": ("A", 0.03),
@@ -35,7 +35,7 @@ UTKFACE_RACES = ("white", "black", "asian", "indian", "other")
 
 @dataclass(frozen=True)
 class Picture:
-    """One picture to draw, and the files it is written to, relative to the root."""
+    """One image to draw, and its files, relative to the root."""
 
     subject: Subject
     age: float
@@ -44,7 +44,7 @@ class Picture:
 
 
 Plan = tuple[list[Picture], dict[str, str]]
-"""Pictures, and text files by name."""
+"""Images to draw, and text files by name."""
 
 
 def write_morph(
@@ -52,16 +52,15 @@ def write_morph(
 ) -> None:
     """Write a tree in MORPH Album II's layout: the CSV table and ``Album2/000001_0M25.JPG``.
 
-    Ages lie between 16 and 77 years as in the release, but are spread wider (mean 39, standard deviation 14),
-    so that a short training has something to show. Black and White make up most faces, in milder proportion
-    than there. One name disagrees with its row's gender, and one subject's birth date and race
-    differ between pictures.
+    Ages lie between 16 and 77 years as in the release, but have a larger spread (mean 39, standard deviation
+    14), so that short trainings show an effect. Most faces are Black or White, less unevenly than in the
+    release. One file name disagrees with its row's gender, and one subject has two birth dates and races.
 
     Args:
-        root: Folder to make; an equal one that is there already is left as it is.
-        n_faces: Number of pictures.
-        seed: Seed of all draws.
-        size: Side of the pictures in pixels.
+        root: Folder to create; an existing equal tree is kept.
+        n_faces: Number of images.
+        seed: Random seed.
+        size: Side of the images in pixels.
         workers: Number of threads; by default one per core.
 
     Raises:
@@ -75,14 +74,14 @@ def write_adience(
 ) -> None:
     """Write a tree in Adience's layout: five fold files, ``aligned/`` and ``faces/``.
 
-    Labels are the release's age groups, with some single ages, odd groups, ``None``, unknown genders and
-    repeated rows, all in keeping with the age that is drawn.
+    Labels are the release's age groups, with some single ages, irregular groups, ``None``, unknown genders
+    and repeated rows, all consistent with the drawn age.
 
     Args:
-        root: Folder to make; an equal one that is there already is left as it is.
-        n_faces: Number of pictures.
-        seed: Seed of all draws.
-        size: Side of the pictures in pixels (816 in the release).
+        root: Folder to create; an existing equal tree is kept.
+        n_faces: Number of images.
+        seed: Random seed.
+        size: Side of the images in pixels (816 in the release).
         workers: Number of threads; by default one per core.
 
     Raises:
@@ -99,10 +98,10 @@ def write_utkface(
     One name lacks a field, one the dot before jpg, three files have exact copies, one under another age.
 
     Args:
-        root: Folder to make; an equal one that is there already is left as it is.
-        n_faces: Number of pictures.
-        seed: Seed of all draws.
-        size: Side of the pictures in pixels.
+        root: Folder to create; an existing equal tree is kept.
+        n_faces: Number of images.
+        seed: Random seed.
+        size: Side of the images in pixels.
         workers: Number of threads; by default one per core.
 
     Raises:
@@ -120,7 +119,7 @@ def _write(
     size: int,
     workers: int | None,
 ) -> None:
-    """Write a tree beside its place and rename it: whoever finds it, finds it whole."""
+    """Write a tree to a temporary folder and rename it when it is complete."""
     root = Path(root)
     record = {"generator": GENERATOR, "layout": layout, "n_faces": n_faces, "seed": seed, "size": size}
     if n_faces < 10:
@@ -145,12 +144,12 @@ def _put_in_place(partial: Path, root: Path, record: dict[str, Any]) -> None:
             root.rmdir()  # empty, as checked
         partial.rename(root)
     except OSError:
-        if not _is_there(root, record):  # else another process was faster with the same tree
+        if not _is_there(root, record):  # else another process has written the same tree
             raise
 
 
 def _is_there(root: Path, record: dict[str, Any]) -> bool:
-    """Tell whether the same tree stands already; refuse to touch anything else."""
+    """Return whether the same tree exists; raise an error for any other contents."""
     if not root.exists() or (root.is_dir() and not any(root.iterdir())):
         return False
     try:
@@ -166,7 +165,7 @@ def _is_there(root: Path, record: dict[str, Any]) -> bool:
 
 
 def _draw(pictures: Sequence[Picture], root: Path, size: int, workers: int | None) -> None:
-    """Draw all pictures in threads (OpenCV and numpy let others run); each depends on its own seed alone."""
+    """Draw all images in threads; each depends on its own seed only."""
     for folder in {(root / name).parent for picture in pictures for name in picture.files}:
         folder.mkdir(parents=True, exist_ok=True)
 
@@ -183,7 +182,7 @@ def _draw(pictures: Sequence[Picture], root: Path, size: int, workers: int | Non
 
 @contextmanager
 def _opencv_on_one_core() -> Iterator[None]:
-    """Keep OpenCV from starting threads of its own inside ours: on masks this small they cost more."""
+    """Turn off OpenCV's own threads, which slow down small masks."""
     before = cv2.getNumThreads()
     cv2.setNumThreads(1)
     try:
@@ -204,7 +203,8 @@ def _plan_morph(n_faces: int, seed: int) -> Plan:
         number += 1
         rng = np.random.default_rng([seed, number, 1])
         person = draw_subject(rng, GENDERS[int(rng.random() < 0.3)], str(rng.choice(names, p=shares)))
-        visits = 2 if number <= 2 else min(int(rng.geometric(0.26)), 12, n_faces // 5)  # two show the dirt
+        # the first two have irregular rows
+        visits = 2 if number <= 2 else min(int(rng.geometric(0.26)), 12, n_faces // 5)
         born, days = _morph_dates(rng, min(visits, n_faces - len(pictures)))
         for position, taken in enumerate(days):
             gap = (taken - days[position - 1]).days if position else ""
@@ -217,10 +217,10 @@ def _plan_morph(n_faces: int, seed: int) -> Plan:
 def _morph_row(
     person: Subject, number: int, position: int, born: date, taken: date, gap: int | str
 ) -> tuple[str, str, int]:
-    """Return the line of the table, the photo and the age; two subjects show the noise of the release."""
+    """Return the line of the table, the photo and the age; two subjects have irregular rows."""
     race, letter = MORPH_RACES[person.race][0], person.gender[0].upper()
     in_name = letter
-    if (number, position) == (1, 1):  # a subject that disagrees with itself
+    if (number, position) == (1, 1):  # a subject with contradicting labels
         born, race = born - timedelta(days=40), "W" if race == "O" else "O"
     elif (number, position) == (2, 0):
         in_name = {"M": "F", "F": "M"}[letter]
@@ -231,7 +231,7 @@ def _morph_row(
 
 
 def _morph_dates(rng: np.random.Generator, visits: int) -> tuple[date, list[date]]:
-    """Return a subject's birth date and the dates of the pictures, in order, at 16 to 77 years of age."""
+    """Return a subject's birth date and the sorted dates of the images, at 16 to 77 years of age."""
     age = float(16 + 58 * rng.beta(1.2, 1.9))
     days = [date(2003, 1, 1) + timedelta(days=int(rng.integers(0, 600)))]
     born = days[0] - timedelta(days=round(age * 365.25) + 2)
@@ -252,9 +252,9 @@ def _american(day: date) -> str:
 
 ADIENCE_SINGLE_AGES = (("2", "3"), (), ("13",), ("22",), ("23", "29", "34", "35"), ("36", "42", "45"),
                        ("46", "55", "56"), ("57", "58"))  # fmt: skip
-"""Single ages that stand in the release instead of a group, by group."""
+"""Single ages in the release in place of a group, by group."""
 ADIENCE_ODD_GROUPS = ((), (), ("(8, 23)",), (), ("(27, 32)", "(25, 23)"), ("(38, 42)", "(38, 48)"), (), ())
-"""Odd groups that stand in the release instead of a group, by group."""
+"""Irregular groups in the release in place of a group, by group."""
 
 
 def _plan_adience(n_faces: int, seed: int) -> Plan:
@@ -286,7 +286,7 @@ def _plan_adience(n_faces: int, seed: int) -> Plan:
 
 
 def _adience_labels(person: Subject, group: int, number: int, rng: np.random.Generator) -> tuple[str, str]:
-    """Return the texts of age and gender; about one in 25 lacks either, fewer have no exact group."""
+    """Return the texts of age and gender; about 1 in 25 lacks either, fewer have an irregular group."""
     low, high = AGE_GROUPS[group]
     others = {0: ("None",), 1: ADIENCE_SINGLE_AGES[group], 3: ADIENCE_ODD_GROUPS[group]}.get(number % 25, ())
     label = str(rng.choice(others)) if others else f"({low}, {high})"
@@ -317,7 +317,7 @@ def _plan_utkface(n_faces: int, seed: int) -> Plan:
 
 
 def _utkface_names(number: int, age: int, gender: int, race: int, stamp: int) -> tuple[str, ...]:
-    """Return the paths of one picture: the first few show the oddities of the release."""
+    """Return the paths of one image; the first few have the irregular names of the release."""
     usual = f"UTKFace/{age}_{gender}_{race}_{stamp}.jpg.chip.jpg"
     if number == 1:
         return (f"UTKFace/{age}_{gender}_{stamp}.jpg.chip.jpg",)  # no race

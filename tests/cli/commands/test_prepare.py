@@ -193,7 +193,7 @@ def test_what_a_detector_finds_stands_in_the_table(photos, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "images with several faces, of which the largest was used: 1" in printed
     assert "skipped: 1 without a face, 1 unreadable" in printed
-    assert "no face found, left out: 1 of the images: none.png" in printed
+    assert "no face found, skipped: 1 of the images: none.png" in printed
     assert "3 of 5 faces" in printed
     told = description(tmp_path)["crop"]
     assert told["several_faces"] == "the one with the largest box"
@@ -232,7 +232,7 @@ def test_a_face_that_is_not_found_may_be_kept(photos, tmp_path, capsys):
     assert table.loc["none.png", "faces_found"] == 0
     assert (read_image(tmp_path / table.loc["none.png", "path"]) == 40).all()
     assert description(tmp_path)["counts"]["no_face_kept"] == 1
-    assert "no face found, cropped all the same: 1 of the images: none.png" in capsys.readouterr().out
+    assert "no face found, cropped anyway: 1 of the images: none.png" in capsys.readouterr().out
 
 
 def test_drawings_in_morphs_layout_keep_their_rows_with_detection(releases, tmp_path):
@@ -349,7 +349,7 @@ def test_a_folder_that_holds_something_else_is_left_alone(releases, tmp_path, fa
         message = fails(
             "prepare", "--data", "utkface", "--root", releases["utkface"], "--out", tmp_path, *more
         )
-        assert "holds something that is no prepared set" in message
+        assert "holds something that is not a prepared set" in message
     assert [file.name for file in tmp_path.iterdir()] == ["thesis.tex"]
 
 
@@ -365,7 +365,7 @@ def test_a_description_of_something_else_is_never_removed(releases, tmp_path, fa
         message = fails(
             "prepare", "--data", "utkface", "--root", releases["utkface"], "--out", tmp_path, *more
         )
-        assert "if it is no prepared set choose a new folder" in message
+        assert "if it is not a prepared set choose a new folder" in message
     assert {file: file.read_text() for file in files} == files
 
 
@@ -592,7 +592,7 @@ def test_shards_that_do_not_make_a_whole(sharded, releases, tmp_path, fails):
 
     assert "shards missing: 2/3" in message(sharded / "1", sharded / "3")
     assert "given twice: 1" in message(sharded / "1", sharded / "1", sharded / "2", sharded / "3")
-    assert "is no shard" in message(sharded / "whole", sharded / "1")
+    assert "is not a shard" in message(sharded / "whole", sharded / "1")
     prepare("--data", "folder", "--root", releases["folder"], "--out", tmp_path / "4", "--size", 64,
             "--shard", "1/3",
             "--num_workers", 1, "--detect=false")  # fmt: skip

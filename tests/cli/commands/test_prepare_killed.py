@@ -202,7 +202,7 @@ def test_another_release_is_refused_in_the_middle(release, tmp_path, monkeypatch
 def test_other_options_are_refused_in_the_middle(release, tmp_path, monkeypatch):
     interrupted(release, tmp_path, monkeypatch)
     other = PrepareOptions("folder", OPTIONS.crop._replace(size=96))
-    with pytest.raises(DataError, match=r"begun with other options: size was 64, is 96"):
+    with pytest.raises(DataError, match=r"started with other options: size was 64, is 96"):
         prepare(other, lambda _: read_release(release), tmp_path)
 
 

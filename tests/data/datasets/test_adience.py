@@ -98,7 +98,7 @@ def test_a_gender_that_the_release_does_not_have_is_an_error(release, word):
 def test_an_age_that_the_release_does_not_have_is_dropped_by_name(release):
     replace_in(release / "fold_0_data.txt", "35\tf", "3 5\tf")
     report = read_adience(release, "extended").report
-    assert report.reasons()["age is no text of the release"] == 1
+    assert report.reasons()["age is not a text of the release"] == 1
     assert "line 5: fold_0_data.txt u1/2.c.jpg: age '3 5'" in str(report)
 
 
@@ -165,5 +165,5 @@ def test_datamodule_reads_the_release(release):
 @pytest.mark.parametrize("protocol", ["random", "subject_exclusive", "predefined"])
 def test_only_the_releases_own_folds_are_split_by(tmp_path, protocol):
     assert Adience.protocols == ("folds", "whole", "train_all")
-    with pytest.raises(ConfigError, match="none of adience's: folds, whole, train_all"):
+    with pytest.raises(ConfigError, match="not supported by adience: choose one of folds, whole, train_all"):
         Adience(root=str(tmp_path), protocol=protocol)

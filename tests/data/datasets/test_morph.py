@@ -71,15 +71,15 @@ def test_path_is_the_file_that_exists(release, table):
 
 def test_report(table):
     assert {(row.line, row.reason) for row in table.report.dropped} == {
-        (8, "age is no whole number of years"),
+        (8, "age is not a whole number of years"),
         (9, "file not found"),
         (10, "4 cells where the header has 11"),
-        (12, "id_num is no number"),
+        (12, "id_num is not a number"),
     }
     assert table.report.read == 11
     assert {(row.line, row.reason) for row in table.report.notes} == {
         (4, "name disagrees with the table's gender"),
-        (4, "dob is no date (MM/DD/YYYY)"),
+        (4, "dob is not a date (MM/DD/YYYY)"),
         (5, "name disagrees with the table's age"),
         (7, "unknown gender"),
         (7, "unknown race"),
@@ -112,7 +112,7 @@ def test_only_plain_numbers_are_ages(release, age):
     file = release / "MORPH_2008_NonCommercial.CSV"
     file.write_text(file.read_text().replace(",H,F,,30,", f",H,F,,{age},"))
     dropped = {row.line: row.reason for row in read_morph(release).report.dropped}
-    assert dropped[5] == "age is no whole number of years"
+    assert dropped[5] == "age is not a whole number of years"
 
 
 def test_strict_refuses_dirt(release):

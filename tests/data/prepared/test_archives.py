@@ -114,13 +114,13 @@ NAMES = [
 def test_names_that_lead_outside_or_are_odd(tmp_path, name, kind):
     write = write_zip if kind == "zip" else write_tar
     archive = write(tmp_path / f"a.{kind}", {"fine.jpg": PHOTO, name: b"x"})
-    refused(archive, tmp_path, UnsafeArchiveError, "leads outside or is no plain file name")
+    refused(archive, tmp_path, UnsafeArchiveError, "outside of the archive or not a plain file name")
 
 
 def test_a_name_that_ends_at_a_zero_byte(tmp_path):
     archive = write_zip(tmp_path / "a.zip", {"fine.jpg": b"x", "aXb.jpg": b"x"})
     archive.write_bytes(archive.read_bytes().replace(b"aXb.jpg", b"a\0b.jpg"))
-    refused(archive, tmp_path, UnsafeArchiveError, "no plain file name")
+    refused(archive, tmp_path, UnsafeArchiveError, "not a plain file name")
 
 
 @pytest.mark.parametrize(
@@ -181,7 +181,7 @@ def test_a_name_that_stands_twice(tmp_path, kind, names):
                 info = tarfile.TarInfo(name)
                 info.size = 1
                 opened.addfile(info, io.BytesIO(b"x"))
-    refused(archive, tmp_path, UnsafeArchiveError, "stands twice")
+    refused(archive, tmp_path, UnsafeArchiveError, "is repeated")
 
 
 LIMITS = [
@@ -243,7 +243,7 @@ def test_damage(tmp_path, name, damage):
     if (name, damage) == ("a.tar", "flipped"):  # a plain tar has no checksums of its files
         extract(archive, tmp_path / "release")
     else:
-        refused(archive, tmp_path, ArchiveError, "damaged or no archive")
+        refused(archive, tmp_path, ArchiveError, "damaged or not an archive")
 
 
 def test_an_encrypted_zip_is_named(tmp_path):

@@ -173,7 +173,7 @@ def test_nothing_outside_of_a_set_is_read(prepared, table, tmp_path_factory, how
         (prepared / "faces.parquet").unlink()
         (prepared / "faces.parquet").symlink_to(elsewhere / "faces.parquet")
     frame.to_parquet(prepared / "faces.parquet")
-    with pytest.raises(DataError, match="files outside of this folder are named"):
+    with pytest.raises(DataError, match="paths are outside of this folder"):
         read_prepared(prepared, "made")
 
 

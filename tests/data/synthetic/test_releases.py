@@ -322,4 +322,4 @@ def test_utkface_copies(trees):
 def test_utkface_reader(trees):
     report = str(read_utkface(trees["utkface"]).report)
     assert "name lacks a field x1" in report
-    assert "an exact copy carries other labels x2" in report
+    assert "an exact copy has other labels x2" in report
