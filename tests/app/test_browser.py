@@ -173,6 +173,8 @@ def test_texts_stand_out_from_what_is_behind_them(visit: Any, colours: str, phot
     here.page.get_by_text("About the model").click()
     least, text = here.page.evaluate(CONTRAST)
     assert least >= 4.5, text
+    number = here.page.locator(".photo text")
+    assert number.evaluate("text => getComputedStyle(text).stroke") == "none", "a stroke hides the number"
     assert here.complaints == []
 
 
