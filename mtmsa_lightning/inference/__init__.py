@@ -1,1 +1,1 @@
-"""Ages of faces in photos, by a checkpoint alone: no Trainer, no config."""
+"""Prediction for faces in photos from a checkpoint, without Trainer and config."""

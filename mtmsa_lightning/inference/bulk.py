@@ -1,7 +1,7 @@
-"""Any number of images, part by part: threads read ahead of the network, and memory stays what it is."""
+"""Predict any number of images, part by part; threads read ahead of the network, in constant memory."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -17,13 +17,13 @@ from mtmsa_lightning._utils.progress import Advance
 from mtmsa_lightning.align.files import NO_FACE
 from mtmsa_lightning.evaluation.columns import prediction_columns, to_arrays
 from mtmsa_lightning.inference.estimator import AgeEstimator
-from mtmsa_lightning.inference.faces import FaceCrop
-from mtmsa_lightning.inference.inputs import BOX, Input, Inputs
+from mtmsa_lightning.inference.faces import BOX, FaceCrop
+from mtmsa_lightning.inference.inputs import Input, Inputs
 from mtmsa_lightning.inference.parts import Parts, Skipped
 from mtmsa_lightning.inference.pictures import annotate, picture_file
 
 _CHUNK = 8
-"""Images that a thread takes on at once."""
+"""Images per task of a thread."""
 
 _T = TypeVar("_T")
 _R = TypeVar("_R")
@@ -31,14 +31,14 @@ _R = TypeVar("_R")
 
 @dataclass(frozen=True)
 class Job:
-    """What is to be done, for one process or several.
+    """The work of one or several processes.
 
     Attributes:
         inputs: All inputs.
-        parts: Where the parts are written.
-        detect: Look for faces in photos, or take each for one cropped face.
-        annotate: Folder of the annotated pictures; None makes none.
-        workers: Threads of each process that read images and find faces.
+        parts: The parts to write.
+        detect: Detect faces in photos; False takes each photo as one cropped face.
+        annotate: Folder of the annotated photos; None for none.
+        workers: Threads per process that read images and detect faces.
     """
 
     inputs: Inputs
@@ -53,7 +53,7 @@ def load_estimator(ckpt_path: str, flip_test: bool, **arguments: Any) -> AgeEsti
 
     Args:
         ckpt_path: As for :meth:`AgeEstimator.from_pretrained`.
-        flip_test: Let it see every face and its mirror image, whether its training said so or not.
+        flip_test: Average over mirror images, even if the checkpoint does not.
         arguments: As for :class:`AgeEstimator`.
     """
     estimator = AgeEstimator.from_pretrained(ckpt_path, **arguments)
@@ -66,12 +66,12 @@ def predict_parts(estimator: AgeEstimator, job: Job, numbers: Sequence[int], adv
 
     Args:
         estimator: The network.
-        job: What is to be done.
+        job: The work.
         numbers: The parts.
-        advance: Told the number of images that are done.
+        advance: Called with the number of images done.
     """
     read = _Reader(estimator, job.detect)
-    ahead = 2 * estimator.batch_size // _CHUNK + 2 * job.workers  # two batches, where a photo has one face
+    ahead = 2 * estimator.batch_size // _CHUNK + 2 * job.workers  # two batches, at one face per photo
     chunks = (chunk for number in numbers for chunk in _chunks(job.parts.positions(number)))
     inputs = ([job.inputs[at] for at in chunk] for chunk in chunks)
     with ThreadPoolExecutor(job.workers, thread_name_prefix="images") as pool:
@@ -84,22 +84,22 @@ def predict_parts(estimator: AgeEstimator, job: Job, numbers: Sequence[int], adv
                     part.add(image)
                 added = len(images)
             faces = part.finish()
-            advance(added)  # the last ones, when the network has seen them
+            advance(added)  # the last ones, after the network
             if job.annotate is not None:
                 _annotate(pool, job, number, faces)
             job.parts.write(number, faces, part.skipped)
 
 
 class _Loaded(NamedTuple):
-    """An image's faces, ready for the network; or why there are none."""
+    """The cropped faces of an image, or the reason why there are none."""
 
     input: Input
     crops: list[FaceCrop]
-    fault: str
+    error: str
 
 
 class _Reader:
-    """Reads images and cuts out their faces; in any thread."""
+    """Read images and crop their faces, in any thread."""
 
     def __init__(self, estimator: AgeEstimator, detect: bool) -> None:
         self.estimator = estimator
@@ -123,19 +123,19 @@ class _Reader:
 
 
 class _Part:
-    """Collects the faces of a part; they go through the network in full batches, the last one apart."""
+    """Collect the faces of a part and predict them in full batches, except for the last one."""
 
     def __init__(self, estimator: AgeEstimator) -> None:
         self.estimator = estimator
         self.skipped: Skipped = []
         self._rows: list[tuple[Any, ...]] = []
         self._waiting: list[FaceCrop] = []
-        self._said: list[dict[str, NDArray[Any]]] = []
+        self._columns: list[dict[str, NDArray[Any]]] = []
 
     def add(self, image: _Loaded) -> None:
-        """Take an image in."""
-        if image.fault:
-            self.skipped.append((image.input.file, image.fault))
+        """Add an image."""
+        if image.error:
+            self.skipped.append((image.input.file, image.error))
         name = image.input.known.id if image.input.known else image.input.file
         for number, crop in enumerate(image.crops):
             score = np.nan if crop.score is None else crop.score
@@ -149,18 +149,27 @@ class _Part:
         if self._waiting:
             self._predict()
         rows = pd.DataFrame(self._rows, columns=["id", "file", "face", *BOX, "score"])
-        names = self._said[0] if self._said else ()
-        columns = {name: np.concatenate([said[name] for said in self._said]) for name in names}
-        return rows.assign(**columns)
+        names = self._columns[0] if self._columns else ()
+        columns = {name: np.concatenate([part[name] for part in self._columns]) for name in names}
+        return _with_labels(rows.assign(**columns), self.estimator.model.trained_classes)
 
     def _predict(self) -> None:
         output = self.estimator.output(self._waiting)
-        self._said.append(to_arrays([prediction_columns(self.estimator.model, output)]))
+        self._columns.append(to_arrays([prediction_columns(self.estimator.model, output)]))
         self._waiting = []
 
 
+def _with_labels(faces: pd.DataFrame, classes: Mapping[str, Sequence[str]]) -> pd.DataFrame:
+    """Insert the most probable ``gender`` and ``race`` before their probabilities."""
+    for task, names in classes.items() if len(faces) else ():
+        columns = [f"{task}_{name}" for name in names]
+        best = np.asarray(names)[faces[columns].to_numpy().argmax(axis=1)]
+        faces.insert(int(faces.columns.get_loc(columns[0])), task, best)  # type: ignore[arg-type]
+    return faces
+
+
 def _annotate(pool: ThreadPoolExecutor, job: Job, number: int, faces: pd.DataFrame) -> None:
-    """Draw the faces of a part onto copies of its images, which are read again: all would fill the memory."""
+    """Draw the faces of a part onto copies of its images, which are read again to save memory."""
     assert job.annotate is not None
     rows = dict(iter(faces.groupby("file", sort=False)))
     shown = [position for position in job.parts.positions(number) if job.inputs[position].file in rows]
@@ -178,7 +187,7 @@ def _chunks(positions: range) -> list[range]:
 def _ahead(
     pool: ThreadPoolExecutor, work: Callable[[_T], _R], items: Iterable[_T], ahead: int
 ) -> Iterator[_R]:
-    """Yield what is made of items, in order, while threads work on the next few."""
+    """Yield the results for items, in order, while threads work on the next ones."""
     waiting: deque[Future[_R]] = deque()
     for item in items:
         waiting.append(pool.submit(work, item))

@@ -1,4 +1,4 @@
-"""From a photo to the faces that a network is shown: cut out as those were that it was trained on."""
+"""Crop the faces of a photo as in the training of a network."""
 
 import logging
 from dataclasses import dataclass
@@ -28,20 +28,20 @@ from mtmsa_lightning.labels import SYNTHETIC
 log = logging.getLogger(__name__)
 
 _SIZE = 256
-"""Side in pixels of the crops that a detected face is brought to where training had no such crops."""
+"""Side in pixels of aligned crops if training had none."""
 
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How faces reach a network.
+    """The preprocessing of faces for a network.
 
     Attributes:
         image_size: Side of the network's input in pixels.
         crop: Side of the central square that is used, as a fraction of the image's shorter side.
         margin: Margin of the canonical crops that the network was trained on (``mtmsa prepare --margin``);
-            None if its faces were not brought to the canonical position.
+            None if its faces were not aligned.
         size: Side of these crops in pixels.
-        dataset: What it was trained on; "" if unknown.
+        dataset: The dataset that it was trained on; "" if unknown.
     """
 
     image_size: int
@@ -54,44 +54,46 @@ class Preprocessing:
     def of_checkpoint(
         cls, image_size: int, crop: float, provenance: dict[str, Any] | None
     ) -> "Preprocessing":
-        """Read off a checkpoint's record how its faces were prepared."""
+        """Return the preprocessing recorded in a checkpoint."""
         provenance = provenance or {}
         made = (provenance.get("preparation") or {}).get("crop") or {}
         detector = made.get("detector")
         aligned = isinstance(detector, dict) or detector == ALREADY_ALIGNED
         margin = float(made["margin"]) if aligned else None
-        layout = provenance.get("dataset", "").removeprefix(f"{SYNTHETIC}-")  # faces lie as in the release
+        layout = provenance.get("dataset", "").removeprefix(
+            f"{SYNTHETIC}-"
+        )  # with faces placed as in the release
         return cls(image_size, crop, margin, int(made.get("size", _SIZE)), layout)
 
     @property
     def detects(self) -> bool:
-        """Whether faces are looked for in a photo, unless it is said otherwise."""
+        """Whether faces are detected in a photo by default."""
         return self.margin is not None
 
     def describe(self, detect: bool | None = None) -> str:
-        """Say in one sentence what is done with a photo.
+        """Return a sentence on the preprocessing of a photo.
 
         Args:
-            detect: Whether faces are looked for; by default as in training.
+            detect: Whether faces are detected; by default as in training.
         """
         looks = self.detects if detect is None else detect
         if not looks:
             used = describe_crop(self.crop, None)
-            alike = ", as in training" if self.margin is None else ", which training did not do"
-            return f"a photo is taken for one cropped face{alike} ({used})"
+            note = ", as in training" if self.margin is None else ", unlike in training"
+            return f"a photo is used as one cropped face{note} ({used})"
         if self.margin is None:
             known = self.dataset in ALIGNED
             if known:
-                return f"faces are found and brought to where {self.dataset}'s pictures have them"
-            return "faces are found and aligned, which training did not do: expect larger errors"
-        return f"faces are found and aligned with a margin of {self.margin:g}, as in training"
+                return f"faces are detected and aligned as in the images of {self.dataset}"
+            return "faces are detected and aligned, unlike in training: expect larger errors"
+        return f"faces are detected and aligned with a margin of {self.margin:g}, as in training"
 
 
 class Cropper:
-    """Cuts the faces out of photos.
+    """Crop the faces of photos.
 
     Args:
-        how: As in training.
+        how: The preprocessing.
     """
 
     def __init__(self, how: Preprocessing) -> None:
@@ -100,19 +102,19 @@ class Cropper:
         self.target, self.fraction = _target(how)
 
     def whole(self, photo: Image) -> FaceCrop:
-        """Take a photo for one face, cropped as those of training were."""
+        """Return a photo as one face, cropped as in training."""
         transform, box = _central(photo.shape[0], photo.shape[1], self.how.crop, self.how.image_size)
         return FaceCrop(self.transform(photo), transform, box)
 
     def detected(self, photo: Image, detector: FaceDetector) -> list[FaceCrop]:
-        """Find all faces of a photo and align them, the largest first."""
+        """Detect and align all faces of a photo, the largest first."""
         faces = sorted(detector(photo), key=lambda face: (-face.area, -face.score, face.box[0]))
         return [self._aligned(photo, face) for face in faces]
 
     def _aligned(self, photo: Image, face: DetectedFace) -> FaceCrop:
         size = self.how.size
         to_crop = similarity_transform(face.landmarks, self.target)
-        data = encode_crop(warp(photo, to_crop, size))  # the network has only seen faces that were JPEG once
+        data = encode_crop(warp(photo, to_crop, size))  # training faces were JPEG files
         crop = decode_image(data, "crop")
         to_input, _ = _central(size, size, self.fraction, self.how.image_size)
         image = FaceTransform(self.how.image_size, self.fraction)(crop)
@@ -122,7 +124,7 @@ class Cropper:
 
 
 def _target(how: Preprocessing) -> tuple[Points, float]:
-    """Return where landmarks are brought to in a crop, and which fraction of the crop is then used."""
+    """Return the positions of landmarks in a crop, and the fraction of the crop that is used."""
     if how.margin is not None:
         return canonical_landmarks(how.size, how.margin), how.crop
     if how.dataset in ALIGNED:  # the release's own position of a face

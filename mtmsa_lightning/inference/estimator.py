@@ -1,4 +1,4 @@
-"""``AgeEstimator``: photos in, ages out."""
+"""``AgeEstimator``: predictions for photos."""
 
 import copy
 import logging
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self, overload
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
@@ -42,30 +43,30 @@ _MOST_READERS = 8
 
 
 class AgeEstimator:
-    """Says the age, with its uncertainty, and the gender and race of the faces in photos.
+    """Predict age (with its uncertainty), gender and race of the faces in photos.
 
-    The checkpoint decides how photos are treated: where its training faces were found by ``mtmsa prepare``,
-    faces are found and aligned alike; else a photo is taken for one cropped face. All methods may be called
-    from several threads at once.
+    If the training faces were detected by ``mtmsa prepare``, the faces of photos are detected and aligned in
+    the same way; else a photo is used as one cropped face. All methods are thread-safe.
 
     >>> model = AgeEstimator.from_pretrained("runs/morph/2026.../checkpoints/best.ckpt")  # doctest: +SKIP
     >>> faces = model("photo.jpg")  # doctest: +SKIP
     >>> faces[0].age.mean, faces[0].age.interval(0.9), faces[0].gender.name  # doctest: +SKIP
+    >>> model.table(["a.jpg", "b.jpg"])  # one row per face  # doctest: +SKIP
 
     Args:
-        model: The network; it is moved to the device and put into evaluation mode.
-        device: Where to compute, such as ``cpu`` or ``cuda:1``; ``auto`` takes a GPU that CUDA can use.
-        batch_size: Faces that go through the network at once.
-        detector: Finds faces; by default that of the extra ``align``, loaded when it is first needed.
-        max_pixels: Photos with more pixels are refused before they are decoded.
+        model: The network; it is moved to the device and set to evaluation mode.
+        device: A device such as ``cpu`` or ``cuda:1``; ``auto`` is a CUDA GPU if there is one.
+        batch_size: Faces per batch.
+        detector: Face detector; by default that of the extra ``align``, loaded when it is first needed.
+        max_pixels: Larger photos are refused before they are decoded.
         precision: A key of :data:`PRECISIONS`.
 
     Raises:
-        ConfigError: The precision is unknown, or the device is not there.
+        ConfigError: The precision or the device does not exist.
 
     Attributes:
         model: The network.
-        preprocessing: How faces reach it.
+        preprocessing: Its preprocessing.
     """
 
     def __init__(
@@ -86,8 +87,8 @@ class AgeEstimator:
         self.max_pixels = max_pixels
         self.preprocessing = Preprocessing.of_checkpoint(model.image_size, model.crop, model.provenance)
         self._cropper = Cropper(self.preprocessing)
-        self._head = copy.deepcopy(model.age).cpu() if model.age is not None else None  # speaks float64
-        self._file: Path | None = None  # that it was loaded from
+        self._head = copy.deepcopy(model.age).cpu() if model.age is not None else None  # computes in float64
+        self._file: Path | None = None  # the checkpoint
         self._detector = detector
         self._loading = threading.Lock()
 
@@ -110,9 +111,9 @@ class AgeEstimator:
             arguments: As for the class: ``device``, ``batch_size`` and so on.
 
         Raises:
-            CheckpointError: If there is no such file, it is damaged or not of this package, or the Hub does
-                not give it.
-            ConfigError: If it is of the Hub and the extra ``hub`` is not installed.
+            CheckpointError: The file does not exist, is damaged or not of this package, or the Hub refuses
+                it.
+            ConfigError: It is on the Hub and the extra ``hub`` is not installed.
         """
         path = local_path(source, revision)
         estimator = cls(MTMSA.load(str(path), allow_classes), **arguments)
@@ -122,7 +123,7 @@ class AgeEstimator:
     # ---------------------------------------------------------------- photos
 
     @overload
-    def __call__(  # type: ignore[overload-overlap]  # a text is a sequence of texts
+    def __call__(  # type: ignore[overload-overlap]  # a str is a sequence of str
         self, photos: PhotoInput, detect: bool | None = None
     ) -> list[Face]: ...
 
@@ -132,46 +133,69 @@ class AgeEstimator:
     def __call__(
         self, photos: PhotoInput | Sequence[PhotoInput], detect: bool | None = None
     ) -> list[Face] | list[list[Face]]:
-        """Say what is known of the faces in a photo, or in each of several.
+        """Predict the faces in a photo, or in each of several.
 
         Args:
             photos: A photo, see :data:`~mtmsa_lightning.inference.photos.PhotoInput`, or a list of photos.
-            detect: Look for faces (True), or take each photo for one cropped face (False); by default as the
-                checkpoint's training faces were treated, see :meth:`describe`.
+            detect: Detect faces (True), or use each photo as one cropped face (False); by default as in
+                training, see :meth:`describe`.
 
         Returns:
-            The faces, the largest first, none where none is found; for several photos one such list each.
+            The faces, the largest first; for several photos one list each.
 
         Raises:
-            UnreadableImageError: A photo cannot be read; :meth:`stream` goes on.
-            ConfigError: Faces are looked for, and the extra ``align`` is not installed.
+            UnreadableImageError: A photo cannot be read; :meth:`stream` continues instead.
+            ConfigError: Faces are to be detected and the extra ``align`` is not installed.
         """
         several: Any = photos if isinstance(photos, list | tuple) else [photos]
-        answers = list(self.stream(several, detect))
-        for number, answer in enumerate(answers, start=1):
-            if answer.fault:
-                place = f"photo {number} of {len(answers)}: " if several is photos else ""
-                raise UnreadableImageError(place + answer.fault)
-        return [answer.faces for answer in answers] if several is photos else answers[0].faces
+        found = list(self.stream(several, detect))
+        for number, photo in enumerate(found, start=1):
+            if photo.error:
+                place = f"photo {number} of {len(found)}: " if several is photos else ""
+                raise UnreadableImageError(place + photo.error)
+        return [photo.faces for photo in found] if several is photos else found[0].faces
 
-    def stream(self, photos: Iterable[PhotoInput], detect: bool | None = None) -> Iterator[PhotoFaces]:
-        """Go through any number of photos, and yield what is said of each, in their order.
-
-        Photos are read, and faces found, in threads that run ahead; the network gets full batches of faces of
-        several photos. Memory does not grow with the number of photos.
+    def table(self, photos: PhotoInput | Sequence[PhotoInput], detect: bool | None = None) -> pd.DataFrame:
+        """Predict the faces in photos and return one row per face.
 
         Args:
-            photos: Photos; taken from the iterable as they are needed.
+            photos: As for a call.
+            detect: As for a call.
+
+        Returns:
+            Columns ``photo`` (its file, or its number, from 0), ``face`` (number in the photo, from 0) and
+            those of :meth:`Face.to_dict`.
+
+        Raises:
+            UnreadableImageError: As for a call.
+            ConfigError: As for a call.
+        """
+        several: Any = photos if isinstance(photos, list | tuple) else [photos]
+        names = [str(each) if isinstance(each, str | Path) else number for number, each in enumerate(several)]
+        return pd.DataFrame(
+            {"photo": name, "face": number} | face.to_dict()
+            for name, faces in zip(names, self(several, detect), strict=True)
+            for number, face in enumerate(faces)
+        )
+
+    def stream(self, photos: Iterable[PhotoInput], detect: bool | None = None) -> Iterator[PhotoFaces]:
+        """Predict any number of photos in order, in constant memory.
+
+        Threads read photos and detect faces ahead of the network, which gets full batches of faces of several
+        photos.
+
+        Args:
+            photos: Photos; taken from the iterable when needed.
             detect: As for a call.
 
         Yields:
-            The faces of a photo; one that cannot be read has a ``fault`` and no faces.
+            The faces of a photo; an unreadable one has an ``error`` and no faces.
 
         Raises:
-            ConfigError: Faces are looked for, and the extra ``align`` is not installed.
+            ConfigError: As for a call.
         """
-        detector = self._load_detector() if self._looks(detect) else None
-        crops: list[FaceCrop] = []  # that the network has not seen yet
+        detector = self._load_detector() if self._detects(detect) else None
+        crops: list[FaceCrop] = []  # not predicted yet
         faces: deque[Face] = deque()
         waiting: deque[_Cut] = deque()
         for photo in self._crops_ahead(photos, detector):
@@ -180,27 +204,27 @@ class AgeEstimator:
             while len(crops) >= self.batch_size or (crops and len(waiting) > self.batch_size):
                 faces.extend(self._faces(crops[: self.batch_size]))
                 del crops[: self.batch_size]
-            yield from _answered(waiting, faces)
+            yield from _complete(waiting, faces)
         faces.extend(self.predict(crops))
-        yield from _answered(waiting, faces)
+        yield from _complete(waiting, faces)
 
     def describe(self, detect: bool | None = None) -> str:
-        """Say what the network was trained on and what is done with a photo, see :meth:`__call__`."""
+        """Describe the training of the network and the preprocessing of a photo, see :meth:`__call__`."""
         return f"{self.model.describe()}; {self.preprocessing.describe(detect)}"
 
     def __repr__(self) -> str:
         model = self.model
         classes = [f"{task} {', '.join(names)}" for task, names in model.trained_classes.items()]
-        says = ["age", *classes] if model.age is not None else classes
-        known = [
+        predicts = ["age", *classes] if model.age is not None else classes
+        parts = [
             f"trained on {self.preprocessing.dataset or 'unknown faces'}",
             f"{model.image_size} px",
-            *says,
+            *predicts,
         ]
         calibrated = "not calibrated" if model.calibration is None else "calibrated"
-        return f"AgeEstimator({'; '.join([*known, calibrated, str(model.device)])})"
+        return f"AgeEstimator({'; '.join([*parts, calibrated, str(model.device)])})"
 
-    def _looks(self, detect: bool | None) -> bool:
+    def _detects(self, detect: bool | None) -> bool:
         return self.preprocessing.detects if detect is None else detect
 
     def _load_detector(self) -> FaceDetector:
@@ -210,7 +234,7 @@ class AgeEstimator:
             return self._detector
 
     def _crops_ahead(self, photos: Iterable[PhotoInput], detector: FaceDetector | None) -> Iterator["_Cut"]:
-        """Yield the crops of each photo, or why it cannot be read, a few photos ahead in threads."""
+        """Yield the crops of each photo, or its error, read ahead in threads."""
         readers = min(_MOST_READERS, available_cores())
         ahead: deque[Future[_Cut]] = deque()
         with ThreadPoolExecutor(readers, thread_name_prefix="photos") as pool:
@@ -229,8 +253,8 @@ class AgeEstimator:
             return _Cut([], str(error), path)
 
     def crops(self, photo: PhotoInput, detect: bool | None = None) -> list[FaceCrop]:
-        """Cut the faces out of one photo, for :meth:`predict`; arguments and errors as for a call."""
-        return self._cut(photo, self._load_detector() if self._looks(detect) else None)
+        """Crop the faces of one photo for :meth:`predict`; arguments and errors as for a call."""
+        return self._cut(photo, self._load_detector() if self._detects(detect) else None)
 
     def _cut(self, photo: PhotoInput, detector: FaceDetector | None) -> list[FaceCrop]:
         image = read_photo(photo, self.max_pixels)
@@ -239,34 +263,34 @@ class AgeEstimator:
     # ---------------------------------------------------------------- the network
 
     def predict(self, crops: Sequence[FaceCrop]) -> list[Face]:
-        """Say what is known of faces that are cropped already, in batches."""
+        """Predict cropped faces, in batches."""
         batches = [crops[start : start + self.batch_size] for start in range(0, len(crops), self.batch_size)]
         return [face for batch in batches for face in self._faces(batch)]
 
     @torch.inference_mode()
     def output(self, crops: Sequence[FaceCrop]) -> FaceOutput:
-        """Return what the network, calibrated, says of one batch of cropped faces, on the CPU.
+        """Return the calibrated outputs for one batch of cropped faces, on the CPU.
 
         Raises:
-            CheckpointError: If an answer is not finite.
+            CheckpointError: An output is not finite.
         """
         with self._autocast():
-            said = self.model(self._images(crops))
+            output = self.model(self._images(crops))
         raw, gender, race = (
-            None if each is None else each.cpu() for each in (said.age_raw, said.gender, said.race)
+            None if each is None else each.cpu() for each in (output.age_raw, output.gender, output.race)
         )
         self._check_finite({"age": raw, "gender": gender, "race": race})
         age = None if self._head is None or raw is None else self._head.distribution(raw)
         return self.model.calibrated(FaceOutput(age, gender, race))
 
-    def _check_finite(self, said: Mapping[str, Tensor | None]) -> None:
-        """Refuse answers that are no numbers, rather than to hand them on as blank ages."""
-        broken = [task for task, each in said.items() if each is not None and not each.isfinite().all()]
+    def _check_finite(self, outputs: Mapping[str, Tensor | None]) -> None:
+        """Raise CheckpointError for outputs that are not finite."""
+        broken = [task for task, each in outputs.items() if each is not None and not each.isfinite().all()]
         if broken:
             advice = "" if PRECISIONS[self.precision] is None else "; use the precision 32-true"
             raise CheckpointError(
-                f"{self._file or 'the network'}: its answers ({', '.join(broken)}) are NaN or infinite in "
-                f"precision {self.precision}, though its weights are numbers: they overflow{advice}"
+                f"{self._file or 'the network'}: its outputs ({', '.join(broken)}) are NaN or infinite in "
+                f"precision {self.precision}, although its weights are finite: they overflow{advice}"
             )
 
     def _autocast(self) -> AbstractContextManager[Any]:
@@ -274,54 +298,55 @@ class AgeEstimator:
         return nullcontext() if mixed is None else torch.autocast(self.model.device.type, mixed)
 
     def _faces(self, crops: Sequence[FaceCrop]) -> list[Face]:
-        said = self.output(crops)
-        ages = self._ages(said, len(crops))
+        output = self.output(crops)
+        ages = self._ages(output, len(crops))
         classes = {
-            task: _class_predictions(getattr(said, task), n) for task, n in self.model.trained_classes.items()
+            task: _class_predictions(getattr(output, task), n)
+            for task, n in self.model.trained_classes.items()
         }
         nothing: list[None] = [None] * len(crops)
         genders, races = (classes.get(task, nothing) for task in ("gender", "race"))
-        rows = zip(crops, ages, genders, races, self._unsure(said, len(crops)), strict=True)
+        rows = zip(crops, ages, genders, races, self._unsure(output, len(crops)), strict=True)
         return [Face(*row) for row in rows]
 
     def _images(self, crops: Sequence[FaceCrop]) -> Tensor:
         images = torch.from_numpy(np.stack([crop.image for crop in crops]))
         return images.to(self.model.device).permute(0, 3, 1, 2)
 
-    def _ages(self, said: FaceOutput, faces: int) -> Sequence[Age | None]:
-        if said.age is None:
+    def _ages(self, output: FaceOutput, faces: int) -> Sequence[Age | None]:
+        if output.age is None:
             return [None] * faces
         groups = self.model.age_groups
-        cells = said.age.group_probs(AGE_GROUP_EDGES).tolist() if groups else [[]] * faces
+        cells = output.age.group_probs(AGE_GROUP_EDGES).tolist() if groups else [[]] * faces
         return [
-            Age(said.age[row : row + 1], dict(zip(groups, cells[row], strict=True))) for row in range(faces)
+            Age(output.age[row : row + 1], dict(zip(groups, cells[row], strict=True))) for row in range(faces)
         ]
 
-    def _unsure(self, said: FaceOutput, faces: int) -> Sequence[bool | None]:
+    def _unsure(self, output: FaceOutput, faces: int) -> Sequence[bool | None]:
         calibration = self.model.calibration
-        if said.age is None or calibration is None or not calibration.abstains:
+        if output.age is None or calibration is None or not calibration.abstains:
             return [None] * faces
-        unsure: list[bool] = calibration.unsure(said.age).tolist()
+        unsure: list[bool] = calibration.unsure(output.age).tolist()
         return unsure
 
     @torch.inference_mode()
     def attention(self, faces: Sequence[Face]) -> list[FaceAttention]:
-        """Look at what the multi-scale attention modules do on faces.
+        """Return the attention maps and scale weights for faces.
 
         Returns:
-            One for each face, without stages where the network has no attention modules.
+            One for each face, without stages if the network has no attention modules.
         """
         if not faces:
             return []
         images = self._images([face.crop for face in faces])
         attended = self.model.trunk.attention(self.model.normalise(images))
         maps = {stage: each.spatial_map.float().cpu().numpy() for stage, each in attended.items()}
-        shares = {stage: each.scale_weights.double().mean(2).tolist() for stage, each in attended.items()}
+        weights = {stage: each.scale_weights.double().mean(2).tolist() for stage, each in attended.items()}
         rates = {stage: dilation_rates(self.model, stage) for stage in attended}
         return [
             FaceAttention(
                 {stage: maps[stage][row] for stage in maps},
-                {stage: list(zip(rates[stage], shares[stage][row], strict=True)) for stage in maps},
+                {stage: list(zip(rates[stage], weights[stage][row], strict=True)) for stage in maps},
             )
             for row in range(len(faces))
         ]
@@ -329,20 +354,20 @@ class AgeEstimator:
     # ---------------------------------------------------------------- files
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write weights (``model.safetensors``) and all else that is known (``config.json``) to a folder.
+        """Write weights (``model.safetensors``), settings (``config.json``) and model card to a folder.
 
-        :meth:`from_pretrained`, ``--ckpt_path`` of every verb and ``mtmsa fit --model.weights`` take it. What
-        is loaded equals what was saved, bit by bit, with classes, calibration and the record of training.
-        The model card (``README.md``) says what the run that the network was loaded from recorded; a network
-        that came from such a folder, and was not changed, keeps the card of that folder.
+        :meth:`from_pretrained`, ``--ckpt_path`` of every command and ``mtmsa fit --model.weights`` read it.
+        The weights are saved exactly, with classes, calibration and provenance. The model card
+        (``README.md``) is written from the record of the run; an unchanged network that was loaded from such
+        a folder keeps its card.
 
         Args:
-            folder: Where to; files of these names are replaced.
+            folder: The folder; files with these names are replaced.
 
         Raises:
-            DataError: If nothing can be written there.
+            DataError: Nothing can be written there.
         """
-        from mtmsa_lightning.reports.card import card_of_network  # late: it reads tables
+        from mtmsa_lightning.reports.card import card_of_network  # which imports pandas and plots
 
         provenance, calibration = self.model.provenance, self.model.calibration
         checkpoint = {
@@ -359,21 +384,21 @@ class AgeEstimator:
         write_text(target / README, kept if kept and before == identity(target) else card)
 
     def push_to_hub(self, repo_id: str, *, private: bool = True, card: str | None = None) -> str:
-        """Upload what :meth:`save_pretrained` writes to the Hugging Face Hub.
+        """Upload the folder of :meth:`save_pretrained` to the Hugging Face Hub.
 
         Args:
-            repo_id: ``owner/name``; it is made if it is not there.
-            private: Whether a new repository is private; look at the terms of the training data before you
+            repo_id: ``owner/name``; a missing repository is created.
+            private: Whether a new repository is private; check the terms of the training data before you
                 publish weights.
-            card: Text of the model card, ``README.md``; by default the one of :meth:`save_pretrained`. The
-                repository's own is replaced.
+            card: Text of the model card, ``README.md``; by default that of :meth:`save_pretrained`. It
+                replaces the one of the repository.
 
         Returns:
-            The address of the commit.
+            The URL of the commit.
 
         Raises:
-            ConfigError: If the extra ``hub`` is not installed.
-            CheckpointError: If the Hub refuses or cannot be reached.
+            ConfigError: The extra ``hub`` is not installed.
+            CheckpointError: The Hub refuses or cannot be reached.
         """
         with tempfile.TemporaryDirectory() as parent:
             folder = Path(parent) / repo_id.rpartition("/")[2]
@@ -384,12 +409,12 @@ class AgeEstimator:
 
 
 def _usable(device: str | torch.device) -> torch.device:
-    """Return a device on which something can be put, or raise ConfigError."""
+    """Return a device that can be used; raise ConfigError otherwise."""
     try:
         usable = torch.device(choose_accelerator(device))
         check_device(usable)
         torch.empty(1, device=usable)
-    except (RuntimeError, AssertionError) as error:  # PyTorch without CUDA asserts that it has it
+    except (RuntimeError, AssertionError) as error:  # PyTorch without CUDA raises AssertionError
         raise ConfigError(
             f"device {str(device)!r} cannot be used here ({str(error).splitlines()[0]}): give cpu, auto, or "
             "a GPU of this machine such as cuda:0"
@@ -402,18 +427,18 @@ def _text(file: Path) -> str:
 
 
 class _Cut(NamedTuple):
-    """A photo's faces, ready for the network; or why there are none."""
+    """The cropped faces of a photo, or the error."""
 
     crops: list[FaceCrop]
-    fault: str
+    error: str
     path: Path | None
 
 
-def _answered(waiting: deque[_Cut], faces: deque[Face]) -> Iterator[PhotoFaces]:
-    """Yield the photos, of those that wait, whose faces are all there."""
+def _complete(waiting: deque[_Cut], faces: deque[Face]) -> Iterator[PhotoFaces]:
+    """Yield the first photos whose faces are all predicted."""
     while waiting and len(waiting[0].crops) <= len(faces):
-        crops, fault, path = waiting.popleft()
-        yield PhotoFaces([faces.popleft() for _ in crops], fault, path)
+        crops, error, path = waiting.popleft()
+        yield PhotoFaces([faces.popleft() for _ in crops], error, path)
 
 
 def _class_predictions(logits: Tensor, names: Sequence[str]) -> list[ClassPrediction]:

@@ -1,9 +1,9 @@
-"""What is said of a face in a photo."""
+"""Predictions for a face in a photo."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,19 +15,22 @@ from mtmsa_lightning.errors import CheckpointError
 from mtmsa_lightning.labels import AGE_GROUP_EDGES
 from mtmsa_lightning.models.distributions import AgeDistribution, printed_age
 
+BOX = ("box_left", "box_top", "box_right", "box_bottom")
+"""Columns of tables for the edges of a box in pixels."""
+
 Interval = tuple[float, float]
 """Both ends in years."""
 
 
 @dataclass(frozen=True, eq=False)
 class Age:
-    """What is said of a face's age.
+    """A predicted age.
 
     Attributes:
-        distribution: The predictive distribution, a batch of this one face, on the CPU; of a calibrated
-            checkpoint the calibrated one.
-        groups: Probability of each age group ``(low, high)`` in completed years, by the cells in which groups
-            are decided; empty if the checkpoint learnt no groups.
+        distribution: The predictive distribution, a batch of one face, on the CPU; calibrated if the
+            checkpoint is.
+        groups: Probability of each age group ``(low, high)`` in completed years; empty if the checkpoint has
+            no groups.
     """
 
     distribution: AgeDistribution
@@ -44,14 +47,14 @@ class Age:
         return float(self.distribution.std)
 
     def interval(self, level: float = 0.9) -> Interval:
-        """Return both ends in years of the interval that is to hold the age with probability ``level``.
+        """Return both ends in years of the interval with probability ``level``.
 
-        Of a calibrated checkpoint this is the conformal interval at the levels that were fitted (0.5, 0.8,
-        0.9, 0.95), infinite where it was fitted on too few subjects; else the central interval of that mass.
-        Both ends are cut at 0; those of ``distribution.interval`` are not.
+        For a calibrated checkpoint this is the conformal interval at the fitted levels (0.5, 0.8, 0.9, 0.95),
+        infinite if it was fitted on too few subjects; else the central interval. Both ends are cut at 0;
+        those of ``distribution.interval`` are not.
 
         Raises:
-            ValueError: If ``level`` is not between 0 and 1, both excluded.
+            ValueError: ``level`` is not between 0 and 1, both excluded.
         """
         low, high = map(printed_age, self.distribution.interval(level))
         return float(low), float(high)
@@ -72,7 +75,7 @@ class Age:
 
 @dataclass(frozen=True)
 class ClassPrediction:
-    """What is said of a face's gender or race.
+    """A predicted gender or race.
 
     Attributes:
         probabilities: Probability by class name, in the order of the checkpoint's classes.
@@ -82,12 +85,12 @@ class ClassPrediction:
 
     @property
     def name(self) -> str:
-        """Name of the likeliest class."""
+        """Name of the most probable class."""
         return max(self.probabilities, key=lambda name: self.probabilities[name])
 
     @property
     def probability(self) -> float:
-        """Probability of the likeliest class."""
+        """Probability of the most probable class."""
         return max(self.probabilities.values())
 
     def __str__(self) -> str:
@@ -95,16 +98,16 @@ class ClassPrediction:
 
 
 class FaceCrop(NamedTuple):
-    """A face as it is given to the network.
+    """A face as input of the network.
 
     Attributes:
         image: RGB, uint8, shape (image_size, image_size, 3).
         transform: Matrix (2, 3) from pixels (x, y, 1) of the photo to those of ``image``.
         box: Left, top, right and bottom edge in pixels of the photo, where the centre of the left top pixel
-            is (0, 0): as detected, or the part of the photo that was taken for the face.
+            is (0, 0): as detected, or the part of the photo that was used.
         landmarks: The five landmarks (``align.detector.LANDMARKS``) in pixels of the photo, shape (5, 2);
-            None where no face was looked for.
-        score: Confidence of the detector, 0 to 1; None where no face was looked for.
+            None without detection.
+        score: Confidence of the detector, 0 to 1; None without detection.
     """
 
     image: Image
@@ -116,14 +119,14 @@ class FaceCrop(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Face:
-    """A face and what is said of it.
+    """A face and its predictions.
 
     Attributes:
-        crop: Where it is, and what the network saw.
-        age_or_none: Its age; None if the checkpoint has no age head.
-        gender: Its gender; None if the checkpoint was not trained on it.
-        race: Its race; None if the checkpoint was not trained on it.
-        unsure: Whether it is beyond a threshold of the calibration; None if no threshold was set.
+        crop: The position of the face and the network's input.
+        age_or_none: The age; None if the checkpoint has no age head.
+        gender: The gender; None if the checkpoint was not trained on it.
+        race: The race; None if the checkpoint was not trained on it.
+        unsure: Whether a threshold of the calibration is exceeded; None without thresholds.
     """
 
     crop: FaceCrop
@@ -134,13 +137,13 @@ class Face:
 
     @property
     def age(self) -> Age:
-        """Its age.
+        """The age.
 
         Raises:
             CheckpointError: The checkpoint has no age head.
         """
         if self.age_or_none is None:
-            raise CheckpointError("the checkpoint was trained without an age head: it says no ages")
+            raise CheckpointError("the checkpoint was trained without an age head: it predicts no ages")
         return self.age_or_none
 
     @property
@@ -155,36 +158,58 @@ class Face:
 
     @property
     def score(self) -> float | None:
-        """Confidence of the detector; None where no face was looked for."""
+        """Confidence of the detector; None without detection."""
         return self.crop.score
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return the predictions as plain values, with the names of the columns of ``mtmsa predict``.
+
+        Returns:
+            ``box_left``, ``box_top``, ``box_right``, ``box_bottom`` and ``score``; ``age_mean``, ``age_std``,
+            ``age_low90`` and ``age_high90`` in years, ``unsure``, probabilities ``group_<low>_<high>``; the
+            most probable ``gender`` and ``race`` with the probabilities ``gender_<class>`` and
+            ``race_<class>``. Predictions that the checkpoint does not make are missing.
+        """
+        values: dict[str, Any] = {**dict(zip(BOX, map(float, self.box), strict=True)), "score": self.score}
+        if self.age_or_none is not None:
+            age = self.age_or_none
+            low, high = age.interval(0.9)
+            values |= {"age_mean": age.mean, "age_std": age.std, "age_low90": low, "age_high90": high}
+            values |= {} if self.unsure is None else {"unsure": self.unsure}
+            values |= {f"group_{low}_{high}": share for (low, high), share in age.groups.items()}
+        for task, predicted in (("gender", self.gender), ("race", self.race)):
+            if predicted is not None:
+                values[task] = predicted.name
+                values |= {f"{task}_{name}": share for name, share in predicted.probabilities.items()}
+        return values
+
     def __repr__(self) -> str:
-        said = [str(part) for part in (self.age_or_none, self.gender, self.race) if part is not None]
+        parts = [str(part) for part in (self.age_or_none, self.gender, self.race) if part is not None]
         left, top, right, bottom = (round(edge) for edge in self.box)
-        return f"Face({', '.join(said)}; box {left}, {top}, {right}, {bottom})"
+        return f"Face({', '.join(parts)}; box {left}, {top}, {right}, {bottom})"
 
 
 class PhotoFaces(NamedTuple):
-    """What is said of one photo of many.
+    """The faces of one photo of many.
 
     Attributes:
-        faces: Its faces, the largest first; none where none was found or the photo could not be read.
-        fault: Why the photo could not be read; empty if it could.
+        faces: Its faces, the largest first; empty if there is none or the photo cannot be read.
+        error: Why the photo cannot be read; empty if it can.
         path: The photo's file; None for arrays, tensors and Pillow images.
     """
 
     faces: list[Face]
-    fault: str = ""
+    error: str = ""
     path: Path | None = None
 
 
 class FaceAttention(NamedTuple):
-    """What the multi-scale attention modules do on a face, by the stage of the network that they follow.
+    """The multi-scale attention for a face, by the stage of the network that it follows.
 
     Attributes:
         maps: Gates averaged over channels, ``(h, w)`` over the face's crop: above 0 amplifies, below 0 damps.
-        rates: Dilation rates, each with the mean share of the scale that ends with its convolution; the
-            shares of a stage sum to 1.
+        rates: Dilation rates, each with the mean weight of the scale that ends with its convolution; the
+            weights of a stage sum to 1.
     """
 
     maps: dict[int, NDArray[np.float32]]

@@ -1,6 +1,6 @@
-"""What is to be predicted: photos, and faces of prepared sets, in one order that never changes.
+"""The inputs of a prediction, photos and faces of prepared sets, in a fixed order.
 
-Only names are held for all of them: an image is read when its turn comes.
+Only their names are kept in memory: an image is read when it is predicted.
 """
 
 import hashlib
@@ -31,22 +31,20 @@ from mtmsa_lightning.data.prepared.format import (
 from mtmsa_lightning.data.prepared.pixels import PixelStore, open_pixels
 from mtmsa_lightning.data.table import ReadReport
 from mtmsa_lightning.errors import DataError
-from mtmsa_lightning.inference.paths import TABLES, matches, say_names
+from mtmsa_lightning.inference.faces import BOX
+from mtmsa_lightning.inference.paths import TABLES, first_names, matches
 
 log = logging.getLogger(__name__)
 
-BOX = ("box_left", "box_top", "box_right", "box_bottom")
-"""Columns of a prepared set that say where in its source a face was found."""
-
 
 class Known(NamedTuple):
-    """What a prepared set knows of one of its faces.
+    """The record of a face of a prepared set.
 
     Attributes:
         id: The face's id.
-        box: Left, top, right and bottom edge in pixels of the source photo, shape (4,); NaN where no face
-            was looked for or found.
-        score: Confidence of the detector; NaN likewise.
+        box: Left, top, right and bottom edge in pixels of the source photo, shape (4,); NaN if no face was
+            detected.
+        score: Confidence of the detector, or NaN.
     """
 
     id: str
@@ -58,8 +56,8 @@ class Input(NamedTuple):
     """One image to predict.
 
     Attributes:
-        file: The image's file, as it was given.
-        known: The face that it is, if it is the crop of a prepared set; None for a photo.
+        file: The image file, as given.
+        known: The face of a prepared set; None for a photo.
         pixels: The prepared set's decoded crops, if it has them.
         path: The crop's path in its set.
     """
@@ -73,7 +71,7 @@ class Input(NamedTuple):
         """Return the image, RGB.
 
         Raises:
-            UnreadableImageError: It is missing, damaged or no image.
+            UnreadableImageError: It is missing, damaged or not an image.
         """
         return read_image(self.file) if self.pixels is None else self.pixels.read(self.path)
 
@@ -82,7 +80,7 @@ class Photos(Sequence[Input]):
     """Image files.
 
     Args:
-        files: The files, as they were given.
+        files: The files, as given.
     """
 
     def __init__(self, files: Sequence[str]) -> None:
@@ -95,16 +93,16 @@ class Photos(Sequence[Input]):
         return Input(self.files[row])
 
     def identities(self) -> Iterator[str]:
-        """Yield name and size of every file; copies on several machines agree in them."""
+        """Yield name and size of every file, which are equal for copies on several machines."""
         return (f"{file}\t{file_state(file).partition(' ')[0]}" for file in self.files)
 
     def states(self) -> Iterator[str]:
-        """Yield size and time of the last change of every file, to notice one that was replaced."""
+        """Yield size and modification time of every file, to detect replaced ones."""
         return map(file_state, self.files)
 
 
 class PreparedFaces(Sequence[Input]):
-    """The faces of a prepared set, read from its memory-mapped pixels where it has them.
+    """The faces of a prepared set, read from its memory-mapped pixels if it has them.
 
     Args:
         root: Folder of the set, or of a shard of it.
@@ -136,7 +134,7 @@ class PreparedFaces(Sequence[Input]):
         yield from self.paths
 
     def states(self) -> Iterator[str]:
-        """Yield likewise of every crop that is read from its own file."""
+        """Yield size and modification time of every crop that is read from a file."""
         files = [] if self.pixels is not None else [str(self.root / path) for path in self.paths]
         return map(file_state, files)
 
@@ -145,7 +143,7 @@ class Inputs(Sequence[Input]):
     """All images to predict, by position.
 
     Args:
-        blocks: Photos and prepared sets, in the order in which they were given.
+        blocks: Photos and prepared sets, in the given order.
     """
 
     def __init__(self, blocks: Sequence[Photos | PreparedFaces]) -> None:
@@ -178,16 +176,16 @@ class Inputs(Sequence[Input]):
 
     @cached_property
     def state(self) -> str:
-        """SHA-256 of what tells whether a file was replaced, even by one of equal size."""
+        """SHA-256 of sizes and modification times, to detect replaced files."""
         return _digest(chain.from_iterable(block.states() for block in self.blocks))
 
 
 def find_inputs(paths: Iterable[str | Path]) -> Inputs:
-    """Find everything that paths stand for, each image once, in the order given.
+    """Find the images of paths, each image once, in the given order.
 
-    A file is taken as an image whatever its ending, but a ``.csv`` or ``.tsv`` file lists images in a column
-    ``path``, relative to its own folder. A folder is searched for images, or is a prepared set. A pattern
-    such as ``photos/**/*.jpg`` that the shell has left alone stands for what it matches.
+    A ``.csv`` or ``.tsv`` file lists images in a column ``path``, relative to its folder; any other file is
+    an image. A folder is searched for images, or is a prepared set. A pattern such as ``photos/**/*.jpg`` is
+    expanded.
 
     Raises:
         DataError: A path does not exist, a table has no column ``path``, a prepared set is damaged, or
@@ -212,16 +210,16 @@ def find_inputs(paths: Iterable[str | Path]) -> Inputs:
 
 
 def _matches(path: str) -> list[str]:
-    """Return the path itself, or what a pattern matches; say what is passed over."""
+    """Return the path itself or the matches of a pattern; log skipped files."""
     used, others = matches(path)
-    _say_passed_over(path, others)
+    _log_skipped(path, others)
     return used
 
 
-def _say_passed_over(where: str | Path, names: Sequence[str]) -> None:
+def _log_skipped(where: str | Path, names: Sequence[str]) -> None:
     if names:
-        kind = pluralize(len(names), "file that is no image", "files that are no images")
-        log.info("%s: passed over %s: %s", where, kind, say_names(names))
+        kind = pluralize(len(names), "file that is not an image", "files that are not images")
+        log.info("%s: skipped %s: %s", where, kind, first_names(names))
 
 
 def _prepared(root: Path, seen: set[str]) -> list[PreparedFaces]:
@@ -233,19 +231,19 @@ def _prepared(root: Path, seen: set[str]) -> list[PreparedFaces]:
 
 
 def _photos(path: Path) -> list[str]:
-    """Return the photos that a path which is no prepared set stands for."""
+    """Return the photos of a path that is not a prepared set."""
     if path.is_dir():
         listing = list_images(path)
         found = [str(path / name) for name in listing]
         if not found:
             log.warning("%s: there is no image in it", path)
-        _say_passed_over(path, [*listing.others, *listing.irregular])
+        _log_skipped(path, [*listing.others, *listing.irregular])
         return found
     return _listed(path) if path.suffix.lower() in TABLES else [str(path)]
 
 
 def _listed(table: Path) -> list[str]:
-    """Return the images that a table lists; those that are not there are noticed when they are read."""
+    """Return the images of a table; missing ones are detected when they are read."""
     rows = read_delimited(table, sniff(table)[0], ["path"], ReadReport(str(table)))
     names = [name for name in rows["path"].str.strip() if name]
     if not names:
@@ -255,7 +253,7 @@ def _listed(table: Path) -> list[str]:
 
 
 def _numbers(frame: pd.DataFrame, names: Sequence[str]) -> NDArray[np.float64]:
-    """Return columns as numbers, shape (N, columns); NaN where the set does not have them."""
+    """Return columns as numbers, shape (N, columns); NaN for missing columns."""
     columns = frame.reindex(columns=list(names)).astype("float64")
     return columns.to_numpy(np.float64)
 

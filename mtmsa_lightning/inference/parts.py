@@ -1,15 +1,15 @@
-"""Predictions in parts: what is done survives a kill, and processes share the work by dealing parts out.
+"""Predictions in parts, so that an interrupted prediction continues and processes share the work.
 
-While a table is made, the folder ``<table>.parts`` holds ``plan.json``, which says of what and how it is
-made, and one file for each part of the inputs that is done. A part has its name only when it is whole. It
-depends on its own inputs alone, batches included; so neither a kill nor the number of processes changes a
-digit.
+Until a table is complete, the folder ``<table>.parts`` holds ``plan.json``, which describes inputs and
+options, and one file for each complete part of the inputs. A part, including its batches, depends on its own
+inputs
+only: neither an interruption nor the number of processes changes a digit.
 
 At the end the parts are joined, one at a time, to
 
     ages.csv            one row per face (or .parquet, or .jsonl)
     ages.skipped.csv    the images without a row, with the reason; only if there are any
-    ages.record.json    of what and how the table was made; written last
+    ages.record.json    inputs, options and counts; written last
 """
 
 import csv
@@ -34,15 +34,15 @@ from mtmsa_lightning.align.files import NO_FACE
 from mtmsa_lightning.errors import DataError
 
 PART_SIZE = 256
-"""Inputs per part: what a kill can cost each process."""
+"""Inputs per part, the most that an interruption can cost each process."""
 
 COMPARED = ("format_version", "model", "options", "inputs", "files", "part_size", "shard")
-"""Keys of a plan that decide what the table holds."""
+"""Keys of a plan that determine the table."""
 
 MERGED = tuple(key for key in COMPARED if key not in ("files", "shard"))
-"""Keys in which all shards agree; copies of a photo on several machines differ in their times."""
+"""Keys that are equal in all shards; times of files may differ between machines."""
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 RECORD = ".record.json"
 SKIPPED = ".skipped.csv"
 _PLAN = "plan.json"
@@ -50,20 +50,20 @@ _SKIPPED = b"skipped"
 _SHOWN = 5
 
 Plan = dict[str, Any]
-"""Plain values: ``COMPARED``, and whatever a reader of the table may want to know."""
+"""Plain values: the keys ``COMPARED`` and further ones for readers of the table."""
 
 Skipped = list[tuple[str, str]]
 """Files of images without a face, each with the reason."""
 
 
 class Counts(NamedTuple):
-    """What a table holds and does not hold.
+    """Counts of a table.
 
     Attributes:
         faces: Rows.
-        images: Images that were looked at.
-        no_face: Images in which no face was found.
-        unreadable: Images that could not be read.
+        images: All images.
+        no_face: Images without a face.
+        unreadable: Images that cannot be read.
     """
 
     faces: int
@@ -73,11 +73,11 @@ class Counts(NamedTuple):
 
 
 class Parts:
-    """The folder of a table that is being made.
+    """The folder of an incomplete table.
 
     Args:
         folder: The folder.
-        plan: What is to be made.
+        plan: The plan of the table.
     """
 
     def __init__(self, folder: Path, plan: Plan) -> None:
@@ -90,7 +90,7 @@ class Parts:
 
     @property
     def numbers(self) -> range:
-        """The parts that are to be made here: all, or those of the shard."""
+        """The parts to make: all, or those of the shard."""
         shard, shards = self.plan["shard"] or (1, 1)
         return range(shard - 1, len(self), shards)
 
@@ -105,20 +105,20 @@ class Parts:
 
     @property
     def begun(self) -> bool:
-        """Whether there are parts of this very plan already."""
+        """Whether there are parts of this plan."""
         try:
             return not plan_differences(read_plan(self.folder), self.plan)
         except DataError:
             return False
 
     def claim(self, overwrite: bool) -> None:
-        """Begin the folder, or make sure that it was begun with the same plan.
+        """Write the plan, or check that the folder has the same one.
 
         Args:
-            overwrite: Remove what another plan has left there.
+            overwrite: Remove parts of another plan.
 
         Raises:
-            DataError: It was begun with another plan, or holds something else.
+            DataError: The folder has another plan, or holds something else.
         """
         file = self.folder / _PLAN
         begun = file.is_file()
@@ -127,7 +127,7 @@ class Parts:
         if begun and (differing := plan_differences(read_plan(self.folder), self.plan)):
             if not overwrite and self._holds_a_face():
                 raise DataError(
-                    f"{self.folder}: was begun otherwise: {differing}: start it as it was begun to go on, "
+                    f"{self.folder}: was begun with other options: {differing}: repeat that command, "
                     "choose another --out, or --overwrite true to begin again"
                 )
             _empty(self.folder)
@@ -135,7 +135,7 @@ class Parts:
         write_text(file, to_json(self.plan, indent=2) + "\n")
 
     def _holds_a_face(self) -> bool:
-        """Return whether any part is worth keeping; one that cannot be read may be."""
+        """Return whether any part has a face; an unreadable part counts as one."""
         for file in self.folder.glob("[0-9]*"):
             try:
                 if pq.read_metadata(file).num_rows:
@@ -156,7 +156,7 @@ class Parts:
         return faces
 
     def missing(self) -> list[int]:
-        """Return the numbers of the parts that are still to be made."""
+        """Return the numbers of the missing parts."""
         return [number for number in self.numbers if not _is_whole(self.file(number))]
 
 
@@ -168,16 +168,16 @@ def read_plan(folder: Path) -> Plan:
     """
     file = folder / _PLAN
     if not file.is_file():
-        why = f"has no {_PLAN}, so it is no shard" if folder.is_dir() else "no such folder"
+        why = f"has no {_PLAN}, so it is not a shard" if folder.is_dir() else "no such folder"
         raise DataError(f"{folder}: {why}: `mtmsa predict --shard I/N --out {folder}` makes one")
     try:
         return dict(from_json(read_regular(file)))
     except (OSError, ValueError) as error:
-        raise DataError(f"{file}: damaged: make this shard again by the command that made it") from error
+        raise DataError(f"{file}: damaged: make this shard again with the same command") from error
 
 
 def plan_differences(old: Plan, new: Plan, keys: Iterable[str] = COMPARED) -> str:
-    """Say in which keys two plans differ, "" if in none."""
+    """Return the differences between two plans in words; "" if they are equal."""
     words = {
         "model": "by another model", "inputs": "of other images", "files": "before image files were replaced"
     }  # fmt: skip
@@ -198,7 +198,7 @@ def clear(folder: Path) -> None:
 
 
 def _empty(folder: Path) -> None:
-    """Remove all parts, and the plan last, so that what is left is taken for what it is."""
+    """Remove all parts, and the plan last."""
     for file in sorted(folder.iterdir(), key=lambda file: file.name == _PLAN):
         if file.name != LOCK:
             file.unlink()
@@ -208,23 +208,23 @@ def _empty(folder: Path) -> None:
 
 
 def beside(out: Path, ending: str) -> Path:
-    """Return the file that stands beside a table, such as ``ages.skipped.csv``."""
+    """Return a file beside a table, such as ``ages.skipped.csv``."""
     return out.with_name(f"{out.stem}{ending}")
 
 
 def complete(out: Path, plan: Plan) -> Counts | None:
-    """Return what a table holds if it is there and was made by a plan."""
+    """Return the counts of a table; None if it does not exist or has another plan."""
     record = _read_record(out)
     whole = out.exists() and not plan_differences(record, plan)
     return Counts(**record["counts"]) if whole else None
 
 
 def refuse_to_lose(out: Path, plan: Plan) -> None:
-    """Raise if a table of another plan that has a face, or anything else, is there."""
+    """Raise DataError if a table with faces, or another file, exists."""
     record = _read_record(out)
     worthless = out.exists() and record.get("counts", {}).get("faces") == 0
     if out.exists() and not worthless:
-        how = f", made otherwise: {plan_differences(record, plan)}" if record else ""
+        how = f", made with other options: {plan_differences(record, plan)}" if record else ""
         raise DataError(f"{out}: exists{how}: choose another --out, or --overwrite true to replace it")
 
 
@@ -236,17 +236,17 @@ def _read_record(out: Path) -> Plan:
 
 
 def join(plan: Plan, files: Sequence[Path], out: Path) -> Counts:
-    """Join all parts to one table, with the list of what was skipped, and the record.
+    """Join all parts to one table, and write the list of skipped images and the record.
 
     Args:
-        plan: What the parts were made of.
+        plan: The plan of the parts.
         files: Files of all parts, in order.
         out: The table.
 
     Raises:
         DataError: A part is damaged.
     """
-    faces, reasons = 0, Counter[bool]()  # whether it was for want of a face
+    faces, reasons = 0, Counter[bool]()  # by whether there was no face
     listed = beside(out, SKIPPED)
     with ExitStack() as stack:
         append = stack.enter_context(_table(stack.enter_context(replacing(out)), out.suffix))
@@ -269,20 +269,18 @@ def join(plan: Plan, files: Sequence[Path], out: Path) -> Counts:
 
 
 def merge(folders: Sequence[Path], out: Path, overwrite: bool = False) -> Counts:
-    """Join the shards of a prediction; the table equals, byte for byte, that of one process.
-
-    The shards are left as they are.
+    """Join the shards of a prediction to the same bytes as from one process; shards are kept.
 
     Args:
         folders: Folders made by ``--shard``, in any order, each once.
         out: The table.
-        overwrite: Replace a table that is there.
+        overwrite: Replace an existing table.
 
     Returns:
-        What the table holds.
+        The counts of the table.
 
     Raises:
-        DataError: Shards are missing, not finished, or belong to different predictions; or a table is there.
+        DataError: Shards are missing, incomplete, or of different predictions; or a table exists.
     """
     shards = [Parts(folder, read_plan(folder)) for folder in folders]
     for shard in shards:
@@ -292,9 +290,9 @@ def merge(folders: Sequence[Path], out: Path, overwrite: bool = False) -> Counts
     for shard in shards:
         if missing := shard.missing():
             lacking = pluralize(len(missing), "part is", "parts are")
-            raise DataError(f"{shard.folder}: {lacking} missing: run that shard to its end")
+            raise DataError(f"{shard.folder}: {lacking} missing: complete that shard")
         if twice := files.keys() & set(shard.numbers):
-            raise DataError(f"{shard.folder}: part {min(twice)} is in {files[min(twice)].parent} too")
+            raise DataError(f"{shard.folder}: part {min(twice)} is also in {files[min(twice)].parent}")
         files |= {number: shard.file(number) for number in shard.numbers}
     _check_all_there(shards, files)
     plan = {**shards[0].plan, "shard": None}
@@ -316,7 +314,7 @@ def _check_all_there(shards: Sequence[Parts], files: Mapping[int, Path]) -> None
 def _is_whole(file: Path) -> bool:
     try:
         return _SKIPPED in (pq.read_schema(file).metadata or {})
-    except (OSError, ValueError):  # none, or damaged when the machine went down
+    except (OSError, ValueError):  # missing or damaged
         return False
 
 
@@ -331,9 +329,9 @@ def _read(file: Path) -> tuple[pa.Table, Skipped]:
 
 @contextmanager
 def _table(file: Path, suffix: str) -> Iterator[Callable[[pa.Table], None]]:
-    """Give a function that appends the rows of a part to a file.
+    """Yield a function that appends the rows of a part to a file.
 
-    The columns are those of the first part that has rows: one without faces does not have all of them.
+    The columns are those of the first part with rows, since parts without faces lack some.
     """
     writers: dict[str, Callable[[Path, pa.Schema], Any]]
     writers = {".csv": _CSV, ".jsonl": _JSONLines, ".parquet": _Parquet}
@@ -354,13 +352,19 @@ def _table(file: Path, suffix: str) -> Iterator[Callable[[pa.Table], None]]:
             stack.enter_context(writers[suffix](file, empty.schema))
 
 
+def _rounded(faces: pd.DataFrame) -> pd.DataFrame:
+    """Round ages and boxes to 2 decimals, probabilities and scores to 4."""
+    numbers = faces.select_dtypes("float").columns
+    return faces.round({name: 2 if name.startswith(("age_", "box_")) else 4 for name in numbers})
+
+
 class _CSV(AbstractContextManager["_CSV", None]):
     def __init__(self, file: Path, schema: pa.Schema) -> None:
         self.stream = file.open("w", newline="", encoding="utf-8")
         csv.writer(self.stream, lineterminator="\n").writerow(schema.names)
 
     def append(self, table: pa.Table) -> None:
-        table.to_pandas().to_csv(self.stream, index=False, header=False, lineterminator="\n")
+        _rounded(table.to_pandas()).to_csv(self.stream, index=False, header=False, lineterminator="\n")
 
     def __exit__(self, *_: object) -> None:
         self.stream.close()
@@ -389,6 +393,6 @@ class _Parquet(AbstractContextManager["_Parquet", None]):
 
 
 def _json(row: Mapping[str, Any]) -> str:
-    """Return a row as JSON; NaN stands for no value in tables (``score`` where no face was looked for)."""
+    """Return a row as JSON, with null for NaN (``score`` without detection)."""
     there = {name: None if value != value else value for name, value in row.items()}
     return to_json(there, ensure_ascii=False)

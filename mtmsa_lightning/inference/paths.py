@@ -1,4 +1,4 @@
-"""Paths as a user gives them, looked up before anything heavy is imported."""
+"""Check and expand paths without heavy imports."""
 
 import glob
 from collections.abc import Sequence
@@ -14,10 +14,10 @@ _NO_MATCH = "the pattern matches no image, folder or table"
 
 
 def check_there(path: str) -> None:
-    """Refuse a path of which nothing is there; of a pattern no more than the first match is looked for.
+    """Check that a path exists or that a pattern has a match.
 
     Raises:
-        DataError: There is nothing of that name, or the pattern matches nothing.
+        DataError: The path does not exist, or the pattern matches nothing.
     """
     if Path(path).exists():
         return
@@ -28,18 +28,18 @@ def check_there(path: str) -> None:
 
 
 def matches(path: str) -> tuple[list[str], list[str]]:
-    """Return what a path stands for: itself, or what a pattern such as ``photos/**/*.jpg`` matches.
+    """Return a path itself, or the matches of a pattern such as ``photos/**/*.jpg``.
 
     Returns:
-        Images, folders and tables; and files of other kinds that a pattern matched too, which are no input.
+        Images, folders and tables; and matches of other kinds, which are not inputs.
 
     Raises:
-        DataError: There is nothing of that name, or no table can hold it.
+        DataError: The path does not exist, or its name is not valid UTF-8.
     """
     try:
         path.encode()
     except UnicodeEncodeError:
-        raise DataError(f"{path!r}: no table can hold this name, which is no UTF-8: rename it") from None
+        raise DataError(f"{path!r}: the name is not valid UTF-8: rename the file") from None
     check_there(path)
     if Path(path).exists():
         return [path], []
@@ -48,15 +48,15 @@ def matches(path: str) -> tuple[list[str], list[str]]:
     for match in sorted(glob.glob(path, recursive=True)):  # noqa: PTH207  # keeps the path as given
         (used if _counts(Path(match)) else others).append(match)
     if not used:
-        raise DataError(f"{path}: {_NO_MATCH}, only {say_names(others)}")
+        raise DataError(f"{path}: {_NO_MATCH}, only {first_names(others)}")
     return used, others
 
 
-def say_names(names: Sequence[str], most: int = 2) -> str:
-    """Name the first few of many."""
+def first_names(names: Sequence[str], most: int = 2) -> str:
+    """Return the first names, with an ellipsis if there are more."""
     return ", ".join([*names[:most], *(["..."] if len(names) > most else [])])
 
 
 def _counts(path: Path) -> bool:
-    """Tell whether what a pattern matched is of use: it may match anything."""
+    """Return whether a match of a pattern is an input."""
     return path.is_dir() or path.suffix.lower() in {*IMAGE_SUFFIXES, *TABLES}

@@ -1,4 +1,4 @@
-"""Photos of any form to RGB arrays."""
+"""Convert photos of any form to RGB arrays."""
 
 from pathlib import Path
 from typing import Any
@@ -25,22 +25,22 @@ uint16, or floating point in [0, 1]; an alpha channel is dropped."""
 
 
 def read_photo(photo: PhotoInput, max_pixels: int = MAX_PIXELS, name: str = "photo") -> Image:
-    """Return a photo as it is seen: RGB, upright by its EXIF orientation.
+    """Return a photo as an RGB array, with its EXIF orientation applied.
 
-    Files are decoded as for training.
+    Files are decoded as in training.
 
     Args:
         photo: See ``PhotoInput``.
-        max_pixels: Pixels above which a photo is refused before it is decoded.
-        name: Names the content of a file in messages.
+        max_pixels: Larger photos are refused before they are decoded.
+        name: Name of a photo given as bytes, for messages.
 
     Returns:
         RGB, uint8, shape (height, width, 3).
 
     Raises:
-        UnreadableImageError: It is no image, cannot be decoded, or is too large; or the array or tensor has
-            another shape, type or range.
-        TypeError: It is none of these things.
+        UnreadableImageError: It is not an image, cannot be decoded, or is too large; or the array or tensor
+            has another shape, type or range.
+        TypeError: It has another type.
     """
     if isinstance(photo, str | Path):
         return read_image(photo, max_pixels)
@@ -61,21 +61,21 @@ def _from_pillow(image: PIL.Image.Image, max_pixels: int) -> Image:
     check_size(name, image.size, max_pixels)
     try:
         upright = PIL.ImageOps.exif_transpose(image)
-        deep = upright.mode.startswith("I")  # 16 bits, which Pillow would cut off at 255
+        deep = upright.mode.startswith("I")  # 16 bits, which Pillow would clip at 255
         array = np.asarray(upright if deep else upright.convert("RGB"))
-    except Exception as error:  # opened lazily: only now it may turn out damaged
+    except Exception as error:  # Pillow reads the pixels lazily
         raise UnreadableImageError(f"{name}: not an image that can be decoded ({error})") from error
     return _from_array(array.clip(0, 65535).astype(np.uint16) if deep else array)
 
 
 def _from_array(array: NDArray[Any]) -> Image:
-    """Return an array as RGB uint8; 16 bits lose their lower half, as in files."""
+    """Return an array as RGB uint8; 16 bits are reduced to the upper 8, as in files."""
     if array.ndim == 2:
         array = array[..., None]
     if array.ndim != 3 or array.shape[-1] not in (1, 2, 3, 4) or 0 in array.shape:
         raise UnreadableImageError(
-            f"shape {array.shape} is no photo: an array is (height, width) or (height, width, channels), a "
-            "tensor (channels, height, width), with 1 to 4 channels"
+            f"shape {array.shape} is not a photo: an array is (height, width) or (height, width, channels), "
+            "a tensor (channels, height, width), with 1 to 4 channels"
         )
     array = array[..., :3] if array.shape[-1] >= 3 else array[..., :1]  # without alpha
     return np.ascontiguousarray(np.broadcast_to(_eight_bits(array), (*array.shape[:2], 3)))
@@ -87,9 +87,11 @@ def _eight_bits(array: NDArray[Any]) -> NDArray[np.uint8]:
     if array.dtype == np.uint16:
         return (array >> 8).astype(np.uint8)
     if not np.issubdtype(array.dtype, np.floating):
-        raise UnreadableImageError(f"type {array.dtype} is no photo: give uint8, uint16 or floats in [0, 1]")
+        raise UnreadableImageError(
+            f"type {array.dtype} is not a photo: give uint8, uint16 or floats in [0, 1]"
+        )
     if not (array.min() >= 0 and array.max() <= 1):  # NaN is neither
         raise UnreadableImageError(
-            f"floats from {array.min():g} to {array.max():g} are no photo: they must lie in [0, 1]"
+            f"floats from {array.min():g} to {array.max():g} are not a photo: they must be in [0, 1]"
         )
     return np.asarray(np.rint(array * 255), np.uint8)

@@ -1,7 +1,6 @@
-"""Pictures of what was said: annotated copies of photos, and one sheet of many faces.
+"""Images of predictions: annotated copies of photos, and one sheet of many faces.
 
-They show people, so they are made only when asked for; being drawn anew, they carry nothing of a photo's
-metadata, such as its place.
+They are optional, since they show people, and contain no metadata of the photos, such as the location.
 """
 
 import unicodedata
@@ -17,58 +16,59 @@ from numpy.typing import NDArray
 
 from mtmsa_lightning._utils.images import Image, UnreadableImageError
 from mtmsa_lightning._utils.writing import write_bytes
-from mtmsa_lightning.inference.inputs import BOX, Input, Inputs
+from mtmsa_lightning.inference.faces import BOX
+from mtmsa_lightning.inference.inputs import Input, Inputs
 from mtmsa_lightning.inference.parts import Parts
 
 LONGER_SIDE = 1600
-"""Larger photos are shrunk to this many pixels before they are drawn on."""
+"""Larger photos are shrunk to this many pixels before drawing."""
 
 LEAST_SIDE = 400
-"""Smaller photos are enlarged to this many pixels: words would cover a face."""
+"""Smaller photos are enlarged to this many pixels, so that captions do not cover a face."""
 
 TILE = 160
 """Side of a face on the sheet, in pixels."""
 
 TILES = 120
-"""Most faces on a sheet; of more faces those are shown that are spread evenly over the table."""
+"""Maximum of faces on a sheet, spread evenly over the table."""
 
 _ACROSS = 10
 _LINE = 18  # height of a line of text below a tile
 _LINES = 4  # file, age, gender, race
 _LETTERS = 20  # of a line below a tile
-_ROOM = 0.25  # shown around a box, as a fraction of its size
-_SURE, _UNSURE = (20, 110, 40), (170, 85, 0)  # RGB; white is read well on both
+_ROOM = 0.25  # around a box, as a fraction of its size
+_SURE, _UNSURE = (20, 110, 40), (170, 85, 0)  # RGB, with white text
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 
 def annotate(source: Input, faces: pd.DataFrame, file: Path) -> None:
-    """Write a copy of an image with a box and a few words for each face.
+    """Write a copy of an image with a box and a caption for each face.
 
     Args:
         source: The image.
         faces: Its rows of the table.
-        file: Where to write.
+        file: The file to write.
     """
     image, scale = _fitted(source.read())
     rows = faces.to_dict("records")
     boxes = [np.array([face[name] for name in BOX]) * scale for face in rows]
-    if source.known is not None:  # a crop: its box lies in another picture
+    if source.known is not None:  # a crop, whose box is that of another image
         boxes = [np.array([0, 0, image.shape[1] - 1, image.shape[0] - 1], np.float64) for _ in rows]
-    words = [_Words.of(caption(face), box) for face, box in zip(rows, boxes, strict=True)]
+    words = [_Caption.of(caption(face), box) for face, box in zip(rows, boxes, strict=True)]
     image = _with_room(image, boxes, words)
-    for face, box, said in zip(rows, boxes, words, strict=True):
-        _draw(image, box, said, _UNSURE if face.get("unsure") else _SURE)
+    for face, box, text in zip(rows, boxes, words, strict=True):
+        _draw(image, box, text, _UNSURE if face.get("unsure") else _SURE)
     _write(file, image)
 
 
 def picture_file(folder: Path, position: int, source: Input) -> Path:
-    """Return the file of an annotated picture; by the position among all inputs no two are equal."""
+    """Return the file of an annotated image, unique by its position among all inputs."""
     stem = Path(source.file).stem.encode()[:150].decode(errors="ignore")  # a name may have 255 bytes
     return folder / f"{position:07d}-{stem}.jpg"
 
 
 def caption(face: Mapping[Any, Any]) -> list[str]:
-    """Return what is said of a face, in a few words, one text per line: ASCII, which is what can be drawn."""
+    """Return the lines of a face's caption, in ASCII, which OpenCV can draw."""
     lines = []
     if "age_mean" in face:
         mark = " ?" if face.get("unsure") else ""
@@ -83,11 +83,11 @@ def caption(face: Mapping[Any, Any]) -> list[str]:
 
 
 def label(name: str, face: int) -> str:
-    """Return a file's name as it fits below a tile: ASCII, its middle left out if it is long.
+    """Return a file's name as a label of a tile: ASCII, shortened in its middle.
 
     Args:
         name: The name.
-        face: The column ``face``: number in the photo, from 0; it is said of those after the first.
+        face: Number of the face in the photo, from 0; shown for those after the first.
     """
     letters = [letter for letter in unicodedata.normalize("NFKD", name) if not unicodedata.combining(letter)]
     plain = "".join(letters).encode("ascii", "replace").decode()
@@ -100,13 +100,13 @@ def label(name: str, face: int) -> str:
 
 
 def write_sheet(parts: Parts, inputs: Inputs, faces: int, file: Path) -> None:
-    """Write one picture with many faces, below each the name of its file and what is said of it.
+    """Write one image with many faces, with file name and caption below each.
 
     Args:
         parts: All parts of the table.
         inputs: Their images.
         faces: Number of rows in all parts, at least one.
-        file: Where to write, a ``.jpg`` or ``.png`` file.
+        file: The ``.jpg`` or ``.png`` file to write.
     """
     wanted = np.linspace(0, faces - 1, min(TILES, faces)).astype(int)
     tiles: list[Image] = []
@@ -127,7 +127,7 @@ def _tile(face: Mapping[Any, Any], source: Input) -> Image:
     """Return a face with its caption below."""
     words = [label(Path(source.file).name, int(face["face"])), *caption(face)]
     tile = np.full((TILE + _LINES * _LINE + 6, TILE + 6, 3), 255, np.uint8)
-    with suppress(UnreadableImageError):  # gone since: the words stay
+    with suppress(UnreadableImageError):  # removed in the meantime
         tile[3 : TILE + 3, 3 : TILE + 3] = _face(face, source)
     for number, text in enumerate(words):
         place = (3, TILE + 3 + (number + 1) * _LINE - 5)
@@ -162,18 +162,18 @@ def _fitted(image: Image) -> tuple[Image, float]:
     return np.ascontiguousarray(cv2.resize(image, size, interpolation=how)), scale
 
 
-class _Words(NamedTuple):
-    """What is said of a face, and its measures in pixels.
+class _Caption(NamedTuple):
+    """A caption and its sizes in pixels.
 
     Attributes:
         lines: The texts.
-        scale: Of the font.
-        weight: Thickness of its strokes.
-        padding: Between the words and the edges of their ground.
-        letters: Height of the letters above the line that they stand on.
-        line: From one line to the next.
-        width: Of the ground.
-        height: Of the ground.
+        scale: Scale of the font.
+        weight: Thickness of the strokes.
+        padding: Distance of the text from the edges of its background.
+        letters: Height of the letters above the baseline.
+        line: Distance of baselines.
+        width: Width of the background.
+        height: Height of the background.
     """
 
     lines: Sequence[str]
@@ -186,26 +186,26 @@ class _Words(NamedTuple):
     height: int
 
     @classmethod
-    def of(cls, lines: Sequence[str], box: NDArray[np.float64]) -> "_Words":
-        """Measure words for a box."""
+    def of(cls, lines: Sequence[str], box: NDArray[np.float64]) -> "_Caption":
+        """Return a caption in a size that fits a box."""
         scale = min(max((box[2] - box[0]) / 250, 0.4), 1.0)
         weight = 1 if scale < 0.8 else 2
         padding = round(4 + 8 * scale)
         sizes = [cv2.getTextSize(text, _FONT, scale, weight) for text in lines or [""]]
-        letters, below = sizes[0][0][1], sizes[0][1]  # heights above and below the line that letters stand on
+        letters, below = sizes[0][0][1], sizes[0][1]  # heights above and below the baseline
         line = letters + below + round(4 * scale)
         width = max(size[0][0] for size in sizes) + 2 * padding
         height = line * len(lines) - round(4 * scale) + 2 * padding - below // 2 if lines else 0
         return cls(lines, scale, weight, padding, letters, line, width, height)
 
 
-def _with_room(image: Image, boxes: Sequence[NDArray[np.float64]], words: Sequence[_Words]) -> Image:
-    """Return the image, longer by a grey strip if words fit neither above nor below their box."""
+def _with_room(image: Image, boxes: Sequence[NDArray[np.float64]], words: Sequence[_Caption]) -> Image:
+    """Return the image, with a grey strip below if a caption fits neither above nor below its box."""
     edge = _thickness(image)
     missing = [
-        round(box[3]) + edge + said.height - image.shape[0]
-        for box, said in zip(boxes, words, strict=True)
-        if box[1] < said.height
+        round(box[3]) + edge + text.height - image.shape[0]
+        for box, text in zip(boxes, words, strict=True)
+        if box[1] < text.height
     ]
     room = max([0, *missing])
     return np.pad(image, ((0, room), (0, 0), (0, 0)), constant_values=128)
@@ -216,8 +216,8 @@ def _thickness(image: Image) -> int:
     return max(1, round(longer / 400))
 
 
-def _draw(image: Image, box: NDArray[np.float64], words: _Words, colour: tuple[int, ...]) -> None:
-    """Draw a box, and words on a ground of its colour: above it, or below where there is no room."""
+def _draw(image: Image, box: NDArray[np.float64], words: _Caption, colour: tuple[int, ...]) -> None:
+    """Draw a box with its caption above, or below if there is no room."""
     left, top, right, bottom = (int(edge) for edge in box.round())
     thickness = _thickness(image)
     cv2.rectangle(image, (left, top), (right, bottom), colour, thickness)
@@ -232,7 +232,7 @@ def _draw(image: Image, box: NDArray[np.float64], words: _Words, colour: tuple[i
 
 
 def _write(file: Path, image: Image) -> None:
-    """Write a picture in one step."""
+    """Write an image atomically."""
     done, data = cv2.imencode(file.suffix, image[..., ::-1])
     assert done
     write_bytes(file, data.tobytes())

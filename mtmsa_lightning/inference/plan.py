@@ -1,4 +1,4 @@
-"""Of what and how a table of predictions is made, as plain values."""
+"""The plan of a table of predictions: model, options and inputs as plain values."""
 
 import hashlib
 import importlib.metadata
@@ -12,7 +12,7 @@ import torch
 from mtmsa_lightning._utils.strict_json import to_json
 from mtmsa_lightning.align import MARGIN
 from mtmsa_lightning.align.crop import ALIGNED
-from mtmsa_lightning.data.preprocessing import warn_preprocessing as say_difference
+from mtmsa_lightning.data import preprocessing
 from mtmsa_lightning.inference.estimator import AgeEstimator
 from mtmsa_lightning.inference.inputs import Inputs
 from mtmsa_lightning.inference.parts import FORMAT_VERSION, PART_SIZE, Plan
@@ -32,11 +32,11 @@ def make_plan(
     """Return the plan of a table.
 
     Args:
-        ckpt_path: The checkpoint, as it was given.
-        estimator: What was loaded from it.
+        ckpt_path: The checkpoint, as given.
+        estimator: Its network.
         inputs: All inputs.
-        detect: Whether faces are looked for in photos.
-        annotate: Folder of the annotated pictures, if any.
+        detect: Whether faces are detected in photos.
+        annotate: Folder of the annotated photos, if any.
         shard: Number of this shard, from 1, and number of shards.
     """
     model = estimator.model
@@ -66,19 +66,21 @@ def make_plan(
 
 
 def warn_preprocessing(estimator: AgeEstimator, inputs: Inputs, detect: bool) -> None:
-    """Warn where faces reach the network otherwise than in its training."""
+    """Warn if faces are preprocessed differently from training."""
     trained, how = estimator.model.provenance or {}, estimator.preprocessing
     for block in inputs.prepared:
-        say_difference(trained, trained | {"preparation": block.preparation}, str(block.root))
+        preprocessing.warn_preprocessing(
+            trained, trained | {"preparation": block.preparation}, str(block.root)
+        )
     if inputs.photos and not detect and how.detects:
-        say_difference(trained, trained | {"preparation": None}, "--detect false gives it")
+        preprocessing.warn_preprocessing(trained, trained | {"preparation": None}, "--detect false gives it")
     if inputs.photos and detect and not how.detects and how.dataset not in ALIGNED:
         found = {"crop": {"margin": MARGIN, "detector": {}}}
-        say_difference(trained, trained | {"preparation": found}, "--detect true gives it")
+        preprocessing.warn_preprocessing(trained, trained | {"preparation": found}, "--detect true gives it")
 
 
 def model_fingerprint(model: MTMSA) -> str:
-    """Return the SHA-256 of all that decides a network's answers: weights, settings and calibration."""
+    """Return the SHA-256 of weights, settings and calibration."""
     calibration = None if model.calibration is None else model.calibration.to_dict()
     digest = hashlib.sha256(to_json([dict(model.hparams), calibration], sort_keys=True).encode())
     for name, tensor in model.state_dict().items():
@@ -88,7 +90,7 @@ def model_fingerprint(model: MTMSA) -> str:
 
 
 def _plain(values: dict[str, Any]) -> dict[str, Any]:
-    """Leave out the hashes of all training faces."""
+    """Return provenance without the hashes of training faces."""
     return {name: value for name, value in values.items() if not isinstance(value, torch.Tensor)}
 
 

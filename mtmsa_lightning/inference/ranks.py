@@ -1,4 +1,4 @@
-"""Several devices: one process for each, which makes its share of the parts."""
+"""Predict on several devices, with one process for each."""
 
 import multiprocessing
 import os
@@ -20,14 +20,14 @@ from mtmsa_lightning.inference.estimator import AgeEstimator
 
 
 def choose_devices(accelerator: str, devices: str) -> list[str]:
-    """Return the names of the devices to use, one process each.
+    """Return the names of the devices to use.
 
     Args:
         accelerator: ``cpu``, ``gpu`` (or ``cuda``), or ``auto`` for a GPU if there is one.
-        devices: Their number, or ``auto``: every GPU, or one process on a CPU.
+        devices: Their number, or ``auto``: all GPUs, or one process on the CPU.
 
     Raises:
-        ConfigError: There are no such devices, or not so many.
+        ConfigError: There are no such devices, or too few.
     """
     kind = choose_accelerator(accelerator)
     there = {"cuda": torch.cuda.device_count(), "cpu": None}
@@ -49,20 +49,20 @@ def predict_on(
     numbers: Sequence[int],
     advance: Advance,
 ) -> None:
-    """Predict parts with one process per device, the k-th taking every k-th part.
+    """Predict parts with one process per device, which take turns.
 
     Args:
         devices: The devices.
-        load: Loads the network to a device; it is pickled.
-        job: What is to be done.
+        load: Function that loads the network to a device; it is pickled.
+        job: The work.
         numbers: The parts.
-        advance: Told the number of images that are done.
+        advance: Called with the number of images done.
 
     Raises:
-        MTMSAError: What one of the processes raised.
-        DataError: One of them died; the parts that are done are kept.
+        MTMSAError: A process raised it.
+        DataError: A process died; complete parts are kept.
     """
-    context = multiprocessing.get_context("spawn")  # forking beside CUDA or threads can lock up
+    context = multiprocessing.get_context("spawn")  # forking with CUDA or threads can lock up
     processes: dict[Connection, BaseProcess] = {}
     try:
         for rank, device in enumerate(devices):
@@ -80,25 +80,25 @@ def predict_on(
 
 
 def _follow(processes: dict[Connection, BaseProcess], advance: Advance) -> None:
-    """Listen to all processes until each has ended."""
+    """Receive messages of all processes until each has ended."""
     running = dict(processes)
     while running:
         for receiver in wait(list(running)):
             assert isinstance(receiver, Connection)
             try:
-                said: int | MTMSAError = receiver.recv()
+                message: int | MTMSAError = receiver.recv()
             except EOFError:
                 process = running.pop(receiver)
                 process.join()
                 if process.exitcode:
                     raise DataError(
-                        f"a process died (status {process.exitcode}), perhaps for want of memory: start the "
-                        "same command again to go on from here"
+                        f"a process died (status {process.exitcode}), perhaps out of memory: run the "
+                        "same command again to continue from here"
                     ) from None
                 continue
-            if isinstance(said, MTMSAError):
-                raise said
-            advance(said)
+            if isinstance(message, MTMSAError):
+                raise message
+            advance(message)
 
 
 def _rank(
@@ -109,8 +109,8 @@ def _rank(
     numbers: Sequence[int],
     sender: Connection,
 ) -> None:
-    """Make a share of the parts, in a process of its own."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever started it ends it
+    """Predict parts in a process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends it
     threading.Thread(target=end_with_parent, daemon=True).start()
     if device == "cpu" and "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(max(1, available_cores() // ranks))

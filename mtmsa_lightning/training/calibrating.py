@@ -193,7 +193,7 @@ def check_enough(data: FaceDataModule, part: str) -> None:
     least = round(INTERVAL_LEVEL / (1 - INTERVAL_LEVEL))
     if subjects < least:
         raise ConfigError(
-            f"--max_width needs 90 % intervals, which need {least} subjects with an age or more; the {part} "
+            f"--max_width needs 90 % intervals, which need at least {least} subjects with an age; the {part} "
             f"part has {subjects}"
         )
 

@@ -138,6 +138,6 @@ def test_checking_does_not_wait_for_a_pipe(hostile, capsys):
 def test_predicting_passes_over_what_is_no_file(hostile, caplog):
     caplog.set_level("INFO")
     assert len(find_inputs([hostile])) == 12 + 3
-    assert any("passed over" in text and name_of("pipe") in text for text in caplog.messages)
+    assert any("skipped" in text and name_of("pipe") in text for text in caplog.messages)
     with pytest.raises(UnreadableImageError, match="not a regular file"):
         find_inputs([hostile / name_of("pipe")])[0].read()

@@ -28,7 +28,7 @@ def test_the_model_is_described_by_its_own_records(estimator: AgeEstimator) -> N
     assert facts["Trained on"] == "44,106 faces of morph"
     assert facts["Protocol"] == "subject_exclusive, fold 2"
     assert facts["Labels"] == "as <released>"
-    assert facts["Faces"] == "faces are found and aligned with a margin of 0.25, as in training"
+    assert facts["Faces"] == "faces are detected and aligned with a margin of 0.25, as in training"
     assert facts["Input"] == "64 x 64 pixels"
     assert facts["Gender classes"] == "male, female"
     assert facts["Race classes"] == "white, black, asian"

@@ -145,7 +145,12 @@ def test_predict_equals_the_test_predictions_and_needs_no_config(trained, morph_
     predicted = read[suffix](out)
     assert predicted["file"].tolist() == files
     columns = [name for name in faces if name.startswith(("age_", "gender_", "race_"))]
-    np.testing.assert_allclose(predicted[columns], faces[columns], atol=SINGLE)
+    rounding = (
+        {name: 0.005 if name.startswith("age_") else 5e-5 for name in columns} if suffix == ".csv" else {}
+    )
+    for name in columns:
+        atol = SINGLE + rounding.get(name, 0.0)
+        np.testing.assert_allclose(predicted[name], faces[name], rtol=0, atol=atol, err_msg=name)
 
 
 def test_predict_skips_what_it_cannot_read_and_says_so(trained, morph_root, tmp_path, capsys):
@@ -223,7 +228,7 @@ def test_config_beats_checkpoint_and_checkpoint_beats_default(trained, tmp_path,
 # ------------------------------------------------------------------------ mistakes
 
 
-def test_an_unknown_verb_names_the_nearest(fails):
+def test_an_unknown_command_names_the_nearest(fails):
     assert "did you mean `mtmsa fit`?" in fails("fti", "--config", "demo.yaml")
 
 
@@ -347,7 +352,7 @@ def test_mistakes_in_predict(fails, trained, tmp_path, monkeypatch, args, said):
 def test_predict_without_one_readable_image_is_an_error(fails, trained, tmp_path):
     (tmp_path / "list.txt").write_text("a.jpg")  # a table of paths is a .csv or .tsv file
     args = ["predict", "--ckpt_path", trained, tmp_path / "list.txt", "--out", tmp_path / "a.csv"]
-    assert "not one face in 1 image: 1 unreadable" in fails(*args)
+    assert "no face in 1 image: 1 unreadable" in fails(*args)
 
 
 def test_predict_refuses_a_file_that_is_no_checkpoint(fails, tmp_path):
@@ -373,7 +378,7 @@ def test_an_offline_run_needs_no_key_and_leaves_something_to_sync(tiny_config, t
     assert record(run)["wandb_id"] in log.name
 
 
-def test_help_lists_all_verbs(capsys):
+def test_help_lists_all_commands(capsys):
     main([])
     listed = capsys.readouterr().out
     for verb in ("fit", "validate", "test", *OWN_COMMANDS):

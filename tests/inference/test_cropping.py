@@ -78,12 +78,12 @@ def test_faces_are_looked_for_if_those_of_training_were_brought_to_one_position(
     how = Preprocessing.of_checkpoint(64, 1.0, provenance)
     assert how.margin == margin
     assert how.detects == (margin is not None)
-    said = "are found and aligned with a margin of" if how.detects else "is taken for one cropped face"
+    said = "are detected and aligned with a margin of" if how.detects else "is used as one cropped face"
     assert said in how.describe()
 
 
 @pytest.mark.parametrize(
-    ("dataset", "said"), [("utkface", "where utkface's"), ("morph", "which training did not do: expect")]
+    ("dataset", "said"), [("utkface", "as in the images of utkface"), ("morph", "unlike in training: expect")]
 )
 def test_it_is_said_where_faces_come_to_that_training_did_not_look_for(dataset, said):
     how = Preprocessing(64, dataset=dataset)
@@ -93,7 +93,7 @@ def test_it_is_said_where_faces_come_to_that_training_did_not_look_for(dataset, 
 
 def test_what_is_done_otherwise_than_in_training_is_said():
     how = Preprocessing.of_checkpoint(64, 1.0, {"preparation": {"crop": {"detector": FOUND, "margin": 0.25}}})
-    assert "one cropped face, which training did not do" in how.describe(detect=False)
+    assert "one cropped face, unlike in training" in how.describe(detect=False)
 
 
 def marked(landmarks: np.ndarray) -> np.ndarray:

@@ -161,7 +161,7 @@ def test_the_checkpoint_decides_whether_faces_are_looked_for_and_the_caller_may(
     assert found.landmarks.shape == (5, 2)
     assert plain(portrait, detect=True)[0].score == found.score
     assert finding(portrait, detect=False)[0].box == taken.box
-    assert "taken for one cropped face" in plain.describe()
+    assert "used as one cropped face" in plain.describe()
     assert "aligned with a margin of 0.25" in finding.describe()
 
 
@@ -197,7 +197,7 @@ def test_a_fault_is_raised_by_a_call_and_yielded_by_a_stream(plain, photos, tmp_
         plain(tmp_path / "gone.png")
     answers = list(plain.stream(several))
     assert [len(answer.faces) for answer in answers] == [1, 0, 1, 1, 0, 1]
-    assert [bool(answer.fault) for answer in answers] == [False, True, False, False, True, False]
+    assert [bool(answer.error) for answer in answers] == [False, True, False, False, True, False]
     paths = [None, tmp_path / "text.jpg", None, None, tmp_path / "gone.png", None]
     assert [answer.path for answer in answers] == paths
     np.testing.assert_allclose(said(answers[5].faces), said(plain(photos[2])), atol=1e-3)
@@ -347,7 +347,7 @@ def test_answers_that_overflow_are_an_error_that_names_checkpoint_and_precision(
     file = save(model, tmp_path / "large.ckpt")
     estimator = AgeEstimator.from_pretrained(file, device="cpu", precision=precision)
     with pytest.raises(
-        CheckpointError, match=rf"large.ckpt: its answers \(age\) .* precision {precision}"
+        CheckpointError, match=rf"large.ckpt: its outputs \(age\) .* precision {precision}"
     ) as told:
         estimator(draw(0))
     assert ("use the precision 32-true" in str(told.value)) == (precision != "32-true")

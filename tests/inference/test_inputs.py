@@ -103,7 +103,7 @@ def test_what_cannot_be_meant_is_told_with_its_name(folder):
         ("empty", r"no image \(\.bmp, \.jpeg.*\) in .*empty"),
         ("list.csv", "no column 'path'"),
         ("none.csv", "the column `path` is empty"),
-        ("\udce4.jpg", r"\\udce4\.jpg': no table can hold this name"),
+        ("\udce4.jpg", r"\\udce4\.jpg': the name is not valid UTF-8"),
     ]:
         with pytest.raises(DataError, match=said):
             find_inputs([str(folder / path)])
@@ -118,9 +118,9 @@ def test_an_empty_folder_among_others_is_told(folder, caplog):
 @pytest.mark.parametrize(
     ("path", "said"),
     [
-        ("b", "b: passed over 1 file that is no image: readme"),
-        ("", ": passed over 2 files that are no images: b/readme, notes.txt"),
-        ("[ben]*", ": passed over 1 file that is no image: "),
+        ("b", "b: skipped 1 file that is not an image: readme"),
+        ("", ": skipped 2 files that are not images: b/readme, notes.txt"),
+        ("[ben]*", ": skipped 1 file that is not an image: "),
     ],
 )
 def test_files_that_are_no_images_are_counted_and_named(folder, caplog, path, said):

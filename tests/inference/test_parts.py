@@ -125,7 +125,9 @@ def test_only_the_same_plan_goes_on(tmp_path):
     assert not list(tmp_path.glob("parts/.*.mtmsa-partial")), "what a killed process left is removed"
     other = Parts(tmp_path / "parts", plan(options={"detect": False}))
     assert not other.begun
-    with pytest.raises(DataError, match=r"parts: was begun otherwise: options.detect was True, is False"):
+    with pytest.raises(
+        DataError, match=r"parts: was begun with other options: options.detect was True, is False"
+    ):
         other.claim(overwrite=False)
     other.claim(overwrite=True)
     assert other.missing() == [0, 1, 2, 3, 4]
@@ -151,10 +153,10 @@ def test_a_table_is_known_again_and_not_lost(tmp_path):
     clear(parts.folder)
     assert complete(out, plan(command="another")) == counts
     assert complete(out, plan(model="other")) is None
-    with pytest.raises(DataError, match=r"is there already, made otherwise: by another model"):
+    with pytest.raises(DataError, match=r"exists, made with other options: by another model"):
         refuse_to_lose(out, plan(model="other"))
     (tmp_path / "ages.record.json").unlink()
-    with pytest.raises(DataError, match=r"ages\.csv: is there already: choose another"):
+    with pytest.raises(DataError, match=r"ages\.csv: exists: choose another"):
         refuse_to_lose(out, plan())
 
 
@@ -180,10 +182,10 @@ def test_shards_that_are_not_the_whole_are_refused(tmp_path):
     one, two = (write(tmp_path / f"{index}", [index, 3]).folder for index in (1, 2))
     with pytest.raises(DataError, match=r"shards missing: 3/3: give each of 3 once"):
         merge([one, two], out)
-    with pytest.raises(DataError, match=r"1: part 0 is in .*1 too"):
+    with pytest.raises(DataError, match=r"1: part 0 is also in .*1"):
         merge([one, two, one], out)
     three = write(tmp_path / "3", [3, 3], numbers=[]).folder
-    with pytest.raises(DataError, match=r"3: 1 part is missing: run that shard to its end"):
+    with pytest.raises(DataError, match=r"3: 1 part is missing: complete that shard"):
         merge([one, two, three], out)
     other = write(tmp_path / "4", [3, 3], model="n").folder
     with pytest.raises(DataError, match=r"4 does not belong to .*1: by another model"):
@@ -193,7 +195,7 @@ def test_shards_that_are_not_the_whole_are_refused(tmp_path):
     ):
         merge([one, tmp_path / "nowhere"], out)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match=r"empty: has no plan\.json, so it is no shard"):
+    with pytest.raises(DataError, match=r"empty: has no plan\.json, so it is not a shard"):
         merge([one, tmp_path / "empty"], out)
     (tmp_path / "empty" / "plan.json").write_text("{")
     with pytest.raises(DataError, match=r"plan\.json: damaged: make this shard again"):
@@ -205,7 +207,7 @@ def test_a_merge_loses_no_other_table(tmp_path):
     shard = write(tmp_path / "1", [1, 1]).folder
     out = tmp_path / "ages.csv"
     out.write_text("mine")
-    with pytest.raises(DataError, match="is there already"):
+    with pytest.raises(DataError, match="exists"):
         merge([shard], out)
     merge([shard], out, overwrite=True)
     merge([shard], out)

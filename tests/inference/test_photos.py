@@ -100,11 +100,11 @@ def test_arrays_of_any_size_keep_their_pixels(height, width, channels, seed):
 @pytest.mark.parametrize(
     ("photo", "said"),
     [
-        (np.zeros((3, 20, 20), np.uint8), r"shape \(3, 20, 20\) is no photo"),
-        (np.zeros((2, 20, 20, 3), np.uint8), "is no photo"),
-        (np.zeros((0, 20, 3), np.uint8), "is no photo"),
-        (torch.zeros(20, 20, 3), "is no photo"),
-        (np.zeros((20, 20, 3), np.int64), "type int64 is no photo"),
+        (np.zeros((3, 20, 20), np.uint8), r"shape \(3, 20, 20\) is not a photo"),
+        (np.zeros((2, 20, 20, 3), np.uint8), "is not a photo"),
+        (np.zeros((0, 20, 3), np.uint8), "is not a photo"),
+        (torch.zeros(20, 20, 3), "is not a photo"),
+        (np.zeros((20, 20, 3), np.int64), "type int64 is not a photo"),
         (np.full((20, 20), 200.0), "floats from 200 to 200"),
         (np.full((20, 20), -0.1), "floats from -0.1"),
         (np.full((20, 20), np.nan), "floats from nan"),

@@ -276,7 +276,7 @@ def test_another_datasets_faces_calibrate_only_when_it_is_meant(fails, fresh, tm
         (["--data.calibration_fraction", "0", "--part", "calibration"], "the calibration part is empty"),
         (["--part", "val", "--max_width", "20"], "at least 9 subjects"),
         (["--max_width", "0"], "--max_width 0.0: must be a number of years above 0"),
-        (["--min_group_prob", "1.5"], "--min_group_prob 1.5 is no probability"),
+        (["--min_group_prob", "1.5"], "--min_group_prob 1.5: must be a probability"),
         (["--model.msa", "null"], "takes the model from the checkpoint"),
         (["--data.fodl", "1"], "did you mean --data.fold?"),
         (["--config", "nowhere.yaml"], "nowhere.yaml: no such file"),

@@ -106,8 +106,8 @@ def test_a_photo_gives_what_its_prepared_crop_gives(aligned, tmp_path, caplog):
 
 def test_the_columns_are_what_the_network_says_calibrated(aligned, tmp_path):
     file = write(tmp_path / "portrait.png", skimage.data.astronaut())
-    predict("--ckpt_path", aligned, file, "--out", tmp_path / "ages.csv")
-    (row,) = pd.read_csv(tmp_path / "ages.csv").to_dict("records")
+    predict("--ckpt_path", aligned, file, "--out", tmp_path / "ages.parquet")
+    (row,) = pd.read_parquet(tmp_path / "ages.parquet").to_dict("records")
     model = MTMSA.load(str(aligned))
     estimator = AgeEstimator(model, "cpu")
     (crop,) = estimator.crops(file)
@@ -131,6 +131,30 @@ def test_the_columns_are_what_the_network_says_calibrated(aligned, tmp_path):
     eyes = np.array([[205, 110], [240, 110]])  # about where they are in the portrait
     assert row["box_left"] < eyes[0, 0] < eyes[1, 0] < row["box_right"]
     assert row["box_top"] < 110 < row["box_bottom"]
+    assert row["gender"] == ["male", "female"][int(gender[1] > gender[0])]
+    assert row["race"] == max(races, key=lambda name: row[name]).removeprefix("race_")
+    assert [*row].index("gender") == [*row].index("gender_male") - 1
+    assert [*row].index("race") == [*row].index("race_white") - 1
+    (described,) = AgeEstimator.from_pretrained(aligned, device="cpu").table(file).to_dict("records")
+    assert (described.pop("photo"), described.pop("face")) == (str(file), 0)
+    assert described.keys() <= row.keys()
+    for name, value in described.items():
+        assert row[name] == (value if isinstance(value, str | bool) else pytest.approx(value, rel=1e-5)), name
+
+
+def test_csv_files_have_ages_with_two_decimals_and_probabilities_with_four(aligned, tmp_path):
+    file = write(tmp_path / "portrait.png", skimage.data.astronaut())
+    for name in ("ages.csv", "ages.parquet"):
+        predict("--ckpt_path", aligned, file, "--out", tmp_path / name)
+    (rounded,) = pd.read_csv(tmp_path / "ages.csv").to_dict("records")
+    (exact,) = pd.read_parquet(tmp_path / "ages.parquet").to_dict("records")
+    assert rounded.keys() == exact.keys()
+    for name, value in exact.items():
+        if isinstance(value, float):
+            decimals = 2 if name.startswith(("age_", "box_")) else 4
+            assert rounded[name] == pytest.approx(round(value, decimals), abs=1e-9), name
+        else:
+            assert rounded[name] == value, name
 
 
 def test_a_folder_with_whatever_people_have(aligned, tmp_path, capsys):
@@ -157,7 +181,7 @@ def test_a_folder_with_whatever_people_have(aligned, tmp_path, capsys):
     assert "100 million pixels" in names["bomb.png"]
     assert names["sky.png"] == "no face found"
     printed = capsys.readouterr().out
-    assert f"{root}: passed over 1 file that is no image: notes.txt" in printed
+    assert f"{root}: skipped 1 file that is not an image: notes.txt" in printed
     assert "21 faces in 2 of 6 images" in printed
     assert "skipped: 1 without a face, 3 unreadable" in printed
     assert f"{root / 'text.jpg'}: " in printed
@@ -257,7 +281,7 @@ def test_not_one_face_is_an_error_after_all_is_written(aligned, fails, tmp_path)
     (tmp_path / "photos" / "text.jpg").write_text("not a photo")
     command = ["predict", "--ckpt_path", aligned, tmp_path / "photos", "--out", tmp_path / "ages.csv"]
     said = fails(*command)
-    assert "not one face in 2 images: 1 without a face, 1 unreadable" in said
+    assert "no face in 2 images: 1 without a face, 1 unreadable" in said
     assert len(pd.read_csv(tmp_path / "ages.skipped.csv")) == 2
     assert pd.read_csv(tmp_path / "ages.csv").empty
 
@@ -390,11 +414,13 @@ def test_other_options_or_another_checkpoint_do_not_go_on(
         (other, "by another model"),
     ]:
         message = fails("predict", *args, "--out", out, "--accelerator", "cpu")
-        assert "was begun otherwise" in message
+        assert "was begun with other options" in message
         assert said in message
     predict(*command[:-1], 4, "--out", out, "--overwrite=true")
     assert len(pd.read_csv(out)) == 67
-    assert "made otherwise: options.batch_size was 4, is 3" in fails("predict", *command, "--out", out)
+    assert "made with other options: options.batch_size was 4, is 3" in fails(
+        "predict", *command, "--out", out
+    )
 
 
 def test_a_table_that_is_there_is_not_made_again(trained, morph_root, tmp_path, small_parts, caplog):
@@ -522,7 +548,7 @@ def test_a_table_without_a_face_does_not_block_the_corrected_command(trained, fa
     file = tmp_path / "photos" / "face.png"
     file.parent.mkdir()
     file.write_text("not a photo")
-    assert "not one face" in fails(*command)
+    assert "no face" in fails(*command)
     write(file, np.full((80, 80, 3), 90, np.uint8))
     predict(*command[1:], "--batch_size", 3)
     assert len(pd.read_csv(tmp_path / "ages.csv")) == 1
@@ -541,5 +567,5 @@ def test_answers_that_overflow_end_in_one_message_and_not_in_blank_ages(trained,
         "predict", photo, "--ckpt_path", tmp_path / "large.ckpt", "--out", out, "--precision", "bf16-mixed",
         "--accelerator", "cpu",
     )  # fmt: skip
-    assert f"{tmp_path}/large.ckpt: its answers (age) are NaN or infinite in precision bf16-mixed" in message
+    assert f"{tmp_path}/large.ckpt: its outputs (age) are NaN or infinite in precision bf16-mixed" in message
     assert not out.exists()
