@@ -1,13 +1,13 @@
-"""Errors that a user can fix: the message says what is wrong, where, and what to do."""
+"""Errors that a user can fix: messages name what is wrong, where, and what to do."""
 
 import re
 
 
 class MTMSAError(Exception):
-    """Base of all errors shown to a user as one short message without a traceback.
+    """Base of all errors that are shown as one short message without a traceback.
 
     Args:
-        message: Is shortened where a value, name or list in it is long.
+        message: The message; long lines and lists in it are shortened.
     """
 
     def __init__(self, message: object = "") -> None:
@@ -15,7 +15,7 @@ class MTMSAError(Exception):
 
 
 class DataError(MTMSAError):
-    """A dataset, table, image or split that cannot be used as it is."""
+    """A dataset, table, image or split that cannot be used."""
 
 
 class ConfigError(MTMSAError):
@@ -27,14 +27,14 @@ class CheckpointError(MTMSAError):
 
 
 class ProcessError(MTMSAError):
-    """A failure of another of the processes that train together, with its message."""
+    """A failure of another process of a distributed training, with its message."""
 
 
-class Preempted(Exception):  # noqa: N818  # nothing went wrong
-    """A run that was told to stop and did so in order; the same command, or its continuation, goes on.
+class Preempted(Exception):  # noqa: N818  # not an error
+    """A run that was stopped by a signal and saved.
 
     Args:
-        message: What was saved, and how to go on.
+        message: What was saved, and how to continue.
         status: Exit status of this process.
     """
 
@@ -44,7 +44,7 @@ class Preempted(Exception):  # noqa: N818  # nothing went wrong
 
 
 LONGEST_LINE, MOST_LINES, LONGEST_MESSAGE = 2_000, 100, 10_000
-"""Characters of a line, lines of a message, and characters of a message that are shown."""
+"""Maximum characters of a line, lines of a message and characters of a message."""
 
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
@@ -60,14 +60,14 @@ def shorten(text: str, most: int = LONGEST_LINE) -> str:
 
 
 def shorten_message(text: str) -> str:
-    """Return a message whose lines are neither too long nor too many; control characters are escaped."""
+    """Return a message with shortened lines and lists of lines, and escaped control characters."""
     lines = text.split("\n")
     if len(lines) > MOST_LINES:
         lines = [*lines[: MOST_LINES - 2], f"... ({len(lines) - MOST_LINES + 1:,} lines more)", lines[-1]]
-    lines = [shorten(line) for line in lines]  # escaping a line of any length would take long
+    lines = [shorten(line) for line in lines]  # before the escapes, which are slow for very long lines
     return shorten("\n".join(shorten(escape(line)) for line in lines), LONGEST_MESSAGE)
 
 
 def escape(text: str) -> str:
-    """Return a text whose control characters, but for tabs and line ends, are written as escapes."""
+    """Return a text with escaped control characters, except for tabs and line ends."""
     return _CONTROL.sub(lambda match: match.group().encode("unicode_escape").decode(), text)

@@ -1,1 +1,1 @@
-"""Helpers that know nothing of faces: files, locks, signals, processes, logging."""
+"""Helpers without knowledge of faces: files, locks, signals, processes, logging."""

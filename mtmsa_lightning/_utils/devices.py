@@ -1,4 +1,4 @@
-"""Which device computes, and in which precision, where a setting leaves the choice."""
+"""Choose and check accelerator and precision."""
 
 from typing import Any
 
@@ -10,14 +10,13 @@ NO_MPS = "Apple's GPU (mps) has no float64, which losses and metrics are compute
 
 
 def choose_accelerator(name: Any) -> Any:
-    """Return what Lightning's ``accelerator`` should be.
+    """Return Lightning's ``accelerator`` for a setting.
 
     Args:
-        name: The setting: ``auto`` is a GPU that CUDA can use, or else the CPU, and ``gpu`` is one of CUDA;
-            Lightning would take Apple's for both.
+        name: ``auto`` is CUDA or else the CPU, and ``gpu`` is CUDA; Lightning would use Apple's GPU for both.
 
     Raises:
-        ConfigError: If it is ``mps``.
+        ConfigError: It is ``mps``.
     """
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
@@ -33,7 +32,7 @@ def check_device(device: torch.device) -> None:
 
 
 def check_precision(precision: str | None) -> None:
-    """Raise ConfigError for a precision that rounds losses and metrics, too, to 16 bits."""
+    """Raise ConfigError for a precision that computes losses and metrics in 16 bits."""
     if precision in ("16-true", "bf16-true"):
         mixed = precision.replace("true", "mixed")
         raise ConfigError(
@@ -42,10 +41,10 @@ def check_precision(precision: str | None) -> None:
 
 
 def best_precision(accelerator: Any) -> str:
-    """Return bf16-mixed for a GPU that computes it natively, else 32-true.
+    """Return bf16-mixed for a GPU with native support, else 32-true.
 
     Args:
-        accelerator: What :func:`choose_accelerator` returned.
+        accelerator: The value of :func:`choose_accelerator`.
     """
     native = accelerator == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     return "bf16-mixed" if native else "32-true"

@@ -1,7 +1,7 @@
-"""What a run that stopped within an epoch needs to go on exactly, beside what Lightning saves.
+"""The position within an epoch, for runs that stop and continue there.
 
-The order of the faces, their augmentation and dropout are functions of seed, epoch, batch and rank, so that
-only the place in the epoch is kept (by the DataModule) and the sums of the training metrics (by the model).
+The order of the faces, their augmentation and dropout are functions of seed, epoch, batch and rank. So only
+the position (by the DataModule) and the sums of the training metrics (by the model) are saved.
 """
 
 from collections.abc import Iterator
@@ -10,23 +10,22 @@ from typing import Any
 
 
 def batches_into_epoch(trainer: Any) -> int:
-    """Return how many training batches of the present epoch are done; 0 at its start and from its last on."""
+    """Return the number of finished batches of the current epoch; 0 at its start and after its last batch."""
     progress = trainer.fit_loop.epoch_loop.batch_progress
     return 0 if progress.is_last_batch else int(progress.current.ready)
 
 
 def epochs_done(trainer: Any) -> int:
-    """Return how many epochs are done, the one included at whose end a checkpoint is being saved."""
+    """Return the number of finished epochs, including one whose checkpoint is being saved."""
     return int(trainer.fit_loop.epoch_progress.current.processed)
 
 
 @contextmanager
 def place_in_epoch(trainer: Any) -> Iterator[None]:
-    """Let a checkpoint that is saved at the end of an unfinished epoch say so.
+    """Set Lightning's counters for a checkpoint within an epoch.
 
-    Lightning counts an epoch as done when it ends, however few of its batches are, and would continue with
-    the next one. Its counters are set back to their values after the last batch; a finished epoch is left
-    alone.
+    Lightning counts an epoch as finished when it ends early, and would continue with the next one. Its
+    counters are set to their values after the last batch. Nothing changes for a finished epoch.
     """
     loop = trainer.fit_loop
     counters = [loop.epoch_progress.current, loop.epoch_progress.total]

@@ -1,6 +1,6 @@
-"""Finding and opening files: by names in any Unicode form, and regular files only.
+"""Find files by names in any Unicode form, and open regular files only.
 
-Opening a pipe, socket or device could block or never end.
+Opening a pipe, socket or device could block.
 """
 
 import errno
@@ -20,7 +20,7 @@ def open_regular(path: str | Path) -> BufferedReader:
         OSError: It cannot be opened, or is a folder, pipe, socket or device.
     """
     try:
-        handle = os.open(path, _FLAGS)  # without blocking, even if a pipe appears in the file's place
+        handle = os.open(path, _FLAGS)  # does not block, even if a pipe replaces the file
     except ValueError as error:
         raise OSError(errno.EINVAL, f"no file can have this name: {error}", str(path)) from error
     if not stat.S_ISREG(os.fstat(handle).st_mode):
@@ -34,10 +34,10 @@ def read_regular(path: str | Path, max_bytes: int | None = None) -> bytes:
 
     Args:
         path: The file.
-        max_bytes: Size above which the file is not read; None reads any.
+        max_bytes: Largest size; None for no limit.
 
     Raises:
-        OSError: It cannot be read, is no regular file, or is larger than ``max_bytes``.
+        OSError: It cannot be read, is not a regular file, or is larger than ``max_bytes``.
     """
     with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
@@ -47,13 +47,13 @@ def read_regular(path: str | Path, max_bytes: int | None = None) -> bytes:
 
 
 def find_normalised(path: Path, names: dict[Path, dict[str, str]] | None = None) -> Path:
-    """Return a path, or the existing one that differs only in how its accents are composed (NFC or NFD).
+    """Return a path, or the existing one that differs only in Unicode normalisation (NFC or NFD).
 
-    Archives and copies by way of macOS change the form of names.
+    Archives and copies made on macOS change it.
 
     Args:
         path: Any path.
-        names: Listings of folders that were met, for many calls.
+        names: Cache of folder listings, for many calls.
     """
     if str(path).isascii() or os.path.lexists(path) or path == path.parent:
         return path
@@ -62,14 +62,14 @@ def find_normalised(path: Path, names: dict[Path, dict[str, str]] | None = None)
     if parent not in names:
         try:
             found = [entry.name for entry in parent.iterdir()]
-        except (OSError, ValueError):  # no folder, not readable, or no possible name
+        except (OSError, ValueError):  # not a folder, not readable, or an impossible name
             found = []
         names[parent] = {unicodedata.normalize("NFC", name): name for name in found}
     return parent / names[parent].get(unicodedata.normalize("NFC", path.name), path.name)
 
 
 def file_state(path: str | Path) -> str:
-    """Return size and time of the last change of a file, to notice one that was replaced; "-1" if none."""
+    """Return size and modification time of a file, to detect a replaced one; "-1" if it is missing."""
     try:
         found = Path(path).stat()
     except OSError:

@@ -1,4 +1,4 @@
-"""Folders that commands write to: made, checked and locked."""
+"""Make, check and lock the folders that commands write to."""
 
 import os
 import platform
@@ -18,17 +18,17 @@ from mtmsa_lightning._utils.writing import remove_partials
 from mtmsa_lightning.errors import DataError, MTMSAError, Preempted
 
 LOCK = ".lock"
-"""The lock's file, inside the folder. It stays there: to remove it could let two processes hold the lock."""
+"""Name of the lock file. It is not removed, or two processes could hold the lock."""
 
 PATIENCE = 1.0
-"""Seconds to wait for a lock, which :func:`holder` holds for a moment to look."""
+"""Seconds to wait for a lock, which :func:`holder` takes for a moment."""
 
 
 def check_folder(folder: Path) -> None:
-    """Refuse a folder for results that cannot be made or written to, without making it.
+    """Raise if a folder cannot be made or written to, without making it.
 
     Raises:
-        DataError: Something above it is no folder, or it may not be written to.
+        DataError: A parent is not a folder, or it is not writable.
     """
     there = next(above for above in (folder, *folder.absolute().parents) if above.exists())
     if not (there.is_dir() and os.access(there, os.W_OK)):
@@ -37,14 +37,13 @@ def check_folder(folder: Path) -> None:
 
 
 def make_folder(folder: Path) -> list[Path]:
-    """Make a folder for results, with those above it, if it is not there.
+    """Make a folder and its parents, if missing, and check that it is writable.
 
     Returns:
-        The folders that were made, innermost first; of two processes that make a folder at once, one has it
-        among them.
+        The folders that were made, innermost first; if two processes make a folder at once, one returns it.
 
     Raises:
-        DataError: It cannot be made or written to; so it is known before any long work.
+        DataError: It cannot be made or written to.
     """
     made: list[Path] = []
     try:
@@ -52,7 +51,7 @@ def make_folder(folder: Path) -> list[Path]:
             try:
                 each.mkdir()
                 made.insert(0, each)
-            except OSError:  # there, or above a place that may be written to, such as / itself
+            except OSError:  # it exists, or is a read-only parent such as /
                 if not each.is_dir():
                     raise
         with tempfile.TemporaryFile(dir=folder):
@@ -72,18 +71,17 @@ def locked(
     worthless: Collection[str] = (),
     wait: float = PATIENCE,
 ) -> Iterator[None]:
-    """Lock a folder against other processes; the lock ends with this process, however it ends.
+    """Lock a folder against other processes; the lock ends with this process.
 
-    A folder that was made here is removed at the end, with the folders above it that were made, if it is
-    empty, or if the command failed in a way that the user can mend and left worthless files only. A folder
-    that was there is left without the lock's file if the command failed so and added nothing to it.
+    A folder that was made here is removed at the end, with the parents that were made, if it is empty, or if
+    the command failed with a user error and left only ``worthless`` files. In a folder that existed, the lock
+    file is removed if the command failed so and added nothing.
 
     Args:
-        folder: The folder; it is made if it is not there.
-        command: What writes to it, as a user would type it.
-        made: Folders that the caller has made for this, innermost first.
-        worthless: Files and folders, by their paths inside the folder, that are of no use after a failure
-            if there are no others.
+        folder: The folder; it is made if missing.
+        command: The command that writes to it, for messages.
+        made: Folders that the caller has made for it, innermost first.
+        worthless: Relative paths of files and folders that are useless after a failure.
         wait: Seconds to wait for another process.
 
     Raises:
@@ -119,24 +117,24 @@ def locked(
         raise
     finally:
         _remove(made, folder, removable)
-        if foreign:  # who waits for a file that is removed tries anew
+        if foreign:  # a process that waits for the removed file tries again
             with suppress(OSError):
                 (folder / LOCK).unlink()
         lock.release()
 
 
 def _names(folder: Path) -> set[str] | None:
-    """Return the names in a folder; None if it is not there."""
+    """Return the names in a folder; None if it is missing."""
     return {entry.name for entry in folder.iterdir()} if folder.is_dir() else None
 
 
 def is_empty(folder: Path) -> bool:
-    """Return whether a folder is absent, or holds nothing but its lock."""
+    """Return whether a folder is missing, or holds nothing but its lock."""
     return not folder.exists() or (folder.is_dir() and all(entry.name == LOCK for entry in folder.iterdir()))
 
 
 def holder(folder: Path) -> str | None:
-    """Return what writes to a folder at the moment, in words; None if nothing does."""
+    """Return a description of the process that holds a folder's lock; None if there is none."""
     if not (folder / LOCK).exists():
         return None
     lock = _lock(folder)
@@ -145,15 +143,14 @@ def holder(folder: Path) -> str | None:
     except Timeout:
         return _who(folder)
     except OSError:
-        return None  # not ours to write to
+        return None  # not writable
     lock.release()
     return None
 
 
 def _lock(folder: Path) -> FileLock:
-    # flock on a folder excludes processes of one machine only; on a file that is open for writing, Linux asks
-    # the server of a network file system. filelock closes its file in forked processes, so that a worker
-    # that survives its parent does not keep the lock.
+    # flock on a folder works on one machine only, on a file open for writing also on network file systems.
+    # filelock closes its file in forked processes, so that a worker does not keep the lock.
     return FileLock(folder / LOCK, thread_local=False)
 
 
@@ -164,7 +161,7 @@ def _holder(command: str) -> str:
 
 
 def _who(folder: Path) -> str:
-    """Return what the file of a lock says of its holder."""
+    """Return the content of a lock file."""
     try:
         text = " ".join((folder / LOCK).read_text(encoding="utf-8").split())
     except (OSError, UnicodeDecodeError):
@@ -173,13 +170,13 @@ def _who(folder: Path) -> str:
 
 
 def _remove(made: Sequence[Path], folder: Path, worthless: Collection[str]) -> None:
-    """Remove folders that were made, as far as nothing of worth is in them."""
+    """Remove folders that were made, unless they hold files that are not worthless."""
     if folder not in made or not folder.is_dir():
         return
     files = (file.relative_to(folder) for file in folder.rglob("*") if not file.is_dir())
     if any({file.as_posix(), file.parts[0]}.isdisjoint((LOCK, *worthless)) for file in files):
         return
     shutil.rmtree(folder, ignore_errors=True)
-    with suppress(OSError):  # not empty any more
+    with suppress(OSError):  # not empty
         for above in made[1:]:
             above.rmdir()

@@ -1,4 +1,4 @@
-"""Image files to arrays: every format that a face release contains, decoded the same way."""
+"""Decode image files to arrays."""
 
 import io
 import struct
@@ -26,24 +26,23 @@ AVIF is not among them: the size in its header (``ispe``) need not be that of th
 """
 
 MAX_BYTES = 1 << 30
-"""Size of the largest image file that is read: above an uncompressed one of 16 bits with MAX_PIXELS."""
+"""Largest size of an image file, above an uncompressed one of 16 bits with MAX_PIXELS."""
 
 
 class UnreadableImageError(DataError):
-    """A file that is missing, empty, truncated beyond decoding, too large, or no image."""
+    """A file that is missing, empty, truncated, too large, or not an image."""
 
 
 def read_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> Image:
     """Decode an image file to RGB.
 
     EXIF orientation is applied (OpenCV 4.11 ignores it in WebP); greyscale, palette, CMYK, alpha and 16-bit
-    files become 8-bit RGB. OpenCV is used because it was the fastest of the three decoders at hand, if not
-    by much (``benchmarks/decode.md``).
+    files become 8-bit RGB. OpenCV was the fastest of three decoders (``benchmarks/decode.md``).
 
     Args:
         path: The image file.
-        max_pixels: Pixels above which an image is refused, by its header, before it is decoded: a file of a
-            few kilobytes can unpack to gigabytes.
+        max_pixels: Larger images are refused by their header before they are decoded, since a small file can
+            unpack to gigabytes.
 
     Returns:
         The image, uint8, shape (height, width, 3).
@@ -63,21 +62,21 @@ def decode_image(data: bytes, path: str | Path, max_pixels: int = MAX_PIXELS) ->
 
     Args:
         data: The bytes.
-        path: Names the image in the message.
-        max_pixels: Pixels above which it is not decoded.
+        path: Name of the image for messages.
+        max_pixels: Larger images are not decoded.
 
     Raises:
-        UnreadableImageError: The bytes are no decodable image, or it has too many pixels.
+        UnreadableImageError: The bytes are not a decodable image, or it has too many pixels.
     """
     if not data:
         raise UnreadableImageError(f"{path}: not an image that can be decoded (the file is empty)")
     try:
         size = _size_by_header(data)
-    except Exception as error:  # a damaged header makes Pillow raise nearly anything
+    except Exception as error:  # Pillow raises nearly anything for a damaged header
         raise UnreadableImageError(f"{path}: not an image that can be decoded") from error
     check_size(str(path), size, max_pixels)
     try:
-        # cv2.imread would only warn, and not at all on every platform
+        # cv2.imread would only warn
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
     except cv2.error as error:
         more = "; OpenCV decodes more pixels only if OPENCV_IO_MAX_IMAGE_PIXELS is set" * (
@@ -104,16 +103,12 @@ def check_size(name: str, size: tuple[int, int], max_pixels: int) -> None:
 
 
 def _size_by_header(data: bytes) -> tuple[int, int]:
-    """Return width and height, as ``PIL.Image.open`` finds them.
-
-    That function compares them with a limit of its own, at which it warns; it can only be changed for all of
-    a program, and here another one counts.
-    """
+    """Return width and height as ``PIL.Image.open`` does, but without its global limit."""
     for register in (PIL.Image.preinit, PIL.Image.init):  # the usual formats, then the rest
         register()
         for opener, accepts in [PIL.Image.OPEN[name] for name in SHARED_FORMATS if name in PIL.Image.OPEN]:
             accepted = accepts is None or accepts(data[:16])
-            if not accepted or isinstance(accepted, str):  # a text says what is missing
+            if not accepted or isinstance(accepted, str):  # a str names what is missing
                 continue
             with suppress(SyntaxError, IndexError, TypeError, struct.error):  # not of this format
                 return opener(io.BytesIO(data), "").size
@@ -121,7 +116,7 @@ def _size_by_header(data: bytes) -> tuple[int, int]:
 
 
 def central_square(image: Image, fraction: float) -> Image:
-    """Cut the central square whose side is ``fraction`` (above 0, at most 1) of the shorter side."""
+    """Return the central square whose side is ``fraction`` (above 0, at most 1) of the shorter side."""
     height, width = image.shape[:2]
     side = max(1, round(min(height, width) * fraction))
     top, left = (height - side) // 2, (width - side) // 2
@@ -129,9 +124,9 @@ def central_square(image: Image, fraction: float) -> Image:
 
 
 def unreadable(paths: Iterable[str | Path], workers: int = 8) -> list[str]:
-    """Decode every file and return the messages of those that cannot be read, in input order."""
+    """Return the error messages of the files that cannot be decoded, in input order."""
 
-    def fault(path: str | Path) -> str | None:
+    def error_of(path: str | Path) -> str | None:
         try:
             read_image(path)
         except UnreadableImageError as error:
@@ -139,4 +134,4 @@ def unreadable(paths: Iterable[str | Path], workers: int = 8) -> list[str]:
         return None
 
     with ThreadPoolExecutor(workers) as pool:
-        return [message for message in pool.map(fault, paths) if message is not None]
+        return [message for message in pool.map(error_of, paths) if message is not None]

@@ -1,4 +1,4 @@
-"""Ending all processes of a training when one of them has failed."""
+"""End all processes of a training when one of them fails."""
 
 import os
 import sys
@@ -13,22 +13,21 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from mtmsa_lightning.errors import MTMSAError, Preempted, ProcessError
 
 _KEY = "mtmsa/failure"
-_LOST = "the process that the others are connected through has ended"
+_LOST = "the process that connects the others has ended"
 _INTERVAL = 0.5
-"""Seconds between two looks at what the others say."""
+"""Seconds between two checks of the other processes."""
 
 _GRACE = 3.0
-"""Seconds in which a process may end by itself; Lightning kills the first 5 seconds after another ended."""
+"""Seconds for a process to end itself; Lightning kills it 5 seconds after another one ended."""
 
 
 class JointFailure(Callback):
-    """Raises in every process what one of them has raised.
+    """Raise the error of one process in all processes.
 
-    Only the failing process knows; the others wait for it in their next collective operation, up to ten
-    minutes with NCCL. So it writes its message into the store through which the processes met, and a thread
-    of each process reads it. Where the connection breaks, as with gloo, that raises; a process which is still
-    waiting after some seconds is ended. Added by :meth:`MTMSA.configure_callbacks` to trainings and
-    evaluations of several processes.
+    Otherwise the others would wait in their next collective operation, up to ten minutes with NCCL. The
+    failing process writes its message to the store of the process group, and a thread of each process reads
+    it. A process that is still waiting after some seconds is ended. :meth:`MTMSA.configure_callbacks` adds
+    this callback to trainings and evaluations with several processes.
     """
 
     def __init__(self) -> None:
@@ -36,7 +35,7 @@ class JointFailure(Callback):
 
     @classmethod
     def for_trainer(cls, trainer: Trainer) -> list[Callback]:
-        """Start listening where there are several processes; return the callback that a Trainer lacks."""
+        """Start watching if there are several processes; return the callback if the Trainer lacks it."""
         if trainer.world_size == 1:
             return []
         callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
@@ -46,34 +45,34 @@ class JointFailure(Callback):
         return [] if known else [callback]
 
     def watch(self, trainer: Trainer) -> None:
-        """Begin to listen to the other processes."""
+        """Start watching the other processes."""
         self._over.clear()
         threading.Thread(target=self._listen, args=(trainer,), daemon=True).start()
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Stop listening."""
+        """Stop watching."""
         self._over.set()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Tell the other processes, unless one of them failed before.
+        """Send the error to the other processes, unless one of them failed first.
 
         Raises:
-            ProcessError: In place of what its failure led to here.
+            ProcessError: Another process failed first, which caused this error.
         """
         self._over.set()
         stopped = isinstance(exception, Preempted) or not isinstance(exception, Exception)
-        if stopped or not dist.is_initialized():  # a signal reaches all processes
+        if stopped or not dist.is_initialized():  # a signal reaches all processes anyway
             return
         known = isinstance(exception, MTMSAError)
         message = str(exception) if known else f"{type(exception).__name__}: {exception}"
         own = f"process {trainer.global_rank} failed: {message}"
         try:
             first = _store().compare_set(_KEY, "", own).decode()
-        except RuntimeError:  # the store has ended with its process
+        except RuntimeError:  # the process of the store has ended
             return
         if first != own:
             raise ProcessError(first) from exception
-        time.sleep(2 * _INTERVAL)  # until all have read it: the store may end with this process
+        time.sleep(2 * _INTERVAL)  # until all have read it, since the store may end with this process
 
     def _listen(self, trainer: Trainer) -> None:
         while not self._over.wait(_INTERVAL):
@@ -82,7 +81,7 @@ class JointFailure(Callback):
 
 
 def _failure() -> str | None:
-    """Return what another process failed by."""
+    """Return the error of another process, if any."""
     if not dist.is_initialized():
         return None
     try:
@@ -96,7 +95,7 @@ def _store() -> Any:
 
 
 def _end(trainer: Trainer, error: ProcessError) -> None:
-    """End a process whose main thread waits for one that has failed."""
+    """End a process whose main thread waits for a failed one."""
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         if not isinstance(callback, JointFailure):
             with suppress(Exception):

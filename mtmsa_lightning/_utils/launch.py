@@ -1,4 +1,4 @@
-"""Which process of a launch this is, before Lightning knows."""
+"""Find out which process of a launch this is, without Lightning."""
 
 import os
 from collections.abc import Iterator

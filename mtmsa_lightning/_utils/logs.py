@@ -1,4 +1,4 @@
-"""Messages of the package on the console: plain, on standard output, from the first process only."""
+"""Log messages of the package to standard output, from the first process only, and to a file."""
 
 import logging
 import sys
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class _Stdout(logging.StreamHandler):  # type: ignore[type-arg]
-    """Writes to whatever standard output is at the moment (tests and progress bars replace it)."""
+    """Write to the current ``sys.stdout``, which tests and progress bars replace."""
 
     def __init__(self) -> None:
         super().__init__(sys.stdout)
@@ -35,21 +35,21 @@ HINTS = (
     "Restoring states from",
     "TPU available: False",
     "Loaded model weights from",
-    "SLURM auto-requeueing enabled",  # callbacks.preemption takes its place
+    "SLURM auto-requeueing enabled",  # callbacks.preemption replaces it
 )
-"""Beginnings of Lightning's messages that say nothing about a run."""
+"""Beginnings of Lightning's messages that are not shown."""
 
 HARMLESS = (
     ".*isinstance.treespec, LeafSpec.*",  # Lightning 2.6 with torch 2.14
-    ".*does not have many workers.*",  # the default is one worker per core already
+    ".*does not have many workers.*",  # the default is one worker per core
     ".*sync_dist=True.*",  # metrics are reduced by themselves, and equal on all processes
-    ".*callbacks used to create the checkpoint.*",  # checkpointing has no part in a test
+    ".*callbacks used to create the checkpoint.*",  # callbacks of checkpoints are not needed in a test
     ".*Checkpoint directory .* exists and is not empty.*",  # a continued run
 )
 
 
 class _Short(logging.Formatter):
-    """Shortens warnings and errors, which may quote what was read; tables of results are shown whole."""
+    """Shorten warnings and errors, which may quote long values; tables of results are not shortened."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
         """Return the message without a traceback."""
@@ -58,17 +58,17 @@ class _Short(logging.Formatter):
 
 
 def to_file(file: Path) -> None:
-    """Copy messages to a file, from the start of the verb on."""
+    """Write messages to a file, including those since the start of the command."""
     file.parent.mkdir(parents=True, exist_ok=True)
     target = logging.FileHandler(file, encoding="utf-8")
     target.setFormatter(_Short("%(asctime)s %(message)s"))
     _buffer.setTarget(target)
     _buffer.flush()
-    _buffer.capacity = 1  # no more waiting
+    _buffer.capacity = 1  # write at once from now on
 
 
 _buffer = MemoryHandler(capacity=100_000, flushLevel=logging.CRITICAL + 1)
-"""Holds the messages until the run has a directory."""
+"""Keep messages until the run has a directory."""
 
 
 def _start_buffer() -> None:
@@ -82,12 +82,12 @@ def _start_buffer() -> None:
 
 
 def to_console() -> None:
-    """Show messages of this package, and Lightning's without advertisements."""
+    """Log messages of this package and Lightning, without Lightning's hints."""
     for message in HARMLESS:
         warnings.filterwarnings("ignore", message)
     _start_buffer()
     for name in ("lightning.pytorch", "lightning.pytorch.utilities.rank_zero", "lightning.fabric"):
-        logging.getLogger(name).addFilter(_tells_something)
+        logging.getLogger(name).addFilter(_is_relevant)
     logger = logging.getLogger("mtmsa_lightning")
     logger.setLevel(logging.INFO if is_first_process() else logging.ERROR)
     if not any(isinstance(handler, _Stdout) for handler in logger.handlers):
@@ -95,7 +95,7 @@ def to_console() -> None:
 
 
 def drawn(table: "Table") -> str:
-    """Draw a table as text, the same on a console of any width."""
+    """Return a table as text, independent of the width of the console."""
     from rich.console import Console
 
     console = Console(width=100)
@@ -104,5 +104,5 @@ def drawn(table: "Table") -> str:
     return text.get().rstrip()
 
 
-def _tells_something(record: logging.LogRecord) -> bool:
+def _is_relevant(record: logging.LogRecord) -> bool:
     return not record.getMessage().startswith(HINTS)

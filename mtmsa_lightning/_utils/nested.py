@@ -1,13 +1,10 @@
 """Differences between nested settings."""
 
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    pass
+from typing import Any
 
 
 def differences(old: Any, new: Any, key: str = "") -> list[str]:
-    """List the settings in which two nested configs differ, as ``key was old, is new``."""
+    """Return the differences of two nested configs as texts ``key was old, is new``."""
     if not (isinstance(old, dict) and isinstance(new, dict)):
         return [] if old == new else [f"{key} was {old}, is {new}"]
     keys = dict.fromkeys([*old, *new])

@@ -1,8 +1,8 @@
-"""What is said to ONNX Runtime before it is imported, wherever that is."""
+"""Settings of ONNX Runtime before its import."""
 
 import os
 
 
 def silence_onnx_runtime() -> None:
-    """Keep it from reporting to its makers, which it does as soon as it is imported."""
+    """Turn off its telemetry, which starts at the import."""
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")

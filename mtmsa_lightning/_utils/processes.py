@@ -1,4 +1,4 @@
-"""What a process that was started as a child does: end with its parent, import from safe places."""
+"""Child processes: end with the parent, and import from safe paths."""
 
 import os
 import signal
@@ -10,34 +10,34 @@ from pathlib import Path
 from mtmsa_lightning._utils.signals import write_nowhere
 
 GRACE = 20.0
-"""Seconds that a child has to save before it is killed; SLURM's own grace is 30."""
+"""Seconds for a child process to save before it is killed; SLURM allows 30."""
 
 PARENT_VARIABLE = "MTMSA_PARENT_PIPE"
-"""Tells a child that its standard input is a pipe which ends with its parent."""
+"""Environment variable of a child process whose standard input is a pipe from its parent."""
 
 PACKAGE = Path(__file__).parents[1]
-"""Where this package lies."""
+"""Folder of this package."""
 
 
 def safe_path() -> dict[str, str]:
-    """Return the environment in which Python imports nothing from the working directory, as by its ``-P``.
+    """Return variables that keep Python from importing from the working directory, as ``python -P`` does.
 
-    Unlike the option it holds for all that a child starts in turn, such as the processes of Lightning. In a
-    checkout that is not installed it would hide the package itself, which is what lies there.
+    They also hold for the children of a child process. They are empty in a checkout, whose package is in the
+    working directory.
     """
     return {} if PACKAGE.parent == Path.cwd() else {"PYTHONSAFEPATH": "1"}
 
 
 def end_with_parent() -> None:
-    """End in order when the process that started this one as a child is gone, even by SIGKILL."""
+    """Terminate this process when its parent ends, even by SIGKILL."""
     if os.environ.get(PARENT_VARIABLE) == "stdin" and stat.S_ISFIFO(os.fstat(0).st_mode):
         threading.Thread(target=_wait_for_parent, daemon=True).start()
 
 
 def _wait_for_parent() -> None:
-    while os.read(0, 1024):  # nothing is ever written: it returns when the other end is closed
+    while os.read(0, 1024):  # returns when the other end is closed
         pass
-    write_nowhere()  # the parent read it
+    write_nowhere()  # the parent read the output
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(GRACE)
     os.kill(os.getpid(), signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""A bar with rate and time left on a terminal, a plain line now and then elsewhere."""
+"""Progress with rate and time left: a bar on a terminal, else a line every few seconds."""
 
 import logging
 import math
@@ -13,7 +13,7 @@ SECONDS_BETWEEN_LINES = 10.0
 
 
 class Advance(Protocol):
-    """Tells the progress that some more items are done."""
+    """Function that advances the progress."""
 
     def __call__(self, n: int) -> object:
         """Count ``n`` items."""
@@ -21,12 +21,12 @@ class Advance(Protocol):
 
 @contextmanager
 def progress(what: str, total: int, done: int = 0) -> Iterator[Advance]:
-    """Show how far a long work is, with its rate and the time left.
+    """Show the progress of a long task, with its rate and the time left.
 
     Args:
         what: Name of the items, such as ``faces``.
         total: Number of items.
-        done: Items that were done before; they do not enter the rate.
+        done: Items done before, which do not count for the rate.
     """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -49,7 +49,7 @@ def progress(what: str, total: int, done: int = 0) -> Iterator[Advance]:
 
 
 class _Lines:
-    """Logs a line every few seconds."""
+    """Log a line every few seconds."""
 
     def __init__(self, what: str, total: int, done: int) -> None:
         self.what, self.total, self.done, self.before = what, total, done, done
@@ -61,7 +61,7 @@ class _Lines:
         now = time.monotonic()
         if now - self.last >= SECONDS_BETWEEN_LINES or self.done == self.total:
             rate = (self.done - self.before) / max(now - self.start, 1e-9)
-            left = (self.total - self.done) / rate if rate else math.inf  # nothing done in the first seconds
+            left = (self.total - self.done) / rate if rate else math.inf  # nothing is done yet
             log.info(
                 "%s of %s %s (%.0f/s, %.0f s left)",
                 f"{self.done:,}",

@@ -1,4 +1,4 @@
-"""The signals that ask a program to stop, and what hears them where nothing better does."""
+"""The signals that stop a program, and their default handlers."""
 
 import os
 import signal
@@ -9,20 +9,20 @@ from contextlib import contextmanager
 _NAMES = ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP")  # Windows lacks some
 
 STOP_SIGNALS = [signal.Signals[name] for name in _NAMES if hasattr(signal, name)]
-"""Ctrl-C, the end of a job, the announcement of that end, a closed terminal."""
+"""Ctrl-C, end of a job, announced end of a job, closed terminal."""
 
 HANGUP: signal.Signals | None = getattr(signal, "SIGHUP", None)
-"""What a process gets when its terminal is closed; not on Windows."""
+"""The signal of a closed terminal; None on Windows."""
 
 TRY_AGAIN = 75
-"""Exit status of a run that was stopped by a signal: EX_TEMPFAIL of sysexits.h."""
+"""Exit status of a run stopped by a signal: EX_TEMPFAIL of sysexits.h."""
 
 
 class Stopped(BaseException):
-    """A signal has asked this process to stop.
+    """A stop signal was received.
 
-    No ``Exception``, so that nothing that handles errors takes it for one; and no ``KeyboardInterrupt``, for
-    which Lightning ends the process by itself.
+    Not an ``Exception``, so that error handlers do not catch it, and not a ``KeyboardInterrupt``, on which
+    Lightning ends the process.
 
     Args:
         number: The signal.
@@ -35,40 +35,40 @@ class Stopped(BaseException):
 
 
 def stopped_by(name: str, then: str = "") -> str:
-    """Return the line that every command ends with after a signal.
+    """Return the last line of a command after a signal.
 
     Args:
         name: The signal.
-        then: What was done, and how to go on.
+        then: What was done, and how to continue.
     """
     return f"stopped by {name}" + (f": {then}" if then else "")
 
 
 @contextmanager
 def raised_on_signals() -> Iterator[None]:
-    """Raise :class:`Stopped` in the main thread at a stop signal; a second Ctrl-C ends the process at once.
+    """Raise :class:`Stopped` in the main thread on a stop signal; a second Ctrl-C ends the process at once.
 
-    A signal that is ignored, as nohup ignores SIGHUP, stays ignored.
+    Ignored signals, such as SIGHUP under nohup, stay ignored.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    owner, heard = os.getpid(), False
+    owner, received = os.getpid(), False
 
-    def hear(number: int, frame: object) -> None:
-        nonlocal heard
-        if os.getpid() != owner or (heard and number == signal.SIGINT):  # a forked child has no use for it
+    def handle(number: int, frame: object) -> None:
+        nonlocal received
+        if os.getpid() != owner or (received and number == signal.SIGINT):  # in a forked child too
             end_at_once(number)
         if number == HANGUP and os.isatty(1):
             write_nowhere()
-        if not heard:
-            heard = True
+        if not received:
+            received = True
             raise Stopped(number)
 
     before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
     for number, handler in before.items():
         if handler != signal.SIG_IGN:
-            signal.signal(number, hear)
+            signal.signal(number, handle)
     try:
         yield
     finally:
@@ -77,13 +77,13 @@ def raised_on_signals() -> Iterator[None]:
 
 
 def end_at_once(number: int) -> None:
-    """End this process by a signal, without cleaning up and without a traceback."""
+    """End this process by a signal, without cleanup and traceback."""
     signal.signal(number, signal.SIG_DFL)
     os.kill(os.getpid(), number)
 
 
 def write_nowhere() -> None:
-    """Drop further output, which has no reader any more: an error of a line must not stop the saving."""
+    """Discard further output, since writing to a closed terminal would raise and prevent saving."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for stream in (1, 2):
         os.dup2(nowhere, stream)

@@ -1,13 +1,13 @@
-"""Records as JSON and CSV: numbers that are not finite stay in them, and a result on part of a part says so.
+"""Write and read strict JSON with NaN and infinity.
 
-JSON has neither NaN nor infinity. In every JSON file of this package such a number is null, and the object
-that holds it names it in an entry ``not_finite`` with its text, ``nan``, ``inf`` or ``-inf``::
+JSON has neither NaN nor infinity. In the JSON files of this package such a number is null, and the object
+that contains it has an entry ``not_finite`` with its text, ``nan``, ``inf`` or ``-inf``::
 
     {"val/age_mae": null, "val/loss": 3.5, "not_finite": {"val/age_mae": "nan"}}
 
-An item of a list is named with its place, ``{"share[3]": "nan"}``. Any reader of strict JSON reads the files;
-:func:`from_json` puts the numbers back. In CSV files the same texts stand in the cells, and pandas reads them
-as numbers; an empty cell means that there is no such metric.
+An item of a list is named with its index, ``{"share[3]": "nan"}``. :func:`from_json` restores the numbers.
+CSV files contain the same texts, which pandas reads as numbers; an empty cell means that there is no such
+metric.
 """
 
 import json
@@ -20,26 +20,26 @@ NOT_FINITE = "not_finite"
 
 
 def to_json(value: Any, indent: int | None = None, **options: Any) -> str:
-    """Write plain values as strict JSON, see above; tuples become lists.
+    """Return plain values as strict JSON, see above; tuples become lists.
 
     Args:
         value: Dictionaries, lists, texts, numbers, None.
-        indent: As for :func:`json.dumps`, like what follows.
-        options: Further options.
+        indent: As in :func:`json.dumps`.
+        options: As in :func:`json.dumps`.
 
     Raises:
-        ValueError: If a number that is not finite lies outside of any dictionary.
+        ValueError: A number that is not finite is outside of any dictionary.
     """
     return json.dumps(_strict(value, "", {}), indent=indent, allow_nan=False, **options)
 
 
 def from_json(text: str | bytes) -> Any:
-    """Read what :func:`to_json` wrote, or any other JSON."""
+    """Read the JSON of :func:`to_json`, or any other."""
     return json.loads(text, object_hook=_restored)
 
 
 def csv_cell(value: Any) -> Any:
-    """Return a value as a table for CSV holds it: a number that is not finite is its text."""
+    """Return a value for a CSV file: the text of a number that is not finite, else the value."""
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 

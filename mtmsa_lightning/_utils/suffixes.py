@@ -1,4 +1,4 @@
-"""What counts as an image; imports nothing."""
+"""Suffixes of image files."""
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
-"""Endings (lower case) of the files that count as images."""
+"""Suffixes, in lower case, of the files that are read as images."""

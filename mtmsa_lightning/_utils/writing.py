@@ -1,4 +1,4 @@
-"""Atomic writes: a reader sees the old or the new content, never a part."""
+"""Atomic writes: a reader sees the old or the new content, never part of it."""
 
 import os
 import shutil
@@ -18,13 +18,12 @@ PARTIAL = ".mtmsa-partial"
 
 @contextmanager
 def replacing(file: Path, token: str = "") -> Iterator[Path]:
-    """Give the path of a new file, which takes the place of ``file`` when it is written.
+    """Yield the path of a temporary file that replaces ``file`` at the end.
 
-    Whoever reads the file, at any moment, sees the old or the new content; if writing fails, the old one
-    stays. The new file may be read and written by whom the umask lets, whatever wrote it.
+    If writing fails, the old file stays. The permissions of the new one are those of the umask.
 
     Args:
-        file: The file; its folder is made if it is not there.
+        file: The file; its folder is made if missing.
         token: Distinguishes files that several processes write at the same time.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -50,16 +49,16 @@ def remove_partials(folder: Path) -> None:
 
 @contextmanager
 def replacing_in(folder: Path, names: Iterable[str]) -> Iterator[Path]:
-    """Give an empty folder, whose files and folders take the place of those in ``folder`` when it is filled.
+    """Yield an empty folder, whose files and folders replace those in ``folder`` at the end.
 
-    If filling it fails, ``folder`` stays as it is.
+    If writing fails, ``folder`` is not changed.
 
     Args:
-        folder: It is made if it is not there.
-        names: What is replaced, one after the other; what the new folder lacks of it is removed.
+        folder: The folder; it is made if missing.
+        names: Names to replace, in order; those that the new folder lacks are removed.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    fresh = folder / ".new"  # of one name, so that nothing of a killed process stays
+    fresh = folder / ".new"  # a fixed name, so that the next call removes the remains of a killed process
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir()
     try:
@@ -76,19 +75,19 @@ def replacing_in(folder: Path, names: Iterable[str]) -> Iterator[Path]:
 
 
 def write_text(file: Path, text: str) -> None:
-    """Write a text file in one step, in UTF-8 and with Unix line ends on every system."""
+    """Write a text file atomically, in UTF-8 with Unix line ends."""
     with replacing(file, token_hex(4)) as partial:
         partial.write_text(text, encoding="utf-8", newline="\n")
 
 
 def write_bytes(file: Path, data: bytes) -> None:
-    """Write a file in one step."""
+    """Write a file atomically."""
     with replacing(file, token_hex(4)) as partial:
         partial.write_bytes(data)
 
 
 def write_table(table: "pd.DataFrame", file: Path) -> None:
-    """Write a table to ``.csv`` or ``.parquet`` in one step."""
+    """Write a table to ``.csv`` or ``.parquet`` atomically."""
     with replacing(file) as partial:
         if file.suffix == ".csv":
             table.to_csv(partial, index=False, encoding="utf-8", lineterminator="\n")

@@ -73,10 +73,14 @@ def warn_preprocessing(estimator: AgeEstimator, inputs: Inputs, detect: bool) ->
             trained, trained | {"preparation": block.preparation}, str(block.root)
         )
     if inputs.photos and not detect and how.detects:
-        preprocessing.warn_preprocessing(trained, trained | {"preparation": None}, "its input with --detect false")
+        preprocessing.warn_preprocessing(
+            trained, trained | {"preparation": None}, "its input with --detect false"
+        )
     if inputs.photos and detect and not how.detects and how.dataset not in ALIGNED:
         found = {"crop": {"margin": MARGIN, "detector": {}}}
-        preprocessing.warn_preprocessing(trained, trained | {"preparation": found}, "its input with --detect true")
+        preprocessing.warn_preprocessing(
+            trained, trained | {"preparation": found}, "its input with --detect true"
+        )
 
 
 def model_fingerprint(model: MTMSA) -> str:

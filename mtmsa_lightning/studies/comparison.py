@@ -1,4 +1,4 @@
-"""The table of a study: variant by metric, against the baseline and against a recorded table."""
+"""The table of a study: metrics of variants, compared with the baseline and a recorded table."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,20 +18,20 @@ from mtmsa_lightning.runs.settings import LENGTH, training_settings
 from mtmsa_lightning.studies.definition import Study
 
 QUOTED = (*SHARED, "folds", "seeds", "test_fingerprints")
-"""What the metrics of a variant must be quoted with."""
+"""Entries that the metrics of a variant must be quoted with."""
 
 COMPARED = ("difference", "low", "high", "p", "p_holm", "verdict")
-"""Columns of a comparison that stand in the table."""
+"""Columns of a comparison in the table."""
 
 
 @dataclass(frozen=True, eq=False)
 class Variant:
-    """A variant of which at least one run is complete.
+    """A variant with a complete run.
 
     Attributes:
-        configs: Its configs, on top of those of the study.
+        configs: Its configs, after those of the study.
         folder: Folder of its cross-validation.
-        settings: Settings of its runs, whatever their fold and seed.
+        settings: Settings of its runs; fold and seed are ignored.
     """
 
     configs: tuple[str, ...]
@@ -40,11 +40,11 @@ class Variant:
 
     @cached_property
     def summary(self) -> dict[str, Any]:
-        """What the cross-validation wrote."""
+        """The summary of the cross-validation."""
         return dict(from_json(read_regular(self.folder / "summary.json")))
 
     def quoted(self) -> dict[str, Any]:
-        """Return what its metrics must be quoted with."""
+        """Return the entries that its metrics must be quoted with."""
         prints = {str(run["fold"]): run["fingerprints"]["test"] for run in self.summary["runs"]}
         return {key: {**self.summary, "test_fingerprints": prints}[key] for key in QUOTED}
 
@@ -60,7 +60,7 @@ class Variant:
         }
 
     def contender(self, name: str) -> Contender:
-        """Return its predictions, of the seeds that this summary is about."""
+        """Return its predictions for the seeds of the summary."""
         files = [self.folder / "predictions" / f"seed{seed}.parquet" for seed in self.summary["seeds"]]
         return Contender(name, [read_faces(file) for file in files], {})
 
@@ -72,11 +72,11 @@ def study_table(
 
     Args:
         study: The study.
-        variants: Its variants of which there are runs.
-        recorded: A table of an earlier reproduction, to take differences from.
+        variants: Its variants with runs.
+        recorded: A table of an earlier reproduction, for differences.
 
     Returns:
-        Plain values: ``quoted_with`` (what all variants share; what differs stands with the variant),
+        Plain values: ``quoted_with`` (shared by all variants; differing entries are in the variant),
         ``settings`` of the first variant that change its metrics, and for every variant its ``configs``,
         ``missing`` runs, ``metrics`` (mean, sample sd over runs, their number) and ``against_baseline``
         (paired difference with interval, p and verdict, by metric; or None, and ``not_compared`` says why);
@@ -144,7 +144,7 @@ def against_baseline(
 
 
 def difference(recorded: Mapping[str, Any], table: Mapping[str, Any]) -> dict[str, Any]:
-    """Compare a table with a recorded one, cell by cell.
+    """Compare a table with a recorded one, metric by metric.
 
     Returns:
         ``conditions`` that differ, as texts; ``cells``, by variant and metric: both means and their
@@ -161,14 +161,14 @@ def difference(recorded: Mapping[str, Any], table: Mapping[str, Any]) -> dict[st
         old, new = then[variant, metric], now[variant, metric]
         values = {"recorded": old, "value": new, "difference": new - old}
         cells.setdefault(variant, {})[metric] = values
-    alone = {"only_recorded": then.keys() - now.keys(), "only_here": now.keys() - then.keys()}
+    unmatched = {"only_recorded": then.keys() - now.keys(), "only_here": now.keys() - then.keys()}
     return {"conditions": conditions, "cells": cells} | {
-        key: sorted(map("/".join, names)) for key, names in alone.items()
+        key: sorted(map("/".join, names)) for key, names in unmatched.items()
     }
 
 
 def comparable(settings: dict[str, Any]) -> dict[str, Any]:
-    """Return the settings that change metrics: not where data lie, what computes, which fold and seed."""
+    """Return the settings that change metrics, without paths, devices, fold and seed."""
     learnt = training_settings(settings)
     learnt["trainer"] |= {key: settings["trainer"].get(key) for key in LENGTH}
     learnt["data"]["init_args"].pop("fold", None)

@@ -1,4 +1,4 @@
-"""Cross-validation: every fold and seed of a protocol, each trained by a process of its own."""
+"""Cross-validation: train and test every fold and seed of a protocol, each in its own process."""
 
 import logging
 import os
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-SHOWN_OF_A_FAILURE = 12
-"""Last lines of its output that are shown of a child that failed."""
+FAILURE_LINES = 12
+"""Last lines of the output of a failed run that are shown."""
 
 
 def crossval(
@@ -41,16 +41,16 @@ def crossval(
     seeds: Sequence[int] | None = None,
     parallel: int = 1,
 ) -> None:
-    """Train what is not complete, then write the summary.
+    """Train all runs that are not complete, then write the summary.
 
     Args:
         fit_args: Arguments of ``fit``.
-        folds: Test folds; by default all of the protocol.
-        seeds: Seeds of the runs; by default the one of the config.
+        folds: Test folds; by default all.
+        seeds: Seeds of the runs; by default that of the config.
         parallel: Runs at once.
 
     Raises:
-        MTMSAError: As for :func:`main`.
+        MTMSAError: An argument is wrong (before training), or a run failed (at the end).
     """
     plan = make_plan(fit_args, folds, seeds, parallel)
 
@@ -64,20 +64,20 @@ def crossval(
                 log.info("report: %s", page)
             log.info("%s", next_commands(plan, missing))
     if missing:
-        told = "\n".join(f"  {trial}: {reason}" for trial, reason in missing.items())
+        reasons = "\n".join(f"  {trial}: {reason}" for trial, reason in missing.items())
         raise MTMSAError(
             f"runs missing: {len(missing)} of {len(plan.trials)}; repeat the command to try them again:\n"
-            f"{told}"
+            f"{reasons}"
         )
 
 
 def next_commands(plan: "Plan", missing: "Mapping[Trial, str]") -> str:
-    """Return what to type next, for every run that is complete."""
+    """Return the next commands for every complete run."""
     lines = ["next, run by run:"]
     for trial in [trial for trial in plan.trials if trial not in missing]:
         run = shlex.quote(str(plan.experiment.complete_run(trial)))
         run += allow_option(plan.experiment.settings)
-        lines += [f"  mtmsa {verb} --ckpt_path {run}" for verb in ("calibrate", "evaluate")]
+        lines += [f"  mtmsa {command} --ckpt_path {run}" for command in ("calibrate", "evaluate")]
     return "\n".join(lines)
 
 
@@ -87,10 +87,10 @@ def make_plan(
     seeds: Sequence[int] | None = None,
     parallel: int = 1,
 ) -> "Plan":
-    """Read settings and data and list what is to be trained; the arguments are those of :func:`crossval`.
+    """Read settings and data and return the runs to train; arguments as in :func:`crossval`.
 
     Raises:
-        MTMSAError: If an argument is of no use.
+        MTMSAError: An argument is wrong.
     """
     check_arguments("fit", fit_args)
 
@@ -98,7 +98,7 @@ def make_plan(
 
     cli = run_trainer_command("fit", list(fit_args), UnstartedCLI)
     assert isinstance(cli, UnstartedCLI)
-    del cli.model  # it was built to check its settings; a study holds many plans
+    del cli.model  # built only to check its settings; a study has many plans
     experiment = Experiment(cli, tuple(fit_args), parallel)
     all_folds = protocol_folds(cli.datamodule)
     trials = experiment.trials(all_folds if folds is None else folds, all_folds, seeds)
@@ -107,10 +107,10 @@ def make_plan(
 
 
 def check_initial_weights(experiment: "Experiment", folds: Iterable[int]) -> None:
-    """Refuse initial weights that were trained on test faces of a fold, before any fold is trained.
+    """Refuse initial weights that were trained on test faces of a fold.
 
     Raises:
-        OverlapError: If they were, and ``allow_overlap`` is off.
+        OverlapError: They were, and ``allow_overlap`` is false.
     """
     from mtmsa_lightning.data.overlap import check_overlap
     from mtmsa_lightning.runs.initial_weights import earlier_trainings, trained_network
@@ -128,10 +128,10 @@ def check_initial_weights(experiment: "Experiment", folds: Iterable[int]) -> Non
 
 
 def carry_out(plan: "Plan") -> "tuple[str | None, dict[Trial, str]]":
-    """Train what is not complete and write the folder of the cross-validation.
+    """Train all runs that are not complete and write the folder of the cross-validation.
 
     Returns:
-        The summary as Markdown, None if there is no complete run, and why runs are missing.
+        The summary as Markdown (None without a complete run), and the reasons for missing runs.
     """
     from mtmsa_lightning.studies.summary import write_crossval
 
@@ -151,7 +151,7 @@ def protocol_folds(data: "FaceDataModule") -> tuple[int, ...]:
     """Read the data and return the numbers of the protocol's folds.
 
     Raises:
-        DataError: If the data cannot be read or split.
+        DataError: The data cannot be read or split.
     """
     from mtmsa_lightning.data.splits.protocols import fold_numbers
 
@@ -161,7 +161,7 @@ def protocol_folds(data: "FaceDataModule") -> tuple[int, ...]:
         folds = fold_numbers(data.table, data.protocol, data.seed)
         if data.fold in folds:
             raise
-        data.fold = folds[0]  # that of the config does not exist, and was not asked for
+        data.fold = folds[0]  # the fold of the config does not exist and is not needed
         data.prepare_data()
     return fold_numbers(data.table, data.protocol, data.seed)
 
@@ -178,7 +178,7 @@ class Trial:
 
 
 class Experiment:
-    """What all trials of a crossval have in common.
+    """The settings and data that all trials of a cross-validation share.
 
     Args:
         cli: The parsed arguments of ``fit``, with their data.
@@ -193,16 +193,16 @@ class Experiment:
         self.name: str = self.settings["name"]
         self.root = Path(self.settings["trainer"]["default_root_dir"] or "runs")
         self.folder = self.root / self.name / "crossval"
-        self.fingerprints: dict[int, dict[str, str]] = {}  # of the folds that are asked for
-        self._completed: dict[str, dict[str, Any] | None] = {}  # by what was recorded: each takes a while
-        self.workers = None  # of each run's loader, unless they were chosen
+        self.fingerprints: dict[int, dict[str, str]] = {}  # of the chosen folds
+        self._completed: dict[str, dict[str, Any] | None] = {}  # by recorded settings, since parsing is slow
+        self.workers = None  # of each run's loader, unless given
         if parallel > 1 and self.settings["data"]["init_args"].get("num_workers") is None:
             self.workers = max(1, cli.datamodule.num_workers // parallel)
         if not self.settings["test_after_fit"] or self.settings["trainer"]["fast_dev_run"]:
-            raise ConfigError("crossval is about test metrics: leave test_after_fit on and fast_dev_run off")
+            raise ConfigError("crossval needs test metrics: set test_after_fit true and fast_dev_run false")
         limit = self.settings["trainer"]["limit_test_batches"]
-        if limit is not None and not (isinstance(limit, float) and limit == 1):  # a whole 1 is one batch
-            raise ConfigError("crossval is about metrics on whole test parts: leave limit_test_batches out")
+        if limit is not None and not (isinstance(limit, float) and limit == 1):  # the integer 1 is one batch
+            raise ConfigError("crossval needs metrics on whole test parts: leave limit_test_batches out")
 
     def trials(
         self, folds: Sequence[int], all_folds: Sequence[int], seeds: Sequence[int] | None
@@ -210,7 +210,7 @@ class Experiment:
         """Return the trials, all folds of a seed before those of the next.
 
         Raises:
-            ConfigError: If a fold does not exist, or has nothing to train or to test on.
+            ConfigError: A fold does not exist, or has no training or test part.
         """
         protocol = self.cli.datamodule.protocol
         unknown = [fold for fold in folds if fold not in all_folds]
@@ -226,7 +226,7 @@ class Experiment:
         return [Trial(fold, seed) for seed in dict.fromkeys(seeds) for fold in folds]
 
     def settings_of(self, trial: Trial) -> dict[str, Any]:
-        """Return the settings that the trial's run records."""
+        """Return the settings of the trial's run."""
         settings = deepcopy(self.settings)
         settings["name"] = self.name_of(trial)
         settings["seed_everything"] = trial.seed
@@ -238,10 +238,10 @@ class Experiment:
         return f"{self.name}/{trial}"
 
     def wait_for_others(self, trial: Trial) -> None:
-        """Give runs of a crossval that was killed the time to save and to end.
+        """Wait for runs of a killed cross-validation to save and end.
 
         Raises:
-            DataError: If a run of the trial goes on still.
+            DataError: A run of the trial is still running.
         """
         deadline = time.monotonic() + GRACE
         for lock in (self.root / self.name_of(trial)).glob(f"*/{LOCK}"):
@@ -251,20 +251,20 @@ class Experiment:
                 raise DataError(f"{lock.parent}: {who} still trains {trial}: wait for it or stop it")
 
     def complete_run(self, trial: Trial) -> Path | None:
-        """Return the newest run that has been trained and tested with these settings on these data."""
+        """Return the newest run that was trained and tested with these settings on this data."""
         differing: list[str] = []
         for run in runs_with("run.json", self.root / self.name_of(trial)):
             if is_finished(run):
                 reasons = self.differences(trial, run)
                 if not reasons:
                     return run.absolute()
-                differing = differing or [f"{run} is not taken: {'; '.join(reasons[:5])}"]
+                differing = differing or [f"{run} is not used: {'; '.join(reasons[:5])}"]
         for reason in differing:
             log.info("[%s] %s", trial, reason)
         return None
 
     def interrupted_run(self, trial: Trial) -> Path | None:
-        """Return the run that ``--ckpt_path last`` would continue, if it is one of this trial."""
+        """Return the run that ``--ckpt_path last`` continues, if it belongs to this trial."""
         settings = self.settings_of(trial)
         try:
             run = resumable_run(self.root, self.name_of(trial), settings)
@@ -273,25 +273,25 @@ class Experiment:
         return None if training_differences(read_config(run), settings) or self.moved(trial, run) else run
 
     def differences(self, trial: Trial, run: Path) -> list[str]:
-        """List what keeps a run from being one of this trial."""
+        """Return the reasons why a run does not belong to this trial."""
         settings = read_config(run)
         key = to_json(settings, default=str)
         if key not in self._completed:
             self._completed[key] = self.cli.completed(settings)
         recorded = self._completed[key]
         if recorded is None:
-            return ["its settings cannot be read any more"]
+            return ["its settings are not valid any more"]
         return training_differences(recorded, self.settings_of(trial)) + self.moved(trial, run)
 
     def moved(self, trial: Trial, run: Path) -> list[str]:
-        """List the parts of the split that hold other faces, or labels, today than in a run."""
+        """Return the parts of the split whose faces or labels have changed since a run."""
         now = self.fingerprints[trial.fold]
         then = read_record(run).get("data", {}).get("fingerprints", {})
         changed = [part for part in now.keys() | then.keys() if now.get(part) != then.get(part)]
         return [f"fingerprints of {', '.join(sorted(changed))} differ"] if changed else []
 
     def command(self, trial: Trial) -> tuple[str, ...]:
-        """Return the command that trains, or continues, a trial."""
+        """Return the command that trains or continues a trial."""
         args = ["--name", self.name_of(trial), "--data.fold", trial.fold, "--seed_everything", trial.seed]
         if self.workers is not None:
             args += ["--data.num_workers", self.workers]
@@ -302,12 +302,12 @@ class Experiment:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a cross-validation will train.
+    """The runs of a cross-validation.
 
     Attributes:
-        experiment: What its trials have in common.
+        experiment: The settings and data of all trials.
         trials: The trials.
-        all_folds: Folds that the protocol has.
+        all_folds: All folds of the protocol.
         parallel: Runs at once.
     """
 
@@ -318,7 +318,7 @@ class Plan:
 
 
 def is_finished(run: Path) -> bool:
-    """Return whether a run, when it was last started, was trained and then tested on its whole test part."""
+    """Return whether a run, since its last start, was trained and tested on its whole test part."""
     record = read_record(run)
     trained = record.get("epochs") is not None and not record.get("failed")
     whole = bool(record.get("test")) and not partial_note(record, "test")
@@ -330,12 +330,12 @@ def train(experiment: Experiment, trials: Sequence[Trial], parallel: int) -> dic
     """Train all trials that are not complete.
 
     Args:
-        experiment: What they have in common.
+        experiment: Their settings and data.
         trials: The trials.
         parallel: Runs at once.
 
     Returns:
-        Why trials failed.
+        The reasons for failed trials.
     """
     todo: dict[Job, Trial] = {}
     complete = []
@@ -345,41 +345,41 @@ def train(experiment: Experiment, trials: Sequence[Trial], parallel: int) -> dic
             complete.append(run)
             log.info("[%s] complete: %s", trial, run)
         else:
-            child = Job(str(trial), experiment.command(trial), experiment.folder / "logs" / f"{trial}.log")
-            log.info("[%s] %s", trial, "continued" if "--ckpt_path" in child.command else "to train")
-            todo[child] = trial
+            job = Job(str(trial), experiment.command(trial), experiment.folder / "logs" / f"{trial}.log")
+            log.info("[%s] %s", trial, "continued" if "--ckpt_path" in job.command else "to train")
+            todo[job] = trial
     warn_of_replacing(experiment.folder, complete)
     failures: dict[Trial, str] = {}
-    children = JobPool(slots(experiment, parallel), echoed=lambda line: line.startswith("epoch "))
-    for child, status, seconds in children.run(list(todo)):
-        trial = todo[child]
+    pool = JobPool(slots(experiment, parallel), echoed=lambda line: line.startswith("epoch "))
+    for job, status, seconds in pool.run(list(todo)):
+        trial = todo[job]
         if status == 0:
             log.info("[%s] done in %.0f s", trial, seconds)
         else:
-            failures[trial] = f"failed with status {status}, see {child.log}"
-            log.warning("[%s] %s\n%s", trial, failures[trial], tail(child.log, SHOWN_OF_A_FAILURE))
+            failures[trial] = f"failed with status {status}, see {job.log}"
+            log.warning("[%s] %s\n%s", trial, failures[trial], tail(job.log, FAILURE_LINES))
     return failures
 
 
 def warn_of_replacing(folder: Path, complete: Collection[Path]) -> None:
-    """Warn, before anything trains, where the new summary will leave out runs of the one that is there."""
+    """Warn if the new summary will lack runs of the existing one."""
     try:
         old = from_json(read_regular(folder / "summary.json"))
         runs = [each["run"] for each in old["runs"]]
     except (OSError, ValueError, LookupError, TypeError):
-        return  # none, or none that anyone could read
+        return  # missing or damaged
     kept = {str(Path(run.parent.name, run.name)) for run in complete}
     lost = [run for run in runs if run not in kept]
     if lost:
         more = f" and {len(lost) - 3} more" if len(lost) > 3 else ""
-        told = f"{', '.join(lost[:3])}{more}"
-        log.warning("%s: replaces the summary of %s with %s; --name keeps both", folder, old["name"], told)
+        names = f"{', '.join(lost[:3])}{more}"
+        log.warning("%s: replaces the summary of %s with %s; --name keeps both", folder, old["name"], names)
 
 
 def slots(experiment: Experiment, parallel: int) -> list[dict[str, str]]:
-    """Return the environment variables of each of the runs that go on at once.
+    """Return the environment variables of each parallel run.
 
-    W&B groups the runs by the experiment's name. Parallel runs divide the cores, and each has its own GPUs.
+    W&B groups the runs by the name of the experiment. Parallel runs divide the cores, and each has its GPUs.
     """
     shared = {"WANDB_RUN_GROUP": experiment.name, "WANDB_JOB_TYPE": "crossval"}
     if parallel == 1:
@@ -406,7 +406,7 @@ def visible_devices() -> list[str]:
 
 
 def device_groups(devices: Sequence[str], each: Any) -> list[str]:
-    """Deal devices out in groups of as many as a run uses; none where the run itself names them.
+    """Divide devices into groups of the size that a run uses; no groups if the run names its devices.
 
     >>> device_groups(["0", "1", "2", "3"], 2)
     ['0,1', '2,3']

@@ -1,4 +1,4 @@
-"""Studies: small files that name configs to be compared under one protocol."""
+"""Studies: files that name configs to compare under one protocol."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,10 +14,10 @@ from mtmsa_lightning.errors import ConfigError
 from mtmsa_lightning.settings.configs import SHIPPED, find_config
 
 KEYS = ("title", "configs", "variants", "baseline", "folds", "seeds")
-"""What a study may say; ``folds`` may be left out."""
+"""Keys of a study; ``folds`` is optional."""
 
 UNCHANGED = "unchanged"
-"""Name of the experiment that is a base without any override."""
+"""Name of the experiment without overrides."""
 
 
 @dataclass(frozen=True)
@@ -25,12 +25,12 @@ class Study:
     """Variants of one experiment.
 
     Attributes:
-        name: Name of its file, without the ending.
+        name: Name of its file, without the suffix.
         file: The file.
         title: What it compares.
-        configs: Configs that all variants are built on.
-        variants: Configs on top of them, by the variant's name.
-        baseline: The variant that the others are compared with.
+        configs: Configs of all variants.
+        variants: Further configs by the name of the variant.
+        baseline: The variant to compare with.
         folds: Test folds; None for all of the protocol.
         seeds: Seeds of the runs.
     """
@@ -45,17 +45,17 @@ class Study:
     seeds: tuple[int, ...]
 
     def base(self) -> str:
-        """Return the name of the experiment that all variants are built on, from its configs."""
+        """Return the name of the experiment in the configs of all variants."""
         texts = [find_config(config).read_text(encoding="utf-8") for config in self.configs]
         names = [yaml.safe_load(text).get("name") for text in texts]
         return str(next((name for name in reversed(names) if name), "run"))
 
     def experiment(self, variant: str) -> str:
-        """Name a variant's runs after its configs, so that studies share runs that they have in common."""
+        """Return the name of a variant's runs, made of its configs, so that studies share equal runs."""
         return f"{self.base()}/{'+'.join(Path(name).stem for name in self.variants[variant]) or UNCHANGED}"
 
     def recorded(self) -> Path:
-        """Return where the table that a reproduction is compared with is, or would be."""
+        """Return the file of the recorded table, which may not exist."""
         return self.file.parent / "recorded" / f"{self.name}-{self.base()}.json"
 
 
@@ -66,17 +66,17 @@ def shipped_studies() -> dict[str, Path]:
 
 
 def read_study(name: str, configs: Sequence[str] | None = None) -> Study:
-    """Read a study and look whether its configs are there.
+    """Read a study and check that its configs exist.
 
     Args:
         name: Name of a shipped study, or a file.
-        configs: Configs to build on instead of its own.
+        configs: Configs to use instead of its own.
 
     Returns:
         The study.
 
     Raises:
-        ConfigError: If there is no such study, or something in it is of no use; names the file and the key.
+        ConfigError: There is no such study, or a key is wrong; the message names file and key.
     """
     file = Path(name) if name.endswith((".yaml", ".yml")) else shipped_studies().get(name)
     if file is None or not file.is_file():
@@ -101,10 +101,10 @@ def read_study(name: str, configs: Sequence[str] | None = None) -> Study:
 
 
 def read_recorded(study: Study) -> dict[str, Any] | None:
-    """Read the recorded table of a study, if there is one.
+    """Return the recorded table of a study; None if there is none.
 
     Raises:
-        ConfigError: If it is damaged.
+        ConfigError: It is damaged.
     """
     file = study.recorded()
     if not file.is_file():
@@ -137,21 +137,21 @@ def _content(file: Path) -> dict[str, Any]:
 
 
 def _names(file: Path, key: str, value: Any) -> tuple[str, ...]:
-    """Check a list of configs."""
+    """Return a list of configs as a tuple."""
     if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
         raise ConfigError(f"{file}: {key}: give a list of configs, not {value!r}")
     return tuple(value)
 
 
 def _numbers(file: Path, key: str, value: Any) -> tuple[int, ...]:
-    """Check a list of whole numbers."""
+    """Return a list of whole numbers as a tuple."""
     if not isinstance(value, list) or not value or not all(type(number) is int for number in value):
         raise ConfigError(f"{file}: {key}: give a list of whole numbers, not {value!r}")
     return tuple(value)
 
 
 def _check_experiments(study: Study) -> None:
-    """Look for every config, and for two variants that would be one experiment."""
+    """Check that every config exists and that variants do not share a name."""
     for config in (*study.configs, *(name for names in study.variants.values() for name in names)):
         try:
             find_config(config)

@@ -1,4 +1,4 @@
-"""Commands as child processes, several at once, each with a log of its own."""
+"""Run commands as processes, several at once, each with its own log."""
 
 import logging
 import os
@@ -27,7 +27,7 @@ class Job:
     Attributes:
         name: Prefix of its lines on the console.
         command: Program and arguments.
-        log: File that its output is appended to.
+        log: File to append its output to.
     """
 
     name: str
@@ -36,15 +36,15 @@ class Job:
 
 
 class JobPool:
-    """Runs children, as many at once as there are slots.
+    """Run jobs, as many at once as there are slots.
 
-    Each child is a process group of its own, so that a signal reaches it, and whatever it has launched,
-    exactly once and through this class: SIGTERM, upon which a training saves after its step. A child that
-    calls :func:`end_with_parent` gets it from itself, too, when this process ends in any way.
+    Each job is a process group, so that a signal reaches it and its child processes exactly once: SIGTERM,
+    after which a training saves and ends. A job that calls :func:`end_with_parent` also ends when this
+    process is killed.
 
     Args:
-        slots: Environment variables that the children of each slot get on top of this process's own.
-        echoed: Which lines of a child's output are shown on the console.
+        slots: Additional environment variables of the jobs of each slot.
+        echoed: Which lines of a job's output are also logged to the console.
     """
 
     def __init__(self, slots: Sequence[Mapping[str, str]], echoed: Callable[[str], bool]) -> None:
@@ -57,61 +57,63 @@ class JobPool:
         self._lock = threading.Lock()
         self._stopped = False
 
-    def run(self, children: Sequence[Job]) -> Iterator[tuple[Job, int, float]]:
-        """Run all children.
+    def run(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, int, float]]:
+        """Run all jobs.
 
         Yields:
-            Each child when it has ended, with its exit status and the seconds that it took.
+            Each job when it has ended, with its exit status and its seconds.
 
         Raises:
-            Stopped: When a signal has asked this process to stop, after its children have ended. A second
-                Ctrl-C does not wait for them.
+            Stopped: After a signal to this process, when all jobs have ended. A second Ctrl-C does not wait
+                for them.
         """
         with ThreadPoolExecutor(self.slots) as pool, raised_on_signals():
             try:
-                started = {pool.submit(self._run, child): child for child in children}
+                started = {pool.submit(self._run, job): job for job in jobs}
                 for future in as_completed(started):
                     yield started[future], *future.result()
-            except BaseException:  # whoever consumes this may fail as well: no child is left behind
+            except BaseException:  # also of the caller, in the loop over this generator
                 pool.shutdown(wait=False, cancel_futures=True)
                 self._stop()
                 raise
 
-    def _run(self, child: Job) -> tuple[int, float]:
-        slot = self._free.get()
-        start = time.monotonic()
+    def _run(self, job: Job) -> tuple[int, float]:
+        """Run a job in a free slot and copy its output to the log."""
+        slot, start = self._free.get(), time.monotonic()
+        job.log.parent.mkdir(parents=True, exist_ok=True)
         try:
-            child.log.parent.mkdir(parents=True, exist_ok=True)
-            own = {"PYTHONUNBUFFERED": "1", PARENT_VARIABLE: "stdin"}
-            environment = {**os.environ, **safe_path(), **own, **slot}
-            with child.log.open("a", buffering=1, encoding="utf-8", errors="replace") as file:
-                file.write(f"$ {shlex.join(child.command)}\n")
-                status = self._follow(child, environment, file.write)
+            with job.log.open("a", buffering=1, encoding="utf-8", errors="replace") as file:
+                file.write(f"$ {shlex.join(job.command)}\n")
+                process = self._start(job, slot)
+                if process is None:
+                    return -signal.SIGTERM, 0.0
+                with process:
+                    for line in process.stdout or ():
+                        file.write(line)
+                        if self.echoed(line):
+                            log.info("[%s] %s", job.name, line.rstrip())
         finally:
             self._free.put(slot)
-        return status, time.monotonic() - start
-
-    def _follow(self, child: Job, environment: dict[str, str], write: Callable[[str], object]) -> int:
-        with self._lock:
-            if self._stopped:
-                return -signal.SIGTERM
-            process = subprocess.Popen(
-                child.command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT, text=True, errors="replace", start_new_session=True,
-            )  # fmt: skip
-            self._running.add(process)
-        with process:
-            assert process.stdout is not None
-            for line in process.stdout:
-                write(line)
-                if self.echoed(line):
-                    log.info("[%s] %s", child.name, line.rstrip())
         with self._lock:
             self._running.discard(process)
-        return process.returncode
+        return process.returncode, time.monotonic() - start
+
+    def _start(self, job: Job, slot: Mapping[str, str]) -> subprocess.Popen[str] | None:
+        """Start a job, unless the pool was stopped."""
+        variables = {"PYTHONUNBUFFERED": "1", PARENT_VARIABLE: "stdin"}
+        with self._lock:
+            if self._stopped:
+                return None
+            process = subprocess.Popen(
+                job.command, env={**os.environ, **safe_path(), **variables, **slot}, stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
+                start_new_session=True,
+            )  # fmt: skip
+            self._running.add(process)
+            return process
 
     def _stop(self) -> None:
-        """Tell what runs to stop, and kill what has not ended after a while."""
+        """Terminate running jobs, and kill those that have not ended after ``GRACE`` seconds."""
         self._signal(signal.SIGTERM)
         try:
             deadline = time.monotonic() + GRACE
@@ -121,7 +123,7 @@ class JobPool:
             self._signal(signal.SIGKILL)
 
     def _signal(self, number: signal.Signals) -> None:
-        """Send a signal to the groups that still hold their output open; start no more."""
+        """Send a signal to the process groups of running jobs, and start no more."""
         with self._lock:
             self._stopped = True
             for process in self._running:

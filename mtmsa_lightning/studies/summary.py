@@ -1,4 +1,4 @@
-"""The folder of a cross-validation: summary, and predictions pooled over folds."""
+"""Write the folder of a cross-validation: summary and pooled predictions."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,7 +20,7 @@ from mtmsa_lightning.reports.folds_text import markdown, rows
 from mtmsa_lightning.runs.record import partial_note, read_record
 
 VARYING = ("versions", "git_commit", "device", "precision")
-"""What is listed when it varies."""
+"""Entries whose distinct values are listed."""
 
 
 def write_crossval(
@@ -29,18 +29,17 @@ def write_crossval(
     """Write the folder of a cross-validation.
 
     Args:
-        folder: Where to.
+        folder: The folder.
         name: The experiment's name.
         runs: Directory of the finished run of every (fold, seed).
-        missing: Why a run of a (fold, seed) is not there.
-        all_folds: Folds that the protocol has.
+        missing: Why the run of a (fold, seed) is missing.
+        all_folds: All folds of the protocol.
 
     Returns:
         The summary as Markdown.
 
     Raises:
-        DataError: If the runs do not agree on data, protocol, split seed, label rule or classes; nothing is
-            written then.
+        DataError: The runs differ in data, protocol, split seed, label rule or classes; nothing is written.
     """
     runs = dict(sorted(runs.items()))
     records = {key: read_record(run) for key, run in runs.items()}

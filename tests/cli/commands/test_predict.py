@@ -240,7 +240,7 @@ def test_pictures_are_made_only_when_asked_for(aligned, tmp_path):
         ([], ""),
         (
             ["--detect=false"],
-            "trained on faces found by a detector, `mtmsa prepare --margin 0.25`, but its input with --detect false",
+            "faces found by a detector, `mtmsa prepare --margin 0.25`, but its input with --detect false",
         ),
     ],
 )
@@ -272,7 +272,9 @@ def test_detecting_faces_for_a_checkpoint_of_whole_photos_is_told(tmp_path, capl
     predict("--ckpt_path", plain, file, "--out", tmp_path / "found.csv", "--detect=true")
     assert len(pd.read_csv(tmp_path / "found.csv")) == 2
     (warning,) = [entry.message for entry in caplog.records if entry.levelname == "WARNING"]
-    assert warning.startswith("the checkpoint was trained on images as they are, but its input with --detect true")
+    assert warning.startswith(
+        "the checkpoint was trained on images as they are, but its input with --detect true"
+    )
 
 
 def test_not_one_face_is_an_error_after_all_is_written(aligned, fails, tmp_path):
