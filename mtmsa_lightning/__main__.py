@@ -1,18 +1,18 @@
 """``python -m mtmsa_lightning`` is ``mtmsa``.
 
-Python looks for the package in the working directory first: in a folder of someone else run ``mtmsa``, or
+Python searches the working directory first: in a folder that you do not trust, run ``mtmsa`` or
 ``python -P -m mtmsa_lightning``.
 """
 
 import os
 import sys
 
-if sys.path[:1] == [os.getcwd()]:  # noqa: PTH109  # put there by `python -m`: no file of it stands before a library
+if sys.path[:1] == [os.getcwd()]:  # noqa: PTH109  # added by `python -m`; must not shadow libraries
     import mtmsa_lightning
 
     here = sys.path.pop(0)
     if os.path.dirname(os.path.dirname(os.path.abspath(mtmsa_lightning.__file__))) == here:  # noqa: PTH100, PTH120
-        sys.path.append(here)  # a checkout, which processes started from this one import too
+        sys.path.append(here)  # a checkout, which child processes import too
 
 from mtmsa_lightning.cli.main import main
 

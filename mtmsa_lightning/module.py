@@ -1,4 +1,4 @@
-"""MTMSA, the LightningModule: network, losses and metrics of the three tasks, and their optimisation."""
+"""MTMSA, the LightningModule: network, losses, metrics and optimisation of the three tasks."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
@@ -41,13 +41,13 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 class FaceOutput(NamedTuple):
-    """Predictions for N faces; None of a head that was left out.
+    """Predictions for N faces; None for a missing head.
 
     Attributes:
         age: Predictive distributions of age, in years.
         gender: Logits, shape (N, genders).
         race: Logits, shape (N, races).
-        age_raw: What the age head computes its loss from.
+        age_raw: Input of the age head's loss.
     """
 
     age: AgeDistribution | None
@@ -61,19 +61,19 @@ class MTMSA(RecordedModule):
 
     A ResNet34 with multi-scale attention is shared by three heads: age (a predictive distribution), gender
     and race (logits). After Shi et al., "Multi-task multi-scale attention learning-based facial age
-    estimation", IET Signal Processing 17(2), 2023; the README lists what the paper's abstract says and what
-    was chosen here.
+    estimation", IET Signal Processing 17(2), 2023; the README compares the paper's abstract with this
+    implementation.
 
     Args:
-        weights: Initial weights: ``imagenet``, a file, or None for random ones. Of a network of this package
-            (a checkpoint, a run, a folder of ``save_pretrained``) the heads are loaded too, where they fit;
-            of anything else only the trunk. Loaded when a fit starts without a checkpoint.
-        msa: Multi-scale attention; None gives the plain ResNet34.
-        last_stride: Stride of the last stage; 1 keeps the map larger, for inputs well below 224 pixels.
+        weights: Initial weights: ``imagenet``, a file, or None for random ones. From a network of this
+            package (a checkpoint, a run, a folder of ``save_pretrained``) fitting heads are loaded too, from
+            other files only the trunk. Loaded when a fit starts without a checkpoint.
+        msa: Multi-scale attention; None for the plain ResNet34.
+        last_stride: Stride of the last stage; 1 for larger maps, for inputs well below 224 pixels.
         aux_stage: Stage (1-4) after which the gender and race heads branch off.
-        age: Age head, one of :mod:`mtmsa_lightning.models.heads.age`; None leaves it out.
-        gender: Gender head; None leaves it out.
-        race: Race head; None leaves it out. A dataset without race labels has none either.
+        age: Age head, one of :mod:`mtmsa_lightning.models.heads.age`; None for no head.
+        gender: Gender head; None for no head.
+        race: Race head; None for no head. There is none for datasets without race labels.
         age_weight: Weight of the age loss.
         gender_weight: Weight of the gender loss.
         race_weight: Weight of the race loss.
@@ -89,10 +89,10 @@ class MTMSA(RecordedModule):
         lr_batch_size: Global batch that the optimiser's learning rate belongs to.
         freeze_epochs: Number of first epochs in which the ResNet layers keep their weights and BatchNorm
             statistics; attention and heads learn.
-        channels_last: Hold images and convolutions channels last in memory, which kernels for half precision
-            prefer; results differ by rounding.
-        checkpoint_activations: Compute the trunk's activations again in the backward pass instead of keeping
-            them: less memory, more time, the same results.
+        channels_last: Store images and convolutions channels last in memory, which is faster in half
+            precision; results differ by rounding.
+        checkpoint_activations: Recompute the trunk's activations in the backward pass: less memory, more
+            time, the same results.
         flip_test: In evaluation, average the outputs of the heads over each face and its mirror image: means
             and log-variances of age, logits of classes. Not in training.
         image_size: Side of the input in pixels; set from the data.
@@ -102,7 +102,7 @@ class MTMSA(RecordedModule):
         age_groups: Inclusive (low, high) age groups in years, or empty; set from the data.
 
     Raises:
-        ConfigError: If no head is left or an argument is out of its range.
+        ConfigError: There is no head, or an argument is out of range.
     """
 
     pixel_mean: Tensor
@@ -150,7 +150,9 @@ class MTMSA(RecordedModule):
         self.image_size, self.crop = image_size, crop
         self.gender_classes, self.race_classes = tuple(gender_classes), tuple(race_classes)
         self.age_groups = tuple((int(low), int(high)) for low, high in age_groups)
-        self.optimizer = AdamW if isinstance(optimizer, Mapping) else optimizer  # a record is not rebuilt
+        self.optimizer = (
+            AdamW if isinstance(optimizer, Mapping) else optimizer
+        )  # recorded settings are not rebuilt
         self.scheduler = WarmupCosine if isinstance(scheduler, Mapping) else scheduler
         self.scheduler_interval, self.freeze_epochs = scheduler_interval, freeze_epochs
         self.lr_scaling, self.lr_batch_size = lr_scaling, lr_batch_size
@@ -191,7 +193,7 @@ class MTMSA(RecordedModule):
             raise ConfigError("no head is left: keep at least one of model.age, model.gender, model.race")
 
     def configure_metrics(self) -> None:
-        """Build the metrics for the heads and age groups that there are now."""
+        """Build the metrics for the present heads and age groups."""
         classes = {"age": 0, "gender": len(self.gender_classes), "race": len(self.race_classes)}
         self.metrics = StageMetrics(
             {task: classes[task] for task in self.tasks}, groups=bool(self.age_groups)
@@ -211,7 +213,7 @@ class MTMSA(RecordedModule):
         images = self.normalise(images)
         features, aux = self.trunk(images, self.aux_stage)
         if self.flip_test and not self.training:
-            # The heads are linear up to what is averaged: averaging their inputs averages their outputs.
+            # The heads are linear, so averaging their inputs averages their outputs.
             mirrored, aux_mirrored = self.trunk(images.flip(-1), self.aux_stage)
             features, aux = (features + mirrored) / 2, (aux + aux_mirrored) / 2
         age_raw = None if self.age is None else self.age.raw(features)
@@ -223,8 +225,8 @@ class MTMSA(RecordedModule):
         )
 
     def normalise(self, images: Tensor) -> Tensor:
-        """Scale images to the ImageNet statistics that the trunk expects, on the device that holds them."""
-        images = images.contiguous(memory_format=self._memory_format)  # loaders leave the channels last
+        """Normalise images with the ImageNet statistics, on their device."""
+        images = images.contiguous(memory_format=self._memory_format)  # loaders return channels last
         if not images.is_floating_point():
             images = images.to(self.pixel_mean.dtype) / 255
         return (images - self.pixel_mean) / self.pixel_std
@@ -241,11 +243,11 @@ class MTMSA(RecordedModule):
         return losses
 
     def total_loss(self, losses: TaskLosses) -> Tensor:
-        """Combine task losses to the one that is minimised, see :func:`.weighting.joined_loss`."""
+        """Return the weighted sum of task losses, see :func:`.weighting.joined_loss`."""
         return joined_loss(losses, self.weighting)
 
     def calibrated(self, output: FaceOutput) -> FaceOutput:
-        """Apply the calibration, if there is one; ``age_raw`` stays as it is."""
+        """Apply the calibration, if there is one; ``age_raw`` is not changed."""
         if self.calibration is None:
             return output
         logits = {
@@ -260,32 +262,32 @@ class MTMSA(RecordedModule):
     def training_step(self, batch: FaceBatch, batch_idx: int) -> Tensor:
         """Return the total loss of a batch.
 
-        It is logged for callbacks, not for Lightning's progress bar, which would wait for every step.
+        It is logged for callbacks, not for Lightning's progress bar, which would synchronise every step.
         """
         _, losses = self._step("train", batch)
         total = self.total_loss(losses)
         self.log("loss", total.detach(), logger=False)
-        return total * self._batches_skipped(batch_idx)
+        return total * self._accumulation_factor(batch_idx)
 
-    def _batches_skipped(self, batch_idx: int) -> float:
-        """Return the factor for the last step of an epoch, for which Lightning divides by missing batches."""
+    def _accumulation_factor(self, batch_idx: int) -> float:
+        """Return the factor for the last step of an epoch, which may have fewer batches than Lightning expects."""
         accumulated = self.trainer.accumulate_grad_batches
         first = batch_idx - batch_idx % accumulated
         return accumulated / min(accumulated, self.trainer.num_training_batches - first)
 
     def validation_step(self, batch: FaceBatch, batch_idx: int) -> FaceOutput:  # type: ignore[override]
-        """Update the validation metrics and hand the predictions to whoever shows them."""
+        """Update the validation metrics and return the predictions for callbacks."""
         return self._step("val", batch)[0]
 
     def test_step(self, batch: FaceBatch, batch_idx: int) -> FaceOutput:  # type: ignore[override]
-        """Update the test metrics and hand the predictions, calibrated, to whoever writes them.
+        """Update the test metrics and return the calibrated predictions for callbacks.
 
-        The losses are those of training, uncalibrated.
+        Losses are computed from uncalibrated predictions.
         """
         return self._step("test", batch)[0]
 
     def predict_step(self, batch: FaceBatch, batch_idx: int) -> FaceOutput:
-        """Predict a batch, calibrated."""
+        """Return calibrated predictions for a batch."""
         return self.calibrated(self(batch["image"]))
 
     def _step(self, stage: str, batch: FaceBatch) -> tuple[FaceOutput, TaskLosses]:
@@ -345,7 +347,7 @@ class MTMSA(RecordedModule):
     # ---------------------------------------------------------------- training
 
     def on_train_start(self) -> None:
-        """Continue within an epoch, whose start Lightning does not announce again."""
+        """Restore the state within a continued epoch, for which Lightning calls no start hook."""
         self.on_train_epoch_start()
         if self._train_sums:
             metrics = self.metrics.all_of("train")
@@ -359,16 +361,16 @@ class MTMSA(RecordedModule):
                 module.train(self.current_epoch >= self.freeze_epochs)
 
     def on_train_batch_start(self, batch: FaceBatch, batch_idx: int) -> None:
-        """Check the size of the faces, at which predictions will be made.
+        """Check the size of the faces.
 
         Raises:
-            ConfigError: If the model was built for another size.
+            ConfigError: The model was built for another size.
         """
         side = batch["image"].shape[-1]
         if side != self.image_size:
             raise ConfigError(
-                f"faces of {side} px, but the model was built for {self.image_size}, at which it would be "
-                f"used: build it with MTMSA(image_size={side})"
+                f"faces of {side} px, but the model and its predictions use {self.image_size} px: "
+                f"build it with MTMSA(image_size={side})"
             )
 
     # ---------------------------------------------------------------- optimisation

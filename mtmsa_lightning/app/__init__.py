@@ -1,1 +1,1 @@
-"""The web page ``mtmsa app``: drop a photo, see what a checkpoint says of its faces."""
+"""The web page of ``mtmsa app``: predictions for the faces of a photo."""

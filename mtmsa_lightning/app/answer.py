@@ -1,4 +1,4 @@
-"""From an uploaded photo to the answer of the page: one piece of HTML with all pictures inside."""
+"""The answer of the page to an uploaded photo: HTML with embedded images."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -22,7 +22,7 @@ from mtmsa_lightning.inference.photos import read_photo
 from mtmsa_lightning.reports.plots import gate_scale, largest_gate
 
 MOST_FACES = 60
-"""Faces of one photo that are shown, the largest."""
+"""Maximum of faces of a photo that are shown, the largest ones."""
 
 NO_FACE = (
     "No face was found in this photo. Faces that are larger, upright and seen from the front are found best."
@@ -32,15 +32,15 @@ FORMATS = "Photos are image files such as JPEG, PNG or WebP."
 
 
 def answer(estimator: AgeEstimator, upload: bytes, name: str) -> Markup:
-    """Say what is known of the faces in a photo.
+    """Predict the faces in a photo.
 
     Args:
-        estimator: What to ask.
+        estimator: The network.
         upload: Content of an image file.
-        name: The name that the user knows it by.
+        name: Name of the file.
 
     Returns:
-        HTML: the photo with a card for each face, or why there is none.
+        HTML: the photo with a card for each face, or an error.
     """
     try:
         photo = read_photo(upload, estimator.max_pixels, name or "photo")
@@ -51,42 +51,42 @@ def answer(estimator: AgeEstimator, upload: bytes, name: str) -> Markup:
 
 
 def refusal(why: str) -> Markup:
-    """Say why a photo is not looked at."""
+    """Return the message for a photo that is refused."""
     return part("refusal", why)
 
 
 def no_face(photo: Image) -> Markup:
-    """Show a photo on which there is no face."""
+    """Return a photo without a face, with a message."""
     return refusal(NO_FACE) + photo_with_boxes(photo, [])
 
 
 def faces_found(estimator: AgeEstimator, photo: Image, faces: Sequence[Face]) -> Markup:
-    """Show a photo with its faces and a card for each.
+    """Return a photo with its faces and a card for each.
 
     Args:
-        estimator: What the faces come from.
+        estimator: The network that predicted them.
         photo: RGB, uint8, shape (height, width, 3).
         faces: Its faces, at least one, the largest first.
     """
     found, faces = len(faces), faces[:MOST_FACES]
-    says = f"{pluralize(found, 'face')} {'was' if found == 1 else 'were'} found"
+    text = f"{pluralize(found, 'face')} {'was' if found == 1 else 'were'} found"
     if found > 1:
-        says += ", numbered from the largest"
+        text += ", numbered from the largest"
     if found > len(faces):
-        says += f"; the largest {len(faces)} are shown"
+        text += f"; the largest {len(faces)} are shown"
     attention = estimator.attention(faces)
     scale = gate_scale(gates for each in attention for gates in each.maps.values())
     cards = [
         _card(estimator, face, number, each, scale)
         for number, (face, each) in enumerate(zip(faces, attention, strict=True), start=1)
     ]
-    return part("answer", says, photo_with_boxes(photo, faces), cards)
+    return part("answer", text, photo_with_boxes(photo, faces), cards)
 
 
 def _card(
     estimator: AgeEstimator, face: Face, number: int, attention: FaceAttention, scale: float
 ) -> dict[str, Any]:
-    """Return what the card of a face shows."""
+    """Return the content of a face's card."""
     age = face.age_or_none
     groups = {} if age is None else age.groups
     tables = {
@@ -131,13 +131,13 @@ def _age(estimator: AgeEstimator, age: Age) -> dict[str, str]:
 
 
 def interval_is_calibrated(estimator: AgeEstimator) -> bool:
-    """Return whether the interval that is shown was fitted on held-out faces."""
+    """Return whether the shown interval was fitted on held-out faces."""
     calibration = estimator.model.calibration
     return calibration is not None and LEVEL in calibration.quantiles
 
 
 def unsure_rule(estimator: AgeEstimator) -> str:
-    """Say beyond which thresholds a face is unsure; empty if there are none."""
+    """Return the rule by which a face is unsure; empty without thresholds."""
     calibration = estimator.model.calibration
     if calibration is None:
         return ""
@@ -151,7 +151,7 @@ def unsure_rule(estimator: AgeEstimator) -> str:
 
 
 def _named(rates: Sequence[tuple[int, float]]) -> dict[str, float]:
-    """Name the scales of a stage by their rates; where a rate comes twice, by its place too."""
+    """Return the weights of a stage's scales by rate, with the position for repeated rates."""
     numbers = [rate for rate, _ in rates]
     return {
         f"rate {rate}" + (f" (no. {place})" if numbers.count(rate) > 1 else ""): share

@@ -1,4 +1,4 @@
-"""Pictures of the page as pieces of HTML: SVG and embedded images, so that no file is written for them."""
+"""Drawings of the page as HTML: SVG and embedded images, without files."""
 
 import base64
 from collections.abc import Mapping, Sequence
@@ -19,13 +19,13 @@ from mtmsa_lightning.reports.plots import AMPLIFIED, DAMPED
 _PARTS = environment.get_template("app.html").module
 
 LEVEL = 0.9
-"""Level of the interval that is shown."""
+"""Level of the shown interval."""
 
 SHOWN_SIDE = 1280
-"""Pixels of the longer side, at most, with which a photo is shown."""
+"""Maximum of pixels of the longer side of a shown photo."""
 
 _WIDTH, _HEIGHT, _FLOOR, _EDGE = 320, 120, 84, 12
-"""The age curve: its size, the height at which its axis lies, and the room on both sides."""
+"""The age curve: width, height, position of its axis, and margin on both sides."""
 
 
 def part(name: str, *values: Any) -> Markup:
@@ -34,7 +34,7 @@ def part(name: str, *values: Any) -> Markup:
 
 
 def photo_with_boxes(photo: Image, faces: Sequence[Face]) -> Markup:
-    """Draw the photo with a numbered box around each face, which leads to what is said of it.
+    """Draw the photo with a numbered box around each face, which links to its card.
 
     Args:
         photo: RGB, uint8, shape (height, width, 3).
@@ -47,7 +47,9 @@ def photo_with_boxes(photo: Image, faces: Sequence[Face]) -> Markup:
 
 
 def _box(face: Face) -> dict[str, float]:
-    left, top, right, bottom = (edge + 0.5 for edge in face.box)  # a pixel's centre lies at half numbers
+    left, top, right, bottom = (
+        edge + 0.5 for edge in face.box
+    )  # in SVG, the centre of a pixel is at half numbers
     return {"x": left, "y": top, "width": right - left, "height": bottom - top}
 
 
@@ -65,7 +67,7 @@ def embedded(image: NDArray[np.uint8], kind: str = ".png") -> str:
 
     Args:
         image: uint8, shape (height, width, 3 or 4).
-        kind: Ending of the format.
+        kind: Suffix of the format.
     """
     code = cv2.COLOR_RGBA2BGRA if image.shape[2] == 4 else cv2.COLOR_RGB2BGR
     _, data = cv2.imencode(kind, cv2.cvtColor(image, code))
@@ -77,34 +79,34 @@ def embedded(image: NDArray[np.uint8], kind: str = ".png") -> str:
 
 
 def age_range(age: Age) -> Interval:
-    """Return the years that the curve's axis spans: 0 to 100, or to 120 where the curve needs them."""
+    """Return the range of the curve's axis: 0 to 100, or to 120 if needed."""
     high = float(age.distribution.quantile(0.99))
     return (0.0, 100.0) if high <= 100 else (0.0, 120.0)
 
 
 def density(age: Age, steps: int = 480) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return ages in years over the curve's range, the mean among them, and the density per year at each."""
+    """Return ages in years over the curve's range, including the mean, and the density per year at each."""
     low, high = age_range(age)
     mean = min(max(age.mean, low), high)
     ages = torch.from_numpy(np.sort(np.append(np.linspace(low, high, steps + 1), mean)))
     return ages.numpy(), age.distribution.log_prob(ages).exp().numpy()
 
 
-def age_curve(age: Age, says: str) -> Markup:
-    """Draw the density of age (a normal curve, or the steps of a head that speaks of single years).
+def age_curve(age: Age, text: str) -> Markup:
+    """Draw the density of age: a normal curve, or the steps of a categorical head.
 
     Args:
         age: The age.
-        says: The same in words, for those who do not see it.
+        text: Alternative text.
 
     Returns:
-        An SVG: the curve, the part of it that the interval holds in colour, and a line at the mean.
+        An SVG: the curve, its part inside the interval in colour, and a line at the mean.
     """
     first, last = age_range(age)
     ages, values = density(age)
     scale = (_WIDTH - 2 * _EDGE) / (last - first)
     x = _EDGE + (ages - first) * scale
-    y = _FLOOR - values / (values.max() or 1.0) * (_FLOOR - 8)  # no mass on the axis: a flat line
+    y = _FLOOR - values / (values.max() or 1.0) * (_FLOOR - 8)  # a flat line if there is no mass on the axis
     low, high = age.interval(LEVEL)
     inside = (ages >= low) & (ages <= high)
     mean = _EDGE + (min(max(age.mean, first), last) - first) * scale
@@ -113,7 +115,7 @@ def age_curve(age: Age, says: str) -> Markup:
         held, xs = _points(x[inside], y[inside]), x[inside]
         band = f"M{xs[0]:.1f},{_FLOOR} L{held} L{xs[-1]:.1f},{_FLOOR} Z"
     ticks = {year: _EDGE + (year - first) * scale for year in range(int(first), int(last) + 1, 20)}
-    return part("curve", _WIDTH, _HEIGHT, _FLOOR, _EDGE, f"M{_points(x, y)}", band, mean, ticks, says)
+    return part("curve", _WIDTH, _HEIGHT, _FLOOR, _EDGE, f"M{_points(x, y)}", band, mean, ticks, text)
 
 
 def _points(x: NDArray[np.float64], y: NDArray[np.float64]) -> str:
@@ -124,7 +126,7 @@ def _points(x: NDArray[np.float64], y: NDArray[np.float64]) -> str:
 
 
 def percent(probability: float) -> str:
-    """Return a probability in whole percent; what is neither impossible nor certain is not called so."""
+    """Return a probability in whole percent, but never 0 or 100 % if it is not 0 or 1."""
     if 0 < probability < 0.005:
         return "< 1 %"
     if 0.995 <= probability < 1:
@@ -133,12 +135,12 @@ def percent(probability: float) -> str:
 
 
 def bars(title: str, probabilities: Mapping[str, float], marked: str = "") -> Markup:
-    """Draw probabilities, or other shares of 1, as a table with a bar in each row, the largest in bold.
+    """Draw probabilities, or other fractions, as a table with a bar in each row, the largest in bold.
 
     Args:
-        title: What the rows are.
-        probabilities: Share by name.
-        marked: What is said of the largest.
+        title: Title of the rows.
+        probabilities: Fractions by name.
+        marked: Note on the largest.
     """
     largest = max(probabilities, key=lambda name: probabilities[name])
     rows = [
@@ -157,10 +159,10 @@ def gates_over(face: Image, gates: NDArray[np.float32], most: float, alt: str) -
     """Draw the gates of an attention module over a face.
 
     Args:
-        face: RGB, as the network sees it.
+        face: RGB, the input of the network.
         gates: Gates averaged over channels, ``(h, w)``: above 0 amplifies (orange), below 0 damps (blue).
         most: Gate that gets the deepest colour, see :func:`~mtmsa_lightning.reports.plots.gate_scale`.
-        alt: What the picture shows, in words.
+        alt: Alternative text.
     """
     side = max(face.shape[0], 112)
     strength = np.clip(cv2.resize(gates, (side, side), interpolation=cv2.INTER_LINEAR) / most, -1, 1)

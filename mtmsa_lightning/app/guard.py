@@ -18,7 +18,7 @@ POLICY = (
     "style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; media-src 'self' data: blob:; "
     "font-src 'self' data:; object-src 'none'; base-uri 'self'; form-action 'self'; frame-ancestors 'none'"
 )
-"""Content Security Policy: browsers load nothing for the page from elsewhere, and embed it nowhere else."""
+"""Content Security Policy: the page loads nothing from other sites, and is not embedded by them."""
 
 UPLOAD = "/gradio_api/upload"
 PROGRESS = "/gradio_api/upload_progress"
@@ -31,10 +31,10 @@ ROUTES = {
     "HEAD": "/",
     "POST": f"{UPLOAD}|{JOIN}",
 }
-"""Paths that the page asks for, by method; Gradio has many more, and none of them is answered."""
+"""Paths that the page uses, by method; Gradio's other paths are refused."""
 
 PASSED_ON = (b"host", b"content-type", b"accept", b"if-none-match", b"if-modified-since")
-"""Request headers that Gradio sees: it believes others, such as X-Forwarded-Host, whoever sends them."""
+"""Request headers passed on to Gradio, which would trust others such as X-Forwarded-Host."""
 
 HEADERS = {
     "Content-Security-Policy": POLICY,
@@ -44,37 +44,37 @@ HEADERS = {
 }
 
 NOT_KEPT = {"Cache-Control": "no-store"}
-"""Header of every answer but the page's own files."""
+"""Header of every response except for the page's own files."""
 
 LARGEST_QUESTION = 2**14
-"""Bytes of the largest JSON body that is read."""
+"""Size of the largest JSON body in bytes."""
 
 LONGEST_NAME = 64
-"""Characters of the longest name of an upload that is looked up."""
+"""Length of the longest name of an upload."""
 
 BODY_SECONDS = 60
-"""Time within which the body of a request has to arrive."""
+"""Seconds within which the body of a request must arrive."""
 
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:\d{1,5})?")
 _SESSION = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 class TooLargeError(ValueError):
-    """The body of a request is longer than what is read."""
+    """The body of a request is too long."""
 
 
 class Guard:
-    """ASGI middleware that refuses what the page does not need, and answers errors without their cause.
+    """ASGI middleware that refuses requests that the page does not make, and hides causes of errors.
 
-    A page of another site can make a browser send requests to this machine: by links and forms, which name
-    their origin, and by a domain of its own that it later points here (DNS rebinding), which the Host header
-    shows. Both are refused.
+    A page of another site can make a browser send requests to this machine: by links and forms, which have an
+    Origin header, and by a domain that is later resolved to this machine (DNS rebinding), which is in the
+    Host header. Both are refused.
 
     Args:
         app: The application.
-        host: Name or address that is listened on.
-        question: Number of the only Gradio function that may be asked.
-        known: Whether an upload of a name waits; questions about others are not queued.
+        host: Name or address to listen on.
+        question: Number of the only Gradio function that may be called.
+        known: Whether an upload with a name is waiting; requests for others are not queued.
     """
 
     def __init__(self, app: "ASGIApp", host: str, question: int, known: Callable[[str], bool]) -> None:
@@ -85,7 +85,7 @@ class Guard:
 
     async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
         """Answer a request, or refuse it."""
-        if scope["type"] != "http":  # the start and end of the server, as it takes no websockets
+        if scope["type"] != "http":  # start and end of the server; there are no websockets
             return await self.app(scope, receive, send)
         refused = self._refused(scope)
         if not refused and scope["path"] == JOIN:
@@ -95,7 +95,7 @@ class Guard:
                 body = await body_of(Request(scope, receive), LARGEST_QUESTION)
                 receive = _replay(question(body, self.question, self.known), receive)
             except ClientDisconnect:
-                return None  # nobody is there to answer
+                return None  # the client is gone
             except TimeoutError:
                 refused = HTTPStatus.REQUEST_TIMEOUT
             except LookupError:
@@ -106,11 +106,11 @@ class Guard:
             return await _plain(refused, scope, receive, send)
         scope["headers"] = [(key, value) for key, value in scope["headers"] if key in PASSED_ON]
         if scope["path"] != DATA:
-            scope["query_string"] = b""  # Gradio reads saved states and pages by it
+            scope["query_string"] = b""  # or Gradio would read saved states and pages
         return await self.app(scope, receive, _without_causes(scope, receive, send))
 
     def _refused(self, scope: "Scope") -> HTTPStatus | None:
-        """Return the status of a request that is not answered."""
+        """Return the status of a refused request; None for others."""
         path, headers = scope["path"], _single_headers(scope)
         if headers is None or {"content-length", "transfer-encoding"} <= headers.keys():
             return HTTPStatus.BAD_REQUEST
@@ -119,7 +119,7 @@ class Guard:
             return HTTPStatus.MISDIRECTED_REQUEST
         if origin and origin not in (f"http://{host}", f"https://{host}"):
             return HTTPStatus.FORBIDDEN
-        if site in ("cross-site", "same-site") and path != "/":  # the page itself may be linked to
+        if site in ("cross-site", "same-site") and path != "/":  # links to the page are allowed
             return HTTPStatus.FORBIDDEN
         if scope["method"] not in ROUTES:
             return HTTPStatus.METHOD_NOT_ALLOWED
@@ -138,16 +138,16 @@ class Guard:
 
 
 def names_of(host: str) -> tuple[frozenset[str], bool]:
-    """Return by which names a page is reached that is served on a host.
+    """Return the names by which a page on a host is reached.
 
-    The port is left open, as a tunnel to the machine may have another one.
+    Any port is allowed, since a tunnel to the machine may use another one.
 
     Args:
         host: Name or address of this machine's interface.
 
     Returns:
-        The names and addresses, and whether any other address in digits is one too: on all interfaces. No
-        domain can pretend to be an address.
+        The names and addresses, and whether any other numeric address is allowed, on all interfaces. A
+        domain cannot look like a numeric address.
     """
     address = ip_address(str(socket.getaddrinfo(host, None)[0][4][0]).partition("%")[0])
     names = {host, str(address)}
@@ -159,16 +159,16 @@ def names_of(host: str) -> tuple[frozenset[str], bool]:
 
 
 def question(body: bytes | bytearray, function: int, known: Callable[[str], bool]) -> bytes:
-    """Return a question to Gradio's queue with nothing but what the page asks.
+    """Return a request to Gradio's queue with the fields that the page needs.
 
     Args:
-        body: JSON as the browser sends it.
-        function: Number of the function that may be asked.
-        known: Whether an upload of a name waits.
+        body: JSON of the browser.
+        function: Number of the function that may be called.
+        known: Whether an upload with a name is waiting.
 
     Raises:
-        ValueError: It is anything else.
-        LookupError: The upload that it names does not wait.
+        ValueError: It is another request.
+        LookupError: Its upload is not waiting.
     """
     asked = json.loads(body)
     if not isinstance(asked, dict) or asked.get("fn_index") != function:
@@ -193,7 +193,7 @@ def question(body: bytes | bytearray, function: int, known: Callable[[str], bool
 
 
 def _photo(upload: Any) -> dict[str, str] | None:
-    """Return the name that an upload was given and the one that its owner knows it by."""
+    """Return the random name of an upload and its original name."""
     if upload is None:
         return None
     if not isinstance(upload, dict) or not isinstance(upload.get("path"), str):
@@ -201,7 +201,7 @@ def _photo(upload: Any) -> dict[str, str] | None:
     if len(upload["path"]) > LONGEST_NAME:
         raise ValueError("no name of an upload")
     known = upload.get("orig_name")
-    # without Gradio's mark of a file, which would make it look for one
+    # without the field by which Gradio would look for a file
     return {"path": upload["path"], "orig_name": known[:200] if isinstance(known, str) else ""}
 
 
@@ -212,12 +212,12 @@ async def body_of(
 
     Args:
         request: The request.
-        most: Bytes of the longest body that is read.
-        reserve: Called with the length of each part before it is kept; may raise.
+        most: Maximum size in bytes.
+        reserve: Called with the length of each part before it is added; may raise.
 
     Raises:
         TooLargeError: It is longer than ``most`` bytes.
-        TimeoutError: It was not whole after ``BODY_SECONDS``.
+        TimeoutError: It was not complete after ``BODY_SECONDS``.
     """
     body = bytearray()
     async with asyncio.timeout(BODY_SECONDS):
@@ -230,11 +230,11 @@ async def body_of(
 
 
 def _single_headers(scope: "Scope") -> dict[str, str] | None:
-    """Return headers by name, in lower case; None if one that decides is given twice."""
+    """Return headers by name, in lower case; None if one that is checked is given twice."""
     pairs = [(key.decode("latin-1"), value.decode("latin-1").lower()) for key, value in scope["headers"]]
     names = [key for key, _ in pairs]
-    deciding = ("host", "origin", "sec-fetch-site")
-    return dict(pairs) if all(names.count(name) <= 1 for name in deciding) else None
+    checked = ("host", "origin", "sec-fetch-site")
+    return dict(pairs) if all(names.count(name) <= 1 for name in checked) else None
 
 
 def _is_address(name: str) -> bool:
@@ -255,7 +255,7 @@ def _replay(body: bytes, receive: "Receive") -> "Receive":
 
 
 async def _plain(status: int, scope: "Scope", receive: "Receive", send: "Send") -> None:
-    """Answer with a status and its usual name."""
+    """Respond with a status and its name."""
     from starlette.responses import PlainTextResponse
 
     status = HTTPStatus.BAD_REQUEST if status == HTTPStatus.UNPROCESSABLE_ENTITY else HTTPStatus(status)
@@ -271,7 +271,7 @@ async def _plain(status: int, scope: "Scope", receive: "Receive", send: "Send") 
 
 
 def _without_causes(scope: "Scope", receive: "Receive", send: "Send") -> "Send":
-    """Return a ``send`` that adds the headers, and puts plain texts in the place of Gradio's errors."""
+    """Return a ``send`` that adds headers and replaces Gradio's errors by plain texts."""
     from starlette.datastructures import MutableHeaders
 
     answered = False

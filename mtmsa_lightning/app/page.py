@@ -1,4 +1,4 @@
-"""The page's texts, and its layout in Gradio."""
+"""The texts of the page and its layout in Gradio."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -50,20 +50,20 @@ AS_RELEASED = (
 GONE = "The photo is not there any more. Please choose it again."
 
 LONGEST_QUEUE = 100
-"""Questions that wait at a time; Gradio answers more with status 503."""
+"""Maximum of waiting requests; Gradio refuses more with status 503."""
 
 
 def build(estimator: AgeEstimator, uploads: Uploads) -> "gradio.Blocks":
     """Lay out the page.
 
     Args:
-        estimator: What answers; its detector finds the faces.
-        uploads: The photos that were sent.
+        estimator: The network with its detector.
+        uploads: The uploaded photos.
     """
     import gradio
 
     def look(upload: dict[str, Any] | None) -> tuple[None, Any]:
-        """Empty the place for a photo, and answer; nothing was uploaded where the camera is switched on."""
+        """Clear the input and answer; there is no upload when the camera is switched on."""
         if upload is None:
             return None, gradio.skip()
         photo = uploads.take(upload["path"])
@@ -76,7 +76,7 @@ def build(estimator: AgeEstimator, uploads: Uploads) -> "gradio.Blocks":
             label="Photo: drop it, choose it, paste it or take it",
             sources=["upload", "webcam", "clipboard"],
             type="filepath",
-            image_mode=None,  # the file as it is: it is looked at before it is decoded
+            image_mode=None,  # the original file, which is checked before it is decoded
             height=230,
             buttons=[],
             webcam_options=gradio.WebcamOptions(mirror=False),
@@ -93,12 +93,12 @@ def build(estimator: AgeEstimator, uploads: Uploads) -> "gradio.Blocks":
 
 
 def framed(html: str) -> str:
-    """Put a piece of the page where its style applies."""
+    """Return a part of the page inside the element that its style applies to."""
     return f'<div class="mtmsa">{html}</div>'
 
 
 def switches(estimator: AgeEstimator) -> Markup:
-    """Return the switches of what is shown beside age and classes, or why there are none."""
+    """Return the switches for attention and rates, or a note if the network has none."""
     return part("switches", "" if len(estimator.model.trunk.msa) else NO_ATTENTION)
 
 
@@ -108,7 +108,7 @@ def about(estimator: AgeEstimator) -> Markup:
 
 
 def describe(estimator: AgeEstimator) -> dict[str, str]:
-    """Return what is known of the model, by title."""
+    """Return facts about the model, by title."""
     model, how = estimator.model, estimator.preprocessing
     known = model.provenance or {}
     classes = {

@@ -1,4 +1,4 @@
-"""Serving the page: on this machine by default, without any other one, and without leaving a photo behind."""
+"""Serve the page, by default on this machine only, without storing photos."""
 
 import asyncio
 import logging
@@ -27,13 +27,13 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MAX_MEGABYTES = 20.0
-"""Size of the largest file that is taken."""
+"""Size of the largest accepted file."""
 
 CONNECTIONS = 400
-"""Connections at a time, above which all are answered that the server is busy: fifty browsers open fewer."""
+"""Maximum of connections, more than fifty browsers open; further ones are refused."""
 
 PORTS = range(7860, 7960)
-"""Ports that are tried where none is named; Gradio's own."""
+"""Ports to try by default, the same as Gradio's."""
 
 _GRADIOS_TAGS = re.compile(rb"""\s*<meta\s+(?:property="og:|name="twitter:)[^>]*>""")
 
@@ -47,9 +47,9 @@ _WITHOUT_GRADIO = f"`mtmsa app` needs Gradio: {install('app')}"
 
 @contextmanager
 def private_folder() -> Iterator[str]:
-    """Make the folder of Gradio's own files: nobody else can read it, and it is gone at the end.
+    """Make a private folder for Gradio's files, which is removed at the end.
 
-    Uploads do not pass through it.
+    Uploads are not stored in it.
     """
     with tempfile.TemporaryDirectory(prefix="mtmsa-app-", ignore_cleanup_errors=True) as folder:
         before = os.environ.get("GRADIO_TEMP_DIR")
@@ -63,10 +63,10 @@ def private_folder() -> Iterator[str]:
 
 
 def need_gradio() -> None:
-    """Import Gradio, told to be silent towards its makers.
+    """Import Gradio with its telemetry turned off.
 
     Raises:
-        ConfigError: If it is not installed.
+        ConfigError: It is not installed.
     """
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     try:
@@ -78,19 +78,21 @@ def need_gradio() -> None:
 def application(
     estimator: AgeEstimator, host: str = "127.0.0.1", max_megabytes: float = MAX_MEGABYTES
 ) -> "fastapi.FastAPI":
-    """Make the web application; within :func:`private_folder`.
+    """Return the web application; call it within :func:`private_folder`.
 
     Args:
-        estimator: What answers.
-        host: Name or address that it is served on.
-        max_megabytes: Size in MB (2^20 bytes) of the largest file that is taken.
+        estimator: The network.
+        host: Name or address to serve on.
+        max_megabytes: Size in MB (2^20 bytes) of the largest accepted file.
     """
     need_gradio()
 
     async def made() -> "fastapi.FastAPI":
         return _mounted(estimator, host, int(max_megabytes * 2**20))
 
-    with ThreadPoolExecutor(1) as pool:  # where no event loop runs, Gradio makes some and never closes them
+    with ThreadPoolExecutor(
+        1
+    ) as pool:  # without a running event loop, Gradio makes some and never closes them
         return pool.submit(lambda: asyncio.run(made())).result()
 
 
@@ -102,7 +104,7 @@ def _mounted(estimator: AgeEstimator, host: str, max_bytes: int) -> "fastapi.Fas
     uploads = Uploads(max_bytes)
     page = build(estimator, uploads)
 
-    # in the place of Gradio's own, which keep files under names that photos of one content share
+    # replaces Gradio's routes, which store files under hashes of their content
     app.add_route(UPLOAD, uploads.receive, ["POST"])
     app.add_route(PROGRESS, _no_progress)
     app.add_route(f"{PREVIEW}{{path:path}}", _no_preview)
@@ -125,21 +127,21 @@ def _mounted(estimator: AgeEstimator, host: str, max_bytes: int) -> "fastapi.Fas
 
 
 async def _no_progress(request: "fastapi.Request") -> "fastapi.Response":
-    """End the progress of an upload that a page asks for."""
+    """Answer that an upload is complete."""
     import fastapi
 
     return fastapi.Response('data: {"msg": "done"}\n\n', media_type="text/event-stream")
 
 
 async def _no_preview(request: "fastapi.Request") -> "fastapi.Response":
-    """Answer nothing: a photo is never given out again."""
+    """Answer without content: photos are never sent back."""
     import fastapi
 
     return fastapi.Response(status_code=204)
 
 
 async def _with_own_head(response: Any) -> "fastapi.Response":
-    """Give the page a title and a description of its own in place of Gradio's, which link previews show."""
+    """Replace Gradio's title and description, which link previews show."""
     import fastapi
 
     html = b"".join([part async for part in response.body_iterator])
@@ -149,36 +151,36 @@ async def _with_own_head(response: Any) -> "fastapi.Response":
 
 
 def listen(host: str, port: int | None) -> socket.socket:
-    """Open the socket that the page is served on.
+    """Open the socket of the page.
 
     Args:
         host: Name or address of this machine's interface.
-        port: Port; None takes the first free one of ``PORTS``.
+        port: Port; None for the first free one of ``PORTS``.
 
     Raises:
-        ConfigError: If the address is not this machine's, or the port is taken or not allowed.
+        ConfigError: The address is not of this machine, or the port is in use or not allowed.
     """
     if port is not None and not 0 <= port <= 65535:
         raise ConfigError(f"--port {port}: ports are numbers from 0 to 65535")
-    fault: OSError | None = None
+    failure: OSError | None = None
     for number in PORTS if port is None else [port]:
         try:
             family = socket.getaddrinfo(host, number, type=socket.SOCK_STREAM)[0][0]
             return socket.create_server((host, number), family=family)
         except OSError as error:
-            fault = error
+            failure = error
     where = f"{host}, port {port if port is not None else f'{PORTS[0]} to {PORTS[-1]}'}"
-    raise ConfigError(f"cannot serve on {where}: {fault}; give another --host or --port")
+    raise ConfigError(f"cannot serve on {where}: {failure}; give another --host or --port")
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether only this machine itself reaches an address."""
+    """Return whether an address is reached from this machine only."""
     address = socket.getaddrinfo(host, None)[0][4][0]
     return ip_address(str(address).partition("%")[0]).is_loopback
 
 
 def server(app: "fastapi.FastAPI") -> "uvicorn.Server":
-    """Return the server of an application; ``run(sockets=[...])`` serves until it is interrupted."""
+    """Return the server of an application; ``run(sockets=[...])`` serves until interrupted."""
     import uvicorn
 
     return uvicorn.Server(
@@ -195,18 +197,20 @@ def serve(
     """Serve the page until the process is interrupted or terminated.
 
     Args:
-        estimator: What answers.
-        host: Where to listen; only this machine reaches the default.
-        port: Port; None takes the first free one of ``PORTS``.
-        max_mb: Size in MB of the largest file that is taken.
+        estimator: The network.
+        host: Address to listen on; the default is reached from this machine only.
+        port: Port; None for the first free one of ``PORTS``.
+        max_mb: Size in MB of the largest accepted file.
 
     Raises:
-        ConfigError: If Gradio is not installed, or the address cannot be used.
+        ConfigError: Gradio is not installed, or the address cannot be used.
     """
     need_gradio()
     with listen(host, port) as opened, private_folder():
         if not is_loopback(host):
-            log.warning("everybody who reaches this machine can use the page: no password, no encryption")
+            log.warning(
+                "everybody who reaches this machine can use the page: there is no password and no encryption"
+            )
         app = application(estimator, host, max_mb)
         address = f"[{host}]" if ":" in host else host
         print(f"http://{address}:{opened.getsockname()[1]}    (Ctrl+C ends it)", flush=True)

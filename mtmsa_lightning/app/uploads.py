@@ -1,4 +1,4 @@
-"""Photos between their upload and the question about them: in memory, and never in a file."""
+"""Uploaded photos, in memory only, until they are predicted."""
 
 import asyncio
 import secrets
@@ -14,27 +14,27 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
 SECONDS = 600
-"""How long an upload waits that nobody asks about; a queue of photos may take minutes."""
+"""Seconds until an unused upload is dropped; a queue of photos may take minutes."""
 
 MOST_BYTES = 2**30
-"""Size of all uploads that wait or are read at a time: fifty of the largest."""
+"""Maximum size of all uploads together, fifty of the largest."""
 
 MOST_PHOTOS = 256
-"""Number of uploads that wait at a time."""
+"""Maximum of waiting uploads."""
 
 OVERHEAD = 2**16
-"""Bytes of a form beside its file."""
+"""Bytes of a form besides its file."""
 
 
 class FullError(Exception):
-    """Too many uploads wait."""
+    """Too many uploads are waiting."""
 
 
 class Uploads:
-    """Photos that wait, by names that cannot be guessed; each is handed out once.
+    """Waiting photos by random names; each is returned once.
 
     Args:
-        max_bytes: Size of the largest file that is taken.
+        max_bytes: Size of the largest accepted file.
     """
 
     def __init__(self, max_bytes: int) -> None:
@@ -43,19 +43,19 @@ class Uploads:
         self._reading = 0
 
     def __len__(self) -> int:
-        """Return how many photos wait."""
+        """Return the number of waiting photos."""
         return len(self._waiting)
 
     def __contains__(self, name: str) -> bool:
-        """Return whether a photo of this name waits."""
+        """Return whether a photo with this name is waiting."""
         return name in self._waiting
 
     def take(self, name: str) -> bytes | None:
-        """Return a photo and forget it; None if it is not there."""
+        """Remove and return a photo; None if it is not there."""
         return self._waiting.pop(name, None)
 
     async def receive(self, request: "Request") -> "Response":
-        """Answer a form with one file by the name to ask by, in the list that Gradio's pages expect."""
+        """Keep the file of a form and answer with its name, in a list as Gradio's pages expect."""
         from starlette.requests import ClientDisconnect
         from starlette.responses import JSONResponse, Response
 
@@ -65,7 +65,7 @@ class Uploads:
                 body = await body_of(request, self.max_bytes + OVERHEAD, reserve)
                 kind = request.headers.get("Content-Type", "")
                 photo = await asyncio.to_thread(file_in_form, kind, body)
-                reserve(0)  # others may have come meanwhile
+                reserve(0)  # other uploads may have arrived
             if len(photo) <= self.max_bytes:
                 return JSONResponse([self.keep(photo)])
             status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
@@ -75,13 +75,13 @@ class Uploads:
             status = HTTPStatus.REQUEST_TIMEOUT
         except FullError:
             status = HTTPStatus.SERVICE_UNAVAILABLE
-        except (ValueError, ClientDisconnect):  # the latter reads no answer
+        except (ValueError, ClientDisconnect):  # a disconnected client reads no answer
             pass
         return Response(status_code=status)
 
     @contextmanager
     def _reserving(self) -> Iterator[Callable[[int], None]]:
-        """Count what is read as long as it is no photo yet; the function raises where nothing more fits."""
+        """Count the bytes of an incomplete upload; the function raises FullError above the limit."""
         held = 0
 
         def reserve(length: int) -> None:
@@ -98,7 +98,7 @@ class Uploads:
             self._reading -= held
 
     def keep(self, photo: bytes) -> str:
-        """Keep a photo for some minutes, within an event loop, and return its name."""
+        """Keep a photo for ``SECONDS``, within an event loop, and return its name."""
         name = secrets.token_urlsafe(16)
         self._waiting[name] = photo
         asyncio.get_running_loop().call_later(SECONDS, self._waiting.pop, name, None)
@@ -106,12 +106,12 @@ class Uploads:
 
 
 def file_in_form(content_type: str, body: bytes | bytearray) -> bytes:
-    """Return the content of the only file of a form, without writing it anywhere.
+    """Return the content of the only file of a form, in memory.
 
-    Starlette's parser puts files above 1 MB on a disk.
+    Starlette's parser would write files above 1 MB to a disk.
 
     Raises:
-        ValueError: It is no form with one file, or the file is empty.
+        ValueError: It is not a form with one file, or the file is empty.
     """
     from python_multipart.multipart import FormParser, parse_options_header
 
@@ -120,7 +120,7 @@ def file_in_form(content_type: str, body: bytes | bytearray) -> bytes:
         raise ValueError("no form with files")
     files: list[Any] = []
 
-    def on_field(field: Any) -> None:  # at once: a form may have a million parts
+    def on_field(field: Any) -> None:  # before further parts, of which there may be a million
         raise ValueError("a field")
 
     def on_file(file: Any) -> None:

@@ -1,1 +1,1 @@
-"""Checkpoints as files that other programs run: one module for each format, and the check that all pass."""
+"""Write checkpoints as files that other programs run: one module per format, and a parity check."""

@@ -1,4 +1,4 @@
-"""One checkpoint written in a format, compared with PyTorch, timed, and only then put where it belongs."""
+"""Write a checkpoint in a format, compare it with PyTorch, time it, and move it to its target."""
 
 import logging
 import shutil
@@ -36,13 +36,13 @@ from mtmsa_lightning.runs.pretrained import README, write_pretrained
 log = logging.getLogger(__name__)
 
 FACES = 32
-"""Faces on which an export is compared with PyTorch."""
+"""Number of faces for the comparison with PyTorch."""
 
 FACES_INT8 = 128
-"""Real faces for 8 bits: every second one gives the ranges, the others are compared."""
+"""Number of real faces for int8: every second one for the ranges, the others for the comparison."""
 
 FEWEST_INT8 = 32
-"""Fewer real faces than these are refused."""
+"""Minimum of real faces for int8."""
 
 
 def export(
@@ -58,18 +58,18 @@ def export(
     Args:
         ckpt_path: A checkpoint, a run directory, or a folder of ``save_pretrained``.
         form: The format.
-        precision: What the trunk computes in.
-        dynamic: For batches of any size instead of one face.
-        faces: Images and folders of faces, cropped as in training, to compare on; by default drawn faces, and
-            for 8 bits, which take their ranges from faces, the validation part of the checkpoint's run.
-        out: Where to; by default ``<run>/export/``. What is there is replaced by an export that passes.
+        precision: Precision of the trunk.
+        dynamic: Take batches of any size instead of one face.
+        faces: Images and folders of faces, cropped as in training, for the comparison; by default synthetic
+            faces, and for int8, whose ranges come from faces, the validation part of the checkpoint's run.
+        out: The target; by default in ``<run>/export/``. An existing export is replaced.
 
     Returns:
         The file, or the folder of safetensors.
 
     Raises:
-        ConfigError: If format and precision do not go together, a package is missing or faces are too few.
-        ParityError: If the file says something else than PyTorch; then it is not kept.
+        ConfigError: Format and precision cannot be combined, a package is missing or there are too few faces.
+        ParityError: The outputs of the file differ from PyTorch's; it is removed.
     """
     check_combination(form, precision, dynamic)
     check_packages(form)
@@ -102,7 +102,7 @@ def export(
 
 
 def about_file(name: str, form: Format, precision: Precision, found: Differences) -> str:
-    """Say what a card's metrics, which are the checkpoint's, do not: what the written file itself does."""
+    """Return a section of the card on the written file."""
     return (
         f"\n## This file\n\n`{name}`: {form}, {precision}. The metrics above are those of the checkpoint; "
         f"this file differs from it by at most {found.describe()}.\n"
@@ -113,7 +113,7 @@ def about_file(name: str, form: Format, precision: Precision, found: Differences
 
 
 def default_target(checkpoint: Path, form: Format, precision: Precision) -> Path:
-    """Return ``<run>/export/<checkpoint>[-<precision>]<ending>``; beside a checkpoint that lies in no run."""
+    """Return ``<run>/export/<checkpoint>[-<precision>]<suffix>``, or beside a checkpoint without run."""
     run = checkpoint.parent.parent
     folder = (run if (run / "config.yaml").is_file() else checkpoint.parent) / "export"
     name = checkpoint.stem if precision is Precision.FP32 else f"{checkpoint.stem}-{precision}"
@@ -123,15 +123,15 @@ def default_target(checkpoint: Path, form: Format, precision: Precision) -> Path
 def faces_to_try(
     model: MTMSA, checkpoint: str, precision: Precision, paths: Sequence[Path]
 ) -> tuple[Tensor, Tensor]:
-    """Return faces to take the ranges of 8-bit maps from (none for other precisions), and to compare on."""
+    """Return faces for the ranges of int8 (none for other precisions), and for the comparison."""
     if precision is not Precision.INT8:
         faces = faces_of(model, paths, FACES) if paths else drawn_faces(model, FACES)
         return faces[:0], faces
     faces = faces_of(model, paths, FACES_INT8) if paths else faces_of_run(model, checkpoint, FACES_INT8)
     if len(faces) < FEWEST_INT8:
         raise ConfigError(
-            f"--precision int8 needs {FEWEST_INT8} real faces or more, there are {len(faces)}: name a folder "
-            "of faces, cropped as in training, by --faces"
+            f"--precision int8 needs {FEWEST_INT8} real faces or more, there are {len(faces)}: give "
+            "--images FOLDER, with faces cropped as in training"
         )
     return faces[::2], faces[1::2]
 
@@ -140,7 +140,7 @@ def faces_to_try(
 
 
 def takes_batches(form: Format, dynamic: bool) -> bool:
-    """Tell whether what is written takes batches of any size."""
+    """Return whether an export takes batches of any size."""
     return dynamic or form is Format.SAFETENSORS
 
 
@@ -153,7 +153,7 @@ def write(
     dynamic: bool,
     ranges: Tensor,
 ) -> Runner:
-    """Write a file, or the folder of safetensors, and return what runs it."""
+    """Write a file, or the folder of safetensors, and return a function that runs it."""
     if form is Format.SAFETENSORS:
         write_pretrained(read_checkpoint(checkpoint), made)
         return runner_of(MTMSA.load(str(made)))
@@ -174,7 +174,7 @@ def write(
 
 
 def speed_lines(model: MTMSA, run: Runner, faces: Tensor, form: Format, batches: bool) -> list[str]:
-    """Time a file and PyTorch side by side, with as many threads, and say it in lines."""
+    """Return lines on the speed of a file and of PyTorch with the same number of threads."""
     threads = pluralize(torch.get_num_threads(), "thread")
     name = {Format.ONNX: "ONNX Runtime", Format.TORCH_EXPORT: "torch.export"}[form]
     pytorch = runner_of(model)
@@ -189,14 +189,14 @@ def speed_lines(model: MTMSA, run: Runner, faces: Tensor, form: Format, batches:
 
 
 def compared_speed(name: str, speed: float, pytorch: float) -> str:
-    """Say how fast a file is beside PyTorch; both in images per second."""
+    """Return a text on the speed of a file and PyTorch, given in images per second."""
     ratio = speed / pytorch
     times = f"{ratio:.1f} times as fast" if ratio >= 1 else f"{1 / ratio:.1f} times as slow"
     return f"{name} takes {1000 / speed:.1f} ms per image, PyTorch {1000 / pytorch:.1f} ms: {times}"
 
 
 def replace(made: Path, target: Path) -> None:
-    """Move what was made to its destination, in place of an older one."""
+    """Move an export to its target, replacing an older one."""
     if target.is_dir():
         shutil.rmtree(target)
     made.replace(target)

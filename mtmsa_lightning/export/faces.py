@@ -1,4 +1,4 @@
-"""Faces on which an export is tried: the user's, those of the checkpoint's own run, or drawn ones."""
+"""Faces for the comparison of an export: given ones, those of the checkpoint's run, or synthetic ones."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 
 def drawn_faces(model: MTMSA, count: int) -> Tensor:
-    """Draw faces of all ages, at the size of a checkpoint's input; the same at every call.
+    """Return synthetic faces of all ages at the size of a checkpoint's input, always the same.
 
     Returns:
         RGB, uint8, ``(count, 3, image_size, image_size)``.
@@ -35,11 +35,11 @@ def drawn_faces(model: MTMSA, count: int) -> Tensor:
 
 
 def faces_of(model: MTMSA, paths: Sequence[Path], count: int) -> Tensor:
-    """Return up to so many faces of image files, folders and prepared sets, spread evenly over them.
+    """Return up to ``count`` faces of image files, folders and prepared sets, spread evenly over them.
 
     Raises:
-        DataError: If a path does not exist.
-        ConfigError: If no face can be read.
+        DataError: A path does not exist.
+        ConfigError: No face can be read.
     """
     inputs, transform = find_inputs(paths), FaceTransform(model.image_size, model.crop)
 
@@ -53,14 +53,14 @@ def faces_of(model: MTMSA, paths: Sequence[Path], count: int) -> Tensor:
 
 
 def faces_of_run(model: MTMSA, ckpt_path: str, count: int) -> Tensor:
-    """Return up to so many faces of the validation part of a checkpoint's own run, spread evenly.
+    """Return up to ``count`` faces of the validation part of a checkpoint's run, spread evenly.
 
     Raises:
-        ConfigError: If the run or its data are not there any more.
+        ConfigError: The run or its data do not exist.
     """
     from mtmsa_lightning.training.calibrating import datamodule_of
 
-    log.info("8 bits need the ranges of real maps: they are taken from the validation part of the run")
+    log.info("int8 needs the ranges of activations: they are taken from the validation part of the run")
     try:
         data = datamodule_of(ckpt_path, [])
         data.prepare_data()
@@ -78,7 +78,7 @@ def faces_of_run(model: MTMSA, ckpt_path: str, count: int) -> Tensor:
 
 
 def _spread(face: Callable[[int], Image | None], total: int, count: int) -> Tensor:
-    """Return readable faces at equal distances; ``face`` gives one, or None if it cannot be read."""
+    """Return readable faces at equal distances; ``face`` returns one, or None if it is unreadable."""
     rows = np.unique(np.linspace(0, total - 1, min(count, total)).round().astype(int)).tolist()
     faces = [image for image in map(face, rows) if image is not None]
     if not faces:

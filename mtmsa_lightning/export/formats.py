@@ -1,4 +1,4 @@
-"""Formats and precisions, which of them go together, and what they need; imports nothing heavy."""
+"""Formats and precisions, their combinations and requirements, without heavy imports."""
 
 from enum import StrEnum
 from importlib.util import find_spec
@@ -19,7 +19,7 @@ class Format(StrEnum):
 
 
 class Precision(StrEnum):
-    """What the trunk computes in; the last layers and what follows them are float32 or better in all."""
+    """Precision of the trunk; heads and later computations are float32 or better in all."""
 
     FP32 = "fp32"
     FP16 = "fp16"
@@ -27,25 +27,25 @@ class Precision(StrEnum):
 
 
 ENDINGS = {Format.ONNX: ".onnx", Format.TORCH_EXPORT: ".pt2", Format.SAFETENSORS: ""}
-"""Endings of the files; safetensors is a folder, which holds the weights, their config and a card."""
+"""Suffixes of the files; safetensors is a folder with weights, config and card."""
 
-SENSELESS = {
+REFUSED = {
     (Format.TORCH_EXPORT, Precision.INT8): "int8 is made by ONNX Runtime's quantiser: use --format onnx",
     (Format.SAFETENSORS, Precision.FP16): "safetensors holds the weights for this package, in the precision "
     "that they were trained in; what computes them is chosen on loading: use --format onnx or torch-export",
     (Format.SAFETENSORS, Precision.INT8): "safetensors holds the weights for this package, which has no "
     "8-bit layers: use --format onnx",
 }
-"""Combinations that are refused, with the reason."""
+"""Refused combinations, with the reason."""
 
 
 def check_combination(form: Format, precision: Precision, dynamic: bool) -> None:
-    """Refuse what makes no sense.
+    """Check the combination of format, precision and batches.
 
     Raises:
-        ConfigError: With the reason, and what to do instead.
+        ConfigError: The combination is not supported.
     """
-    if reason := SENSELESS.get((form, precision)):
+    if reason := REFUSED.get((form, precision)):
         raise ConfigError(f"--format {form} --precision {precision}: {reason}")
     if dynamic and form is Format.SAFETENSORS:
         raise ConfigError(
@@ -55,10 +55,10 @@ def check_combination(form: Format, precision: Precision, dynamic: bool) -> None
 
 
 def check_packages(form: Format) -> None:
-    """Refuse ONNX where its packages are not installed.
+    """Check that the packages for ONNX are installed.
 
     Raises:
-        ConfigError: Naming them.
+        ConfigError: A package is missing.
     """
     silence_onnx_runtime()
     missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if find_spec(name) is None]
@@ -67,10 +67,10 @@ def check_packages(form: Format) -> None:
 
 
 def check_target(target: Path, form: Format) -> None:
-    """Refuse a destination of another kind than what is written, so that nothing else is replaced.
+    """Check that a target has the suffix of its format and is not something else.
 
     Raises:
-        ConfigError: If the ending is not that of the format, or something else is there.
+        ConfigError: The suffix is wrong, or something else exists there.
     """
     if form is Format.SAFETENSORS:
         if target.exists() and not _may_be_replaced(target):
@@ -82,7 +82,7 @@ def check_target(target: Path, form: Format) -> None:
 
 
 def _may_be_replaced(folder: Path) -> bool:
-    """Tell whether a path is a folder that is empty or holds what a former export wrote, and no more."""
+    """Return whether a path is an empty folder or an older export."""
     if not folder.is_dir():
         return False
     names = {file.name for file in folder.iterdir()}

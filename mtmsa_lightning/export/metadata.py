@@ -1,4 +1,4 @@
-"""What an exported file says of itself: enough to feed it and to read its answers without this package."""
+"""The metadata of an exported file: everything needed to use it without this package."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -30,11 +30,11 @@ def describe_export(
     Args:
         model: The network.
         names: Names of the outputs.
-        precision: What the trunk computes in.
+        precision: Precision of the trunk.
         dynamic: Whether it takes batches of any size.
 
     Returns:
-        By key: ``input`` (name, shape, type, order of colours, how a face is brought to it), ``outputs``
+        By key: ``input`` (name, shape, type, colour order, preprocessing), ``outputs``
         (name to meaning and unit), ``classes`` (names of a row of probabilities by its output),
         ``gender_classes`` and ``race_classes``, ``age_groups`` with their ``age_group_edges``, ``calibrated``
         (in words) and ``calibration``, with the metrics of the calibrated network, ``weights_sha256`` of the

@@ -1,4 +1,4 @@
-"""The network that is exported: faces as they are decoded in, ready numbers out."""
+"""The exported network: from decoded faces to ages and probabilities."""
 
 import copy
 from itertools import pairwise
@@ -25,46 +25,46 @@ OUTPUTS = {
     "age_group_probs": "probabilities of the age groups, [n, groups]",
     "gender_probs": "probabilities of the gender classes, [n, classes]",
     "race_probs": "probabilities of the race classes, [n, classes]",
-    "unsure": "whether the face is one of which the calibration says nothing is known well enough, bool [n]",
+    "unsure": "whether a threshold of the calibration is exceeded, bool [n]",
 }
-"""What the outputs mean, by name, in their order; a checkpoint has those of its heads."""
+"""Descriptions of the outputs, in order; a checkpoint has those of its heads."""
 
 
 def named_outputs(model: MTMSA, images: Tensor) -> dict[str, Tensor]:
-    """Return what a checkpoint says of faces, calibrated, as ready numbers in float32.
+    """Return the calibrated outputs of a checkpoint in float32.
 
     Args:
         model: The network, in evaluation mode.
         images: RGB, uint8, ``(N, 3, image_size, image_size)``.
 
     Returns:
-        Those of :data:`OUTPUTS` that the checkpoint knows: heads that it lacks, or that no label trained, say
-        nothing, and only a calibration with thresholds has an ``unsure``.
+        Those of :data:`OUTPUTS` that the checkpoint has: of its trained heads, and ``unsure`` with thresholds
+        of the calibration.
     """
-    said = model.calibrated(model(images))
+    output = model.calibrated(model(images))
     found: dict[str, Tensor] = {}
-    if said.age is not None:
-        low, high = map(printed_age, said.age.interval(INTERVAL_LEVEL))
-        mean = printed_age(said.age.mean)
-        found |= {"age_mean": mean, "age_std": said.age.std, "age_low90": low, "age_high90": high}
+    if output.age is not None:
+        low, high = map(printed_age, output.age.interval(INTERVAL_LEVEL))
+        mean = printed_age(output.age.mean)
+        found |= {"age_mean": mean, "age_std": output.age.std, "age_low90": low, "age_high90": high}
         if model.age_groups:
-            found["age_group_probs"] = said.age.group_probs(AGE_GROUP_EDGES)
+            found["age_group_probs"] = output.age.group_probs(AGE_GROUP_EDGES)
     for task in model.trained_classes:
-        found[f"{task}_probs"] = getattr(said, task).softmax(1)
+        found[f"{task}_probs"] = getattr(output, task).softmax(1)
     found = {name: values.float() for name, values in found.items()}
-    if said.age is not None and model.calibration is not None and model.calibration.abstains:
-        found["unsure"] = model.calibration.unsure(said.age)
+    if output.age is not None and model.calibration is not None and model.calibration.abstains:
+        found["unsure"] = model.calibration.unsure(output.age)
     return found
 
 
 class ExportNetwork(nn.Module):
-    """A copy of a checkpoint's network that answers as :func:`answers` does.
+    """A copy of a checkpoint's network with the outputs of :func:`named_outputs`.
 
     Batch normalisation is folded into the convolutions.
 
     Args:
         model: The network; it is not changed.
-        half: Let the trunk compute in float16.
+        half: Compute the trunk in float16.
 
     Shape:
         Input RGB, uint8, ``(N, 3, image_size, image_size)``: normalisation happens inside.
@@ -79,7 +79,7 @@ class ExportNetwork(nn.Module):
             self.model.trunk = _HalfTrunk(self.model.trunk)  # type: ignore[assignment]
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """Return the answers by name."""
+        """Return the outputs by name."""
         return named_outputs(self.model, images)
 
 
@@ -97,7 +97,7 @@ class _HalfTrunk(nn.Module):
 
 
 def fold_batch_norm(module: nn.Module) -> None:
-    """Fold each BatchNorm into the convolution that stands right before it among its siblings, in place."""
+    """Fold each BatchNorm into the convolution right before it among its siblings, in place."""
     for (name, layer), (following, norm) in pairwise(list(module.named_children())):
         if isinstance(layer, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
             setattr(module, name, fuse_conv_bn_eval(layer, norm))
@@ -107,14 +107,14 @@ def fold_batch_norm(module: nn.Module) -> None:
 
 
 def traced(network: ExportNetwork, dynamic: bool) -> torch.export.ExportedProgram:
-    """Record what a network computes as a graph.
+    """Trace a network.
 
     Args:
         network: The network.
-        dynamic: For batches of any size instead of one face.
+        dynamic: Take batches of any size instead of one face.
     """
     size = network.model.image_size
-    # With an example of one face the graph would know that there is one.
+    # With an example of one face the batch size would be fixed to 1.
     example = torch.zeros(2 if dynamic else 1, 3, size, size, dtype=torch.uint8)
     shapes = {INPUT: {0: torch.export.Dim("n", min=1)} if dynamic else None}
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""ONNX files, in float32 or with a trunk in float16; 8 bits are made of them in :mod:`.quantised`."""
+"""ONNX files, in float32 or with a trunk in float16; :mod:`.quantised` makes int8 files of them."""
 
 import logging
 import warnings
@@ -21,7 +21,7 @@ SUMMARY = (
 )
 
 OPSET = 18
-"""Version of the operators: the lowest that PyTorch's exporter writes without converting."""
+"""Version of the operators, the lowest that PyTorch's exporter writes without conversion."""
 
 
 def write(
@@ -30,8 +30,8 @@ def write(
     """Write an ONNX file; the metadata goes into it as ``metadata_props``, each value as JSON.
 
     Args:
-        program: What is written, see :func:`~mtmsa_lightning.export.network.traced`.
-        file: Where to.
+        program: The program, see :func:`~mtmsa_lightning.export.network.traced`.
+        file: The file.
         names: Names of the outputs.
         metadata: Plain values.
     """
@@ -45,18 +45,20 @@ def write(
 
 
 def add_metadata(file: Path, metadata: Mapping[str, Any]) -> None:
-    """Put metadata into an ONNX file in place of what it has, and what viewers show of it where they look."""
+    """Replace the metadata of an ONNX file, including the fields that viewers show."""
     import onnx
 
     model = onnx.load(file)
     onnx.helper.set_model_props(model, {name: to_json(value) for name, value in metadata.items()})
     model.producer_name, _, model.producer_version = metadata["producer"].partition(" ")
     model.doc_string = f"{SUMMARY} {metadata['licence']}"
-    told = metadata["outputs"] | {INPUT: f"{metadata['input']['layout']}: {metadata['input']['how']}"}
+    descriptions = metadata["outputs"] | {INPUT: f"{metadata['input']['layout']}: {metadata['input']['how']}"}
     graph = model.graph
-    batch = graph.input[0].type.tensor_type.shape.dim[0].dim_param  # the exporter's own name, if it is free
+    batch = (
+        graph.input[0].type.tensor_type.shape.dim[0].dim_param
+    )  # the exporter's name of a dynamic dimension
     for value in (*graph.input, *graph.output, *graph.value_info):
-        value.doc_string = told.get(value.name, "")
+        value.doc_string = descriptions.get(value.name, "")
         for dimension in value.type.tensor_type.shape.dim:
             if batch and dimension.dim_param == batch:
                 dimension.dim_param = "n"
@@ -64,24 +66,24 @@ def add_metadata(file: Path, metadata: Mapping[str, Any]) -> None:
 
 
 def session(file: Path, threads: int = 0) -> Any:
-    """Open a file in ONNX Runtime on the CPU; ``threads`` is 0 for as many as there are cores.
+    """Open a file in ONNX Runtime on the CPU; ``threads`` is 0 for one per core.
 
     Raises:
-        ConfigError: If the file cannot be run there.
+        ConfigError: The file cannot be run.
     """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
-    options.log_severity_level = 3  # a trunk in float16 is computed in float32 here, and that is said often
+    options.log_severity_level = 3  # or it warns that float16 is computed in float32
     try:
         return onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # ONNX Runtime has no class of errors of its own
+    except Exception as error:  # ONNX Runtime has no base class of errors
         raise ConfigError(f"ONNX Runtime cannot run the file: {error}") from error
 
 
 def runner(file: Path, threads: int = 0) -> Runner:
-    """Open a file and return what runs it."""
+    """Open a file and return a function that runs it."""
     opened = session(file, threads)
     names = [output.name for output in opened.get_outputs()]
 
@@ -93,7 +95,7 @@ def runner(file: Path, threads: int = 0) -> Runner:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep PyTorch's exporter from talking of its own insides."""
+    """Hide the messages of PyTorch's exporter."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
     levels = [each.level for each in loggers]
     with warnings.catch_warnings():

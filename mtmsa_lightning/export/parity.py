@@ -1,4 +1,4 @@
-"""Whether an exported file says what PyTorch says, within a stated bound."""
+"""Check that the outputs of an exported file equal PyTorch's within stated bounds."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,24 +17,24 @@ from mtmsa_lightning.export.network import named_outputs
 from mtmsa_lightning.module import MTMSA
 
 Runner = Callable[[NDArray[np.uint8]], Mapping[str, NDArray[Any]]]
-"""Runs an exported file: faces ``(n, 3, size, size)`` to answers by name."""
+"""Function that runs an exported file: from faces ``(n, 3, size, size)`` to outputs by name."""
 
 BATCH_SIZES = (1, 2, 7, 22)
-"""Sizes of the batches, in turn, in which a file for batches of any size is tried."""
+"""Batch sizes, in turn, for files that take batches of any size."""
 
 
 class ParityError(MTMSAError):
-    """An exported file that says something else than PyTorch."""
+    """The outputs of an exported file differ from PyTorch's."""
 
 
 @dataclass(frozen=True)
 class Bound:
-    """Largest differences from PyTorch that an export may have.
+    """Largest allowed differences from PyTorch.
 
     Attributes:
-        years: Of mean and standard deviation of age and of the ends of its interval, for any face.
-        probability: Of any probability, for any face.
-        mean_years: Of the predicted age, in the mean over faces.
+        years: For mean and standard deviation of age and the ends of its interval, for any face.
+        probability: For any probability, for any face.
+        mean_years: For the predicted age, mean over faces.
     """
 
     years: float
@@ -47,26 +47,26 @@ BOUNDS = {
     Precision.FP16: Bound(0.25, 0.01, 0.05),
     Precision.INT8: Bound(3.0, 0.15, 0.5),
 }
-"""Bounds by precision, for faces as they are seen in training.
+"""Bounds by precision, for faces as in training.
 
-fp32: the same sums in another order; below the last digit that this package's tables print.
-fp16: weights and maps rounded to 11 bits; far below the error of any age estimator. A network of 64 px
+fp32: the same sums in another order; below the last printed digit.
+fp16: weights and activations rounded to 11 bits; far below the error of any age estimator. A network of 64 px
 trained on real faces differed by 0.02 years and 0.0005 at most.
-int8: weights and maps rounded to 8 bits. The same network differed by 0.95 years and 0.03 at most, and by
-0.15 years in the mean; three times as much may be a larger network's, more is a failure of the ranges.
+int8: weights and activations rounded to 8 bits. The same network differed by 0.95 years and 0.03 at most, and
+by 0.15 years in the mean; a larger network may have three times as much; more is an error of the ranges.
 """
 
 
 @dataclass(frozen=True)
 class Differences:
-    """Largest differences that were found, as in :class:`Bound`, and on what.
+    """Measured differences, as in :class:`Bound`.
 
     Attributes:
         years: Largest difference of a number in years.
         probability: Largest difference of a probability.
-        mean_years: Mean difference of the predicted age, without its sign.
-        faces: How many faces were compared.
-        batches: In batches of which sizes.
+        mean_years: Mean absolute difference of the predicted age.
+        faces: Number of faces.
+        batches: Sizes of the batches.
     """
 
     years: float
@@ -76,7 +76,7 @@ class Differences:
     batches: tuple[int, ...]
 
     def describe(self) -> str:
-        """Say it in one line."""
+        """Return the differences in one line."""
         sizes, faces = ", ".join(map(str, self.batches)), pluralize(self.faces, "face")
         return (
             f"{self.years:.2g} years (predicted age: {self.mean_years:.2g} in the mean) and "
@@ -85,12 +85,12 @@ class Differences:
 
 
 def runner_of(model: MTMSA) -> Runner:
-    """Return what runs a network in PyTorch."""
+    """Return a function that runs a network in PyTorch."""
 
     def run(faces: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
         with torch.inference_mode():
-            said = named_outputs(model, torch.from_numpy(faces))
-        return {name: values.numpy() for name, values in said.items()}
+            outputs = named_outputs(model, torch.from_numpy(faces))
+        return {name: values.numpy() for name, values in outputs.items()}
 
     return run
 
@@ -99,16 +99,16 @@ def compare(model: MTMSA, run: Runner, faces: Tensor, batch_sizes: Sequence[int]
     """Run an exported file and PyTorch on the same faces.
 
     Args:
-        model: The network that was exported.
-        run: Runs the file.
+        model: The exported network.
+        run: Function that runs the file.
         faces: RGB, uint8, ``(N, 3, size, size)``.
-        batch_sizes: Sizes of the batches that go through the file, over and over until all faces have.
+        batch_sizes: Sizes of the batches, repeated until all faces are used.
 
     Returns:
         The largest differences.
 
     Raises:
-        ParityError: If an output is missing or has another shape.
+        ParityError: An output is missing or has another shape.
     """
     sizes, batches = cycle(batch_sizes), list[NDArray[np.uint8]]()
     start = 0
@@ -125,13 +125,15 @@ def compare(model: MTMSA, run: Runner, faces: Tensor, batch_sizes: Sequence[int]
 
 def _differences(wanted: Mapping[str, NDArray[Any]], found: Mapping[str, NDArray[Any]]) -> dict[str, float]:
     if wanted.keys() != found.keys():
-        raise ParityError(f"the file says {', '.join(found)} where PyTorch says {', '.join(wanted)}")
+        raise ParityError(
+            f"the outputs of the file are {', '.join(found)}, PyTorch's are {', '.join(wanted)}"
+        )
     largest = {"years": 0.0, "probability": 0.0}
     for name, values in found.items():
         expected = wanted[name]
         if values.shape != expected.shape:
             raise ParityError(f"{name} has shape {values.shape}, PyTorch's {expected.shape}")
-        if name != "unsure":  # where it differs, the numbers behind it lie close to a threshold
+        if name != "unsure":  # it may differ for values near a threshold
             kind = "probability" if name.endswith("_probs") else "years"
             largest[kind] = max(largest[kind], _largest(values, expected))
     mean = 0.0
@@ -141,17 +143,17 @@ def _differences(wanted: Mapping[str, NDArray[Any]], found: Mapping[str, NDArray
 
 
 def _largest(values: NDArray[Any], expected: NDArray[Any]) -> float:
-    """Return the largest difference; equal infinities (ends that a calibration left open) differ by 0."""
+    """Return the largest difference; equal infinities (open ends of intervals) differ by 0."""
     same = values == expected
     difference = np.abs(np.where(same, 0, values) - np.where(same, 0, expected))
     return float(np.nan_to_num(difference, nan=np.inf, posinf=np.inf).max())
 
 
 def check(differences: Differences, bound: Bound) -> None:
-    """Refuse an export whose largest difference passes the bound.
+    """Raise if a difference exceeds its bound.
 
     Raises:
-        ParityError: Naming what passes.
+        ParityError: The message lists the differences.
     """
     passed = [
         f"{kind.replace('_', ' ')} {getattr(differences, kind):.3g} (at most {getattr(bound, kind):g})"
@@ -160,6 +162,6 @@ def check(differences: Differences, bound: Bound) -> None:
     ]
     if passed:
         raise ParityError(
-            f"the exported file says something else than PyTorch and is not kept: {'; '.join(passed)}; "
+            f"the outputs of the exported file differ from PyTorch's, so it is removed: {'; '.join(passed)}; "
             f"{differences.describe()}"
         )

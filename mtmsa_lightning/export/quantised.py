@@ -1,7 +1,7 @@
-"""ONNX files in 8 bits: the convolutions of the trunk, by ONNX Runtime's static quantisation.
+"""ONNX files in int8: the convolutions of the trunk, by ONNX Runtime's static quantisation.
 
-Static, not dynamic: nearly all the work of this network is in convolutions, and ONNX Runtime computes those
-in 8 bits well with ranges that are known beforehand. They come from faces that the network runs on once.
+Nearly all the work of this network is in convolutions, which ONNX Runtime computes well in int8 with static
+ranges. They are measured on faces.
 """
 
 from pathlib import Path
@@ -15,14 +15,14 @@ from mtmsa_lightning.export.network import INPUT
 
 
 def quantise(full: Path, file: Path, faces: Tensor) -> None:
-    """Write an ONNX file anew with its convolutions in 8 bits.
+    """Write an ONNX file with its convolutions in int8.
 
-    Weights have a scale for each channel, maps one scale. The heads and what follows them stay as they are.
+    Weights have a scale per channel, activations one scale. Heads and later computations do not change.
 
     Args:
         full: The file in float32.
-        file: Where to.
-        faces: Faces to take the ranges from, RGB, uint8, ``(N, 3, size, size)``.
+        file: The file to write.
+        faces: Faces for the ranges, RGB, uint8, ``(N, 3, size, size)``.
     """
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
@@ -37,7 +37,7 @@ def quantise(full: Path, file: Path, faces: Tensor) -> None:
 
 
 class _Reader:
-    """Hands faces to the quantiser, one at a time."""
+    """Give faces to the quantiser, one at a time."""
 
     def __init__(self, faces: NDArray[np.uint8]) -> None:
         self._faces = iter(faces[:, None])

@@ -1,4 +1,4 @@
-"""Images per second of ways to run a network, measured side by side."""
+"""Measure the images per second of several functions."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -8,16 +8,16 @@ from statistics import median
 def images_per_second(
     ways: Mapping[str, Callable[[], object]], images: int, seconds: float = 0.2, budget: float = 10.0
 ) -> dict[str, float]:
-    """Time several ways to do the same.
+    """Time several functions with the same result.
 
-    They take turns, round by round, so that whatever else the machine does meets all of them alike; the
-    median round counts. A first round, which is not counted, finds how often each fits into the time.
+    They take turns in rounds, so that other load on the machine affects all of them equally, and the median
+    round is returned. An untimed first round finds the number of calls per round.
 
     Args:
-        ways: What to call, by name; each call goes through so many images.
-        images: Images of a call.
-        seconds: Time that each way has in a round, about.
-        budget: Time after which no further round begins; there are five at most, and one at least.
+        ways: Functions by name; each call processes ``images`` images.
+        images: Images per call.
+        seconds: Approximate time of each function in a round.
+        budget: Seconds after which no further round starts; there are one to five.
     """
     begun = time.perf_counter()
     calls = {name: _calls_within(way, seconds) for name, way in ways.items()}

@@ -1,4 +1,4 @@
-"""Programs of ``torch.export``: files that PyTorch runs without the code of this package."""
+"""Programs of ``torch.export``, which PyTorch runs without this package."""
 
 import warnings
 from collections.abc import Mapping
@@ -13,15 +13,15 @@ from mtmsa_lightning._utils.strict_json import to_json
 from mtmsa_lightning.export.parity import Runner
 
 METADATA = "metadata.json"
-"""Name of the extra file that holds the metadata."""
+"""Name of the extra file with the metadata."""
 
 
 def write(program: torch.export.ExportedProgram, file: Path, metadata: Mapping[str, Any]) -> None:
     """Write a program; the metadata goes into its extra file ``metadata.json``.
 
     Args:
-        program: What is written, see :func:`~mtmsa_lightning.export.network.traced`.
-        file: Where to, ending in ``.pt2``.
+        program: The program, see :func:`~mtmsa_lightning.export.network.traced`.
+        file: The ``.pt2`` file.
         metadata: Plain values.
     """
     with warnings.catch_warnings():
@@ -30,12 +30,12 @@ def write(program: torch.export.ExportedProgram, file: Path, metadata: Mapping[s
 
 
 def runner(file: Path) -> Runner:
-    """Open a program and return what runs it."""
+    """Open a program and return a function that runs it."""
     program = torch.export.load(file).module()
 
     def run(faces: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
         with torch.inference_mode():
-            said: dict[str, torch.Tensor] = program(torch.from_numpy(faces))
-        return {name: values.numpy() for name, values in said.items()}
+            outputs: dict[str, torch.Tensor] = program(torch.from_numpy(faces))
+        return {name: values.numpy() for name, values in outputs.items()}
 
     return run

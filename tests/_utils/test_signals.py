@@ -57,7 +57,7 @@ def test_a_fit_that_is_stopped_before_its_first_step_says_so_in_one_line(number,
         fit.send_signal(number)
         out, errors = fit.communicate(timeout=300)
     assert fit.returncode == 75
-    assert (out + errors).count("the same command starts anew") == 1
+    assert (out + errors).count("the same command starts again") == 1
     assert "Traceback" not in out + errors
     assert not (tmp_path / "run").exists()
 

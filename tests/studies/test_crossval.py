@@ -113,7 +113,7 @@ def test_runs_of_other_settings_are_not_taken_and_it_says_so(crossval, children,
     crossval("--folds", 0)
     crossval("--folds", 0, *args)
     assert children.started == ["fold0-seed0"]
-    assert f"is not taken: {said}" in capsys.readouterr().out
+    assert f"is not used: {said}" in capsys.readouterr().out
 
 
 def test_it_ends_with_what_to_type_next(crossval, tmp_path, capsys):
