@@ -270,7 +270,7 @@ class MTMSA(RecordedModule):
         return total * self._accumulation_factor(batch_idx)
 
     def _accumulation_factor(self, batch_idx: int) -> float:
-        """Return the factor for the last step of an epoch, which may have fewer batches than Lightning expects."""
+        """Return the factor for the last step of an epoch, which may have fewer batches than others."""
         accumulated = self.trainer.accumulate_grad_batches
         first = batch_idx - batch_idx % accumulated
         return accumulated / min(accumulated, self.trainer.num_training_batches - first)

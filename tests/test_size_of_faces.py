@@ -90,5 +90,5 @@ def test_loaders_without_a_datamodule_do_not_say_their_size(morph_root):
     model = MTMSA(msa=SMALL, race_classes=RACES)
     model.age.set_age_statistics(30, 10)
     loader: DataLoader = data.train_dataloader()
-    with pytest.raises(ConfigError, match=r"faces of 64 px, but the model was built for 224"):
+    with pytest.raises(ConfigError, match=r"faces of 64 px, but the model and its predictions use 224"):
         Trainer(**QUIET).fit(model, loader, loader)

@@ -273,7 +273,7 @@ def test_detecting_faces_for_a_checkpoint_of_whole_photos_is_told(tmp_path, capl
     assert len(pd.read_csv(tmp_path / "found.csv")) == 2
     (warning,) = [entry.message for entry in caplog.records if entry.levelname == "WARNING"]
     assert warning.startswith(
-        "the checkpoint was trained on images as they are, but its input with --detect true"
+        "the checkpoint was trained on images that were not prepared, but its input with --detect true"
     )
 
 
