@@ -49,6 +49,9 @@ _PLAN = "plan.json"
 _SKIPPED = b"skipped"
 _SHOWN = 5
 
+DECIMALS = {"age_": 2, "box_": 2, "score": 4, "group_": 4, "gender_": 4, "race_": 4}
+"""Decimals in CSV files by the beginning of a column's name."""
+
 Plan = dict[str, Any]
 """Plain values: the keys ``COMPARED`` and further ones for readers of the table."""
 
@@ -353,9 +356,10 @@ def _table(file: Path, suffix: str) -> Iterator[Callable[[pa.Table], None]]:
 
 
 def _rounded(faces: pd.DataFrame) -> pd.DataFrame:
-    """Round ages and boxes to 2 decimals, probabilities and scores to 4."""
-    numbers = faces.select_dtypes("float").columns
-    return faces.round({name: 2 if name.startswith(("age_", "box_")) else 4 for name in numbers})
+    """Round numbers to the decimals of ``DECIMALS``."""
+    numbers = [str(name) for name in faces.select_dtypes("float")]
+    found = {name: start for name in numbers for start in DECIMALS if name.startswith(start)}
+    return faces.round({name: DECIMALS[start] for name, start in found.items()})
 
 
 class _CSV(AbstractContextManager["_CSV", None]):
