@@ -237,7 +237,7 @@ def test_eight_bits_need_real_faces_enough(run, morph_root, fails):
     assert "needs 32 real faces or more, there are 3" in message
     (run / "config.yaml").unlink()
     message = fails("export", "--ckpt_path", run, "--format", "onnx", "--precision", "int8")
-    assert "real faces are needed: name some by --faces" in message
+    assert "real faces are needed: give --images PATH" in message
 
 
 def test_onnx_without_its_packages_says_what_to_install(run, fails, monkeypatch):

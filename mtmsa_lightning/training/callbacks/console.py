@@ -50,7 +50,10 @@ class LossBar(RichProgressBar):
 
 
 class EpochLine(Callback):
-    """Log one line per epoch, with its duration."""
+    """Log one line per epoch, with its duration.
+
+    Outside of the command line, ``logging.basicConfig(level=logging.INFO)`` shows it.
+    """
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock, also of a continued epoch."""
