@@ -2,10 +2,12 @@
 
 import logging
 import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cv2
+import narrow_network
 import numpy as np
 import pytest
 import torch
@@ -17,6 +19,12 @@ from simulated_predictions import simulated, undrawn  # noqa: F401
 from mtmsa_lightning.align.tiny_retinaface import TinyRetinaFace
 from mtmsa_lightning.cli.main import main
 from mtmsa_lightning.data.synthetic import write_morph
+
+# Processes that tests start build narrow networks too (sitecustomize.py). They inherit neither from here nor
+# from the shell that SIGINT is ignored.
+NARROW = str(Path(narrow_network.__file__).parent)
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [NARROW, os.environ.get("PYTHONPATH")]))
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Whatever the machine does beside the tests, an example may take as long as it takes.
 settings.register_profile("suite", deadline=None)
@@ -48,6 +56,13 @@ def _one_thread() -> None:
 def _silent() -> None:
     """Reset the log level that an earlier command set."""
     logging.getLogger("mtmsa_lightning").setLevel(logging.NOTSET)
+
+
+@pytest.fixture(scope="module")
+def full_width() -> Iterator[None]:
+    """The network with all its channels, for modules that test these themselves or published weights."""
+    with narrow_network.full_width():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from lightning.pytorch import LightningModule, Trainer
+from narrow_network import full_width
 from torch import nn
 
 from mtmsa_lightning import MORPH, MTMSA, ClassHead, CrossEntropyAgeHead, GaussianAgeHead, MSAConfig
@@ -52,7 +53,8 @@ def test_uint8_and_unit_floats_are_the_same_image():
 
 @pytest.mark.parametrize("stage", [1, 2, 3, 4])
 def test_auxiliary_heads_branch_off_after_their_stage(stage):
-    model = MTMSA(aux_stage=stage, **SMALL)
+    with full_width():
+        model = MTMSA(aux_stage=stage, **SMALL)
     assert model.gender.linear.in_features == (64, 128, 256, 512)[stage - 1]
     assert model(torch.zeros(1, 3, 64, 64)).gender.shape == (1, 2)
 

@@ -10,7 +10,7 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, Timer
 from same_training import assert_same_state
 
-from mtmsa_lightning import MORPH, MTMSA
+from mtmsa_lightning import MORPH, MTMSA, MSAResNet34
 from mtmsa_lightning.optim.schedulers import WarmupCosine
 from mtmsa_lightning.training.callbacks.checkpoints import (
     AtomicCheckpointIO,
@@ -35,7 +35,10 @@ class SmallTrunk(torch.nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.layers = torch.nn.Sequential(
-            torch.nn.Conv2d(3, 8, 8, 8), torch.nn.BatchNorm2d(8), torch.nn.ReLU(), torch.nn.Conv2d(8, 512, 8)
+            torch.nn.Conv2d(3, 8, 8, 8),
+            torch.nn.BatchNorm2d(8),
+            torch.nn.ReLU(),
+            torch.nn.Conv2d(8, MSAResNet34.stage_channels[-1], 8),
         )
 
     def forward(self, images: torch.Tensor, aux_stage: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -13,6 +13,8 @@ from mtmsa_lightning.models.backbones.msa import MultiScaleAttention
 from mtmsa_lightning.models.backbones.resnet import MSAConfig, MSAResNet34, padding_dominated_rates
 from mtmsa_lightning.models.weights import load_trunk_weights
 
+pytestmark = pytest.mark.usefixtures("full_width")
+
 
 @pytest.fixture(scope="module")
 def reference():
@@ -28,7 +30,7 @@ def reference():
 
 
 @pytest.fixture(scope="module")
-def shared():
+def shared(full_width):
     """A trunk for tests that do not change it."""
     return MSAResNet34().eval()
 
