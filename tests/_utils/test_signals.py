@@ -4,12 +4,11 @@ import importlib
 import os
 import shlex
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
+from warm_process import WarmProcess, run
 
 from mtmsa_lightning._utils.signals import STOP_SIGNALS, Stopped, raised_on_signals
 from mtmsa_lightning.cli.main import OWN_COMMANDS, main
@@ -48,33 +47,25 @@ def test_every_verb_ends_in_one_line(verb, monkeypatch, capsys):
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_fit_that_is_stopped_before_its_first_step_says_so_in_one_line(number, tiny_config, tmp_path):
-    command = [sys.executable, "-m", "mtmsa_lightning", "fit", "--config", str(tiny_config)]
-    command += ["--run_dir", str(tmp_path / "run")]
-    environment = os.environ | {"PYTHONUNBUFFERED": "1"}
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    with subprocess.Popen(command, env=environment, **pipes) as fit:
-        assert fit.stdout.readline().startswith("config:")
-        fit.send_signal(number)
-        out, errors = fit.communicate(timeout=300)
-    assert fit.returncode == 75
-    assert (out + errors).count("the same command starts again") == 1
-    assert "Traceback" not in out + errors
+    fit = WarmProcess("-m", "mtmsa_lightning", "fit", "--config", tiny_config, "--run_dir", tmp_path / "run")
+    assert fit.waited_for(lambda: fit.stdout.startswith("config:"))
+    fit.send_signal(number)
+    assert fit.wait() == 75
+    said = fit.stdout + fit.stderr
+    assert said.count("the same command starts again") == 1
+    assert "Traceback" not in said
     assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.slow
 def test_a_crossval_that_is_stopped_ends_as_every_verb_does(tiny_config, tmp_path):
-    command = [sys.executable, "-m", "mtmsa_lightning", "crossval", "--config", str(tiny_config)]
-    command += ["--folds", "0", "--trainer.default_root_dir", str(tmp_path), "--trainer.max_epochs", "1000"]
-    environment = os.environ | {"PYTHONUNBUFFERED": "1"}
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    with subprocess.Popen(command, env=environment, **pipes) as crossval:
-        assert any("epoch 1/1000" in line for line in crossval.stdout)
-        crossval.send_signal(signal.SIGTERM)
-        _, errors = crossval.communicate(timeout=300)
-    assert crossval.returncode == 128 + signal.SIGTERM
-    assert errors.splitlines()[-1] == "stopped by SIGTERM"
-    assert "Traceback" not in errors
+    options = ["--folds", "0", "--trainer.default_root_dir", tmp_path, "--trainer.max_epochs", "100000"]
+    crossval = WarmProcess("-m", "mtmsa_lightning", "crossval", "--config", tiny_config, *options)
+    assert crossval.waited_for(lambda: "epoch 1/100000" in crossval.stdout)
+    crossval.send_signal(signal.SIGTERM)
+    assert crossval.wait() == 128 + signal.SIGTERM
+    assert crossval.stderr.splitlines()[-1] == "stopped by SIGTERM"
+    assert "Traceback" not in crossval.stderr
     assert list(tmp_path.glob("*/fold0-seed*/*/checkpoints/last.ckpt")), "its run has saved"
 
 
@@ -86,8 +77,8 @@ def test_a_crossval_that_is_stopped_ends_as_every_verb_does(tiny_config, tmp_pat
     ],
 )
 def test_a_second_interrupt_ends_at_once_without_a_traceback(listening):
-    ended = subprocess.run([sys.executable, "-c", TWICE + listening], capture_output=True, timeout=120)
-    assert (ended.returncode, ended.stderr) == (-signal.SIGINT, b"")
+    ended = run("-c", TWICE + listening)
+    assert (ended.poll(), ended.stderr) == (-signal.SIGINT, "")
 
 
 def test_a_signal_that_is_ignored_stays_ignored():

@@ -1,17 +1,17 @@
 import os
+import re
 import signal
 import socket
 import stat
-import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from warm_process import WarmProcess
 
 from mtmsa_lightning.app.answer import NO_FACE
 from mtmsa_lightning.app.page import TITLE
@@ -121,17 +121,15 @@ def test_a_taken_port_a_foreign_address_and_a_missing_extra_are_told_at_once(
 def test_the_verb_serves_until_it_is_ended_and_leaves_nothing(
     ending: signal.Signals, trained: Path, photos: Path, tmp_path: Path
 ) -> None:
-    command = [sys.executable, "-m", "mtmsa_lightning", "app", "--ckpt_path", str(trained), "--port", "0"]
-    environment = os.environ | {"TMPDIR": str(tmp_path)}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment) as page:
-        assert page.stdout is not None
-        (address,) = islice((line.split()[0].decode() for line in page.stdout if b"http" in line), 1)
-        assert address.startswith("http://127.0.0.1:")
-        with (photos / "one.jpg").open("rb") as file:  # uploaded, and never asked about
-            upload = httpx.post(f"{address}/gradio_api/upload", files={"files": file}, trust_env=False)
-        assert upload.status_code == 200
-        page.send_signal(ending)
-        _, errors = page.communicate(timeout=60)
-    assert page.returncode == 128 + ending
-    assert b"Traceback" not in errors
+    line = ["-m", "mtmsa_lightning", "app", "--ckpt_path", trained, "--port", 0]
+    page = WarmProcess(*line, environment={"TMPDIR": str(tmp_path)})
+    assert page.waited_for(lambda: re.search(r"http\S+\s", page.stdout) is not None), page.stderr
+    address = next(line.split()[0] for line in page.stdout.splitlines() if "http" in line)
+    assert address.startswith("http://127.0.0.1:")
+    with (photos / "one.jpg").open("rb") as file:  # uploaded, and never asked about
+        upload = httpx.post(f"{address}/gradio_api/upload", files={"files": file}, trust_env=False)
+    assert upload.status_code == 200
+    page.send_signal(ending)
+    assert page.wait(60) == 128 + ending
+    assert "Traceback" not in page.stderr
     assert left(tmp_path) == []

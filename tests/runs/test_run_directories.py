@@ -4,11 +4,11 @@ import json
 import os
 import pty
 import signal
-import subprocess
 import sys
 import time
 
 import pytest
+import warm_process
 import yaml
 
 from mtmsa_lightning._utils.folders import LOCK, holder, locked
@@ -31,10 +31,6 @@ def waited_for(happened, seconds=120.0):
     while not (result := happened()) and time.monotonic() < deadline:
         time.sleep(0.05)
     return result
-
-
-def command(*args):
-    return [sys.executable, "-m", "mtmsa_lightning", *map(str, args)]
 
 
 # ------------------------------------------------------------------------ in use
@@ -131,13 +127,13 @@ def test_the_runs_of_a_crossval_end_with_it(number, tiny_config, tmp_path):
         tmp_path,
         *ENDLESS,
     ]
-    first = subprocess.Popen(command(*args), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    first = warm_process.WarmProcess("-m", "mtmsa_lightning", *args)
     try:
         fold = tmp_path / "tiny" / "fold0-seed0"
         assert waited_for(lambda: list(fold.glob("*/checkpoints/last.ckpt")))
         (run,) = fold.iterdir()
-        again = subprocess.run(command(*args), capture_output=True, text=True)
-        assert (again.returncode, "another `mtmsa crossval`" in again.stderr) == (2, True)
+        again = warm_process.run("-m", "mtmsa_lightning", *args)
+        assert (again.poll(), "another `mtmsa crossval`" in again.stderr) == (2, True)
         begun = (run / "metrics.csv").stat().st_mtime_ns
         assert waited_for(lambda: (run / "metrics.csv").stat().st_mtime_ns > begun), "it goes on"
     finally:
@@ -152,8 +148,8 @@ def test_the_runs_of_a_crossval_end_with_it(number, tiny_config, tmp_path):
 def test_a_fit_saves_when_its_terminal_is_closed(tiny_config, tmp_path):
     child, terminal = pty.fork()
     if child == 0:
-        fit = command("fit", "--config", tiny_config, "--run_dir", tmp_path / "run", *ENDLESS)
-        os.execv(fit[0], fit)
+        fit = ["fit", "--config", str(tiny_config), "--run_dir", str(tmp_path / "run"), *ENDLESS]
+        os.execv(sys.executable, [sys.executable, "-m", "mtmsa_lightning", *fit])
     try:
         os.set_blocking(terminal, False)
         assert waited_for((tmp_path / "run" / "checkpoints" / "last.ckpt").exists)

@@ -1,14 +1,12 @@
 """Work of the processes in ``test_distributed``, whose metrics must equal those of a single process.
 
-Started by torchrun, one call per process: ``distributed_work.py FOLDER``.
+``main`` is what each process runs.
 """
 
 import hashlib
 import json
 import os
 import signal
-import sys
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -234,8 +232,3 @@ def main(folder: Path) -> None:
     torch.distributed.barrier()
     train(ranks, rank, folder, out)
     torch.distributed.destroy_process_group()
-
-
-if __name__ == "__main__":
-    with suppress(BrokenPipeError):
-        main(Path(sys.argv[1]))

@@ -1,15 +1,16 @@
-"""Two and three processes against one. A DDP launcher re-runs the command line: all are subprocesses."""
+"""Two and three processes against one."""
 
 import json
 import os
-import subprocess
-import sys
+import socket
 from pathlib import Path
 
 import distributed_work as work
 import pandas as pd
 import pytest
 import torch
+import warm_process
+from warm_process import WarmProcess
 
 from mtmsa_lightning.metrics.suite import METRICS
 
@@ -19,10 +20,8 @@ TWO = ("--trainer.devices", "2", "--trainer.strategy", "ddp")
 
 def mtmsa(*args: object, status: int = 0) -> str:
     path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path}
-    command = [sys.executable, "-m", "mtmsa_lightning", *map(str, args)]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=600)
-    assert done.returncode == status, done.stdout + done.stderr
+    done = warm_process.run("-m", "mtmsa_lightning", *args, environment={"PYTHONPATH": path})
+    assert done.poll() == status, done.stdout + done.stderr
     return done.stdout
 
 
@@ -55,16 +54,25 @@ def test_a_fit_on_two_processes_is_stopped_and_goes_on_as_one_run_that_speaks_on
 # ------------------------------------------------------------------ three processes, once
 
 
+TORCHRUN = """
+import sys
+from pathlib import Path
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+sys.path.insert(0, sys.argv[1])
+import distributed_work
+nodes = {"min_nodes": 1, "max_nodes": 1, "nproc_per_node": 3, "run_id": "three"}
+config = LaunchConfig(**nodes, rdzv_backend="c10d", rdzv_endpoint="localhost:0", start_method="fork")
+elastic_launch(config, distributed_work.main)(Path(sys.argv[2]))
+"""
+
+
 @pytest.fixture(scope="module")
 def three(tmp_path_factory):
-    """The folder in which three processes, started by torchrun, have done their common work."""
+    """The folder in which three processes, started by what torchrun calls, have done their common work."""
     folder = tmp_path_factory.mktemp("three")
     work.write_faces(folder)
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "3"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [*launch, work.__file__, str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=600)
-    assert done.returncode == 0, done.stdout + done.stderr
+    done = warm_process.run("-c", TORCHRUN, Path(work.__file__).parent, folder)
+    assert done.poll() == 0, done.stdout + done.stderr
     return folder
 
 
@@ -197,8 +205,8 @@ def test_two_ranks_give_the_loss_and_gradient_of_the_joined_batch(tmp_path):
     torch.save(model.state_dict(), tmp_path / "weights.pt")
     loss = model.total_loss(model.losses(model(batch["image"]), batch))
     loss.backward()
-    ranks = [subprocess.Popen([sys.executable, "-c", JOINED, str(rank), str(tmp_path)]) for rank in (0, 1)]
-    assert [rank.wait(timeout=200) for rank in ranks] == [0, 0]
+    ranks = [WarmProcess("-c", JOINED, rank, tmp_path) for rank in (0, 1)]
+    assert [rank.wait() for rank in ranks] == [0, 0]
     for rank in (0, 1):
         gradients = torch.load(tmp_path / f"gradient{rank}.pt", weights_only=True)
         assert float(gradients["loss"]) == pytest.approx(loss.item(), rel=1e-12)
@@ -228,12 +236,15 @@ Trainer(max_epochs=2, limit_train_batches=2, limit_val_batches=1, accelerator="c
 
 
 def test_a_frozen_trunk_stays_and_unfreezes_alike_on_all_ranks(morph_root, tmp_path):
-    script = tmp_path / "unfreeze.py"
-    script.write_text(UNFREEZE)
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, str(script), str(morph_root), str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=600)
-    assert done.returncode == 0, done.stdout + done.stderr
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2", "NODE_RANK": "0"}
+    ranks = [
+        WarmProcess("-c", UNFREEZE, morph_root, tmp_path, environment=where | {"LOCAL_RANK": str(rank)})
+        for rank in (0, 1)
+    ]
+    assert [rank.wait() for rank in ranks] == [0, 0], ranks[0].stderr + ranks[1].stderr
     load = {name: torch.load(tmp_path / f"{name}.pt", weights_only=True) for name in
             ("start", "epoch0", "epoch1", "rank0", "rank1")}  # fmt: skip
     resnet = [name for name in load["start"] if not name.startswith("msa.")]

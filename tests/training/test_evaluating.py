@@ -3,13 +3,12 @@
 import json
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import warm_process
 
 from mtmsa_lightning._utils.strict_json import from_json
 from mtmsa_lightning.cli.main import main
@@ -224,12 +223,9 @@ def test_two_processes_write_one_report_with_the_metrics_of_one(run, tmp_path, c
     exact = ["--trainer.precision", "64-true", "--faces", "false"]
     args = ["evaluate", "--ckpt_path", str(run), *part, *exact, "--out"]
     main([*args, str(tmp_path / "one")])
-    done = subprocess.run(
-        [sys.executable, "-m", "mtmsa_lightning", *args, str(tmp_path / "two"), "--trainer.devices", "2",
-         "--trainer.strategy", "ddp"],
-        capture_output=True, text=True, timeout=300, env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
+    ddp = ["--trainer.devices", "2", "--trainer.strategy", "ddp"]
+    done = warm_process.run("-m", "mtmsa_lightning", *args, tmp_path / "two", *ddp)
+    assert done.poll() == 0, done.stdout + done.stderr
     assert done.stdout.count("report: ") == capsys.readouterr().out.count("report: ") == 1
     assert read_record(tmp_path / "two")["world_size"] == 2
     one, two = (json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("one", "two"))

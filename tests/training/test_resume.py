@@ -1,15 +1,12 @@
 """A run that is killed and continued ends with the weights of one that was not."""
 
-import os
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import torch
+import warm_process
 from same_training import assert_same_metrics
 
 from mtmsa_lightning.cli.main import main
@@ -25,6 +22,21 @@ def the_run(root: Path) -> Path:
     return run
 
 
+KILLED = """
+import os, signal, sys
+from mtmsa_lightning import MTMSA
+from mtmsa_lightning.cli.main import main
+
+def dying(self, batch, index):
+    if (self.current_epoch, index) == (1, 2):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return training_step(self, batch, index)
+
+training_step, MTMSA.training_step = MTMSA.training_step, dying
+main(sys.argv[1:])
+"""
+
+
 @pytest.mark.slow
 def test_killed_in_mid_epoch_and_continued_equals_uninterrupted(tiny_config, tmp_path, capsys):
     """Dropout, augmentation, optimiser, schedule and averaged weights included: bit for bit."""
@@ -33,15 +45,10 @@ def test_killed_in_mid_epoch_and_continued_equals_uninterrupted(tiny_config, tmp
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     main([*fit, str(whole)])
 
-    command = [sys.executable, "-m", "mtmsa_lightning", *fit, str(broken)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as killed:
-        while not list(broken.glob("tiny/*/checkpoints/last.ckpt")):  # the end of the first epoch
-            assert killed.poll() is None, killed.stdout.read()
-            time.sleep(0.05)
-        time.sleep(0.4)  # somewhere in the second
-        killed.send_signal(signal.SIGKILL)
+    killed = warm_process.run("-c", KILLED, *fit, broken)
+    assert killed.poll() == -signal.SIGKILL, killed.stderr
     run = the_run(broken)
+    assert list(run.glob("checkpoints/last.ckpt")), "of the first epoch"
     assert not (run / "predictions").exists()
 
     capsys.readouterr()

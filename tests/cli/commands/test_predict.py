@@ -2,8 +2,6 @@
 
 import json
 import signal
-import subprocess
-import sys
 from contextlib import suppress
 from pathlib import Path
 
@@ -13,6 +11,7 @@ import pandas as pd
 import pytest
 import skimage.data
 import torch
+import warm_process
 
 from mtmsa_lightning import MTMSA, AgeEstimator
 from mtmsa_lightning.calibration.record import Calibration
@@ -381,9 +380,8 @@ def test_killed_it_goes_on_and_ends_with_the_same_bytes(
     trained, morph_root, whole, tmp_path, small_parts, caplog
 ):
     command = [*photos(trained, morph_root), "--accelerator", "cpu", "--out", tmp_path / "ages.csv"]
-    killed = [sys.executable, "-c", KILLED, "5", "predict", *map(str, command)]
-    done = subprocess.run(killed, capture_output=True, text=True, timeout=300)
-    assert done.returncode == -signal.SIGKILL, done.stderr
+    done = warm_process.run("-c", KILLED, 5, "predict", *command)
+    assert done.poll() == -signal.SIGKILL, done.stderr
     assert not (tmp_path / "ages.csv").exists()
     with caplog.at_level("INFO", "mtmsa_lightning"):
         predict(*command[:-4], "--out", tmp_path / "ages.csv")

@@ -3,15 +3,14 @@
 Each has its own copy of the data, as on machines with local disks.
 """
 
-import os
 import shutil
+import signal
 import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from warm_process import WarmProcess
 
 from mtmsa_lightning import MTMSA
 
@@ -58,20 +57,17 @@ def test_all_processes_end_when_one_fails(morph_root, tmp_path, fails_in, rank, 
     stays = ["stays" if number == rank else "ends" for number in (0, 1)]
     processes = [start(number, port, str(roots[number]), stays[number], fails_in) for number in (0, 1)]
     try:
-        _, said = processes[1 - rank].communicate(timeout=200)
-        assert processes[1 - rank].returncode == 2
-        assert f"error: process {rank} failed: " in said
-        assert message in said
+        assert processes[1 - rank].wait() == 2
+        assert f"error: process {rank} failed: " in processes[1 - rank].stderr
+        assert message in processes[1 - rank].stderr
     finally:
         for process in processes:
-            process.kill()
-            process.communicate()
+            process.send_signal(signal.SIGKILL)
 
 
-def start(rank: int, port: str, *args: str) -> subprocess.Popen:
+def start(rank: int, port: str, *args: str) -> WarmProcess:
     variables = {
         "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2", "NODE_RANK": "0",
-        "LOCAL_RANK": str(rank), "OMP_NUM_THREADS": "1",
+        "LOCAL_RANK": str(rank),
     }  # fmt: skip
-    command = [sys.executable, "-c", FIT, *args]
-    return subprocess.Popen(command, env={**os.environ, **variables}, stderr=subprocess.PIPE, text=True)
+    return WarmProcess("-c", FIT, *args, environment=variables)
