@@ -38,6 +38,7 @@ def narrow(module: ModuleType) -> None:
             for part in self.modules():
                 if isinstance(part, nn.Conv2d):
                     nn.init.kaiming_normal_(part.weight, mode="fan_out", nonlinearity="relu")
+            nn.init.normal_(self.conv1.weight, std=(2 / (64 * 7 * 7)) ** 0.5)  # the features' scale stays
 
     module.MSAResNet34.__bases__ = (NarrowResNet,)
     module.MSAResNet34.stage_channels = WIDTHS
