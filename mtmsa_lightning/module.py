@@ -383,7 +383,7 @@ class MTMSA(RecordedModule):
         """Build optimiser and schedule; the learning rate follows the global batch, see ``lr_scaling``."""
         optimizer = build_optimizer(self.optimizer, self.parameter_groups())
         scale_learning_rate(optimizer, self.lr_factor())
-        return build_schedule(self.scheduler, optimizer, self.scheduler_interval, self.trainer)
+        return build_schedule(self.scheduler, optimizer, self.scheduler_interval, self._trainer)
 
     def lr_factor(self) -> float:
         """Return the factor of the learning rate for the global batch of this training."""

@@ -15,6 +15,7 @@ from crossval_children import children  # noqa: F401
 from hypothesis import settings
 from numpy.typing import NDArray
 from simulated_predictions import simulated, undrawn  # noqa: F401
+from untrained_networks import calibration, new_network, record, save  # noqa: F401
 
 from mtmsa_lightning.align.tiny_retinaface import TinyRetinaFace
 from mtmsa_lightning.cli.main import main

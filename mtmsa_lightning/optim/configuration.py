@@ -53,7 +53,7 @@ def build_optimizer(factory: Callable[..., Optimizer], groups: list[dict[str, An
 
 
 def build_schedule(
-    factory: Callable[..., Any], optimizer: Optimizer, interval: str, trainer: Trainer
+    factory: Callable[..., Any], optimizer: Optimizer, interval: str, trainer: Trainer | None
 ) -> OptimizerLRScheduler:
     """Attach the learning rate schedule ``model.scheduler`` to an optimiser.
 
@@ -62,7 +62,7 @@ def build_schedule(
             the length of the training.
         optimizer: The optimiser.
         interval: ``step`` or ``epoch``.
-        trainer: The Trainer.
+        trainer: The Trainer; not needed by a schedule that does not ask for the length of the training.
 
     Returns:
         The return value of ``configure_optimizers``.
@@ -86,8 +86,10 @@ def build_schedule(
     return {"optimizer": optimizer, "lr_scheduler": config}  # type: ignore[return-value]
 
 
-def _length(trainer: Trainer, interval: str) -> int:
+def _length(trainer: Trainer | None, interval: str) -> int:
     """Return the number of steps of a schedule over the whole training."""
+    if trainer is None:
+        raise ConfigError("this learning rate schedule needs a Trainer, which has the length of the training")
     steps = trainer.estimated_stepping_batches
     if interval == "epoch":
         steps = trainer.max_epochs or -1

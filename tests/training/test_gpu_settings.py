@@ -79,8 +79,8 @@ def test_a_config_with_the_settings_of_a_gpu(name, machine, data, tmp_path, monk
     run = tmp_path / "run"
     configs = [f"--config={name}.yaml", *([f"--config={machine}"] if machine else [])]
     faces = ["--data.n_faces=60"] if name == "demo" else []
-    args = [*configs, *SMALL, *ON_GPU, *faces, *compiled, f"--run_dir={run}"]
-    main(["fit", *args])
+    args = [*configs, *SMALL, *ON_GPU, *faces, f"--run_dir={run}"]
+    main(["fit", *args, *compiled])
     main(["fit", *args, "--trainer.max_epochs=2"])
     check_run(run)
     main(["validate", *SMALL[:2], ON_GPU[0], f"--ckpt_path={run}", f"--run_dir={tmp_path / 'validated'}"])
