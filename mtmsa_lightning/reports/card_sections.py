@@ -29,7 +29,7 @@ def facts(values: Mapping[str, Any]) -> str:
 
 
 def interface(sources: Sources) -> dict[str, Any]:
-    """Return what goes in and comes out."""
+    """Return the inputs and outputs."""
     settings, provenance = sources.checkpoint["hyper_parameters"], sources.provenance
     heads = {task: settings.get(task) for task in ("age", "gender", "race")}
     size, crop = settings["image_size"], describe_crop(settings["crop"], provenance.get("preparation"))

@@ -26,12 +26,12 @@ class Sources:
 
     Attributes:
         checkpoint: Settings, provenance and calibration of the checkpoint.
-        name: Name of the checkpoint's file, or of its folder.
-        training: ``run.json`` of the run that trained it, with the name that its settings have now.
+        name: Name of the checkpoint's file or folder.
+        training: ``run.json`` of the run that trained it, with the present name of its settings.
         seed: Its seed.
         tested: ``run.json`` of the evaluation.
         metrics: ``metrics.json`` of the evaluation.
-        tables: Its tables by name, each cell as its text: ``metrics``, ``subgroups``, ``subgroup_gaps``.
+        tables: Its tables by name, with cells as texts: ``metrics``, ``subgroups``, ``subgroup_gaps``.
     """
 
     checkpoint: Mapping[str, Any]
@@ -44,12 +44,12 @@ class Sources:
 
     @property
     def provenance(self) -> Mapping[str, Any]:
-        """What the checkpoint says that it was trained on."""
+        """Provenance of the checkpoint: its training data."""
         return self.checkpoint.get("provenance") or {}
 
     @cached_property
     def state_note(self) -> str:
-        """A warning where the metrics belong to other weights or another calibration; else empty."""
+        """A warning if the metrics belong to other weights or another calibration, or an empty text."""
         measured = self.tested if self.metrics else self.training
         weights = self.checkpoint.get("state_dict")
         if weights and measured.get("weights") not in (None, weights_digest(weights)):
@@ -111,7 +111,7 @@ def evaluation_name(file: Path) -> str:
 
 
 def _training_record(run: Path) -> dict[str, Any]:
-    """Read ``run.json``; the name is that of the settings, which stay right where a run is put elsewhere."""
+    """Read ``run.json``; the name is that of the settings, which may have been changed since."""
     record, name = read_record(run), read_config(run).get("name")
     record |= {"epochs": unfinished(run) or record.get("epochs")}
     return record | {"name": name} if name else record
