@@ -107,7 +107,7 @@ def test_only_the_errors_decide_the_status(dirty_release, tmp_path):
     [
         (["--root", "nowhere"], "no such folder"),
         (["--data", "csv", "--root", "nowhere"], "no faces.csv"),
-        (["--data", "morph", "--root", ".", "--data.protocol", "x"], "none of morph's"),
+        (["--data", "morph", "--root", ".", "--data.protocol", "x"], "not supported by morph"),
         ([], "name a dataset"),
     ],
 )
