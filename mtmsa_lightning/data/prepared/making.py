@@ -521,7 +521,7 @@ def _describe_crop(settings: CropSettings, detector: dict[str, str | float] | No
         "coordinates": "pixels (x, y) from the centre of the left top pixel; left is left in the picture",
         "detector": detector or (ALREADY_ALIGNED if settings.aligned else "none"),
         "several_faces": "the one with the largest box" if detector else "not looked for",
-        "no_face": (fallback if settings.keep_faceless else "left out") if detector else "not looked for",
+        "no_face": (fallback if settings.keep_faceless else "skipped") if detector else "not looked for",
         "outside_the_image": "the pixels of its edge, repeated",
         "format": f"JPEG, RGB, quality {JPEG_QUALITY}",
     }

@@ -142,7 +142,7 @@ def _check_space(root: Path, shape: tuple[int, ...]) -> None:
     if needed > free:
         raise DataError(
             f"{root}: {PIXELS} needs {needed / 1e9:.1f} GB and {free / 1e9:.1f} GB are free: "
-            "free some space, choose smaller crops or use --no-pixels"
+            "free some space, choose smaller crops or use --pixels false"
         )
 
 

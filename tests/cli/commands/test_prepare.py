@@ -569,7 +569,7 @@ def test_shards_joined_equal_the_whole_byte_for_byte(sharded, tmp_path, capsys, 
 def test_a_merge_goes_on_where_it_was_killed(sharded, tmp_path, monkeypatch):
     from mtmsa_lightning.data.prepared import shards
 
-    parts, bring, brought = [sharded / str(index) for index in (1, 2, 3)], shards._bring, []
+    parts, bring, brought = [sharded / str(index) for index in (1, 2, 3)], shards._copy_crop, []
 
     def stop(*args: object) -> None:
         if len(brought) == 2:
@@ -578,7 +578,7 @@ def test_a_merge_goes_on_where_it_was_killed(sharded, tmp_path, monkeypatch):
         bring(*args)
 
     with monkeypatch.context() as patch:
-        patch.setattr(shards, "_bring", stop)
+        patch.setattr(shards, "_copy_crop", stop)
         with pytest.raises(KeyboardInterrupt):
             shards.merge(parts, tmp_path / "joined")
     assert not (tmp_path / "joined" / "dataset.json").exists()
