@@ -236,7 +236,7 @@ def test_without_one_complete_run_nothing_is_written(crossval, children, tmp_pat
         (["--model.msa.rates", "[2,2,2]"], "reads 7 of the 13 positions"),
         (["--data.fold", "2"], "--data.fold: give --folds"),
         (["--seed_everything=2"], "--seed_everything: give --seeds"),
-        (["--ckpt_path", "last"], "continued by themselves"),
+        (["--ckpt_path", "last"], "interrupted folds are continued anyway"),
         (["--folds", "0-7"], "no fold 5; its folds are [0, 1, 2, 3, 4]"),
         (["--folds", "one"], "give numbers and ranges"),
         (["--parallel", "0"], "--parallel: must be a whole number from 1"),

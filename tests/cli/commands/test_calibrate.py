@@ -290,7 +290,7 @@ def test_mistakes_come_before_any_work_and_leave_the_file_alone(fails, fresh, ar
 
 def test_a_checkpoint_outside_of_a_run_needs_a_config(fails, fresh, tmp_path):
     file = shutil.copy(fresh / "checkpoints" / "best.ckpt", tmp_path / "x.ckpt")
-    assert "name the data by --config" in fails("calibrate", "--ckpt_path", file)
+    assert "name the data with --config" in fails("calibrate", "--ckpt_path", file)
     store(str(file), None)
     assert torch.load(file, weights_only=True).keys() == best(fresh).keys()
 
