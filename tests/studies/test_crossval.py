@@ -240,7 +240,7 @@ def test_without_one_complete_run_nothing_is_written(crossval, children, tmp_pat
         (["--folds", "0-7"], "no fold 5; its folds are [0, 1, 2, 3, 4]"),
         (["--folds", "one"], "give numbers and ranges"),
         (["--parallel", "0"], "--parallel: must be a whole number from 1"),
-        (["--test_after_fit", "false"], "leave test_after_fit on"),
+        (["--test_after_fit", "false"], "set test_after_fit true"),
         (["--trainer.limit_test_batches", "1"], "leave limit_test_batches out"),
         (["--data.protocol", "train_all"], "no test part"),
         (["--data.protocol", "whole"], "no train part"),
