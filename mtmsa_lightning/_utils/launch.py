@@ -37,7 +37,7 @@ def slurm_step() -> str | None:
 
 
 def is_first_process() -> bool:
-    """Return whether this is the first process of its launch, before Lightning knows.
+    """Return whether this is the first process of its launch, without Lightning.
 
     torchrun gives every process its rank, whose order need not be that of the tasks of SLURM which start it.
     """

@@ -1,4 +1,4 @@
-"""Which requests the web server answers: those that the page itself makes, to the address that is served."""
+"""Restrict the web server to the requests of the page itself, to the served address."""
 
 import asyncio
 import json

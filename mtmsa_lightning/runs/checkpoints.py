@@ -1,4 +1,4 @@
-"""Opening checkpoint files: without running code from them, and with errors that say what to do."""
+"""Find and read checkpoint files, without running code from them."""
 
 import hashlib
 import logging
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 BEST = "checkpoints/best.ckpt"
-"""The checkpoint that is meant by its run directory."""
+"""The checkpoint that a run directory stands for."""
 
 _EXPECTED = (
     f"give a .ckpt file, a run directory ({BEST}), a folder of runs, or a folder of `save_pretrained` "
     f"(config.json and {WEIGHTS})"
 )
-_ZIP = b"PK"  # how a file of torch.save begins
+_ZIP = b"PK"  # first bytes of a file of torch.save
 _SHOWN = 5
 
 
@@ -39,12 +39,12 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         The checkpoint; it has ``hyper_parameters``, ``state_dict`` and usually ``provenance``.
 
     Raises:
-        CheckpointError: If the file is missing, unreadable, holds anything but plain values, or is not ours.
+        CheckpointError: The file is missing, unreadable, of another program, or holds objects.
     """
     file = find_checkpoint(Path(path))
     _refuse_foreign(file)
 
-    import torch  # late: a missing file is told at once
+    import torch  # after the check for a missing file
 
     try:
         if file.name == WEIGHTS:
@@ -58,7 +58,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
             f"{file}: not a readable checkpoint: it holds objects of other programs, which are not loaded "
             f"since they could run code: {_EXPECTED}"
         ) from error
-    except Exception as error:  # the unpickler raises whatever a broken file makes it raise
+    except Exception as error:  # a broken file can raise anything
         raise CheckpointError(
             f"{file}: not a readable checkpoint: it is damaged or cut off: copy it again, or choose another"
         ) from error
@@ -76,15 +76,14 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 
 
 def checkpoint_file(path: str | Path) -> Path:
-    """Return the file that is meant by a path, and say so where a run had to be chosen.
+    """Return the checkpoint file of a path, and log a run that was chosen.
 
     Args:
-        path: A ``.ckpt`` file, or a run directory, whose ``checkpoints/best.ckpt`` is meant, or a folder of
-            runs, whose newest run with such a checkpoint is meant, or a folder of ``save_pretrained``, whose
-            ``model.safetensors`` is meant.
+        path: A ``.ckpt`` file, a run directory (its ``checkpoints/best.ckpt``), a folder of runs (the newest
+            one with such a checkpoint), or a folder of ``save_pretrained`` (its ``model.safetensors``).
 
     Raises:
-        CheckpointError: If there is none.
+        CheckpointError: There is none.
     """
     file = find_checkpoint(Path(path))
     if Path(path).is_dir() and Path(path) not in file.parents[:2]:
@@ -93,7 +92,7 @@ def checkpoint_file(path: str | Path) -> Path:
 
 
 def find_checkpoint(path: Path) -> Path:
-    """Return the file that is meant by a path, as :func:`checkpoint_file` does, without a word."""
+    """Return the checkpoint file of a path as :func:`checkpoint_file`, without logging."""
     if path.is_dir() and is_pretrained(path):
         return path / WEIGHTS
     file = path / BEST if path.is_dir() else path
@@ -113,7 +112,7 @@ def find_checkpoint(path: Path) -> Path:
 
 
 def weights_digest(state: "Mapping[str, Tensor]") -> str:
-    """Return the SHA-256 of a state dict, by which a record names the weights that its metrics belong to."""
+    """Return the SHA-256 of a state dict, which records use to identify weights."""
     import torch
 
     digest = hashlib.sha256()
@@ -124,17 +123,17 @@ def weights_digest(state: "Mapping[str, Tensor]") -> str:
 
 
 def check_checkpoint(path: str | Path) -> None:
-    """Refuse what cannot be a checkpoint, in an instant: nothing heavy is imported and nothing is loaded.
+    """Check the first bytes of a checkpoint, without heavy imports.
 
     Raises:
-        CheckpointError: There is no file, see :func:`checkpoint_file`, or none that a training wrote.
+        CheckpointError: There is no file, see :func:`checkpoint_file`, or it is not a checkpoint.
     """
     _refuse_foreign(find_checkpoint(Path(path)))
 
 
 def _refuse_foreign(file: Path) -> None:
-    """Raise if a file's first bytes are not those of a checkpoint."""
-    if file.name == WEIGHTS:  # looked at with all that lies beside it
+    """Raise CheckpointError if a file's first bytes are not those of a checkpoint."""
+    if file.name == WEIGHTS:  # checked with its folder
         return
     try:
         with file.open("rb") as stream:
@@ -151,7 +150,7 @@ def _refuse_foreign(file: Path) -> None:
 
 
 def _contents(folder: Path) -> str:
-    """Say what a folder holds, in a few names."""
+    """Return a short description of a folder's content."""
     names = sorted(entry.name for entry in folder.iterdir())
     if not names:
         return "it is empty"
@@ -159,10 +158,10 @@ def _contents(folder: Path) -> str:
 
 
 def _why_without(run: Path) -> str:
-    """Say why a run has no best checkpoint, and what to do."""
+    """Return why a run has no best checkpoint, and what to do."""
     if tested := read_record(run).get("checkpoint"):
         return f"a run that trained nothing: it evaluated {tested}, give that"
-    said = "a run without a checkpoint: it was not trained to the end; "
+    text = "a run without a checkpoint: it was not trained to the end; "
     if (run / "checkpoints" / "last.ckpt").is_file():
-        return f"{said}continue it by `mtmsa fit ... --ckpt_path last`"
-    return f"{said}train it anew by `mtmsa fit`"
+        return f"{text}continue it by `mtmsa fit ... --ckpt_path last`"
+    return f"{text}train it again by `mtmsa fit`"

@@ -3,7 +3,7 @@
 config.yaml            every setting, ready for `--config`
 run.json               versions, commit, command, seeds, split fingerprints, label rule, class order, results
 metrics.csv            one row per epoch
-checkpoints/           best.ckpt (weights), last.ckpt (all that continues the training)
+checkpoints/           best.ckpt (weights), last.ckpt (to continue the training)
 predictions/           test.parquet
 run.log                what was printed
 """
@@ -12,7 +12,7 @@ import logging
 import os
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mtmsa_lightning._utils.folders import LOCK, is_empty, make_folder
 from mtmsa_lightning._utils.launch import RUN_DIR_VARIABLE, slurm_step
@@ -21,11 +21,8 @@ from mtmsa_lightning.errors import CheckpointError, ConfigError
 from mtmsa_lightning.runs.record import read_record
 from mtmsa_lightning.runs.settings import read_config, training_settings
 
-if TYPE_CHECKING:
-    pass
-
 _chosen: str | None = None
-"""What this process set the variable to: for those that it launches, not for a second run of its own."""
+"""Value of the variable set by this process, which a second run in this process ignores."""
 
 
 LAST = "checkpoints/last.ckpt"
@@ -34,15 +31,15 @@ LAST = "checkpoints/last.ckpt"
 log = logging.getLogger(__name__)
 
 BEGINNING = ("config.yaml", "run.json", "run.log", "wandb")
-"""What a run writes before it has any result."""
+"""Files that a run writes before it has results."""
 
 
 def open_run(root: str | Path, name: str) -> tuple[Path, list[Path]]:
-    """Choose the directory of a new run; every process of one launch gets the same.
+    """Choose the directory of a new run, the same on every process of a launch.
 
-    The first process chooses a time at which no other run began, and makes the directory. It hands the time
-    on by the environment to processes that Lightning launches, and through torchrun's store. The tasks of a
-    step of SLURM, which share neither, take the numbers of job, step and restart.
+    The first process makes a directory named by the time. It passes the name on in the environment to
+    processes that Lightning launches, and through torchrun's store. The tasks of a SLURM step use the numbers
+    of job, step and restart.
 
     Args:
         root: Root of all runs.
@@ -69,7 +66,7 @@ def _shared_directory(experiment: Path) -> tuple[Path, list[Path]]:
 
 
 def _new_directory(experiment: Path) -> tuple[Path, list[Path]]:
-    """Make a directory that is named by the time; of the jobs of an array, several may begin at once."""
+    """Make a directory named by the time; other jobs may start at the same time."""
     while True:
         directory = experiment / datetime.now().strftime("%Y-%m-%d_%H-%M-%S-%f")[:-3]
         made = make_folder(directory)
@@ -78,7 +75,7 @@ def _new_directory(experiment: Path) -> tuple[Path, list[Path]]:
 
 
 def _from_torchrun(experiment: Path) -> tuple[Path, list[Path]]:
-    """Agree on rank 0's directory through the store that torchrun keeps for its workers."""
+    """Return rank 0's directory, shared through torchrun's store."""
     import torch.distributed as dist
 
     address = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
@@ -91,16 +88,16 @@ def _from_torchrun(experiment: Path) -> tuple[Path, list[Path]]:
     return experiment / str(store.get(key), "utf-8"), made
 
 
-def check_run_dir(run: Path, verb: str, fresh: bool) -> None:
-    """Refuse a directory that holds anything which the files of a run would replace.
+def check_run_dir(run: Path, command: str, fresh: bool) -> None:
+    """Check that the files of a run would replace nothing in its directory.
 
     Args:
         run: The directory.
-        verb: ``fit``, ``validate`` or ``test``.
-        fresh: Refuse every earlier run, not only one that has results.
+        command: ``fit``, ``validate`` or ``test``.
+        fresh: Refuse every earlier run, not only one with results.
 
     Raises:
-        ConfigError: If it holds something else, or the results of an earlier run.
+        ConfigError: It holds something else, or the results of an earlier run.
     """
     if is_empty(run):
         return
@@ -113,27 +110,27 @@ def check_run_dir(run: Path, verb: str, fresh: bool) -> None:
             f"--run_dir {run}: is {held}: choose a new directory, or that of one run, e.g. {run / 'new'}"
         )
     trained = any((run / "checkpoints").glob("*.ckpt"))
-    if fresh or trained or (verb == "fit" and (run / "predictions").is_dir()):
-        why = f", which has no {LAST} to continue" if verb == "fit" and not fresh else ""
+    if fresh or trained or (command == "fit" and (run / "predictions").is_dir()):
+        why = f", which has no {LAST} to continue" if command == "fit" and not fresh else ""
         raise ConfigError(
             f"{run}: holds an earlier run{why}: choose another directory by --run_dir, or remove it"
         )
 
 
 def resumable_run(root: str | Path, name: str, config: dict[str, Any], directory: Path | None = None) -> Path:
-    """Find the newest run of a configuration that has a ``last.ckpt``.
+    """Return the newest run of a configuration with a ``last.ckpt``.
 
     Args:
         root: Root of all runs.
         name: Name of the experiment.
-        config: The present settings; all that changes what is learnt must equal the run's.
+        config: The present settings; all except ``RESUMABLE_CHANGES`` must equal the run's.
         directory: The only run to consider.
 
     Returns:
         Directory of the run.
 
     Raises:
-        CheckpointError: If there is none, or only runs of other settings; names what differs.
+        CheckpointError: There is none, or only runs with other settings; the message lists the differences.
     """
     folder = directory or Path(root) / name
     runs = runs_with(LAST, folder) if directory is None else [folder] if (folder / LAST).is_file() else []
@@ -150,25 +147,24 @@ def resumable_run(root: str | Path, name: str, config: dict[str, Any], directory
 
 
 def runs_with(file: str, folder: Path) -> list[Path]:
-    """Return the runs right below a folder that have a file, those that were started last first.
+    """Return the runs in a folder that have a file, the last started first.
 
-    A run of which no start is recorded comes after all others; names, which not all are times, only decide
-    between equal starts.
+    Runs without a recorded start come last; equal starts are sorted by name.
     """
     runs = [found.parents[len(Path(file).parts) - 1] for found in folder.glob(f"*/{file}") if found.is_file()]
     return sorted(runs, key=lambda run: (last_start(run), run.name), reverse=True)
 
 
 def last_start(run: Path) -> str:
-    """Return when a run was started or continued last, in ISO format; "" if that is not recorded."""
+    """Return when a run was last started or continued, in ISO format; "" if it is not recorded."""
     try:
         record = read_record(run)
-    except ConfigError:  # damaged; it is told when the record itself is wanted
+    except ConfigError:  # damaged, which is reported when the record is used
         return ""
     return str((record.get("continued") or [record.get("started", "")])[-1])
 
 
 def run_of(checkpoint: Path) -> Path | None:
-    """Return the run directory that a checkpoint lies in, if any."""
+    """Return the run directory of a checkpoint, if any."""
     run = checkpoint.absolute().parent.parent
     return run if (run / "config.yaml").is_file() else None

@@ -1,4 +1,4 @@
-"""Heads as plain values: what a checkpoint records, and how it is built again."""
+"""Record heads as plain values in checkpoints, and build them from records."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -13,10 +13,10 @@ from mtmsa_lightning.settings.named_classes import find_class
 
 
 def head_spec(head: AgeHead | ClassHead | None) -> dict[str, Any] | None:
-    """Record a head as ``{class_path, init_args}``, plain values only.
+    """Return a head as ``{class_path, init_args}``, plain values only.
 
     Raises:
-        ConfigError: If its ``init_args`` do not build it again.
+        ConfigError: Its ``init_args`` cannot build it again.
     """
     if head is None:
         return None
@@ -25,7 +25,7 @@ def head_spec(head: AgeHead | ClassHead | None) -> dict[str, Any] | None:
 
 
 def _check_init_args(head: AgeHead | ClassHead) -> None:
-    """Refuse arguments that a head of the user's own forgot to record, before it is trained."""
+    """Raise ConfigError for arguments that a user's head does not record."""
     parameters = [*signature(type(head)).parameters.values()][1 if isinstance(head, AgeHead) else 2 :]
     named = {each.name for each in parameters if each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD)}
     any_other = any(each.kind == each.VAR_KEYWORD for each in parameters)
@@ -50,7 +50,7 @@ def _is_plain(value: Any) -> bool:
 
 
 def _class_path(cls: type) -> str:
-    """Return the name by which the package exports a class: it stays when the class moves to another file."""
+    """Return the exported name of a class, which does not depend on its file."""
     name = cls.__qualname__
     if getattr(mtmsa_lightning, name, None) is cls:
         return f"mtmsa_lightning.{name}"
@@ -58,9 +58,9 @@ def _class_path(cls: type) -> str:
 
 
 def callable_spec(factory: Any) -> Any:
-    """Record an optimiser or scheduler given as class or partial; a record stays as it is.
+    """Return the record of an optimiser or scheduler: a class, partial or record.
 
-    What is not a class, partial or record (a lambda, say) is recorded as None.
+    Anything else, such as a lambda, is recorded as None.
     """
     if isinstance(factory, Mapping):
         return dict(factory)
@@ -83,7 +83,7 @@ def build_head(head: Any, *features: int) -> Any:
         The head, or None.
 
     Raises:
-        CheckpointError: If a recorded class is no head, or none that a file may name.
+        CheckpointError: A recorded class is not a head, or a file may not name it.
     """
     if not isinstance(head, Mapping):
         return None if head is None else head(*features)

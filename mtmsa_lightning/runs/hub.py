@@ -14,52 +14,52 @@ _FILE_SUFFIXES = (".ckpt", ".safetensors")
 
 
 def local_path(source: str | Path, revision: str | None = None) -> Path:
-    """Return where a network lies, after it was downloaded if it is on the Hub.
+    """Return the path of a network, after downloading it if it is on the Hub.
 
     Args:
-        source: A path, or the name ``owner/name`` of a repository; what is here goes first, and a name whose
-            owner is a folder here is a path.
+        source: A path, or the name ``owner/name`` of a repository. An existing path takes precedence, and a
+            name whose owner is a folder here is a path.
         revision: Branch, tag or commit of the repository.
 
     Raises:
-        CheckpointError: If it is neither here nor on the Hub, or the Hub refuses or cannot be reached.
-        ConfigError: If the extra ``hub`` is not installed.
+        CheckpointError: It is neither here nor on the Hub, or the Hub refuses or cannot be reached.
+        ConfigError: The extra ``hub`` is not installed.
     """
     path, name = Path(source), str(source)
     here = path.exists() or (path.parent.is_dir() and len(path.parts) > 1)
     if here or not _NAME.fullmatch(name) or path.suffix in _FILE_SUFFIXES:
         return path
     hub = _client(f"{name}: no such file or folder here; to look for it on the Hugging Face Hub")
-    files = [*FILES, README]  # nothing that could hold code
+    files = [*FILES, README]  # no files with code
     try:
         return Path(hub.snapshot_download(name, revision=revision, allow_patterns=files)) / WEIGHTS
-    except Exception as error:  # the client raises whatever its network library does
-        unreached = type(error).__name__ == "LocalEntryNotFoundError"  # nor was it downloaded before
+    except Exception as error:  # the client raises errors of its network library
+        unreached = type(error).__name__ == "LocalEntryNotFoundError"  # and it was not downloaded before
         answer = "cannot be reached" if unreached else "did not give it"
         raise CheckpointError(
-            f"{name}: no such file or folder here, and the Hugging Face Hub {answer}: {_said(error)}"
+            f"{name}: no such file or folder here, and the Hugging Face Hub {answer}: {_reason(error)}"
         ) from error
 
 
 def check_source(source: str | Path) -> None:
-    """Refuse what is no trained network before anything heavy is imported; one on the Hub is downloaded.
+    """Check a network without heavy imports; one on the Hub is downloaded.
 
     Raises:
-        CheckpointError: As :func:`local_path`, or what lies there is no checkpoint.
+        CheckpointError: As :func:`local_path`, or it is not a checkpoint.
         ConfigError: As :func:`local_path`.
     """
     check_checkpoint(local_path(source))
 
 
 def upload(folder: Path, repo_id: str, private: bool) -> str:
-    """Upload a folder to a repository, which is made if it is not there.
+    """Upload a folder to a repository, which is created if missing.
 
     Returns:
-        The address of the commit.
+        The URL of the commit.
 
     Raises:
-        CheckpointError: If the Hub refuses or cannot be reached.
-        ConfigError: If the extra ``hub`` is not installed.
+        CheckpointError: The Hub refuses or cannot be reached.
+        ConfigError: The extra ``hub`` is not installed.
     """
     hub = _client("to upload to the Hugging Face Hub")
     try:
@@ -67,7 +67,7 @@ def upload(folder: Path, repo_id: str, private: bool) -> str:
         commit = hub.upload_folder(repo_id=repo_id, folder_path=folder)
     except Exception as error:
         raise CheckpointError(
-            f"{repo_id}: the Hugging Face Hub did not take it: {_said(error)} (`hf auth login` signs in)"
+            f"{repo_id}: the Hugging Face Hub did not take it: {_reason(error)} (`hf auth login` signs in)"
         ) from error
     return str(commit.commit_url)
 
@@ -80,6 +80,6 @@ def _client(purpose: str) -> Any:
     return huggingface_hub
 
 
-def _said(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     lines = str(error).strip().splitlines()
     return re.sub(r"^Got: (\w+: )?", "", lines[0]) if lines else type(error).__name__

@@ -1,4 +1,4 @@
-"""Where a training starts from: ImageNet, a file of trunk weights, or a network that was trained before."""
+"""Initial weights: ImageNet, a file of trunk weights, or a trained network."""
 
 import logging
 from collections.abc import Mapping
@@ -19,18 +19,18 @@ log = logging.getLogger(__name__)
 TASKS = ("age", "gender", "race")
 
 TRUNK = ("msa", "last_stride")
-"""Settings that say what a trunk's weights mean."""
+"""Settings that the meaning of a trunk's weights depends on."""
 
 YEARS = ("min_age", "max_age")
-"""Settings of an age head that say what its outputs mean."""
+"""Settings of an age head that the meaning of its outputs depends on."""
 
 
 def load_initial_weights(model: Any, weights: str | None) -> dict[str, Any] | None:
-    """Fill a model with initial weights.
+    """Load initial weights into a model.
 
-    A network of this package (a checkpoint, a run, a folder of ``save_pretrained``) gives its trunk, which
-    must fit as a whole, and every head that means the same here: of one kind, with the same classes in the
-    same order. What is left out is said. Anything else fills the trunk alone, see
+    From a network of this package (a checkpoint, a run, a folder of ``save_pretrained``), the trunk is
+    loaded, which must fit, and every head of the same kind with the same classes in the same order; skipped
+    heads are logged. Other files fill the trunk only, see
     :func:`~mtmsa_lightning.models.weights.load_trunk_weights`.
 
     Args:
@@ -38,10 +38,10 @@ def load_initial_weights(model: Any, weights: str | None) -> dict[str, Any] | No
         weights: ``imagenet``, a file or a folder; None changes nothing.
 
     Returns:
-        Provenance of the network, empty if it has none; None for weights that are of no network.
+        Provenance of the network, empty if it has none; None for other weights.
 
     Raises:
-        CheckpointError: If they cannot be had or the trunk does not fit.
+        CheckpointError: They cannot be loaded or the trunk does not fit.
     """
     trained = trained_network(weights)
     if trained is None:
@@ -64,12 +64,12 @@ def load_initial_weights(model: Any, weights: str | None) -> dict[str, Any] | No
 def earlier_trainings(
     weights: str | None, provenance: Mapping[str, Any] | None, fingerprints: Mapping[str, str]
 ) -> dict[str, Any]:
-    """Return what a training records of the trainings that its initial weights had before.
+    """Return the record of earlier trainings of initial weights.
 
     Args:
         weights: ``imagenet``, a file or a folder; None for random weights.
-        provenance: What :func:`load_initial_weights` returned for them.
-        fingerprints: Those of the split that is about to be trained on.
+        provenance: The value of :func:`load_initial_weights`.
+        fingerprints: Fingerprints of the present split.
     """
     if weights is None:
         return {}
@@ -79,7 +79,7 @@ def earlier_trainings(
 
 
 def trained_network(weights: str | None) -> dict[str, Any] | None:
-    """Read the network of this package that initial weights are of; None for anything else."""
+    """Read the network of this package that initial weights come from; None for other weights."""
     if weights in (None, "imagenet"):
         return None
     path = Path(str(weights))
@@ -88,7 +88,7 @@ def trained_network(weights: str | None) -> dict[str, Any] | None:
     try:
         return read_checkpoint(checkpoint_file(path))
     except CheckpointError:
-        return None  # weights without settings, or a fault that is told when they are read as such
+        return None  # weights without settings, or an error that is raised when they are loaded
 
 
 def _load_trunk(model: Any, settings: dict[str, Any], state: dict[str, Tensor], source: str) -> None:
@@ -110,7 +110,7 @@ def _below(state: dict[str, Tensor], name: str) -> dict[str, Tensor]:
 
 
 def _mismatch(model: Any, task: str, settings: dict[str, Any], state: dict[str, Tensor]) -> str | None:
-    """Say what becomes of a head that is not loaded; None if it fits, or if neither side has one."""
+    """Return why a head is not loaded; None if it fits, or if neither side has one."""
     then, now = settings[task], model.hparams[task]
     if then is None or now is None:
         return None if then == now else _ONE_SIDED[now is None]

@@ -1,4 +1,4 @@
-"""Loading a network from a checkpoint for prediction."""
+"""Load a network from a checkpoint for prediction."""
 
 from collections.abc import Sequence
 from typing import TypeVar
@@ -22,7 +22,7 @@ def load_network(cls: type[_Module], path: str, allow_classes: Sequence[str] = (
         allow_classes: Modules or classes that it may name as its heads.
 
     Raises:
-        CheckpointError: If the file is no checkpoint of this package.
+        CheckpointError: The file is not a checkpoint of this package.
     """
     file = checkpoint_file(path)
     checkpoint = read_checkpoint(file)

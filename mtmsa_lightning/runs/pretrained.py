@@ -1,14 +1,14 @@
-"""A trained network as a folder that others can use: weights without pickle, and all else as JSON.
+"""A trained network as a folder to share: weights without pickle, and settings as JSON.
 
 On disk::
 
     <folder>/
       config.json               settings, what it was trained on, calibration, licence note; written last
       model.safetensors         the weights
-      trained_on.safetensors    optional: hashes of the faces it learnt from, so that it is not tested on them
-      README.md                 optional: the model card, which nothing reads
+      trained_on.safetensors    optional: hashes of the training faces, so that it is not tested on them
+      README.md                 optional: the model card
 
-In memory it is what a run's checkpoint is, without the state of the training.
+In memory it is a run's checkpoint without the state of the training.
 """
 
 import hashlib
@@ -33,10 +33,10 @@ WEIGHTS = "model.safetensors"
 TRAINED_ON = "trained_on.safetensors"
 
 FILES = (CONFIG, WEIGHTS, TRAINED_ON)
-"""All that is needed to use a network."""
+"""The files needed to use a network."""
 
 README = "README.md"
-"""Its model card, where the Hub shows it."""
+"""Name of the model card, which the Hub shows."""
 
 FORMAT = "mtmsa-lightning"
 FORMAT_VERSION = 1
@@ -58,10 +58,10 @@ _TERMS = {
 
 
 def licence_note(provenance: Mapping[str, Any] | None) -> str:
-    """Say under which terms a network may be used, as far as its record knows.
+    """Return the terms of use of a network, from its provenance.
 
     Args:
-        provenance: What it was trained on.
+        provenance: The provenance.
     """
     known = provenance or {}
     names = [known.get("dataset"), *(each.get("dataset") for each in known.get("earlier") or ())]
@@ -80,7 +80,7 @@ def _terms(dataset: str) -> str:
 
 
 def is_pretrained(folder: Path) -> bool:
-    """Tell whether a folder was written by :func:`write_pretrained`, be it damaged since."""
+    """Return whether a folder was written by :func:`write_pretrained`, even if damaged since."""
     try:
         config = from_json(read_regular(folder / CONFIG))
     except (OSError, ValueError):
@@ -89,7 +89,7 @@ def is_pretrained(folder: Path) -> bool:
 
 
 def identity(folder: Path) -> tuple[Any, ...] | None:
-    """Return what tells networks in folders apart: weights and calibration; None if there is no network."""
+    """Return weights digest and calibration of a network in a folder; None if there is no network."""
     if not is_pretrained(folder):
         return None
     config = _read_config(folder / CONFIG)
@@ -97,14 +97,14 @@ def identity(folder: Path) -> tuple[Any, ...] | None:
 
 
 def write_pretrained(checkpoint: Mapping[str, Any], folder: Path) -> None:
-    """Write what is needed for use of a checkpoint, without the state of its training.
+    """Write a checkpoint without the state of its training.
 
     Args:
         checkpoint: ``hyper_parameters``, ``state_dict`` and, where known, ``provenance`` and ``calibration``.
-        folder: Where to; files of these names are replaced.
+        folder: The folder; files with these names are replaced.
 
     Raises:
-        DataError: If nothing can be written there.
+        DataError: Nothing can be written there.
     """
     import torch
 
@@ -114,7 +114,7 @@ def write_pretrained(checkpoint: Mapping[str, Any], folder: Path) -> None:
     plain = provenance and {key: value for key, value in provenance.items() if key not in hashes}
     settings = dict(checkpoint["hyper_parameters"])
     if settings.get("weights"):
-        settings["weights"] = Path(settings["weights"]).name  # where it lay is nobody's business
+        settings["weights"] = Path(settings["weights"]).name  # without its folder
     _write_tensors(folder / WEIGHTS, checkpoint["state_dict"])
     _write_tensors(folder / TRAINED_ON, hashes)
     config = {
@@ -132,14 +132,14 @@ def write_pretrained(checkpoint: Mapping[str, Any], folder: Path) -> None:
 
 
 def read_pretrained(folder: Path) -> dict[str, Any]:
-    """Read a folder that :func:`write_pretrained` wrote; nothing in it can run code.
+    """Read a folder of :func:`write_pretrained`, without running code from it.
 
     Returns:
         A checkpoint: ``hyper_parameters``, ``state_dict`` and, where known, ``provenance`` and
         ``calibration``.
 
     Raises:
-        CheckpointError: If a file is missing, damaged, of a newer format or of another program.
+        CheckpointError: A file is missing, damaged, of a newer format or of another program.
     """
     config = _read_config(folder / CONFIG)
     state = read_tensors(folder / WEIGHTS)
@@ -150,7 +150,7 @@ def read_pretrained(folder: Path) -> dict[str, Any]:
     checkpoint = {key: config[key] for key in _SECTIONS if config[key] is not None}
     if "provenance" in checkpoint and (folder / TRAINED_ON).is_file():
         checkpoint["provenance"] |= read_tensors(folder / TRAINED_ON)
-    lightning = importlib.metadata.version("lightning")  # or its Trainer would take it for an ancient file
+    lightning = importlib.metadata.version("lightning")  # or its Trainer would treat it as an old file
     return checkpoint | {"state_dict": state, "pytorch-lightning_version": lightning}
 
 
@@ -158,7 +158,7 @@ def read_tensors(file: Path) -> "dict[str, Tensor]":
     """Read a file of safetensors.
 
     Raises:
-        CheckpointError: If it is missing or damaged.
+        CheckpointError: It is missing or damaged.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -172,7 +172,7 @@ def read_tensors(file: Path) -> "dict[str, Tensor]":
 
 
 def _write_tensors(file: Path, tensors: "Mapping[str, Tensor]") -> None:
-    """Write tensors in one step; none leave no file."""
+    """Write tensors atomically; without tensors, remove the file."""
     if not tensors:
         file.unlink(missing_ok=True)
         return

@@ -1,4 +1,4 @@
-"""The provenance of a network: what it was trained on, recorded when its training starts."""
+"""The provenance of a network: its training data, recorded when training starts."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -18,22 +18,22 @@ def start_record(
     seed: int | None,
     allow_overlap: bool,
 ) -> dict[str, Any]:
-    """Record what is trained on now and was before; refuse a test part that was trained on before.
+    """Return the present and earlier training data; refuse test faces that were trained on.
 
     Args:
         trainer: The Trainer, with one of this package's DataModules.
-        known: Provenance of a checkpoint that is continued.
+        known: Provenance of a continued checkpoint.
         initial: The initial weights and the provenance of their network, see
             :func:`~mtmsa_lightning.runs.initial_weights.load_initial_weights`; None where a checkpoint was
             loaded.
         seed: Seed of the run.
-        allow_overlap: Warn instead of refusing.
+        allow_overlap: Warn instead of raising.
 
     Returns:
         The provenance.
 
     Raises:
-        OverlapError: On every process, since all would wait for one that raised alone.
+        OverlapError: Test faces were trained on; raised on every process.
     """
     data: Any = trainer.datamodule  # type: ignore[attr-defined]
     now = data.provenance()
@@ -55,7 +55,7 @@ def start_record(
 
 
 def describe(provenance: Mapping[str, Any] | None, image_size: int, crop: float) -> str:
-    """Describe in a line what a network was trained on and what images it expects."""
+    """Describe in one line the training data and the input of a network."""
     known = provenance or {}
     dataset, protocol = known.get("dataset", "unknown data"), known.get("protocol", "?")
     names = dict.fromkeys(str(each.get("dataset") or "unknown data") for each in known.get("earlier", []))

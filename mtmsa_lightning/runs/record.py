@@ -2,22 +2,19 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mtmsa_lightning._utils.file_access import read_regular
 from mtmsa_lightning._utils.strict_json import from_json, to_json
 from mtmsa_lightning._utils.writing import write_text
 from mtmsa_lightning.errors import ConfigError
 
-if TYPE_CHECKING:
-    pass
-
 
 def read_record(run: Path) -> dict[str, Any]:
     """Return a run's ``run.json``, empty if there is none.
 
     Raises:
-        ConfigError: If it is damaged.
+        ConfigError: It is damaged.
     """
     file = run / "run.json"
     if not file.is_file():
@@ -34,11 +31,11 @@ def update_record(run: Path, values: dict[str, Any]) -> None:
 
 
 def partial_note(record: Mapping[str, Any], part: str) -> str:
-    """Say that metrics were measured on some faces of a part only; empty where all were seen.
+    """Return a note if results are for some faces of a part only; empty if all were seen.
 
     Args:
         record: A ``run.json``. Its entry ``seen`` has, by the part ``val`` or ``test``, the number of
-            ``faces`` that a stage has seen, of ``unreadable`` ones that it tried, and ``of`` all.
+            ``faces`` seen in a stage, of ``unreadable`` ones, and ``of`` all.
         part: The part.
     """
     seen = (record.get("seen") or {}).get(part)
@@ -48,5 +45,5 @@ def partial_note(record: Mapping[str, Any], part: str) -> str:
 
 
 def partial_text(seen: int, of: int, what: str, part: str) -> str:
-    """Return the words for metrics on some of a part, such as ``partial: 8 of 12 faces of the val part``."""
+    """Return the note on results for some of a part, such as ``partial: 8 of 12 faces of the val part``."""
     return f"partial: {seen:,} of {of:,} {what} of the {part} part"

@@ -1,4 +1,4 @@
-"""A LightningModule that knows its data: classes, preprocessing, and what it was trained on before."""
+"""A LightningModule that records its data: classes, preprocessing and training data."""
 
 import logging
 from collections.abc import Sequence
@@ -35,16 +35,16 @@ TASKS = ("age", "gender", "race")
 class RecordedModule(LightningModule):
     """Base of :class:`~mtmsa_lightning.module.MTMSA`: everything about data and checkpoints, no network.
 
-    It matches classes with those of the data, checks the data when a stage starts, records what is trained
-    on, refuses test faces that were trained on, and keeps provenance and calibration in checkpoints.
+    It matches classes with those of the data, checks the data when a stage starts, records training data,
+    refuses test faces that were trained on, and stores provenance and calibration in checkpoints.
 
     Attributes:
-        provenance: What the weights were trained on, as plain values; None before a training.
+        provenance: Training data of the weights, as plain values; None before a training.
         calibration: Calibration of the predictions; training removes it.
-        class_mappings: How the classes of the data and of the model correspond, by task.
+        class_mappings: Mapping between the classes of data and model, by task.
         seed: Seed of the run, written into its checkpoints.
         allow_overlap: Warn of test faces that were trained on instead of refusing them.
-        overlap: What the test part shares with training, although it is allowed.
+        overlap: Notes on test faces that were trained on, if that is allowed.
     """
 
     trunk: MSAResNet34
@@ -71,7 +71,7 @@ class RecordedModule(LightningModule):
         self._race_wanted = False
         self._initialised = False
         self._years_checked: set[tuple[int, str]] = set()
-        self._train_sums: list[MetricSums] = []  # of a checkpoint that was saved within an epoch
+        self._train_sums: list[MetricSums] = []  # of a checkpoint saved within an epoch
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -80,20 +80,20 @@ class RecordedModule(LightningModule):
 
     @property
     def trained_classes(self) -> dict[str, tuple[str, ...]]:
-        """Class names by task, of the class heads that were trained with labels."""
+        """Class names by task, for class heads that were trained with labels."""
         labels = (self.provenance or {}).get("labels", ("gender", "race"))
         names = {"gender": self.gender_classes, "race": self.race_classes}
         return {task: classes for task, classes in names.items() if task in self.tasks and task in labels}
 
     def describe(self) -> str:
-        """Describe in one line what the model was trained on, what it expects and what it predicts."""
+        """Describe training data, input and predictions of the model in one line."""
         trained = provenance.describe(self.provenance, self.image_size, self.crop)
         classes = f"gender: {', '.join(self.gender_classes)}; race: {', '.join(self.race_classes) or 'none'}"
         calibrated = "not calibrated" if self.calibration is None else self.calibration.describe()
         return f"{trained}; {classes}; {calibrated}"
 
     def configure_metrics(self) -> None:
-        """Build ``metrics`` for the heads and age groups that there are now."""
+        """Build ``metrics`` for the present heads and age groups."""
         raise NotImplementedError
 
     @property
@@ -102,13 +102,13 @@ class RecordedModule(LightningModule):
         return self.trainer.datamodule  # type: ignore[attr-defined]
 
     def setup(self, stage: str) -> None:
-        """Take over what the model needs to know of the data: classes, and at the first fit age statistics.
+        """Set classes from the data, and at the first fit the age statistics.
 
         Raises:
-            ConfigError: If losses and metrics could not be computed in float64, or most ages lie outside the
-                years of the age head.
+            ConfigError: Losses and metrics cannot be computed in float64, or most ages are outside the years
+                of the age head.
         """
-        self._train_sums = []  # of an earlier checkpoint; one that is continued is loaded after this
+        self._train_sums = []  # of an earlier checkpoint; a continued one is loaded later
         check_device(self.trainer.strategy.root_device)
         check_precision(self.trainer.precision)
         data = self._data
@@ -127,10 +127,10 @@ class RecordedModule(LightningModule):
             self.age.set_age_statistics(*data.age_statistics())
 
     def _follow(self, data: Any) -> None:
-        """Take over size and crop of the faces that are about to be trained on.
+        """Set image size and crop from the training data.
 
         Raises:
-            ConfigError: If the data has races, and a race head is wanted that was built for none.
+            ConfigError: The data has races, but the race head was built without classes.
         """
         self.image_size, self.crop = data.image_size, data.crop
         self.hparams.update({"image_size": self.image_size, "crop": self.crop})
@@ -142,7 +142,7 @@ class RecordedModule(LightningModule):
             )
 
     def match(self, data: Any) -> None:
-        """Match classes and age groups of the data and of the model, which may know others."""
+        """Match classes and age groups of data and model, which may differ."""
         if tuple(data.age_groups) != self.age_groups:
             self.age_groups = tuple(data.age_groups)
             self.configure_metrics()
@@ -155,13 +155,13 @@ class RecordedModule(LightningModule):
             self.metrics.labels[part] = kinds - disjoint_tasks
 
     def masked_classes(self, data: Any, part: str) -> dict[str, Any]:
-        """Return what is masked in a part of the data; see :func:`.class_mapping.masked_classes`."""
+        """Return the masked classes of a part of the data; see :func:`.class_mapping.masked_classes`."""
         table = getattr(data, f"{part}_dataset").table
         mappings = {task: each for task, each in self.class_mappings.items() if task in self.tasks}
         return masked_classes(mappings, {task: table[task].tolist() for task in mappings})
 
     def _check_years(self, data: Any, stage: str) -> None:
-        """Warn of age labels that the head cannot learn or predict, once for each part."""
+        """Warn of age labels outside the head's years, once for each part."""
         years = None if self.age is None else self.age.year_range
         parts = {"fit": ("train", "val", "test"), "validate": ("val",)}.get(stage, ("test",))
         parts = tuple(part for part in parts if (id(data), part) not in self._years_checked)
@@ -170,25 +170,25 @@ class RecordedModule(LightningModule):
         self._years_checked.update((id(data), part) for part in parts)
 
     def _warn_preprocessing(self) -> None:
-        """Warn where the data's faces are cropped differently from those of the loaded checkpoint."""
+        """Warn if the data's faces are cropped differently from those of the checkpoint."""
         if self._data is not None and self.provenance is not None:
             warn_preprocessing(self.provenance, preprocessing_of(self._data), str(self._data.root))
 
     def configure_callbacks(self) -> list[Callback]:
-        """Let the failure of one process end all of them."""
+        """Return the callback that ends all processes if one fails."""
         return JointFailure.for_trainer(self.trainer)
 
     # ---------------------------------------------------------------- start and end of stages
 
     def on_fit_start(self) -> None:
-        """Load the initial weights, unless a checkpoint has been loaded, and record what is trained on.
+        """Load the initial weights, unless a checkpoint was loaded, and record the training data.
 
         Raises:
-            CheckpointError: If the weights cannot be loaded.
-            ConfigError: If the age head has no age statistics, because the data is not of this package.
-            OverlapError: If the test part was trained on before.
+            CheckpointError: The weights cannot be loaded.
+            ConfigError: The age head has no age statistics, since the data is not of this package.
+            OverlapError: Test faces were trained on before.
         """
-        self.calibration = None  # it belongs to weights that training is about to change
+        self.calibration = None  # training changes its weights
         self._warn_preprocessing()
         msa = self.hparams["msa"] and MSAConfig(**self.hparams["msa"])
         for text in padding_dominated_rates(msa, self.hparams["last_stride"], self.image_size):
@@ -207,31 +207,31 @@ class RecordedModule(LightningModule):
 
     def _load_initial_weights(self) -> dict[str, Any] | None:
         started_from = None
-        for turn in (True, False):  # one process per node downloads, the others find the file
+        for turn in (True, False):  # one process per node downloads
             if (self.trainer.local_rank == 0) == turn:
                 started_from = load_initial_weights(self, self.weights)
             self.trainer.strategy.barrier("initial weights")
         return started_from
 
     def on_fit_end(self) -> None:
-        """Complete the provenance, also in the checkpoints that were saved before all images were hashed."""
+        """Complete the provenance, also in checkpoints saved before all images were hashed."""
         self._record_hashes(wait=True)
         if self._data is not None and self.trainer.is_global_zero:
             complete_checkpoints(self.trainer, self._data)
 
     def _record_hashes(self, wait: bool) -> None:
         """Add the hashes of the training faces to the provenance, on the first process."""
-        fitting = self.trainer.state.fn == TrainerFn.FITTING  # a test on other data was no training
+        fitting = self.trainer.state.fn == TrainerFn.FITTING  # not in tests
         if self._data is not None and fitting and self.trainer.is_global_zero:
             self.provenance = (self.provenance or {}) | training_hashes(self._data, wait)
 
     def on_validation_start(self) -> None:
-        """Warn of what differs from training, unless this validation is part of one."""
+        """Warn of differences from training, except in a validation during training."""
         if self.trainer.state.fn == TrainerFn.VALIDATING:
             self._warn_preprocessing()
 
     def on_test_start(self) -> None:
-        """Refuse test faces that the checkpoint was trained on."""
+        """Refuse test faces that were trained on, and warn of differences from training."""
         self._warn_preprocessing()
         if self._data is not None and self.provenance is not None:
             self.overlap = check_overlap(self.provenance, self._data, force=self.allow_overlap)
@@ -245,13 +245,13 @@ class RecordedModule(LightningModule):
     # ---------------------------------------------------------------- checkpoints
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add provenance and calibration, as plain values."""
+        """Add provenance and calibration as plain values."""
         self._record_hashes(wait=False)
         if self.provenance is not None:
             checkpoint["provenance"] = self.provenance
         if self.calibration is not None:
             checkpoint["calibration"] = self.calibration.to_dict()
-        # the same file whatever the memory format
+        # independent of the memory format
         checkpoint["state_dict"] = {
             name: value.contiguous() for name, value in checkpoint["state_dict"].items()
         }
@@ -259,7 +259,7 @@ class RecordedModule(LightningModule):
             checkpoint["train_sums"] = gather_sums(self.metrics.of("train"))
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take over provenance and calibration; initial weights are not loaded over a checkpoint's."""
+        """Restore provenance and calibration; initial weights are not loaded after this."""
         self._initialised = True
         self.provenance = checkpoint.get("provenance")
         self._train_sums = checkpoint.get("train_sums", [])
@@ -273,18 +273,18 @@ class RecordedModule(LightningModule):
         Args:
             path: A ``.ckpt`` file of a run or of a Trainer, a run directory, or a folder of
                 ``save_pretrained``.
-            allow_classes: Modules or classes that the checkpoint may name as its heads, e.g. ``["mylab"]``,
-                beside those of this package and those that have been imported.
+            allow_classes: Modules or classes of heads that the checkpoint may name, e.g. ``["mylab"]``, in
+                addition to those of this package and imported ones.
 
         Returns:
             The model on the CPU, in evaluation mode.
 
         Raises:
-            CheckpointError: If the file is no checkpoint of this package.
+            CheckpointError: The file is not a checkpoint of this package.
         """
         return load_network(cls, path, allow_classes)
 
 
 def as_lists(value: Any) -> Any:
-    """Turn tuples, also nested ones, into lists, as a checkpoint that has been read holds them."""
+    """Convert nested tuples to lists, as in a checkpoint."""
     return [as_lists(item) for item in value] if isinstance(value, list | tuple) else value

@@ -1,7 +1,7 @@
-"""The recorded settings of a run, and in what two runs differ."""
+"""The recorded settings of runs and their differences."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import yaml
 
@@ -9,12 +9,8 @@ from mtmsa_lightning._utils.file_access import read_regular
 from mtmsa_lightning._utils.nested import differences
 from mtmsa_lightning.errors import ConfigError
 
-if TYPE_CHECKING:
-    pass
-
-
 SECTIONS = ("data", "model", "trainer")
-"""Parts of a config that hold settings by name."""
+"""Sections of a config with settings by name."""
 
 
 RESUMABLE_CHANGES = {
@@ -28,19 +24,19 @@ RESUMABLE_CHANGES = {
     "optimizer": ("fused", "foreach"),
     "run": ("wandb", "wandb_faces", "test_after_fit", "allow_overlap", "compile"),
 }  # fmt: skip
-"""Settings that may differ when a run is continued: where and how fast it computes, and what it shows."""
+"""Settings that may differ in a continued run: paths, devices, speed and output."""
 
 
 GLOBAL_BATCH = ("devices", "num_nodes")
-"""Settings of the trainer that a whole training's metrics depend on, through the number of processes."""
+"""Settings of the trainer that results depend on through the number of processes."""
 
 
 LENGTH = ("max_epochs", "max_steps", "max_time")
-"""Settings of the trainer that may grow when a run is continued."""
+"""Settings of the trainer that may be larger in a continued run."""
 
 
 def read_config(run: Path) -> dict[str, Any]:
-    """Return a run's settings; empty if they cannot be read, so that they equal no others."""
+    """Return a run's settings; empty if they cannot be read."""
     try:
         config = load_config(run / "config.yaml")
         return config if all(isinstance(config.get(name) or {}, dict) for name in SECTIONS) else {}
@@ -49,11 +45,11 @@ def read_config(run: Path) -> dict[str, Any]:
 
 
 def load_config(file: Path) -> dict[str, Any]:
-    """Read the ``config.yaml`` of a run, which may have been made by anyone.
+    """Read the ``config.yaml`` of a run, which may come from anyone.
 
     Raises:
-        ConfigError: It cannot be read, is no config, or has aliases, which no run writes and a few of which
-            can stand for billions of values.
+        ConfigError: It cannot be read, is not a config, or has YAML aliases, which can expand to billions of
+            values.
     """
     try:
         text = read_regular(file).decode()
@@ -66,7 +62,7 @@ def load_config(file: Path) -> dict[str, Any]:
 
 
 def training_settings(config: dict[str, Any]) -> dict[str, Any]:
-    """Return the settings without those that may differ when a run is continued."""
+    """Return the settings without ``RESUMABLE_CHANGES``."""
 
     def without(settings: Any, free: tuple[str, ...]) -> dict[str, Any]:
         return {key: value for key, value in (settings or {}).items() if key not in free}
@@ -82,15 +78,14 @@ def training_settings(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def training_differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """List the settings that change a finished run's metrics and in which two runs differ.
+    """Return the differences of two runs in settings that change results.
 
     Args:
         old: Settings of a run.
         new: The present settings.
 
     Returns:
-        The differences in what is learnt, in how long and from how large a batch; where data lie and what
-        computes may differ.
+        The differences, including length and global batch size; paths and devices may differ.
     """
 
     def length(config: dict[str, Any]) -> dict[str, Any]:

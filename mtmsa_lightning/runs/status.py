@@ -1,9 +1,8 @@
-"""What record and settings of a run tell together: how far it came, from which seed, on which data."""
+"""The status of a run from its record and settings: progress, seed and data."""
 
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from mtmsa_lightning._utils.text import pluralize
 from mtmsa_lightning.runs.directory import run_of
@@ -11,14 +10,11 @@ from mtmsa_lightning.runs.record import read_record
 from mtmsa_lightning.runs.settings import read_config
 from mtmsa_lightning.settings.configs import option
 
-if TYPE_CHECKING:
-    pass
-
 log = logging.getLogger(__name__)
 
 
 def unfinished(run: Path) -> str | None:
-    """Say how far a run's training came, if that is not to its end."""
+    """Return a note on a run whose training has not ended; None if it has."""
     record = read_record(run)
     if not record or record.get("epochs") is not None:
         return None
@@ -31,12 +27,12 @@ def unfinished(run: Path) -> str | None:
 def warn_unfinished(checkpoint: Path) -> None:
     """Warn of a checkpoint whose training has not ended."""
     run = run_of(checkpoint)
-    if run and (told := unfinished(run)):
-        log.warning("%s: %s", checkpoint, told)
+    if run and (note := unfinished(run)):
+        log.warning("%s: %s", checkpoint, note)
 
 
 def recorded_seed(run: Path) -> int | None:
-    """Return the seed by which a run was trained, or the checkpoint that it tested; None if it is unknown."""
+    """Return the seed of a run's training, or of the checkpoint that it tested; None if unknown."""
     record = read_record(run)
     seed: int | None = record.get("seed", (record.get("trained_on") or {}).get("seed"))
     if seed is None:  # a run from before seeds were recorded
@@ -46,15 +42,15 @@ def recorded_seed(run: Path) -> int | None:
 
 
 PLACES = ("root", "split_file")
-"""Settings of the data that are paths; a run records where they led, for whoever uses it from elsewhere."""
+"""Settings of the data that are paths; a run records them as absolute paths."""
 
 
 def places_of_run(run: Path, args: Sequence[str]) -> list[str]:
-    """Return arguments for the data of a run whose ``config.yaml`` names them from another folder.
+    """Return arguments for the paths of a run's data, if its relative paths do not exist here.
 
     Args:
         run: The run.
-        args: Arguments of the command line, whose own settings of the data count more.
+        args: Arguments of the command line, which take precedence.
     """
     if option(args, "data") is not None:
         return []

@@ -79,7 +79,8 @@ def study_table(
         Plain values: ``quoted_with`` (shared by all variants; differing entries are in the variant),
         ``settings`` of the first variant that change its metrics, and for every variant its ``configs``,
         ``missing`` runs, ``metrics`` (mean, sample sd over runs, their number) and ``against_baseline``
-        (paired difference with interval, p and verdict, by metric; or None, and ``not_compared`` says why);
+        (paired difference with interval, p and verdict, by metric; or None, with the reason in
+        ``not_compared``);
         ``recorded``, the differences from the recorded table.
     """
     quotes = {name: variant.quoted() for name, variant in variants.items()}

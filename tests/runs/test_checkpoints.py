@@ -57,7 +57,7 @@ def test_a_folder_without_a_checkpoint_says_what_it_holds(names, said, tmp_path)
     ("record", "files", "said"),
     [
         ("{}", ["last.ckpt"], "not trained to the end; continue it by `mtmsa fit ... --ckpt_path last`"),
-        ("{}", [], "not trained to the end; train it anew"),
+        ("{}", [], "not trained to the end; train it again"),
         ('{"checkpoint": "a/best.ckpt"}', [], "it evaluated a/best.ckpt, give that"),
     ],
 )

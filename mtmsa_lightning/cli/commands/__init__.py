@@ -1,1 +1,1 @@
-"""The verbs of ``mtmsa`` that are our own: each module has a light ``parser()`` and a ``main(args)``."""
+"""The commands of ``mtmsa`` beside those of the Trainer, each with ``parser()`` and ``main(args)``."""
