@@ -191,7 +191,6 @@ def test_a_mistake_in_a_study_is_told_before_anything_trains(fails, study_file, 
     ("args", "said"),
     [
         (["componets"], "componets: no such study; did you mean components?"),
-        (["parts.yaml", "--name", "a"], "--name: the study names its runs"),
         (["parts.yaml", "--name", "mine"], "--name: the study names its runs"),
         (["parts.yaml", "--data.fold", "1"], "--data.fold: give --folds"),
         (["parts.yaml", "--variants", "some"], "no variant 'some', only plain, late, all"),
