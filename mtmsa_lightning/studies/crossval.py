@@ -275,6 +275,8 @@ class Experiment:
     def differences(self, trial: Trial, run: Path) -> list[str]:
         """Return the reasons why a run does not belong to this trial."""
         settings = read_config(run)
+        if not training_differences(settings, self.settings_of(trial)):
+            return self.moved(trial, run)  # the same settings: completing them takes a second
         key = to_json(settings, default=str)
         if key not in self._completed:
             self._completed[key] = self.cli.completed(settings)

@@ -310,7 +310,9 @@ def test_runs_with_and_without_continue_each_other(tiny_config, tmp_path, monkey
     run = tmp_path / "run"
     args = ["fit", "--config", str(tiny_config), f"--run_dir={run}", "--ema=0.9"]
     for epochs, settings in enumerate(([], FAST, []), start=1):
-        main([*args, "--trainer.accumulate_grad_batches=2", f"--trainer.max_epochs={epochs}", *settings])
+        tested = f"--test_after_fit={str(epochs == 3).lower()}"
+        accumulated = "--trainer.accumulate_grad_batches=2"
+        main([*args, accumulated, f"--trainer.max_epochs={epochs}", tested, *settings])
         check_checkpoint(run / "checkpoints" / "last.ckpt")
     record = read_record(run)
     assert (record["epochs"], len(record["continued"])) == (3, 2)
