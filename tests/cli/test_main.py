@@ -1,4 +1,5 @@
 import json
+import time
 from functools import partial
 from pathlib import Path
 
@@ -374,6 +375,9 @@ def test_an_offline_run_needs_no_key_and_leaves_something_to_sync(tiny_config, t
     main(["fit", "--config", str(tiny_config), *root, "--wandb", "null"])
     (run,) = (tmp_path / "tiny").iterdir()
     (log,) = run.glob("wandb/offline-run-*/run-*.wandb")
+    deadline = time.monotonic() + 60
+    while log.stat().st_size <= 1000 and time.monotonic() < deadline:  # wandb's own process writes it
+        time.sleep(0.05)
     assert log.stat().st_size > 1000
     assert record(run)["wandb_id"] in log.name
 
