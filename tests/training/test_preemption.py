@@ -18,7 +18,7 @@ from same_training import assert_same_metrics, assert_same_state
 
 from mtmsa_lightning._utils.signals import STOP_SIGNALS
 from mtmsa_lightning.cli.main import main
-from mtmsa_lightning.data import overlap as provenance
+from mtmsa_lightning.data import training_hashes
 from mtmsa_lightning.data.loader import start_worker
 from mtmsa_lightning.errors import CheckpointError, Preempted
 from mtmsa_lightning.metrics import AgeMAE, ClassAccuracy
@@ -107,8 +107,8 @@ def test_no_checkpoint_waits_for_hashes_and_the_end_of_a_fit_completes_all(
     tiny_config, tmp_path, signal_at, monkeypatch
 ):
     """The images are not hashed before the last step of the continued run is saved."""
-    hashed, ended = provenance.image_hashes, threading.Event()
-    monkeypatch.setattr(provenance, "image_hashes", lambda part: ended.wait(300) and hashed(part))
+    hashed, ended = training_hashes.image_hashes, threading.Event()
+    monkeypatch.setattr(training_hashes, "image_hashes", lambda part: ended.wait(300) and hashed(part))
     run = tmp_path / "run"
     fit = ("fit", "--config", tiny_config, "--trainer.max_epochs=1", "--run_dir", run)
     signal_at(signal.SIGTERM, 2)
