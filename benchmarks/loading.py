@@ -40,9 +40,9 @@ from torchvision import transforms
 from mtmsa_lightning._utils.images import central_square, read_image
 from mtmsa_lightning.data.augment.cpu import AugmentationParamSampler, FaceTransform, resize
 from mtmsa_lightning.data.augment.device import augment
-from mtmsa_lightning.data.dataset import FaceDataset, SampleKey, collate
+from mtmsa_lightning.data.dataloader import single_threaded_worker
+from mtmsa_lightning.data.face_dataset import FaceDataset, SampleKey, collate
 from mtmsa_lightning.data.files import list_images
-from mtmsa_lightning.data.loader import single_threaded_worker
 from mtmsa_lightning.data.prepared.pixels import PIXELS, PixelStore, write_pixels
 from mtmsa_lightning.module import MTMSA
 

@@ -36,10 +36,10 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from mtmsa_lightning import AgeEstimator
 from mtmsa_lightning._utils.devices import best_precision
 from mtmsa_lightning.cli.main import main as mtmsa
-from mtmsa_lightning.data.dataset import FaceBatch, SampleKey, collate
+from mtmsa_lightning.data.face_dataset import FaceBatch, SampleKey, collate
 from mtmsa_lightning.data.synthetic import write_morph
 from mtmsa_lightning.module import MTMSA
-from mtmsa_lightning.training.cli import TrainingCLI, run_trainer_command
+from mtmsa_lightning.training.lightning_cli import TrainingCLI, run_trainer_command
 
 PARTS = ("loop", "evaluation", "store", "processes")
 

@@ -11,17 +11,17 @@ from torch import Tensor
 from torch.optim import AdamW
 from torchmetrics import Metric
 
-from mtmsa_lightning.data.dataset import FaceBatch
+from mtmsa_lightning.data.face_dataset import FaceBatch
 from mtmsa_lightning.errors import ConfigError
 from mtmsa_lightning.labels import GENDERS
 from mtmsa_lightning.losses.weighting import TaskLosses, TaskWeighting, joined_loss
-from mtmsa_lightning.metrics.stages import StageMetrics
-from mtmsa_lightning.metrics.sums import restore_sums
+from mtmsa_lightning.metrics.epoch_sums import restore_sums
+from mtmsa_lightning.metrics.stage_metrics import StageMetrics
 from mtmsa_lightning.models.backbones.resnet import MSAConfig, MSAResNet34
 from mtmsa_lightning.models.distributions import AgeDistribution
 from mtmsa_lightning.models.heads.age import AgeHead, GaussianAgeHead
 from mtmsa_lightning.models.heads.classes import ClassHead
-from mtmsa_lightning.optim.configuration import (
+from mtmsa_lightning.optim.optimizers import (
     build_optimizer,
     build_schedule,
     frozen_resnet,
@@ -33,8 +33,8 @@ from mtmsa_lightning.optim.schedulers import (
     WarmupCosine,
     scale_learning_rate,
 )
+from mtmsa_lightning.runs.face_module import TASKS, FaceModule, as_lists
 from mtmsa_lightning.runs.head_specs import build_head, callable_spec, head_spec
-from mtmsa_lightning.runs.recorded_module import TASKS, RecordedModule, as_lists
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -56,7 +56,7 @@ class FaceOutput(NamedTuple):
     age_raw: Tensor | None = None
 
 
-class MTMSA(RecordedModule):
+class MTMSA(FaceModule):
     """Multi-task multi-scale attention network for facial age estimation.
 
     A ResNet34 with multi-scale attention is shared by three heads: age (a predictive distribution), gender
@@ -376,7 +376,7 @@ class MTMSA(RecordedModule):
     # ---------------------------------------------------------------- optimisation
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """Return the groups of :func:`.configuration.parameter_groups`."""
+        """Return the groups of :func:`.optimizers.parameter_groups`."""
         return parameter_groups(self, self.trunk.resnet_modules())
 
     def configure_optimizers(self) -> OptimizerLRScheduler:

@@ -8,7 +8,7 @@ from mtmsa_lightning.cli.main import main
 from mtmsa_lightning.metrics.suite import METRICS
 from mtmsa_lightning.models.heads import age as age_heads
 from mtmsa_lightning.settings.configs import SHIPPED
-from mtmsa_lightning.training.cli import TrainingCLI
+from mtmsa_lightning.training.lightning_cli import TrainingCLI
 
 EXPERIMENTS = SHIPPED[1]
 FILES = sorted(str(file.relative_to(EXPERIMENTS)) for file in EXPERIMENTS.rglob("*.yaml"))

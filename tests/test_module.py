@@ -8,7 +8,7 @@ from narrow_network import full_width
 from torch import nn
 
 from mtmsa_lightning import MORPH, MTMSA, ClassHead, CrossEntropyAgeHead, GaussianAgeHead, MSAConfig
-from mtmsa_lightning.data.dataset import collate
+from mtmsa_lightning.data.face_dataset import collate
 from mtmsa_lightning.errors import CheckpointError, ConfigError
 
 SMALL = {"msa": MSAConfig(rates=(1,), stages=(1,)), "image_size": 64}

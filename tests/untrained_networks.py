@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from mtmsa_lightning import MTMSA, MSAConfig
-from mtmsa_lightning.calibration.record import Calibration
+from mtmsa_lightning.calibration.calibration import Calibration
 
 RACES = ("white", "black", "asian")
 CALIBRATION = Calibration(

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from filelock import FileLock, SoftFileLock, Timeout
 
+from mtmsa_lightning._utils.atomic_write import remove_partials
 from mtmsa_lightning._utils.signals import Stopped
-from mtmsa_lightning._utils.writing import remove_partials
 from mtmsa_lightning.errors import DataError, MTMSAError, Preempted
 
 LOCK = ".lock"

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtmsa_lightning._utils.images import Image
-from mtmsa_lightning.align.faces import Points
+from mtmsa_lightning.align.detected_face import Points
 
 Transform = NDArray[np.float64]
 """Matrix of shape (2, 3) that maps source pixels (x, y, 1) to crop pixels (x, y)."""

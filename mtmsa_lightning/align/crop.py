@@ -15,8 +15,8 @@ from mtmsa_lightning.align.canonical import (
     to_pixels,
     warp,
 )
+from mtmsa_lightning.align.detected_face import DetectedFace, Points, largest
 from mtmsa_lightning.align.detector import FaceDetector
-from mtmsa_lightning.align.faces import DetectedFace, Points, largest
 
 ADIENCE_MARGIN = 0.25
 

@@ -3,7 +3,7 @@
 from typing import Protocol
 
 from mtmsa_lightning._utils.images import Image
-from mtmsa_lightning.align.faces import DetectedFace
+from mtmsa_lightning.align.detected_face import DetectedFace
 
 
 class FaceDetector(Protocol):

@@ -15,12 +15,12 @@ from typing import NamedTuple
 
 import cv2
 
+from mtmsa_lightning._utils.atomic_write import write_bytes
 from mtmsa_lightning._utils.file_access import read_regular
 from mtmsa_lightning._utils.images import MAX_BYTES, Image, UnreadableImageError, decode_image
-from mtmsa_lightning._utils.writing import write_bytes
 from mtmsa_lightning.align.crop import Crop, FaceCropper
+from mtmsa_lightning.align.detected_face import LANDMARKS
 from mtmsa_lightning.align.detector import load_detector
-from mtmsa_lightning.align.faces import LANDMARKS
 from mtmsa_lightning.errors import DataError
 
 JPEG_QUALITY = 95

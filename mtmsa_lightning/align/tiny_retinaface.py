@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from mtmsa_lightning._utils.images import Image
 from mtmsa_lightning._utils.onnx_runtime import silence_onnx_runtime
 from mtmsa_lightning._utils.text import install
-from mtmsa_lightning.align.faces import DetectedFace
+from mtmsa_lightning.align.detected_face import DetectedFace
 from mtmsa_lightning.errors import ConfigError
 
 WEIGHTS_SHA256 = "b7a7acab55e104dce6f32cdfff929bd83946da5cd869b9e2e9bdffafd1b7e4a5"

@@ -17,7 +17,7 @@ from mtmsa_lightning.app.drawing import (
     photo_with_boxes,
 )
 from mtmsa_lightning.inference.estimator import AgeEstimator
-from mtmsa_lightning.inference.faces import Age, Face, FaceAttention
+from mtmsa_lightning.inference.face import Age, Face, FaceAttention
 from mtmsa_lightning.inference.photos import read_photo
 from mtmsa_lightning.reports.plots import gate_scale, largest_gate
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from mtmsa_lightning._utils.images import Image
 from mtmsa_lightning._utils.text import pluralize
-from mtmsa_lightning.inference.faces import Age, Face, Interval
+from mtmsa_lightning.inference.face import Age, Face, Interval
 from mtmsa_lightning.reports.html import environment
 from mtmsa_lightning.reports.plots import AMPLIFIED, DAMPED
 

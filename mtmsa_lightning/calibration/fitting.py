@@ -11,8 +11,8 @@ from scipy.optimize import minimize_scalar
 from torch import Tensor
 
 from mtmsa_lightning._utils.text import pluralize
+from mtmsa_lightning.calibration.calibration import FACTOR_RANGE, LEVELS, Calibration
 from mtmsa_lightning.calibration.conformal import conformal_quantile, conformal_scores
-from mtmsa_lightning.calibration.record import FACTOR_RANGE, LEVELS, Calibration
 from mtmsa_lightning.errors import DataError
 from mtmsa_lightning.models.distributions import AgeDistribution, GaussianAge
 

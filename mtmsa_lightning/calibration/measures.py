@@ -8,10 +8,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchmetrics import Metric
 
-from mtmsa_lightning.calibration.record import LEVELS
+from mtmsa_lightning.calibration.calibration import LEVELS
 from mtmsa_lightning.labels import AGE_GROUP_EDGES
+from mtmsa_lightning.metrics.age_groups import GroupAccuracy
 from mtmsa_lightning.metrics.classes import ClassCalibrationError
-from mtmsa_lightning.metrics.groups import GroupAccuracy
 from mtmsa_lightning.metrics.probabilistic import AgeIntervalNLL, AgeNLL, IntervalCoverage, IntervalWidth
 from mtmsa_lightning.metrics.uncertainty import ENCE
 from mtmsa_lightning.metrics.without_sync import without_sync

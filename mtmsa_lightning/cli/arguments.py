@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Any, NoReturn, TypeVar
 
 from mtmsa_lightning.errors import ConfigError
-from mtmsa_lightning.settings.named_classes import ALLOW_CLASSES
+from mtmsa_lightning.settings.class_paths import ALLOW_CLASSES
 
 _Choice = TypeVar("_Choice", bound=StrEnum)
 _Value = TypeVar("_Value")

@@ -102,8 +102,8 @@ def main(args: Sequence[str] | None = None) -> None:
 
 def run(command: str, args: list[str]) -> None:
     """Run a command with the classes of ``--allow_classes`` allowed."""
+    from mtmsa_lightning.settings.class_paths import allowing, split_names
     from mtmsa_lightning.settings.configs import option
-    from mtmsa_lightning.settings.named_classes import allowing, split_names
 
     with allowing(split_names(option(args, "allow_classes"))):
         dispatch(command, args)
@@ -128,7 +128,7 @@ def dispatch(command: str, args: list[str]) -> None:
         args = expand(args)
         check_arguments(command, args)
 
-        from mtmsa_lightning.training.cli import run_trainer_command
+        from mtmsa_lightning.training.lightning_cli import run_trainer_command
 
         run_trainer_command(command, args)
     else:

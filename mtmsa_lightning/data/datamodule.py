@@ -22,8 +22,8 @@ from mtmsa_lightning._utils.images import unreadable
 from mtmsa_lightning._utils.text import pluralize
 from mtmsa_lightning.data.augment.cpu import AugmentationParamSampler, FaceTransform
 from mtmsa_lightning.data.augment.device import augment
-from mtmsa_lightning.data.dataset import FaceBatch, FaceDataset
-from mtmsa_lightning.data.loader import face_loader
+from mtmsa_lightning.data.dataloader import face_loader
+from mtmsa_lightning.data.face_dataset import FaceBatch, FaceDataset
 from mtmsa_lightning.data.prepared.format import is_prepared, is_synthetic, preparation, read_prepared
 from mtmsa_lightning.data.prepared.pixels import PixelStore, open_pixels
 from mtmsa_lightning.data.samplers import EvalSampler, TrainSampler

@@ -24,7 +24,7 @@ import pandas as pd
 
 from mtmsa_lightning._utils.cores import available_cores
 from mtmsa_lightning._utils.file_access import find_normalised, open_regular
-from mtmsa_lightning._utils.suffixes import IMAGE_SUFFIXES
+from mtmsa_lightning._utils.image_suffixes import IMAGE_SUFFIXES
 from mtmsa_lightning._utils.text import shown
 from mtmsa_lightning.data.table import ReadReport
 from mtmsa_lightning.errors import DataError

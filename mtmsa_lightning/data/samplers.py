@@ -7,7 +7,7 @@ import torch
 from torch.utils.data import DistributedSampler
 
 from mtmsa_lightning.data.augment.cpu import sample_seed
-from mtmsa_lightning.data.dataset import FaceDataset, SampleKey
+from mtmsa_lightning.data.face_dataset import FaceDataset, SampleKey
 
 
 class TrainSampler(DistributedSampler[SampleKey]):

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mtmsa_lightning.data.dataset import FaceDataset
+from mtmsa_lightning.data.face_dataset import FaceDataset
 from mtmsa_lightning.data.files import hash_files, hash_ids
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from mtmsa_lightning.data.dataset import FaceDataset, collate
+from mtmsa_lightning.data.face_dataset import FaceDataset, collate
 from mtmsa_lightning.metrics.age import MIN_FACES
 from mtmsa_lightning.models.backbones.msa import MSAAttention, MultiScaleAttention
 from mtmsa_lightning.module import MTMSA

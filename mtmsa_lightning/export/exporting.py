@@ -10,12 +10,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from mtmsa_lightning._utils.atomic_write import write_text
 from mtmsa_lightning._utils.folders import make_folder
 from mtmsa_lightning._utils.text import pluralize
-from mtmsa_lightning._utils.writing import write_text
 from mtmsa_lightning.errors import ConfigError
 from mtmsa_lightning.export import onnx_file, quantised, torch_program
-from mtmsa_lightning.export.faces import drawn_faces, faces_of, faces_of_run
 from mtmsa_lightning.export.formats import (
     ENDINGS,
     Format,
@@ -27,6 +26,7 @@ from mtmsa_lightning.export.formats import (
 from mtmsa_lightning.export.metadata import describe_export
 from mtmsa_lightning.export.network import ExportNetwork, named_outputs, traced
 from mtmsa_lightning.export.parity import BATCH_SIZES, BOUNDS, Differences, Runner, check, compare, runner_of
+from mtmsa_lightning.export.sample_faces import drawn_faces, faces_of, faces_of_run
 from mtmsa_lightning.export.speed import images_per_second
 from mtmsa_lightning.module import MTMSA
 from mtmsa_lightning.reports.card import CARD, card_of_checkpoint

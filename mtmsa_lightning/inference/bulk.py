@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from mtmsa_lightning._utils.images import UnreadableImageError
 from mtmsa_lightning._utils.progress import Advance
 from mtmsa_lightning.align.files import NO_FACE
-from mtmsa_lightning.evaluation.columns import prediction_columns, to_arrays
+from mtmsa_lightning.evaluation.prediction_columns import prediction_columns, to_arrays
 from mtmsa_lightning.inference.estimator import AgeEstimator
-from mtmsa_lightning.inference.faces import BOX, FaceCrop
+from mtmsa_lightning.inference.face import BOX, FaceCrop
 from mtmsa_lightning.inference.inputs import Input, Inputs
 from mtmsa_lightning.inference.parts import Parts, Skipped
 from mtmsa_lightning.inference.pictures import annotate, picture_file

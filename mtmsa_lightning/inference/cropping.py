@@ -16,13 +16,13 @@ from mtmsa_lightning.align.canonical import (
     warp,
 )
 from mtmsa_lightning.align.crop import ALIGNED
+from mtmsa_lightning.align.detected_face import DetectedFace, Points
 from mtmsa_lightning.align.detector import FaceDetector
-from mtmsa_lightning.align.faces import DetectedFace, Points
 from mtmsa_lightning.align.files import encode_crop
 from mtmsa_lightning.data.augment.cpu import FaceTransform
 from mtmsa_lightning.data.prepared.format import ALREADY_ALIGNED
 from mtmsa_lightning.data.preprocessing import describe_crop
-from mtmsa_lightning.inference.faces import FaceCrop
+from mtmsa_lightning.inference.face import FaceCrop
 from mtmsa_lightning.labels import SYNTHETIC
 
 log = logging.getLogger(__name__)

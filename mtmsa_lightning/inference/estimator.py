@@ -16,15 +16,15 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from mtmsa_lightning._utils.atomic_write import write_text
 from mtmsa_lightning._utils.cores import available_cores
 from mtmsa_lightning._utils.devices import check_device, choose_accelerator
 from mtmsa_lightning._utils.images import MAX_PIXELS, UnreadableImageError
-from mtmsa_lightning._utils.writing import write_text
 from mtmsa_lightning.align.detector import FaceDetector, load_detector
 from mtmsa_lightning.errors import CheckpointError, ConfigError
 from mtmsa_lightning.evaluation.attention import dilation_rates
 from mtmsa_lightning.inference.cropping import Cropper, Preprocessing
-from mtmsa_lightning.inference.faces import Age, ClassPrediction, Face, FaceAttention, FaceCrop, PhotoFaces
+from mtmsa_lightning.inference.face import Age, ClassPrediction, Face, FaceAttention, FaceCrop, PhotoFaces
 from mtmsa_lightning.inference.photos import PhotoInput, read_photo
 from mtmsa_lightning.labels import AGE_GROUP_EDGES
 from mtmsa_lightning.module import MTMSA, FaceOutput

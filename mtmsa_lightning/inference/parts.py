@@ -24,12 +24,12 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from mtmsa_lightning._utils.atomic_write import remove_partials, replacing, write_text
 from mtmsa_lightning._utils.file_access import read_regular
 from mtmsa_lightning._utils.folders import LOCK, make_folder
-from mtmsa_lightning._utils.nested import differences
+from mtmsa_lightning._utils.nested_dicts import differences
 from mtmsa_lightning._utils.strict_json import from_json, to_json
 from mtmsa_lightning._utils.text import pluralize
-from mtmsa_lightning._utils.writing import remove_partials, replacing, write_text
 from mtmsa_lightning.align.files import NO_FACE
 from mtmsa_lightning.errors import DataError
 

@@ -4,7 +4,7 @@ import glob
 from collections.abc import Sequence
 from pathlib import Path
 
-from mtmsa_lightning._utils.suffixes import IMAGE_SUFFIXES
+from mtmsa_lightning._utils.image_suffixes import IMAGE_SUFFIXES
 from mtmsa_lightning.errors import DataError
 
 TABLES = (".csv", ".tsv")

@@ -14,9 +14,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from mtmsa_lightning._utils.atomic_write import write_bytes
 from mtmsa_lightning._utils.images import Image, UnreadableImageError
-from mtmsa_lightning._utils.writing import write_bytes
-from mtmsa_lightning.inference.faces import BOX
+from mtmsa_lightning.inference.face import BOX
 from mtmsa_lightning.inference.inputs import Input, Inputs
 from mtmsa_lightning.inference.parts import Parts
 

@@ -10,8 +10,8 @@ from mtmsa_lightning.metrics.age import (
     DecadeMAE,
     WorstDecadeMAE,
 )
+from mtmsa_lightning.metrics.age_groups import GroupAccuracy
 from mtmsa_lightning.metrics.classes import BalancedAccuracy, ClassAccuracy, ClassCalibrationError
-from mtmsa_lightning.metrics.groups import GroupAccuracy
 from mtmsa_lightning.metrics.probabilistic import (
     AgeCRPS,
     AgeIntervalNLL,

@@ -19,8 +19,8 @@ from mtmsa_lightning.metrics.age import (
     CumulativeScoreArea,
     WorstDecadeMAE,
 )
+from mtmsa_lightning.metrics.age_groups import GroupAccuracy
 from mtmsa_lightning.metrics.classes import BalancedAccuracy, ClassAccuracy, ClassCalibrationError
-from mtmsa_lightning.metrics.groups import GroupAccuracy
 from mtmsa_lightning.metrics.probabilistic import (
     AgeCRPS,
     AgeIntervalNLL,

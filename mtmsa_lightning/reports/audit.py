@@ -6,15 +6,15 @@ from typing import Any
 
 import pandas as pd
 
+from mtmsa_lightning._utils.atomic_write import write_text
 from mtmsa_lightning._utils.strict_json import to_json
 from mtmsa_lightning._utils.text import pluralize
-from mtmsa_lightning._utils.writing import write_text
 from mtmsa_lightning.data.audit.audit import Audit
 from mtmsa_lightning.data.audit.counts import part_names
 from mtmsa_lightning.data.audit.findings import KINDS, SHOWN, Finding, tally
 from mtmsa_lightning.data.audit.labels import describe_labels
-from mtmsa_lightning.data.audit.near import HASH_SIZE
-from mtmsa_lightning.data.audit.published import Comparison
+from mtmsa_lightning.data.audit.near_duplicates import HASH_SIZE
+from mtmsa_lightning.data.audit.published_counts import Comparison
 from mtmsa_lightning.data.audit.scan import SHARPNESS_SIDE
 from mtmsa_lightning.data.splits.protocols import PARTS
 from mtmsa_lightning.reports.audit_plots import draw_counts, draw_groups

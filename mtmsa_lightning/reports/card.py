@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from mtmsa_lightning._utils.writing import write_text
+from mtmsa_lightning._utils.atomic_write import write_text
 from mtmsa_lightning.metrics.age import MIN_FACES
 from mtmsa_lightning.metrics.suite import METRICS
 from mtmsa_lightning.reports import card_sections as sections

@@ -9,9 +9,9 @@ from typing import Any
 
 import yaml
 
-from mtmsa_lightning.calibration.record import Calibration
+from mtmsa_lightning.calibration.calibration import Calibration
 from mtmsa_lightning.data.preprocessing import describe_crop
-from mtmsa_lightning.data.splits.earlier import describe
+from mtmsa_lightning.data.splits.earlier_training import describe
 from mtmsa_lightning.metrics.titles import METRIC_BY_NAME, format_interval, format_metric
 from mtmsa_lightning.reports.card_sources import Sources
 from mtmsa_lightning.reports.markdown import one_line, table

@@ -17,7 +17,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoes
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from mtmsa_lightning._utils.writing import write_text
+from mtmsa_lightning._utils.atomic_write import write_text
 
 TEMPLATES = Path(__file__).with_name("templates")
 STYLE = TEMPLATES / "style.css"

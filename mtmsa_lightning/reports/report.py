@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from mtmsa_lightning._utils.atomic_write import replacing_in, write_table, write_text
 from mtmsa_lightning._utils.strict_json import to_json
-from mtmsa_lightning._utils.writing import replacing_in, write_table, write_text
 from mtmsa_lightning.evaluation.predictions import SUFFIXES, Predictions, read_predictions
 from mtmsa_lightning.evaluation.table_metrics import compute_metrics
-from mtmsa_lightning.reports.context import ReportContext
 from mtmsa_lightning.reports.html import without_faces
-from mtmsa_lightning.reports.material import Material
+from mtmsa_lightning.reports.report_context import ReportContext
+from mtmsa_lightning.reports.report_data import Material
 from mtmsa_lightning.reports.sections import (
     age,
     classes,

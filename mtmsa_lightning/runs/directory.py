@@ -16,10 +16,10 @@ from typing import Any
 
 from mtmsa_lightning._utils.folders import LOCK, is_empty, make_folder
 from mtmsa_lightning._utils.launch import RUN_DIR_VARIABLE, slurm_step
-from mtmsa_lightning._utils.nested import differences
+from mtmsa_lightning._utils.nested_dicts import differences
 from mtmsa_lightning.errors import CheckpointError, ConfigError
 from mtmsa_lightning.runs.record import read_record
-from mtmsa_lightning.runs.settings import read_config, training_settings
+from mtmsa_lightning.runs.recorded_settings import read_config, training_settings
 
 _chosen: str | None = None
 """Value of the variable set by this process, which a second run in this process ignores."""

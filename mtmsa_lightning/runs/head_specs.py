@@ -9,7 +9,7 @@ import mtmsa_lightning
 from mtmsa_lightning.errors import ConfigError
 from mtmsa_lightning.models.heads.age import AgeHead
 from mtmsa_lightning.models.heads.classes import ClassHead
-from mtmsa_lightning.settings.named_classes import find_class
+from mtmsa_lightning.settings.class_paths import find_class
 
 
 def head_spec(head: AgeHead | ClassHead | None) -> dict[str, Any] | None:

@@ -7,8 +7,8 @@ from typing import Any
 
 from torch import Tensor
 
-from mtmsa_lightning._utils.nested import differences
-from mtmsa_lightning.data.splits import earlier
+from mtmsa_lightning._utils.nested_dicts import differences
+from mtmsa_lightning.data.splits import earlier_training as earlier
 from mtmsa_lightning.errors import CheckpointError
 from mtmsa_lightning.models.weights import fill_trunk, load_trunk_weights
 from mtmsa_lightning.runs.checkpoints import checkpoint_file, read_checkpoint

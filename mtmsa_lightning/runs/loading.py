@@ -8,7 +8,7 @@ from lightning.pytorch import LightningModule
 from mtmsa_lightning.errors import CheckpointError
 from mtmsa_lightning.runs.checkpoints import checkpoint_file, read_checkpoint
 from mtmsa_lightning.runs.status import warn_unfinished
-from mtmsa_lightning.settings.named_classes import allowing
+from mtmsa_lightning.settings.class_paths import allowing
 
 _Module = TypeVar("_Module", bound=LightningModule)
 

@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mtmsa_lightning import __version__
+from mtmsa_lightning._utils.atomic_write import replacing, write_text
 from mtmsa_lightning._utils.file_access import read_regular
 from mtmsa_lightning._utils.folders import make_folder
 from mtmsa_lightning._utils.strict_json import from_json, to_json
-from mtmsa_lightning._utils.writing import replacing, write_text
 from mtmsa_lightning.errors import CheckpointError
 from mtmsa_lightning.labels import SYNTHETIC
 

@@ -7,7 +7,7 @@ from lightning.pytorch import Trainer
 
 from mtmsa_lightning.data.overlap import OverlapError, check_overlap
 from mtmsa_lightning.data.preprocessing import describe_crop
-from mtmsa_lightning.data.splits import earlier
+from mtmsa_lightning.data.splits import earlier_training as earlier
 from mtmsa_lightning.runs.initial_weights import earlier_trainings
 
 

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from mtmsa_lightning._utils.atomic_write import write_text
 from mtmsa_lightning._utils.file_access import read_regular
 from mtmsa_lightning._utils.strict_json import from_json, to_json
-from mtmsa_lightning._utils.writing import write_text
 from mtmsa_lightning.errors import ConfigError
 
 

@@ -19,14 +19,14 @@ from mtmsa_lightning._utils.strict_json import from_json, to_json
 from mtmsa_lightning.errors import CheckpointError, ConfigError, DataError, MTMSAError
 from mtmsa_lightning.runs.directory import last_start, resumable_run, runs_with
 from mtmsa_lightning.runs.record import partial_note, read_record
-from mtmsa_lightning.runs.settings import read_config, training_differences
-from mtmsa_lightning.settings.named_classes import allow_option
+from mtmsa_lightning.runs.recorded_settings import read_config, training_differences
+from mtmsa_lightning.settings.class_paths import allow_option
 from mtmsa_lightning.studies.jobs import Job, JobPool, tail
 from mtmsa_lightning.training.preflight import check_arguments
 
 if TYPE_CHECKING:
     from mtmsa_lightning.data.datamodule import FaceDataModule
-    from mtmsa_lightning.training.cli import UnstartedCLI
+    from mtmsa_lightning.training.lightning_cli import UnstartedCLI
 
 log = logging.getLogger(__name__)
 
@@ -94,7 +94,7 @@ def make_plan(
     """
     check_arguments("fit", fit_args)
 
-    from mtmsa_lightning.training.cli import UnstartedCLI, run_trainer_command
+    from mtmsa_lightning.training.lightning_cli import UnstartedCLI, run_trainer_command
 
     cli = run_trainer_command("fit", list(fit_args), UnstartedCLI)
     assert isinstance(cli, UnstartedCLI)

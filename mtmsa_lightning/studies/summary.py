@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mtmsa_lightning._utils.atomic_write import write_table, write_text
 from mtmsa_lightning._utils.strict_json import to_json
-from mtmsa_lightning._utils.writing import write_table, write_text
 from mtmsa_lightning.evaluation.folds import (
     Runs,
     agreed,

@@ -56,7 +56,7 @@ def build_data(
     Args:
         args: ``--config=X``, ``--data=CLASS``, ``--data.NAME=VALUE``.
         config_of_run: The config of a checkpoint's run, which the other configs override. It may choose only
-            the classes described in :mod:`~mtmsa_lightning.settings.named_classes`.
+            the classes described in :mod:`~mtmsa_lightning.settings.class_paths`.
         adapt: Changes the arguments of the class after parsing.
 
     Raises:
@@ -67,9 +67,9 @@ def build_data(
     import mtmsa_lightning
     from mtmsa_lightning.data.datamodule import FaceDataModule
     from mtmsa_lightning.runs.status import places_of_run
-    from mtmsa_lightning.settings.messages import as_config_error, explain
-    from mtmsa_lightning.settings.named_classes import import_from_here, own_names, parsing
-    from mtmsa_lightning.training.known_settings import known_settings
+    from mtmsa_lightning.settings.class_paths import import_from_here, own_names, parsing
+    from mtmsa_lightning.settings.error_messages import as_config_error, explain
+    from mtmsa_lightning.training.setting_hints import known_settings
 
     for name in CLASSES.values():  # the parser finds a class by its bare name once it has been imported
         getattr(mtmsa_lightning, name)

@@ -13,10 +13,10 @@ from lightning.fabric import Fabric
 
 from mtmsa_lightning._utils.devices import best_precision, choose_accelerator
 from mtmsa_lightning._utils.text import pluralize
+from mtmsa_lightning.calibration.calibration import Calibration
 from mtmsa_lightning.calibration.conformal import INTERVAL_LEVEL
 from mtmsa_lightning.calibration.fitting import fit_calibration
 from mtmsa_lightning.calibration.measures import LabelledPredictions, calibration_metrics
-from mtmsa_lightning.calibration.record import Calibration
 from mtmsa_lightning.data.datamodule import FaceDataModule
 from mtmsa_lightning.data.overlap import check_overlap
 from mtmsa_lightning.data.preprocessing import preprocessing_of, warn_preprocessing
@@ -28,10 +28,10 @@ from mtmsa_lightning.reports.card import update_cards
 from mtmsa_lightning.runs.checkpoints import checkpoint_file, read_checkpoint
 from mtmsa_lightning.runs.pretrained import WEIGHTS, write_pretrained
 from mtmsa_lightning.settings.configs import split_configs
-from mtmsa_lightning.settings.messages import as_config_error
+from mtmsa_lightning.settings.error_messages import as_config_error
 from mtmsa_lightning.training.build_data import build_data
 from mtmsa_lightning.training.callbacks.checkpoints import AtomicCheckpointIO
-from mtmsa_lightning.training.cli import config_of_run, follow_checkpoint
+from mtmsa_lightning.training.lightning_cli import config_of_run, follow_checkpoint
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ def calibrate(
         ckpt_path: A checkpoint or a run directory.
         data_args: ``--config`` and ``--data.*`` arguments; without a config, those of the run.
         part: ``calibration`` or ``val``; by default ``calibration`` unless it is empty.
-        max_width: See :class:`~mtmsa_lightning.calibration.record.Calibration`.
+        max_width: See :class:`~mtmsa_lightning.calibration.calibration.Calibration`.
         min_group_prob: As ``max_width``.
         other_data: Allow another dataset than the checkpoint was trained on.
         out: File to write; by default the checkpoint itself.
@@ -139,7 +139,7 @@ def datamodule_of(
         ckpt_path: The checkpoint, whose run is used if no config is given.
         args: The arguments.
         recorded: Image size and crop of its faces, see
-            :func:`~mtmsa_lightning.training.cli.follow_checkpoint`.
+            :func:`~mtmsa_lightning.training.lightning_cli.follow_checkpoint`.
 
     Raises:
         ConfigError: There is no config, or an argument is not about data.

@@ -12,7 +12,7 @@ from torch import Tensor
 from mtmsa_lightning._utils.cores import available_cores
 from mtmsa_lightning._utils.text import pluralize
 from mtmsa_lightning.data.datamodule import FaceDataModule
-from mtmsa_lightning.data.dataset import FaceBatch, SampleKey, collate
+from mtmsa_lightning.data.face_dataset import FaceBatch, SampleKey, collate
 from mtmsa_lightning.errors import ConfigError
 from mtmsa_lightning.module import MTMSA
 

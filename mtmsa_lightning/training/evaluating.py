@@ -10,23 +10,23 @@ from typing import Any
 import yaml
 from lightning.pytorch.utilities import rank_zero_only
 
+from mtmsa_lightning._utils.atomic_write import write_text
 from mtmsa_lightning._utils.folders import is_empty, locked
 from mtmsa_lightning._utils.launch import is_first_process
-from mtmsa_lightning._utils.nested import differences
-from mtmsa_lightning._utils.writing import write_text
-from mtmsa_lightning.data.dataset import FaceDataset
+from mtmsa_lightning._utils.nested_dicts import differences
+from mtmsa_lightning.data.face_dataset import FaceDataset
 from mtmsa_lightning.errors import ConfigError
 from mtmsa_lightning.evaluation.attention import attend
 from mtmsa_lightning.reports.calibration_tables import why_not_exchangeable
 from mtmsa_lightning.reports.card import CARD, card_of_checkpoint, evaluation_name
-from mtmsa_lightning.reports.context import ReportContext
 from mtmsa_lightning.reports.report import write_report
+from mtmsa_lightning.reports.report_context import ReportContext
 from mtmsa_lightning.reports.sections.faces import Images
 from mtmsa_lightning.runs.directory import BEGINNING, run_of
 from mtmsa_lightning.runs.record import partial_note, read_record
-from mtmsa_lightning.runs.settings import read_config
+from mtmsa_lightning.runs.recorded_settings import read_config
 from mtmsa_lightning.runs.status import PLACES, recorded_seed
-from mtmsa_lightning.training.cli import TrainingCLI, leave_process_group, run_trainer_command
+from mtmsa_lightning.training.lightning_cli import TrainingCLI, leave_process_group, run_trainer_command
 
 log = logging.getLogger(__name__)
 

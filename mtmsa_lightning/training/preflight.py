@@ -9,7 +9,7 @@ from mtmsa_lightning._utils.file_access import find_normalised
 from mtmsa_lightning.errors import ConfigError
 from mtmsa_lightning.runs.checkpoints import check_checkpoint
 from mtmsa_lightning.settings.configs import find_config, option, split_configs
-from mtmsa_lightning.settings.messages import NO_DATA
+from mtmsa_lightning.settings.error_messages import NO_DATA
 
 CONTINUE = "last"
 """Value of ``--ckpt_path`` that continues the newest run."""

@@ -9,8 +9,8 @@ from contextlib import ExitStack
 
 import pytest
 
+from mtmsa_lightning._utils.atomic_write import replacing
 from mtmsa_lightning._utils.folders import LOCK, holder, is_empty, locked, make_folder
-from mtmsa_lightning._utils.writing import replacing
 from mtmsa_lightning.errors import ConfigError, DataError
 
 HOLD = """

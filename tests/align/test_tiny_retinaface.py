@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import retinaface
 
+from mtmsa_lightning.align.detected_face import largest
 from mtmsa_lightning.align.detector import load_detector
-from mtmsa_lightning.align.faces import largest
 from mtmsa_lightning.align.tiny_retinaface import LONGER_SIDE, MAX_OVERLAP, TinyRetinaFace, suppress_overlaps
 from mtmsa_lightning.errors import ConfigError
 

@@ -16,7 +16,7 @@ import torch
 from mtmsa_lightning import MTMSA, MSAConfig
 from mtmsa_lightning.align.detector import FaceDetector, load_detector
 from mtmsa_lightning.app.server import application, listen, private_folder, server
-from mtmsa_lightning.calibration.record import Calibration
+from mtmsa_lightning.calibration.calibration import Calibration
 from mtmsa_lightning.inference.estimator import AgeEstimator
 
 CALIBRATION = Calibration(

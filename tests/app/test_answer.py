@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mtmsa_lightning.app.answer import FORMATS, MOST_FACES, NO_FACE, answer, faces_found
-from mtmsa_lightning.calibration.record import Calibration
+from mtmsa_lightning.calibration.calibration import Calibration
 from mtmsa_lightning.inference.estimator import AgeEstimator
 
 NewEstimator = Callable[..., AgeEstimator]

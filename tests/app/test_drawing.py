@@ -24,7 +24,7 @@ from mtmsa_lightning.app.drawing import (
     percent,
     photo_with_boxes,
 )
-from mtmsa_lightning.inference.faces import Age, Face, FaceCrop
+from mtmsa_lightning.inference.face import Age, Face, FaceCrop
 from mtmsa_lightning.models.distributions import CalibratedAge, CategoricalAge, GaussianAge
 from mtmsa_lightning.reports.html import environment
 from mtmsa_lightning.reports.plots import AMPLIFIED, DAMPED, gate_scale, largest_gate

@@ -212,7 +212,7 @@ import os, sys
 from pathlib import Path
 from types import SimpleNamespace
 import pandas as pd
-from mtmsa_lightning.data.dataset import FaceDataset
+from mtmsa_lightning.data.face_dataset import FaceDataset
 from mtmsa_lightning.data.training_hashes import hash_in_background
 from mtmsa_lightning.data import files
 folder = Path(sys.argv[1])

@@ -1,7 +1,7 @@
 import torch
 
-from mtmsa_lightning.evaluation.faces import faces_to_look_at
 from mtmsa_lightning.evaluation.predictions import read_predictions
+from mtmsa_lightning.evaluation.shown_faces import faces_to_look_at
 
 
 def test_groups_err_by_the_distance_to_their_nearest_end(simulated):

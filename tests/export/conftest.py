@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 import mtmsa_lightning
 from mtmsa_lightning import MTMSA, MSAResNet34
-from mtmsa_lightning.calibration.record import Calibration
+from mtmsa_lightning.calibration.calibration import Calibration
 from mtmsa_lightning.labels import AGE_GROUPS
 
 SIZE = 64

@@ -16,10 +16,10 @@ from mtmsa_lightning import MTMSA
 from mtmsa_lightning.cli.main import main
 from mtmsa_lightning.export import exporting, formats
 from mtmsa_lightning.export.exporting import default_target
-from mtmsa_lightning.export.faces import drawn_faces, faces_of, faces_of_run
 from mtmsa_lightning.export.formats import Format, Precision
 from mtmsa_lightning.export.network import OUTPUTS
 from mtmsa_lightning.export.parity import runner_of
+from mtmsa_lightning.export.sample_faces import drawn_faces, faces_of, faces_of_run
 
 SCRIPT = Path(__file__).parents[2] / "docs" / "use_onnx.py"
 

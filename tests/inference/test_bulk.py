@@ -11,7 +11,7 @@ import torch
 
 from mtmsa_lightning.inference import bulk
 from mtmsa_lightning.inference.bulk import Job, predict_parts
-from mtmsa_lightning.inference.faces import FaceCrop
+from mtmsa_lightning.inference.face import FaceCrop
 from mtmsa_lightning.inference.inputs import Inputs, Photos
 from mtmsa_lightning.inference.parts import Parts, join
 

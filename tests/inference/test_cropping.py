@@ -8,7 +8,7 @@ import pytest
 from mtmsa_lightning._utils.images import read_image
 from mtmsa_lightning.align.canonical import canonical_landmarks
 from mtmsa_lightning.align.crop import ALIGNED
-from mtmsa_lightning.align.faces import DetectedFace
+from mtmsa_lightning.align.detected_face import DetectedFace
 from mtmsa_lightning.cli.main import main
 from mtmsa_lightning.data.augment.cpu import FaceTransform
 from mtmsa_lightning.data.prepared.format import ALREADY_ALIGNED, preparation

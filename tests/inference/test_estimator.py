@@ -10,10 +10,10 @@ import torch
 
 from mtmsa_lightning import AgeEstimator
 from mtmsa_lightning._utils.images import UnreadableImageError
-from mtmsa_lightning.align.faces import DetectedFace
+from mtmsa_lightning.align.detected_face import DetectedFace
 from mtmsa_lightning.data.augment.cpu import FaceTransform
 from mtmsa_lightning.errors import CheckpointError
-from mtmsa_lightning.evaluation.columns import prediction_columns, to_arrays
+from mtmsa_lightning.evaluation.prediction_columns import prediction_columns, to_arrays
 from mtmsa_lightning.labels import AGE_GROUPS
 
 PREPARED = {"detector": {"name": "RetinaFace"}, "margin": 0.25, "size": 256}

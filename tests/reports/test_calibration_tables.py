@@ -4,8 +4,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from mtmsa_lightning.calibration.calibration import Calibration
 from mtmsa_lightning.calibration.measures import LabelledPredictions
-from mtmsa_lightning.calibration.record import Calibration
 from mtmsa_lightning.data.preprocessing import describe_crop
 from mtmsa_lightning.models.distributions import GaussianAge
 from mtmsa_lightning.reports.calibration_tables import (

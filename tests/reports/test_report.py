@@ -12,8 +12,8 @@ import pytest
 from mtmsa_lightning._utils.strict_json import from_json
 from mtmsa_lightning.errors import DataError
 from mtmsa_lightning.evaluation.attention import Attention
-from mtmsa_lightning.reports.context import ReportContext
 from mtmsa_lightning.reports.report import CONTENT, copy_without_faces, write_report
+from mtmsa_lightning.reports.report_context import ReportContext
 
 FINGERPRINT = "2f54381507f57b86" * 4
 DATA = {

@@ -7,14 +7,14 @@ from types import SimpleNamespace
 import pytest
 import yaml
 
+from mtmsa_lightning._utils.atomic_write import write_text
 from mtmsa_lightning._utils.launch import is_first_process
-from mtmsa_lightning._utils.nested import differences
-from mtmsa_lightning._utils.writing import write_text
+from mtmsa_lightning._utils.nested_dicts import differences
 from mtmsa_lightning.errors import CheckpointError, ConfigError
 from mtmsa_lightning.runs import directory as runs
 from mtmsa_lightning.runs.directory import check_run_dir, open_run, resumable_run, runs_with
 from mtmsa_lightning.runs.record import read_record, update_record
-from mtmsa_lightning.runs.settings import training_differences, training_settings
+from mtmsa_lightning.runs.recorded_settings import training_differences, training_settings
 from mtmsa_lightning.runs.status import unfinished, warn_unfinished
 
 CONFIG = {

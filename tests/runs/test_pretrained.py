@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save, save_file
 
 from mtmsa_lightning import MTMSA, AgeEstimator, MSAConfig
-from mtmsa_lightning.calibration.record import Calibration
+from mtmsa_lightning.calibration.calibration import Calibration
 from mtmsa_lightning.cli.main import main
 from mtmsa_lightning.errors import CheckpointError
 from mtmsa_lightning.labels import AGE_GROUPS
@@ -18,7 +18,7 @@ from mtmsa_lightning.reports.card import card_of_checkpoint
 from mtmsa_lightning.runs.checkpoints import read_checkpoint
 from mtmsa_lightning.runs.pretrained import is_pretrained, licence_note, read_pretrained, write_pretrained
 from mtmsa_lightning.runs.record import read_record
-from mtmsa_lightning.runs.settings import read_config
+from mtmsa_lightning.runs.recorded_settings import read_config
 
 FILES = {"config.json", "model.safetensors", "trained_on.safetensors", "README.md"}
 

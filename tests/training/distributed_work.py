@@ -18,15 +18,15 @@ import torch
 from lightning.pytorch import Callback, Trainer
 
 from mtmsa_lightning import MTMSA, FaceCSV
-from mtmsa_lightning.calibration.record import Calibration
+from mtmsa_lightning.calibration.calibration import Calibration
 from mtmsa_lightning.errors import Preempted
 from mtmsa_lightning.evaluation.predictions import read_predictions
 from mtmsa_lightning.evaluation.table_metrics import compute_metrics
 from mtmsa_lightning.optim.schedulers import WarmupCosine
 from mtmsa_lightning.training.callbacks.checkpoints import AtomicCheckpointIO, LastCheckpoint, StepSeed
 from mtmsa_lightning.training.callbacks.ema import EMA
-from mtmsa_lightning.training.callbacks.panels import panels
-from mtmsa_lightning.training.callbacks.predictions import PredictionWriter
+from mtmsa_lightning.training.callbacks.logged_plots import panels
+from mtmsa_lightning.training.callbacks.prediction_writer import PredictionWriter
 from mtmsa_lightning.training.callbacks.preemption import Preemption
 
 SIZES = {"train": 25, "val": 11, "test": 83}

@@ -5,7 +5,7 @@ import torch
 
 import mtmsa_lightning
 from mtmsa_lightning import MORPH, MTMSA, MSAConfig
-from mtmsa_lightning.data.dataset import SampleKey, collate
+from mtmsa_lightning.data.face_dataset import SampleKey, collate
 from mtmsa_lightning.training.cost import Cost, _batch, _load, _Step, training_cost
 
 

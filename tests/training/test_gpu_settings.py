@@ -18,7 +18,7 @@ from mtmsa_lightning.data.synthetic import write_adience, write_morph, write_utk
 from mtmsa_lightning.data.synthetic.releases import UTKFACE_RACES
 from mtmsa_lightning.runs.record import read_record
 from mtmsa_lightning.settings.configs import SHIPPED
-from mtmsa_lightning.training import cli as training
+from mtmsa_lightning.training import lightning_cli as training
 from mtmsa_lightning.training.compilation import compile_network
 
 pytestmark = pytest.mark.slow

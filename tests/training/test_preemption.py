@@ -19,15 +19,15 @@ from same_training import assert_same_metrics, assert_same_state
 from mtmsa_lightning._utils.signals import STOP_SIGNALS
 from mtmsa_lightning.cli.main import main
 from mtmsa_lightning.data import training_hashes
-from mtmsa_lightning.data.loader import start_worker
+from mtmsa_lightning.data.dataloader import start_worker
 from mtmsa_lightning.errors import CheckpointError, Preempted
 from mtmsa_lightning.metrics import AgeMAE, ClassAccuracy
-from mtmsa_lightning.metrics.sums import gather_sums, restore_sums
+from mtmsa_lightning.metrics.epoch_sums import gather_sums, restore_sums
 from mtmsa_lightning.models.distributions import GaussianAge
 from mtmsa_lightning.module import MTMSA
 from mtmsa_lightning.settings.configs import SHIPPED
 from mtmsa_lightning.training.callbacks.preemption import Preemption, _something_is_due
-from mtmsa_lightning.training.cli import TrainingCLI, run_trainer_command
+from mtmsa_lightning.training.lightning_cli import TrainingCLI, run_trainer_command
 
 TEMPLATE = SHIPPED[1] / "slurm" / "train.sbatch"
 EXACT = (

@@ -22,12 +22,12 @@ from torch._subclasses.fake_tensor import (
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from mtmsa_lightning import MTMSA, MSAConfig
-from mtmsa_lightning.calibration.record import Calibration
+from mtmsa_lightning.calibration.calibration import Calibration
 from mtmsa_lightning.cli.main import main
 from mtmsa_lightning.data.augment.device import augment
 from mtmsa_lightning.models.class_mapping import ClassMapping
 from mtmsa_lightning.models.heads import age as age_heads
-from mtmsa_lightning.training.callbacks.predictions import PredictionTable
+from mtmsa_lightning.training.callbacks.prediction_writer import PredictionTable
 
 aten = torch.ops.aten
 

@@ -60,8 +60,8 @@ def main(args: Sequence[str]) -> None:
         find_config(name)
     data = build_data(data_arguments(options, others, recognised=True, required=True))
 
+    from mtmsa_lightning._utils.atomic_write import replacing_in
     from mtmsa_lightning._utils.folders import locked
-    from mtmsa_lightning._utils.writing import replacing_in
     from mtmsa_lightning.align.detector import load_detector
     from mtmsa_lightning.data.audit.audit import Thresholds, audit, read
     from mtmsa_lightning.data.audit.findings import has_errors

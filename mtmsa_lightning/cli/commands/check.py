@@ -104,7 +104,7 @@ def build(arguments: list[str]) -> Any:
     """
     check_arguments("fit", arguments)
 
-    from mtmsa_lightning.training.cli import TrainingCLI, run_trainer_command
+    from mtmsa_lightning.training.lightning_cli import TrainingCLI, run_trainer_command
 
     class Built(TrainingCLI):
         def _run_subcommand(self, subcommand: str) -> None:
@@ -132,7 +132,7 @@ def _quiet(*names: str) -> Iterator[None]:
 
 def describe_data(data: "FaceDataModule") -> Iterator[str]:
     """Yield lines about the faces, the release, the protocols and the constant guesses."""
-    from mtmsa_lightning.data.audit.published import compare
+    from mtmsa_lightning.data.audit.published_counts import compare
     from mtmsa_lightning.data.baselines import baselines_by_part
     from mtmsa_lightning.errors import DataError
     from mtmsa_lightning.reports.audit import baseline_table, comparison_table

@@ -65,8 +65,8 @@ def run(baseline: Path, others: Sequence[Path], out: Sequence[Path], draws: int,
         draws: Bootstrap samples and sign flips.
         seed: Seed of both.
     """
+    from mtmsa_lightning._utils.atomic_write import write_text
     from mtmsa_lightning._utils.strict_json import csv_cell, to_json
-    from mtmsa_lightning._utils.writing import write_text
     from mtmsa_lightning.evaluation.comparison import compare, plain_rows, read_contender
     from mtmsa_lightning.reports.comparison_text import markdown, provenance, verdict
 

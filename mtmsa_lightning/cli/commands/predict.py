@@ -22,7 +22,7 @@ from mtmsa_lightning.cli.arguments import (
 from mtmsa_lightning.errors import ConfigError, DataError
 from mtmsa_lightning.inference.paths import check_there
 from mtmsa_lightning.runs.hub import check_source
-from mtmsa_lightning.settings.named_classes import allowed
+from mtmsa_lightning.settings.class_paths import allowed
 
 if TYPE_CHECKING:
     from mtmsa_lightning._utils.progress import Advance

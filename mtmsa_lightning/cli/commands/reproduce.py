@@ -97,8 +97,8 @@ def reproduce(study: Study, fit_args: Sequence[str], parallel: int = 1) -> None:
     Raises:
         MTMSAError: As for :func:`main`.
     """
+    from mtmsa_lightning._utils.atomic_write import write_text
     from mtmsa_lightning._utils.strict_json import to_json
-    from mtmsa_lightning._utils.writing import write_text
     from mtmsa_lightning.reports.study_text import markdown, rows
     from mtmsa_lightning.studies.comparison import Variant, study_table
 

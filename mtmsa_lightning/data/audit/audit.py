@@ -17,8 +17,8 @@ from mtmsa_lightning.data.audit.findings import Finding, by_severity, found
 from mtmsa_lightning.data.audit.images import MIN_SHARPNESS, MIN_SIDE, check_images
 from mtmsa_lightning.data.audit.labels import check_labels, conflicting_copies
 from mtmsa_lightning.data.audit.leaks import copies, near_duplicates, shared_subjects
-from mtmsa_lightning.data.audit.near import NEAR, near_pairs
-from mtmsa_lightning.data.audit.published import Comparison, compare
+from mtmsa_lightning.data.audit.near_duplicates import NEAR, near_pairs
+from mtmsa_lightning.data.audit.published_counts import Comparison, compare
 from mtmsa_lightning.data.audit.scan import Scan, scan_images
 from mtmsa_lightning.data.baselines import baselines_by_part
 from mtmsa_lightning.data.datamodule import FaceDataModule

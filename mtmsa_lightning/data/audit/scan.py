@@ -18,7 +18,7 @@ from mtmsa_lightning._utils.images import (
     central_square,
     decode_image,
 )
-from mtmsa_lightning.data.audit.near import WORDS, Hashes, perceptual_hash
+from mtmsa_lightning.data.audit.near_duplicates import WORDS, Hashes, perceptual_hash
 from mtmsa_lightning.data.table import FaceTable
 
 SHARPNESS_SIDE = 128

@@ -24,8 +24,8 @@ from mtmsa_lightning.data.files import (
     read_delimited,
     sniff,
 )
-from mtmsa_lightning.data.map_style import ReleaseDataset
 from mtmsa_lightning.data.prepared.format import is_prepared, read_description, read_frame
+from mtmsa_lightning.data.release_dataset import ReleaseDataset
 from mtmsa_lightning.data.table import FaceTable, ReadReport, make_frame, parse_ages, parse_words
 from mtmsa_lightning.errors import DataError
 from mtmsa_lightning.labels import AGE_GROUPS, RACES

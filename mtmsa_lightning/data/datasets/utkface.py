@@ -13,7 +13,7 @@ from mtmsa_lightning.data.files import (
     list_images,
     listing_report,
 )
-from mtmsa_lightning.data.map_style import ReleaseDataset
+from mtmsa_lightning.data.release_dataset import ReleaseDataset
 from mtmsa_lightning.data.table import MAX_AGE, FaceTable, ReadReport, make_frame
 from mtmsa_lightning.labels import GENDERS
 

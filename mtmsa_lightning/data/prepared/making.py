@@ -21,15 +21,15 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from mtmsa_lightning._utils.atomic_write import replacing, write_table, write_text
 from mtmsa_lightning._utils.file_access import file_state, open_regular, read_regular
 from mtmsa_lightning._utils.folders import LOCK, locked
-from mtmsa_lightning._utils.nested import differences
+from mtmsa_lightning._utils.nested_dicts import differences
 from mtmsa_lightning._utils.progress import progress
 from mtmsa_lightning._utils.strict_json import from_json, to_json
 from mtmsa_lightning._utils.text import pluralize
-from mtmsa_lightning._utils.writing import replacing, write_table, write_text
 from mtmsa_lightning.align.canonical import canonical_landmarks
-from mtmsa_lightning.align.faces import LANDMARKS
+from mtmsa_lightning.align.detected_face import LANDMARKS
 from mtmsa_lightning.align.files import (
     JPEG_QUALITY,
     NO_FACE,

@@ -24,9 +24,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from mtmsa_lightning._utils.atomic_write import replacing
 from mtmsa_lightning._utils.cores import available_cores
 from mtmsa_lightning._utils.images import Image, read_image
-from mtmsa_lightning._utils.writing import replacing
 from mtmsa_lightning.data.prepared.format import read_description
 from mtmsa_lightning.errors import DataError
 

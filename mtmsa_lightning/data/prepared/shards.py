@@ -10,7 +10,7 @@ import pandas as pd
 
 from mtmsa_lightning._utils.file_access import find_normalised
 from mtmsa_lightning._utils.folders import locked
-from mtmsa_lightning._utils.nested import differences
+from mtmsa_lightning._utils.nested_dicts import differences
 from mtmsa_lightning._utils.progress import progress
 from mtmsa_lightning.data.prepared.format import SKIPPED, read_description
 from mtmsa_lightning.data.prepared.making import (

@@ -3,13 +3,13 @@
 from mtmsa_lightning.models.distributions.base import AgeDistribution, printed_age
 from mtmsa_lightning.models.distributions.calibrated import CalibratedAge
 from mtmsa_lightning.models.distributions.categorical import CategoricalAge
-from mtmsa_lightning.models.distributions.columns import (
+from mtmsa_lightning.models.distributions.gaussian import GaussianAge
+from mtmsa_lightning.models.distributions.laplace import LaplaceAge
+from mtmsa_lightning.models.distributions.table_columns import (
     distribution_columns,
     distribution_from_columns,
     printed_columns,
 )
-from mtmsa_lightning.models.distributions.gaussian import GaussianAge
-from mtmsa_lightning.models.distributions.laplace import LaplaceAge
 
 __all__ = [
     "AgeDistribution",

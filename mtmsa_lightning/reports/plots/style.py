@@ -5,7 +5,7 @@ from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec
 
-from mtmsa_lightning._utils.writing import replacing
+from mtmsa_lightning._utils.atomic_write import replacing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

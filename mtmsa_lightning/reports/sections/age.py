@@ -4,12 +4,12 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from mtmsa_lightning.evaluation.groups import group_confusion, group_names
+from mtmsa_lightning.evaluation.age_groups import group_confusion, group_names
 from mtmsa_lightning.metrics.age import MIN_FACES
 from mtmsa_lightning.models.distributions import printed_age
 from mtmsa_lightning.reports import plots
 from mtmsa_lightning.reports.html import Picture
-from mtmsa_lightning.reports.material import Material
+from mtmsa_lightning.reports.report_data import Material
 
 if TYPE_CHECKING:
     pass

@@ -8,7 +8,7 @@ from mtmsa_lightning._utils.text import pluralize
 from mtmsa_lightning.metrics.age import MIN_FACES
 from mtmsa_lightning.reports import plots
 from mtmsa_lightning.reports.html import Picture
-from mtmsa_lightning.reports.material import Material
+from mtmsa_lightning.reports.report_data import Material
 
 if TYPE_CHECKING:
     from mtmsa_lightning.evaluation.attention import Attention

@@ -7,7 +7,7 @@ import pandas as pd
 
 from mtmsa_lightning.reports import plots
 from mtmsa_lightning.reports.html import Picture
-from mtmsa_lightning.reports.material import Material
+from mtmsa_lightning.reports.report_data import Material
 
 if TYPE_CHECKING:
     pass

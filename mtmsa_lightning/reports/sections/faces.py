@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mtmsa_lightning.evaluation.faces import faces_to_look_at
+from mtmsa_lightning.evaluation.shown_faces import faces_to_look_at
 from mtmsa_lightning.reports.html import Page, Picture
-from mtmsa_lightning.reports.material import Material
+from mtmsa_lightning.reports.report_data import Material
 
 Images = Callable[[str], NDArray[np.uint8]]
 """Returns the face of an id as the network sees it, RGB, ``(height, width, 3)``."""

@@ -8,7 +8,7 @@ from mtmsa_lightning._utils.strict_json import csv_cell
 from mtmsa_lightning._utils.text import pluralize
 from mtmsa_lightning.metrics.suite import METRICS
 from mtmsa_lightning.metrics.titles import METRIC_BY_NAME
-from mtmsa_lightning.reports.material import Material
+from mtmsa_lightning.reports.report_data import Material
 
 if TYPE_CHECKING:
     pass

@@ -16,7 +16,7 @@ from mtmsa_lightning.metrics.suite import LEVELS
 from mtmsa_lightning.metrics.titles import METRIC_BY_NAME, format_metric
 from mtmsa_lightning.reports import plots
 from mtmsa_lightning.reports.html import Picture
-from mtmsa_lightning.reports.material import Material
+from mtmsa_lightning.reports.report_data import Material
 
 
 def add_section(report: Material, table: pd.DataFrame) -> None:

@@ -10,13 +10,17 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.trainer.states import TrainerFn
 
+from mtmsa_lightning._utils.atomic_write import replacing
 from mtmsa_lightning._utils.epoch_position import place_in_epoch
-from mtmsa_lightning._utils.writing import replacing
 from mtmsa_lightning.data.augment.cpu import sample_seed
 from mtmsa_lightning.errors import ConfigError
 from mtmsa_lightning.module import MTMSA
 from mtmsa_lightning.runs.pretrained import WEIGHTS, read_pretrained
-from mtmsa_lightning.training.callbacks.monitors import check_monitors, unknown_metric, validation_metrics
+from mtmsa_lightning.training.callbacks.monitor_check import (
+    check_monitors,
+    unknown_metric,
+    validation_metrics,
+)
 
 
 class _RunCheckpoint(ModelCheckpoint):

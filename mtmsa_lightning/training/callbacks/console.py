@@ -13,7 +13,7 @@ from rich.table import Table
 
 from mtmsa_lightning._utils.logs import drawn
 from mtmsa_lightning._utils.text import pluralize
-from mtmsa_lightning.calibration.record import Calibration
+from mtmsa_lightning.calibration.calibration import Calibration
 from mtmsa_lightning.errors import ConfigError
 from mtmsa_lightning.metrics.suite import METRICS
 from mtmsa_lightning.metrics.titles import format_metric

@@ -10,7 +10,7 @@ from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
-from mtmsa_lightning._utils.writing import write_text
+from mtmsa_lightning._utils.atomic_write import write_text
 
 
 class EpochCSV(Logger):

@@ -17,10 +17,10 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 
+from mtmsa_lightning._utils.atomic_write import write_text
 from mtmsa_lightning._utils.logs import to_file
-from mtmsa_lightning._utils.writing import write_text
 from mtmsa_lightning.data.baselines import constant_age_mae
-from mtmsa_lightning.data.dataset import FaceBatch
+from mtmsa_lightning.data.face_dataset import FaceBatch
 from mtmsa_lightning.data.training_hashes import hash_in_background
 from mtmsa_lightning.module import MTMSA
 from mtmsa_lightning.optim.schedulers import BatchSize

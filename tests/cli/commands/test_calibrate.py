@@ -13,7 +13,7 @@ from lightning.pytorch import Trainer
 from scipy.stats import norm
 
 from mtmsa_lightning import MORPH, MTMSA, AgeEstimator
-from mtmsa_lightning.calibration.record import LEVELS
+from mtmsa_lightning.calibration.calibration import LEVELS
 from mtmsa_lightning.cli.main import main
 from mtmsa_lightning.data.synthetic import write_morph, write_utkface
 from mtmsa_lightning.labels import AGE_GROUP_EDGES

@@ -14,7 +14,7 @@ import torch
 import warm_process
 
 from mtmsa_lightning import MTMSA, AgeEstimator
-from mtmsa_lightning.calibration.record import Calibration
+from mtmsa_lightning.calibration.calibration import Calibration
 from mtmsa_lightning.cli.main import main
 from mtmsa_lightning.inference import parts as parts_module
 from mtmsa_lightning.inference import plan as plan_module

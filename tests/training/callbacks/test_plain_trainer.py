@@ -17,8 +17,8 @@ from mtmsa_lightning.training.callbacks.checkpoints import (
 from mtmsa_lightning.training.callbacks.console import EpochLine
 from mtmsa_lightning.training.callbacks.ema import EMA
 from mtmsa_lightning.training.callbacks.epoch_csv import EpochCSV
-from mtmsa_lightning.training.callbacks.panels import Panels
-from mtmsa_lightning.training.callbacks.predictions import PredictionWriter
+from mtmsa_lightning.training.callbacks.logged_plots import Panels
+from mtmsa_lightning.training.callbacks.prediction_writer import PredictionWriter
 from mtmsa_lightning.training.callbacks.preemption import Preemption
 from mtmsa_lightning.training.callbacks.run_record import RunRecord
 from mtmsa_lightning.training.callbacks.training_monitor import TrainingMonitor

@@ -1,7 +1,7 @@
 import pandas as pd
 
 from mtmsa_lightning.cli.main import main
-from mtmsa_lightning.training.callbacks import predictions
+from mtmsa_lightning.training.callbacks import prediction_writer as predictions
 
 
 def test_the_table_is_the_same_however_many_batches_are_fetched_at_once(trained, tmp_path, monkeypatch):

@@ -15,8 +15,8 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from numpy.typing import NDArray
 from torchmetrics.classification import MulticlassConfusionMatrix
 
-from mtmsa_lightning.data.dataset import FaceBatch, FaceDataset
-from mtmsa_lightning.training.callbacks.predictions import PredictionTable
+from mtmsa_lightning.data.face_dataset import FaceBatch, FaceDataset
+from mtmsa_lightning.training.callbacks.prediction_writer import PredictionTable
 from mtmsa_lightning.training.callbacks.run_record import git_commit, step_size
 from mtmsa_lightning.training.callbacks.wandb import artifact_name
 
@@ -130,7 +130,7 @@ def log_pictures(logger: Logger, pictures: dict[str, NDArray[np.uint8]], step: i
 
 def panels(predictions: "Predictions") -> "dict[str, Callable[[], Figure]]":
     """Return functions that draw the plots for which there are labels, by name."""
-    from mtmsa_lightning.evaluation.groups import group_confusion, group_names
+    from mtmsa_lightning.evaluation.age_groups import group_confusion, group_names
     from mtmsa_lightning.metrics.age import CumulativeScoreCurve
     from mtmsa_lightning.metrics.without_sync import without_sync
     from mtmsa_lightning.models.distributions import printed_age
@@ -171,7 +171,7 @@ def face_tables(predictions: "Predictions", photos: FaceDataset | None) -> "dict
     """
     import wandb
 
-    from mtmsa_lightning.evaluation.faces import faces_to_look_at
+    from mtmsa_lightning.evaluation.shown_faces import faces_to_look_at
 
     chosen = faces_to_look_at(predictions, FACES)
     rows = {name: row for row, name in enumerate(predictions.ids)}

@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import pytest
 
-from mtmsa_lightning.data.audit.published import compare
+from mtmsa_lightning.data.audit.published_counts import compare
 from mtmsa_lightning.data.datasets import morph
 from mtmsa_lightning.data.datasets.adience import read_adience
 from mtmsa_lightning.data.datasets.morph import read_morph

@@ -8,7 +8,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from mtmsa_lightning._utils.signals import STOP_SIGNALS
-from mtmsa_lightning.data.dataset import FaceDataset, collate
+from mtmsa_lightning.data.face_dataset import FaceDataset, collate
 from mtmsa_lightning.data.samplers import EvalSampler, TrainSampler
 
 

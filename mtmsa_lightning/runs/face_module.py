@@ -10,15 +10,15 @@ from lightning.pytorch.trainer.states import TrainerFn
 from mtmsa_lightning._utils.devices import check_device, check_precision
 from mtmsa_lightning._utils.epoch_position import batches_into_epoch
 from mtmsa_lightning._utils.joint_failure import JointFailure
-from mtmsa_lightning.calibration.record import Calibration
-from mtmsa_lightning.data.head_years import check_years
+from mtmsa_lightning.calibration.calibration import Calibration
+from mtmsa_lightning.data.age_range import check_years
 from mtmsa_lightning.data.overlap import check_overlap
 from mtmsa_lightning.data.preprocessing import preprocessing_of, warn_preprocessing
 from mtmsa_lightning.data.table import label_kinds
 from mtmsa_lightning.data.training_hashes import complete_checkpoints, training_hashes
 from mtmsa_lightning.errors import ConfigError
-from mtmsa_lightning.metrics.stages import StageMetrics
-from mtmsa_lightning.metrics.sums import MetricSums, gather_sums
+from mtmsa_lightning.metrics.epoch_sums import MetricSums, gather_sums
+from mtmsa_lightning.metrics.stage_metrics import StageMetrics
 from mtmsa_lightning.models.backbones.resnet import MSAConfig, MSAResNet34, padding_dominated_rates
 from mtmsa_lightning.models.class_mapping import ClassMapping, masked_classes, warn_masked
 from mtmsa_lightning.models.heads.age import AgeHead
@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 TASKS = ("age", "gender", "race")
 
 
-class RecordedModule(LightningModule):
+class FaceModule(LightningModule):
     """Base of :class:`~mtmsa_lightning.module.MTMSA`: everything about data and checkpoints, no network.
 
     It matches classes with those of the data, checks the data when a stage starts, records training data,

@@ -16,16 +16,16 @@ from mtmsa_lightning import MTMSA, AgeEstimator
 from mtmsa_lightning.cli.main import main
 from mtmsa_lightning.errors import CheckpointError, ConfigError
 from mtmsa_lightning.runs.checkpoints import read_checkpoint
-from mtmsa_lightning.runs.settings import read_config
-from mtmsa_lightning.settings.configs import classes_first
-from mtmsa_lightning.settings.named_classes import (
+from mtmsa_lightning.runs.recorded_settings import read_config
+from mtmsa_lightning.settings.class_paths import (
     allow_option,
     allowing,
     import_from_here,
     names_in,
     split_names,
 )
-from mtmsa_lightning.training.cli import UnstartedCLI, config_of_run, run_trainer_command
+from mtmsa_lightning.settings.configs import classes_first
+from mtmsa_lightning.training.lightning_cli import UnstartedCLI, config_of_run, run_trainer_command
 
 # ------------------------------------------------------------------------ another class
 

@@ -33,8 +33,14 @@ from mtmsa_lightning.runs.checkpoints import checkpoint_file, read_checkpoint
 from mtmsa_lightning.runs.directory import BEGINNING, LAST, check_run_dir, open_run, resumable_run, run_of
 from mtmsa_lightning.runs.pretrained import WEIGHTS
 from mtmsa_lightning.runs.record import read_record
-from mtmsa_lightning.runs.settings import SECTIONS, load_config
+from mtmsa_lightning.runs.recorded_settings import SECTIONS, load_config
 from mtmsa_lightning.runs.status import places_of_run, warn_unfinished
+from mtmsa_lightning.settings.class_paths import (
+    import_from_here,
+    names_in,
+    own_names,
+    parsing,
+)
 from mtmsa_lightning.settings.configs import (
     by_precedence,
     find_config,
@@ -43,13 +49,7 @@ from mtmsa_lightning.settings.configs import (
     split_configs,
     without_options,
 )
-from mtmsa_lightning.settings.messages import as_config_error, explain
-from mtmsa_lightning.settings.named_classes import (
-    import_from_here,
-    names_in,
-    own_names,
-    parsing,
-)
+from mtmsa_lightning.settings.error_messages import as_config_error, explain
 from mtmsa_lightning.training.callbacks.checkpoints import (
     AtomicCheckpointIO,
     BestCheckpoint,
@@ -59,8 +59,8 @@ from mtmsa_lightning.training.callbacks.checkpoints import (
 from mtmsa_lightning.training.callbacks.console import EpochLine, LossBar, report
 from mtmsa_lightning.training.callbacks.ema import EMA
 from mtmsa_lightning.training.callbacks.epoch_csv import EpochCSV
-from mtmsa_lightning.training.callbacks.panels import Panels, shows_pictures
-from mtmsa_lightning.training.callbacks.predictions import PredictionWriter
+from mtmsa_lightning.training.callbacks.logged_plots import Panels, shows_pictures
+from mtmsa_lightning.training.callbacks.prediction_writer import PredictionWriter
 from mtmsa_lightning.training.callbacks.preemption import Preemption
 from mtmsa_lightning.training.callbacks.run_record import RunRecord
 from mtmsa_lightning.training.callbacks.training_monitor import TrainingMonitor
@@ -72,8 +72,8 @@ from mtmsa_lightning.training.callbacks.wandb import (
     wandb_logger,
 )
 from mtmsa_lightning.training.compilation import compile_network
-from mtmsa_lightning.training.known_settings import RUN_OPTIONS, known_settings
 from mtmsa_lightning.training.preflight import CONTINUE, asks_for_help
+from mtmsa_lightning.training.setting_hints import RUN_OPTIONS, known_settings
 
 log = logging.getLogger(__name__)
 

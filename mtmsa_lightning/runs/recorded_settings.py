@@ -6,7 +6,7 @@ from typing import Any
 import yaml
 
 from mtmsa_lightning._utils.file_access import read_regular
-from mtmsa_lightning._utils.nested import differences
+from mtmsa_lightning._utils.nested_dicts import differences
 from mtmsa_lightning.errors import ConfigError
 
 SECTIONS = ("data", "model", "trainer")

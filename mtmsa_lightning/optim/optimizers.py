@@ -13,7 +13,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from mtmsa_lightning.errors import ConfigError
 from mtmsa_lightning.optim.schedulers import WarmupCosine, wants_total_steps
-from mtmsa_lightning.settings.messages import as_config_error
+from mtmsa_lightning.settings.error_messages import as_config_error
 
 
 def parameter_groups(model: nn.Module, pretrained: Iterable[nn.Module]) -> list[dict[str, Any]]:

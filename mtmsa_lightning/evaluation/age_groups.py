@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mtmsa_lightning.evaluation.predictions import Predictions
 from mtmsa_lightning.labels import AGE_GROUP_EDGES, AGE_GROUPS
-from mtmsa_lightning.metrics.groups import GroupAccuracy
+from mtmsa_lightning.metrics.age_groups import GroupAccuracy
 
 
 def group_confusion(predictions: Predictions) -> Tensor:

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import optimize, special, stats
 
+from mtmsa_lightning.calibration.calibration import FACTOR_RANGE, LEVELS, Calibration
 from mtmsa_lightning.calibration.conformal import conformal_quantile, conformal_scores, coverage_deviation
 from mtmsa_lightning.calibration.fitting import (
     fit_calibration,
@@ -17,7 +18,6 @@ from mtmsa_lightning.calibration.fitting import (
     fit_temperature,
     minimise_factor,
 )
-from mtmsa_lightning.calibration.record import FACTOR_RANGE, LEVELS, Calibration
 from mtmsa_lightning.errors import DataError
 from mtmsa_lightning.models.distributions import (
     AgeDistribution,

@@ -11,7 +11,7 @@ from lightning.pytorch import Trainer
 from mtmsa_lightning import MORPH, MTMSA, AgeEstimator
 from mtmsa_lightning.cli.main import main
 from mtmsa_lightning.data.overlap import OverlapError, check_overlap
-from mtmsa_lightning.data.splits import earlier
+from mtmsa_lightning.data.splits import earlier_training as earlier
 from mtmsa_lightning.data.synthetic import write_utkface
 from mtmsa_lightning.export.formats import Precision
 from mtmsa_lightning.export.metadata import describe_export

@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mtmsa_lightning._utils.text import pluralize
-from mtmsa_lightning.calibration.record import Calibration
+from mtmsa_lightning.calibration.calibration import Calibration
 from mtmsa_lightning.data.preprocessing import describe_crop
-from mtmsa_lightning.data.splits.earlier import describe
+from mtmsa_lightning.data.splits.earlier_training import describe
 
 
 @dataclass(frozen=True)

@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from mtmsa_lightning._utils.atomic_write import write_table
 from mtmsa_lightning._utils.text import pluralize
-from mtmsa_lightning._utils.writing import write_table
-from mtmsa_lightning.calibration.record import Calibration
+from mtmsa_lightning.calibration.calibration import Calibration
 from mtmsa_lightning.evaluation.predictions import Predictions
 from mtmsa_lightning.evaluation.subgroups import Subgroups, subgroups
 from mtmsa_lightning.metrics.suite import MetricSpec
 from mtmsa_lightning.metrics.titles import format_interval, format_metric
 from mtmsa_lightning.reports import plots
-from mtmsa_lightning.reports.context import ReportContext
 from mtmsa_lightning.reports.html import Page, Picture
+from mtmsa_lightning.reports.report_context import ReportContext
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -1,7 +1,7 @@
 import numpy as np
 import torch
 
-from mtmsa_lightning.evaluation.columns import to_arrays
+from mtmsa_lightning.evaluation.prediction_columns import to_arrays
 
 
 def test_columns_of_batches_are_joined_with_their_kinds():

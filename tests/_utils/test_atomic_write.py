@@ -15,7 +15,7 @@ import pytest
 import torch
 
 import mtmsa_lightning
-from mtmsa_lightning._utils.writing import replacing, write_bytes, write_table, write_text
+from mtmsa_lightning._utils.atomic_write import replacing, write_bytes, write_table, write_text
 from mtmsa_lightning.inference.pictures import _write as write_picture
 from mtmsa_lightning.reports import plots
 from mtmsa_lightning.reports.html import Page
@@ -123,9 +123,9 @@ from pathlib import Path
 import pandas as pd
 from mtmsa_lightning._utils.logs import _start_buffer, to_file
 from mtmsa_lightning.reports.html import Page
-from mtmsa_lightning._utils.writing import write_table, write_text
+from mtmsa_lightning._utils.atomic_write import write_table, write_text
 from mtmsa_lightning.runs.record import update_record
-from mtmsa_lightning.runs.settings import read_config
+from mtmsa_lightning.runs.recorded_settings import read_config
 assert locale.getpreferredencoding(False).upper() not in ("UTF-8", "UTF8")
 folder = Path(sys.argv[1])
 page = Page("Zo\\u00eb \\u674e")

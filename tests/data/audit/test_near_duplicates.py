@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from mtmsa_lightning.data.audit.near import NEAR, near_pairs, perceptual_hash
+from mtmsa_lightning.data.audit.near_duplicates import NEAR, near_pairs, perceptual_hash
 
 
 def distance(one, other):

@@ -8,9 +8,9 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from mtmsa_lightning._utils.writing import write_table
-from mtmsa_lightning.data.dataset import FaceBatch, FaceDataset
-from mtmsa_lightning.evaluation.columns import prediction_columns, to_arrays
+from mtmsa_lightning._utils.atomic_write import write_table
+from mtmsa_lightning.data.face_dataset import FaceBatch, FaceDataset
+from mtmsa_lightning.evaluation.prediction_columns import prediction_columns, to_arrays
 from mtmsa_lightning.module import MTMSA
 
 _AT_ONCE = 64

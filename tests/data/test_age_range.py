@@ -3,7 +3,7 @@ import logging
 import numpy as np
 import pytest
 
-from mtmsa_lightning.data.head_years import check_years
+from mtmsa_lightning.data.age_range import check_years
 from mtmsa_lightning.errors import ConfigError
 
 

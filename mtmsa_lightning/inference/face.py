@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from mtmsa_lightning._utils.images import Image
 from mtmsa_lightning.align.canonical import Transform
-from mtmsa_lightning.align.faces import Points
+from mtmsa_lightning.align.detected_face import Points
 from mtmsa_lightning.errors import CheckpointError
 from mtmsa_lightning.labels import AGE_GROUP_EDGES
 from mtmsa_lightning.models.distributions import AgeDistribution, printed_age

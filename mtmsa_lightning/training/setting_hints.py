@@ -16,9 +16,9 @@ from mtmsa_lightning.data.datasets import CLASSES
 from mtmsa_lightning.models.heads import age as age_heads
 from mtmsa_lightning.module import MTMSA
 from mtmsa_lightning.optim.schedulers import WarmupCosine
+from mtmsa_lightning.settings.class_paths import ALLOW_CLASSES
 from mtmsa_lightning.settings.configs import LINKED, find_config, option, split_configs
-from mtmsa_lightning.settings.messages import Known
-from mtmsa_lightning.settings.named_classes import ALLOW_CLASSES
+from mtmsa_lightning.settings.error_messages import Known
 from mtmsa_lightning.training.callbacks.checkpoints import BestCheckpoint
 from mtmsa_lightning.training.callbacks.wandb import WandbMode
 

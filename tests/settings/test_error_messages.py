@@ -5,10 +5,10 @@ from argparse import ArgumentError
 import pytest
 
 from mtmsa_lightning.errors import ConfigError, MTMSAError
-from mtmsa_lightning.settings.messages import Known, as_config_error, explain
-from mtmsa_lightning.training.cli import UnstartedCLI, run_trainer_command
-from mtmsa_lightning.training.known_settings import CHOSEN
+from mtmsa_lightning.settings.error_messages import Known, as_config_error, explain
+from mtmsa_lightning.training.lightning_cli import UnstartedCLI, run_trainer_command
 from mtmsa_lightning.training.preflight import check_arguments
+from mtmsa_lightning.training.setting_hints import CHOSEN
 
 NO_DATA = "name a config, e.g. `--config morph.yaml`, or a DataModule, e.g. `--data FaceCSV`"
 WRONG = [
