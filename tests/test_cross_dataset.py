@@ -87,8 +87,8 @@ def test_exact_ages_decide_groups_by_their_mass(tested, trained):
     assert metrics["test/group_acc"] == pytest.approx((distance == 0).mean())
     assert metrics["test/group_acc_1off"] == pytest.approx((distance <= 1).mean())
     assert not [name for name in metrics if "race" in name or name == "test/age_mae"]
-    assert record["trained_on"]["dataset"] == trained
-    assert record["data"]["dataset"] == "adience"
+    assert record["trained_on"]["dataset"] == f"synthetic-{trained}"
+    assert record["data"]["dataset"] == "synthetic-adience"
     assert record["masked_classes"] == {}
     assert [name for name in faces if name.startswith("race_")], (
         "the config's `race: null` is not the network's"

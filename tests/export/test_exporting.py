@@ -121,7 +121,7 @@ def test_a_torch_program_carries_what_a_reader_needs(run, capsys):
     assert about["race_classes"] == list(model.race_classes)
     assert about["calibration"] is None
     assert about["trained_on"]["fingerprints"] == model.provenance["fingerprints"]
-    assert "non-commercial" in about["licence"]
+    assert "trained on synthetic faces" in about["licence"]
     assert about["outputs"] == {name: OUTPUTS[name] for name in list(OUTPUTS)[:4]} | {
         name: OUTPUTS[name] for name in ("gender_probs", "race_probs")
     }

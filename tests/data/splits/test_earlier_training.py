@@ -64,7 +64,7 @@ def test_the_record_of_a_chain_names_and_hashes_all_of_it(trained, second, folde
     (entry,) = last["earlier"]
     assert entry["fingerprints"] == first["fingerprints"]
     assert (entry["dataset"], entry["protocol"], entry["fold"], entry["weights"]) == (
-        "morph", "subject_exclusive", 0, trained.name,
+        "synthetic-morph", "subject_exclusive", 0, trained.name,
     )  # fmt: skip
     for kind in ("id", "image"):
         known = set(last[f"earlier_{kind}_hashes"].tolist())
@@ -97,8 +97,11 @@ def test_an_overlap_that_is_allowed_stands_in_every_record(second, tiny_config, 
     ])  # fmt: skip
     (run,) = (tmp_path / "tiny").iterdir()
     record = json.loads((run / "run.json").read_text())
-    assert [each["dataset"] for each in record["earlier"]] == ["morph", "utkface"]
-    assert [each["dataset"] for each in record["trained_on"]["earlier"]] == ["morph", "utkface"]
+    assert [each["dataset"] for each in record["earlier"]] == ["synthetic-morph", "synthetic-utkface"]
+    assert [each["dataset"] for each in record["trained_on"]["earlier"]] == [
+        "synthetic-morph",
+        "synthetic-utkface",
+    ]
     assert "by a network that its weights started from" in record["overlap"][0]
 
     provenance = read_checkpoint(run)["provenance"]
@@ -106,11 +109,12 @@ def test_an_overlap_that_is_allowed_stands_in_every_record(second, tiny_config, 
     everything = {*before["earlier_id_hashes"].tolist(), *before["train_id_hashes"].tolist()}
     assert set(provenance["earlier_id_hashes"].tolist()) == everything
     card = card_of_checkpoint(run / "checkpoints" / "best.ckpt")
-    assert "| earlier training data, 1 | morph, subject_exclusive, fold 0, split seed 0" in card
-    assert "| earlier training data, 2 | utkface" in card
+    assert "| earlier training data, 1 | synthetic-morph, subject_exclusive, fold 0, split seed 0" in card
+    assert "| earlier training data, 2 | synthetic-utkface" in card
     assert record["overlap"][0] in card
-    assert "MORPH" in licence_note(provenance)
-    assert "UTKFace" in licence_note(provenance)
+    real = [{"dataset": each["dataset"].removeprefix("synthetic-")} for each in provenance["earlier"]]
+    assert "MORPH" in licence_note({"dataset": "csv", "earlier": real})
+    assert "UTKFace" in licence_note({"dataset": "csv", "earlier": real})
 
 
 @pytest.mark.slow
@@ -224,4 +228,4 @@ def test_an_exported_model_says_so(trained):
     model.provenance |= earlier.of_network(model.provenance, "a")
     described = describe_export(model, ("age_mean",), Precision.FP32, dynamic=False)
     assert "earlier" in str(described["trained_on"])
-    assert "before on morph" in model.describe()
+    assert "before on synthetic-morph" in model.describe()
