@@ -30,6 +30,9 @@ OWN_COMMANDS = {
     "reproduce": "run a study: all folds and seeds of its variants, one table",
     "synthesize": "write synthetic faces in the layout of a real release",
 }
+CONTINUED = ("crossval", "predict", "prepare", "reproduce")
+"""Commands that keep finished work, and continue when they are repeated."""
+
 USAGE = """usage: mtmsa COMMAND [arguments]   (`mtmsa COMMAND --help` lists them)
 
 Facial age estimation with multi-task multi-scale attention.
@@ -88,7 +91,9 @@ def main(args: Sequence[str] | None = None) -> None:
         raise SystemExit(2) from None
     except Stopped as stop:
         trainer = command in TRAINER_COMMANDS
-        print(stopped_by(stop.name, "the same command starts again" if trainer else ""), file=sys.stderr)
+        then = "the same command starts again" if trainer else ""
+        then = "the same command continues" if command in CONTINUED else then
+        print(stopped_by(stop.name, then), file=sys.stderr)
         raise SystemExit(TRY_AGAIN if trainer else stop.status) from None
     except ImportError as error:
         if "libGL" not in str(error):

@@ -11,7 +11,7 @@ import pytest
 from warm_process import WarmProcess, run
 
 from mtmsa_lightning._utils.signals import STOP_SIGNALS, Stopped, raised_on_signals
-from mtmsa_lightning.cli.main import OWN_COMMANDS, main
+from mtmsa_lightning.cli.main import CONTINUED, OWN_COMMANDS, main
 from mtmsa_lightning.settings.configs import without_options
 from mtmsa_lightning.training.callbacks.preemption import Preemption
 from mtmsa_lightning.training.lightning_cli import continuing
@@ -31,16 +31,17 @@ def interrupt_twice():
 """
 
 
-@pytest.mark.parametrize("verb", OWN_COMMANDS)
-def test_every_verb_ends_in_one_line(verb, monkeypatch, capsys):
-    module = importlib.import_module(f"mtmsa_lightning.cli.commands.{verb}")
+@pytest.mark.parametrize("command", OWN_COMMANDS)
+def test_every_command_ends_in_one_line(command, monkeypatch, capsys):
+    module = importlib.import_module(f"mtmsa_lightning.cli.commands.{command}")
     for number in STOP_SIGNALS:
         monkeypatch.setattr(module, "main", lambda _, number=number: os.kill(os.getpid(), number))
         before = signal.getsignal(number)
         with pytest.raises(SystemExit) as ended:
-            main([verb])
+            main([command])
         assert ended.value.code == 128 + number
-        assert capsys.readouterr().err == f"stopped by {number.name}\n"
+        then = ": the same command continues" if command in CONTINUED else ""
+        assert capsys.readouterr().err == f"stopped by {number.name}{then}\n"
         assert signal.getsignal(number) == before
 
 
@@ -58,13 +59,13 @@ def test_a_fit_that_is_stopped_before_its_first_step_says_so_in_one_line(number,
 
 
 @pytest.mark.slow
-def test_a_crossval_that_is_stopped_ends_as_every_verb_does(tiny_config, tmp_path):
+def test_a_crossval_that_is_stopped_ends_as_every_command_does(tiny_config, tmp_path):
     options = ["--folds", "0", "--trainer.default_root_dir", tmp_path, "--trainer.max_epochs", "100000"]
     crossval = WarmProcess("-m", "mtmsa_lightning", "crossval", "--config", tiny_config, *options)
     assert crossval.waited_for(lambda: "epoch 1/100000" in crossval.stdout)
     crossval.send_signal(signal.SIGTERM)
     assert crossval.wait() == 128 + signal.SIGTERM
-    assert crossval.stderr.splitlines()[-1] == "stopped by SIGTERM"
+    assert crossval.stderr.splitlines()[-1] == "stopped by SIGTERM: the same command continues"
     assert "Traceback" not in crossval.stderr
     assert list(tmp_path.glob("*/fold0-seed*/*/checkpoints/last.ckpt")), "its run has saved"
 
