@@ -317,6 +317,10 @@ class TrainingCLI(LightningCLI):
                 self._run_command(args, kwargs | {command: kwargs | HELP[command]})
             except (Stopped, SIGTERMException) as stop:  # Lightning would exit with status 0
                 raise self._stopped_outside_of_steps(str(stop) or "SIGTERM") from None
+            except Exception as error:
+                if not isinstance(error, Preempted) and getattr(self, "trainer", None):
+                    finish(self.trainer.loggers, failed=True)
+                raise
 
     def _run_command(self, args: list[str], parser_kwargs: dict[str, Any]) -> None:
         """Parse, build and run: LightningCLI does it all in ``__init__``."""

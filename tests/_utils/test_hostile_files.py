@@ -81,7 +81,7 @@ def test_reading_and_hashing_name_the_reason(hostile, kind):
 def test_tables_report_what_is_no_regular_file(hostile, cls):
     report = cls(root=str(hostile), num_workers=0).table.report
     (reason,) = {row.reason for row in report.dropped if "regular" in row.reason}
-    assert reason.startswith("no regular file")
+    assert reason.startswith("not a regular file")
     assert report.reasons()[reason] == 3
 
 
@@ -117,7 +117,7 @@ def test_an_audit_finds_them(hostile, monkeypatch):
     for kind in ("bomb", "empty", "text"):
         assert any(f"{name_of(kind)}: {BAD[kind]}" in text for text in unreadable.examples)
     (dropped,) = (finding for finding in found.findings if finding.kind == "dropped")
-    assert any("no regular file" in text and text.endswith("3") for text in dropped.examples)
+    assert any("not a regular file" in text and text.endswith("3") for text in dropped.examples)
 
 
 def test_preparing_leaves_them_out_with_the_reason(hostile, tmp_path):

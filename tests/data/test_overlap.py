@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from mtmsa_lightning.data import overlap as provenance
+from mtmsa_lightning.data import training_hashes as hashing
 from mtmsa_lightning.data.datamodule import FaceDataModule
 from mtmsa_lightning.data.files import content_column
 from mtmsa_lightning.data.overlap import OverlapError, check_overlap
@@ -177,8 +177,8 @@ def test_known_content_hashes_replace_reading_the_files(make, tmp_path):
 @pytest.fixture
 def held_back(make, monkeypatch):
     """A DataModule, and the event that its images are not hashed before."""
-    hashed, released = provenance.image_hashes, threading.Event()
-    monkeypatch.setattr(provenance, "image_hashes", lambda part: released.wait(60) and hashed(part))
+    hashed, released = hashing.image_hashes, threading.Event()
+    monkeypatch.setattr(hashing, "image_hashes", lambda part: released.wait(60) and hashed(part))
     yield make("a"), released
     released.set()
 

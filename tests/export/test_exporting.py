@@ -167,7 +167,7 @@ def off_by(years: float):
 def test_a_file_that_says_something_else_is_not_kept_and_an_older_one_stays(run, fails, monkeypatch):
     monkeypatch.setattr(exporting, "write", off_by(0.02))
     message = fails("export", "--ckpt_path", run, "--format", "torch-export")
-    assert "something else than PyTorch and is not kept: years 0.02 (at most 0.01)" in message
+    assert "differ from PyTorch's, so it is removed: years 0.02 (at most 0.01)" in message
     assert list((run / "export").iterdir()) == []
     (run / "export" / "best.pt2").write_text("older")
     fails("export", "--ckpt_path", run, "--format", "torch-export")

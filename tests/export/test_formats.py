@@ -10,7 +10,12 @@ from mtmsa_lightning.export.formats import Format, Precision, check_combination
         (Format.TORCH_EXPORT, Precision.INT8, False, "ONNX Runtime's quantiser"),
         (Format.SAFETENSORS, Precision.INT8, False, "no 8-bit layers"),
         (Format.SAFETENSORS, Precision.FP16, False, "chosen on loading"),
-        (Format.SAFETENSORS, Precision.FP32, True, "no program"),
+        (
+            Format.SAFETENSORS,
+            Precision.FP32,
+            True,
+            "safetensors holds weights, which take batches of any size",
+        ),
     ],
 )
 def test_what_makes_no_sense_is_refused_with_the_reason(form, precision, dynamic, reason):

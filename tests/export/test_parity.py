@@ -217,7 +217,7 @@ def test_what_is_no_number_is_refused(nonsense, network_of, faces):
 
 def test_a_missing_output_and_a_wrong_shape_are_refused(network_of, faces):
     model = network_of("GaussianAgeHead")
-    with pytest.raises(ParityError, match="where PyTorch says age_mean"):
+    with pytest.raises(ParityError, match="PyTorch's are age_mean"):
         compare(model, lambda batch: {"age_mean": np.zeros(len(batch))}, faces, (4,))
 
     def wide(batch):

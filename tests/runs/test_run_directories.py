@@ -8,6 +8,7 @@ import sys
 import time
 
 import pytest
+import wandb
 import warm_process
 import yaml
 
@@ -46,7 +47,7 @@ def test_a_folder_that_another_command_writes_to_is_refused(
         "test": (["test", "--ckpt_path", trained, "--run_dir", tmp_path / "run"], tmp_path / "run"),
         "calibrate": (["calibrate", "--ckpt_path", trained], trained),
         "evaluate": (["evaluate", "--ckpt_path", trained, "--out", tmp_path / "run"], tmp_path / "run"),
-        "audit": (["audit", "morph", "--root", morph_root, "--out", tmp_path / "run"], tmp_path / "run"),
+        "audit": (["audit", "--root", morph_root, "--out", tmp_path / "run"], tmp_path / "run"),
     }[verb]  # fmt: skip
     with locked(folder, "mtmsa other"):
         before = contents(folder)
@@ -108,6 +109,7 @@ def test_a_command_that_fails_before_it_has_results_leaves_no_folder(
     assert said in fails(*args, *([trained] if args[-1] == "--ckpt_path" else []), *place, *out)
     assert list(tmp_path.iterdir()) == []
     assert contents(trained) == before
+    assert wandb.run is None, "no later run joins it"
 
 
 # ------------------------------------------------------------------------ abandoned

@@ -316,7 +316,7 @@ def test_a_run_decides_neither_what_is_uploaded_nor_where_to_write(run, caplog):
     )
     (line,) = [line for line in caplog.messages if said in line]
     command = f"mtmsa fit --config={run}/config.yaml --run_dir {run}"
-    assert line.endswith(f"with all: {command}"), "which is the user's own word"
+    assert line.endswith(f"the same run: {command}"), "which is the user's own word"
     own = parsed_of_run(run, "--wandb=offline", "--wandb_faces=true")
     assert own["wandb_faces"]
     plant(run, "wandb", "disabled")

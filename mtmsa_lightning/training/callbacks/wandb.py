@@ -214,11 +214,11 @@ def _report(run: Path, folder: Path, faces: bool) -> Path:
     return folder
 
 
-def finish(loggers: Iterable[Any]) -> None:
-    """Close runs, so that everything is on disk or uploaded at the end of the command."""
+def finish(loggers: Iterable[Any], failed: bool = False) -> None:
+    """Close the W&B runs that were opened: all is on disk or uploaded, and no later run joins them."""
     for logger in loggers:
-        if isinstance(logger, WandbLogger):
-            logger.experiment.finish()
+        if isinstance(logger, WandbLogger) and logger._experiment is not None:
+            logger.experiment.finish(exit_code=int(failed))
 
 
 def new_run_id() -> str:

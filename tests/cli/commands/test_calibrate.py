@@ -121,9 +121,9 @@ def test_predict_applies_the_calibration_and_says_so(fresh, calibrated, config, 
     files = [str(file) for file in sorted(folder.iterdir())[:12]]
     tables = []
     for run in (fresh, calibrated):
-        out = ["--out", str(tmp_path / "a.csv"), "--overwrite=true"]
+        out = ["--out", str(tmp_path / "a.parquet"), "--overwrite=true"]
         main(["predict", "--ckpt_path", str(run), *files, *out, "--num_workers", "1"])
-        tables.append(pd.read_csv(tmp_path / "a.csv"))
+        tables.append(pd.read_parquet(tmp_path / "a.parquet"))
     printed = capsys.readouterr().out
     assert "; not calibrated" in printed
     assert "; calibrated on the calibration part of synthetic-morph" in printed

@@ -112,7 +112,7 @@ def test_a_protocol_that_cannot_be_followed_is_an_error_and_the_rest_goes_on(dir
     joined = [f"{line},{number}" for line, number in zip(folds, numbers, strict=True)]
     (dirty_release / "folds.csv").write_text("\n".join(joined) + "\n")
     result = audit(FaceCSV(root=str(dirty_release), table="folds.csv", protocol="folds", num_workers=1))
-    assert "stand in two parts" in found(result)["split"].examples[0]
+    assert "are in two parts" in found(result)["split"].examples[0]
     assert result.split is None
     assert result.baselines == {}
     assert {"gender", "unreadable", "conflicting-labels"} <= found(result).keys()
