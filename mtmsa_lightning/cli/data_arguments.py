@@ -70,9 +70,10 @@ def data_arguments(
         required: Raise if neither names a dataset.
 
     Raises:
-        ConfigError: No dataset is named, or a column is not given as ``OURS=THEIRS``.
+        ConfigError: No dataset is named, a word is no option, or a column is not given as ``OURS=THEIRS``.
         DataError: The dataset is not recognised.
     """
+    refuse_words(others)
     root, data = options.root, CLASSES.get(options.data, options.data)
     arguments = [f"--config={name}" for name in options.config]
     if not (data or arguments or chooses_class(others)):
@@ -90,6 +91,18 @@ def data_arguments(
         given["data.columns"] = json.dumps(column_names(options.columns))
     arguments += [f"--{path}={value}" for path, value in given.items() if value is not None]
     return [*arguments, *others]
+
+
+def refuse_words(others: Sequence[str]) -> None:
+    """Refuse a first argument that belongs to no option; a config without ``--config`` is refused elsewhere.
+
+    Raises:
+        ConfigError: There is one.
+    """
+    word = others[0] if others else "-"
+    if not word.startswith("-") and not word.endswith((".yaml", ".yml")):
+        how = f"write --data {word}" if word in CLASSES else "settings are given as --NAME VALUE"
+        raise ConfigError(f"unexpected argument {word!r}: {how}")
 
 
 def column_names(pairs: Sequence[str]) -> dict[str, str]:

@@ -90,7 +90,12 @@ def test_settings_with_a_dot_keep_their_values_and_their_order():
 
 @pytest.mark.parametrize(
     ("args", "said"),
-    [([], "--root DIR"), (["--data", "csv", "--columns", "age"], "OURS=THEIRS, e.g. age=years")],
+    [
+        ([], "--root DIR"),
+        (["--data", "csv", "--columns", "age"], "OURS=THEIRS, e.g. age=years"),
+        (["morph", "--root", "x"], "unexpected argument 'morph': write --data morph"),
+        (["--root", "x", "x"], "unexpected argument 'x': settings are given as --NAME VALUE"),
+    ],
 )
 def test_mistakes_are_told(args, said):
     with pytest.raises(ConfigError, match=said):

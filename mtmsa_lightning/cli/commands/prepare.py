@@ -19,7 +19,7 @@ from mtmsa_lightning.cli.arguments import (
     whole_number,
     whole_number_from,
 )
-from mtmsa_lightning.cli.data_arguments import add_source_arguments, column_names
+from mtmsa_lightning.cli.data_arguments import add_source_arguments, column_names, refuse_words
 from mtmsa_lightning.data.datasets import CLASSES
 from mtmsa_lightning.errors import ConfigError, DataError
 from mtmsa_lightning.training.build_data import recognise
@@ -152,6 +152,7 @@ def _reading(release: str, columns: Sequence[str] | None, others: Sequence[str])
     Raises:
         ConfigError: A setting does not exist for this release.
     """
+    refuse_words(others)
     reading, rest = dict(SETTINGS[release]), list(others)
     while rest:
         flag, equals, value = rest.pop(0).partition("=")
