@@ -41,10 +41,12 @@ def replacing(file: Path, token: str = "") -> Iterator[Path]:
 
 
 def remove_partials(folder: Path) -> None:
-    """Remove files that killed processes left half-written in a folder and in those directly below it."""
-    for pattern in (f".*{PARTIAL}", f"*/.*{PARTIAL}"):
-        for file in folder.glob(pattern):
-            file.unlink(missing_ok=True)
+    """Remove files that killed processes left half-written in a folder.
+
+    Its subfolders may be locked by others, who are writing there.
+    """
+    for file in folder.glob(f".*{PARTIAL}"):
+        file.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ _LAUNCHING = (RUN_DIR_VARIABLE, "LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER
 
 @contextmanager
 def launch_variables_removed() -> Iterator[None]:
-    """Remove at the end what a launch has set, so that no later run or process takes itself for one of it."""
+    """Remove at the end what a launch has set, so that no later run believes that it belongs to it."""
     before = {name for name in _LAUNCHING if name in os.environ}
     try:
         yield

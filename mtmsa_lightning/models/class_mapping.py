@@ -85,4 +85,4 @@ def warn_masked(masked: Mapping[str, Mapping[str, Any]], dataset: str, part: str
             )  # fmt: skip
         if of_task["absent"]:
             absent = ", ".join(of_task["absent"])
-            log.warning("%s: %s has no %s: the checkpoint cannot predict it", task, dataset, absent)
+            log.warning("%s: %s has no %s: not predicted in this evaluation", task, dataset, absent)

@@ -5,7 +5,7 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -50,6 +50,7 @@ from mtmsa_lightning.settings.configs import (
     without_options,
 )
 from mtmsa_lightning.settings.error_messages import as_config_error, explain
+from mtmsa_lightning.training.build_data import chooses_class
 from mtmsa_lightning.training.callbacks.checkpoints import (
     AtomicCheckpointIO,
     BestCheckpoint,
@@ -273,7 +274,7 @@ def continuing(run: Path, command: str, args: Sequence[str]) -> str:
         args: Its arguments; if they name no data, the config of the run is added.
     """
     given = without_options(args, ("ckpt_path", "run_dir"))
-    if not any(arg.startswith(("--config", "-c", "--data")) for arg in given):
+    if not (split_configs(given)[0] or chooses_class(given)):
         given = [f"--config={run / 'config.yaml'}", *given]
     line = shlex.join(["mtmsa", command, *given, "--run_dir", str(run)])
     if "SLURM_STEP_ID" in os.environ:
@@ -318,8 +319,7 @@ class TrainingCLI(LightningCLI):
             except (Stopped, SIGTERMException) as stop:  # Lightning would exit with status 0
                 raise self._stopped_outside_of_steps(str(stop) or "SIGTERM") from None
             except Exception as error:
-                if not isinstance(error, Preempted) and getattr(self, "trainer", None):
-                    finish(self.trainer.loggers, failed=True)
+                self._close_loggers_after(error)
                 raise
 
     def _run_command(self, args: list[str], parser_kwargs: dict[str, Any]) -> None:
@@ -342,6 +342,17 @@ class TrainingCLI(LightningCLI):
             load_from_checkpoint_support=False,  # MTMSA records its hyperparameters as plain values
             args=[self.command, *args],
         )
+
+    def _close_loggers_after(self, error: Exception) -> None:
+        """Close the W&B run of a failed command, so that no later run of this process joins it.
+
+        Not with several processes, which end together and at once; W&B closes the run then.
+        """
+        trainer: Trainer | None = getattr(self, "trainer", None)
+        if trainer is None or trainer.world_size > 1 or isinstance(error, Preempted):
+            return
+        with suppress(Exception):  # the error itself is raised
+            finish(trainer.loggers, failed=True)
 
     def _stopped_outside_of_steps(self, signal: str) -> Preempted:
         """Return the exception for a signal before the first or after the last step."""

@@ -142,11 +142,11 @@ def test_worthless_files_may_lie_in_folders(tmp_path):
 
 
 def test_half_written_files_of_a_killed_process_are_removed_and_others_stay(tmp_path):
-    (tmp_path / "checkpoints").mkdir()
-    with replacing(tmp_path / "checkpoints" / "last.ckpt", "77") as left:
+    (tmp_path / "set").mkdir()
+    with replacing(tmp_path / "pixels.npy", "77") as left, replacing(tmp_path / "set" / "x") as of_others:
         pass
     left.write_bytes(b"half")
-    ours = [tmp_path / "run.json", tmp_path / ".notes.partial"]
+    ours = [tmp_path / "run.json", tmp_path / ".notes.partial", of_others]
     for file in ours:
         file.touch()
     with locked(tmp_path, "mtmsa fit"):

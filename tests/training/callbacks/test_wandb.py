@@ -80,8 +80,9 @@ def test_a_server_that_hangs_is_offline_soon(no_key, monkeypatch):
 @pytest.mark.slow
 def test_a_run_that_a_server_does_not_open_goes_on_offline(tmp_path, no_key, server, monkeypatch, caplog):
     """A real client against a server that knows no runs, in a process that logged offline before."""
-    wandb.finish([before := wandb.wandb_logger(tmp_path / "before", "offline", "xyz", "demo", "fit", {})])
+    before = wandb.wandb_logger(tmp_path / "before", "offline", "xyz", "demo", "fit", {})
     assert before.experiment.settings.mode == "offline"
+    wandb.finish([before])
     monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
     monkeypatch.setattr(wandb, "TIMEOUT", 1)
     logger = wandb.wandb_logger(tmp_path / "run", "online", "abc", "demo", "fit", {})
