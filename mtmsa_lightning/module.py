@@ -194,7 +194,6 @@ class MTMSA(FaceModule):
 
     def configure_metrics(self) -> None:
         """Build the metrics for the present heads and age groups."""
-        self._metric_attributes = None  # Lightning looks metrics up in it, from the first that is logged on
         classes = {"age": 0, "gender": len(self.gender_classes), "race": len(self.race_classes)}
         self.metrics = StageMetrics(
             {task: classes[task] for task in self.tasks}, groups=bool(self.age_groups)

@@ -7,8 +7,9 @@ from lightning.pytorch import LightningModule, Trainer
 from narrow_network import full_width
 from torch import nn
 
-from mtmsa_lightning import MORPH, MTMSA, ClassHead, CrossEntropyAgeHead, GaussianAgeHead, MSAConfig
+from mtmsa_lightning import MORPH, MTMSA, Adience, ClassHead, CrossEntropyAgeHead, GaussianAgeHead, MSAConfig
 from mtmsa_lightning.data.face_dataset import collate
+from mtmsa_lightning.data.synthetic import write_adience
 from mtmsa_lightning.errors import CheckpointError, ConfigError
 
 SMALL = {"msa": MSAConfig(rates=(1,), stages=(1,)), "image_size": 64}
@@ -219,3 +220,14 @@ def test_few_ages_outside_the_heads_years_are_warned_of_once_for_a_part(morph_ro
         model._check_years(data, "test")
     assert sum("train age labels lie outside" in text for text in caplog.messages) == 1
     assert sum("test age labels lie outside" in text for text in caplog.messages) <= 1
+
+
+def test_one_model_is_fitted_on_exact_ages_and_tested_on_groups(morph_root, tmp_path):
+    """In one process: the metrics of age groups are new to Lightning, which has logged others by then."""
+    write_adience(tmp_path, n_faces=40, seed=3, size=80)
+    model = MTMSA(race=None, **SMALL)
+    trainer = Trainer(max_epochs=1, limit_train_batches=1, **QUIET)
+    trainer.fit(model, datamodule=data_of(morph_root))
+    groups = Adience(root=str(tmp_path), image_size=64, batch_size=8, num_workers=0)
+    (metrics,) = trainer.test(model, datamodule=groups, verbose=False)
+    assert 0 <= metrics["test/group_acc"] <= 1

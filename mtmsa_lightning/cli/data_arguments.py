@@ -102,6 +102,8 @@ def refuse_words(others: Sequence[str]) -> None:
     word = others[0] if others else "-"
     if not word.startswith("-") and not word.endswith((".yaml", ".yml")):
         how = f"write --data {word}" if word in CLASSES else "settings are given as --NAME VALUE"
+        if Path(word).exists():
+            how = f"write --root {word} for a dataset, --ckpt_path {word} for a checkpoint or run"
         raise ConfigError(f"unexpected argument {word!r}: {how}")
 
 

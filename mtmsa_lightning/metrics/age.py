@@ -189,6 +189,6 @@ class WorstDecadeMAE(DecadeMAE):
 
     def compute(self) -> Tensor:
         """Return the largest error, a float64 scalar."""
-        errors = super().compute()
-        worst = errors.nan_to_num(-torch.inf).max()
-        return torch.where(worst.isfinite(), worst, torch.nan)
+        enough = self.count >= max(1, self.min_faces)
+        worst = torch.where(enough, super().compute(), -torch.inf).max()  # NaN if an error is
+        return torch.where(enough.any(), worst, torch.nan)

@@ -46,6 +46,8 @@ class PointPredictions:
         return F.one_hot(cells, len(edges) + 1).where(~self.mean.isnan()[:, None], torch.nan)
 
     def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
         raise TypeError(
             "this metric needs a predictive distribution of age, such as GaussianAge(mean, std), and got a "
             "tensor of ages"
@@ -72,6 +74,7 @@ def age_inputs(
         low, high = low
     high = low if high is None else high
     check_shapes(low, high)
+    check_shapes(preds if isinstance(preds, Tensor) else preds.mean, low)
     return cast(AgeDistribution, PointPredictions(preds) if isinstance(preds, Tensor) else preds), low, high
 
 

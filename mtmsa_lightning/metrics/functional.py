@@ -248,6 +248,7 @@ def predicted_classes(probs: Tensor) -> Tensor:
 
 def class_counts(probs: Tensor, target: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
     """Return the numbers of correct predictions and of labels by class, ``(num_classes,)`` each."""
+    check_shapes(probs[:, 0], target)
     of_class = target[:, None] == torch.arange(num_classes, device=target.device)
     return (of_class & (predicted_classes(probs) == target)[:, None]).sum(0), of_class.sum(0)
 

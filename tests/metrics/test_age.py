@@ -107,3 +107,9 @@ def test_metrics_agree_with_numpy(data, n):
 def test_shapes_that_would_broadcast_are_refused(metric):
     with pytest.raises(ValueError, match="labels"):
         metric.update(GaussianAge(torch.zeros(3, 1), torch.ones(3, 1)), torch.zeros(3), torch.zeros(3))
+
+
+def test_a_decade_of_undefined_predictions_is_the_worst():
+    ages = torch.tensor([21.0, 22.0, 31.0])
+    assert math.isnan(WorstDecadeMAE(1)(torch.tensor([20.0, 22.0, math.nan]), ages))
+    assert WorstDecadeMAE(2)(torch.tensor([20.0, 22.0, math.nan]), ages) == 0.5

@@ -94,6 +94,7 @@ def test_settings_with_a_dot_keep_their_values_and_their_order():
         ([], "--root DIR"),
         (["--data", "csv", "--columns", "age"], "OURS=THEIRS, e.g. age=years"),
         (["morph", "--root", "x"], "unexpected argument 'morph': write --data morph"),
+        (["--root", "x", "."], r"unexpected argument '\.': write --root \. for a dataset, --ckpt_path"),
         (["--root", "x", "x"], "unexpected argument 'x': settings are given as --NAME VALUE"),
     ],
 )
