@@ -18,7 +18,7 @@ from mtmsa_lightning._utils.signals import Stopped
 from mtmsa_lightning.errors import DataError, MTMSAError, Preempted
 
 LOCK = ".lock"
-"""Name of the lock file. It is not removed, or two processes could hold the lock."""
+"""Name of the lock file. It stays after the lock, so that processes that wait for it agree on one file."""
 
 PATIENCE = 1.0
 """Seconds to wait for a lock, which :func:`holder` takes for a moment."""

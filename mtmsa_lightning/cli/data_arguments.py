@@ -9,7 +9,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from mtmsa_lightning.cli.arguments import Parser
+from mtmsa_lightning.cli.arguments import Parser, add_allow_classes
 from mtmsa_lightning.data.datasets import CLASSES
 from mtmsa_lightning.errors import ConfigError
 from mtmsa_lightning.settings.configs import option
@@ -47,6 +47,13 @@ def add_trainer_arguments(parser: argparse.ArgumentParser) -> None:
     add("--accelerator", metavar="NAME", help="auto, cpu or gpu (default: auto)")
     add("--devices", metavar="N", help="number of devices")
     add("--precision", metavar="NAME", help="Lightning's precision, e.g. 32-true or bf16-mixed")
+
+
+def add_fit_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments that a command passes on to ``mtmsa fit``."""
+    add_data_arguments(parser)
+    add_trainer_arguments(parser)
+    add_allow_classes(parser)
 
 
 def expand(args: Sequence[str]) -> list[str]:

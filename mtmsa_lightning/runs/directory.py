@@ -21,10 +21,6 @@ from mtmsa_lightning.errors import CheckpointError, ConfigError
 from mtmsa_lightning.runs.record import read_record
 from mtmsa_lightning.runs.recorded_settings import read_config, training_settings
 
-_chosen: str | None = None
-"""Value of the variable set by this process, which a second run in this process ignores."""
-
-
 LAST = "checkpoints/last.ckpt"
 """The checkpoint from which a run is continued."""
 
@@ -41,6 +37,9 @@ def open_run(root: str | Path, name: str) -> tuple[Path, list[Path]]:
     processes that Lightning launches, and through torchrun's store. The tasks of a SLURM step use the numbers
     of job, step and restart.
 
+    The caller wraps the run in :func:`.launch.launch_variables_removed`, so that a later run of the process
+    is a new one.
+
     Args:
         root: Root of all runs.
         name: Name of the experiment.
@@ -48,12 +47,11 @@ def open_run(root: str | Path, name: str) -> tuple[Path, list[Path]]:
     Returns:
         The directory, which may not exist yet, and the folders that were made, innermost first.
     """
-    global _chosen
-    if "LOCAL_RANK" in os.environ and os.environ.get(RUN_DIR_VARIABLE, _chosen) != _chosen:
+    if "LOCAL_RANK" in os.environ and RUN_DIR_VARIABLE in os.environ:
         return Path(os.environ[RUN_DIR_VARIABLE]), []
     experiment = (Path(root) / name).absolute()
     directory, made = _shared_directory(experiment)
-    os.environ[RUN_DIR_VARIABLE] = _chosen = str(directory)
+    os.environ[RUN_DIR_VARIABLE] = str(directory)
     return directory, made
 
 

@@ -50,7 +50,6 @@ from mtmsa_lightning.settings.configs import (
     without_options,
 )
 from mtmsa_lightning.settings.error_messages import as_config_error, explain
-from mtmsa_lightning.training.build_data import chooses_class
 from mtmsa_lightning.training.callbacks.checkpoints import (
     AtomicCheckpointIO,
     BestCheckpoint,
@@ -73,7 +72,7 @@ from mtmsa_lightning.training.callbacks.wandb import (
     wandb_logger,
 )
 from mtmsa_lightning.training.compilation import compile_network
-from mtmsa_lightning.training.preflight import CONTINUE, asks_for_help
+from mtmsa_lightning.training.preflight import CONTINUE, asks_for_help, names_data
 from mtmsa_lightning.training.setting_hints import RUN_OPTIONS, known_settings
 
 log = logging.getLogger(__name__)
@@ -274,7 +273,7 @@ def continuing(run: Path, command: str, args: Sequence[str]) -> str:
         args: Its arguments; if they name no data, the config of the run is added.
     """
     given = without_options(args, ("ckpt_path", "run_dir"))
-    if not (split_configs(given)[0] or chooses_class(given)):
+    if not names_data(given):
         given = [f"--config={run / 'config.yaml'}", *given]
     line = shlex.join(["mtmsa", command, *given, "--run_dir", str(run)])
     if "SLURM_STEP_ID" in os.environ:

@@ -10,6 +10,7 @@ from mtmsa_lightning.errors import ConfigError
 from mtmsa_lightning.runs.checkpoints import check_checkpoint
 from mtmsa_lightning.settings.configs import find_config, option, split_configs
 from mtmsa_lightning.settings.error_messages import NO_DATA
+from mtmsa_lightning.training.build_data import chooses_class
 
 CONTINUE = "last"
 """Value of ``--ckpt_path`` that continues the newest run."""
@@ -47,11 +48,16 @@ def check_arguments(command: str, args: Sequence[str]) -> None:
         )
     elif command != "fit":
         raise ConfigError(f"`mtmsa {command}` needs --ckpt_path: a checkpoint or a run directory")
-    elif not configs and not any(arg.startswith("--data") for arg in args):
+    elif not names_data(args):
         raise ConfigError(NO_DATA)
     if command == "fit" and ckpt_path is None:  # a checkpoint has weights
         _check_file("model.weights", _setting(args, "model", "weights"))
     _check_file("data.split_file", _setting(args, "data", "split_file"))
+
+
+def names_data(args: Sequence[str]) -> bool:
+    """Return whether arguments of ``mtmsa fit`` name a config or a DataModule."""
+    return bool(split_configs(args)[0]) or chooses_class(args)
 
 
 def asks_for_help(args: Sequence[str]) -> bool:

@@ -116,6 +116,8 @@ def test_the_command_that_continues_names_the_run_and_nothing_twice(monkeypatch)
         monkeypatch.delenv(name)
     of_run = shlex.split(continuing(run, "fit", ["--ckpt_path", "/runs/w", "--ema", "0.9"]))
     assert of_run == ["mtmsa", "fit", "--config=/runs/x/config.yaml", "--ema", "0.9", "--run_dir", "/runs/x"]
+    loaded = shlex.split(continuing(run, "fit", ["--ckpt_path", "/runs/w", "--data.num_workers=4"]))
+    assert loaded[2:4] == ["--config=/runs/x/config.yaml", "--data.num_workers=4"], "which names no data"
     assert command == ["mtmsa", "fit", "--config", "my faces.yaml", "--ema", "0.9", "--run_dir", "/runs/x"]
     assert without_options(["--ckpt_path_too", "x", "ckpt_path"], ["ckpt_path"])[2] == "ckpt_path"
 

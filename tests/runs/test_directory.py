@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from mtmsa_lightning._utils.atomic_write import write_text
-from mtmsa_lightning._utils.launch import is_first_process
+from mtmsa_lightning._utils.launch import is_first_process, launch_variables_removed
 from mtmsa_lightning._utils.nested_dicts import differences
 from mtmsa_lightning.errors import CheckpointError, ConfigError
 from mtmsa_lightning.runs import directory as runs
@@ -82,8 +82,7 @@ def launch(monkeypatch, tmp_path):
         monkeypatch.delenv(name, raising=False)
 
     def opened(**variables):
-        with monkeypatch.context() as process:
-            process.setattr(runs, "_chosen", None)
+        with monkeypatch.context() as process, launch_variables_removed():
             for name, value in variables.items():
                 process.setenv(name, value)
             return open_run(tmp_path, "x")[0]
@@ -98,8 +97,9 @@ def test_processes_that_lightning_launches_share_a_directory(launch):
 
 def test_a_second_run_of_one_process_has_a_directory_of_its_own(tmp_path, monkeypatch, launch):
     """Lightning leaves LOCAL_RANK behind in the process that has launched the others."""
-    first = open_run(tmp_path, "x")[0]
-    monkeypatch.setenv("LOCAL_RANK", "0")
+    with launch_variables_removed():
+        first = open_run(tmp_path, "x")[0]
+        os.environ["LOCAL_RANK"] = "0"
     assert open_run(tmp_path, "x")[0] != first
 
 

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from mtmsa_lightning._utils.text import pluralize
-from mtmsa_lightning.cli.arguments import Parser, add_allow_classes, add_boolean
-from mtmsa_lightning.cli.data_arguments import add_data_arguments, add_trainer_arguments, data_arguments
+from mtmsa_lightning.cli.arguments import Parser, add_boolean
+from mtmsa_lightning.cli.data_arguments import add_fit_arguments, data_arguments
 from mtmsa_lightning.data.audit.findings import KINDS, Finding
 from mtmsa_lightning.data.datasets import CLASSES
 from mtmsa_lightning.training.preflight import check_arguments
@@ -40,9 +40,7 @@ def parser() -> argparse.ArgumentParser:
         description=DESCRIPTION,
         epilog="Exit status: 0 no error, 1 errors (see `mtmsa audit --help`), 2 the check could not run.",
     )
-    add_data_arguments(parser)
-    add_trainer_arguments(parser)
-    add_allow_classes(parser)
+    add_fit_arguments(parser)
     add_boolean(parser, "--timing", "time a few training steps", default=True)
     return parser
 

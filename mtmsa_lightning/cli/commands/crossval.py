@@ -3,8 +3,8 @@
 import argparse
 from collections.abc import Sequence
 
-from mtmsa_lightning.cli.arguments import Parser, add_allow_classes, whole_number, whole_number_from
-from mtmsa_lightning.cli.data_arguments import add_data_arguments, add_trainer_arguments, data_arguments
+from mtmsa_lightning.cli.arguments import Parser, whole_number, whole_number_from
+from mtmsa_lightning.cli.data_arguments import add_fit_arguments, data_arguments
 from mtmsa_lightning.errors import ConfigError
 from mtmsa_lightning.settings.configs import option
 from mtmsa_lightning.studies.crossval import crossval
@@ -31,9 +31,7 @@ def parser() -> argparse.ArgumentParser:
         epilog="The split's seed is --data.seed, the same for all runs. On a CPU, parallel runs divide the "
         "cores; on GPUs, each run gets as many as --devices says (CUDA_VISIBLE_DEVICES).",
     )
-    add_data_arguments(parser)
-    add_trainer_arguments(parser)
-    add_allow_classes(parser)
+    add_fit_arguments(parser)
     parser.add_argument(
         "--folds", nargs="+", metavar="FOLDS", help="0-4, or 0,2, or 0 2 (default: all folds of the protocol)"
     )

@@ -8,9 +8,9 @@ from dataclasses import replace
 
 from mtmsa_lightning._utils.folders import locked
 from mtmsa_lightning._utils.text import pluralize
-from mtmsa_lightning.cli.arguments import Parser, add_allow_classes, whole_number, whole_number_from
+from mtmsa_lightning.cli.arguments import Parser, whole_number, whole_number_from
 from mtmsa_lightning.cli.commands.crossval import OURS, numbers
-from mtmsa_lightning.cli.data_arguments import add_data_arguments, add_trainer_arguments, data_arguments
+from mtmsa_lightning.cli.data_arguments import add_fit_arguments, data_arguments
 from mtmsa_lightning.errors import ConfigError, MTMSAError
 from mtmsa_lightning.settings.configs import option
 from mtmsa_lightning.studies.crossval import Plan, carry_out, make_plan
@@ -36,9 +36,7 @@ def parser() -> argparse.ArgumentParser:
         epilog=f"Shipped studies: {', '.join(shipped_studies())}; experiments/README.md describes them.",
     )
     parser.add_argument("study", metavar="STUDY", help="name of a shipped study, or a file")
-    add_data_arguments(parser)
-    add_trainer_arguments(parser)
-    add_allow_classes(parser)
+    add_fit_arguments(parser)
     parser.add_argument("--variants", nargs="+", metavar="NAME", help="only these, and the baseline")
     parser.add_argument("--folds", nargs="+", metavar="FOLDS", help="0-4, or 0,2 (default: the study's)")
     parser.add_argument("--seeds", nargs="+", type=whole_number, metavar="SEED", help="default: the study's")

@@ -295,19 +295,24 @@ OTHER_OPTIONS = [
 ]
 
 
-def test_other_options_are_refused_by_name(releases, tmp_path, fails, capsys):
-    command = [
+def small_set(releases, out) -> list:
+    """Return the arguments that prepare UTKFace at 64 px in one process."""
+    return [
         "--data",
         "utkface",
         "--root",
         releases["utkface"],
         "--out",
-        tmp_path,
+        out,
         "--size",
         64,
         "--num_workers",
         1,
     ]
+
+
+def test_other_options_are_refused_by_name(releases, tmp_path, fails, capsys):
+    command = small_set(releases, tmp_path)
     prepare(*command)
     before = contents(tmp_path)
     for options, match in OTHER_OPTIONS:
@@ -324,18 +329,7 @@ def test_other_options_are_refused_by_name(releases, tmp_path, fails, capsys):
 
 
 def test_pixels_can_be_added_later(releases, tmp_path):
-    command = [
-        "--data",
-        "utkface",
-        "--root",
-        releases["utkface"],
-        "--out",
-        tmp_path,
-        "--size",
-        64,
-        "--num_workers",
-        1,
-    ]
+    command = small_set(releases, tmp_path)
     prepare(*command, "--pixels=false")
     assert not (tmp_path / "pixels.npy").exists()
     assert "pixels" not in description(tmp_path)
