@@ -9,7 +9,7 @@ import torch
 
 from mtmsa_lightning.labels import AGE_GROUP_EDGES, AGE_GROUPS
 from mtmsa_lightning.models.distributions import GaussianAge
-from mtmsa_lightning.reports import plots
+from mtmsa_lightning.reports.plots import style
 
 RACES = ("white", "black", "asian")
 
@@ -62,4 +62,4 @@ def undrawn(monkeypatch):
         (folder / f"{name}.svg").write_text("<svg/>")
         return folder / f"{name}.svg"
 
-    monkeypatch.setattr(plots, "save", save)
+    monkeypatch.setattr(style, "save", save)

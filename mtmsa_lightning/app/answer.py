@@ -19,7 +19,7 @@ from mtmsa_lightning.app.drawing import (
 from mtmsa_lightning.inference.estimator import AgeEstimator
 from mtmsa_lightning.inference.face import Age, Face, FaceAttention
 from mtmsa_lightning.inference.photos import read_photo
-from mtmsa_lightning.reports.plots import gate_scale, largest_gate
+from mtmsa_lightning.reports.plots.attention import gate_scale, largest_gate
 
 MOST_FACES = 60
 """Maximum of faces of a photo that are shown, the largest ones."""

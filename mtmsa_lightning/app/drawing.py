@@ -14,7 +14,7 @@ from mtmsa_lightning._utils.images import Image
 from mtmsa_lightning._utils.text import pluralize
 from mtmsa_lightning.inference.face import Age, Face, Interval
 from mtmsa_lightning.reports.html import environment
-from mtmsa_lightning.reports.plots import AMPLIFIED, DAMPED
+from mtmsa_lightning.reports.plots.attention import AMPLIFIED, DAMPED
 
 _PARTS = environment.get_template("app.html").module
 
@@ -161,7 +161,7 @@ def gates_over(face: Image, gates: NDArray[np.float32], most: float, alt: str) -
     Args:
         face: RGB, the input of the network.
         gates: Gates averaged over channels, ``(h, w)``: above 0 amplifies (orange), below 0 damps (blue).
-        most: Gate that gets the deepest colour, see :func:`~mtmsa_lightning.reports.plots.gate_scale`.
+        most: Gate that gets the deepest colour.
         alt: Alternative text.
     """
     side = max(face.shape[0], 112)

@@ -81,10 +81,7 @@ def split_record(audit: Audit) -> dict[str, Any] | None:
 def write_page(audit: Audit, file: Path, pictures: bool = True) -> None:
     """Write an audit as one self-contained HTML page.
 
-    Args:
-        audit: The audit.
-        file: The page.
-        pictures: Show faces; otherwise the page holds ids, labels and counts only.
+    Without ``pictures`` the page holds ids, labels and counts only, and no faces.
     """
     table = audit.table
     page = Page(f"Audit of {table.dataset}", f"{pluralize(len(table), 'face')}, protocol {audit.protocol}")

@@ -27,11 +27,7 @@ IN_A_ROW = 3
 
 
 def draw_counts(counted: dict[str, pd.DataFrame]) -> bytes:
-    """Return an SVG plot of the numbers of faces by age and class, stacked by part.
-
-    Args:
-        counted: Result of ``counts.counts``.
-    """
+    """Return an SVG plot of the numbers of faces by age and class (``counts.counts``), stacked by part."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
@@ -72,10 +68,7 @@ def _stack(axes: "Axes", counted: pd.DataFrame, label: str) -> None:
 def draw_groups(table: FaceTable, groups: Sequence[Sequence[int]], captions: Sequence[str]) -> list[Picture]:
     """Return pictures of the first faces of every group side by side; groups without any are skipped.
 
-    Args:
-        table: The faces.
-        groups: Row positions.
-        captions: Caption of every row of the table.
+    ``groups`` are row positions; ``captions`` has one text for every row of the table.
     """
     pictures = []
     for number, rows in enumerate(groups, start=1):

@@ -46,11 +46,7 @@ def metrics_table(calibration: Calibration) -> str:
 
 
 def coverage_lines(calibration: Calibration, data: FaceDataModule) -> list[str]:
-    """Return the coverage of each level on the test part, and whether chance explains its gap to the target.
-
-    The standard deviation is :func:`~mtmsa_lightning.calibration.conformal.coverage_deviation`, with subjects
-    as units.
-    """
+    """Return the coverage of each level on the test part, and whether chance explains its gap."""
     on = calibration.fitted_on
     lines = [
         f"{100 * level:g} % interval: infinite, {on['subjects']} {on['unit']} are too few"
@@ -97,9 +93,7 @@ def why_not_exchangeable(data: FaceDataModule) -> list[str]:
 def thresholds_table(predictions: LabelledPredictions, groups: bool) -> str:
     """Return a table of thresholds: the fraction of the faces fitted on that each keeps, and their error.
 
-    Args:
-        predictions: Calibrated predictions of these faces.
-        groups: Show thresholds of the group's probability too.
+    Thresholds of the group's probability are included if ``groups``.
     """
     assert predictions.age is not None
     title, risk = age_risk(predictions)

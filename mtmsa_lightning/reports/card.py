@@ -1,7 +1,6 @@
 """Model cards: Markdown with the front matter that the Hugging Face Hub reads.
 
-A card is ``MODEL_CARD.md`` beside a report or an exported file, and ``README.md`` in a folder of
-``save_pretrained``. It repeats what the run recorded, and names what was not recorded.
+A card is ``MODEL_CARD.md`` beside a report or an exported file, and ``README.md`` in a pretrained folder.
 """
 
 import math
@@ -16,8 +15,7 @@ from mtmsa_lightning.metrics.age import MIN_FACES
 from mtmsa_lightning.metrics.suite import METRICS
 from mtmsa_lightning.reports import card_sections as sections
 from mtmsa_lightning.reports.card_sources import AGAIN, Sources, evaluation_name, read_sources
-from mtmsa_lightning.reports.html import environment
-from mtmsa_lightning.reports.markdown import one_line, table
+from mtmsa_lightning.reports.markdown import one_line, render
 from mtmsa_lightning.runs.checkpoints import read_checkpoint
 from mtmsa_lightning.runs.directory import run_of
 from mtmsa_lightning.runs.pretrained import README, WEIGHTS, licence_note
@@ -36,8 +34,7 @@ def card_of_checkpoint(file: Path, evaluation: Path | None = None) -> str:
 
     Args:
         file: The checkpoint, a ``.ckpt`` or the ``model.safetensors`` of a folder.
-        evaluation: Folder of the report to quote; by default the one of ``mtmsa evaluate`` in the
-            checkpoint's run, if there is one.
+        evaluation: Folder of the report to quote; by default that of ``mtmsa evaluate`` in the run, if any.
     """
     name = file.parent.name if file.name == WEIGHTS else file.stem
     return card_of_network(read_checkpoint(file), name, file, evaluation)
@@ -59,8 +56,8 @@ def card_of_network(
 
 def model_card(sources: Sources) -> str:
     """Return the model card of records as Markdown."""
-    text = environment.get_template("card.md").render(
-        table=table,
+    text = render(
+        "card.md",
         facts=sections.facts,
         title=one_line(sources.title),
         warnings=sources.warnings,
@@ -83,11 +80,7 @@ def model_card(sources: Sources) -> str:
 def update_cards(file: Path, calibration: Mapping[str, Any] | None) -> None:
     """Update the cards of a checkpoint after its calibration has been changed.
 
-    These are ``MODEL_CARD.md`` beside the reports in its run, or ``README.md`` in its folder.
-
-    Args:
-        file: The checkpoint, a ``.ckpt`` or the ``model.safetensors`` of a folder.
-        calibration: Its present calibration.
+    These are ``MODEL_CARD.md`` beside the reports in its run, or ``README.md`` beside ``model.safetensors``.
     """
     if file.name == WEIGHTS:
         readme = file.parent / README

@@ -1,7 +1,4 @@
-"""The contents of a model card's sections; ``templates/card.md`` puts them together.
-
-A value of None is shown as "not recorded".
-"""
+"""The contents of a model card's sections; None is shown as "not recorded"."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path

@@ -31,7 +31,7 @@ class Sources:
         seed: Its seed.
         tested: ``run.json`` of the evaluation.
         metrics: ``metrics.json`` of the evaluation.
-        tables: Its tables by name, with cells as texts: ``metrics``, ``subgroups``, ``subgroup_gaps``.
+        tables: ``metrics``, ``subgroups`` and ``subgroup_gaps`` of the evaluation, with cells as texts.
     """
 
     checkpoint: Mapping[str, Any]
@@ -84,11 +84,8 @@ def read_sources(
 ) -> Sources:
     """Read what the run of a checkpoint and its evaluation recorded.
 
-    Args:
-        checkpoint: ``hyper_parameters`` and, where known, ``provenance`` and ``calibration``.
-        name: Name of the checkpoint.
-        file: Its file; None for a network that was never saved.
-        evaluation: Folder of a report; None for the one in the checkpoint's run, if there is one.
+    Without ``evaluation``, the folder of a report, the one in the checkpoint's run is read, if there is one.
+    A network that was never saved has no ``file``.
     """
     run = run_of(file) if file else None
     if file and evaluation is None and run is not None:

@@ -1,7 +1,7 @@
 """A paired comparison as Markdown."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -11,7 +11,7 @@ from mtmsa_lightning.data.splits.protocols import fingerprint
 from mtmsa_lightning.evaluation.comparison import Contender
 from mtmsa_lightning.evaluation.folds import average_scores, known_subjects
 from mtmsa_lightning.metrics.titles import METRIC_BY_NAME, format_difference, format_metric, title
-from mtmsa_lightning.reports.markdown import table as markdown_table
+from mtmsa_lightning.reports.markdown import listed, render
 
 LEVEL = 0.05
 """Level of significance."""
@@ -20,7 +20,7 @@ QUOTED = ("dataset", "protocol", "split_seed", "label_rule", "folds", "seeds", "
 """Recorded facts of a side that are printed."""
 
 
-def verdict(row: "pd.Series[Any]") -> str:
+def verdict(row: "Mapping[Any, Any] | pd.Series[Any]") -> str:
     """Describe the result of a row of the comparison."""
     infinite = [math.isinf(row[side]) for side in ("baseline", "value")]
     if any(infinite):
@@ -49,37 +49,28 @@ def provenance(contender: Contender) -> dict[str, Any]:
 
 def markdown(baseline: Contender, others: Sequence[Contender], table: pd.DataFrame, draws: int) -> str:
     """Return the comparison as Markdown."""
-    lines = [f"# Compared with {baseline.name}", ""]
-    lines += [f"- {_quoted(provenance(each))}" for each in (baseline, *others)]
-    for name, rows in table.groupby("run", sort=False):
-        columns = ["metric", "baseline", "this run", "difference [95 %]", "p", ""]
-        lines += ["", f"## {name}", "", markdown_table(columns, [_cells(row) for _, row in rows.iterrows()])]
-    one_unit = table["subjects"].isna().all()
-    unit = "faces, no subject being known" if one_unit else "subjects"
-    corrected = f", corrected by Holm for {len(others)} runs (not for the metrics)" if len(others) > 1 else ""
-    lines += [
-        "",
-        f"Differences are paired by face. Intervals: percentiles of {draws:,} bootstrap samples of {unit}. "
-        f"p: paired permutation test, two-sided, the signs of {unit.split(',')[0]} flipped{corrected}.",
-        "Both cover the random choice of test faces only, for these trained models; the variation between "
-        "trainings is seen from several seeds.",
-    ]
-    return "\n".join(lines) + "\n"
+    return render(
+        "comparison.md",
+        baseline=baseline.name,
+        sides=[_quoted(provenance(each)) for each in (baseline, *others)],
+        runs={
+            name: [*map(_cells, rows.to_dict("records"))] for name, rows in table.groupby("run", sort=False)
+        },
+        others=len(others),
+        subjects=table["subjects"].notna().any(),
+        draws=draws,
+    )
 
 
 def _quoted(side: dict[str, Any]) -> str:
     recorded = side["recorded"] or {}
-    facts = [f"{key.replace('_', ' ')} {_plain(recorded[key])}" for key in QUOTED if key in recorded]
+    facts = [f"{key.replace('_', ' ')} {listed(recorded[key])}" for key in QUOTED if key in recorded]
     facts = facts or ["protocol, label rule and seed are not recorded beside this table"]
     faces = pluralize(side["faces"], "face")
     return f"{side['run']}: {faces} [{side['test_fingerprint'][:16]}], {', '.join(facts)}"
 
 
-def _plain(value: Any) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-
-
-def _cells(row: "pd.Series[Any]") -> list[str]:
+def _cells(row: Mapping[Any, Any]) -> list[str]:
     name = row["metric"]
     signed = [format_difference(name, row[key]) for key in ("difference", "low", "high")]
     values = [format_metric(name, row[key]) for key in ("baseline", "value")]

@@ -19,14 +19,7 @@ LABELS = ("id", "label_age_low", "label_age_high", "label_gender", "label_race")
 
 
 def write_pooled_reports(folder: Path) -> list[Path]:
-    """Write a report for every seed of a cross-validation.
-
-    Args:
-        folder: Folder written by :func:`~mtmsa_lightning.studies.summary.write_crossval`.
-
-    Returns:
-        The pages, ``report-seed<s>/report.html``.
-    """
+    """Write ``report-seed<s>/report.html`` for every seed of a cross-validation; return the pages."""
     summary = from_json(read_regular(folder / "summary.json"))
     pages = []
     for seed in summary["seeds"]:
@@ -38,13 +31,7 @@ def write_pooled_reports(folder: Path) -> list[Path]:
 
 
 def pooled_context(summary: Mapping[str, Any], seed: int, faces: pd.DataFrame) -> ReportContext:
-    """Return what the pooled metrics of a seed must be quoted with.
-
-    Args:
-        summary: Content of ``summary.json``.
-        seed: Seed of the runs.
-        faces: Their pooled predictions.
-    """
+    """Return what the pooled metrics of a seed must be quoted with, from the content of ``summary.json``."""
     runs = [run for run in summary["runs"] if run["seed"] == seed]
     folds = ", ".join(str(run["fold"]) for run in runs)
     of = f"{folds} of {len(summary['folds_of_protocol'])}, pooled"

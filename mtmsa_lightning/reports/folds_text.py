@@ -1,14 +1,13 @@
 """The summary of a cross-validation as a table and as Markdown."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
 
 from mtmsa_lightning._utils.strict_json import csv_cell
-from mtmsa_lightning._utils.text import pluralize
 from mtmsa_lightning.metrics.titles import format_metric, title
-from mtmsa_lightning.reports.markdown import table
+from mtmsa_lightning.reports.markdown import render, table
 
 
 def rows(summary: Mapping[str, Any]) -> pd.DataFrame:
@@ -33,36 +32,8 @@ def rows(summary: Mapping[str, Any]) -> pd.DataFrame:
 
 def markdown(summary: Mapping[str, Any]) -> str:
     """Return the summary as Markdown."""
-    folds, seeds = summary["folds"], summary["seeds"]
-    of = f"of {len(summary['folds_of_protocol'])}" if folds != summary["folds_of_protocol"] else "(all)"
-    lines = [
-        f"# {summary['name']}: cross-validation",
-        "",
-        f"{summary['dataset']}, protocol {summary['protocol']}, split seed {summary['split_seed']}, "
-        f"label rule {summary['label_rule']}; folds {_listed(folds)} {of}; seeds {_listed(seeds)}.",
-        "",
-    ]
-    if fraction := summary["subjects_in_two_parts"]:
-        lines += [f"{100 * fraction:.1f} % of the test images show a subject that was trained on.", ""]
-    lines += [f"{note[0].upper()}{note[1:]}.\n" for note in summary["notes"]]
-    if summary["missing"]:
-        lines += ["Incomplete, these runs are missing:", ""]
-        lines += [f"- fold {run['fold']}, seed {run['seed']}: {run['reason']}" for run in summary["missing"]]
-        lines.append("")
-    lines += [
-        _metrics_table(summary),
-        "",
-        *_reading(summary),
-        "",
-        _runs_table(summary),
-        "",
-        *_footer(summary),
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def _listed(values: Sequence[Any]) -> str:
-    return ", ".join(map(str, values)) or "none"
+    tables = {"metrics_table": _metrics_table(summary), "runs_table": _runs_table(summary)}
+    return render("folds.md", s=summary, **tables)
 
 
 def _metrics_table(summary: Mapping[str, Any]) -> str:
@@ -81,26 +52,6 @@ def _metrics_table(summary: Mapping[str, Any]) -> str:
     return table([*heads, "pooled [95 %]"], rows)
 
 
-def _reading(summary: Mapping[str, Any]) -> list[str]:
-    seeds = "" if len(summary["seeds"]) == 1 else ", each averaged over its seeds"
-    folds, pooled = pluralize(len(summary["folds"]), "fold"), summary["pooled"]
-    unit = (
-        f"{pluralize(pooled['subjects'], 'subject')}"
-        if pooled["subjects"]
-        else "faces, no subject being known"
-    )
-    lines = [
-        f"± is the sample standard deviation (n - 1) over {folds}{seeds}; the "
-        "population standard deviation is in summary.json.",
-        f"Pooled: all {pooled['faces']:,} test faces at once, with the percentile interval of "
-        f"{pooled['bootstrap_draws']:,} bootstrap samples of {unit}.",
-    ]
-    if pooled["tested_more_than_once"]:
-        again = pluralize(pooled["tested_more_than_once"], "row repeats", "rows repeat")
-        lines.append(f"{again} a face that another fold tests as well.")
-    return lines
-
-
 def _runs_table(summary: Mapping[str, Any]) -> str:
     rows = []
     for run in summary["runs"]:
@@ -108,16 +59,6 @@ def _runs_table(summary: Mapping[str, Any]) -> str:
         fingerprint = run["fingerprints"]["test"][:16]
         rows.append([run["fold"], run["seed"], f"{run['faces']['test']:,}", fingerprint, best, run["run"]])
     return table(["fold", "seed", "test faces", "test fingerprint", "best epoch", "run"], rows)
-
-
-def _footer(summary: Mapping[str, Any]) -> list[str]:
-    versions = "; ".join(_listed([f"{k} {v}" for k, v in each.items()]) for each in summary["versions"])
-    return [
-        f"Classes: gender {_listed(summary['gender_classes'])}; race {_listed(summary['race_classes'])}. "
-        f"Input {summary['image_size']} px, crop {summary['crop']:g}.",
-        f"Versions: {versions}. Commit: {_listed(summary['git_commit'])}. "
-        f"Device: {_listed(summary['device'])}, {_listed(summary['precision'])}.",
-    ]
 
 
 def _pooled_cell(name: str, pooled: Mapping[str, Any]) -> str:

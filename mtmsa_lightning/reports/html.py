@@ -1,7 +1,4 @@
-"""Self-contained HTML pages, rendered with Jinja2: texts escaped, style and pictures embedded, no scripts.
-
-The templates and the style sheet are in ``reports/templates``; the page of ``mtmsa app`` uses them too.
-"""
+"""Self-contained HTML pages, rendered with Jinja2: texts escaped, style and pictures embedded, no scripts."""
 
 import base64
 import re
@@ -36,12 +33,7 @@ _PRIVATE = (Markup("<!--private-->"), Markup("<!--/private-->"))
 
 
 class Picture(NamedTuple):
-    """A picture and its caption.
-
-    Attributes:
-        content: Bytes of an SVG, PNG or JPEG file.
-        caption: Description of the picture.
-    """
+    """A picture, the bytes of an SVG, PNG or JPEG file, and its caption."""
 
     content: bytes
     caption: str
@@ -63,12 +55,7 @@ class Picture(NamedTuple):
 
 
 class Page:
-    """A page that is filled from top to bottom and then written.
-
-    Args:
-        title: Title of the page.
-        lead: One line below the title.
-    """
+    """A page that is filled from top to bottom and then written; ``lead`` is a line below the title."""
 
     def __init__(self, title: str, lead: str = "") -> None:
         self.title = title
@@ -79,9 +66,11 @@ class Page:
     @contextmanager
     def private(self) -> Iterator[None]:
         """Mark what is added inside as showing or naming faces; :func:`without_faces` removes it."""
-        self._private = True
-        yield
-        self._private = False
+        before, self._private = self._private, True
+        try:
+            yield
+        finally:
+            self._private = before
 
     def _add(self, kind: str, **content: Any) -> None:
         self._blocks.append({"kind": kind, "private": self._private, **content})

@@ -56,7 +56,7 @@ def write_report(
         attention: Gates and weights of the attention modules; None skips the section.
 
     Returns:
-        The content of metrics.json: ``quoted_with``, and the metrics of
+        The content of metrics.json: ``quoted_with`` and
         :func:`~mtmsa_lightning.evaluation.table_metrics.compute_metrics`.
 
     Raises:
@@ -95,12 +95,7 @@ def _write(
 
 
 def copy_without_faces(folder: Path, target: Path) -> None:
-    """Copy the page, plots and tables of a report without those parts that show or name faces.
-
-    Args:
-        folder: Folder of the report.
-        target: Target folder; created if missing.
-    """
+    """Copy the page, plots and tables of a report to a folder, without what shows or names faces."""
     target.mkdir(parents=True, exist_ok=True)
     for name in ("plots", "tables"):
         if (folder / name).is_dir():

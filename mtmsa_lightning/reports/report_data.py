@@ -14,8 +14,8 @@ from mtmsa_lightning.evaluation.predictions import Predictions
 from mtmsa_lightning.evaluation.subgroups import Subgroups, subgroups
 from mtmsa_lightning.metrics.suite import MetricSpec
 from mtmsa_lightning.metrics.titles import format_interval, format_metric
-from mtmsa_lightning.reports import plots
 from mtmsa_lightning.reports.html import Page, Picture
+from mtmsa_lightning.reports.plots import style
 from mtmsa_lightning.reports.report_context import ReportContext
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ class Material:
         predictions: The predictions.
         metrics: Result of :func:`~mtmsa_lightning.evaluation.table_metrics.compute_metrics`.
         folder: The report's folder.
-        context: Data, protocol, checkpoint and versions that the metrics must be quoted with.
+        context: What the metrics must be quoted with.
 
     Attributes:
         labelled: Number of faces by kind of label.
@@ -63,7 +63,7 @@ class Material:
 
     def draw(self, name: str, plot: "Figure", caption: str) -> Picture:
         """Write a plot as ``plots/<name>.svg`` and ``.png`` and return it as a picture."""
-        return Picture(plots.save(plot, self.folder / "plots", name, caption).read_bytes(), caption)
+        return Picture(style.save(plot, self.folder / "plots", name, caption).read_bytes(), caption)
 
     def write_table(self, name: str, table: pd.DataFrame) -> None:
         """Write ``tables/<name>.csv``, with all digits; ``partial`` marks a partial test."""

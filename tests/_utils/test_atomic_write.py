@@ -17,8 +17,8 @@ import torch
 import mtmsa_lightning
 from mtmsa_lightning._utils.atomic_write import replacing, write_bytes, write_table, write_text
 from mtmsa_lightning.inference.pictures import _write as write_picture
-from mtmsa_lightning.reports import plots
 from mtmsa_lightning.reports.html import Page
+from mtmsa_lightning.reports.plots import style
 from mtmsa_lightning.runs.pretrained import _write_tensors
 from mtmsa_lightning.runs.record import update_record
 from mtmsa_lightning.training.callbacks.checkpoints import AtomicCheckpointIO
@@ -32,7 +32,7 @@ WRITERS: dict[str, Callable[[Path], object]] = {
     "parquet": lambda folder: write_table(TABLE, folder / "x.parquet"),
     "record": lambda folder: update_record(folder, {"a": 1}),
     "page": lambda folder: Page("Zoë").write(folder / "x.html"),
-    "plot": lambda folder: plots.save(matplotlib.figure.Figure(), folder, "x"),
+    "plot": lambda folder: style.save(matplotlib.figure.Figure(), folder, "x"),
     "tensors": lambda folder: _write_tensors(folder / "x.safetensors", {"a": torch.zeros(1)}),
     "checkpoint": lambda folder: AtomicCheckpointIO().save_checkpoint({"a": 1}, folder / "x.ckpt"),
     "picture": lambda folder: write_picture(folder / "x.png", np.zeros((2, 2, 3), np.uint8)),

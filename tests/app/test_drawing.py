@@ -27,7 +27,7 @@ from mtmsa_lightning.app.drawing import (
 from mtmsa_lightning.inference.face import Age, Face, FaceCrop
 from mtmsa_lightning.models.distributions import CalibratedAge, CategoricalAge, GaussianAge
 from mtmsa_lightning.reports.html import environment
-from mtmsa_lightning.reports.plots import AMPLIFIED, DAMPED, gate_scale, largest_gate
+from mtmsa_lightning.reports.plots.attention import AMPLIFIED, DAMPED, gate_scale, largest_gate
 
 
 def gaussian(mean: float, std: float) -> Age:

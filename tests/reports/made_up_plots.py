@@ -5,7 +5,9 @@ from collections.abc import Callable
 import numpy as np
 from matplotlib.figure import Figure
 
-from mtmsa_lightning.reports import plots
+from mtmsa_lightning.reports.plots import age as age_plots
+from mtmsa_lightning.reports.plots import attention as attention_plots
+from mtmsa_lightning.reports.plots import classes as class_plots
 
 RNG = np.random.default_rng(0)
 NOTHING = np.zeros(0)
@@ -21,9 +23,9 @@ def ages(n: int = 2000) -> tuple[np.ndarray, np.ndarray]:
     return true, np.clip(true + RNG.normal(0, 8, n), 0, 115)
 
 
-def errors(names: list[str], mae: object, bias: object) -> plots.ErrorByAge:
+def errors(names: list[str], mae: object, bias: object) -> age_plots.ErrorByAge:
     mae = np.broadcast_to(np.asarray(mae, float), len(names))
-    return plots.ErrorByAge(
+    return age_plots.ErrorByAge(
         names, np.linspace(400, 51, len(names)).astype(int), mae, mae - 1, mae + 1.5,
         np.broadcast_to(np.asarray(bias, float), len(names)),
     )  # fmt: skip
@@ -34,66 +36,68 @@ def face(size: int = 64) -> np.ndarray:
 
 
 PLOTS: dict[str, Callable[[], Figure]] = {
-    "cs": lambda: plots.cumulative_score(range(31), 1 - np.exp(-np.arange(31) / 5), 1196),
-    "cs_low": lambda: plots.cumulative_score(range(31), 0.001 * np.arange(31), 1196),
-    "cs_high": lambda: plots.cumulative_score(range(31), np.ones(31), 1196),
-    "cs_one": lambda: plots.cumulative_score([0], [1.0], 1),
-    "hexagons": lambda: plots.predicted_against_true(*ages()),
-    "hexagons_edges": lambda: plots.predicted_against_true([0, 0, 100, 100, 50], [0, 100, 100, 0, 0]),
-    "hexagons_one": lambda: plots.predicted_against_true([34.0], [30.0]),
-    "hexagons_none": lambda: plots.predicted_against_true([np.nan], [30.0]),
-    "errors": lambda: plots.error_by_age(
+    "cs": lambda: age_plots.cumulative_score(range(31), 1 - np.exp(-np.arange(31) / 5), 1196),
+    "cs_low": lambda: age_plots.cumulative_score(range(31), 0.001 * np.arange(31), 1196),
+    "cs_high": lambda: age_plots.cumulative_score(range(31), np.ones(31), 1196),
+    "cs_one": lambda: age_plots.cumulative_score([0], [1.0], 1),
+    "hexagons": lambda: age_plots.predicted_against_true(*ages()),
+    "hexagons_edges": lambda: age_plots.predicted_against_true([0, 0, 100, 100, 50], [0, 100, 100, 0, 0]),
+    "hexagons_one": lambda: age_plots.predicted_against_true([34.0], [30.0]),
+    "hexagons_none": lambda: age_plots.predicted_against_true([np.nan], [30.0]),
+    "errors": lambda: age_plots.error_by_age(
         errors(DECADES, 4 + (np.arange(11) - 4) ** 2 / 4, np.linspace(3, -12, 11))
     ),
-    "errors_flat": lambda: plots.error_by_age(errors(DECADES[:4], 5.0, 5.0)),
-    "errors_one": lambda: plots.error_by_age(
-        plots.ErrorByAge(["30-39"], [1], [np.nan], [np.nan], [np.nan], [np.nan])
+    "errors_flat": lambda: age_plots.error_by_age(errors(DECADES[:4], 5.0, 5.0)),
+    "errors_one": lambda: age_plots.error_by_age(
+        age_plots.ErrorByAge(["30-39"], [1], [np.nan], [np.nan], [np.nan], [np.nan])
     ),
-    "coverage": lambda: plots.interval_coverage(
+    "coverage": lambda: age_plots.interval_coverage(
         {"before calibration": (LEVELS, LEVELS**2), "calibrated": (LEVELS, LEVELS**0.9)}, 1196,
         {"conformal": ([0.5, 0.8, 0.9, 0.95], [0.55, 0.8, 0.95, 1.0])},
     ),
-    "coverage_under": lambda: plots.interval_coverage({"predictions": (LEVELS, LEVELS**0.1)}, 1196),
-    "coverage_over": lambda: plots.interval_coverage({"predictions": (LEVELS, LEVELS**9)}, 1196),
-    "coverage_one": lambda: plots.interval_coverage(
+    "coverage_under": lambda: age_plots.interval_coverage({"predictions": (LEVELS, LEVELS**0.1)}, 1196),
+    "coverage_over": lambda: age_plots.interval_coverage({"predictions": (LEVELS, LEVELS**9)}, 1196),
+    "coverage_one": lambda: age_plots.interval_coverage(
         {"predictions": ([0.5], [1.0])}, 1, {"conformal": ([0.9], [1.0])}
     ),
-    "risk": lambda: plots.risk_coverage(
+    "risk": lambda: age_plots.risk_coverage(
         np.arange(1, 101) / 100, 2 + np.arange(100) / 25, 1196, "MAE of the faces kept (years)", 0.82
     ),
-    "risk_flat": lambda: plots.risk_coverage([0.5, 1.0], [0.0, 0.0], 2, "MAE (years)"),
-    "risk_one": lambda: plots.risk_coverage([1.0], [3.0], 1, "MAE (years)", 1.0),
-    "risk_none": lambda: plots.risk_coverage(NOTHING, NOTHING, 0, "MAE (years)"),
-    "reliability": lambda: plots.class_reliability(
+    "risk_flat": lambda: age_plots.risk_coverage([0.5, 1.0], [0.0, 0.0], 2, "MAE (years)"),
+    "risk_one": lambda: age_plots.risk_coverage([1.0], [3.0], 1, "MAE (years)", 1.0),
+    "risk_none": lambda: age_plots.risk_coverage(NOTHING, NOTHING, 0, "MAE (years)"),
+    "reliability": lambda: class_plots.class_reliability(
         (np.arange(15) + 0.5) / 15, np.r_[0.9, np.linspace(0.1, 1, 14)], np.arange(15) ** 3, 0.06, "gender"
     ),
-    "reliability_one": lambda: plots.class_reliability([1.0], [1.0], [1], 0.0, "race"),
-    "reliability_none": lambda: plots.class_reliability([np.nan], [np.nan], [0], np.nan, "race"),
-    "confusion": lambda: plots.confusion(RNG.integers(0, 4000, (8, 8)), GROUPS, "age group (years)"),
-    "confusion_absent": lambda: plots.confusion(
+    "reliability_one": lambda: class_plots.class_reliability([1.0], [1.0], [1], 0.0, "race"),
+    "reliability_none": lambda: class_plots.class_reliability([np.nan], [np.nan], [0], np.nan, "race"),
+    "confusion": lambda: class_plots.confusion(RNG.integers(0, 4000, (8, 8)), GROUPS, "age group (years)"),
+    "confusion_absent": lambda: class_plots.confusion(
         np.diag([120, 0, 0, 40, 0, 1, 0]) + np.eye(7, k=1, dtype=int), RACES, "race"
     ),
-    "confusion_one": lambda: plots.confusion([[7]], ["other"], "race"),
-    "confusion_none": lambda: plots.confusion(np.zeros((8, 8)), GROUPS, "age group"),
-    "subgroups": lambda: plots.subgroup_map(
+    "confusion_one": lambda: class_plots.confusion([[7]], ["other"], "race"),
+    "confusion_none": lambda: class_plots.confusion(np.zeros((8, 8)), GROUPS, "age group"),
+    "subgroups": lambda: class_plots.subgroup_map(
         np.where(RNG.uniform(size=(24, 12)) < 0.4, np.nan, RNG.uniform(2, 20, (24, 12))),
         RNG.integers(0, 3000, (24, 12)), WHO[:24], ["all", *DECADES], "age MAE (years)", 23705,
     ),
-    "subgroups_equal": lambda: plots.subgroup_map(
+    "subgroups_equal": lambda: class_plots.subgroup_map(
         np.full((3, 4), 5.0), np.full((3, 4), 60), WHO[:3], ["all", *DECADES[:3]], "age MAE (years)", 720
     ),
-    "subgroups_one": lambda: plots.subgroup_map([[5.0]], [[40]], ["all"], ["0-9"], "MAE (years)", 40),
-    "subgroups_none": lambda: plots.subgroup_map([[np.nan]], [[4]], ["all"], ["0-9"], "MAE (years)", 4),
-    "attention": lambda: plots.attention_maps(
+    "subgroups_one": lambda: class_plots.subgroup_map([[5.0]], [[40]], ["all"], ["0-9"], "MAE (years)", 40),
+    "subgroups_none": lambda: class_plots.subgroup_map([[np.nan]], [[4]], ["all"], ["0-9"], "MAE (years)", 4),
+    "attention": lambda: attention_plots.attention_maps(
         [face() for _ in range(8)],
         {"stage 2": RNG.normal(0, 0.3, (8, 8, 8)), "stage 3": RNG.normal(0, 0.02, (8, 4, 4))},
         [f"{10 * n} years" for n in range(8)],
     ),
-    "attention_faint": lambda: plots.attention_maps(
+    "attention_faint": lambda: attention_plots.attention_maps(
         [face() for _ in range(4)], {"stage 1": RNG.uniform(-5e-5, 5e-5, (4, 4, 4))}, ["3 years"] * 4
     ),
-    "attention_zero": lambda: plots.attention_maps([face()], {"stage 1": np.zeros((1, 4, 5))}, ["3 years"]),
-    "scales": lambda: plots.scale_weights(
+    "attention_zero": lambda: attention_plots.attention_maps(
+        [face()], {"stage 1": np.zeros((1, 4, 5))}, ["3 years"]
+    ),
+    "scales": lambda: attention_plots.scale_weights(
         DECADES,
         {
             f"stage {stage}": {
@@ -104,6 +108,6 @@ PLOTS: dict[str, Callable[[], Figure]] = {
         },
         23705,
     ),
-    "scales_one": lambda: plots.scale_weights(["0-9"], {"stage 1": {"rate 1": [1.0]}}, 1),
+    "scales_one": lambda: attention_plots.scale_weights(["0-9"], {"stage 1": {"rate 1": [1.0]}}, 1),
 }  # fmt: skip
 """Functions that draw plots, by name."""

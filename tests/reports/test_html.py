@@ -64,8 +64,9 @@ def test_hostile_texts_stay_texts_everywhere_on_a_page(tmp_path):
 
 
 def test_every_template_is_tested_with_hostile_texts():
-    """Here, in the tests of the app's parts, and in those of cards; a new template needs a test."""
-    assert {file.name for file in TEMPLATES.iterdir()} == {"page.html", "app.html", "card.md", "style.css"}
+    """Here, and in the tests of the app's parts, of cards and of Markdown; a new template needs a test."""
+    texts = {"card.md", "comparison.md", "folds.md", "study.md"}
+    assert {file.name for file in TEMPLATES.iterdir()} == {"page.html", "app.html", "style.css", *texts}
 
 
 def test_what_shows_faces_can_be_removed(tmp_path):
@@ -79,6 +80,21 @@ def test_what_shows_faces_can_be_removed(tmp_path):
     assert "a face" not in html
     assert "another" not in html
     assert Seen(html).texts.count("no face") == 1
+
+
+def test_private_ends_with_its_block_also_after_an_error_and_inside_another_block(tmp_path):
+    page = Page("t")
+    with pytest.raises(ValueError, match="no face"), page.private():
+        raise ValueError("no face")
+    page.text("after the error")
+    with page.private():
+        with page.private():
+            page.text("inner face")
+        page.text("outer face")
+    page.write(tmp_path / "page.html")
+    texts = Seen(without_faces((tmp_path / "page.html").read_text())).texts
+    assert "after the error" in texts
+    assert not {"inner face", "outer face"} & set(texts)
 
 
 def test_an_empty_table_has_its_heads(tmp_path):

@@ -13,7 +13,10 @@ from matplotlib.colors import LogNorm
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
-from mtmsa_lightning.reports import plots
+from mtmsa_lightning.reports.plots import age as age_plots
+from mtmsa_lightning.reports.plots import attention as attention_plots
+from mtmsa_lightning.reports.plots import classes as class_plots
+from mtmsa_lightning.reports.plots import style
 
 
 def lines(axes):
@@ -25,7 +28,7 @@ def texts(axes):
 
 
 def test_the_cumulative_score_is_drawn_in_percent_with_cs5():
-    figure = plots.cumulative_score([0, 5, 10], [0.1, 0.581, 1.0], faces=1196)
+    figure = age_plots.cumulative_score([0, 5, 10], [0.1, 0.581, 1.0], faces=1196)
     (axes,) = figure.axes
     np.testing.assert_allclose(axes.lines[0].get_xydata(), [[0, 10], [5, 58.1], [10, 100]])
     assert axes.get_title(loc="left") == "CS@5 = 58.1 %"
@@ -34,14 +37,14 @@ def test_the_cumulative_score_is_drawn_in_percent_with_cs5():
 
 
 def test_a_curve_without_the_five_has_no_mark():
-    assert plots.cumulative_score([0, 1], [0, 1], faces=1).axes[0].get_title(loc="left") == ""
+    assert age_plots.cumulative_score([0, 1], [0, 1], faces=1).axes[0].get_title(loc="left") == ""
 
 
 def test_hexagons_hold_every_face_with_a_label_once():
     rng = np.random.default_rng(0)
     true, predicted = rng.integers(16, 78, 500).astype(float), rng.uniform(10, 90, 500)
     true[:20], predicted[20:30] = np.nan, np.nan
-    figure = plots.predicted_against_true(true, predicted)
+    figure = age_plots.predicted_against_true(true, predicted)
     axes = figure.axes[0]
     (hexagons,) = axes.collections
     assert hexagons.get_array().sum() == 470
@@ -53,17 +56,17 @@ def test_hexagons_hold_every_face_with_a_label_once():
 
 @pytest.mark.parametrize(("true", "shown"), [([34.0], 1), ([np.nan], 0), ([], 0)])
 def test_one_face_or_none_can_be_drawn(true, shown, tmp_path):
-    figure = plots.predicted_against_true(true, np.full(len(true), 30.0))
+    figure = age_plots.predicted_against_true(true, np.full(len(true), 30.0))
     assert figure.axes[0].get_title(loc="right") == f"n = {shown}"
-    plots.save(figure, tmp_path, "x")
+    style.save(figure, tmp_path, "x")
 
 
 def test_errors_by_age_show_mean_interval_bias_and_count():
-    errors = plots.ErrorByAge(
+    errors = age_plots.ErrorByAge(
         ["0-9", "10-19"], counts=[40, 3], mae=[5.0, np.nan], low=[4.0, np.nan], high=[7.0, np.nan],
         bias=[1.5, np.nan],
     )  # fmt: skip
-    upper, lower = plots.error_by_age(errors).axes
+    upper, lower = age_plots.error_by_age(errors).axes
     np.testing.assert_array_equal(lines(upper)["bias"][0], [0, 1.5])
     (bars,) = upper.containers
     np.testing.assert_allclose(bars[2][0].get_segments()[0], [[0, 4], [0, 7]])
@@ -74,7 +77,7 @@ def test_errors_by_age_show_mean_interval_bias_and_count():
 
 def test_coverage_before_and_after_calibration_with_the_conformal_intervals():
     nominal = np.array([0.5, 0.9])
-    figure = plots.interval_coverage(
+    figure = age_plots.interval_coverage(
         {"before": (nominal, [0.4, 0.8]), "after": (nominal, [0.5, 0.91])},
         300,
         {"conformal": ([0.9], [0.893])},
@@ -86,7 +89,7 @@ def test_coverage_before_and_after_calibration_with_the_conformal_intervals():
 
 
 def test_risk_coverage_compares_with_a_random_choice_and_marks_the_threshold():
-    (axes,) = plots.risk_coverage([0.5, 1.0], [3.0, 5.0], 2, "MAE (years)", kept=0.82).axes
+    (axes,) = age_plots.risk_coverage([0.5, 1.0], [3.0, 5.0], 2, "MAE (years)", kept=0.82).axes
     drawn = lines(axes)
     np.testing.assert_allclose(drawn["most certain first"], [[50, 3], [100, 5]])
     np.testing.assert_allclose(drawn["all faces, or a random choice"][:, 1], 5)
@@ -95,13 +98,13 @@ def test_risk_coverage_compares_with_a_random_choice_and_marks_the_threshold():
 
 
 def test_reliability_of_classes_leaves_empty_bins_out():
-    upper, lower = plots.class_reliability([np.nan, 0.7], [np.nan, 0.6], [0, 12], 0.1, "race").axes
+    upper, lower = class_plots.class_reliability([np.nan, 0.7], [np.nan, 0.6], [0, 12], 0.1, "race").axes
     np.testing.assert_allclose(lines(upper)["race (ECE 10.0 %)"], [[70, 60]])
     assert [bar.get_height() for bar in lower.patches] == [100]
 
 
 def test_confusion_gives_percent_of_the_label_and_counts():
-    axes = plots.confusion([[3, 1], [0, 0]], ["male", "female"], "gender").axes[0]
+    axes = class_plots.confusion([[3, 1], [0, 0]], ["male", "female"], "gender").axes[0]
     np.testing.assert_allclose(axes.images[0].get_array(), [[75, 25]])
     assert texts(axes) == ["75\n(3)", "25\n(1)"]
     assert [label.get_text() for label in axes.get_yticklabels()] == ["male"], "no face is labelled female"
@@ -112,14 +115,14 @@ def test_confusion_gives_percent_of_the_label_and_counts():
 
 def test_subgroups_with_too_few_faces_show_their_count_only():
     values, counts = [[6.5, np.nan], [np.nan, 4.0]], [[80, 12], [0, 40]]
-    axes = plots.subgroup_map(values, counts, ["a", "b"], ["0-9", "10-19"], "MAE (years)", 132).axes[0]
+    axes = class_plots.subgroup_map(values, counts, ["a", "b"], ["0-9", "10-19"], "MAE (years)", 132).axes[0]
     assert texts(axes) == ["6.5\n(80)", "(12)", "-", "4.0\n(40)"]
     assert axes.get_title(loc="right") == "n = 132"
 
 
 def test_groups_without_any_face_have_no_row_or_column():
     values, counts = [[6.5, np.nan], [np.nan, np.nan]], [[80, 0], [0, 0]]
-    axes = plots.subgroup_map(values, counts, ["a", "b"], ["0-9", "10-19"], "MAE (years)", 80).axes[0]
+    axes = class_plots.subgroup_map(values, counts, ["a", "b"], ["0-9", "10-19"], "MAE (years)", 80).axes[0]
     assert [label.get_text() for label in axes.get_yticklabels()] == ["a"]
     assert [label.get_text() for label in axes.get_xticklabels()] == ["0-9"]
 
@@ -133,7 +136,7 @@ def test_cells_of_one_value_have_no_scale_of_colours():
 def test_attention_is_shown_over_the_faces_on_a_scale_symmetric_about_zero():
     faces = [np.zeros((64, 64, 3), np.uint8)] * 2
     gates = {"stage 2": np.array([[[0.1, -0.3]], [[0.2, 0.0]]])}
-    figure = plots.attention_maps(faces, gates, ["3", "40"])
+    figure = attention_plots.attention_maps(faces, gates, ["3", "40"])
     overlays = [axes.images[-1] for axes in figure.axes if len(axes.images) == 2]
     assert len(overlays) == 2
     np.testing.assert_allclose(overlays[0].get_array(), [[0.1, -0.3]])
@@ -145,7 +148,7 @@ def test_attention_is_shown_over_the_faces_on_a_scale_symmetric_about_zero():
 def test_attention_maps_share_a_scale_on_which_faint_gates_stay_faint():
     faces = [np.full((64, 64, 3), 90, np.uint8)]
     gates = {"stage 2": np.full((1, 4, 4), 0.05), "stage 3": np.full((1, 4, 4), 5e-5)}
-    figure = plots.attention_maps(faces, gates, ["3"])
+    figure = attention_plots.attention_maps(faces, gates, ["3"])
     overlays = [axes.images[-1] for axes in figure.axes if len(axes.images) == 2]
     assert {overlay.get_clim() for overlay in overlays} == {(-0.1, 0.1)}
     alphas = [overlay.to_rgba(overlay.get_array())[..., 3].max() for overlay in overlays]
@@ -156,7 +159,7 @@ def test_attention_maps_share_a_scale_on_which_faint_gates_stay_faint():
 
 def test_scale_weights_have_a_line_per_rate_and_the_equal_share():
     weights = {"stage 2": {"rate 1": [0.4, 0.3], "rate 2": [0.6, 0.7]}}
-    (axes,) = plots.scale_weights(["0-9", "10-19"], weights, 50).axes
+    (axes,) = attention_plots.scale_weights(["0-9", "10-19"], weights, 50).axes
     np.testing.assert_allclose(lines(axes)["rate 2"], [[0, 60], [1, 70]])
     np.testing.assert_allclose(axes.lines[0].get_ydata(), 50)
 
@@ -190,7 +193,7 @@ def test_plots_are_legible_in_print(laid_out, name):
 
 @pytest.mark.parametrize("name", ["reliability_none", "attention_zero"])
 def test_plots_are_saved_as_svg_and_png(name, tmp_path):
-    plots.save(PLOTS[name](), tmp_path, name)
+    style.save(PLOTS[name](), tmp_path, name)
     assert {file.name for file in tmp_path.iterdir()} == {f"{name}.svg", f"{name}.png"}
 
 
@@ -236,7 +239,8 @@ def test_no_mark_is_cut_by_the_axes(laid_out, name):
 
 
 def test_every_plot_is_among_those_made_up():
-    drawn = {name for name in plots.__all__ if hasattr(getattr(plots, name), "__wrapped__")}
+    modules = (age_plots, attention_plots, class_plots)
+    drawn = {name for each in modules for name, plot in vars(each).items() if hasattr(plot, "__wrapped__")}
     assert len(drawn) == 10
     source = (Path(__file__).parent / "made_up_plots.py").read_text()
     assert {name for name in drawn if f"plots.{name}(" in source} == drawn
@@ -244,8 +248,8 @@ def test_every_plot_is_among_those_made_up():
 
 def test_the_same_figure_gives_the_same_svg(tmp_path):
     def svg(folder):
-        return plots.save(
-            plots.confusion([[2, 1], [0, 3]], "ab"), tmp_path / folder, "x", "a title"
+        return style.save(
+            class_plots.confusion([[2, 1], [0, 3]], "ab"), tmp_path / folder, "x", "a title"
         ).read_text()
 
     assert svg("a") == svg("b")
@@ -257,7 +261,7 @@ def test_drawing_leaves_the_settings_of_matplotlib_and_pyplot_alone():
     import sys
 
     before = dict(rcParams)
-    plots.cumulative_score([0, 1], [0, 1], 2)
+    age_plots.cumulative_score([0, 1], [0, 1], 2)
     assert dict(rcParams) == before
     if "matplotlib.pyplot" in sys.modules:
         assert sys.modules["matplotlib.pyplot"].get_fignums() == []

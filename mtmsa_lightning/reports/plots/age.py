@@ -27,13 +27,7 @@ if TYPE_CHECKING:
 
 @styled
 def cumulative_score(thresholds: ArrayLike, fractions: ArrayLike, faces: int) -> "Figure":
-    """Plot the cumulative score: the fraction of faces whose error is at most n years, over n.
-
-    Args:
-        thresholds: Tolerances n in years, ascending.
-        fractions: CS@n, 0 to 1.
-        faces: Number of faces with an exact age.
-    """
+    """Plot the cumulative score: the fraction (0 to 1) of faces with at most an error in years."""
     figure = new_figure(COLUMN, 2.6)
     axes = figure.add_subplot()
     x, y = np.asarray(thresholds, float), 100 * np.asarray(fractions, float)
@@ -51,12 +45,7 @@ def cumulative_score(thresholds: ArrayLike, fractions: ArrayLike, faces: int) ->
 
 @styled
 def predicted_against_true(true: ArrayLike, predicted: ArrayLike) -> "Figure":
-    """Plot predicted against true age as counts in hexagons, with the line of perfect prediction.
-
-    Args:
-        true: Exact ages in years, ``(N,)``; NaN is skipped.
-        predicted: Predicted ages in years, ``(N,)``.
-    """
+    """Plot predicted against true age, both in years and ``(N,)``, as counts in hexagons; NaN is skipped."""
     from matplotlib.colors import LogNorm
     from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
@@ -103,15 +92,10 @@ def _age_range(ages: NDArray[np.float64]) -> tuple[float, float]:
 
 
 class ErrorByAge(NamedTuple):
-    """Errors of age in ranges of age, one entry each; NaN where there are too few faces.
+    """Errors in ranges of age, such as ``20-29``, in years; NaN where there are too few faces.
 
-    Attributes:
-        names: Names of the ranges, such as ``20-29``.
-        counts: Faces.
-        mae: Mean absolute error in years.
-        low: Lower end of its interval.
-        high: Upper end.
-        bias: Mean of prediction minus age in years.
+    ``low`` and ``high`` are the ends of the interval of ``mae``; ``bias`` is the mean of prediction minus
+    age.
     """
 
     names: Sequence[str]
@@ -124,12 +108,7 @@ class ErrorByAge(NamedTuple):
 
 @styled
 def error_by_age(errors: ErrorByAge, interval: str = "95 % interval") -> "Figure":
-    """Plot mean absolute error with its interval, and bias, over ranges of true age.
-
-    Args:
-        errors: The figures.
-        interval: Name of the interval that the bars show.
-    """
+    """Plot mean absolute error with its interval, and bias, over ranges of true age."""
     figure = new_figure(COLUMN, 3.1)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
     at = np.arange(len(errors.names))

@@ -91,13 +91,7 @@ def _gate_colours() -> "Colormap":
 def scale_weights(
     decades: Sequence[str], weights: Mapping[str, Mapping[str, ArrayLike]], faces: int
 ) -> "Figure":
-    """Plot the mean weight of every dilation rate in each attention module over ranges of age.
-
-    Args:
-        decades: Names of the ranges of true age, D of them.
-        weights: Mean weights ``(D,)``, 0 to 1, by module and by rate.
-        faces: Number of faces behind the means.
-    """
+    """Plot the mean weight (0 to 1, one per decade) of every dilation rate, by module and by rate."""
     figure = new_figure(2 * COLUMN if len(weights) > 1 else COLUMN, 2.6)
     panels = figure.subplots(1, max(len(weights), 1), sharey=True, squeeze=False)[0]
     at = np.arange(len(decades))

@@ -28,12 +28,7 @@ def class_reliability(
 ) -> "Figure":
     """Plot accuracy over the confidence of the predicted class in bins, with the faces in each bin.
 
-    Args:
-        confidence: Mean confidence of each bin, 0 to 1; NaN for an empty bin.
-        accuracy: Fraction of correct predictions; NaN for an empty bin.
-        counts: Faces in each bin.
-        error: Expected calibration error, 0 to 1.
-        task: Name of the task.
+    Confidence and accuracy are 0 to 1, NaN for an empty bin; ``error`` is the expected calibration error.
     """
     confidence, accuracy = np.asarray(confidence, float), np.asarray(accuracy, float)
     counts = np.asarray(counts, float)
@@ -60,9 +55,10 @@ def class_reliability(
 def confusion(matrix: ArrayLike, names: Sequence[str], axis: str = "class") -> "Figure":
     """Plot a confusion matrix in percent of each label's faces, with the counts.
 
+    Labels that no face has are skipped, as are predictions of classes that no face has or gets.
+
     Args:
-        matrix: Counts, ``(C, C)``: labels in rows, predictions in columns. Labels that no face has are not
-            drawn, nor predictions of classes that no face has or gets.
+        matrix: Counts, ``(C, C)``: labels in rows, predictions in columns.
         names: Names of the classes.
         axis: Name of the classes on the axes.
     """

@@ -63,18 +63,9 @@ def legend(figure: "Figure", axes: "Axes") -> None:
 
 
 def save(figure: "Figure", folder: Path, name: str, title: str = "") -> Path:
-    """Write a figure as ``<name>.svg`` and, at 200 dpi, ``<name>.png``.
+    """Write a figure as ``<name>.svg`` and, at 200 dpi, ``<name>.png``, and return the path of the SVG file.
 
-    Equal figures give the same SVG, byte for byte.
-
-    Args:
-        figure: The figure.
-        folder: Folder of the files; created if missing.
-        name: Name of the files.
-        title: Description, written into the metadata of the files.
-
-    Returns:
-        Path of the SVG file.
+    Equal figures give the same SVG, byte for byte; ``title`` goes into the metadata of both files.
     """
     import matplotlib
 

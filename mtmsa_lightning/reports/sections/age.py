@@ -1,18 +1,14 @@
 """Errors of age."""
 
-from typing import TYPE_CHECKING
-
 import pandas as pd
 
 from mtmsa_lightning.evaluation.age_groups import group_confusion, group_names
 from mtmsa_lightning.metrics.age import MIN_FACES
 from mtmsa_lightning.models.distributions import printed_age
-from mtmsa_lightning.reports import plots
 from mtmsa_lightning.reports.html import Picture
+from mtmsa_lightning.reports.plots import age as age_plots
+from mtmsa_lightning.reports.plots import classes as class_plots
 from mtmsa_lightning.reports.report_data import Material
-
-if TYPE_CHECKING:
-    pass
 
 
 def add_section(report: Material) -> None:
@@ -32,7 +28,7 @@ def cumulative_score(report: Material) -> Picture | None:
     report.write_table("cumulative_score", pd.DataFrame(curve))
     caption = f"Cumulative score: fraction of faces whose error is at most n years (n = {faces:,})."
     return report.draw(
-        "cumulative_score", plots.cumulative_score(curve["years"], curve["share"], faces), caption
+        "cumulative_score", age_plots.cumulative_score(curve["years"], curve["share"], faces), caption
     )
 
 
@@ -42,7 +38,7 @@ def predicted_against_true(report: Material) -> Picture | None:
     if predictions.age is None or not faces:
         return None
     exact = predictions.age_low == predictions.age_high
-    plot = plots.predicted_against_true(
+    plot = age_plots.predicted_against_true(
         predictions.age_low[exact].numpy(), printed_age(predictions.age.mean[exact]).numpy()
     )
     caption = f"Predicted against true age: counts in hexagons, on a logarithmic scale (n = {faces:,})."
@@ -63,12 +59,12 @@ def error_by_age(report: Material) -> Picture | None:
     if rows["age_mae"].isna().all():
         report.page.text(f"No age decade has {MIN_FACES} faces: no error by decade is shown.")
         return None
-    errors = plots.ErrorByAge(**{name: rows[column].tolist() for name, column in columns.items()})
+    errors = age_plots.ErrorByAge(**{name: rows[column].tolist() for name, column in columns.items()})
     caption = (
         f"Mean absolute error by decade of the true age, with 95 % bootstrap intervals over {report.units}, "
         f"and bias (prediction minus age); none below {MIN_FACES} faces (n = {int(rows['faces'].sum()):,})."
     )
-    return report.draw("error_by_age", plots.error_by_age(errors), caption)
+    return report.draw("error_by_age", age_plots.error_by_age(errors), caption)
 
 
 def age_groups(report: Material) -> Picture:
@@ -79,5 +75,5 @@ def age_groups(report: Material) -> Picture:
         "Age groups: the likeliest group against that of the label, in percent of the label's faces, with "
         f"counts (n = {int(matrix.sum()):,}). The cells of groups leave no gaps between them."
     )
-    plot = plots.confusion(matrix, names, "age group (years)")
+    plot = class_plots.confusion(matrix, names, "age group (years)")
     return report.draw("confusion_age_groups", plot, caption)

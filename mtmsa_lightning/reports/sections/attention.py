@@ -6,8 +6,8 @@ import pandas as pd
 
 from mtmsa_lightning._utils.text import pluralize
 from mtmsa_lightning.metrics.age import MIN_FACES
-from mtmsa_lightning.reports import plots
 from mtmsa_lightning.reports.html import Picture
+from mtmsa_lightning.reports.plots import attention as attention_plots
 from mtmsa_lightning.reports.report_data import Material
 
 if TYPE_CHECKING:
@@ -15,16 +15,10 @@ if TYPE_CHECKING:
 
 
 def add_section(report: Material, attention: "Attention", photos: bool) -> None:
-    """Add the gates of the attention modules over faces, and the weights of dilation rates by age.
-
-    Args:
-        report: The report.
-        attention: Gates and weights.
-        photos: Show the gates over faces.
-    """
+    """Add the gates of the attention modules over faces, if ``photos``, and the weights of dilation rates."""
     report.page.section("Multi-scale attention")
     if photos:
-        plot = plots.attention_maps(
+        plot = attention_plots.attention_maps(
             attention.faces,
             {f"stage {stage}": gates for stage, gates in attention.maps.items()},
             [pluralize(age, "year") for age in attention.ages],
@@ -59,5 +53,5 @@ def scale_weights(report: Material, weights: pd.DataFrame) -> Picture:
         "Mean weight of each scale, named by the dilation rate of its last convolution, by decade of the "
         f"true age, none below {MIN_FACES} faces (n = {int(scales.iloc[0]):,}). Dashed: equal weights."
     )
-    plot = plots.scale_weights(names, modules, int(scales.iloc[0]))
+    plot = attention_plots.scale_weights(names, modules, int(scales.iloc[0]))
     return report.draw("scale_weights", plot, caption)

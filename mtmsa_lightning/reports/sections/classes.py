@@ -1,16 +1,11 @@
 """Gender and race."""
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import pandas as pd
 
-from mtmsa_lightning.reports import plots
 from mtmsa_lightning.reports.html import Picture
+from mtmsa_lightning.reports.plots import classes as class_plots
 from mtmsa_lightning.reports.report_data import Material
-
-if TYPE_CHECKING:
-    pass
 
 
 def add_section(report: Material) -> None:
@@ -31,7 +26,7 @@ def class_confusion(report: Material, task: str) -> Picture:
         f"(n = {report.labelled[task]:,})."
     )
     return report.draw(
-        f"confusion_{task}", plots.confusion(found["confusion"], found["names"], task), caption
+        f"confusion_{task}", class_plots.confusion(found["confusion"], found["names"], task), caption
     )
 
 
@@ -39,7 +34,7 @@ def class_reliability(report: Material, task: str) -> Picture:
     """Plot the reliability of a class head."""
     bins, error = report.classes[task]["reliability"], report.scalars[f"{task}_ece"]
     report.write_table(f"reliability_{task}", pd.DataFrame(bins))
-    plot = plots.class_reliability(
+    plot = class_plots.class_reliability(
         np.array(bins["confidence"], float), np.array(bins["accuracy"], float), bins["faces"],
         np.nan if error is None else error, task,
     )  # fmt: skip

@@ -1,7 +1,5 @@
 """What a paper quotes, what it must be quoted with, and all metrics."""
 
-from typing import TYPE_CHECKING
-
 import pandas as pd
 
 from mtmsa_lightning._utils.strict_json import csv_cell
@@ -9,9 +7,6 @@ from mtmsa_lightning._utils.text import pluralize
 from mtmsa_lightning.metrics.suite import METRICS
 from mtmsa_lightning.metrics.titles import METRIC_BY_NAME
 from mtmsa_lightning.reports.report_data import Material
-
-if TYPE_CHECKING:
-    pass
 
 
 def add_headline(report: Material) -> None:

@@ -1,7 +1,5 @@
 """Metrics by gender, race and age."""
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -11,12 +9,9 @@ from mtmsa_lightning.labels import GENDERS, RACES
 from mtmsa_lightning.metrics.age import MIN_FACES
 from mtmsa_lightning.metrics.suite import MetricSpec
 from mtmsa_lightning.metrics.titles import METRIC_BY_NAME, format_interval, format_metric
-from mtmsa_lightning.reports import plots
 from mtmsa_lightning.reports.html import Picture
+from mtmsa_lightning.reports.plots import classes as class_plots
 from mtmsa_lightning.reports.report_data import Material
-
-if TYPE_CHECKING:
-    pass
 
 
 def add_section(report: Material) -> None:
@@ -54,7 +49,7 @@ def subgroup_map(report: Material, table: pd.DataFrame, shown: MetricSpec) -> Pi
     title = f"{shown.title} (%)" if shown.fraction else shown.title
     values = matrix(shown.name, np.nan) * (100 if shown.fraction else 1)
     names = [", ".join(filter(None, row)) or "all" for row in people]
-    plot = plots.subgroup_map(values, matrix("faces", 0), names, ["all", *ages], title, faces)
+    plot = class_plots.subgroup_map(values, matrix("faces", 0), names, ["all", *ages], title, faces)
     caption = (
         f"{title} by labelled gender, race and age, with the number of faces in brackets, k for thousands "
         f"(n = {faces:,}); groups of fewer than {MIN_FACES} faces show their number only."

@@ -1,4 +1,4 @@
-"""The section of a report on the uncertainty of age: coverage, calibration, risk, faces left unsure."""
+"""The uncertainty of age: coverage, calibration, risk, unsure faces."""
 
 import math
 from typing import Any
@@ -14,18 +14,13 @@ from mtmsa_lightning.evaluation.resampling import cluster_numbers, sampling_unit
 from mtmsa_lightning.evaluation.table_metrics import scalars
 from mtmsa_lightning.metrics.suite import LEVELS
 from mtmsa_lightning.metrics.titles import METRIC_BY_NAME, format_metric
-from mtmsa_lightning.reports import plots
 from mtmsa_lightning.reports.html import Picture
+from mtmsa_lightning.reports.plots import age as age_plots
 from mtmsa_lightning.reports.report_data import Material
 
 
 def add_section(report: Material, table: pd.DataFrame) -> None:
-    """Add coverage, risk, calibration and unsure faces.
-
-    Args:
-        report: The report.
-        table: The table of predictions, with a column ``unsure`` if the calibration has thresholds.
-    """
+    """Add coverage, risk, calibration and, from the column ``unsure`` of the table, unsure faces."""
     if report.subgroups is None:
         return
     report.page.section("Uncertainty of age")
@@ -62,7 +57,7 @@ def interval_coverage(report: Material) -> Picture:
     )
     if report.labelled["group"]:
         caption += " An age group counts as covered if the interval contains all of it."
-    return report.draw("interval_coverage", plots.interval_coverage(curves, faces, points), caption)
+    return report.draw("interval_coverage", age_plots.interval_coverage(curves, faces, points), caption)
 
 
 def risk_coverage(report: Material, table: pd.DataFrame) -> Picture:
@@ -73,7 +68,7 @@ def risk_coverage(report: Material, table: pd.DataFrame) -> Picture:
     report.write_table("risk_coverage", pd.DataFrame(curve))
     by_width = report.calibration is not None and report.calibration.min_group_prob is None
     kept = float(1 - table["unsure"].mean()) if "unsure" in table and by_width else None
-    plot = plots.risk_coverage(curve["coverage"], factor * np.array(curve["risk"]), faces, title, kept)
+    plot = age_plots.risk_coverage(curve["coverage"], factor * np.array(curve["risk"]), faces, title, kept)
     caption = (
         "Risk and coverage: the error of the faces that are kept when those with the largest predicted "
         f"standard deviation are rejected (n = {faces:,})."
@@ -142,7 +137,7 @@ def before_calibration(report: Material) -> dict[str, Any] | None:
 
 
 def coverage_by_subject(report: Material) -> dict[str, float | None]:
-    """Return, by level in percent, the mean over subjects of the fraction of their covered faces.
+    """Return, by level in percent, the mean over subjects of the fraction of covered faces.
 
     A conformal interval guarantees this coverage, that of a face of a new subject.
     """
@@ -157,7 +152,7 @@ def coverage_by_subject(report: Material) -> dict[str, float | None]:
 def gap_to_target(report: Material, level: int, covered: float | None) -> str:
     """Return the distance of coverage by subject from its target, in standard deviations of chance.
 
-    With several faces per subject this is a lower bound of the distance, see
+    With several faces per subject this is a lower bound, see
     :func:`~mtmsa_lightning.calibration.conformal.coverage_deviation`.
     """
     if covered is None or report.calibration is None or report.subgroups is None:

@@ -134,7 +134,8 @@ def panels(predictions: "Predictions") -> "dict[str, Callable[[], Figure]]":
     from mtmsa_lightning.metrics.age import CumulativeScoreCurve
     from mtmsa_lightning.metrics.without_sync import without_sync
     from mtmsa_lightning.models.distributions import printed_age
-    from mtmsa_lightning.reports import plots
+    from mtmsa_lightning.reports.plots import age as age_plots
+    from mtmsa_lightning.reports.plots import classes as class_plots
 
     age, low, high = predictions.age, predictions.age_low, predictions.age_high
     labelled = predictions.labelled()
@@ -143,21 +144,23 @@ def panels(predictions: "Predictions") -> "dict[str, Callable[[], Figure]]":
         curve, exact = without_sync(CumulativeScoreCurve()), low == high
         curve.update(age, low, high)
         shares = curve.compute().numpy()
-        drawn["cumulative_score"] = lambda: plots.cumulative_score(
+        drawn["cumulative_score"] = lambda: age_plots.cumulative_score(
             range(len(shares)), shares, labelled["exact"]
         )
-        drawn["predicted_against_true"] = lambda: plots.predicted_against_true(
+        drawn["predicted_against_true"] = lambda: age_plots.predicted_against_true(
             low[exact].numpy(), printed_age(age.mean[exact]).numpy()
         )
     if age is not None and labelled["age"]:
-        drawn["confusion_age_groups"] = lambda: plots.confusion(
+        drawn["confusion_age_groups"] = lambda: class_plots.confusion(
             group_confusion(predictions).numpy(), group_names(predictions), "age group (years)"
         )
     for task, head in (("gender", predictions.gender), ("race", predictions.race)):
         if head is not None and labelled[task]:
             matrix = without_sync(MulticlassConfusionMatrix(len(head.names), ignore_index=-1))
             matrix.update(head.probs, head.target)
-            drawn[f"confusion_{task}"] = partial(plots.confusion, matrix.compute().numpy(), head.names, task)
+            drawn[f"confusion_{task}"] = partial(
+                class_plots.confusion, matrix.compute().numpy(), head.names, task
+            )
     return drawn
 
 
