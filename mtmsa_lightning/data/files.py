@@ -119,15 +119,18 @@ def listing_report(listing: ImageListing, root: Path) -> ReadReport:
     return report
 
 
-def find_file(root: Path, name: str) -> Path | None:
-    """Find a file by name, ignoring case, in ``root`` or its subfolders; None if absent."""
-    if not root.is_dir():
-        return None
-    below = sorted(root / entry.name for entry in _scan(root) if _is(entry, "dir"))
-    for folder in (root, *below):
-        for entry in sorted(_scan(folder), key=lambda entry: entry.name):
-            if entry.name.lower() == name.lower() and _is(entry, "file"):
-                return folder / entry.name
+def find_file(root: Path, name: str, depth: int = 1) -> Path | None:
+    """Find a file by name, ignoring case, in ``root`` or folders at most ``depth`` below; None if absent."""
+    folders = [root] if root.is_dir() else []
+    for level in range(depth + 1):
+        below: list[Path] = []
+        for folder in folders:
+            entries = sorted(_scan(folder), key=lambda entry: entry.name)
+            for entry in entries:
+                if entry.name.lower() == name.lower() and _is(entry, "file"):
+                    return folder / entry.name
+            below += [folder / entry.name for entry in entries if level < depth and _is(entry, "dir")]
+        folders = below
     return None
 
 

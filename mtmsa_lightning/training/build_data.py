@@ -1,11 +1,14 @@
 """DataModules from command lines: datasets recognised by their files, classes built by their settings."""
 
 import json
+import posixpath
+import re
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mtmsa_lightning.data.datasets import CLASSES
+from mtmsa_lightning.data.datasets import CLASSES, RELEASES
 from mtmsa_lightning.errors import ConfigError, DataError, MTMSAError
 from mtmsa_lightning.settings.configs import classes_first, find_config, option, split_configs
 
@@ -27,7 +30,7 @@ def recognise(root: Path, table: str | None = None) -> str:
         beside = f": is a file; give its folder: --root {root.parent} --data.table {root.name}"
         raise DataError(f"{root}{beside if root.is_file() else ': no such folder'}")
 
-    from mtmsa_lightning.data.datasets import adience, face_csv, morph, utkface
+    from mtmsa_lightning.data.datasets import face_csv
     from mtmsa_lightning.data.files import find_file, list_images
 
     prepared = prepared_name(root)
@@ -35,15 +38,19 @@ def recognise(root: Path, table: str | None = None) -> str:
         return prepared if prepared in CLASSES else "csv"
     if table or find_file(root, "faces.csv"):
         return "csv"
-    if find_file(root, morph.TABLE):
-        return "morph"
-    if find_file(root, "fold_0_data.txt"):
-        return "adience"
-    if any(utkface.is_labelled(path) for path in list_images(root)):
-        return "utkface"
+    modules = {name: import_module(f"mtmsa_lightning.data.datasets.{name}") for name in RELEASES}
+    listing = list_images(root)
+    files = {posixpath.basename(path).lower() for path in listing.others}
+    for name, module in modules.items():
+        if any(file.lower() in files for file in getattr(module, "FILES", ())):
+            return name
+    for name, module in modules.items():
+        if hasattr(module, "NAMES") and any(
+            map(re.compile(f"(?:.*/)?(?:{module.NAMES})").fullmatch, listing)
+        ):
+            return name
     trees = "".join(
-        f"\n{name}:\n{module.TREE.strip()}"
-        for name, module in (("morph", morph), ("adience", adience), ("utkface", utkface), ("csv", face_csv))
+        f"\n{name}:\n{module.TREE.strip()}" for name, module in (*modules.items(), ("csv", face_csv))
     )
     raise DataError(f"{root}: no dataset is recognised there. Known layouts:{trees}")
 

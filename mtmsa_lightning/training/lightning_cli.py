@@ -19,12 +19,13 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from mtmsa_lightning import MORPH, Adience, FaceCSV, Synthetic, UTKFace
+import mtmsa_lightning
 from mtmsa_lightning._utils.devices import best_precision, choose_accelerator
 from mtmsa_lightning._utils.folders import locked
 from mtmsa_lightning._utils.launch import is_first_process, launch_variables_removed
 from mtmsa_lightning._utils.signals import TRY_AGAIN, Stopped, stopped_by
 from mtmsa_lightning.data.datamodule import FaceDataModule
+from mtmsa_lightning.data.datasets import CLASSES
 from mtmsa_lightning.errors import CheckpointError, ConfigError, MTMSAError, Preempted
 from mtmsa_lightning.models.heads.age import AgeHead
 from mtmsa_lightning.models.heads.classes import ClassHead
@@ -97,7 +98,7 @@ HELP = {
 ARCHITECTURE = ("msa", "last_stride", "aux_stage", "age", "gender", "race")
 """Model settings that must equal those that a checkpoint's weights were trained with."""
 
-DATASETS = (MORPH, Adience, FaceCSV, Synthetic, UTKFace)
+DATASETS = [getattr(mtmsa_lightning, name) for name in CLASSES.values()]
 """Imported so that the parser finds them by name, ``--data MORPH``."""
 
 BASES = (AgeHead, ClassHead, FaceDataModule)

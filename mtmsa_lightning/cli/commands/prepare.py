@@ -33,7 +33,12 @@ log = logging.getLogger(__name__)
 SETTINGS: dict[str, dict[str, Any]] = {
     "morph": {},
     "adience": {"label_rule": "canonical", "variant": "aligned"},
-    "utkface": {},
+    "utkface": {"variant": None},
+    "agedb": {},
+    "fgnet": {},
+    "clap2016": {},
+    "appa_real": {"age": "apparent", "variant": "faces"},
+    "imdb_wiki": {"min_face_score": 1.0, "one_face": True, "max_age": 100},
     "csv": {"table": "faces.csv", "dataset_name": "csv", "race_classes": None},
     "folder": {},
 }
@@ -167,16 +172,17 @@ def _reading(release: str, columns: Sequence[str] | None, others: Sequence[str])
 
 
 def _crop_settings(options: argparse.Namespace, release: str, reading: dict[str, Any]) -> "CropSettings":
+    from mtmsa_lightning.align.crop import ALIGNED
     from mtmsa_lightning.align.files import CropSettings
 
+    is_aligned = release in ALIGNED and reading["variant"] in ("aligned", None)
     margin = options.margin
     if margin is None:
-        margin = 0.0 if release in TIGHT else MARGIN
+        margin = 0.0 if release in TIGHT and is_aligned else MARGIN
     if not 64 <= options.size <= 1024:
         raise ConfigError(f"--size {options.size}: choose 64 to 1024 pixels")
     if not -0.25 <= margin <= 2:
         raise ConfigError(f"--margin {margin}: choose -0.25 to 2")
-    is_aligned = release == "utkface" or reading.get("variant") == "aligned"
     detect = not is_aligned if options.detect is None else options.detect
     no_face = options.no_face or ("drop" if release == "folder" else "centre")
     return CropSettings(options.size, margin, detect, release if is_aligned else None, no_face == "centre")
@@ -222,23 +228,12 @@ def read_release(release: str, root: Path, reading: dict[str, Any]) -> "FaceTabl
     Raises:
         DataError: It is missing or cannot be read.
     """
-    if release == "morph":
-        from mtmsa_lightning.data.datasets.morph import read_morph
+    if release != "folder":
+        import mtmsa_lightning
 
-        return read_morph(root)
-    if release == "adience":
-        from mtmsa_lightning.data.datasets.adience import read_adience
-
-        return read_adience(root, **reading)
-    if release == "utkface":
-        from mtmsa_lightning.data.datasets.utkface import read_utkface
-
-        return read_utkface(root)
-    if release == "csv":
-        from mtmsa_lightning.data.datasets.face_csv import FaceCSV
-
-        given = {name: value for name, value in reading.items() if value}
-        return FaceCSV(root=str(root), protocol="whole", **given).read()  # nothing is split
+        given = {name: value for name, value in reading.items() if value is not None}
+        datamodule = getattr(mtmsa_lightning, CLASSES[release])
+        return datamodule(root=str(root), protocol="whole", **given).read()  # type: ignore[no-any-return]
     from mtmsa_lightning.data.datasets.folder import read_folder
 
     return read_folder(root)

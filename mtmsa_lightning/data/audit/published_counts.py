@@ -1,7 +1,7 @@
 """Published counts of the releases, for comparison with a copy.
 
-Sources: the tables of the releases themselves (MORPH Album II, non-commercial, 2008; Adience); UTKFace has no
-table, and its copies on the web differ by a few files.
+Sources: the tables, lists or file names of the releases themselves. UTKFace and AFAD have no table, and their
+copies on the web differ by some files.
 """
 
 from typing import NamedTuple
@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mtmsa_lightning.data.prepared.format import is_synthetic, preparation
-from mtmsa_lightning.data.table import FaceTable
+from mtmsa_lightning.data.table import SPLITS, FaceTable
 from mtmsa_lightning.labels import GENDERS
 
 _MORPH = {
@@ -17,6 +17,7 @@ _MORPH = {
     "black": 42_589, "white": 10_559, "hispanic": 1_769, "asian": 154, "other": 63,
     "male": 46_645, "female": 8_489,
 }  # fmt: skip
+_CLAP = {"rows read": 7_591, "faces": 7_591, "train": 4_113, "val": 1_500, "test": 1_978}
 _CANONICAL = {
     "faces": 17_424, "fold 0": 4_316, "fold 1": 3_101, "fold 2": 3_339, "fold 3": 2_975, "fold 4": 3_693,
 }  # fmt: skip
@@ -26,6 +27,14 @@ PUBLISHED: dict[str, dict[str, int]] = {
     "adience canonical": {"rows read": 19_487, **_CANONICAL},
     "adience extended": {"rows read": 19_487, "faces": 18_550},
     "utkface file names": {"faces": 23_705},
+    "agedb file names": {"faces": 16_488, "subjects": 567, "male": 9_788, "female": 6_700},
+    "fgnet file names": {"faces": 1_002, "subjects": 82},
+    "clap2016 apparent age, rounded": _CLAP,
+    "appa_real apparent age, rounded": _CLAP,
+    "appa_real real age": _CLAP,
+    "imdb+wiki face score from 1, one face, age to 100": {"rows read": 523_051},
+    "imdb face score from 1, one face, age to 100": {"rows read": 460_723},
+    "wiki face score from 1, one face, age to 100": {"rows read": 62_328},
 }
 """Counts by label rule and by what is counted."""
 
@@ -62,6 +71,7 @@ def _counts(table: FaceTable) -> dict[str, int]:
     numbers = {"faces": len(faces), "rows read": _rows_read(table), "subjects": faces["subject"].nunique()}
     for names, column in ((GENDERS, "gender"), (table.race_classes, "race")):
         numbers |= dict(zip(names, _tally(faces[column], len(names)), strict=True))
+    numbers |= {split: int((faces["split"] == split).sum()) for split in SPLITS}
     folds = _tally(faces["fold"], 5)
     return numbers | {f"fold {fold}": number for fold, number in enumerate(folds)}
 

@@ -24,6 +24,7 @@ LabelRule = Literal["canonical", "extended"]
 Variant = Literal["aligned", "faces"]
 
 FOLDS = 5
+FILES = ("fold_0_data.txt",)
 TREE = """
 <root>/
   fold_0_data.txt ... fold_4_data.txt

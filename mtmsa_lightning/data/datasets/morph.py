@@ -18,6 +18,7 @@ from mtmsa_lightning.data.release_dataset import ReleaseDataset
 from mtmsa_lightning.data.table import FaceTable, ReadReport, make_frame, parse_ages, parse_words
 
 TABLE = "morph_2008_nonCommercial.csv"
+FILES = (TABLE,)
 PHOTOS = "Album2"
 TREE = f"""
 <root>/

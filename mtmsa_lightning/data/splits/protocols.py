@@ -202,6 +202,17 @@ def folds(faces: pd.DataFrame, seed: int) -> Partition:
     return Partition(part, _rotate(numbers), exclusive=True, notes=_unused(part, "fold"))
 
 
+def leave_one_subject_out(faces: pd.DataFrame, seed: int) -> Partition:
+    """Use the subjects, in the order of their names, as folds: FG-NET's protocol, with 82 folds."""
+    subjects, part = np.unique(_texts(faces["subject"]), return_inverse=True)
+    if "" in subjects or len(subjects) < 2:
+        raise DataError(
+            "protocol 'leave_one_subject_out' needs the subject of every face, and at least two subjects: "
+            "choose another protocol, e.g. --data.protocol random"
+        )
+    return Partition(part.astype(np.int64), _rotate(range(len(subjects))), exclusive=True)
+
+
 def whole(faces: pd.DataFrame, seed: int) -> Partition:
     """Use all faces as test part, for a model that was trained on another dataset."""
     return Partition(np.zeros(len(faces), np.int64), {0: Roles((), (0,))})
@@ -214,7 +225,17 @@ def train_all(faces: pd.DataFrame, seed: int) -> Partition:
 
 PROTOCOLS: dict[str, Callable[[pd.DataFrame, int], Partition]] = {
     protocol.__name__: protocol
-    for protocol in (random, subject_exclusive, setting_a, s1_s2_s3, predefined, folds, whole, train_all)
+    for protocol in (
+        random,
+        subject_exclusive,
+        leave_one_subject_out,
+        setting_a,
+        s1_s2_s3,
+        predefined,
+        folds,
+        whole,
+        train_all,
+    )
 }
 """The protocols by name: functions of the faces (a face table with the column ``race_name``) and a seed."""
 
