@@ -18,13 +18,10 @@ PARTIAL = ".mtmsa-partial"
 
 @contextmanager
 def replacing(file: Path, token: str = "") -> Iterator[Path]:
-    """Yield the path of a temporary file that replaces ``file`` at the end.
+    """Yield the path of a temporary file that replaces ``file`` at the end, unless writing fails.
 
-    If writing fails, the old file stays. The permissions of the new one are those of the umask.
-
-    Args:
-        file: The file; its folder is made if missing.
-        token: Distinguishes files that several processes write at the same time.
+    The folder is made if missing; permissions are those of the umask. A ``token`` distinguishes files that
+    several processes write at the same time.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
     name = os.fsdecode(os.fsencode(file.name)[:200])  # a file name has at most 255 bytes
@@ -41,10 +38,7 @@ def replacing(file: Path, token: str = "") -> Iterator[Path]:
 
 
 def remove_partials(folder: Path) -> None:
-    """Remove files that killed processes left half-written in a folder.
-
-    Its subfolders may be locked by others, who are writing there.
-    """
+    """Remove files that killed processes left half-written in a folder, but not in its subfolders."""
     for file in folder.glob(f".*{PARTIAL}"):
         file.unlink(missing_ok=True)
 
@@ -53,11 +47,8 @@ def remove_partials(folder: Path) -> None:
 def replacing_in(folder: Path, names: Iterable[str]) -> Iterator[Path]:
     """Yield an empty folder, whose files and folders replace those in ``folder`` at the end.
 
-    If writing fails, ``folder`` is not changed.
-
-    Args:
-        folder: The folder; it is made if missing.
-        names: Names to replace, in order; those that the new folder lacks are removed.
+    If writing fails, ``folder`` is not changed; it is made if missing. ``names`` are replaced in order, and
+    removed if the new folder lacks them.
     """
     folder.mkdir(parents=True, exist_ok=True)
     fresh = folder / ".new"  # a fixed name, so that the next call removes the remains of a killed process

@@ -10,10 +10,7 @@ NO_MPS = "Apple's GPU (mps) has no float64, which losses and metrics are compute
 
 
 def choose_accelerator(name: Any) -> Any:
-    """Return Lightning's ``accelerator`` for a setting.
-
-    Args:
-        name: ``auto`` is CUDA or else the CPU, and ``gpu`` is CUDA; Lightning would use Apple's GPU for both.
+    """Return Lightning's ``accelerator``: ``auto`` is CUDA or the CPU, ``gpu`` is CUDA, neither Apple's GPU.
 
     Raises:
         ConfigError: It is ``mps``.
@@ -41,10 +38,6 @@ def check_precision(precision: str | None) -> None:
 
 
 def best_precision(accelerator: Any) -> str:
-    """Return bf16-mixed for a GPU with native support, else 32-true.
-
-    Args:
-        accelerator: The value of :func:`choose_accelerator`.
-    """
+    """Return bf16-mixed for a chosen accelerator with native support, else 32-true."""
     native = accelerator == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     return "bf16-mixed" if native else "32-true"

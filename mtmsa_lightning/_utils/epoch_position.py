@@ -22,22 +22,21 @@ def epochs_done(trainer: Any) -> int:
 
 @contextmanager
 def place_in_epoch(trainer: Any) -> Iterator[None]:
-    """Set Lightning's counters for a checkpoint within an epoch.
+    """Set Lightning's counters for a checkpoint within an epoch to their values after the last batch.
 
-    Lightning counts an epoch as finished when it ends early, and would continue with the next one. Its
-    counters are set to their values after the last batch. Nothing changes for a finished epoch.
+    Lightning counts an epoch as finished when it ends early, and would continue with the next one.
     """
-    loop = trainer.fit_loop
-    counters = [loop.epoch_progress.current, loop.epoch_progress.total]
-    fields = [(each, "processed") for each in counters]
-    batches = loop.epoch_loop.batch_progress
-    fields += [(each, "completed") for each in (batches.current, batches.total)]
-    fields += [(loop.epoch_loop, "_batches_that_stepped")]
-    unfinished = batches_into_epoch(trainer) > 0
-    for owner, name in fields if unfinished else ():
+    if not batches_into_epoch(trainer):
+        yield
+        return
+    epochs, loop = trainer.fit_loop.epoch_progress, trainer.fit_loop.epoch_loop
+    fields = [(each, "processed") for each in (epochs.current, epochs.total)]
+    fields += [(each, "completed") for each in (loop.batch_progress.current, loop.batch_progress.total)]
+    fields += [(loop, "_batches_that_stepped")]
+    for owner, name in fields:
         setattr(owner, name, getattr(owner, name) - 1)
     try:
         yield
     finally:
-        for owner, name in fields if unfinished else ():
+        for owner, name in fields:
             setattr(owner, name, getattr(owner, name) + 1)

@@ -32,10 +32,6 @@ def open_regular(path: str | Path) -> BufferedReader:
 def read_regular(path: str | Path, max_bytes: int | None = None) -> bytes:
     """Return the bytes of a regular file.
 
-    Args:
-        path: The file.
-        max_bytes: Largest size; None for no limit.
-
     Raises:
         OSError: It cannot be read, is not a regular file, or is larger than ``max_bytes``.
     """
@@ -47,13 +43,9 @@ def read_regular(path: str | Path, max_bytes: int | None = None) -> bytes:
 
 
 def find_normalised(path: Path, names: dict[Path, dict[str, str]] | None = None) -> Path:
-    """Return a path, or the existing one that differs only in Unicode normalisation (NFC or NFD).
+    """Return a path, or the existing one that differs only in Unicode normalisation, as macOS changes it.
 
-    Archives and copies made on macOS change it.
-
-    Args:
-        path: Any path.
-        names: Cache of folder listings, for many calls.
+    ``names`` is a cache of folder listings, for many calls.
     """
     if str(path).isascii() or os.path.lexists(path) or path == path.parent:
         return path

@@ -25,11 +25,7 @@ PATIENCE = 1.0
 
 
 def check_folder(folder: Path) -> None:
-    """Raise if a folder cannot be made or written to, without making it.
-
-    Raises:
-        DataError: A parent is not a folder, or it is not writable.
-    """
+    """Raise DataError if a folder cannot be made or written to, without making it."""
     there = next(above for above in (folder, *folder.absolute().parents) if above.exists())
     if not (there.is_dir() and os.access(there, os.W_OK)):
         why = "may not be written to" if there.is_dir() else "is a file"
@@ -37,10 +33,7 @@ def check_folder(folder: Path) -> None:
 
 
 def make_folder(folder: Path) -> list[Path]:
-    """Make a folder and its parents, if missing, and check that it is writable.
-
-    Returns:
-        The folders that were made, innermost first; if two processes make a folder at once, one returns it.
+    """Make a folder and its parents, if missing, and return those that this process made, innermost first.
 
     Raises:
         DataError: It cannot be made or written to.
@@ -57,9 +50,8 @@ def make_folder(folder: Path) -> list[Path]:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise DataError(
-            f"{folder}: nothing can be written there ({error.strerror}): choose another"
-        ) from error
+        why = f"nothing can be written there ({error.strerror})"
+        raise DataError(f"{folder}: {why}: choose another") from error
     return made
 
 
@@ -93,22 +85,20 @@ def locked(
     try:
         lock.acquire(timeout=wait)
     except Timeout:
-        raise DataError(
-            f"{folder}: another {_who(folder)} is writing there: wait for it or stop it, or choose another "
-            "folder"
-        ) from None
+        advice = "wait for it or stop it, or choose another folder"
+        raise DataError(f"{folder}: another {_who(folder)} is writing there: {advice}") from None
     except OSError as error:
         _remove(made, folder, ())
-        raise DataError(
-            f"{folder}: its lock {LOCK} cannot be taken ({error.strerror}): choose another folder"
-        ) from error
+        why = f"its lock {LOCK} cannot be taken ({error.strerror})"
+        raise DataError(f"{folder}: {why}: choose another folder") from error
     removable: Collection[str] = ()
     foreign = False
     try:
-        if not isinstance(
-            lock, SoftFileLock
-        ):  # which it became if the file system has no locks; it has its own text
-            (folder / LOCK).write_text(_holder(command), encoding="utf-8")
+        if not isinstance(lock, SoftFileLock):  # which it became on a file system without locks; has its text
+            now = datetime.now().isoformat(" ", timespec="seconds")
+            place = f"process {os.getpid()} on {platform.node()} since {now}"
+            text = f"`{command}` ({place}; {shlex.join(sys.argv)[:200]})"
+            (folder / LOCK).write_text(text, encoding="utf-8")
         remove_partials(folder)
         yield
     except (MTMSAError, Preempted, Stopped, KeyboardInterrupt):
@@ -152,12 +142,6 @@ def _lock(folder: Path) -> FileLock:
     # flock on a folder works on one machine only, on a file open for writing also on network file systems.
     # filelock closes its file in forked processes, so that a worker does not keep the lock.
     return FileLock(folder / LOCK, thread_local=False)
-
-
-def _holder(command: str) -> str:
-    now = datetime.now().isoformat(" ", timespec="seconds")
-    place = f"process {os.getpid()} on {platform.node()} since {now}"
-    return f"`{command}` ({place}; {shlex.join(sys.argv)[:200]})"
 
 
 def _who(folder: Path) -> str:

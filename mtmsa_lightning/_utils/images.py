@@ -34,18 +34,11 @@ class UnreadableImageError(DataError):
 
 
 def read_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> Image:
-    """Decode an image file to RGB.
+    """Decode an image file to RGB, uint8, shape (height, width, 3).
 
     EXIF orientation is applied (OpenCV 4.11 ignores it in WebP); greyscale, palette, CMYK, alpha and 16-bit
-    files become 8-bit RGB. OpenCV was the fastest of three decoders (``benchmarks/decode.md``).
-
-    Args:
-        path: The image file.
-        max_pixels: Larger images are refused by their header before they are decoded, since a small file can
-            unpack to gigabytes.
-
-    Returns:
-        The image, uint8, shape (height, width, 3).
+    files become 8-bit RGB. OpenCV was the fastest of three decoders (``benchmarks/decode.md``). Images of
+    more than ``max_pixels`` are refused by their header, since a small file can unpack to gigabytes.
 
     Raises:
         UnreadableImageError: There is no decodable image at ``path``, or it has too many pixels.
@@ -58,16 +51,7 @@ def read_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> Image:
 
 
 def decode_image(data: bytes, path: str | Path, max_pixels: int = MAX_PIXELS) -> Image:
-    """Decode the bytes of an image file to RGB; see :func:`read_image`.
-
-    Args:
-        data: The bytes.
-        path: Name of the image for messages.
-        max_pixels: Larger images are not decoded.
-
-    Raises:
-        UnreadableImageError: The bytes are not a decodable image, or it has too many pixels.
-    """
+    """Decode the bytes of an image file, see :func:`read_image`; ``path`` is its name in messages."""
     if not data:
         raise UnreadableImageError(f"{path}: not an image that can be decoded (the file is empty)")
     try:
@@ -79,9 +63,8 @@ def decode_image(data: bytes, path: str | Path, max_pixels: int = MAX_PIXELS) ->
         # cv2.imread would only warn
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
     except cv2.error as error:
-        more = "; OpenCV decodes more pixels only if OPENCV_IO_MAX_IMAGE_PIXELS is set" * (
-            size[0] * size[1] > MAX_PIXELS
-        )
+        limit = "; OpenCV decodes more pixels only if OPENCV_IO_MAX_IMAGE_PIXELS is set"
+        more = limit if size[0] * size[1] > MAX_PIXELS else ""
         raise UnreadableImageError(f"{path}: not an image that can be decoded{more}") from error
     if image is None or sorted(image.shape[:2]) != sorted(size):  # EXIF orientation may turn it
         raise UnreadableImageError(f"{path}: not an image that can be decoded")
@@ -89,11 +72,7 @@ def decode_image(data: bytes, path: str | Path, max_pixels: int = MAX_PIXELS) ->
 
 
 def check_size(name: str, size: tuple[int, int], max_pixels: int) -> None:
-    """Refuse an image with too many pixels.
-
-    Raises:
-        UnreadableImageError: Width times height is above ``max_pixels``.
-    """
+    """Raise UnreadableImageError if width times height is above ``max_pixels``."""
     width, height = size
     if width * height > max_pixels:
         raise UnreadableImageError(

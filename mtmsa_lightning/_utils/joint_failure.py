@@ -22,12 +22,10 @@ _GRACE = 3.0
 
 
 class JointFailure(Callback):
-    """Raise the error of one process in all processes.
+    """Raise the error of one process in all processes, which would wait in their next collective operation.
 
-    Otherwise the others would wait in their next collective operation, up to ten minutes with NCCL. The
-    failing process writes its message to the store of the process group, and a thread of each process reads
-    it. A process that is still waiting after some seconds is ended. :meth:`MTMSA.configure_callbacks` adds
-    this callback to trainings and evaluations with several processes.
+    The failing process writes its message to the store of the process group, and a thread of each process
+    reads it. A process that is still waiting after some seconds is ended.
     """
 
     def __init__(self) -> None:
@@ -41,13 +39,9 @@ class JointFailure(Callback):
         callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
         known = [each for each in callbacks if isinstance(each, cls)]
         callback = known[0] if known else cls()
-        callback.watch(trainer)
+        callback._over.clear()
+        threading.Thread(target=callback._listen, args=(trainer,), daemon=True).start()
         return [] if known else [callback]
-
-    def watch(self, trainer: Trainer) -> None:
-        """Start watching the other processes."""
-        self._over.clear()
-        threading.Thread(target=self._listen, args=(trainer,), daemon=True).start()
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Stop watching."""

@@ -26,8 +26,7 @@ def launch_variables_removed() -> Iterator[None]:
 def slurm_step() -> str | None:
     """Return ``<job>.<step>.<restart>`` for a task of a step of several; None outside of one.
 
-    A script of ``sbatch`` and a shell of ``salloc`` know the number of tasks of their allocation, but are one
-    process; the numbers of their own steps are special ones, from 0xfffffff0 on.
+    A script of ``sbatch`` or a shell of ``salloc`` is one process; its step has a number from 0xfffffff0 on.
     """
     job, step = os.environ.get("SLURM_JOB_ID"), os.environ.get("SLURM_STEP_ID", "")
     if job is None or not step.isdigit() or int(step) >= 0xFFFFFFF0:

@@ -17,10 +17,6 @@ if TYPE_CHECKING:
 class _Stdout(logging.StreamHandler):  # type: ignore[type-arg]
     """Write to the current ``sys.stdout``, which tests and progress bars replace."""
 
-    def __init__(self) -> None:
-        super().__init__(sys.stdout)
-        self.setFormatter(_Short())
-
     def emit(self, record: logging.LogRecord) -> None:
         self.stream = sys.stdout
         super().emit(record)
@@ -92,6 +88,7 @@ def to_console() -> None:
     logger.setLevel(logging.INFO if is_first_process() else logging.ERROR)
     if not any(isinstance(handler, _Stdout) for handler in logger.handlers):
         logger.addHandler(_Stdout())
+        logger.handlers[-1].setFormatter(_Short())
 
 
 def drawn(table: "Table") -> str:

@@ -62,12 +62,6 @@ class _Lines:
         if now - self.last >= SECONDS_BETWEEN_LINES or self.done == self.total:
             rate = (self.done - self.before) / max(now - self.start, 1e-9)
             left = (self.total - self.done) / rate if rate else math.inf  # nothing is done yet
-            log.info(
-                "%s of %s %s (%.0f/s, %.0f s left)",
-                f"{self.done:,}",
-                f"{self.total:,}",
-                self.what,
-                rate,
-                left,
-            )
+            done, total = f"{self.done:,}", f"{self.total:,}"
+            log.info("%s of %s %s (%.0f/s, %.0f s left)", done, total, self.what, rate, left)
             self.last = now

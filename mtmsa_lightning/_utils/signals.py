@@ -21,11 +21,8 @@ TRY_AGAIN = 75
 class Stopped(BaseException):
     """A stop signal was received.
 
-    Not an ``Exception``, so that error handlers do not catch it, and not a ``KeyboardInterrupt``, on which
-    Lightning ends the process.
-
-    Args:
-        number: The signal.
+    Not an ``Exception``, which error handlers catch, and not a ``KeyboardInterrupt``, on which Lightning ends
+    the process.
     """
 
     def __init__(self, number: int) -> None:
@@ -35,12 +32,7 @@ class Stopped(BaseException):
 
 
 def stopped_by(name: str, then: str = "") -> str:
-    """Return the last line of a command after a signal.
-
-    Args:
-        name: The signal.
-        then: What was done, and how to continue.
-    """
+    """Return the last line of a command after a signal: what was done, and how to continue."""
     return f"stopped by {name}" + (f": {then}" if then else "")
 
 

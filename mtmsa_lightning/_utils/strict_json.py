@@ -5,9 +5,8 @@ that contains it has an entry ``not_finite`` with its text, ``nan``, ``inf`` or 
 
     {"val/age_mae": null, "val/loss": 3.5, "not_finite": {"val/age_mae": "nan"}}
 
-An item of a list is named with its index, ``{"share[3]": "nan"}``. :func:`from_json` restores the numbers.
-CSV files contain the same texts, which pandas reads as numbers; an empty cell means that there is no such
-metric.
+An item of a list is named with its index, ``{"share[3]": "nan"}``. CSV files contain the same texts, which
+pandas reads as numbers.
 """
 
 import json
@@ -20,12 +19,7 @@ NOT_FINITE = "not_finite"
 
 
 def to_json(value: Any, indent: int | None = None, **options: Any) -> str:
-    """Return plain values as strict JSON, see above; tuples become lists.
-
-    Args:
-        value: Dictionaries, lists, texts, numbers, None.
-        indent: As in :func:`json.dumps`.
-        options: As in :func:`json.dumps`.
+    """Return plain values as strict JSON; tuples become lists, options are those of :func:`json.dumps`.
 
     Raises:
         ValueError: A number that is not finite is outside of any dictionary.

@@ -6,13 +6,7 @@ from mtmsa_lightning.errors import shorten
 
 
 def pluralize(number: float, what: str, several: str | None = None) -> str:
-    """Return a number with its noun, such as ``1 face``, ``1,234 faces`` and ``2.5 years``.
-
-    Args:
-        number: The number.
-        what: The noun in the singular.
-        several: The plural, if it is irregular.
-    """
+    """Return a number with its noun, such as ``2.5 years``; ``several`` is an irregular plural."""
     text = f"{number:g}" if isinstance(number, float) else f"{number:,}"
     return f"{text} {what if number == 1 else several or f'{what}s'}"
 

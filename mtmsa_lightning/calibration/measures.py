@@ -9,7 +9,6 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from mtmsa_lightning.calibration.calibration import LEVELS
-from mtmsa_lightning.labels import AGE_GROUP_EDGES
 from mtmsa_lightning.metrics.age_groups import GroupAccuracy
 from mtmsa_lightning.metrics.classes import ClassCalibrationError
 from mtmsa_lightning.metrics.probabilistic import AgeIntervalNLL, AgeNLL, IntervalCoverage, IntervalWidth
@@ -135,5 +134,5 @@ def age_risk(faces: LabelledPredictions) -> tuple[str, Tensor]:
     low, high = faces.low[faces.labelled], faces.high[faces.labelled]
     if (low == high).all():
         return "MAE (years)", (faces.age.mean[faces.labelled] - low).abs()
-    right, _ = GroupAccuracy(AGE_GROUP_EDGES).to(low.device).per_face(faces.age, faces.low, faces.high)
+    right, _ = GroupAccuracy().to(low.device).per_face(faces.age, faces.low, faces.high)
     return "wrong group", (~right[faces.labelled]).double()

@@ -12,19 +12,13 @@ from mtmsa_lightning.metrics.age_groups import GroupAccuracy
 
 
 def group_confusion(predictions: Predictions) -> Tensor:
-    """Count faces by the cell of their label (rows) and their most probable cell (columns).
+    """Count faces by the cell of their label (rows) and their most probable cell (columns), int64 ``(8, 8)``.
 
-    Cells are those of :class:`~mtmsa_lightning.metrics.GroupAccuracy`.
-
-    Args:
-        predictions: Predictions of ages; unlabelled faces are not counted.
-
-    Returns:
-        Counts, int64 ``(8, 8)``.
+    Cells are those of :class:`~mtmsa_lightning.metrics.GroupAccuracy`; unlabelled faces are skipped.
     """
     assert predictions.age is not None
     low, high = predictions.age_low, predictions.age_high
-    decided, label = GroupAccuracy(AGE_GROUP_EDGES).cells(predictions.age, low, high)
+    decided, label = GroupAccuracy().cells(predictions.age, low, high)
     known = ~(low + high).isnan() & (decided >= 0)
     size = len(AGE_GROUP_EDGES) + 1
     return torch.bincount((label * size + decided)[known], minlength=size**2).view(size, size)

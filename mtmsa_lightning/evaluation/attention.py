@@ -29,8 +29,8 @@ class Attention(NamedTuple):
         faces: The faces as the network sees them, RGB, ``(height, width, 3)`` each.
         maps: Gates averaged over channels, ``(F, h, w)``, by stage; above 0 amplifies, below 0 damps.
         weights: Columns ``stage, rate, decade, weight, faces``: mean weight of the scale that ends with the
-            convolution of that dilation rate, over channels and faces of the age decade (its first year).
-            NaN for a decade with too few faces.
+            convolution of that dilation rate, over channels and faces of the age decade (its first year). NaN
+            for a decade with too few faces.
     """
 
     ids: tuple[str, ...]
@@ -48,7 +48,7 @@ def attend(
     batch_size: int = 64,
     min_faces: int = MIN_FACES,
 ) -> Attention | None:
-    """Compute gates and scale weights of the attention modules.
+    """Compute gates and scale weights of the attention modules; None without modules or without ages.
 
     Args:
         model: The model.
@@ -56,9 +56,6 @@ def attend(
         device: Device of the computation.
         batch_size: Faces per batch.
         min_faces: Minimum number of faces of a decade with mean weights.
-
-    Returns:
-        The attention; None for a model without attention modules or data without ages.
     """
     ages = ((data.table["age_low"] + data.table["age_high"]) / 2).to_numpy(np.float64)
     if not len(model.trunk.msa) or np.isnan(ages).all():
@@ -88,12 +85,13 @@ def _mean_weights(
     for batch, attended in _attended(model, data, rows, batch_size):
         decades = 10 * np.floor(ages[batch["index"].numpy()] / 10).astype(int)
         for stage, each in attended.items():
-            rates = dilation_rates(model, stage)
             fractions = each.scale_weights.double().mean(dim=2).cpu().numpy()
-            parts += [
-                pd.DataFrame({"stage": stage, "rate": rate, "decade": decades, "weight": fractions[:, scale]})
-                for scale, rate in enumerate(rates)
-            ]
+            wide = pd.DataFrame(fractions, columns=dilation_rates(model, stage)).assign(decade=decades)
+            parts.append(
+                wide.melt("decade", var_name="rate", value_name="weight")
+                .assign(stage=stage)
+                .astype({"rate": int})
+            )
     groups = pd.concat(parts).groupby(["stage", "rate", "decade"])["weight"]
     means = groups.agg(weight="mean", faces="size").reset_index()
     return means.assign(weight=means["weight"].where(means["faces"] >= min_faces))
@@ -119,12 +117,7 @@ def dilation_rates(model: MTMSA, stage: int) -> list[int]:
 
 
 def spread_over_ages(ages: NDArray[np.float64], count: int) -> list[int]:
-    """Return rows with ages evenly between the 5th and the 95th percentile, in order of age.
-
-    Args:
-        ages: Ages in years, NaN where unknown.
-        count: Number of rows; fewer if there are fewer ages.
-    """
+    """Return at most ``count`` rows with ages evenly between the 5th and 95th percentile, in order of age."""
     known = np.flatnonzero(~np.isnan(ages))
     chosen: list[int] = []
     young, old = np.percentile(ages[known], [5, 95])
@@ -135,12 +128,7 @@ def spread_over_ages(ages: NDArray[np.float64], count: int) -> list[int]:
 
 
 def up_to_each_decade(ages: NDArray[np.float64], most: int) -> list[int]:
-    """Return at most ``most`` rows of each age decade, drawn with a fixed seed.
-
-    Args:
-        ages: Ages in years, NaN where unknown.
-        most: Rows per decade.
-    """
+    """Return at most ``most`` rows of each age decade, drawn with a fixed seed."""
     known = np.flatnonzero(~np.isnan(ages))
     order = pd.Series(np.random.default_rng(0).permutation(known))
     chosen = order.groupby(np.floor(ages[order] / 10)).head(most)

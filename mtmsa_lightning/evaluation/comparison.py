@@ -1,9 +1,8 @@
 """Paired comparison of models on the same test faces.
 
-Differences are taken face by face, which removes the difficulty that a face has for both models. With
-several seeds, the score of a face is its mean over seeds. Intervals and p-values cover the random choice of
-test faces (by subject where subjects are known), not the variation between trainings, which several seeds
-show.
+Differences are taken face by face, which removes the difficulty that a face has for both models. With several
+seeds, the score of a face is its mean over seeds. Intervals and p-values cover the random choice of test
+faces (by subject where subjects are known), not the variation between trainings, which several seeds show.
 """
 
 import logging
@@ -56,8 +55,8 @@ def read_contender(path: Path) -> Contender:
     """Read predictions with their record.
 
     Args:
-        path: A run directory, the folder of a cross-validation, of its experiment or of a report, or a table.
-            For a folder of runs, its newest tested run is used.
+        path: A run directory, the folder of a cross-validation, of its experiment or of a report, or a table;
+            in a folder of runs the newest tested run.
 
     Raises:
         DataError: If there are no predictions.
@@ -78,11 +77,7 @@ def read_contender(path: Path) -> Contender:
 
 
 def _pooled_tables(folder: Path) -> list[Path]:
-    """Return the pooled tables of a cross-validation's seeds that its summary lists, or all without one.
-
-    Raises:
-        DataError: If the table of a seed that the summary lists is missing.
-    """
+    """Return the pooled tables of a cross-validation's seeds that its summary lists, or all without one."""
     found = sorted((folder / "predictions").glob("seed*.parquet"))
     summary = folder / "summary.json"
     if not summary.is_file():
@@ -136,10 +131,10 @@ def compare(
         seed: Seed of both.
 
     Returns:
-        A row per model and metric: ``run``, ``metric``, the values ``baseline`` and ``value`` over the
-        faces that the metric counts, their ``difference`` (value minus baseline) with its 95 % percentile
-        interval ``low`` to ``high``, the p-value ``p`` of the paired permutation test and ``p_holm``, which
-        Holm's method corrects for the number of models (not of metrics), and the numbers of ``faces`` and of
+        A row per model and metric: ``run``, ``metric``, the values ``baseline`` and ``value`` over the faces
+        that the metric counts, their ``difference`` (value minus baseline) with its 95 % percentile interval
+        ``low`` to ``high``, the p-value ``p`` of the paired permutation test and ``p_holm``, which Holm's
+        method corrects for the number of models (not of metrics), and the numbers of ``faces`` and of
         ``subjects`` (none where no face has one; a face of unknown subject counts as one).
 
     Raises:
@@ -170,20 +165,13 @@ def plain_rows(table: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def check_folds(baseline: Contender, other: Contender) -> None:
-    """Raise if both sides are known to be of different folds of one split.
-
-    Raises:
-        DataError: Names the folds of both.
-    """
-    sides = (baseline, other)
-    if not all(side.record.get("folds") for side in sides):
-        return
+    """Raise DataError if both sides are known to be of different folds of one split."""
+    folds = [side.record.get("folds") for side in (baseline, other)]
     split = ("dataset", "protocol", "split_seed")
     if any(baseline.record.get(key) != other.record.get(key) for key in split):
         return  # the folds are not the reason
-    first, second = (side.record["folds"] for side in sides)
-    if set(first) != set(second):
-        of = [f"{side.name} is of {_folds(side.record['folds'])}" for side in sides]
+    if folds[0] and folds[1] and set(folds[0]) != set(folds[1]):
+        of = [f"{side.name} is of {_folds(side.record['folds'])}" for side in (baseline, other)]
         raise DataError(
             f"{of[0]}, {of[1]}: metrics on different test faces cannot be compared. Train the folds that are "
             "missing (`mtmsa crossval`), or compare runs of one fold"
@@ -195,15 +183,7 @@ def _folds(folds: Sequence[Any]) -> str:
 
 
 def matching_rows(ours: pd.DataFrame, theirs: pd.DataFrame, names: tuple[str, str]) -> npt.NDArray[np.int64]:
-    """Return the row of every face in another table of the same test.
-
-    Args:
-        ours: A table of predictions.
-        theirs: The other table.
-        names: Names of both tables in messages.
-
-    Returns:
-        Positions in ``theirs`` in the order of ``ours``.
+    """Return the positions in ``theirs`` of the faces of ``ours``, in their order.
 
     Raises:
         DataError: If ids, labels or folds differ; names their number and the first.
@@ -222,18 +202,15 @@ def matching_rows(ours: pd.DataFrame, theirs: pd.DataFrame, names: tuple[str, st
                 "protocol, fold and data.seed"
             )
     order = keys[1].get_indexer(keys[0])
-    columns = [name for name in ours if str(name).startswith("label_") or name == "fold"]
-    for column in [str(name) for name in columns if name in theirs]:
-        mine, other_labels = (
-            ours[column].reset_index(drop=True),
-            theirs[column].iloc[order].reset_index(drop=True),
-        )
-        differing = ~((mine == other_labels) | (mine.isna() & other_labels.isna()))
+    columns = [str(name) for name in ours.columns.intersection(theirs.columns, sort=False)]
+    for column in [name for name in columns if name.startswith("label_") or name == "fold"]:
+        pair = ours[column].reset_index(drop=True), theirs[column].iloc[order].reset_index(drop=True)
+        differing = ~((pair[0] == pair[1]) | (pair[0].isna() & pair[1].isna()))
         if differing.any():
             first = int(differing.to_numpy().argmax())
             raise DataError(
                 f"{names[0]} and {names[1]} differ in {column} of {int(differing.sum())} of {len(ours)} "
-                f"faces, first {keys[0][first]}: {mine[first]} and {other_labels[first]}"
+                f"faces, first {keys[0][first]}: {pair[0][first]} and {pair[1][first]}"
             )
     return order.astype(np.int64)
 
@@ -274,19 +251,12 @@ def _differences(
 
 
 def holm(p: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    """Correct p-values for multiple tests: the chance of any false positive stays below the level.
+    """Correct p-values ``(K,)`` for multiple tests; NaN is kept and not counted.
 
-    Holm, "A simple sequentially rejective multiple test procedure", Scand. J. Statistics 6, 1979.
-
-    Args:
-        p: P-values, ``(K,)``; NaN is kept and not counted.
-
-    Returns:
-        Corrected p-values, ``(K,)``: the k-th smallest times K + 1 - k, made monotone, at most 1.
+    The k-th smallest is multiplied by K + 1 - k, made monotone, at most 1: the chance of any false positive
+    stays below the level (Holm, "A simple sequentially rejective multiple test procedure", Scand. J.
+    Statistics 6, 1979).
     """
-    p = np.asarray(p, np.float64)
-    tested = np.flatnonzero(~np.isnan(p))
-    order = tested[np.argsort(p[tested])]
-    corrected = np.full(len(p), np.nan)
-    corrected[order] = np.minimum(np.maximum.accumulate(p[order] * np.arange(len(order), 0, -1)), 1)
-    return corrected
+    known = pd.Series(np.asarray(p, np.float64)).dropna().sort_values()
+    corrected = (known * np.arange(len(known), 0, -1)).cummax().clip(upper=1)
+    return np.asarray(corrected.reindex(range(np.size(p))), np.float64)

@@ -1,11 +1,9 @@
 """The folder of a cross-validation: summary, and predictions pooled over folds.
 
-summary.json           everything below, with both standard deviations
-summary.csv            a row per run, then mean and standard deviations
-summary.md             the same as Markdown
-predictions/           seed<s>.parquet: the test faces of all folds, with a column fold
-report-seed<s>/        report.html on them, with plots and tables
-logs/                  output of each run
+summary.json           everything below, with both standard deviations summary.csv            a row per run,
+then mean and standard deviations summary.md             the same as Markdown predictions/
+seed<s>.parquet: the test faces of all folds, with a column fold report-seed<s>/        report.html on them,
+with plots and tables logs/                  output of each run
 """
 
 from collections.abc import Mapping, Sequence
@@ -55,17 +53,11 @@ def agreed(data: Mapping[Path, Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def shared_subjects(data: Sequence[Mapping[str, Any]]) -> float | None:
-    """Return the fraction of test images of all runs whose subject is in the training data of their model.
-
-    None if no subject is known.
-    """
+    """Return the fraction of test images of subjects in the training data; None if no subject is known."""
     known = [each for each in data if each.get("subjects_in_two_parts") is not None]
-    faces = sum(each["faces"]["test"] for each in known)
-    return (
-        sum(each["subjects_in_two_parts"] * each["faces"]["test"] for each in known) / faces
-        if known
-        else None
-    )
+    faces = [each["faces"]["test"] for each in known]
+    shared = sum(each["subjects_in_two_parts"] * number for each, number in zip(known, faces, strict=True))
+    return shared / sum(faces) if known else None
 
 
 def distinct(values: Any) -> list[Any]:
@@ -78,11 +70,7 @@ def distinct(values: Any) -> list[Any]:
 
 
 def run_metrics(runs: Runs) -> pd.DataFrame:
-    """Compute the test metrics of every run from its predictions, by the present suite.
-
-    Returns:
-        A row per run, indexed by (fold, seed), a column per metric; NaN if undefined.
-    """
+    """Return the test metrics of every run: a row per (fold, seed), a column per metric; NaN if undefined."""
     named = [scalars(read_predictions(run / "predictions" / "test.parquet")) for run in runs.values()]
     index = pd.MultiIndex.from_tuples(runs, names=["fold", "seed"])
     return pd.DataFrame(named, index=index, dtype="float64")
@@ -93,13 +81,12 @@ def spread(values: pd.DataFrame, complete: bool) -> dict[str, dict[str, Any]]:
 
     The mean is the mean over folds of each fold's mean over its seeds. There are three spreads:
     ``over_folds`` (of the folds' means over seeds) shows the effect of the test faces, ``over_seeds`` (of the
-    seeds' means over folds) that of repeated training, ``over_runs`` both together. ``over_seeds`` needs all
-    runs, because seeds with different folds cannot be compared. Undefined metrics (NaN) are skipped; ``n``
-    counts the others.
+    seeds' means over folds) that of repeated training, ``over_runs`` both together. Undefined metrics (NaN)
+    are skipped; ``n`` counts the others.
 
     Args:
         values: A row per run, indexed by (fold, seed).
-        complete: Whether no run is missing.
+        complete: Whether no run is missing; seeds with different folds cannot be compared.
 
     Returns:
         For every metric its ``mean``, the means ``per_fold`` and ``per_seed``, and the three spreads, each
@@ -133,13 +120,9 @@ def deviations(values: "pd.Series[float]") -> dict[str, float | int | None]:
 
 def pool(runs: Runs, seed: int) -> pd.DataFrame:
     """Put the test predictions of all folds of a seed into one table, with a first column ``fold``."""
-    tables = []
-    for (fold, of_seed), run in runs.items():
-        if of_seed == seed:
-            table = read_faces(run / "predictions" / "test.parquet")
-            table.insert(0, "fold", fold)
-            tables.append(table)
-    return pd.concat(tables, ignore_index=True)
+    files = {fold: run / "predictions" / "test.parquet" for (fold, of), run in runs.items() if of == seed}
+    tables = {fold: read_faces(file) for fold, file in files.items()}
+    return pd.concat(tables, names=["fold", None]).reset_index("fold").reset_index(drop=True)
 
 
 def pooled_metrics(pooled: Mapping[int, pd.DataFrame]) -> dict[str, Any]:
@@ -151,8 +134,7 @@ def pooled_metrics(pooled: Mapping[int, pd.DataFrame]) -> dict[str, Any]:
     Returns:
         Numbers of faces and subjects that were tested in every seed, and for every metric its ``value`` (the
         mean over seeds), its value ``per_seed``, and, where it is a finite function of a mean over faces, the
-        ends ``low`` and ``high`` of its interval (None for fewer than ``MIN_CLUSTERS`` subjects). It uses the
-        mean score of each face over seeds, and so shows the effect of the test faces.
+        ends ``low`` and ``high`` of its interval (None for fewer than ``MIN_CLUSTERS`` subjects).
     """
     faces, scores = average_scores(list(pooled.values()))
     units = clusters(faces)
@@ -180,10 +162,7 @@ def pooled_metrics(pooled: Mapping[int, pd.DataFrame]) -> dict[str, Any]:
 
 
 def average_scores(tables: Sequence[pd.DataFrame]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Average the scores of each face over repetitions of the same test.
-
-    Args:
-        tables: Predictions of each repetition (seed).
+    """Average the scores of each face over the tables of repetitions (seeds) of the same test.
 
     Returns:
         The rows of the first table whose faces are in all tables, and their mean scores.
@@ -217,5 +196,4 @@ def clusters(faces: pd.DataFrame) -> npt.NDArray[np.str_]:
 
 def known_subjects(faces: pd.DataFrame) -> int | None:
     """Return the number of subjects; None if no face has one."""
-    known = faces["subject"][faces["subject"] != ""] if "subject" in faces else pd.Series(dtype="str")
-    return int(known.nunique()) or None
+    return len({*faces["subject"]} - {""}) or None if "subject" in faces else None

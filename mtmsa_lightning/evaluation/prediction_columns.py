@@ -21,8 +21,8 @@ def prediction_columns(model: MTMSA, output: FaceOutput) -> dict[str, Tensor]:
 
     Returns:
         Tensors ``(N,)``: those of the distribution of age (``age_mean, age_std``) and ``age_low90,
-        age_high90`` in years (its central 90 %; of a calibrated model its conformal interval, beside those
-        of the other levels), cut at 0, and uncut as ``age_mean_unclipped`` and so on; ``unsure`` where a
+        age_high90`` in years (its central 90 %; of a calibrated model its conformal interval, beside those of
+        the other levels), cut at 0, and uncut as ``age_mean_unclipped`` and so on; ``unsure`` where a
         calibration sets thresholds, ``group_<low>_<high>``, ``gender_<class>`` and ``race_<class>``
         probabilities; only for existing heads.
     """

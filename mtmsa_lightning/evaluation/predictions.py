@@ -82,17 +82,14 @@ class Predictions:
 
         For gender and race, only classes of the model are counted.
         """
-        counts = {
-            "exact": (self.age_low == self.age_high).sum(),
-            "group": (self.age_low < self.age_high).sum(),
-            "age": (~self.age_low.isnan()).sum(),
+        labelled = {
+            "gender": self.gender.target >= 0 if self.gender else torch.zeros(0),
+            "race": self.race.target >= 0 if self.race else torch.zeros(0),
+            "exact": self.age_low == self.age_high,
+            "group": self.age_low < self.age_high,
+            "age": ~self.age_low.isnan(),
         }
-        counts |= {
-            task: (head.target >= 0).sum()
-            for task, head in (("gender", self.gender), ("race", self.race))
-            if head is not None
-        }
-        return {"gender": 0, "race": 0} | {kind: int(count) for kind, count in counts.items()}
+        return {kind: int(faces.sum()) for kind, faces in labelled.items()}
 
 
 def read_predictions(source: Path | pd.DataFrame, name: str = "the table of predictions") -> Predictions:
@@ -147,8 +144,7 @@ def read_table(file: Path) -> pd.DataFrame:
         table = pd.read_csv(file, dtype=str, keep_default_na=False)
     except (OSError, ValueError) as error:
         raise DataError(f"{file}: cannot be read as a table ({error})") from error
-    numbers = {str(name): _as_numbers(table[name]) for name in table if name not in TEXTS}
-    return table.assign(**numbers)
+    return table.assign(**{str(name): _as_numbers(table[name]) for name in table if name not in TEXTS})
 
 
 def _as_numbers(column: "pd.Series[str]") -> "pd.Series[Any]":

@@ -51,28 +51,25 @@ def bootstrap_means(
     """
     values = np.asarray(values, np.float64)
     columns = values[:, None] if values.ndim == 1 else values
-    sums, counts = _sums_by_cluster(columns, clusters)
-    totals = np.concatenate([sums, counts], axis=1)
+    totals = np.concatenate(_sums_by_cluster(columns, clusters), axis=1)
     with np.errstate(invalid="ignore"):  # 0 * inf, for an infinite width that is not drawn
         drawn = np.concatenate([weights @ totals for weights in bootstrap_weights(len(totals), draws, seed)])
-    numerator, denominator = np.split(drawn, 2, axis=1)
-    means = np.full_like(numerator, np.nan)
-    np.divide(numerator, denominator, out=means, where=denominator > 0)
+    means = divide(*np.split(drawn, 2, axis=1))
     return means[:, 0] if values.ndim == 1 else means
+
+
+def divide(numerator: Floats, denominator: Floats) -> Floats:
+    """Divide; NaN for a denominator of 0."""
+    undefined = np.full_like(numerator, np.nan)
+    divided: Floats = np.divide(numerator, denominator, out=undefined, where=denominator > 0)
+    return divided
 
 
 def interval(drawn: npt.ArrayLike, level: float = 0.95) -> tuple[float, float]:
     """Return the percentile interval of a bootstrapped statistic.
 
-    Its ends are the (1 - level) / 2 and (1 + level) / 2 quantiles of the draws (Efron and Tibshirani, chapter
-    13). It is too narrow for few clusters, say less than 30.
-
-    Args:
-        drawn: The statistic of every bootstrap sample, ``(B,)``; NaN is skipped.
-        level: Nominal coverage, between 0 and 1.
-
-    Returns:
-        Lower and upper end; NaN if all are NaN.
+    Its ends are the (1 - level) / 2 and (1 + level) / 2 quantiles of the draws ``(B,)`` without NaN (Efron
+    and Tibshirani, chapter 13); NaN if all are NaN. It is too narrow for few clusters, say less than 30.
     """
     known = np.asarray(drawn, np.float64)
     known = known[~np.isnan(known)]
@@ -94,10 +91,9 @@ def paired_permutation(
     Under the null hypothesis, two models can be exchanged for every subject: the signs of all differences of
     a cluster flip together. p is the fraction of flips with a mean at least as far from zero as the observed
     one. Clusters whose differences sum to zero have no effect and are skipped. If there are at most ``draws``
-    flips, all are enumerated and p is exact; otherwise flips are drawn and p is
-    (1 + number at least as far) / (1 + draws), which is never zero and keeps the level (Phipson and Smyth,
-    "Permutation P-values should never be zero", 2010). On 0/1 outcomes without clusters this is McNemar's
-    exact test.
+    flips, all are enumerated and p is exact; otherwise flips are drawn and p is (1 + number at least as far)
+    / (1 + draws), which is never zero and keeps the level (Phipson and Smyth, "Permutation P-values should
+    never be zero", 2010). On 0/1 outcomes without clusters this is McNemar's exact test.
 
     Args:
         differences: Value of one model minus that of the other for every face, ``(N,)``; NaN is not counted.
@@ -124,30 +120,16 @@ def paired_permutation(
 
 
 def sampling_units(ids: npt.ArrayLike, subjects: npt.ArrayLike) -> npt.NDArray[np.str_]:
-    """Return the resampling unit of each face: its subject or, if unknown, the face itself.
+    """Return the resampling unit of each face: its subject or, if that is empty, its id.
 
-    All metrics of a table of predictions use this definition. Two rows of one face, tested by two folds, are
-    one unit.
-
-    Args:
-        ids: Id of each face, ``(N,)``.
-        subjects: Subject of each face, ``(N,)``; empty where unknown.
+    Two rows of one face, tested by two folds, are one unit.
     """
-    known = np.asarray(subjects, np.str_)
-    return np.where(
-        known != "", np.char.add("subject ", known), np.char.add("face ", np.asarray(ids, np.str_))
-    )
+    known, alone = np.asarray(subjects, np.str_), np.char.add("face ", np.asarray(ids, np.str_))
+    return np.where(known != "", np.char.add("subject ", known), alone)
 
 
 def cluster_numbers(clusters: npt.ArrayLike | None, faces: int) -> npt.NDArray[np.int64]:
-    """Number the clusters from 0; a face with an empty label is its own cluster.
-
-    Args:
-        clusters: A label per face, ``(N,)``; None for no labels.
-        faces: Number of faces N.
-
-    Returns:
-        Cluster of every face, ``(N,)``.
+    """Return the number of each face's cluster, from 0; a face with an empty label, or without, is its own.
 
     Raises:
         ValueError: If there is not one label per face.
@@ -176,12 +158,9 @@ def _sums_by_cluster(columns: Floats, clusters: npt.ArrayLike | None) -> tuple[F
 
 
 def bootstrap_weights(size: int, draws: int, seed: int) -> Iterator[Floats]:
-    """Yield, in chunks, how often every cluster is drawn in every sample: ``(samples, size)``.
+    """Yield, in chunks, how often each of ``size`` clusters is in each of ``draws`` bootstrap samples.
 
-    Args:
-        size: Number of clusters.
-        draws: Number of bootstrap samples.
-        seed: Seed of the draws; equal arguments give equal samples.
+    Equal arguments give equal samples.
     """
     random = np.random.default_rng(seed)
     for samples in _chunks(draws, size):

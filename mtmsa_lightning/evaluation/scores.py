@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 
 from mtmsa_lightning.evaluation.predictions import TEXTS, Predictions, read_predictions, read_table
-from mtmsa_lightning.metrics.functional import predicted_classes
+from mtmsa_lightning.metrics.base import predicted_classes
 from mtmsa_lightning.metrics.masked_mean import MaskedMean
 from mtmsa_lightning.metrics.suite import metric_specs
 from mtmsa_lightning.metrics.titles import METRIC_BY_NAME
@@ -18,13 +18,7 @@ Floats = npt.NDArray[np.float64]
 
 
 def read_faces(file: Path) -> pd.DataFrame:
-    """Read and check a table of predictions with labels.
-
-    Args:
-        file: A ``.parquet`` or ``.csv`` table.
-
-    Returns:
-        The table; missing texts are empty.
+    """Read a table of predictions with labels; missing texts are empty.
 
     Raises:
         DataError: If it has no predictions, or no labels.
@@ -38,12 +32,8 @@ def read_faces(file: Path) -> pd.DataFrame:
 def face_scores(predictions: Predictions) -> pd.DataFrame:
     """Return the score of every face for every metric that is a function of a mean over faces.
 
-    Args:
-        predictions: Predictions of N faces with labels.
-
-    Returns:
-        A column per metric under its name, in the order of the suite, N rows; NaN where the metric skips
-        the face. Metrics without any face or without a head are absent.
+    A column per metric, in the order of the suite, and a row per face; NaN where the metric skips the face.
+    Metrics without any face or without a head are absent.
     """
     age = predictions.age
     suite = metric_specs({} if age is None else {"age": 0}, groups=bool(predictions.age_groups))
@@ -62,15 +52,7 @@ def face_scores(predictions: Predictions) -> pd.DataFrame:
 
 
 def metrics_of_means(names: Sequence[str], means: Floats) -> Floats:
-    """Return metrics from means of scores, e.g. the root of a mean square.
-
-    Args:
-        names: Names of K metrics.
-        means: Means of their scores, ``(..., K)``.
-
-    Returns:
-        The metrics, ``(..., K)``.
-    """
+    """Return K metrics from means of scores, ``(..., K)`` both, e.g. the root of a mean square."""
     values = np.array(means, np.float64)
     for column, name in enumerate(names):
         metric = METRIC_BY_NAME[name].build(2)

@@ -15,10 +15,6 @@ def faces_to_look_at(predictions: Predictions, count: int = SHOWN) -> dict[str, 
     The error of an exact age is ``|prediction - age|``, that of a group the distance to its nearest end, 0
     inside. Equal errors are sorted by std, smallest first.
 
-    Args:
-        predictions: Predictions of ages.
-        count: Number of faces of each kind.
-
     Returns:
         Tables ``best``, ``worst`` (labelled faces only) and ``most uncertain`` with the columns ``id, label,
         prediction, std, low90, high90, error``, in years; prediction and ends are cut at 0, the error is that

@@ -8,9 +8,9 @@ import numpy.typing as npt
 import torch
 
 from mtmsa_lightning.evaluation.predictions import Predictions
-from mtmsa_lightning.evaluation.resampling import bootstrap_weights
+from mtmsa_lightning.evaluation.resampling import bootstrap_weights, divide
 from mtmsa_lightning.evaluation.scores import face_scores, metrics_of_means
-from mtmsa_lightning.metrics.functional import normalised_calibration_error
+from mtmsa_lightning.metrics.uncertainty import normalised_calibration_error
 
 Floats = npt.NDArray[np.float64]
 Rows = npt.NDArray[np.int64]
@@ -66,7 +66,7 @@ def resampled_metrics(
         seed: Seed of the samples.
 
     Returns:
-        For every group its metrics, ``(metrics,)``, and those of its samples, ``(draws, metrics)``.
+        Of every group the metrics, ``(metrics,)``, and those of its samples, ``(draws, metrics)``.
     """
     points = [_point(scores, rows, min_faces) for rows in groups]
     drawn: list[list[Floats]] = [[] for _ in groups]
@@ -91,19 +91,13 @@ def _point(scores: FaceScores, rows: Rows, min_faces: int) -> Floats:
 
 
 def _metrics(scores: FaceScores, rows: Rows, weights: Floats) -> Floats:
-    """Return the metrics of a group in every sample, ``(samples, metrics)``.
+    """Return the metrics of a group in samples that contain its faces ``weights`` times, ``(samples, rows)``.
 
-    The calibration error is NaN: its bias in bootstrap samples is larger than in the faces, so that
-    percentiles would mean nothing.
-
-    Args:
-        scores: Values of all faces.
-        rows: Faces of the group in increasing order of std.
-        weights: Number of times that every sample contains them, ``(samples, len(rows))``.
+    The calibration error is NaN: percentiles of its samples would be biased.
     """
     values = scores.per_face[rows]
     counted, finite = ~np.isnan(values), np.isfinite(values)
-    means = _divide(weights @ np.where(finite, values, 0.0), weights @ counted)
+    means = divide(weights @ np.where(finite, values, 0.0), weights @ counted)
     means[:, (counted & ~finite).any(0)] = np.nan  # such as infinite widths
     found = metrics_of_means(scores.means, means)
     if len(scores.names) == len(scores.means):
@@ -118,7 +112,7 @@ def risk_coverage_areas(std: Floats, error: Floats, weights: Floats) -> Floats:
     A face contained w times in a sample, after K faces of smaller std whose errors sum to E, adds the risks
     ``(E + r error) / (K + r)``, r = 1 ... w. That is ``w error + (E - K error) (H(K + w) - H(K))``, with the
     harmonic numbers H. Faces of equal std count as one with their mean error, as in
-    :func:`~mtmsa_lightning.metrics.functional.risk_coverage`.
+    :func:`~mtmsa_lightning.metrics.uncertainty.risk_coverage`.
 
     Args:
         std: Predicted standard deviations in increasing order, ``(N,)``.
@@ -141,11 +135,4 @@ def risk_coverage_areas(std: Floats, error: Floats, weights: Floats) -> Floats:
     harmonic = np.concatenate([[0.0], np.cumsum(1 / np.arange(1, total.max(initial=0) + 1))])
     steps = np.diff(harmonic[upto.astype(np.int64)], axis=1, prepend=0)
     smaller = errors.cumsum(1) - errors - (upto - faces) * error
-    return _divide(errors.sum(1) + (smaller * steps).sum(1), total)
-
-
-def _divide(numerator: Floats, denominator: Floats) -> Floats:
-    """Divide; NaN for a denominator of 0."""
-    nothing = np.full_like(numerator, np.nan)
-    divided: Floats = np.divide(numerator, denominator, out=nothing, where=denominator > 0)
-    return divided
+    return divide(errors.sum(1) + (smaller * steps).sum(1), total)

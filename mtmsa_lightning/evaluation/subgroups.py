@@ -31,11 +31,11 @@ class Subgroups(NamedTuple):
 
     Attributes:
         table: One row per group: ``by`` (``all``, ``gender``, ``gender x race``, ...), its ``gender``,
-            ``race`` and ``age`` ("" if not grouped by it), ``faces``, ``subjects`` (a face of unknown
-            subject counts as one), and per metric ``<name>``, ``<name>_low`` and ``<name>_high``. Missing
-            for too few faces; the calibration error has no interval.
-        gaps: One row per division and metric: the ``gap`` between the ``highest`` and the ``lowest`` group
-            of those with enough faces, ``gap_low`` and ``gap_high`` for these two groups (not corrected for
+            ``race`` and ``age`` ("" if not grouped by it), ``faces``, ``subjects`` (a face of unknown subject
+            counts as one), and per metric ``<name>``, ``<name>_low`` and ``<name>_high``. Missing for too few
+            faces; the calibration error has no interval.
+        gaps: One row per division and metric: the ``gap`` between the ``highest`` and the ``lowest`` group of
+            those with enough faces, ``gap_low`` and ``gap_high`` for these two groups (not corrected for
             their selection on the same faces), their values, and the number of ``groups`` compared.
     """
 
@@ -62,8 +62,8 @@ def subgroups(
 
     Groups are made by every combination of labelled gender, labelled race, and age: the decade of an exact
     age, or the labelled age group. A face is only in groups of which it has all labels. Intervals are
-    percentile bootstrap intervals over whole subjects (see :mod:`.resampling`), drawn from all faces at
-    once, so that all groups use the same samples.
+    percentile bootstrap intervals over whole subjects (see :mod:`.resampling`), drawn from all faces at once,
+    so that all groups use the same samples.
 
     Args:
         predictions: Predictions of age with labels.
@@ -80,9 +80,8 @@ def subgroups(
     scores = FaceScores.of(predictions)
     groups = list(_groups(predictions))
     clusters = cluster_numbers(sampling_units(predictions.ids, predictions.subjects), len(predictions))
-    points, drawn = resampled_metrics(
-        scores, [group.rows for group in groups], clusters, min_faces, draws, seed
-    )
+    rows_of = [group.rows for group in groups]
+    points, drawn = resampled_metrics(scores, rows_of, clusters, min_faces, draws, seed)
     rows = [
         _row(group, clusters, scores.names, point, samples, level)
         for group, point, samples in zip(groups, points, drawn, strict=True)

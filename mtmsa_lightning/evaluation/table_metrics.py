@@ -1,6 +1,5 @@
 """All metrics of a table of predictions, computed by the metrics that a run logs."""
 
-import math
 from typing import Any
 
 import torch
@@ -8,7 +7,6 @@ from torch import Tensor
 from torchmetrics.classification import MulticlassConfusionMatrix
 
 from mtmsa_lightning.evaluation.predictions import ClassPredictions, Predictions
-from mtmsa_lightning.labels import AGE_GROUP_EDGES
 from mtmsa_lightning.metrics import (
     AgeMAE,
     ClassCalibrationError,
@@ -19,9 +17,9 @@ from mtmsa_lightning.metrics import (
     IntervalWidth,
 )
 from mtmsa_lightning.metrics.age import MIN_FACES
-from mtmsa_lightning.metrics.functional import risk_coverage
 from mtmsa_lightning.metrics.masked_mean import MaskedMean
 from mtmsa_lightning.metrics.suite import metric_specs
+from mtmsa_lightning.metrics.uncertainty import risk_coverage
 from mtmsa_lightning.metrics.without_sync import without_sync
 
 CURVE_LEVELS = tuple(percent / 100 for percent in range(5, 100, 5))
@@ -86,14 +84,10 @@ def scalars(predictions: Predictions) -> dict[str, float]:
 
 
 def plain(values: Tensor) -> Any:
-    """Return a tensor as a number or nested lists; None for NaN and infinite numbers, which JSON lacks."""
-
-    def finite(value: Any) -> Any:
-        if isinstance(value, list):
-            return [finite(item) for item in value]
-        return None if isinstance(value, float) and not math.isfinite(value) else value
-
-    return finite(values.tolist())
+    """Return a number or a vector as plain values; None for NaN and infinite numbers, which JSON lacks."""
+    if values.ndim:
+        return [plain(value) for value in values]
+    return None if not values.isfinite() else values.item()
 
 
 def _age_inputs(predictions: Predictions) -> tuple[Any, Tensor, Tensor]:
@@ -132,7 +126,7 @@ def _interval_coverage(predictions: Predictions) -> dict[str, Any]:
 
 def _risk_coverage(predictions: Predictions) -> dict[str, Any]:
     assert predictions.age is not None
-    metric: MaskedMean = AgeMAE() if predictions.labelled()["exact"] else GroupAccuracy(AGE_GROUP_EDGES)
+    metric: MaskedMean = AgeMAE() if predictions.labelled()["exact"] else GroupAccuracy()
     values, counted = metric.per_face(*_age_inputs(predictions))
     risk = values if isinstance(metric, AgeMAE) else ~values
     curve = risk_coverage(predictions.age.std[counted].double(), risk[counted].double())

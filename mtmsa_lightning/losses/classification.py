@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -40,14 +41,8 @@ class MaskedCrossEntropy(nn.Module):
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         labelled = target != -1
         weights = None if self.class_weights is None else self.class_weights.to(logits.dtype)
-        total = F.cross_entropy(
-            logits,
-            target,
-            weight=weights,
-            ignore_index=-1,
-            reduction="sum",
-            label_smoothing=self.label_smoothing,
-        )
+        options: dict[str, Any] = {"label_smoothing": self.label_smoothing, "ignore_index": -1}
+        total = F.cross_entropy(logits, target, weights, reduction="sum", **options)
         if weights is None:
             return total, labelled.sum()
         return total, (weights[target.clamp(min=0)] * labelled).sum()

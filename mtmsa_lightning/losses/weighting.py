@@ -78,19 +78,12 @@ class TaskWeighting(nn.Module):
 
 
 def joined_loss(losses: TaskLosses, weighting: TaskWeighting) -> Tensor:
-    """Combine the task losses into the total loss.
+    """Combine the task losses into the total loss, a scalar.
 
     Counts are summed over all processes, and sums are scaled by the number of processes because DDP averages
     gradients. Any number of processes thus gives the gradient of the joined batch. Accumulated batches are
     each divided by their own counts; their mean is the gradient of the joined batch if all have the same
     number of labels of every task.
-
-    Args:
-        losses: Sum over the labelled faces and their count, by task.
-        weighting: Weights of the tasks.
-
-    Returns:
-        A scalar.
     """
     counts = torch.stack([count.to(torch.float64) for _, count in losses.values()])
     processes = 1
@@ -98,11 +91,7 @@ def joined_loss(losses: TaskLosses, weighting: TaskWeighting) -> Tensor:
         processes = torch.distributed.get_world_size()
         torch.distributed.all_reduce(counts)
     pairs = zip(losses.items(), counts, strict=True)
-    means = {task: loss * processes / _at_least_one(count) for (task, (loss, _)), count in pairs}
+    # a count of 0 becomes 1; class-weighted counts may lie in between
+    means = {task: loss * processes / count.where(count > 0, 1.0) for (task, (loss, _)), count in pairs}
     total: Tensor = weighting(means, dict(zip(losses, counts > 0, strict=True)))
     return total
-
-
-def _at_least_one(count: Tensor) -> Tensor:
-    """Replace a zero count by one; class-weighted counts may lie between zero and one."""
-    return torch.where(count > 0, count, torch.ones_like(count))

@@ -1,8 +1,8 @@
 """Metrics of the error of the predicted age.
 
-All metrics of age are updated by ``update(preds, low, high)``: distributions of age of N faces, or ages in
-years, and labels in completed years, NaN where missing; without ``high`` all labels are exact. The metrics
-here use faces with an exact label (``low == high``) only. ``e = prediction - age`` is the error of a face,
+Metrics of age are updated by ``update(preds, target, high)``: distributions of age of N faces, or ages in
+years, and labels in completed years, NaN where missing; without ``high`` all labels are exact, or pairs of
+ends. The metrics here use faces with an exact label only. ``e = prediction - age`` is the error of a face,
 with the mean of the distribution as prediction, neither rounded nor clipped at 0. ``compute`` is NaN without
 such faces.
 """
@@ -14,8 +14,7 @@ from torch import Tensor
 from torchmetrics.utilities.plot import plot_curve
 
 from mtmsa_lightning.metrics.base import Labels, PlotMetric, Predictions, age_inputs, check_shapes
-from mtmsa_lightning.metrics.functional import age_errors, areas_above_error, errors_within
-from mtmsa_lightning.metrics.masked_mean import MaskedMean
+from mtmsa_lightning.metrics.masked_mean import MaskedMean, PerFace
 from mtmsa_lightning.models.distributions import AgeDistribution
 
 MIN_FACES = 50
@@ -31,10 +30,9 @@ class AgeMAE(MaskedMean):
     is_differentiable = True
     higher_is_better = False
 
-    def per_face(self, preds: AgeDistribution, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
-        """Return ``|e|`` of faces with an exact age."""
-        error, exact = age_errors(preds, low, high)
-        return error.abs(), exact
+    def per_face(self, preds: AgeDistribution, low: Tensor, high: Tensor) -> PerFace:
+        """Return ``|e|``."""
+        return (preds.mean - low).abs(), low == high
 
 
 class AgeRMSE(MaskedMean):
@@ -43,10 +41,9 @@ class AgeRMSE(MaskedMean):
     is_differentiable = True
     higher_is_better = False
 
-    def per_face(self, preds: AgeDistribution, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
-        """Return ``e^2`` of faces with an exact age."""
-        error, exact = age_errors(preds, low, high)
-        return error.square(), exact
+    def per_face(self, preds: AgeDistribution, low: Tensor, high: Tensor) -> PerFace:
+        """Return ``e^2``."""
+        return (preds.mean - low).square(), low == high
 
     def of_mean(self, mean: Tensor) -> Tensor:
         """Return the root of the mean square."""
@@ -59,9 +56,9 @@ class AgeBias(MaskedMean):
     is_differentiable = True
     higher_is_better = None  # best at 0
 
-    def per_face(self, preds: AgeDistribution, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
-        """Return ``e`` of faces with an exact age."""
-        return age_errors(preds, low, high)
+    def per_face(self, preds: AgeDistribution, low: Tensor, high: Tensor) -> PerFace:
+        """Return ``e``."""
+        return preds.mean - low, low == high
 
 
 class CumulativeScore(MaskedMean):
@@ -79,10 +76,9 @@ class CumulativeScore(MaskedMean):
         super().__init__(settings=[threshold], **kwargs)
         self.threshold = threshold
 
-    def per_face(self, preds: AgeDistribution, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
-        """Return whether ``|e|`` is within the tolerance, of faces with an exact age."""
-        error, exact = age_errors(preds, low, high)
-        return error.abs() <= self.threshold, exact
+    def per_face(self, preds: AgeDistribution, low: Tensor, high: Tensor) -> PerFace:
+        """Return whether ``|e|`` is within the tolerance."""
+        return (preds.mean - low).abs() <= self.threshold, low == high
 
 
 class CumulativeScoreArea(MaskedMean):
@@ -102,9 +98,9 @@ class CumulativeScoreArea(MaskedMean):
         super().__init__(settings=[limit], **kwargs)
         self.limit = limit
 
-    def per_face(self, preds: AgeDistribution, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
-        """Return ``max(0, 1 - |e| / limit)`` of faces with an exact age."""
-        return areas_above_error(preds, low, high, self.limit)
+    def per_face(self, preds: AgeDistribution, low: Tensor, high: Tensor) -> PerFace:
+        """Return ``max(0, 1 - |e| / limit)``."""
+        return (1 - (preds.mean - low).abs() / self.limit).clamp(min=0), low == high
 
 
 class CumulativeScoreCurve(PlotMetric):
@@ -125,12 +121,14 @@ class CumulativeScoreCurve(PlotMetric):
         self.add_state("within", torch.zeros(limit + 1, dtype=torch.int64), dist_reduce_fx="sum")
         self.add_state("count", torch.tensor(0), dist_reduce_fx="sum")
 
-    def update(self, preds: Predictions, low: Labels, high: Tensor | None = None) -> None:
+    def update(self, preds: Predictions, target: Labels, high: Tensor | None = None) -> None:
         """Add a batch; arguments as for :class:`AgeMAE`."""
-        errors = age_errors(*age_inputs(preds, low, high))
-        within, count = errors_within(*errors, len(self.within) - 1)
-        self.within += within
-        self.count += count
+        dist, low, high = age_inputs(preds, target, high)
+        error, exact = (dist.mean - low).abs(), low == high
+        check_shapes(error, exact)
+        thresholds = torch.arange(len(self.within), device=error.device)
+        self.within += ((error[:, None] <= thresholds) & exact[:, None]).sum(0)
+        self.count += exact.sum()
 
     def compute(self) -> Tensor:
         """Return the fractions, float64."""
@@ -165,12 +163,11 @@ class DecadeMAE(PlotMetric):
         self.add_state("error_by_decade", torch.zeros(DECADES, dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state("count", torch.zeros(DECADES, dtype=torch.int64), dist_reduce_fx="sum")
 
-    def update(self, preds: Predictions, low: Labels, high: Tensor | None = None) -> None:
+    def update(self, preds: Predictions, target: Labels, high: Tensor | None = None) -> None:
         """Add a batch; arguments as for :class:`AgeMAE`."""
-        dist, low, high = age_inputs(preds, low, high)
-        signed, exact = age_errors(dist, low, high)
-        check_shapes(signed, exact)
-        error = signed.abs()
+        dist, low, high = age_inputs(preds, target, high)
+        error, exact = (dist.mean - low).abs(), low == high
+        check_shapes(error, exact)
         decade = (torch.where(exact, low, 0.0) // 10).long().clamp(0, DECADES - 1)
         inside = (decade[:, None] == torch.arange(DECADES, device=decade.device)) & exact[:, None]
         self.error_by_decade += torch.where(inside, error.double()[:, None], 0.0).sum(0)

@@ -6,8 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mtmsa_lightning.metrics.functional import group_cells, right_groups
-from mtmsa_lightning.metrics.masked_mean import MaskedMean
+from mtmsa_lightning.labels import AGE_GROUP_EDGES
+from mtmsa_lightning.metrics.base import predicted_classes
+from mtmsa_lightning.metrics.masked_mean import MaskedMean, PerFace
 from mtmsa_lightning.models.distributions import AgeDistribution
 
 
@@ -30,7 +31,7 @@ class GroupAccuracy(MaskedMean):
     higher_is_better = True
     edges: Tensor
 
-    def __init__(self, edges: Sequence[float], offset: int = 0, **kwargs: Any) -> None:
+    def __init__(self, edges: Sequence[float] = AGE_GROUP_EDGES, offset: int = 0, **kwargs: Any) -> None:
         super().__init__(settings=[*edges, offset], **kwargs)
         if not edges or list(edges) != sorted(set(edges)):
             raise ValueError(f"edges must increase, one or more, got {list(edges)}")
@@ -42,8 +43,10 @@ class GroupAccuracy(MaskedMean):
 
     def cells(self, preds: AgeDistribution, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
         """Return the predicted cell (-1 for NaN) and the label's cell, indices ``(N,)`` each."""
-        return group_cells(preds, low, high, self.edge_list, self.edges)
+        middle = (low.double() + high.double()) / 2
+        return predicted_classes(preds.group_probs(self.edge_list)), torch.bucketize(middle, self.edges)
 
-    def per_face(self, preds: AgeDistribution, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+    def per_face(self, preds: AgeDistribution, low: Tensor, high: Tensor) -> PerFace:
         """Return whether the group is right, of faces with a label."""
-        return right_groups(*self.cells(preds, low, high), self.offset), ~(low + high).isnan()
+        predicted, labelled = self.cells(preds, low, high)
+        return (predicted >= 0) & ((predicted - labelled).abs() <= self.offset), ~(low + high).isnan()

@@ -16,6 +16,13 @@ Labels = Tensor | tuple[Tensor, Tensor]
 """Ages in completed years, ``(N,)``, NaN where missing; or the pair (low, high) of the ends of age groups."""
 
 
+ECE_BINS = 15
+"""Default bins of the expected calibration error."""
+
+ENCE_BINS = 10
+"""Default bins of the expected normalised calibration error."""
+
+
 class PlotMetric(Metric):
     """A torchmetrics ``Metric`` with a default plot."""
 
@@ -55,34 +62,36 @@ class PointPredictions:
 
 
 def age_inputs(
-    preds: Predictions, low: Labels, high: Tensor | None = None
+    preds: Predictions, target: Labels, high: Tensor | None = None
 ) -> tuple[AgeDistribution, Tensor, Tensor]:
     """Return predictions and the lower and upper ends of the labels.
 
     Args:
         preds: Distributions of N faces, or ages in years, ``(N,)``.
-        low: Ages in completed years, ``(N,)``, NaN where missing; lower ends of age groups if ``high`` is
+        target: Ages in completed years, ``(N,)``, NaN where missing; lower ends of age groups if ``high`` is
             given; or the pair of both ends.
-        high: Upper ends, ``(N,)``; equal to ``low`` for an exact age.
+        high: Upper ends, ``(N,)``; equal to ``target`` for an exact age.
 
     Raises:
         ValueError: If the labels have different shapes, or both a pair and ``high`` are given.
     """
-    if not isinstance(low, Tensor):
-        if high is not None:
-            raise ValueError("give the ends of the labels either as a pair or as two arguments")
-        low, high = low
-    high = low if high is None else high
+    if isinstance(target, Tensor):
+        low, high = target, target if high is None else high
+    elif high is None:
+        low, high = target
+    else:
+        raise ValueError("give the ends of the labels either as a pair or as two arguments")
     check_shapes(low, high)
     check_shapes(preds if isinstance(preds, Tensor) else preds.mean, low)
     return cast(AgeDistribution, PointPredictions(preds) if isinstance(preds, Tensor) else preds), low, high
 
 
 def check_shapes(values: Tensor, labels: Tensor) -> None:
-    """Check that there is one value per label, so that they do not broadcast.
-
-    Raises:
-        ValueError: If the shapes differ.
-    """
+    """Raise ValueError unless there is one value per label, so that they do not broadcast."""
     if values.shape != labels.shape:
         raise ValueError(f"{tuple(values.shape)} predictions for {tuple(labels.shape)} labels")
+
+
+def predicted_classes(probs: Tensor) -> Tensor:
+    """Return the most probable class, ``(N,)``; -1, which equals no label, if a probability is NaN."""
+    return torch.where(probs.isnan().any(dim=1), -1, probs.argmax(dim=1))

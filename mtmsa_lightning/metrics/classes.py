@@ -10,14 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from mtmsa_lightning.metrics.base import PlotMetric
-from mtmsa_lightning.metrics.functional import (
-    ECE_BINS,
-    calibration_error,
-    class_counts,
-    confidence_bins,
-    mean_recall,
-)
+from mtmsa_lightning.metrics.base import ECE_BINS, PlotMetric, check_shapes, predicted_classes
 
 
 class ClassAccuracy(PlotMetric):
@@ -45,9 +38,10 @@ class ClassAccuracy(PlotMetric):
             probs: Probabilities, ``(N, classes)``.
             target: Class indices, ``(N,)``; -1 where missing.
         """
-        right, count = class_counts(probs, target, len(self.count))
-        self.right += right
-        self.count += count
+        check_shapes(probs[:, 0], target)
+        of_class = target[:, None] == torch.arange(len(self.count), device=target.device)
+        self.right += (of_class & (predicted_classes(probs) == target)[:, None]).sum(0)
+        self.count += of_class.sum(0)
 
     def compute(self) -> Tensor:
         """Return the accuracy, a float64 scalar."""
@@ -63,7 +57,7 @@ class BalancedAccuracy(ClassAccuracy):
 
     def compute(self) -> Tensor:
         """Return the accuracy, a float64 scalar."""
-        return mean_recall(self.right, self.count)
+        return torch.where(self.count > 0, self.right.double() / self.count, torch.nan).nanmean()
 
 
 class ReliabilityBins(NamedTuple):
@@ -108,14 +102,17 @@ class ClassCalibrationError(PlotMetric):
 
     def update(self, probs: Tensor, target: Tensor) -> None:
         """Add a batch; arguments as for :class:`ClassAccuracy`."""
-        confidence, right, count = confidence_bins(probs, target, len(self.count))
-        self.confidence += confidence
-        self.right += right
-        self.count += count
+        confidence, valid = probs.double().amax(dim=1), (target >= 0).double()
+        right = (predicted_classes(probs) == target) * valid
+        edges = torch.linspace(0, 1, len(self.count) + 1, dtype=torch.float64, device=probs.device)
+        bin_of = torch.bucketize(confidence, edges[1:-1], right=True)
+        for name, values in (("confidence", confidence * valid), ("right", right), ("count", valid)):
+            batch = torch.zeros_like(self.count).index_add(0, bin_of, values)
+            setattr(self, name, getattr(self, name) + batch)
 
     def compute(self) -> Tensor:
         """Return the error, a float64 scalar."""
-        return calibration_error(self.confidence, self.right, self.count)
+        return (self.right - self.confidence).abs().sum() / self.count.sum()
 
     def diagram(self) -> ReliabilityBins:
         """Return the bins of the faces of this process."""

@@ -21,21 +21,16 @@ def gather_sums(metrics: Mapping[str, Metric]) -> list[MetricSums]:
     Args:
         metrics: Metrics whose states are tensors, by name.
     """
-    sums: MetricSums = {
-        name: {key: _kept(value) for key, value in metric.metric_state.items()}
-        | {"updates": metric.update_count}
-        for name, metric in metrics.items()
-    }
+    sums: MetricSums = {}
+    for name, metric in metrics.items():
+        states: dict[str, Any] = dict(metric.metric_state)
+        sums[name] = {key: value.detach().cpu().clone() for key, value in states.items()}
+        sums[name]["updates"] = metric.update_count
     if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
         return [sums]
     gathered: list[Any] = [None] * torch.distributed.get_world_size()
     torch.distributed.all_gather_object(gathered, sums)
     return gathered
-
-
-def _kept(state: Any) -> Tensor:
-    value: Tensor = state.detach().cpu().clone()
-    return value
 
 
 def restore_sums(metrics: Mapping[str, Metric], gathered: list[MetricSums], rank: int, ranks: int) -> None:

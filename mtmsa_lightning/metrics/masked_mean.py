@@ -11,6 +11,9 @@ from torch import Tensor
 from mtmsa_lightning.metrics.base import Labels, PlotMetric, Predictions, age_inputs, check_shapes
 from mtmsa_lightning.models.distributions import AgeDistribution
 
+PerFace = tuple[Tensor, Tensor]
+"""Value of each face, ``(N,)``, and whether it is valid, bool ``(N,)``."""
+
 
 class MaskedMean(PlotMetric, ABC):
     """Base class of age metrics that average a value per face over the valid faces.
@@ -19,8 +22,7 @@ class MaskedMean(PlotMetric, ABC):
     ``compute`` returns a float64 scalar, NaN without valid faces.
 
     ``torchmetrics.MetricCollection`` updates only one of several metrics whose states have equal names and,
-    after the first batch, equal values. The name of the sum therefore contains the class and the settings
-    that its values depend on.
+    after the first batch, equal values. The name of the sum therefore contains the class and the settings.
 
     Args:
         settings: Settings that the values of :meth:`per_face` depend on.
@@ -36,8 +38,8 @@ class MaskedMean(PlotMetric, ABC):
         self.add_state("count", torch.tensor(0), dist_reduce_fx="sum")
 
     @abstractmethod
-    def per_face(self, preds: AgeDistribution, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the value of each face, ``(N,)``, and whether it is valid, bool ``(N,)``.
+    def per_face(self, preds: AgeDistribution, low: Tensor, high: Tensor) -> PerFace:
+        """Return the value of each face and whether it is valid.
 
         Args:
             preds: Predicted distributions of N faces.
@@ -49,13 +51,13 @@ class MaskedMean(PlotMetric, ABC):
         """Return the metric for the mean of the values."""
         return mean
 
-    def update(self, preds: Predictions, low: Labels, high: Tensor | None = None) -> None:
+    def update(self, preds: Predictions, target: Labels, high: Tensor | None = None) -> None:
         """Add a batch; arguments as for :func:`~mtmsa_lightning.metrics.base.age_inputs`.
 
         Raises:
             ValueError: If there is not one prediction per label.
         """
-        values, valid = self.per_face(*age_inputs(preds, low, high))
+        values, valid = self.per_face(*age_inputs(preds, target, high))
         check_shapes(values, valid)
         batch = torch.where(valid, values.double(), 0.0).sum()
         setattr(self, self._sum_name, getattr(self, self._sum_name) + batch)

@@ -9,8 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from mtmsa_lightning.metrics.functional import covered, interval_nlls, nlls
-from mtmsa_lightning.metrics.masked_mean import MaskedMean
+from mtmsa_lightning.metrics.masked_mean import MaskedMean, PerFace
 from mtmsa_lightning.models.distributions import AgeDistribution
 
 
@@ -20,9 +19,9 @@ class AgeNLL(MaskedMean):
     is_differentiable = True
     higher_is_better = False
 
-    def per_face(self, preds: AgeDistribution, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+    def per_face(self, preds: AgeDistribution, low: Tensor, high: Tensor) -> PerFace:
         """Return the negative logarithm of the density, of faces with an exact age."""
-        return nlls(preds, low, high)
+        return -preds.log_prob(preds.nearest(low)), low == high
 
 
 class AgeIntervalNLL(MaskedMean):
@@ -34,9 +33,10 @@ class AgeIntervalNLL(MaskedMean):
     is_differentiable = True
     higher_is_better = False
 
-    def per_face(self, preds: AgeDistribution, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+    def per_face(self, preds: AgeDistribution, low: Tensor, high: Tensor) -> PerFace:
         """Return the negative logarithm of the group's probability, of faces with a group."""
-        return interval_nlls(preds, low, high)
+        ends = preds.nearest(low) - 0.5, preds.nearest(high) + 0.5
+        return -preds.log_interval_prob(*ends), low < high
 
 
 class AgeCRPS(MaskedMean):
@@ -50,12 +50,22 @@ class AgeCRPS(MaskedMean):
     is_differentiable = True
     higher_is_better = False
 
-    def per_face(self, preds: AgeDistribution, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+    def per_face(self, preds: AgeDistribution, low: Tensor, high: Tensor) -> PerFace:
         """Return the score of faces with an exact age."""
         return preds.crps(low), low == high
 
 
-class IntervalCoverage(MaskedMean):
+class _IntervalMetric(MaskedMean):
+    """Base of metrics of the central prediction interval of a level."""
+
+    def __init__(self, level: float = 0.9, **kwargs: Any) -> None:
+        super().__init__(settings=[level], **kwargs)
+        if not 0 < level < 1:
+            raise ValueError(f"a level must lie between 0 and 1, both excluded, got {level}")
+        self.level = level
+
+
+class IntervalCoverage(_IntervalMetric):
     """Fraction of faces whose label lies in the central prediction interval of ``level``.
 
     An age is covered if the closed interval contains it, a group if the interval contains both its ends. The
@@ -72,40 +82,22 @@ class IntervalCoverage(MaskedMean):
     is_differentiable = False
     higher_is_better = None
 
-    def __init__(self, level: float = 0.9, **kwargs: Any) -> None:
-        super().__init__(settings=[level], **kwargs)
-        self.level = _checked(level)
-
-    def per_face(self, preds: AgeDistribution, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+    def per_face(self, preds: AgeDistribution, low: Tensor, high: Tensor) -> PerFace:
         """Return whether the label is covered, of faces with a label."""
-        return covered(preds, low, high, self.level), ~low.isnan()
+        first, last = preds.interval(self.level)
+        return (first <= low) & (high <= last), ~low.isnan()
 
 
-class IntervalWidth(MaskedMean):
+class IntervalWidth(_IntervalMetric):
     """Mean width of the central prediction interval of ``level`` over labelled faces, in years.
 
-    Args:
-        level: Nominal level, between 0 and 1.
-        kwargs: Passed to :class:`torchmetrics.Metric`.
-
-    Raises:
-        ValueError: If the level is out of range.
+    Arguments and errors as for :class:`IntervalCoverage`.
     """
 
     is_differentiable = True
     higher_is_better = False
 
-    def __init__(self, level: float = 0.9, **kwargs: Any) -> None:
-        super().__init__(settings=[level], **kwargs)
-        self.level = _checked(level)
-
-    def per_face(self, preds: AgeDistribution, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+    def per_face(self, preds: AgeDistribution, low: Tensor, high: Tensor) -> PerFace:
         """Return the width, of faces with a label."""
         first, last = preds.interval(self.level)
         return last - first, ~low.isnan()
-
-
-def _checked(level: float) -> float:
-    if not 0 < level < 1:
-        raise ValueError(f"a level must lie between 0 and 1, both excluded, got {level}")
-    return level

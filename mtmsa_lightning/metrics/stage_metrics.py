@@ -16,10 +16,7 @@ STAGES: tuple[Stage, ...] = ("train", "val", "test")
 
 
 class StageMetrics(nn.Module):
-    """The metrics of a model, by stage.
-
-    Every stage has the loss of each task; the metrics of :data:`.suite.METRICS` belong to validation
-    and test, some to training as well.
+    """The losses and metrics (:data:`.suite.METRICS`) of a model, by stage.
 
     Args:
         classes: Number of classes of every head that exists, by task; 0 for ``age``.
@@ -66,12 +63,7 @@ class StageMetrics(nn.Module):
 
     @torch.no_grad()
     def update(self, stage: str, inputs: Mapping[str, tuple[Any, ...]]) -> None:
-        """Add a batch.
-
-        Args:
-            stage: The stage.
-            inputs: Arguments of ``update``: by ``<task>_loss`` for the losses, by task for all other metrics.
-        """
+        """Add a batch: arguments of ``update`` by ``<task>_loss`` for losses, by task for other metrics."""
         for name, metric in self.of(stage).items():
             metric.update(*inputs[self._inputs[name]])
 

@@ -9,7 +9,6 @@ from typing import Literal, NamedTuple
 
 from torchmetrics import Metric
 
-from mtmsa_lightning.labels import AGE_GROUP_EDGES
 from mtmsa_lightning.metrics.age import (
     MIN_FACES,
     AgeBias,
@@ -129,12 +128,12 @@ METRICS: tuple[MetricSpec, ...] = (
     MetricSpec("age_ence", "age normalised calibration error (ENCE)", "exact", "lower", lambda _: ENCE()),
     MetricSpec("age_aurc", "age area under risk-coverage (years)", "exact", "lower", lambda _: AURC()),
     MetricSpec(
-        "group_acc", "age group accuracy", "age", "higher", lambda _: GroupAccuracy(AGE_GROUP_EDGES),
+        "group_acc", "age group accuracy", "age", "higher", lambda _: GroupAccuracy(),
         fraction=True, training=True, headline=True,
     ),
     MetricSpec(
         "group_acc_1off", "age group 1-off accuracy", "age", "higher",
-        lambda _: GroupAccuracy(AGE_GROUP_EDGES, offset=1), fraction=True, training=True, headline=True,
+        lambda _: GroupAccuracy(offset=1), fraction=True, training=True, headline=True,
     ),
     *_classes("gender"),
     *_classes("race"),
@@ -143,12 +142,7 @@ METRICS: tuple[MetricSpec, ...] = (
 
 
 def metric_specs(classes: Mapping[str, int], groups: bool) -> tuple[MetricSpec, ...]:
-    """Return the metrics of a model.
-
-    Args:
-        classes: Number of classes of every head that exists, by task; 0 for ``age``.
-        groups: Whether ages are also predicted as groups.
-    """
+    """Return the metrics of a model; arguments as for :class:`.StageMetrics`."""
     return tuple(
         spec for spec in METRICS if spec.task in classes and (groups or not spec.name.startswith("group_"))
     )

@@ -17,13 +17,7 @@ def title(name: str) -> str:
 
 
 def format_metric(name: str, value: float | None, absent: str = "-") -> str:
-    """Format a metric: fractions in percent, everything else with two decimals.
-
-    Args:
-        name: The metric.
-        value: Its value; NaN if undefined, None if missing.
-        absent: Text for None.
-    """
+    """Format a metric, fractions in percent and others with two decimals; return ``absent`` for None."""
     if value is None:
         return absent
     if math.isnan(value):

@@ -37,9 +37,8 @@ class ClassMapping:
         if self.data == self.model:
             return labels
         renumbered = torch.full_like(labels, -1)
-        for index, name in enumerate(self.data):  # a lookup table would wait for its copy to the device
-            if name in self.model:
-                renumbered = torch.where(labels == index, self.model.index(name), renumbered)
+        for name in self.common:  # a lookup table would wait for its copy to the device
+            renumbered = torch.where(labels == self.data.index(name), self.model.index(name), renumbered)
         return renumbered
 
     def logits(self, logits: Tensor) -> Tensor:
@@ -55,11 +54,7 @@ class ClassMapping:
 def masked_classes(
     mappings: Mapping[str, ClassMapping], labels: Mapping[str, Sequence[int]]
 ) -> dict[str, dict[str, Any]]:
-    """Return the masked classes of each task as plain values.
-
-    Args:
-        mappings: Mappings by task.
-        labels: Class indices of the faces of a part, by task.
+    """Return the masked classes of each task, from its mapping and the class indices of a part's faces.
 
     Returns:
         By task: the number of faces of each class that the model lacks, which are not evaluated

@@ -14,8 +14,6 @@ from torchvision.models import ResNet34_Weights
 from mtmsa_lightning.errors import CheckpointError
 from mtmsa_lightning.models.backbones.resnet import MSAResNet34
 
-_COUNTER = ".num_batches_tracked"
-
 
 def load_trunk_weights(trunk: MSAResNet34, weights: str | os.PathLike[str] | None) -> None:
     """Load weights into a trunk: all of them, or none if a key or shape does not match.
@@ -38,27 +36,23 @@ def load_trunk_weights(trunk: MSAResNet34, weights: str | os.PathLike[str] | Non
         state, own = _read_state(Path(weights))
         source = str(weights)
     if not own:
-        expected = trunk.state_dict()
-        state = {key: value for key, value in state.items() if not key.startswith("fc.")}
-        # torchvision's files have no attention, and the older ones no batch counters.
-        kept = {key for key in expected if key.startswith("msa.") or key.endswith(_COUNTER)}
-        state = {key: expected[key] for key in kept} | state
+        # torchvision's files have a classifier, but no attention, and the older ones no batch counters.
+        kept = {
+            key: value
+            for key, value in trunk.state_dict().items()
+            if key.startswith("msa.") or key.endswith(".num_batches_tracked")
+        }
+        state = kept | {key: value for key, value in state.items() if not key.startswith("fc.")}
     fill_trunk(trunk, state, source)
 
 
 def fill_trunk(trunk: MSAResNet34, state: dict[str, Tensor], source: str) -> None:
-    """Load a complete state dict into a trunk, or nothing if a key or shape does not match.
-
-    Args:
-        trunk: Trunk, changed in place.
-        state: State dict of the trunk.
-        source: Name of the source for error messages.
+    """Load a complete state dict into a trunk.
 
     Raises:
-        CheckpointError: If a key or shape does not match.
+        CheckpointError: If a key or shape does not match; nothing is loaded then. It names ``source``.
     """
-    problems = _mismatches(state, trunk.state_dict())
-    if problems:
+    if problems := _mismatches(state, trunk.state_dict()):
         raise CheckpointError(f"{source} does not fit this trunk:\n  " + "\n  ".join(problems))
     trunk.load_state_dict(state)
 

@@ -10,7 +10,7 @@ from mtmsa_lightning.errors import DataError
 from mtmsa_lightning.evaluation.predictions import read_predictions
 from mtmsa_lightning.evaluation.subgroup_metrics import risk_coverage_areas
 from mtmsa_lightning.evaluation.subgroups import subgroups
-from mtmsa_lightning.metrics.functional import normalised_calibration_error, risk_coverage
+from mtmsa_lightning.metrics.uncertainty import normalised_calibration_error, risk_coverage
 from mtmsa_lightning.models.distributions import GaussianAge
 
 DIVISIONS = [

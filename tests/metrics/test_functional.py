@@ -29,7 +29,7 @@ OF_PREDICTED_AGES = {
     "age_mae": metrics.AgeMAE(), "age_rmse": metrics.AgeRMSE(), "age_bias": metrics.AgeBias(),
     "cumulative_score": metrics.CumulativeScore(), "cumulative_score_area": metrics.CumulativeScoreArea(),
     "cumulative_score_curve": metrics.CumulativeScoreCurve(),
-    "group_accuracy": metrics.GroupAccuracy(AGE_GROUP_EDGES),
+    "group_accuracy": metrics.GroupAccuracy(),
 }  # fmt: skip
 OF_DISTRIBUTIONS = {
     "age_nll": metrics.AgeNLL(), "age_interval_nll": metrics.AgeIntervalNLL(), "crps": metrics.AgeCRPS(),
@@ -83,6 +83,24 @@ def test_a_metric_of_distributions_refuses_plain_ages(name, metric):
 
 def test_a_nan_prediction_is_in_no_group():
     assert_close(functional.group_accuracy(torch.tensor([math.nan, 20.0]), torch.tensor([1.0, 20.0])), 0.5)
+
+
+EVERY = OF_PREDICTED_AGES | OF_DISTRIBUTIONS | OF_CLASSES
+
+
+@pytest.mark.parametrize(("name", "metric"), [*EVERY.items()])
+def test_labels_are_the_argument_target(name, metric):
+    classes = {"probs": PROBS, "target": TARGET}
+    inputs = classes if name in OF_CLASSES else {"preds": DISTRIBUTION, "target": LOW, "high": HIGH}
+    assert_close(getattr(functional, name)(**inputs), metric.clone()(**inputs))
+
+
+@pytest.mark.parametrize("name", ["age_mae", "age_rmse", "cumulative_score_area", "interval_width", "crps"])
+def test_a_function_of_a_differentiable_metric_has_a_gradient(name):
+    mean = PREDICTED.clone().requires_grad_()
+    getattr(functional, name)(GaussianAge(mean, mean / 9 + 2), AGES).backward()
+    assert mean.grad is not None
+    assert mean.grad.abs().sum() > 0
 
 
 def test_wrong_shapes_and_both_forms_of_labels_are_refused():

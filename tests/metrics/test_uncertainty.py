@@ -99,3 +99,18 @@ def test_groups_and_missing_labels_do_not_count(metric):
     masked.update(GaussianAge(mean, std), low, high)
     alone.update(GaussianAge(mean[2::3], std[2::3]), low[2::3], high[2::3])
     assert masked.compute() == alone.compute()
+
+
+@pytest.mark.parametrize("metric", [ENCE, AURC])
+@pytest.mark.parametrize("broken", ["mean", "std"])
+def test_a_nan_prediction_makes_the_metric_nan_if_its_face_is_labelled(metric, broken):
+    mean, std = torch.full((20,), 31.0), torch.linspace(1, 5, 20)
+    (mean if broken == "mean" else std)[3] = torch.nan
+    age = torch.full((20,), 30.0)
+    found = metric()
+    found.update(GaussianAge(mean, std), age)
+    assert found.compute().isnan()
+    age[3] = torch.nan
+    unlabelled = metric()
+    unlabelled.update(GaussianAge(mean, std), age)
+    assert not unlabelled.compute().isnan()

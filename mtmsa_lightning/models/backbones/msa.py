@@ -21,14 +21,9 @@ class MSAAttention(NamedTuple):
 
 
 def dilation_coverage(rates: Sequence[int]) -> tuple[int, int]:
-    """Return the receptive field of a chain of dilated 3x3 convolutions along one axis.
+    """Return the width in cells of the receptive field of a chain of dilated 3x3 convolutions along one axis.
 
-    Args:
-        rates: Dilation rates in the order of the chain (the order does not change the result).
-
-    Returns:
-        Width of the receptive field in cells, ``1 + 2 sum(rates)``, and the number of cells in it that are
-        read: the number of distinct sums of one element of ``{-r, 0, r}`` per rate.
+    Also returns how many of its cells are read: the distinct sums of one of ``{-r, 0, r}`` per rate.
 
     >>> dilation_coverage((1, 2, 5)), dilation_coverage((2, 2, 2))
     ((17, 17), (13, 7))
@@ -46,10 +41,6 @@ def check_rates(rates: Sequence[int], allow_gridding: bool = False) -> None:
     Segmentation", WACV 2018, section 3.2). Coverage is counted instead of the paper's ``M_2``, which passes
     ``(2, 2, 2)`` although that chain reads 7 of 13 cells.
 
-    Args:
-        rates: Dilation rates of a chain of 3x3 convolutions.
-        allow_gridding: Accept holes.
-
     Raises:
         ValueError: If a rate is not a positive integer, there are no rates, or cells are left unread.
     """
@@ -66,10 +57,7 @@ def check_rates(rates: Sequence[int], allow_gridding: bool = False) -> None:
 
 
 def _convolution(inputs: int, outputs: int, kernel_size: int = 3, dilation: int = 1) -> nn.Sequential:
-    """Build convolution, batch norm and ReLU, as torchvision's ``Conv2dNormActivation``.
-
-    Importing torchvision would double this module's import time.
-    """
+    """Build torchvision's ``Conv2dNormActivation``, whose import would double this module's import time."""
     padding = (kernel_size - 1) // 2 * dilation
     conv = nn.Conv2d(inputs, outputs, kernel_size, padding=padding, dilation=dilation, bias=False)
     return nn.Sequential(conv, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True))
@@ -148,6 +136,5 @@ class MultiScaleAttention(nn.Module):
         """Return the softmax over scales, ``(N, S, c)``, from the global average of their sum."""
         pooled = torch.stack([scale.mean(dim=(2, 3)) for scale in scales]).sum(dim=0)
         logits: Tensor = self.select(pooled)
-        return logits.view(logits.shape[0], len(scales), -1).softmax(
-            dim=1
-        )  # len() would fix an export's batch
+        weights = logits.view(logits.shape[0], len(scales), -1)  # len() would fix an export's batch
+        return weights.softmax(dim=1)

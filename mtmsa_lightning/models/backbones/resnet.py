@@ -1,9 +1,8 @@
 """ResNet-34 trunk with multi-scale attention."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from functools import partial
 from itertools import cycle
 from typing import Any, Literal, cast
 
@@ -50,11 +49,8 @@ class MSAConfig:
         object.__setattr__(self, "rates", tuple(self.rates))
         object.__setattr__(self, "stages", tuple(self.stages))
         check_rates(self.rates, self.allow_gridding)
-        if (
-            not self.stages
-            or len(set(self.stages)) < len(self.stages)
-            or not {1, 2, 3, 4}.issuperset(self.stages)
-        ):
+        different = len(set(self.stages)) == len(self.stages) > 0
+        if not different or not {1, 2, 3, 4}.issuperset(self.stages):
             raise ValueError(f"stages must be different ones of 1, 2, 3, 4, got {list(self.stages)}")
         if self.placement not in ("after_stage", "in_blocks"):
             raise ValueError(f"placement must be after_stage or in_blocks, got {self.placement!r}")
@@ -101,9 +97,15 @@ class MSAResNet34(ResNet):  # type: ignore[misc]
         first = self.layer4[0]
         first.stride = last_stride
         first.conv1.stride = first.downsample[0].stride = (last_stride, last_stride)
-        if msa is not None:
-            for stage in sorted(msa.stages):
-                self._add_attention(stage, msa)
+        if msa is None:
+            return
+        for stage in sorted(msa.stages):
+            if msa.placement == "in_blocks":
+                _dilate_blocks(getattr(self, f"layer{stage}"), msa.rates)
+            else:
+                channels = self.stage_channels[stage - 1]
+                attention = MultiScaleAttention(channels, msa.rates, msa.reduction, msa.allow_gridding)
+                self.msa[str(stage)] = attention
 
     def forward(self, x: Tensor, aux_stage: int | None = None) -> Tensor | tuple[Tensor, Tensor]:
         """Return the pooled features, ``(N, 512)``.
@@ -120,11 +122,7 @@ class MSAResNet34(ResNet):  # type: ignore[misc]
         return features, features if aux_stage == 4 else maps[aux_stage - 1].mean((2, 3))
 
     def stage_maps(self, x: Tensor) -> list[Tensor]:
-        """Return the output maps of the four stages, ``(N, stage_channels[i], H_i, W_i)``.
-
-        Raises:
-            ValueError: If a side of the images is below 64 px.
-        """
+        """Return the output maps of the four stages, ``(N, stage_channels[i], H_i, W_i)``."""
         x = self._run(self._stem, self.bn1, x)
         maps = []
         for stage, layer in self._stages():
@@ -141,16 +139,12 @@ class MSAResNet34(ResNet):  # type: ignore[misc]
             return part(x)
         options: dict[str, Any] = {"use_reentrant": False, "preserve_rng_state": False}
         if not torch.compiler.is_compiling():  # a compiler updates the running statistics once
-            options["context_fn"] = partial(_recomputation, module)
+            options["context_fn"] = lambda: (nullcontext(), _statistics_kept(module))
         kept: Tensor = checkpoint(part, x, **options)
         return kept
 
     def attention(self, x: Tensor) -> dict[int, MSAAttention]:
-        """Return the attention by stage; empty without attention modules.
-
-        Raises:
-            ValueError: If a side of the images is below 64 px.
-        """
+        """Return the attention by stage; empty without attention modules."""
         x = self._stem(x)
         attended = {}
         for stage, layer in self._stages():
@@ -170,19 +164,6 @@ class MSAResNet34(ResNet):  # type: ignore[misc]
 
     def _stages(self) -> Iterator[tuple[str, nn.Sequential]]:
         return zip("1234", (self.layer1, self.layer2, self.layer3, self.layer4), strict=True)
-
-    def _add_attention(self, stage: int, msa: MSAConfig) -> None:
-        if msa.placement == "in_blocks":
-            _dilate_blocks(getattr(self, f"layer{stage}"), msa.rates)
-            return
-        self.msa[str(stage)] = MultiScaleAttention(
-            self.stage_channels[stage - 1], msa.rates, msa.reduction, msa.allow_gridding
-        )
-
-
-def _recomputation(module: nn.Module) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-    """Return the contexts of the first computation of a part and of its recomputation."""
-    return nullcontext(), _statistics_kept(module)
 
 
 @contextmanager

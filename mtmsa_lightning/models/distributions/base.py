@@ -94,12 +94,11 @@ class AgeDistribution(ABC):
         inside = torch.minimum(torch.maximum(age, first), last)
         total = (age - inside).abs()  # there F is 0 or 1
         nodes, weights = (part.tolist() for part in np.polynomial.legendre.leggauss(_NODES))
-        for position, weight in zip(
-            [(node + 1) / 2 for node in nodes], [w / 2 for w in weights], strict=True
-        ):
+        for node, weight in zip(nodes, weights, strict=True):
+            position = (node + 1) / 2
             low, high = first + position * (inside - first), inside + position * (last - inside)
-            total = total + weight * (inside - first) * self.interval_prob(-math.inf, low).square()
-            total = total + weight * (last - inside) * self.interval_prob(high, math.inf).square()
+            total = total + weight / 2 * (inside - first) * self.interval_prob(-math.inf, low).square()
+            total = total + weight / 2 * (last - inside) * self.interval_prob(high, math.inf).square()
         return total
 
     def group_probs(self, edges: Sequence[float]) -> Tensor:
@@ -115,12 +114,66 @@ class AgeDistribution(ABC):
         return torch.stack([self.interval_prob(low, high) for low, high in cells], dim=1)
 
 
+class LocationScaleAge(AgeDistribution):
+    """Distributions ``mean + scale * Z`` with a standard variable Z, in float64.
+
+    Args:
+        mean: Mean in years, ``(N,)``.
+        scale: Scale in years, ``(N,)``, positive.
+    """
+
+    def __init__(self, mean: Tensor, scale: Tensor) -> None:
+        self._mean, self._scale = mean.double(), scale.double()
+
+    @property
+    def mean(self) -> Tensor:
+        """Mean in years, ``(N,)``."""
+        return self._mean
+
+    def interval_prob(self, low: Tensor | float, high: Tensor | float) -> Tensor:
+        """Return P(low < age <= high), with full relative accuracy in the far tails."""
+        return self.log_interval_prob(low, high).exp()
+
+    def quantile(self, p: float) -> Tensor:
+        """Return the quantile of probability ``p`` in years, ``(N,)``."""
+        check_probability(p)
+        return self._mean + self._scale * self.standard_quantile(p)
+
+    @staticmethod
+    @abstractmethod
+    def standard_quantile(p: float) -> float:
+        """Return the quantile of Z."""
+
+    def scaled(self, scale: float) -> Self:
+        """Return distributions with the same mean and ``scale`` times the standard deviation."""
+        check_scale(scale)
+        return type(self)(self._mean, self._scale * scale)
+
+    def __getitem__(self, rows: slice) -> Self:
+        """Return the distributions of some faces."""
+        return type(self)(self._mean[rows], self._scale[rows])
+
+    def standardise(self, age: Tensor | float) -> Tensor:
+        """Return ages in scales from the mean; an infinite one would give the scale the gradient inf * 0."""
+        return (as_ages(age, self._mean).clamp(-1e150, 1e150) - self._mean) / self._scale
+
+
+def check_probability(p: float) -> None:
+    """Raise ValueError unless ``p`` is between 0 and 1, both excluded."""
+    if not 0 < p < 1:
+        raise ValueError(f"a quantile needs a probability between 0 and 1, both excluded, got {p}")
+
+
+def check_scale(scale: float) -> None:
+    """Raise ValueError unless ``scale`` is positive and finite."""
+    if not 0 < scale < math.inf:
+        raise ValueError(f"a scale must be positive and finite, got {scale}")
+
+
 def printed_age(years: Tensor) -> Tensor:
     """Return ages, or ends of age intervals, clipped at 0 for output.
 
-    A predictive distribution may have mass below 0. Ages are clipped in tables, exported files, reports,
-    plots, pages and ``AgeEstimator``. Metrics and comparisons use the unclipped distribution, which tables
-    hold in columns that end in ``_unclipped``.
+    Metrics and comparisons use the unclipped distribution, which may have mass below 0.
     """
     return years.clamp(min=0)
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch._higher_order_ops.while_loop import while_loop
 
-from mtmsa_lightning.models.distributions.base import AgeDistribution, as_ages
+from mtmsa_lightning.models.distributions.base import AgeDistribution, as_ages, check_probability, check_scale
 
 _STEEPEST = 1e4
 """Largest tilt in nats per year."""
@@ -30,9 +30,8 @@ class CategoricalAge(AgeDistribution):
     def __init__(self, log_pmf: Tensor, min_age: int = 0) -> None:
         self.log_pmf = log_pmf.double()
         self.min_age = min_age
-        self.years = torch.arange(
-            min_age, min_age + log_pmf.shape[-1], dtype=torch.float64, device=log_pmf.device
-        )
+        last = min_age + log_pmf.shape[-1]
+        self.years = torch.arange(min_age, last, dtype=torch.float64, device=log_pmf.device)
 
     @property
     def pmf(self) -> Tensor:
@@ -77,8 +76,7 @@ class CategoricalAge(AgeDistribution):
 
     def quantile(self, p: float) -> Tensor:
         """Return the quantile of probability ``p`` in years, ``(N,)``."""
-        if not 0 < p < 1:
-            raise ValueError(f"a quantile needs a probability between 0 and 1, both excluded, got {p}")
+        check_probability(p)
         pmf, cumulative = self.pmf, self.pmf.cumsum(-1)
         target = p * cumulative[..., -1:]  # 1 except for rounding
         year = (cumulative < target).sum(-1, keepdim=True)
@@ -108,12 +106,8 @@ class CategoricalAge(AgeDistribution):
         with temperature ``scale^2``. It multiplies the standard deviation of a normal shape by ``scale``, and
         approximately that of other unimodal shapes, within the range of the years. The tilt ``t`` of each
         face keeps its mean, so that calibration does not change the predicted ages.
-
-        Raises:
-            ValueError: If ``scale`` is not positive and finite.
         """
-        if not 0 < scale < math.inf:
-            raise ValueError(f"a scale must be positive and finite, got {scale}")
+        check_scale(scale)
         log_pmf = _tilted_to(self.mean, self.log_pmf / scale**2, self.years)
         return type(self)(log_pmf, self.min_age)
 

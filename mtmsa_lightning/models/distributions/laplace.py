@@ -1,15 +1,14 @@
 """Laplace distributions of age."""
 
 import math
-from typing import Self
 
 import torch
 from torch import Tensor
 
-from mtmsa_lightning.models.distributions.base import AgeDistribution, as_ages
+from mtmsa_lightning.models.distributions.base import LocationScaleAge
 
 
-class LaplaceAge(AgeDistribution):
+class LaplaceAge(LocationScaleAge):
     """Laplace (two-sided exponential) distributions of age, in float64.
 
     Args:
@@ -17,23 +16,10 @@ class LaplaceAge(AgeDistribution):
         scale: Mean absolute deviation in years, ``(N,)``, positive; ``std = sqrt(2) * scale``.
     """
 
-    def __init__(self, mean: Tensor, scale: Tensor) -> None:
-        self._mean = mean.double()
-        self._scale = scale.double()
-
-    @property
-    def mean(self) -> Tensor:
-        """Mean in years, ``(N,)``."""
-        return self._mean
-
     @property
     def std(self) -> Tensor:
         """Standard deviation in years, ``(N,)``."""
         return self._scale * math.sqrt(2)
-
-    def interval_prob(self, low: Tensor | float, high: Tensor | float) -> Tensor:
-        """Return P(low < age <= high), with full relative accuracy in the far tails."""
-        return self.log_interval_prob(low, high).exp()
 
     def log_interval_prob(self, low: Tensor | float, high: Tensor | float) -> Tensor:
         """Return log P(low < age <= high), finite in the far tails.
@@ -41,7 +27,7 @@ class LaplaceAge(AgeDistribution):
         An interval on one side of the mean is mirrored to the positive side: ``log(1/2) - near + log(1 -
         exp(near - far))`` in units of the scale. For an interval around the mean the two sides are added.
         """
-        low, high = self._standardise(low), self._standardise(high)
+        low, high = self.standardise(low), self.standardise(high)
         mirrored = low + high < 0
         near, far = torch.where(mirrored, -high, low), torch.where(mirrored, -low, high)
         aside = near > 0
@@ -54,38 +40,21 @@ class LaplaceAge(AgeDistribution):
 
     def log_prob(self, age: Tensor | float) -> Tensor:
         """Return the logarithm of the density at ``age``, per year."""
-        return -self._standardise(age).abs() - self._scale.log() - math.log(2)
+        return -self.standardise(age).abs() - self._scale.log() - math.log(2)
 
-    def quantile(self, p: float) -> Tensor:
-        """Return the quantile of probability ``p`` in years, ``(N,)``."""
-        if not 0 < p < 1:
-            raise ValueError(f"a quantile needs a probability between 0 and 1, both excluded, got {p}")
-        distance = -math.log(2 * min(p, 1 - p))
-        return self._mean + self._scale * math.copysign(distance, p - 0.5)
+    @staticmethod
+    def standard_quantile(p: float) -> float:
+        """Return the quantile at mean 0 and scale 1."""
+        return math.copysign(-math.log(2 * min(p, 1 - p)), p - 0.5)
 
     def crps(self, age: Tensor | float) -> Tensor:
         """Return the continuous ranked probability score in years, in closed form.
 
         ``scale * (|z| + exp(-|z|) - 3/4)`` with ``z = (age - mean) / scale``.
         """
-        distance = self._standardise(age).abs()
+        distance = self.standardise(age).abs()
         return self._scale * (distance + (-distance).exp() - 0.75)
-
-    def scaled(self, scale: float) -> Self:
-        """Return distributions with the same mean and ``scale`` times the standard deviation."""
-        if not 0 < scale < math.inf:
-            raise ValueError(f"a scale must be positive and finite, got {scale}")
-        return type(self)(self._mean, self._scale * scale)
-
-    def __getitem__(self, rows: slice) -> Self:
-        """Return the distributions of some faces."""
-        return type(self)(self._mean[rows], self._scale[rows])
 
     def columns(self) -> dict[str, Tensor]:
         """Return ``age_mean``, ``age_std`` and ``age_laplace_scale`` in years."""
         return {"age_mean": self._mean, "age_std": self.std, "age_laplace_scale": self._scale}
-
-    def _standardise(self, age: Tensor | float) -> Tensor:
-        age = as_ages(age, self._mean)
-        # An infinite bound would give the scale the gradient inf * 0.
-        return (age.clamp(-1e150, 1e150) - self._mean) / self._scale

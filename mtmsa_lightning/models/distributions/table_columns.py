@@ -48,20 +48,15 @@ def distribution_from_columns(columns: Mapping[str, Tensor]) -> AgeDistribution:
     Raises:
         ValueError: If columns are missing or invalid.
     """
-    whole = {
-        name.removesuffix(UNCLIPPED): values for name, values in columns.items() if name.endswith(UNCLIPPED)
-    }
-    for name, values in whole.items():
-        if (
-            name in columns
-            and not printed_age(values).isclose(columns[name].to(values), equal_nan=True).all()
-        ):
+    whole = {n.removesuffix(UNCLIPPED): values for n, values in columns.items() if n.endswith(UNCLIPPED)}
+    for name in whole.keys() & columns.keys():
+        values, clipped = whole[name], columns[name].to(whole[name])
+        if not printed_age(values).isclose(clipped, equal_nan=True).all():
             raise ValueError(
                 f"{name} is not {name}{UNCLIPPED} clipped at 0: change both, or remove {name}{UNCLIPPED}"
             )
     columns = {**columns, **whole}
-    missing = [name for name in ("age_mean", "age_std") if name not in columns]
-    if missing:
+    if missing := [name for name in ("age_mean", "age_std") if name not in columns]:
         raise ValueError(f"no column {' and no column '.join(missing)}: no distribution of age can be read")
     age = _family(columns)
     percents = [match[1] for match in map(re.compile(r"age_low(\d+)").fullmatch, columns) if match]

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mtmsa_lightning.models.distributions import AgeDistribution
+from mtmsa_lightning.models.heads.float32_linear import Float32Linear
 
 
 class AgeHead(nn.Module, ABC):
@@ -84,6 +85,27 @@ class AgeHead(nn.Module, ABC):
         self.age_mean.fill_(mean)
         self.age_std.fill_(std)
         self.fitted.fill_(True)
+
+
+class LinearAgeHead(AgeHead):
+    """Base of heads whose raw outputs are a linear function of the features, after dropout.
+
+    Args:
+        in_features: Length of the feature vector.
+        outputs: Length R of the raw outputs.
+        dropout: Probability of dropping a feature in training.
+    """
+
+    def __init__(self, in_features: int, outputs: int, dropout: float) -> None:
+        super().__init__()
+        self.dropout = nn.Dropout(dropout)
+        self.linear = Float32Linear(in_features, outputs)
+        nn.init.zeros_(self.linear.bias)
+
+    def raw(self, features: Tensor) -> Tensor:
+        """Return the raw outputs, ``(N, R)``."""
+        outputs: Tensor = self.linear(self.dropout(features))
+        return outputs
 
 
 def interval_residual(age: Tensor, low: Tensor, high: Tensor) -> Tensor:

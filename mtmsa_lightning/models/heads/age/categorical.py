@@ -5,14 +5,13 @@ from abc import abstractmethod
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from mtmsa_lightning.models.distributions import CategoricalAge
-from mtmsa_lightning.models.heads.age.base import AgeHead
-from mtmsa_lightning.models.heads.float32_linear import Float32Linear
+from mtmsa_lightning.models.heads.age.base import LinearAgeHead
 
 
-class CategoricalAgeHead(AgeHead):
+class CategoricalAgeHead(LinearAgeHead):
     """Predict a probability for each of the K completed years from ``min_age`` to ``max_age``.
 
     Labels outside these years are learned as the nearest year, so that a head can be evaluated on other
@@ -36,21 +35,13 @@ class CategoricalAgeHead(AgeHead):
     years: Tensor
 
     def __init__(self, in_features: int, outputs: int, min_age: int, max_age: int, dropout: float) -> None:
-        super().__init__()
         if not 0 <= min_age < max_age:
             raise ValueError(f"ages need 0 <= min_age < max_age, got {min_age} and {max_age}")
+        super().__init__(in_features, outputs, dropout)
         self.init_args = {"min_age": min_age, "max_age": max_age, "dropout": dropout}
         self.min_age, self.max_age = min_age, max_age
         years = torch.arange(min_age, max_age + 1, dtype=torch.float64)
         self.register_buffer("years", years, persistent=False)
-        self.dropout = nn.Dropout(dropout)
-        self.linear = Float32Linear(in_features, outputs)
-        nn.init.zeros_(self.linear.bias)
-
-    def raw(self, features: Tensor) -> Tensor:
-        """Return the raw outputs, ``(N, R)``."""
-        outputs: Tensor = self.linear(self.dropout(features))
-        return outputs
 
     @property
     def year_range(self) -> tuple[int, int]:

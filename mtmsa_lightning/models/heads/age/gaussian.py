@@ -11,11 +11,10 @@ from torch import Tensor, nn
 from mtmsa_lightning.losses.gaussian import GaussianKLLoss
 from mtmsa_lightning.losses.special import soft_bound
 from mtmsa_lightning.models.distributions import GaussianAge
-from mtmsa_lightning.models.heads.age.base import AgeHead
-from mtmsa_lightning.models.heads.float32_linear import Float32Linear
+from mtmsa_lightning.models.heads.age.base import LinearAgeHead
 
 
-class GaussianAgeHead(AgeHead):
+class GaussianAgeHead(LinearAgeHead):
     """Predict a normal distribution of age, trained by the KL divergence from the label.
 
     The weights of the log-variance are initialised with N(0, 1e-4) and its bias with 0, so that training
@@ -42,18 +41,10 @@ class GaussianAgeHead(AgeHead):
         beta: float = 0.0,
         dropout: float = 0.0,
     ) -> None:
-        super().__init__()
+        super().__init__(in_features, 2, dropout)
         self.init_args = {"form": form, "beta": beta, "dropout": dropout}
         self.criterion = GaussianKLLoss(form, beta)
-        self.dropout = nn.Dropout(dropout)
-        self.linear = Float32Linear(in_features, 2)
         nn.init.normal_(self.linear.weight[1], std=1e-4)
-        nn.init.zeros_(self.linear.bias)
-
-    def raw(self, features: Tensor) -> Tensor:
-        """Return standardised mean and unbounded log-variance, ``(N, 2)``."""
-        outputs: Tensor = self.linear(self.dropout(features))
-        return outputs
 
     def distribution(self, raw: Tensor) -> GaussianAge:
         """Return the normal distribution in years."""

@@ -7,11 +7,10 @@ from torch import Tensor, nn
 
 from mtmsa_lightning.losses.special import soft_bound
 from mtmsa_lightning.models.distributions import AgeDistribution, GaussianAge, LaplaceAge
-from mtmsa_lightning.models.heads.age.base import AgeHead, interval_residual
-from mtmsa_lightning.models.heads.float32_linear import Float32Linear
+from mtmsa_lightning.models.heads.age.base import LinearAgeHead, interval_residual
 
 
-class _RegressionAgeHead(AgeHead):
+class _RegressionAgeHead(LinearAgeHead):
     """Predict age with one learned scale for all faces.
 
     The network is trained on the error in standardised units. The scale is trained by maximum likelihood of
@@ -24,17 +23,9 @@ class _RegressionAgeHead(AgeHead):
     """
 
     def __init__(self, in_features: int, dropout: float = 0.0) -> None:
-        super().__init__()
+        super().__init__(in_features, 1, dropout)
         self.init_args = {"dropout": dropout}
-        self.dropout = nn.Dropout(dropout)
-        self.linear = Float32Linear(in_features, 1)
-        nn.init.zeros_(self.linear.bias)
         self.log_scale = nn.Parameter(torch.zeros(()))
-
-    def raw(self, features: Tensor) -> Tensor:
-        """Return the standardised age, ``(N, 1)``."""
-        outputs: Tensor = self.linear(self.dropout(features))
-        return outputs
 
     def distribution(self, raw: Tensor) -> AgeDistribution:
         """Return the distribution around the predicted age, in years."""
