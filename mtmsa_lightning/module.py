@@ -21,18 +21,8 @@ from mtmsa_lightning.models.backbones.resnet import MSAConfig, MSAResNet34
 from mtmsa_lightning.models.distributions import AgeDistribution
 from mtmsa_lightning.models.heads.age import AgeHead, GaussianAgeHead
 from mtmsa_lightning.models.heads.classes import ClassHead
-from mtmsa_lightning.optim.optimizers import (
-    build_optimizer,
-    build_schedule,
-    frozen_resnet,
-    parameter_groups,
-)
-from mtmsa_lightning.optim.schedulers import (
-    BatchSize,
-    LearningRateScaling,
-    WarmupCosine,
-    scale_learning_rate,
-)
+from mtmsa_lightning.optim.optimizers import build_optimizer, build_schedule, frozen_resnet, parameter_groups
+from mtmsa_lightning.optim.schedulers import BatchSize, LearningRateScaling, WarmupCosine, scale_learning_rate
 from mtmsa_lightning.runs.face_module import TASKS, FaceModule, as_lists
 from mtmsa_lightning.runs.head_specs import build_head, callable_spec, head_spec
 
@@ -150,33 +140,24 @@ class MTMSA(FaceModule):
         self.image_size, self.crop = image_size, crop
         self.gender_classes, self.race_classes = tuple(gender_classes), tuple(race_classes)
         self.age_groups = tuple((int(low), int(high)) for low, high in age_groups)
-        self.optimizer = (
-            AdamW if isinstance(optimizer, Mapping) else optimizer
-        )  # recorded settings are not rebuilt
+        # recorded settings are not rebuilt
+        self.optimizer = AdamW if isinstance(optimizer, Mapping) else optimizer
         self.scheduler = WarmupCosine if isinstance(scheduler, Mapping) else scheduler
         self.scheduler_interval, self.freeze_epochs = scheduler_interval, freeze_epochs
         self.lr_scaling, self.lr_batch_size = lr_scaling, lr_batch_size
         self._configure_heads(age, gender, race)
         task_weights = {"age": age_weight, "gender": gender_weight, "race": race_weight}
-        self.weighting = TaskWeighting(
-            {task: task_weights[task] for task in self.tasks}, learned=weighting == "learned"
-        )
+        present = {task: task_weights[task] for task in self.tasks}
+        self.weighting = TaskWeighting(present, learned=weighting == "learned")
         self.configure_metrics()
         self.register_buffer("pixel_mean", _pixels(IMAGENET_MEAN), persistent=False)
         self.register_buffer("pixel_std", _pixels(IMAGENET_STD), persistent=False)
-        self.save_hyperparameters(  # plain values only: checkpoints are loaded without running code
-            settings
-            | {
-                "msa": msa and {key: as_lists(value) for key, value in asdict(msa).items()},
-                **{task: head_spec(getattr(self, task)) for task in TASKS},
-                "optimizer": callable_spec(optimizer),
-                "scheduler": callable_spec(scheduler),
-                **{
-                    name: as_lists(getattr(self, name))
-                    for name in ("gender_classes", "race_classes", "age_groups")
-                },
-            }
-        )
+        settings["msa"] = msa and {key: as_lists(value) for key, value in asdict(msa).items()}
+        settings |= {task: head_spec(getattr(self, task)) for task in TASKS}
+        settings |= {"optimizer": callable_spec(optimizer), "scheduler": callable_spec(scheduler)}
+        for name in ("gender_classes", "race_classes", "age_groups"):
+            settings[name] = as_lists(getattr(self, name))
+        self.save_hyperparameters(settings)  # plain values: checkpoints are loaded without running code
 
     # ---------------------------------------------------------------- parts
 
@@ -185,9 +166,8 @@ class MTMSA(FaceModule):
         aux = channels[self.aux_stage - 1]
         self.age: AgeHead | None = build_head(age, channels[-1])
         self.gender: ClassHead | None = build_head(gender, aux, len(self.gender_classes))
-        self.race: ClassHead | None = (
-            build_head(race, aux, len(self.race_classes)) if self.race_classes else None
-        )
+        races = len(self.race_classes)
+        self.race: ClassHead | None = build_head(race, aux, races) if races else None
         self._race_wanted = race is not None
         if not self.tasks:
             raise ConfigError("no head is left: keep at least one of model.age, model.gender, model.race")
@@ -195,20 +175,16 @@ class MTMSA(FaceModule):
     def configure_metrics(self) -> None:
         """Build the metrics for the present heads and age groups."""
         classes = {"age": 0, "gender": len(self.gender_classes), "race": len(self.race_classes)}
-        self.metrics = StageMetrics(
-            {task: classes[task] for task in self.tasks}, groups=bool(self.age_groups)
-        )
+        present = {task: classes[task] for task in self.tasks}
+        self.metrics = StageMetrics(present, groups=bool(self.age_groups))
 
     # ---------------------------------------------------------------- network and losses
 
     def forward(self, images: Tensor) -> FaceOutput:
-        """Predict age, gender and race.
+        """Return the age distribution in years and the class logits, shape (N, classes).
 
         Args:
             images: RGB faces, shape (N, 3, height, width): uint8, or floating point in [0, 1].
-
-        Returns:
-            The age distribution in years and the class logits, shape (N, classes).
         """
         images = self.normalise(images)
         features, aux = self.trunk(images, self.aux_stage)
@@ -250,12 +226,11 @@ class MTMSA(FaceModule):
         """Apply the calibration, if there is one; ``age_raw`` is not changed."""
         if self.calibration is None:
             return output
-        logits = {
-            task: None if raw is None else self.calibration.logits(task, raw)
-            for task, raw in (("gender", output.gender), ("race", output.race))
-        }
-        age = None if output.age is None else self.calibration.age(output.age)
-        return FaceOutput(age, **logits, age_raw=output.age_raw)
+        return output._replace(
+            age=None if output.age is None else self.calibration.age(output.age),
+            gender=None if output.gender is None else self.calibration.logits("gender", output.gender),
+            race=None if output.race is None else self.calibration.logits("race", output.race),
+        )
 
     # ---------------------------------------------------------------- steps
 
@@ -280,10 +255,7 @@ class MTMSA(FaceModule):
         return self._step("val", batch)[0]
 
     def test_step(self, batch: FaceBatch, batch_idx: int) -> FaceOutput:  # type: ignore[override]
-        """Update the test metrics and return the calibrated predictions for callbacks.
-
-        Losses are computed from uncalibrated predictions.
-        """
+        """Update the test metrics and return the calibrated predictions; losses are of uncalibrated ones."""
         return self._step("test", batch)[0]
 
     def predict_step(self, batch: FaceBatch, batch_idx: int) -> FaceOutput:
@@ -297,11 +269,12 @@ class MTMSA(FaceModule):
         batch = {**batch, **labels}
         losses = self.losses(output, batch)
         output = self.calibrated(output) if stage == "test" else output
-        logits = {task: getattr(output, task) for task in self.class_mappings}
-        known: Any = {
-            task: self.class_mappings[task].logits(raw) for task, raw in logits.items() if raw is not None
+        matched: dict[str, Any] = {
+            task: each.logits(getattr(output, task))
+            for task, each in self.class_mappings.items()
+            if getattr(output, task) is not None
         }
-        output = output._replace(**known)
+        output = output._replace(**matched)
         self._update_metrics(stage, output, losses, batch)
         return output, losses
 
@@ -361,11 +334,7 @@ class MTMSA(FaceModule):
                 module.train(self.current_epoch >= self.freeze_epochs)
 
     def on_train_batch_start(self, batch: FaceBatch, batch_idx: int) -> None:
-        """Check the size of the faces.
-
-        Raises:
-            ConfigError: The model was built for another size.
-        """
+        """Raise ConfigError for faces of another size than the model was built for."""
         side = batch["image"].shape[-1]
         if side != self.image_size:
             raise ConfigError(

@@ -38,11 +38,7 @@ def parameter_groups(model: nn.Module, pretrained: Iterable[nn.Module]) -> list[
 
 
 def build_optimizer(factory: Callable[..., Optimizer], groups: list[dict[str, Any]]) -> Optimizer:
-    """Build the optimiser ``model.optimizer``.
-
-    Raises:
-        ConfigError: It does not accept its arguments.
-    """
+    """Build the optimiser ``model.optimizer``; ConfigError if it does not accept its arguments."""
     with as_config_error("model.optimizer"):
         optimizer = factory(groups)
     # A fused optimiser offers to unscale gradients in its step, after clipping. Lightning refuses the two
@@ -55,7 +51,7 @@ def build_optimizer(factory: Callable[..., Optimizer], groups: list[dict[str, An
 def build_schedule(
     factory: Callable[..., Any], optimizer: Optimizer, interval: str, trainer: Trainer | None
 ) -> OptimizerLRScheduler:
-    """Attach the learning rate schedule ``model.scheduler`` to an optimiser.
+    """Return the value of ``configure_optimizers``: an optimiser with its schedule ``model.scheduler``.
 
     Args:
         factory: Builds the schedule from the optimiser. An argument ``total_steps`` that is not set receives
@@ -63,9 +59,6 @@ def build_schedule(
         optimizer: The optimiser.
         interval: ``step`` or ``epoch``.
         trainer: The Trainer; not needed by a schedule that does not ask for the length of the training.
-
-    Returns:
-        The return value of ``configure_optimizers``.
 
     Raises:
         ConfigError: It does not accept its arguments, or needs an unknown length or a metric.
@@ -90,9 +83,7 @@ def _length(trainer: Trainer | None, interval: str) -> int:
     """Return the number of steps of a schedule over the whole training."""
     if trainer is None:
         raise ConfigError("this learning rate schedule needs a Trainer, which has the length of the training")
-    steps = trainer.estimated_stepping_batches
-    if interval == "epoch":
-        steps = trainer.max_epochs or -1
+    steps = trainer.estimated_stepping_batches if interval == "step" else trainer.max_epochs or -1
     if not 0 < steps < float("inf"):
         raise ConfigError("this learning rate schedule needs a finite trainer.max_epochs or max_steps")
     return int(steps)
@@ -100,7 +91,7 @@ def _length(trainer: Trainer | None, interval: str) -> int:
 
 @contextmanager
 def frozen_resnet(optimizer: Any, active: bool) -> Iterator[None]:
-    """Set the learning rate of the ResNet's groups to 0 during a step, and restore it afterwards.
+    """Set the learning rate of the ResNet's groups to 0 during a step.
 
     ``requires_grad`` cannot be used: DDP never reduces parameters that are unfrozen after it wraps the model.
     """

@@ -27,9 +27,8 @@ class WarmupCosine(LambdaLR):
         if not 0 <= warmup < 1:
             raise ValueError(f"warmup {warmup} is a fraction of all steps: choose a value in [0, 1)")
         if not 0 <= final <= 1:
-            raise ValueError(
-                f"final {final} is a fraction of the base learning rate: choose a value in [0, 1]"
-            )
+            text = f"final {final} is a fraction of the base learning rate: choose a value in [0, 1]"
+            raise ValueError(text)
         self.warmup, self.final, self.total = warmup, final, total_steps
         super().__init__(optimizer, self.factor)
 

@@ -53,21 +53,17 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
             checkpoint = torch.load(file, map_location="cpu", weights_only=True)
     except CheckpointError:
         raise
-    except pickle.UnpicklingError as error:
-        raise CheckpointError(
-            f"{file}: not a readable checkpoint: it holds objects of other programs, which are not loaded "
-            f"since they could run code: {_EXPECTED}"
-        ) from error
     except Exception as error:  # a broken file can raise anything
-        raise CheckpointError(
-            f"{file}: not a readable checkpoint: it is damaged or cut off: copy it again, or choose another"
-        ) from error
+        why = "it is damaged or cut off: copy it again, or choose another"
+        if isinstance(error, pickle.UnpicklingError):
+            why = "it holds objects of other programs, which are not loaded since they could run code: "
+            why += _EXPECTED
+        raise CheckpointError(f"{file}: not a readable checkpoint: {why}") from error
     if not isinstance(checkpoint, dict) or not {"hyper_parameters", "state_dict"} <= checkpoint.keys():
         raise CheckpointError(
             f"{file}: not a checkpoint of this package; bare weights go to `mtmsa fit --model.weights {file}`"
         )
-    broken = [name for name, value in checkpoint["state_dict"].items() if not value.isfinite().all()]
-    if broken:
+    if broken := [name for name, value in checkpoint["state_dict"].items() if not value.isfinite().all()]:
         raise CheckpointError(
             f"{file}: {pluralize(len(broken), 'weight tensor')} ({broken[0]}, ...) hold NaN or infinity: the "
             "training had diverged: choose a checkpoint from before"
@@ -105,10 +101,10 @@ def find_checkpoint(path: Path) -> Path:
     if path.is_dir():
         raise CheckpointError(f"{path}: no checkpoint in this folder: {_contents(path)}: {_EXPECTED}")
     nearby = sorted(file.parent.glob("*.ckpt")) if file.parent.is_dir() else []
-    hint = (
-        f"; in its folder: {', '.join(file.name for file in nearby[:_SHOWN])}" if nearby else f": {_EXPECTED}"
+    names = ", ".join(each.name for each in nearby[:_SHOWN])
+    raise CheckpointError(
+        f"{file}: no such checkpoint{f'; in its folder: {names}' if nearby else f': {_EXPECTED}'}"
     )
-    raise CheckpointError(f"{file}: no such checkpoint{hint}")
 
 
 def weights_digest(state: "Mapping[str, Tensor]") -> str:
@@ -123,11 +119,7 @@ def weights_digest(state: "Mapping[str, Tensor]") -> str:
 
 
 def check_checkpoint(path: str | Path) -> None:
-    """Check the first bytes of a checkpoint, without heavy imports.
-
-    Raises:
-        CheckpointError: There is no file, see :func:`checkpoint_file`, or it is not a checkpoint.
-    """
+    """Raise CheckpointError if there is no checkpoint, by its first bytes, without heavy imports."""
     _refuse_foreign(find_checkpoint(Path(path)))
 
 

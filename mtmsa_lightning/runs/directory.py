@@ -1,11 +1,9 @@
 """Run directories: ``<root>/<name>/<time>/``, the same on all processes of a run.
 
-config.yaml            every setting, ready for `--config`
-run.json               versions, commit, command, seeds, split fingerprints, label rule, class order, results
-metrics.csv            one row per epoch
-checkpoints/           best.ckpt (weights), last.ckpt (to continue the training)
-predictions/           test.parquet
-run.log                what was printed
+config.yaml            every setting, ready for `--config` run.json               versions, commit, command,
+seeds, split fingerprints, label rule, class order, results metrics.csv            one row per epoch
+checkpoints/           best.ckpt (weights), last.ckpt (to continue the training) predictions/
+test.parquet run.log                what was printed
 """
 
 import logging
@@ -31,18 +29,11 @@ BEGINNING = ("config.yaml", "run.json", "run.log", "wandb")
 
 
 def open_run(root: str | Path, name: str) -> tuple[Path, list[Path]]:
-    """Choose the directory of a new run, the same on every process of a launch.
+    """Choose the directory ``<root>/<name>/<time>`` of a new run, the same on every process of a launch.
 
-    The first process makes a directory named by the time. It passes the name on in the environment to
-    processes that Lightning launches, and through torchrun's store. The tasks of a SLURM step use the numbers
-    of job, step and restart.
-
-    The caller wraps the run in :func:`.launch.launch_variables_removed`, so that a later run of the process
-    is a new one.
-
-    Args:
-        root: Root of all runs.
-        name: Name of the experiment.
+    The first process makes it, and passes the name on in the environment to processes that Lightning
+    launches, and through torchrun's store. The tasks of a SLURM step use the numbers of job, step and restart
+    instead of the time. The caller wraps the run in :func:`.launch.launch_variables_removed`.
 
     Returns:
         The directory, which may not exist yet, and the folders that were made, innermost first.
@@ -50,17 +41,15 @@ def open_run(root: str | Path, name: str) -> tuple[Path, list[Path]]:
     if "LOCAL_RANK" in os.environ and RUN_DIR_VARIABLE in os.environ:
         return Path(os.environ[RUN_DIR_VARIABLE]), []
     experiment = (Path(root) / name).absolute()
-    directory, made = _shared_directory(experiment)
+    made: list[Path] = []
+    if step := slurm_step():
+        directory = experiment / f"slurm-{step}"
+    elif "TORCHELASTIC_RUN_ID" in os.environ:
+        directory, made = _from_torchrun(experiment)
+    else:
+        directory, made = _new_directory(experiment)
     os.environ[RUN_DIR_VARIABLE] = str(directory)
     return directory, made
-
-
-def _shared_directory(experiment: Path) -> tuple[Path, list[Path]]:
-    if step := slurm_step():
-        return experiment / f"slurm-{step}", []
-    if "TORCHELASTIC_RUN_ID" in os.environ:
-        return _from_torchrun(experiment)
-    return _new_directory(experiment)
 
 
 def _new_directory(experiment: Path) -> tuple[Path, list[Path]]:
@@ -87,11 +76,11 @@ def _from_torchrun(experiment: Path) -> tuple[Path, list[Path]]:
 
 
 def check_run_dir(run: Path, command: str, fresh: bool) -> None:
-    """Check that the files of a run would replace nothing in its directory.
+    """Check that the files of ``fit``, ``validate`` or ``test`` would replace nothing in a run's directory.
 
     Args:
         run: The directory.
-        command: ``fit``, ``validate`` or ``test``.
+        command: The command.
         fresh: Refuse every earlier run, not only one with results.
 
     Raises:
@@ -123,9 +112,6 @@ def resumable_run(root: str | Path, name: str, config: dict[str, Any], directory
         name: Name of the experiment.
         config: The present settings; all except ``RESUMABLE_CHANGES`` must equal the run's.
         directory: The only run to consider.
-
-    Returns:
-        Directory of the run.
 
     Raises:
         CheckpointError: There is none, or only runs with other settings; the message lists the differences.

@@ -16,7 +16,7 @@ from mtmsa_lightning.data.overlap import check_overlap
 from mtmsa_lightning.data.preprocessing import preprocessing_of, warn_preprocessing
 from mtmsa_lightning.data.table import label_kinds
 from mtmsa_lightning.data.training_hashes import complete_checkpoints, training_hashes
-from mtmsa_lightning.errors import ConfigError
+from mtmsa_lightning.errors import CheckpointError, ConfigError
 from mtmsa_lightning.metrics.epoch_sums import MetricSums, gather_sums
 from mtmsa_lightning.metrics.stage_metrics import StageMetrics
 from mtmsa_lightning.models.backbones.resnet import MSAConfig, MSAResNet34, padding_dominated_rates
@@ -24,8 +24,10 @@ from mtmsa_lightning.models.class_mapping import ClassMapping, masked_classes, w
 from mtmsa_lightning.models.heads.age import AgeHead
 from mtmsa_lightning.models.heads.classes import ClassHead
 from mtmsa_lightning.runs import provenance
+from mtmsa_lightning.runs.checkpoints import checkpoint_file, read_checkpoint
 from mtmsa_lightning.runs.initial_weights import load_initial_weights
-from mtmsa_lightning.runs.loading import load_network
+from mtmsa_lightning.runs.status import warn_unfinished
+from mtmsa_lightning.settings.class_paths import allowing
 
 log = logging.getLogger(__name__)
 
@@ -34,9 +36,6 @@ TASKS = ("age", "gender", "race")
 
 class FaceModule(LightningModule):
     """Base of :class:`~mtmsa_lightning.module.MTMSA`: everything about data and checkpoints, no network.
-
-    It matches classes with those of the data, checks the data when a stage starts, records training data,
-    refuses test faces that were trained on, and stores provenance and calibration in checkpoints.
 
     Attributes:
         provenance: Training data of the weights, as plain values; None before a training.
@@ -127,11 +126,7 @@ class FaceModule(LightningModule):
             self.age.set_age_statistics(*data.age_statistics())
 
     def _follow(self, data: Any) -> None:
-        """Set image size and crop from the training data.
-
-        Raises:
-            ConfigError: The data has races, but the race head was built without classes.
-        """
+        """Set image size and crop from the training data, and check that a race head has its races."""
         self.image_size, self.crop = data.image_size, data.crop
         self.hparams.update({"image_size": self.image_size, "crop": self.crop})
         fresh = not self._initialised and self.trainer.ckpt_path is None
@@ -251,10 +246,8 @@ class FaceModule(LightningModule):
             checkpoint["provenance"] = self.provenance
         if self.calibration is not None:
             checkpoint["calibration"] = self.calibration.to_dict()
-        # independent of the memory format
-        checkpoint["state_dict"] = {
-            name: value.contiguous() for name, value in checkpoint["state_dict"].items()
-        }
+        state = checkpoint["state_dict"]  # independent of the memory format
+        checkpoint["state_dict"] = {name: value.contiguous() for name, value in state.items()}
         if batches_into_epoch(self.trainer) and "loops" in checkpoint:  # not with weights alone
             checkpoint["train_sums"] = gather_sums(self.metrics.of("train"))
 
@@ -268,7 +261,7 @@ class FaceModule(LightningModule):
 
     @classmethod
     def load(cls, path: str, allow_classes: Sequence[str] = ()) -> Self:
-        """Load a checkpoint for prediction, without running code from it.
+        """Load a checkpoint for prediction, without running code from it: on the CPU, in evaluation mode.
 
         Args:
             path: A ``.ckpt`` file of a run or of a Trainer, a run directory, or a folder of
@@ -276,13 +269,27 @@ class FaceModule(LightningModule):
             allow_classes: Modules or classes of heads that the checkpoint may name, e.g. ``["mylab"]``, in
                 addition to those of this package and imported ones.
 
-        Returns:
-            The model on the CPU, in evaluation mode.
-
         Raises:
             CheckpointError: The file is not a checkpoint of this package.
         """
-        return load_network(cls, path, allow_classes)
+        file = checkpoint_file(path)
+        checkpoint = read_checkpoint(file)
+        warn_unfinished(file)
+        try:
+            with allowing(allow_classes):
+                model = cls(**checkpoint["hyper_parameters"])
+        except CheckpointError as error:
+            raise CheckpointError(f"{path}: {error}") from error
+        except (TypeError, ValueError, KeyError, AttributeError, ImportError) as error:
+            raise CheckpointError(
+                f"{path}: its settings build no network of this version: {error}"
+            ) from error
+        try:
+            model.load_state_dict(checkpoint["state_dict"])
+        except RuntimeError as error:
+            raise CheckpointError(f"{path}: its weights do not fit its settings: {error}") from error
+        model.on_load_checkpoint(checkpoint)
+        return model.eval()
 
 
 def as_lists(value: Any) -> Any:

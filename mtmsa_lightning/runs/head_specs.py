@@ -31,9 +31,8 @@ def _check_init_args(head: AgeHead | ClassHead) -> None:
     any_other = any(each.kind == each.VAR_KEYWORD for each in parameters)
     wrong = [f"lack {name!r}" for name in sorted(named - head.init_args.keys())]
     wrong += [] if any_other else [f"hold {name!r}, no argument" for name in head.init_args.keys() - named]
-    wrong += [
-        f"hold no plain value in {key!r}" for key, each in head.init_args.items() if not _is_plain(each)
-    ]
+    values = head.init_args.items()
+    wrong += [f"hold no plain value in {key!r}" for key, each in values if not _is_plain(each)]
     if wrong:
         raise ConfigError(
             f"{_class_path(type(head))}: its init_args {'; '.join(wrong)}: set self.init_args to all "
@@ -58,10 +57,7 @@ def _class_path(cls: type) -> str:
 
 
 def callable_spec(factory: Any) -> Any:
-    """Return the record of an optimiser or scheduler: a class, partial or record.
-
-    Anything else, such as a lambda, is recorded as None.
-    """
+    """Return the record of an optimiser or scheduler (a class, partial or record); None for anything else."""
     if isinstance(factory, Mapping):
         return dict(factory)
     inner = factory.func if isinstance(factory, partial) else factory
@@ -73,14 +69,9 @@ def callable_spec(factory: Any) -> Any:
 
 
 def build_head(head: Any, *features: int) -> Any:
-    """Build a head.
+    """Build a head from a class or partial, a recorded ``{class_path, init_args}``, or None.
 
-    Args:
-        head: A class or partial that takes ``features``, a recorded ``{class_path, init_args}``, or None.
-        features: Numbers of input features and, for class heads, of classes.
-
-    Returns:
-        The head, or None.
+    ``features`` are the numbers of input features and, for class heads, of classes.
 
     Raises:
         CheckpointError: A recorded class is not a head, or a file may not name it.

@@ -42,20 +42,12 @@ def local_path(source: str | Path, revision: str | None = None) -> Path:
 
 
 def check_source(source: str | Path) -> None:
-    """Check a network without heavy imports; one on the Hub is downloaded.
-
-    Raises:
-        CheckpointError: As :func:`local_path`, or it is not a checkpoint.
-        ConfigError: As :func:`local_path`.
-    """
+    """Download a network that is on the Hub, and check it without heavy imports; errors as there."""
     check_checkpoint(local_path(source))
 
 
 def upload(folder: Path, repo_id: str, private: bool) -> str:
-    """Upload a folder to a repository, which is created if missing.
-
-    Returns:
-        The URL of the commit.
+    """Upload a folder to a repository, which is created if missing, and return the URL of the commit.
 
     Raises:
         CheckpointError: The Hub refuses or cannot be reached.

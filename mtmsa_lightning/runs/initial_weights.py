@@ -64,12 +64,9 @@ def load_initial_weights(model: Any, weights: str | None) -> dict[str, Any] | No
 def earlier_trainings(
     weights: str | None, provenance: Mapping[str, Any] | None, fingerprints: Mapping[str, str]
 ) -> dict[str, Any]:
-    """Return the record of earlier trainings of initial weights.
+    """Return the record of earlier trainings of initial weights, for the fingerprints of the present split.
 
-    Args:
-        weights: ``imagenet``, a file or a folder; None for random weights.
-        provenance: The value of :func:`load_initial_weights`.
-        fingerprints: Fingerprints of the present split.
+    ``provenance`` is the value of :func:`load_initial_weights`.
     """
     if weights is None:
         return {}
@@ -97,9 +94,8 @@ def _load_trunk(model: Any, settings: dict[str, Any], state: dict[str, Tensor], 
     try:
         fill_trunk(model.trunk, state, source)
     except CheckpointError as error:
-        raise CheckpointError(
-            f"{error}\nIts settings differ: {changes}" if changes else str(error)
-        ) from error
+        more = f"\nIts settings differ: {changes}" if changes else ""
+        raise CheckpointError(f"{error}{more}") from error
     if changes:
         log.warning("%s: the trunk was trained with other settings: %s", source, changes)
 
@@ -112,24 +108,18 @@ def _below(state: dict[str, Tensor], name: str) -> dict[str, Tensor]:
 def _mismatch(model: Any, task: str, settings: dict[str, Any], state: dict[str, Tensor]) -> str | None:
     """Return why a head is not loaded; None if it fits, or if neither side has one."""
     then, now = settings[task], model.hparams[task]
-    if then is None or now is None:
-        return None if then == now else _ONE_SIDED[now is None]
+    if then is None:
+        return None if now is None else "starts at random: that network has none"
+    if now is None:
+        return "of that network is not used: this one has none"
     if then["class_path"] != now["class_path"]:
         return f"starts at random: there it is {then['class_path']}, here {now['class_path']}"
-    kept = f"{task}_classes"
-    for key, old, new in (
-        (kept, settings.get(kept), model.hparams.get(kept)),
-        *((key, then["init_args"].get(key), now["init_args"].get(key)) for key in YEARS),
-    ):
-        if old != new:
-            return f"starts at random: {key} were {old}, are {new}"
+    places = [(f"{task}_classes", settings, model.hparams)]
+    places += [(key, then["init_args"], now["init_args"]) for key in YEARS]
+    for key, old, new in places:
+        if old.get(key) != new.get(key):
+            return f"starts at random: {key} were {old.get(key)}, are {new.get(key)}"
     shapes = {key: value.shape for key, value in getattr(model, task).state_dict().items()}
     if {key: value.shape for key, value in state.items()} != shapes:
         return "starts at random: it reads other features (model.aux_stage)"
     return None
-
-
-_ONE_SIDED = {
-    True: "of that network is not used: this one has none",
-    False: "starts at random: that network has none",
-}

@@ -58,25 +58,17 @@ _TERMS = {
 
 
 def licence_note(provenance: Mapping[str, Any] | None) -> str:
-    """Return the terms of use of a network, from its provenance.
-
-    Args:
-        provenance: The provenance.
-    """
+    """Return the terms of use of a network, from its provenance."""
     known = provenance or {}
     names = [known.get("dataset"), *(each.get("dataset") for each in known.get("earlier") or ())]
     datasets = dict.fromkeys(name or "data that is not recorded" for name in names)
-    terms = "; before on ".join(_terms(name) for name in datasets)
+    other = {name: f"{name}: see the terms of that data" for name in datasets}
+    kinds = {name: SYNTHETIC if name.partition("-")[0] == SYNTHETIC else name for name in datasets}
+    terms = "; before on ".join(_TERMS.get(kinds[name], other[name]) for name in datasets)
     return (
         f"The program is under Apache-2.0. The weights were trained on {terms}. What they say must not "
         "decide anything about a person."
     )
-
-
-def _terms(dataset: str) -> str:
-    if dataset.partition("-")[0] == SYNTHETIC:
-        return _TERMS[SYNTHETIC]
-    return _TERMS.get(dataset, f"{dataset}: see the terms of that data")
 
 
 def is_pretrained(folder: Path) -> bool:
@@ -97,11 +89,11 @@ def identity(folder: Path) -> tuple[Any, ...] | None:
 
 
 def write_pretrained(checkpoint: Mapping[str, Any], folder: Path) -> None:
-    """Write a checkpoint without the state of its training.
+    """Write a checkpoint without the state of its training; files of a network in the folder are replaced.
 
     Args:
         checkpoint: ``hyper_parameters``, ``state_dict`` and, where known, ``provenance`` and ``calibration``.
-        folder: The folder; files with these names are replaced.
+        folder: The folder.
 
     Raises:
         DataError: Nothing can be written there.
@@ -132,11 +124,7 @@ def write_pretrained(checkpoint: Mapping[str, Any], folder: Path) -> None:
 
 
 def read_pretrained(folder: Path) -> dict[str, Any]:
-    """Read a folder of :func:`write_pretrained`, without running code from it.
-
-    Returns:
-        A checkpoint: ``hyper_parameters``, ``state_dict`` and, where known, ``provenance`` and
-        ``calibration``.
+    """Return the checkpoint in a folder of :func:`write_pretrained`, without running code from it.
 
     Raises:
         CheckpointError: A file is missing, damaged, of a newer format or of another program.
@@ -155,11 +143,7 @@ def read_pretrained(folder: Path) -> dict[str, Any]:
 
 
 def read_tensors(file: Path) -> "dict[str, Tensor]":
-    """Read a file of safetensors.
-
-    Raises:
-        CheckpointError: It is missing or damaged.
-    """
+    """Read a file of safetensors; CheckpointError if it is missing or damaged."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 

@@ -23,14 +23,10 @@ def start_record(
     Args:
         trainer: The Trainer, with one of this package's DataModules.
         known: Provenance of a continued checkpoint.
-        initial: The initial weights and the provenance of their network, see
-            :func:`~mtmsa_lightning.runs.initial_weights.load_initial_weights`; None where a checkpoint was
-            loaded.
+        initial: The initial weights and the provenance of their network, see ``load_initial_weights``; None
+            where a checkpoint was loaded.
         seed: Seed of the run.
         allow_overlap: Warn instead of raising.
-
-    Returns:
-        The provenance.
 
     Raises:
         OverlapError: Test faces were trained on; raised on every process.

@@ -31,12 +31,10 @@ def update_record(run: Path, values: dict[str, Any]) -> None:
 
 
 def partial_note(record: Mapping[str, Any], part: str) -> str:
-    """Return a note if results are for some faces of a part only; empty if all were seen.
+    """Return a note if results are for some faces of the part ``val`` or ``test`` only; empty otherwise.
 
-    Args:
-        record: A ``run.json``. Its entry ``seen`` has, by the part ``val`` or ``test``, the number of
-            ``faces`` seen in a stage, of ``unreadable`` ones, and ``of`` all.
-        part: The part.
+    The entry ``seen`` of a ``run.json`` has the numbers of ``faces`` seen, ``unreadable`` ones, and ``of``
+    all.
     """
     seen = (record.get("seen") or {}).get(part)
     if not seen or seen["faces"] + seen["unreadable"] >= seen["of"]:

@@ -45,11 +45,10 @@ def read_config(run: Path) -> dict[str, Any]:
 
 
 def load_config(file: Path) -> dict[str, Any]:
-    """Read the ``config.yaml`` of a run, which may come from anyone.
+    """Read the ``config.yaml`` of a run.
 
     Raises:
-        ConfigError: It cannot be read, is not a config, or has YAML aliases, which can expand to billions of
-            values.
+        ConfigError: It cannot be read, or has YAML aliases, which can expand to billions of values.
     """
     try:
         text = read_regular(file).decode()
@@ -78,15 +77,7 @@ def training_settings(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def training_differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """Return the differences of two runs in settings that change results.
-
-    Args:
-        old: Settings of a run.
-        new: The present settings.
-
-    Returns:
-        The differences, including length and global batch size; paths and devices may differ.
-    """
+    """Return the differences of settings that change results, including length and global batch size."""
 
     def length(config: dict[str, Any]) -> dict[str, Any]:
         return {key: (config.get("trainer") or {}).get(key) for key in (*LENGTH, *GLOBAL_BATCH)}

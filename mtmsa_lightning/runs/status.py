@@ -48,9 +48,7 @@ PLACES = ("root", "split_file")
 def places_of_run(run: Path, args: Sequence[str]) -> list[str]:
     """Return arguments for the paths of a run's data, if its relative paths do not exist here.
 
-    Args:
-        run: The run.
-        args: Arguments of the command line, which take precedence.
+    Arguments of the command line take precedence.
     """
     if option(args, "data") is not None:
         return []
