@@ -11,14 +11,7 @@ import torch
 from torch import Tensor
 from torchmetrics.utilities import dim_zero_cat
 
-from mtmsa_lightning.metrics.base import (
-    ENCE_BINS,
-    Labels,
-    PlotMetric,
-    Predictions,
-    age_inputs,
-    check_shapes,
-)
+from mtmsa_lightning.metrics.base import ENCE_BINS, Labels, PlotMetric, Predictions, age_inputs, check_shapes
 
 
 class RiskCoverageCurve(NamedTuple):

@@ -83,10 +83,7 @@ class MSAResNet34(ResNet):  # type: ignore[misc]
     stage_channels = (64, 128, 256, 512)
 
     def __init__(
-        self,
-        msa: MSAConfig | None = _DEFAULT_MSA,
-        last_stride: int = 2,
-        checkpoint_activations: bool = False,
+        self, msa: MSAConfig | None = _DEFAULT_MSA, last_stride: int = 2, checkpoint_activations: bool = False
     ) -> None:
         super().__init__(BasicBlock, list(_BLOCKS))
         del self.fc

@@ -34,12 +34,7 @@ class DLDLAgeHead(SoftmaxAgeHead):
     blur: Tensor
 
     def __init__(
-        self,
-        in_features: int,
-        min_age: int = 0,
-        max_age: int = 116,
-        sigma: float = 2.0,
-        dropout: float = 0.0,
+        self, in_features: int, min_age: int = 0, max_age: int = 116, sigma: float = 2.0, dropout: float = 0.0
     ) -> None:
         super().__init__(in_features, min_age, max_age, dropout)
         if not sigma > 0:
