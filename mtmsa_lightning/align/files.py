@@ -18,12 +18,16 @@ import cv2
 from mtmsa_lightning._utils.atomic_write import write_bytes
 from mtmsa_lightning._utils.file_access import read_regular
 from mtmsa_lightning._utils.images import MAX_BYTES, Image, UnreadableImageError, decode_image
+from mtmsa_lightning.align.box import Box, crop_box
 from mtmsa_lightning.align.crop import Crop, FaceCropper
 from mtmsa_lightning.align.detected_face import LANDMARKS
 from mtmsa_lightning.align.detector import load_detector
 from mtmsa_lightning.errors import DataError
 
 JPEG_QUALITY = 95
+
+BOX_CONTEXT = 0.5
+"""Margin around a face box of the release in which the face is searched."""
 
 NO_FACE = "no face found"
 """Reason for skipping a readable image."""
@@ -68,11 +72,16 @@ class CropSettings(NamedTuple):
 
 
 class CropJob(NamedTuple):
-    """One crop to make: the face's position in the table, its image file and the file to write."""
+    """One crop to make: the face's position in the table, its image file, the file to write, and its box.
+
+    In an image with a box the face is searched in the square around it, with a margin of ``BOX_CONTEXT``; the
+    record's coordinates are those of this square.
+    """
 
     position: int
     source: str
     crop: str
+    box: Box | None = None
 
 
 def crop_file(cropper: FaceCropper, keep_faceless: bool, job: CropJob) -> Record:
@@ -86,7 +95,8 @@ def crop_file(cropper: FaceCropper, keep_faceless: bool, job: CropJob) -> Record
     record["position"] = job.position
     try:
         source = read_regular(job.source, MAX_BYTES)
-        crop = cropper(decode_image(source, job.source))
+        image = decode_image(source, job.source)
+        crop = cropper(image if job.box is None else crop_box(image, job.box, BOX_CONTEXT))
     except (OSError, UnreadableImageError) as error:
         return record | {"error": f"cannot be read: {_reason(error, job.source)}"}
     record |= _describe(crop) | {"source_sha256": hashlib.sha256(source).hexdigest()}

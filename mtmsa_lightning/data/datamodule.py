@@ -20,6 +20,7 @@ from mtmsa_lightning._utils.cores import available_cores
 from mtmsa_lightning._utils.epoch_position import batches_into_epoch, epochs_done
 from mtmsa_lightning._utils.images import unreadable
 from mtmsa_lightning._utils.text import pluralize
+from mtmsa_lightning.align.box import BOX
 from mtmsa_lightning.data.augment.cpu import AugmentationParamSampler, FaceTransform
 from mtmsa_lightning.data.augment.device import augment
 from mtmsa_lightning.data.dataloader import face_loader
@@ -70,6 +71,8 @@ class FaceDataModule(LightningDataModule, ABC):
             dropped.
         clean: Names of cleaning rules, applied in this order, e.g. ``[drop-conflicting]``; see
             ``data.splits.cleaning``.
+        box_margin: Margin on each side of the face boxes, if the table of raw images has them, as a fraction
+            of the box's longer side (``align.box``).
 
     Attributes:
         name: Name of the dataset; first part of every id.
@@ -112,6 +115,7 @@ class FaceDataModule(LightningDataModule, ABC):
         verify: bool = False,
         split_file: str | None = None,
         clean: Sequence[str] = (),
+        box_margin: float = 0.0,
     ) -> None:
         super().__init__()
         self.root = Path(root) if root is not None else default_root(self.name)
@@ -130,6 +134,7 @@ class FaceDataModule(LightningDataModule, ABC):
         self.verify = verify
         self.split_file = Path(split_file) if split_file is not None else None
         self.clean = clean
+        self.box_margin = box_margin
         self._raw_crop = crop
         self._unreadable: dict[str, str] = {}
         self._seen: set[str] = set()
@@ -156,6 +161,8 @@ class FaceDataModule(LightningDataModule, ABC):
                 f"data.calibration_fraction {self.calibration_fraction} must lie between 0 and "
                 f"{1 - self.val_fraction:g} (1 - data.val_fraction)"
             )
+        if not -0.25 <= self.box_margin <= 2:
+            raise ConfigError(f"data.box_margin {self.box_margin}: choose -0.25 to 2")
         if self.image_size < 64:
             raise ConfigError(f"data.image_size {self.image_size} is too small: the minimum is 64 pixels")
         if self.augment_on not in ("cpu", "device"):
@@ -254,6 +261,8 @@ class FaceDataModule(LightningDataModule, ABC):
         log.info("%s", self.split.summary())
         if self.crop < 1:
             log.info("raw images: the central square of %.0f %% of the shorter side is used", 100 * self.crop)
+        if set(BOX) <= set(self.table.frame):
+            log.info("raw images: the face boxes with a margin of %g are used", self.box_margin)
 
     def _dataset(self, rows: np.ndarray[Any, Any], augment: bool = False) -> FaceDataset:
         table, root = self.table.frame.iloc[rows], self.table.root
@@ -263,9 +272,9 @@ class FaceDataModule(LightningDataModule, ABC):
                 FaceTransform(size, self.crop),
                 AugmentationParamSampler(size, self.image_size),
             )
-            return FaceDataset(table, root, transform, self.seed, self.pixels, sampler)
+            return FaceDataset(table, root, transform, self.seed, self.pixels, sampler, self.box_margin)
         transform = FaceTransform(self.image_size, self.crop, augment)
-        return FaceDataset(table, root, transform, self.seed, self.pixels)
+        return FaceDataset(table, root, transform, self.seed, self.pixels, box_margin=self.box_margin)
 
     def dataset_of(self, split: Split, part: str) -> FaceDataset:
         """Return the dataset of a part of any split, without augmentation."""
@@ -382,6 +391,7 @@ class FaceDataModule(LightningDataModule, ABC):
             "image_size": self.image_size,
             "crop": self.crop,
             "preparation": preparation(self.root),
+            **({"box_margin": self.box_margin} if set(BOX) <= set(self.table.frame) else {}),
         }
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 
 from mtmsa_lightning._utils.images import Image, UnreadableImageError, read_image
+from mtmsa_lightning.align.box import box_rows, crop_box
 from mtmsa_lightning.data.augment.cpu import (
     AugmentationParams,
     AugmentationParamSampler,
@@ -94,6 +95,7 @@ class FaceDataset(Dataset[FaceSample]):
         seed: Seed of the augmentation.
         pixels: The decoded images of the table's paths; None reads the files.
         sampler: Draws the parameters of the augmentation on the device.
+        box_margin: Margin around the face boxes of the table, if it has them (``align.box``).
 
     Attributes:
         table: The rows, in the order of the indices.
@@ -107,6 +109,7 @@ class FaceDataset(Dataset[FaceSample]):
         seed: int = 0,
         pixels: PixelStore | None = None,
         sampler: AugmentationParamSampler | None = None,
+        box_margin: float = 0.0,
     ) -> None:
         self.table = table.reset_index(drop=True)
         self.root = root
@@ -114,6 +117,8 @@ class FaceDataset(Dataset[FaceSample]):
         self.seed = seed
         self.pixels = pixels
         self.sampler = sampler
+        self.box_margin = box_margin
+        self._boxes = box_rows(self.table)
         self._paths = self.table["path"].tolist()  # plain lists: a row access through pandas costs 50 us
         self._ids = self.table["id"].tolist()
         self._ages = self.table[["age_low", "age_high"]].to_numpy(np.float64)
@@ -151,7 +156,8 @@ class FaceDataset(Dataset[FaceSample]):
 
     def _read(self, row: int) -> Image:
         if self.pixels is None:
-            return read_image(self.path(row))
+            image, box = read_image(self.path(row)), self._boxes[row]
+            return image if box is None else crop_box(image, box, self.box_margin)
         return self.pixels.read(self._paths[row])
 
 

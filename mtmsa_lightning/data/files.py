@@ -255,6 +255,15 @@ def read_delimited(path: Path, delimiter: str, required: Sequence[str], report: 
     return frame[[name for name in header if name]]
 
 
+def read_lines(path: Path) -> list[str]:
+    """Return the lines of a text file without a header, without space around them and empty lines at the end.
+
+    Raises:
+        DataError: The file cannot be read or is empty.
+    """
+    return [line.strip() for line in _read_text(path).rstrip().split("\n")]
+
+
 def expected_tree_error(root: Path, what: str, tree: str) -> DataError:
     """Return the error for a missing folder or file, with the expected tree.
 

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from mtmsa_lightning._utils.file_access import open_regular
+from mtmsa_lightning.align.box import BOX
 from mtmsa_lightning.data.files import (
     ImageListing,
     expected_tree_error,
@@ -35,6 +36,12 @@ def image_rows(root: Path, tree: str) -> tuple[pd.DataFrame, ReadReport]:
     paths = pd.Series([*listing], pd.RangeIndex(1, len(listing) + 1, name="line"), dtype="str")
     names = paths.str.rpartition("/")[2].str.normalize("NFC")
     return pd.DataFrame({"path": paths, "name": names}), listing_report(listing, root)
+
+
+def choose_variant(rows: pd.DataFrame, report: ReadReport, chosen: "pd.Series[bool]") -> pd.DataFrame:
+    """Return the images of the chosen variant of a release; the others do not count as read."""
+    report.read -= int((~chosen).sum())
+    return rows[chosen]
 
 
 def parse_names(
@@ -122,6 +129,16 @@ def label_ages(
     return report.drop_rows(
         rows, bad & ~pd.concat(classes, axis=1).any(axis=1) if classes else bad, item, "no label"
     )
+
+
+def box_columns(
+    rows: pd.DataFrame, report: ReadReport, left: str, top: str, right: str, bottom: str
+) -> pd.DataFrame:
+    """Add the columns ``BOX`` from the columns of the edges; drop rows whose box is missing or empty."""
+    edges = {name: pd.to_numeric(rows[name], errors="coerce") for name in (left, top, right, bottom)}
+    rows = rows.assign(**dict(zip(BOX[:4], edges.values(), strict=True)), face_angle=0.0)
+    full = (edges[right] > edges[left]) & (edges[bottom] > edges[top])
+    return report.drop_rows(rows, ~full, "id", "face box is missing or empty")
 
 
 def finish_table(

@@ -18,6 +18,7 @@ _MORPH = {
     "male": 46_645, "female": 8_489,
 }  # fmt: skip
 _CLAP = {"rows read": 7_591, "faces": 7_591, "train": 4_113, "val": 1_500, "test": 1_978}
+_IMDB_CLEAN = {"rows read": 285_946, "faces": 285_946, "train": 183_887}
 _CANONICAL = {
     "faces": 17_424, "fold 0": 4_316, "fold 1": 3_101, "fold 2": 3_339, "fold 3": 2_975, "fold 4": 3_693,
 }  # fmt: skip
@@ -34,11 +35,25 @@ PUBLISHED: dict[str, dict[str, int]] = {
     "appa_real real age": _CLAP,
     "imdb+wiki face score from 1, one face, age to 100": {"rows read": 523_051},
     "imdb face score from 1, one face, age to 100": {"rows read": 460_723},
+    "imdb_clean cropped": _IMDB_CLEAN,
+    "imdb_clean original": _IMDB_CLEAN,
+    "cacd2000 file names": {"faces": 163_446, "subjects": 2_000},
+    "cacd2000 file names, parts by rank": {
+        "faces": 163_446,
+        "subjects": 2_000,
+        "train": 145_275,
+        "val": 7_600,
+        "test": 10_571,
+    },
+    "afad full folder names": {"faces": 165_000},
+    "lagenda face boxes": {"rows read": 347_509},
+    "all_age_faces file names": {"faces": 13_322, "female": 7_381, "male": 5_941},
+    "megaage_asian lists": {"faces": 43_945, "train": 40_000, "test": 3_945},
     "wiki face score from 1, one face, age to 100": {"rows read": 62_328},
 }
 """Counts by label rule and by what is counted."""
 
-ABOUT = {"utkface file names": 0.01}
+ABOUT = {"utkface file names": 0.01, "afad full folder names": 0.01}
 """Allowed relative difference, for releases whose copies differ."""
 
 

@@ -18,6 +18,7 @@ from mtmsa_lightning._utils.images import (
     central_square,
     decode_image,
 )
+from mtmsa_lightning.align.box import Box, box_rows, crop_box
 from mtmsa_lightning.data.audit.near_duplicates import WORDS, Hashes, perceptual_hash
 from mtmsa_lightning.data.table import FaceTable
 
@@ -67,15 +68,17 @@ def scan_images(
         advance: Called with 1 after every image.
         detect: Returns the faces of an image; None skips detection.
     """
-    paths = table.frame["path"]
-    files = paths.unique().tolist()  # repeated rows of a release share a file
+    paths = table.frame["path"].tolist()
+    images = [*zip(paths, box_rows(table.frame), strict=True)]
+    distinct = [*dict.fromkeys(images)]  # repeated rows of a release share a file
 
     looked = []
     with ThreadPoolExecutor(workers) as pool:
-        for result in pool.map(lambda path: _look(table.root / path, detect), files):
+        for result in pool.map(lambda image: _look(table.root / image[0], image[1], detect), distinct):
             looked.append(result)
             advance(1)
-    row_of = pd.Series(range(len(files)), index=files)[paths].to_numpy()
+    position = {image: row for row, image in enumerate(distinct)}
+    row_of = [position[image] for image in images]
     facts = pd.DataFrame([fact for fact, _ in looked], columns=list(_Fact._fields))
     hashes = np.array([words for _, words in looked], np.uint64).reshape(-1, WORDS)
     return Scan(facts.iloc[row_of].reset_index(drop=True), hashes[row_of])
@@ -93,12 +96,14 @@ def sharpness(image: Image) -> float:
     return float(cv2.Laplacian(small, cv2.CV_64F).var())
 
 
-def _look(file: Path, detect: Callable[[Image], Sized] | None) -> tuple[_Fact, Hashes]:
+def _look(file: Path, box: Box | None, detect: Callable[[Image], Sized] | None) -> tuple[_Fact, Hashes]:
     content = ""
     try:
         data = read_regular(file, MAX_BYTES)
-        content = blake2b(data, digest_size=8).hexdigest()
+        place = b"" if box is None else repr(box).encode()  # faces of one photo are not copies
+        content = blake2b(data + place, digest_size=8).hexdigest()
         image = decode_image(data, file)
+        image = image if box is None else crop_box(image, box, 0.0)
     except OSError as error:
         return _unreadable(content, f"{file}: cannot be read ({error.strerror})")
     except UnreadableImageError as error:

@@ -3,6 +3,8 @@
 CLASSES = {
     "morph": "MORPH", "adience": "Adience", "utkface": "UTKFace", "agedb": "AgeDB", "fgnet": "FGNET",
     "clap2016": "CLAP2016", "appa_real": "APPAREAL", "imdb_wiki": "IMDBWiki",
+    "imdb_clean": "IMDBClean", "cacd2000": "CACD2000", "afad": "AFAD", "lagenda": "LAGENDA",
+    "all_age_faces": "AllAgeFaces", "megaage_asian": "MegaAgeAsian",
     "csv": "FaceCSV", "synthetic": "Synthetic",
 }  # fmt: skip
 """DataModules by the name of their dataset."""

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from mtmsa_lightning.data.datamodule import FaceDataModule
 from mtmsa_lightning.data.files import content_column
-from mtmsa_lightning.data.reading import finish_table, image_rows, keep_first, parse_names
+from mtmsa_lightning.data.reading import choose_variant, finish_table, image_rows, keep_first, parse_names
 from mtmsa_lightning.data.release_dataset import ReleaseDataset
 from mtmsa_lightning.data.table import MAX_AGE, FaceTable
 from mtmsa_lightning.labels import GENDERS
@@ -39,8 +39,8 @@ def read_utkface(root: str | Path, variant: Variant = "aligned", strict: bool = 
 
     Args:
         root: Folder of the images.
-        variant: ``aligned`` for the cropped faces, ``in_the_wild`` for the three parts of whole photos, of
-            which names that end with ``chip.jpg`` are dropped.
+        variant: ``aligned`` for the cropped faces, ``in_the_wild`` for the three parts of whole photos, whose
+            names do not end with ``chip.jpg``.
         strict: Raise an error instead of dropping files.
 
     Raises:
@@ -50,8 +50,7 @@ def read_utkface(root: str | Path, variant: Variant = "aligned", strict: bool = 
     root, wild = Path(root), variant == "in_the_wild"
     rows, report = image_rows(root, TREE)
     if wild:
-        aligned = rows["name"].str.lower().str.endswith("chip.jpg")
-        rows = report.drop_rows(rows, aligned, "path", "a cropped face: variant aligned")
+        rows = choose_variant(rows, report, ~rows["name"].str.lower().str.endswith("chip.jpg"))
     rows = report.drop_rows(rows, rows["name"].str.fullmatch(_SHORT), "path", "name lacks a field")
     rows = parse_names(rows, report, NAMES, _LAYOUT)
     rows = rows.astype(dict.fromkeys(("age", "gender", "race"), "int64"))

@@ -28,6 +28,7 @@ from mtmsa_lightning._utils.nested_dicts import differences
 from mtmsa_lightning._utils.progress import progress
 from mtmsa_lightning._utils.strict_json import from_json, to_json
 from mtmsa_lightning._utils.text import pluralize
+from mtmsa_lightning.align.box import BOX, box_rows
 from mtmsa_lightning.align.canonical import canonical_landmarks
 from mtmsa_lightning.align.detected_face import LANDMARKS
 from mtmsa_lightning.align.files import (
@@ -351,7 +352,8 @@ def _make_crops(
     """Make the crops of all unfinished parts."""
     (out / _PARTS).mkdir(exist_ok=True)
     paths = table.frame["path"].tolist()
-    jobs = [CropJob(at, str(table.root / paths[at]), str(out / names[at])) for at in positions]
+    boxes = box_rows(table.frame)
+    jobs = [CropJob(at, str(table.root / paths[at]), str(out / names[at]), boxes[at]) for at in positions]
     parts = [jobs[start : start + _PART_SIZE] for start in range(0, len(jobs), _PART_SIZE)]
     missing = [part for number, part in enumerate(parts) if not _is_done(out, number, part)]
     left = sum(map(len, missing))
@@ -410,7 +412,7 @@ def _read_parts(out: Path, jobs: int) -> pd.DataFrame:
 
 def _assemble(table: FaceTable, names: list[str], records: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return the table of the set and the skipped rows."""
-    rows = table.frame.iloc[records["position"]].reset_index(drop=True)
+    rows = table.frame.drop(columns=[*BOX], errors="ignore").iloc[records["position"]].reset_index(drop=True)
     source = rows["path"]
     crops = pd.Series([names[at] for at in records["position"]], dtype=source.dtype)
     known = records.drop(columns="error").assign(source=source)

@@ -106,3 +106,34 @@ def test_unreadable_files_are_dropped(release, monkeypatch):
     table = read_utkface(release)
     assert table.frame["path"].tolist() == [kept[0], *kept[2:]]
     assert table.report.reasons()["file cannot be read"] == 1
+
+
+WILD = {
+    "part1/1_0_0_20161219140530307.jpg": (1, 0, 0),
+    "part2/26_1_4_20170104222823975 .jpg": (26, 1, 4),  # with a space
+    "part3/90_1_1_20170110182418864.jpg": (90, 1, 1),
+}
+WILD_BAD = {
+    "part1/61_1_20170109142408075.jpg": "name lacks a field",
+    "part1/61_3_20170109150557335.jpg": "name lacks a field",
+    "part2/39_1_20170116174525125.jpg": "name lacks a field",
+    "part3/53__0_20170116184028385.jpg": "name is not <age>_<gender>_<race>_<timestamp>",
+    "copy/1_0_0_20161219140530307.jpg": "same name in another folder",
+}
+
+
+def test_the_in_the_wild_form_has_three_parts(tmp_path, touch):
+    touch(tmp_path, [*WILD, *WILD_BAD, "UTKFace/30_0_1_20170101000000000.jpg.chip.jpg"])
+    (tmp_path / "part1/landmark_list_part1.txt").write_text("1_0_0_20161219140530307.jpg -4 71\n")
+    (tmp_path / "copy/1_0_0_20161219140530307.jpg").rename(
+        tmp_path / "part3/1_0_0_20161219140530307.jpg"
+    )  # sorts after part1
+    table = read_utkface(tmp_path, "in_the_wild")
+    frame = table.frame.set_index("path")
+    assert {path: tuple(frame.loc[path, ["age_low", "gender", "race"]]) for path in frame.index} == WILD
+    reasons = {row.item: row.reason for row in table.report.dropped}
+    moved = {path.replace("copy", "part3"): reason for path, reason in WILD_BAD.items()}
+    assert reasons == moved
+    assert table.report.read == len(WILD) + len(WILD_BAD)
+    assert UTKFace(root=str(tmp_path), variant="in_the_wild").read().label_rule == table.label_rule
+    assert len(read_utkface(tmp_path)) == len(WILD) + 1

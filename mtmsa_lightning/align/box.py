@@ -1,0 +1,46 @@
+"""Face boxes of a release: columns of a face table, and the crop of an image to its box."""
+
+import cv2
+import numpy as np
+import pandas as pd
+
+from mtmsa_lightning._utils.images import Image
+from mtmsa_lightning.align.canonical import warp
+
+BOX: tuple[str, ...] = ("face_left", "face_top", "face_right", "face_bottom", "face_angle")
+"""Columns of a face table with the face's box in its image.
+
+Edges in pixels, 0 at the left and top edge of the image; parts may lie outside. The box is turned clockwise
+around its centre by ``face_angle`` degrees. Only tables of raw images have these columns.
+"""
+
+Box = tuple[float, ...]
+"""The values of ``BOX``."""
+
+_LARGEST = 2  # times the longer side of the image: bounds the memory that a wrong box takes
+
+
+def crop_box(image: Image, box: Box, margin: float) -> Image:
+    """Return the square around a box; the pixels of the image's edge are repeated outside the image.
+
+    Args:
+        image: RGB image.
+        box: The values of ``BOX``. The square has the box's centre and its longer side.
+        margin: Margin added on each side, as a fraction of the longer side.
+    """
+    left, top, right, bottom, angle = box
+    side = max(right - left, bottom - top) * (1 + 2 * margin)
+    size = int(np.clip(round(side), 1, _LARGEST * max(image.shape[:2])))
+    centre = ((left + right - 1) / 2, (top + bottom - 1) / 2)  # of pixels, whose centres are whole numbers
+    transform = np.asarray(cv2.getRotationMatrix2D(centre, angle, size / side), np.float64)
+    transform[:, 2] += (size - 1) / 2 - np.array(centre, np.float64)
+    return warp(image, transform, size)
+
+
+def box_rows(faces: pd.DataFrame) -> list[Box | None]:
+    """Return the box of every row of a table; None for an image without a box, which is used whole."""
+    if not set(BOX) <= set(faces):
+        return [None] * len(faces)
+    rows = faces[[*BOX]].to_numpy(np.float64)
+    known = np.isfinite(rows).all(axis=1)
+    return [tuple(row) if has else None for row, has in zip(rows.tolist(), known, strict=True)]
