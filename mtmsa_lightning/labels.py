@@ -4,13 +4,14 @@ Units: ages are completed years. An age label is an inclusive pair ``(low, high)
 equal. Classes are indices into the tuples below; a missing class is ``-1``, a missing age ``NaN``.
 """
 
+import re
 from bisect import bisect_left
 
 GENDERS: tuple[str, ...] = ("male", "female")
 """Gender classes in index order, the same for every dataset: 0 is male, 1 is female."""
 
 RACES: tuple[str, ...] = ("white", "black", "asian", "indian", "hispanic", "other")
-"""Race vocabulary. A dataset uses a subset of it, in this order."""
+"""Race names of the releases. A table may have other names, in any number and order."""
 
 AGE_GROUPS: tuple[tuple[int, int], ...] = (
     (0, 2), (4, 6), (8, 12), (15, 20), (25, 32), (38, 43), (48, 53), (60, 100),
@@ -31,6 +32,15 @@ def age_group_index(age: float) -> int:
     [0, 0, 1, 4, 5, 7]
     """
     return bisect_left(AGE_GROUP_EDGES, age)
+
+
+def class_key(name: str) -> str:
+    """Return the form of a class name in which names are compared: without case, ``_``, ``-`` and spaces.
+
+    >>> class_key("East Asian") == class_key("east_asian")
+    True
+    """
+    return re.sub(r"[\s_-]+", " ", name.strip()).casefold()
 
 
 SYNTHETIC = "synthetic"

@@ -35,7 +35,7 @@ TINY = """
 name: tiny
 data:
   class_path: mtmsa_lightning.MORPH
-  init_args: {{root: {root}, image_size: 64, crop: 1.0, batch_size: 8, num_workers: 0, val_fraction: 0.2}}
+  init_args: {{root: {root}, image_size: 64, crop: 1.0, batch_size: 8, num_workers: 0, val_fraction: 0.25}}
 model:
   msa: {{rates: [1], stages: [1]}}
   age: {{class_path: mtmsa_lightning.GaussianAgeHead, init_args: {{dropout: 0.1}}}}

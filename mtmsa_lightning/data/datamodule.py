@@ -31,7 +31,7 @@ from mtmsa_lightning.data.samplers import EvalSampler, TrainSampler
 from mtmsa_lightning.data.splits.cleaning import check_rules, clean
 from mtmsa_lightning.data.splits.protocols import PARTS, Split, make_split
 from mtmsa_lightning.data.splits.split_file import apply_split_file, sha256_of
-from mtmsa_lightning.data.table import FaceTable, label_kinds
+from mtmsa_lightning.data.table import FaceTable, classes_with_faces, label_kinds
 from mtmsa_lightning.errors import ConfigError, DataError
 from mtmsa_lightning.labels import GENDERS, SYNTHETIC
 
@@ -381,6 +381,9 @@ class FaceDataModule(LightningDataModule, ABC):
             "cleaning": list(self.table.cleaning),
             "rows": {"read": report.read, "kept": report.kept, "dropped": dict(report.reasons())},
             "labels": sorted(label_kinds(self.table.frame.iloc[split.train])),
+            "trained_classes": classes_with_faces(
+                self.table.frame.iloc[split.train], self.gender_classes, self.race_classes
+            ),
             "fingerprints": dict(split.fingerprints),
             "faces": {part: len(getattr(split, part)) for part in PARTS},
             "subjects_in_two_parts": _or_none(split.subjects_in_two_parts),

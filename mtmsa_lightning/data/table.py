@@ -11,7 +11,7 @@ import pandas as pd
 
 from mtmsa_lightning._utils.text import shown
 from mtmsa_lightning.errors import DataError, shorten
-from mtmsa_lightning.labels import GENDERS, RACES
+from mtmsa_lightning.labels import GENDERS, class_key
 
 SCHEMA: dict[str, str] = {
     "id": "str",
@@ -142,7 +142,8 @@ class FaceTable:
         root: Folder to which ``path`` is relative.
         dataset: Name of the dataset.
         label_rule: Description of how the labels were made, in one line; recorded with every result.
-        race_classes: The subset of ``labels.RACES`` in use, in that order; empty if race is not labelled.
+        race_classes: Race names in index order, distinct in ``labels.class_key``; empty if race is not
+            labelled.
         report: Report of the reader.
         cleaning: Applied cleaning rules with their versions, in order (``data.splits.cleaning``).
 
@@ -170,10 +171,7 @@ class FaceTable:
         Raises:
             DataError: The message names the column and at most ten bad rows.
         """
-        if self.race_classes != tuple(race for race in RACES if race in self.race_classes):
-            raise DataError(
-                f"{self.dataset}: race classes {self.race_classes} are not an ordered subset of {RACES}"
-            )
+        check_class_names(self.race_classes, f"{self.dataset}: race classes")
         self._check_columns()
         for column, problem, bad in _problems(self.frame):
             self._check(column, problem, bad)
@@ -202,6 +200,21 @@ class FaceTable:
         named = [f"row {row} ({shorten(ids[row], 100)}): {shown([values[row]])}" for row in rows[:_SHOWN]]
         more = f"; and {len(rows) - _SHOWN:,} more" if len(rows) > _SHOWN else ""
         raise DataError(f"{self.dataset}: column {column!r}: {problem}: {'; '.join(named)}{more}")
+
+
+def check_class_names(names: Sequence[str], what: str) -> None:
+    """Raise an error if class names are not distinct, printable texts (``labels.class_key``).
+
+    Raises:
+        DataError: The message starts with ``what``.
+    """
+    odd = [name for name in names if not (name == name.strip() and name.isprintable() and class_key(name))]
+    if odd:
+        raise DataError(f"{what}: {shown(odd)}: a name needs printable characters, none of them blank ends")
+    keys = Counter(map(class_key, names))
+    same = [name for name in names if keys[class_key(name)] > 1]
+    if same:
+        raise DataError(f"{what}: {shown(same)} are one name: case, blanks, _ and - make no difference")
 
 
 def make_frame(rows: pd.DataFrame, dataset: str, extra: Sequence[str] = ()) -> pd.DataFrame:
@@ -270,6 +283,14 @@ def label_kinds(table: pd.DataFrame) -> set[str]:
         "race": (table["race"] >= 0).any(),
     }
     return {kind for kind, there in present.items() if there}
+
+
+def classes_with_faces(
+    table: pd.DataFrame, gender_classes: Sequence[str], race_classes: Sequence[str]
+) -> dict[str, list[str]]:
+    """Return by task the names of the classes that have a face in a table."""
+    names = {"gender": gender_classes, "race": race_classes}
+    return {task: [each[i] for i in sorted(set(table[task])) if i >= 0] for task, each in names.items()}
 
 
 def _remarks(rows: pd.DataFrame, marked: "pd.Series[bool]", item: str, reason: str) -> list[Remark]:

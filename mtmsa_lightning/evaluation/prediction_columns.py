@@ -35,9 +35,9 @@ def prediction_columns(model: MTMSA, output: FaceOutput) -> dict[str, Tensor]:
         if model.age_groups:
             probs = output.age.group_probs(AGE_GROUP_EDGES)
             columns |= {f"group_{low}_{high}": probs[:, i] for i, (low, high) in enumerate(model.age_groups)}
-    for task, names in model.trained_classes.items():
-        probs = getattr(output, task).double().softmax(1)
-        columns |= {f"{task}_{name}": probs[:, i] for i, name in enumerate(names)}
+    for task, logits in model.trained_logits(output).items():
+        probs = logits.double().softmax(1)
+        columns |= {f"{task}_{name}": probs[:, i] for i, name in enumerate(model.trained_classes[task])}
     return columns
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from mtmsa_lightning._utils.text import pluralize
 from mtmsa_lightning.errors import DataError
-from mtmsa_lightning.labels import GENDERS, RACES
+from mtmsa_lightning.labels import GENDERS, class_key
 from mtmsa_lightning.models.distributions import (
     AgeDistribution,
     distribution_columns,
@@ -115,7 +115,7 @@ def read_predictions(source: Path | pd.DataFrame, name: str = "the table of pred
     low, high = _age_labels(table, name)
     labels = {task: _texts(table, f"label_{task}") for task in ("gender", "race")}
     gender = _classes(table, "gender", GENDERS, labels["gender"], name)
-    race = _classes(table, "race", RACES, labels["race"], name)
+    race = _classes(table, "race", None, labels["race"], name)
     if age is None and gender is None and race is None:
         raise DataError(f"{name}: no predictions: neither age_mean nor gender_* nor race_*. {_READ}")
     if low.isnan().all() and not any((names != "").any() for names in labels.values()):
@@ -211,11 +211,11 @@ def _age_groups(table: pd.DataFrame) -> tuple[tuple[int, int], ...]:
 
 
 def _classes(
-    table: pd.DataFrame, task: str, vocabulary: tuple[str, ...], labels: NDArray[np.str_], name: str
+    table: pd.DataFrame, task: str, vocabulary: tuple[str, ...] | None, labels: NDArray[np.str_], name: str
 ) -> ClassPredictions | None:
     """Read a class head; labels of classes that the model lacks are masked."""
     names = tuple(str(c).removeprefix(f"{task}_") for c in table if str(c).startswith(f"{task}_"))
-    names = tuple(each for each in names if each in vocabulary)
+    names = tuple(each for each in names if vocabulary is None or each in vocabulary)
     if not names:
         return None
     probs = _numbers(table, [f"{task}_{each}" for each in names], name)
@@ -223,7 +223,8 @@ def _classes(
         raise DataError(
             f"{name}: {task}_{names[0]} and the other columns of {task} are no probabilities: sum not 1"
         )
-    index = {each: position for position, each in enumerate(names)} | {"": -1}
-    target = torch.tensor([index.get(label, -1) for label in labels.tolist()])
-    lacking, counts = np.unique(labels[~np.isin(labels, [*names, ""])], return_counts=True)
+    index = {class_key(each): position for position, each in enumerate(names)} | {"": -1}
+    target = torch.tensor([index.get(class_key(label), -1) for label in labels.tolist()])
+    unknown = np.array([class_key(label) not in index for label in labels.tolist()], bool)
+    lacking, counts = np.unique(labels[unknown], return_counts=True)
     return ClassPredictions(names, probs, target, dict(zip(lacking.tolist(), counts.tolist(), strict=True)))

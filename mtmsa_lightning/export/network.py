@@ -49,8 +49,8 @@ def named_outputs(model: MTMSA, images: Tensor) -> dict[str, Tensor]:
         found |= {"age_mean": mean, "age_std": output.age.std, "age_low90": low, "age_high90": high}
         if model.age_groups:
             found["age_group_probs"] = output.age.group_probs(AGE_GROUP_EDGES)
-    for task in model.trained_classes:
-        found[f"{task}_probs"] = getattr(output, task).softmax(1)
+    for task, logits in model.trained_logits(output).items():
+        found[f"{task}_probs"] = logits.softmax(1)
     found = {name: values.float() for name, values in found.items()}
     if output.age is not None and model.calibration is not None and model.calibration.abstains:
         found["unsure"] = model.calibration.unsure(output.age)

@@ -301,8 +301,8 @@ class AgeEstimator:
         output = self.output(crops)
         ages = self._ages(output, len(crops))
         classes = {
-            task: _class_predictions(getattr(output, task), n)
-            for task, n in self.model.trained_classes.items()
+            task: _class_predictions(logits, self.model.trained_classes[task])
+            for task, logits in self.model.trained_logits(output).items()
         }
         nothing: list[None] = [None] * len(crops)
         genders, races = (classes.get(task, nothing) for task in ("gender", "race"))

@@ -1,54 +1,77 @@
 """Mapping between the classes of a dataset and those of a model."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from mtmsa_lightning.labels import class_key
+
 log = logging.getLogger(__name__)
 
 
 class ClassMapping:
-    """Maps the classes of a dataset to those of a model by name.
+    """Maps the classes of a dataset to those of a model by name (``labels.class_key``).
 
     Classes that exist on one side only are masked: labels of classes that the model lacks are ignored, and
-    classes that the data lacks are never predicted.
+    classes that the data lacks are never predicted. A class without a training face counts as one that the
+    model lacks.
 
     Args:
         data: Class names of the data in index order.
         model: Class names of the model in index order.
+        trained: Names of the model's classes that had training faces; by default all.
 
     Attributes:
         unknown: Classes of the data that the model lacks.
-        absent: Classes of the model that the data lacks.
-        common: Classes of both, in the model's order.
+        absent: Trained classes of the model that the data lacks.
+        common: Trained classes of both, in the model's order.
     """
 
-    def __init__(self, data: Sequence[str], model: Sequence[str]) -> None:
+    def __init__(
+        self, data: Sequence[str], model: Sequence[str], trained: Sequence[str] | None = None
+    ) -> None:
         self.data, self.model = tuple(data), tuple(model)
-        self.unknown = tuple(name for name in self.data if name not in self.model)
-        self.absent = tuple(name for name in self.model if name not in self.data)
-        self.common = tuple(name for name in self.model if name in self.data)
+        learnt = trained_only(self.model, trained)
+        self._index = {class_key(name): self.model.index(name) for name in learnt}
+        keys = {class_key(name) for name in self.data}
+        self.unknown = tuple(name for name in self.data if class_key(name) not in self._index)
+        self.absent = tuple(name for name in learnt if class_key(name) not in keys)
+        self.common = tuple(name for name in learnt if class_key(name) in keys)
+        self._same = self.common == self.model and [*map(class_key, data)] == [*map(class_key, model)]
 
     def labels(self, labels: Tensor) -> Tensor:
         """Return labels ``(N,)`` as indices of the model's classes; unknown classes become -1."""
-        if self.data == self.model:
+        if self._same:
             return labels
         renumbered = torch.full_like(labels, -1)
-        for name in self.common:  # a lookup table would wait for its copy to the device
-            renumbered = torch.where(labels == self.data.index(name), self.model.index(name), renumbered)
+        for index, name in enumerate(self.data):  # a lookup table would wait for its copy to the device
+            if class_key(name) in self._index:
+                renumbered = torch.where(labels == index, self._index[class_key(name)], renumbered)
         return renumbered
 
+    def any_common(self, labels: Iterable[int]) -> bool:
+        """Return whether a label, a class index of the data, is of a common class."""
+        keys = {class_key(self.data[index]) for index in set(labels) if index >= 0}
+        return not keys.isdisjoint(map(class_key, self.common))
+
     def logits(self, logits: Tensor) -> Tensor:
-        """Set the absent classes in logits ``(N, classes)`` to -inf, unless all are absent."""
-        if not self.absent or not self.common:
+        """Set all but the common classes in logits ``(N, classes)`` to -inf, unless none is common."""
+        if not self.common or self.common == self.model:
             return logits
         masked = logits.clone()
-        for name in self.absent:
-            masked[:, self.model.index(name)] = -torch.inf
+        for index, name in enumerate(self.model):
+            if name not in self.common:
+                masked[:, index] = -torch.inf
         return masked
+
+
+def trained_only(names: Sequence[str], trained: Sequence[str] | None) -> tuple[str, ...]:
+    """Return the class names that had training faces, in the same order; all if that is not known."""
+    keys = None if trained is None else {class_key(name) for name in trained}
+    return tuple(name for name in names if keys is None or class_key(name) in keys)
 
 
 def masked_classes(
@@ -63,7 +86,7 @@ def masked_classes(
     """
     masked = {}
     for task, mapping in mappings.items():
-        if mapping.data and mapping.data != mapping.model:
+        if mapping.data and (mapping.unknown or mapping.absent):
             indices = list(labels[task])
             counts = {name: indices.count(mapping.data.index(name)) for name in mapping.unknown}
             masked[task] = {"unknown": counts, "absent": list(mapping.absent)}
@@ -81,3 +104,15 @@ def warn_masked(masked: Mapping[str, Mapping[str, Any]], dataset: str, part: str
         if of_task["absent"]:
             absent = ", ".join(of_task["absent"])
             log.warning("%s: %s has no %s: not predicted in this evaluation", task, dataset, absent)
+
+
+def warn_untrained(
+    trained: Mapping[str, Sequence[str]], classes: Mapping[str, Sequence[str]], tasks: Sequence[str]
+) -> None:
+    """Warn about classes without a training face, for tasks that have labels."""
+    for task, names in classes.items():
+        missing = [name for name in names if name not in trained_only(names, trained[task])]
+        if task in tasks and trained[task] and missing:
+            log.warning(
+                "%s: no training face is %s: not trained and never predicted", task, " or ".join(missing)
+            )

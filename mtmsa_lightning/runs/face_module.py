@@ -1,11 +1,12 @@
 """A LightningModule that records its data: classes, preprocessing and training data."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 from lightning.pytorch import Callback, LightningModule
 from lightning.pytorch.trainer.states import TrainerFn
+from torch import Tensor
 
 from mtmsa_lightning._utils.devices import check_device, check_precision
 from mtmsa_lightning._utils.epoch_position import batches_into_epoch
@@ -14,13 +15,19 @@ from mtmsa_lightning.calibration.calibration import Calibration
 from mtmsa_lightning.data.age_range import check_years
 from mtmsa_lightning.data.overlap import check_overlap
 from mtmsa_lightning.data.preprocessing import preprocessing_of, warn_preprocessing
-from mtmsa_lightning.data.table import label_kinds
+from mtmsa_lightning.data.table import classes_with_faces, label_kinds
 from mtmsa_lightning.data.training_hashes import complete_checkpoints, training_hashes
 from mtmsa_lightning.errors import CheckpointError, ConfigError
 from mtmsa_lightning.metrics.epoch_sums import MetricSums, gather_sums
 from mtmsa_lightning.metrics.stage_metrics import StageMetrics
 from mtmsa_lightning.models.backbones.resnet import MSAConfig, MSAResNet34, padding_dominated_rates
-from mtmsa_lightning.models.class_mapping import ClassMapping, masked_classes, warn_masked
+from mtmsa_lightning.models.class_mapping import (
+    ClassMapping,
+    masked_classes,
+    trained_only,
+    warn_masked,
+    warn_untrained,
+)
 from mtmsa_lightning.models.heads.age import AgeHead
 from mtmsa_lightning.models.heads.classes import ClassHead
 from mtmsa_lightning.runs import provenance
@@ -79,15 +86,36 @@ class FaceModule(LightningModule):
 
     @property
     def trained_classes(self) -> dict[str, tuple[str, ...]]:
-        """Class names by task, for class heads that were trained with labels."""
-        labels = (self.provenance or {}).get("labels", ("gender", "race"))
-        names = {"gender": self.gender_classes, "race": self.race_classes}
-        return {task: classes for task, classes in names.items() if task in self.tasks and task in labels}
+        """Names of the classes with training faces by task, for class heads that were trained with labels."""
+        known = self.provenance or {}
+        labels, trained = known.get("labels", ("gender", "race")), known.get("trained_classes", {})
+        return {
+            task: trained_only(names, trained.get(task))
+            for task, names in self._classes.items()
+            if task in self.tasks and task in labels
+        }
+
+    @property
+    def _classes(self) -> dict[str, tuple[str, ...]]:
+        return {"gender": self.gender_classes, "race": self.race_classes}
+
+    def trained_logits(self, output: Any) -> dict[str, Tensor]:
+        """Return the logits ``(N, classes)`` of the ``trained_classes`` of an output, by task."""
+        columns = {
+            task: [self._classes[task].index(name) for name in names]
+            for task, names in self.trained_classes.items()
+        }
+        return {
+            task: logits if len(kept) == logits.shape[1] else logits[:, kept]
+            for task, kept in columns.items()
+            if (logits := getattr(output, task)) is not None
+        }
 
     def describe(self) -> str:
         """Describe training data, input and predictions of the model in one line."""
         trained = provenance.describe(self.provenance, self.image_size, self.crop)
-        classes = f"gender: {', '.join(self.gender_classes)}; race: {', '.join(self.race_classes) or 'none'}"
+        names = self._classes | self.trained_classes
+        classes = "; ".join(f"{task}: {', '.join(each) or 'none'}" for task, each in names.items())
         calibrated = "not calibrated" if self.calibration is None else self.calibration.describe()
         return f"{trained}; {classes}; {calibrated}"
 
@@ -115,12 +143,13 @@ class FaceModule(LightningModule):
             return
         if stage == "fit":
             self._follow(data)
-        self.match(data)
+        trained = None
+        if stage == "fit":
+            trained = classes_with_faces(data.train_dataset.table, data.gender_classes, data.race_classes)
+            warn_untrained(trained, self._classes, self.tasks)
+        self.match(data, trained)
         if stage == "fit":
             self.hparams["age_groups"] = as_lists(self.age_groups)
-        if part := {"validate": "val", "test": "test"}.get(stage):
-            faces = len(getattr(data, f"{part}_dataset"))
-            warn_masked(self.masked_classes(data, part), data.name, part, faces)
         self._check_years(data, stage)
         if stage == "fit" and self.age is not None and not self.age.fitted:
             self.age.set_age_statistics(*data.age_statistics())
@@ -136,24 +165,42 @@ class FaceModule(LightningModule):
                 "MTMSA(race_classes=data.race_classes), or with race=None for no race head"
             )
 
-    def match(self, data: Any) -> None:
-        """Match classes and age groups of data and model, which may differ."""
+    def match(self, data: Any, trained: Mapping[str, Sequence[str]] | None = None) -> None:
+        """Match classes and age groups of data and model, which may differ.
+
+        Args:
+            data: The DataModule.
+            trained: Names of the classes that are trained, by task; by default the ``trained_classes``.
+        """
         if tuple(data.age_groups) != self.age_groups:
             self.age_groups = tuple(data.age_groups)
             self.configure_metrics()
+        self._match_classes(data, self.trained_classes if trained is None else trained)
+
+    def _match_classes(self, data: Any, trained: Mapping[str, Sequence[str]]) -> None:
         of_data = {"gender": data.gender_classes, "race": data.race_classes}
-        of_model = {"gender": self.gender_classes, "race": self.race_classes}
-        self.class_mappings = {task: ClassMapping(names, of_model[task]) for task, names in of_data.items()}
-        disjoint_tasks = {task for task, mapping in self.class_mappings.items() if not mapping.common}
+        self.class_mappings = {
+            task: ClassMapping(names, self._classes[task], trained.get(task) or None)
+            for task, names in of_data.items()
+        }
         for part in ("train", "val", "test"):
-            kinds = label_kinds(getattr(data, f"{part}_dataset").table)
-            self.metrics.labels[part] = kinds - disjoint_tasks
+            table = getattr(data, f"{part}_dataset").table
+            masked = {task for task, each in self.class_mappings.items() if not each.any_common(table[task])}
+            self.metrics.labels[part] = label_kinds(table) - masked
 
     def masked_classes(self, data: Any, part: str) -> dict[str, Any]:
         """Return the masked classes of a part of the data; see :func:`.class_mapping.masked_classes`."""
         table = getattr(data, f"{part}_dataset").table
         mappings = {task: each for task, each in self.class_mappings.items() if task in self.tasks}
         return masked_classes(mappings, {task: table[task].tolist() for task in mappings})
+
+    def _start_evaluation(self, part: str) -> None:
+        """Match classes with those of the loaded checkpoint, and warn of differences from training."""
+        if self._data is not None:
+            self._match_classes(self._data, self.trained_classes)
+            faces = len(getattr(self._data, f"{part}_dataset"))
+            warn_masked(self.masked_classes(self._data, part), self._data.name, part, faces)
+        self._warn_preprocessing()
 
     def _check_years(self, data: Any, stage: str) -> None:
         """Warn of age labels outside the head's years, once for each part."""
@@ -223,11 +270,11 @@ class FaceModule(LightningModule):
     def on_validation_start(self) -> None:
         """Warn of differences from training, except in a validation during training."""
         if self.trainer.state.fn == TrainerFn.VALIDATING:
-            self._warn_preprocessing()
+            self._start_evaluation("val")
 
     def on_test_start(self) -> None:
         """Refuse test faces that were trained on, and warn of differences from training."""
-        self._warn_preprocessing()
+        self._start_evaluation("test")
         if self._data is not None and self.provenance is not None:
             self.overlap = check_overlap(self.provenance, self._data, force=self.allow_overlap)
         fitted = self.calibration.fitted_on.get("flip_test", False) if self.calibration else self.flip_test

@@ -71,7 +71,8 @@ def test_the_headline_can_be_recomputed_from_the_predictions_with_numpy_alone(tr
     z = (faces["label_age_low"] - faces["age_mean_unclipped"]) / faces["age_std"]
     nll = 0.5 * z**2 + np.log(faces["age_std"]) + 0.5 * np.log(2 * np.pi)
     assert metrics["test/age_nll"] == pytest.approx(nll.mean(), abs=1e-6)
-    classes = record(trained)["data"]["race_classes"]
+    classes = [name.removeprefix("race_") for name in faces if name.startswith("race_")]
+    assert classes == record(trained)["data"]["trained_classes"]["race"] == ["white", "black", "other"]
     predicted = np.array(classes)[faces[[f"race_{name}" for name in classes]].to_numpy().argmax(1)]
     known = faces["label_race"] != ""
     accuracy = (predicted == faces["label_race"])[known].mean()

@@ -58,10 +58,24 @@ def test_validation_shows_at_most_ten_rows(face_table):
     assert str(error.value).count("row ") == 10
 
 
-@pytest.mark.parametrize("classes", [("black", "white"), ("white", "martian")])
-def test_race_classes_are_an_ordered_subset(face_table, classes):
-    with pytest.raises(DataError, match="not an ordered subset"):
+@pytest.mark.parametrize(
+    ("classes", "message"),
+    [
+        (("White", "white"), "'White', 'white' are one name"),
+        (("East Asian", "b", "east_asian"), "'East Asian', 'east_asian' are one name"),
+        (("a", ""), "'': a name needs printable"),
+        ((" a",), "' a': a name needs printable"),
+        (("a\tb",), "a name needs printable"),
+    ],
+)
+def test_race_classes_are_distinct_names(face_table, classes, message):
+    with pytest.raises(DataError, match=message):
         rebuilt(face_table(2), race_classes=classes)
+
+
+def test_race_classes_may_be_any_names_in_any_order(face_table):
+    own = ("Wei\u00df", "East Asian", "black", "Latino_Hispanic", "other", "x", "y")
+    assert rebuilt(face_table(2), race_classes=own).race_classes == own
 
 
 def test_missing_or_moved_column(face_table):

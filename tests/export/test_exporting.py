@@ -66,7 +66,7 @@ def test_an_onnx_file_is_of_use_without_this_package_and_torch(run, morph_root, 
     lines = dict(line.split(" ", 1) for line in done.stdout.splitlines())
     main(["predict", "--ckpt_path", str(run), "--out", str(tmp_path / "p.csv"), *map(str, photos)])
     table = pd.read_csv(tmp_path / "p.csv")
-    races = MTMSA.load(run).race_classes
+    races = MTMSA.load(run).trained_classes["race"]
     for photo, row in zip(photos, table.to_dict("records"), strict=True):
         answer = json.loads(lines[str(photo)])
         for name in ("age_mean", "age_std", "age_low90", "age_high90"):
@@ -118,7 +118,7 @@ def test_a_torch_program_carries_what_a_reader_needs(run, capsys):
     assert about["input"]["crop"] == 1.0
     assert about["input"]["layout"] == "uint8 RGB, [1, 3, 64, 64]"
     assert about["gender_classes"] == ["male", "female"]
-    assert about["race_classes"] == list(model.race_classes)
+    assert about["race_classes"] == list(model.trained_classes["race"])
     assert about["calibration"] is None
     assert about["trained_on"]["fingerprints"] == model.provenance["fingerprints"]
     assert "trained on synthetic faces" in about["licence"]

@@ -28,3 +28,26 @@ def test_data_without_classes_masks_nothing():
     assert mapping.common == ()
     assert mapping.logits(logits) is logits
     assert mapping.labels(torch.tensor([-1, -1])).tolist() == [-1, -1]
+
+
+def test_names_are_compared_without_case_blanks_and_signs():
+    mapping = ClassMapping(("East Asian", "WHITE"), ("white", "east_asian", "black"))
+    assert mapping.labels(torch.tensor([0, 1, -1])).tolist() == [1, 0, -1]
+    assert (mapping.unknown, mapping.absent) == ((), ("black",))
+    spelt = ClassMapping(("White", "East Asian"), ("white", "east-asian"))
+    labels = torch.tensor([0, 1])
+    assert spelt.labels(labels) is labels
+
+
+def test_a_class_without_training_faces_counts_as_one_that_the_model_lacks():
+    mapping = ClassMapping(("a", "b", "c"), ("a", "b", "c"), trained=("a", "c"))
+    assert (mapping.unknown, mapping.absent, mapping.common) == (("b",), (), ("a", "c"))
+    assert mapping.labels(torch.tensor([0, 1, 2, -1])).tolist() == [0, -1, 2, -1]
+    assert mapping.logits(torch.zeros(1, 3)).softmax(1).tolist() == [[0.5, 0, 0.5]]
+
+
+def test_labels_of_a_common_class_are_found():
+    mapping = ClassMapping(("a", "b", "c"), ("A", "B"), trained=("B",))
+    assert [mapping.any_common(labels) for labels in ([0, 2, -1], [], [1], [0, 1])] == [
+        False, False, True, True,
+    ]  # fmt: skip

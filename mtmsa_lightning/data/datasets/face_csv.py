@@ -26,9 +26,16 @@ from mtmsa_lightning.data.files import (
 )
 from mtmsa_lightning.data.prepared.format import is_prepared, read_description, read_frame
 from mtmsa_lightning.data.release_dataset import ReleaseDataset
-from mtmsa_lightning.data.table import FaceTable, ReadReport, make_frame, parse_ages, parse_words
+from mtmsa_lightning.data.table import (
+    FaceTable,
+    ReadReport,
+    check_class_names,
+    make_frame,
+    parse_ages,
+    parse_words,
+)
 from mtmsa_lightning.errors import DataError
-from mtmsa_lightning.labels import AGE_GROUPS, RACES
+from mtmsa_lightning.labels import AGE_GROUPS, RACES, class_key
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +77,7 @@ def read_face_csv(
     columns: Mapping[str, str] | None = None,
     *,
     dataset: str = "csv",
-    race_classes: Sequence[str] = RACES,
+    race_classes: Sequence[str] | None = None,
     strict: bool = False,
 ) -> FaceTable:
     """Read faces from a text table separated by commas, tabs or semicolons.
@@ -87,7 +94,8 @@ def read_face_csv(
         table: The table's path, relative to ``root``.
         columns: Names above to the file's own names, where they differ.
         dataset: Name of the dataset, first part of every id.
-        race_classes: Race classes in use: a subset of ``labels.RACES``, in that order.
+        race_classes: Race names in index order; by default those of the table: in the order of
+            ``labels.RACES`` if all are in it, else sorted.
         strict: Raise instead of dropping rows.
 
     Raises:
@@ -105,18 +113,49 @@ def read_face_csv(
     rows = _parse_ages(locate(rows, "photo", list_images(root), report, absent), report)
     rows = _parse_fold(rows, report)
     report.finish(strict)
-    races = {name.lower(): index for index, name in enumerate(race_classes)}
+    races = _classes_of(rows["race"], path) if race_classes is None else tuple(race_classes)
+    check_class_names(races, f"{dataset}: race_classes")
     rows = rows.assign(
         id=rows["photo"],
         gender=parse_words(rows, "gender", _GENDERS, -1, path),
-        race=parse_words(rows, "race", races, -1, path),
+        race=_parse_classes(rows, "race", races, path),
         split=parse_words(rows, "split", _SPLITS, "", path),
     )
     known_subjects = bool((rows["subject"] != "").any())
     if not known_subjects:
         rows = rows.assign(content=content_column(root, rows["path"]))
     frame = make_frame(rows, dataset, extra=() if known_subjects else ("content",))
-    return FaceTable(frame, root, dataset, f"{dataset} table columns", tuple(race_classes), report)
+    return FaceTable(frame, root, dataset, f"{dataset} table columns", races, report)
+
+
+def _classes_of(texts: "pd.Series[str]", path: Path) -> tuple[str, ...]:
+    """Return the race names of a column: in the order of ``RACES`` if all are in it, else sorted."""
+    counts = texts[texts != ""].value_counts()
+    numbers = texts[texts.str.fullmatch(r"[0-9.]+")]
+    if len(numbers):
+        line, text = next(iter(numbers.items()))
+        raise DataError(f"{path}: line {line}: race {shown([text])} is a number, not the name of a race")
+    names: dict[str, str] = {}  # the most frequent spelling of each
+    for name in counts.index:
+        names.setdefault(class_key(name), name)
+    known = tuple(name for name in RACES if name in names)
+    found = known if len(known) == len(names) else tuple(sorted(names.values(), key=class_key))
+    if found != known:
+        log.info("%s: race classes of the table: %s", path, ", ".join(found))
+    return found
+
+
+def _parse_classes(rows: pd.DataFrame, column: str, names: Sequence[str], path: Path) -> list[int]:
+    keys = {name: class_key(name) for name in rows[column].unique()}
+    spelt = rows.assign(**{column: rows[column].map(keys)})
+    wrong = ~spelt[column].isin(["", *map(class_key, names)])
+    if wrong.any():
+        line, text = next(iter(rows.loc[wrong.to_numpy(bool), column].items()))
+        raise DataError(
+            f"{path}: line {line}: {column} {shown([text])} is none of {', '.join(names)} (or empty: unknown)"
+        )
+    index = {class_key(name): position for position, name in enumerate(names)} | {"": -1}
+    return [index[key] for key in spelt[column]]
 
 
 def _no_table(root: Path, table: str) -> DataError:
@@ -260,15 +299,15 @@ def _parse_fold(rows: pd.DataFrame, report: ReadReport) -> pd.DataFrame:
     return rows.assign(fold=rows["fold"].astype("int64"))
 
 
-def _may_have_race(root: Path, table: Path, columns: Mapping[str, str]) -> bool:
-    """Return whether race may be labelled, from the header alone; True if there is no table yet."""
+def _races_of(root: Path, table: Path, columns: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the race names of a prepared set or a table; none if it cannot be read."""
     if is_prepared(root):
-        return bool(read_description(root)["race_classes"])
+        return tuple(read_description(root)["race_classes"])
+    path = find_normalised(table)
     try:
-        header = {name.lower() for name in sniff(find_normalised(table))[1]}
-    except DataError:
-        return True
-    return columns.get("race", "race").lower() in header
+        return _classes_of(_read_columns(path, dict(columns), ReadReport(str(path)))["race"], path)
+    except DataError:  # reported when the table is read
+        return ()
 
 
 def _default_protocol(root: Path, table: Path, columns: Mapping[str, str]) -> str:
@@ -295,8 +334,8 @@ class FaceCSV(FaceDataModule):
         table: Path of the table, relative to ``root``.
         columns: Our column names to the table's own, where they differ.
         dataset_name: Name of the dataset in ids, results and the default root.
-        race_classes: Race classes in use, a subset of ``labels.RACES`` in that order. They are ignored if the
-            table, or the prepared set, has no race column.
+        race_classes: Race names in index order; by default those of the prepared set or of the table, see
+            :func:`read_face_csv`. They are ignored if it has no races.
         age_groups: ``adience`` for predictions of Adience's eight age groups; ``null`` for none.
         protocol: By default ``subject_exclusive`` if every row of the table has a subject, else ``random``;
             ``predefined`` uses the table's own split or fold.
@@ -316,7 +355,7 @@ class FaceCSV(FaceDataModule):
         table: str = "faces.csv",
         columns: dict[str, str] | None = None,
         dataset_name: str = "csv",
-        race_classes: tuple[str, ...] = RACES,
+        race_classes: tuple[str, ...] | None = None,
         age_groups: Literal["adience"] | None = None,
         protocol: str | None = None,
         crop: float = 1.0,
@@ -328,8 +367,8 @@ class FaceCSV(FaceDataModule):
         self.columns = columns
         if protocol is None:
             self.protocol = _default_protocol(self.root, self.root / table, columns or {})
-        labelled = _may_have_race(self.root, self.root / table, columns or {})
-        self.race_classes = tuple(race_classes) if labelled else ()
+        found = _races_of(self.root, self.root / table, columns or {})
+        self.race_classes = tuple(race_classes) if race_classes is not None and found else found
         self.age_groups = AGE_GROUPS if age_groups == "adience" else ()
 
     def read(self) -> FaceTable:

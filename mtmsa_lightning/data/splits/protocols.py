@@ -17,7 +17,7 @@ from mtmsa_lightning.data.files import hash_ids, nearest
 from mtmsa_lightning.data.splits.cleaning import rules_fingerprint
 from mtmsa_lightning.data.table import SPLITS, FaceTable
 from mtmsa_lightning.errors import DataError
-from mtmsa_lightning.labels import GENDERS, RACES
+from mtmsa_lightning.labels import GENDERS, RACES, class_key
 
 PARTS: tuple[str, ...] = (*SPLITS, "calibration")
 """The parts of a split; the calibration part is optional."""
@@ -133,7 +133,7 @@ def subject_exclusive(faces: pd.DataFrame, seed: int) -> Partition:
 
 def setting_a(faces: pd.DataFrame, seed: int) -> Partition:
     """Draw 5,492 White faces and split them into five random folds, as in MORPH's Setting A."""
-    white = np.flatnonzero(faces["race_name"] == "white")
+    white = np.flatnonzero(faces["race_key"] == "white")
     if len(white) < SETTING_A_SIZE:
         raise DataError(
             f"protocol 'setting_a' needs {SETTING_A_SIZE:,} White faces, the table has {len(white):,}"
@@ -156,7 +156,7 @@ def s1_s2_s3(faces: pd.DataFrame, seed: int) -> Partition:
     sizes = []
     for gender in range(len(GENDERS)):
         groups = [
-            np.flatnonzero((faces["gender"] == gender) & (faces["race_name"] == race))
+            np.flatnonzero((faces["gender"] == gender) & (faces["race_key"] == race))
             for race in ("white", "black")
         ]
         size = min(len(group) for group in groups) // 2
@@ -237,7 +237,7 @@ PROTOCOLS: dict[str, Callable[[pd.DataFrame, int], Partition]] = {
         train_all,
     )
 }
-"""The protocols by name: functions of the faces (a face table with the column ``race_name``) and a seed."""
+"""The protocols by name: functions of the faces (a table with ``race_name``, ``race_key``) and a seed."""
 
 
 def fold_numbers(table: FaceTable | pd.DataFrame, protocol: str, seed: int = 0) -> tuple[int, ...]:
@@ -313,8 +313,10 @@ def _partition(faces: pd.DataFrame, protocol: str, seed: int) -> Partition:
 
 def _with_race_names(table: FaceTable | pd.DataFrame) -> pd.DataFrame:
     frame, classes = (table.frame, table.race_classes) if isinstance(table, FaceTable) else (table, RACES)
-    names = np.array([*classes, ""], object)  # index -1, unknown, is the last
-    return frame.reset_index(drop=True).assign(race_name=names[frame["race"].to_numpy()])
+    races = frame["race"].to_numpy()
+    names, keys = (np.array([*each, ""], object) for each in (classes, map(class_key, classes)))
+    # index -1, unknown, is the last
+    return frame.reset_index(drop=True).assign(race_name=names[races], race_key=keys[races])
 
 
 def _texts(values: "pd.Series[str]") -> Texts:

@@ -36,8 +36,9 @@ def subgroup_map(report: Material, table: pd.DataFrame, shown: MetricSpec) -> Pi
     """Plot a metric for every group: gender and race in rows, age in columns."""
     cells = table.set_index(["gender", "race", "age"])
     ages = sorted(set(table["age"]) - {""}, key=lambda name: [int(year) for year in name.split("-")])
-    genders, races = ([name for name in names if name in set(table[column])]
-                      for column, names in (("gender", GENDERS), ("race", RACES)))  # fmt: skip
+    there = {column: set(table[column]) - {""} for column in ("gender", "race")}
+    genders = [name for name in GENDERS if name in there["gender"]]
+    races = sorted(there["race"], key=lambda name: (RACES.index(name) if name in RACES else len(RACES), name))
     pairs = [(gender, race) for gender in genders for race in races]
     people = [("", ""), *((gender, "") for gender in genders), *(("", race) for race in races), *pairs]
 

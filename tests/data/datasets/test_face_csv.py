@@ -9,7 +9,6 @@ import yaml
 from mtmsa_lightning.cli.main import main
 from mtmsa_lightning.data.datasets.face_csv import FaceCSV, read_face_csv
 from mtmsa_lightning.errors import DataError
-from mtmsa_lightning.labels import RACES
 from mtmsa_lightning.training.build_data import build_data
 
 
@@ -38,7 +37,8 @@ def test_all_columns(folder):
     assert frame["path"].tolist() == [f"img/{name}.jpg" for name in "abcd"]
     np.testing.assert_equal(frame["age_low"].to_numpy(), [30, np.nan, 7, 0])
     assert frame["gender"].tolist() == [0, 1, 1, -1]
-    assert frame["race"].tolist() == [0, -1, RACES.index("hispanic"), -1]
+    assert frame["race"].tolist() == [0, -1, 1, -1]
+    assert table.race_classes == ("white", "hispanic")
     assert frame["subject"].tolist() == ["s1", "s2", "s1", ""]
     assert frame["fold"].tolist() == [0, -1, 4, -1]
     assert frame["split"].tolist() == ["train", "", "val", "test"]
@@ -226,8 +226,7 @@ def test_rows_that_cannot_be_labelled_are_dropped(folder):
             "img/a.jpg,3,femail",
             "line 3: gender 'femail' is none of male, m, 0, female, f, 1",
         ),
-        ("path,age,race", "img/a.jpg,3,green", "line 3: race 'green' is none of white, black"),
-        ("path,age,race", "img/a.jpg,3,0", "line 3: race '0' is none of"),
+        ("path,age,race", "img/a.jpg,3,0", "line 3: race '0' is a number"),
         ("path,age,split", "img/a.jpg,3,dev", "line 3: split 'dev' is none of train"),
     ],
 )
@@ -351,23 +350,45 @@ def test_subject_exclusive_without_subjects_names_the_way_out(folder):
 
 
 @pytest.mark.parametrize(
-    ("header", "columns", "races"),
+    ("words", "races"),
     [
-        ("path,age", None, ()),
-        ("path,age,Race", None, RACES),
-        ("path,age,origin", {"race": "Origin"}, RACES),
-        ("path,age,race", {"race": "origin"}, ()),
+        ([], ()),
+        (["", "-1"], ()),
+        (["Hispanic", "WHITE", "white", ""], ("white", "hispanic")),
+        (["White", "East Asian", "east_asian", "East Asian"], ("East Asian", "White")),
+        (["b", "a", "B", "B"], ("a", "B")),
     ],
 )
-def test_race_classes_follow_the_header(folder, header, columns, races):
-    root = folder(f"{header}\nimg/a.jpg,20\n")
-    assert FaceCSV(root=str(root), columns=columns, num_workers=0).race_classes == races
+@pytest.mark.parametrize("header", ["race", "Race", "origin"])
+def test_race_classes_are_those_of_the_table(folder, words, races, header):
+    root = folder(f"path,age,{header}\n" + "".join(f"img/a.jpg,20,{word}\n" for word in words or [""]))
+    columns = {"race": "Origin"} if header == "origin" else None
+    data = FaceCSV(root=str(root), columns=columns, num_workers=0)
+    assert data.race_classes == data.table.race_classes == races
+    known = data.table.frame["race"].tolist()
+    assert [races[race].lower() if race >= 0 else "" for race in known] == [
+        word.lower().replace("_", " ").replace("-1", "") for word in words or [""]
+    ]
+
+
+def test_given_race_classes_set_their_order_and_number(folder, tmp_path):
+    root = str(folder("path,age,race\nimg/a.jpg,20,white\nimg/b.jpg,20,East-Asian\n"))
+    own = ("East Asian", "Nobody", "White")
+    data = FaceCSV(root=root, race_classes=own, num_workers=0)
+    assert data.race_classes == data.table.race_classes == own
+    assert data.table.frame["race"].tolist() == [2, 0]
+    with pytest.raises(DataError, match="line 3: race 'East-Asian' is none of White, black"):
+        FaceCSV(root=root, race_classes=("White", "black"), num_workers=0).read()
+    with pytest.raises(DataError, match="'White', 'WHITE' are one name"):
+        FaceCSV(root=root, race_classes=("White", "WHITE"), num_workers=0).read()
+    folder("path,age\nimg/a.jpg,20\n")
+    assert FaceCSV(root=root, race_classes=own, num_workers=0).race_classes == ()
 
 
 def test_race_classes_without_a_table_or_of_a_prepared_set(folder, tmp_path):
-    assert FaceCSV(root=str(tmp_path / "gone"), num_workers=0).race_classes == RACES
+    assert FaceCSV(root=str(tmp_path / "gone"), num_workers=0).race_classes == ()
     root = folder("path,age,race\nimg/a.jpg,20,white\n")
     record = {"format_version": 1, "dataset": "csv", "label_rule": "", "race_classes": [], "table": "t"}
-    for prepared, races in (([], ()), (list(RACES), RACES)):
+    for prepared, races in (([], ()), (["b", "a"], ("b", "a"))):
         folder(json.dumps(record | {"race_classes": prepared}), "dataset.json")
         assert FaceCSV(root=str(root), num_workers=0).race_classes == races
