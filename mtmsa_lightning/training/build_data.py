@@ -30,7 +30,6 @@ def recognise(root: Path, table: str | None = None) -> str:
         beside = f": is a file; give its folder: --root {root.parent} --data.table {root.name}"
         raise DataError(f"{root}{beside if root.is_file() else ': no such folder'}")
 
-    from mtmsa_lightning.data.datasets import face_csv
     from mtmsa_lightning.data.files import find_file, list_images
 
     prepared = prepared_name(root)
@@ -49,10 +48,14 @@ def recognise(root: Path, table: str | None = None) -> str:
             map(re.compile(f"(?:.*/)?(?:{module.NAMES})").fullmatch, listing)
         ):
             return name
-    trees = "".join(
-        f"\n{name}:\n{module.TREE.strip()}" for name, module in (*modules.items(), ("csv", face_csv))
+    marks = {
+        name: " or ".join(getattr(module, "FILES", ())) or module.LAYOUT for name, module in modules.items()
+    }
+    layouts = "".join(f"\n  {name:<14} {mark}" for name, mark in {**marks, "csv": "faces.csv"}.items())
+    raise DataError(
+        f"{root}: no dataset is recognised there. Known ones, by a file or image names:{layouts}\n"
+        "Name one to see its whole layout: --data NAME"
     )
-    raise DataError(f"{root}: no dataset is recognised there. Known layouts:{trees}")
 
 
 def build_data(

@@ -13,5 +13,5 @@ RELEASES = tuple(name for name in CLASSES if name not in ("csv", "synthetic"))
 """Datasets with a reader in the module of that name, in the order in which they are recognised.
 
 A module has ``FILES``, names of files that only this release has, or ``NAMES``, a regular expression of its
-images' paths; and ``TREE``, its layout.
+images' paths, and ``LAYOUT``, these in words; and ``TREE``, all files.
 """

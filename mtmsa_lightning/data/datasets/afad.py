@@ -18,6 +18,7 @@ TREE = """
     ...
 """
 NAMES = r"(?P<age>[0-9]{1,3})/(?P<sex>111|112)/(?P<photo>[0-9]+)-[0-9]+\.jpg"
+LAYOUT = "<age>/<111|112>/<photo>-<face>.jpg"
 
 
 def read_afad(root: str | Path, strict: bool = False) -> FaceTable:
@@ -35,7 +36,7 @@ def read_afad(root: str | Path, strict: bool = False) -> FaceTable:
             dropped.
     """
     rows, report = image_rows(Path(root), TREE)
-    rows = parse_names(rows, report, f"(?:.*/)?(?P<id>{NAMES})", "<age>/<111|112>/<photo>-<face>.jpg", "path")
+    rows = parse_names(rows, report, f"(?:.*/)?(?P<id>{NAMES})", LAYOUT, "path")
     rows = keep_first(rows, report, "id")
     rows = rows.assign(gender=rows["sex"].map({"111": 0, "112": 1}))
     rows = label_ages(rows, rows["age"].astype("float64"), report)

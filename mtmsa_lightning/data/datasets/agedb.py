@@ -15,6 +15,7 @@ TREE = """
     ...
 """
 NAMES = r"(?P<number>[0-9]+)_(?P<subject>[^_]+)_(?P<age>[0-9]+)_(?P<sex>[mf])\.jpg"
+LAYOUT = "<number>_<name>_<age>_<m|f>.jpg"
 
 
 def read_agedb(root: str | Path, strict: bool = False) -> FaceTable:
@@ -33,7 +34,7 @@ def read_agedb(root: str | Path, strict: bool = False) -> FaceTable:
             dropped.
     """
     rows, report = image_rows(Path(root), TREE)
-    rows = parse_names(rows, report, NAMES, "<number>_<name>_<age>_<m|f>.jpg")
+    rows = parse_names(rows, report, NAMES, LAYOUT)
     rows = keep_first(rows, report).assign(id=lambda kept: kept["name"])
     rows = rows.assign(
         gender=rows["sex"].map({"m": 0, "f": 1}),

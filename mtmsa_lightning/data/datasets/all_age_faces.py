@@ -33,6 +33,7 @@ TREE = """
       train.txt val.txt  (lines: 00000A02 0; 0 female, 1 male)
 """
 NAMES = r"(?P<number>[0-9]{5})A(?P<age>[0-9]{2})\.jpg"
+LAYOUT = "<number>A<age>.jpg"
 
 _FOLDERS = {"faces": "aligned faces", "photos": "original images"}
 _LAST_FEMALE = 7_380
@@ -58,7 +59,7 @@ def read_all_age_faces(root: str | Path, variant: Variant = "faces", strict: boo
     folders = ("/" + rows["path"]).str.lower().str.rpartition("/")[0].str.rpartition("/")[2]
     others = [name for other, name in _FOLDERS.items() if other != variant]
     rows = choose_variant(rows, report, ~folders.isin(others))
-    rows = parse_names(rows, report, NAMES, "<number>A<age>.jpg")
+    rows = parse_names(rows, report, NAMES, LAYOUT)
     rows = keep_first(rows, report).assign(id=lambda kept: kept["name"])
     rows = rows.assign(gender=(rows["number"].astype("int64") <= _LAST_FEMALE).astype("int64"))
     rows = rows.assign(split=_parts(Path(root), rows, report))

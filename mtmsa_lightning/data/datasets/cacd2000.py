@@ -27,6 +27,7 @@ TREE = """
 """
 FILES = ("celebrity2000_meta.mat",)
 NAMES = r"(?P<age>[0-9]+)_(?P<subject>.+)_(?P<number>[0-9]{4})\.jpg"
+LAYOUT = "<age>_<name>_<number>.jpg"
 
 _STRUCT = "celebrityImageData"
 
@@ -48,7 +49,7 @@ def read_cacd2000(root: str | Path, strict: bool = False) -> FaceTable:
     """
     root = Path(root)
     rows, report = image_rows(root, TREE)
-    rows = parse_names(rows, report, NAMES, "<age>_<name>_<number>.jpg")
+    rows = parse_names(rows, report, NAMES, LAYOUT)
     rows = keep_first(rows, report).assign(id=lambda kept: kept["name"])
     meta = find_file(root, FILES[0])
     rule = "cacd2000 file names"

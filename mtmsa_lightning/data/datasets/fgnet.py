@@ -15,6 +15,7 @@ TREE = """
     ...
 """
 NAMES = r"(?i:(?P<subject>[0-9]{3})A(?P<age>[0-9]{1,2})[a-z]?\.jpg)"
+LAYOUT = "<subject>A<age>.JPG"
 
 
 def read_fgnet(root: str | Path, strict: bool = False) -> FaceTable:
@@ -29,7 +30,7 @@ def read_fgnet(root: str | Path, strict: bool = False) -> FaceTable:
             dropped.
     """
     rows, report = image_rows(Path(root), TREE)
-    rows = parse_names(rows, report, NAMES, "<subject>A<age>.JPG")
+    rows = parse_names(rows, report, NAMES, LAYOUT)
     rows = keep_first(rows, report).assign(id=lambda kept: kept["name"])
     rows = label_ages(rows, rows["age"].astype("float64"), report)
     return finish_table(rows, Path(root), report, "fgnet", "fgnet file names", strict)

@@ -23,9 +23,9 @@ or, variant in_the_wild, whole photos:
 """
 RACE_CLASSES: tuple[str, ...] = ("white", "black", "asian", "indian", "other")
 NAMES = r"(?P<age>[0-9]{1,3})_(?P<gender>[0-9])_(?P<race>[0-9])_[0-9]+[^0-9].*"
+LAYOUT = "<age>_<gender>_<race>_<timestamp>"
 
 _SHORT = r"[0-9]{1,3}(?:_[0-9])?_[0-9]{6,}[^0-9].*"
-_LAYOUT = "<age>_<gender>_<race>_<timestamp>"
 
 
 def read_utkface(root: str | Path, variant: Variant = "aligned", strict: bool = False) -> FaceTable:
@@ -52,7 +52,7 @@ def read_utkface(root: str | Path, variant: Variant = "aligned", strict: bool = 
     if wild:
         rows = choose_variant(rows, report, ~rows["name"].str.lower().str.endswith("chip.jpg"))
     rows = report.drop_rows(rows, rows["name"].str.fullmatch(_SHORT), "path", "name lacks a field")
-    rows = parse_names(rows, report, NAMES, _LAYOUT)
+    rows = parse_names(rows, report, NAMES, LAYOUT)
     rows = rows.astype(dict.fromkeys(("age", "gender", "race"), "int64"))
     outside = (rows["age"] > MAX_AGE) | (rows["gender"] >= len(GENDERS)) | (rows["race"] >= len(RACE_CLASSES))
     rows = report.drop_rows(rows, outside, "path", "age, gender or race is out of range")
