@@ -3,6 +3,7 @@
 import cv2
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from mtmsa_lightning._utils.images import Image
 from mtmsa_lightning.align.canonical import warp
@@ -11,7 +12,8 @@ BOX: tuple[str, ...] = ("face_left", "face_top", "face_right", "face_bottom", "f
 """Columns of a face table with the face's box in its image.
 
 Edges in pixels, 0 at the left and top edge of the image; parts may lie outside. The box is turned clockwise
-around its centre by ``face_angle`` degrees. Only tables of raw images have these columns.
+around its centre by ``face_angle`` degrees, and includes a margin that the reader added. Only tables of raw
+images have these columns.
 """
 
 Box = tuple[float, ...]
@@ -20,13 +22,13 @@ Box = tuple[float, ...]
 _LARGEST = 2  # times the longer side of the image: bounds the memory that a wrong box takes
 
 
-def crop_box(image: Image, box: Box, margin: float) -> Image:
+def crop_box(image: Image, box: Box, margin: float = 0.0) -> Image:
     """Return the square around a box; the pixels of the image's edge are repeated outside the image.
 
     Args:
         image: RGB image.
         box: The values of ``BOX``. The square has the box's centre and its longer side.
-        margin: Margin added on each side, as a fraction of the longer side.
+        margin: Margin to add on each side, as a fraction of the longer side.
     """
     left, top, right, bottom, angle = box
     side = max(right - left, bottom - top) * (1 + 2 * margin)
@@ -44,3 +46,19 @@ def box_rows(faces: pd.DataFrame) -> list[Box | None]:
     rows = faces[[*BOX]].to_numpy(np.float64)
     known = np.isfinite(rows).all(axis=1)
     return [tuple(row) if has else None for row, has in zip(rows.tolist(), known, strict=True)]
+
+
+def turned_boxes(corners: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the values of ``BOX`` for rectangles given by their corners.
+
+    Args:
+        corners: x and y of the left top, right top, right bottom and left bottom corner, shape (N, 8).
+
+    Returns:
+        Shape (N, 5).
+    """
+    points = corners.reshape(-1, 4, 2)
+    top, left = points[:, 1] - points[:, 0], points[:, 3] - points[:, 0]
+    half = np.column_stack([np.hypot(*top.T), np.hypot(*left.T)]) / 2
+    centre = points.mean(axis=1)
+    return np.column_stack([centre - half, centre + half, np.degrees(np.arctan2(top[:, 1], top[:, 0]))])

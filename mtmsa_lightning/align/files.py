@@ -26,8 +26,8 @@ from mtmsa_lightning.errors import DataError
 
 JPEG_QUALITY = 95
 
-BOX_CONTEXT = 0.5
-"""Margin around a face box of the release in which the face is searched."""
+BOX_CONTEXT = 0.2
+"""Margin around a face box of the table in which the face is searched."""
 
 NO_FACE = "no face found"
 """Reason for skipping a readable image."""

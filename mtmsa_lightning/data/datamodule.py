@@ -67,12 +67,10 @@ class FaceDataModule(LightningDataModule, ABC):
         strict: Raise an error if rows cannot be used, instead of dropping them.
         verify: Decode every image before the run and report unreadable ones.
         split_file: For the protocol ``predefined``: a CSV with a column ``id`` and a column ``split`` (train,
-            val, test) or ``fold``. It replaces the release's own split; faces that it does not list are
-            dropped.
+            val, test) or ``fold``; for ``cvpr2024``: the benchmark's JSON file. It replaces the release's own
+            split; faces that it does not list are dropped.
         clean: Names of cleaning rules, applied in this order, e.g. ``[drop-conflicting]``; see
             ``data.splits.cleaning``.
-        box_margin: Margin on each side of the face boxes, if the table of raw images has them, as a fraction
-            of the box's longer side (``align.box``).
 
     Attributes:
         name: Name of the dataset; first part of every id.
@@ -115,7 +113,6 @@ class FaceDataModule(LightningDataModule, ABC):
         verify: bool = False,
         split_file: str | None = None,
         clean: Sequence[str] = (),
-        box_margin: float = 0.0,
     ) -> None:
         super().__init__()
         self.root = Path(root) if root is not None else default_root(self.name)
@@ -134,7 +131,6 @@ class FaceDataModule(LightningDataModule, ABC):
         self.verify = verify
         self.split_file = Path(split_file) if split_file is not None else None
         self.clean = clean
-        self.box_margin = box_margin
         self._raw_crop = crop
         self._unreadable: dict[str, str] = {}
         self._seen: set[str] = set()
@@ -150,7 +146,7 @@ class FaceDataModule(LightningDataModule, ABC):
                 f"protocol {self.protocol!r} is not supported by {self.name}: choose one of "
                 f"{', '.join(self.protocols)}"
             )
-        if self.split_file is not None and self.protocol != "predefined":
+        if self.split_file is not None and self.protocol not in ("predefined", "cvpr2024"):
             raise ConfigError(f"data.split_file needs data.protocol 'predefined', not {self.protocol!r}")
         if not 0 < self._raw_crop <= 1:
             raise ConfigError(f"data.crop {self._raw_crop} is not a fraction: choose a value in (0, 1]")
@@ -161,8 +157,6 @@ class FaceDataModule(LightningDataModule, ABC):
                 f"data.calibration_fraction {self.calibration_fraction} must lie between 0 and "
                 f"{1 - self.val_fraction:g} (1 - data.val_fraction)"
             )
-        if not -0.25 <= self.box_margin <= 2:
-            raise ConfigError(f"data.box_margin {self.box_margin}: choose -0.25 to 2")
         if self.image_size < 64:
             raise ConfigError(f"data.image_size {self.image_size} is too small: the minimum is 64 pixels")
         if self.augment_on not in ("cpu", "device"):
@@ -262,7 +256,7 @@ class FaceDataModule(LightningDataModule, ABC):
         if self.crop < 1:
             log.info("raw images: the central square of %.0f %% of the shorter side is used", 100 * self.crop)
         if set(BOX) <= set(self.table.frame):
-            log.info("raw images: the face boxes with a margin of %g are used", self.box_margin)
+            log.info("raw images: the squares around the face boxes of the table are used")
 
     def _dataset(self, rows: np.ndarray[Any, Any], augment: bool = False) -> FaceDataset:
         table, root = self.table.frame.iloc[rows], self.table.root
@@ -272,9 +266,9 @@ class FaceDataModule(LightningDataModule, ABC):
                 FaceTransform(size, self.crop),
                 AugmentationParamSampler(size, self.image_size),
             )
-            return FaceDataset(table, root, transform, self.seed, self.pixels, sampler, self.box_margin)
+            return FaceDataset(table, root, transform, self.seed, self.pixels, sampler)
         transform = FaceTransform(self.image_size, self.crop, augment)
-        return FaceDataset(table, root, transform, self.seed, self.pixels, box_margin=self.box_margin)
+        return FaceDataset(table, root, transform, self.seed, self.pixels)
 
     def dataset_of(self, split: Split, part: str) -> FaceDataset:
         """Return the dataset of a part of any split, without augmentation."""
@@ -394,7 +388,6 @@ class FaceDataModule(LightningDataModule, ABC):
             "image_size": self.image_size,
             "crop": self.crop,
             "preparation": preparation(self.root),
-            **({"box_margin": self.box_margin} if set(BOX) <= set(self.table.frame) else {}),
         }
 
 

@@ -89,13 +89,12 @@ class FaceDataset(Dataset[FaceSample]):
     """Faces of a table with their labels.
 
     Args:
-        table: Rows of a face table (see ``FaceTable``).
+        table: Rows of a face table (see ``FaceTable``); images with a face box (``align.box``) are cropped.
         root: Folder that the table's paths are relative to.
         transform: Crop, augmentation and resizing.
         seed: Seed of the augmentation.
         pixels: The decoded images of the table's paths; None reads the files.
         sampler: Draws the parameters of the augmentation on the device.
-        box_margin: Margin around the face boxes of the table, if it has them (``align.box``).
 
     Attributes:
         table: The rows, in the order of the indices.
@@ -109,7 +108,6 @@ class FaceDataset(Dataset[FaceSample]):
         seed: int = 0,
         pixels: PixelStore | None = None,
         sampler: AugmentationParamSampler | None = None,
-        box_margin: float = 0.0,
     ) -> None:
         self.table = table.reset_index(drop=True)
         self.root = root
@@ -117,7 +115,6 @@ class FaceDataset(Dataset[FaceSample]):
         self.seed = seed
         self.pixels = pixels
         self.sampler = sampler
-        self.box_margin = box_margin
         self._boxes = box_rows(self.table)
         self._paths = self.table["path"].tolist()  # plain lists: a row access through pandas costs 50 us
         self._ids = self.table["id"].tolist()
@@ -157,7 +154,7 @@ class FaceDataset(Dataset[FaceSample]):
     def _read(self, row: int) -> Image:
         if self.pixels is None:
             image, box = read_image(self.path(row)), self._boxes[row]
-            return image if box is None else crop_box(image, box, self.box_margin)
+            return image if box is None else crop_box(image, box)
         return self.pixels.read(self._paths[row])
 
 

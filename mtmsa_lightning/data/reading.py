@@ -131,14 +131,20 @@ def label_ages(
     )
 
 
-def box_columns(
-    rows: pd.DataFrame, report: ReadReport, left: str, top: str, right: str, bottom: str
-) -> pd.DataFrame:
-    """Add the columns ``BOX`` from the columns of the edges; drop rows whose box is missing or empty."""
-    edges = {name: pd.to_numeric(rows[name], errors="coerce") for name in (left, top, right, bottom)}
-    rows = rows.assign(**dict(zip(BOX[:4], edges.values(), strict=True)), face_angle=0.0)
-    full = (edges[right] > edges[left]) & (edges[bottom] > edges[top])
-    return report.drop_rows(rows, ~full, "id", "face box is missing or empty")
+def box_columns(rows: pd.DataFrame, report: ReadReport, edges: Sequence[str], margin: float) -> pd.DataFrame:
+    """Add the columns ``BOX``; drop rows whose box is missing or empty.
+
+    Args:
+        rows: Rows with the column ``id``.
+        report: Report to which dropped rows are added.
+        edges: Columns with the left, top, right and bottom edge in pixels.
+        margin: Margin to add on each side, as a fraction of the box's longer side.
+    """
+    left, top, right, bottom = (pd.to_numeric(rows[name], errors="coerce") for name in edges)
+    added = margin * np.maximum(right - left, bottom - top)
+    boxes = (left - added, top - added, right + added, bottom + added)
+    rows = rows.assign(**dict(zip(BOX[:4], boxes, strict=True)), face_angle=0.0)
+    return report.drop_rows(rows, ~((right > left) & (bottom > top)), "id", "face box is missing or empty")
 
 
 def finish_table(

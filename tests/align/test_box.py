@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mtmsa_lightning.align.box import BOX, box_rows, crop_box
+from mtmsa_lightning.align.box import BOX, box_rows, crop_box, turned_boxes
 
 RNG = np.random.default_rng(0)
 
@@ -43,3 +43,15 @@ def test_boxes_of_a_table():
     assert box_rows(frame) == [None, None]
     frame = frame.assign(**{name: [1.0, np.nan] for name in BOX})
     assert box_rows(frame) == [(1, 1, 1, 1, 1), None]
+
+
+def test_corners_of_turned_boxes():
+    upright = [10, 20, 40, 20, 40, 60, 10, 60]
+    clockwise = [40, 0, 40, 20, 10, 20, 10, 0]  # the top edge lies on the right
+    published = [-57, -95, 372, -83, 360, 346, -69, 334]  # a face of the CVPR 2024 benchmark
+    boxes = turned_boxes(np.array([upright, clockwise, published], float))
+    assert boxes[:2] == pytest.approx(np.array([[10, 20, 40, 60, 0], [15, -5, 35, 25, 90]]))
+    left, top, right, bottom, angle = boxes[2]
+    assert ((left + right) / 2, (top + bottom) / 2) == pytest.approx((151.5, 125.5))
+    assert right - left == bottom - top == pytest.approx((429**2 + 12**2) ** 0.5)
+    assert np.tan(np.radians(angle)) == pytest.approx(12 / 429)

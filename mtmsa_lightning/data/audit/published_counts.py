@@ -36,7 +36,7 @@ PUBLISHED: dict[str, dict[str, int]] = {
     "imdb+wiki face score from 1, one face, age to 100": {"rows read": 523_051},
     "imdb face score from 1, one face, age to 100": {"rows read": 460_723},
     "imdb_clean cropped": _IMDB_CLEAN,
-    "imdb_clean original": _IMDB_CLEAN,
+    "imdb_clean original, margin 0.4": _IMDB_CLEAN,
     "cacd2000 file names": {"faces": 163_446, "subjects": 2_000},
     "cacd2000 file names, parts by rank": {
         "faces": 163_446,
@@ -46,7 +46,7 @@ PUBLISHED: dict[str, dict[str, int]] = {
         "test": 10_571,
     },
     "afad full folder names": {"faces": 165_000},
-    "lagenda face boxes": {"rows read": 347_509},
+    "lagenda face boxes, margin 0.2": {"rows read": 347_509},
     "all_age_faces file names": {"faces": 13_322, "female": 7_381, "male": 5_941},
     "megaage_asian lists": {"faces": 43_945, "train": 40_000, "test": 3_945},
     "wiki face score from 1, one face, age to 100": {"rows read": 62_328},

@@ -103,7 +103,7 @@ def _look(file: Path, box: Box | None, detect: Callable[[Image], Sized] | None) 
         place = b"" if box is None else repr(box).encode()  # faces of one photo are not copies
         content = blake2b(data + place, digest_size=8).hexdigest()
         image = decode_image(data, file)
-        image = image if box is None else crop_box(image, box, 0.0)
+        image = image if box is None else crop_box(image, box)
     except OSError as error:
         return _unreadable(content, f"{file}: cannot be read ({error.strerror})")
     except UnreadableImageError as error:

@@ -55,7 +55,7 @@ class AFAD(FaceDataModule):
     """
 
     name = "afad"
-    protocols = ("random", "predefined", "whole", "train_all")
+    protocols = ("random", "predefined", "cvpr2024", "whole", "train_all")
     expected_tree = TREE
 
     def read(self) -> FaceTable:

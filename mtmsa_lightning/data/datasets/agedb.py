@@ -54,7 +54,7 @@ class AgeDB(FaceDataModule):
     """
 
     name = "agedb"
-    protocols = ("subject_exclusive", "random", "predefined", "whole", "train_all")
+    protocols = ("subject_exclusive", "random", "predefined", "cvpr2024", "whole", "train_all")
     expected_tree = TREE
 
     def __init__(self, *, protocol: str = "subject_exclusive", **kwargs: Any) -> None:

@@ -81,7 +81,7 @@ class CACD2000(FaceDataModule):
     """
 
     name = "cacd2000"
-    protocols = ("predefined", "subject_exclusive", "random", "whole", "train_all")
+    protocols = ("predefined", "subject_exclusive", "random", "cvpr2024", "whole", "train_all")
     expected_tree = TREE
 
     def __init__(self, *, protocol: str = "predefined", **kwargs: Any) -> None:

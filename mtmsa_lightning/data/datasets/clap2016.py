@@ -58,7 +58,7 @@ class CLAP2016(FaceDataModule):
     """
 
     name = "clap2016"
-    protocols = ("predefined", "random", "whole", "train_all")
+    protocols = ("predefined", "random", "cvpr2024", "whole", "train_all")
     expected_tree = TREE
 
     def __init__(self, *, protocol: str = "predefined", **kwargs: Any) -> None:

@@ -45,7 +45,15 @@ class FGNET(FaceDataModule):
     """
 
     name = "fgnet"
-    protocols = ("leave_one_subject_out", "subject_exclusive", "random", "predefined", "whole", "train_all")
+    protocols = (
+        "leave_one_subject_out",
+        "subject_exclusive",
+        "random",
+        "predefined",
+        "cvpr2024",
+        "whole",
+        "train_all",
+    )
     expected_tree = TREE
 
     def __init__(self, *, protocol: str = "leave_one_subject_out", **kwargs: Any) -> None:

@@ -32,7 +32,9 @@ _EDGES = ("x_min", "y_min", "x_max", "y_max")
 _GENDERS = {"m": 0, "f": 1}
 
 
-def read_imdb_clean(root: str | Path, variant: Variant = "cropped", strict: bool = False) -> FaceTable:
+def read_imdb_clean(
+    root: str | Path, variant: Variant = "cropped", box_margin: float = 0.4, strict: bool = False
+) -> FaceTable:
     """Read IMDB-Clean from the tables of its three parts.
 
     The subject is the person's number at IMDB in the file name (``nm...``). No subject of the test part is in
@@ -43,6 +45,8 @@ def read_imdb_clean(root: str | Path, variant: Variant = "cropped", strict: bool
         root: Folder of the release, with ``csvs`` and the images.
         variant: Images: ``cropped``, the square crops of ``imdb-clean-1024`` with a margin of 40 %, or
             ``original``, the photos in which the tables' boxes are used.
+        box_margin: Margin on each side of the boxes of the variant ``original``, as a fraction of the longer
+            side; ``cropped`` has one of 0.4.
         strict: Raise an error instead of dropping rows.
 
     Raises:
@@ -61,10 +65,11 @@ def read_imdb_clean(root: str | Path, variant: Variant = "cropped", strict: bool
     )
     report.note_rows(rows, rows["subject"] == "", "id", "the file name has no person")
     rows = label_ages(rows, parse_ages(rows["age"]), report, item="id")
-    extra = BOX if variant == "original" else ()
+    rule, extra = f"imdb_clean {variant}", BOX if variant == "original" else ()
     if extra:
-        rows = box_columns(rows, report, *_EDGES)
-    return finish_table(rows, base, report, "imdb_clean", f"imdb_clean {variant}", strict, extra=extra)
+        rows = box_columns(rows, report, _EDGES, box_margin)
+        rule += f", margin {box_margin:g}"
+    return finish_table(rows, base, report, "imdb_clean", rule, strict, extra=extra)
 
 
 class IMDBClean(FaceDataModule):
@@ -78,7 +83,7 @@ class IMDBClean(FaceDataModule):
     """
 
     name = "imdb_clean"
-    protocols = ("predefined", "subject_exclusive", "random", "whole", "train_all")
+    protocols = ("predefined", "subject_exclusive", "random", "cvpr2024", "whole", "train_all")
     expected_tree = TREE
 
     def __init__(
@@ -89,12 +94,13 @@ class IMDBClean(FaceDataModule):
         box_margin: float = 0.4,
         **kwargs: Any,
     ) -> None:
-        super().__init__(protocol=protocol, box_margin=box_margin, **kwargs)
+        super().__init__(protocol=protocol, **kwargs)
         self.variant: Variant = variant
+        self.box_margin = box_margin
 
     def read(self) -> FaceTable:
         """Read the raw release at ``root``; see :func:`read_imdb_clean`."""
-        return read_imdb_clean(self.root, self.variant, self.strict)
+        return read_imdb_clean(self.root, self.variant, self.box_margin, self.strict)
 
 
 class IMDBCleanDataset(ReleaseDataset):

@@ -107,7 +107,7 @@ class IMDBWiki(FaceDataModule):
     """
 
     name = "imdb_wiki"
-    protocols = ("subject_exclusive", "random", "predefined", "whole", "train_all")
+    protocols = ("subject_exclusive", "random", "predefined", "cvpr2024", "whole", "train_all")
     expected_tree = TREE
 
     def __init__(

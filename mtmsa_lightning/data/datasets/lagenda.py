@@ -22,14 +22,15 @@ _EDGES = ("face_x0", "face_y0", "face_x1", "face_y1")
 _GENDERS = {"m": 0, "f": 1}
 
 
-def read_lagenda(root: str | Path, strict: bool = False) -> FaceTable:
+def read_lagenda(root: str | Path, box_margin: float = 0.2, strict: bool = False) -> FaceTable:
     """Read LAGENDA from its table, one row a face; the images may lie in any folder below ``root``.
 
     A row without age and gender, or without a face box, is dropped (-1 is missing in every column). The
-    columns of ``align.box.BOX`` hold the face box; the boxes of persons are not used.
+    columns of ``align.box.BOX`` hold the face box with its margin; the boxes of persons are not used.
 
     Args:
         root: Folder of the release; the table may be in a subfolder.
+        box_margin: Margin on each side of the face boxes, as a fraction of the longer side.
         strict: Raise an error instead of dropping rows. The release itself contains unlabelled rows.
 
     Raises:
@@ -47,10 +48,11 @@ def read_lagenda(root: str | Path, strict: bool = False) -> FaceTable:
     names = rows["img_name"].str.rpartition("/")[2].str.normalize("NFC")
     rows = rows.assign(id=rows["img_name"], file=names.map(images).fillna(rows["img_name"]))
     rows = locate_images(rows, root, report, TREE, "file")
-    rows = box_columns(rows, report, *_EDGES)
+    rows = box_columns(rows, report, _EDGES, box_margin)
     rows = rows.assign(gender=parse_words(rows.replace("-1", ""), "gender", _GENDERS, -1, path))
     rows = label_ages(rows, parse_ages(rows["age"]), report, item="id")
-    return finish_table(rows, root, report, "lagenda", "lagenda face boxes", strict, extra=BOX)
+    rule = f"lagenda face boxes, margin {box_margin:g}"
+    return finish_table(rows, root, report, "lagenda", rule, strict, extra=BOX)
 
 
 class LAGENDA(FaceDataModule):
@@ -67,11 +69,12 @@ class LAGENDA(FaceDataModule):
     expected_tree = TREE
 
     def __init__(self, *, protocol: str = "whole", box_margin: float = 0.2, **kwargs: Any) -> None:
-        super().__init__(protocol=protocol, box_margin=box_margin, **kwargs)
+        super().__init__(protocol=protocol, **kwargs)
+        self.box_margin = box_margin
 
     def read(self) -> FaceTable:
         """Read the raw release at ``root``; see :func:`read_lagenda`."""
-        return read_lagenda(self.root, self.strict)
+        return read_lagenda(self.root, self.box_margin, self.strict)
 
 
 class LAGENDADataset(ReleaseDataset):

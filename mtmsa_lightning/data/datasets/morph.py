@@ -132,7 +132,8 @@ class MORPH(FaceDataModule):
     name = "morph"
     race_classes = RACE_CLASSES
     protocols = (
-        "subject_exclusive", "random", "setting_a", "s1_s2_s3", "predefined", "whole", "train_all",
+        "subject_exclusive", "random", "setting_a", "s1_s2_s3", "predefined", "cvpr2024", "whole",
+        "train_all",
     )  # fmt: skip
     expected_tree = TREE
 

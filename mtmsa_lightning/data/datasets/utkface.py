@@ -83,7 +83,7 @@ class UTKFace(FaceDataModule):
 
     name = "utkface"
     race_classes = RACE_CLASSES
-    protocols = ("random", "predefined", "whole", "train_all")
+    protocols = ("random", "predefined", "cvpr2024", "whole", "train_all")
     expected_tree = TREE
 
     def __init__(self, *, variant: Variant = "aligned", **kwargs: Any) -> None:

@@ -189,6 +189,26 @@ def predefined(faces: pd.DataFrame, seed: int) -> Partition:
     return Partition(part, {0: Roles((0,), (2,), val)}, notes=_unused(part, "split"))
 
 
+def cvpr2024(faces: pd.DataFrame, seed: int) -> Partition:
+    """Use the folders of the CVPR 2024 benchmark: five splits of ten folders, or train, val and test.
+
+    Paplham and Franc, "A call to reflect on evaluation practices for age estimation", CVPR 2024.
+    """
+    part = faces["fold"].to_numpy(np.int64)
+    found = set(np.unique(part[part >= 0]).tolist())
+    if found == {0, 1, 2}:
+        return Partition(part, {0: Roles((0,), (2,), (1,))}, notes=_unused(part, "folder"))
+    if found != set(range(10)):
+        raise DataError(
+            "protocol 'cvpr2024' needs the benchmark's folders 0 to 9, or 0 to 2, not "
+            f"[{shown(sorted(found))}]: give its JSON file of this dataset (--data.split_file)"
+        )
+    starts = (0, 2, 4, 5, 6)  # of the six training folders; two for validation and two for test follow
+    order = [[(start + step) % 10 for step in range(10)] for start in starts]
+    roles = {fold: Roles((*row[:6],), (*row[8:],), (*row[6:8],)) for fold, row in enumerate(order)}
+    return Partition(part, roles, notes=_unused(part, "folder"))
+
+
 def folds(faces: pd.DataFrame, seed: int) -> Partition:
     """Use the release's own folds (column ``fold``): fold k is the test part, the others train."""
     part = faces["fold"].to_numpy(np.int64)
@@ -232,6 +252,7 @@ PROTOCOLS: dict[str, Callable[[pd.DataFrame, int], Partition]] = {
         setting_a,
         s1_s2_s3,
         predefined,
+        cvpr2024,
         folds,
         whole,
         train_all,

@@ -1,16 +1,20 @@
-"""Split files: published lists of ids with their parts or folds (protocol ``predefined``)."""
+"""Split files: published lists of images with their parts or folds (``predefined``, ``cvpr2024``)."""
 
 import hashlib
-import unicodedata
+import json
+import posixpath
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from mtmsa_lightning._utils.file_access import find_normalised, open_regular
+from mtmsa_lightning._utils.file_access import find_normalised, open_regular, read_regular
 from mtmsa_lightning._utils.text import pluralize, shown
-from mtmsa_lightning.data.files import read_delimited
+from mtmsa_lightning.align.box import BOX, turned_boxes
+from mtmsa_lightning.data.files import fold_name, read_delimited, sniff
+from mtmsa_lightning.data.prepared.format import is_prepared
 from mtmsa_lightning.data.table import SCHEMA, SPLITS, FaceTable, ReadReport
 from mtmsa_lightning.errors import DataError
 
@@ -20,9 +24,14 @@ _SHOWN = 5
 def apply_split_file(table: FaceTable, path: str | Path) -> FaceTable:
     """Replace the columns ``split`` and ``fold`` of a table by those of a file.
 
-    The file is a CSV with a header: ``id`` (with or without the leading ``<dataset>/``) and either ``split``
-    (train, val, test) or ``fold`` (numbers from 0). Faces that it does not list are dropped; the report
-    counts them, with their position in the table, from 1, as line.
+    The file is a CSV with a header: ``id`` (with or without the leading ``<dataset>/``) or ``path``, and
+    either ``split`` (train, val, test) or ``fold`` (numbers from 0). Or it is a JSON file of the CVPR 2024
+    benchmark (Paplham and Franc): a list of objects with ``img_path``, ``folder`` (the fold) and
+    ``aligned_bbox``, whose square is the crop of a raw image (``align.box``). Faces that the file does not
+    list are dropped; the report counts them, with their position in the table, from 1, as line.
+
+    A name that is no id is found by the end of its path, by its file name if that is unique, or by the
+    leading number of the file name if the table has a column ``number``.
 
     Args:
         table: The faces.
@@ -33,11 +42,13 @@ def apply_split_file(table: FaceTable, path: str | Path) -> FaceTable:
             or folds that are not numbered from 0 without a gap.
     """
     path = find_normalised(Path(path))
-    column, listed = _read(path)
-    ids = _resolve(listed["id"], table, path)
+    column, listed = _read_json(path) if path.suffix.lower() == ".json" else _read(path)
+    listed = listed.assign(id=_resolve(listed["id"], table, path)).set_index("id")
     frame = table.frame.assign(split="", fold=-1)
-    frame[column] = frame["id"].map(dict(zip(ids, listed["value"], strict=True)))
+    frame[column] = frame["id"].map(listed["value"])
     absent = frame[column].isna()
+    if BOX[0] in listed and not is_prepared(table.root):
+        frame = frame.assign(**{name: frame["id"].map(listed[name]) for name in BOX})
     report = replace(table.report, dropped=[*table.report.dropped])
     frame = report.drop_rows(frame.set_axis(range(1, len(frame) + 1)), absent, "id", f"not in {path.name}")
     return replace(table, frame=frame.reset_index(drop=True).astype(SCHEMA), report=report)
@@ -59,7 +70,9 @@ def sha256_of(path: str | Path) -> str:
 def _read(path: Path) -> tuple[str, pd.DataFrame]:
     """Return the name of the column, ``split`` or ``fold``, and the rows: ``id`` and validated ``value``."""
     report = ReadReport(str(path))
-    rows = read_delimited(path, ",", ("id",), report)
+    header = [*map(str.lower, sniff(path)[1])]
+    name = "path" if "path" in header and "id" not in header else "id"
+    rows = read_delimited(path, ",", (name,), report)
     columns = [name for name in rows if str(name).lower() in ("split", "fold")]
     if len(columns) != 1:
         raise DataError(f"{path}: needs either a column 'split' or a column 'fold', has {columns or 'none'}")
@@ -67,7 +80,25 @@ def _read(path: Path) -> tuple[str, pd.DataFrame]:
         raise DataError(f"{path}: {report.dropped[0]}")
     column = str(columns[0]).lower()
     values = _checked(rows[columns[0]].str.strip().str.lower(), column, path)
-    return column, pd.DataFrame({"id": rows["id"].str.strip(), "value": values})
+    return column, pd.DataFrame({"id": rows[name].str.strip(), "value": values})
+
+
+def _read_json(path: Path) -> tuple[str, pd.DataFrame]:
+    """Return ``fold``, and the rows of a file of the benchmark: ``id``, ``value`` and the columns ``BOX``."""
+    try:
+        entries = json.loads(read_regular(path))
+        index = pd.RangeIndex(1, len(entries) + 1)
+        names = pd.Series([str(entry["img_path"]) for entry in entries], index, dtype="str")
+        folders = pd.Series([str(entry["folder"]) for entry in entries], index, dtype="str")
+        corners = [entry.get("aligned_bbox") or [np.nan] * 8 for entry in entries]
+        boxes = turned_boxes(np.array(corners, np.float64).reshape(len(entries), 8))
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise DataError(
+            f"{path}: is no list of objects with img_path, folder and aligned_bbox (8 numbers): {error!r}"
+        ) from error
+    listed = pd.DataFrame({"id": names, "value": _checked(folders, "fold", path)})
+    columns = dict(zip(BOX, boxes.T, strict=True)) if np.isfinite(boxes).any() else {}
+    return "fold", listed.assign(**columns)
 
 
 def _checked(cells: "pd.Series[str]", column: str, path: Path) -> "pd.Series[Any]":
@@ -89,10 +120,10 @@ def _checked(cells: "pd.Series[str]", column: str, path: Path) -> "pd.Series[Any
 
 
 def _resolve(listed: "pd.Series[str]", table: FaceTable, path: Path) -> list[str]:
-    """Return the table's ids for those of the file, ignoring Unicode normalisation (NFC, NFD)."""
+    """Return the table's ids for the names in the file."""
     ids = table.frame["id"].tolist()
-    known = {_plain(name): name for name in ids} | {name: name for name in ids}
-    full = [_find(name, known, table.dataset) for name in listed]
+    find = _Finder(table)
+    full = [find(name) for name in listed]
     missing = [(line, name) for (line, name), found in zip(listed.items(), full, strict=True) if not found]
     if missing:
         line, _ = missing[0]
@@ -110,11 +141,27 @@ def _resolve(listed: "pd.Series[str]", table: FaceTable, path: Path) -> list[str
     return [name for name in full if name is not None]
 
 
-def _find(name: str, known: dict[str, str], dataset: str) -> str | None:
-    """Return the id for a name with or without the dataset, an exact match first."""
-    full = f"{dataset}/{name}"
-    return next((known[form] for form in (name, full, _plain(name), _plain(full)) if form in known), None)
+class _Finder:
+    """Finds the id of a name: an exact match first, then without differences of case and Unicode."""
 
+    def __init__(self, table: FaceTable) -> None:
+        ids = table.frame["id"].tolist()
+        self._dataset = table.dataset
+        self._known: dict[str, str] = {fold_name(name): name for name in ids} | dict(
+            zip(ids, ids, strict=True)
+        )
+        stems = [fold_name(posixpath.basename(name)) for name in ids]
+        repeated = pd.Series(stems, dtype="str").duplicated(keep=False)
+        pairs = zip(stems, ids, repeated, strict=True)
+        self._by_stem: dict[str, str] = {stem: name for stem, name, several in pairs if not several}
+        numbers = table.frame["number"].tolist() if "number" in table.frame else []
+        self._by_number: dict[str, str] = dict(zip(map(str, numbers), ids, strict=False))
 
-def _plain(name: str) -> str:
-    return unicodedata.normalize("NFC", name)
+    def __call__(self, name: str) -> str | None:
+        parts = name.split("/")
+        ends = ["/".join(parts[start:]) for start in range(len(parts))]
+        forms = [form for end in ends for form in (end, f"{self._dataset}/{end}")]
+        found = (self._known.get(form) or self._known.get(fold_name(form)) for form in forms)
+        number = parts[-1].partition("_")[0].lstrip("0") or "0"
+        by_name = self._by_stem.get(fold_name(parts[-1])) or self._by_number.get(number)
+        return next(filter(None, found), by_name)

@@ -45,7 +45,7 @@ def test_labels_and_parts(release):
 
 
 def test_photos_have_boxes(release):
-    table = read_imdb_clean(release, "original")
+    table = read_imdb_clean(release, "original", box_margin=0)
     assert table.frame["path"].tolist() == [f"imdb/{name}" for name in IMAGES[:4]]
     assert table.frame[[*BOX]].to_numpy().tolist() == [
         [10, 20, 30, 50, 0], [1, 2, 21, 22, 0], [1, 2, 21, 22, 0], [5, 5, 25, 25, 0],
@@ -70,3 +70,8 @@ def test_release(check_release, release):
     faces = check_release("imdb_clean", release, compared=3)
     assert (faces.table["split"] == "train").sum() == 2
     assert IMDBClean(root=str(release)).protocol == "predefined"
+
+
+def test_the_margin_is_a_fraction_of_the_longer_side(release):
+    first = read_imdb_clean(release, "original").frame[[*BOX]].to_numpy()[0]
+    assert first.tolist() == [10 - 12, 20 - 12, 30 + 12, 50 + 12, 0]  # 20 x 30 pixels

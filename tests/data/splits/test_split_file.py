@@ -1,9 +1,14 @@
 import hashlib
+import json
 import unicodedata
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
-from mtmsa_lightning.data.splits.protocols import make_split
+from mtmsa_lightning.align.box import BOX, turned_boxes
+from mtmsa_lightning.data.datasets.agedb import read_agedb
+from mtmsa_lightning.data.splits.protocols import fold_numbers, make_split
 from mtmsa_lightning.data.splits.split_file import apply_split_file, sha256_of
 from mtmsa_lightning.data.table import SCHEMA
 from mtmsa_lightning.errors import DataError
@@ -105,3 +110,98 @@ def test_ids_are_found_in_any_form(face_table, write, of_table, of_file):
     read = apply_split_file(table, write("id,split", f"{listed[0]},train", f"{listed[1]},test"))
     assert read.frame["id"].tolist() == [f"made/{name}" for name in names]
     assert read.frame["split"].tolist() == ["train", "test"]
+
+
+ALIGNED = [-57, -95, 372, -83, 360, 346, -69, 334]
+
+
+def entries(names, folders, **more):
+    return [
+        {"img_path": name, "folder": folder, "age": 20, **more}
+        for name, folder in zip(names, folders, strict=True)
+    ]
+
+
+@pytest.fixture
+def benchmark(tmp_path):
+    def write(rows):
+        path = tmp_path / "database.json"
+        path.write_text(json.dumps(rows))
+        return path
+
+    return write
+
+
+def test_folders_of_the_benchmark_are_five_splits(face_table, benchmark):
+    table = face_table(20)
+    names = [f"Made/made/{name}" for name in table.frame["path"]]
+    read = apply_split_file(
+        table, benchmark(entries(names, [row % 10 for row in range(20)], aligned_bbox=ALIGNED))
+    )
+    expected = {  # as the benchmark lists them
+        0: ([0, 1, 2, 3, 4, 5], [6, 7], [8, 9]),
+        1: ([2, 3, 4, 5, 6, 7], [8, 9], [0, 1]),
+        2: ([4, 5, 6, 7, 8, 9], [0, 1], [2, 3]),
+        3: ([5, 6, 7, 8, 9, 0], [1, 2], [3, 4]),
+        4: ([6, 7, 8, 9, 0, 1], [2, 3], [4, 5]),
+    }
+    assert fold_numbers(read, "cvpr2024") == (0, 1, 2, 3, 4)
+    for fold, parts in expected.items():
+        split = make_split(read, "cvpr2024", fold)
+        folders = read.frame["fold"]
+        found = tuple(sorted(set(folders.iloc[rows])) for rows in (split.train, split.val, split.test))
+        assert found == tuple(map(sorted, parts))
+
+
+def test_three_folders_are_train_val_and_test(face_table, benchmark):
+    table = face_table(3)
+    read = apply_split_file(table, benchmark(entries(table.frame["path"], [2, 0, 1])))
+    split = make_split(read, "cvpr2024")
+    assert (split.train.tolist(), split.val.tolist(), split.test.tolist()) == ([1], [2], [0])
+    assert not set(BOX) & set(read.frame)
+    with pytest.raises(DataError, match=r"needs the benchmark's folders .* not \[\]: give its JSON file"):
+        fold_numbers(table, "cvpr2024")
+
+
+def test_aligned_boxes_become_face_boxes(face_table, benchmark):
+    rows = entries(["00000.jpg", "00001.jpg"], [0, 1], aligned_bbox=ALIGNED)
+    rows[1]["aligned_bbox"] = None  # no face was found
+    read = apply_split_file(face_table(2), benchmark(rows))
+    first, second = read.frame[[*BOX]].to_numpy()
+    assert first == pytest.approx(turned_boxes(np.array([ALIGNED], float))[0])
+    assert np.isnan(second).all()
+
+
+def test_a_broken_json_names_what_is_expected(face_table, benchmark):
+    rows = entries(["00000.jpg", "00001.jpg"], [0, 1])
+    for wrong in (
+        {"a": 1},
+        [1, 2],
+        [{"img_path": "00000.jpg"}],
+        [row | {"aligned_bbox": [1, 2]} for row in rows],
+    ):
+        with pytest.raises(DataError, match=r"database\.json: is no list of objects with img_path, folder"):
+            apply_split_file(face_table(2), benchmark(wrong))
+    with pytest.raises(DataError, match=r"fold '-1' is not one of the numbers from 0"):
+        apply_split_file(face_table(2), benchmark([rows[0], rows[1] | {"folder": -1}]))
+
+
+def test_names_from_elsewhere_are_found(tmp_path, write):
+    names = ["0_MariaCallas_35_f.jpg", "12_ßÕÓ_22_m.jpg", "13_Bob_9_m.JPG"]
+    for name in names:
+        (tmp_path / "AgeDB").mkdir(exist_ok=True)
+        (tmp_path / "AgeDB" / name.replace("JPG", "jpg")).touch()
+    table = read_agedb(tmp_path)
+    # the list has another folder, the name read by another code page, and another suffix
+    path = write("age,path,split", "35,AgeDB/0_MariaCallas_35_f.jpg,train", "22,AgeDB/12_áňÖ_22_m.jpg,val",
+                 "9,13_bob_9_m.JPG,test")  # fmt: skip
+    parts = apply_split_file(table, path).frame.set_index("number")["split"].to_dict()
+    assert parts == {0: "train", 12: "val", 13: "test"}
+
+
+def test_an_ambiguous_file_name_is_not_guessed(tmp_path, write, face_table):
+    frame = face_table(2).frame.assign(id=["made/a/1.jpg", "made/b/1.jpg"])
+    table = replace(face_table(2), frame=frame)
+    with pytest.raises(DataError, match="1 of its 1 ids are not in the table"):
+        apply_split_file(table, write("id,split", "c/1.jpg,test"))
+    assert len(apply_split_file(table, write("id,split", "/data/b/1.jpg,test"))) == 1
