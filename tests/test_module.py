@@ -3,9 +3,10 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from narrow_network import full_width
 from torch import nn
+from torch.utils.data import DataLoader
 
 from mtmsa_lightning import MORPH, MTMSA, Adience, ClassHead, CrossEntropyAgeHead, GaussianAgeHead, MSAConfig
 from mtmsa_lightning.data.face_dataset import collate
@@ -231,3 +232,38 @@ def test_one_model_is_fitted_on_exact_ages_and_tested_on_groups(morph_root, tmp_
     groups = Adience(root=str(tmp_path), image_size=64, batch_size=8, num_workers=0)
     (metrics,) = trainer.test(model, datamodule=groups, verbose=False)
     assert 0 <= metrics["test/group_acc"] <= 1
+
+
+class PlainData(LightningDataModule):
+    """A DataModule of another program around the faces of one of ours."""
+
+    def __init__(self, faces: MORPH) -> None:
+        super().__init__()
+        self.faces = faces
+
+    def setup(self, stage: str) -> None:
+        self.faces.prepare_data()
+        self.faces.setup(stage)
+
+    def train_dataloader(self) -> DataLoader:
+        return self.loader(self.faces.train_dataset)
+
+    def val_dataloader(self) -> DataLoader:
+        return self.loader(self.faces.val_dataset)
+
+    def test_dataloader(self) -> DataLoader:
+        return self.loader(self.faces.test_dataset)
+
+    def loader(self, dataset) -> DataLoader:
+        return DataLoader([dataset[row] for row in range(8)], batch_size=4, collate_fn=collate)
+
+
+def test_a_model_is_trained_and_tested_with_a_datamodule_of_another_program(morph_root):
+    model = MTMSA(race=None, **SMALL)
+    model.age.set_age_statistics(30.0, 10.0)
+    data = PlainData(data_of(morph_root))
+    trainer = Trainer(max_epochs=1, **QUIET)
+    trainer.fit(model, datamodule=data)
+    (metrics,) = trainer.test(model, datamodule=data, verbose=False)
+    assert metrics["test/age_mae"] >= 0
+    assert model.provenance is None

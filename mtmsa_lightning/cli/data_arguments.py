@@ -101,13 +101,16 @@ def data_arguments(
 
 
 def refuse_words(others: Sequence[str]) -> None:
-    """Refuse a first argument that belongs to no option; a config without ``--config`` is refused elsewhere.
+    """Refuse arguments that belong to no option; a config without ``--config`` is refused elsewhere.
 
     Raises:
         ConfigError: There is one.
     """
-    word = others[0] if others else "-"
-    if not word.startswith("-") and not word.endswith((".yaml", ".yml")):
+    for before, word in zip(["", *others], others, strict=False):
+        if word.startswith("-") or word.endswith((".yaml", ".yml")):
+            continue
+        if before.startswith("-") and "=" not in before:
+            continue  # the value of an option
         how = f"write --data {word}" if word in CLASSES else "settings are given as --NAME VALUE"
         if Path(word).exists():
             how = f"write --root {word} for a dataset, --ckpt_path {word} for a checkpoint or run"

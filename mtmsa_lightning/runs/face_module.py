@@ -13,6 +13,7 @@ from mtmsa_lightning._utils.epoch_position import batches_into_epoch
 from mtmsa_lightning._utils.joint_failure import JointFailure
 from mtmsa_lightning.calibration.calibration import Calibration
 from mtmsa_lightning.data.age_range import check_years
+from mtmsa_lightning.data.datamodule import FaceDataModule
 from mtmsa_lightning.data.overlap import check_overlap
 from mtmsa_lightning.data.preprocessing import preprocessing_of, warn_preprocessing
 from mtmsa_lightning.data.table import classes_with_faces, label_kinds
@@ -124,9 +125,10 @@ class FaceModule(LightningModule):
         raise NotImplementedError
 
     @property
-    def _data(self) -> Any:
-        """The DataModule of the Trainer; None for plain loaders."""
-        return self.trainer.datamodule  # type: ignore[attr-defined]
+    def _data(self) -> FaceDataModule | None:
+        """The DataModule of the Trainer; None for plain loaders and DataModules of others."""
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        return data if isinstance(data, FaceDataModule) else None
 
     def setup(self, stage: str) -> None:
         """Set classes from the data, and at the first fit the age statistics.

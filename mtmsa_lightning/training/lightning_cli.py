@@ -36,12 +36,7 @@ from mtmsa_lightning.runs.pretrained import WEIGHTS
 from mtmsa_lightning.runs.record import read_record
 from mtmsa_lightning.runs.recorded_settings import SECTIONS, load_config
 from mtmsa_lightning.runs.status import places_of_run, warn_unfinished
-from mtmsa_lightning.settings.class_paths import (
-    import_from_here,
-    names_in,
-    own_names,
-    parsing,
-)
+from mtmsa_lightning.settings.class_paths import import_from_here, names_in, own_names, parsing
 from mtmsa_lightning.settings.configs import (
     by_precedence,
     find_config,
@@ -65,13 +60,7 @@ from mtmsa_lightning.training.callbacks.prediction_writer import PredictionWrite
 from mtmsa_lightning.training.callbacks.preemption import Preemption
 from mtmsa_lightning.training.callbacks.run_record import RunRecord
 from mtmsa_lightning.training.callbacks.training_monitor import TrainingMonitor
-from mtmsa_lightning.training.callbacks.wandb import (
-    choose_mode,
-    finish,
-    log_files,
-    new_run_id,
-    wandb_logger,
-)
+from mtmsa_lightning.training.callbacks.wandb import choose_mode, finish, log_files, new_run_id, wandb_logger
 from mtmsa_lightning.training.compilation import compile_network
 from mtmsa_lightning.training.preflight import CONTINUE, asks_for_help, names_data
 from mtmsa_lightning.training.setting_hints import RUN_OPTIONS, known_settings

@@ -96,6 +96,8 @@ def test_settings_with_a_dot_keep_their_values_and_their_order():
         (["morph", "--root", "x"], "unexpected argument 'morph': write --data morph"),
         (["--root", "x", "."], r"unexpected argument '\.': write --root \. for a dataset, --ckpt_path"),
         (["--root", "x", "x"], "unexpected argument 'x': settings are given as --NAME VALUE"),
+        (["--data.fold", "1", "morph", "--root", "x"], "unexpected argument 'morph': write --data morph"),
+        (["--data.fold=1", "x"], "unexpected argument 'x': settings are given as --NAME VALUE"),
     ],
 )
 def test_mistakes_are_told(args, said):

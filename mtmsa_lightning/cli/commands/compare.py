@@ -77,13 +77,7 @@ def run(baseline: Path, others: Sequence[Path], out: Sequence[Path], draws: int,
     log.info("%s", text.rstrip())
     sides = [provenance(side) for side in (first, *rest)]
     values = plain_rows(table)
-    record = {
-        "baseline": sides[0],
-        "others": sides[1:],
-        "draws": draws,
-        "seed": seed,
-        "comparisons": values,
-    }
+    record = {"baseline": sides[0], "others": sides[1:], "draws": draws, "seed": seed, "comparisons": values}
     quoted = table.assign(baseline_run=first.name, test_fingerprint=sides[0]["test_fingerprint"])
     quoted = quoted.assign(recorded=to_json(first.record))
     cells = quoted.map(csv_cell)

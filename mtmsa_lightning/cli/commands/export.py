@@ -5,13 +5,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from mtmsa_lightning.cli.arguments import Parser, add_boolean, add_checkpoint, one_of
-from mtmsa_lightning.export.formats import (
-    Format,
-    Precision,
-    check_combination,
-    check_packages,
-    check_target,
-)
+from mtmsa_lightning.export.formats import Format, Precision, check_combination, check_packages, check_target
 from mtmsa_lightning.runs.checkpoints import check_checkpoint
 
 

@@ -12,13 +12,7 @@ from typing import TYPE_CHECKING
 from mtmsa_lightning._utils.cores import available_cores
 from mtmsa_lightning._utils.folders import check_folder
 from mtmsa_lightning._utils.text import pluralize
-from mtmsa_lightning.cli.arguments import (
-    Parser,
-    add_boolean,
-    add_checkpoint,
-    parse_shard,
-    whole_number_from,
-)
+from mtmsa_lightning.cli.arguments import Parser, add_boolean, add_checkpoint, parse_shard, whole_number_from
 from mtmsa_lightning.errors import ConfigError, DataError
 from mtmsa_lightning.inference.paths import check_there
 from mtmsa_lightning.runs.hub import check_source

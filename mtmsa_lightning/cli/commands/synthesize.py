@@ -24,10 +24,7 @@ def parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--seed", type=whole_number_from(0), default=0, help="seed of the faces (default: 0)")
     parser.add_argument(
-        "--size",
-        type=whole_number_from(16),
-        default=200,
-        help="side of the images in pixels (default: 200)",
+        "--size", type=whole_number_from(16), default=200, help="side of the images in pixels (default: 200)"
     )
     return parser
 

@@ -83,12 +83,7 @@ def _reachable() -> bool:
 
 
 def wandb_logger(
-    run: Path,
-    mode: WandbMode,
-    run_id: str,
-    name: str,
-    job_type: str,
-    config: dict[str, Any],
+    run: Path, mode: WandbMode, run_id: str, name: str, job_type: str, config: dict[str, Any]
 ) -> WandbLogger:
     """Build the logger of a run.
 
