@@ -1,16 +1,4 @@
-"""Calibration of a network's predictions, fitted after training on held-out faces.
-
-A calibration has three parts:
-
-- a scale of sigma and a temperature of each class head, by maximum likelihood over the faces;
-- conformal intervals of age, ``mean +- quantile * sigma``, from the scores ``|age - mean| / sigma`` (split
-  conformal prediction: Vovk et al., "Algorithmic Learning in a Random World", 2005; normalised scores: Lei et
-  al., "Distribution-Free Predictive Inference for Regression", JASA 113, 2018, section 5.2). They cover a new
-  subject's face with at least the nominal probability, for any number of subjects and any error of sigma,
-  if the new subject and the calibration subjects are exchangeable. Mean and sigma are those of the
-  uncalibrated network, so that no score depends on a fit to the same faces;
-- thresholds beyond which a face is unsure. They are chosen by the user, not fitted.
-"""
+"""Calibration of a network's predictions, fitted after training on held-out faces."""
 
 import math
 from collections.abc import Mapping
@@ -37,10 +25,12 @@ class Calibration:
     """A fitted calibration, the faces that it was fitted on, and metrics before and after, as plain values.
 
     Attributes:
-        sigma_scale: Factor of the standard deviation of age.
-        temperatures: Divisor of the logits by task, ``gender`` and ``race``.
+        sigma_scale: Factor of the standard deviation of age, by maximum likelihood.
+        temperatures: Divisor of the logits by task, ``gender`` and ``race``, by maximum likelihood.
         quantiles: Conformal quantile by level, in uncalibrated standard deviations; infinite if there are too
-            few faces for the level.
+            few faces for the level. ``mean +- quantile * sigma`` is the interval of split conformal
+            prediction (Vovk et al., "Algorithmic Learning in a Random World", 2005) with normalised scores
+            (Lei et al., "Distribution-Free Predictive Inference for Regression", JASA 113, 2018, 5.2).
         max_width: Width of the 90 % interval in years above which a face is unsure; None: never.
         min_group_prob: Probability of the most probable age group below which a face is unsure; None: never.
         fitted_on: Origin of the calibration faces: ``dataset``, ``protocol``, ``fold``, ``split_seed``,

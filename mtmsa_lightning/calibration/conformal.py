@@ -26,10 +26,8 @@ def conformal_quantile(scores: Tensor, units: Tensor, level: float) -> float:
     Subjects are exchangeable, faces of one subject are not. Each of the K subjects therefore has the weight
     1 / (K + 1), divided evenly among its faces, and a new subject has the same weight at infinity. The
     quantile is the smallest score up to which the weights sum to ``level`` (hierarchical conformal
-    prediction: Lee, Barber, Willett, "Distribution-free inference with hierarchical data", 2023). Unlike
-    subsampling one face per subject (Dunn, Wasserman, Ramdas, "Distribution-Free Prediction Sets for
-    Two-Layer Hierarchical Models", JASA 118, 2023) it uses every face and no random draw. With one face per
-    subject it is the ``ceil((K + 1) level)``-th smallest score.
+    prediction: Lee, Barber, Willett, "Distribution-free inference with hierarchical data", 2023). With one
+    face per subject it is the ``ceil((K + 1) level)``-th smallest score.
 
     Args:
         scores: Scores of N faces, ``(N,)``.
@@ -47,15 +45,10 @@ def conformal_quantile(scores: Tensor, units: Tensor, level: float) -> float:
 
 
 def coverage_deviation(level: float, fitted: int, tested: int) -> float:
-    """Return the standard deviation of measured coverage by subject around its target.
+    """Return the standard deviation of measured coverage by subject around its target ``level``.
 
-    ``sqrt(p (1 - p) (1 / fitted + 1 / tested))``: the sampling noise of both parts. It is exact for one face
-    per subject, and an upper bound for several: the variance of a number in [0, 1] with mean p is at most
-    p (1 - p).
-
-    Args:
-        level: Target p of the coverage.
-        fitted: Number of subjects in the calibration part.
-        tested: Number of subjects in the test part.
+    ``sqrt(p (1 - p) (1 / fitted + 1 / tested))`` for the numbers of subjects of both parts. It is exact for
+    one face per subject, and an upper bound for several: the variance of a number in [0, 1] with mean p is
+    at most p (1 - p).
     """
     return math.sqrt(level * (1 - level) * (1 / fitted + 1 / tested))

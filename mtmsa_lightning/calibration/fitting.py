@@ -123,11 +123,7 @@ def fit_temperature(logits: Tensor, target: Tensor) -> float:
 def minimise_factor(loss: Callable[[float], float], name: str) -> float:
     """Return the factor within ``FACTOR_RANGE`` that minimises a loss, to about eight digits.
 
-    A bounded search starts from the best point of a logarithmic grid.
-
-    Args:
-        loss: The loss of a factor; a value that is not finite is never the minimum.
-        name: Name of the factor for the error message.
+    A bounded search starts from the best point of a logarithmic grid; ``name`` is for the error message.
 
     Raises:
         DataError: If no factor of the grid has a finite loss.

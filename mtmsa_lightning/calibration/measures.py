@@ -113,9 +113,7 @@ class RiskAtThreshold(NamedTuple):
 def risk_by_threshold(uncertainty: Tensor, risk: Tensor) -> list[RiskAtThreshold]:
     """Return the risk of the most certain faces, for thresholds that keep about the fractions ``KEPT``.
 
-    Args:
-        uncertainty: Uncertainty of each face, ``(N,)``; faces of equal uncertainty are kept together.
-        risk: Risk of each face, ``(N,)``.
+    Faces of equal uncertainty, ``(N,)``, are kept together.
     """
     rows = []
     for fraction in KEPT:

@@ -20,21 +20,13 @@ class Parser(argparse.ArgumentParser):
         super().__init__(**{"allow_abbrev": False} | settings)
 
     def error(self, message: str) -> NoReturn:
-        """Raise in place of printing the usage.
-
-        Raises:
-            ConfigError: Always.
-        """
+        """Raise ConfigError in place of printing the usage."""
         text = message.removeprefix("argument ").replace("the following arguments are required:", "give")
         text = text.replace("expected one argument", "needs a value")
         raise ConfigError(f"{text}: `{self.prog} --help` lists the options")
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """Parse, but refuse an unknown option that resembles a known one.
-
-        Raises:
-            ConfigError: An option does not exist and is similar to one that does.
-        """
+        """Parse, but refuse an unknown option that resembles a known one."""
         for word in args or ():
             name = word.partition("=")[0]
             if name.startswith("--") and "." not in name and name not in self._option_string_actions:
@@ -44,11 +36,7 @@ class Parser(argparse.ArgumentParser):
         return super().parse_known_args(args, namespace)
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """Parse a command line without unknown options.
-
-        Raises:
-            ConfigError: An option is unknown.
-        """
+        """Parse a command line; raise ConfigError for an unknown option."""
         options, others = self.parse_known_args(args, namespace)
         if others:
             self.error(f"there is no option {others[0]}")
@@ -56,12 +44,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def add_checkpoint(parser: argparse.ArgumentParser, hub: bool = False) -> None:
-    """Add ``--ckpt_path`` and ``--allow_classes``.
-
-    Args:
-        parser: The command's parser.
-        hub: The command takes networks on the Hugging Face Hub.
-    """
+    """Add ``--ckpt_path``, with ``hub`` also for names on the Hugging Face Hub, and ``--allow_classes``."""
     known = "a checkpoint, a run directory (its best.ckpt), a folder of runs, or one of pretrained weights"
     more = ", here or owner/name on the Hugging Face Hub" if hub else ""
     parser.add_argument("--ckpt_path", required=True, metavar="C", help=known + more)
@@ -76,15 +59,7 @@ def add_allow_classes(parser: argparse.ArgumentParser) -> None:
 def add_boolean(
     parser: argparse.ArgumentParser, name: str, help: str, default: bool | None = False, note: str = ""
 ) -> None:
-    """Add an option that takes ``true`` or ``false``, as all options of ``mtmsa fit`` do.
-
-    Args:
-        parser: The command's parser.
-        name: The option, with its dashes.
-        help: What ``true`` does.
-        default: Its value if it is not given.
-        note: The default in words, where it is None.
-    """
+    """Add an option that takes ``true`` or ``false``; ``note`` describes a default of None."""
     shown = note or str(default).lower()
     parser.add_argument(
         name, type=boolean, default=default, metavar="{true,false}", help=f"{help} (default: {shown})"
@@ -92,22 +67,14 @@ def add_boolean(
 
 
 def boolean(text: str) -> bool:
-    """Read ``true`` or ``false``.
-
-    Raises:
-        ArgumentTypeError: It is neither.
-    """
+    """Read ``true`` or ``false``, or raise ArgumentTypeError."""
     if text.lower() not in ("true", "false"):
         raise argparse.ArgumentTypeError(f"must be true or false, not {text!r}")
     return text.lower() == "true"
 
 
 def whole_number(text: str) -> int:
-    """Read a whole number.
-
-    Raises:
-        ArgumentTypeError: It is none.
-    """
+    """Read a whole number, or raise ArgumentTypeError."""
     return _read(int, text, "a whole number")
 
 
@@ -124,11 +91,7 @@ def whole_number_from(least: int) -> Callable[[str], int]:
 
 
 def fraction(text: str) -> float:
-    """Read a number from 0 to 1.
-
-    Raises:
-        ArgumentTypeError: It is none.
-    """
+    """Read a number from 0 to 1, or raise ArgumentTypeError."""
     number = real_number(text)
     if not 0 <= number <= 1:
         raise argparse.ArgumentTypeError(f"must be a number from 0 to 1, not {text!r}")
@@ -136,11 +99,7 @@ def fraction(text: str) -> float:
 
 
 def real_number(text: str) -> float:
-    """Read a number.
-
-    Raises:
-        ArgumentTypeError: It is none.
-    """
+    """Read a number, or raise ArgumentTypeError."""
     return _read(float, text, "a number")
 
 
@@ -150,11 +109,7 @@ def one_of(choices: type[_Choice]) -> Callable[[str], _Choice]:
 
 
 def parse_shard(text: str) -> tuple[int, int]:
-    """Return the number, from 1, and the count of ``--shard I/N``.
-
-    Raises:
-        ConfigError: The text is not of this form.
-    """
+    """Return the number, from 1, and the count of ``--shard I/N``; raise ConfigError for any other text."""
     index, _, number = text.partition("/")
     if not (index.isdecimal() and number.isdecimal() and 1 <= int(index) <= int(number)):
         raise ConfigError(f"--shard {text}: write I/N with I from 1 to N, such as 1/4")

@@ -1,8 +1,4 @@
-"""The arguments that choose a dataset and a device, the same in all commands.
-
-``--root DIR``, ``--columns age=years``, ``--num_workers``, ``--accelerator``, ``--devices`` and
-``--precision`` are short for ``--data.root DIR`` and so on. ``--data`` takes the name of a dataset or class.
-"""
+"""The arguments that choose a dataset and a device, the same in all commands."""
 
 import argparse
 import json
@@ -75,10 +71,6 @@ def data_arguments(
         others: Further arguments of ``mtmsa fit``, which are returned unchanged.
         recognised: Without ``--config`` and ``--data``, recognise the dataset by its files.
         required: Raise if neither names a dataset.
-
-    Raises:
-        ConfigError: No dataset is named, a word is no option, or a column is not given as ``OURS=THEIRS``.
-        DataError: The dataset is not recognised.
     """
     refuse_words(others)
     root, data = options.root, CLASSES.get(options.data, options.data)
@@ -101,11 +93,7 @@ def data_arguments(
 
 
 def refuse_words(others: Sequence[str]) -> None:
-    """Refuse arguments that belong to no option; a config without ``--config`` is refused elsewhere.
-
-    Raises:
-        ConfigError: There is one.
-    """
+    """Refuse arguments that belong to no option; a config without ``--config`` is refused elsewhere."""
     for before, word in zip(["", *others], others, strict=False):
         if word.startswith("-") or word.endswith((".yaml", ".yml")):
             continue
@@ -118,11 +106,7 @@ def refuse_words(others: Sequence[str]) -> None:
 
 
 def column_names(pairs: Sequence[str]) -> dict[str, str]:
-    """Return their names of columns by ours.
-
-    Raises:
-        ConfigError: A pair is not written as ``OURS=THEIRS``.
-    """
+    """Return their names of columns by ours, given as ``OURS=THEIRS``."""
     parts = [text.partition("=") for text in pairs]
     if not all(ours and theirs for ours, _, theirs in parts):
         raise ConfigError(f"--columns {' '.join(pairs)}: name columns as OURS=THEIRS, e.g. age=years")

@@ -133,7 +133,7 @@ def dispatch(command: str, args: list[str]) -> None:
         args = expand(args)
         check_arguments(command, args)
 
-        from mtmsa_lightning.training.lightning_cli import run_trainer_command
+        from mtmsa_lightning.training.commands import run_trainer_command
 
         run_trainer_command(command, args)
     else:

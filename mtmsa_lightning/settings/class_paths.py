@@ -1,9 +1,7 @@
-"""Classes named by settings: which of them a file may choose.
+"""Classes named by settings: which of them a file may choose, since naming one imports and runs its code.
 
-Naming a class imports and runs its code. The command line and the configs that it names may name any class.
-Files that come with a checkpoint (its recorded settings, the ``config.yaml`` of its run) may come from
-anyone: they may name classes of this package and of torch.optim, a few of Lightning's, and those that the
-user allows, see :func:`allowing`.
+The command line and its configs may name any class. Files that come with a checkpoint may name classes of
+this package and of torch.optim, a few of Lightning's, and those that the user allows.
 """
 
 import importlib
@@ -103,11 +101,7 @@ def own_names(args: Sequence[str]) -> set[str]:
 
 
 def allow_option(settings: Any) -> str:
-    """Return the option that a command on a run needs: `` --allow_classes NAMES``, or nothing.
-
-    Args:
-        settings: The recorded settings of the run.
-    """
+    """Return `` --allow_classes NAMES`` if a command on a run with these settings needs it, or nothing."""
     known = (*FROM_FILES, *_lightning_names())
     modules = {name.rpartition(".")[0] for name in _class_paths(settings) if not _within(name, known)}
     names = [*allowed(), *sorted(each for each in modules if each and not _within(each, allowed()))]
@@ -120,9 +114,8 @@ def _class_paths(value: Any) -> Iterator[str]:
         if isinstance(value.get("class_path"), str):
             yield value["class_path"]
         value = list(value.values())
-    if isinstance(value, list | tuple):
-        for item in value:
-            yield from _class_paths(item)
+    for item in value if isinstance(value, list | tuple) else ():
+        yield from _class_paths(item)
 
 
 def import_from_here(names: Iterable[str]) -> None:
@@ -135,27 +128,20 @@ def import_from_here(names: Iterable[str]) -> None:
 def _lies_in(folder: Path, name: str) -> bool:
     """Return whether a folder holds a module whose name is the start of a dotted name."""
     parts = name.split(".")
-    for number in range(1, len(parts) + 1):
-        module = folder.joinpath(*parts[:number])
-        if module.with_suffix(".py").is_file() or (module / "__init__.py").is_file():
-            return True
-    return False
+    modules = [folder.joinpath(*parts[:number]) for number in range(1, len(parts) + 1)]
+    return any(each.with_suffix(".py").is_file() or (each / "__init__.py").is_file() for each in modules)
 
 
 # ------------------------------------------------------------------------ one class
 
 
 def find_class(name: str, *bases: type) -> type:
-    """Return a class that a file names; import it only if the file may choose it.
-
-    Args:
-        name: Dotted name of the class.
-        bases: Classes, of one of which it must be a subclass.
+    """Return the class with a dotted name that a file gives; import it only if the file may choose it.
 
     Raises:
-        CheckpointError: The file may not choose the class, it does not exist, or it is not a subclass.
+        CheckpointError: The file may not choose the class, it does not exist, or is no subclass of ``bases``.
     """
-    cls = _in_process(name, bases)
+    cls = next((each for each in _subclasses(bases) if _name(each) == name), None)
     if cls is None and not _within(name, (PACKAGE, *allowed())):
         raise CheckpointError(refusal(name, ", or import it before you load"))
     module, _, attribute = name.rpartition(".")
@@ -169,12 +155,7 @@ def find_class(name: str, *bases: type) -> type:
 
 
 def refusal(name: str, otherwise: str = "") -> str:
-    """Return the message for a class that a file may not choose.
-
-    Args:
-        name: Dotted name of the class.
-        otherwise: A further remedy.
-    """
+    """Return the message for a class that a file may not choose; ``otherwise`` is a further remedy."""
     reason = f"{name} is not a class of this package, and files must not choose what code runs"
     module = name.rpartition(".")[0]
     if _of_python(name):
@@ -192,18 +173,15 @@ def _of_python(name: str) -> bool:
     return name.partition(".")[0] in sys.stdlib_module_names
 
 
-def _in_process(name: str, bases: Sequence[type]) -> type | None:
-    """Return the class with a name among the imported subclasses of bases."""
-    waiting, seen = list(bases), set[type]()
-    while waiting:
-        cls = waiting.pop()
-        if f"{cls.__module__}.{cls.__qualname__}" == name:
-            return cls
-        derived: list[type] = cls.__subclasses__()
-        new = [each for each in derived if each not in seen]
-        seen.update(new)
-        waiting += new
-    return None
+def _subclasses(bases: Iterable[type]) -> Iterator[type]:
+    """Yield classes and all their imported subclasses."""
+    for base in bases:
+        yield base
+        yield from _subclasses(type.__subclasses__(base))
+
+
+def _name(cls: type) -> str:
+    return f"{cls.__module__}.{cls.__qualname__}"
 
 
 def _within(name: str, packages: Iterable[str]) -> bool:
@@ -234,7 +212,9 @@ def parsing(
     try:
         _typehints.discard_init_args_on_class_path_change = _start_from_defaults(discard)
         if sources:
-            trusted = [*FROM_FILES, *_lightning_names(), *allowed(), *_modules_of(own), *_imported(bases)]
+            modules = [name.rpartition(".")[0] for name in own]  # a class may be defined in a submodule
+            imported = [name for name in map(_name, _subclasses(bases)) if "<" not in name]
+            trusted = [*FROM_FILES, *_lightning_names(), *allowed(), *modules, *imported]
             kept = [name for name in trusted if not _common.denying_import_path_entry(name)]
             set_parsing_settings(import_path_denylist=["*", *NOT_FROM_FILES], import_path_allowlist=kept)
         yield
@@ -270,23 +250,7 @@ def _lightning_names() -> Iterator[str]:
     for module, names in _HARMLESS.items():
         for name in names:
             yield f"{module}.{name}"
-            cls = getattr(importlib.import_module(module), name)
-            yield f"{cls.__module__}.{name}"
-
-
-def _modules_of(names: Iterable[str]) -> Iterator[str]:
-    """Yield the modules of names, since a class may be defined in a submodule of the one it is named by."""
-    yield from (name.rpartition(".")[0] for name in names)
-
-
-def _imported(bases: Sequence[type]) -> Iterator[str]:
-    """Yield the names of all imported subclasses of bases."""
-    for base in bases:
-        subclasses: list[type] = base.__subclasses__()
-        for cls in subclasses:
-            if "<" not in cls.__qualname__:  # not defined within a function
-                yield f"{cls.__module__}.{cls.__qualname__}"
-            yield from _imported([cls])
+            yield _name(getattr(importlib.import_module(module), name))
 
 
 ALLOW_CLASSES = (

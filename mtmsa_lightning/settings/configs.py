@@ -37,12 +37,6 @@ FACTORIES = ("optimizer", "scheduler")
 def find_config(name: str) -> Path:
     """Return the file of a config: a path from the working directory, else a shipped one.
 
-    Args:
-        name: ``morph.yaml``, ``ablations/plain.yaml`` or any path.
-
-    Returns:
-        The file.
-
     Raises:
         ConfigError: There is none (the message names the shipped configs), or it is not valid YAML.
     """
@@ -129,6 +123,23 @@ def without_options(args: Sequence[str], names: Sequence[str]) -> list[str]:
     return kept
 
 
+def setting(args: Sequence[str], *names: str) -> Any:
+    """Return a setting, by any of its names, on a command line, or else in the last config that has it."""
+    for name in names:
+        if (given := option(args, name)) is not None:
+            return given
+    for config in reversed(split_configs(args)[0]):
+        content = yaml.safe_load(find_config(config).read_text(encoding="utf-8"))
+        for name in names:
+            *sections, key = name.split(".")
+            section: Any = content
+            for each in sections:
+                section = section.get(each) if isinstance(section, dict) else None
+            if isinstance(section, dict) and key in section:
+                return section[key]
+    return None
+
+
 def by_precedence(
     args: Sequence[str],
     checkpoint_hparams: dict[str, Any] | None = None,
@@ -137,18 +148,14 @@ def by_precedence(
 ) -> list[str]:
     """Order arguments so that command line > config files > checkpoint > defaults.
 
-    In the parser later arguments win, so the checkpoint comes first, then the configs in the given order,
-    then all other arguments. A checkpoint that is only evaluated comes after the configs: its weights fit
-    its own model only, and the config of another dataset gives the faces to evaluate on.
+    In the parser later arguments win. A checkpoint that is only evaluated comes after the configs: its
+    weights fit its own model only, and the config of another dataset gives the faces to evaluate on.
 
     Args:
         args: Arguments after the command.
         checkpoint_hparams: Model settings recorded in the checkpoint of ``--ckpt_path``.
         training: Whether the command trains.
         of_run: Settings of the checkpoint's run, which all configs override.
-
-    Returns:
-        The ordered arguments, with configs as paths.
     """
     configs, others = split_configs(args)
     ordered = [as_config(of_run)] if of_run else []

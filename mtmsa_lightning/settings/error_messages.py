@@ -70,14 +70,9 @@ class Known:
 
 
 def explain(error: Exception, known: Callable[[], Known] = Known) -> str | None:
-    """Return a short message for an error of the command line or configuration.
+    """Return a short message for an error of the command line or config; None if it needs its traceback.
 
-    Args:
-        error: The error.
-        known: Returns what could have been meant; called only if the message needs it.
-
-    Returns:
-        The message; None for an error that needs its traceback.
+    ``known`` returns the settings that could have been meant; it is called only if the message needs it.
     """
     text = str(error)
     if _raised_by_lightning(error):
@@ -96,10 +91,8 @@ def explain(error: Exception, known: Callable[[], Known] = Known) -> str | None:
 def as_config_error(what: str = "") -> Iterator[None]:
     """Turn errors of constructors about their arguments into one short message.
 
-    An error in the user's own code keeps its traceback.
-
-    Args:
-        what: The setting that names the class, if the error does not name it.
+    An error in the user's own code keeps its traceback. ``what`` is the setting that names the class, if the
+    error does not name it.
 
     Raises:
         ConfigError: For a ValueError or TypeError of the parser, torch, Lightning or this package, for
@@ -145,11 +138,7 @@ def _raised_in(error: BaseException) -> str:
 
 
 class _Refusal:
-    """An error of the parser, read from its text: an indented list of what was tried.
-
-    Args:
-        text: The text.
-    """
+    """An error of the parser, read from its text: an indented list of what was tried."""
 
     def __init__(self, text: str) -> None:
         self.keys: list[str] = []
@@ -255,12 +244,7 @@ def _short(text: str) -> str:
 
 
 def unknown_setting(path: str, known: Known) -> str:
-    """Return the message for a setting that does not exist, with similar ones.
-
-    Args:
-        path: The setting, with dots, with or without its dashes.
-        known: The settings that exist.
-    """
+    """Return the message for a setting that does not exist, with similar ones."""
     if not path.startswith("--") and path.startswith("-"):
         return f"there is no option {path}: `mtmsa COMMAND --help` lists all"
     parts = [part for part in path.removeprefix("--").split(".") if part != "init_args"]

@@ -26,13 +26,7 @@ COMPARED = ("difference", "low", "high", "p", "p_holm", "verdict")
 
 @dataclass(frozen=True, eq=False)
 class Variant:
-    """A variant with a complete run.
-
-    Attributes:
-        configs: Its configs, after those of the study.
-        folder: Folder of its cross-validation.
-        settings: Settings of its runs; fold and seed are ignored.
-    """
+    """A variant with a complete run; fold and seed in its settings are ignored."""
 
     configs: tuple[str, ...]
     folder: Path
@@ -68,20 +62,14 @@ class Variant:
 def study_table(
     study: Study, variants: Mapping[str, Variant], recorded: Mapping[str, Any] | None
 ) -> dict[str, Any]:
-    """Build the table.
-
-    Args:
-        study: The study.
-        variants: Its variants with runs.
-        recorded: A table of an earlier reproduction, for differences.
+    """Build the table as plain values, with the differences from a ``recorded`` one.
 
     Returns:
-        Plain values: ``quoted_with`` (shared by all variants; differing entries are in the variant),
+        ``quoted_with`` (shared by all variants; differing entries are in the variant),
         ``settings`` of the first variant that change its metrics, and for every variant its ``configs``,
         ``missing`` runs, ``metrics`` (mean, sample sd over runs, their number) and ``against_baseline``
         (paired difference with interval, p and verdict, by metric; or None, with the reason in
-        ``not_compared``);
-        ``recorded``, the differences from the recorded table.
+        ``not_compared``); ``recorded``, the differences from the recorded table.
     """
     quotes = {name: variant.quoted() for name, variant in variants.items()}
     first = next(iter(quotes.values()))
@@ -114,11 +102,7 @@ def study_table(
 def against_baseline(
     baseline: str, variants: Mapping[str, Variant]
 ) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
-    """Compare all complete variants with the baseline, face by face.
-
-    Returns:
-        For every variant that could be compared, its differences by metric; for the others the reason.
-    """
+    """Return the differences of complete variants from the baseline by metric, and reasons for the others."""
     lacking = [name for name, variant in variants.items() if variant.summary["missing"]]
     if baseline not in variants or baseline in lacking:
         return {}, {name: "runs of the baseline are missing" for name in variants if name != baseline}
@@ -145,12 +129,7 @@ def against_baseline(
 
 
 def difference(recorded: Mapping[str, Any], table: Mapping[str, Any]) -> dict[str, Any]:
-    """Compare a table with a recorded one, metric by metric.
-
-    Returns:
-        ``conditions`` that differ, as texts; ``cells``, by variant and metric: both means and their
-        difference (this minus recorded); the ``only_recorded`` and ``only_here`` cells as ``variant/metric``.
-    """
+    """Return how a table differs from a recorded one: ``conditions``, ``cells`` and unmatched cells."""
     conditions = [
         text
         for key in ("configs", "quoted_with", "settings")

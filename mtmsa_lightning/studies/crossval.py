@@ -5,11 +5,10 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mtmsa_lightning._utils.cores import available_cores
 from mtmsa_lightning._utils.file_access import read_regular
@@ -52,66 +51,52 @@ def crossval(
     Raises:
         MTMSAError: An argument is wrong (before training), or a run failed (at the end).
     """
-    plan = make_plan(fit_args, folds, seeds, parallel)
+    experiment = plan(fit_args, folds, seeds, parallel)
 
     from mtmsa_lightning.reports.folds_report import write_pooled_reports
 
-    with locked(plan.experiment.folder, "mtmsa crossval"):
-        summary, missing = carry_out(plan)
+    with locked(experiment.folder, "mtmsa crossval"):
+        summary, missing = carry_out(experiment)
         if summary is not None:
-            log.info("%s\nfiles: %s", summary, plan.experiment.folder)
-            for page in write_pooled_reports(plan.experiment.folder):
+            log.info("%s\nfiles: %s", summary, experiment.folder)
+            for page in write_pooled_reports(experiment.folder):
                 log.info("report: %s", page)
-            log.info("%s", next_commands(plan, missing))
+            log.info("%s", _next_commands(experiment, missing))
     if missing:
         reasons = "\n".join(f"  {trial}: {reason}" for trial, reason in missing.items())
-        raise MTMSAError(
-            f"runs missing: {len(missing)} of {len(plan.trials)}; repeat the command to try them again:\n"
-            f"{reasons}"
-        )
+        number = f"{len(missing)} of {len(experiment.trials)}"
+        raise MTMSAError(f"runs missing: {number}; repeat the command to try them again:\n{reasons}")
 
 
-def next_commands(plan: "Plan", missing: "Mapping[Trial, str]") -> str:
+def _next_commands(experiment: "Experiment", missing: "Mapping[Trial, str]") -> str:
     """Return the next commands for every complete run."""
     lines = ["next, run by run:"]
-    for trial in [trial for trial in plan.trials if trial not in missing]:
-        run = shlex.quote(str(plan.experiment.complete_run(trial)))
-        run += allow_option(plan.experiment.settings)
+    for trial in [trial for trial in experiment.trials if trial not in missing]:
+        run = shlex.quote(str(experiment.complete_run(trial))) + allow_option(experiment.settings)
         lines += [f"  mtmsa {command} --ckpt_path {run}" for command in ("calibrate", "evaluate")]
     return "\n".join(lines)
 
 
-def make_plan(
-    fit_args: Sequence[str],
-    folds: Sequence[int] | None = None,
-    seeds: Sequence[int] | None = None,
-    parallel: int = 1,
-) -> "Plan":
-    """Read settings and data and return the runs to train; arguments as in :func:`crossval`.
-
-    Raises:
-        MTMSAError: An argument is wrong.
-    """
+def plan(
+    fit_args: Sequence[str], folds: Sequence[int] | None, seeds: Sequence[int] | None, parallel: int
+) -> "Experiment":
+    """Read settings and data and choose the runs to train; arguments as in :func:`crossval`."""
     check_arguments("fit", fit_args)
 
-    from mtmsa_lightning.training.lightning_cli import UnstartedCLI, run_trainer_command
+    from mtmsa_lightning.training.commands import run_trainer_command
+    from mtmsa_lightning.training.lightning_cli import UnstartedCLI
 
     cli = run_trainer_command("fit", list(fit_args), UnstartedCLI)
     assert isinstance(cli, UnstartedCLI)
-    del cli.model  # built only to check its settings; a study has many plans
+    del cli.model  # built only to check its settings; a study has many experiments
     experiment = Experiment(cli, tuple(fit_args), parallel)
-    all_folds = protocol_folds(cli.datamodule)
-    trials = experiment.trials(all_folds if folds is None else folds, all_folds, seeds)
-    check_initial_weights(experiment, dict.fromkeys(trial.fold for trial in trials))
-    return Plan(experiment, trials, all_folds, parallel)
+    experiment.choose(folds, seeds)
+    _check_initial_weights(experiment)
+    return experiment
 
 
-def check_initial_weights(experiment: "Experiment", folds: Iterable[int]) -> None:
-    """Refuse initial weights that were trained on test faces of a fold.
-
-    Raises:
-        OverlapError: They were, and ``allow_overlap`` is false.
-    """
+def _check_initial_weights(experiment: "Experiment") -> None:
+    """Raise OverlapError for initial weights that were trained on test faces of a fold, unless allowed."""
     from mtmsa_lightning.data.overlap import check_overlap
     from mtmsa_lightning.runs.initial_weights import earlier_trainings, trained_network
 
@@ -119,15 +104,15 @@ def check_initial_weights(experiment: "Experiment", folds: Iterable[int]) -> Non
     network = trained_network(weights)
     if network is None:
         return
-    for fold in folds:
-        before = earlier_trainings(weights, network.get("provenance") or {}, experiment.fingerprints[fold])
+    for fold, fingerprints in experiment.fingerprints.items():
+        before = earlier_trainings(weights, network.get("provenance") or {}, fingerprints)
         try:
             check_overlap(before, data, force=experiment.settings["allow_overlap"], fold=fold)
         except DataError as error:
             raise type(error)(f"--model.weights {weights}, fold {fold}: {error}") from error
 
 
-def carry_out(plan: "Plan") -> "tuple[str | None, dict[Trial, str]]":
+def carry_out(experiment: "Experiment") -> "tuple[str | None, dict[Trial, str]]":
     """Train all runs that are not complete and write the folder of the cross-validation.
 
     Returns:
@@ -135,24 +120,17 @@ def carry_out(plan: "Plan") -> "tuple[str | None, dict[Trial, str]]":
     """
     from mtmsa_lightning.studies.summary import write_crossval
 
-    experiment, trials = plan.experiment, plan.trials
-    failures = train(experiment, trials, plan.parallel)
-    complete = {trial: run for trial in trials if (run := experiment.complete_run(trial))}
-    missing = {trial: failures.get(trial, "not complete") for trial in trials if trial not in complete}
-    if not complete:
+    failures, trials = train(experiment), experiment.trials
+    runs = {trial[:2]: run for trial in trials if (run := experiment.complete_run(trial))}
+    missing = {trial: failures.get(trial, "not complete") for trial in trials if trial[:2] not in runs}
+    if not runs:
         return None, missing
-    runs = {(trial.fold, trial.seed): run for trial, run in complete.items()}
-    lacking = {(trial.fold, trial.seed): reason for trial, reason in missing.items()}
-    summary = write_crossval(experiment.folder, experiment.name, runs, lacking, plan.all_folds)
-    return summary, missing
+    lacking = {trial[:2]: reason for trial, reason in missing.items()}
+    return write_crossval(experiment.folder, experiment.name, runs, lacking, experiment.all_folds), missing
 
 
-def protocol_folds(data: "FaceDataModule") -> tuple[int, ...]:
-    """Read the data and return the numbers of the protocol's folds.
-
-    Raises:
-        DataError: The data cannot be read or split.
-    """
+def _protocol_folds(data: "FaceDataModule") -> tuple[int, ...]:
+    """Read the data and return the numbers of the protocol's folds."""
     from mtmsa_lightning.data.splits.protocols import fold_numbers
 
     try:
@@ -166,8 +144,7 @@ def protocol_folds(data: "FaceDataModule") -> tuple[int, ...]:
     return fold_numbers(data.table, data.protocol, data.seed)
 
 
-@dataclass(frozen=True)
-class Trial:
+class Trial(NamedTuple):
     """One fold trained with one seed."""
 
     fold: int
@@ -178,13 +155,7 @@ class Trial:
 
 
 class Experiment:
-    """The settings and data that all trials of a cross-validation share.
-
-    Args:
-        cli: The parsed arguments of ``fit``, with their data.
-        fit_args: The arguments themselves.
-        parallel: Runs at once, which share the cores.
-    """
+    """The settings and data that all trials of a cross-validation share."""
 
     def __init__(self, cli: "UnstartedCLI", fit_args: tuple[str, ...], parallel: int) -> None:
         self.cli = cli
@@ -193,6 +164,9 @@ class Experiment:
         self.name: str = self.settings["name"]
         self.root = Path(self.settings["trainer"]["default_root_dir"] or "runs")
         self.folder = self.root / self.name / "crossval"
+        self.parallel = parallel
+        self.all_folds: tuple[int, ...] = ()
+        self.trials: list[Trial] = []
         self.fingerprints: dict[int, dict[str, str]] = {}  # of the chosen folds
         self._completed: dict[str, dict[str, Any] | None] = {}  # by recorded settings, since parsing is slow
         self.workers = None  # of each run's loader, unless given
@@ -204,32 +178,34 @@ class Experiment:
         if limit is not None and not (isinstance(limit, float) and limit == 1):  # the integer 1 is one batch
             raise ConfigError("crossval needs metrics on whole test parts: leave limit_test_batches out")
 
-    def trials(
-        self, folds: Sequence[int], all_folds: Sequence[int], seeds: Sequence[int] | None
-    ) -> list[Trial]:
-        """Return the trials, all folds of a seed before those of the next.
+    def choose(self, folds: Sequence[int] | None, seeds: Sequence[int] | None) -> None:
+        """Choose the trials, all folds of a seed before those of the next; by default all folds.
 
         Raises:
             ConfigError: A fold does not exist, or has no training or test part.
         """
-        protocol = self.cli.datamodule.protocol
-        unknown = [fold for fold in folds if fold not in all_folds]
+        data = self.cli.datamodule
+        self.all_folds = _protocol_folds(data)
+        folds = self.all_folds if folds is None else folds
+        unknown = [fold for fold in folds if fold not in self.all_folds]
         if unknown:
-            raise ConfigError(f"protocol {protocol!r} has no fold {unknown[0]}; its folds are {[*all_folds]}")
+            raise ConfigError(
+                f"protocol {data.protocol!r} has no fold {unknown[0]}; its folds are {[*self.all_folds]}"
+            )
         for fold in folds:
-            split = self.cli.datamodule.split_of(fold)
+            split = data.split_of(fold)
             self.fingerprints[fold] = split.fingerprints
             for part in ("train", "test"):
                 if not len(getattr(split, part)):
-                    raise ConfigError(f"protocol {protocol!r} has no {part} part: nothing to cross-validate")
+                    raise ConfigError(
+                        f"protocol {data.protocol!r} has no {part} part: nothing to cross-validate"
+                    )
         seeds = [int(self.settings["seed_everything"])] if seeds is None else seeds
-        return [Trial(fold, seed) for seed in dict.fromkeys(seeds) for fold in folds]
+        self.trials = [Trial(fold, seed) for seed in dict.fromkeys(seeds) for fold in folds]
 
     def settings_of(self, trial: Trial) -> dict[str, Any]:
         """Return the settings of the trial's run."""
-        settings = deepcopy(self.settings)
-        settings["name"] = self.name_of(trial)
-        settings["seed_everything"] = trial.seed
+        settings = deepcopy(self.settings) | {"name": self.name_of(trial), "seed_everything": trial.seed}
         settings["data"]["init_args"]["fold"] = trial.fold
         return settings
 
@@ -238,11 +214,7 @@ class Experiment:
         return f"{self.name}/{trial}"
 
     def wait_for_others(self, trial: Trial) -> None:
-        """Wait for runs of a killed cross-validation to save and end.
-
-        Raises:
-            DataError: A run of the trial is still running.
-        """
+        """Wait for runs of a killed cross-validation to save and end."""
         deadline = time.monotonic() + GRACE
         for lock in (self.root / self.name_of(trial)).glob(f"*/{LOCK}"):
             while (who := holder(lock.parent)) and time.monotonic() < deadline:
@@ -302,23 +274,6 @@ class Experiment:
         return (sys.executable, "-m", "mtmsa_lightning", "fit", *self.fit_args, *map(str, args))
 
 
-@dataclass(frozen=True)
-class Plan:
-    """The runs of a cross-validation.
-
-    Attributes:
-        experiment: The settings and data of all trials.
-        trials: The trials.
-        all_folds: All folds of the protocol.
-        parallel: Runs at once.
-    """
-
-    experiment: Experiment
-    trials: list[Trial]
-    all_folds: tuple[int, ...]
-    parallel: int
-
-
 def is_finished(run: Path) -> bool:
     """Return whether a run, since its last start, was trained and tested on its whole test part."""
     record = read_record(run)
@@ -328,20 +283,11 @@ def is_finished(run: Path) -> bool:
     return trained and tested and record.get("finished", "") >= last_start(run)
 
 
-def train(experiment: Experiment, trials: Sequence[Trial], parallel: int) -> dict[Trial, str]:
-    """Train all trials that are not complete.
-
-    Args:
-        experiment: Their settings and data.
-        trials: The trials.
-        parallel: Runs at once.
-
-    Returns:
-        The reasons for failed trials.
-    """
+def train(experiment: Experiment) -> dict[Trial, str]:
+    """Train all trials that are not complete, and return the reasons for failed ones."""
     todo: dict[Job, Trial] = {}
     complete = []
-    for trial in trials:
+    for trial in experiment.trials:
         experiment.wait_for_others(trial)
         if run := experiment.complete_run(trial):
             complete.append(run)
@@ -352,7 +298,7 @@ def train(experiment: Experiment, trials: Sequence[Trial], parallel: int) -> dic
             todo[job] = trial
     warn_of_replacing(experiment.folder, complete)
     failures: dict[Trial, str] = {}
-    pool = JobPool(slots(experiment, parallel), echoed=lambda line: line.startswith("epoch "))
+    pool = JobPool(slots(experiment, experiment.parallel), echoed=lambda line: line.startswith("epoch "))
     for job, status, seconds in pool.run(list(todo)):
         trial = todo[job]
         if status == 0:
@@ -373,8 +319,7 @@ def warn_of_replacing(folder: Path, complete: Collection[Path]) -> None:
     kept = {str(Path(run.parent.name, run.name)) for run in complete}
     lost = [run for run in runs if run not in kept]
     if lost:
-        more = f" and {len(lost) - 3} more" if len(lost) > 3 else ""
-        names = f"{', '.join(lost[:3])}{more}"
+        names = ", ".join(lost[:3]) + (f" and {len(lost) - 3} more" if len(lost) > 3 else "")
         log.warning("%s: replaces the summary of %s with %s; --name keeps both", folder, old["name"], names)
 
 
@@ -400,11 +345,9 @@ def visible_devices() -> list[str]:
     import torch
 
     chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
-    return (
-        [*map(str, range(torch.cuda.device_count()))]
-        if chosen is None
-        else [*filter(None, chosen.split(","))]
-    )
+    if chosen is None:
+        return [str(number) for number in range(torch.cuda.device_count())]
+    return [name for name in chosen.split(",") if name]
 
 
 def device_groups(devices: Sequence[str], each: Any) -> list[str]:

@@ -22,26 +22,15 @@ UNCHANGED = "unchanged"
 
 @dataclass(frozen=True)
 class Study:
-    """Variants of one experiment.
+    """Variants of one experiment: further configs by name, compared with the baseline."""
 
-    Attributes:
-        name: Name of its file, without the suffix.
-        file: The file.
-        title: What it compares.
-        configs: Configs of all variants.
-        variants: Further configs by the name of the variant.
-        baseline: The variant to compare with.
-        folds: Test folds; None for all of the protocol.
-        seeds: Seeds of the runs.
-    """
-
-    name: str
+    name: str  # of the file, without the suffix
     file: Path
     title: str
-    configs: tuple[str, ...]
+    configs: tuple[str, ...]  # of all variants
     variants: Mapping[str, tuple[str, ...]]
     baseline: str
-    folds: tuple[int, ...] | None
+    folds: tuple[int, ...] | None  # None for all of the protocol
     seeds: tuple[int, ...]
 
     def base(self) -> str:
@@ -66,14 +55,7 @@ def shipped_studies() -> dict[str, Path]:
 
 
 def read_study(name: str, configs: Sequence[str] | None = None) -> Study:
-    """Read a study and check that its configs exist.
-
-    Args:
-        name: Name of a shipped study, or a file.
-        configs: Configs to use instead of its own.
-
-    Returns:
-        The study.
+    """Read a shipped study, or a file, and check that its configs exist; ``configs`` replace its own.
 
     Raises:
         ConfigError: There is no such study, or a key is wrong; the message names file and key.
@@ -84,10 +66,8 @@ def read_study(name: str, configs: Sequence[str] | None = None) -> Study:
         known = f"did you mean {near[0]}?" if near else f"shipped are {', '.join(shipped_studies())}"
         raise ConfigError(f"{name}: no such study; {known} (or give a file, my_study.yaml)")
     content = _content(file)
-    variants = {
-        str(variant): _names(file, f"variants.{variant}", of_variant)
-        for variant, of_variant in content["variants"].items()
-    }
+    items = content["variants"].items()
+    variants = {str(variant): _names(file, f"variants.{variant}", names) for variant, names in items}
     if str(content["baseline"]) not in variants:
         raise ConfigError(f"{file}: baseline {content['baseline']} is none of {', '.join(variants)}")
     study = Study(
@@ -101,11 +81,7 @@ def read_study(name: str, configs: Sequence[str] | None = None) -> Study:
 
 
 def read_recorded(study: Study) -> dict[str, Any] | None:
-    """Return the recorded table of a study; None if there is none.
-
-    Raises:
-        ConfigError: It is damaged.
-    """
+    """Return the recorded table of a study; None if there is none."""
     file = study.recorded()
     if not file.is_file():
         return None

@@ -22,13 +22,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Job:
-    """A command to run.
-
-    Attributes:
-        name: Prefix of its lines on the console.
-        command: Program and arguments.
-        log: File to append its output to.
-    """
+    """A command to run, the prefix of its lines on the console, and the file for its output."""
 
     name: str
     command: tuple[str, ...]
@@ -58,10 +52,7 @@ class JobPool:
         self._stopped = False
 
     def run(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, int, float]]:
-        """Run all jobs.
-
-        Yields:
-            Each job when it has ended, with its exit status and its seconds.
+        """Run all jobs; yield each when it has ended, with its exit status and its seconds.
 
         Raises:
             Stopped: After a signal to this process, when all jobs have ended. A second Ctrl-C does not wait

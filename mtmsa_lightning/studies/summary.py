@@ -26,7 +26,7 @@ VARYING = ("versions", "git_commit", "device", "precision")
 def write_crossval(
     folder: Path, name: str, runs: Runs, missing: Mapping[tuple[int, int], str], all_folds: Sequence[int]
 ) -> str:
-    """Write the folder of a cross-validation.
+    """Write the folder of a cross-validation, and return the summary as Markdown.
 
     Args:
         folder: The folder.
@@ -34,9 +34,6 @@ def write_crossval(
         runs: Directory of the finished run of every (fold, seed).
         missing: Why the run of a (fold, seed) is missing.
         all_folds: All folds of the protocol.
-
-    Returns:
-        The summary as Markdown.
 
     Raises:
         DataError: The runs differ in data, protocol, split seed, label rule or classes; nothing is written.
@@ -49,19 +46,14 @@ def write_crossval(
     summary |= {"folds_of_protocol": [*all_folds], "folds": sorted({fold for fold, _ in runs})}
     summary |= {"subjects_in_two_parts": shared_subjects([record["data"] for record in records.values()])}
     summary["notes"] = distinct(note for each in records.values() for note in each["data"].get("notes", []))
-    summary["overlap"] = [
-        f"fold {fold}, seed {seed}: {text}"
-        for (fold, seed), record in records.items()
-        for text in record.get("overlap", [])
-    ]
-    summary["notes"] += summary["overlap"]
-    summary["partial"] = [
-        f"fold {fold}, seed {seed}: {note}"
-        for (fold, seed), record in records.items()
-        if (note := partial_note(record, "test"))
-    ]
-    summary["notes"] += summary["partial"]
-    summary |= {"seeds": [*pooled], "missing": [_named(key, reason) for key, reason in missing.items()]}
+    summary |= {"overlap": [], "partial": []}
+    for (fold, seed), record in records.items():
+        run_name, note = f"fold {fold}, seed {seed}", partial_note(record, "test")
+        summary["overlap"] += [f"{run_name}: {text}" for text in record.get("overlap", [])]
+        summary["partial"] += [f"{run_name}: {note}"] if note else []
+    summary["notes"] += summary["overlap"] + summary["partial"]
+    lacking = [{"fold": fold, "seed": seed, "reason": why} for (fold, seed), why in missing.items()]
+    summary |= {"seeds": [*pooled], "missing": lacking}
     summary |= {key: distinct(record.get(key) for record in records.values()) for key in VARYING}
     values = run_metrics(runs)
     by_run: Any = values.to_dict("index")
@@ -75,10 +67,6 @@ def write_crossval(
     write_text(folder / "summary.csv", rows(summary).to_csv(index=False))
     write_text(folder / "summary.md", text)
     return text
-
-
-def _named(key: tuple[int, int], reason: str) -> dict[str, Any]:
-    return {"fold": key[0], "seed": key[1], "reason": reason}
 
 
 def _run(

@@ -17,11 +17,7 @@ if TYPE_CHECKING:
 
 
 def recognise(root: Path, table: str | None = None) -> str:
-    """Return the name of the dataset in a folder, recognised by its files.
-
-    Args:
-        root: Folder of a release or a prepared set.
-        table: File name of a table, if one was given.
+    """Return the name of the dataset in a folder of a release or a prepared set, recognised by its files.
 
     Raises:
         DataError: No known dataset is there; the message lists the known layouts.
@@ -68,9 +64,6 @@ def build_data(
         config_of_run: The config of a checkpoint's run, which the other configs override. It may choose only
             the classes described in :mod:`~mtmsa_lightning.settings.class_paths`.
         adapt: Changes the arguments of the class after parsing.
-
-    Raises:
-        MTMSAError: A config or a setting is wrong.
     """
     from jsonargparse import ArgumentParser
 

@@ -31,7 +31,7 @@ from mtmsa_lightning.settings.configs import split_configs
 from mtmsa_lightning.settings.error_messages import as_config_error
 from mtmsa_lightning.training.build_data import build_data
 from mtmsa_lightning.training.callbacks.checkpoints import AtomicCheckpointIO
-from mtmsa_lightning.training.lightning_cli import config_of_run, follow_checkpoint
+from mtmsa_lightning.training.checkpoint_settings import config_of_run, follow_checkpoint
 
 log = logging.getLogger(__name__)
 
@@ -48,9 +48,7 @@ def calibrate(
     precision: Any = None,
     flip_test: bool | None = None,
 ) -> Calibration:
-    """Fit a calibration, log its effect, and store it in the checkpoint.
-
-    An earlier calibration is replaced: the new one is fitted on uncalibrated predictions.
+    """Fit a calibration on uncalibrated predictions, log its effect, and store it in the checkpoint.
 
     Args:
         ckpt_path: A checkpoint or a run directory.
@@ -62,11 +60,7 @@ def calibrate(
         out: File to write; by default the checkpoint itself.
         accelerator: As in ``Trainer``.
         precision: As in ``Trainer``; by default as in ``mtmsa test``.
-        flip_test: Average over mirror images; stored in the checkpoint for tests and predictions. By
-            default as stored there.
-
-    Returns:
-        The calibration.
+        flip_test: Average over mirror images, here and in later uses; by default as stored.
 
     Raises:
         ConfigError: A threshold is out of range or the part has too few labels, before any long work.
@@ -133,13 +127,9 @@ def check_thresholds(model: MTMSA, max_width: float | None, min_group_prob: floa
 def datamodule_of(
     ckpt_path: str, args: Sequence[str], recorded: Mapping[str, Any] | None = None
 ) -> FaceDataModule:
-    """Build the DataModule of configs and ``--data.*`` arguments; other sections are not read.
+    """Build the DataModule of configs and ``--data.*`` arguments, by default that of the checkpoint's run.
 
-    Args:
-        ckpt_path: The checkpoint, whose run is used if no config is given.
-        args: The arguments.
-        recorded: Image size and crop of its faces, see
-            :func:`~mtmsa_lightning.training.lightning_cli.follow_checkpoint`.
+    Image size and crop follow those ``recorded`` in the checkpoint.
 
     Raises:
         ConfigError: There is no config, or an argument is not about data.
@@ -158,11 +148,7 @@ def datamodule_of(
 
 
 def check_part(model: MTMSA, data: FaceDataModule, part: str, other_data: bool) -> bool:
-    """Raise if a part cannot calibrate the checkpoint.
-
-    Returns:
-        Whether the part also chose the checkpoint; True for a validation part if the checkpoint's is unknown.
-    """
+    """Raise if a part cannot calibrate the checkpoint; return whether the part (assumed) also chose it."""
     if not len(getattr(data, f"{part}_dataset")):
         raise ConfigError(
             f"the {part} part is empty: hold out faces in training with --data.calibration_fraction, or "

@@ -15,12 +15,7 @@ def compile_network(model: MTMSA, backend: str | Callable[..., Any] = "inductor"
     """Compile the trunk in place; the names of weights do not change.
 
     It is compiled at the first training batch, at the first evaluation batch, and once more for any number of
-    faces when a batch of another size comes, such as the last of an epoch. Heads and losses, a few numbers in
-    float64, are not compiled.
-
-    Args:
-        model: The model.
-        backend: As in :func:`torch.compile`.
+    faces when a batch of another size comes, such as the last of an epoch.
 
     Raises:
         ConfigError: There is no C++ compiler, which inductor needs on every device.

@@ -45,16 +45,10 @@ class Cost:
     memory_how: str
 
     def epoch_seconds(self, train: int, val: int, devices: int, workers: int) -> float:
-        """Estimate the seconds of an epoch with its validation.
+        """Estimate the seconds of an epoch with its validation, with ``workers`` loader processes per device.
 
         On an accelerator, loading and steps overlap, so that the slower one counts; on the CPU they share the
         cores, so that their times add up.
-
-        Args:
-            train: Number of training faces.
-            val: Number of validation faces.
-            devices: Number of devices.
-            workers: Loader processes per device.
         """
         compute = self.face_seconds * (train + VALIDATION * val) / devices
         if self.device == "cpu":
@@ -65,18 +59,12 @@ class Cost:
 def training_cost(
     model: MTMSA, data: FaceDataModule, device: torch.device, precision: str, budget: float = 5.0
 ) -> Cost:
-    """Time training steps of a model on faces of its data.
+    """Time training steps of a model on faces of its data, for about ``budget`` seconds.
 
     On an accelerator a step has the full batch and its memory is read from the device. On the CPU the number
     of faces is doubled while time is left; memory is that of weights, gradients and optimiser plus the
-    activations kept for the backward pass, which are scaled to a full batch.
-
-    Args:
-        model: The model; its weights are changed.
-        data: The data, set up.
-        device: Where to train.
-        precision: ``32-true``, ``bf16-mixed`` or ``16-mixed``; any other is timed as 32-true.
-        budget: Approximate seconds for the steps.
+    activations kept for the backward pass, which are scaled to a full batch. The model's weights are changed.
+    A precision other than ``bf16-mixed`` and ``16-mixed`` is timed as 32-true.
 
     Raises:
         ConfigError: A full batch does not fit the accelerator's memory.

@@ -1,7 +1,7 @@
 """Test a checkpoint and write the report to a folder of its run."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -26,7 +26,8 @@ from mtmsa_lightning.runs.directory import BEGINNING, run_of
 from mtmsa_lightning.runs.record import partial_note, read_record
 from mtmsa_lightning.runs.recorded_settings import read_config
 from mtmsa_lightning.runs.status import PLACES, recorded_seed
-from mtmsa_lightning.training.lightning_cli import TrainingCLI, leave_process_group, run_trainer_command
+from mtmsa_lightning.training.commands import run_trainer_command
+from mtmsa_lightning.training.lightning_cli import TrainingCLI, leave_process_group
 
 log = logging.getLogger(__name__)
 
@@ -35,41 +36,23 @@ FREE_DATA_SETTINGS = ("num_workers", "batch_size", "augment", "verify", "strict"
 
 
 def evaluate(ckpt_path: str, args: Sequence[str] = (), out: Path | None = None, faces: bool = True) -> None:
-    """Test a checkpoint and write its report and its model card.
-
-    Args:
-        ckpt_path: A checkpoint or a run directory.
-        args: Further arguments of ``mtmsa test``.
-        out: Folder of the report; by default one in the checkpoint's run.
-        faces: Show photos in the page.
-    """
+    """Test a checkpoint and write its report and its model card; ``args`` are those of ``mtmsa test``."""
     with ExitStack() as held:
-        _evaluate(ckpt_path, args, faces, partial(EvaluationCLI, out, held))
-
-
-def _evaluate(ckpt_path: str, args: Sequence[str], faces: bool, build: Callable[..., TrainingCLI]) -> None:
-    cli = run_trainer_command("test", [*args, f"--ckpt_path={ckpt_path}"], build)
-    if not cli.trainer.is_global_zero:
-        return
-    test = cli.datamodule.test_dataset
-    attention = attend(cli.model, test, cli.trainer.strategy.root_device)
-    images = face_images(test) if faces else None
-    write_report(cli.writer.table, cli.run, report_context(cli), images, attention)
-    write_text(cli.run / CARD, card_of_checkpoint(Path(cli.settings.ckpt_path), cli.run))
-    TrainingCLI._finish(cli)  # now that the files exist
-    log.info("report: %s", cli.run / "report.html")
+        build = partial(EvaluationCLI, out, held)
+        cli = run_trainer_command("test", [*args, f"--ckpt_path={ckpt_path}"], build)
+        if not cli.trainer.is_global_zero:
+            return
+        test = cli.datamodule.test_dataset
+        attention = attend(cli.model, test, cli.trainer.strategy.root_device)
+        images = face_images(test) if faces else None
+        write_report(cli.writer.table, cli.run, report_context(cli), images, attention)
+        write_text(cli.run / CARD, card_of_checkpoint(Path(cli.settings.ckpt_path), cli.run))
+        TrainingCLI._finish(cli)  # now that the files exist
+        log.info("report: %s", cli.run / "report.html")
 
 
 class EvaluationCLI(TrainingCLI):
-    """The command ``test`` with its files in the folder of a report.
-
-    Args:
-        out: The folder; None for the default one.
-        held: Stack that takes the folder's lock.
-        command: As in :class:`TrainingCLI`.
-        args: As there.
-        recorded: As there.
-    """
+    """The command ``test`` with its files in the folder of a report; None for the default folder."""
 
     predictions = "predictions.parquet"
 
@@ -124,12 +107,7 @@ def report_context(cli: TrainingCLI) -> ReportContext:
 
 
 def of_this_split(data: dict[str, Any], trained_on: dict[str, Any] | None) -> dict[str, Any]:
-    """Return the record of test data, without statements on its split if the checkpoint has other data.
-
-    Args:
-        data: The record of the test data.
-        trained_on: The checkpoint's provenance, if it has one.
-    """
+    """Return the record of test data, without statements on its split if the checkpoint has other data."""
     if not trained_on or trained_on["dataset"] == data["dataset"]:
         return data
     return data | {"subjects_in_two_parts": None}  # the training part was not trained on
@@ -148,15 +126,9 @@ def coverage_notes(cli: TrainingCLI) -> tuple[str, ...]:
 def report_folder(out: Path | None, checkpoint: str, settings: dict[str, Any]) -> Path:
     """Return the folder of a report; refuse one that holds something else.
 
-    Args:
-        out: The folder; None for the default one.
-        checkpoint: File of the checkpoint.
-        settings: All settings of the test.
-
-    Returns:
-        ``evaluation`` in the checkpoint's run for the data of that run, else ``evaluation-<dataset>-
-        <protocol>-fold<k>``; the name contains that of a checkpoint other than ``best``. For a checkpoint
-        that is in no run, the folder is beside it.
+    By default it is ``evaluation`` in the checkpoint's run for the data of that run, else
+    ``evaluation-<dataset>-<protocol>-fold<k>``; the name contains that of a checkpoint other than ``best``.
+    For a checkpoint that is in no run, the folder is beside it.
 
     Raises:
         ConfigError: The folder holds something else.

@@ -1,14 +1,11 @@
 """The commands fit, validate and test: LightningCLI with run directories, records and reports."""
 
 import logging
-import os
-import shlex
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack, nullcontext, suppress
-from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import torch.distributed
@@ -26,24 +23,17 @@ from mtmsa_lightning._utils.launch import is_first_process, launch_variables_rem
 from mtmsa_lightning._utils.signals import TRY_AGAIN, Stopped, stopped_by
 from mtmsa_lightning.data.datamodule import FaceDataModule
 from mtmsa_lightning.data.datasets import CLASSES
-from mtmsa_lightning.errors import CheckpointError, ConfigError, MTMSAError, Preempted
+from mtmsa_lightning.errors import CheckpointError, ConfigError, Preempted
 from mtmsa_lightning.models.heads.age import AgeHead
 from mtmsa_lightning.models.heads.classes import ClassHead
 from mtmsa_lightning.module import MTMSA
-from mtmsa_lightning.runs.checkpoints import checkpoint_file, read_checkpoint
-from mtmsa_lightning.runs.directory import BEGINNING, LAST, check_run_dir, open_run, resumable_run, run_of
-from mtmsa_lightning.runs.pretrained import WEIGHTS
+from mtmsa_lightning.runs.checkpoints import checkpoint_file
+from mtmsa_lightning.runs.directory import BEGINNING, LAST, check_run_dir, open_run, resumable_run
 from mtmsa_lightning.runs.record import read_record
-from mtmsa_lightning.runs.recorded_settings import SECTIONS, load_config
-from mtmsa_lightning.runs.status import places_of_run, warn_unfinished
-from mtmsa_lightning.settings.class_paths import import_from_here, names_in, own_names, parsing
+from mtmsa_lightning.runs.status import warn_unfinished
+from mtmsa_lightning.settings.class_paths import names_in, parsing
 from mtmsa_lightning.settings.configs import (
-    by_precedence,
-    find_config,
-    option,
     shipped_configs,
-    split_configs,
-    without_options,
 )
 from mtmsa_lightning.settings.error_messages import as_config_error, explain
 from mtmsa_lightning.training.callbacks.checkpoints import (
@@ -61,9 +51,15 @@ from mtmsa_lightning.training.callbacks.preemption import Preemption
 from mtmsa_lightning.training.callbacks.run_record import RunRecord
 from mtmsa_lightning.training.callbacks.training_monitor import TrainingMonitor
 from mtmsa_lightning.training.callbacks.wandb import choose_mode, finish, log_files, new_run_id, wandb_logger
+from mtmsa_lightning.training.checkpoint_settings import (
+    CALL_ARGUMENTS,
+    check_architecture,
+    continuing,
+    follow_checkpoint,
+)
 from mtmsa_lightning.training.compilation import compile_network
-from mtmsa_lightning.training.preflight import CONTINUE, asks_for_help, names_data
-from mtmsa_lightning.training.setting_hints import RUN_OPTIONS, known_settings
+from mtmsa_lightning.training.preflight import CONTINUE
+from mtmsa_lightning.training.setting_hints import RUN_OPTIONS
 
 log = logging.getLogger(__name__)
 
@@ -84,191 +80,11 @@ HELP = {
     )
 }
 
-ARCHITECTURE = ("msa", "last_stride", "aux_stage", "age", "gender", "race")
-"""Model settings that must equal those that a checkpoint's weights were trained with."""
-
 DATASETS = [getattr(mtmsa_lightning, name) for name in CLASSES.values()]
 """Imported so that the parser finds them by name, ``--data MORPH``."""
 
 BASES = (AgeHead, ClassHead, FaceDataModule)
 """Classes of which settings may name the user's own subclasses."""
-
-CALL_ARGUMENTS = ("ckpt_path", "run_dir", "allow_classes")
-"""Arguments of one command, which are not recorded as settings."""
-
-
-def run_trainer_command(
-    command: str, args: list[str], cli: "Callable[..., TrainingCLI] | None" = None
-) -> "TrainingCLI":
-    """Run ``fit``, ``validate`` or ``test``.
-
-    Args:
-        command: The command.
-        args: Its arguments, after :func:`.preflight.check_arguments`.
-        cli: Class that runs it, by default :class:`TrainingCLI`.
-
-    Returns:
-        The instance that ran it.
-
-    Raises:
-        MTMSAError: An argument, a config, the checkpoint or the data is wrong.
-    """
-    given = args
-    ckpt_path = option(args, "ckpt_path")
-    hparams = None
-    if ckpt_path not in (None, "null", CONTINUE):
-        ckpt_path = str(checkpoint_file(str(ckpt_path)))
-        checkpoint = read_checkpoint(ckpt_path)
-        hparams = checkpoint["hyper_parameters"]
-        if command == "fit" and "optimizer_states" not in checkpoint:
-            raise ConfigError(no_training_state(Path(ckpt_path)))
-        args = [*args, f"--ckpt_path={ckpt_path}"]
-    recorded = hparams and hparams | {"preparation": (checkpoint.get("provenance") or {}).get("preparation")}
-    own = own_names(args)
-    import_from_here(own)
-    untrusted = [str(ckpt_path)] if hparams else []
-    of_run = config_of_run(args, str(ckpt_path)) if hparams else None
-    if of_run:
-        untrusted.append(str(of_run.file))
-        log.info("config: %s", of_run.file)
-        if command == "fit" and option(args, "run_dir") is None:
-            left = f" without its {', '.join(of_run.left)}" if of_run.left else ""
-            line = continuing(of_run.file.parent, command, [f"--config={of_run.file}", *given])
-            log.info("a new run goes on from there%s; to continue the same run: %s", left, line)
-        args = [*places_of_run(of_run.file.parent, args), *args]
-    for name in split_configs(args)[0] if not asks_for_help(args) else ():
-        log.info("config: %s", find_config(name))
-    try:
-        ordered = by_precedence(args, hparams, training=command == "fit", of_run=of_run and of_run.settings)
-        with parsing(untrusted, own, BASES):
-            return (cli or partial(TrainingCLI, given=given))(command, ordered, recorded)
-    except MTMSAError:
-        raise
-    except Exception as error:
-        named = [f"--config={of_run.file}", *args] if of_run else args
-        message = explain(error, lambda: known_settings(named))
-        if "loading state_dict" in str(error):
-            message = mismatch(str(ckpt_path), str(error))
-        if message is None:
-            raise
-        raise ConfigError(message) from error
-
-
-def no_training_state(checkpoint: Path) -> str:
-    """Return the message for a checkpoint that a training cannot be continued from."""
-    run = run_of(checkpoint)
-    last = f"continue its run by --ckpt_path {run / LAST}, or " if run and (run / LAST).is_file() else ""
-    weights = checkpoint.parent if checkpoint.name == WEIGHTS else checkpoint
-    return f"{checkpoint} holds weights only: {last}train from its weights by --model.weights {weights}"
-
-
-def mismatch(ckpt_path: str, error: str) -> str:
-    """Return the message for weights that do not fit the model."""
-    keys = " ".join(error.split())[:300]
-    return (
-        f"{ckpt_path}: its weights do not fit the model of the command line and --config: {keys} ...\n"
-        "Leave --config out to use the settings of the checkpoint's run, or give a config that fits."
-    )
-
-
-def check_architecture(recorded: dict[str, Any], settings: dict[str, Any]) -> None:
-    """Refuse to evaluate a checkpoint with another network than the one that was trained.
-
-    Raises:
-        ConfigError: A setting changes the network. Some changes would even load, since dilation rates have
-            no weights.
-    """
-    for key in ARCHITECTURE:
-        if key in recorded and recorded[key] != settings[key]:
-            raise ConfigError(
-                f"--model.{key} {settings[key]} does not fit the checkpoint, which was trained with "
-                f"{recorded[key]}: leave it out"
-            )
-
-
-class ConfigOfRun(NamedTuple):
-    """The config of a checkpoint's run.
-
-    Attributes:
-        file: The file.
-        settings: Its settings, without those about uploads and output folders.
-        left: Names of the settings with a value that were removed.
-    """
-
-    file: Path
-    settings: dict[str, Any]
-    left: tuple[str, ...]
-
-
-def config_of_run(args: Sequence[str], ckpt_path: str) -> ConfigOfRun | None:
-    """Return the config of a checkpoint's run, which is used if no config is given.
-
-    Raises:
-        CheckpointError: It chooses an output folder, or names other files to read.
-        ConfigError: It cannot be read.
-    """
-    file = checkpoint_file(ckpt_path).parent.parent / "config.yaml"
-    if split_configs(args)[0] or not file.is_file():
-        return None
-    settings = load_config(file)
-    for key in (*CALL_ARGUMENTS, "config"):
-        if key in settings:
-            raise CheckpointError(f"{file}: {key} is given on a command line only: remove it there")
-    for key in (*SECTIONS, "checkpoint"):
-        if not isinstance(settings.get(key), dict | None):  # the parser reads a string as a file name
-            raise CheckpointError(f"{file}: {key} must hold `name: value` lines")
-    trainer = settings.get("trainer") or {}
-    for key in (*settings, *trainer):
-        if not str(key).isidentifier():  # such as `trainer.logger` or `logger+`
-            raise CheckpointError(f"{file}: there is no setting {key!r}")
-    name = Path(str(settings.get("name", "")))
-    if name.is_absolute() or ".." in name.parts:
-        raise CheckpointError(f"{file}: name {str(name)!r} leads out of the folder of runs")
-    left = []
-    for place, section, keys in (
-        ("", settings, ("wandb", "wandb_faces")), ("trainer.", trainer, ("logger", "default_root_dir")),
-    ):  # fmt: skip
-        for key in keys:
-            if section.get(key) not in ("disabled", False) and section.pop(key, None) not in (None, "runs"):
-                left.append(f"{place}{key}")
-    return ConfigOfRun(file, settings, tuple(left))
-
-
-def follow_checkpoint(settings: Any, recorded: Mapping[str, Any], args: Sequence[str]) -> None:
-    """Set image size and crop of the data to those of the checkpoint, unless the command line gives them.
-
-    Args:
-        settings: Arguments of the DataModule, changed in place.
-        recorded: Model settings of the checkpoint, and the ``preparation`` of its training data; with one,
-            its crop does not apply to raw photos.
-        args: The command line.
-    """
-    changed = []
-    for key in ("image_size",) if recorded.get("preparation") else ("image_size", "crop"):
-        if any(option(args, f"data.{prefix}{key}") is not None for prefix in ("", "init_args.")):
-            continue
-        if key in settings and key in recorded and settings[key] != recorded[key]:
-            changed.append(f"data.{key} {recorded[key]} instead of {settings[key]}")
-            settings[key] = recorded[key]
-    if changed:
-        log.info("set from the checkpoint: %s", ", ".join(changed))
-
-
-def continuing(run: Path, command: str, args: Sequence[str]) -> str:
-    """Return the command line that continues a run.
-
-    Args:
-        run: Its directory.
-        command: The command.
-        args: Its arguments; if they name no data, the config of the run is added.
-    """
-    given = without_options(args, ("ckpt_path", "run_dir"))
-    if not names_data(given):
-        given = [f"--config={run / 'config.yaml'}", *given]
-    line = shlex.join(["mtmsa", command, *given, "--run_dir", str(run)])
-    if "SLURM_STEP_ID" in os.environ:
-        return f"the same launcher (srun) with: {line}"
-    return f"the same launcher (torchrun) with: {line}" if "RANK" in os.environ else line
 
 
 class TrainingCLI(LightningCLI):
@@ -280,10 +96,6 @@ class TrainingCLI(LightningCLI):
         recorded: Model settings recorded in the checkpoint, and the ``preparation`` of its training data.
         held: Stack that takes the lock of the run directory; by default it is released at the end.
         given: The arguments as the user gave them; by default ``args``.
-
-    Attributes:
-        run: The run directory.
-        writer: Its ``table`` holds the predictions after a test.
     """
 
     predictions = "predictions/test.parquet"
@@ -335,23 +147,19 @@ class TrainingCLI(LightningCLI):
     def _close_loggers_after(self, error: Exception) -> None:
         """Close the W&B run of a failed command, so that no later run of this process joins it.
 
-        Not with several processes, which end together and at once; W&B closes the run then.
+        Several processes end together and at once; W&B closes the run then.
         """
         trainer: Trainer | None = getattr(self, "trainer", None)
-        if trainer is None or trainer.world_size > 1 or isinstance(error, Preempted):
-            return
-        with suppress(Exception):  # the error itself is raised
-            finish(trainer.loggers, failed=True)
+        if trainer and trainer.world_size == 1 and not isinstance(error, Preempted):
+            with suppress(Exception):  # the error itself is raised
+                finish(trainer.loggers, failed=True)
 
     def _stopped_outside_of_steps(self, signal: str) -> Preempted:
         """Return the exception for a signal before the first or after the last step."""
         run: Path | None = getattr(self, "run", None)
-        saved = run is not None and self.command == "fit" and (run / LAST).is_file()
-        how = (
-            f"continue by: {continuing(run, self.command, self.given)}"
-            if run and saved
-            else "the same command starts again"
-        )
+        how = "the same command starts again"
+        if run and self.command == "fit" and (run / LAST).is_file():
+            how = f"continue by: {continuing(run, self.command, self.given)}"
         log.info("%s", stopped_by(signal, how))
         return Preempted(how, TRY_AGAIN)
 
@@ -517,22 +325,16 @@ class TrainingCLI(LightningCLI):
         """Close the run and report."""
         self._finish()
 
-    def after_validate(self) -> None:
-        """Close the run and report."""
-        self._finish()
+    after_validate = after_test
 
     def _finish(self) -> None:
         leave_process_group()
         if self.trainer.is_global_zero:
-            self._close_loggers()
+            best = self.command == "fit" and self.best.best_model_path
+            files = Path(best) if best else None
+            log_files(self.trainer.loggers, self.run, self.settings.name, files, self.settings.wandb_faces)
+            finish(self.trainer.loggers)
             report(self.run, read_record(self.run), self.datamodule)
-
-    def _close_loggers(self) -> None:
-        best = (
-            Path(self.best.best_model_path) if self.command == "fit" and self.best.best_model_path else None
-        )
-        log_files(self.trainer.loggers, self.run, self.settings.name, best, self.settings.wandb_faces)
-        finish(self.trainer.loggers)
 
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
         """Pass the checkpoint of a resumed run, and turn off the Trainer's table of results."""
@@ -566,14 +368,7 @@ class UnstartedCLI(TrainingCLI):
         return dict(yaml.safe_load(self.config_text))
 
     def completed(self, settings: dict[str, Any]) -> dict[str, Any] | None:
-        """Return recorded settings with the defaults of settings that were added since.
-
-        Args:
-            settings: Settings of the ``config.yaml`` of a run.
-
-        Returns:
-            The settings; None if they are not valid any more.
-        """
+        """Return a run's settings with the defaults of those added since; None if they are not valid."""
         parser = self._parser(self.command)
         try:
             with parsing(["config.yaml of a run"], names_in(self.plain_settings), BASES):

@@ -3,12 +3,10 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import yaml
-
 from mtmsa_lightning._utils.file_access import find_normalised
 from mtmsa_lightning.errors import ConfigError
 from mtmsa_lightning.runs.checkpoints import check_checkpoint
-from mtmsa_lightning.settings.configs import find_config, option, split_configs
+from mtmsa_lightning.settings.configs import find_config, option, setting, split_configs
 from mtmsa_lightning.settings.error_messages import NO_DATA
 from mtmsa_lightning.training.build_data import chooses_class
 
@@ -21,10 +19,6 @@ NO_FILE = (None, "null", "imagenet")
 
 def check_arguments(command: str, args: Sequence[str]) -> None:
     """Check that required arguments are given and that the named files exist.
-
-    Args:
-        command: ``fit``, ``validate`` or ``test``.
-        args: Its arguments.
 
     Raises:
         ConfigError: A config is missing or not YAML, weights or a split file do not exist, or a required
@@ -50,9 +44,14 @@ def check_arguments(command: str, args: Sequence[str]) -> None:
         raise ConfigError(f"`mtmsa {command}` needs --ckpt_path: a checkpoint or a run directory")
     elif not names_data(args):
         raise ConfigError(NO_DATA)
+    files = ["data.split_file"]
     if command == "fit" and ckpt_path is None:  # a checkpoint has weights
-        _check_file("model.weights", _setting(args, "model", "weights"))
-    _check_file("data.split_file", _setting(args, "data", "split_file"))
+        files.append("model.weights")
+    for name in files:
+        section, _, key = name.partition(".")
+        value = setting(args, name, f"{section}.init_args.{key}")
+        if value not in NO_FILE and not find_normalised(Path(str(value))).exists():
+            raise ConfigError(f"--{name} {value}: no such file or folder")
 
 
 def names_data(args: Sequence[str]) -> bool:
@@ -63,22 +62,3 @@ def names_data(args: Sequence[str]) -> bool:
 def asks_for_help(args: Sequence[str]) -> bool:
     """Return whether a command line only prints help or its settings."""
     return any(arg.startswith(("--help", "-h", "--print_config")) or arg.endswith(".help") for arg in args)
-
-
-def _check_file(name: str, value: str | None) -> None:
-    if value not in NO_FILE and not find_normalised(Path(str(value))).exists():
-        raise ConfigError(f"--{name} {value}: no such file or folder")
-
-
-def _setting(args: Sequence[str], section: str, key: str) -> str | None:
-    """Return the value of a setting on the command line, or else in the last config that has it."""
-    for name in (f"{section}.{key}", f"{section}.init_args.{key}"):
-        if (given := option(args, name)) is not None:
-            return given
-    for config in reversed(split_configs(args)[0]):
-        settings = yaml.safe_load(find_config(config).read_text(encoding="utf-8")).get(section) or {}
-        for of_section in (settings, settings.get("init_args") or {}):
-            if key in of_section:
-                value: str | None = of_section[key]
-                return value
-    return None

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
-import yaml
+from jsonargparse import ArgumentParser
 from lightning.pytorch import Trainer, callbacks, loggers
 from torch.optim import lr_scheduler
 
@@ -17,7 +17,7 @@ from mtmsa_lightning.models.heads import age as age_heads
 from mtmsa_lightning.module import MTMSA
 from mtmsa_lightning.optim.schedulers import WarmupCosine
 from mtmsa_lightning.settings.class_paths import ALLOW_CLASSES
-from mtmsa_lightning.settings.configs import LINKED, find_config, option, split_configs
+from mtmsa_lightning.settings.configs import LINKED, setting
 from mtmsa_lightning.settings.error_messages import Known
 from mtmsa_lightning.training.callbacks.checkpoints import BestCheckpoint
 from mtmsa_lightning.training.callbacks.wandb import WandbMode
@@ -40,19 +40,12 @@ RUN_OPTIONS: dict[str, tuple[Any, Any, str]] = {
 
 
 class _Chosen(NamedTuple):
-    """A setting that chooses a class.
+    """A setting that chooses a class."""
 
-    Attributes:
-        names: Names of classes that need no import path.
-        home: Module of those classes.
-        default: The class unless another one is named.
-        given: Number of arguments that are passed to the class, which are not settings.
-    """
-
-    names: Sequence[str]
-    home: Any
-    default: Any = None
-    given: int = 0
+    names: Sequence[str]  # of classes that need no import path
+    home: Any  # module of those classes
+    default: Any = None  # the class unless another one is named
+    given: int = 0  # number of arguments that are passed to the class, which are not settings
 
 
 def _subclasses(module: Any, base: type) -> list[str]:
@@ -83,11 +76,7 @@ CHOSEN = {
 
 
 def known_settings(args: Sequence[str]) -> Known:
-    """Return the settings of a command line, including those of the classes that it chooses.
-
-    Args:
-        args: Arguments after the command.
-    """
+    """Return the settings of a command line after the command, including those of the classes it chooses."""
     model = [name for name in inspect.signature(MTMSA).parameters if name not in LINKED]
     settings = {
         "": ["config", "seed_everything", "checkpoint", "trainer", "model", "data", *RUN_OPTIONS],
@@ -97,44 +86,20 @@ def known_settings(args: Sequence[str]) -> Known:
     }
     names = {}
     for path, chosen in CHOSEN.items():
-        cls = _class(_named(args, path), chosen.home) or chosen.default
-        settings[path] = _arguments(cls)[chosen.given :] if cls else []
+        named = setting(args, f"{path}.class_path", path, f"{path}+")
+        cls = _class(named, chosen.home) or chosen.default
+        settings[path] = _arguments(cls, chosen.given) if cls else []
         names[path] = getattr(cls, "__name__", path)
     return Known(settings, {path: chosen.names for path, chosen in CHOSEN.items()}, names)
 
 
-def _arguments(cls: type) -> list[str]:
-    """Return the names of a class's arguments, including those passed on to its bases."""
-    names: dict[str, None] = {}
-    for each in [base for base in cls.__mro__ if "__init__" in vars(base)]:
-        parameters = inspect.signature(each).parameters.values()
-        names |= {
-            parameter.name: None
-            for parameter in parameters
-            if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
-        }
-        if not any(parameter.kind == parameter.VAR_KEYWORD for parameter in parameters):
-            break
-    return list(names)
+def _arguments(cls: type, given: int) -> list[str]:
+    """Return the names of a class's arguments after the first ``given``, including those of its bases."""
+    skip = {given} if given else None
+    return list(ArgumentParser().add_class_arguments(cls, skip=skip, fail_untyped=False))
 
 
-def _class(name: str | None, home: Any) -> Any:
+def _class(name: Any, home: Any) -> Any:
     """Return a class by its name or import path; None if it does not exist or is not imported yet."""
-    module, _, short = (name or "").rpartition(".")
+    module, _, short = str(name or "").rpartition(".")
     return getattr(sys.modules.get(module) if module else home, short, None)
-
-
-def _named(args: Sequence[str], path: str) -> str | None:
-    """Return the name of the class that a command line, or else its last config, chooses for a setting."""
-    for name in (path, f"{path}.class_path", f"{path}+"):
-        if (given := option(args, name)) is not None:
-            return given
-    for config in reversed(split_configs(args)[0]):
-        value: Any = yaml.safe_load(find_config(config).read_text(encoding="utf-8"))
-        for part in path.split("."):
-            value = value.get(part) if isinstance(value, dict) else None
-        if isinstance(value, str):
-            return value
-        if isinstance(value, dict) and isinstance(value.get("class_path"), str):
-            return str(value["class_path"])
-    return None

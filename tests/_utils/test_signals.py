@@ -14,7 +14,7 @@ from mtmsa_lightning._utils.signals import STOP_SIGNALS, Stopped, raised_on_sign
 from mtmsa_lightning.cli.main import CONTINUED, OWN_COMMANDS, main
 from mtmsa_lightning.settings.configs import without_options
 from mtmsa_lightning.training.callbacks.preemption import Preemption
-from mtmsa_lightning.training.lightning_cli import continuing
+from mtmsa_lightning.training.checkpoint_settings import continuing
 
 TWICE = """
 import os, signal, time

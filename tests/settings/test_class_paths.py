@@ -25,7 +25,9 @@ from mtmsa_lightning.settings.class_paths import (
     split_names,
 )
 from mtmsa_lightning.settings.configs import classes_first
-from mtmsa_lightning.training.lightning_cli import UnstartedCLI, config_of_run, run_trainer_command
+from mtmsa_lightning.training.checkpoint_settings import config_of_run
+from mtmsa_lightning.training.commands import run_trainer_command
+from mtmsa_lightning.training.lightning_cli import UnstartedCLI
 
 # ------------------------------------------------------------------------ another class
 

@@ -6,7 +6,8 @@ import pytest
 
 from mtmsa_lightning.errors import ConfigError, MTMSAError
 from mtmsa_lightning.settings.error_messages import Known, as_config_error, explain
-from mtmsa_lightning.training.lightning_cli import UnstartedCLI, run_trainer_command
+from mtmsa_lightning.training.commands import run_trainer_command
+from mtmsa_lightning.training.lightning_cli import UnstartedCLI
 from mtmsa_lightning.training.preflight import check_arguments
 from mtmsa_lightning.training.setting_hints import CHOSEN
 

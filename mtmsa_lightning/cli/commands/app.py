@@ -36,11 +36,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(args: Sequence[str]) -> None:
-    """Serve the page until interrupted.
-
-    Raises:
-        MTMSAError: The checkpoint or the address is wrong, or an extra is not installed.
-    """
+    """Serve the page until interrupted."""
     options = parser().parse_args(args)
     check_source(options.ckpt_path)
 

@@ -49,12 +49,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(args: Sequence[str]) -> None:
-    """Run the command.
-
-    Raises:
-        MTMSAError: An argument, a config or the data is wrong.
-        SystemExit: With status 1 if there is a finding of severity error.
-    """
+    """Run the command; exit with status 1 if there is a finding of severity error."""
     options, others = parser().parse_known_args(args)
     for name in options.config:
         find_config(name)

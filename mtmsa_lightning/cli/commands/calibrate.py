@@ -50,11 +50,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(args: Sequence[str]) -> None:
-    """Run the command.
-
-    Raises:
-        MTMSAError: The checkpoint, the data or a threshold is wrong.
-    """
+    """Run the command."""
     options, others = parser().parse_known_args(args)
     accelerator, precision = options.accelerator, options.precision
     del options.accelerator, options.precision  # not settings of a Trainer here

@@ -46,12 +46,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(args: Sequence[str]) -> None:
-    """Run the command.
-
-    Raises:
-        MTMSAError: An argument, a config or the data is wrong.
-        SystemExit: With status 1 if there is a finding of severity error.
-    """
+    """Run the command; exit with status 1 if there is a finding of severity error."""
     options, others = parser().parse_known_args(args)
     arguments = fit_arguments(options, others)
     cli = build(arguments)
@@ -95,14 +90,11 @@ def command(arguments: Sequence[str]) -> str:
 
 
 def build(arguments: list[str]) -> Any:
-    """Build data, model and trainer as ``mtmsa fit`` does, and run nothing.
-
-    Raises:
-        MTMSAError: A setting or a config is wrong.
-    """
+    """Build data, model and trainer as ``mtmsa fit`` does, and run nothing."""
     check_arguments("fit", arguments)
 
-    from mtmsa_lightning.training.lightning_cli import TrainingCLI, run_trainer_command
+    from mtmsa_lightning.training.commands import run_trainer_command
+    from mtmsa_lightning.training.lightning_cli import TrainingCLI
 
     class Built(TrainingCLI):
         def _run_subcommand(self, subcommand: str) -> None:

@@ -40,11 +40,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(args: Sequence[str]) -> None:
-    """Run the command.
-
-    Raises:
-        MTMSAError: Predictions are missing, or were not made on the same faces and labels.
-    """
+    """Run the command."""
     options = parser().parse_args(args)
     for file in options.out:
         if file.suffix not in ENDINGS:

@@ -49,11 +49,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(args: Sequence[str]) -> None:
-    """Run the command.
-
-    Raises:
-        MTMSAError: An argument is wrong (before training), or a run failed (at the end).
-    """
+    """Run the command."""
     options, others = parser().parse_known_args(args)
     fit_args = data_arguments(options, others, recognised=True)
     if options.allow_classes:
@@ -66,11 +62,7 @@ def main(args: Sequence[str]) -> None:
 
 
 def numbers(texts: Sequence[str]) -> list[int]:
-    """Read numbers and ranges, e.g. ``0-2,4``.
-
-    Raises:
-        ConfigError: A text is neither.
-    """
+    """Read numbers and ranges, e.g. ``0-2,4``."""
     found: list[int] = []
     for part in ",".join(texts).split(","):
         first, _, last = part.partition("-")

@@ -35,11 +35,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(args: Sequence[str]) -> None:
-    """Run the command.
-
-    Raises:
-        MTMSAError: An argument, the checkpoint or the data is wrong.
-    """
+    """Run the command."""
     options, others = parser().parse_known_args(args)
     others = data_arguments(options, others)
     check_arguments("test", ["--ckpt_path", options.ckpt_path, *others])

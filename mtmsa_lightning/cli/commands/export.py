@@ -50,12 +50,7 @@ def _either(choices: Iterable[str]) -> str:
 
 
 def main(args: Sequence[str]) -> None:
-    """Run the command.
-
-    Raises:
-        MTMSAError: An argument or the checkpoint is wrong, or the outputs of the written file differ from
-            PyTorch's; the file is removed then.
-    """
+    """Run the command."""
     options = parser().parse_args(args)
     check_combination(options.format, options.precision, options.dynamic)
     check_packages(options.format)

@@ -97,12 +97,7 @@ def merge_parser() -> argparse.ArgumentParser:
 
 
 def main(args: Sequence[str]) -> None:
-    """Run the command.
-
-    Raises:
-        MTMSAError: The checkpoint, a path or an option is wrong, before any work; or no face could be
-            predicted, after everything else was written.
-    """
+    """Run the command; that no face could be predicted is an error after everything else was written."""
     if args and args[0] == "merge":
         options = merge_parser().parse_args(args[1:])
         _check_table(options.out)
@@ -114,11 +109,7 @@ def main(args: Sequence[str]) -> None:
 
 
 def predict(options: argparse.Namespace) -> None:
-    """Predict all images, or a shard of them, and write the files.
-
-    Raises:
-        MTMSAError: See :func:`main`.
-    """
+    """Predict all images, or a shard of them, and write the files."""
     shard = parse_shard(options.shard)
     _check_places(options, shard)
     check_source(options.ckpt_path)

@@ -101,12 +101,7 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: Sequence[str]) -> None:
-    """Run the command.
-
-    Raises:
-        MTMSAError: An option, the release or the output folder is wrong, before any long work; or images are
-            unreadable, in which case what was done is kept.
-    """
+    """Run the command; if images are unreadable, what was done is kept."""
     if args and args[0] == "merge":
         from mtmsa_lightning.data.prepared.shards import merge
 
@@ -140,12 +135,7 @@ def _prepare(options: argparse.Namespace, others: Sequence[str]) -> dict[str, An
 
 
 def _release(data: str | None, root: Path) -> str:
-    """Return a key of ``SETTINGS``.
-
-    Raises:
-        ConfigError: The dataset cannot be prepared, or an archive is given without ``--data``.
-        DataError: The dataset is not recognised.
-    """
+    """Return a key of ``SETTINGS``; an archive is not recognised, but needs ``--data``."""
     names = {cls: name for name, cls in CLASSES.items()}
     if data is None:
         if root.is_file():
@@ -158,11 +148,7 @@ def _release(data: str | None, root: Path) -> str:
 
 
 def _reading(release: str, columns: Sequence[str] | None, others: Sequence[str]) -> dict[str, Any]:
-    """Return the reader's settings as plain values.
-
-    Raises:
-        ConfigError: A setting does not exist for this release.
-    """
+    """Return the reader's settings as plain values."""
     refuse_words(others)
     reading, rest = dict(SETTINGS[release]), list(others)
     while rest:
@@ -224,16 +210,7 @@ def _folder(root: Path, unpacked: Path, table: str | None) -> Path:
 
 
 def read_release(release: str, root: Path, reading: dict[str, Any]) -> "FaceTable":
-    """Read a raw release.
-
-    Args:
-        release: A key of ``SETTINGS``.
-        root: Its folder.
-        reading: Settings of its reader.
-
-    Raises:
-        DataError: It is missing or cannot be read.
-    """
+    """Read a raw release; ``release`` is a key of ``SETTINGS``."""
     if release != "folder":
         import mtmsa_lightning
 

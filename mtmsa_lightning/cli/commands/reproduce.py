@@ -13,7 +13,7 @@ from mtmsa_lightning.cli.commands.crossval import OURS, numbers
 from mtmsa_lightning.cli.data_arguments import add_fit_arguments, data_arguments
 from mtmsa_lightning.errors import ConfigError, MTMSAError
 from mtmsa_lightning.settings.configs import option
-from mtmsa_lightning.studies.crossval import Plan, carry_out, make_plan
+from mtmsa_lightning.studies.crossval import Experiment, carry_out, plan
 from mtmsa_lightning.studies.definition import Study, read_recorded, read_study, shipped_studies
 
 log = logging.getLogger(__name__)
@@ -47,12 +47,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(args: Sequence[str]) -> None:
-    """Run the command.
-
-    Raises:
-        MTMSAError: The study, a config or an argument is wrong (before training), or a run failed (at the
-            end).
-    """
+    """Run the command."""
     options, others = parser().parse_known_args(args)
     configs, options.config = options.config, []
     fit_args = data_arguments(options, others)
@@ -63,7 +58,12 @@ def main(args: Sequence[str]) -> None:
             raise ConfigError(f"--{name}: {instead}")
     study = read_study(options.study, configs)
     if options.variants:
-        study = replace(study, variants=chosen(study, options.variants))
+        for name in options.variants:
+            if name not in study.variants:
+                raise ConfigError(f"{study.file}: no variant {name!r}, only {', '.join(study.variants)}")
+        wanted = {study.baseline, *options.variants}
+        variants = {name: configs for name, configs in study.variants.items() if name in wanted}
+        study = replace(study, variants=variants)
     if options.folds:
         study = replace(study, folds=tuple(numbers(options.folds)))
     if options.seeds:
@@ -71,49 +71,26 @@ def main(args: Sequence[str]) -> None:
     reproduce(study, fit_args, options.parallel)
 
 
-def chosen(study: Study, names: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """Return the variants with these names, and the baseline.
-
-    Raises:
-        ConfigError: The study has no variant with a name.
-    """
-    for name in names:
-        if name not in study.variants:
-            raise ConfigError(f"{study.file}: no variant {name!r}, only {', '.join(study.variants)}")
-    wanted = {study.baseline, *names}
-    return {name: configs for name, configs in study.variants.items() if name in wanted}
-
-
 def reproduce(study: Study, fit_args: Sequence[str], parallel: int = 1) -> None:
-    """Train all runs that are not complete, then write and print the table.
-
-    Args:
-        study: The study.
-        fit_args: Further arguments of ``fit`` for all variants.
-        parallel: Runs at once.
-
-    Raises:
-        MTMSAError: As for :func:`main`.
-    """
+    """Train all runs that are not complete, then write and print the table."""
     from mtmsa_lightning._utils.atomic_write import write_text
     from mtmsa_lightning._utils.strict_json import to_json
     from mtmsa_lightning.reports.study_text import markdown, rows
     from mtmsa_lightning.studies.comparison import Variant, study_table
 
     recorded = read_recorded(study)
-    plans = make_plans(study, fit_args, parallel)
-    root = next(iter(plans.values())).experiment.root
+    experiments = _plan_all(study, fit_args, parallel)
+    root = next(iter(experiments.values())).root
     folder = root / "studies" / f"{study.name}-{study.base()}"
     variants, lacking = {}, []
     with ExitStack() as held:
-        for each in (folder, *(plan.experiment.folder for plan in plans.values())):
+        for each in (folder, *(experiment.folder for experiment in experiments.values())):
             held.enter_context(locked(each, "mtmsa reproduce"))
-        for number, (variant, plan) in enumerate(plans.items(), 1):
-            log.info("variant %d of %d: %s (%s)", number, len(plans), variant, plan.experiment.name)
-            summary, missing = carry_out(plan)
+        for number, (variant, experiment) in enumerate(experiments.items(), 1):
+            log.info("variant %d of %d: %s (%s)", number, len(experiments), variant, experiment.name)
+            summary, missing = carry_out(experiment)
             lacking += [f"  {variant}, {trial}: {reason}" for trial, reason in missing.items()]
             if summary is not None:
-                experiment = plan.experiment
                 variants[variant] = Variant(study.variants[variant], experiment.folder, experiment.settings)
         if variants:
             table = study_table(study, variants, recorded)
@@ -129,18 +106,14 @@ def reproduce(study: Study, fit_args: Sequence[str], parallel: int = 1) -> None:
         )
 
 
-def make_plans(study: Study, fit_args: Sequence[str], parallel: int) -> dict[str, Plan]:
-    """Plan every variant before the first one is trained.
-
-    Raises:
-        MTMSAError: A variant cannot be trained; the message names it.
-    """
-    plans = {}
+def _plan_all(study: Study, fit_args: Sequence[str], parallel: int) -> dict[str, Experiment]:
+    """Plan every variant before the first one is trained; an error names the variant."""
+    experiments = {}
     for variant, overrides in study.variants.items():
         configs = [f"--config={config}" for config in (*study.configs, *overrides)]
         args = [*configs, *fit_args, "--name", study.experiment(variant)]
         try:
-            plans[variant] = make_plan(args, study.folds, study.seeds, parallel)
+            experiments[variant] = plan(args, study.folds, study.seeds, parallel)
         except MTMSAError as error:
             raise type(error)(f"variant {variant}: {error}") from error
-    return plans
+    return experiments

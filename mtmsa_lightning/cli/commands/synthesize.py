@@ -30,11 +30,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(args: Sequence[str]) -> None:
-    """Run the command.
-
-    Raises:
-        DataError: The folder is not empty.
-    """
+    """Run the command."""
     options = parser().parse_args(args)
 
     from mtmsa_lightning.data import synthetic

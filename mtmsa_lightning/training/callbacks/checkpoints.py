@@ -102,11 +102,7 @@ class BestCheckpoint(_RunCheckpoint):
             self.best_metrics = state_dict["best_metrics"]
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Check the monitors of this and all other callbacks before the first epoch.
-
-        Raises:
-            ConfigError: A monitor will not be logged, e.g. for want of labels in the validation part.
-        """
+        """Check the monitors of this and all other callbacks before the first epoch."""
         assert isinstance(pl_module, MTMSA)
         metrics = validation_metrics(pl_module)
         if self.monitor not in metrics:
@@ -158,10 +154,7 @@ class LastCheckpoint(_RunCheckpoint):
 
 
 def logged_metrics(trainer: Trainer, stage: str) -> dict[str, float]:
-    """Return the logged metrics of a stage (``val`` or ``test``) by name.
-
-    A metric is NaN for too few faces, and infinite if a label has probability 0.
-    """
+    """Return the logged metrics of a stage (``val`` or ``test``) by name."""
     logged = trainer.callback_metrics.items()
     return {name: float(value) for name, value in logged if name.startswith(f"{stage}/")}
 
@@ -190,20 +183,13 @@ class StepSeed(Callback):
 class AtomicCheckpointIO(TorchCheckpointIO):
     """Write checkpoints atomically; read folders of ``save_pretrained`` too.
 
-    Lightning writes to the system's temporary folder and moves the file. On another file system that is a
-    copy: a process killed during it leaves half a checkpoint.
+    Lightning's move from the temporary folder is a copy between file systems, and may leave half a file.
     """
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None
     ) -> None:
-        """Write a checkpoint; local paths only.
-
-        Args:
-            checkpoint: The checkpoint.
-            path: The file.
-            storage_options: Not used.
-        """
+        """Write a checkpoint; local paths only."""
         with replacing(Path(path)) as partial, partial.open("wb") as stream:
             torch.save(checkpoint, stream)
             stream.flush()

@@ -60,10 +60,7 @@ class EpochLine(Callback):
         self._start = time.perf_counter()
         self._validated = False
 
-    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start the clock."""
-        self._start = time.perf_counter()
-        self._validated = False
+    on_train_epoch_start = on_train_start
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Remember that the epoch was validated."""
@@ -127,13 +124,7 @@ def limited_batches(trainer: Trainer) -> dict[str, tuple[int, int]]:
 
 
 def report(run: Path, record: dict[str, Any], data: Any) -> None:
-    """Log the table of a finished run: metrics, protocol, classes, seeds and files.
-
-    Args:
-        run: The run directory.
-        record: The run's ``run.json``.
-        data: The DataModule, for the protocol.
-    """
+    """Log the table of a finished run: metrics, protocol, classes, seeds and files."""
     protocol = f"{data.source} {data.protocol} fold {data.fold}, {data.table.label_rule}"
     labelled = (data.table.frame["gender"] >= 0).any()
     lines = [
@@ -160,12 +151,7 @@ def report(run: Path, record: dict[str, Any], data: Any) -> None:
 
 
 def metrics_table(record: dict[str, Any], faces: dict[str, int]) -> str:
-    """Return the table of a run's validation and test metrics as text.
-
-    Args:
-        record: The run's ``run.json``.
-        faces: Number of faces of the parts ``val`` and ``test``.
-    """
+    """Return the table of a run's metrics as text; ``faces`` are the sizes of ``val`` and ``test``."""
     table = Table("metric")
     stages = {"val": "validation", "test": "test"}
     stages = {stage: title for stage, title in stages.items() if record.get(stage)}

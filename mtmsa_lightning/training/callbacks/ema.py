@@ -83,12 +83,7 @@ def pair_up(average: nn.Module, network: nn.Module) -> Pairs:
 
 @torch.no_grad()
 def move_towards(pairs: Pairs, weight: float) -> None:
-    """Move an average towards its network, in place.
-
-    Args:
-        pairs: Their tensors; integers are copied from the network.
-        weight: Fraction of the distance: 1 makes them equal.
-    """
+    """Move an average towards its network, in place: 1 makes them equal. Integers are copied."""
     for kept, new in pairs:
         if kept[0].is_floating_point():
             torch._foreach_lerp_(kept, new, weight)

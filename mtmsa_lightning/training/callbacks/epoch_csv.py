@@ -14,10 +14,7 @@ from mtmsa_lightning._utils.atomic_write import write_text
 
 
 class EpochCSV(Logger):
-    """Write one row per epoch; a continued run keeps its rows.
-
-    Lightning's ``CSVLogger`` writes training and validation in separate rows and deletes the file of a
-    continued run.
+    """Write one row per epoch; a continued run keeps its rows, unlike with Lightning's ``CSVLogger``.
 
     Args:
         file: The CSV file.

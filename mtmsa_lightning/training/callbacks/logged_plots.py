@@ -1,7 +1,4 @@
-"""Plots and tables of every validation, for Weights & Biases and TensorBoard.
-
-Errors are logged as warnings: they do not end the training.
-"""
+"""Plots and tables of every validation, for Weights & Biases and TensorBoard; errors become warnings."""
 
 import logging
 from collections.abc import Callable, Iterator
@@ -167,10 +164,8 @@ def panels(predictions: "Predictions") -> "dict[str, Callable[[], Figure]]":
 def face_tables(predictions: "Predictions", photos: FaceDataset | None) -> "dict[str, wandb.Table]":
     """Return tables of the worst and the most uncertain faces.
 
-    Args:
-        predictions: Predictions of labelled faces.
-        photos: The faces as input of the network; None for tables without photos and ids (often file names),
-            with the row of each face among the predictions.
+    Without ``photos``, the network's inputs, the tables have neither photos nor ids (often file names), but
+    the row of each face among the predictions.
     """
     import wandb
 

@@ -17,9 +17,6 @@ def check_monitors(trainer: Trainer, model: MTMSA) -> None:
     """Check the monitors of callbacks and schedules, which Lightning checks after the first epoch.
 
     With callbacks of other packages, which may log any metric, nothing is checked.
-
-    Raises:
-        ConfigError: A metric will not be logged.
     """
     callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
     if any(type(callback).__module__.partition(".")[0] not in OURS for callback in callbacks):

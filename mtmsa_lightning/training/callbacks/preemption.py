@@ -1,10 +1,6 @@
-"""Save and stop on a signal.
+"""Save and stop on a signal, with status 75 (``EX_TEMPFAIL`` of sysexits.h: try again).
 
-Batch systems announce the end of a job by a signal (SLURM by that of ``--signal`` and by SIGTERM), Ctrl-C
-sends SIGINT, and a closed terminal SIGHUP. The run then saves ``last.ckpt`` after the current step and exits
-with status 75 (``EX_TEMPFAIL`` of sysexits.h: try again). Lightning's own handlers are replaced: the one for
-SLURM saves outside of the run directory and requeues the job, and the one for SIGTERM communicates from a
-handler.
+Lightning's handlers are replaced: they save elsewhere, requeue the job and communicate from a handler.
 """
 
 import logging
@@ -40,9 +36,8 @@ class Preemption(Callback):
 
     Training ends after the current optimiser step, or, after an epoch's last batch, when the epoch was
     validated and saved. A test, or a validation outside of a training, ends after the current batch and must
-    be repeated. All processes stop after the same batch, the one after that in which the first signal came:
-    each step starts an asynchronous reduction, whose result the next one reads. A second Ctrl-C ends the
-    process at once.
+    be repeated. All processes stop after the same batch: each step starts an asynchronous reduction, whose
+    result the next one reads. A second Ctrl-C ends the process at once.
 
     Args:
         file: Checkpoint to write; None if nothing is trained.
@@ -64,23 +59,7 @@ class Preemption(Callback):
     # ---------------------------------------------------------------- signals
 
     def on_sanity_check_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Install the signal handlers in place of Lightning's."""
-        self._listen(trainer)
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Install the signal handlers in place of Lightning's."""
-        self._listen(trainer)
-
-    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Install the signal handlers in place of Lightning's."""
-        self._listen(trainer)
-
-    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Install the signal handlers in place of Lightning's."""
-        self._listen(trainer)
-
-    def _listen(self, trainer: Trainer) -> None:
-        """Install the handlers; Lightning restores the previous ones after the Trainer."""
+        """Install the signal handlers in place of Lightning's, which restores them after the Trainer."""
         if threading.current_thread() is threading.main_thread():
             for number in STOP_SIGNALS:
                 if signal.getsignal(number) != signal.SIG_IGN:  # e.g. by nohup
@@ -90,6 +69,8 @@ class Preemption(Callback):
         if trainer.world_size > 1 and self._group is None:
             # on the host, without synchronising a device
             self._group = torch.distributed.new_group(backend="gloo")
+
+    on_train_start = on_test_start = on_validation_start = on_sanity_check_start
 
     def _remember(self, number: int, frame: object) -> None:
         if self._signal and number == signal.SIGINT:

@@ -20,7 +20,6 @@ from lightning.pytorch.trainer.states import TrainerFn
 from mtmsa_lightning._utils.atomic_write import write_text
 from mtmsa_lightning._utils.logs import to_file
 from mtmsa_lightning.data.baselines import constant_age_mae
-from mtmsa_lightning.data.face_dataset import FaceBatch
 from mtmsa_lightning.data.training_hashes import hash_in_background
 from mtmsa_lightning.module import MTMSA
 from mtmsa_lightning.optim.schedulers import BatchSize
@@ -81,21 +80,15 @@ class RunRecord(Callback):
         before = read_record(self.run)
         now = datetime.now().isoformat(timespec="seconds")
         continued = {"continued": [*before.get("continued", []), now]} if before else {"started": now}
-        processes = {
-            "world_size": trainer.world_size,
-            "device": device_name(trainer),
-            "precision": trainer.precision,
-            "hardware": {"processor": processor_name(), "cores": os.cpu_count()},
-        }
-        record: dict[str, Any] = {
-            "failed": None,
-            "command": shlex.join(sys.argv),
-            "versions": versions(),
-            "git_commit": git_commit(),
-        }
         places = {name: str(path.absolute()) for name in PLACES if (path := getattr(data, name)) is not None}
-        described = {"data": data.provenance(), "places": places}
-        update_record(self.run, record | continued | processes | described | self.values)
+        record: dict[str, Any] = {
+            "failed": None, "command": shlex.join(sys.argv), "versions": versions(),
+            "git_commit": git_commit(), **continued, "world_size": trainer.world_size,
+            "device": device_name(trainer), "precision": trainer.precision,
+            "hardware": {"processor": processor_name(), "cores": os.cpu_count()},
+            "data": data.provenance(), "places": places,
+        }  # fmt: skip
+        update_record(self.run, record | self.values)
 
     @property
     def _seconds(self) -> float:
@@ -116,11 +109,8 @@ class RunRecord(Callback):
         if trainer.is_global_zero:
             before = (read_record(self.run).get("batch_size") or {}).get("global", batch.total)
             if trainer.ckpt_path and before != batch.total:
-                log.warning(
-                    "the global batch has %d faces, before the run was continued it had %d",
-                    batch.total,
-                    before,
-                )
+                text = "the global batch has %d faces, before the run was continued it had %d"
+                log.warning(text, batch.total, before)
             update_record(self.run, step)
             rule, own = step["lr_scaling"], step["lr_batch_size"]
             scaled = "not scaled" if rule == "none" else f"{rule} from a batch of {own}"
@@ -139,31 +129,25 @@ class RunRecord(Callback):
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start counting faces."""
-        self._seen["val"] = torch.zeros(2, dtype=torch.int64, device=pl_module.device)
-
-    def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start counting faces."""
-        self._seen["test"] = torch.zeros(2, dtype=torch.int64, device=pl_module.device)
+        self._seen[_part(trainer)] = torch.zeros(2, dtype=torch.int64, device=pl_module.device)
 
     def on_validation_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: FaceBatch, *_: Any
-    ) -> None:
-        """Count faces without synchronising the device."""
-        self._seen["val"] += _read_and_unreadable(batch)
-
-    def on_test_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: FaceBatch, *_: Any
-    ) -> None:
-        """Count faces."""
-        self._seen["test"] += _read_and_unreadable(batch)
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any,
+        batch_idx: int, dataloader_idx: int = 0,
+    ) -> None:  # fmt: skip
+        """Count readable and unreadable faces without synchronising the device."""
+        valid = batch["valid"].sum()
+        unreadable = torch.full_like(valid, sum(map(bool, batch["error"])))
+        self._seen[_part(trainer)] += torch.stack([valid, unreadable])
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Sum the faces of all processes."""
-        self._seen["val"] = trainer.strategy.reduce(self._seen["val"], reduce_op="sum")
+        part = _part(trainer)
+        self._seen[part] = trainer.strategy.reduce(self._seen[part], reduce_op="sum")
 
-    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Sum the faces of all processes."""
-        self._seen["test"] = trainer.strategy.reduce(self._seen["test"], reduce_op="sum")
+    on_test_epoch_start = on_validation_epoch_start
+    on_test_batch_end = on_validation_batch_end
+    on_test_epoch_end = on_validation_epoch_end
 
     def _seen_of(self, trainer: Trainer, part: str) -> dict[str, Any]:
         """Return the counts of faces seen of a part, merged with those recorded of other parts."""
@@ -185,22 +169,34 @@ class RunRecord(Callback):
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Record the metrics of the command ``validate``."""
         if trainer.state.fn == TrainerFn.VALIDATING:
-            measured = _measured_with(pl_module, calibrated=False) if trainer.is_global_zero else {}
-            metrics = {"val": logged_metrics(trainer, "val")} | self._seen_of(trainer, "val")
-            self._write(trainer, metrics | measured | _about(trainer, pl_module, "val"))
+            self._write_metrics(trainer, pl_module, "val", {})
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Record the test metrics and the MAE of a constant guess."""
-        assert isinstance(pl_module, MTMSA)
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         guess = constant_age_mae(data.train_dataset.table, data.test_dataset.table)
-        measured = _measured_with(pl_module, calibrated=True) if trainer.is_global_zero else {}
-        metrics = {
-            "test": logged_metrics(trainer, "test"),
-            "constant_age_mae": None if math.isnan(guess) else guess,
-            **self._seen_of(trainer, "test"),
+        guessed = {"constant_age_mae": None if math.isnan(guess) else guess}
+        self._write_metrics(trainer, pl_module, "test", guessed)
+
+    def _write_metrics(
+        self, trainer: Trainer, model: LightningModule, part: str, values: dict[str, Any]
+    ) -> None:
+        """Record metrics with the weights, calibration, training data and classes they belong to."""
+        assert isinstance(model, MTMSA)
+        metrics = {part: logged_metrics(trainer, part)}
+        if not trainer.is_global_zero:
+            return
+        applied = model.calibration if part == "test" else None
+        provenance = model.provenance or {}
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        belonging = {
+            "weights": weights_digest(model.state_dict()),
+            "calibration": None if applied is None else applied.to_dict(),
+            "trained_on": {key: provenance.get(key) for key in TRAINED_ON},
+            "masked_classes": model.masked_classes(data, part),
         }
-        self._write(trainer, metrics | measured | _about(trainer, pl_module, "test"))
+        overlap = {"overlap": model.overlap} if part == "test" else {}
+        self._write(trainer, metrics | values | self._seen_of(trainer, part) | belonging | overlap)
 
     def _write(self, trainer: Trainer, values: dict[str, Any]) -> None:
         if trainer.is_global_zero:
@@ -214,19 +210,12 @@ class RunRecord(Callback):
             update_record(self.run, seconds | {"failed": f"{type(exception).__name__}: {exception}"})
 
 
-def _read_and_unreadable(batch: FaceBatch) -> torch.Tensor:
-    """Return the numbers of readable and unreadable faces without synchronising the device."""
-    valid = batch["valid"].sum()
-    return torch.stack([valid, torch.full_like(valid, sum(map(bool, batch["error"])))])
+def _part(trainer: Trainer) -> str:
+    return "test" if trainer.testing else "val"
 
 
 def step_size(trainer: Trainer) -> dict[str, Any]:
-    """Return batch size and learning rate of a fit with its optimiser set up, as plain values.
-
-    Returns:
-        ``batch_size`` (per_device, devices, accumulated, global), ``learning_rate`` (initial, after scaling),
-        ``lr_scaling`` and ``lr_batch_size``.
-    """
+    """Return batch size and learning rate of a fit with its optimiser set up, as plain values."""
     batch, model = BatchSize.of(trainer), trainer.lightning_module
     assert isinstance(model, MTMSA)
     group = trainer.optimizers[0].param_groups[0]
@@ -236,26 +225,6 @@ def step_size(trainer: Trainer) -> dict[str, Any]:
         "lr_scaling": model.lr_scaling,
         "lr_batch_size": model.lr_batch_size,
     }
-
-
-def _measured_with(pl_module: LightningModule, calibrated: bool) -> dict[str, Any]:
-    """Return the digest of the weights and the calibration that metrics were measured with."""
-    assert isinstance(pl_module, MTMSA)
-    applied = pl_module.calibration if calibrated else None
-    return {
-        "weights": weights_digest(pl_module.state_dict()),
-        "calibration": None if applied is None else applied.to_dict(),
-    }
-
-
-def _about(trainer: Trainer, pl_module: LightningModule, part: str) -> dict[str, Any]:
-    """Return what a checkpoint was trained on, and which classes of the data were masked."""
-    assert isinstance(pl_module, MTMSA)
-    data: Any = trainer.datamodule  # type: ignore[attr-defined]
-    provenance = pl_module.provenance or {}
-    trained_on = {key: provenance.get(key) for key in TRAINED_ON}
-    masked = {"masked_classes": pl_module.masked_classes(data, part)}
-    return {"trained_on": trained_on} | masked | ({"overlap": pl_module.overlap} if part == "test" else {})
 
 
 def versions() -> dict[str, str]:

@@ -33,13 +33,9 @@ WandbMode = Literal["online", "offline", "disabled"]
 
 
 def choose_mode(asked: WandbMode | None) -> tuple[WandbMode, str]:
-    """Choose a mode, so that a missing key or network never stops a run.
+    """Choose a mode and give the reason for it, so that a missing key or network never stops a run.
 
-    Args:
-        asked: The user's choice; None for ``WANDB_MODE``, or else online if possible.
-
-    Returns:
-        The mode and the reason for it.
+    By default it is that of ``WANDB_MODE``, or else online if possible.
     """
     wanted = asked or os.environ.get("WANDB_MODE")
     reason = "as asked" if asked else f"WANDB_MODE={wanted}"
@@ -94,9 +90,6 @@ def wandb_logger(
         name: Name of the experiment; the group of its runs, unless ``WANDB_RUN_GROUP`` names one.
         job_type: The command, unless ``WANDB_JOB_TYPE`` is set.
         config: Settings to show; with ``wandb_faces`` the console output, which may name files, is sent too.
-
-    Returns:
-        The logger.
     """
     import wandb
 
@@ -131,11 +124,7 @@ def wandb_logger(
 
 
 def tags(config: dict[str, Any]) -> list[str]:
-    """Return tags for filtering runs: dataset, protocol, fold, heads.
-
-    Args:
-        config: The run's settings.
-    """
+    """Return tags of a run's settings for filtering: dataset, protocol, fold, heads."""
     data, model = config.get("data") or {}, config.get("model") or {}
     chosen = data.get("init_args") or {}
     found = [str(data.get("class_path", "")).rpartition(".")[2].lower(), str(chosen.get("protocol") or "")]
@@ -147,11 +136,9 @@ def tags(config: dict[str, Any]) -> list[str]:
 
 
 def artifact_name(*parts: str) -> str:
-    """Return a valid name for an artifact: at most 128 of ``A-Za-z0-9_.-``.
+    """Return the parts, joined by dashes, as a valid name for an artifact: at most 128 of ``A-Za-z0-9_.-``.
 
-    Args:
-        parts: Texts, joined by dashes. A name that must be changed ends in a hash of the original, so that
-            names stay distinct.
+    A name that must be changed ends in a hash of the original, so that names stay distinct.
 
     >>> artifact_name("morph/fold0", "report"), artifact_name("tiny", "report")
     ('morph-fold0-report-f04ae2', 'tiny-report')
@@ -162,14 +149,9 @@ def artifact_name(*parts: str) -> str:
 
 
 def log_files(loggers: Iterable[Any], run: Path, name: str, best: Path | None, faces: bool = False) -> None:
-    """Upload the best checkpoint and, if it exists, the evaluation report as artifacts.
+    """Upload the best checkpoint and the evaluation report, if they exist, as artifacts.
 
-    Args:
-        loggers: The run's loggers.
-        run: The run directory, or the folder of a report.
-        name: Name of the experiment.
-        best: The best checkpoint of a fit.
-        faces: Include photos and names of single faces.
+    With ``faces``, the report has photos and names of single faces.
     """
     with TemporaryDirectory() as folder:
         wanted = {"checkpoint": best}

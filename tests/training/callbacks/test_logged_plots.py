@@ -20,7 +20,8 @@ from mtmsa_lightning.runs.record import read_record
 from mtmsa_lightning.training.callbacks import wandb as ours
 from mtmsa_lightning.training.callbacks.logged_plots import Panels, face_tables, panels, use_dataset
 from mtmsa_lightning.training.callbacks.wandb import log_files, tags
-from mtmsa_lightning.training.lightning_cli import TrainingCLI, run_trainer_command
+from mtmsa_lightning.training.commands import run_trainer_command
+from mtmsa_lightning.training.lightning_cli import TrainingCLI
 
 
 @pytest.fixture(scope="module")
