@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import Sequence
 
+from mtmsa_lightning._utils.logs import to_console
 from mtmsa_lightning._utils.processes import end_with_parent, safe_path
 from mtmsa_lightning._utils.signals import TRY_AGAIN, Stopped, raised_on_signals, stopped_by
 from mtmsa_lightning.errors import MTMSAError, Preempted, shorten
@@ -79,16 +80,14 @@ def main(args: Sequence[str] | None = None) -> None:
     try:
         with raised_on_signals():
             run(command, rest)
-    except MTMSAError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
     except Preempted as stop:
         raise SystemExit(stop.status) from None
+    except MTMSAError as error:
+        message = str(error)
     except OSError as error:
         if error.errno not in USERS_TO_FIX:
             raise
-        print(f"error: {shorten(str(error.filename), 200)}: {error.strerror}", file=sys.stderr)
-        raise SystemExit(2) from None
+        message = f"{shorten(str(error.filename), 200)}: {error.strerror}"
     except Stopped as stop:
         trainer = command in TRAINER_COMMANDS
         then = "the same command starts again" if trainer else ""
@@ -98,11 +97,14 @@ def main(args: Sequence[str] | None = None) -> None:
     except ImportError as error:
         if "libGL" not in str(error):
             raise
-        print(f"error: {error}\n{_WITHOUT_WINDOWS}", file=sys.stderr)
-        raise SystemExit(2) from None
+        message = f"{error}\n{_WITHOUT_WINDOWS}"
     except KeyboardInterrupt:
         print(stopped_by("SIGINT"), file=sys.stderr)
         raise SystemExit(128 + signal.SIGINT) from None
+    else:
+        return
+    print(f"error: {message}", file=sys.stderr)
+    raise SystemExit(2)
 
 
 def run(command: str, args: list[str]) -> None:
@@ -123,10 +125,10 @@ def dispatch(command: str, args: list[str]) -> None:
 
         print(version("mtmsa-lightning"))
     elif command in OWN_COMMANDS:
-        show_messages()
+        to_console()  # on the first process of a run only
         importlib.import_module(f"mtmsa_lightning.cli.commands.{command}").main(args)
     elif command in TRAINER_COMMANDS:
-        show_messages()
+        to_console()
         from mtmsa_lightning.cli.data_arguments import expand
         from mtmsa_lightning.training.preflight import check_arguments
 
@@ -142,10 +144,3 @@ def dispatch(command: str, args: list[str]) -> None:
         near = get_close_matches(command, [*TRAINER_COMMANDS, *OWN_COMMANDS], n=1)
         hint = f": did you mean `mtmsa {near[0]}`?" if near else ""
         raise MTMSAError(f"there is no command {command!r}{hint}\n\n{usage()}")
-
-
-def show_messages() -> None:
-    """Print the package's messages to the console, on the first process of a run only."""
-    from mtmsa_lightning._utils.logs import to_console
-
-    to_console()

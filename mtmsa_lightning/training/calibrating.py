@@ -2,7 +2,7 @@
 
 import copy
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -72,30 +72,31 @@ def calibrate(
     log.info("%s", model.describe())
     model.calibration = None
     model.flip_test = model.flip_test if flip_test is None else flip_test
-    check_thresholds(model, max_width, min_group_prob)
+    _check_thresholds(model, max_width, min_group_prob)
     preparation = (model.provenance or {}).get("preparation")
     data = datamodule_of(ckpt_path, data_args, dict(model.hparams) | {"preparation": preparation})
     data.prepare_data()
     data.setup("test")
     warn_preprocessing(model.provenance or {}, preprocessing_of(data), str(data.root))
     part = part or ("calibration" if len(data.calibration_dataset) else "val")
-    chose_checkpoint = check_part(model, data, part, other_data)
+    chose_checkpoint = _check_part(model, data, part, other_data)
     if max_width is not None:
-        check_enough(data, part)
+        _check_enough(data, part)
 
     model.match(data)
-    network = Network(model, data, accelerator, precision)
-    parts = dict.fromkeys([part, *(["test"] if len(data.test_dataset) else [])])
-    predicted = {name: network.predict(name) for name in parts}
+    predict = _predictor(model, data, accelerator, precision)
+    predicted = {part: predict(part)}
+    if len(data.test_dataset) and part != "test":
+        predicted["test"] = predict("test")
     for name, faces in predicted.items():
-        warn_outside(faces, name)
+        _warn_outside(faces, name)
     fitted = fit_calibration(*predicted[part])
     metrics = {
-        name: {"before": calibration_metrics(faces), "after": calibration_metrics(applied(fitted, faces))}
+        name: {"before": calibration_metrics(faces), "after": calibration_metrics(_applied(fitted, faces))}
         for name, faces in predicted.items()
     }
-    fitted_on = origin(data, part) | predicted[part].size() | {"chose_checkpoint": chose_checkpoint}
-    fitted_on["flip_test"] = model.flip_test
+    fitted_on = _origin(data, part) | predicted[part].size()
+    fitted_on |= {"chose_checkpoint": chose_checkpoint, "flip_test": model.flip_test}
     fitted = replace(
         fitted, max_width=max_width, min_group_prob=min_group_prob, fitted_on=fitted_on, metrics=metrics
     )
@@ -106,7 +107,7 @@ def calibrate(
     for line in coverage_lines(fitted, data):
         log.info("%s", line)
     if fitted.quantiles:
-        log.info("%s", thresholds_table(applied(fitted, predicted[part]), groups=bool(model.age_groups)))
+        log.info("%s", thresholds_table(_applied(fitted, predicted[part]), groups=bool(model.age_groups)))
     store(ckpt_path, fitted, out, flip_test)
     return fitted
 
@@ -114,7 +115,7 @@ def calibrate(
 # ------------------------------------------------------------------------ before the network runs
 
 
-def check_thresholds(model: MTMSA, max_width: float | None, min_group_prob: float | None) -> None:
+def _check_thresholds(model: MTMSA, max_width: float | None, min_group_prob: float | None) -> None:
     """Raise ConfigError for thresholds out of range."""
     if model.age is None and (max_width, min_group_prob) != (None, None):
         raise ConfigError("--max_width and --min_group_prob need an age head, which the checkpoint lacks")
@@ -147,7 +148,7 @@ def datamodule_of(
     return build_data(args, file, lambda settings: follow_checkpoint(settings, recorded or {}, args))
 
 
-def check_part(model: MTMSA, data: FaceDataModule, part: str, other_data: bool) -> bool:
+def _check_part(model: MTMSA, data: FaceDataModule, part: str, other_data: bool) -> bool:
     """Raise if a part cannot calibrate the checkpoint; return whether the part (assumed) also chose it."""
     if not len(getattr(data, f"{part}_dataset")):
         raise ConfigError(
@@ -172,7 +173,7 @@ def check_part(model: MTMSA, data: FaceDataModule, part: str, other_data: bool) 
     return chose
 
 
-def check_enough(data: FaceDataModule, part: str) -> None:
+def _check_enough(data: FaceDataModule, part: str) -> None:
     """Raise ConfigError for a threshold of width if there are too few subjects for finite intervals."""
     table = getattr(data, f"{part}_dataset").table
     subjects = len(set(sampling_units(table[table["age_low"].notna()])))
@@ -184,51 +185,35 @@ def check_enough(data: FaceDataModule, part: str) -> None:
         )
 
 
-def origin(data: FaceDataModule, part: str) -> dict[str, Any]:
+def _origin(data: FaceDataModule, part: str) -> dict[str, Any]:
     """Return dataset, split and label rule of a part as plain values."""
-    split = data.split
-    return {
-        "dataset": data.source,
-        "protocol": split.protocol,
-        "fold": split.fold,
-        "split_seed": split.seed,
-        "label_rule": data.table.label_rule,
-        "part": part,
-        "fingerprint": split.fingerprints[part],
-        "unit": "subjects" if (data.table.frame["subject"] != "").any() else "different images",
-    }
+    record, subjects = data.provenance(), data.table.frame["subject"]
+    kept = {key: record[key] for key in ("dataset", "protocol", "fold", "split_seed", "label_rule")}
+    unit = "subjects" if (subjects != "").any() else "different images"
+    return kept | {"part": part, "fingerprint": record["fingerprints"][part], "unit": unit}
 
 
 # ------------------------------------------------------------------------ the network
 
 
-class Network:
-    """The uncalibrated predictions of a model.
+def _predictor(
+    model: MTMSA, data: FaceDataModule, accelerator: str, precision: Any
+) -> Callable[[str], LabelledPredictions]:
+    """Return a function that predicts the readable faces of a part with a matched model, on the CPU."""
+    head = copy.deepcopy(model.age)  # its outputs are kept on the CPU, in full precision
+    with as_config_error():
+        precision = precision or best_precision(accelerator)
+        fabric = Fabric(accelerator=accelerator, devices=1, precision=precision)
+    forward = fabric.setup_module(model).eval()
 
-    Args:
-        model: The model, matched with the data (``MTMSA.match``).
-        data: The DataModule, set up.
-        accelerator: As returned by ``choose_accelerator``.
-        precision: As in ``Trainer``; by default as in ``mtmsa test``.
-    """
-
-    def __init__(self, model: MTMSA, data: FaceDataModule, accelerator: str, precision: Any) -> None:
-        self.head = copy.deepcopy(model.age)  # its outputs are kept on the CPU, in full precision
-        with as_config_error():
-            precision = precision or best_precision(accelerator)
-            fabric = Fabric(accelerator=accelerator, devices=1, precision=precision)
-        self.model, self.data, self.device = model, data, fabric.device
-        self.forward = fabric.setup_module(model).eval()
-
-    def predict(self, part: str) -> LabelledPredictions:
-        """Predict the readable faces of a part, on the CPU."""
-        table = getattr(self.data, f"{part}_dataset").table
+    def predict(part: str) -> LabelledPredictions:
+        table = getattr(data, f"{part}_dataset").table
         unit = torch.from_numpy(np.unique(sampling_units(table), return_inverse=True)[1])
         columns: dict[str, list[torch.Tensor]] = {}
-        for batch in self.data.part_dataloader(part):
-            batch = self.data.on_before_batch_transfer(batch, 0)
+        for batch in data.part_dataloader(part):
+            batch = data.on_before_batch_transfer(batch, 0)
             with torch.no_grad():
-                output = self.forward(batch["image"].to(self.device))
+                output = forward(batch["image"].to(fabric.device))
             row = {name: batch[name] for name in ("age_low", "age_high", "gender", "race")}
             row |= {"units": unit[batch["index"]], "age_raw": output.age_raw}
             row |= {"gender_logits": output.gender, "race_logits": output.race}
@@ -238,14 +223,16 @@ class Network:
         joined = {name: torch.cat(values) for name, values in columns.items()}
         classes = {
             task: (mapping.logits(joined[f"{task}_logits"]), mapping.labels(joined[task]))
-            for task, mapping in self.model.class_mappings.items()
+            for task, mapping in model.class_mappings.items()
             if f"{task}_logits" in joined and mapping.common
         }
-        age = None if self.head is None else self.head.distribution(joined["age_raw"])
+        age = None if head is None else head.distribution(joined["age_raw"])
         return LabelledPredictions(age, joined["age_low"], joined["age_high"], classes, joined["units"])
 
+    return predict
 
-def warn_outside(faces: LabelledPredictions, part: str) -> None:
+
+def _warn_outside(faces: LabelledPredictions, part: str) -> None:
     """Warn of labels outside the years of a categorical head, which count as the nearest year."""
     if faces.age is None:
         return
@@ -259,7 +246,7 @@ def warn_outside(faces: LabelledPredictions, part: str) -> None:
         )  # fmt: skip
 
 
-def applied(calibration: Calibration, faces: LabelledPredictions) -> LabelledPredictions:
+def _applied(calibration: Calibration, faces: LabelledPredictions) -> LabelledPredictions:
     """Return calibrated predictions."""
     classes = {
         task: (calibration.logits(task, logits), target) for task, (logits, target) in faces.classes.items()

@@ -14,14 +14,12 @@ from mtmsa_lightning._utils.atomic_write import write_text
 from mtmsa_lightning._utils.folders import is_empty, locked
 from mtmsa_lightning._utils.launch import is_first_process
 from mtmsa_lightning._utils.nested_dicts import differences
-from mtmsa_lightning.data.face_dataset import FaceDataset
 from mtmsa_lightning.errors import ConfigError
 from mtmsa_lightning.evaluation.attention import attend
 from mtmsa_lightning.reports.calibration_tables import why_not_exchangeable
 from mtmsa_lightning.reports.card import CARD, card_of_checkpoint, evaluation_name
 from mtmsa_lightning.reports.report import write_report
 from mtmsa_lightning.reports.report_context import ReportContext
-from mtmsa_lightning.reports.sections.faces import Images
 from mtmsa_lightning.runs.directory import BEGINNING, run_of
 from mtmsa_lightning.runs.record import partial_note, read_record
 from mtmsa_lightning.runs.recorded_settings import read_config
@@ -44,7 +42,8 @@ def evaluate(ckpt_path: str, args: Sequence[str] = (), out: Path | None = None, 
             return
         test = cli.datamodule.test_dataset
         attention = attend(cli.model, test, cli.trainer.strategy.root_device)
-        images = face_images(test) if faces else None
+        rows = {name: row for row, name in enumerate(test.table["id"])}
+        images = (lambda name: test[rows[name]]["image"]) if faces else None
         write_report(cli.writer.table, cli.run, report_context(cli), images, attention)
         write_text(cli.run / CARD, card_of_checkpoint(Path(cli.settings.ckpt_path), cli.run))
         TrainingCLI._finish(cli)  # now that the files exist
@@ -78,17 +77,11 @@ class EvaluationCLI(TrainingCLI):
         leave_process_group()
 
 
-def face_images(data: FaceDataset) -> Images:
-    """Return a function that returns the network's input for the id of a face."""
-    rows = {name: row for row, name in enumerate(data.table["id"])}
-    return lambda name: data[rows[name]]["image"]
-
-
 def report_context(cli: TrainingCLI) -> ReportContext:
     """Return everything that the results of a test must be quoted with."""
     record = read_record(cli.run)
     guess = record.get("constant_age_mae")
-    baseline = () if guess is None else (f"Guessing one age for all faces gives an age MAE of {guess:.2f}.",)
+    notes = [] if guess is None else [f"Guessing one age for all faces gives an age MAE of {guess:.2f}."]
     run = run_of(Path(record["checkpoint"]))
     trained = read_config(run) if run else {}
     return ReportContext(
@@ -102,7 +95,7 @@ def report_context(cli: TrainingCLI) -> ReportContext:
         calibration=record.get("calibration"),
         weights=record["weights"],
         partial=partial_note(record, "test"),
-        notes=(*baseline, *record["data"]["notes"], *cli.model.overlap, *coverage_notes(cli)),
+        notes=(*notes, *record["data"]["notes"], *cli.model.overlap, *_coverage_notes(cli)),
     )
 
 
@@ -113,7 +106,7 @@ def of_this_split(data: dict[str, Any], trained_on: dict[str, Any] | None) -> di
     return data | {"subjects_in_two_parts": None}  # the training part was not trained on
 
 
-def coverage_notes(cli: TrainingCLI) -> tuple[str, ...]:
+def _coverage_notes(cli: TrainingCLI) -> tuple[str, ...]:
     """Return notes on why the coverage of a calibration may not hold on the test part."""
     calibration, data = cli.model.calibration, cli.datamodule
     if calibration is None or not calibration.quantiles:
@@ -149,20 +142,16 @@ def _refuse_to_lose(folder: Path, data: dict[str, Any], checkpoint: str | None) 
     """Raise ConfigError if a folder holds anything but an older report on the same data."""
     if is_empty(folder):
         return
-    holds, before = _holds_else(folder, data), read_record(folder).get("checkpoint", "unknown")
-    if holds is None and checkpoint not in (None, before):
+    runs_own = ("checkpoints", "predictions", "metrics.csv")
+    before, holds = read_record(folder).get("checkpoint", "unknown"), None
+    if not (folder / "config.yaml").is_file() or any((folder / name).exists() for name in runs_own):
+        holds = "other files"
+    elif changes := _changes(folder, data):
+        holds = f"a report on other data ({'; '.join(changes[:4])})"
+    elif checkpoint not in (None, before):
         holds = f"a report on {before}"
     if holds is not None:
         raise ConfigError(f"{folder} holds {holds}: choose another folder with --out")
-
-
-def _holds_else(folder: Path, data: dict[str, Any]) -> str | None:
-    """Return what a folder holds; None for an older report on the same data."""
-    runs_own = ("checkpoints", "predictions", "metrics.csv")
-    if not (folder / "config.yaml").is_file() or any((folder / name).exists() for name in runs_own):
-        return "other files"
-    changes = _changes(folder, data)
-    return f"a report on other data ({'; '.join(changes[:4])})" if changes else None
 
 
 def _changes(folder: Path, data: dict[str, Any]) -> list[str]:
@@ -170,10 +159,9 @@ def _changes(folder: Path, data: dict[str, Any]) -> list[str]:
     recorded = _data_settings(read_config(folder)) | (read_record(folder).get("places") or {})
     both = {key: value for key, value in data.items() if key in recorded}
     by_default = [key for key in PLACES if both.get(key) is None]  # which may have moved
-    old, new = (
-        {key: value for key, value in values.items() if key not in by_default} for values in (recorded, both)
-    )
-    return differences(old, new, "data")
+    for key in by_default:
+        recorded.pop(key, None), both.pop(key, None)
+    return differences(recorded, both, "data")
 
 
 def _data_settings(settings: dict[str, Any]) -> dict[str, Any]:

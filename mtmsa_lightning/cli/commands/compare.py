@@ -48,35 +48,24 @@ def main(args: Sequence[str]) -> None:
     for path in (options.baseline, *options.others):
         if not path.exists():
             raise DataError(f"{path}: no predictions: no such file or folder")
-    run(options.baseline, options.others, options.out, options.draws, options.seed)
-
-
-def run(baseline: Path, others: Sequence[Path], out: Sequence[Path], draws: int, seed: int) -> None:
-    """Compare, print, and write.
-
-    Args:
-        baseline: Run, folder or table that the others are compared with.
-        others: Runs, crossval folders or tables.
-        out: Files to write.
-        draws: Bootstrap samples and sign flips.
-        seed: Seed of both.
-    """
     from mtmsa_lightning._utils.atomic_write import write_text
     from mtmsa_lightning._utils.strict_json import csv_cell, to_json
     from mtmsa_lightning.evaluation.comparison import compare, plain_rows, read_contender
     from mtmsa_lightning.reports.comparison_text import markdown, provenance, verdict
 
-    first, *rest = [read_contender(path) for path in (baseline, *others)]
-    table = compare(first, rest, draws, seed)
+    first, *rest = [read_contender(path) for path in (options.baseline, *options.others)]
+    table = compare(first, rest, options.draws, options.seed)
     table["verdict"] = table.apply(verdict, axis=1)
-    text = markdown(first, rest, table, draws)
+    text = markdown(first, rest, table, options.draws)
     log.info("%s", text.rstrip())
     sides = [provenance(side) for side in (first, *rest)]
-    values = plain_rows(table)
-    record = {"baseline": sides[0], "others": sides[1:], "draws": draws, "seed": seed, "comparisons": values}
+    record = {
+        "baseline": sides[0], "others": sides[1:], "draws": options.draws, "seed": options.seed,
+        "comparisons": plain_rows(table),
+    }  # fmt: skip
     quoted = table.assign(baseline_run=first.name, test_fingerprint=sides[0]["test_fingerprint"])
     quoted = quoted.assign(recorded=to_json(first.record))
     cells = quoted.map(csv_cell)
     texts = {".json": to_json(record, indent=2) + "\n", ".csv": cells.to_csv(index=False), ".md": text}
-    for file in out:
+    for file in options.out:
         write_text(file, texts[file.suffix])

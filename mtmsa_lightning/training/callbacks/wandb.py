@@ -59,10 +59,8 @@ def _has_key() -> bool:
     if os.environ.get("WANDB_API_KEY"):
         return True
     try:
-        return (
-            netrc.netrc(os.environ.get("NETRC")).authenticators(urlsplit(_server()).hostname or "")
-            is not None
-        )
+        found = netrc.netrc(os.environ.get("NETRC"))
+        return found.authenticators(urlsplit(_server()).hostname or "") is not None
     except (OSError, netrc.NetrcParseError):
         return False
 
@@ -154,19 +152,15 @@ def log_files(loggers: Iterable[Any], run: Path, name: str, best: Path | None, f
     With ``faces``, the report has photos and names of single faces.
     """
     with TemporaryDirectory() as folder:
-        wanted = {"checkpoint": best}
-        if (run / "report.html").is_file():
-            wanted["report"] = _report(run, Path(folder), faces)
+        report = _report(run, Path(folder), faces) if (run / "report.html").is_file() else None
+        wanted = {("checkpoint", "model", "best"): best, ("report", "report", "latest-report"): report}
         for logger in [each for each in loggers if isinstance(each, WandbLogger)]:
-            for what, path in wanted.items():
+            for (what, kind, alias), path in wanted.items():
                 if path is None:
                     continue
                 try:
                     import wandb
 
-                    kind, alias = {"checkpoint": ("model", "best"), "report": ("report", "latest-report")}[
-                        what
-                    ]
                     artifact = wandb.Artifact(artifact_name(name, what), type=kind)
                     if path.is_dir():
                         artifact.add_dir(str(path))
