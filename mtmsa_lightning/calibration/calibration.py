@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -86,12 +87,8 @@ class Calibration:
     @property
     def at_limit(self) -> list[str]:
         """Names of the factors at an end of ``FACTOR_RANGE``: a better value may lie beyond."""
-        ends = FACTOR_RANGE
-        return [
-            name
-            for name, value in self.factors.items()
-            if any(math.isclose(value, end, rel_tol=1e-6) for end in ends)
-        ]
+        factors = self.factors.items()
+        return [name for name, value in factors if np.isclose(value, FACTOR_RANGE, rtol=1e-6, atol=0).any()]
 
     def describe_limit(self) -> str:
         """Return a warning about factors at the limit of the search, or an empty text."""

@@ -62,11 +62,8 @@ def calibration_metrics(faces: LabelledPredictions) -> dict[str, Any]:
         found |= faces.size()
         for name, values in _intervals(faces.age, faces).items():
             found[name] = {f"{100 * p:g}": _plain(value) for p, value in zip(LEVELS, values, strict=True)}
-        metrics: dict[str, Metric] = {
-            "age_nll": AgeNLL(),
-            "age_interval_nll": AgeIntervalNLL(),
-            "age_ence": ENCE(),
-        }
+        metrics: dict[str, Metric]
+        metrics = {"age_nll": AgeNLL(), "age_interval_nll": AgeIntervalNLL(), "age_ence": ENCE()}
         for name, metric in metrics.items():
             without_sync(metric).update(faces.age, faces.low, faces.high)
             found[name] = _plain(metric.compute())
@@ -80,15 +77,15 @@ def calibration_metrics(faces: LabelledPredictions) -> dict[str, Any]:
 
 def _intervals(age: AgeDistribution, faces: LabelledPredictions) -> dict[str, list[Tensor]]:
     labelled = faces.labelled
-    found: dict[str, list[Tensor]] = {"coverage": [], "coverage_by_subject": [], "width": []}
     _, subject, sizes = torch.unique(faces.units[labelled], return_inverse=True, return_counts=True)
     weight = 1 / sizes.double()[subject] / len(sizes)
+    found: dict[str, list[Tensor]] = {"coverage": [], "coverage_by_subject": [], "width": []}
     for level in LEVELS:
-        covered, _ = IntervalCoverage(level).per_face(age, faces.low, faces.high)
-        width, _ = IntervalWidth(level).per_face(age, faces.low, faces.high)
-        found["coverage"].append(covered[labelled].double().mean())
-        found["coverage_by_subject"].append((covered[labelled] * weight).sum())
-        found["width"].append(width[labelled].mean())
+        covered = IntervalCoverage(level).per_face(age, faces.low, faces.high)[0][labelled]
+        width = IntervalWidth(level).per_face(age, faces.low, faces.high)[0][labelled]
+        found["coverage"].append(covered.double().mean())
+        found["coverage_by_subject"].append((covered * weight).sum())
+        found["width"].append(width.mean())
     return found
 
 
@@ -97,17 +94,11 @@ def _plain(value: Tensor) -> float | None:
 
 
 class RiskAtThreshold(NamedTuple):
-    """The faces that a threshold keeps, and their risk.
+    """The faces that a threshold keeps, and their risk."""
 
-    Attributes:
-        threshold: Largest uncertainty that is kept.
-        kept: Fraction of the faces.
-        risk: Mean risk of the kept faces.
-    """
-
-    threshold: float
-    kept: float
-    risk: float
+    threshold: float  # largest uncertainty that is kept
+    kept: float  # fraction of the faces
+    risk: float  # mean of the kept faces
 
 
 def risk_by_threshold(uncertainty: Tensor, risk: Tensor) -> list[RiskAtThreshold]:

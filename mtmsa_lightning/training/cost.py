@@ -1,8 +1,6 @@
 """Estimate the time and memory of a training on this device from a few timed steps."""
 
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from statistics import median
 
@@ -22,27 +20,16 @@ VALIDATION = 1 / 3
 
 @dataclass(frozen=True)
 class Cost:
-    """Measured time and memory.
-
-    Attributes:
-        device: Name of the device.
-        precision: Lightning's name of the precision.
-        faces: Faces in a timed step; a full batch, or fewer if that takes too long.
-        steps: Number of timed steps.
-        face_seconds: Forward, backward and optimiser step, per face on one device.
-        load_seconds: Reading and transforming one image on one core.
-        memory: Bytes of a step with a full batch on a device.
-        memory_how: How ``memory`` was measured.
-    """
+    """Measured time and memory."""
 
     device: str
-    precision: str
-    faces: int
-    steps: int
-    face_seconds: float
-    load_seconds: float
-    memory: float
-    memory_how: str
+    precision: str  # Lightning's name
+    faces: int  # in a timed step; a full batch, or fewer if that takes too long
+    steps: int  # number of timed steps
+    face_seconds: float  # forward, backward and optimiser step, per face on one device
+    load_seconds: float  # reading and transforming one image on one core
+    memory: float  # bytes of a step with a full batch on a device
+    memory_how: str  # how ``memory`` was measured
 
     def epoch_seconds(self, train: int, val: int, devices: int, workers: int) -> float:
         """Estimate the seconds of an epoch with its validation, with ``workers`` loader processes per device.
@@ -82,8 +69,13 @@ def training_cost(
             f"a batch of {pluralize(data.batch_size, 'face')} of {data.image_size} px does not fit {device}: "
             "choose a smaller data.batch_size"
         ) from error
-    memory, how = _memory(step, loaded, faces, data.batch_size, device)
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    if device.type == "cuda":
+        name, memory = torch.cuda.get_device_name(device), float(torch.cuda.max_memory_allocated(device))
+        how = "measured with a full batch"
+    else:
+        activations = step.activation_bytes(_batch(loaded, faces, device)) * data.batch_size / faces
+        name, memory = device.type, step.state_bytes() + activations
+        how = f"counted with {pluralize(faces, 'face')}, scaled to a batch of {data.batch_size}"
     return Cost(name, step.precision, faces, len(times), median(times) / faces, load_seconds, memory, how)
 
 
@@ -92,17 +84,13 @@ class _Step:
 
     def __init__(self, model: MTMSA, data: FaceDataModule, device: torch.device, precision: str) -> None:
         self.model, self.data, self.device = model, data, device
-        kinds = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
-        self.dtype = kinds.get(precision)
+        self.dtype = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(precision)
         self.precision = precision if self.dtype else "32-true"
         self.optimizer = model.optimizer(model.parameter_groups())
 
     def loss(self, batch: FaceBatch) -> Tensor:
-        context: AbstractContextManager[object] = nullcontext()
-        if self.dtype is not None:
-            context = torch.autocast(self.device.type, self.dtype)
         batch = self.data.on_after_batch_transfer(batch, 0)
-        with context:
+        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not None):
             return self.model.total_loss(self.model.losses(self.model(batch["image"]), batch))
 
     def __call__(self, batch: FaceBatch) -> float:
@@ -168,9 +156,7 @@ def _grow(step: _Step, loaded: FaceBatch, batch_size: int, budget: float) -> tup
     return faces, [seconds, *_repeat(step, _batch(loaded, faces, step.device), left, warm=True)]
 
 
-def _repeat(
-    step: Callable[[FaceBatch], float], batch: FaceBatch, budget: float, warm: bool = False
-) -> list[float]:
+def _repeat(step: _Step, batch: FaceBatch, budget: float, warm: bool = False) -> list[float]:
     """Time up to ten steps within ``budget`` seconds, after two untimed ones unless ``warm``."""
     start, times = time.perf_counter(), list[float]()
     if not warm:
@@ -178,16 +164,6 @@ def _repeat(
     while len(times) < 10 and (time.perf_counter() - start < budget or not (warm or times)):
         times.append(step(batch))
     return times
-
-
-def _memory(
-    step: _Step, loaded: FaceBatch, faces: int, batch_size: int, device: torch.device
-) -> tuple[float, str]:
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device), "measured with a full batch"
-    activations = step.activation_bytes(_batch(loaded, faces, device)) * batch_size / faces
-    how = f"counted with {pluralize(faces, 'face')}, scaled to a batch of {batch_size}"
-    return step.state_bytes() + activations, how
 
 
 def _bytes(tensor: Tensor) -> int:

@@ -49,7 +49,7 @@ def main(args: Sequence[str]) -> None:
     """Run the command; exit with status 1 if there is a finding of severity error."""
     options, others = parser().parse_known_args(args)
     arguments = fit_arguments(options, others)
-    cli = build(arguments)
+    cli = _build(arguments)
 
     from mtmsa_lightning.data.audit.audit import all_splits, check_table, read
     from mtmsa_lightning.data.audit.findings import by_severity, has_errors
@@ -60,11 +60,11 @@ def main(args: Sequence[str]) -> None:
     findings = by_severity([*findings, *check_table(data, table, splits)])
     if splits and len(splits[data.fold].train) and not len(splits[data.fold].val):
         data.setup("fit")  # raises, as it will for `mtmsa fit`
-    print("\n".join(describe_data(data)))
-    print("\n".join(describe_findings(findings)))
+    print("\n".join(_describe_data(data)))
+    print("\n".join(_describe_findings(findings)))
     if splits and options.timing and len(splits[data.fold].train):
         with _quiet("mtmsa_lightning"):  # setup describes the data again
-            cost = list(describe_cost(cli))
+            cost = list(_describe_cost(cli))
         print("\n".join(cost))
     print(f"to train:\n  {command(arguments)}")
     if has_errors(findings):
@@ -89,7 +89,7 @@ def command(arguments: Sequence[str]) -> str:
     return f"mtmsa fit {shlex.join(word for words in split for word in words)}"
 
 
-def build(arguments: list[str]) -> Any:
+def _build(arguments: list[str]) -> Any:
     """Build data, model and trainer as ``mtmsa fit`` does, and run nothing."""
     check_arguments("fit", arguments)
 
@@ -107,20 +107,20 @@ def build(arguments: list[str]) -> Any:
 @contextmanager
 def _quiet(*names: str) -> Iterator[None]:
     """Let these loggers show warnings only."""
-    levels = {name: logging.getLogger(name).level for name in names}
-    for name in names:
-        logging.getLogger(name).setLevel(logging.WARNING)
+    levels = {logger: logger.level for logger in map(logging.getLogger, names)}
     try:
+        for logger in levels:
+            logger.setLevel(logging.WARNING)
         yield
     finally:
-        for name, level in levels.items():
-            logging.getLogger(name).setLevel(level)
+        for logger, level in levels.items():
+            logger.setLevel(level)
 
 
 # ---------------------------------------------------------------------------- texts
 
 
-def describe_data(data: "FaceDataModule") -> Iterator[str]:
+def _describe_data(data: "FaceDataModule") -> Iterator[str]:
     """Yield lines about the faces, the release, the protocols and the constant guesses."""
     from mtmsa_lightning.data.audit.published_counts import compare
     from mtmsa_lightning.data.baselines import baselines_by_part
@@ -134,14 +134,11 @@ def describe_data(data: "FaceDataModule") -> Iterator[str]:
         yield "compared with the published release:"
         yield from _lines(comparison_table(compared))
     else:
-        reason = (
-            "synthetic faces"
-            if data.source != data.name
-            else f"none is known for label rule {table.label_rule!r}"
-        )
+        unknown = f"none is known for label rule {table.label_rule!r}"
+        reason = "synthetic faces" if data.source != data.name else unknown
         yield f"not held against a published release: {reason}"
     yield f"protocols, seed {data.seed} (* as configured):"
-    yield from (f"  {line}" for line in protocol_sizes(data))
+    yield from (f"  {line}" for line in _protocol_sizes(data))
     try:
         guesses = baselines_by_part(table.frame, data.split, data.age_groups)
     except DataError:
@@ -150,7 +147,7 @@ def describe_data(data: "FaceDataModule") -> Iterator[str]:
     yield from _lines(baseline_table(guesses))
 
 
-def protocol_sizes(data: "FaceDataModule") -> Iterator[str]:
+def _protocol_sizes(data: "FaceDataModule") -> Iterator[str]:
     """Yield a line for each protocol of a dataset: sizes of its parts, or why it does not apply."""
     from mtmsa_lightning.data.splits.protocols import PARTS, fold_numbers, make_split
     from mtmsa_lightning.data.table import SPLITS
@@ -171,17 +168,17 @@ def protocol_sizes(data: "FaceDataModule") -> Iterator[str]:
         yield f"{'*' if chosen else ' '} {name:<18}{text}"
 
 
-def describe_findings(findings: Sequence[Finding]) -> Iterator[str]:
+def _describe_findings(findings: Sequence[Finding]) -> Iterator[str]:
     """Yield lines about contradictions in the table."""
     yield "findings in the table (`mtmsa audit` looks at the images too):"
     if not findings:
         yield "  none"
     for finding in findings:
-        remedy = f"  -> {KINDS[finding.kind].remedy}" if KINDS[finding.kind].remedy else ""
-        yield f"  {finding.severity:<8}{finding.text}{remedy}"
+        remedy = KINDS[finding.kind].remedy
+        yield f"  {finding.severity:<8}{finding.text}{f'  -> {remedy}' if remedy else ''}"
 
 
-def describe_cost(cli: Any) -> Iterator[str]:
+def _describe_cost(cli: Any) -> Iterator[str]:
     """Time a few training steps and yield lines about the time and memory of a training."""
     from mtmsa_lightning.training.cost import training_cost
 

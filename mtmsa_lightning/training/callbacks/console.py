@@ -78,18 +78,15 @@ class EpochLine(Callback):
         assert isinstance(pl_module, MTMSA)
         loss = float(pl_module.mean_loss("train"))  # logged by the module only after this hook
         shown = [
-            f"{title} {format_metric(name, float(metrics[f'val/{name}']))}"
-            for name, title in TITLES.items()
-            if self._validated
-            and f"val/{name}" in metrics
-            and name in ("age_mae", "group_acc", "gender_acc", "race_acc")
+            f"{TITLES[name]} {format_metric(name, float(metrics[f'val/{name}']))}"
+            for name in ("age_mae", "group_acc", "gender_acc", "race_acc")
+            if self._validated and f"val/{name}" in metrics
         ]
         if trainer.is_global_zero:
             epoch = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
             trained = f"train loss {loss:.3f}{notes.get('train', '')}"
-            validated = (
-                f"val {', '.join(shown)}{notes.get('val', '')}" if self._validated else "not validated"
-            )
+            validated = f"val {', '.join(shown)}{notes.get('val', '')}"
+            validated = validated if self._validated else "not validated"
             log.info("%s  %s  %s  (%.0f s)", epoch, trained, validated, seconds)
         if not math.isfinite(loss):
             self._check_weights(trainer, pl_module, loss)

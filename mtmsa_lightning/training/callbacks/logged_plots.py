@@ -102,10 +102,9 @@ class Panels(Callback):
         photos = data.val_dataset if self.faces else None
         for logger in wandb_loggers(trainer):
             with warn_on_error("wandb: tables of faces"):
-                tables: dict[str, Any] = face_tables(predictions, photos)
-                logger.log_metrics(
-                    {f"val/{name}": table for name, table in tables.items()}, step=trainer.global_step
-                )
+                tables = face_tables(predictions, photos).items()
+                shown: dict[str, Any] = {f"val/{name}": table for name, table in tables}
+                logger.log_metrics(shown, step=trainer.global_step)
 
 
 def shows_pictures(logger: Any) -> bool:
@@ -140,9 +139,9 @@ def panels(predictions: "Predictions") -> "dict[str, Callable[[], Figure]]":
     if age is not None and labelled["exact"]:
         curve, exact = without_sync(CumulativeScoreCurve()), low == high
         curve.update(age, low, high)
-        shares = curve.compute().numpy()
-        drawn["cumulative_score"] = lambda: age_plots.cumulative_score(
-            range(len(shares)), shares, labelled["exact"]
+        fractions = curve.compute().numpy()
+        drawn["cumulative_score"] = partial(
+            age_plots.cumulative_score, range(len(fractions)), fractions, labelled["exact"]
         )
         drawn["predicted_against_true"] = lambda: age_plots.predicted_against_true(
             low[exact].numpy(), printed_age(age.mean[exact]).numpy()
