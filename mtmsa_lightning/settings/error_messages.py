@@ -55,18 +55,11 @@ _MAX_REASON = 400
 
 @dataclass(frozen=True)
 class Known:
-    """The settings and classes that a command line may name.
-
-    Attributes:
-        settings: Names of settings by section: ``""`` for those of the command itself, ``model``,
-            ``model.optimizer`` and so on.
-        classes: Names of the classes that may be chosen, by setting.
-        chosen: Names of the chosen classes, by setting.
-    """
+    """The settings and classes that a command line may name, by section (``""`` for the command itself)."""
 
     settings: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    classes: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    chosen: Mapping[str, str] = field(default_factory=dict)
+    classes: Mapping[str, Sequence[str]] = field(default_factory=dict)  # that may be chosen
+    chosen: Mapping[str, str] = field(default_factory=dict)  # names of the chosen classes
 
 
 def explain(error: Exception, known: Callable[[], Known] = Known) -> str | None:
@@ -75,7 +68,7 @@ def explain(error: Exception, known: Callable[[], Known] = Known) -> str | None:
     ``known`` returns the settings that could have been meant; it is called only if the message needs it.
     """
     text = str(error)
-    if _raised_by_lightning(error):
+    if isinstance(error, ValueError) and _raised_in(error) == "lightning":  # about a Trainer's argument
         return text.strip()
     refused = "Union subtypes" in text and not _from_elsewhere(error)
     if not (isinstance(error, ArgumentError) or _misconfigured(error) or refused):
@@ -115,11 +108,6 @@ def _misconfigured(error: Exception) -> bool:
     return type(error).__name__ == "MisconfigurationException"
 
 
-def _raised_by_lightning(error: Exception) -> bool:
-    """Return whether Lightning itself raised a ValueError about an argument of the Trainer."""
-    return isinstance(error, ValueError) and _raised_in(error) == "lightning"
-
-
 def _from_elsewhere(error: BaseException | None) -> bool:
     """Return whether an error, or one of its causes, was raised in the user's own code."""
     while error is not None:
@@ -156,6 +144,7 @@ class _Refusal:
                 self.cls = cls[1]
             elif not (key or cls or _DROPPED.match(content)):
                 self._read(content)
+        self.path = ".".join(self.keys)  # such as ``model.msa.rates``
 
     def _read(self, line: str) -> None:
         line = re.sub(r"<class '([\w.]+)'>", r"\1", line)
@@ -173,11 +162,6 @@ class _Refusal:
             self.types.append(line.removeprefix("Expected a "))
         elif line and line not in self.reasons:
             self.reasons.append(line)
-
-    @property
-    def path(self) -> str:
-        """The setting, such as ``model.msa.rates``."""
-        return ".".join(self.keys)
 
     def message(self, known: Known) -> str:
         """Return the message."""

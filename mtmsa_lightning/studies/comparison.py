@@ -44,14 +44,11 @@ class Variant:
 
     def metrics(self) -> dict[str, dict[str, Any]]:
         """Return the mean of every metric, and its sample standard deviation over the n runs."""
-        return {
-            name: {
-                "mean": values["mean"],
-                "sd": values["over_runs"]["sd_sample"],
-                "n": values["over_runs"]["n"],
-            }
-            for name, values in self.summary["metrics"].items()
-        }
+        found = {}
+        for name, values in self.summary["metrics"].items():
+            over = values["over_runs"]
+            found[name] = {"mean": values["mean"], "sd": over["sd_sample"], "n": over["n"]}
+        return found
 
     def contender(self, name: str) -> Contender:
         """Return its predictions for the seeds of the summary."""
@@ -73,10 +70,12 @@ def study_table(
     """
     quotes = {name: variant.quoted() for name, variant in variants.items()}
     first = next(iter(quotes.values()))
-    shared = {
-        key: value for key, value in first.items() if all(quote[key] == value for quote in quotes.values())
+    shared = {key: first[key] for key in first if all(quote[key] == first[key] for quote in quotes.values())}
+    summaries = [variant.summary for variant in variants.values()]
+    versions = {
+        key: distinct(value for summary in summaries for value in summary[key])
+        for key in ("versions", "git_commit", "device", "precision")
     }
-    versions = {key: _union(variants, key) for key in ("versions", "git_commit", "device", "precision")}
     compared, reasons = against_baseline(study.baseline, variants)
     table: dict[str, Any] = {
         "study": study.name, "title": study.title, "base": study.base(), "configs": [*study.configs],
@@ -161,7 +160,3 @@ def _cells(table: Mapping[str, Any]) -> dict[tuple[str, str], float]:
         for name, variant in table["variants"].items()
         for metric, values in variant["metrics"].items()
     }
-
-
-def _union(variants: Mapping[str, Variant], key: str) -> list[Any]:
-    return distinct(value for variant in variants.values() for value in variant.summary[key])

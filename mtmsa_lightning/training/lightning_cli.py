@@ -263,10 +263,8 @@ class TrainingCLI(LightningCLI):
         self.model.allow_overlap = self.settings.allow_overlap
         trainer = super().instantiate_trainer(**kwargs)
         if given.sync_batchnorm and trainer.strategy.root_device.type == "cpu":
-            raise ConfigError(
-                "trainer.sync_batchnorm: torch synchronises BatchNorm statistics on GPUs only; leave it out "
-                "on the CPU"
-            )
+            what = "torch synchronises BatchNorm statistics on GPUs only"
+            raise ConfigError(f"trainer.sync_batchnorm: {what}; leave it out on the CPU")
         return trainer
 
     def _loggers(self, given: list[Any], record: dict[str, Any]) -> list[Any]:
@@ -282,11 +280,8 @@ class TrainingCLI(LightningCLI):
         log.info("wandb: %s (%s)", mode, reason)
         if mode != "disabled":
             record["wandb_id"] = read_record(self.run).get("wandb_id") or new_run_id()
-            config = yaml.safe_load(self.config_text)
-            logger = wandb_logger(
-                self.run, mode, record["wandb_id"], self.settings.name, self.command, config
-            )
-            loggers.append(logger)
+            config, name = yaml.safe_load(self.config_text), self.settings.name
+            loggers.append(wandb_logger(self.run, mode, record["wandb_id"], name, self.command, config))
         return loggers
 
     def _callbacks(self, record: dict[str, Any], trainer: dict[str, Any]) -> list[Any]:

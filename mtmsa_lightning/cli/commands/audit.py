@@ -38,11 +38,8 @@ def parser() -> argparse.ArgumentParser:
     add_boolean(parser, "--faces", "show photos in the page", default=True)
     add_boolean(parser, "--read_images", "read the images, not only the table and the split", default=True)
     add_boolean(parser, "--detect", "look for a face in every image; needs the extra align")
-    add(
-        "--near",
-        type=whole_number_from(0),
-        help="greatest distance of near-duplicates, of 256 bits (default: 31)",
-    )
+    near = "greatest distance of near-duplicates, of 256 bits (default: 31)"
+    add("--near", type=whole_number_from(0), help=near)
     add("--min_side", type=whole_number_from(0), help="least side of an image in pixels (default: 64)")
     add("--min_sharpness", type=real_number, help="least variance of the Laplacian at 128 px (default: 10)")
     return parser

@@ -22,20 +22,13 @@ def parser() -> argparse.ArgumentParser:
         "subject where subjects are known). Test ids and labels must be equal. With several "
         "seeds, a face's score is its mean over them.",
     )
-    parser.add_argument(
-        "baseline", type=Path, help="a run, the folder of a cross-validation or of a report, or a table"
-    )
-    parser.add_argument("others", type=Path, nargs="+", metavar="other", help="what to compare with it")
-    parser.add_argument(
-        "--out", type=Path, nargs="+", default=[], metavar="FILE", help="files to write: .json, .csv, .md"
-    )
-    parser.add_argument(
-        "--draws",
-        type=whole_number_from(1),
-        default=10_000,
-        help="bootstrap samples, sign flips (default: 10000)",
-    )
-    parser.add_argument("--seed", type=whole_number_from(0), default=0, help="seed of both (default: 0)")
+    add = parser.add_argument
+    add("baseline", type=Path, help="a run, the folder of a cross-validation or of a report, or a table")
+    add("others", type=Path, nargs="+", metavar="other", help="what to compare with it")
+    add("--out", type=Path, nargs="+", default=[], metavar="FILE", help="files to write: .json, .csv, .md")
+    draws, seed = "bootstrap samples, sign flips (default: 10000)", "seed of both (default: 0)"
+    add("--draws", type=whole_number_from(1), default=10_000, help=draws)
+    add("--seed", type=whole_number_from(0), default=0, help=seed)
     return parser
 
 

@@ -32,33 +32,35 @@ def parser() -> argparse.ArgumentParser:
         "cores; on GPUs, each run gets as many as --devices says (CUDA_VISIBLE_DEVICES).",
     )
     add_fit_arguments(parser)
-    parser.add_argument(
-        "--folds", nargs="+", metavar="FOLDS", help="0-4, or 0,2, or 0 2 (default: all folds of the protocol)"
-    )
-    parser.add_argument(
-        "--seeds",
-        nargs="+",
-        type=whole_number,
-        metavar="SEED",
-        help="seeds of the runs (default: seed_everything)",
-    )
-    parser.add_argument(
-        "--parallel", type=whole_number_from(1), default=1, metavar="N", help="runs at once (default: 1)"
-    )
+    add_run_arguments(parser, "0-4, or 0,2, or 0 2 (default: all folds of the protocol)", "seed_everything")
     return parser
 
 
 def main(args: Sequence[str]) -> None:
     """Run the command."""
     options, others = parser().parse_known_args(args)
-    fit_args = data_arguments(options, others, recognised=True)
+    fit_args = fit_arguments(options, others, recognised=True)
+    folds = None if options.folds is None else numbers(options.folds)
+    crossval(fit_args, folds, options.seeds, options.parallel)
+
+
+def add_run_arguments(parser: argparse.ArgumentParser, folds: str, seeds: str) -> None:
+    """Add ``--folds`` with a help text, ``--seeds`` with its default in words, and ``--parallel``."""
+    add = parser.add_argument
+    add("--folds", nargs="+", metavar="FOLDS", help=folds)
+    add("--seeds", nargs="+", type=whole_number, metavar="SEED", help=f"seeds of the runs (default: {seeds})")
+    add("--parallel", type=whole_number_from(1), default=1, metavar="N", help="runs at once (default: 1)")
+
+
+def fit_arguments(options: argparse.Namespace, others: Sequence[str], recognised: bool = False) -> list[str]:
+    """Return the arguments of ``fit`` without those that crossval sets itself, which are refused."""
+    fit_args = data_arguments(options, others, recognised)
     if options.allow_classes:
         fit_args.append(f"--allow_classes={options.allow_classes}")
     for name, instead in OURS.items():
         if option(fit_args, name) is not None:
             raise ConfigError(f"--{name}: {instead}")
-    folds = None if options.folds is None else numbers(options.folds)
-    crossval(fit_args, folds, options.seeds, options.parallel)
+    return fit_args
 
 
 def numbers(texts: Sequence[str]) -> list[int]:

@@ -8,18 +8,15 @@ from dataclasses import replace
 
 from mtmsa_lightning._utils.folders import locked
 from mtmsa_lightning._utils.text import pluralize
-from mtmsa_lightning.cli.arguments import Parser, whole_number, whole_number_from
-from mtmsa_lightning.cli.commands.crossval import OURS, numbers
-from mtmsa_lightning.cli.data_arguments import add_fit_arguments, data_arguments
+from mtmsa_lightning.cli.arguments import Parser
+from mtmsa_lightning.cli.commands.crossval import add_run_arguments, fit_arguments, numbers
+from mtmsa_lightning.cli.data_arguments import add_fit_arguments
 from mtmsa_lightning.errors import ConfigError, MTMSAError
 from mtmsa_lightning.settings.configs import option
 from mtmsa_lightning.studies.crossval import Experiment, carry_out, plan
 from mtmsa_lightning.studies.definition import Study, read_recorded, read_study, shipped_studies
 
 log = logging.getLogger(__name__)
-
-TAKEN = OURS | {"name": "the study names its runs"}
-"""Arguments of ``fit`` that a study sets itself, and what to do instead."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -38,11 +35,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("study", metavar="STUDY", help="name of a shipped study, or a file")
     add_fit_arguments(parser)
     parser.add_argument("--variants", nargs="+", metavar="NAME", help="only these, and the baseline")
-    parser.add_argument("--folds", nargs="+", metavar="FOLDS", help="0-4, or 0,2 (default: the study's)")
-    parser.add_argument("--seeds", nargs="+", type=whole_number, metavar="SEED", help="default: the study's")
-    parser.add_argument(
-        "--parallel", type=whole_number_from(1), default=1, metavar="N", help="runs at once (default: 1)"
-    )
+    add_run_arguments(parser, "0-4, or 0,2 (default: the study's)", "the study's")
     return parser
 
 
@@ -50,12 +43,9 @@ def main(args: Sequence[str]) -> None:
     """Run the command."""
     options, others = parser().parse_known_args(args)
     configs, options.config = options.config, []
-    fit_args = data_arguments(options, others)
-    if options.allow_classes:
-        fit_args.append(f"--allow_classes={options.allow_classes}")
-    for name, instead in TAKEN.items():
-        if option(fit_args, name) is not None:
-            raise ConfigError(f"--{name}: {instead}")
+    fit_args = fit_arguments(options, others)
+    if option(fit_args, "name") is not None:
+        raise ConfigError("--name: the study names its runs")
     study = read_study(options.study, configs)
     if options.variants:
         for name in options.variants:

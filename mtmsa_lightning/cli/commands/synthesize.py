@@ -17,15 +17,13 @@ def parser() -> argparse.ArgumentParser:
         description="Write synthetic faces in the exact layout of a real release, with its tables, names and "
         "errors, to try a reader, a protocol or a whole run without the data.",
     )
-    parser.add_argument("layout", choices=LAYOUTS, help="release whose layout to use")
-    parser.add_argument("--out", required=True, type=Path, help="folder to write; new or empty")
-    parser.add_argument(
-        "--n_faces", type=whole_number_from(10), default=1500, help="number of images (default: 1500)"
-    )
-    parser.add_argument("--seed", type=whole_number_from(0), default=0, help="seed of the faces (default: 0)")
-    parser.add_argument(
-        "--size", type=whole_number_from(16), default=200, help="side of the images in pixels (default: 200)"
-    )
+    add = parser.add_argument
+    add("layout", choices=LAYOUTS, help="release whose layout to use")
+    add("--out", required=True, type=Path, help="folder to write; new or empty")
+    add("--n_faces", type=whole_number_from(10), default=1500, help="number of images (default: 1500)")
+    add("--seed", type=whole_number_from(0), default=0, help="seed of the faces (default: 0)")
+    size = "side of the images in pixels (default: 200)"
+    add("--size", type=whole_number_from(16), default=200, help=size)
     return parser
 
 

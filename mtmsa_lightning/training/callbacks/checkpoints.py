@@ -130,9 +130,7 @@ class LastCheckpoint(_RunCheckpoint):
         super().on_train_start(trainer, pl_module)
         self._stopping = False
 
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
         """Stop after the last step and its validation."""
         self._stopping |= trainer.global_step == trainer.max_steps
         self._delay(trainer)
@@ -160,11 +158,7 @@ def logged_metrics(trainer: Trainer, stage: str) -> dict[str, float]:
 
 
 class StepSeed(Callback):
-    """Seed torch before every step and on every process, so that a continued run is exact.
-
-    Args:
-        seed: The run's seed.
-    """
+    """Seed torch before every step and on every process, so that a continued run is exact."""
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
@@ -186,9 +180,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     Lightning's move from the temporary folder is a copy between file systems, and may leave half a file.
     """
 
-    def save_checkpoint(
-        self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None
-    ) -> None:
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         """Write a checkpoint; local paths only."""
         with replacing(Path(path)) as partial, partial.open("wb") as stream:
             torch.save(checkpoint, stream)

@@ -49,9 +49,7 @@ class EMA(WeightAveraging):
         assert self._average_model is not None
         self._pairs = pair_up(self._average_model.module, pl_module)
 
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
         """Update the average after an optimiser step."""
         if self._average_model is None or trainer.global_step <= self._latest_update_step:
             return

@@ -94,9 +94,7 @@ class Preemption(Callback):
 
     # ---------------------------------------------------------------- stopping
 
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
         """Save and stop, unless gradients are accumulated or a validation is next."""
         done = batches_into_epoch(trainer)
         if self._asked_to_stop() and self.file and done and not _something_is_due(trainer, done):

@@ -9,6 +9,7 @@ import shlex
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -161,8 +162,8 @@ class RunRecord(Callback):
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Record the validation metrics of the best epoch."""
         for best in [each for each in trainer.checkpoint_callbacks if isinstance(each, BestCheckpoint)]:
-            self._write(trainer, {"val": best.best_metrics, "best_epoch": best.best_epoch})
-            self._write(trainer, {"epochs": trainer.current_epoch})
+            of_best = {"val": best.best_metrics, "best_epoch": best.best_epoch}
+            self._write(trainer, of_best | {"epochs": trainer.current_epoch})
         if trainer.is_global_zero:
             update_record(self.run, {"fit_seconds": self._seconds} | self._seen_of(trainer, "val"))
 
@@ -231,10 +232,9 @@ def versions() -> dict[str, str]:
     """Return the versions of Python and of the packages that results depend on."""
     found = {"python": sys.version.split()[0]}
     for package in PACKAGES:
-        try:
+        found[package] = "not installed"
+        with suppress(importlib.metadata.PackageNotFoundError):
             found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            found[package] = "not installed"
     return found
 
 
@@ -254,16 +254,14 @@ def git_commit() -> str | None:
 
 def processor_name() -> str:
     """Return the name of the processor, if the system gives it."""
-    try:
+    lines: list[str] = []
+    with suppress(OSError):
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
     named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return named[0] if named else platform.processor() or platform.machine()
 
 
 def device_name(trainer: Trainer) -> str:
     """Return the name of the device."""
-    if trainer.strategy.root_device.type == "cuda":
-        return str(torch.cuda.get_device_name(trainer.strategy.root_device))
-    return trainer.strategy.root_device.type
+    device = trainer.strategy.root_device
+    return str(torch.cuda.get_device_name(device)) if device.type == "cuda" else device.type
