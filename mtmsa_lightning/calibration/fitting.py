@@ -32,10 +32,10 @@ def fit_calibration(
     classes: Mapping[str, tuple[Tensor, Tensor]],
     units: Tensor,
 ) -> Calibration:
-    """Fit the calibration of every head with labels.
+    """Fit the calibration of every head with labels, from uncalibrated predictions of N faces.
 
     Args:
-        age: Uncalibrated distributions of N faces; None without an age head.
+        age: Distributions; None without an age head.
         low: Lower ends of the age labels in completed years, ``(N,)``, NaN where missing.
         high: Upper ends, ``(N,)``; equal to ``low`` for an exact age.
         classes: Task to logits ``(N, classes)`` and class indices ``(N,)``, -1 where missing.
@@ -64,18 +64,13 @@ def fit_calibration(
 
 
 def fit_sigma_scale(age: AgeDistribution, low: Tensor, high: Tensor) -> float:
-    """Return the factor of sigma of maximum likelihood.
+    """Return the factor of sigma of maximum likelihood; arguments as in :func:`fit_calibration`.
 
     For normal distributions and exact ages ``scale^2 = mean((age - mean)^2 / sigma^2)`` (Laves et al.,
     "Well-Calibrated Regression Uncertainty in Medical Imaging with Deep Learning", MIDL 2020). Otherwise the
     likelihood of ages (density) and groups (mass from half a year below to half a year above) is maximised
     within ``FACTOR_RANGE``. A label outside the years of a categorical head counts as the nearest year, as in
     the head's loss.
-
-    Args:
-        age: Uncalibrated distributions of N faces.
-        low: Lower ends of the labels, ``(N,)``, NaN where missing; at least one label is known.
-        high: Upper ends, ``(N,)``.
 
     Raises:
         DataError: If the likelihood is finite for no scale.
@@ -105,11 +100,8 @@ def fit_sigma_scale(age: AgeDistribution, low: Tensor, high: Tensor) -> float:
 def fit_temperature(logits: Tensor, target: Tensor) -> float:
     """Return the temperature of maximum likelihood within ``FACTOR_RANGE``.
 
-    Guo et al., "On Calibration of Modern Neural Networks", ICML 2017, section 4.2.
-
-    Args:
-        logits: ``(N, classes)``.
-        target: Class indices ``(N,)``, -1 where missing; at least one is known.
+    Guo et al., "On Calibration of Modern Neural Networks", ICML 2017, section 4.2. Logits have shape
+    ``(N, classes)``, class indices ``(N,)``, -1 where missing; at least one is known.
 
     Raises:
         DataError: If the cross-entropy is finite for no temperature.

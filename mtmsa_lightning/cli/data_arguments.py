@@ -64,13 +64,9 @@ def expand(args: Sequence[str]) -> list[str]:
 def data_arguments(
     options: argparse.Namespace, others: Sequence[str], recognised: bool = False, required: bool = False
 ) -> list[str]:
-    """Return parsed arguments as arguments of ``mtmsa fit``.
+    """Return parsed arguments, and further ones of ``mtmsa fit`` unchanged, as arguments of ``mtmsa fit``.
 
-    Args:
-        options: Parsed arguments of :func:`add_data_arguments`.
-        others: Further arguments of ``mtmsa fit``, which are returned unchanged.
-        recognised: Without ``--config`` and ``--data``, recognise the dataset by its files.
-        required: Raise if neither names a dataset.
+    Without ``--config`` and ``--data``, the dataset is recognised by its files or, if ``required``, an error.
     """
     refuse_words(others)
     root, data = options.root, CLASSES.get(options.data, options.data)

@@ -42,16 +42,11 @@ _DENIED = re.compile(r"Importing '([\w.]+)' is not allowed")
 _allowed: ContextVar[tuple[str, ...]] = ContextVar("allowed", default=())
 
 
-# ------------------------------------------------------------------------ names that the user allows
-
-
 @contextmanager
 def allowing(names: Iterable[str]) -> Iterator[None]:
-    """Allow files to name classes that the user trusts.
+    """Allow files to name classes that the user trusts: modules or classes, with dots, e.g. ``mylab.heads``.
 
-    Args:
-        names: Modules or classes, with dots, e.g. ``mylab`` or ``mylab.heads.MLPHead``; a module allows
-            everything in it. They are searched for in the working directory too.
+    They are searched for in the working directory too.
 
     Raises:
         ConfigError: A name is not a dotted name, or belongs to the standard library.
@@ -59,9 +54,8 @@ def allowing(names: Iterable[str]) -> Iterator[None]:
     chosen = tuple(names)
     for name in chosen:
         if not _DOTTED.fullmatch(name) or _of_python(name):
-            raise ConfigError(
-                f"allow_classes {name!r}: give modules or classes of your own, with dots, e.g. mylab.heads"
-            )
+            wanted = "give modules or classes of your own, with dots, e.g. mylab.heads"
+            raise ConfigError(f"allow_classes {name!r}: {wanted}")
     import_from_here(chosen)
     token = _allowed.set((*_allowed.get(), *chosen))
     try:
@@ -132,9 +126,6 @@ def _lies_in(folder: Path, name: str) -> bool:
     return any(each.with_suffix(".py").is_file() or (each / "__init__.py").is_file() for each in modules)
 
 
-# ------------------------------------------------------------------------ one class
-
-
 def find_class(name: str, *bases: type) -> type:
     """Return the class with a dotted name that a file gives; import it only if the file may choose it.
 
@@ -162,10 +153,8 @@ def refusal(name: str, otherwise: str = "") -> str:
         return reason
     if module == "__main__":
         return f"{reason}; it was defined in a script or notebook: move it to a module that can be imported"
-    return (
-        f"{reason}: if you trust it, add --allow_classes {module} (in Python allow_classes=[{module!r}])"
-        f"{otherwise}"
-    )
+    python = f"(in Python allow_classes=[{module!r}])"
+    return f"{reason}: if you trust it, add --allow_classes {module} {python}{otherwise}"
 
 
 def _of_python(name: str) -> bool:
@@ -188,9 +177,6 @@ def _within(name: str, packages: Iterable[str]) -> bool:
     return any(name == package or name.startswith(f"{package}.") for package in packages)
 
 
-# ------------------------------------------------------------------------ the parser of settings
-
-
 @contextmanager
 def parsing(
     sources: Sequence[str] = (), own: Iterable[str] = (), bases: Sequence[type] = ()
@@ -199,12 +185,9 @@ def parsing(
 
     Args:
         sources: Files that came with a checkpoint and are parsed, for the message. If there are any, only
-            allowed classes are imported.
+            allowed classes are imported, as CheckpointError reports.
         own: Names in the user's own settings, see :func:`names_in`.
         bases: Classes whose imported subclasses may be named.
-
-    Raises:
-        CheckpointError: A class is named that is not allowed.
     """
     from jsonargparse import _common, _typehints, set_parsing_settings
 
@@ -239,8 +222,7 @@ def _start_from_defaults(discard: Any) -> Any:
             discard(parser_or_action, previous, value)
         elif previous["class_path"] != value["class_path"]:
             for key in ("init_args", "dict_kwargs"):
-                if key in previous:
-                    previous.pop(key)
+                previous.pop(key, None)
 
     return forget
 

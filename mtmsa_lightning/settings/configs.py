@@ -60,16 +60,25 @@ def shipped_configs() -> list[str]:
     return sorted(file.as_posix() for file in files if file.parts[0] not in NO_CONFIGS)
 
 
-def _readable(file: Path) -> Path:
+def read_mapping(file: Path, what: str) -> dict[str, Any]:
+    """Read a YAML file of ``key: value`` lines, such as a config.
+
+    Raises:
+        ConfigError: It is none.
+    """
     try:
-        text = file.read_text(encoding="utf-8")
-        content = yaml.safe_load(text)
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file}: not valid YAML: {error}") from error
     if not isinstance(content, dict):
-        raise ConfigError(f"{file}: not a config: it should hold `key: value` lines")
-    encoding = locale.getpreferredencoding(False)
-    if not text.isascii() and codecs.lookup(encoding).name != "utf-8":  # which jsonargparse reads with
+        raise ConfigError(f"{file}: not {what}: it should hold `key: value` lines")
+    return content
+
+
+def _readable(file: Path) -> Path:
+    content = read_mapping(file, "a config")
+    encoding = locale.getpreferredencoding(False)  # which jsonargparse reads with
+    if codecs.lookup(encoding).name != "utf-8" and not file.read_text(encoding="utf-8").isascii():
         raise ConfigError(f"{file}: UTF-8, which this locale ({encoding}) misreads: set PYTHONUTF8=1")
     if "allow_classes" in content:
         raise ConfigError(
@@ -129,7 +138,7 @@ def setting(args: Sequence[str], *names: str) -> Any:
         if (given := option(args, name)) is not None:
             return given
     for config in reversed(split_configs(args)[0]):
-        content = yaml.safe_load(find_config(config).read_text(encoding="utf-8"))
+        content = read_mapping(find_config(config), "a config")
         for name in names:
             *sections, key = name.split(".")
             section: Any = content
@@ -146,16 +155,11 @@ def by_precedence(
     training: bool = True,
     of_run: dict[str, Any] | None = None,
 ) -> list[str]:
-    """Order arguments so that command line > config files > checkpoint > defaults.
+    """Order arguments so that command line > config files > checkpoint > defaults, with configs as paths.
 
     In the parser later arguments win. A checkpoint that is only evaluated comes after the configs: its
     weights fit its own model only, and the config of another dataset gives the faces to evaluate on.
-
-    Args:
-        args: Arguments after the command.
-        checkpoint_hparams: Model settings recorded in the checkpoint of ``--ckpt_path``.
-        training: Whether the command trains.
-        of_run: Settings of the checkpoint's run, which all configs override.
+    All configs override the settings ``of_run``, the checkpoint's run.
     """
     configs, others = split_configs(args)
     ordered = [as_config(of_run)] if of_run else []

@@ -40,16 +40,9 @@ def crossval(
     seeds: Sequence[int] | None = None,
     parallel: int = 1,
 ) -> None:
-    """Train all runs that are not complete, then write the summary.
+    """Train and test all runs that are not complete, then write the summary.
 
-    Args:
-        fit_args: Arguments of ``fit``.
-        folds: Test folds; by default all.
-        seeds: Seeds of the runs; by default that of the config.
-        parallel: Runs at once.
-
-    Raises:
-        MTMSAError: An argument is wrong (before training), or a run failed (at the end).
+    By default the runs are all folds of the protocol with the seed of the config.
     """
     experiment = plan(fit_args, folds, seeds, parallel)
 
@@ -179,27 +172,21 @@ class Experiment:
             raise ConfigError("crossval needs metrics on whole test parts: leave limit_test_batches out")
 
     def choose(self, folds: Sequence[int] | None, seeds: Sequence[int] | None) -> None:
-        """Choose the trials, all folds of a seed before those of the next; by default all folds.
-
-        Raises:
-            ConfigError: A fold does not exist, or has no training or test part.
-        """
+        """Choose the trials, all folds of a seed before those of the next; by default all folds."""
         data = self.cli.datamodule
         self.all_folds = _protocol_folds(data)
         folds = self.all_folds if folds is None else folds
         unknown = [fold for fold in folds if fold not in self.all_folds]
         if unknown:
-            raise ConfigError(
-                f"protocol {data.protocol!r} has no fold {unknown[0]}; its folds are {[*self.all_folds]}"
-            )
+            known = f"its folds are {[*self.all_folds]}"
+            raise ConfigError(f"protocol {data.protocol!r} has no fold {unknown[0]}; {known}")
         for fold in folds:
             split = data.split_of(fold)
             self.fingerprints[fold] = split.fingerprints
             for part in ("train", "test"):
                 if not len(getattr(split, part)):
-                    raise ConfigError(
-                        f"protocol {data.protocol!r} has no {part} part: nothing to cross-validate"
-                    )
+                    what = f"protocol {data.protocol!r} has no {part} part"
+                    raise ConfigError(f"{what}: nothing to cross-validate")
         seeds = [int(self.settings["seed_everything"])] if seeds is None else seeds
         self.trials = [Trial(fold, seed) for seed in dict.fromkeys(seeds) for fold in folds]
 
@@ -224,15 +211,15 @@ class Experiment:
 
     def complete_run(self, trial: Trial) -> Path | None:
         """Return the newest run that was trained and tested with these settings on this data."""
-        differing: list[str] = []
+        differing = ""
         for run in runs_with("run.json", self.root / self.name_of(trial)):
             if is_finished(run):
                 reasons = self.differences(trial, run)
                 if not reasons:
                     return run.absolute()
-                differing = differing or [f"{run} is not used: {'; '.join(reasons[:5])}"]
-        for reason in differing:
-            log.info("[%s] %s", trial, reason)
+                differing = differing or f"{run} is not used: {'; '.join(reasons[:5])}"
+        if differing:
+            log.info("[%s] %s", trial, differing)
         return None
 
     def interrupted_run(self, trial: Trial) -> Path | None:
@@ -324,10 +311,7 @@ def warn_of_replacing(folder: Path, complete: Collection[Path]) -> None:
 
 
 def slots(experiment: Experiment, parallel: int) -> list[dict[str, str]]:
-    """Return the environment variables of each parallel run.
-
-    W&B groups the runs by the name of the experiment. Parallel runs divide the cores, and each has its GPUs.
-    """
+    """Return the environment variables of each parallel run: the group for W&B, its cores and its GPUs."""
     shared = {"WANDB_RUN_GROUP": experiment.name, "WANDB_JOB_TYPE": "crossval"}
     if parallel == 1:
         return [shared]

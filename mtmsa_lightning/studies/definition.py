@@ -6,12 +6,10 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from mtmsa_lightning._utils.file_access import read_regular
 from mtmsa_lightning._utils.strict_json import from_json
 from mtmsa_lightning.errors import ConfigError
-from mtmsa_lightning.settings.configs import SHIPPED, find_config
+from mtmsa_lightning.settings.configs import SHIPPED, find_config, read_mapping
 
 KEYS = ("title", "configs", "variants", "baseline", "folds", "seeds")
 """Keys of a study; ``folds`` is optional."""
@@ -35,8 +33,7 @@ class Study:
 
     def base(self) -> str:
         """Return the name of the experiment in the configs of all variants."""
-        texts = [find_config(config).read_text(encoding="utf-8") for config in self.configs]
-        names = [yaml.safe_load(text).get("name") for text in texts]
+        names = [read_mapping(find_config(config), "a config").get("name") for config in self.configs]
         return str(next((name for name in reversed(names) if name), "run"))
 
     def experiment(self, variant: str) -> str:
@@ -90,18 +87,12 @@ def read_recorded(study: Study) -> dict[str, Any] | None:
         {name: variant["metrics"] for name, variant in table["variants"].items()}
         return dict(table)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ConfigError(
-            f"{file}: not a table of `mtmsa reproduce` ({error}): replace or remove it"
-        ) from None
+        what = f"not a table of `mtmsa reproduce` ({error})"
+        raise ConfigError(f"{file}: {what}: replace or remove it") from None
 
 
 def _content(file: Path) -> dict[str, Any]:
-    try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{file}: not valid YAML: {error}") from error
-    if not isinstance(content, dict):
-        raise ConfigError(f"{file}: not a study: it should hold `key: value` lines")
+    content = read_mapping(file, "a study")
     unknown = [key for key in content if key not in KEYS]
     missing = [key for key in KEYS if key not in content and key != "folds"]
     if unknown or missing:
@@ -137,6 +128,5 @@ def _check_experiments(study: Study) -> None:
     for variant in study.variants:
         other = named.setdefault(study.experiment(variant), variant)
         if other != variant:
-            raise ConfigError(
-                f"{study.file}: {other} and {variant} would share the runs {study.experiment(variant)}"
-            )
+            both = f"{other} and {variant} would share the runs {study.experiment(variant)}"
+            raise ConfigError(f"{study.file}: {both}")

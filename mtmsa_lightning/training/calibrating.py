@@ -50,17 +50,9 @@ def calibrate(
 ) -> Calibration:
     """Fit a calibration on uncalibrated predictions, log its effect, and store it in the checkpoint.
 
-    Args:
-        ckpt_path: A checkpoint or a run directory.
-        data_args: ``--config`` and ``--data.*`` arguments; without a config, those of the run.
-        part: ``calibration`` or ``val``; by default ``calibration`` unless it is empty.
-        max_width: See :class:`~mtmsa_lightning.calibration.calibration.Calibration`.
-        min_group_prob: As ``max_width``.
-        other_data: Allow another dataset than the checkpoint was trained on.
-        out: File to write; by default the checkpoint itself.
-        accelerator: As in ``Trainer``.
-        precision: As in ``Trainer``; by default as in ``mtmsa test``.
-        flip_test: Average over mirror images, here and in later uses; by default as stored.
+    ``part`` is ``calibration`` (the default unless it is empty) or ``val``; ``out`` is written instead of the
+    checkpoint; precision and ``flip_test`` are by default those of ``mtmsa test`` and of the checkpoint. For
+    the thresholds see :class:`~mtmsa_lightning.calibration.calibration.Calibration`.
 
     Raises:
         ConfigError: A threshold is out of range or the part has too few labels, before any long work.
@@ -112,9 +104,6 @@ def calibrate(
     return fitted
 
 
-# ------------------------------------------------------------------------ before the network runs
-
-
 def _check_thresholds(model: MTMSA, max_width: float | None, min_group_prob: float | None) -> None:
     """Raise ConfigError for thresholds out of range."""
     if model.age is None and (max_width, min_group_prob) != (None, None):
@@ -131,9 +120,6 @@ def datamodule_of(
     """Build the DataModule of configs and ``--data.*`` arguments, by default that of the checkpoint's run.
 
     Image size and crop follow those ``recorded`` in the checkpoint.
-
-    Raises:
-        ConfigError: There is no config, or an argument is not about data.
     """
     of_run = config_of_run(args, ckpt_path)
     names, others = split_configs(args)
@@ -141,9 +127,8 @@ def datamodule_of(
     if unknown:
         raise ConfigError(f"{unknown[0]}: `mtmsa calibrate` takes the model from the checkpoint; see --help")
     if not (of_run or names or others):
-        raise ConfigError(
-            f"{ckpt_path}: has no run with a config.yaml: name the data with --config or --data"
-        )
+        how = "name the data with --config or --data"
+        raise ConfigError(f"{ckpt_path}: has no run with a config.yaml: {how}")
     file = of_run and of_run.file
     return build_data(args, file, lambda settings: follow_checkpoint(settings, recorded or {}, args))
 
@@ -191,9 +176,6 @@ def _origin(data: FaceDataModule, part: str) -> dict[str, Any]:
     kept = {key: record[key] for key in ("dataset", "protocol", "fold", "split_seed", "label_rule")}
     unit = "subjects" if (subjects != "").any() else "different images"
     return kept | {"part": part, "fingerprint": record["fingerprints"][part], "unit": unit}
-
-
-# ------------------------------------------------------------------------ the network
 
 
 def _predictor(
@@ -255,21 +237,12 @@ def _applied(calibration: Calibration, faces: LabelledPredictions) -> LabelledPr
     return faces._replace(age=age, classes=classes)
 
 
-# ------------------------------------------------------------------------ the checkpoint
-
-
 def store(
     ckpt_path: str, calibration: Calibration | None, out: Path | None = None, flip_test: bool | None = None
 ) -> None:
-    """Write a checkpoint with another calibration or none; nothing else in it changes.
+    """Write a checkpoint, or ``out``, with another calibration or none; nothing else in it changes.
 
-    Model cards that quote its metrics are written again.
-
-    Args:
-        ckpt_path: A checkpoint or a run directory.
-        calibration: The calibration.
-        out: File to write; by default the checkpoint itself.
-        flip_test: Average over mirror images; None keeps the stored value.
+    Model cards that quote its metrics are written again. ``flip_test`` None keeps the stored value.
     """
     checkpoint = read_checkpoint(ckpt_path)
     if flip_test is not None:

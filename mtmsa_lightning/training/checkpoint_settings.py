@@ -78,13 +78,10 @@ def config_of_run(args: Sequence[str], ckpt_path: str) -> ConfigOfRun | None:
 
 
 def follow_checkpoint(settings: Any, recorded: Mapping[str, Any], args: Sequence[str]) -> None:
-    """Set image size and crop of the data to those of the checkpoint, unless the command line gives them.
+    """Set image size and crop in ``settings`` of the data to those of the checkpoint, unless in ``args``.
 
-    Args:
-        settings: Arguments of the DataModule, changed in place.
-        recorded: Model settings of the checkpoint, and the ``preparation`` of its training data. With a
-            preparation, its crop does not apply to raw photos.
-        args: The command line.
+    ``recorded`` are the settings of its model and the ``preparation`` of its training data. With a
+    preparation, its crop does not apply to raw photos.
     """
     changed = []
     for key in ("image_size",) if recorded.get("preparation") else ("image_size", "crop"):

@@ -24,15 +24,9 @@ log = logging.getLogger(__name__)
 def run_trainer_command(
     command: str, args: list[str], cli: Callable[..., TrainingCLI] | None = None
 ) -> TrainingCLI:
-    """Run ``fit``, ``validate`` or ``test``, and return the instance that ran it.
+    """Run ``fit``, ``validate`` or ``test`` and return the instance of ``cli`` that ran it.
 
-    Args:
-        command: The command.
-        args: Its arguments, after :func:`.preflight.check_arguments`.
-        cli: Class that runs it, by default :class:`TrainingCLI`.
-
-    Raises:
-        MTMSAError: An argument, a config, the checkpoint or the data is wrong.
+    ``args`` have passed :func:`.preflight.check_arguments`.
     """
     given = args
     ckpt_path = option(args, "ckpt_path")

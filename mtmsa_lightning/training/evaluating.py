@@ -36,7 +36,7 @@ FREE_DATA_SETTINGS = ("num_workers", "batch_size", "augment", "verify", "strict"
 def evaluate(ckpt_path: str, args: Sequence[str] = (), out: Path | None = None, faces: bool = True) -> None:
     """Test a checkpoint and write its report and its model card; ``args`` are those of ``mtmsa test``."""
     with ExitStack() as held:
-        build = partial(EvaluationCLI, out, held)
+        build = partial(EvaluationCLI, out, held=held)
         cli = run_trainer_command("test", [*args, f"--ckpt_path={ckpt_path}"], build)
         if not cli.trainer.is_global_zero:
             return
@@ -55,16 +55,9 @@ class EvaluationCLI(TrainingCLI):
 
     predictions = "predictions.parquet"
 
-    def __init__(
-        self,
-        out: Path | None,
-        held: ExitStack,
-        command: str,
-        args: list[str],
-        recorded: dict[str, Any] | None = None,
-    ) -> None:
+    def __init__(self, out: Path | None, *args: Any, **kwargs: Any) -> None:
         self.out = out
-        super().__init__(command, args, recorded, held)
+        super().__init__(*args, **kwargs)
 
     def _open_run(self) -> None:
         settings = yaml.safe_load(self.config_text)

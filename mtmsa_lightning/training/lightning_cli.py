@@ -80,6 +80,14 @@ HELP = {
     )
 }
 
+TRAINER_DEFAULTS = {
+    "default_root_dir": "runs",
+    "use_distributed_sampler": False,  # our samplers distribute the faces
+    "enable_model_summary": False,
+    "num_sanity_val_steps": 1,
+    "log_every_n_steps": 1,  # the default warns in epochs with fewer than 50 steps
+}
+
 DATASETS = [getattr(mtmsa_lightning, name) for name in CLASSES.values()]
 """Imported so that the parser finds them by name, ``--data MORPH``."""
 
@@ -115,34 +123,21 @@ class TrainingCLI(LightningCLI):
         kwargs: dict[str, Any] = {"exit_on_error": False, "allow_abbrev": False}
         self.held = held or ExitStack()
         with launch_variables_removed(), nullcontext() if held else self.held:
-            try:
-                self._run_command(args, kwargs | {command: kwargs | HELP[command]})
+            try:  # LightningCLI parses, builds and runs in __init__
+                super().__init__(
+                    MTMSA, FaceDataModule, subclass_mode_data=True,
+                    save_config_callback=None,  # RunRecord writes it, without CALL_ARGUMENTS
+                    seed_everything_default=0, trainer_defaults=TRAINER_DEFAULTS,
+                    parser_kwargs=kwargs | {command: kwargs | HELP[command]},
+                    auto_configure_optimizers=False,
+                    load_from_checkpoint_support=False,  # MTMSA records its hyperparameters as plain values
+                    args=[command, *args],
+                )  # fmt: skip
             except (Stopped, SIGTERMException) as stop:  # Lightning would exit with status 0
                 raise self._stopped_outside_of_steps(str(stop) or "SIGTERM") from None
             except Exception as error:
                 self._close_loggers_after(error)
                 raise
-
-    def _run_command(self, args: list[str], parser_kwargs: dict[str, Any]) -> None:
-        """Parse, build and run: LightningCLI does it all in ``__init__``."""
-        super().__init__(
-            MTMSA,
-            FaceDataModule,
-            subclass_mode_data=True,
-            save_config_callback=None,  # RunRecord writes it, without CALL_ARGUMENTS
-            seed_everything_default=0,
-            trainer_defaults={
-                "default_root_dir": "runs",
-                "use_distributed_sampler": False,  # our samplers distribute the faces
-                "enable_model_summary": False,
-                "num_sanity_val_steps": 1,
-                "log_every_n_steps": 1,  # the default warns in epochs with fewer than 50 steps
-            },
-            parser_kwargs=parser_kwargs,
-            auto_configure_optimizers=False,
-            load_from_checkpoint_support=False,  # MTMSA records its hyperparameters as plain values
-            args=[self.command, *args],
-        )
 
     def _close_loggers_after(self, error: Exception) -> None:
         """Close the W&B run of a failed command, so that no later run of this process joins it.
@@ -191,8 +186,6 @@ class TrainingCLI(LightningCLI):
             return classes
 
         parser.link_arguments(f"data.{key}", f"model.{key}", of_checkpoint_or, apply_on="instantiate")
-
-    # ---------------------------------------------------------------- the run
 
     @property
     def settings(self) -> Any:
@@ -300,8 +293,6 @@ class TrainingCLI(LightningCLI):
         command = continuing(self.run, self.command, self.given)
         stop = Preemption(self.run / LAST, command)  # after all others that a step changes
         return [*callbacks, seed, TrainingMonitor(), EpochLine(), stop, self.best, last]
-
-    # ---------------------------------------------------------------- after the command
 
     def after_fit(self) -> None:
         """Test the best checkpoint and report."""

@@ -37,9 +37,8 @@ def check_arguments(command: str, args: Sequence[str]) -> None:
     if ckpt_path is not None and ckpt_path not in ("null", CONTINUE):
         check_checkpoint(ckpt_path)
     elif command != "fit" and ckpt_path == CONTINUE:
-        raise ConfigError(
-            f"--ckpt_path {CONTINUE} continues a training: give a checkpoint or a run directory"
-        )
+        how = "give a checkpoint or a run directory"
+        raise ConfigError(f"--ckpt_path {CONTINUE} continues a training: {how}")
     elif command != "fit":
         raise ConfigError(f"`mtmsa {command}` needs --ckpt_path: a checkpoint or a run directory")
     elif not names_data(args):

@@ -117,9 +117,6 @@ def _quiet(*names: str) -> Iterator[None]:
             logger.setLevel(level)
 
 
-# ---------------------------------------------------------------------------- texts
-
-
 def _describe_data(data: "FaceDataModule") -> Iterator[str]:
     """Yield lines about the faces, the release, the protocols and the constant guesses."""
     from mtmsa_lightning.data.audit.published_counts import compare

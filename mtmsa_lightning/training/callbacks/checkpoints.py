@@ -49,8 +49,6 @@ WEIGHTS_KEYS = (
 class BestCheckpoint(_RunCheckpoint):
     """Save ``best.ckpt``, the best epoch by a validation metric: weights without optimiser state.
 
-    A training is continued from ``last.ckpt``, which is three times as large.
-
     Args:
         monitor: The metric, e.g. ``val/age_mae`` or ``val/group_acc``.
         mode: Whether smaller (``min``) or larger (``max``) values are better.

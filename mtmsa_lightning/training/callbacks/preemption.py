@@ -56,8 +56,6 @@ class Preemption(Callback):
         self._reduced = torch.zeros(1, dtype=torch.int64)
         self._pending: Any = None
 
-    # ---------------------------------------------------------------- signals
-
     def on_sanity_check_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Install the signal handlers in place of Lightning's, which restores them after the Trainer."""
         if threading.current_thread() is threading.main_thread():
@@ -91,8 +89,6 @@ class Preemption(Callback):
             maximum = torch.distributed.ReduceOp.MAX
             self._pending = torch.distributed.all_reduce(self._reduced, maximum, self._group, async_op=True)
         return self._stopping != 0
-
-    # ---------------------------------------------------------------- stopping
 
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
         """Save and stop, unless gradients are accumulated or a validation is next."""

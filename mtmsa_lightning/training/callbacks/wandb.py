@@ -79,15 +79,11 @@ def _reachable() -> bool:
 def wandb_logger(
     run: Path, mode: WandbMode, run_id: str, name: str, job_type: str, config: dict[str, Any]
 ) -> WandbLogger:
-    """Build the logger of a run.
+    """Build the logger of a run with wandb's files in its directory.
 
-    Args:
-        run: The run directory, for wandb's files.
-        mode: ``online`` or ``offline``.
-        run_id: Identifier, the same when a run is continued.
-        name: Name of the experiment; the group of its runs, unless ``WANDB_RUN_GROUP`` names one.
-        job_type: The command, unless ``WANDB_JOB_TYPE`` is set.
-        config: Settings to show; with ``wandb_faces`` the console output, which may name files, is sent too.
+    A continued run has the same ``run_id``. Group and job type are those of ``WANDB_RUN_GROUP`` and
+    ``WANDB_JOB_TYPE``, by default ``name`` and ``job_type``. With ``wandb_faces`` in the settings the console
+    output, which may name files, is sent too.
     """
     import wandb
 
