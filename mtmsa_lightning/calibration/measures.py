@@ -21,21 +21,13 @@ KEPT = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5)
 
 
 class LabelledPredictions(NamedTuple):
-    """Predictions for N faces with their labels.
+    """Predictions for N faces with their labels."""
 
-    Attributes:
-        age: Distributions of age in years; None without an age head.
-        low: Lower ends of the age labels in completed years, ``(N,)``, NaN where missing.
-        high: Upper ends, ``(N,)``; equal to ``low`` for an exact age.
-        classes: Task to logits ``(N, classes)`` and class indices ``(N,)``, -1 where missing.
-        units: Subject of each face as a number, ``(N,)``.
-    """
-
-    age: AgeDistribution | None
-    low: Tensor
-    high: Tensor
-    classes: dict[str, tuple[Tensor, Tensor]]
-    units: Tensor
+    age: AgeDistribution | None  # of age in years; None without an age head
+    low: Tensor  # lower ends of the age labels in completed years, (N,), NaN where missing
+    high: Tensor  # upper ends, (N,); equal to low for an exact age
+    classes: dict[str, tuple[Tensor, Tensor]]  # task to logits (N, classes), indices (N,) or -1
+    units: Tensor  # subject of each face as a number, (N,)
 
     @property
     def labelled(self) -> Tensor:

@@ -30,15 +30,11 @@ class Job:
 
 
 class JobPool:
-    """Run jobs, as many at once as there are slots.
+    """Run jobs, as many at once as there are slots, with the environment variables of their slot.
 
     Each job is a process group, so that a signal reaches it and its child processes exactly once: SIGTERM,
     after which a training saves and ends. A job that calls :func:`end_with_parent` also ends when this
-    process is killed.
-
-    Args:
-        slots: Additional environment variables of the jobs of each slot.
-        echoed: Which lines of a job's output are also logged to the console.
+    process is killed. The output lines that are ``echoed`` go to the console too.
     """
 
     def __init__(self, slots: Sequence[Mapping[str, str]], echoed: Callable[[str], bool]) -> None:

@@ -7,7 +7,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import yaml
 from lightning.pytorch.utilities import rank_zero_only
 
 from mtmsa_lightning._utils.atomic_write import write_text
@@ -60,8 +59,7 @@ class EvaluationCLI(TrainingCLI):
         super().__init__(*args, **kwargs)
 
     def _open_run(self) -> None:
-        settings = yaml.safe_load(self.config_text)
-        self.run = report_folder(self.out, self.settings.ckpt_path, settings)
+        self.run = report_folder(self.out, self.settings.ckpt_path, self.plain_settings)
         if is_first_process():
             self.held.enter_context(locked(self.run, "mtmsa evaluate", worthless=BEGINNING))
 

@@ -200,6 +200,7 @@ class TrainingCLI(LightningCLI):
         for key in CALL_ARGUMENTS:
             plain.pop(key, None)
         self.config_text = self._parser(self.command).dump(plain, skip_unset=False)
+        self.plain_settings: dict[str, Any] = yaml.safe_load(self.config_text)
         self._open_run()
 
     def _open_run(self) -> None:
@@ -209,7 +210,7 @@ class TrainingCLI(LightningCLI):
         continued = self.command == "fit" and (self.settings.ckpt_path == CONTINUE or there)
         made: list[Path] = []
         if continued:
-            self.run = resumable_run(root, name, yaml.safe_load(self.config_text), given)
+            self.run = resumable_run(root, name, self.plain_settings, given)
             self.settings.ckpt_path = str(self.run / LAST)
             log.info("continuing %s", self.run)
         elif given:
@@ -226,7 +227,7 @@ class TrainingCLI(LightningCLI):
         with as_config_error():
             super().instantiate_classes()
         for key in ("optimizer", "scheduler"):
-            self.model.hparams[key] = yaml.safe_load(self.config_text)["model"][key]
+            self.model.hparams[key] = self.plain_settings["model"][key]
         if self.settings.compile:
             compile_network(self.model)
         if self.recorded and self.command != "fit":
@@ -273,8 +274,8 @@ class TrainingCLI(LightningCLI):
         log.info("wandb: %s (%s)", mode, reason)
         if mode != "disabled":
             record["wandb_id"] = read_record(self.run).get("wandb_id") or new_run_id()
-            config, name = yaml.safe_load(self.config_text), self.settings.name
-            loggers.append(wandb_logger(self.run, mode, record["wandb_id"], name, self.command, config))
+            logged = self.run, mode, record["wandb_id"], self.settings.name, self.command, self.plain_settings
+            loggers.append(wandb_logger(*logged))
         return loggers
 
     def _callbacks(self, record: dict[str, Any], trainer: dict[str, Any]) -> list[Any]:
@@ -347,11 +348,6 @@ class UnstartedCLI(TrainingCLI):
 
     def _run_subcommand(self, subcommand: str) -> None:
         """Do nothing."""
-
-    @property
-    def plain_settings(self) -> dict[str, Any]:
-        """The settings, as recorded in a run's ``config.yaml``."""
-        return dict(yaml.safe_load(self.config_text))
 
     def completed(self, settings: dict[str, Any]) -> dict[str, Any] | None:
         """Return a run's settings with the defaults of those added since; None if they are not valid."""

@@ -22,11 +22,9 @@ def parser() -> argparse.ArgumentParser:
     )
     add_checkpoint(parser, hub=True)
     parser.add_argument(
-        "--host",
-        default="127.0.0.1",
-        help="address to listen on (default: 127.0.0.1, this machine only; there is no password and no "
-        "encryption); requests under another name are refused",
-    )
+        "--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1, this machine only; "
+        "there is no password and no encryption); requests under another name are refused",
+    )  # fmt: skip
     parser.add_argument("--port", type=whole_number, help="port (default: the first free one from 7860)")
     parser.add_argument(
         "--max_mb", type=real_number, default=20.0, help="largest file in MB (2^20 bytes; default: 20)"

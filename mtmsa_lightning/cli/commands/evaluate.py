@@ -25,12 +25,8 @@ def parser() -> argparse.ArgumentParser:
         "--out", type=Path, help="folder of the report (default: <run>/evaluation, for other data "
         "<run>/evaluation-<dataset>-<protocol>-fold<k>)",
     )  # fmt: skip
-    add_boolean(
-        parser,
-        "--faces",
-        "show photos in the page: best, worst and most uncertain faces, attention",
-        default=True,
-    )
+    faces = "show photos in the page: best, worst and most uncertain faces, attention"
+    add_boolean(parser, "--faces", faces, default=True)
     return parser
 
 

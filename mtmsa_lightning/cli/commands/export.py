@@ -1,7 +1,7 @@
 """``mtmsa export``: write a checkpoint as a file that other programs run."""
 
 import argparse
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from mtmsa_lightning.cli.arguments import Parser, add_boolean, add_checkpoint, one_of
@@ -21,15 +21,14 @@ def parser() -> argparse.ArgumentParser:
     )
     add_checkpoint(parser)
     parser.add_argument(
-        "--format", required=True, type=one_of(Format), metavar=_either(Format),
+        "--format", required=True, type=one_of(Format), metavar=f"{{{','.join(Format)}}}",
         help="what to write: a program that ONNX Runtime or PyTorch runs without this package, or weights "
         "and their config for this package",
     )  # fmt: skip
-    add_boolean(
-        parser, "--dynamic", "onnx, torch-export: take batches of any size instead of one face at a time"
-    )
+    dynamic = "onnx, torch-export: take batches of any size instead of one face at a time"
+    add_boolean(parser, "--dynamic", dynamic)
     parser.add_argument(
-        "--precision", type=one_of(Precision), metavar=_either(Precision), default=Precision.FP32,
+        "--precision", type=one_of(Precision), metavar=f"{{{','.join(Precision)}}}", default=Precision.FP32,
         help="precision of the convolutions: fp32 (default), fp16 (onnx, torch-export), int8 (onnx)",
     )  # fmt: skip
     parser.add_argument(
@@ -43,10 +42,6 @@ def parser() -> argparse.ArgumentParser:
         "<run>/export/...)",
     )  # fmt: skip
     return parser
-
-
-def _either(choices: Iterable[str]) -> str:
-    return f"{{{','.join(choices)}}}"
 
 
 def main(args: Sequence[str]) -> None:

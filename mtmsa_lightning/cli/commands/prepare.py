@@ -91,12 +91,8 @@ def merge_parser() -> argparse.ArgumentParser:
 
 def _add_output(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", required=True, type=Path, help="folder of the prepared set")
-    add_boolean(
-        parser,
-        "--pixels",
-        "also write the decoded crops to pixels.npy, so that training decodes nothing",
-        True,
-    )
+    pixels = "also write the decoded crops to pixels.npy, so that training decodes nothing"
+    add_boolean(parser, "--pixels", pixels, True)
     add_boolean(parser, "--overwrite", "replace an existing set")
 
 

@@ -21,18 +21,15 @@ def check_monitors(trainer: Trainer, model: MTMSA) -> None:
     callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
     if any(type(callback).__module__.partition(".")[0] not in OURS for callback in callbacks):
         return
+    metrics = validation_metrics(model)
+    training = [f"train/{name}" for name in (*model.metrics.logged("train"), "seconds")]
+    weights = [f"train/{task}_weight" for task in model.tasks]
+    logged = {*metrics, *training, *weights, *TrainingMonitor.METRICS, "loss"}
     watched = [(type(callback).__name__, getattr(callback, "monitor", None)) for callback in callbacks]
     watched += [("model.scheduler", each.monitor) for each in trainer.lr_scheduler_configs]
     for name, monitor in watched:
-        if monitor is not None and not known(monitor, model):
-            raise ConfigError(unknown_metric(f"{name}: monitor", monitor, validation_metrics(model)))
-
-
-def known(monitor: str, model: MTMSA) -> bool:
-    """Return whether a fit logs a metric."""
-    training = [f"train/{name}" for name in (*model.metrics.logged("train"), "seconds")]
-    weights = [f"train/{task}_weight" for task in model.tasks]
-    return monitor in {*validation_metrics(model), *training, *weights, *TrainingMonitor.METRICS, "loss"}
+        if monitor is not None and monitor not in logged:
+            raise ConfigError(unknown_metric(f"{name}: monitor", monitor, metrics))
 
 
 def validation_metrics(model: MTMSA) -> list[str]:
@@ -44,5 +41,5 @@ def unknown_metric(what: str, monitor: str, metrics: list[str]) -> str:
     """Return the message for a metric that will not be logged."""
     near = get_close_matches(monitor, metrics, n=1)
     hint = f"did you mean {near[0]}? " if near else ""
-    problem = "not among the metrics of these labels and heads"
-    return f"{what} {monitor}: {problem}; {hint}there are {', '.join(metrics)}"
+    known = f"{hint}there are {', '.join(metrics)}"
+    return f"{what} {monitor}: not among the metrics of these labels and heads; {known}"
