@@ -32,7 +32,8 @@ def parser() -> argparse.ArgumentParser:
         "cores; on GPUs, each run gets as many as --devices says (CUDA_VISIBLE_DEVICES).",
     )
     add_fit_arguments(parser)
-    add_run_arguments(parser, "0-4, or 0,2, or 0 2 (default: all folds of the protocol)", "seed_everything")
+    add_run_arguments(parser, "0-4, or 0,2, or 0 2 (default: all folds of the protocol)",
+                      "seeds of the runs (default: seed_everything)")  # fmt: skip
     return parser
 
 
@@ -45,10 +46,10 @@ def main(args: Sequence[str]) -> None:
 
 
 def add_run_arguments(parser: argparse.ArgumentParser, folds: str, seeds: str) -> None:
-    """Add ``--folds`` with a help text, ``--seeds`` with its default in words, and ``--parallel``."""
+    """Add ``--folds`` and ``--seeds`` with their help texts, and ``--parallel``."""
     add = parser.add_argument
     add("--folds", nargs="+", metavar="FOLDS", help=folds)
-    add("--seeds", nargs="+", type=whole_number, metavar="SEED", help=f"seeds of the runs (default: {seeds})")
+    add("--seeds", nargs="+", type=whole_number, metavar="SEED", help=seeds)
     add("--parallel", type=whole_number_from(1), default=1, metavar="N", help="runs at once (default: 1)")
 
 

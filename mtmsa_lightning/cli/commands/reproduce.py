@@ -35,7 +35,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("study", metavar="STUDY", help="name of a shipped study, or a file")
     add_fit_arguments(parser)
     parser.add_argument("--variants", nargs="+", metavar="NAME", help="only these, and the baseline")
-    add_run_arguments(parser, "0-4, or 0,2 (default: the study's)", "the study's")
+    add_run_arguments(parser, "0-4, or 0,2 (default: the study's)", "default: the study's")
     return parser
 
 
