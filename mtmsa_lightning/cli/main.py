@@ -63,10 +63,7 @@ def usage() -> str:
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    """Run a command.
-
-    Args:
-        args: Arguments without the program's name; by default those of the process.
+    """Run a command, by default with the arguments of the process.
 
     Raises:
         SystemExit: With status 2 after an error that the user can fix. After a signal (Ctrl-C, SIGTERM,

@@ -61,11 +61,7 @@ def shipped_configs() -> list[str]:
 
 
 def read_mapping(file: Path, what: str) -> dict[str, Any]:
-    """Read a YAML file of ``key: value`` lines, such as a config.
-
-    Raises:
-        ConfigError: It is none.
-    """
+    """Read a YAML file of ``key: value`` lines, such as a config; raise ConfigError if it is not ``what``."""
     try:
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:

@@ -1,7 +1,4 @@
-"""Turn errors of the argument parser and the Trainer into one short message with a remedy.
-
-jsonargparse joins what it tried in one text, so that parts of it are read from that text.
-"""
+"""Turn errors of the parser, which joins what it tried in one text, and of the Trainer into one message."""
 
 import re
 import sys

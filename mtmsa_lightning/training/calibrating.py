@@ -134,7 +134,11 @@ def datamodule_of(
 
 
 def _check_part(model: MTMSA, data: FaceDataModule, part: str, other_data: bool) -> bool:
-    """Raise if a part cannot calibrate the checkpoint; return whether the part (assumed) also chose it."""
+    """Raise if a part cannot calibrate the checkpoint.
+
+    Returns:
+        Whether the part also chose the checkpoint; True for a validation part if the checkpoint's is unknown.
+    """
     if not len(getattr(data, f"{part}_dataset")):
         raise ConfigError(
             f"the {part} part is empty: hold out faces in training with --data.calibration_fraction, or "

@@ -23,10 +23,7 @@ ARCHITECTURE = ("msa", "last_stride", "aux_stage", "age", "gender", "race")
 
 
 def check_architecture(recorded: dict[str, Any], settings: dict[str, Any]) -> None:
-    """Raise ConfigError if settings change the network of a checkpoint that is evaluated.
-
-    Some changes would even load, since dilation rates have no weights.
-    """
+    """Raise ConfigError if settings change the network of a checkpoint; some changes would even load."""
     for key in ARCHITECTURE:
         if key in recorded and recorded[key] != settings[key]:
             raise ConfigError(
@@ -48,7 +45,6 @@ def config_of_run(args: Sequence[str], ckpt_path: str) -> ConfigOfRun | None:
 
     Raises:
         CheckpointError: It chooses an output folder, or names other files to read.
-        ConfigError: It cannot be read.
     """
     file = checkpoint_file(ckpt_path).parent.parent / "config.yaml"
     if split_configs(args)[0] or not file.is_file():

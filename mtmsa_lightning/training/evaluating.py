@@ -50,7 +50,7 @@ def evaluate(ckpt_path: str, args: Sequence[str] = (), out: Path | None = None, 
 
 
 class EvaluationCLI(TrainingCLI):
-    """The command ``test`` with its files in the folder of a report; None for the default folder."""
+    """The command ``test`` with its files in the folder of a report, ``out`` or the default one."""
 
     predictions = "predictions.parquet"
 

@@ -140,10 +140,7 @@ class TrainingCLI(LightningCLI):
                 raise
 
     def _close_loggers_after(self, error: Exception) -> None:
-        """Close the W&B run of a failed command, so that no later run of this process joins it.
-
-        Several processes end together and at once; W&B closes the run then.
-        """
+        """Close the W&B run of a failed command, so that no later run of this process joins it."""
         trainer: Trainer | None = getattr(self, "trainer", None)
         if trainer and trainer.world_size == 1 and not isinstance(error, Preempted):
             with suppress(Exception):  # the error itself is raised

@@ -8,12 +8,13 @@ from typing import Any, NamedTuple
 import torch
 from jsonargparse import ArgumentParser
 from lightning.pytorch import Trainer, callbacks, loggers
-from torch.optim import lr_scheduler
+from torch.optim import Optimizer, lr_scheduler
 
 import mtmsa_lightning
 from mtmsa_lightning.data.datamodule import FaceDataModule
 from mtmsa_lightning.data.datasets import CLASSES
 from mtmsa_lightning.models.heads import age as age_heads
+from mtmsa_lightning.models.heads.age import AgeHead
 from mtmsa_lightning.module import MTMSA
 from mtmsa_lightning.optim.schedulers import WarmupCosine
 from mtmsa_lightning.settings.class_paths import ALLOW_CLASSES
@@ -58,30 +59,25 @@ def _subclasses(module: Any, base: type) -> list[str]:
 CHOSEN = {
     "data": _Chosen([*CLASSES.values()], mtmsa_lightning, FaceDataModule),
     "model.msa": _Chosen(["MSAConfig"], mtmsa_lightning, mtmsa_lightning.MSAConfig),
-    "model.age": _Chosen(
-        _subclasses(age_heads, age_heads.AgeHead), age_heads, age_heads.GaussianAgeHead, 1
-    ),
+    "model.age": _Chosen(_subclasses(age_heads, AgeHead), age_heads, age_heads.GaussianAgeHead, 1),
     "model.gender": _Chosen(["ClassHead"], mtmsa_lightning, mtmsa_lightning.ClassHead, 2),
     "model.race": _Chosen(["ClassHead"], mtmsa_lightning, mtmsa_lightning.ClassHead, 2),
-    "model.optimizer": _Chosen(
-        _subclasses(torch.optim, torch.optim.Optimizer), torch.optim, torch.optim.AdamW, 1
-    ),
+    "model.optimizer": _Chosen(_subclasses(torch.optim, Optimizer), torch.optim, torch.optim.AdamW, 1),
     "model.scheduler": _Chosen(
         ["WarmupCosine", *_subclasses(lr_scheduler, lr_scheduler.LRScheduler)], lr_scheduler, WarmupCosine, 1
     ),
     "trainer.callbacks": _Chosen(_subclasses(callbacks, callbacks.Callback), callbacks),
     "trainer.logger": _Chosen(_subclasses(loggers, loggers.Logger), loggers),
-}  # fmt: skip
+}
 """The settings that choose a class."""
 
 
 def known_settings(args: Sequence[str]) -> Known:
     """Return the settings of a command line after the command, including those of the classes it chooses."""
-    model = [name for name in inspect.signature(MTMSA).parameters if name not in LINKED]
     settings = {
         "": ["config", "seed_everything", "checkpoint", "trainer", "model", "data", *RUN_OPTIONS],
         "trainer": [*inspect.signature(Trainer).parameters],
-        "model": model,
+        "model": [name for name in inspect.signature(MTMSA).parameters if name not in LINKED],
         "checkpoint": [*inspect.signature(BestCheckpoint).parameters],
     }
     names = {}

@@ -50,10 +50,7 @@ class LossBar(RichProgressBar):
 
 
 class EpochLine(Callback):
-    """Log one line per epoch, with its duration.
-
-    Outside of the command line, ``logging.basicConfig(level=logging.INFO)`` shows it.
-    """
+    """Log one line per epoch, with its duration, at level INFO."""
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock, also of a continued epoch."""
@@ -122,27 +119,27 @@ def limited_batches(trainer: Trainer) -> dict[str, tuple[int, int]]:
 
 def report(run: Path, record: dict[str, Any], data: Any) -> None:
     """Log the table of a finished run: metrics, protocol, classes, seeds and files."""
-    protocol = f"{data.source} {data.protocol} fold {data.fold}, {data.table.label_rule}"
     labelled = (data.table.frame["gender"] >= 0).any()
+    genders, races = data.gender_classes if labelled else (), data.race_classes
     lines = [
-        f"{record.get('name', run.name)}: {protocol}",
+        f"{record.get('name', run.name)}: {data.source} {data.protocol} fold {data.fold}, "
+        f"{data.table.label_rule}",
         metrics_table(record, {"val": len(data.val_dataset), "test": len(data.test_dataset)}),
-        f"classes: gender {', '.join(data.gender_classes if labelled else ()) or 'none'}; "
-        f"race {', '.join(data.race_classes) or 'none'}",
+    ]
+    if record.get("best_epoch") is not None:
+        best = f"best epoch: {record['best_epoch'] + 1} of {record.get('epochs')} by {record.get('monitor')}"
+        lines.append(best)
+    if record.get("calibration"):
+        lines.append(f"test metrics: {Calibration.from_dict(record['calibration']).describe()}")
+    lines += [
+        f"classes: gender {', '.join(genders) or 'none'}; race {', '.join(races) or 'none'}",
         f"split fingerprint (test): {data.split.fingerprints['test'][:16]}; seeds: split {data.split.seed}, "
         f"run {recorded_seed(run)}",
         f"files: {run}",
     ]
-    if record.get("calibration"):
-        lines.insert(2, f"test metrics: {Calibration.from_dict(record['calibration']).describe()}")
-    if record.get("best_epoch") is not None:
-        best = f"best epoch: {record['best_epoch'] + 1} of {record.get('epochs')} by {record.get('monitor')}"
-        lines.insert(2, best)
-    mae = record.get("test", {}).get("test/age_mae")
-    if mae is not None:
-        guess = record.get("constant_age_mae")
+    if (mae := record.get("test", {}).get("test/age_mae")) is not None:
+        guess, note = record.get("constant_age_mae"), partial_note(record, "test")
         beside = "" if guess is None else f" (constant guess {guess:.2f})"
-        note = partial_note(record, "test")
         lines.append(f"age MAE {mae:.2f}{beside}{f', {note}' if note else ''}")
     log.info("%s", "\n".join(lines))
 

@@ -23,11 +23,8 @@ class EMA(WeightAveraging):
     average is kept on the device of the network and updated without synchronisation, and a test after the
     training uses the average of the checkpoint.
 
-    Args:
-        decay: Fraction of the average that a step keeps, from 0 to below 1.
-
     Raises:
-        ConfigError: The decay is out of range.
+        ConfigError: The decay is not from 0 to below 1.
     """
 
     def __init__(self, decay: float) -> None:

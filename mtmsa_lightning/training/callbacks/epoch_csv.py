@@ -14,11 +14,7 @@ from mtmsa_lightning._utils.atomic_write import write_text
 
 
 class EpochCSV(Logger):
-    """Write one row per epoch; a continued run keeps its rows, unlike with Lightning's ``CSVLogger``.
-
-    Args:
-        file: The CSV file.
-    """
+    """Write one row per epoch to a CSV file; a continued run keeps its rows, unlike with ``CSVLogger``."""
 
     def __init__(self, file: Path) -> None:
         super().__init__()

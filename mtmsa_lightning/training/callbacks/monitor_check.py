@@ -16,7 +16,7 @@ OURS = ("lightning", "mtmsa_lightning")
 def check_monitors(trainer: Trainer, model: MTMSA) -> None:
     """Check the monitors of callbacks and schedules, which Lightning checks after the first epoch.
 
-    With callbacks of other packages, which may log any metric, nothing is checked.
+    Nothing is checked with callbacks of other packages, which may log any metric.
     """
     callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
     if any(type(callback).__module__.partition(".")[0] not in OURS for callback in callbacks):

@@ -18,10 +18,7 @@ _AT_ONCE = 64
 
 
 class PredictionTable:
-    """Collect the outputs of a stage in one table: each face once, in table order.
-
-    Labels are columns ``label_age_low`` and so on.
-    """
+    """Collect the outputs of a stage in one table, with labels: each face once, in table order."""
 
     def __init__(self) -> None:
         self._parts: list[pd.DataFrame] = []
@@ -56,11 +53,7 @@ class PredictionTable:
 
 
 class PredictionWriter(Callback):
-    """Write the predictions of ``test`` to one table, each face once, in table order.
-
-    Args:
-        file: A ``.parquet`` or ``.csv`` file; ``.../test.parquet`` of a run.
-    """
+    """Write the predictions of ``test`` to a .parquet or .csv file, each face once, in table order."""
 
     def __init__(self, file: Path) -> None:
         self.file = file

@@ -32,7 +32,7 @@ UNFINISHED = "the evaluation is incomplete; the same command repeats it"
 
 
 class Preemption(Callback):
-    """Save and end a run soon after a signal to any of its processes.
+    """Save ``file`` and end a run soon after a signal to any of its processes, by raising Preempted in all.
 
     Training ends after the current optimiser step, or, after an epoch's last batch, when the epoch was
     validated and saved. A test, or a validation outside of a training, ends after the current batch and must
@@ -42,9 +42,6 @@ class Preemption(Callback):
     Args:
         file: Checkpoint to write; None if nothing is trained.
         command: The command that continues; by default a call of ``trainer.fit``.
-
-    Raises:
-        Preempted: In all processes, after the checkpoint is written.
     """
 
     def __init__(self, file: Path | None, command: str | None = None) -> None:

@@ -33,10 +33,7 @@ WandbMode = Literal["online", "offline", "disabled"]
 
 
 def choose_mode(asked: WandbMode | None) -> tuple[WandbMode, str]:
-    """Choose a mode and give the reason for it, so that a missing key or network never stops a run.
-
-    By default it is that of ``WANDB_MODE``, or else online if possible.
-    """
+    """Choose a mode, with the reason, so that a missing key or network never stops a run."""
     wanted = asked or os.environ.get("WANDB_MODE")
     reason = "as asked" if asked else f"WANDB_MODE={wanted}"
     if wanted == "disabled":
