@@ -158,7 +158,8 @@ def by_precedence(
     All configs override the settings ``of_run``, the checkpoint's run.
     """
     configs, others = split_configs(args)
-    ordered = [as_config(of_run)] if of_run else []
+    flow = {"default_flow_style": True, "width": math.inf}  # on one line, as there is no file
+    ordered = [f"--config={yaml.safe_dump(of_run, **flow)}"] if of_run else []
     ordered += [f"--config={find_config(name)}" for name in configs]
     if checkpoint_hparams:
         unknown = {key for key in FACTORIES if checkpoint_hparams.get(key) is None}
@@ -166,11 +167,6 @@ def by_precedence(
         position = 0 if training else len(ordered)
         ordered.insert(position, f"--config={json.dumps({'model': settings})}")
     return ordered + classes_first(others)
-
-
-def as_config(settings: dict[str, Any]) -> str:
-    """Return settings as a ``--config`` argument, without a file."""
-    return f"--config={yaml.safe_dump(settings, default_flow_style=True, width=math.inf)}"
 
 
 def classes_first(args: Sequence[str]) -> list[str]:

@@ -317,21 +317,17 @@ def slots(experiment: Experiment, parallel: int) -> list[dict[str, str]]:
         return [shared]
     shared["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS", str(max(1, available_cores() // parallel)))
     trainer = experiment.settings["trainer"]
-    groups = [] if trainer["accelerator"] == "cpu" else device_groups(visible_devices(), trainer["devices"])
+    groups: list[str] = []
+    if trainer["accelerator"] != "cpu":
+        import torch
+
+        names = os.environ.get("CUDA_VISIBLE_DEVICES")
+        every = map(str, range(torch.cuda.device_count())) if names is None else names.split(",")
+        groups = device_groups([name for name in every if name], trainer["devices"])
     return [
         shared | ({"CUDA_VISIBLE_DEVICES": groups[number % len(groups)]} if groups else {})
         for number in range(parallel)
     ]
-
-
-def visible_devices() -> list[str]:
-    """Return the names of the GPUs that this process may use."""
-    import torch
-
-    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if chosen is None:
-        return [str(number) for number in range(torch.cuda.device_count())]
-    return [name for name in chosen.split(",") if name]
 
 
 def device_groups(devices: Sequence[str], each: Any) -> list[str]:

@@ -105,9 +105,9 @@ class _Step:
 
     def state_bytes(self) -> int:
         """Return the bytes of weights, gradients and optimiser state."""
-        weights = sum(_bytes(tensor) for tensor in self.model.parameters())
+        weights = sum(tensor.nbytes for tensor in self.model.parameters())
         kept = [value for state in self.optimizer.state.values() for value in state.values()]
-        return 2 * weights + sum(_bytes(value) for value in kept if isinstance(value, Tensor))
+        return 2 * weights + sum(value.nbytes for value in kept if isinstance(value, Tensor))
 
     def activation_bytes(self, batch: FaceBatch) -> int:
         """Return the bytes of all distinct tensors that the forward pass keeps for the backward pass."""
@@ -164,7 +164,3 @@ def _repeat(step: _Step, batch: FaceBatch, budget: float, warm: bool = False) ->
     while len(times) < 10 and (time.perf_counter() - start < budget or not (warm or times)):
         times.append(step(batch))
     return times
-
-
-def _bytes(tensor: Tensor) -> int:
-    return tensor.numel() * tensor.element_size()
