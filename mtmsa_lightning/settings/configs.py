@@ -158,8 +158,9 @@ def by_precedence(
     All configs override the settings ``of_run``, the checkpoint's run.
     """
     configs, others = split_configs(args)
-    flow = {"default_flow_style": True, "width": math.inf}  # on one line, as there is no file
-    ordered = [f"--config={yaml.safe_dump(of_run, **flow)}"] if of_run else []
+    ordered = []
+    if of_run:
+        ordered = [f"--config={yaml.safe_dump(of_run, default_flow_style=True, width=math.inf)}"]
     ordered += [f"--config={find_config(name)}" for name in configs]
     if checkpoint_hparams:
         unknown = {key for key in FACTORIES if checkpoint_hparams.get(key) is None}
