@@ -40,7 +40,7 @@ from torchvision import transforms
 from mtmsa_lightning._utils.images import central_square, read_image
 from mtmsa_lightning.data.augment.cpu import AugmentationParamSampler, FaceTransform, resize
 from mtmsa_lightning.data.augment.device import augment
-from mtmsa_lightning.data.dataloader import single_threaded_worker
+from mtmsa_lightning.data.dataloader import start_worker
 from mtmsa_lightning.data.face_dataset import FaceDataset, SampleKey, collate
 from mtmsa_lightning.data.files import list_images
 from mtmsa_lightning.data.prepared.pixels import PIXELS, PixelStore, write_pixels
@@ -182,7 +182,7 @@ class Setup(NamedTuple):
             sampler=Endless(self.faces),
             num_workers=workers,
             collate_fn=Reporting(self.join, memory),
-            worker_init_fn=single_threaded_worker,
+            worker_init_fn=start_worker,
             pin_memory=torch.cuda.is_available(),
         )
 

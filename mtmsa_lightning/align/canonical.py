@@ -24,46 +24,30 @@ TEMPLATE: Points = np.array(
 CENTRE, SIDE = (56.0, 72.0), 96.0
 """Centre and side of the square of margin 0, in pixels of the template.
 
-Chosen to match UTKFace's images: the similarity from their median landmarks to the template maps the whole
-image to a square of side 96.0 around (56.7, 72.5).
+Chosen by UTKFace's images: their median landmarks map the whole image to a side of 96.0 around (56.7, 72.5).
 """
 
 
 def canonical_fractions(margin: float) -> Points:
-    """Return the five landmarks in a crop, as fractions of its side from its left and top edges.
-
-    Args:
-        margin: Margin on each side, as a fraction of the side of the square of margin 0.
-    """
-    fractions: Points = ((TEMPLATE - CENTRE) / SIDE / (1 + 2 * margin)) + 0.5
-    return fractions
+    """Return the five landmarks in a crop, as fractions of its side from its left and top edges."""
+    return np.asarray((TEMPLATE - CENTRE) / SIDE / (1 + 2 * margin) + 0.5)
 
 
 def canonical_landmarks(size: int, margin: float) -> Points:
-    """Return the five landmarks in a crop, in pixels, shape (5, 2).
-
-    Args:
-        size: Side of the crop in pixels.
-        margin: As in :func:`canonical_fractions`.
-    """
+    """Return the five landmarks in a crop with sides of ``size`` pixels, shape (5, 2)."""
     return to_pixels(canonical_fractions(margin), (0.0, 0.0), size)
 
 
 def to_pixels(fractions: Points, corner: tuple[float, float], side: float) -> Points:
     """Convert points from fractions of a square to pixels, whose centres are whole numbers."""
-    points: Points = np.asarray(corner) + fractions * side - 0.5
-    return points
+    return np.asarray(np.asarray(corner) + fractions * side - 0.5)
 
 
 def similarity_transform(source: Points, target: Points) -> Transform:
-    """Return the least-squares similarity transform (rotation, scale, shift) from points to points.
+    """Return the least-squares similarity transform (rotation, scale, shift) between points, shape (n, 2).
 
-    Reflections are excluded: Umeyama, "Least-squares estimation of transformation parameters between two
-    point patterns", PAMI 13(4), 1991, equations 38 to 43.
-
-    Args:
-        source: Points, shape (n, 2).
-        target: Their targets, shape (n, 2).
+    Umeyama, "Least-squares estimation of transformation parameters between two point patterns", PAMI 13(4),
+    1991, equations 38 to 43, without reflections.
 
     Raises:
         ValueError: All source points are equal.
@@ -94,28 +78,19 @@ def central_transform(height: int, width: int, size: int) -> Transform:
 
 
 def warp(image: Image, transform: Transform, size: int) -> Image:
-    """Warp an image to a square crop.
+    """Warp an RGB image to a square crop with sides of ``size`` pixels, with its edge pixels as border.
 
     If the transform shrinks, the image is first resized to the crop's scale by area averaging to avoid
-    aliasing. Then it is interpolated linearly. The border is padded with the pixels of the image's edge.
-
-    Args:
-        image: RGB image.
-        transform: From pixels of the image to pixels of the crop.
-        size: Side of the crop in pixels.
+    aliasing. Then it is interpolated linearly.
     """
     scale = float(np.sqrt(abs(np.linalg.det(transform[:, :2]))))
     if scale < 1:
         height, width = image.shape[:2]
         small = max(1, round(width * scale)), max(1, round(height * scale))
         image = np.asarray(cv2.resize(image, small, interpolation=cv2.INTER_AREA), np.uint8)
-        transform = transform @ _enlarging(np.array([width, height]) / small)
+        x, y = width / small[0], height / small[1]
+        # from the pixels of the resized image to those of the original
+        transform = transform @ [[x, 0.0, (x - 1) / 2], [0.0, y, (y - 1) / 2], [0.0, 0.0, 1.0]]
     border = cv2.BORDER_REPLICATE
     crop = cv2.warpAffine(image, transform, (size, size), flags=cv2.INTER_LINEAR, borderMode=border)
     return np.asarray(crop, np.uint8)
-
-
-def _enlarging(factors: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the 3 x 3 matrix from the pixels of a resized image to those of the original."""
-    shift = (factors - 1) / 2
-    return np.array([[factors[0], 0.0, shift[0]], [0.0, factors[1], shift[1]], [0.0, 0.0, 1.0]])

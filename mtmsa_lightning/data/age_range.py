@@ -15,11 +15,7 @@ MOST = 0.5
 
 
 def check_years(parts: Mapping[str, pd.DataFrame], years: tuple[int, int]) -> None:
-    """Warn about age labels outside the years of a head.
-
-    Args:
-        parts: Face tables by name of the part.
-        years: First and last year of the head.
+    """Warn about age labels of parts outside the years (first, last) of a head.
 
     Raises:
         ConfigError: More than ``MOST`` of the labels of a part are outside.

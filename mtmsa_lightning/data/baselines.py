@@ -10,13 +10,9 @@ from mtmsa_lightning.labels import age_group_index
 
 
 def constant_age_mae(train: pd.DataFrame, test: pd.DataFrame) -> float:
-    """Return the MAE in years of the mean training age as prediction, over the exact test ages.
-
-    It is NaN without a training age or an exact test age.
-    """
-    guess = ((train["age_low"] + train["age_high"]) / 2).mean()
+    """Return the MAE in years of the mean training age, over the exact test ages; NaN without either."""
     exact = test["age_low"][test["age_low"] == test["age_high"]]
-    return float((exact - guess).abs().mean())
+    return float((exact - midpoints(train).mean()).abs().mean())
 
 
 def baselines(
@@ -36,7 +32,7 @@ def baselines(
         group). Metrics without labels are omitted.
     """
     metrics: dict[str, float] = {}
-    middle, exact = _middles(train), part["age_low"][part["age_low"] == part["age_high"]]
+    middle, exact = midpoints(train), part["age_low"][part["age_low"] == part["age_high"]]
     if len(middle) and len(exact):
         for name, guess in (("mean", middle.mean()), ("median", middle.median())):
             error = (exact - guess).abs()
@@ -47,7 +43,7 @@ def baselines(
         if len(learnt) and len(known):
             metrics[f"{column}_acc"] = float((known == learnt.mode()[0]).mean())
     if age_groups:
-        learnt, known = (_middles(rows).map(age_group_index) for rows in (train, part))
+        learnt, known = (midpoints(rows).map(age_group_index) for rows in (train, part))
         if len(learnt) and len(known):
             away = (known - learnt.mode()[0]).abs()
             metrics["group_acc"] = float((away == 0).mean())
@@ -63,5 +59,6 @@ def baselines_by_part(
     return {part: baselines(rows["train"], rows[part], age_groups) for part in SPLITS if len(rows[part])}
 
 
-def _middles(rows: pd.DataFrame) -> "pd.Series[float]":
-    return ((rows["age_low"] + rows["age_high"]) / 2).dropna()
+def midpoints(table: pd.DataFrame) -> "pd.Series[float]":
+    """Return the midpoints of all known ages in years."""
+    return ((table["age_low"] + table["age_high"]) / 2).dropna()

@@ -12,18 +12,13 @@ from mtmsa_lightning.data.face_dataset import FaceDataset, collate
 from mtmsa_lightning.data.samplers import EvalSampler, TrainSampler
 
 
-def single_threaded_worker(_: int) -> None:
-    """Keep OpenCV from starting a thread pool in every loader worker."""
-    cv2.setNumThreads(0)
-
-
-def start_worker(number: int) -> None:
+def start_worker(_: int) -> None:
     """Set up a loader worker that ignores the first stop signal.
 
     Batch systems and Ctrl-C signal all processes of a job. The main process then finishes its step, for which
     it needs its workers, saves, and ends them itself.
     """
-    single_threaded_worker(number)
+    cv2.setNumThreads(0)  # else each worker has a thread per core
     for stop in STOP_SIGNALS:
         signal.signal(stop, _ignore_once)
 
@@ -35,8 +30,8 @@ def _ignore_once(number: int, _: object) -> None:
 class FaceLoader(DataLoader[Any]):
     """A loader that Lightning accepts as resumable within an epoch.
 
-    Its state is empty: the DataModule builds it at the batch from which a run continues. Lightning restores
-    the state of loaders too late, after their first batches.
+    Its state is empty: Lightning restores the state of loaders after their first batches, too late, so that
+    the DataModule builds the loader at the batch from which a run continues.
     """
 
     def state_dict(self) -> dict[str, Any]:

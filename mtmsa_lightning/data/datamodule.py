@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-import pandas as pd
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
@@ -23,6 +22,7 @@ from mtmsa_lightning._utils.text import pluralize
 from mtmsa_lightning.align.box import BOX
 from mtmsa_lightning.data.augment.cpu import AugmentationParamSampler, FaceTransform
 from mtmsa_lightning.data.augment.device import augment
+from mtmsa_lightning.data.baselines import midpoints
 from mtmsa_lightning.data.dataloader import face_loader
 from mtmsa_lightning.data.face_dataset import FaceBatch, FaceDataset
 from mtmsa_lightning.data.prepared.format import is_prepared, is_synthetic, preparation, read_prepared
@@ -77,12 +77,11 @@ class FaceDataModule(LightningDataModule, ABC):
         gender_classes: Names in index order.
         race_classes: Names in index order; empty if the dataset records no race.
         age_groups: Inclusive (low, high) pairs in years; empty if ages are not grouped.
-        protocols: Names of the protocols that this dataset supports.
+        protocols: Names of the supported protocols.
         expected_tree: Expected layout of ``root``, for error messages.
         prepared_rule: Label rule that a prepared set must have; None accepts any.
         train_dataset: Training faces, after ``setup``; likewise ``val_dataset``, ``test_dataset`` and
             ``calibration_dataset``.
-        split: The parts as row numbers, with their fingerprints.
         hashing: Hashes of the training images, computed in the background (``data.training_hashes``).
     """
 
@@ -116,22 +115,14 @@ class FaceDataModule(LightningDataModule, ABC):
     ) -> None:
         super().__init__()
         self.root = Path(root) if root is not None else default_root(self.name)
-        self.protocol = protocol
-        self.fold = fold
-        self.image_size = image_size
-        self.batch_size = batch_size
-        self.num_workers = available_workers() if num_workers is None else num_workers
-        self.pin_memory = pin_memory
-        self.seed = seed
-        self.val_fraction = val_fraction
-        self.calibration_fraction = calibration_fraction
-        self.augment = augment
-        self.augment_on = augment_on
-        self.strict = strict
-        self.verify = verify
+        self.protocol, self.fold, self.seed, self.clean = protocol, fold, seed, clean
+        self.val_fraction, self.calibration_fraction = val_fraction, calibration_fraction
         self.split_file = Path(split_file) if split_file is not None else None
-        self.clean = clean
-        self._raw_crop = crop
+        self.image_size, self._raw_crop = image_size, crop
+        self.augment, self.augment_on = augment, augment_on
+        self.batch_size, self.pin_memory = batch_size, pin_memory
+        self.num_workers = available_workers() if num_workers is None else num_workers
+        self.strict, self.verify = strict, verify
         self._unreadable: dict[str, str] = {}
         self._seen: set[str] = set()
         self._split_file_hash: str | None = None
@@ -148,31 +139,27 @@ class FaceDataModule(LightningDataModule, ABC):
             )
         if self.split_file is not None and self.protocol not in ("predefined", "cvpr2024"):
             raise ConfigError(f"data.split_file needs data.protocol 'predefined', not {self.protocol!r}")
-        if not 0 < self._raw_crop <= 1:
-            raise ConfigError(f"data.crop {self._raw_crop} is not a fraction: choose a value in (0, 1]")
-        if not 0 <= self.val_fraction < 1:
-            raise ConfigError(f"data.val_fraction {self.val_fraction} must lie between 0 and 1")
-        if not 0 <= self.calibration_fraction < 1 - self.val_fraction:
-            raise ConfigError(
-                f"data.calibration_fraction {self.calibration_fraction} must lie between 0 and "
-                f"{1 - self.val_fraction:g} (1 - data.val_fraction)"
-            )
-        if self.image_size < 64:
-            raise ConfigError(f"data.image_size {self.image_size} is too small: the minimum is 64 pixels")
-        if self.augment_on not in ("cpu", "device"):
-            raise ConfigError(f"data.augment_on {self.augment_on!r} must be 'cpu' or 'device'")
-        if self.batch_size < 1:
-            raise ConfigError(f"data.batch_size {self.batch_size} must be at least 1")
-        if self.num_workers < 0:
-            raise ConfigError(f"data.num_workers {self.num_workers} must not be negative")
+        values = vars(self) | {"crop": self._raw_crop}
+        most = 1 - self.val_fraction
+        allowed = {
+            "crop": (0 < self._raw_crop <= 1, "is not a fraction: choose a value in (0, 1]"),
+            "val_fraction": (0 <= self.val_fraction < 1, "must lie between 0 and 1"),
+            "calibration_fraction": (
+                0 <= self.calibration_fraction < most,
+                f"must lie between 0 and {most:g} (1 - data.val_fraction)",
+            ),
+            "image_size": (self.image_size >= 64, "is too small: the minimum is 64 pixels"),
+            "augment_on": (self.augment_on in ("cpu", "device"), "must be 'cpu' or 'device'"),
+            "batch_size": (self.batch_size >= 1, "must be at least 1"),
+            "num_workers": (self.num_workers >= 0, "must not be negative"),
+        }
+        for name, (valid, rule) in allowed.items():
+            if not valid:
+                raise ConfigError(f"data.{name} {values[name]!r} {rule}")
 
     @abstractmethod
     def read(self) -> FaceTable:
-        """Read the raw release at ``root``.
-
-        Raises:
-            DataError: If it is missing or unreadable; the message shows the expected tree.
-        """
+        """Read the raw release at ``root``; raise a ``DataError`` with the expected tree if it is missing."""
 
     @property
     def crop(self) -> float:
@@ -212,16 +199,14 @@ class FaceDataModule(LightningDataModule, ABC):
 
     def split_of(self, fold: int) -> Split:
         """Return the split of any fold, by protocol and seed."""
-        fractions = self.val_fraction, self.calibration_fraction
-        return make_split(self.table, self.protocol, fold, self.seed, *fractions)
+        sizes = self.val_fraction, self.calibration_fraction
+        return make_split(self.table, self.protocol, fold, self.seed, *sizes)
 
     def prepare_data(self) -> None:
         """Read and split the data; Lightning calls this on one process of each node first."""
         _ = self.split
-        if self.verify:
-            self._verify()
-
-    def _verify(self) -> None:
+        if not self.verify:
+            return
         errors = unreadable(self.table.root / path for path in self.table.frame["path"])
         if errors:
             shown = "\n  ".join(errors[:10])
@@ -261,7 +246,7 @@ class FaceDataModule(LightningDataModule, ABC):
     def _dataset(self, rows: np.ndarray[Any, Any], augment: bool = False) -> FaceDataset:
         table, root = self.table.frame.iloc[rows], self.table.root
         if augment and self.augment_on == "device":
-            size = self.pixels.size if self.pixels else uncropped_size(self.image_size)
+            size = self.pixels.size if self.pixels else round(self.image_size * 8 / 7)  # 256 for 224
             transform, sampler = (
                 FaceTransform(size, self.crop),
                 AugmentationParamSampler(size, self.image_size),
@@ -281,13 +266,13 @@ class FaceDataModule(LightningDataModule, ABC):
 
     def val_dataloader(self) -> DataLoader[Any]:
         """Validation batches of this rank, in table order."""
-        return self._eval_loader(self.val_dataset)
+        return self._loader(self.val_dataset)
 
     def test_dataloader(self) -> DataLoader[Any]:
         """Test batches of this rank, in table order."""
         if not len(self.test_dataset):
             raise ConfigError(f"protocol {self.protocol} has no test part: choose another for `mtmsa test`")
-        return self._eval_loader(self.test_dataset)
+        return self._loader(self.test_dataset)
 
     def predict_dataloader(self) -> DataLoader[Any]:
         """Batches of this rank for prediction: those of the test part."""
@@ -295,15 +280,13 @@ class FaceDataModule(LightningDataModule, ABC):
 
     def part_dataloader(self, part: str) -> DataLoader[Any]:
         """Batches of this rank of any part, in table order and without augmentation."""
-        return self._eval_loader(getattr(self, f"{part}_dataset"))
+        return self._loader(getattr(self, f"{part}_dataset"))
 
-    def _eval_loader(self, dataset: FaceDataset) -> DataLoader[Any]:
-        return self._loader(dataset, EvalSampler(dataset, *self._rank()))
-
-    def _loader(self, dataset: FaceDataset, sampler: TrainSampler | EvalSampler) -> DataLoader[Any]:
+    def _loader(self, dataset: FaceDataset, sampler: TrainSampler | None = None) -> DataLoader[Any]:
         on_cuda = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
         pinned = on_cuda if self.pin_memory is None else self.pin_memory
-        return face_loader(dataset, sampler, self.batch_size, self.num_workers, pinned)
+        order = sampler or EvalSampler(dataset, *self._rank())
+        return face_loader(dataset, order, self.batch_size, self.num_workers, pinned)
 
     def _rank(self) -> tuple[int, int]:
         return (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
@@ -314,11 +297,11 @@ class FaceDataModule(LightningDataModule, ABC):
         return dict(self._unreadable)
 
     def on_before_batch_transfer(self, batch: FaceBatch, dataloader_idx: int) -> FaceBatch:
-        """Count unreadable images in the main process, and raise an error if there are too many.
+        """Count unreadable images in the main process.
 
         Raises:
-            DataError: If this process could not read more than ``MAX_UNREADABLE`` of its images: those of its
-                rank, or those that it has loaded if they are more (the images of a rank change by epoch).
+            DataError: If they are more than ``MAX_UNREADABLE`` of the images of a rank, or of those that this
+                process has loaded if these are more (the images of a rank change by epoch).
         """
         self._seen.update(batch["id"])
         for name, error in zip(batch["id"], batch["error"], strict=True):
@@ -338,18 +321,14 @@ class FaceDataModule(LightningDataModule, ABC):
         """Augment a training batch on its device, with ``augment_on="device"``."""
         if batch["augmentation"] is None:
             return batch
-        return {
-            **batch,
-            "image": augment(batch["image"], batch["augmentation"], self.image_size),
-            "augmentation": None,
-        }
+        images = augment(batch["image"], batch["augmentation"], self.image_size)
+        return {**batch, "image": images, "augmentation": None}
 
     def state_dict(self) -> dict[str, Any]:
         """Return the epoch and the number of finished batches in it."""
         if self.trainer is None:
             return {}
-        epoch = epochs_done(self.trainer)
-        return {"epoch": epoch, "batches": batches_into_epoch(self.trainer)}
+        return {"epoch": epochs_done(self.trainer), "batches": batches_into_epoch(self.trainer)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Set the epoch and batch from which the next ``train_dataloader`` continues."""
@@ -357,7 +336,7 @@ class FaceDataModule(LightningDataModule, ABC):
 
     def age_statistics(self) -> tuple[float, float]:
         """Mean and standard deviation of the training ages in years (midpoints for groups)."""
-        ages = midpoints(self.train_dataset.table)
+        ages = midpoints(self.train_dataset.table).to_numpy(np.float64)
         if not len(ages):
             raise DataError("no training face has an age: train without an age head (`--model.age null`)")
         return float(ages.mean()), float(ages.std()) or 1.0
@@ -380,7 +359,9 @@ class FaceDataModule(LightningDataModule, ABC):
             ),
             "fingerprints": dict(split.fingerprints),
             "faces": {part: len(getattr(split, part)) for part in PARTS},
-            "subjects_in_two_parts": _or_none(split.subjects_in_two_parts),
+            "subjects_in_two_parts": None
+            if np.isnan(split.subjects_in_two_parts)
+            else split.subjects_in_two_parts,
             "notes": list(split.notes),
             "gender_classes": list(self.gender_classes),
             "race_classes": list(self.race_classes),
@@ -389,21 +370,6 @@ class FaceDataModule(LightningDataModule, ABC):
             "crop": self.crop,
             "preparation": preparation(self.root),
         }
-
-
-def midpoints(table: pd.DataFrame) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """Return the midpoints of all known ages in years."""
-    return ((table["age_low"] + table["age_high"]) / 2).dropna().to_numpy(np.float64)
-
-
-def uncropped_size(image_size: int) -> int:
-    """Return the side of the images that the device crops: 256 pixels for 224."""
-    return round(image_size * 8 / 7)
-
-
-def _or_none(value: float) -> float | None:
-    """Replace NaN, which JSON lacks, by None."""
-    return None if np.isnan(value) else float(value)
 
 
 def default_root(name: str) -> Path:

@@ -9,7 +9,6 @@ from typing import NamedTuple, TypedDict
 
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset, default_collate
@@ -62,14 +61,13 @@ class FaceBatch(TypedDict):
         image: uint8 RGB, shape (N, 3, size, size), in channels-last memory format; floating point in [0, 1]
             after augmentation on the device.
         age_low: float64, completed years, shape (N,); NaN where missing.
-        age_high: float64, completed years, shape (N,); equal to ``age_low`` for an exact age.
-        gender: int64, shape (N,); -1 where missing.
-        race: int64, shape (N,); -1 where missing.
+        age_high: The same; equal to ``age_low`` for an exact age.
+        gender: int64, shape (N,); -1 where missing; likewise ``race``.
         id: N identifiers.
         index: int64 rows of the dataset's table, shape (N,).
         valid: bool, shape (N,); False for padding and unreadable images, whose labels are masked.
         error: N messages, empty for readable images.
-        augmentation: Parameters of the augmentation on the device, float32, shape (N, 15), one
+        augmentation: Parameters of the augmentation on the device, float32, shape (N, 15), an
             ``AugmentationParams`` per face; None without one or after it.
     """
 
@@ -110,12 +108,8 @@ class FaceDataset(Dataset[FaceSample]):
         sampler: AugmentationParamSampler | None = None,
     ) -> None:
         self.table = table.reset_index(drop=True)
-        self.root = root
-        self.transform = transform
-        self.seed = seed
-        self.pixels = pixels
-        self.sampler = sampler
-        self._boxes = box_rows(self.table)
+        self.root, self.seed, self.pixels = root, seed, pixels
+        self.transform, self.sampler, self._boxes = transform, sampler, box_rows(self.table)
         self._paths = self.table["path"].tolist()  # plain lists: a row access through pandas costs 50 us
         self._ids = self.table["id"].tolist()
         self._ages = self.table[["age_low", "age_high"]].to_numpy(np.float64)
@@ -152,25 +146,17 @@ class FaceDataset(Dataset[FaceSample]):
         return self.transform(image, seed), ""
 
     def _read(self, row: int) -> Image:
-        if self.pixels is None:
-            image, box = read_image(self.path(row)), self._boxes[row]
-            return image if box is None else crop_box(image, box)
-        return self.pixels.read(self._paths[row])
+        if self.pixels is not None:
+            return self.pixels.read(self._paths[row])
+        image, box = read_image(self.path(row)), self._boxes[row]
+        return image if box is None else crop_box(image, box)
 
 
 def collate(samples: list[FaceSample]) -> FaceBatch:
     """Collate samples into a batch."""
-    images = default_collate([torch.from_numpy(sample["image"]) for sample in samples])
-    params = [sample["augmentation"] for sample in samples if sample["augmentation"] is not None]
-    return FaceBatch(
-        image=images.permute(0, 3, 1, 2),  # a view: moving the bytes is cheaper on the device
-        age_low=torch.tensor([sample["age_low"] for sample in samples], dtype=torch.float64),
-        age_high=torch.tensor([sample["age_high"] for sample in samples], dtype=torch.float64),
-        gender=torch.tensor([sample["gender"] for sample in samples]),
-        race=torch.tensor([sample["race"] for sample in samples]),
-        id=[sample["id"] for sample in samples],
-        index=torch.tensor([sample["index"] for sample in samples]),
-        valid=torch.tensor([sample["valid"] for sample in samples]),
-        error=[sample["error"] for sample in samples],
-        augmentation=np.array(params, np.float32) if params else None,
-    )
+    images = [{name: value for name, value in face.items() if name != "augmentation"} for face in samples]
+    params = [face["augmentation"] for face in samples if face["augmentation"] is not None]
+    batch: FaceBatch = default_collate(images)
+    batch["image"] = batch["image"].permute(0, 3, 1, 2)  # a view: moving the bytes is cheaper on the device
+    batch["augmentation"] = np.array(params, np.float32) if params else None
+    return batch

@@ -47,12 +47,9 @@ _LONGEST_HEADER = 1 << 20  # bytes
 class ImageListing:
     """The images below a folder: a sorted collection of relative paths.
 
-    :meth:`find` ignores case and Unicode normalisation, which often change in copies of a release.
-
     Attributes:
-        others: Relative paths of the files that are not images, sorted.
-        irregular: Relative paths with an image suffix that are not regular files (broken links, pipes,
-            sockets, devices), sorted.
+        others: Sorted paths of the files that are not images.
+        irregular: Sorted paths with an image suffix that are not regular files, such as broken links.
     """
 
     def __init__(
@@ -75,24 +72,19 @@ class ImageListing:
         return path in self._paths
 
     def find(self, path: str) -> str | None:
-        """Return the listed path that matches ``path``, an exact match first, or None."""
+        """Return the listed path for ``path``, ignoring case and Unicode normalisation, or None."""
         return path if path in self._paths else self._folded.get(fold_name(path))
 
 
 def list_images(root: Path) -> ImageListing:
-    """List the images below ``root``; links are followed, hidden files (``._x.jpg``) are skipped.
+    """List the images below ``root``, with forward slashes.
 
-    Images are regular files: opening a pipe could block for ever.
-
-    Args:
-        root: Folder; the listed paths are relative to it, with forward slashes.
+    Links are followed. Hidden files (``._x.jpg``) are skipped.
 
     Raises:
         DataError: A folder cannot be read.
     """
-    paths: list[str] = []
-    others: list[str] = []
-    irregular: list[str] = []
+    paths, others, irregular = list[str](), list[str](), list[str]()
     folders, seen = [""], set[str]()
     while folders:
         folder = folders.pop()
@@ -155,7 +147,7 @@ def locate(
         rows: Rows with line numbers as index.
         column: Column with the path as written in the table.
         listing: The images that exist.
-        report: Report to which dropped rows are added.
+        report: Report of the dropped rows.
         absent: Error to raise if no image is found at all.
     """
     if rows.empty:
@@ -170,34 +162,12 @@ def locate(
     return report.drop_rows(rows, rows["path"].isna(), column, "file not found")
 
 
-def hash_files(
-    paths: Sequence[Path], workers: int | None = None, unreadable: int | None = None
-) -> npt.NDArray[np.uint64]:
-    """Hash the bytes of files, 64 bit blake2b, in threads.
-
-    Args:
-        paths: The files.
-        workers: Number of threads; by default one per core, at most eight.
-        unreadable: Hash value for files that cannot be read; None raises an error.
-
-    Raises:
-        DataError: A file cannot be read and ``unreadable`` is None.
-    """
-
-    def hash_or_default(path: Path) -> int:
-        try:
-            return _hash_file(path)
-        except DataError:
-            if unreadable is None:
-                raise
-            return unreadable
-
-    with ThreadPoolExecutor(workers or min(8, available_cores())) as pool:
+def hash_files(paths: Sequence[Path]) -> npt.NDArray[np.uint64]:
+    """Hash the bytes of files, 64 bit blake2b, in threads; 0 for a file that cannot be read."""
+    with ThreadPoolExecutor(min(8, available_cores())) as pool:
         # a few at a time: a process can only end after all submitted work
         starts = range(0, len(paths), _AT_A_TIME)
-        hashes = chain.from_iterable(
-            pool.map(hash_or_default, paths[start : start + _AT_A_TIME]) for start in starts
-        )
+        hashes = chain.from_iterable(pool.map(_hash_file, paths[at : at + _AT_A_TIME]) for at in starts)
         return np.fromiter(hashes, np.uint64, len(paths))
 
 
@@ -206,9 +176,14 @@ def hash_ids(ids: Iterable[str]) -> npt.NDArray[np.uint64]:
     return np.fromiter((int.from_bytes(_blake2b(text.encode()).digest(), "big") for text in ids), np.uint64)
 
 
+def hash_lines(lines: Iterable[str]) -> str:
+    """Return the SHA-256 (hexadecimal) of texts, one per line."""
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
 def content_column(root: Path, paths: Iterable[str]) -> list[str]:
     """Return the content hash (16 hexadecimal digits) of every image, or "" if it cannot be read."""
-    hashes = hash_files([root / path for path in paths], unreadable=0)
+    hashes = hash_files([root / path for path in paths])
     return [f"{value:016x}" if value else "" for value in hashes]
 
 
@@ -234,11 +209,10 @@ def read_delimited(path: Path, delimiter: str, required: Sequence[str], report: 
         path: A UTF-8 file (or UTF-16 with a byte order mark) with a header line.
         delimiter: One character. Quotes are ordinary characters in tab-separated files.
         required: Columns that must exist, ignoring case.
-        report: Report to which the number of rows and the rows with a wrong number of cells are added.
+        report: Report of the rows; those with a wrong number of cells are dropped.
 
     Returns:
-        One column per name in the header, at least one row. The index (``line``) is the line on which a row
-        starts, from 1.
+        One column per name in the header; the index (``line``) is the line on which a row starts, from 1.
 
     Raises:
         DataError: The file cannot be read, has no rows or ends within a row, a required column is missing or
@@ -265,13 +239,7 @@ def read_lines(path: Path) -> list[str]:
 
 
 def expected_tree_error(root: Path, what: str, tree: str) -> DataError:
-    """Return the error for a missing folder or file, with the expected tree.
-
-    Args:
-        root: The folder that was searched.
-        what: What is missing; the message continues with "in <root>".
-        tree: The expected files, one per line.
-    """
+    """Return the error that ``what`` is missing in ``root``, with the expected ``tree``."""
     place = f" in {root}"
     if not root.is_dir():
         place = f": the folder {root} does not exist: give another root (fit: --data.root) or set MTMSA_DATA"
@@ -288,7 +256,12 @@ def nearest(name: str, names: Iterable[str]) -> str:
 def _scan(folder: Path) -> Iterator["os.DirEntry[str]"]:
     try:
         with os.scandir(folder) as entries:
-            yield from (entry for entry in entries if not entry.name.startswith(".") and _is_text(entry.name))
+            for entry in entries:
+                is_text = (
+                    entry.name.encode(errors="ignore").decode() == entry.name
+                )  # else it cannot be printed
+                if is_text and not entry.name.startswith("."):
+                    yield entry
     except (OSError, ValueError) as error:  # a name with a NUL
         why = error.strerror if isinstance(error, OSError) else error
         raise DataError(f"{folder}: cannot be listed: {why}") from error
@@ -302,14 +275,6 @@ def _is(entry: "os.DirEntry[str]", kind: Literal["dir", "file"]) -> bool:
         return False
 
 
-def _is_text(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:  # not UTF-8: cannot be written to a table or printed
-        return False
-    return True
-
-
 _blake2b = partial(blake2b, digest_size=8)
 
 
@@ -317,16 +282,12 @@ def _hash_file(path: Path) -> int:
     try:
         with open_regular(path) as file:
             return int.from_bytes(hashlib.file_digest(file, _blake2b).digest(), "big")
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
+    except OSError:
+        return 0
 
 
 def _read_text(path: Path, most: int = -1) -> str:
-    """Return the text of a table with Unix line ends; invalid bytes become ``REPLACED``.
-
-    Raises:
-        DataError: It cannot be read or is empty.
-    """
+    """Return the text of a table with Unix line ends; invalid bytes become ``REPLACED``."""
     try:
         with open_regular(find_normalised(path)) as file:
             data = file.read(most)
@@ -341,9 +302,8 @@ def _read_text(path: Path, most: int = -1) -> str:
 
 def _reader(text: str, delimiter: str) -> "Reader":
     lines = io.StringIO(text)
-    if delimiter == "\t":
-        return csv.reader(lines, delimiter=delimiter, quoting=csv.QUOTE_NONE, strict=True)
-    return csv.reader(lines, delimiter=delimiter, strict=True)
+    quoting: Literal[0, 3] = csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL
+    return csv.reader(lines, delimiter=delimiter, quoting=quoting, strict=True)
 
 
 def _header(path: Path, cells: list[str], required: Sequence[str]) -> list[str]:

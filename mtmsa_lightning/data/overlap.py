@@ -45,8 +45,7 @@ def check_overlap(
     """Raise an error if a part shares ids or image files with the training faces of a checkpoint.
 
     The training faces are those of the checkpoint and of the networks that its weights started from. Equal
-    files within one split are a property of the release (an image that it contains twice) and only cause a
-    warning.
+    files within one split are a property of the release, and only cause a warning.
 
     Args:
         provenance: Provenance of the checkpoint.
@@ -71,26 +70,23 @@ def check_overlap(
     ids = faces.table["id"].tolist()
     id_hashes = hash_ids(ids)
     known = {each: _overlap(id_hashes, provenance[f"{each}_id_hashes"]) for each in origins}
-    advice = ADVICE.get(f"calibrated {part}" if calibrating else part) or ADVICE.get(
-        part, "Choose a part that was held out."
-    )
+    by_part = ADVICE.get(part, "Choose a part that was held out.")
+    advice = ADVICE.get(f"calibrated {part}", by_part) if calibrating else by_part
+    faces_of = f"of {len(ids)} {part} faces"
     warnings = [
-        _raise_or_warn(
-            ids, found, f"of {len(ids)} {part} faces were trained on by {_ORIGINS[each]}", advice, force
-        )
+        _raise_or_warn(ids, found, f"{faces_of} were trained on by {_ORIGINS[each]}", advice, force)
         for each, found in known.items()
     ]
     images, seen = image_hashes(faces), np.logical_or.reduce([*known.values()])
     for each in origins:
-        same = any(
-            training.get("fingerprints") == split.fingerprints for training in _trainings(provenance, each)
-        )
+        trainings = [provenance] if each == "train" else provenance["earlier"]
+        same = any(training.get("fingerprints") == split.fingerprints for training in trainings)
         hashes = provenance[f"{each}_image_hashes"]
         if hashes is None:
             warnings.append(_raise_or_warn_unknown(_ORIGINS[each], part, force or same, calibrating))
             continue
         copies = _overlap(images, hashes) & ~seen
-        what = f"of {len(ids)} {part} faces have the same bytes as training images of {_ORIGINS[each]}"
+        what = f"{faces_of} have the same bytes as training images of {_ORIGINS[each]}"
         warnings.append(_raise_or_warn(ids, copies, what, advice, force or same))
     return [text for text in warnings if text]
 
@@ -100,10 +96,6 @@ _ORIGINS = {
     "earlier": "a network that its weights started from",
 }
 """Networks with recorded training faces, by the prefix of the keys of their hashes."""
-
-
-def _trainings(provenance: Mapping[str, Any], origin: str) -> list[Mapping[str, Any]]:
-    return [provenance] if origin == "train" else provenance["earlier"]
 
 
 def _raise_or_warn(

@@ -21,9 +21,9 @@ def describe_crop(crop: float, preparation: dict[str, Any] | None) -> str:
     """
     used = "central square" + (f" of {100 * crop:.0f} % of the shorter side" if crop != 1 else "")
     prepared = (preparation or {}).get("crop")
-    return (
-        f"{used} of faces as `mtmsa prepare --margin {prepared['margin']:g}` crops them" if prepared else used
-    )
+    if prepared:
+        used += f" of faces as `mtmsa prepare --margin {prepared['margin']:g}` crops them"
+    return used
 
 
 def preprocessing_of(data: "FaceDataModule") -> dict[str, Any]:
@@ -35,8 +35,7 @@ def warn_preprocessing(trained: dict[str, Any], used: dict[str, Any], where: str
     """Warn about differences between the preprocessing in training and that of the current faces.
 
     Args:
-        trained: A checkpoint's record: ``image_size`` in pixels, ``crop`` as a fraction, and ``preparation``,
-            the record of a prepared set or None for raw images. Missing keys are not compared.
+        trained: A checkpoint's record, as from :func:`preprocessing_of`; missing keys are not compared.
         used: The same for the current faces.
         where: Name of the source of these faces.
     """

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+LOADING = ("batch_size", "num_workers", "pin_memory", "augment", "augment_on")
+"""Arguments of the DataModule that only concern its loaders and the training images."""
+
+
 class ReleaseDataset(Dataset[dict[str, Any]]):
     """One part of a release as a map-style dataset, read and split as by its DataModule.
 
@@ -34,9 +38,9 @@ class ReleaseDataset(Dataset[dict[str, Any]]):
         split: ``train``, ``val``, ``test`` or ``calibration``.
         protocol: Name of the split protocol; by default that of the DataModule.
         fold: Number of the test fold, from 0.
-        transform: Function of the image, such as a transform of ``torchvision.transforms.v2``.
+        transform: Function of the image, such as one of ``torchvision.transforms.v2``.
         **kwargs: Other arguments of the DataModule, such as ``image_size``, ``crop``, ``seed`` and
-            ``val_fraction``.
+            ``val_fraction``, but none of its loaders (``LOADING``).
 
     Attributes:
         table: Rows of the face table of this part; see :class:`~mtmsa_lightning.data.table.FaceTable`.
@@ -61,6 +65,12 @@ class ReleaseDataset(Dataset[dict[str, Any]]):
     ) -> None:
         if split not in PARTS:
             raise ConfigError(f"split {split!r} must be one of {', '.join(PARTS)}")
+        given = [name for name in LOADING if name in kwargs]
+        if given:
+            raise ConfigError(
+                f"{type(self).__name__} takes no {', '.join(given)}: give batch_size, num_workers and "
+                "pin_memory to your DataLoader, and the augmentation as transform"
+            )
         kwargs |= {} if protocol is None else {"protocol": protocol}
         data = self.datamodule(root=None if root is None else str(root), fold=fold, num_workers=0, **kwargs)
         data.prepare_data()
@@ -95,11 +105,7 @@ class ReleaseDataset(Dataset[dict[str, Any]]):
         }
 
     def plot(self, sample: dict[str, Any]) -> "Figure":
-        """Plot a sample: its image, with the labels as title.
-
-        Args:
-            sample: A sample of this dataset; a floating point image must lie in [0, 1].
-        """
+        """Plot a sample: its image (floating point in [0, 1]), with the labels as title."""
         from matplotlib.figure import Figure  # slow to import
 
         figure = Figure(figsize=(3, 3.4), layout="constrained")
@@ -111,9 +117,8 @@ class ReleaseDataset(Dataset[dict[str, Any]]):
 
     def _describe(self, sample: dict[str, Any]) -> str:
         low, high = float(sample["age_low"]), float(sample["age_high"])
-        texts = (
-            [] if np.isnan(low) else [f"{low:.0f} years" if low == high else f"{low:.0f}-{high:.0f} years"]
-        )
+        age = f"{low:.0f}" if low == high else f"{low:.0f}-{high:.0f}"
+        texts = [] if np.isnan(low) else [f"{age} years"]
         for names, index in ((self.gender_classes, sample["gender"]), (self.race_classes, sample["race"])):
             texts += [names[index]] if index >= 0 else []
         return ", ".join(texts) or "no labels"

@@ -15,8 +15,7 @@ class TrainSampler(DistributedSampler[SampleKey]):
 
     The k-th batches of all ranks together equal the k-th batch of one process with the joined batch size. The
     last incomplete batch of an epoch is dropped; a dataset smaller than one batch is used as a whole, with
-    padding for the last ranks. It is a ``DistributedSampler`` because Lightning replaces any other sampler
-    under DDP.
+    padding for the last ranks. Lightning replaces any sampler but a ``DistributedSampler`` under DDP.
 
     Args:
         dataset: The faces.
@@ -55,8 +54,7 @@ class TrainSampler(DistributedSampler[SampleKey]):
 class EvalSampler(DistributedSampler[SampleKey]):
     """Yields every face once, in order, distributed over the ranks in turn, with padding for short ranks.
 
-    All ranks have the same number of steps, which collective operations need (validation inside ``fit`` runs
-    through DDP, which synchronises buffers). Padding is ignored by metrics, which stay exact.
+    All ranks have the same number of steps, which collective operations need. Metrics ignore padding.
     """
 
     def __init__(self, dataset: FaceDataset, num_replicas: int = 1, rank: int = 0) -> None:

@@ -20,10 +20,6 @@ if TYPE_CHECKING:
     from mtmsa_lightning.data.datamodule import FaceDataModule
 
 
-UNREADABLE = 0
-"""Hash of a file that cannot be read."""
-
-
 def hash_in_background(data: "FaceDataModule") -> Future[torch.Tensor]:
     """Start hashing the training images in a daemon thread, so that a stopped job can exit at once."""
     if data.hashing is None:
@@ -35,8 +31,7 @@ def hash_in_background(data: "FaceDataModule") -> Future[torch.Tensor]:
 def _hash_images(data: "FaceDataModule", future: Future[torch.Tensor]) -> None:
     try:
         images = np.concatenate([image_hashes(part) for part in (data.train_dataset, data.val_dataset)])
-        # unreadable images all have the same hash and are not trained on
-        future.set_result(_tensor(images[images != UNREADABLE]))
+        future.set_result(_tensor(images[images != 0]))  # unreadable images are not trained on
     except BaseException as error:
         future.set_exception(error)
 
@@ -44,18 +39,13 @@ def _hash_images(data: "FaceDataModule", future: Future[torch.Tensor]) -> None:
 def training_hashes(data: "FaceDataModule", wait: bool = True) -> dict[str, torch.Tensor | None]:
     """Return 64-bit hashes of the ids and image files of the training and validation faces.
 
-    Validation faces are included because they choose the checkpoint.
-
-    Args:
-        data: The DataModule, after ``setup``.
-        wait: Wait until all images are hashed; otherwise ``train_image_hashes`` is None before that.
+    Validation faces choose the checkpoint. Without ``wait``, ``train_image_hashes`` is None until all images
+    are hashed.
     """
-    ids = np.concatenate(
-        [hash_ids(part.table["id"].tolist()) for part in (data.train_dataset, data.val_dataset)]
-    )
+    ids = [name for part in (data.train_dataset, data.val_dataset) for name in part.table["id"]]
     images = hash_in_background(data)
     return {
-        "train_id_hashes": _tensor(ids),
+        "train_id_hashes": _tensor(hash_ids(ids)),
         "train_image_hashes": images.result() if wait or images.done() else None,
     }
 
@@ -76,22 +66,18 @@ def complete_checkpoints(trainer: "Trainer", data: "FaceDataModule") -> None:
 def _saved_files(trainer: "Trainer") -> Iterator[Path]:
     from lightning.pytorch.callbacks import ModelCheckpoint  # slow to import
 
-    savers = [each for each in trainer.checkpoint_callbacks if isinstance(each, ModelCheckpoint)]
-    paths = [[*saver.best_k_models, saver.best_model_path, saver.last_model_path] for saver in savers]
-    for path in dict.fromkeys(path for of_saver in paths for path in of_saver):
-        if path and Path(path).is_file():
-            yield Path(path)
+    paths: dict[str, None] = {}  # each once
+    for saver in trainer.checkpoint_callbacks:
+        if isinstance(saver, ModelCheckpoint):
+            paths |= dict.fromkeys([*saver.best_k_models, saver.best_model_path, saver.last_model_path])
+    yield from (Path(path) for path in paths if path and Path(path).is_file())
 
 
 def image_hashes(dataset: FaceDataset) -> NDArray[np.uint64]:
-    """Return the 64-bit hashes of a dataset's image files, from its table if it has them.
-
-    The hash of a file that cannot be read is ``UNREADABLE``.
-    """
+    """Return the 64-bit hashes of a dataset's image files; 0 for a file that cannot be read."""
     if "content" in dataset.table.columns:
-        contents = dataset.table["content"]
-        return np.array([int(content, 16) if content else UNREADABLE for content in contents], np.uint64)
-    return hash_files([dataset.path(index) for index in range(len(dataset))], unreadable=UNREADABLE)
+        return np.array([int(content or "0", 16) for content in dataset.table["content"]], np.uint64)
+    return hash_files([dataset.path(index) for index in range(len(dataset))])
 
 
 def _tensor(hashes: NDArray[np.uint64]) -> torch.Tensor:

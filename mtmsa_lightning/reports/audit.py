@@ -12,10 +12,10 @@ from mtmsa_lightning._utils.text import pluralize
 from mtmsa_lightning.data.audit.audit import Audit
 from mtmsa_lightning.data.audit.counts import part_names
 from mtmsa_lightning.data.audit.findings import KINDS, SHOWN, Finding, tally
+from mtmsa_lightning.data.audit.images import SHARPNESS_SIDE
 from mtmsa_lightning.data.audit.labels import describe_labels
 from mtmsa_lightning.data.audit.near_duplicates import HASH_SIZE
 from mtmsa_lightning.data.audit.published_counts import Comparison
-from mtmsa_lightning.data.audit.scan import SHARPNESS_SIDE
 from mtmsa_lightning.data.splits.protocols import PARTS
 from mtmsa_lightning.reports.audit_plots import draw_counts, draw_groups
 from mtmsa_lightning.reports.html import Page, Picture
@@ -44,7 +44,7 @@ def record(audit: Audit) -> dict[str, Any]:
     table, split = audit.table, audit.split
     return {
         "format_version": FORMAT_VERSION,
-        "dataset": table.dataset,
+        "dataset": audit.source,
         "label_rule": table.label_rule,
         "cleaning": list(table.cleaning),
         "rows": {"read": table.report.read, "kept": len(table)},
@@ -83,8 +83,9 @@ def write_page(audit: Audit, file: Path, pictures: bool = True) -> None:
 
     Without ``pictures`` the page holds ids, labels and counts only, and no faces.
     """
-    table = audit.table
-    page = Page(f"Audit of {table.dataset}", f"{pluralize(len(table), 'face')}, protocol {audit.protocol}")
+    page = Page(
+        f"Audit of {audit.source}", f"{pluralize(len(audit.table), 'face')}, protocol {audit.protocol}"
+    )
     _verdict(page, audit.findings)
     _split(page, audit)
     page.section("Faces")
@@ -100,7 +101,7 @@ def write_page(audit: Audit, file: Path, pictures: bool = True) -> None:
 def summary(audit: Audit) -> str:
     """Return a summary of the audit for the terminal."""
     numbers = tally(audit.findings)
-    lines = [f"{audit.table.dataset}: {pluralize(len(audit.table), 'face')}; {_counted(numbers)}"]
+    lines = [f"{audit.source}: {pluralize(len(audit.table), 'face')}; {_counted(numbers)}"]
     lines += [f"  {finding.severity:<8}{finding.kind:<19}{finding.text}" for finding in audit.findings]
     return "\n".join(lines)
 

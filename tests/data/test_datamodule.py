@@ -18,7 +18,8 @@ from lightning.pytorch import seed_everything
 from mtmsa_lightning._utils.images import read_image
 from mtmsa_lightning.data.augment.cpu import AugmentationParamSampler, sample_seed
 from mtmsa_lightning.data.augment.device import augment
-from mtmsa_lightning.data.datamodule import FaceDataModule, available_workers, midpoints
+from mtmsa_lightning.data.baselines import midpoints
+from mtmsa_lightning.data.datamodule import FaceDataModule, available_workers
 from mtmsa_lightning.data.datasets.morph import MORPH, RACE_CLASSES, read_morph
 from mtmsa_lightning.data.face_dataset import FaceBatch
 from mtmsa_lightning.data.prepared.pixels import PIXELS, write_pixels

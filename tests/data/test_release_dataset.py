@@ -83,6 +83,8 @@ def test_arguments_of_the_release_are_passed_on(tmp_path):
 def test_errors_say_what_is_wrong(root, tmp_path):
     with pytest.raises(ConfigError, match="split 'dev' must be one of train, val, test, calibration"):
         MORPHDataset(root, split="dev")
+    with pytest.raises(ConfigError, match="MORPHDataset takes no num_workers, augment: give "):
+        MORPHDataset(root, num_workers=2, augment=False)
     with pytest.raises(DataError, match="expected:"):
         MORPHDataset(tmp_path / "nothing")
     copy = tmp_path / "copy"

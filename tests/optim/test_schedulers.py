@@ -105,6 +105,21 @@ def test_shares_outside_their_range_are_refused(argument, value):
         make(10, **{argument: value})
 
 
+@pytest.mark.parametrize(("fixed", "equal"), [(10, True), (None, False)])
+def test_a_run_continued_for_longer_equals_a_longer_one_only_with_fixed_total_steps(fixed, equal):
+    """The Trainer's limit, 4 and then 10 steps, is the length of a schedule without total_steps."""
+    first, second = make(fixed or 4), make(fixed or 10)
+    rates = walk(first, 4)
+    second.optimizer.load_state_dict(first.optimizer.state_dict())
+    second.load_state_dict(first.state_dict())
+    if fixed is None:
+        second.set_total_steps(10)
+    whole = walk(make(10), 10)
+    rates += walk(second, 6)
+    assert (rates[:4] == whole[:4]) is equal
+    assert rates[4:] == [pytest.approx(rate) for rate in whole[4:]]
+
+
 def test_a_run_continued_for_longer_follows_the_longer_schedule():
     short, longer = make(10, warmup=0), make(20, warmup=0)
     walk(short, 10)

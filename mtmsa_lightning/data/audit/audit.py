@@ -4,22 +4,21 @@ import logging
 import time
 from collections.abc import Callable, Sized
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from mtmsa_lightning._utils.images import Image
 from mtmsa_lightning._utils.progress import progress
 from mtmsa_lightning._utils.text import shown
 from mtmsa_lightning.data.audit.counts import counts
 from mtmsa_lightning.data.audit.findings import Finding, by_severity, found
-from mtmsa_lightning.data.audit.images import MIN_SHARPNESS, MIN_SIDE, check_images
+from mtmsa_lightning.data.audit.images import MIN_SHARPNESS, MIN_SIDE, Scan, check_images, scan_images
 from mtmsa_lightning.data.audit.labels import check_labels, conflicting_copies
 from mtmsa_lightning.data.audit.leaks import copies, near_duplicates, shared_subjects
 from mtmsa_lightning.data.audit.near_duplicates import NEAR, near_pairs
 from mtmsa_lightning.data.audit.published_counts import Comparison, compare
-from mtmsa_lightning.data.audit.scan import Scan, scan_images
 from mtmsa_lightning.data.baselines import baselines_by_part
 from mtmsa_lightning.data.datamodule import FaceDataModule
 from mtmsa_lightning.data.prepared.format import skipped
@@ -35,7 +34,7 @@ class Thresholds:
     """Thresholds of findings.
 
     Attributes:
-        near: Maximum distance of near-duplicates in bits of 256 (``near``).
+        near: Maximum distance of near-duplicates in bits of 256.
         min_side: Minimum side of an image in pixels.
         min_sharpness: Minimum variance of the Laplacian (``scan.sharpness``).
     """
@@ -50,6 +49,7 @@ class Audit:
     """Result of an audit.
 
     Attributes:
+        source: Name of the dataset; with ``synthetic-`` before its layout for drawn faces.
         table: The faces.
         protocol: Name of the protocol.
         splits: The folds of the protocol by number; empty if it cannot be applied.
@@ -63,6 +63,7 @@ class Audit:
         seconds: Duration of every step.
     """
 
+    source: str
     table: FaceTable
     protocol: str
     splits: dict[int, Split]
@@ -93,21 +94,26 @@ def audit(
     Raises:
         DataError: If the dataset cannot be read, or the protocol has no such fold.
     """
-    clock = _Clock()
+    laps = [("", time.monotonic())]
+
+    def lap(name: str) -> None:
+        laps.append((name, time.monotonic()))
+
     table = read(data)
-    clock.lap("reading")
+    lap("reading")
     splits, findings = all_splits(data, table)
     split = splits.get(data.fold)
     findings += check_table(data, table, splits)
-    clock.lap("splits and labels")
+    lap("splits and labels")
     scan = None
     if look:
         with progress("images", table.frame["path"].nunique()) as advance:
             scan = scan_images(table, data.num_workers or 1, advance, detect)
-        clock.lap("images")
+        lap("images")
         findings += check_pictures(table, scan, splits, thresholds)
-        clock.lap("duplicates")
+        lap("duplicates")
     return Audit(
+        data.source,
         table,
         data.protocol,
         splits,
@@ -118,16 +124,12 @@ def audit(
         compare(table),
         scan,
         thresholds,
-        clock.seconds,
+        {name: end - start for (_, start), (name, end) in pairwise(laps)},
     )
 
 
 def read(data: FaceDataModule) -> FaceTable:
-    """Return the table of a DataModule, even if its protocol cannot be applied.
-
-    Raises:
-        DataError: If the dataset cannot be read.
-    """
+    """Return the table of a DataModule, even if its protocol cannot be applied."""
     data.verify = False  # the scan finds unreadable images
     try:
         data.prepare_data()
@@ -137,11 +139,7 @@ def read(data: FaceDataModule) -> FaceTable:
 
 
 def all_splits(data: FaceDataModule, table: FaceTable) -> tuple[dict[int, Split], list[Finding]]:
-    """Return the split of every fold, or a finding if the protocol cannot be applied.
-
-    Raises:
-        DataError: If the protocol has no fold ``data.fold``.
-    """
+    """Return the split of every fold, or a finding if the protocol cannot be applied."""
     try:
         folds = fold_numbers(table, data.protocol, data.seed)
         splits = {fold: data.split_of(fold) for fold in folds}
@@ -176,7 +174,9 @@ def check_pictures(
 ) -> list[Finding]:
     """Run the checks on the scanned images."""
     contents = scan.facts["content"]
-    pairs = distinct_pairs(scan, thresholds.near)
+    rows = np.flatnonzero(scan.readable & ~contents.duplicated())  # the first of exact copies
+    pairs = near_pairs(scan.hashes[rows], thresholds.near)
+    pairs[:, :2] = rows[pairs[:, :2]]
     known = "content" in table.frame  # `check_table` has compared the labels of copies
     return [
         *([] if known else conflicting_copies(table, contents)),
@@ -184,22 +184,3 @@ def check_pictures(
         *near_duplicates(table, pairs, contents, splits, thresholds.near),
         *check_images(table, scan, thresholds.min_side, thresholds.min_sharpness),
     ]
-
-
-def distinct_pairs(scan: Scan, limit: int) -> NDArray[np.int64]:
-    """Return the near pairs of readable images (``near.near_pairs``), with the first row of exact copies."""
-    rows = np.flatnonzero(scan.readable & ~scan.facts["content"].duplicated())
-    pairs = near_pairs(scan.hashes[rows], limit)
-    pairs[:, :2] = rows[pairs[:, :2]]
-    return pairs
-
-
-class _Clock:
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-        self._last = time.monotonic()
-
-    def lap(self, name: str) -> None:
-        now = time.monotonic()
-        self.seconds[name] = now - self._last
-        self._last = now

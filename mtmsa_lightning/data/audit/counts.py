@@ -13,14 +13,10 @@ UNUSED = "unused"
 def counts(table: FaceTable, split: Split | None = None) -> dict[str, pd.DataFrame]:
     """Count the faces of every class, in total and by part.
 
-    Args:
-        table: The faces.
-        split: A split of the faces; None counts them without parts.
-
     Returns:
         One frame for each of ``age`` (completed years, or groups such as "25-32"), ``gender``, ``race`` and
         ``fold`` that the dataset has. Its index is the class, in order, "unknown" last; the first column is
-        ``all``, the others are the parts; ``unused`` only if there are such faces.
+        ``all``, the others are the parts of ``split``; ``unused`` only if there are such faces.
     """
     faces = table.frame
     part = part_names(split, len(table))

@@ -5,7 +5,7 @@ import pandas as pd
 
 from mtmsa_lightning._utils.text import pluralize
 from mtmsa_lightning.data.audit.findings import Finding, found
-from mtmsa_lightning.data.splits.cleaning import completed_years, conflicting
+from mtmsa_lightning.data.splits.cleaning import completed_years, conflicting, parse_dates
 from mtmsa_lightning.data.table import FaceTable
 from mtmsa_lightning.labels import GENDERS
 
@@ -58,7 +58,7 @@ def falling_ages(table: FaceTable) -> list[Finding]:
     """Find subjects with a lower age in a later picture (by exact ages and readable dates)."""
     if "doa" not in table.frame:
         return []
-    faces = table.frame.assign(day=_dates(table.frame["doa"]))
+    faces = table.frame.assign(day=parse_dates(table.frame["doa"]))
     known = (faces["subject"] != "") & faces["day"].notna() & (faces["age_low"] == faces["age_high"])
     faces = faces[known].sort_values(["subject", "day", "age_low"], kind="stable")
     before = faces.groupby("subject")[["age_low", "doa"]].shift()
@@ -78,7 +78,7 @@ def ages_against_dates(table: FaceTable) -> list[Finding]:
     faces = table.frame
     if not {"dob", "doa"} <= set(faces):
         return []
-    years = completed_years(_dates(faces["dob"]), _dates(faces["doa"]))
+    years = completed_years(parse_dates(faces["dob"]), parse_dates(faces["doa"]))
     wrong = faces[years.notna() & (faces["age_low"] == faces["age_high"]) & (faces["age_low"] != years)]
     examples = [
         f"{row['id']}: {pluralize(float(row['age_low']), 'year')}, born {row['dob']}, taken {row['doa']}"
@@ -89,10 +89,7 @@ def ages_against_dates(table: FaceTable) -> list[Finding]:
 
 def rows_by(keys: "pd.Series[str]") -> dict[str, list[int]]:
     """Return the row positions of every key, in the order of the keys."""
-    groups: dict[str, list[int]] = {}
-    for row, key in keys.items():
-        groups.setdefault(key, []).append(int(row))  # type: ignore[call-overload]
-    return dict(sorted(groups.items()))
+    return {str(key): rows.tolist() for key, rows in sorted(keys.groupby(keys).groups.items())}
 
 
 def describe_labels(table: FaceTable) -> list[str]:
@@ -106,7 +103,3 @@ def describe_labels(table: FaceTable) -> list[str]:
     ]
     parts = [ages, gender, race] if table.race_classes else [ages, gender]
     return [", ".join(texts) for texts in zip(*parts, strict=True)]
-
-
-def _dates(texts: "pd.Series[str]") -> "pd.Series[pd.Timestamp]":
-    return pd.to_datetime(texts, format="%Y-%m-%d", errors="coerce")

@@ -48,14 +48,11 @@ def shared_subjects(table: FaceTable, splits: Mapping[int, Split]) -> list[Findi
 def copies(table: FaceTable, contents: "pd.Series[str]", splits: Mapping[int, Split]) -> list[Finding]:
     """Find exact copies: in test and another part, in training and validation, or within a part.
 
-    A group counts once, as the most severe of these in any fold. Repeated rows of a release (one file) are
-    copies too.
+    A group counts once, as the most severe of these in any fold.
     """
     parts = parts_of(splits, len(table))
     groups = [rows for rows in rows_by(contents[contents != ""]).values() if len(rows) > 1]
-    by_kind: dict[str, list[list[int]]] = {"copy-leak": [], "copy-validation": [], "copies": []}
-    for rows in groups:
-        by_kind[_copy_kind(parts, rows)].append(rows)
+    kinds = [_copy_kind(parts, rows) for rows in groups]
     texts = {
         "copy-leak": "pictures tested and learnt from in some fold",
         "copy-validation": "pictures trained and validated or calibrated on in some fold",
@@ -63,10 +60,10 @@ def copies(table: FaceTable, contents: "pd.Series[str]", splits: Mapping[int, Sp
     }
     ids = table.frame["id"]
     findings = []
-    for kind, found_groups in by_kind.items():
-        detail = f" ({pluralize(sum(map(len, found_groups)), 'row')})"
-        examples = [" = ".join(ids[rows]) for rows in found_groups]
-        findings += found(kind, texts[kind], examples, found_groups, detail=detail)
+    for kind, text in texts.items():
+        chosen = [rows for rows, its_kind in zip(groups, kinds, strict=True) if its_kind == kind]
+        detail = f" ({pluralize(sum(map(len, chosen)), 'row')})"
+        findings += found(kind, text, [" = ".join(ids[rows]) for rows in chosen], chosen, detail=detail)
     return findings
 
 

@@ -1,21 +1,16 @@
-"""Near-duplicate pictures: perceptual hashes, and all pairs of hashes at a small distance.
+"""Near-duplicate images: perceptual hashes, and all pairs of hashes at a small distance.
 
-The hash is pHash (Zauner, "Implementation and benchmarking of perceptual image hash functions", 2010) in the
-implementation of ImageHash: the signs of the lowest 16 x 16 coefficients of the discrete cosine transform of
-the 64 x 64 grey image, about their median: 256 bits.
-
-The usual 64 bits do not distinguish aligned faces. Numbers of pairs, without exact copies, at a distance of
-at most d among 5,985 faces of UTKFace at 200 px:
+The hash is pHash (Zauner, "Implementation and benchmarking of perceptual image hash functions", 2010) with
+256 bits: the usual 64 do not distinguish aligned faces. Numbers of pairs, without exact copies, at a distance
+of at most d among 5,985 faces of UTKFace at 200 px:
 
     64 bits     d = 2: 27    4: 46    6: 203    8: 1,343    10: 7,560     (no gap to unrelated faces)
     256 bits    d = 16: 27   24: 33   31: 35    36: 36      40: 38    50: 46    60: 128
 
 Maximum distance of changed copies (300 faces): JPEG of quality 50: 8; half the size: 4; grey: 0; brighter by
-a fifth: 22. A crop by 4 % (median 38) and a mirror image (128) are not found. Pairs at a distance of at most
-31, an eighth of the bits, count as near-duplicates.
+a fifth: 22. A crop by 4 % (median 38) and a mirror image (128) are not found.
 """
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -27,7 +22,7 @@ from mtmsa_lightning._utils.images import Image
 HASH_SIZE = 16
 WORDS = HASH_SIZE**2 // 64
 NEAR = 31
-"""Maximum distance of near-duplicates in bits of 256."""
+"""Maximum distance of near-duplicates in bits: an eighth of all."""
 
 _CHUNK = 16
 """Rows compared at a time; their distances to all others should fit the processor's cache."""
@@ -45,13 +40,11 @@ def perceptual_hash(image: Image) -> Hashes:
 
 
 def near_pairs(hashes: Hashes, limit: int = NEAR) -> NDArray[np.int64]:
-    """Find all pairs of hashes at a Hamming distance of at most ``limit``.
-
-    All pairs are compared by the first half of their bits, the remaining ones by all bits; none is missed.
+    """Find all pairs of hashes at a Hamming distance of at most ``limit`` bits; none is missed.
 
     Args:
         hashes: Shape (N, 4).
-        limit: Maximum distance in bits.
+        limit: Maximum distance.
 
     Returns:
         First row, second row (greater than the first) and distance of every pair, shape (pairs, 3), nearest
@@ -61,6 +54,7 @@ def near_pairs(hashes: Hashes, limit: int = NEAR) -> NDArray[np.int64]:
 
     def compare(start: int) -> NDArray[np.int64]:
         rows = slice(start, start + _CHUNK)
+        # the first half of the bits rules out nearly all pairs
         half = np.bitwise_count(first[rows, None] ^ first[None, start:])
         half += np.bitwise_count(second[rows, None] ^ second[None, start:])
         left, right = np.nonzero(half <= limit)
@@ -70,9 +64,6 @@ def near_pairs(hashes: Hashes, limit: int = NEAR) -> NDArray[np.int64]:
         return np.column_stack([left[near], right[near], distance[near]])
 
     with ThreadPoolExecutor(available_cores()) as pool:
-        pairs = np.concatenate([np.empty((0, 3), np.int64), *pool.map(compare, _starts(len(hashes)))])
+        found = pool.map(compare, range(0, len(hashes), _CHUNK))
+        pairs = np.concatenate([np.empty((0, 3), np.int64), *found])
     return pairs[np.lexsort((pairs[:, 1], pairs[:, 0], pairs[:, 2]))]
-
-
-def _starts(rows: int) -> Iterator[int]:
-    yield from range(0, rows, _CHUNK)

@@ -6,7 +6,7 @@ copies on the web differ by some files.
 
 from typing import NamedTuple
 
-import numpy as np
+import pandas as pd
 
 from mtmsa_lightning.data.prepared.format import is_synthetic, preparation
 from mtmsa_lightning.data.table import SPLITS, FaceTable
@@ -82,21 +82,14 @@ def compare(table: FaceTable) -> list[Comparison]:
 
 
 def _counts(table: FaceTable) -> dict[str, int]:
-    faces = table.frame
-    numbers = {"faces": len(faces), "rows read": _rows_read(table), "subjects": faces["subject"].nunique()}
+    faces, made = table.frame, preparation(table.root) or {}
+    read = int(made.get("release", {}).get("read", table.report.read))  # of the release, also if prepared
+    numbers = {"faces": len(faces), "rows read": read, "subjects": faces["subject"].nunique()}
     for names, column in ((GENDERS, "gender"), (table.race_classes, "race")):
         numbers |= dict(zip(names, _tally(faces[column], len(names)), strict=True))
     numbers |= {split: int((faces["split"] == split).sum()) for split in SPLITS}
-    folds = _tally(faces["fold"], 5)
-    return numbers | {f"fold {fold}": number for fold, number in enumerate(folds)}
+    return numbers | {f"fold {fold}": number for fold, number in enumerate(_tally(faces["fold"], 5))}
 
 
-def _rows_read(table: FaceTable) -> int:
-    """Return the number of rows of the release, also for a prepared set."""
-    made = preparation(table.root) or {}
-    return int(made.get("release", {}).get("read", table.report.read))
-
-
-def _tally(indices: "np.typing.ArrayLike", classes: int) -> list[int]:
-    values = np.asarray(indices)
-    return [int((values == index).sum()) for index in range(classes)]
+def _tally(indices: "pd.Series[int]", classes: int) -> list[int]:
+    return [int((indices == index).sum()) for index in range(classes)]

@@ -1,7 +1,7 @@
 """Augmentation and resizing with albumentations.
 
-albumentations 2.0 has one random state per pipeline, so that workers and epochs would repeat random numbers.
-Here the state is set for every sample from ``(seed, epoch, index)``: samples do not depend on worker or rank.
+albumentations 2.0 has one random state per pipeline. It is set for every sample from ``(seed, epoch,
+index)``, so that samples do not depend on worker or rank.
 """
 
 import math
@@ -51,21 +51,14 @@ class AugmentationParams(NamedTuple):
     """Parameters of the augmentation of one face, in the order of its steps.
 
     Attributes:
-        left: First column of the crop, in pixels of the input image.
-        top: First row of the crop.
-        width: Columns of the crop.
-        height: Rows of the crop.
-        mirrored: 1 or 0.
+        left: First column of the crop, in pixels of the input image; likewise ``top`` for its row.
+        width: Columns of the crop; likewise ``height`` for its rows.
+        mirrored: 1 or 0, like ``grey``.
         degrees: Angle of the rotation, counter-clockwise; 0 for none.
-        brightness: Factor of brightness.
-        contrast: Factor of contrast.
-        saturation: Factor of saturation.
+        brightness: Factor of brightness; likewise ``contrast`` and ``saturation``.
         hue: Shift as a fraction of the hue circle.
-        first: First colour change: brightness (0), contrast (1), saturation (2), hue (3) or none (-1).
-        second: Second colour change.
-        third: Third colour change.
-        fourth: Fourth colour change.
-        grey: 1 or 0.
+        first: First colour change: brightness (0), contrast (1), saturation (2), hue (3) or none (-1);
+            likewise ``second``, ``third`` and ``fourth``.
     """
 
     left: float
@@ -88,8 +81,8 @@ class AugmentationParams(NamedTuple):
 class AugmentationParamSampler:
     """Draws the parameters of the augmentation of a square image, without applying them.
 
-    The parameters come from albumentations, with the same random state and order as in ``FaceTransform``, so
-    that :func:`.device.augment` applies the same augmentation as the CPU.
+    They come from albumentations, with the same random state and order as in ``FaceTransform``, so that
+    :func:`.device.augment` applies the same augmentation as the CPU.
 
     Args:
         source_size: Side of the images to augment, in pixels.
@@ -122,20 +115,12 @@ class AugmentationParamSampler:
 
 
 _OPENCV_HUES = 180  # hues of 8-bit images, in steps of two degrees
-_NO_JITTER: dict[str, Any] = {
-    "brightness": 1,
-    "contrast": 1,
-    "saturation": 1,
-    "hue": 0,
-    "order": (-1, -1, -1, -1),
-}
+_NO_JITTER: dict[str, Any] = {"brightness": 1, "contrast": 1, "saturation": 1, "hue": 0, "order": (-1,) * 4}
 
 
 def set_random_state(pipeline: Any, seed: int) -> None:
-    """Set the random state of an albumentations pipeline.
-
-    ``set_random_seed`` of albumentations seeds every step equally: mirrored images would also be rotated.
-    """
+    """Set the random state of an albumentations pipeline."""
+    # its own `set_random_seed` seeds every step equally: mirrored images would also be rotated
     pipeline.set_random_state(np.random.default_rng(seed), random.Random(seed))
 
 

@@ -1,11 +1,7 @@
-"""Augmentation of a whole batch on its device.
+"""Augmentation of a whole batch on its device, with one amount per face.
 
-The parameters of each face come with the batch, from ``AugmentationParamSampler``. torchvision's functions
-take one amount for all faces; the steps here broadcast one amount per face. The result for a face does not
-depend on the other faces of its batch.
-
-Differences to the CPU are rounding (there every step ends in 8 bits, mostly rounded down) and interpolation
-(there the crop is resized, then rotated; here both are one step).
+The parameters come with the batch, from ``AugmentationParamSampler``. Differences to the CPU are rounding
+(there every step ends in 8 bits) and interpolation (there the crop is resized, then rotated).
 """
 
 import math
@@ -29,8 +25,7 @@ def augment(images: Tensor, params: NDArray[np.float32], image_size: int) -> Ten
 
     Args:
         images: uint8 RGB, shape (N, 3, side, side).
-        params: An ``AugmentationParams`` per face, shape (N, 15), on the CPU: selecting the faces of a step
-            must not wait for the device.
+        params: An ``AugmentationParams`` per face, shape (N, 15), on the CPU: the device is not waited for.
         image_size: Side of the output in pixels.
 
     Returns:
@@ -98,8 +93,7 @@ def _reflect(position: Tensor, last: int) -> Tensor:
 
 def _each(amounts: Amounts, like: Tensor) -> Tensor:
     """Return one number per face, shaped to broadcast with ``like``."""
-    numbers = _to(like.device, amounts.astype(np.float32))
-    return numbers.view(-1, *[1] * (like.ndim - 1))
+    return _to(like.device, amounts.astype(np.float32)).view(-1, *[1] * (like.ndim - 1))
 
 
 def _to(device: torch.device, numbers: NDArray[Any]) -> Tensor:

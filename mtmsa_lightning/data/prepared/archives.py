@@ -24,6 +24,7 @@ SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz")
 """Suffixes of the supported archives."""
 
 _CHUNK = 1 << 20
+_SPECIAL = "a link or special file, which no release contains"
 _LONGEST_NAME = 1000  # characters, folders included; systems take 1,024 to 4,096 bytes for the whole path
 _SLACK = 10 << 20  # small files, such as a table of blanks, may have any ratio
 
@@ -48,7 +49,7 @@ class ArchiveLimits:
         files: Number of members.
         file_bytes: Size of one file.
         total_bytes: Size of all files.
-        ratio: Size of all files divided by the size of the archive; about 1 for photos, 10 for tables.
+        ratio: Size of all files divided by that of the archive; about 1 for photos, 10 for tables.
     """
 
     files: int = 1_000_000
@@ -70,14 +71,9 @@ def is_archive(path: Path) -> bool:
 
 
 def extract(archive: Path, folder: Path, limits: ArchiveLimits | None = None) -> None:
-    """Extract an archive to a folder, which is renamed to its final name when it is complete.
+    """Extract an archive, with one of ``SUFFIXES``, to a folder, which is renamed when it is complete.
 
     An existing folder is kept unchanged. Names that begin with ``__MACOSX/`` are skipped.
-
-    Args:
-        archive: A file with one of ``SUFFIXES``.
-        folder: Folder to create.
-        limits: Limits of the archive.
 
     Raises:
         UnsafeArchiveError: A member is a link, a device or other special file, or its name is absolute,
@@ -105,12 +101,9 @@ class _Counter:
     """Counts members and bytes and raises an error above a limit."""
 
     def __init__(self, archive: Path, limits: ArchiveLimits, free: int) -> None:
-        self.archive = archive
-        self.limits = limits
-        self.members = 0
-        self.total = 0
+        self.archive, self.limits, self.free = archive, limits, free
         self.size = archive.stat().st_size
-        self.free = free
+        self.members = self.total = 0
 
     def add_member(self) -> None:
         """Count a member of any kind."""
@@ -150,9 +143,8 @@ def _reading(archive: Path) -> Iterator[None]:
     try:
         yield
     except (zipfile.BadZipFile, tarfile.TarError, zlib.error, gzip.BadGzipFile, EOFError) as error:
-        raise ArchiveError(
-            f"{archive}: damaged or not an archive ({error}): copy or download it again"
-        ) from error
+        text = f"{archive}: damaged or not an archive ({error}): copy or download it again"
+        raise ArchiveError(text) from error
     except RuntimeError as error:  # an encrypted member, an unknown compression
         raise ArchiveError(f"{archive}: cannot be read ({error}): unpack it by hand") from error
 
@@ -164,9 +156,7 @@ def _zip_members(archive: Path, counter: _Counter) -> Iterator[_Member]:
             name = _safe_name(archive, info.orig_filename)
             kind = stat.S_IFMT(info.external_attr >> 16)
             if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
-                raise UnsafeArchiveError(
-                    f"{archive}: {name}: a link or special file, which no release contains"
-                )
+                raise UnsafeArchiveError(f"{archive}: {name}: {_SPECIAL}")
             if info.is_dir() or kind == stat.S_IFDIR:
                 continue
             counter.check_file(str(name), info.file_size)
@@ -182,9 +172,7 @@ def _tar_members(archive: Path, counter: _Counter) -> Iterator[_Member]:
                 counter.add_member()
                 name = _safe_name(archive, info.name)
                 if not (info.isreg() or info.isdir()):
-                    raise UnsafeArchiveError(
-                        f"{archive}: {name}: a link or special file, which no release contains"
-                    )
+                    raise UnsafeArchiveError(f"{archive}: {name}: {_SPECIAL}")
                 if info.isreg():
                     counter.check_file(str(name), info.size)
                     yield _Member(name, lambda info=info: opened.extractfile(info))  # type: ignore
@@ -218,11 +206,7 @@ def _safe_name(archive: Path, name: str) -> PurePosixPath:
     """Validate a member's name, by the same rules on every system."""
     parts = name.removesuffix("/").split("/")
     bad = len(name) > _LONGEST_NAME or any(character in "\\:" or ord(character) < 32 for character in name)
-    if (
-        bad
-        or any(part in ("", "..") for part in parts)
-        or any(len(os.fsencode(part)) > 255 for part in parts)
-    ):
+    if bad or any(part in ("", "..") or len(os.fsencode(part)) > 255 for part in parts):
         raise UnsafeArchiveError(
             f"{archive}: {name!r}: a name that is absolute, outside of the archive or not a plain file name"
         )

@@ -8,16 +8,12 @@ On disk::
       crops/          the images: square RGB JPEG files
       skipped.csv    images of the release that are not in the table, with the reason
       pixels.npy      optional: all crops decoded (``data.pixels``)
-
-It can be read without this package: ``pandas.read_parquet("faces.parquet")`` and any image library.
 """
 
 import os
 import posixpath
 from collections import Counter
-from collections.abc import Iterable
 from contextlib import suppress
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +23,7 @@ from mtmsa_lightning._utils.atomic_write import write_text
 from mtmsa_lightning._utils.file_access import find_normalised, open_regular, read_regular
 from mtmsa_lightning._utils.strict_json import from_json, to_json
 from mtmsa_lightning._utils.text import shown
+from mtmsa_lightning.data.files import hash_lines
 from mtmsa_lightning.data.table import SCHEMA, FaceTable, ReadReport
 from mtmsa_lightning.errors import DataError
 from mtmsa_lightning.labels import SYNTHETIC_RECORD
@@ -52,7 +49,7 @@ def is_prepared(root: str | Path) -> bool:
 
 
 def is_synthetic(root: str | Path) -> bool:
-    """Tell whether the faces at ``root`` were drawn by this package, prepared or not."""
+    """Return whether the faces at ``root`` were drawn by this package, prepared or not."""
     if is_prepared(root):
         return bool(read_description(root).get("synthetic"))
     return (Path(root) / SYNTHETIC_RECORD).is_file()
@@ -84,12 +81,7 @@ def read_description(root: str | Path) -> dict[str, Any]:
 
 
 def read_prepared(root: str | Path, dataset: str, label_rule: str | None = None) -> FaceTable:
-    """Read a prepared set.
-
-    Args:
-        root: Folder with ``dataset.json``.
-        dataset: Expected name of the dataset.
-        label_rule: Expected label rule; None accepts any.
+    """Read a prepared set with the expected dataset and label rule (None accepts any).
 
     Raises:
         DataError: The set has another dataset, label rule or newer format, or files are missing or damaged.
@@ -152,11 +144,6 @@ def table_fingerprint(frame: pd.DataFrame) -> str:
     return hash_lines("\t".join(map(str, row)) for row in zip(*columns, strict=True))
 
 
-def hash_lines(lines: Iterable[str]) -> str:
-    """Return the SHA-256 of texts, one per line."""
-    return sha256("\n".join(lines).encode()).hexdigest()
-
-
 def locate_crops(root: Path, paths: list[str]) -> list[str]:
     """Return the paths on disk, which may differ in Unicode normalisation."""
     folders: dict[Path, dict[str, str]] = {}
@@ -169,15 +156,15 @@ def locate_crops(root: Path, paths: list[str]) -> list[str]:
 def _refuse_outside(root: Path, paths: list[str]) -> None:
     """Raise an error if paths or links lead out of a set."""
     home = root.resolve()
-    folders = {folder: root / folder for folder in {posixpath.dirname(path) for path in paths}}
+    folders = {posixpath.dirname(path) for path in paths}
     inside = {
         folder
-        for folder, place in folders.items()
-        if ".." not in folder.split("/") and place.resolve().is_relative_to(home)
+        for folder in folders
+        if ".." not in folder.split("/") and (root / folder).resolve().is_relative_to(home)
     }
     links: set[str] = set()
     for folder in inside:
-        with suppress(OSError), os.scandir(folders[folder]) as entries:
+        with suppress(OSError), os.scandir(root / folder) as entries:
             links.update(
                 posixpath.join(folder, entry.name)
                 for entry in entries
@@ -192,20 +179,13 @@ def _missing(root: Path, paths: list[str]) -> list[str]:
     """Return the missing paths, by one listing of each folder."""
     present: set[str] = set()
     for folder in {posixpath.dirname(path) for path in paths}:
-        try:
-            with os.scandir(root / folder) as entries:
-                present.update(posixpath.join(folder, entry.name) for entry in entries)
-        except OSError:
-            continue  # its files are missing
+        with suppress(OSError):  # a missing folder
+            present.update(posixpath.join(folder, file.name) for file in (root / folder).iterdir())
     return [path for path in paths if path not in present]
 
 
 def read_frame(path: Path) -> pd.DataFrame:
-    """Read the table of a prepared set without checking its images.
-
-    Raises:
-        DataError: The file cannot be read or a column is missing.
-    """
+    """Read the table of a prepared set without checking its images."""
     try:
         with open_regular(path) as file:
             frame = pd.read_parquet(file)

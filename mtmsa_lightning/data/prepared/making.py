@@ -1,8 +1,7 @@
 """Making of prepared sets, which can be interrupted and continued.
 
-An unfinished set has no ``dataset.json``. The folder ``.work`` holds the options (``plan.json``), the records
-of finished crops (``parts/``), and the unpacked archive (``release/``). A part is written after all of its
-crops, so that a killed run only loses unfinished parts.
+An unfinished set has no ``dataset.json``. Its folder ``.work`` holds the options (``plan.json``), the records
+of finished crops (``parts/``, each written after all of its crops), and the unpacked archive (``release/``).
 """
 
 import hashlib
@@ -40,7 +39,7 @@ from mtmsa_lightning.align.files import (
     Record,
     crop_batches,
 )
-from mtmsa_lightning.data.files import fold_name
+from mtmsa_lightning.data.files import fold_name, hash_lines
 from mtmsa_lightning.data.prepared.format import (
     ALREADY_ALIGNED,
     CROPS,
@@ -48,7 +47,6 @@ from mtmsa_lightning.data.prepared.format import (
     RECORD,
     SKIPPED,
     TABLE,
-    hash_lines,
     is_prepared,
     is_synthetic,
     read_description,
@@ -142,10 +140,8 @@ def prepare(
         _note_release(out, table)
         positions = range(options.shard[0] - 1, len(table), options.shard[1])
         if not positions:
-            raise DataError(
-                f"shard {options.shard[0]} of {options.shard[1]}: "
-                f"the release has {pluralize(len(table), 'face')}"
-            )
+            shard, faces = f"shard {options.shard[0]} of {options.shard[1]}", pluralize(len(table), "face")
+            raise DataError(f"{shard}: the release has {faces}")
         names = crop_names(table.frame["id"].tolist(), table.dataset)
         wanted = pixels and options.shard[1] == 1
         if wanted:
@@ -178,16 +174,17 @@ def claim(out: Path, options: dict[str, Any], overwrite: bool) -> bool:
 
     Returns:
         True if the set is complete.
-
-    Raises:
-        DataError: The folder holds something else, or a set with other options.
     """
     whole = is_prepared(out)
     begun = (out / _PLAN).is_file()
     if not (whole or begun) and _holds_something(out):
         raise DataError(f"{out}: holds something that is not a prepared set: choose a new folder")
-    if whole and not begun:
-        _check_ours(out)
+    if whole and not begun:  # so that only the files of a prepared set are removed
+        try:
+            read_description(out)
+        except DataError as error:
+            text = f"{error}; if it is not a prepared set choose a new folder, else remove it"
+            raise DataError(text) from error
     if (whole or begun) and overwrite:
         _clear(out)
         whole = begun = False
@@ -208,16 +205,6 @@ def claim(out: Path, options: dict[str, Any], overwrite: bool) -> bool:
     return whole
 
 
-def _check_ours(out: Path) -> None:
-    """Check that ``dataset.json`` is that of a prepared set, so that no other files are removed."""
-    try:
-        read_description(out)
-    except DataError as error:
-        raise DataError(
-            f"{error}; if it is not a prepared set choose a new folder, else remove it"
-        ) from error
-
-
 def _holds_something(out: Path) -> bool:
     """Return whether a folder holds more than the remains of a killed :func:`claim` or :func:`_clear`."""
     return any(entry.name not in (WORK, LOCK) for entry in out.iterdir()) or any((out / WORK).glob("[!.]*"))
@@ -235,11 +222,7 @@ def _clear(out: Path) -> None:
 
 
 def check_release(out: Path, fingerprint: str) -> None:
-    """Check that a complete set was made from a release with this fingerprint.
-
-    Raises:
-        DataError: It was made from another one.
-    """
+    """Check that a complete set was made from a release with this fingerprint."""
     if read_description(out).get("release", {}).get("fingerprint") != fingerprint:
         raise DataError(
             f"{out}: is complete, but the release's table differs from the one that it was made from (other "
@@ -248,11 +231,7 @@ def check_release(out: Path, fingerprint: str) -> None:
 
 
 def _check_unchanged(out: Path, table: FaceTable, shard: tuple[int, int]) -> None:
-    """Check that a complete set was made from this table and these image files.
-
-    Raises:
-        DataError: It was made from another table, or from other images.
-    """
+    """Check that a complete set was made from this table and these image files."""
     check_release(out, table_fingerprint(table.frame))
     file, now = out / _SOURCES, hash_lines(_states(table, range(shard[0] - 1, len(table), shard[1])))
     if file.is_file() and file.read_text(encoding="utf-8") != now:  # a merged set has none
@@ -263,8 +242,7 @@ def _check_unchanged(out: Path, table: FaceTable, shard: tuple[int, int]) -> Non
 
 
 def _states(table: FaceTable, positions: Sequence[int]) -> list[str]:
-    paths = table.frame["path"].tolist()
-    return [file_state(table.root / paths[at]) for at in positions]
+    return [file_state(table.root / path) for path in table.frame["path"].iloc[list(positions)]]
 
 
 def complete(out: Path, pixels: bool) -> dict[str, Any]:
@@ -300,11 +278,7 @@ def _note_release(out: Path, table: FaceTable) -> None:
 
 
 def check_room(out: Path, faces: int, size: int) -> None:
-    """Log the size of ``pixels.npy`` and check that there is room for it.
-
-    Raises:
-        DataError: There is no room for it.
-    """
+    """Log the size of ``pixels.npy`` and check that there is room for it."""
     needed, free = faces * size * size * 3, shutil.disk_usage(out).free
     log.info("%s will take %.2f GB (--pixels false skips it)", PIXELS, needed / 1e9)
     if needed > free:
@@ -440,18 +414,7 @@ def finish(
 ) -> dict[str, Any]:
     """Write table, skipped list, pixels and, last, the description; then remove the working files.
 
-    Args:
-        record: The description without counts, fingerprints and versions.
-        frame: The table; its crops exist.
-        skipped: Rows that are not in it.
-        out: Folder of the set.
-        pixels: Write ``pixels.npy``.
-
-    Returns:
-        The description.
-
-    Raises:
-        DataError: No face is left, unless the set is a shard.
+    ``record`` is the description without counts, fingerprints and versions; the crops exist.
     """
     if frame.empty and not record["options"]["shard"]:
         raise DataError(f"{out}: no face is left: none of {len(skipped):,} images shows one or can be read")
@@ -476,18 +439,15 @@ def _log_names(frame: pd.DataFrame, skipped: pd.DataFrame) -> None:
     groups |= {f"{why}, skipped": part["source"].tolist() for why, part in skipped.groupby(reasons)}
     for why, sources in groups.items():
         if sources:
-            more = ", ..." if len(sources) > _SHOWN else ""
-            log.info(
-                "%s: %s of the images: %s%s", why, f"{len(sources):,}", ", ".join(sources[:_SHOWN]), more
-            )
+            few = ", ".join(sources[:_SHOWN]) + (", ..." if len(sources) > _SHOWN else "")
+            log.info("%s: %s of the images: %s", why, f"{len(sources):,}", few)
 
 
 def _remove_strays(out: Path, paths: "pd.Series[str]") -> None:
     """Remove files below ``crops`` that do not belong to the set, such as partly written ones."""
     wanted = {unicodedata.normalize("NFC", str(out / path)) for path in paths}
     for folder, _, files in os.walk(out / CROPS):
-        for name in files:
-            file = f"{folder}/{name}"
+        for file in (f"{folder}/{name}" for name in files):
             if unicodedata.normalize("NFC", file) not in wanted:  # the file system may choose the form
                 Path(file).unlink()
 

@@ -1,11 +1,8 @@
 """The decoded faces of a prepared set in one memory-mapped array.
 
 ``pixels.npy`` is a NumPy file, uint8, shape (N, size, size, 3), RGB. Row i equals the decoded crop of row i
-of ``faces.parquet``, so that training from either gives the same results. All workers and ranks of a machine
-share the system's page cache.
-
-``dataset.json`` describes the array under ``pixels``. Without this entry the array is ignored: code that
-changes crops or table removes the entry first and writes it last.
+of ``faces.parquet``, so that training from either gives the same results. ``dataset.json`` describes it under
+``pixels``: code that changes crops or table removes this entry first and writes it last.
 """
 
 import logging
@@ -18,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -62,8 +59,7 @@ class PixelStore:
     def read(self, path: str) -> Image:
         """Return the face for a path of the table: a read-only view, shape (size, size, 3)."""
         row = self.rows[path] if path in self.rows else self.rows[unicodedata.normalize("NFC", path)]
-        face: Image = self.array[row]
-        return face
+        return np.asarray(self.array[row])
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name != "array"}
@@ -72,8 +68,7 @@ class PixelStore:
 def write_pixels(root: Path, paths: Sequence[str], size: int) -> dict[str, Any]:
     """Decode the crops of a prepared set into ``pixels.npy``.
 
-    The file is renamed when it is complete: a killed process leaves a hidden file, which the next one
-    replaces. At most a few hundred faces are in memory at a time.
+    A killed process leaves a hidden file, which the next one replaces.
 
     Args:
         root: Folder of the prepared set.
@@ -90,7 +85,8 @@ def write_pixels(root: Path, paths: Sequence[str], size: int) -> dict[str, Any]:
     _check_space(root, shape)
     with replacing(root / PIXELS) as partial:
         with partial.open("wb") as stream:
-            _write_header(stream, shape)
+            header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+            np.lib.format.write_array_header_1_0(stream, header)
             for image in _decode(root, paths, size):
                 stream.write(image.data)
             stream.flush()
@@ -102,14 +98,10 @@ def write_pixels(root: Path, paths: Sequence[str], size: int) -> dict[str, Any]:
 def open_pixels(root: Path) -> PixelStore | None:
     """Open the pixels of a prepared set after checking that they match its table.
 
-    The check is fast: shape, length, and the fingerprint of the table's paths and a sample of rows.
-
-    Args:
-        root: Folder of the prepared set.
+    Shape, length, and the fingerprint of the table's paths and a sample of rows are compared.
 
     Returns:
-        The store, or None if the set has none and its image files must be read. A missing file only causes a
-        warning, because the image files give the same results.
+        The store, or None if the set has none or its file is missing, and image files must be read.
 
     Raises:
         DataError: The array is damaged or was written for another table.
@@ -144,11 +136,6 @@ def _check_space(root: Path, shape: tuple[int, ...]) -> None:
             f"{root}: {PIXELS} needs {needed / 1e9:.1f} GB and {free / 1e9:.1f} GB are free: "
             "free some space, choose smaller crops or use --pixels false"
         )
-
-
-def _write_header(stream: BinaryIO, shape: tuple[int, ...]) -> None:
-    header = {"descr": "|u1", "fortran_order": False, "shape": shape}
-    np.lib.format.write_array_header_1_0(stream, header)
 
 
 def _decode(root: Path, paths: Sequence[str], size: int) -> Iterator[Image]:

@@ -30,11 +30,10 @@ REWRITTEN_KEYS = ("counts", "fingerprints", "versions", "pixels")
 def merge(shards: Sequence[Path], out: Path, pixels: bool = True, overwrite: bool = False) -> dict[str, Any]:
     """Merge all shards of a set; table and crops equal those of a set made without shards, byte for byte.
 
-    Crops are hard-linked if possible, else copied; the shards are not changed. A killed merge continues when
-    it is run again.
+    Crops are hard-linked if possible. A killed merge continues when it is run again.
 
     Args:
-        shards: Folders of the shards, in any order, each once.
+        shards: Folders of the shards, in any order, each once; they are not changed.
         out: Folder of the merged set: new, empty, or from an interrupted merge of these shards.
         pixels: Write ``pixels.npy`` too.
         overwrite: Remove the set at ``out`` first.

@@ -1,16 +1,13 @@
 """Cleaning rules: named and versioned functions of a face table, off by default (``data.clean``).
 
-A rule is a function with the decorator ``rule``. It returns a table whose report counts the dropped and
-changed rows. Names and versions are recorded in the label rule, the provenance and the fingerprints of every
-split. Increase the version when the result of a rule changes.
+Names and versions are part of the label rule, the provenance and the fingerprints of every split. Increase
+the version when the result of a rule changes.
 """
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-import numpy as np
 import pandas as pd
 
 from mtmsa_lightning.data.files import content_column, nearest
@@ -45,10 +42,7 @@ def rule(name: str, version: int) -> Callable[[Cleaning], Cleaning]:
 
 
 def check_rules(names: Sequence[str]) -> None:
-    """Check the names of rules.
-
-    Args:
-        names: Names in ``RULES``, with or without the version (``drop-conflicting@1``).
+    """Check the names of rules in ``RULES``, with or without the version (``drop-conflicting@1``).
 
     Raises:
         ConfigError: A rule does not exist, has another version, or is repeated.
@@ -67,11 +61,7 @@ def check_rules(names: Sequence[str]) -> None:
 
 
 def clean(table: FaceTable, names: Sequence[str]) -> FaceTable:
-    """Apply rules in the given order.
-
-    Args:
-        table: The faces.
-        names: Names of rules, see :func:`check_rules`.
+    """Apply rules, by name as in :func:`check_rules`, in the given order.
 
     Returns:
         The cleaned table. Its ``cleaning`` and label rule have the names with versions, and its report counts
@@ -95,11 +85,6 @@ def clean(table: FaceTable, names: Sequence[str]) -> FaceTable:
     return table
 
 
-def rules_fingerprint(rules: Sequence[str]) -> str:
-    """Return the SHA-256 of rules with versions, in the order in which they were applied."""
-    return hashlib.sha256("\n".join(rules).encode()).hexdigest()
-
-
 # ---------------------------------------------------------------------------- rules
 
 
@@ -121,7 +106,7 @@ def consensus_birthdate(table: FaceTable) -> FaceTable:
     Images without a readable birth date or date of the image are not changed.
     """
     faces = _need(table, "morph:consensus-birthdate", "subject", "dob", "doa")
-    born, taken = _dates(faces["dob"]), _dates(faces["doa"])
+    born, taken = parse_dates(faces["dob"]), parse_dates(faces["doa"])
     known = born.notna() & (faces["subject"] != "")
     disagree = known & (born.where(known).groupby(faces["subject"]).transform("nunique") > 1)
     consensus = pd.to_datetime(faces["subject"].map(_consensus(born[disagree], faces["subject"][disagree])))
@@ -143,19 +128,13 @@ def consensus_birthdate(table: FaceTable) -> FaceTable:
 
 @rule("consensus-gender", version=1)
 def consensus_gender(table: FaceTable) -> FaceTable:
-    """Set the gender of a subject's images to the most frequent one, or to unknown on a tie.
-
-    Images without a known gender are not changed.
-    """
+    """Set the known genders of a subject's images to the most frequent one, or to unknown on a tie."""
     return _consensus_class(table, "gender")
 
 
 @rule("consensus-race", version=1)
 def consensus_race(table: FaceTable) -> FaceTable:
-    """Set the race of a subject's images to the most frequent one, or to unknown on a tie.
-
-    Images without a known race are not changed.
-    """
+    """Set the known races of a subject's images to the most frequent one, or to unknown on a tie."""
     return _consensus_class(table, "race")
 
 
@@ -184,19 +163,10 @@ def drop_duplicates(table: FaceTable) -> FaceTable:
 
 
 def conflicting(faces: pd.DataFrame, contents: "pd.Series[str]") -> "pd.Series[bool]":
-    """Return for every face whether a copy of it (equal content) has another age, gender or race label.
-
-    Unknown labels are ignored.
-    """
-    known = {
-        "age_low": faces["age_low"],
-        "age_high": faces["age_high"],
-        "gender": faces["gender"].where(faces["gender"] >= 0),
-        "race": faces["race"].where(faces["race"] >= 0),
-    }
-    differ = [labels.groupby(contents).transform("nunique") > 1 for labels in known.values()]
-    any_differs = np.logical_or.reduce([column.to_numpy(bool) for column in differ])
-    return pd.Series(any_differs, index=faces.index, dtype=bool)
+    """Return for every face whether copies of it (equal content) differ in a known age, gender or race."""
+    labels = faces[["age_low", "age_high", "gender", "race"]]
+    known = labels.where(labels >= 0)
+    return (known.groupby(contents).transform("nunique") > 1).any(axis=1)
 
 
 def completed_years(born: "pd.Series[pd.Timestamp]", day: "pd.Series[pd.Timestamp]") -> "pd.Series[float]":
@@ -205,7 +175,8 @@ def completed_years(born: "pd.Series[pd.Timestamp]", day: "pd.Series[pd.Timestam
     return (day.dt.year - born.dt.year - before_birthday).astype("float64").where(born.notna() & day.notna())
 
 
-def _dates(texts: "pd.Series[str]") -> "pd.Series[pd.Timestamp]":
+def parse_dates(texts: "pd.Series[str]") -> "pd.Series[pd.Timestamp]":
+    """Convert texts such as "2003-05-31" to dates; NaT for any other text."""
     return pd.to_datetime(texts, format="%Y-%m-%d", errors="coerce")
 
 

@@ -1,8 +1,7 @@
 """Records of the earlier trainings of a network's initial weights.
 
-A training that starts from a network records the trainings of that network under ``earlier``, oldest first,
-and the hashes of their training and validation faces in ``earlier_id_hashes`` and ``earlier_image_hashes``.
-Calibration faces are not included: no weights are fitted to them.
+A training that starts from a network records its trainings under ``earlier``, oldest first, and the hashes of
+their training and validation faces in ``earlier_id_hashes`` and ``earlier_image_hashes``.
 """
 
 import hashlib
@@ -36,9 +35,6 @@ def of_network(
         weights: Path of the network; only its name is recorded.
         fingerprints: Fingerprints of the split of the new training. If the network was trained on the same
             split, its hashes are not added: the new training records them itself.
-
-    Returns:
-        The known keys of :data:`EARLIER`.
     """
     known = provenance or {}
     own = {key: known[key] for key in _NAMES if key in known}
@@ -46,10 +42,8 @@ def of_network(
     record: dict[str, Any] = {"earlier": [*known.get("earlier", []), own]}
     same_split = fingerprints is not None and own.get("fingerprints") == dict(fingerprints)
     for kind in ("id", "image"):
-        keys = (
-            (f"earlier_{kind}_hashes",) if same_split else (f"train_{kind}_hashes", f"earlier_{kind}_hashes")
-        )
-        found = [known[key] for key in keys if key in known]
+        origins = ("earlier",) if same_split else ("train", "earlier")
+        found = [known[key] for key in (f"{each}_{kind}_hashes" for each in origins) if key in known]
         if found:
             # None: a checkpoint that was saved before its images were hashed
             complete = all(each is not None for each in found)
@@ -73,10 +67,7 @@ def of_file(file: Path) -> dict[str, Any]:
 def inherited(provenance: Mapping[str, Any], fingerprints: Mapping[str, str]) -> dict[str, Any]:
     """Return the record of a training that continues with a loaded network.
 
-    Args:
-        provenance: Provenance of the network.
-        fingerprints: Fingerprints of the split of the new training; if they are those of the network, the
-            training is continued and no earlier training is added.
+    No earlier training is added if both have the same split, by its fingerprints.
     """
     if provenance.get("fingerprints") == dict(fingerprints):
         return {key: provenance[key] for key in EARLIER if key in provenance}

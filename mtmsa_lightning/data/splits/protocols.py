@@ -4,17 +4,15 @@ Random draws hash ``seed|purpose|key`` and use integer arithmetic only. A split 
 labels and seed alone, not on the order of the rows, the platform or library versions.
 """
 
-import hashlib
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from mtmsa_lightning._utils.text import pluralize, shown
-from mtmsa_lightning.data.files import hash_ids, nearest
-from mtmsa_lightning.data.splits.cleaning import rules_fingerprint
+from mtmsa_lightning.data.files import hash_ids, hash_lines, nearest
 from mtmsa_lightning.data.table import SPLITS, FaceTable
 from mtmsa_lightning.errors import DataError
 from mtmsa_lightning.labels import GENDERS, RACES, class_key
@@ -39,9 +37,8 @@ class Split:
         fold: Number of the test fold.
         seed: Seed of the random draws.
         train: Sorted row positions; likewise ``val``, ``test`` and ``calibration``.
-        fingerprints: SHA-256 (hexadecimal) of the sorted ids of every part, and of the sorted ids with labels
-            of all parts (``labels``). ``calibration`` is absent if that part is empty. A cleaned table also
-            has the SHA-256 of its rules with versions (``cleaning``).
+        fingerprints: SHA-256 (hexadecimal) of the sorted ids of every part, of the sorted ids with labels of
+            all parts (``labels``) and, for a cleaned table, of its rules with versions (``cleaning``).
         subjects_in_two_parts: Fraction of the test images whose subject is also in the training or validation
             part; NaN if no subject is known.
         notes: Remarks on this split for readers of the results.
@@ -118,17 +115,14 @@ def subject_exclusive(faces: pd.DataFrame, seed: int) -> Partition:
             "--data.protocol random"
         )
     subjects, row_subject, sizes = np.unique(
-        _texts(faces["subject"]), return_inverse=True, return_counts=True
+        faces["subject"].to_numpy(object), return_inverse=True, return_counts=True
     )
     decades, row_decade = np.unique(_decade(faces), return_inverse=True)
     histogram = np.zeros((len(subjects), len(decades)), np.int64)
     np.add.at(histogram, (row_subject, row_decade), 1)
     counts = np.column_stack([sizes, histogram * (len(faces) // histogram.sum(axis=0))])
-    return Partition(
-        _balanced_folds(counts, _draw(subjects, seed, "subject_exclusive"))[row_subject],
-        _rotate(range(FOLDS)),
-        exclusive=True,
-    )
+    fold_of = _balanced_folds(counts, _draw(subjects, seed, "subject_exclusive"))
+    return Partition(fold_of[row_subject], _rotate(range(FOLDS)), exclusive=True)
 
 
 def setting_a(faces: pd.DataFrame, seed: int) -> Partition:
@@ -138,12 +132,11 @@ def setting_a(faces: pd.DataFrame, seed: int) -> Partition:
         raise DataError(
             f"protocol 'setting_a' needs {SETTING_A_SIZE:,} White faces, the table has {len(white):,}"
         )
-    drawn = _images_before(_texts(faces["id"])[white], seed, "setting_a draw") < SETTING_A_SIZE
+    drawn = _images_before(faces["id"].to_numpy(object)[white], seed, "setting_a draw") < SETTING_A_SIZE
     part = np.full(len(faces), -1, np.int64)
     part[white[drawn]] = _image_folds(faces.iloc[white[drawn]], seed, "setting_a")
-    return Partition(
-        part, _rotate(range(FOLDS)), notes=("a seeded draw of that size, not the published list",)
-    )
+    note = "a seeded draw of that size, not the published list"
+    return Partition(part, _rotate(range(FOLDS)), notes=(note,))
 
 
 def s1_s2_s3(faces: pd.DataFrame, seed: int) -> Partition:
@@ -162,7 +155,7 @@ def s1_s2_s3(faces: pd.DataFrame, seed: int) -> Partition:
         size = min(len(group) for group in groups) // 2
         sizes.append(2 * size)
         for group in groups:
-            drawn = _images_before(_texts(faces["id"])[group], seed, "s1_s2_s3") // max(size, 1)
+            drawn = _images_before(faces["id"].to_numpy(object)[group], seed, "s1_s2_s3") // max(size, 1)
             part[group] = np.minimum(drawn, 2) if size else 2
     male, female = sizes
     ratio = f"{male / female:.2f}" if female else "no female"
@@ -181,8 +174,7 @@ def predefined(faces: pd.DataFrame, seed: int) -> Partition:
                 "protocol 'predefined' needs a column split or fold, and both are empty: fill one, give a "
                 "list (--data.split_file), or choose another protocol"
             )
-        by_fold = folds(faces, seed)
-        return Partition(by_fold.part, by_fold.folds, notes=by_fold.notes)
+        return replace(folds(faces, seed), exclusive=False)
     numbers = {name: number for number, name in enumerate(SPLITS)}
     part = np.array([numbers.get(name, -1) for name in faces["split"]], np.int64)
     val = (1,) if (part == 1).any() else ()
@@ -224,7 +216,7 @@ def folds(faces: pd.DataFrame, seed: int) -> Partition:
 
 def leave_one_subject_out(faces: pd.DataFrame, seed: int) -> Partition:
     """Use the subjects, in the order of their names, as folds: FG-NET's protocol, with 82 folds."""
-    subjects, part = np.unique(_texts(faces["subject"]), return_inverse=True)
+    subjects, part = np.unique(faces["subject"].to_numpy(object), return_inverse=True)
     if "" in subjects or len(subjects) < 2:
         raise DataError(
             "protocol 'leave_one_subject_out' needs the subject of every face, and at least two subjects: "
@@ -295,7 +287,7 @@ def make_split(
     for name, fraction in (("val_fraction", val_fraction), ("calibration_fraction", calibration_fraction)):
         if not 0 <= fraction < 1:
             raise DataError(f"{name} {fraction} must lie in [0, 1)")
-    faces = _with_race_names(table)
+    faces, where = _with_race_names(table), f"protocol {protocol!r}, fold {fold}"
     partition = _partition(faces, protocol, seed)
     if fold not in partition.folds:
         raise DataError(
@@ -308,21 +300,24 @@ def make_split(
     sizes = {part: fraction * len(rows["train"]) for part, fraction in sizes.items()}
     for part, purpose in (("val", "validation"), ("calibration", "calibration")):
         if len(rows["train"]) and not (part == "val" and roles.val):
-            drawn = _draw_part(faces, rows["train"], sizes[part], seed, f"{purpose} {fold}")
+            before = _images_before(sampling_units(faces.iloc[rows["train"]]), seed, f"{purpose} {fold}")
+            drawn = before < sizes[part]
             rows[part], rows["train"] = rows["train"][drawn], rows["train"][~drawn]
     required = [part for part in SPLITS if getattr(roles, part)]
     required += [part for part, size in sizes.items() if roles.train and size > 0]
     if partition.exclusive:
-        _check_subjects(faces, rows, f"protocol {protocol!r}, fold {fold}")
-    _check_parts(rows, required, f"protocol {protocol!r}, fold {fold}", len(faces))
+        _check_subjects(faces, rows, where)
+    if empty := [part for part in required if not len(rows[part])]:
+        found = ", ".join(f"{part} {len(rows[part]):,}" for part in rows)
+        raise DataError(
+            f"{where}: the part {empty[0]} is empty: the {len(faces):,} faces are split into {found}"
+        )
     prints, notes = _fingerprints(faces, rows), partition.notes
     if isinstance(table, FaceTable) and table.cleaning:
-        prints["cleaning"] = rules_fingerprint(table.cleaning)
+        prints["cleaning"] = hash_lines(table.cleaning)
         notes = (*notes, f"cleaned by {', '.join(table.cleaning)}")
-    return Split(
-        protocol, fold, seed, rows["train"], rows["val"], rows["test"], rows["calibration"],
-        prints, _shared_subjects(faces, rows), notes,
-    )  # fmt: skip
+    twice = _shared_subjects(faces, rows)
+    return Split(protocol, fold, seed, **rows, fingerprints=prints, subjects_in_two_parts=twice, notes=notes)
 
 
 def _partition(faces: pd.DataFrame, protocol: str, seed: int) -> Partition:
@@ -338,10 +333,6 @@ def _with_race_names(table: FaceTable | pd.DataFrame) -> pd.DataFrame:
     names, keys = (np.array([*each, ""], object) for each in (classes, map(class_key, classes)))
     # index -1, unknown, is the last
     return frame.reset_index(drop=True).assign(race_name=names[races], race_key=keys[races])
-
-
-def _texts(values: "pd.Series[str]") -> Texts:
-    return values.to_numpy(object)
 
 
 def _draw(keys: Iterable[str], seed: int, purpose: str) -> Positions:
@@ -366,8 +357,8 @@ def _copies(faces: pd.DataFrame) -> Texts:
     """Return a key that exact copies of an image share: the content hash if known, else the id."""
     ids = "image " + faces["id"]
     if "content" not in faces:
-        return _texts(ids)
-    return _texts(ids.where(faces["content"] == "", "content " + faces["content"]))
+        return ids.to_numpy(object)
+    return ids.where(faces["content"] == "", "content " + faces["content"]).to_numpy(object)
 
 
 def _decade(faces: pd.DataFrame) -> Positions:
@@ -397,32 +388,14 @@ def _unused(part: Positions, column: str) -> tuple[str, ...]:
     return (f"{faces} not used",) if unused else ()
 
 
-def _draw_part(
-    faces: pd.DataFrame, train: Positions, size: float, seed: int, purpose: str
-) -> npt.NDArray[np.bool_]:
-    """Select about ``size`` training rows by subject, else by groups of copies, else by image."""
-    return _images_before(sampling_units(faces.iloc[train]), seed, purpose) < size
-
-
 def sampling_units(faces: pd.DataFrame) -> Texts:
     """Return the unit of each face that must not be split: subject, else exact copies, else image."""
-    return np.where(faces["subject"] == "", _copies(faces), _texts("subject " + faces["subject"]))
-
-
-def _check_parts(rows: dict[str, Positions], required: Sequence[str], where: str, total: int) -> None:
-    for part in required:
-        if not len(rows[part]):
-            sizes = ", ".join(f"{name} {len(rows[name]):,}" for name in rows)
-            raise DataError(f"{where}: the part {part} is empty: the {total:,} faces are split into {sizes}")
+    return np.where(faces["subject"] == "", _copies(faces), ("subject " + faces["subject"]).to_numpy(object))
 
 
 def _check_subjects(faces: pd.DataFrame, rows: dict[str, Positions], where: str) -> None:
-    part = pd.Series("", index=faces.index)
-    for name in PARTS:
-        part.iloc[rows[name]] = name
-    known = (part != "") & (faces["subject"] != "")
-    parts = part[known].groupby(faces["subject"][known]).nunique()
-    twice = parts.index[parts > 1]
+    held = pd.concat([faces["subject"].iloc[rows[part]].drop_duplicates() for part in PARTS])
+    twice = np.unique(held[(held != "") & held.duplicated()])
     if len(twice):
         raise DataError(
             f"{where}: {pluralize(len(twice), 'subject is', 'subjects are')} in two parts, "
@@ -431,31 +404,23 @@ def _check_subjects(faces: pd.DataFrame, rows: dict[str, Positions], where: str)
 
 
 def _shared_subjects(faces: pd.DataFrame, rows: dict[str, Positions]) -> float:
-    subjects = _texts(faces["subject"])
-    seen = set(subjects[rows["train"]]) | set(subjects[rows["val"]])
+    subjects = faces["subject"].to_numpy(object)
+    seen = set(subjects[np.concatenate([rows["train"], rows["val"]])]) - {""}
     tested = subjects[rows["test"]]
-    if not len(tested) or not seen - {""}:
-        return float("nan")
-    return float(np.mean([subject != "" and subject in seen for subject in tested]))
+    return float(np.mean([subject in seen for subject in tested])) if len(tested) and seen else float("nan")
 
 
 def _fingerprints(faces: pd.DataFrame, rows: dict[str, Positions]) -> dict[str, str]:
-    ids = _texts(faces["id"])
+    ids = faces["id"].to_numpy(object)
     parts = [part for part in PARTS if part in SPLITS or len(rows[part])]
     prints = {part: fingerprint(ids[rows[part]]) for part in parts}
     used = faces.iloc[np.concatenate([rows[part] for part in parts])]
     genders = np.array([*GENDERS, ""], object)[used["gender"].to_numpy()]
-    labels = zip(
-        used["id"],
-        used["age_low"].fillna(-1).astype("int64"),
-        used["age_high"].fillna(-1).astype("int64"),
-        genders,
-        used["race_name"],
-        strict=True,
-    )
+    ages = [used[name].fillna(-1).astype("int64") for name in ("age_low", "age_high")]
+    labels = zip(used["id"], *ages, genders, used["race_name"], strict=True)
     return {**prints, "labels": fingerprint("\t".join(map(str, face)) for face in labels)}
 
 
 def fingerprint(lines: Iterable[str]) -> str:
     """Return the SHA-256 (hexadecimal) of the sorted lines."""
-    return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()
+    return hash_lines(sorted(lines))

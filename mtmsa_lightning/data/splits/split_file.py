@@ -33,10 +33,6 @@ def apply_split_file(table: FaceTable, path: str | Path) -> FaceTable:
     A name that is no id is found by the end of its path, by its file name if that is unique, or by the
     leading number of the file name if the table has a column ``number``.
 
-    Args:
-        table: The faces.
-        path: The file.
-
     Raises:
         DataError: The file cannot be read, lacks a column, contains an unknown part, repeated or unknown ids,
             or folds that are not numbered from 0 without a gap.

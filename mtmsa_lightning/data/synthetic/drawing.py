@@ -40,21 +40,10 @@ DARK_HAIR = (0.75, 0.22, 0.03, 0, 0)
 class Subject:
     """A person: the properties that are the same in all images.
 
-    Attributes:
-        gender: ``male`` or ``female``.
-        race: One of ``labels.RACES``.
-        skin: RGB colour.
-        hair: RGB colour before greying.
-        long_hair: Whether the hair reaches the shoulders.
-        curl: How curly the hair is, 0 to 1.
-        width: Width of the face relative to the average; likewise ``jaw``, ``eye``, ``nose``, ``lips``.
-        slant: Narrowness of the eyes, 0 to 1.
-        brow: Thickness of the brows in pixels.
-        beard: Density of facial hair, 0 to 1.
-        glasses: Whether glasses are worn.
-        hair_line: Height of the hair line in pixels above the average, before it recedes.
-        dye: Fraction of the grey hair that is dyed.
-        ageing: Shifts in years of wrinkles, grey, hair line, sagging and texture.
+    ``skin`` and ``hair`` (before greying) are RGB colours, ``width``, ``jaw``, ``eye``, ``nose`` and ``lips``
+    sizes relative to the average, ``curl``, ``slant`` (narrowness of the eyes), ``beard`` and ``dye`` (of
+    grey hair) fractions, ``brow`` (thickness) and ``hair_line`` (above the average) pixels, and ``ageing``
+    the shifts in years of wrinkles, grey, hair line, sagging and texture.
     """
 
     gender: str
@@ -78,13 +67,7 @@ class Subject:
 
 
 def draw_subject(rng: np.random.Generator, gender: str, race: str) -> Subject:
-    """Draw a random person of a gender and race.
-
-    Args:
-        rng: Random number generator.
-        gender: ``male`` or ``female``.
-        race: One of ``labels.RACES``.
-    """
+    """Draw a random person of a gender (``male``, ``female``) and race (one of ``labels.RACES``)."""
     male = gender == "male"
     tone = float(np.clip(rng.normal(*SKIN_TONE[race]), 0, 1))
     shares = HAIR_SHARES.get(race, DARK_HAIR)
@@ -113,16 +96,7 @@ def draw_subject(rng: np.random.Generator, gender: str, race: str) -> Subject:
 
 @dataclass(frozen=True)
 class Cues:
-    """Strength of each cue of age, 0 to 1.
-
-    Attributes:
-        wrinkles: Depth and number of lines.
-        grey: Fraction of grey hair.
-        hairline: Recession of the hair line.
-        sag: Bags, folds and drooping lids.
-        texture: Roughness and spots of the skin.
-        growth: Proportions, from those of an infant (0) to an adult's (1).
-    """
+    """Strength of each cue of age, 0 to 1; ``growth`` is that of the proportions, from infant to adult."""
 
     wrinkles: float
     grey: float
@@ -147,13 +121,13 @@ def age_cues(subject: Subject, age: float, rng: np.random.Generator) -> Cues:
 
 
 def draw_face(subject: Subject, age: float, picture_seed: int, size: int = CANVAS) -> Image:
-    """Draw one image of a person.
+    """Draw one image of a person at an age in years.
 
     Args:
         subject: The person.
         age: Age in years.
         picture_seed: Seed of pose, light, background and noise.
-        size: Side of the picture in pixels.
+        size: Side of the image in pixels.
 
     Returns:
         RGB, uint8, shape (size, size, 3).
@@ -161,16 +135,7 @@ def draw_face(subject: Subject, age: float, picture_seed: int, size: int = CANVA
     rng = np.random.default_rng([picture_seed, 77])
     cues = age_cues(subject, age, rng)
     face = _Face(subject, cues, rng)
-    face.background()
-    face.hair_behind()
-    face.head()
-    face.eyes()
-    face.nose_and_mouth()
-    face.lines()
-    face.skin_texture()
-    face.hair_on_top()
-    face.glasses()
-    return photograph(face.canvas, rng, size)
+    return photograph(face.draw(), rng, size)
 
 
 class _Face:
@@ -187,6 +152,15 @@ class _Face:
         self.eye_dx = 21.5 * subject.width
         self.mouth_y = self.eye_y + 38 - 8 * child
         self.skin_mask = np.zeros((CANVAS, CANVAS), np.float32)
+
+    def draw(self) -> Canvas:
+        """Draw all parts, back to front, and return the canvas."""
+        for part in (
+            self.background, self.hair_behind, self.head, self.eyes, self.nose_and_mouth, self.lines,
+            self.skin_texture, self.hair_on_top, self.glasses,
+        ):  # fmt: skip
+            part()
+        return self.canvas
 
     # ------------------------------------------------------------ outlines
 
@@ -211,8 +185,7 @@ class _Face:
         self, points: Points, colour: Any, width: int = 1, blur: float = 0.6, alpha: float = 1.0
     ) -> None:
         """Paint a line."""
-        mask, box = _region(points, 2 + width + 3 * blur)
-        cv2.polylines(mask, [_fixed(points - _corner(box))], False, 255, width, cv2.LINE_AA, shift=4)
+        mask, box = _line(points, width, 2 + width + 3 * blur)
         self.paint(mask, box, colour, blur, alpha)
 
     def paint(self, mask: Any, box: Box, colour: Any, blur: float, alpha: float) -> NDArray[np.float32]:
@@ -232,33 +205,31 @@ class _Face:
         """A smooth wall and clothes of any colour."""
         shade = self.rng.uniform(70, 205) + self.rng.normal(0, 16, 3)
         corners = shade + self.rng.normal(0, 22, (3, 3, 1)) + self.rng.normal(0, 5, (3, 3, 3))
-        self.canvas[:] = cv2.resize(
-            corners.astype(np.float32), (CANVAS, CANVAS), interpolation=cv2.INTER_CUBIC
-        )
-        self.fill(_ellipse(100, 214, 82, 46), self.rng.uniform(30, 220, 3), blur=1)
+        corners = corners.astype(np.float32)
+        self.canvas[:] = cv2.resize(corners, (CANVAS, CANVAS), interpolation=cv2.INTER_CUBIC)
+        self.fill(_arc(100, 214, 82, 46), self.rng.uniform(30, 220, 3), blur=1)
 
     def hair_behind(self) -> None:
         """Long hair, behind the head."""
         if self.subject.long_hair:
             wave = self.rng.normal(0, 2, 2)
-            shape = _ellipse(100, 122, self.half_width * 1.32 + wave[0], 78 + wave[1])
+            shape = _arc(100, 122, self.half_width * 1.32 + wave[0], 78 + wave[1])
             self.strands(self.fill(shape, self.hair_colour() * 0.8, blur=1))
 
     def head(self) -> None:
         """Neck, ears and a shaded head."""
         skin = self.subject.skin
-        self.fill(_ellipse(100, 176, 25, 34), skin * 0.78, blur=1.5)
+        self.fill(_arc(100, 176, 25, 34), skin * 0.78, blur=1.5)
         for side in (-1, 1):
-            self.fill(
-                _ellipse(100 + side * self.half_width * 0.99, self.eye_y + 8, 7, 12), skin * 0.87, blur=0.8
-            )
+            ear = _arc(100 + side * self.half_width * 0.99, self.eye_y + 8, 7, 12)
+            self.fill(ear, skin * 0.87, blur=0.8)
         self.skin_mask = self.fill(self.outline(), skin, blur=0.8)
         y, x = np.mgrid[:CANVAS, :CANVAS].astype(np.float32)
         distance = ((x - 100) / self.half_width) ** 2 + ((y - 104) / self.half_height) ** 2
         rounding = 1.06 - 0.20 * np.clip(distance, 0, 1.3) ** 1.5
         self.canvas *= 1 + self.skin_mask[..., None] * (rounding[..., None] - 1)
         for side in (-1, 1):
-            cheek = _ellipse(100 + side * 27, self.eye_y + 25, 12, 9)
+            cheek = _arc(100 + side * 27, self.eye_y + 25, 12, 9)
             self.fill(cheek, skin * [1.06, 0.82, 0.8], blur=6, alpha=0.35)
 
     def eyes(self) -> None:
@@ -266,33 +237,27 @@ class _Face:
         s, cues = self.subject, self.cues
         width = 11.5 * s.eye * (1 + 0.38 * (1 - cues.growth))
         height = width * (0.56 - 0.24 * s.slant - 0.12 * cues.sag)
-        iris = self.rng.choice(
-            [[58, 40, 28], [38, 28, 22], [86, 108, 128], [90, 96, 62]], p=[0.4, 0.4, 0.12, 0.08]
-        )
+        colours = [[58, 40, 28], [38, 28, 22], [86, 108, 128], [90, 96, 62]]
+        iris = self.rng.choice(colours, p=[0.4, 0.4, 0.12, 0.08])
         for side in (-1, 1):
             x, y = 100 + side * self.eye_dx, self.eye_y
-            self.fill(_ellipse(x, y, width * 1.25, height * 1.7), s.skin * 0.84, blur=2.5, alpha=0.6)
-            white = self.fill(_ellipse(x, y, width, height), [236, 232, 228], blur=0.5)
-            ball, box = _region(_ellipse(x, y, width, height), 3)
+            self.fill(_arc(x, y, width * 1.25, height * 1.7), s.skin * 0.84, blur=2.5, alpha=0.6)
+            white = self.fill(_arc(x, y, width, height), [236, 232, 228], blur=0.5)
+            ball, box = _region(_arc(x, y, width, height), 3)
             centre = np.array([x, y]) - _corner(box)
             for radius, shade in ((height * 0.98, 255), (height * 0.5, 120)):
                 cv2.circle(ball, _fixed(centre).tolist(), round(radius * 16), shade, -1, cv2.LINE_AA, 4)
             inside = np.where(white[box] > 0.4, ball, 0)
             self.paint((inside > 0) * np.uint8(255), box, iris, 0.5, 0.95)
             self.paint((inside == 120) * np.uint8(255), box, [12, 10, 10], 0.4, 1)
-            self.fill(_ellipse(x - 2, y - 2, 1.3, 1.3), [250, 250, 250])
+            self.fill(_arc(x - 2, y - 2, 1.3, 1.3), [250, 250, 250])
             self.stroke(_arc(x, y, width * 1.08, height * 1.12, 190, 350), s.skin * 0.25, 2, 0.5)
             self.stroke(_arc(x, y - 3.5, width * 1.15, height * 1.2, 200, 340), s.skin * 0.6, 1, 0.6, 0.7)
             brow_y = y - height - 8.5 - 2 * (1 - cues.growth)
             tilt = np.array([[-14 * side, 2.5], [0, -2], [13 * side, 1.5 + 2.5 * cues.sag]])
             colour = s.hair * 0.8 + (GREY - s.hair * 0.8) * 0.6 * cues.grey
-            self.stroke(
-                tilt + np.array([x, brow_y]),
-                colour,
-                max(1, round(s.brow * (0.6 + 0.4 * cues.growth))),
-                0.9,
-                0.85,
-            )
+            thick = max(1, round(s.brow * (0.6 + 0.4 * cues.growth)))
+            self.stroke(tilt + np.array([x, brow_y]), colour, thick, 0.9, 0.85)
 
     def nose_and_mouth(self) -> None:
         """Nose and lips; lips thin and lose colour with age."""
@@ -300,26 +265,21 @@ class _Face:
         tip = self.eye_y + 23 * (0.72 + 0.28 * cues.growth) + 2 * cues.sag
         wing = 7.6 * s.nose * (0.8 + 0.2 * cues.growth)
         for side in (-1, 1):
-            ridge = np.array(
-                [[100 + side * 4.5, self.eye_y + 2], [100 + side * 4, tip - 7], [100 + side * wing, tip]]
-            )
-            self.stroke(ridge, s.skin * 0.68, 2, 1.6, 0.5)
-            self.fill(_ellipse(100 + side * wing * 0.55, tip + 1.5, 2.4, 1.4), s.skin * 0.35, blur=0.7)
-        self.fill(_ellipse(99, tip - 4, 3.2, 4), s.skin * 1.12, blur=2, alpha=0.5)
+            ridge = [[100 + side * 4.5, self.eye_y + 2], [100 + side * 4, tip - 7], [100 + side * wing, tip]]
+            self.stroke(np.array(ridge), s.skin * 0.68, 2, 1.6, 0.5)
+            self.fill(_arc(100 + side * wing * 0.55, tip + 1.5, 2.4, 1.4), s.skin * 0.35, blur=0.7)
+        self.fill(_arc(99, tip - 4, 3.2, 4), s.skin * 1.12, blur=2, alpha=0.5)
         lips = s.skin * [0.86, 0.58, 0.56] * (1 + 0.05 * s.lips)
         half = 17.5 * (0.8 + 0.2 * cues.growth)
         thick = 4.6 * s.lips * (1 - 0.45 * cues.sag)
         smile = float(self.rng.normal(1.5, 2))
-        top = np.array(
-            [[-half, -smile * 0.7], [-5, -thick], [0, -thick * 0.7], [5, -thick], [half, -smile * 0.7]]
-        )
-        bottom = np.array([[half, -smile * 0.7], [0, thick * 1.25 + smile * 0.5], [-half, -smile * 0.7]])
+        left, right = [-half, -smile * 0.7], [half, -smile * 0.7]
+        top = [left, [-5, -thick], [0, -thick * 0.7], [5, -thick], right]
+        bottom = [right, [0, thick * 1.25 + smile * 0.5], left]
         mouth = np.array([100.0, self.mouth_y])
-        self.fill(_smooth(np.concatenate([top, bottom])) + mouth, lips, blur=0.7)
-        gap = np.array(
-            [[-half, -smile * 0.7], [-half / 2, 0.5], [0, 1], [half / 2, 0.5], [half, -smile * 0.7]]
-        )
-        self.stroke(_smooth(gap) + mouth, s.skin * 0.28, 1, 0.6)
+        self.fill(_smooth(np.array(top + bottom)) + mouth, lips, blur=0.7)
+        gap = [left, [-half / 2, 0.5], [0, 1], [half / 2, 0.5], right]
+        self.stroke(_smooth(np.array(gap)) + mouth, s.skin * 0.28, 1, 0.6)
         self.stubble()
 
     def stubble(self) -> None:
@@ -327,7 +287,9 @@ class _Face:
         density = self.subject.beard * np.clip(self.cues.growth * 3 - 2, 0, 1)
         if density < 0.12:
             return
-        area = self.skin_mask * self.band(self.mouth_y - 9, CANVAS, 5)
+        y = np.arange(CANVAS, dtype=np.float32)[:, None]
+        below_nose = np.clip((y - (self.mouth_y - 9)) / 5 + 0.5, 0, 1) * np.clip((CANVAS - y) / 5 + 0.5, 0, 1)
+        area = self.skin_mask * np.asarray(below_nose, dtype=np.float32)
         area[int(self.mouth_y) - 5 : int(self.mouth_y) + 7, 84:117] = 0
         dots = self.rng.random((CANVAS, CANVAS)) < 0.55 * density
         grey = self.rng.random((CANVAS, CANVAS)) < self.cues.grey
@@ -336,28 +298,12 @@ class _Face:
         opacity = blurred[..., None] * np.float32(0.75)
         self.canvas += opacity * (colour.astype(np.float32) - self.canvas)
 
-    def band(self, top: float, bottom: float, soft: float) -> NDArray[np.float32]:
-        """A soft horizontal band, 1 inside."""
-        y = np.arange(CANVAS, dtype=np.float32)[:, None]
-        inside = np.clip((y - top) / soft + 0.5, 0, 1) * np.clip((bottom - y) / soft + 0.5, 0, 1)
-        return np.asarray(inside, dtype=np.float32)
-
     def lines(self) -> None:
         """Wrinkles and folds: a dark groove with a light rim below."""
         grooves = np.zeros((CANVAS, CANVAS), np.uint8)
         for points, depth, width in [*self.wrinkles(), *self.folds()]:
-            curve = _smooth(points)
-            line, box = _region(curve, 3)
             shade = int(np.clip(depth, 0, 1) * 255)
-            cv2.polylines(
-                line,
-                [_fixed(curve - _corner(box))],
-                False,
-                shade,
-                width + (depth > 0.4),
-                cv2.LINE_AA,
-                shift=4,
-            )
+            line, box = _line(_smooth(points), width + (depth > 0.4), 3, shade)
             np.maximum(grooves[box], line, out=grooves[box])
         dark: Any = cv2.GaussianBlur(grooves, (0, 0), 0.7).astype(np.float32) / 255 * self.skin_mask
         rim = np.roll(dark, 2, axis=0)
@@ -379,9 +325,8 @@ class _Face:
             for ray in range(-2, 3):
                 depth = np.clip(level * 1.8 - 0.16 * abs(ray) - 0.1, 0, 1) * rng.uniform(0.7, 1)
                 reach = side * rng.uniform(9, 14)
-                found.append(
-                    (start + np.array([[0, 1.8 * ray], [reach / 2, 3.3 * ray], [reach, 4.6 * ray]]), depth, 1)
-                )
+                foot = [[0, 1.8 * ray], [reach / 2, 3.3 * ray], [reach, 4.6 * ray]]
+                found.append((start + np.array(foot), depth, 1))
             for row in range(3):
                 depth = np.clip(level * 1.7 - 0.3 * row - 0.25, 0, 1)
                 corner = np.array([100 + side * (self.eye_dx + 12 * row), self.mouth_y + 2 * row])
@@ -450,11 +395,10 @@ class _Face:
         """A thin dark frame."""
         if self.subject.glasses:
             for side in (-1, 1):
-                rim = _arc(100 + side * self.eye_dx, self.eye_y + 1, 16.5, 12.5, 0, 360)
+                rim = _arc(100 + side * self.eye_dx, self.eye_y + 1, 16.5, 12.5)
                 self.stroke(rim, [28, 26, 30], 2, 0.5, 0.9)
-            self.stroke(
-                np.array([[95.0, self.eye_y], [100, self.eye_y - 2], [105, self.eye_y]]), [28, 26, 30], 2
-            )
+            bridge = np.array([[95.0, self.eye_y], [100, self.eye_y - 2], [105, self.eye_y]])
+            self.stroke(bridge, [28, 26, 30], 2)
 
 
 EVERYWHERE: Box = (slice(0, CANVAS), slice(0, CANVAS))
@@ -466,6 +410,13 @@ def _region(points: Points, margin: float) -> tuple[NDArray[np.uint8], Box]:
     high = np.clip(np.ceil(points.max(0) + margin) + 1, 0, CANVAS).astype(int)
     box = (slice(low[1], max(high[1], low[1])), slice(low[0], max(high[0], low[0])))
     return np.zeros((box[0].stop - box[0].start, box[1].stop - box[1].start), np.uint8), box
+
+
+def _line(points: Points, width: int, margin: float, shade: int = 255) -> tuple[NDArray[np.uint8], Box]:
+    """Return the mask of a line, and where on the canvas it lies."""
+    mask, box = _region(points, margin)
+    cv2.polylines(mask, [_fixed(points - _corner(box))], False, shade, width, cv2.LINE_AA, shift=4)
+    return mask, box
 
 
 def _corner(box: Box) -> Points:
@@ -494,11 +445,9 @@ def _fixed(points: Points) -> NDArray[np.int32]:
     return np.round(np.asarray(points) * 16).astype(np.int32)
 
 
-def _ellipse(x: float, y: float, half_width: float, half_height: float) -> Points:
-    return _arc(x, y, half_width, half_height, 0, 360)
-
-
-def _arc(x: float, y: float, half_width: float, half_height: float, start: float, end: float) -> Points:
+def _arc(
+    x: float, y: float, half_width: float, half_height: float, start: float = 0, end: float = 360
+) -> Points:
     """Return an elliptic arc, in degrees clockwise from the right."""
     angle = np.deg2rad(np.linspace(start, end, 33))
     return np.stack([x + half_width * np.cos(angle), y + half_height * np.sin(angle)], 1)

@@ -76,16 +76,7 @@ def write_adience(
 
     Labels are the release's age groups, with some single ages, irregular groups, ``None``, unknown genders
     and repeated rows, all consistent with the drawn age.
-
-    Args:
-        root: Folder to create; an existing equal tree is kept.
-        n_faces: Number of images.
-        seed: Random seed.
-        size: Side of the images in pixels (816 in the release).
-        workers: Number of threads; by default one per core.
-
-    Raises:
-        DataError: If ``root`` holds something else.
+    Images of the release have 816 pixels. Arguments and errors are those of :func:`write_morph`.
     """
     _write(root, "adience", _plan_adience, n_faces, seed, size, workers)
 
@@ -96,16 +87,7 @@ def write_utkface(
     """Write a tree in UTKFace's layout: ``<age>_<gender>_<race>_<timestamp>.jpg.chip.jpg``.
 
     One name lacks a field, one the dot before jpg, three files have exact copies, one under another age.
-
-    Args:
-        root: Folder to create; an existing equal tree is kept.
-        n_faces: Number of images.
-        seed: Random seed.
-        size: Side of the images in pixels.
-        workers: Number of threads; by default one per core.
-
-    Raises:
-        DataError: If ``root`` holds something else.
+    Arguments and errors are those of :func:`write_morph`.
     """
     _write(root, "utkface", _plan_utkface, n_faces, seed, size, workers)
 
@@ -226,7 +208,7 @@ def _morph_row(
         in_name = {"M": "F", "F": "M"}[letter]
     age = _completed_years(born, taken)
     photo = f"Album2/{number:06d}_{position}{in_name}{age}.JPG"
-    dates = f"{_american(born)},{_american(taken)}"
+    dates = f"{born:%m/%d/%Y},{taken:%m/%d/%Y}"
     return f"{number},{position},{dates},{race},{letter},,{age},{gap},,{photo}", photo, age
 
 
@@ -242,10 +224,6 @@ def _morph_dates(rng: np.random.Generator, visits: int) -> tuple[date, list[date
 
 def _completed_years(born: date, day: date) -> int:
     return day.year - born.year - ((day.month, day.day) < (born.month, born.day))
-
-
-def _american(day: date) -> str:
-    return day.strftime("%m/%d/%Y")
 
 
 # ---------------------------------------------------------------------------- Adience
@@ -279,7 +257,8 @@ def _plan_adience(n_faces: int, seed: int) -> Plan:
             )
             pictures.append(Picture(person, age, int(rng.integers(2**31)), files))
             label, gender = _adience_labels(person, group, number, rng)
-            row = "\t".join([user, original, str(face_id), label, gender, *_adience_box(rng)])
+            box = [*rng.integers(100, 900, 4).tolist(), 0, 0, int(rng.integers(20, 200))]
+            row = "\t".join(map(str, [user, original, face_id, label, gender, *box]))
             folds[fold] += [row] * (2 if number % 100 == 4 else 1)
     header = ADIENCE_COLUMNS.replace(" ", "\t")
     return pictures, {f"fold_{k}_data.txt": "\n".join([header, *rows]) + "\n" for k, rows in enumerate(folds)}
@@ -292,12 +271,6 @@ def _adience_labels(person: Subject, group: int, number: int, rng: np.random.Gen
     label = str(rng.choice(others)) if others else f"({low}, {high})"
     infant = group == 0 and rng.random() < 0.4
     return label, "" if number % 25 == 2 else "u" if infant else person.gender[0]
-
-
-def _adience_box(rng: np.random.Generator) -> list[str]:
-    """Return x, y, dx, dy, the tilt and yaw angles and the score."""
-    x, y, dx, dy = rng.integers(100, 900, 4).tolist()
-    return [str(value) for value in (x, y, dx, dy, 0, 0, int(rng.integers(20, 200)))]
 
 
 # ---------------------------------------------------------------------------- UTKFace

@@ -126,7 +126,7 @@ def test_a_folder_that_cannot_be_written_is_told_before_any_image_is_read(dirty_
 def test_a_config_gives_the_data(tiny_config, tmp_path):
     assert audit("--config", tiny_config, "--out", tmp_path) == 0
     record = record_of(tmp_path)
-    assert (record["dataset"], record["protocol"]) == ("morph", "subject_exclusive")
+    assert (record["dataset"], record["protocol"]) == ("synthetic-morph", "subject_exclusive")
     assert {finding["kind"] for finding in record["findings"]} == {"birth-date", "race"}
 
 

@@ -3,8 +3,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mtmsa_lightning.data.audit.images import faceless
-from mtmsa_lightning.data.audit.scan import scan_images, sharpness
+from mtmsa_lightning.data.audit.images import faceless, scan_images, sharpness
 from mtmsa_lightning.data.files import content_column
 from mtmsa_lightning.data.table import FaceTable
 

@@ -5,7 +5,7 @@ import pytest
 from mtmsa_lightning import LAGENDADataset
 from mtmsa_lightning.align.box import BOX
 from mtmsa_lightning.cli.main import main
-from mtmsa_lightning.data.audit.scan import scan_images
+from mtmsa_lightning.data.audit.images import scan_images
 from mtmsa_lightning.data.datasets.lagenda import LAGENDA, read_lagenda
 from mtmsa_lightning.errors import DataError
 

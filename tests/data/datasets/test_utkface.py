@@ -95,14 +95,14 @@ def test_datamodule_reads_the_release(release):
 
 def test_unreadable_files_are_dropped(release, monkeypatch):
     kept = read_utkface(release).frame["path"].tolist()
-    _hash = files._hash_file
+    open_regular = files.open_regular
 
     def fail_once(path):
         if path == release / kept[1]:
-            raise DataError("cannot be read")
-        return _hash(path)
+            raise OSError("cannot be read")
+        return open_regular(path)
 
-    monkeypatch.setattr(files, "_hash_file", fail_once)
+    monkeypatch.setattr(files, "open_regular", fail_once)
     table = read_utkface(release)
     assert table.frame["path"].tolist() == [kept[0], *kept[2:]]
     assert table.report.reasons()["file cannot be read"] == 1
