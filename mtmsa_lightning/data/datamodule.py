@@ -344,6 +344,7 @@ class FaceDataModule(LightningDataModule, ABC):
     def provenance(self) -> dict[str, Any]:
         """Return the provenance of the data, as plain values: protocol, split, labels and fingerprints."""
         split, report = self.split, self.table.report
+        shared = split.subjects_in_two_parts
         return {
             "dataset": self.source,
             "protocol": split.protocol,
@@ -359,9 +360,7 @@ class FaceDataModule(LightningDataModule, ABC):
             ),
             "fingerprints": dict(split.fingerprints),
             "faces": {part: len(getattr(split, part)) for part in PARTS},
-            "subjects_in_two_parts": None
-            if np.isnan(split.subjects_in_two_parts)
-            else split.subjects_in_two_parts,
+            "subjects_in_two_parts": None if np.isnan(shared) else shared,
             "notes": list(split.notes),
             "gender_classes": list(self.gender_classes),
             "race_classes": list(self.race_classes),

@@ -69,7 +69,7 @@ def check_overlap(
     faces: FaceDataset = getattr(data, f"{part}_dataset") if fold is None else data.dataset_of(split, part)
     ids = faces.table["id"].tolist()
     id_hashes = hash_ids(ids)
-    known = {each: _overlap(id_hashes, provenance[f"{each}_id_hashes"]) for each in origins}
+    known = {each: np.isin(id_hashes, _unsigned(provenance[f"{each}_id_hashes"])) for each in origins}
     by_part = ADVICE.get(part, "Choose a part that was held out.")
     advice = ADVICE.get(f"calibrated {part}", by_part) if calibrating else by_part
     faces_of = f"of {len(ids)} {part} faces"
@@ -85,7 +85,7 @@ def check_overlap(
         if hashes is None:
             warnings.append(_raise_or_warn_unknown(_ORIGINS[each], part, force or same, calibrating))
             continue
-        copies = _overlap(images, hashes) & ~seen
+        copies = np.isin(images, _unsigned(hashes)) & ~seen
         what = f"{faces_of} have the same bytes as training images of {_ORIGINS[each]}"
         warnings.append(_raise_or_warn(ids, copies, what, advice, force or same))
     return [text for text in warnings if text]
@@ -125,5 +125,5 @@ def _raise_or_warn_unknown(network: str, part: str, allowed: bool, calibrating: 
     return text
 
 
-def _overlap(hashes: NDArray[np.uint64], known: torch.Tensor) -> NDArray[np.bool_]:
-    return np.isin(hashes, known.numpy().view(np.uint64))
+def _unsigned(hashes: torch.Tensor) -> NDArray[np.uint64]:
+    return hashes.numpy().view(np.uint64)

@@ -125,10 +125,8 @@ class ReleaseDataset(Dataset[dict[str, Any]]):
 
     def __repr__(self) -> str:
         labels = ", ".join(sorted(label_kinds(self.table) - {"age"})) or "none"
+        split = f"{self.split} (protocol {self.protocol}, fold {self.fold})"
         return (
-            f"Dataset {type(self).__name__}\n"
-            f"    Number of faces: {len(self)}\n"
-            f"    Root location: {self.root}\n"
-            f"    Split: {self.split} (protocol {self.protocol}, fold {self.fold})\n"
-            f"    Labels: {labels}"
+            f"Dataset {type(self).__name__}\n    Number of faces: {len(self)}\n"
+            f"    Root location: {self.root}\n    Split: {split}\n    Labels: {labels}"
         )

@@ -106,27 +106,23 @@ class _Counter:
         self.members = self.total = 0
 
     def add_member(self) -> None:
-        """Count a member of any kind."""
         self.members += 1
         if self.members > self.limits.files:
             raise self.error(f"holds more than {self.limits.files:,} members")
 
     def add_bytes(self, n: int) -> None:
-        """Count bytes that were written."""
         self.total += n
         self.check_position(self.total)
         if self.total > self.free:
             raise self.error(f"does not fit on the disk, where {self.free:,} bytes are free")
 
     def check_position(self, n: int) -> None:
-        """Check the number of extracted bytes."""
         if n > self.limits.total_bytes:
             raise self.error(f"holds more than {self.limits.total_bytes:,} bytes")
         if n > self.limits.ratio * self.size + _SLACK:
             raise self.error(f"unpacks to more than {self.limits.ratio:g} times its own size")
 
     def check_file(self, name: str, n: int) -> None:
-        """Check the size of one file."""
         if n > self.limits.file_bytes:
             raise self.error(f"{name}: larger than {self.limits.file_bytes:,} bytes")
 
@@ -183,22 +179,18 @@ class _Guarded(io.RawIOBase):
     """The decompressed bytes of a tar file, within limits that also apply to headers."""
 
     def __init__(self, stream: BinaryIO, counter: _Counter) -> None:
-        self._stream = stream
-        self._counter = counter
+        self._stream, self._counter = stream, counter
 
     def read(self, size: int = -1) -> bytes:
-        """Read some bytes."""
         self._counter.check_file("a header", size)
         data = self._stream.read(size)
         self._counter.check_position(self._stream.tell())
         return data
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Move to a position."""
         return self._stream.seek(offset, whence)
 
     def tell(self) -> int:
-        """Return the position."""
         return self._stream.tell()
 
 

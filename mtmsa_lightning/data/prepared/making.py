@@ -53,7 +53,7 @@ from mtmsa_lightning.data.prepared.format import (
     table_fingerprint,
     write_description,
 )
-from mtmsa_lightning.data.prepared.pixels import PIXELS, write_pixels
+from mtmsa_lightning.data.prepared.pixels import PIXELS, check_space, write_pixels
 from mtmsa_lightning.data.table import FaceTable
 from mtmsa_lightning.errors import DataError
 
@@ -135,7 +135,8 @@ def prepare(
             if reread:
                 _check_unchanged(out, read(out / RELEASE), options.shard)
             return complete(out, pixels)
-        identity = _detector_identity(options.crop)
+        detector = options.crop.cropper().detector  # before long work: it may not be installed
+        identity = None if detector is None else detector.identity
         table = read(out / RELEASE)
         _note_release(out, table)
         positions = range(options.shard[0] - 1, len(table), options.shard[1])
@@ -147,7 +148,9 @@ def prepare(
         if wanted:
             check_room(out, len(positions), options.crop.size)
         _make_crops(table, names, positions, options.crop, out, workers)
-        frame, skipped = _assemble(table, names, _read_parts(out, len(positions)))
+        parts = (_part_file(out, number) for number in range(-(-len(positions) // _PART_SIZE)))
+        records = pd.concat(map(pd.read_parquet, parts), ignore_index=True)
+        frame, skipped = _assemble(table, names, records)
         _check_unreadable(skipped, len(positions), max_unreadable, out)
         record = {
             "format_version": FORMAT_VERSION,
@@ -259,12 +262,6 @@ def complete(out: Path, pixels: bool) -> dict[str, Any]:
     return record
 
 
-def _detector_identity(settings: CropSettings) -> dict[str, str | float] | None:
-    """Return the identity of the detector, after loading it to check that it is installed."""
-    detector = settings.cropper().detector
-    return None if detector is None else detector.identity
-
-
 def _note_release(out: Path, table: FaceTable) -> None:
     """Record the release's fingerprint in the plan, or compare it with the recorded one."""
     plan = from_json(read_regular(out / _PLAN))
@@ -279,12 +276,8 @@ def _note_release(out: Path, table: FaceTable) -> None:
 
 def check_room(out: Path, faces: int, size: int) -> None:
     """Log the size of ``pixels.npy`` and check that there is room for it."""
-    needed, free = faces * size * size * 3, shutil.disk_usage(out).free
-    log.info("%s will take %.2f GB (--pixels false skips it)", PIXELS, needed / 1e9)
-    if needed > free:
-        raise DataError(
-            f"{out}: {free / 1e9:.1f} GB are free: make room, or choose --pixels false or a smaller --size"
-        )
+    log.info("%s will take %.2f GB (--pixels false skips it)", PIXELS, faces * size * size * 3 / 1e9)
+    check_space(out, faces, size)
 
 
 def crop_names(ids: Sequence[str], dataset: str) -> list[str]:
@@ -376,12 +369,6 @@ def file_sha256(file: Path) -> str:
             return hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError:
         return ""
-
-
-def _read_parts(out: Path, jobs: int) -> pd.DataFrame:
-    """Return the records of all crops in the order of their positions."""
-    files = [_part_file(out, number) for number in range(-(-jobs // _PART_SIZE))]
-    return pd.concat(map(pd.read_parquet, files), ignore_index=True)
 
 
 def _assemble(table: FaceTable, names: list[str], records: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -6,7 +6,6 @@ of ``faces.parquet``, so that training from either gives the same results. ``dat
 """
 
 import logging
-import math
 import os
 import shutil
 import unicodedata
@@ -82,7 +81,9 @@ def write_pixels(root: Path, paths: Sequence[str], size: int) -> dict[str, Any]:
         DataError: There are no paths, the disk is too small, or a crop cannot be read or has another size.
     """
     shape = (len(paths), size, size, 3)
-    _check_space(root, shape)
+    if not paths:
+        raise DataError(f"{root}: there are no faces to write to {PIXELS}")
+    check_space(root, len(paths), size)
     with replacing(root / PIXELS) as partial:
         with partial.open("wb") as stream:
             header = {"descr": "|u1", "fortran_order": False, "shape": shape}
@@ -127,10 +128,9 @@ def open_pixels(root: Path) -> PixelStore | None:
     return PixelStore(file, array.shape[1], rows | {path: row for row, path in enumerate(paths)})
 
 
-def _check_space(root: Path, shape: tuple[int, ...]) -> None:
-    if not shape[0]:
-        raise DataError(f"{root}: there are no faces to write to {PIXELS}")
-    needed, free = math.prod(shape), shutil.disk_usage(root).free
+def check_space(root: Path, faces: int, size: int) -> None:
+    """Raise an error if the disk has no room for ``pixels.npy``."""
+    needed, free = faces * size * size * 3, shutil.disk_usage(root).free
     if needed > free:
         raise DataError(
             f"{root}: {PIXELS} needs {needed / 1e9:.1f} GB and {free / 1e9:.1f} GB are free: "

@@ -85,9 +85,6 @@ def clean(table: FaceTable, names: Sequence[str]) -> FaceTable:
     return table
 
 
-# ---------------------------------------------------------------------------- rules
-
-
 @rule("morph:consensus-birthdate", version=2)
 def consensus_birthdate(table: FaceTable) -> FaceTable:
     """Set one birth date for every subject and recompute the ages.
@@ -159,9 +156,6 @@ def drop_duplicates(table: FaceTable) -> FaceTable:
     return _replace_faces(table, report.drop_rows(faces, copy, "id", "exact copy of another picture"), report)
 
 
-# ---------------------------------------------------------------------------- helpers
-
-
 def conflicting(faces: pd.DataFrame, contents: "pd.Series[str]") -> "pd.Series[bool]":
     """Return for every face whether copies of it (equal content) differ in a known age, gender or race."""
     labels = faces[["age_low", "age_high", "gender", "race"]]
@@ -184,8 +178,7 @@ def _consensus(values: "pd.Series[Any]", subjects: "pd.Series[str]") -> dict[str
     """Return the most frequent value of each subject, for subjects without a tie."""
     counts = pd.DataFrame({"subject": subjects, "value": values}).value_counts().rename("rows").reset_index()
     best = counts.groupby("subject")["rows"].transform("max")
-    winners = counts[counts["rows"] == best]
-    winners = winners.drop_duplicates("subject", keep=False)
+    winners = counts[counts["rows"] == best].drop_duplicates("subject", keep=False)
     return dict(zip(winners["subject"], winners["value"], strict=True))
 
 

@@ -104,8 +104,8 @@ def random(faces: pd.DataFrame, seed: int) -> Partition:
 def subject_exclusive(faces: pd.DataFrame, seed: int) -> Partition:
     """Split subjects into five folds, balanced by size and by the histogram of age decades.
 
-    Subjects are assigned one by one, largest first (ties by hash), to the fold that minimises the sum of
-    squares of fold sizes and weighted decade counts.
+    Each subject, largest first (ties by hash), goes to the fold that minimises the sum of squares of fold
+    sizes and weighted decade counts.
     """
     unknown = int((faces["subject"] == "").sum())
     if unknown:
@@ -114,14 +114,11 @@ def subject_exclusive(faces: pd.DataFrame, seed: int) -> Partition:
             "have none. A dataset without subjects (UTKFace has none) can only be split by image: "
             "--data.protocol random"
         )
-    subjects, row_subject, sizes = np.unique(
-        faces["subject"].to_numpy(object), return_inverse=True, return_counts=True
-    )
-    decades, row_decade = np.unique(_decade(faces), return_inverse=True)
-    histogram = np.zeros((len(subjects), len(decades)), np.int64)
-    np.add.at(histogram, (row_subject, row_decade), 1)
-    counts = np.column_stack([sizes, histogram * (len(faces) // histogram.sum(axis=0))])
-    fold_of = _balanced_folds(counts, _draw(subjects, seed, "subject_exclusive"))
+    histogram = pd.crosstab(faces["subject"].to_numpy(object), _decade(faces))
+    numbers = histogram.to_numpy(np.int64)
+    counts = np.column_stack([numbers.sum(axis=1), numbers * (len(faces) // numbers.sum(axis=0))])
+    fold_of = _balanced_folds(counts, _draw(histogram.index, seed, "subject_exclusive"))
+    row_subject = histogram.index.get_indexer(pd.Index(faces["subject"]))
     return Partition(fold_of[row_subject], _rotate(range(FOLDS)), exclusive=True)
 
 
@@ -142,16 +139,14 @@ def setting_a(faces: pd.DataFrame, seed: int) -> Partition:
 def s1_s2_s3(faces: pd.DataFrame, seed: int) -> Partition:
     """Split as Guo's S1-S2-S3: S1 and S2 have as many Black as White faces of each gender, S3 the rest.
 
-    S1 and S2 have equal sizes, as large as possible. Fold 0 trains on S1 and tests on S2 and
-    S3, fold 1 trains on S2 and tests on S1 and S3.
+    S1 and S2 are equally large, as large as possible. Fold 0 trains on S1 and tests on the others, fold 1
+    trains on S2 and tests on the others.
     """
     part = np.full(len(faces), 2, np.int64)
     sizes = []
     for gender in range(len(GENDERS)):
-        groups = [
-            np.flatnonzero((faces["gender"] == gender) & (faces["race_key"] == race))
-            for race in ("white", "black")
-        ]
+        chosen = [(faces["gender"] == gender) & (faces["race_key"] == race) for race in ("white", "black")]
+        groups = [np.flatnonzero(rows) for rows in chosen]
         size = min(len(group) for group in groups) // 2
         sizes.append(2 * size)
         for group in groups:

@@ -115,19 +115,14 @@ def _write(
         _draw(pictures, partial, size, workers)
         for name, text in {**texts, RECORD: to_json(record) + "\n"}.items():
             (partial / name).write_text(text, encoding="utf-8", newline="\n")
-        _put_in_place(partial, root, record)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
-def _put_in_place(partial: Path, root: Path, record: dict[str, Any]) -> None:
-    try:
         if root.is_dir():
             root.rmdir()  # empty, as checked
         partial.rename(root)
     except OSError:
         if not _is_there(root, record):  # else another process has written the same tree
             raise
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _is_there(root: Path, record: dict[str, Any]) -> bool:
