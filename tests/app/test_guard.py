@@ -114,7 +114,8 @@ def test_no_endpoint_of_gradio_is_open_but_those_that_the_page_needs(
     opened = set()
     for path in filled:
         for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"):
-            status = client.request(method, path).status_code
+            with client.stream(method, path) as response:  # an event stream need not end
+                status = response.status_code
             if status not in (404, 405):
                 opened.add((method, path))
     assert opened == {
