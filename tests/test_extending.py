@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from warm_process import run
 
 from mtmsa_lightning import MTMSA, AgeEstimator, AgeHead, ClassHead, GaussianAge
 from mtmsa_lightning.cli.main import main
@@ -26,6 +27,7 @@ FIT = [
     "--trainer.max_epochs=1", "--trainer.limit_train_batches=2", "--trainer.accelerator=cpu",
     "--wandb=disabled",
 ]  # fmt: skip
+ALONE = ["--trainer.devices=1", "--trainer.strategy=auto"]
 
 
 def program() -> str:
@@ -64,8 +66,12 @@ def here(lab: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def mine(lab: Path) -> Path:
-    """The run of the recipe, by the installed command, with whose own folder the path of imports begins."""
-    command = [str(Path(sys.executable).parent / "mtmsa"), *FIT]
+    """The run of the recipe on two processes, by the installed command, which DDP repeats for the second.
+
+    The path of imports begins with the command's own folder.
+    """
+    ddp = ["--trainer.devices=2", "--trainer.strategy=ddp"]
+    command = [str(Path(sys.executable).parent / "mtmsa"), *FIT, *ddp]
     done = subprocess.run(command, cwd=lab, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     (run,) = (lab / "runs" / "mine").iterdir()
@@ -100,7 +106,7 @@ def test_without_the_users_word_it_says_what_to_type(mine, here, fails):
 @pytest.mark.slow
 def test_it_is_tested_used_and_exported(mine, here):
     allow = ["--ckpt_path", str(mine), "--allow_classes", MODULE]
-    main(["test", *allow])
+    main(["test", *allow, *ALONE])
     main(["predict", *allow, "photos", "--out", "ages.csv", "--detect=false", "--overwrite=true"])
     assert len(pd.read_csv("ages.csv")) == 40
     main(["export", *allow, "--format", "safetensors", "--out", "folder"])
@@ -122,19 +128,14 @@ def test_a_class_that_was_imported_is_known(mine, here, monkeypatch):
     import mylab
 
     assert isinstance(MTMSA.load(str(mine)).age, mylab.MLPHead)
-    main(["test", "--ckpt_path", str(mine), "--trainer.limit_test_batches=1"])
+    main(["test", "--ckpt_path", str(mine), "--trainer.limit_test_batches=1", *ALONE])
 
 
 @pytest.mark.slow
-def test_processes_that_a_command_starts_find_it_too(lab):
-    """Those of DDP repeat the installed command, folds of a cross-validation go by ``python -m``."""
-    ddp = ["--name=two", "--trainer.devices=2", "--trainer.strategy=ddp", "--test_after_fit=false"]
-    for command in (
-        [str(Path(sys.executable).parent / "mtmsa"), *FIT, *ddp],
-        [sys.executable, "-m", "mtmsa_lightning", *FIT, "--print_config"],
-    ):
-        done = subprocess.run(command, cwd=lab, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stdout + done.stderr
+def test_folds_of_a_cross_validation_find_it_too(here):
+    """They go by ``python -m``."""
+    done = run("-m", "mtmsa_lightning", *FIT, "--print_config")
+    assert done.poll() == 0, done.stdout + done.stderr
     assert "class_path: mylab.MLPHead" in done.stdout
 
 

@@ -1,4 +1,4 @@
-"""Build MSAResNet34 with an eighth of its channels: 34 layers, but a tenth of the time.
+"""Build MSAResNet34 with an eighth of its channels and one block a stage: all of its parts in little time.
 
 Importing this module is enough, before or after the package. ``sitecustomize.py`` beside it does so in every
 process that a test starts.
@@ -31,8 +31,8 @@ def narrow(module: ModuleType) -> None:
             self.bn1 = nn.BatchNorm2d(WIDTHS[0])
             self.relu = nn.ReLU(inplace=True)
             self.maxpool = nn.MaxPool2d(kernel_size=3, stride=2, padding=1)
-            for stage, (width, depth) in enumerate(zip(WIDTHS, layers, strict=True), 1):
-                setattr(self, f"layer{stage}", self._make_layer(block, width, depth, 1 if stage == 1 else 2))
+            for stage, width in enumerate(WIDTHS[: len(layers)], 1):
+                setattr(self, f"layer{stage}", self._make_layer(block, width, 1, 1 if stage == 1 else 2))
             self.avgpool = nn.AdaptiveAvgPool2d((1, 1))
             self.fc = nn.Identity()
             for part in self.modules():

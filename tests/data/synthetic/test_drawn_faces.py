@@ -6,7 +6,7 @@ from mtmsa_lightning.data.synthetic import draw_face, draw_subject
 from mtmsa_lightning.data.synthetic.drawing import age_cues
 from mtmsa_lightning.labels import GENDERS, RACES
 
-N_TRAIN, N_TEST = 700, 250
+N_TRAIN, N_TEST = 400, 150
 
 
 def person(seed=0, gender="female", race="white"):
