@@ -1,12 +1,14 @@
 """Scores of single faces, for metrics that are functions of a mean over faces."""
 
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import torch
+from torchmetrics import Metric
 
 from mtmsa_lightning.evaluation.predictions import TEXTS, Predictions, read_predictions, read_table
 from mtmsa_lightning.metrics.base import predicted_classes
@@ -55,7 +57,13 @@ def metrics_of_means(names: Sequence[str], means: Floats) -> Floats:
     """Return K metrics from means of scores, ``(..., K)`` both, e.g. the root of a mean square."""
     values = np.array(means, np.float64)
     for column, name in enumerate(names):
-        metric = METRIC_BY_NAME[name].build(2)
+        metric = _metric(name)
         if isinstance(metric, MaskedMean):
             values[..., column] = metric.of_mean(torch.from_numpy(np.array(values[..., column]))).numpy()
     return values
+
+
+@cache
+def _metric(name: str) -> Metric:
+    """Build a metric once, of which only functions without state are called."""
+    return METRIC_BY_NAME[name].build(2)
