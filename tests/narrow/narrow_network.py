@@ -1,5 +1,7 @@
 """Build MSAResNet34 with an eighth of its channels and one block a stage: all of its parts in little time.
 
+Where dilation rates alternate over the blocks, it has all of them.
+
 Importing this module is enough, before or after the package. ``sitecustomize.py`` beside it does so in every
 process that a test starts.
 """
@@ -7,10 +9,12 @@ process that a test starts.
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import wraps
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 from types import ModuleType
+from typing import Any
 
 NETWORK = "mtmsa_lightning.models.backbones.resnet"
 WIDTHS = (8, 16, 32, 64)
@@ -22,6 +26,15 @@ def narrow(module: ModuleType) -> None:
     from torch import nn
     from torchvision.models.resnet import ResNet
 
+    build, in_blocks = module.MSAResNet34.__init__, False
+
+    @wraps(build)
+    def remember_placement(self: nn.Module, *args: Any, **kwargs: Any) -> None:
+        nonlocal in_blocks
+        msa = kwargs.get("msa", args[0] if args else None)
+        in_blocks = msa is not None and msa.placement == "in_blocks"
+        build(self, *args, **kwargs)
+
     class NarrowResNet(ResNet):  # type: ignore[misc]
         def __init__(self, block: type[nn.Module], layers: list[int]) -> None:
             nn.Module.__init__(self)
@@ -31,8 +44,9 @@ def narrow(module: ModuleType) -> None:
             self.bn1 = nn.BatchNorm2d(WIDTHS[0])
             self.relu = nn.ReLU(inplace=True)
             self.maxpool = nn.MaxPool2d(kernel_size=3, stride=2, padding=1)
-            for stage, width in enumerate(WIDTHS[: len(layers)], 1):
-                setattr(self, f"layer{stage}", self._make_layer(block, width, 1, 1 if stage == 1 else 2))
+            for stage, (width, depth) in enumerate(zip(WIDTHS, layers, strict=True), 1):
+                depth = depth if in_blocks else 1
+                setattr(self, f"layer{stage}", self._make_layer(block, width, depth, 1 if stage == 1 else 2))
             self.avgpool = nn.AdaptiveAvgPool2d((1, 1))
             self.fc = nn.Identity()
             for part in self.modules():
@@ -40,6 +54,7 @@ def narrow(module: ModuleType) -> None:
                     nn.init.kaiming_normal_(part.weight, mode="fan_out", nonlinearity="relu")
             nn.init.normal_(self.conv1.weight, std=(2 / (64 * 7 * 7)) ** 0.5)  # the features' scale stays
 
+    module.MSAResNet34.__init__ = remember_placement
     module.MSAResNet34.__bases__ = (NarrowResNet,)
     module.MSAResNet34.stage_channels = WIDTHS
 
