@@ -1,7 +1,7 @@
 """``python -m mtmsa_lightning`` is ``mtmsa``.
 
-Python searches the working directory first: in a folder that you do not trust, run ``mtmsa`` or
-``python -P -m mtmsa_lightning``.
+Python searches the working directory first: in a folder that you do not trust, run ``mtmsa`` or ``python -P
+-m mtmsa_lightning``.
 """
 
 import os

@@ -74,8 +74,8 @@ class MTMSA(FaceModule):
         scheduler_interval: Whether the schedule advances every ``step`` or every ``epoch``.
         lr_scaling: How the optimiser's learning rate follows the global batch (faces per step over all
             devices and accumulated batches): not at all (``none``), by its ratio to ``lr_batch_size``
-            (``linear``; Goyal et al., arXiv 1706.02677, for SGD) or by the root of that (``sqrt``; Malladi
-            et al., NeurIPS 2022, for Adam and its kin).
+            (``linear``; Goyal et al., arXiv 1706.02677, for SGD) or by the root of that (``sqrt``; Malladi et
+            al., NeurIPS 2022, for Adam and its kin).
         lr_batch_size: Global batch that the optimiser's learning rate belongs to.
         freeze_epochs: Number of first epochs in which the ResNet layers keep their weights and BatchNorm
             statistics; attention and heads learn.

@@ -63,14 +63,14 @@ def locked(
     worthless: Collection[str] = (),
     wait: float = PATIENCE,
 ) -> Iterator[None]:
-    """Lock a folder against other processes; the lock ends with this process.
+    """Lock a folder, which is made if missing, against other processes; the lock ends with this process.
 
     A folder that was made here is removed at the end, with the parents that were made, if it is empty, or if
     the command failed with a user error and left only ``worthless`` files. In a folder that existed, the lock
     file is removed if the command failed so and added nothing.
 
     Args:
-        folder: The folder; it is made if missing.
+        folder: The folder.
         command: The command that writes to it, for messages.
         made: Folders that the caller has made for it, innermost first.
         worthless: Relative paths of files and folders that are useless after a failure.

@@ -1,8 +1,7 @@
 """Paired comparison of models on the same test faces.
 
-Differences are taken face by face, which removes the difficulty that a face has for both models. With several
-seeds, the score of a face is its mean over seeds. Intervals and p-values cover the random choice of test
-faces (by subject where subjects are known), not the variation between trainings, which several seeds show.
+Differences are taken face by face; with several seeds, the score of a face is its mean over seeds. Intervals
+and p-values cover the random choice of test faces (by subject where known), not the variation of trainings.
 """
 
 import logging
@@ -122,7 +121,7 @@ def compare(
     Args:
         baseline: The model that the others are compared with.
         others: The other models.
-        draws: Number of bootstrap samples, and of sign flips if there are too many to enumerate.
+        draws: Number of bootstrap samples, and of sign flips if they are not enumerated.
         seed: Seed of both.
 
     Returns:
@@ -161,20 +160,17 @@ def plain_rows(table: pd.DataFrame) -> list[dict[str, Any]]:
 
 def check_folds(baseline: Contender, other: Contender) -> None:
     """Raise DataError if both sides are known to be of different folds of one split."""
-    folds = [side.record.get("folds") for side in (baseline, other)]
     split = ("dataset", "protocol", "split_seed")
     if any(baseline.record.get(key) != other.record.get(key) for key in split):
         return  # the folds are not the reason
-    if folds[0] and folds[1] and set(folds[0]) != set(folds[1]):
-        of = [f"{side.name} is of {_folds(side.record['folds'])}" for side in (baseline, other)]
+    first, second = ([*map(str, side.record.get("folds") or ())] for side in (baseline, other))
+    if first and second and set(first) != set(second):
+        of = [f"fold{'s' if len(each) > 1 else ''} {', '.join(each)}" for each in (first, second)]
         raise DataError(
-            f"{of[0]}, {of[1]}: metrics on different test faces cannot be compared. Train the folds that are "
-            "missing (`mtmsa crossval`), or compare runs of one fold"
+            f"{baseline.name} is of {of[0]}, {other.name} is of {of[1]}: metrics on different test faces "
+            "cannot be compared. Train the folds that are missing (`mtmsa crossval`), or compare runs of one "
+            "fold"
         )
-
-
-def _folds(folds: Sequence[Any]) -> str:
-    return f"fold{'s' if len(folds) > 1 else ''} {', '.join(map(str, folds))}"
 
 
 def matching_rows(ours: pd.DataFrame, theirs: pd.DataFrame, names: tuple[str, str]) -> npt.NDArray[np.int64]:

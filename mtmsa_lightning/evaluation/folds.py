@@ -1,9 +1,9 @@
 """The folder of a cross-validation: summary, and predictions pooled over folds.
 
 summary.json           everything below, with both standard deviations summary.csv            a row per run,
-then mean and standard deviations summary.md             the same as Markdown predictions/
-seed<s>.parquet: the test faces of all folds, with a column fold report-seed<s>/        report.html on them,
-with plots and tables logs/                  output of each run
+then mean and standard deviations summary.md             the same as Markdown predictions/ seed<s>.parquet:
+the test faces of all folds, with a column fold report-seed<s>/        report.html on them, with plots and
+tables logs/                  output of each run
 """
 
 from collections.abc import Mapping, Sequence
@@ -36,11 +36,7 @@ Runs = Mapping[tuple[int, int], Path]
 
 
 def agreed(data: Mapping[Path, Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the facts about the data that all runs share.
-
-    Raises:
-        DataError: If runs differ; names two runs and their values.
-    """
+    """Return the facts about the data that all runs share; DataError names two runs that differ."""
     first, *others = data
     for run in others:
         for key in SHARED:
@@ -126,10 +122,7 @@ def pool(runs: Runs, seed: int) -> pd.DataFrame:
 
 
 def pooled_metrics(pooled: Mapping[int, pd.DataFrame]) -> dict[str, Any]:
-    """Return metrics over all test faces at once, with 95 % bootstrap intervals by subject.
-
-    Args:
-        pooled: Table of every seed.
+    """Return metrics over all test faces of the tables of seeds at once, with 95 % intervals by subject.
 
     Returns:
         Numbers of faces and subjects that were tested in every seed, and for every metric its ``value`` (the
@@ -178,10 +171,7 @@ def average_scores(tables: Sequence[pd.DataFrame]) -> tuple[pd.DataFrame, pd.Dat
 
 
 def face_keys(tables: Sequence[pd.DataFrame]) -> "list[pd.Series[str]]":
-    """Return a unique key of each row in related tables: its id, with its fold if ids repeat in any table.
-
-    Ids repeat if two folds test the same faces; all tables then have keys with folds.
-    """
+    """Return a unique key of each row in related tables: its id, with its fold if ids repeat in any table."""
     ids: list[pd.Series[str]] = [table["id"].astype("str") for table in tables]
     if any(each.duplicated().any() for each in ids) and all("fold" in table for table in tables):
         folds = [table["fold"].astype("int64").astype("str") for table in tables]

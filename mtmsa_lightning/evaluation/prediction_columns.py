@@ -13,18 +13,12 @@ from mtmsa_lightning.module import MTMSA, FaceOutput
 
 
 def prediction_columns(model: MTMSA, output: FaceOutput) -> dict[str, Tensor]:
-    """Return a batch of outputs as named columns, on the same device.
+    """Return a model's outputs for N faces as named columns ``(N,)``, on the same device.
 
-    Args:
-        model: The model of the outputs; it has the class names.
-        output: Outputs of N faces.
-
-    Returns:
-        Tensors ``(N,)``: those of the distribution of age (``age_mean, age_std``) and ``age_low90,
-        age_high90`` in years (its central 90 %; of a calibrated model its conformal interval, beside those of
-        the other levels), cut at 0, and uncut as ``age_mean_unclipped`` and so on; ``unsure`` where a
-        calibration sets thresholds, ``group_<low>_<high>``, ``gender_<class>`` and ``race_<class>``
-        probabilities; only for existing heads.
+    They are those of the distribution of age (``age_mean, age_std``) and ``age_low90, age_high90`` in years
+    (its central 90 %; of a calibrated model its conformal interval, beside those of the other levels), cut at
+    0, and uncut as ``age_mean_unclipped`` and so on; ``unsure`` where a calibration sets thresholds;
+    ``group_<low>_<high>``, ``gender_<class>`` and ``race_<class>`` probabilities; only for existing heads.
     """
     columns: dict[str, Tensor] = {}
     if output.age is not None:
@@ -44,17 +38,9 @@ def prediction_columns(model: MTMSA, output: FaceOutput) -> dict[str, Tensor]:
 def to_arrays(batches: Sequence[Mapping[str, Tensor]]) -> dict[str, NDArray[Any]]:
     """Concatenate the columns of batches and copy them to the CPU at once, as each copy waits for the device.
 
-    Args:
-        batches: The same columns of each batch; whole numbers must be exact in float64.
-
-    Returns:
-        Arrays: bool and int64 keep their type, all others are float64.
+    bool and int64, which must be exact in float64, keep their type; all others become float64.
     """
     joined = torch.cat([torch.stack([*map(Tensor.double, batch.values())]) for batch in batches], dim=1)
-    kinds = {name: _kind(values) for name, values in batches[0].items()}
-    rows = joined.detach().cpu().numpy()
-    return {name: row.astype(kind, copy=False) for (name, kind), row in zip(kinds.items(), rows, strict=True)}
-
-
-def _kind(values: Tensor) -> type:
-    return {torch.bool: bool, torch.int64: int}.get(values.dtype, float)
+    kinds = {torch.bool: bool, torch.int64: int}
+    columns = zip(batches[0].items(), joined.detach().cpu().numpy(), strict=True)
+    return {name: row.astype(kinds.get(of.dtype, float), copy=False) for (name, of), row in columns}

@@ -34,8 +34,7 @@ def bootstrap_means(
 
     A sample draws as many clusters as there are, with replacement, and averages over the faces of the
     clusters drawn, so subjects are weighted by their faces. All columns use the same samples, so the interval
-    of any function of several means (a difference of two models, a balanced accuracy, the largest gap between
-    groups, the root of a mean square) can be computed from the rows.
+    of any function of several means can be computed from the rows.
 
     Args:
         values: A value per face, ``(N,)``, or K values per face, ``(N, K)``; NaN is not counted.
@@ -90,22 +89,19 @@ def paired_permutation(
 
     Under the null hypothesis, two models can be exchanged for every subject: the signs of all differences of
     a cluster flip together. p is the fraction of flips with a mean at least as far from zero as the observed
-    one. Clusters whose differences sum to zero have no effect and are skipped. If there are at most ``draws``
-    flips, all are enumerated and p is exact; otherwise flips are drawn and p is (1 + number at least as far)
-    / (1 + draws), which is never zero and keeps the level (Phipson and Smyth, "Permutation P-values should
-    never be zero", 2010). On 0/1 outcomes without clusters this is McNemar's exact test.
+    one. All flips are enumerated if there are at most ``draws``; otherwise they are drawn, and p is (1 +
+    number at least as far) / (1 + draws), which is never zero and keeps the level (Phipson and Smyth,
+    "Permutation P-values should never be zero", 2010). On 0/1 outcomes without clusters this is McNemar's
+    exact test.
 
     Args:
         differences: Value of one model minus that of the other for every face, ``(N,)``; NaN is not counted.
-        clusters: As for :func:`bootstrap_means`.
+        clusters: As for :func:`bootstrap_means`, and the errors.
         draws: Number of random flips.
         seed: Seed of the flips.
 
     Returns:
         The p-value, in (0, 1]; NaN if nothing is counted.
-
-    Raises:
-        ValueError: As for :func:`bootstrap_means`.
     """
     sums, counts = _sums_by_cluster(np.asarray(differences, np.float64)[:, None], clusters)
     if not counts.any():

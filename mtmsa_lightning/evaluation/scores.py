@@ -5,18 +5,16 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import torch
 from torchmetrics import Metric
 
 from mtmsa_lightning.evaluation.predictions import TEXTS, Predictions, read_predictions, read_table
+from mtmsa_lightning.evaluation.resampling import Floats
 from mtmsa_lightning.metrics.base import predicted_classes
 from mtmsa_lightning.metrics.masked_mean import MaskedMean
 from mtmsa_lightning.metrics.suite import metric_specs
 from mtmsa_lightning.metrics.titles import METRIC_BY_NAME
-
-Floats = npt.NDArray[np.float64]
 
 
 def read_faces(file: Path) -> pd.DataFrame:

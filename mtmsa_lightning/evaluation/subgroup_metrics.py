@@ -8,11 +8,10 @@ import numpy.typing as npt
 import torch
 
 from mtmsa_lightning.evaluation.predictions import Predictions
-from mtmsa_lightning.evaluation.resampling import bootstrap_weights, divide
+from mtmsa_lightning.evaluation.resampling import Floats, bootstrap_weights, divide
 from mtmsa_lightning.evaluation.scores import face_scores, metrics_of_means
 from mtmsa_lightning.metrics.uncertainty import normalised_calibration_error
 
-Floats = npt.NDArray[np.float64]
 Rows = npt.NDArray[np.int64]
 
 
@@ -48,14 +47,9 @@ class FaceScores(NamedTuple):
 
 
 def resampled_metrics(
-    scores: FaceScores,
-    groups: list[Rows],
-    clusters: npt.NDArray[np.int64],
-    min_faces: int,
-    draws: int,
-    seed: int,
+    scores: FaceScores, groups: list[Rows], clusters: Rows, min_faces: int, draws: int, seed: int
 ) -> tuple[list[Floats], list[Floats]]:
-    """Return the metrics of every group and of its bootstrap samples.
+    """Return the metrics ``(metrics,)`` of every group, and of its bootstrap samples ``(draws, metrics)``.
 
     Args:
         scores: Values of all faces.
@@ -64,9 +58,6 @@ def resampled_metrics(
         min_faces: Minimum number of faces of a metric; NaN for fewer.
         draws: Number of bootstrap samples.
         seed: Seed of the samples.
-
-    Returns:
-        Of every group the metrics, ``(metrics,)``, and those of its samples, ``(draws, metrics)``.
     """
     points = [_point(scores, rows, min_faces) for rows in groups]
     drawn: list[list[Floats]] = [[] for _ in groups]
@@ -117,10 +108,7 @@ def risk_coverage_areas(std: Floats, error: Floats, weights: Floats) -> Floats:
     Args:
         std: Predicted standard deviations in increasing order, ``(N,)``.
         error: Absolute errors in years, ``(N,)``; NaN is not counted.
-        weights: Number of times that every sample contains every face, ``(samples, N)``.
-
-    Returns:
-        ``(samples,)``; NaN for an empty sample.
+        weights: Number of times that every sample contains every face, ``(samples, N)``; NaN if none.
     """
     counted = np.isfinite(error)
     if not counted.all():

@@ -13,14 +13,13 @@ from mtmsa_lightning.evaluation.predictions import Predictions
 from mtmsa_lightning.evaluation.resampling import (
     DRAWS,
     MIN_CLUSTERS,
+    Floats,
     cluster_numbers,
     interval,
     sampling_units,
 )
-from mtmsa_lightning.evaluation.subgroup_metrics import FaceScores, resampled_metrics
+from mtmsa_lightning.evaluation.subgroup_metrics import FaceScores, Rows, resampled_metrics
 from mtmsa_lightning.metrics.age import MIN_FACES
-
-Floats = npt.NDArray[np.float64]
 
 DIMENSIONS = ("gender", "race", "age")
 """Dimensions of groups: labelled gender, labelled race, and decade of age (or the labelled age group)."""
@@ -48,7 +47,7 @@ class _Group(NamedTuple):
 
     by: str
     names: dict[str, str]
-    rows: npt.NDArray[np.int64]
+    rows: Rows
 
 
 def subgroups(
@@ -82,10 +81,8 @@ def subgroups(
     clusters = cluster_numbers(sampling_units(predictions.ids, predictions.subjects), len(predictions))
     rows_of = [group.rows for group in groups]
     points, drawn = resampled_metrics(scores, rows_of, clusters, min_faces, draws, seed)
-    rows = [
-        _row(group, clusters, scores.names, point, samples, level)
-        for group, point, samples in zip(groups, points, drawn, strict=True)
-    ]
+    metrics = zip(groups, points, drawn, strict=True)
+    rows = [_row(group, clusters, scores.names, point, samples, level) for group, point, samples in metrics]
     return Subgroups(pd.DataFrame(rows), _gaps(groups, scores.names, points, drawn, clusters, level))
 
 
@@ -94,11 +91,8 @@ def subgroups(
 
 def _groups(predictions: Predictions) -> Iterator[_Group]:
     """Yield the groups of every combination of dimensions, fewest dimensions first."""
-    labels = {
-        "gender": predictions.gender_labels,
-        "race": predictions.race_labels,
-        "age": age_labels(predictions),
-    }
+    labels = {"gender": predictions.gender_labels, "race": predictions.race_labels}
+    labels["age"] = age_labels(predictions)
     known = [name for name in DIMENSIONS if (labels[name] != "").any()]
     aged = labels["age"] != ""
     assert predictions.age is not None
@@ -141,12 +135,7 @@ def _as_tuple(key: Any) -> tuple[str, ...]:
 
 
 def _row(
-    group: _Group,
-    clusters: npt.NDArray[np.int64],
-    names: list[str],
-    point: Floats,
-    drawn: Floats,
-    level: float,
+    group: _Group, clusters: Rows, names: list[str], point: Floats, drawn: Floats, level: float
 ) -> dict[str, Any]:
     subjects = len(np.unique(clusters[group.rows]))
     row: dict[str, Any] = {"by": group.by, **{name: group.names.get(name, "") for name in DIMENSIONS}}
@@ -166,7 +155,7 @@ def _gaps(
     names: list[str],
     points: list[Floats],
     drawn: list[Floats],
-    clusters: npt.NDArray[np.int64],
+    clusters: Rows,
     level: float,
 ) -> pd.DataFrame:
     rows = []
@@ -180,10 +169,9 @@ def _gaps(
                 samples = drawn[highest][:, column] - drawn[lowest][:, column]
                 subjects = min(len(np.unique(clusters[groups[end].rows])) for end in (lowest, highest))
                 low, high = _interval(samples, subjects, level)
-                ends = {"highest": highest, "lowest": lowest}
                 row = {"by": by, "metric": name, "gap": points[highest][column] - points[lowest][column]}
                 row |= {"gap_low": low, "gap_high": high, "groups": len(enough)}
-                for end, number in ends.items():
+                for end, number in (("highest", highest), ("lowest", lowest)):
                     row |= {end: ", ".join(groups[number].names.values())}
                     row |= {f"{end}_value": points[number][column], f"{end}_faces": len(groups[number].rows)}
                 rows.append(row)

@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torchmetrics import Metric
 from torchmetrics.classification import MulticlassConfusionMatrix
 
 from mtmsa_lightning.evaluation.predictions import ClassPredictions, Predictions
@@ -32,10 +33,6 @@ CURVE_POINTS = 100
 def compute_metrics(predictions: Predictions, min_faces: int = MIN_FACES) -> dict[str, Any]:
     """Return every metric of a table of predictions as plain values, ready for JSON.
 
-    Args:
-        predictions: Predictions with labels.
-        min_faces: Minimum number of faces of a decade in ``curves.decade_mae``.
-
     Returns:
         ``faces``: their number. ``labelled``: faces per kind of label. ``scalars``: see :func:`scalars`.
         ``curves``, where there are exact ages (the second and third where there are any ages):
@@ -63,10 +60,7 @@ def compute_metrics(predictions: Predictions, min_faces: int = MIN_FACES) -> dic
 
 
 def scalars(predictions: Predictions) -> dict[str, float]:
-    """Return the scalar metrics of the suite by their names.
-
-    Metrics without labels are absent; NaN for too few faces.
-    """
+    """Return the scalar metrics of the suite; those without labels are absent, NaN for too few faces."""
     labelled = predictions.labelled()
     classes = {} if predictions.age is None else {"age": 0}
     inputs: dict[str, tuple[Any, ...]] = {"age": _age_inputs(predictions)}
@@ -94,11 +88,17 @@ def _age_inputs(predictions: Predictions) -> tuple[Any, Tensor, Tensor]:
     return predictions.age, predictions.age_low, predictions.age_high
 
 
+def _measured(metric: Metric, predictions: Predictions) -> Any:
+    without_sync(metric).update(*_age_inputs(predictions))
+    return plain(metric.compute())
+
+
 def _curves(predictions: Predictions, min_faces: int) -> dict[str, Any]:
     labelled = predictions.labelled()
     curves: dict[str, Any] = {}
     if predictions.age is not None and labelled["exact"]:
-        curves["cumulative_score"] = _cumulative_score(predictions)
+        share = _measured(CumulativeScoreCurve(), predictions)
+        curves["cumulative_score"] = {"years": list(range(len(share))), "share": share}
         curves["decade_mae"] = _decade_mae(predictions, min_faces)
     if predictions.age is not None and labelled["age"]:
         curves["interval_coverage"] = _interval_coverage(predictions)
@@ -106,22 +106,10 @@ def _curves(predictions: Predictions, min_faces: int) -> dict[str, Any]:
     return curves
 
 
-def _cumulative_score(predictions: Predictions) -> dict[str, Any]:
-    metric = without_sync(CumulativeScoreCurve())
-    metric.update(*_age_inputs(predictions))
-    share = plain(metric.compute())
-    return {"years": list(range(len(share))), "share": share}
-
-
 def _interval_coverage(predictions: Predictions) -> dict[str, Any]:
-    inputs = _age_inputs(predictions)
-    curve: dict[str, list[Any]] = {"level": list(CURVE_LEVELS), "coverage": [], "width": []}
-    for level in CURVE_LEVELS:
-        coverage, width = without_sync(IntervalCoverage(level)), without_sync(IntervalWidth(level))
-        for name, metric in (("coverage", coverage), ("width", width)):
-            metric.update(*inputs)
-            curve[name].append(plain(metric.compute()))
-    return curve
+    coverage = [_measured(IntervalCoverage(level), predictions) for level in CURVE_LEVELS]
+    width = [_measured(IntervalWidth(level), predictions) for level in CURVE_LEVELS]
+    return {"level": list(CURVE_LEVELS), "coverage": coverage, "width": width}
 
 
 def _risk_coverage(predictions: Predictions) -> dict[str, Any]:
@@ -137,11 +125,11 @@ def _risk_coverage(predictions: Predictions) -> dict[str, Any]:
 
 
 def _decade_mae(predictions: Predictions, min_faces: int) -> dict[str, Any]:
-    metric = without_sync(DecadeMAE(min_faces))
-    metric.update(*_age_inputs(predictions))
-    there = metric.count.nonzero()[:, 0]
-    mae, faces = plain(metric.compute()[there]), metric.count[there].tolist()
-    return {"decade": (10 * there).tolist(), "mae": mae, "faces": faces}
+    metric = DecadeMAE(min_faces)
+    mae = _measured(metric, predictions)
+    there = metric.count.nonzero()[:, 0].tolist()
+    faces = metric.count[there].tolist()
+    return {"decade": [10 * row for row in there], "mae": [mae[row] for row in there], "faces": faces}
 
 
 def _diagrams(head: ClassPredictions) -> dict[str, Any]:

@@ -17,11 +17,6 @@ def soft_bound(x: Tensor, low: float, high: float) -> Tensor:
     everywhere. The gradient ``(1 + |x / bound|)^-2`` decays polynomially, not exponentially as that of tanh,
     so that outputs far outside the range still train.
 
-    Args:
-        x: Values of any shape.
-        low: Lower bound, negative.
-        high: Upper bound, positive.
-
     Raises:
         ValueError: If not ``low < 0 < high``.
     """
@@ -41,10 +36,7 @@ def log_normal_interval(low_z: Tensor, high_z: Tensor) -> Tensor:
 
     Args:
         low_z: Lower bounds in standard deviations from the mean, -inf allowed.
-        high_z: Upper bounds, above ``low_z``, inf allowed.
-
-    Returns:
-        Natural logarithms, in the shape to which the bounds broadcast.
+        high_z: Upper bounds, above ``low_z``, inf allowed; both broadcast.
     """
     low, high = low_z.double().clamp(-_FAR, _FAR), high_z.double().clamp(-_FAR, _FAR)
     mirrored = low + high < 0

@@ -135,7 +135,7 @@ class CumulativeScoreCurve(PlotMetric):
         return self.within.double() / self.count
 
     def plot(self, val: Any = None, ax: Any = None) -> Any:
-        """Plot the curve; arguments as for :meth:`.PlotMetric.plot`."""
+        """Plot the curve; as :meth:`.PlotMetric.plot`."""
         curve = self.compute() if val is None else val
         years = torch.arange(len(curve))
         names = ("tolerance (years)", "cumulative score")

@@ -29,15 +29,7 @@ class PlotMetric(Metric):
     full_state_update = False
 
     def plot(self, val: Any = None, ax: Any = None) -> Any:
-        """Plot one or several values; needs matplotlib.
-
-        Args:
-            val: Result of ``forward`` or ``compute``, or a list of them; by default ``compute()``.
-            ax: Matplotlib axes to plot to; by default new ones.
-
-        Returns:
-            Figure and axes.
-        """
+        """Plot values, by default ``compute()``, and return figure and axes; needs matplotlib."""
         return self._plot(val, ax)
 
 

@@ -61,13 +61,7 @@ class BalancedAccuracy(ClassAccuracy):
 
 
 class ReliabilityBins(NamedTuple):
-    """A reliability diagram: one entry per bin of confidence.
-
-    Attributes:
-        confidence: Mean confidence, ``(bins,)``; NaN in an empty bin.
-        accuracy: Fraction of correct predictions, ``(bins,)``; NaN in an empty bin.
-        faces: Number of faces, ``(bins,)``.
-    """
+    """Mean confidence and accuracy, NaN in an empty bin, and number of faces, ``(bins,)`` each."""
 
     confidence: Tensor
     accuracy: Tensor

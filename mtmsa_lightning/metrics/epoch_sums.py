@@ -16,11 +16,7 @@ MetricSums = dict[str, dict[str, Any]]
 
 
 def gather_sums(metrics: Mapping[str, Metric]) -> list[MetricSums]:
-    """Return the metric states of all processes; all processes must call this.
-
-    Args:
-        metrics: Metrics whose states are tensors, by name.
-    """
+    """Return the states, which are tensors, of metrics by name on all processes; all must call this."""
     sums: MetricSums = {}
     for name, metric in metrics.items():
         states: dict[str, Any] = dict(metric.metric_state)
@@ -37,8 +33,8 @@ def restore_sums(metrics: Mapping[str, Metric], gathered: list[MetricSums], rank
     """Restore the metric states that :func:`gather_sums` returned.
 
     Raises:
-        CheckpointError: If they are from another number of processes, which sample other faces, or from
-            other metrics.
+        CheckpointError: If they are from another number of processes, which sample other faces, or from other
+            metrics.
     """
     if len(gathered) != ranks:
         raise CheckpointError(

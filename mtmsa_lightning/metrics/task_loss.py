@@ -7,10 +7,7 @@ from mtmsa_lightning.metrics.base import PlotMetric
 
 
 class TaskLoss(PlotMetric):
-    """Mean loss from (sum, count) pairs; NaN without labels.
-
-    It is exact under DDP and for batches with different numbers of labels, unlike a mean of batch means.
-    """
+    """Mean loss from (sum, count) pairs, exact for uneven batches and ranks; NaN without labels."""
 
     loss_sum: Tensor
     count: Tensor
@@ -21,12 +18,7 @@ class TaskLoss(PlotMetric):
         self.add_state("count", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
 
     def update(self, loss_sum: Tensor, count: Tensor) -> None:
-        """Add a batch.
-
-        Args:
-            loss_sum: Sum of the losses over the labelled faces, scalar.
-            count: Their number, or the sum of their class weights, scalar.
-        """
+        """Add the sum of the losses of labelled faces, and their number or sum of class weights, scalars."""
         self.loss_sum += loss_sum.detach()
         self.count += count
 

@@ -1,8 +1,4 @@
-"""Metrics without synchronisation between processes.
-
-Only the metrics of the LightningModule communicate, because all processes compute them at the same time.
-Metrics that are computed elsewhere, often on the first process only, must not wait for the other processes.
-"""
+"""Metrics that do not wait for other processes, as those outside the LightningModule must not."""
 
 from typing import TypeVar
 

@@ -81,8 +81,8 @@ def masked_classes(
 
     Returns:
         By task: the number of faces of each class that the model lacks, which are not evaluated
-        (``unknown``), and the classes that the data lacks, which are never predicted (``absent``). Tasks
-        with equal classes are omitted.
+        (``unknown``), and the classes that the data lacks, which are never predicted (``absent``). Tasks with
+        equal classes are omitted.
     """
     masked = {}
     for task, mapping in mappings.items():

@@ -19,7 +19,7 @@ def load_trunk_weights(trunk: MSAResNet34, weights: str | os.PathLike[str] | Non
     """Load weights into a trunk: all of them, or none if a key or shape does not match.
 
     Args:
-        trunk: Trunk, changed in place.
+        trunk: The trunk.
         weights: None keeps the random initialisation. ``"imagenet"`` is torchvision's
             ``ResNet34_Weights.IMAGENET1K_V1``. Anything else is the path of a file written by safetensors or
             ``torch.save``: a state dict in torchvision's layout (its classifier is dropped, attention keeps

@@ -30,13 +30,7 @@ _SHOWN = 5
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """Read a checkpoint of this package: of a run, or a folder of ``save_pretrained``.
-
-    Args:
-        path: A checkpoint, see :func:`checkpoint_file`.
-
-    Returns:
-        The checkpoint; it has ``hyper_parameters``, ``state_dict`` and usually ``provenance``.
+    """Read the checkpoint of a path as for :func:`checkpoint_file`: ``hyper_parameters``, ``state_dict`` etc.
 
     Raises:
         CheckpointError: The file is missing, unreadable, of another program, or holds objects.
@@ -134,8 +128,7 @@ def _refuse_foreign(file: Path) -> None:
         raise CheckpointError(f"{file}: cannot be read ({error.strerror})") from error
     if start.startswith(_ZIP):
         return
-    kind = "a text" if start.isascii() else "no file that torch has written"
-    kind = kind if start else "empty"
+    kind = "empty" if not start else "a text" if start.isascii() else "no file that torch has written"
     if file.suffix == ".safetensors":
         kind = "bare weights; those of `save_pretrained` are called model.safetensors, beside a config.json"
     raise CheckpointError(f"{file}: not a readable checkpoint: it is {kind}: {_EXPECTED}")

@@ -2,8 +2,8 @@
 
 config.yaml            every setting, ready for `--config` run.json               versions, commit, command,
 seeds, split fingerprints, label rule, class order, results metrics.csv            one row per epoch
-checkpoints/           best.ckpt (weights), last.ckpt (to continue the training) predictions/
-test.parquet run.log                what was printed
+checkpoints/           best.ckpt (weights), last.ckpt (to continue the training) predictions/ test.parquet
+run.log                what was printed
 """
 
 import logging
@@ -78,13 +78,8 @@ def _from_torchrun(experiment: Path) -> tuple[Path, list[Path]]:
 def check_run_dir(run: Path, command: str, fresh: bool) -> None:
     """Check that the files of ``fit``, ``validate`` or ``test`` would replace nothing in a run's directory.
 
-    Args:
-        run: The directory.
-        command: The command.
-        fresh: Refuse every earlier run, not only one with results.
-
     Raises:
-        ConfigError: It holds something else, or the results of an earlier run.
+        ConfigError: It holds something else, or an earlier run with results (``fresh``: any earlier run).
     """
     if is_empty(run):
         return
@@ -114,7 +109,7 @@ def resumable_run(root: str | Path, name: str, config: dict[str, Any], directory
         directory: The only run to consider.
 
     Raises:
-        CheckpointError: There is none, or only runs with other settings; the message lists the differences.
+        CheckpointError: There is none; the message lists the differences of the newest run.
     """
     folder = directory or Path(root) / name
     runs = runs_with(LAST, folder) if directory is None else [folder] if (folder / LAST).is_file() else []
@@ -131,10 +126,7 @@ def resumable_run(root: str | Path, name: str, config: dict[str, Any], directory
 
 
 def runs_with(file: str, folder: Path) -> list[Path]:
-    """Return the runs in a folder that have a file, the last started first.
-
-    Runs without a recorded start come last; equal starts are sorted by name.
-    """
+    """Return the runs in a folder that have a file, the last started first, without a recorded start last."""
     runs = [found.parents[len(Path(file).parts) - 1] for found in folder.glob(f"*/{file}") if found.is_file()]
     return sorted(runs, key=lambda run: (last_start(run), run.name), reverse=True)
 

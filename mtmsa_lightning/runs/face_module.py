@@ -131,12 +131,7 @@ class FaceModule(LightningModule):
         return data if isinstance(data, FaceDataModule) else None
 
     def setup(self, stage: str) -> None:
-        """Set classes from the data, and at the first fit the age statistics.
-
-        Raises:
-            ConfigError: Losses and metrics cannot be computed in float64, or most ages are outside the years
-                of the age head.
-        """
+        """Set classes from the data, at the first fit the age statistics; check device and precision."""
         self._train_sums = []  # of an earlier checkpoint; a continued one is loaded later
         check_device(self.trainer.strategy.root_device)
         check_precision(self.trainer.precision)
@@ -228,9 +223,7 @@ class FaceModule(LightningModule):
         """Load the initial weights, unless a checkpoint was loaded, and record the training data.
 
         Raises:
-            CheckpointError: The weights cannot be loaded.
             ConfigError: The age head has no age statistics, since the data is not of this package.
-            OverlapError: Test faces were trained on before.
         """
         self.calibration = None  # training changes its weights
         self._warn_preprocessing()

@@ -16,10 +16,7 @@ _FILE_SUFFIXES = (".ckpt", ".safetensors")
 def local_path(source: str | Path, revision: str | None = None) -> Path:
     """Return the path of a network, after downloading it if it is on the Hub.
 
-    Args:
-        source: A path, or the name ``owner/name`` of a repository. An existing path takes precedence, and a
-            name whose owner is a folder here is a path.
-        revision: Branch, tag or commit of the repository.
+    An existing path takes precedence over ``owner/name``, and a name whose owner is a folder here is a path.
 
     Raises:
         CheckpointError: It is neither here nor on the Hub, or the Hub refuses or cannot be reached.

@@ -18,11 +18,8 @@ log = logging.getLogger(__name__)
 
 TASKS = ("age", "gender", "race")
 
-TRUNK = ("msa", "last_stride")
-"""Settings that the meaning of a trunk's weights depends on."""
-
-YEARS = ("min_age", "max_age")
-"""Settings of an age head that the meaning of its outputs depends on."""
+TRUNK, YEARS = ("msa", "last_stride"), ("min_age", "max_age")
+"""Settings that the meaning of a trunk's weights, and of an age head's outputs, depends on."""
 
 
 def load_initial_weights(model: Any, weights: str | None) -> dict[str, Any] | None:
@@ -32,10 +29,6 @@ def load_initial_weights(model: Any, weights: str | None) -> dict[str, Any] | No
     loaded, which must fit, and every head of the same kind with the same classes in the same order; skipped
     heads are logged. Other files fill the trunk only, see
     :func:`~mtmsa_lightning.models.weights.load_trunk_weights`.
-
-    Args:
-        model: The model, changed in place.
-        weights: ``imagenet``, a file or a folder; None changes nothing.
 
     Returns:
         Provenance of the network, empty if it has none; None for other weights.
@@ -80,11 +73,11 @@ def trained_network(weights: str | None) -> dict[str, Any] | None:
     if weights in (None, "imagenet"):
         return None
     path = Path(str(weights))
-    if path.is_dir() or (path.suffix == ".safetensors" and is_pretrained(path.parent)):
-        return read_checkpoint(checkpoint_file(path))
     try:
         return read_checkpoint(checkpoint_file(path))
     except CheckpointError:
+        if path.is_dir() or (path.suffix == ".safetensors" and is_pretrained(path.parent)):
+            raise
         return None  # weights without settings, or an error that is raised when they are loaded
 
 

@@ -23,8 +23,7 @@ def start_record(
     Args:
         trainer: The Trainer, with one of this package's DataModules.
         known: Provenance of a continued checkpoint.
-        initial: The initial weights and the provenance of their network, see ``load_initial_weights``; None
-            where a checkpoint was loaded.
+        initial: Initial weights and the provenance of their network; None where a checkpoint was loaded.
         seed: Seed of the run.
         allow_overlap: Warn instead of raising.
 
@@ -44,8 +43,7 @@ def start_record(
             check_overlap(before, data, force=True, part="val")  # it will choose the checkpoint
         except OverlapError as error:
             refused = str(error)
-    refused = trainer.strategy.broadcast(refused)
-    if refused:
+    if refused := trainer.strategy.broadcast(refused):
         raise OverlapError(refused)
     return {**now, "seed": seed, **before}
 

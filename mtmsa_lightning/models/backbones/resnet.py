@@ -105,12 +105,10 @@ class MSAResNet34(ResNet):  # type: ignore[misc]
                 self.msa[str(stage)] = attention
 
     def forward(self, x: Tensor, aux_stage: int | None = None) -> Tensor | tuple[Tensor, Tensor]:
-        """Return the pooled features, ``(N, 512)``.
+        """Return the pooled features, ``(N, 512)``, of normalised images.
 
-        Args:
-            x: Normalised images.
-            aux_stage: Stage, 1 to 4, whose pooled map, ``(N, stage_channels[aux_stage - 1])``, is returned
-                too.
+        With ``aux_stage`` the pooled map of that stage, ``(N, stage_channels[aux_stage - 1])``, is returned
+        too.
         """
         maps = self.stage_maps(x)
         features = maps[-1].mean((2, 3))
@@ -165,15 +163,12 @@ class MSAResNet34(ResNet):  # type: ignore[misc]
 
 @contextmanager
 def _statistics_kept(module: nn.Module) -> Iterator[None]:
-    """Keep the running statistics of BatchNorm layers: the first computation has updated them.
-
-    The counter is replaced by a copy, not by None, because SyncBatchNorm requires one.
-    """
+    """Keep the running statistics of BatchNorm layers, which the first computation has updated."""
     norms = [part for part in module.modules() if isinstance(part, _BatchNorm)]
     kept = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
     for norm, (_, counter) in zip(norms, kept, strict=True):
         norm.momentum = 0.0
-        norm.num_batches_tracked = None if counter is None else counter.clone()
+        norm.num_batches_tracked = None if counter is None else counter.clone()  # SyncBatchNorm needs one
     try:
         yield
     finally:

@@ -42,20 +42,13 @@ class AgeDistribution(ABC):
 
     @abstractmethod
     def quantile(self, p: float) -> Tensor:
-        """Return the quantile of probability ``p`` in years, ``(N,)``.
-
-        Raises:
-            ValueError: If ``p`` is not between 0 and 1, both excluded.
-        """
+        """Return the quantile of probability ``p`` in years, ``(N,)``; ValueError unless ``0 < p < 1``."""
 
     @abstractmethod
     def scaled(self, scale: float) -> Self:
         """Return distributions with the same mean and ``scale`` times the standard deviation.
 
-        The standard deviation is approximate for bounded or discrete supports. A scale of 1 changes nothing.
-
-        Raises:
-            ValueError: If ``scale`` is not positive and finite.
+        It is approximate for bounded or discrete supports. ValueError unless positive and finite.
         """
 
     @abstractmethod
@@ -67,10 +60,9 @@ class AgeDistribution(ABC):
         """Return the distributions of some faces of the batch."""
 
     def nearest(self, age: Tensor) -> Tensor:
-        """Return the age at which the likelihood of a label is evaluated.
+        """Return the age at which the likelihood of a label is evaluated: the nearest one with a probability.
 
-        It is the label itself, or the nearest year with a probability: categorical heads learn labels outside
-        their years as the nearest year, and one label without a likelihood would make every mean infinite.
+        One label without a likelihood would make every mean infinite.
         """
         return age
 
@@ -102,13 +94,9 @@ class AgeDistribution(ABC):
         return total
 
     def group_probs(self, edges: Sequence[float]) -> Tensor:
-        """Return the probability of each cell between edges; the first and the last cell are open.
+        """Return the probability of each cell between increasing edges in years, ``(N, len(edges) + 1)``.
 
-        Args:
-            edges: Increasing edges in years; an age on an edge belongs to the cell below.
-
-        Returns:
-            Probabilities ``(N, len(edges) + 1)`` that sum to 1 for each face.
+        An age on an edge belongs to the cell below; the first and the last cell are open.
         """
         cells = pairwise([-math.inf, *edges, math.inf])
         return torch.stack([self.interval_prob(low, high) for low, high in cells], dim=1)

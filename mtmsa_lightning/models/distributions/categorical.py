@@ -87,8 +87,8 @@ class CategoricalAge(AgeDistribution):
     def crps(self, age: Tensor | float) -> Tensor:
         """Return the continuous ranked probability score in years, exactly.
 
-        Within a year the cumulative distribution F is linear from a to b, and the integral of F^2 is
-        ``(a^2 + a b + b^2) / 3``. The year that contains ``age`` is split there.
+        Within a year the cumulative distribution F is linear from a to b, and the integral of F^2 is ``(a^2 +
+        a b + b^2) / 3``. The year that contains ``age`` is split there.
         """
         age = as_ages(age, self.log_pmf)[..., None]
         below = (age - (self.years - 0.5)).clamp(0, 1)  # fraction of each year below the age

@@ -75,11 +75,7 @@ class AgeHead(nn.Module, ABC):
         return losses.sum(), labelled.sum()
 
     def set_age_statistics(self, mean: float, std: float) -> None:
-        """Set the mean and standard deviation of age over the training split, in years.
-
-        Raises:
-            ValueError: If the mean is not finite or the standard deviation is not positive and finite.
-        """
+        """Set the mean and standard deviation of the training ages, in years; ValueError unless finite."""
         if not (math.isfinite(mean) and 0 < std < math.inf):
             raise ValueError(f"age statistics must be finite with std > 0, got mean {mean} and std {std}")
         self.age_mean.fill_(mean)
@@ -88,13 +84,7 @@ class AgeHead(nn.Module, ABC):
 
 
 class LinearAgeHead(AgeHead):
-    """Base of heads whose raw outputs are a linear function of the features, after dropout.
-
-    Args:
-        in_features: Length of the feature vector.
-        outputs: Length R of the raw outputs.
-        dropout: Probability of dropping a feature in training.
-    """
+    """Base of heads whose R raw outputs are a linear function of the features, after dropout."""
 
     def __init__(self, in_features: int, outputs: int, dropout: float) -> None:
         super().__init__()
