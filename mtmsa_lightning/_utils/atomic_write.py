@@ -18,10 +18,9 @@ PARTIAL = ".mtmsa-partial"
 
 @contextmanager
 def replacing(file: Path, token: str = "") -> Iterator[Path]:
-    """Yield the path of a temporary file that replaces ``file`` at the end, unless writing fails.
+    """Yield a temporary file that replaces ``file`` at the end, unless writing fails; its folder is made.
 
-    The folder is made if missing; permissions are those of the umask. A ``token`` distinguishes files that
-    several processes write at the same time.
+    Permissions are those of the umask. A ``token`` distinguishes files that several processes write at once.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
     name = os.fsdecode(os.fsencode(file.name)[:200])  # a file name has at most 255 bytes
@@ -45,10 +44,9 @@ def remove_partials(folder: Path) -> None:
 
 @contextmanager
 def replacing_in(folder: Path, names: Iterable[str]) -> Iterator[Path]:
-    """Yield an empty folder, whose files and folders replace those in ``folder`` at the end.
+    """Yield an empty folder, whose entries replace ``names`` in ``folder`` at the end, unless writing fails.
 
-    If writing fails, ``folder`` is not changed; it is made if missing. ``names`` are replaced in order, and
-    removed if the new folder lacks them.
+    Names that the new folder lacks are removed.
     """
     folder.mkdir(parents=True, exist_ok=True)
     fresh = folder / ".new"  # a fixed name, so that the next call removes the remains of a killed process

@@ -10,11 +10,7 @@ NO_MPS = "Apple's GPU (mps) has no float64, which losses and metrics are compute
 
 
 def choose_accelerator(name: Any) -> Any:
-    """Return Lightning's ``accelerator``: ``auto`` is CUDA or the CPU, ``gpu`` is CUDA, neither Apple's GPU.
-
-    Raises:
-        ConfigError: It is ``mps``.
-    """
+    """Return Lightning's accelerator: ``auto`` is CUDA or the CPU, ``gpu`` CUDA; ConfigError for ``mps``."""
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if name == "mps":

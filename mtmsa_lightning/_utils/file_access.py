@@ -14,11 +14,7 @@ _FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
 
 def open_regular(path: str | Path) -> BufferedReader:
-    """Open a regular file, or a link to one, for reading bytes.
-
-    Raises:
-        OSError: It cannot be opened, or is a folder, pipe, socket or device.
-    """
+    """Open a regular file, or a link to one, for reading bytes; OSError for anything else."""
     try:
         handle = os.open(path, _FLAGS)  # does not block, even if a pipe replaces the file
     except ValueError as error:
@@ -30,11 +26,7 @@ def open_regular(path: str | Path) -> BufferedReader:
 
 
 def read_regular(path: str | Path, max_bytes: int | None = None) -> bytes:
-    """Return the bytes of a regular file.
-
-    Raises:
-        OSError: It cannot be read, is not a regular file, or is larger than ``max_bytes``.
-    """
+    """Return the bytes of a regular file; OSError if it is not one or larger than ``max_bytes``."""
     with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
         if max_bytes is not None and size > max_bytes:

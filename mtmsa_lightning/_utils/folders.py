@@ -33,10 +33,9 @@ def check_folder(folder: Path) -> None:
 
 
 def make_folder(folder: Path) -> list[Path]:
-    """Make a folder and its parents, if missing, and return those that this process made, innermost first.
+    """Make a folder, if missing, and return the folders that were made, innermost first.
 
-    Raises:
-        DataError: It cannot be made or written to.
+    DataError if it cannot be made or written to.
     """
     made: list[Path] = []
     try:
@@ -63,21 +62,14 @@ def locked(
     worthless: Collection[str] = (),
     wait: float = PATIENCE,
 ) -> Iterator[None]:
-    """Lock a folder, which is made if missing, against other processes; the lock ends with this process.
+    """Lock a folder, made if missing, against other processes; the lock ends with this process.
 
-    A folder that was made here is removed at the end, with the parents that were made, if it is empty, or if
-    the command failed with a user error and left only ``worthless`` files. In a folder that existed, the lock
-    file is removed if the command failed so and added nothing.
-
-    Args:
-        folder: The folder.
-        command: The command that writes to it, for messages.
-        made: Folders that the caller has made for it, innermost first.
-        worthless: Relative paths of files and folders that are useless after a failure.
-        wait: Seconds to wait for another process.
+    A folder that was made here, or by the caller (``made``, innermost first), is removed at the end if it is
+    empty, or if the command failed with a user error and left only ``worthless`` relative paths. In a folder
+    that existed, the lock file is removed if the command failed so and added nothing.
 
     Raises:
-        DataError: Nothing can be written there, or another process is writing there.
+        DataError: Nothing can be written there, or another process is writing there after ``wait`` seconds.
     """
     before = _names(folder)
     made = [*made, *make_folder(folder)]

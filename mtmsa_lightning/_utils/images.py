@@ -37,11 +37,10 @@ def read_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> Image:
     """Decode an image file to RGB, uint8, shape (height, width, 3).
 
     EXIF orientation is applied (OpenCV 4.11 ignores it in WebP); greyscale, palette, CMYK, alpha and 16-bit
-    files become 8-bit RGB. OpenCV was the fastest of three decoders (``benchmarks/decode.md``). Images of
-    more than ``max_pixels`` are refused by their header, since a small file can unpack to gigabytes.
+    files become 8-bit RGB. OpenCV was the fastest of three decoders (``benchmarks/decode.md``).
 
     Raises:
-        UnreadableImageError: There is no decodable image at ``path``, or it has too many pixels.
+        UnreadableImageError: It is no decodable image, or its header has more than ``max_pixels``.
     """
     try:
         data = read_regular(path, MAX_BYTES)

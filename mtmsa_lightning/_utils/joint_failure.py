@@ -48,11 +48,7 @@ class JointFailure(Callback):
         self._over.set()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Send the error to the other processes, unless one of them failed first.
-
-        Raises:
-            ProcessError: Another process failed first, which caused this error.
-        """
+        """Send the error to the other processes, or raise ProcessError if one of them failed first."""
         self._over.set()
         stopped = isinstance(exception, Preempted) or not isinstance(exception, Exception)
         if stopped or not dist.is_initialized():  # a signal reaches all processes anyway

@@ -21,13 +21,7 @@ class Advance(Protocol):
 
 @contextmanager
 def progress(what: str, total: int, done: int = 0) -> Iterator[Advance]:
-    """Show the progress of a long task, with its rate and the time left.
-
-    Args:
-        what: Name of the items, such as ``faces``.
-        total: Number of items.
-        done: Items done before, which do not count for the rate.
-    """
+    """Show the progress of ``total`` items, called ``what``; the rate excludes ``done`` earlier ones."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 

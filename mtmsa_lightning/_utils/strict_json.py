@@ -19,10 +19,9 @@ NOT_FINITE = "not_finite"
 
 
 def to_json(value: Any, indent: int | None = None, **options: Any) -> str:
-    """Return plain values as strict JSON; tuples become lists, options are those of :func:`json.dumps`.
+    """Return plain values as strict JSON, with options of :func:`json.dumps`; tuples become lists.
 
-    Raises:
-        ValueError: A number that is not finite is outside of any dictionary.
+    ValueError for a number that is not finite outside of any dictionary.
     """
     return json.dumps(_strict(value, "", {}), indent=indent, allow_nan=False, **options)
 

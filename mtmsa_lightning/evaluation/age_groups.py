@@ -12,10 +12,7 @@ from mtmsa_lightning.metrics.age_groups import GroupAccuracy
 
 
 def group_confusion(predictions: Predictions) -> Tensor:
-    """Count faces by the cell of their label (rows) and their most probable cell (columns), int64 ``(8, 8)``.
-
-    Cells are those of :class:`~mtmsa_lightning.metrics.GroupAccuracy`; unlabelled faces are skipped.
-    """
+    """Count labelled faces by the cell of their label (rows) and the predicted one, int64 ``(8, 8)``."""
     assert predictions.age is not None
     low, high = predictions.age_low, predictions.age_high
     decided, label = GroupAccuracy().cells(predictions.age, low, high)

@@ -50,12 +50,7 @@ def attend(
 ) -> Attention | None:
     """Compute gates and scale weights of the attention modules; None without modules or without ages.
 
-    Args:
-        model: The model.
-        data: Faces; those without an age are skipped.
-        device: Device of the computation.
-        batch_size: Faces per batch.
-        min_faces: Minimum number of faces of a decade with mean weights.
+    Faces without an age are skipped; a decade with fewer than ``min_faces`` faces has no mean weight.
     """
     ages = ((data.table["age_low"] + data.table["age_high"]) / 2).to_numpy(np.float64)
     if not len(model.trunk.msa) or np.isnan(ages).all():

@@ -32,13 +32,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class Contender:
-    """One side of a comparison.
-
-    Attributes:
-        name: Its name on the command line.
-        tables: Predictions on the same test faces, a table per seed.
-        record: Protocol, label rule, seeds and so on, as recorded beside the tables.
-    """
+    """One side of a comparison: predictions on the same faces, a table per seed, and recorded facts."""
 
     name: str
     tables: list[pd.DataFrame]
@@ -46,14 +40,9 @@ class Contender:
 
 
 def read_contender(path: Path) -> Contender:
-    """Read predictions with their record.
+    """Read a table of predictions, or those of a run, a report, a cross-validation or its experiment.
 
-    Args:
-        path: A run directory, the folder of a cross-validation, of its experiment or of a report, or a table;
-            in a folder of runs the newest tested run.
-
-    Raises:
-        DataError: If there are no predictions.
+    Of a folder of runs, the newest tested one is used. DataError if there are no predictions.
     """
     folder = path / "crossval" if (path / "crossval").is_dir() else path
     files = [path] if path.is_file() else _pooled_tables(folder)
@@ -118,17 +107,11 @@ def compare(
 ) -> pd.DataFrame:
     """Compare models with a baseline by each metric.
 
-    Args:
-        baseline: The model that the others are compared with.
-        others: The other models.
-        draws: Number of bootstrap samples, and of sign flips if they are not enumerated.
-        seed: Seed of both.
-
     Returns:
         A row per model and metric: ``run``, ``metric``, the values ``baseline`` and ``value`` over the faces
         that the metric counts, their ``difference`` (value minus baseline) with its 95 % percentile interval
-        ``low`` to ``high``, the p-value ``p`` of the paired permutation test and ``p_holm``, which Holm's
-        method corrects for the number of models (not of metrics), and the numbers of ``faces`` and of
+        ``low`` to ``high``, the p-value ``p`` of the paired permutation test and ``p_holm``, corrected by
+        Holm's method for the number of models (not of metrics), and the numbers of ``faces`` and of
         ``subjects`` (none where no face has one; a face of unknown subject counts as one).
 
     Raises:
@@ -174,11 +157,7 @@ def check_folds(baseline: Contender, other: Contender) -> None:
 
 
 def matching_rows(ours: pd.DataFrame, theirs: pd.DataFrame, names: tuple[str, str]) -> npt.NDArray[np.int64]:
-    """Return the positions in ``theirs`` of the faces of ``ours``, in their order.
-
-    Raises:
-        DataError: If ids, labels or folds differ; names their number and the first.
-    """
+    """Return the rows of ``theirs`` of the faces of ``ours``; DataError if ids, labels or folds differ."""
     keys = [pd.Index(each) for each in face_keys([ours, theirs])]
     for own, name in zip(keys, names, strict=True):
         if own.has_duplicates:

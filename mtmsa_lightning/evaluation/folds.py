@@ -73,20 +73,12 @@ def run_metrics(runs: Runs) -> pd.DataFrame:
 
 
 def spread(values: pd.DataFrame, complete: bool) -> dict[str, dict[str, Any]]:
-    """Return means and standard deviations of every metric.
+    """Return of every metric its ``mean``, the means ``per_fold`` and ``per_seed``, and three spreads.
 
-    The mean is the mean over folds of each fold's mean over its seeds. There are three spreads:
-    ``over_folds`` (of the folds' means over seeds) shows the effect of the test faces, ``over_seeds`` (of the
-    seeds' means over folds) that of repeated training, ``over_runs`` both together. Undefined metrics (NaN)
-    are skipped; ``n`` counts the others.
-
-    Args:
-        values: A row per run, indexed by (fold, seed).
-        complete: Whether no run is missing; seeds with different folds cannot be compared.
-
-    Returns:
-        For every metric its ``mean``, the means ``per_fold`` and ``per_seed``, and the three spreads, each
-        with ``n``, ``sd_sample`` (divided by n - 1; None for n = 1) and ``sd_population`` (by n).
+    The mean is the mean over folds of each fold's mean over its seeds. ``over_folds`` (of the folds' means
+    over seeds) shows the effect of the test faces, ``over_seeds`` (of the seeds' means over folds) that of
+    repeated training, ``over_runs`` both together. Seeds with different folds, unless ``complete``, are not
+    compared. Undefined metrics (NaN) are skipped.
     """
     summary = {}
     for name in values:
@@ -104,7 +96,7 @@ def spread(values: pd.DataFrame, complete: bool) -> dict[str, dict[str, Any]]:
 
 
 def deviations(values: "pd.Series[float]") -> dict[str, float | int | None]:
-    """Return both standard deviations of the defined values; NaN if one is infinite."""
+    """Return the number ``n`` of defined values and their standard deviations, divided by n - 1 and by n."""
     defined = values.dropna()
     with np.errstate(invalid="ignore"):
         sample = float(defined.std(ddof=1)) if len(defined) > 1 else None
@@ -155,11 +147,7 @@ def pooled_metrics(pooled: Mapping[int, pd.DataFrame]) -> dict[str, Any]:
 
 
 def average_scores(tables: Sequence[pd.DataFrame]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Average the scores of each face over the tables of repetitions (seeds) of the same test.
-
-    Returns:
-        The rows of the first table whose faces are in all tables, and their mean scores.
-    """
+    """Return the faces that all tables (seeds) of the same test have, and the mean of their scores."""
     keyed = [table.set_index(keys) for table, keys in zip(tables, face_keys(tables), strict=True)]
     common = keyed[0].index
     for table in keyed[1:]:

@@ -37,7 +37,7 @@ class ClassPredictions:
         names: Classes of the model, in its order.
         probs: Probabilities, float64 ``(N, classes)``.
         target: Index of the labelled class, ``(N,)``; -1 without a label or if the model lacks the class.
-        masked: Number of faces by labelled class that the model lacks; they are not counted.
+        masked: Number of faces by labelled class that the model lacks.
     """
 
     names: tuple[str, ...]
@@ -78,10 +78,7 @@ class Predictions:
         return len(self.ids)
 
     def labelled(self) -> dict[str, int]:
-        """Return the number of faces with a label of every kind: exact, group, age, gender, race.
-
-        For gender and race, only classes of the model are counted.
-        """
+        """Return the number of faces with a label of each kind, for gender and race a class of the model."""
         labelled = {
             "gender": self.gender.target >= 0 if self.gender else torch.zeros(0),
             "race": self.race.target >= 0 if self.race else torch.zeros(0),
@@ -93,14 +90,10 @@ class Predictions:
 
 
 def read_predictions(source: Path | pd.DataFrame, name: str = "the table of predictions") -> Predictions:
-    """Read a table of predictions.
-
-    Args:
-        source: A ``.parquet`` or ``.csv`` file, or the table itself.
-        name: Name of a given table in messages.
+    """Read a ``.parquet`` or ``.csv`` file, or a table called ``name`` in messages.
 
     Raises:
-        DataError: If the file cannot be read, or has no predictions or no labels; names the columns or rows.
+        DataError: If it cannot be read, or has no predictions or no labels; names the columns or rows.
     """
     if isinstance(source, Path):
         name, table = str(source), read_table(source)
@@ -131,11 +124,7 @@ def read_predictions(source: Path | pd.DataFrame, name: str = "the table of pred
 
 
 def read_table(file: Path) -> pd.DataFrame:
-    """Read a ``.parquet`` or ``.csv`` table; numbers of a CSV are read exactly.
-
-    Raises:
-        DataError: If the file cannot be read.
-    """
+    """Read a ``.parquet`` or ``.csv`` table, numbers of a CSV exactly; DataError if it cannot be read."""
     if not file.is_file():
         raise DataError(f"{file}: no such file. {_READ}")
     try:

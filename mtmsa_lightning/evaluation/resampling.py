@@ -30,23 +30,17 @@ CHUNK = 2_000_000
 def bootstrap_means(
     values: npt.ArrayLike, clusters: npt.ArrayLike | None = None, draws: int = DRAWS, seed: int = 0
 ) -> Floats:
-    """Return means of bootstrap samples of whole clusters.
+    """Return means of bootstrap samples of whole clusters, ``(draws,)`` or ``(draws, K)``.
 
     A sample draws as many clusters as there are, with replacement, and averages over the faces of the
-    clusters drawn, so subjects are weighted by their faces. All columns use the same samples, so the interval
-    of any function of several means can be computed from the rows.
+    clusters drawn. All columns use the same samples, so the interval of any function of several means can be
+    computed from the rows. NaN for a sample without counted faces.
 
     Args:
         values: A value per face, ``(N,)``, or K values per face, ``(N, K)``; NaN is not counted.
         clusters: A label per face, ``(N,)``; by default, and for an empty text, the face itself.
-        draws: Number of bootstrap samples B.
+        draws: Number of bootstrap samples.
         seed: Seed of the draws.
-
-    Returns:
-        ``(B,)`` or ``(B, K)``; NaN for a sample without counted faces.
-
-    Raises:
-        ValueError: If there is no face, or not one cluster label per face.
     """
     values = np.asarray(values, np.float64)
     columns = values[:, None] if values.ndim == 1 else values
@@ -85,23 +79,14 @@ def paired_permutation(
     draws: int = PERMUTATIONS,
     seed: int = 0,
 ) -> float:
-    """Return the two-sided p-value of a paired permutation test of a mean difference of zero.
+    """Return the two-sided p-value, in (0, 1], of a paired permutation test of a mean difference of zero.
 
     Under the null hypothesis, two models can be exchanged for every subject: the signs of all differences of
     a cluster flip together. p is the fraction of flips with a mean at least as far from zero as the observed
     one. All flips are enumerated if there are at most ``draws``; otherwise they are drawn, and p is (1 +
     number at least as far) / (1 + draws), which is never zero and keeps the level (Phipson and Smyth,
     "Permutation P-values should never be zero", 2010). On 0/1 outcomes without clusters this is McNemar's
-    exact test.
-
-    Args:
-        differences: Value of one model minus that of the other for every face, ``(N,)``; NaN is not counted.
-        clusters: As for :func:`bootstrap_means`, and the errors.
-        draws: Number of random flips.
-        seed: Seed of the flips.
-
-    Returns:
-        The p-value, in (0, 1]; NaN if nothing is counted.
+    exact test. Arguments as for :func:`bootstrap_means`; NaN if nothing is counted.
     """
     sums, counts = _sums_by_cluster(np.asarray(differences, np.float64)[:, None], clusters)
     if not counts.any():
@@ -125,11 +110,7 @@ def sampling_units(ids: npt.ArrayLike, subjects: npt.ArrayLike) -> npt.NDArray[n
 
 
 def cluster_numbers(clusters: npt.ArrayLike | None, faces: int) -> npt.NDArray[np.int64]:
-    """Return the number of each face's cluster, from 0; a face with an empty label, or without, is its own.
-
-    Raises:
-        ValueError: If there is not one label per face.
-    """
+    """Return the number of each face's cluster, from 0; a face without a label is its own."""
     if clusters is None:
         return np.arange(faces)
     labels = np.asarray(clusters)
@@ -154,10 +135,7 @@ def _sums_by_cluster(columns: Floats, clusters: npt.ArrayLike | None) -> tuple[F
 
 
 def bootstrap_weights(size: int, draws: int, seed: int) -> Iterator[Floats]:
-    """Yield, in chunks, how often each of ``size`` clusters is in each of ``draws`` bootstrap samples.
-
-    Equal arguments give equal samples.
-    """
+    """Yield, in chunks, how often each of ``size`` clusters is in each sample, by the seed."""
     random = np.random.default_rng(seed)
     for samples in _chunks(draws, size):
         drawn = random.integers(size, size=(samples, size)) + size * np.arange(samples)[:, None]

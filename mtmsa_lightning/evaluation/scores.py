@@ -18,11 +18,7 @@ from mtmsa_lightning.metrics.titles import METRIC_BY_NAME
 
 
 def read_faces(file: Path) -> pd.DataFrame:
-    """Read a table of predictions with labels; missing texts are empty.
-
-    Raises:
-        DataError: If it has no predictions, or no labels.
-    """
+    """Read and check a table of predictions with labels; missing texts are empty."""
     table = read_table(file)
     read_predictions(table, str(file))
     texts = {name: table[name].fillna("").astype("str") for name in TEXTS if name in table}
@@ -32,8 +28,7 @@ def read_faces(file: Path) -> pd.DataFrame:
 def face_scores(predictions: Predictions) -> pd.DataFrame:
     """Return the score of every face for every metric that is a function of a mean over faces.
 
-    A column per metric, in the order of the suite, and a row per face; NaN where the metric skips the face.
-    Metrics without any face or without a head are absent.
+    A column per metric that has any face, NaN where it skips the face.
     """
     age = predictions.age
     suite = metric_specs({} if age is None else {"age": 0}, groups=bool(predictions.age_groups))

@@ -10,15 +10,11 @@ SHOWN = 8
 
 
 def faces_to_look_at(predictions: Predictions, count: int = SHOWN) -> dict[str, pd.DataFrame]:
-    """Return the faces with the smallest error, the largest error, and the largest predicted std.
+    """Return tables of the faces with the smallest error, the largest error, and the largest predicted std.
 
-    The error of an exact age is ``|prediction - age|``, that of a group the distance to its nearest end, 0
-    inside. Equal errors are sorted by std, smallest first.
-
-    Returns:
-        Tables ``best``, ``worst`` (labelled faces only) and ``most uncertain`` with the columns ``id, label,
-        prediction, std, low90, high90, error``, in years; prediction and ends are cut at 0, the error is that
-        of the uncut prediction, and NaN for an unlabelled face. Empty without an age head.
+    Their columns are ``id, label, prediction, std, low90, high90, error``, in years; prediction and ends are
+    cut at 0. The error, of the uncut prediction, is the distance to the label or to the nearest end of a
+    group, 0 inside, NaN without a label. Equal errors are sorted by std. Empty without an age head.
     """
     if predictions.age is None:
         return {}

@@ -16,14 +16,7 @@ Rows = npt.NDArray[np.int64]
 
 
 class FaceScores(NamedTuple):
-    """Values per face from which the metrics of a group are computed.
-
-    Attributes:
-        means: Names of the metrics that are functions of a mean.
-        per_face: Their scores, ``(N, means)``; NaN for a skipped face.
-        std: Predicted standard deviation, ``(N,)``.
-        error: Absolute error, ``(N,)``; NaN without an exact age.
-    """
+    """Scores ``(N, means)`` of metrics of a mean, and std and error ``(N,)``; NaN if not counted."""
 
     means: list[str]
     per_face: Floats
@@ -51,13 +44,7 @@ def resampled_metrics(
 ) -> tuple[list[Floats], list[Floats]]:
     """Return the metrics ``(metrics,)`` of every group, and of its bootstrap samples ``(draws, metrics)``.
 
-    Args:
-        scores: Values of all faces.
-        groups: Faces of every group in increasing order of std.
-        clusters: Resampling unit of every face.
-        min_faces: Minimum number of faces of a metric; NaN for fewer.
-        draws: Number of bootstrap samples.
-        seed: Seed of the samples.
+    Groups are faces in increasing order of std; metrics of fewer than ``min_faces`` faces are NaN.
     """
     points = [_point(scores, rows, min_faces) for rows in groups]
     drawn: list[list[Floats]] = [[] for _ in groups]
@@ -98,17 +85,11 @@ def _metrics(scores: FaceScores, rows: Rows, weights: Floats) -> Floats:
 
 
 def risk_coverage_areas(std: Floats, error: Floats, weights: Floats) -> Floats:
-    """Return the area under the risk-coverage curve of many bootstrap samples, in years.
+    """Return the areas under the risk-coverage curve of samples that contain faces ``weights`` times.
 
     A face contained w times in a sample, after K faces of smaller std whose errors sum to E, adds the risks
     ``(E + r error) / (K + r)``, r = 1 ... w. That is ``w error + (E - K error) (H(K + w) - H(K))``, with the
-    harmonic numbers H. Faces of equal std count as one with their mean error, as in
-    :func:`~mtmsa_lightning.metrics.uncertainty.risk_coverage`.
-
-    Args:
-        std: Predicted standard deviations in increasing order, ``(N,)``.
-        error: Absolute errors in years, ``(N,)``; NaN is not counted.
-        weights: Number of times that every sample contains every face, ``(samples, N)``; NaN if none.
+    harmonic numbers H. Faces of equal std count as one with their mean error. ``std`` increases.
     """
     counted = np.isfinite(error)
     if not counted.all():

@@ -60,19 +60,8 @@ def subgroups(
     """Compute every metric of age for every group of faces, and the largest gaps.
 
     Groups are made by every combination of labelled gender, labelled race, and age: the decade of an exact
-    age, or the labelled age group. A face is only in groups of which it has all labels. Intervals are
-    percentile bootstrap intervals over whole subjects (see :mod:`.resampling`), drawn from all faces at once,
-    so that all groups use the same samples.
-
-    Args:
-        predictions: Predictions of age with labels.
-        min_faces: Minimum number of faces of a metric; smaller groups have their count only.
-        draws: Number of bootstrap samples.
-        level: Coverage of the intervals.
-        seed: Seed of the samples.
-
-    Raises:
-        DataError: If there is no prediction of age, or no age label.
+    age, or the labelled age group. Metrics of fewer than ``min_faces`` faces are missing. Intervals are
+    percentile bootstrap intervals over whole subjects, drawn from all faces at once. DataError without ages.
     """
     if predictions.age is None or not predictions.labelled()["age"]:
         raise DataError("subgroups need predictions of age and age labels")

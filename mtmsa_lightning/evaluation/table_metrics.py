@@ -33,20 +33,13 @@ CURVE_POINTS = 100
 def compute_metrics(predictions: Predictions, min_faces: int = MIN_FACES) -> dict[str, Any]:
     """Return every metric of a table of predictions as plain values, ready for JSON.
 
-    Returns:
-        ``faces``: their number. ``labelled``: faces per kind of label. ``scalars``: see :func:`scalars`.
-        ``curves``, where there are exact ages (the second and third where there are any ages):
-
-        - ``cumulative_score``: ``years`` 0 to 30 and ``share``,
-        - ``interval_coverage``: nominal ``level``, ``coverage`` and mean ``width`` in years,
-        - ``risk_coverage``: ``coverage``, ``risk`` (MAE in years; without exact ages the fraction of wrong
-          age groups) and ``std``, the largest that is kept,
-        - ``decade_mae``: first year of each ``decade`` with faces, ``mae`` (None below ``min_faces``) and
-          ``faces``.
-
-        ``classes``, per class head that has labels: ``names``, ``confusion`` (rows: labelled class),
-        ``reliability`` (bins of ``confidence`` with ``accuracy`` and ``faces``) and ``masked`` (labelled
-        classes that the model lacks, with their faces). An undefined point of a curve is None.
+    - ``faces``: their number; ``labelled``: faces per kind of label; ``scalars``: see :func:`scalars`;
+    - ``curves``: ``cumulative_score`` and ``decade_mae`` (None below ``min_faces``) of exact ages,
+      ``interval_coverage`` and ``risk_coverage`` (MAE; without exact ages the fraction of wrong groups) of
+      any ages; an undefined point is None;
+    - ``classes``, per class head with labels: ``names``, ``confusion`` (rows: labelled class),
+      ``reliability`` (bins of ``confidence`` with ``accuracy`` and ``faces``) and ``masked`` classes, which
+      the model lacks.
     """
     labelled = predictions.labelled()
     heads = {"gender": predictions.gender, "race": predictions.race}

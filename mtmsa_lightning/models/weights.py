@@ -47,11 +47,7 @@ def load_trunk_weights(trunk: MSAResNet34, weights: str | os.PathLike[str] | Non
 
 
 def fill_trunk(trunk: MSAResNet34, state: dict[str, Tensor], source: str) -> None:
-    """Load a complete state dict into a trunk.
-
-    Raises:
-        CheckpointError: If a key or shape does not match; nothing is loaded then. It names ``source``.
-    """
+    """Load a complete state dict into a trunk; CheckpointError, with nothing loaded, if it does not fit."""
     if problems := _mismatches(state, trunk.state_dict()):
         raise CheckpointError(f"{source} does not fit this trunk:\n  " + "\n  ".join(problems))
     trunk.load_state_dict(state)

@@ -17,15 +17,10 @@ from mtmsa_lightning.settings.error_messages import as_config_error
 
 
 def parameter_groups(model: nn.Module, pretrained: Iterable[nn.Module]) -> list[dict[str, Any]]:
-    """Group parameters by origin (pretrained or new) and weight decay.
+    """Group parameters by origin and weight decay: ``resnet`` (those of ``pretrained``) and ``new``.
 
-    Args:
-        model: The model.
-        pretrained: Modules whose parameters may be loaded from ImageNet weights.
-
-    Returns:
-        Groups named ``resnet`` and ``new``, and ``resnet_undecayed`` and ``new_undecayed`` for biases and
-        normalisation layers, which have a weight decay of 0.
+    Biases and normalisation layers are in ``resnet_undecayed`` and ``new_undecayed``, with a weight decay of
+    0.
     """
     resnet = {id(parameter) for module in pretrained for parameter in module.parameters()}
     groups: dict[str, dict[str, Any]] = {}
@@ -53,12 +48,7 @@ def build_schedule(
 ) -> OptimizerLRScheduler:
     """Return the value of ``configure_optimizers``: an optimiser with its schedule ``model.scheduler``.
 
-    Args:
-        factory: Builds the schedule from the optimiser. An argument ``total_steps`` that is not set receives
-            the length of the training.
-        optimizer: The optimiser.
-        interval: ``step`` or ``epoch``.
-        trainer: The Trainer; not needed by a schedule that does not ask for the length of the training.
+    An argument ``total_steps`` of the factory that is not set receives the length of the Trainer's training.
 
     Raises:
         ConfigError: It does not accept its arguments, or needs an unknown length or a metric.

@@ -58,13 +58,7 @@ LearningRateScaling = Literal["none", "linear", "sqrt"]
 
 
 class BatchSize(NamedTuple):
-    """Number of faces per optimiser step.
-
-    Attributes:
-        per_device: Faces per device and forward pass.
-        devices: Number of processes, over all nodes.
-        accumulated: Forward passes per step.
-    """
+    """Faces per device and forward pass, processes over all nodes, and forward passes per optimiser step."""
 
     per_device: int
     devices: int

@@ -30,10 +30,9 @@ _SHOWN = 5
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """Read the checkpoint of a path as for :func:`checkpoint_file`: ``hyper_parameters``, ``state_dict`` etc.
+    """Return the checkpoint at a path of :func:`checkpoint_file`, with settings and ``state_dict``.
 
-    Raises:
-        CheckpointError: The file is missing, unreadable, of another program, or holds objects.
+    CheckpointError if it is missing, unreadable, of another program, or holds objects.
     """
     file = find_checkpoint(Path(path))
     _refuse_foreign(file)

@@ -76,11 +76,7 @@ def _from_torchrun(experiment: Path) -> tuple[Path, list[Path]]:
 
 
 def check_run_dir(run: Path, command: str, fresh: bool) -> None:
-    """Check that the files of ``fit``, ``validate`` or ``test`` would replace nothing in a run's directory.
-
-    Raises:
-        ConfigError: It holds something else, or an earlier run with results (``fresh``: any earlier run).
-    """
+    """Raise ConfigError if a run would replace something else or results; with ``fresh`` any earlier run."""
     if is_empty(run):
         return
     if not run.is_dir():
@@ -100,16 +96,10 @@ def check_run_dir(run: Path, command: str, fresh: bool) -> None:
 
 
 def resumable_run(root: str | Path, name: str, config: dict[str, Any], directory: Path | None = None) -> Path:
-    """Return the newest run of a configuration with a ``last.ckpt``.
+    """Return ``directory``, or the newest run ``<root>/<name>/*``, with a ``last.ckpt`` and these settings.
 
-    Args:
-        root: Root of all runs.
-        name: Name of the experiment.
-        config: The present settings; all except ``RESUMABLE_CHANGES`` must equal the run's.
-        directory: The only run to consider.
-
-    Raises:
-        CheckpointError: There is none; the message lists the differences of the newest run.
+    All settings except ``RESUMABLE_CHANGES`` must be equal. CheckpointError lists the differences of the
+    newest run.
     """
     folder = directory or Path(root) / name
     runs = runs_with(LAST, folder) if directory is None else [folder] if (folder / LAST).is_file() else []

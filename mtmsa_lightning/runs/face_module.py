@@ -220,11 +220,7 @@ class FaceModule(LightningModule):
     # ---------------------------------------------------------------- start and end of stages
 
     def on_fit_start(self) -> None:
-        """Load the initial weights, unless a checkpoint was loaded, and record the training data.
-
-        Raises:
-            ConfigError: The age head has no age statistics, since the data is not of this package.
-        """
+        """Load the initial weights, unless a checkpoint was loaded, and record the training data."""
         self.calibration = None  # training changes its weights
         self._warn_preprocessing()
         msa = self.hparams["msa"] and MSAConfig(**self.hparams["msa"])

@@ -13,11 +13,7 @@ from mtmsa_lightning.settings.class_paths import find_class
 
 
 def head_spec(head: AgeHead | ClassHead | None) -> dict[str, Any] | None:
-    """Return a head as ``{class_path, init_args}``, plain values only.
-
-    Raises:
-        ConfigError: Its ``init_args`` cannot build it again.
-    """
+    """Return a head as plain ``{class_path, init_args}``; ConfigError if they cannot build it again."""
     if head is None:
         return None
     _check_init_args(head)
@@ -71,10 +67,7 @@ def callable_spec(factory: Any) -> Any:
 def build_head(head: Any, *features: int) -> Any:
     """Build a head from a class or partial, a recorded ``{class_path, init_args}``, or None.
 
-    ``features`` are the numbers of input features and, for class heads, of classes.
-
-    Raises:
-        CheckpointError: A recorded class is not a head, or a file may not name it.
+    CheckpointError if a recorded class is not a head, or a file may not name it.
     """
     if not isinstance(head, Mapping):
         return None if head is None else head(*features)

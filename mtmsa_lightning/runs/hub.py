@@ -44,12 +44,7 @@ def check_source(source: str | Path) -> None:
 
 
 def upload(folder: Path, repo_id: str, private: bool) -> str:
-    """Upload a folder to a repository, which is created if missing, and return the URL of the commit.
-
-    Raises:
-        CheckpointError: The Hub refuses or cannot be reached.
-        ConfigError: The extra ``hub`` is not installed.
-    """
+    """Upload a folder to a repository, which is created if missing, and return the URL of the commit."""
     hub = _client("to upload to the Hugging Face Hub")
     try:
         hub.create_repo(repo_id, private=private, exist_ok=True)

@@ -23,18 +23,11 @@ TRUNK, YEARS = ("msa", "last_stride"), ("min_age", "max_age")
 
 
 def load_initial_weights(model: Any, weights: str | None) -> dict[str, Any] | None:
-    """Load initial weights into a model.
+    """Load initial weights into a model and return the provenance of their network, None for other weights.
 
-    From a network of this package (a checkpoint, a run, a folder of ``save_pretrained``), the trunk is
-    loaded, which must fit, and every head of the same kind with the same classes in the same order; skipped
-    heads are logged. Other files fill the trunk only, see
-    :func:`~mtmsa_lightning.models.weights.load_trunk_weights`.
-
-    Returns:
-        Provenance of the network, empty if it has none; None for other weights.
-
-    Raises:
-        CheckpointError: They cannot be loaded or the trunk does not fit.
+    From a network of this package, the trunk is loaded, which must fit, and every head of the same kind with
+    the same classes in the same order; skipped heads are logged. Other files fill the trunk only, see
+    :func:`~mtmsa_lightning.models.weights.load_trunk_weights`. CheckpointError if they do not fit.
     """
     trained = trained_network(weights)
     if trained is None:
@@ -57,10 +50,7 @@ def load_initial_weights(model: Any, weights: str | None) -> dict[str, Any] | No
 def earlier_trainings(
     weights: str | None, provenance: Mapping[str, Any] | None, fingerprints: Mapping[str, str]
 ) -> dict[str, Any]:
-    """Return the record of earlier trainings of initial weights, for the fingerprints of the present split.
-
-    ``provenance`` is the value of :func:`load_initial_weights`.
-    """
+    """Return the record of earlier trainings of weights with the result of :func:`load_initial_weights`."""
     if weights is None:
         return {}
     if provenance is not None:

@@ -89,15 +89,7 @@ def identity(folder: Path) -> tuple[Any, ...] | None:
 
 
 def write_pretrained(checkpoint: Mapping[str, Any], folder: Path) -> None:
-    """Write a checkpoint without the state of its training; files of a network in the folder are replaced.
-
-    Args:
-        checkpoint: ``hyper_parameters``, ``state_dict`` and, where known, ``provenance`` and ``calibration``.
-        folder: The folder.
-
-    Raises:
-        DataError: Nothing can be written there.
-    """
+    """Write a checkpoint without the state of its training; files of a network in the folder are replaced."""
     import torch
 
     make_folder(folder)
@@ -126,8 +118,7 @@ def write_pretrained(checkpoint: Mapping[str, Any], folder: Path) -> None:
 def read_pretrained(folder: Path) -> dict[str, Any]:
     """Return the checkpoint in a folder of :func:`write_pretrained`, without running code from it.
 
-    Raises:
-        CheckpointError: A file is missing, damaged, of a newer format or of another program.
+    CheckpointError if a file is missing, damaged, of a newer format or of another program.
     """
     config = _read_config(folder / CONFIG)
     state = read_tensors(folder / WEIGHTS)

@@ -18,17 +18,10 @@ def start_record(
     seed: int | None,
     allow_overlap: bool,
 ) -> dict[str, Any]:
-    """Return the present and earlier training data; refuse test faces that were trained on.
+    """Return the present and earlier training data; OverlapError on every process for trained test faces.
 
-    Args:
-        trainer: The Trainer, with one of this package's DataModules.
-        known: Provenance of a continued checkpoint.
-        initial: Initial weights and the provenance of their network; None where a checkpoint was loaded.
-        seed: Seed of the run.
-        allow_overlap: Warn instead of raising.
-
-    Raises:
-        OverlapError: Test faces were trained on; raised on every process.
+    ``initial`` are the initial weights and the provenance of their network; None where a checkpoint was
+    loaded, with the provenance ``known``.
     """
     data: Any = trainer.datamodule  # type: ignore[attr-defined]
     now = data.provenance()

@@ -11,11 +11,7 @@ from mtmsa_lightning.errors import ConfigError
 
 
 def read_record(run: Path) -> dict[str, Any]:
-    """Return a run's ``run.json``, empty if there is none.
-
-    Raises:
-        ConfigError: It is damaged.
-    """
+    """Return a run's ``run.json``, empty if there is none; ConfigError if it is damaged."""
     file = run / "run.json"
     if not file.is_file():
         return {}
@@ -31,11 +27,7 @@ def update_record(run: Path, values: dict[str, Any]) -> None:
 
 
 def partial_note(record: Mapping[str, Any], part: str) -> str:
-    """Return a note if results are for some faces of the part ``val`` or ``test`` only; empty otherwise.
-
-    The entry ``seen`` of a ``run.json`` has the numbers of ``faces`` seen, ``unreadable`` ones, and ``of``
-    all.
-    """
+    """Return a note if the record has results for some faces of ``val`` or ``test`` only; empty otherwise."""
     seen = (record.get("seen") or {}).get(part)
     if not seen or seen["faces"] + seen["unreadable"] >= seen["of"]:
         return ""

@@ -47,8 +47,7 @@ def read_config(run: Path) -> dict[str, Any]:
 def load_config(file: Path) -> dict[str, Any]:
     """Read the ``config.yaml`` of a run.
 
-    Raises:
-        ConfigError: It cannot be read, or has YAML aliases, which can expand to billions of values.
+    ConfigError if it has YAML aliases, which can expand to billions of values, or cannot be read.
     """
     try:
         text = read_regular(file).decode()

@@ -46,10 +46,7 @@ PLACES = ("root", "split_file")
 
 
 def places_of_run(run: Path, args: Sequence[str]) -> list[str]:
-    """Return arguments for the paths of a run's data, if its relative paths do not exist here.
-
-    Arguments of the command line take precedence.
-    """
+    """Return arguments for paths of a run's data that do not exist here, unless ``args`` give them."""
     if option(args, "data") is not None:
         return []
     settings = (read_config(run).get("data") or {}).get("init_args") or {}
