@@ -4,11 +4,7 @@ import re
 
 
 class MTMSAError(Exception):
-    """Base of all errors that are shown as one short message without a traceback.
-
-    Args:
-        message: The message; long lines and lists in it are shortened.
-    """
+    """Base of all errors that are shown as one message, with long lines shortened, without a traceback."""
 
     def __init__(self, message: object = "") -> None:
         super().__init__(shorten_message(str(message)))
@@ -31,12 +27,7 @@ class ProcessError(MTMSAError):
 
 
 class Preempted(Exception):  # noqa: N818  # not an error
-    """A run that was stopped by a signal and saved.
-
-    Args:
-        message: What was saved, and how to continue.
-        status: Exit status of this process.
-    """
+    """A run that was stopped by a signal and saved; ``status`` is the exit status of this process."""
 
     def __init__(self, message: str, status: int) -> None:
         super().__init__(message)
@@ -45,7 +36,6 @@ class Preempted(Exception):  # noqa: N818  # not an error
 
 LONGEST_LINE, MOST_LINES, LONGEST_MESSAGE = 2_000, 100, 10_000
 """Maximum characters of a line, lines of a message and characters of a message."""
-
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 

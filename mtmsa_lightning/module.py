@@ -22,7 +22,7 @@ from mtmsa_lightning.models.distributions import AgeDistribution
 from mtmsa_lightning.models.heads.age import AgeHead, GaussianAgeHead
 from mtmsa_lightning.models.heads.classes import ClassHead
 from mtmsa_lightning.optim.optimizers import build_optimizer, build_schedule, frozen_resnet, parameter_groups
-from mtmsa_lightning.optim.schedulers import BatchSize, LearningRateScaling, WarmupCosine, scale_learning_rate
+from mtmsa_lightning.optim.schedulers import BatchSize, LearningRateScaling, WarmupCosine
 from mtmsa_lightning.runs.face_module import TASKS, FaceModule, as_lists
 from mtmsa_lightning.runs.head_specs import build_head, callable_spec, head_spec
 
@@ -351,7 +351,8 @@ class MTMSA(FaceModule):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Build optimiser and schedule; the learning rate follows the global batch, see ``lr_scaling``."""
         optimizer = build_optimizer(self.optimizer, self.parameter_groups())
-        scale_learning_rate(optimizer, self.lr_factor())
+        for group in optimizer.param_groups:
+            group["lr"] *= self.lr_factor()
         return build_schedule(self.scheduler, optimizer, self.scheduler_interval, self._trainer)
 
     def lr_factor(self) -> float:

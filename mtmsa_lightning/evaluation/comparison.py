@@ -99,9 +99,6 @@ def _seed_of(pooled: Path) -> int | str:
     return int(found[1]) if found else "unknown"
 
 
-# ------------------------------------------------------------------------ pairing
-
-
 def compare(
     baseline: Contender, others: Sequence[Contender], draws: int = PERMUTATIONS, seed: int = 0
 ) -> pd.DataFrame:

@@ -73,12 +73,12 @@ def run_metrics(runs: Runs) -> pd.DataFrame:
 
 
 def spread(values: pd.DataFrame, complete: bool) -> dict[str, dict[str, Any]]:
-    """Return of every metric its ``mean``, the means ``per_fold`` and ``per_seed``, and three spreads.
+    """Return the ``mean``, the means ``per_fold`` and ``per_seed``, and three spreads of every metric.
 
     The mean is the mean over folds of each fold's mean over its seeds. ``over_folds`` (of the folds' means
     over seeds) shows the effect of the test faces, ``over_seeds`` (of the seeds' means over folds) that of
-    repeated training, ``over_runs`` both together. Seeds with different folds, unless ``complete``, are not
-    compared. Undefined metrics (NaN) are skipped.
+    repeated training, ``over_runs`` both together. Seeds are compared only if no run is missing
+    (``complete``). Undefined metrics (NaN) are skipped.
     """
     summary = {}
     for name in values:
@@ -101,9 +101,6 @@ def deviations(values: "pd.Series[float]") -> dict[str, float | int | None]:
     with np.errstate(invalid="ignore"):
         sample = float(defined.std(ddof=1)) if len(defined) > 1 else None
         return {"n": len(defined), "sd_sample": sample, "sd_population": float(defined.std(ddof=0))}
-
-
-# ------------------------------------------------------------------------ pooled predictions
 
 
 def pool(runs: Runs, seed: int) -> pd.DataFrame:

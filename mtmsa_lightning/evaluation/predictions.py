@@ -101,9 +101,7 @@ def read_predictions(source: Path | pd.DataFrame, name: str = "the table of pred
         table = source
     if "id" not in table or not len(table):
         raise DataError(f"{name}: {'no column id' if len(table) else 'no rows'}. {_READ}")
-    table = table.assign(
-        **{column: table[column].fillna("").astype(str) for column in TEXTS if column in table}
-    )
+    table = with_texts(table)
     age = _age(table, name)
     low, high = _age_labels(table, name)
     labels = {task: _texts(table, f"label_{task}") for task in ("gender", "race")}
@@ -142,6 +140,11 @@ def _as_numbers(column: "pd.Series[str]") -> "pd.Series[Any]":
         return pd.Series([float(text) if text else np.nan for text in column], column.index, np.float64)
     except ValueError:
         return column
+
+
+def with_texts(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a table with empty texts for missing ones."""
+    return table.assign(**{name: table[name].fillna("").astype("str") for name in TEXTS if name in table})
 
 
 def _texts(table: pd.DataFrame, column: str) -> NDArray[np.str_]:
@@ -183,10 +186,7 @@ def _age_labels(table: pd.DataFrame, name: str) -> tuple[Tensor, Tensor]:
     missing = [column for column in columns if column not in table]
     if len(missing) == 1:
         raise DataError(f"{name}: no column {missing[0]}. {_READ}")
-    if missing:
-        nothing = torch.full((len(table),), torch.nan, dtype=torch.float64)
-        return nothing, nothing
-    low, high = torch.tensor(table[columns].to_numpy(np.float64)).unbind(1)
+    low, high = torch.tensor(table.reindex(columns=columns).to_numpy(np.float64)).unbind(1)
     odd = (low.isnan() != high.isnan()) | (low > high)
     if odd.any():
         shown = ", ".join(table["id"][odd.numpy()].head(5))

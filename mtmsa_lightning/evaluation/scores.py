@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 from torchmetrics import Metric
 
-from mtmsa_lightning.evaluation.predictions import TEXTS, Predictions, read_predictions, read_table
+from mtmsa_lightning.evaluation.predictions import Predictions, read_predictions, read_table, with_texts
 from mtmsa_lightning.evaluation.resampling import Floats
 from mtmsa_lightning.metrics.base import predicted_classes
 from mtmsa_lightning.metrics.masked_mean import MaskedMean
@@ -21,8 +21,7 @@ def read_faces(file: Path) -> pd.DataFrame:
     """Read and check a table of predictions with labels; missing texts are empty."""
     table = read_table(file)
     read_predictions(table, str(file))
-    texts = {name: table[name].fillna("").astype("str") for name in TEXTS if name in table}
-    return table.assign(**texts)
+    return with_texts(table)
 
 
 def face_scores(predictions: Predictions) -> pd.DataFrame:

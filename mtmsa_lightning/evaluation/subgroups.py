@@ -75,9 +75,6 @@ def subgroups(
     return Subgroups(pd.DataFrame(rows), _gaps(groups, scores.names, points, drawn, clusters, level))
 
 
-# ---------------------------------------------------------------- groups
-
-
 def _groups(predictions: Predictions) -> Iterator[_Group]:
     """Yield the groups of every combination of dimensions, fewest dimensions first."""
     labels = {"gender": predictions.gender_labels, "race": predictions.race_labels}
@@ -118,9 +115,6 @@ def _order(by: tuple[str, ...], key: Any) -> tuple[Any, ...]:
 
 def _as_tuple(key: Any) -> tuple[str, ...]:
     return key if isinstance(key, tuple) else (key,)
-
-
-# ---------------------------------------------------------------- tables
 
 
 def _row(

@@ -10,18 +10,12 @@ from torch import Tensor, nn
 
 
 class MaskedCrossEntropy(nn.Module):
-    """Cross-entropy that skips missing labels, in float32 or better.
+    """Cross-entropy of ``logits (N, K)`` and ``target (N,)``, -1 where missing, in float32 or better.
 
     Args:
         label_smoothing: Fraction of the label that is spread evenly over all classes, in [0, 1).
         class_weights: One positive weight per class. The count is then the sum of the weights of the labels,
             so that ``sum / count`` is torch's weighted mean, also over several ranks.
-
-    Shape:
-        ``logits (N, K)``, ``target (N,)`` of class indices, -1 where missing.
-
-    Raises:
-        ValueError: If the smoothing is out of range or a weight is not positive and finite.
     """
 
     class_weights: Tensor | None

@@ -61,15 +61,8 @@ class GaussianKLLoss(nn.Module):
     ) -> Tensor:
         """Return the loss of each row in float64, ``(N,)``, zero where the label is missing.
 
-        Args:
-            mean: Predicted means.
-            log_variance: Predicted ``log sigma^2``, bounded by the caller.
-            low: Lower ends of the labels.
-            high: Upper ends of the labels.
-            half_width: Half a year in the units of the labels, added at both ends of a group.
-
-        Raises:
-            ValueError: If the shapes differ.
+        ``log_variance`` is ``log sigma^2``, bounded by the caller; ``half_width`` is half a year in the units
+        of the labels, added at both ends of a group. ValueError if the shapes differ.
         """
         if not mean.shape == log_variance.shape == low.shape == high.shape:
             shapes = [tuple(t.shape) for t in (mean, log_variance, low, high)]

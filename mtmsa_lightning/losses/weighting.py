@@ -16,15 +16,11 @@ TaskLosses = dict[str, tuple[Tensor, Tensor]]
 class TaskWeighting(nn.Module):
     """Combine the mean losses of the tasks into one.
 
-    Fixed weights give ``sum w L``. With ``learned`` every task but age is weighted by its homoscedastic
+    Fixed weights give ``sum w L``. With ``learned`` every task but ``age`` is weighted by its homoscedastic
     uncertainty, ``w (exp(-s) L + s / 2)`` (Kendall et al., "Multi-Task Learning Using Uncertainty to Weigh
     Losses", CVPR 2018, section 3.2). ``s`` is learned and softly bounded to (-5, 5); without the bound it
     would fall for ever on a perfect fit. Age keeps its fixed weight: its loss learns its own sigma and may be
     negative, so that ``exp(-s) L + s / 2`` would have no lower bound.
-
-    Args:
-        weights: Fixed weight of each task, not negative. ``age`` is the name of the age task.
-        learned: Learn the weights of all tasks but age, on top of the fixed weights.
 
     Raises:
         ValueError: If there is no task, or a weight is negative or not finite.
@@ -41,15 +37,10 @@ class TaskWeighting(nn.Module):
         self.raw_log_scales = nn.ParameterDict({name: torch.zeros(()) for name in names})
 
     def forward(self, losses: Mapping[str, Tensor], present: Mapping[str, Tensor]) -> Tensor:
-        """Return the weighted sum.
+        """Return the weighted sum of the mean losses of all tasks.
 
-        Args:
-            losses: Mean loss of each task, a scalar.
-            present: Scalar by task: whether any face is labelled for it, on any rank. Other tasks contribute
-                an exact zero that is still part of the graph.
-
-        Raises:
-            ValueError: If the tasks are not those of the constructor.
+        ``present`` tells whether any face is labelled for a task, on any rank; other tasks contribute an
+        exact zero that is still part of the graph.
         """
         if not losses.keys() == present.keys() == self.weights.keys():
             raise ValueError(

@@ -19,28 +19,12 @@ from mtmsa_lightning.metrics.probabilistic import (
     IntervalCoverage,
     IntervalWidth,
 )
-from mtmsa_lightning.metrics.task_loss import TaskLoss
+from mtmsa_lightning.metrics.stage_metrics import TaskLoss
 from mtmsa_lightning.metrics.uncertainty import AURC, ENCE
 
 __all__ = [
-    "AURC",
-    "ENCE",
-    "AgeBias",
-    "AgeCRPS",
-    "AgeIntervalNLL",
-    "AgeMAE",
-    "AgeNLL",
-    "AgeRMSE",
-    "BalancedAccuracy",
-    "ClassAccuracy",
-    "ClassCalibrationError",
-    "CumulativeScore",
-    "CumulativeScoreArea",
-    "CumulativeScoreCurve",
-    "DecadeMAE",
-    "GroupAccuracy",
-    "IntervalCoverage",
-    "IntervalWidth",
-    "TaskLoss",
+    "AURC", "ENCE", "AgeBias", "AgeCRPS", "AgeIntervalNLL", "AgeMAE", "AgeNLL", "AgeRMSE", "BalancedAccuracy",
+    "ClassAccuracy", "ClassCalibrationError", "CumulativeScore", "CumulativeScoreArea",
+    "CumulativeScoreCurve", "DecadeMAE", "GroupAccuracy", "IntervalCoverage", "IntervalWidth", "TaskLoss",
     "WorstDecadeMAE",
-]
+]  # fmt: skip

@@ -15,7 +15,6 @@ Predictions = AgeDistribution | Tensor
 Labels = Tensor | tuple[Tensor, Tensor]
 """Ages in completed years, ``(N,)``, NaN where missing; or the pair (low, high) of the ends of age groups."""
 
-
 ECE_BINS = 15
 """Default bins of the expected calibration error."""
 

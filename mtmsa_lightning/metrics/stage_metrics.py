@@ -7,12 +7,33 @@ import torch
 from torch import Tensor, nn
 from torchmetrics import Metric
 
+from mtmsa_lightning.metrics.base import PlotMetric
 from mtmsa_lightning.metrics.suite import metric_specs
-from mtmsa_lightning.metrics.task_loss import TaskLoss
 
 Stage = Literal["train", "val", "test"]
 
 STAGES: tuple[Stage, ...] = ("train", "val", "test")
+
+
+class TaskLoss(PlotMetric):
+    """Mean loss from (sum, count) pairs, exact for uneven batches and ranks; NaN without labels."""
+
+    loss_sum: Tensor
+    count: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("loss_sum", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("count", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+
+    def update(self, loss_sum: Tensor, count: Tensor) -> None:
+        """Add the sum of the losses of labelled faces, and their number or sum of class weights, scalars."""
+        self.loss_sum += loss_sum.detach()
+        self.count += count
+
+    def compute(self) -> Tensor:
+        """Return the mean, a float64 scalar."""
+        return self.loss_sum / self.count
 
 
 class StageMetrics(nn.Module):
@@ -23,8 +44,7 @@ class StageMetrics(nn.Module):
         groups: Whether ages are also predicted as groups.
 
     Attributes:
-        labels: Kinds of label that the data of a stage has (see
-            :func:`~mtmsa_lightning.data.table.label_kinds`); a missing stage has all kinds.
+        labels: Kinds of label of the data by stage; a missing stage has all kinds.
     """
 
     def __init__(self, classes: Mapping[str, int], groups: bool) -> None:

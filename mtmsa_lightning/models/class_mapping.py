@@ -13,21 +13,11 @@ log = logging.getLogger(__name__)
 
 
 class ClassMapping:
-    """Maps the classes of a dataset to those of a model by name (``labels.class_key``).
+    """Maps the classes of a dataset to those of a model by name (``labels.class_key``), both in index order.
 
-    Classes that exist on one side only are masked: labels of classes that the model lacks are ignored, and
-    classes that the data lacks are never predicted. A class without a training face counts as one that the
-    model lacks.
-
-    Args:
-        data: Class names of the data in index order.
-        model: Class names of the model in index order.
-        trained: Names of the model's classes that had training faces; by default all.
-
-    Attributes:
-        unknown: Classes of the data that the model lacks.
-        absent: Trained classes of the model that the data lacks.
-        common: Trained classes of both, in the model's order.
+    Labels of classes that the model lacks (``unknown``) are ignored, and classes that the data lacks
+    (``absent``) are never predicted; a class without a training face, not in ``trained``, counts as one that
+    the model lacks. ``common`` classes are in the model's order.
     """
 
     def __init__(
@@ -79,10 +69,7 @@ def masked_classes(
 ) -> dict[str, dict[str, Any]]:
     """Return the masked classes of each task, from its mapping and the class indices of a part's faces.
 
-    Returns:
-        By task: the number of faces of each class that the model lacks, which are not evaluated
-        (``unknown``), and the classes that the data lacks, which are never predicted (``absent``). Tasks with
-        equal classes are omitted.
+    By task with different classes: the number of faces of each ``unknown`` class, and the ``absent`` ones.
     """
     masked = {}
     for task, mapping in mappings.items():

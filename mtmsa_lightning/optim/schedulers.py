@@ -80,12 +80,6 @@ class BatchSize(NamedTuple):
         return f"{faces} x {devices}{accumulated} = {self.total}"
 
 
-def scale_learning_rate(optimizer: Optimizer, factor: float) -> None:
-    """Multiply the learning rate of all groups; call it before a schedule is built."""
-    for group in optimizer.param_groups:
-        group["lr"] *= factor
-
-
 def wants_total_steps(factory: Any) -> bool:
     """Return whether a scheduler class or partial has an argument ``total_steps`` that is not set yet."""
     given = factory.keywords if isinstance(factory, partial) else {}

@@ -18,7 +18,7 @@ def start_record(
     seed: int | None,
     allow_overlap: bool,
 ) -> dict[str, Any]:
-    """Return the present and earlier training data; OverlapError on every process for trained test faces.
+    """Return the present and earlier training data; OverlapError if test faces were trained on.
 
     ``initial`` are the initial weights and the provenance of their network; None where a checkpoint was
     loaded, with the provenance ``known``.

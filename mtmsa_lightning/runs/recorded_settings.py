@@ -12,7 +12,6 @@ from mtmsa_lightning.errors import ConfigError
 SECTIONS = ("data", "model", "trainer")
 """Sections of a config with settings by name."""
 
-
 RESUMABLE_CHANGES = {
     "data": ("root", "num_workers", "pin_memory", "verify", "strict"),
     "trainer": (
@@ -26,10 +25,8 @@ RESUMABLE_CHANGES = {
 }  # fmt: skip
 """Settings that may differ in a continued run: paths, devices, speed and output."""
 
-
 GLOBAL_BATCH = ("devices", "num_nodes")
 """Settings of the trainer that results depend on through the number of processes."""
-
 
 LENGTH = ("max_epochs", "max_steps", "max_time")
 """Settings of the trainer that may be larger in a continued run."""

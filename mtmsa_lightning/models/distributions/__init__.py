@@ -12,13 +12,6 @@ from mtmsa_lightning.models.distributions.table_columns import (
 )
 
 __all__ = [
-    "AgeDistribution",
-    "CalibratedAge",
-    "CategoricalAge",
-    "GaussianAge",
-    "LaplaceAge",
-    "distribution_columns",
-    "distribution_from_columns",
-    "printed_age",
-    "printed_columns",
-]
+    "AgeDistribution", "CalibratedAge", "CategoricalAge", "GaussianAge", "LaplaceAge", "distribution_columns",
+    "distribution_from_columns", "printed_age", "printed_columns",
+]  # fmt: skip

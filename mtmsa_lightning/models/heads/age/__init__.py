@@ -11,14 +11,6 @@ from mtmsa_lightning.models.heads.age.mean_variance import MeanVarianceAgeHead
 from mtmsa_lightning.models.heads.age.regression import L1AgeHead, L2AgeHead
 
 __all__ = [
-    "AgeHead",
-    "CoralAgeHead",
-    "CornAgeHead",
-    "CrossEntropyAgeHead",
-    "DLDLAgeHead",
-    "DLDLv2AgeHead",
-    "GaussianAgeHead",
-    "L1AgeHead",
-    "L2AgeHead",
-    "MeanVarianceAgeHead",
-]
+    "AgeHead", "CoralAgeHead", "CornAgeHead", "CrossEntropyAgeHead", "DLDLAgeHead", "DLDLv2AgeHead",
+    "GaussianAgeHead", "L1AgeHead", "L2AgeHead", "MeanVarianceAgeHead",
+]  # fmt: skip

@@ -16,20 +16,8 @@ class CategoricalAgeHead(LinearAgeHead):
 
     Labels outside these years are learned as the nearest year, so that a head can be evaluated on other
     datasets. The default range covers MORPH, Adience and UTKFace. The biases of a new head are those of a
-    logistic distribution with the mean and standard deviation of the training ages.
-
-    Args:
-        in_features: Length of the feature vector.
-        outputs: Length R of the raw outputs.
-        min_age: First year.
-        max_age: Last year.
-        dropout: Probability of dropping a feature in training.
-
-    Shape:
-        Features ``(N, in_features)``; raw outputs ``(N, R)``.
-
-    Raises:
-        ValueError: If not ``0 <= min_age < max_age``.
+    logistic distribution with the mean and standard deviation of the training ages. ValueError if not ``0 <=
+    min_age < max_age``.
     """
 
     years: Tensor

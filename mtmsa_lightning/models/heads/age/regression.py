@@ -13,13 +13,10 @@ from mtmsa_lightning.models.heads.age.base import LinearAgeHead, interval_residu
 class _RegressionAgeHead(LinearAgeHead):
     """Predict age with one learned scale for all faces.
 
-    The network is trained on the error in standardised units. The scale is trained by maximum likelihood of
-    the residuals under the distribution that corresponds to the error: its likelihood is added to the loss
-    with the prediction detached, so that it has no effect on the network. The scale is softly bounded to
-    between 0.7 % and 20 times the standard deviation of the training ages.
-
-    For an age group the error is the distance to the group, 0 inside it. The scale uses the likelihood of the
-    group's interval.
+    The network is trained on the error in standardised units; for an age group it is the distance to the
+    group. The scale is trained by maximum likelihood of the residuals, or of the group's interval, under the
+    distribution that corresponds to the error, with the prediction detached. It is softly bounded to between
+    0.7 % and 20 times the standard deviation of the training ages.
     """
 
     def __init__(self, in_features: int, dropout: float = 0.0) -> None:
