@@ -1,7 +1,6 @@
 """The position within an epoch, for runs that stop and continue there.
 
-The order of the faces, their augmentation and dropout are functions of seed, epoch, batch and rank. So only
-the position (by the DataModule) and the sums of the training metrics (by the model) are saved.
+Order, augmentation and dropout are functions of seed, epoch, batch and rank, and need not be saved.
 """
 
 from collections.abc import Iterator

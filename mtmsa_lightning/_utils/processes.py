@@ -22,8 +22,7 @@ PACKAGE = Path(__file__).parents[1]
 def safe_path() -> dict[str, str]:
     """Return variables that keep Python from importing from the working directory, as ``python -P`` does.
 
-    They also hold for the children of a child process. They are empty in a checkout, whose package is in the
-    working directory.
+    They are empty in a checkout, whose package is in the working directory.
     """
     return {} if PACKAGE.parent == Path.cwd() else {"PYTHONSAFEPATH": "1"}
 

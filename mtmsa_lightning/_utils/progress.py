@@ -3,20 +3,16 @@
 import logging
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Protocol
 
 log = logging.getLogger(__name__)
 
 SECONDS_BETWEEN_LINES = 10.0
 
 
-class Advance(Protocol):
-    """Function that advances the progress."""
-
-    def __call__(self, n: int) -> object:
-        """Count ``n`` items."""
+Advance = Callable[[int], object]
+"""Function that advances the progress by a number of items."""
 
 
 @contextmanager

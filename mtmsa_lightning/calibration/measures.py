@@ -10,10 +10,10 @@ from torchmetrics import Metric
 
 from mtmsa_lightning.calibration.calibration import LEVELS
 from mtmsa_lightning.metrics.age_groups import GroupAccuracy
+from mtmsa_lightning.metrics.base import without_sync
 from mtmsa_lightning.metrics.classes import ClassCalibrationError
 from mtmsa_lightning.metrics.probabilistic import AgeIntervalNLL, AgeNLL, IntervalCoverage, IntervalWidth
 from mtmsa_lightning.metrics.uncertainty import ENCE
-from mtmsa_lightning.metrics.without_sync import without_sync
 from mtmsa_lightning.models.distributions import AgeDistribution
 
 KEPT = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5)

@@ -1,7 +1,6 @@
 """The age loss for Gaussian predictions.
 
-Losses return a sum and a count, so that the caller can divide by the count over all processes. Without any
-label the sum is an exact zero that is still part of the graph: DDP needs a gradient of every parameter.
+Without any label its sum is an exact zero that is still part of the graph: DDP needs all gradients.
 """
 
 from typing import Literal

@@ -1,6 +1,6 @@
 """Base class and inputs of the metrics."""
 
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +14,8 @@ Predictions = AgeDistribution | Tensor
 
 Labels = Tensor | tuple[Tensor, Tensor]
 """Ages in completed years, ``(N,)``, NaN where missing; or the pair (low, high) of the ends of age groups."""
+
+M = TypeVar("M", bound=Metric)
 
 ECE_BINS = 15
 """Default bins of the expected calibration error."""
@@ -86,3 +88,9 @@ def check_shapes(values: Tensor, labels: Tensor) -> None:
 def predicted_classes(probs: Tensor) -> Tensor:
     """Return the most probable class, ``(N,)``; -1, which equals no label, if a probability is NaN."""
     return torch.where(probs.isnan().any(dim=1), -1, probs.argmax(dim=1))
+
+
+def without_sync(metric: M) -> M:
+    """Return a metric that does not wait for other processes, as one outside the LightningModule must not."""
+    metric.distributed_available_fn = bool  # returns False; sync_on_compute is only read in the constructor
+    return metric

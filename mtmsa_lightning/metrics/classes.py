@@ -1,8 +1,7 @@
 """Metrics of gender and race.
 
-They are updated by ``update(probs, target)`` with probabilities ``(N, classes)`` and class indices ``(N,)``,
--1 where missing. States are sums, so that results are exact over uneven ranks. Unlike torchmetrics' classes,
-``update`` does not wait for the device to mask missing labels.
+States are sums, so that results are exact over uneven ranks. Unlike torchmetrics' classes, ``update`` does
+not wait for the device to mask missing labels, -1.
 """
 
 from typing import Any, NamedTuple
@@ -32,12 +31,7 @@ class ClassAccuracy(PlotMetric):
             self.add_state(name, torch.zeros(num_classes, dtype=torch.int64), dist_reduce_fx="sum")
 
     def update(self, probs: Tensor, target: Tensor) -> None:
-        """Add a batch.
-
-        Args:
-            probs: Probabilities, ``(N, classes)``.
-            target: Class indices, ``(N,)``; -1 where missing.
-        """
+        """Add a batch of probabilities, ``(N, classes)``, and class indices, ``(N,)``, -1 where missing."""
         check_shapes(probs[:, 0], target)
         of_class = target[:, None] == torch.arange(len(self.count), device=target.device)
         self.right += (of_class & (predicted_classes(probs) == target)[:, None]).sum(0)

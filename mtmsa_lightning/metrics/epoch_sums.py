@@ -32,14 +32,12 @@ def gather_sums(metrics: Mapping[str, Metric]) -> list[MetricSums]:
 def restore_sums(metrics: Mapping[str, Metric], gathered: list[MetricSums], rank: int, ranks: int) -> None:
     """Restore the metric states that :func:`gather_sums` returned.
 
-    Raises:
-        CheckpointError: If they are from another number of processes, which sample other faces, or from other
-            metrics.
+    CheckpointError if they are of another number of processes, which sample other faces, or other metrics.
     """
     if len(gathered) != ranks:
+        saved = pluralize(len(gathered), "process", "processes")
         raise CheckpointError(
-            "the checkpoint was saved within an epoch by "
-            f"{pluralize(len(gathered), 'process', 'processes')}, not {ranks}: continue with "
+            f"the checkpoint was saved within an epoch by {saved}, not {ranks}: continue with "
             f"{len(gathered)} (--trainer.devices, --trainer.num_nodes), or from the end of an epoch"
         )
     for name, states in gathered[rank].items():

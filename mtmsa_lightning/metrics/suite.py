@@ -9,24 +9,10 @@ from typing import Literal, NamedTuple
 
 from torchmetrics import Metric
 
-from mtmsa_lightning.metrics.age import (
-    MIN_FACES,
-    AgeBias,
-    AgeMAE,
-    AgeRMSE,
-    CumulativeScore,
-    CumulativeScoreArea,
-    WorstDecadeMAE,
-)
+from mtmsa_lightning.metrics import age
+from mtmsa_lightning.metrics import probabilistic as prob
 from mtmsa_lightning.metrics.age_groups import GroupAccuracy
 from mtmsa_lightning.metrics.classes import BalancedAccuracy, ClassAccuracy, ClassCalibrationError
-from mtmsa_lightning.metrics.probabilistic import (
-    AgeCRPS,
-    AgeIntervalNLL,
-    AgeNLL,
-    IntervalCoverage,
-    IntervalWidth,
-)
 from mtmsa_lightning.metrics.uncertainty import AURC, ENCE
 
 LabelKind = Literal["exact", "group", "age", "gender", "race"]
@@ -71,11 +57,11 @@ def _intervals(level: int) -> tuple[MetricSpec, MetricSpec]:
     return (
         MetricSpec(
             f"age_coverage{level}", f"age {level} % interval, coverage", "age", share,
-            lambda _: IntervalCoverage(share), fraction=True, headline=headline,
+            lambda _: prob.IntervalCoverage(share), fraction=True, headline=headline,
         ),
         MetricSpec(
             f"age_width{level}", f"age {level} % interval, width (years)", "age", "lower",
-            lambda _: IntervalWidth(share), headline=headline,
+            lambda _: prob.IntervalWidth(share), headline=headline,
         ),
     )  # fmt: skip
 
@@ -100,30 +86,30 @@ def _classes(task: Literal["gender", "race"]) -> tuple[MetricSpec, ...]:
 
 METRICS: tuple[MetricSpec, ...] = (
     MetricSpec(
-        "age_mae", "age MAE (years)", "exact", "lower", lambda _: AgeMAE(), training=True, headline=True
+        "age_mae", "age MAE (years)", "exact", "lower", lambda _: age.AgeMAE(), training=True, headline=True
     ),
-    MetricSpec("age_rmse", "age RMSE (years)", "exact", "lower", lambda _: AgeRMSE()),
-    MetricSpec("age_bias", "age bias (years)", "exact", 0.0, lambda _: AgeBias(), headline=True),
+    MetricSpec("age_rmse", "age RMSE (years)", "exact", "lower", lambda _: age.AgeRMSE()),
+    MetricSpec("age_bias", "age bias (years)", "exact", 0.0, lambda _: age.AgeBias(), headline=True),
     MetricSpec(
-        "age_cs5", "age CS@5", "exact", "higher", lambda _: CumulativeScore(5.0),
+        "age_cs5", "age CS@5", "exact", "higher", lambda _: age.CumulativeScore(5.0),
         fraction=True, training=True, headline=True,
     ),
     MetricSpec(
-        "age_cs_area", "age area under CS@0-30", "exact", "higher", lambda _: CumulativeScoreArea(30.0),
+        "age_cs_area", "age area under CS@0-30", "exact", "higher", lambda _: age.CumulativeScoreArea(30.0),
         fraction=True,
     ),
     MetricSpec(
-        "age_worst_decade_mae", f"age MAE of the worst decade of {MIN_FACES} faces or more (years)",
-        "exact", "lower", lambda _: WorstDecadeMAE(),
+        "age_worst_decade_mae", f"age MAE of the worst decade of {age.MIN_FACES} faces or more (years)",
+        "exact", "lower", lambda _: age.WorstDecadeMAE(),
     ),
     MetricSpec(
-        "age_nll", "age NLL (nats)", "exact", "lower", lambda _: AgeNLL(), training=True, headline=True
+        "age_nll", "age NLL (nats)", "exact", "lower", lambda _: prob.AgeNLL(), training=True, headline=True
     ),
     MetricSpec(
-        "age_interval_nll", "age group NLL (nats)", "group", "lower", lambda _: AgeIntervalNLL(),
+        "age_interval_nll", "age group NLL (nats)", "group", "lower", lambda _: prob.AgeIntervalNLL(),
         training=True, headline=True,
     ),
-    MetricSpec("age_crps", "age CRPS (years)", "exact", "lower", lambda _: AgeCRPS(), headline=True),
+    MetricSpec("age_crps", "age CRPS (years)", "exact", "lower", lambda _: prob.AgeCRPS(), headline=True),
     *(spec for level in LEVELS for spec in _intervals(level)),
     MetricSpec("age_ence", "age normalised calibration error (ENCE)", "exact", "lower", lambda _: ENCE()),
     MetricSpec("age_aurc", "age area under risk-coverage (years)", "exact", "lower", lambda _: AURC()),

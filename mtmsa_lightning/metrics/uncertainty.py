@@ -15,12 +15,9 @@ from mtmsa_lightning.metrics.base import ENCE_BINS, Labels, PlotMetric, Predicti
 
 
 class RiskCoverageCurve(NamedTuple):
-    """Risk of the k most certain faces, k = 1 ... n.
+    """Coverage ``k / n`` of the k most certain faces, k = 1 ... n, with risk and std in years, ``(n,)`` each.
 
-    Attributes:
-        coverage: ``k / n``, ``(n,)``.
-        risk: Mean absolute error of these faces in years, ``(n,)``.
-        std: Largest predicted std among them in years, ``(n,)``: the threshold that keeps them.
+    The risk is their mean absolute error; the std is the largest predicted one, the threshold that keeps them.
     """
 
     coverage: Tensor

@@ -7,8 +7,6 @@ On disk::
       model.safetensors         the weights
       trained_on.safetensors    optional: hashes of the training faces, so that it is not tested on them
       README.md                 optional: the model card
-
-In memory it is a run's checkpoint without the state of the training.
 """
 
 import hashlib

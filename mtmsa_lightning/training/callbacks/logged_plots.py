@@ -128,7 +128,7 @@ def panels(predictions: "Predictions") -> "dict[str, Callable[[], Figure]]":
     """Return functions that draw the plots for which there are labels, by name."""
     from mtmsa_lightning.evaluation.age_groups import group_confusion, group_names
     from mtmsa_lightning.metrics.age import CumulativeScoreCurve
-    from mtmsa_lightning.metrics.without_sync import without_sync
+    from mtmsa_lightning.metrics.base import without_sync
     from mtmsa_lightning.models.distributions import printed_age
     from mtmsa_lightning.reports.plots import age as age_plots
     from mtmsa_lightning.reports.plots import classes as class_plots
