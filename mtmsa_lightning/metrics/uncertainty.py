@@ -17,7 +17,7 @@ from mtmsa_lightning.metrics.base import ENCE_BINS, Labels, PlotMetric, Predicti
 class RiskCoverageCurve(NamedTuple):
     """Coverage ``k / n`` of the k most certain faces, k = 1 ... n, with risk and std in years, ``(n,)`` each.
 
-    The risk is their mean absolute error; the std is the largest predicted one, the threshold that keeps them.
+    The risk is their mean absolute error, the std the largest predicted one: the threshold that keeps them.
     """
 
     coverage: Tensor
