@@ -101,9 +101,9 @@ def refuse_words(others: Sequence[str]) -> None:
         raise ConfigError(f"unexpected argument {word!r}: {how}")
 
 
-def column_names(pairs: Sequence[str]) -> dict[str, str]:
-    """Return their names of columns by ours, given as ``OURS=THEIRS``."""
+def column_names(pairs: Sequence[str]) -> dict[str, str | None]:
+    """Return their names of columns by ours, given as ``OURS=THEIRS``; an empty name is None: not used."""
     parts = [text.partition("=") for text in pairs]
-    if not all(ours and theirs for ours, _, theirs in parts):
+    if not all(ours and sign for ours, sign, _ in parts):
         raise ConfigError(f"--columns {' '.join(pairs)}: name columns as OURS=THEIRS, e.g. age=years")
-    return {ours: theirs for ours, _, theirs in parts}
+    return {ours: theirs or None for ours, _, theirs in parts}

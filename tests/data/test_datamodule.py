@@ -257,6 +257,7 @@ def test_provenance_is_plain_and_complete(data):
         "cleaning": [],
         "rows": {"read": N, "kept": N, "dropped": {}},
         "labels": ["age", "exact", "gender", "race"],
+        "trained_classes": {"gender": ["male", "female"], "race": list(RACE_CLASSES)},
         "faces": {
             part: len(getattr(data, f"{part}_dataset")) for part in ("train", "val", "test", "calibration")
         },

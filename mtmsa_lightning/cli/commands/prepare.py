@@ -45,7 +45,14 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "all_age_faces": {"variant": "faces"},
     "megaage_asian": {},
     "imdb_wiki": {"min_face_score": 1.0, "one_face": True, "max_age": 100},
-    "csv": {"table": "faces.csv", "dataset_name": "csv", "race_classes": None},
+    "csv": {
+        "table": "faces.csv",
+        "dataset_name": "csv",
+        "race_classes": None,
+        "labels": None,
+        "repair_dates": None,
+        "date_format": None,
+    },
     "folder": {},
 }
 """Settings of the reader of each release, with their defaults."""

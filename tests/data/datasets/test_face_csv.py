@@ -1,11 +1,11 @@
 import json
-import shlex
 import unicodedata
 
+import cv2
 import numpy as np
 import pytest
-import yaml
 
+from mtmsa_lightning.align.box import BOX
 from mtmsa_lightning.cli.main import main
 from mtmsa_lightning.data.datasets.face_csv import FaceCSV, read_face_csv
 from mtmsa_lightning.errors import DataError
@@ -28,7 +28,7 @@ def test_all_columns(folder):
         "path,age,gender,race,subject,fold,split\n"
         "img/a.jpg,30,Male,White,s1,0,train\n"
         "./img/b.JPG,,F,,s2,,\n"
-        "img\\c.jpg,7.9,1,HISPANIC,s1,4,Validation\n"
+        "img\\c.jpg,7.9,woman,HISPANIC,s1,4,Validation\n"
         "img/d.jpg,0,-1,-1,,-1,test\n"
     )
     table = read_face_csv(root)
@@ -88,12 +88,12 @@ def test_absolute_paths_by_way_of_a_link_to_the_root(folder, tmp_path):
     assert read_face_csv(tmp_path / "link").frame["path"].tolist() == ["img/a.jpg", "img/b.jpg"]
 
 
-@pytest.mark.parametrize(
-    "cell", ["1e1", "0x1f", "+25", "\uff12\uff15", "1_0", "NaN", "inf", "25.", "25 years"]
-)
+@pytest.mark.parametrize("cell", ["1e1", "0x1f", "+25", "\uff12\uff15", "1_0", "inf", "25.", "25 years"])
 def test_only_plain_numbers_are_ages(folder, cell):
     report = read_face_csv(folder(f"path,age\nimg/a.jpg,{cell}\nimg/b.jpg,25.0\nimg/c.jpg, 25 \n")).report
-    assert [(row.line, row.reason) for row in report.dropped] == [(2, "age is not a number from 0 to 130")]
+    assert [(row.line, row.reason) for row in report.dropped] == [
+        (2, "age is no number or group from 0 to 130")
+    ]
 
 
 def test_minus_one_means_unknown_in_every_label(folder):
@@ -130,46 +130,128 @@ def test_a_last_cell_may_be_empty_where_others_are(folder):
 
 
 @pytest.mark.parametrize(
-    ("header", "columns", "typed"),
+    ("header", "columns", "used"),
     [
-        ("path,Age, sex, ethnicity", None, "{gender: sex, race: ethnicity}"),
-        ("path,age,Sex", None, "{gender: Sex}"),
-        ("path,age,Ethnic Group", None, '{race: "Ethnic Group"}'),
-        ("path,years,sex", {"age": "years"}, "{age: years, gender: sex}"),
-        ("path,age,person_id,partition", None, "{subject: person_id, split: partition}"),
+        ("path,Age, sex, ethnicity", None, "gender = 'sex', race = 'ethnicity'"),
+        ("file,years,Sex", None, "path = 'file', age = 'years', gender = 'Sex'"),
+        ("path,age,person_id,x,y,w,h", None,
+         "subject = 'person_id', box_left = 'x', box_top = 'y', box_width = 'w', box_height = 'h'"),
+        ("path,years,sex", {"age": "years"}, "gender = 'sex'"),
+        ("path,age,gender", None, None),
+        ("path,age,sex,gender", None, None),
+        ("path,age,sex", {"gender": None}, None),
+        ("path,age,id,name,note", None, None),
     ],
-)
-def test_columns_that_look_like_labels_are_named_with_what_to_type(folder, caplog, header, columns, typed):
+)  # fmt: skip
+def test_columns_with_usual_names_are_used_and_logged(folder, caplog, header, columns, used):
+    caplog.set_level("INFO")
     cells = ["img/a.jpg", "3", *["f"] * (header.count(",") - 1)]
+    if "w,h" in header:
+        cells[-4:] = ["1", "2", "3", "4"]
     root = folder(f"{header}\n{','.join(cells)}\n")
-    read_face_csv(root, columns=columns)
-    (text,) = caplog.messages
-    assert shlex.split(text.split("--data.columns ")[1])[0] == typed
-    caplog.clear()
-    mapped = yaml.safe_load(typed)
-    if "split" not in mapped and "race" not in mapped:  # whose word must be one
-        read_face_csv(root, columns=mapped)
-        assert not caplog.messages
+    read_face_csv(root, columns=columns, race_classes=("f",))
+    lines = [text for text in caplog.messages if "columns: " in text]
+    assert lines == ([f"{root}/faces.csv: columns: {used} (others: --data.columns)"] if used else [])
 
 
-@pytest.mark.parametrize(
-    "header", ["path,age,gender,sex", "path,age_low,age_high,years", "path,age,id,name,note"]
-)
-def test_other_columns_are_not_taken_for_labels(folder, caplog, header):
-    read_face_csv(
-        folder(
-            f"{header}\nimg/a.jpg,3,{','.join(['4'] * (header.count(',') - 1))}\n".replace(
-                "r,sex\nimg/a.jpg,3,4,4", "r,sex\nimg/a.jpg,3,f,f"
-            )
-        )
+def test_a_column_id_that_repeats_is_the_subject(folder):
+    lines = [f"img/{name}.jpg,3,{number}" for name, number in zip("abcd", (7, 8, 7, "NA"), strict=True)]
+    assert read_face_csv(folder("\n".join(["path,age,id", *lines, ""]))).frame["subject"].tolist() == [
+        "7", "8", "7", "",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("word", ["-1", "NA", "n/a", "null", "Unknown", "?", "", "None", "nan"])
+def test_an_unknown_label_is_missing_alone(folder, word):
+    root = folder(
+        f"path,age,gender,race,subject,fold,split\nimg/a.jpg,{word},f,white,s,1,train\n"
+        f"img/b.jpg,3,{word},{word},{word},{word},{word}\n"
     )
-    assert not caplog.messages
+    table = read_face_csv(root)
+    first, second = (table.frame.iloc[row] for row in (0, 1))
+    assert np.isnan(first["age_low"])
+    assert first[["gender", "race", "subject", "fold", "split"]].tolist() == [1, 0, "s", 1, "train"]
+    assert second[["age_low", "gender", "race", "subject", "fold", "split"]].tolist() == [
+        3, -1, -1, "", -1, "",
+    ]  # fmt: skip
+    assert not table.report.dropped + table.report.notes
 
 
-@pytest.mark.parametrize(("age", "typed"), [("Years", "age=Years"), ("real age", "'age=real age'")])
-def test_a_column_that_looks_like_the_age_is_named(folder, age, typed):
-    with pytest.raises(DataError, match=rf"'{age}' looks like it: .*\(or --columns {typed}\)"):
-        read_face_csv(folder(f"path,{age}\nimg/a.jpg,3\n"))
+def test_ages_as_groups_decimals_and_dates(folder):
+    root = folder("path;age\nimg/a.jpg;34,5\nimg/b.jpg;more than 70\nimg/c.jpg;3-9\nimg/d.jpg;(25, 32)\n")
+    frame = (table := read_face_csv(root)).frame
+    assert frame[["age_low", "age_high"]].to_numpy().tolist() == [[34, 34], [70, 130], [3, 9], [25, 32]]
+    assert [(note.line, note.reason) for note in table.report.notes] == [(2, "age cut to completed years")]
+    root = folder(
+        "path,dob,photo_taken\nimg/a.jpg,1980-07-02,2000-07-01\nimg/b.jpg,1980-07-02,2000\n"
+        "img/c.jpg,,2000\nimg/d.jpg,1980-13-02,2000-01-01\nimg/e.jpg,2001-01-01,2000-01-01\n"
+    )
+    frame = (table := read_face_csv(root)).frame
+    np.testing.assert_equal(frame[["age_low", "age_high"]].to_numpy(), [[19, 19], [19, 20], [np.nan, np.nan]])
+    assert [str(row) for row in sorted(table.report.dropped)] == [
+        "line 5: img/d.jpg: birth_date '1980-13-02': birth_date is no date in the format of the column",
+        "line 6: img/e.jpg: 2001-01-01 to 2000-01-01: age from the dates is outside 0 to 130",
+    ]
+
+
+def test_dates_of_a_spreadsheet_are_named_and_restored_on_request(folder):
+    root = folder("path,age\nimg/a.jpg,20-29\nimg/b.jpg,03-Sep\nimg/c.jpg,Oct-19\nimg/d.jpg,9-Mar\n")
+    message = (
+        r"faces.csv: line 3: age '03-Sep' is a date, which a spreadsheet made of the group 3-9 "
+        r"\(3 of 4 rows\).*--data.repair_dates true"
+    )
+    with pytest.raises(DataError, match=message):
+        read_face_csv(root)
+    table = read_face_csv(root, repair_dates=True)
+    assert table.frame[["age_low", "age_high"]].to_numpy().tolist() == [[20, 29], [3, 9], [10, 19], [3, 9]]
+    assert [note.line for note in table.report.notes] == [3, 4, 5]
+
+
+def test_codes_need_a_stated_meaning(folder):
+    root = folder("path,age,gender,race\nimg/a.jpg,0,0,7\nimg/b.jpg,1,1,0\n")
+    with pytest.raises(DataError, match="line 2: race '7' is a code"):
+        read_face_csv(root)
+    labels = {"gender": {0: "female", 1: "male"}, "race": {7: "Martian", 0: None}, "age": {0: "0-2"}}
+    table = read_face_csv(root, labels=labels)
+    assert table.frame["gender"].tolist() == [1, 0]
+    assert (table.frame["race"].tolist(), table.race_classes) == ([0, -1], ("Martian",))
+    assert table.frame["age_high"].tolist() == [2, 1]
+    data = build_data([
+        "--data=FaceCSV", f"--data.root={root}", "--data.num_workers=0", "--data.labels",
+        "{gender: {0: female, 1: male}, race: {7: Martian, 0: null}, age: {0: 0-2}}",
+    ])  # fmt: skip
+    assert (data.race_classes, data.table.frame["gender"].tolist()) == (("Martian",), [1, 0])
+
+
+def test_boxes_crop_the_images_and_tell_faces_of_one_photo_apart(tmp_path, draw):
+    photo = draw(1, 200)
+    cv2.imwrite(str(tmp_path / "a.png"), photo)
+    lines = ["path,age,x,y,width,height", "a.png,20,10,20,40,40", "a.png,30,100,90,60,60", "a.png,40,,,,"]
+    (tmp_path / "faces.csv").write_text("\n".join(lines) + "\n")
+    table = read_face_csv(tmp_path)
+    assert table.frame[[*BOX]].iloc[1].tolist() == [100, 90, 160, 150, 0]
+    assert table.frame["content"].nunique() == 3
+    data = FaceCSV(root=str(tmp_path), protocol="whole", val_fraction=0, num_workers=0, image_size=64)
+    data.setup("test")
+    face = data.test_dataset[1]["image"]
+    wanted = cv2.resize(photo[90:150, 100:160, ::-1], (64, 64))
+    assert np.abs(face.astype(int) - wanted).mean() < 3
+
+
+def test_whole_photos_without_boxes_are_noticed(tmp_path, draw, caplog):
+    for name in "ab":
+        cv2.imwrite(str(tmp_path / f"{name}.jpg"), cv2.resize(draw(1, 64), (800, 600)))
+    lines = ["path,age,left,top,right,bottom", "a.jpg,20,,,,", "b.jpg,30,10,10,90,90"]
+    for columns, warned in (({}, 0), ({"box_left": None}, 1)):
+        (tmp_path / "faces.csv").write_text("\n".join(lines) + "\n")
+        caplog.clear()
+        FaceCSV(root=str(tmp_path), columns=columns, protocol="whole", val_fraction=0, num_workers=0).setup()
+        said = [text for text in caplog.messages if "whole photos" in text]
+        assert len(said) == warned
+        assert (
+            not said
+            or "2 of a sample of 2 images look like whole photos, such as a.jpg (800 x 600" in said[0]
+        )
 
 
 @pytest.mark.parametrize(("stored", "listed"), [("NFC", "NFD"), ("NFD", "NFC")])
@@ -224,9 +306,11 @@ def test_rows_that_cannot_be_labelled_are_dropped(folder):
         (
             "path,age,gender",
             "img/a.jpg,3,femail",
-            "line 3: gender 'femail' is none of male, m, 0, female, f, 1",
+            "line 3: gender 'femail' is none of male, m, man, boy, female, f, woman, girl",
         ),
-        ("path,age,race", "img/a.jpg,3,0", "line 3: race '0' is a number"),
+        ("path,age,gender", "img/a.jpg,3,0", r"line 3: gender '0' is a code.*'{gender: {0: female}}'"),
+        ("path,age,race", "img/a.jpg,3,0", r"line 3: race '0' is a code.*'{race: {0: white}}'"),
+        ("path,age,set", "img/a.jpg,3,x", r"line 3: split 'x' .*if 'set' holds no split: .*'{split: null}'"),
         ("path,age,split", "img/a.jpg,3,dev", "line 3: split 'dev' is none of train"),
     ],
 )
@@ -238,15 +322,15 @@ def test_words_outside_the_vocabulary_are_errors(folder, header, row, message):
 @pytest.mark.parametrize(
     ("header", "message"),
     [
-        ("file,age", "no column 'path'"),
-        ("path,ages", r"no column 'age' \(nor age_low and age_high\); 'ages' looks like it: .*'{age: ages}'"),
+        ("where,age", "no column 'path'; if another column holds it: --data.columns '{path: file}'"),
         (
             "path,agee",
             r"no column 'age' .*another column holds it \(did you mean 'agee'\?\): .*'{age: years}'",
         ),
         (
             "path,race",
-            r"no column 'age' \(nor age_low and age_high\); if another .*: --data.columns '{age: years}'",
+            r"no column 'age' \(nor age_low and age_high, nor birth_date and photo_date\); if another .*: "
+            r"--data.columns '{age: years}'",
         ),
         ("path,age_low", "no column 'age_high'"),
     ],
@@ -258,7 +342,7 @@ def test_missing_columns(folder, header, message):
 
 def test_an_age_that_is_none_is_quoted_and_counted_by_its_kind(folder):
     report = read_face_csv(folder("path,age\nimg/a.jpg,old\nimg/b.jpg,400\nimg/c.jpg,20\n")).report
-    assert report.reasons() == {"age is not a number from 0 to 130": 2}
+    assert report.reasons() == {"age is no number or group from 0 to 130": 2}
     assert [row.item for row in report.dropped] == ["img/a.jpg: age 'old'", "img/b.jpg: age '400'"]
 
 
@@ -320,7 +404,7 @@ def test_datamodule_reads_the_table(folder):
         ("path,age,who\nimg/a.jpg,20,s\n", {"subject": "Who"}, "subject_exclusive"),
         ("path,age,subject\nimg/a.jpg,20,s\nimg/b.jpg,20,\n", None, "random"),
         ("path,age\nimg/a.jpg,20\n", None, "random"),
-        ("path,ages,subject\nimg/a.jpg,20,s\n", None, "random"),  # reading tells what is wrong
+        ("path,agez,subject\nimg/a.jpg,20,s\n", None, "random"),  # reading tells what is wrong
     ],
 )
 def test_subjects_are_kept_apart_by_default_where_all_are_known(folder, text, columns, protocol):

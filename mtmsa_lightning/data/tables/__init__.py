@@ -1,0 +1,1 @@
+"""Parts of reading a table of faces: columns, ages, dates, classes and boxes."""

@@ -1,0 +1,83 @@
+"""Ages from birth date and photo date."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from mtmsa_lightning._utils.text import shown
+from mtmsa_lightning.errors import DataError
+
+FORMATS: tuple[str, ...] = ("%Y-%m-%d", "%Y/%m/%d", "%d.%m.%Y", "%m/%d/%Y", "%d/%m/%Y")
+"""Formats of dates, one for a column."""
+
+_YEAR = "%Y"
+
+
+def parse_dates(texts: "pd.Series[str]", path: Path, given: str | None = None) -> pd.DataFrame:
+    """Convert texts to dates: columns ``first`` and ``last``, the days between which the date lies.
+
+    Both are equal, except for a year alone, which may stand among dates. Other texts become NaT.
+
+    Args:
+        texts: Texts of a column, named by it, with line numbers as index; empty for an unknown date.
+        path: Path of the table, for messages.
+        given: Format of the dates; by default the one of ``FORMATS`` that fits most texts.
+
+    Raises:
+        DataError: Day and month may be exchanged, or ``given`` is no format.
+    """
+    days = texts.str.replace(r"[T ][0-9:.]+Z?$", "", regex=True)
+    parsed = {each: _parse(days, each) for each in ((given,) if given else FORMATS)}
+    counts = {each: int(dates.notna().sum()) for each, dates in parsed.items()}
+    best = max(counts, key=lambda each: counts[each])
+    if not given and 0 < counts["%m/%d/%Y"] == counts["%d/%m/%Y"] == counts[best]:
+        _check_order(texts, parsed["%m/%d/%Y"], parsed["%d/%m/%Y"], path)
+    years = _parse(days.where(days.str.fullmatch("[0-9]{4}").astype(bool)), _YEAR)
+    ends = years + pd.offsets.DateOffset(years=1, days=-1)
+    return pd.DataFrame({"first": parsed[best].fillna(years), "last": parsed[best].fillna(ends)})
+
+
+def completed_years(births: pd.DataFrame, photos: pd.DataFrame) -> pd.DataFrame:
+    """Return the inclusive ages ``age_low`` and ``age_high`` in completed years; NaN for an unknown date.
+
+    Args:
+        births: Birth dates, see :func:`parse_dates`.
+        photos: Dates of the photos.
+    """
+    low = _years_between(births["last"], photos["first"])
+    return pd.DataFrame({"age_low": low, "age_high": _years_between(births["first"], photos["last"])})
+
+
+def _parse(texts: "pd.Series[str]", layout: str) -> "pd.Series[pd.Timestamp]":
+    """Return the dates of the texts that have a layout, NaT for others."""
+    try:
+        return pd.to_datetime(texts, format=layout, errors="coerce")
+    except ValueError as error:
+        raise DataError(f"data.date_format {layout!r} is no format of a date ({error})") from error
+
+
+def _check_order(
+    texts: "pd.Series[str]",
+    month_first: "pd.Series[pd.Timestamp]",
+    day_first: "pd.Series[pd.Timestamp]",
+    path: Path,
+) -> None:
+    """Raise an error if both orders of day and month fit and differ."""
+    differ = month_first.notna() & day_first.notna() & (month_first != day_first)
+    if differ.any():
+        line, text = next(iter(texts[differ].items()))
+        raise DataError(
+            f"{path}: line {line}: {texts.name} {shown([text])} may begin with the month or the day: give "
+            "--data.date_format '%m/%d/%Y' or --data.date_format '%d/%m/%Y'"
+        )
+
+
+def _years_between(
+    births: "pd.Series[pd.Timestamp]", photos: "pd.Series[pd.Timestamp]"
+) -> "pd.Series[float]":
+    """Return the completed years; somebody born on 29 February has a birthday on 1 March in other years."""
+    before = (photos.dt.month < births.dt.month) | (
+        (photos.dt.month == births.dt.month) & (photos.dt.day < births.dt.day)
+    )
+    years = (photos.dt.year - births.dt.year - before).astype("float64")
+    return years.where(births.notna() & photos.notna())

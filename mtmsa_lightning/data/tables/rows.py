@@ -1,0 +1,65 @@
+"""The rows of a table of faces as texts."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from mtmsa_lightning.data.files import read_delimited, sniff
+from mtmsa_lightning.data.table import ReadReport
+from mtmsa_lightning.data.tables.boxes import EDGES
+from mtmsa_lightning.data.tables.classes import without_unknown
+from mtmsa_lightning.data.tables.columns import choose_columns
+
+log = logging.getLogger(__name__)
+
+_OPTIONAL = ("gender", "race", "subject", "fold", "split")
+
+
+@dataclass(frozen=True)
+class TableRows:
+    """The used columns of a table.
+
+    Attributes:
+        path: Path of the table.
+        rows: Texts by our names, with line numbers as index; "" for an unknown label. Optional columns that
+            the table lacks are empty.
+        names: The table's names of its used columns by ours.
+        usual: Those of ``names`` that were neither given nor our own.
+    """
+
+    path: Path
+    rows: pd.DataFrame
+    names: dict[str, str]
+    usual: dict[str, str]
+
+    def log_columns(self) -> None:
+        """Log which columns are used, if any was found by a usual name."""
+        if self.usual:
+            found = ", ".join(f"{ours} = {theirs!r}" for ours, theirs in self.usual.items())
+            log.info("%s: columns: %s (others: --data.columns)", self.path, found)
+
+
+def read_rows(path: Path, columns: Mapping[str, str | None], report: ReadReport) -> TableRows:
+    """Read the used columns of a table.
+
+    Args:
+        path: Path of the table.
+        columns: See :func:`.columns.choose_columns`.
+        report: Report to which the number of rows and bad rows are added.
+
+    Raises:
+        DataError: The table cannot be read, or a column is missing or not clear.
+    """
+    delimiter, header = sniff(path)
+    names, usual = choose_columns(header, columns, path)
+    cells = read_delimited(path, delimiter, [*dict.fromkeys(names.values())], report)
+    if usual.get("subject", "").lower() == "id" and cells[usual["subject"]].is_unique:  # it numbers the rows
+        del names["subject"], usual["subject"]
+    ours = pd.DataFrame({name: cells[theirs].str.strip() for name, theirs in names.items()}, cells.index)
+    as_written = ["path", *(edge for edge in EDGES if edge in names)]
+    labels = without_unknown(ours.drop(columns=as_written))
+    absent = {name: "" for name in _OPTIONAL if name not in names}
+    return TableRows(path, labels.join(ours[as_written]).assign(**absent), names, usual)

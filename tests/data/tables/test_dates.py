@@ -1,0 +1,55 @@
+import datetime
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mtmsa_lightning.data.tables.dates import completed_years, parse_dates
+from mtmsa_lightning.errors import DataError
+
+PATH = Path("t.csv")
+days = st.dates(datetime.date(1900, 1, 1), datetime.date(2030, 12, 31))
+
+
+def ages(births, photos, given_format=None):
+    parts = [parse_dates(pd.Series(texts, name="d", dtype="str"), PATH, given_format)
+             for texts in (births, photos)]  # fmt: skip
+    return completed_years(*parts).to_numpy().tolist()
+
+
+@given(birth=days, photo=days, form=st.sampled_from(["%Y-%m-%d", "%Y/%m/%d", "%d.%m.%Y"]))
+def test_ages_are_completed_years(birth, photo, form):
+    wanted = photo.year - birth.year - ((photo.month, photo.day) < (birth.month, birth.day))
+    assert ages([birth.strftime(form)], [photo.strftime(form)]) == [[wanted, wanted]]
+
+
+@given(birth=days, photo=st.integers(1900, 2030))
+def test_a_year_alone_gives_all_ages_of_that_year(birth, photo):
+    possible = [
+        photo - birth.year - ((month, day) < (birth.month, birth.day))
+        for month, day in [(1, 1), (12, 31), (birth.month, min(birth.day, 28))]
+    ]
+    assert ages([birth.isoformat()], [str(photo)]) == [[min(possible), max(possible)]]
+
+
+def test_times_are_cut_and_unknown_dates_are_kept():
+    found = ages(["1980-05-01 00:00:00", "", "x"], ["2000-05-01T12:30", "2000-05-01", "2000-05-01"])
+    np.testing.assert_equal(found, [[20, 20], [np.nan] * 2, [np.nan] * 2])
+
+
+def test_the_order_of_day_and_month_is_not_guessed():
+    texts = pd.Series(["02/02/1980", "03/04/1980"], index=[2, 3], name="dob", dtype="str")
+    with pytest.raises(DataError, match=r"t.csv: line 3: dob '03/04/1980' may begin with .*%m/%d/%Y"):
+        parse_dates(texts, PATH)
+    assert parse_dates(texts, PATH, "%d/%m/%Y")["first"].dt.month.tolist() == [2, 4]
+    clear = pd.Series(["25/04/1980", "03/04/1980"], name="dob", dtype="str")
+    assert parse_dates(clear, PATH)["first"].dt.month.tolist() == [4, 4]
+    assert parse_dates(pd.Series(["04/25/1980", "03/04/1980"]), PATH)["first"].dt.month.tolist() == [4, 3]
+
+
+def test_a_wrong_format_is_named():
+    with pytest.raises(DataError, match=r"data\.date_format '%Q' is no format"):
+        parse_dates(pd.Series(["1980"]), PATH, "%Q")
