@@ -32,16 +32,7 @@ FORMATS = "Photos are image files such as JPEG, PNG or WebP."
 
 
 def answer(estimator: AgeEstimator, upload: bytes, name: str) -> Markup:
-    """Predict the faces in a photo.
-
-    Args:
-        estimator: The network.
-        upload: Content of an image file.
-        name: Name of the file.
-
-    Returns:
-        HTML: the photo with a card for each face, or an error.
-    """
+    """Predict the faces in an image file, and return the photo with a card for each face, or an error."""
     try:
         photo = read_photo(upload, estimator.max_pixels, name or "photo")
         faces = estimator(photo, detect=True)
@@ -61,13 +52,7 @@ def no_face(photo: Image) -> Markup:
 
 
 def faces_found(estimator: AgeEstimator, photo: Image, faces: Sequence[Face]) -> Markup:
-    """Return a photo with its faces and a card for each.
-
-    Args:
-        estimator: The network that predicted them.
-        photo: RGB, uint8, shape (height, width, 3).
-        faces: Its faces, at least one, the largest first.
-    """
+    """Return a photo, RGB, (height, width, 3), with its faces, the largest first, and a card for each."""
     found, faces = len(faces), faces[:MOST_FACES]
     text = f"{pluralize(found, 'face')} {'was' if found == 1 else 'were'} found"
     if found > 1:

@@ -34,12 +34,7 @@ def part(name: str, *values: Any) -> Markup:
 
 
 def photo_with_boxes(photo: Image, faces: Sequence[Face]) -> Markup:
-    """Draw the photo with a numbered box around each face, which links to its card.
-
-    Args:
-        photo: RGB, uint8, shape (height, width, 3).
-        faces: Its faces, numbered from 1 in this order.
-    """
+    """Draw an RGB photo with a numbered box around each face, which links to its card."""
     height, width = photo.shape[:2]
     count = pluralize(len(faces), "face")
     label = f"The photo with {count}, boxed and numbered" if faces else "The photo"
@@ -63,12 +58,7 @@ def _shown(photo: Image) -> str:
 
 
 def embedded(image: NDArray[np.uint8], kind: str = ".png") -> str:
-    """Return an RGB or RGBA image as a data URI.
-
-    Args:
-        image: uint8, shape (height, width, 3 or 4).
-        kind: Suffix of the format.
-    """
+    """Return an RGB or RGBA image, uint8, (height, width, channels), as a data URI."""
     code = cv2.COLOR_RGBA2BGRA if image.shape[2] == 4 else cv2.COLOR_RGB2BGR
     _, data = cv2.imencode(kind, cv2.cvtColor(image, code))
     media = "jpeg" if kind == ".jpg" else kind[1:]
@@ -93,14 +83,9 @@ def density(age: Age, steps: int = 480) -> tuple[NDArray[np.float64], NDArray[np
 
 
 def age_curve(age: Age, text: str) -> Markup:
-    """Draw the density of age: a normal curve, or the steps of a categorical head.
+    """Draw the density of age as SVG, with the part inside the interval in colour and a line at the mean.
 
-    Args:
-        age: The age.
-        text: Alternative text.
-
-    Returns:
-        An SVG: the curve, its part inside the interval in colour, and a line at the mean.
+    ``text`` is the alternative text.
     """
     first, last = age_range(age)
     ages, values = density(age)
@@ -137,10 +122,7 @@ def percent(probability: float) -> str:
 def bars(title: str, probabilities: Mapping[str, float], marked: str = "") -> Markup:
     """Draw probabilities, or other fractions, as a table with a bar in each row, the largest in bold.
 
-    Args:
-        title: Title of the rows.
-        probabilities: Fractions by name.
-        marked: Note on the largest.
+    ``marked`` is a note on the largest.
     """
     largest = max(probabilities, key=lambda name: probabilities[name])
     rows = [
@@ -156,13 +138,9 @@ def bars(title: str, probabilities: Mapping[str, float], marked: str = "") -> Ma
 
 
 def gates_over(face: Image, gates: NDArray[np.float32], most: float, alt: str) -> Markup:
-    """Draw the gates of an attention module over a face.
+    """Draw the gates (averaged over channels, ``(h, w)``) of an attention module over a face, RGB.
 
-    Args:
-        face: RGB, the input of the network.
-        gates: Gates averaged over channels, ``(h, w)``: above 0 amplifies (orange), below 0 damps (blue).
-        most: Gate that gets the deepest colour.
-        alt: Alternative text.
+    Above 0 amplifies (orange), below 0 damps (blue); ``most`` gets the deepest colour.
     """
     side = max(face.shape[0], 112)
     strength = np.clip(cv2.resize(gates, (side, side), interpolation=cv2.INTER_LINEAR) / most, -1, 1)

@@ -138,16 +138,10 @@ class Guard:
 
 
 def names_of(host: str) -> tuple[frozenset[str], bool]:
-    """Return the names by which a page on a host is reached.
+    """Return the names by which a page on a host is reached, at any port, since a tunnel may use another one.
 
-    Any port is allowed, since a tunnel to the machine may use another one.
-
-    Args:
-        host: Name or address of this machine's interface.
-
-    Returns:
-        The names and addresses, and whether any other numeric address is allowed, on all interfaces. A
-        domain cannot look like a numeric address.
+    The second value tells whether any other numeric address is allowed, when all interfaces are served; no
+    domain looks like one.
     """
     address = ip_address(str(socket.getaddrinfo(host, None)[0][4][0]).partition("%")[0])
     names = {host, str(address)}
@@ -159,12 +153,7 @@ def names_of(host: str) -> tuple[frozenset[str], bool]:
 
 
 def question(body: bytes | bytearray, function: int, known: Callable[[str], bool]) -> bytes:
-    """Return a request to Gradio's queue with the fields that the page needs.
-
-    Args:
-        body: JSON of the browser.
-        function: Number of the function that may be called.
-        known: Whether an upload with a name is waiting.
+    """Return a request (JSON) to Gradio's queue with only the fields that the page needs.
 
     Raises:
         ValueError: It is another request.

@@ -54,12 +54,7 @@ LONGEST_QUEUE = 100
 
 
 def build(estimator: AgeEstimator, uploads: Uploads) -> "gradio.Blocks":
-    """Lay out the page.
-
-    Args:
-        estimator: The network with its detector.
-        uploads: The uploaded photos.
-    """
+    """Lay out the page."""
     import gradio
 
     def look(upload: dict[str, Any] | None) -> tuple[None, Any]:

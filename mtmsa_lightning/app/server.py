@@ -47,10 +47,7 @@ _WITHOUT_GRADIO = f"`mtmsa app` needs Gradio: {install('app')}"
 
 @contextmanager
 def private_folder() -> Iterator[str]:
-    """Make a private folder for Gradio's files, which is removed at the end.
-
-    Uploads are not stored in it.
-    """
+    """Make a private folder for Gradio's files (not for uploads), which is removed at the end."""
     with tempfile.TemporaryDirectory(prefix="mtmsa-app-", ignore_cleanup_errors=True) as folder:
         before = os.environ.get("GRADIO_TEMP_DIR")
         os.environ["GRADIO_TEMP_DIR"] = folder
@@ -78,13 +75,7 @@ def need_gradio() -> None:
 def application(
     estimator: AgeEstimator, host: str = "127.0.0.1", max_megabytes: float = MAX_MEGABYTES
 ) -> "fastapi.FastAPI":
-    """Return the web application; call it within :func:`private_folder`.
-
-    Args:
-        estimator: The network.
-        host: Name or address to serve on.
-        max_megabytes: Size in MB (2^20 bytes) of the largest accepted file.
-    """
+    """Return the web application; call it within :func:`private_folder`."""
     need_gradio()
 
     async def made() -> "fastapi.FastAPI":
@@ -151,11 +142,7 @@ async def _with_own_head(response: Any) -> "fastapi.Response":
 
 
 def listen(host: str, port: int | None) -> socket.socket:
-    """Open the socket of the page.
-
-    Args:
-        host: Name or address of this machine's interface.
-        port: Port; None for the first free one of ``PORTS``.
+    """Open the socket of the page; without a port, the first free one of ``PORTS``.
 
     Raises:
         ConfigError: The address is not of this machine, or the port is in use or not allowed.
@@ -200,7 +187,7 @@ def serve(
         estimator: The network.
         host: Address to listen on; the default is reached from this machine only.
         port: Port; None for the first free one of ``PORTS``.
-        max_mb: Size in MB of the largest accepted file.
+        max_mb: Size in MB (2^20 bytes) of the largest accepted file.
 
     Raises:
         ConfigError: Gradio is not installed, or the address cannot be used.

@@ -31,11 +31,7 @@ class FullError(Exception):
 
 
 class Uploads:
-    """Waiting photos by random names; each is returned once.
-
-    Args:
-        max_bytes: Size of the largest accepted file.
-    """
+    """Waiting photos of at most ``max_bytes`` each, by random names; each is returned once."""
 
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes = max_bytes

@@ -53,7 +53,7 @@ def export(
     faces: Sequence[Path] = (),
     out: Path | None = None,
 ) -> Path:
-    """Write a checkpoint in a format for other programs, with its model card.
+    """Write a checkpoint in a format for other programs, with its model card, and return its path.
 
     Args:
         ckpt_path: A checkpoint, a run directory, or a folder of ``save_pretrained``.
@@ -63,9 +63,6 @@ def export(
         faces: Images and folders of faces, cropped as in training, for the comparison; by default synthetic
             faces, and for int8, whose ranges come from faces, the validation part of the checkpoint's run.
         out: The target; by default in ``<run>/export/``. An existing export is replaced.
-
-    Returns:
-        The file, or the folder of safetensors.
 
     Raises:
         ConfigError: Format and precision cannot be combined, a package is missing or there are too few faces.

@@ -40,11 +40,7 @@ REFUSED = {
 
 
 def check_combination(form: Format, precision: Precision, dynamic: bool) -> None:
-    """Check the combination of format, precision and batches.
-
-    Raises:
-        ConfigError: The combination is not supported.
-    """
+    """Raise ConfigError if format, precision and batches cannot be combined."""
     if reason := REFUSED.get((form, precision)):
         raise ConfigError(f"--format {form} --precision {precision}: {reason}")
     if dynamic and form is Format.SAFETENSORS:
@@ -55,11 +51,7 @@ def check_combination(form: Format, precision: Precision, dynamic: bool) -> None
 
 
 def check_packages(form: Format) -> None:
-    """Check that the packages for ONNX are installed.
-
-    Raises:
-        ConfigError: A package is missing.
-    """
+    """Raise ConfigError if a package for ONNX is missing."""
     silence_onnx_runtime()
     missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if find_spec(name) is None]
     if form is Format.ONNX and missing:
@@ -67,11 +59,7 @@ def check_packages(form: Format) -> None:
 
 
 def check_target(target: Path, form: Format) -> None:
-    """Check that a target has the suffix of its format and is not something else.
-
-    Raises:
-        ConfigError: The suffix is wrong, or something else exists there.
-    """
+    """Raise ConfigError if a target has not the suffix of its format or is something else."""
     if form is Format.SAFETENSORS:
         if target.exists() and not _may_be_replaced(target):
             raise ConfigError(f"--out {target}: there is something else: choose another folder")

@@ -25,21 +25,13 @@ NOT_CALIBRATED = "not calibrated: intervals and probabilities are the network's 
 def describe_export(
     model: MTMSA, names: Sequence[str], precision: Precision, dynamic: bool
 ) -> dict[str, Any]:
-    """Return the metadata of an export as plain values.
+    """Return the metadata of an export, with the outputs ``names``, as plain values.
 
-    Args:
-        model: The network.
-        names: Names of the outputs.
-        precision: Precision of the trunk.
-        dynamic: Whether it takes batches of any size.
-
-    Returns:
-        By key: ``input`` (name, shape, type, colour order, preprocessing), ``outputs``
-        (name to meaning and unit), ``classes`` (names of a row of probabilities by its output),
-        ``gender_classes`` and ``race_classes``, ``age_groups`` with their ``age_group_edges``, ``calibrated``
-        (in words) and ``calibration``, with the metrics of the calibrated network, ``weights_sha256`` of the
-        checkpoint, ``trained_on``, ``licence``, ``precision``, ``parity_bound``,
-        ``producer`` and ``format_version``.
+    By key: ``input`` (name, shape, type, colour order, preprocessing), ``outputs`` (name to meaning and
+    unit), ``classes`` (names of a row of probabilities by its output), ``gender_classes`` and
+    ``race_classes``, ``age_groups`` with their ``age_group_edges``, ``calibrated`` (in words) and
+    ``calibration``, with the metrics of the calibrated network, ``weights_sha256`` of the checkpoint,
+    ``trained_on``, ``licence``, ``precision``, ``parity_bound``, ``producer`` and ``format_version``.
     """
     provenance = {
         key: value for key, value in (model.provenance or {}).items() if not isinstance(value, Tensor)

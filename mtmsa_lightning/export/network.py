@@ -31,15 +31,11 @@ OUTPUTS = {
 
 
 def named_outputs(model: MTMSA, images: Tensor) -> dict[str, Tensor]:
-    """Return the calibrated outputs of a checkpoint in float32.
+    """Return the calibrated outputs of a checkpoint in float32, those of :data:`OUTPUTS` that it has.
 
     Args:
         model: The network, in evaluation mode.
         images: RGB, uint8, ``(N, 3, image_size, image_size)``.
-
-    Returns:
-        Those of :data:`OUTPUTS` that the checkpoint has: of its trained heads, and ``unsure`` with thresholds
-        of the calibration.
     """
     output = model.calibrated(model(images))
     found: dict[str, Tensor] = {}
@@ -60,11 +56,7 @@ def named_outputs(model: MTMSA, images: Tensor) -> dict[str, Tensor]:
 class ExportNetwork(nn.Module):
     """A copy of a checkpoint's network with the outputs of :func:`named_outputs`.
 
-    Batch normalisation is folded into the convolutions.
-
-    Args:
-        model: The network; it is not changed.
-        half: Compute the trunk in float16.
+    Batch normalisation is folded into the convolutions; ``half`` computes the trunk in float16.
 
     Shape:
         Input RGB, uint8, ``(N, 3, image_size, image_size)``: normalisation happens inside.
@@ -107,12 +99,7 @@ def fold_batch_norm(module: nn.Module) -> None:
 
 
 def traced(network: ExportNetwork, dynamic: bool) -> torch.export.ExportedProgram:
-    """Trace a network.
-
-    Args:
-        network: The network.
-        dynamic: Take batches of any size instead of one face.
-    """
+    """Trace a network, for batches of any size (``dynamic``) or one face."""
     size = network.model.image_size
     # With an example of one face the batch size would be fixed to 1.
     example = torch.zeros(2 if dynamic else 1, 3, size, size, dtype=torch.uint8)

@@ -29,11 +29,7 @@ def write(
 ) -> None:
     """Write an ONNX file; the metadata goes into it as ``metadata_props``, each value as JSON.
 
-    Args:
-        program: The program, see :func:`~mtmsa_lightning.export.network.traced`.
-        file: The file.
-        names: Names of the outputs.
-        metadata: Plain values.
+    ``names`` are those of the outputs.
     """
     with _quiet():
         converted = torch.onnx.export(

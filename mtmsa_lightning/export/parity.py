@@ -59,15 +59,7 @@ by 0.15 years in the mean; a larger network may have three times as much; more i
 
 @dataclass(frozen=True)
 class Differences:
-    """Measured differences, as in :class:`Bound`.
-
-    Attributes:
-        years: Largest difference of a number in years.
-        probability: Largest difference of a probability.
-        mean_years: Mean absolute difference of the predicted age.
-        faces: Number of faces.
-        batches: Sizes of the batches.
-    """
+    """Measured differences, as in :class:`Bound`, with the number of faces and the sizes of the batches."""
 
     years: float
     probability: float
@@ -96,16 +88,9 @@ def runner_of(model: MTMSA) -> Runner:
 
 
 def compare(model: MTMSA, run: Runner, faces: Tensor, batch_sizes: Sequence[int]) -> Differences:
-    """Run an exported file and PyTorch on the same faces.
+    """Run an exported file and PyTorch on the same faces, RGB, uint8, ``(N, 3, size, size)``.
 
-    Args:
-        model: The exported network.
-        run: Function that runs the file.
-        faces: RGB, uint8, ``(N, 3, size, size)``.
-        batch_sizes: Sizes of the batches, repeated until all faces are used.
-
-    Returns:
-        The largest differences.
+    ``batch_sizes`` are repeated until all faces are used.
 
     Raises:
         ParityError: An output is missing or has another shape.
@@ -150,11 +135,7 @@ def _largest(values: NDArray[Any], expected: NDArray[Any]) -> float:
 
 
 def check(differences: Differences, bound: Bound) -> None:
-    """Raise if a difference exceeds its bound.
-
-    Raises:
-        ParityError: The message lists the differences.
-    """
+    """Raise ParityError if a difference exceeds its bound."""
     passed = [
         f"{kind.replace('_', ' ')} {getattr(differences, kind):.3g} (at most {getattr(bound, kind):g})"
         for kind in ("years", "probability", "mean_years")

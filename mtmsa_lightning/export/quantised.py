@@ -1,8 +1,4 @@
-"""ONNX files in int8: the convolutions of the trunk, by ONNX Runtime's static quantisation.
-
-Nearly all the work of this network is in convolutions, which ONNX Runtime computes well in int8 with static
-ranges. They are measured on faces.
-"""
+"""ONNX files in int8: the convolutions of the trunk, by ONNX Runtime's static quantisation."""
 
 from pathlib import Path
 from typing import Any

@@ -22,8 +22,7 @@ log = logging.getLogger(__name__)
 def drawn_faces(model: MTMSA, count: int) -> Tensor:
     """Return synthetic faces of all ages at the size of a checkpoint's input, always the same.
 
-    Returns:
-        RGB, uint8, ``(count, 3, image_size, image_size)``.
+    They are RGB, uint8, ``(count, 3, image_size, image_size)``.
     """
     transform = FaceTransform(model.image_size, model.crop)
     rng = np.random.default_rng(0)

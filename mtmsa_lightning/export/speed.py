@@ -8,16 +8,11 @@ from statistics import median
 def images_per_second(
     ways: Mapping[str, Callable[[], object]], images: int, seconds: float = 0.2, budget: float = 10.0
 ) -> dict[str, float]:
-    """Time several functions with the same result.
+    """Time several functions with the same result, which process ``images`` images per call.
 
-    They take turns in rounds, so that other load on the machine affects all of them equally, and the median
-    round is returned. An untimed first round finds the number of calls per round.
-
-    Args:
-        ways: Functions by name; each call processes ``images`` images.
-        images: Images per call.
-        seconds: Approximate time of each function in a round.
-        budget: Seconds after which no further round starts; there are one to five.
+    They take turns in rounds of about ``seconds``, so that other load on the machine affects all equally, and
+    the median of one to five rounds, begun within ``budget`` seconds, is returned. An untimed first round
+    finds the number of calls per round.
     """
     begun = time.perf_counter()
     calls = {name: _calls_within(way, seconds) for name, way in ways.items()}

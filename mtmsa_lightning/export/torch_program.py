@@ -17,13 +17,7 @@ METADATA = "metadata.json"
 
 
 def write(program: torch.export.ExportedProgram, file: Path, metadata: Mapping[str, Any]) -> None:
-    """Write a program; the metadata goes into its extra file ``metadata.json``.
-
-    Args:
-        program: The program, see :func:`~mtmsa_lightning.export.network.traced`.
-        file: The ``.pt2`` file.
-        metadata: Plain values.
-    """
+    """Write a ``.pt2`` file; the metadata goes into its extra file ``metadata.json``."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.export.save(program, file, extra_files={METADATA: to_json(metadata)})

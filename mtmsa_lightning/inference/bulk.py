@@ -1,12 +1,12 @@
 """Predict any number of images, part by part; threads read ahead of the network, in constant memory."""
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -16,7 +16,7 @@ from mtmsa_lightning._utils.images import UnreadableImageError
 from mtmsa_lightning._utils.progress import Advance
 from mtmsa_lightning.align.files import NO_FACE
 from mtmsa_lightning.evaluation.prediction_columns import prediction_columns, to_arrays
-from mtmsa_lightning.inference.estimator import AgeEstimator
+from mtmsa_lightning.inference.estimator import AgeEstimator, results_ahead
 from mtmsa_lightning.inference.face import BOX, FaceCrop
 from mtmsa_lightning.inference.inputs import Input, Inputs
 from mtmsa_lightning.inference.parts import Parts, Skipped
@@ -24,9 +24,6 @@ from mtmsa_lightning.inference.pictures import annotate, picture_file
 
 _CHUNK = 8
 """Images per task of a thread."""
-
-_T = TypeVar("_T")
-_R = TypeVar("_R")
 
 
 @dataclass(frozen=True)
@@ -49,33 +46,20 @@ class Job:
 
 
 def load_estimator(ckpt_path: str, flip_test: bool, **arguments: Any) -> AgeEstimator:
-    """Load a network.
-
-    Args:
-        ckpt_path: As for :meth:`AgeEstimator.from_pretrained`.
-        flip_test: Average over mirror images, even if the checkpoint does not.
-        arguments: As for :class:`AgeEstimator`.
-    """
+    """Load a network; ``flip_test`` averages over mirror images even if the checkpoint does not."""
     estimator = AgeEstimator.from_pretrained(ckpt_path, **arguments)
     estimator.model.flip_test |= flip_test
     return estimator
 
 
 def predict_parts(estimator: AgeEstimator, job: Job, numbers: Sequence[int], advance: Advance) -> None:
-    """Predict parts of the inputs and write them.
-
-    Args:
-        estimator: The network.
-        job: The work.
-        numbers: The parts.
-        advance: Called with the number of images done.
-    """
-    read = _Reader(estimator, job.detect)
+    """Predict some parts of the inputs and write them; call ``advance`` with the number of images done."""
+    read = partial(_load, estimator, job.detect)
     ahead = 2 * estimator.batch_size // _CHUNK + 2 * job.workers  # two batches, at one face per photo
     chunks = (chunk for number in numbers for chunk in _chunks(job.parts.positions(number)))
     inputs = ([job.inputs[at] for at in chunk] for chunk in chunks)
     with ThreadPoolExecutor(job.workers, thread_name_prefix="images") as pool:
-        loaded = _ahead(pool, read.several, inputs, ahead)
+        loaded = results_ahead(pool, read, inputs, ahead)
         for number in numbers:
             part, added = _Part(estimator), 0
             for images in islice(loaded, len(_chunks(job.parts.positions(number)))):
@@ -98,28 +82,22 @@ class _Loaded(NamedTuple):
     error: str
 
 
-class _Reader:
+def _load(estimator: AgeEstimator, detect: bool, inputs: Sequence[Input]) -> list[_Loaded]:
     """Read images and crop their faces, in any thread."""
+    return [_load_one(estimator, detect, each) for each in inputs]
 
-    def __init__(self, estimator: AgeEstimator, detect: bool) -> None:
-        self.estimator = estimator
-        self.detect = detect
 
-    def several(self, inputs: Sequence[Input]) -> list[_Loaded]:
-        """Read some images."""
-        return [self._one(each) for each in inputs]
-
-    def _one(self, each: Input) -> _Loaded:
-        try:
-            if each.known is None:
-                crops = self.estimator.crops(each.file, self.detect)
-            else:
-                whole = self.estimator.crops(each.read(), detect=False)[0]
-                box = tuple(each.known.box.tolist())
-                crops = [whole._replace(box=box, score=each.known.score)]
-        except UnreadableImageError as error:
-            return _Loaded(each, [], str(error).removeprefix(f"{each.file}: "))
-        return _Loaded(each, crops, "" if crops else NO_FACE)
+def _load_one(estimator: AgeEstimator, detect: bool, each: Input) -> _Loaded:
+    try:
+        if each.known is None:
+            crops = estimator.crops(each.file, detect)
+        else:
+            whole = estimator.crops(each.read(), detect=False)[0]
+            box = tuple(each.known.box.tolist())
+            crops = [whole._replace(box=box, score=each.known.score)]
+    except UnreadableImageError as error:
+        return _Loaded(each, [], str(error).removeprefix(f"{each.file}: "))
+    return _Loaded(each, crops, "" if crops else NO_FACE)
 
 
 class _Part:
@@ -182,16 +160,3 @@ def _annotate(pool: ThreadPoolExecutor, job: Job, number: int, faces: pd.DataFra
 
 def _chunks(positions: range) -> list[range]:
     return [positions[start : start + _CHUNK] for start in range(0, len(positions), _CHUNK)]
-
-
-def _ahead(
-    pool: ThreadPoolExecutor, work: Callable[[_T], _R], items: Iterable[_T], ahead: int
-) -> Iterator[_R]:
-    """Yield the results for items, in order, while threads work on the next ones."""
-    waiting: deque[Future[_R]] = deque()
-    for item in items:
-        waiting.append(pool.submit(work, item))
-        if len(waiting) >= ahead:
-            yield waiting.popleft().result()
-    while waiting:
-        yield waiting.popleft().result()

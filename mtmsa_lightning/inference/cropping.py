@@ -71,11 +71,7 @@ class Preprocessing:
         return self.margin is not None
 
     def describe(self, detect: bool | None = None) -> str:
-        """Return a sentence on the preprocessing of a photo.
-
-        Args:
-            detect: Whether faces are detected; by default as in training.
-        """
+        """Describe the preprocessing of a photo; ``detect`` is as in training by default."""
         looks = self.detects if detect is None else detect
         if not looks:
             used = describe_crop(self.crop, None)
@@ -90,11 +86,7 @@ class Preprocessing:
 
 
 class Cropper:
-    """Crop the faces of photos.
-
-    Args:
-        how: The preprocessing.
-    """
+    """Crop the faces of photos."""
 
     def __init__(self, how: Preprocessing) -> None:
         self.how = how

@@ -5,11 +5,12 @@ import logging
 import tempfile
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, Self, overload
+from typing import Any, NamedTuple, Self, TypeVar, overload
 
 import numpy as np
 import pandas as pd
@@ -41,6 +42,9 @@ PRECISIONS: dict[str, torch.dtype | None] = {
 
 _MOST_READERS = 8
 
+_T = TypeVar("_T")
+_R = TypeVar("_R")
+
 
 class AgeEstimator:
     """Predict age (with its uncertainty), gender and race of the faces in photos.
@@ -63,10 +67,6 @@ class AgeEstimator:
 
     Raises:
         ConfigError: The precision or the device does not exist.
-
-    Attributes:
-        model: The network.
-        preprocessing: Its preprocessing.
     """
 
     def __init__(
@@ -111,8 +111,7 @@ class AgeEstimator:
             arguments: As for the class: ``device``, ``batch_size`` and so on.
 
         Raises:
-            CheckpointError: The file does not exist, is damaged or not of this package, or the Hub refuses
-                it.
+            CheckpointError: The file does not exist, is damaged or not of this package, or the Hub refuses.
             ConfigError: It is on the Hub and the extra ``hub`` is not installed.
         """
         path = local_path(source, revision)
@@ -156,19 +155,11 @@ class AgeEstimator:
         return [photo.faces for photo in found] if several is photos else found[0].faces
 
     def table(self, photos: PhotoInput | Sequence[PhotoInput], detect: bool | None = None) -> pd.DataFrame:
-        """Predict the faces in photos and return one row per face.
-
-        Args:
-            photos: As for a call.
-            detect: As for a call.
+        """Predict the faces in photos and return one row per face; arguments and errors as for a call.
 
         Returns:
             Columns ``photo`` (its file, or its number, from 0), ``face`` (number in the photo, from 0) and
             those of :meth:`Face.to_dict`.
-
-        Raises:
-            UnreadableImageError: As for a call.
-            ConfigError: As for a call.
         """
         several: Any = photos if isinstance(photos, list | tuple) else [photos]
         names = [str(each) if isinstance(each, str | Path) else number for number, each in enumerate(several)]
@@ -179,14 +170,10 @@ class AgeEstimator:
         )
 
     def stream(self, photos: Iterable[PhotoInput], detect: bool | None = None) -> Iterator[PhotoFaces]:
-        """Predict any number of photos in order, in constant memory.
+        """Predict any number of photos in order, in constant memory; arguments as for a call.
 
         Threads read photos and detect faces ahead of the network, which gets full batches of faces of several
         photos.
-
-        Args:
-            photos: Photos; taken from the iterable when needed.
-            detect: As for a call.
 
         Yields:
             The faces of a photo; an unreadable one has an ``error`` and no faces.
@@ -216,13 +203,9 @@ class AgeEstimator:
         model = self.model
         classes = [f"{task} {', '.join(names)}" for task, names in model.trained_classes.items()]
         predicts = ["age", *classes] if model.age is not None else classes
-        parts = [
-            f"trained on {self.preprocessing.dataset or 'unknown faces'}",
-            f"{model.image_size} px",
-            *predicts,
-        ]
+        trained = f"trained on {self.preprocessing.dataset or 'unknown faces'}; {model.image_size} px"
         calibrated = "not calibrated" if model.calibration is None else "calibrated"
-        return f"AgeEstimator({'; '.join([*parts, calibrated, str(model.device)])})"
+        return f"AgeEstimator({'; '.join([trained, *predicts, calibrated, str(model.device)])})"
 
     def _detects(self, detect: bool | None) -> bool:
         return self.preprocessing.detects if detect is None else detect
@@ -236,14 +219,8 @@ class AgeEstimator:
     def _crops_ahead(self, photos: Iterable[PhotoInput], detector: FaceDetector | None) -> Iterator["_Cut"]:
         """Yield the crops of each photo, or its error, read ahead in threads."""
         readers = min(_MOST_READERS, available_cores())
-        ahead: deque[Future[_Cut]] = deque()
         with ThreadPoolExecutor(readers, thread_name_prefix="photos") as pool:
-            for photo in photos:
-                ahead.append(pool.submit(self._crops, photo, detector))
-                if len(ahead) >= 2 * readers:
-                    yield ahead.popleft().result()
-            while ahead:
-                yield ahead.popleft().result()
+            yield from results_ahead(pool, partial(self._crops, detector=detector), photos, 2 * readers)
 
     def _crops(self, photo: PhotoInput, detector: FaceDetector | None) -> "_Cut":
         path = Path(photo) if isinstance(photo, str | Path) else None
@@ -331,11 +308,7 @@ class AgeEstimator:
 
     @torch.inference_mode()
     def attention(self, faces: Sequence[Face]) -> list[FaceAttention]:
-        """Return the attention maps and scale weights for faces.
-
-        Returns:
-            One for each face, without stages if the network has no attention modules.
-        """
+        """Return the attention maps and scale weights for faces, without stages if there is no module."""
         if not faces:
             return []
         images = self._images([face.crop for face in faces])
@@ -359,10 +332,7 @@ class AgeEstimator:
         :meth:`from_pretrained`, ``--ckpt_path`` of every command and ``mtmsa fit --model.weights`` read it.
         The weights are saved exactly, with classes, calibration and provenance. The model card
         (``README.md``) is written from the record of the run; an unchanged network that was loaded from such
-        a folder keeps its card.
-
-        Args:
-            folder: The folder; files with these names are replaced.
+        a folder keeps its card. Files with these names are replaced.
 
         Raises:
             DataError: Nothing can be written there.
@@ -384,17 +354,14 @@ class AgeEstimator:
         write_text(target / README, kept if kept and before == identity(target) else card)
 
     def push_to_hub(self, repo_id: str, *, private: bool = True, card: str | None = None) -> str:
-        """Upload the folder of :meth:`save_pretrained` to the Hugging Face Hub.
+        """Upload the folder of :meth:`save_pretrained` to the Hugging Face Hub and return the commit's URL.
 
         Args:
             repo_id: ``owner/name``; a missing repository is created.
             private: Whether a new repository is private; check the terms of the training data before you
                 publish weights.
-            card: Text of the model card, ``README.md``; by default that of :meth:`save_pretrained`. It
-                replaces the one of the repository.
-
-        Returns:
-            The URL of the commit.
+            card: Text of the model card, which replaces that of the repository; by default that of
+                :meth:`save_pretrained`.
 
         Raises:
             ConfigError: The extra ``hub`` is not installed.
@@ -406,6 +373,19 @@ class AgeEstimator:
             if card is not None:
                 write_text(folder / README, card)
             return upload(folder, repo_id, private)
+
+
+def results_ahead(
+    pool: ThreadPoolExecutor, work: Callable[[_T], _R], items: Iterable[_T], ahead: int
+) -> Iterator[_R]:
+    """Yield the results for items, in order, while threads work on the next ones."""
+    waiting: deque[Future[_R]] = deque()
+    for item in items:
+        waiting.append(pool.submit(work, item))
+        if len(waiting) >= ahead:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
 
 
 def _usable(device: str | torch.device) -> torch.device:

@@ -29,8 +29,7 @@ class Age:
     Attributes:
         distribution: The predictive distribution, a batch of one face, on the CPU; calibrated if the
             checkpoint is.
-        groups: Probability of each age group ``(low, high)`` in completed years; empty if the checkpoint has
-            no groups.
+        groups: Probability of each age group ``(low, high)`` in completed years; empty without groups.
     """
 
     distribution: AgeDistribution
@@ -75,11 +74,7 @@ class Age:
 
 @dataclass(frozen=True)
 class ClassPrediction:
-    """A predicted gender or race.
-
-    Attributes:
-        probabilities: Probability by class name, in the order of the checkpoint's classes.
-    """
+    """A predicted gender or race, as probabilities by class name in the order of the checkpoint's classes."""
 
     probabilities: Mapping[str, float]
 
@@ -105,8 +100,7 @@ class FaceCrop(NamedTuple):
         transform: Matrix (2, 3) from pixels (x, y, 1) of the photo to those of ``image``.
         box: Left, top, right and bottom edge in pixels of the photo, where the centre of the left top pixel
             is (0, 0): as detected, or the part of the photo that was used.
-        landmarks: The five landmarks (``align.detector.LANDMARKS``) in pixels of the photo, shape (5, 2);
-            None without detection.
+        landmarks: The five ``align.detector.LANDMARKS`` in pixels of the photo, (5, 2), if detected.
         score: Confidence of the detector, 0 to 1; None without detection.
     """
 
@@ -119,13 +113,13 @@ class FaceCrop(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Face:
-    """A face and its predictions.
+    """A face and its predictions; None where the checkpoint was not trained on a task.
 
     Attributes:
         crop: The position of the face and the network's input.
-        age_or_none: The age; None if the checkpoint has no age head.
-        gender: The gender; None if the checkpoint was not trained on it.
-        race: The race; None if the checkpoint was not trained on it.
+        age_or_none: The age; None without an age head.
+        gender: The gender.
+        race: The race.
         unsure: Whether a threshold of the calibration is exceeded; None without thresholds.
     """
 
@@ -164,11 +158,10 @@ class Face:
     def to_dict(self) -> dict[str, Any]:
         """Return the predictions as plain values, with the names of the columns of ``mtmsa predict``.
 
-        Returns:
-            ``box_left``, ``box_top``, ``box_right``, ``box_bottom`` and ``score``; ``age_mean``, ``age_std``,
-            ``age_low90`` and ``age_high90`` in years, ``unsure``, probabilities ``group_<low>_<high>``; the
-            most probable ``gender`` and ``race`` with the probabilities ``gender_<class>`` and
-            ``race_<class>``. Predictions that the checkpoint does not make are missing.
+        These are ``box_left``, ``box_top``, ``box_right``, ``box_bottom`` and ``score``; ``age_mean``,
+        ``age_std``, ``age_low90`` and ``age_high90`` in years, ``unsure``, probabilities
+        ``group_<low>_<high>``; the most probable ``gender`` and ``race`` with the probabilities
+        ``gender_<class>`` and ``race_<class>``. Predictions that the checkpoint does not make are missing.
         """
         values: dict[str, Any] = {**dict(zip(BOX, map(float, self.box), strict=True)), "score": self.score}
         if self.age_or_none is not None:

@@ -1,7 +1,4 @@
-"""The inputs of a prediction, photos and faces of prepared sets, in a fixed order.
-
-Only their names are kept in memory: an image is read when it is predicted.
-"""
+"""The inputs of a prediction in a fixed order: photos and faces of prepared sets, read when predicted."""
 
 import hashlib
 import logging
@@ -42,8 +39,7 @@ class Known(NamedTuple):
 
     Attributes:
         id: The face's id.
-        box: Left, top, right and bottom edge in pixels of the source photo, shape (4,); NaN if no face was
-            detected.
+        box: Edges in pixels of the source photo, as in :class:`FaceCrop`, (4,); NaN if not detected.
         score: Confidence of the detector, or NaN.
     """
 
@@ -77,11 +73,7 @@ class Input(NamedTuple):
 
 
 class Photos(Sequence[Input]):
-    """Image files.
-
-    Args:
-        files: The files, as given.
-    """
+    """Image files, named as given."""
 
     def __init__(self, files: Sequence[str]) -> None:
         self.files = files
@@ -102,10 +94,7 @@ class Photos(Sequence[Input]):
 
 
 class PreparedFaces(Sequence[Input]):
-    """The faces of a prepared set, read from its memory-mapped pixels if it has them.
-
-    Args:
-        root: Folder of the set, or of a shard of it.
+    """The faces of a prepared set or a shard of one, read from its memory-mapped pixels if it has them.
 
     Raises:
         DataError: The set is damaged.
@@ -140,11 +129,7 @@ class PreparedFaces(Sequence[Input]):
 
 
 class Inputs(Sequence[Input]):
-    """All images to predict, by position.
-
-    Args:
-        blocks: Photos and prepared sets, in the given order.
-    """
+    """All images to predict, by position: photos and prepared sets, in the given order."""
 
     def __init__(self, blocks: Sequence[Photos | PreparedFaces]) -> None:
         self.blocks = blocks

@@ -1,11 +1,8 @@
 """Predictions in parts, so that an interrupted prediction continues and processes share the work.
 
-Until a table is complete, the folder ``<table>.parts`` holds ``plan.json``, which describes inputs and
-options, and one file for each complete part of the inputs. A part, including its batches, depends on its own
-inputs
-only: neither an interruption nor the number of processes changes a digit.
-
-At the end the parts are joined, one at a time, to
+Until a table is complete, the folder ``<table>.parts`` holds ``plan.json`` (inputs and options) and one file
+for each complete part of the inputs. A part depends on its own inputs only: neither an interruption nor the
+number of processes changes a digit. At the end the parts are joined to
 
     ages.csv            one row per face (or .parquet, or .jsonl)
     ages.skipped.csv    the images without a row, with the reason; only if there are any
@@ -60,14 +57,7 @@ Skipped = list[tuple[str, str]]
 
 
 class Counts(NamedTuple):
-    """Counts of a table.
-
-    Attributes:
-        faces: Rows.
-        images: All images.
-        no_face: Images without a face.
-        unreadable: Images that cannot be read.
-    """
+    """Counts of a table: its rows, all images, and those without a face or not readable."""
 
     faces: int
     images: int
@@ -76,12 +66,7 @@ class Counts(NamedTuple):
 
 
 class Parts:
-    """The folder of an incomplete table.
-
-    Args:
-        folder: The folder.
-        plan: The plan of the table.
-    """
+    """The folder of an incomplete table, and the table's plan."""
 
     def __init__(self, folder: Path, plan: Plan) -> None:
         self.folder = folder
@@ -115,10 +100,7 @@ class Parts:
             return False
 
     def claim(self, overwrite: bool) -> None:
-        """Write the plan, or check that the folder has the same one.
-
-        Args:
-            overwrite: Remove parts of another plan.
+        """Write the plan, or check that the folder has the same one; ``overwrite`` removes parts of another.
 
         Raises:
             DataError: The folder has another plan, or holds something else.
@@ -239,12 +221,7 @@ def _read_record(out: Path) -> Plan:
 
 
 def join(plan: Plan, files: Sequence[Path], out: Path) -> Counts:
-    """Join all parts to one table, and write the list of skipped images and the record.
-
-    Args:
-        plan: The plan of the parts.
-        files: Files of all parts, in order.
-        out: The table.
+    """Join the files of all parts, in order, to one table; write the list of skipped images and the record.
 
     Raises:
         DataError: A part is damaged.
@@ -278,9 +255,6 @@ def merge(folders: Sequence[Path], out: Path, overwrite: bool = False) -> Counts
         folders: Folders made by ``--shard``, in any order, each once.
         out: The table.
         overwrite: Replace an existing table.
-
-    Returns:
-        The counts of the table.
 
     Raises:
         DataError: Shards are missing, incomplete, or of different predictions; or a table exists.
@@ -332,10 +306,7 @@ def _read(file: Path) -> tuple[pa.Table, Skipped]:
 
 @contextmanager
 def _table(file: Path, suffix: str) -> Iterator[Callable[[pa.Table], None]]:
-    """Yield a function that appends the rows of a part to a file.
-
-    The columns are those of the first part with rows, since parts without faces lack some.
-    """
+    """Yield a function that appends the rows of a part; columns are those of the first part with rows."""
     writers: dict[str, Callable[[Path, pa.Schema], Any]]
     writers = {".csv": _CSV, ".jsonl": _JSONLines, ".parquet": _Parquet}
     with ExitStack() as stack:

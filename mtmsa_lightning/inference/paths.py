@@ -30,8 +30,7 @@ def check_there(path: str) -> None:
 def matches(path: str) -> tuple[list[str], list[str]]:
     """Return a path itself, or the matches of a pattern such as ``photos/**/*.jpg``.
 
-    Returns:
-        Images, folders and tables; and matches of other kinds, which are not inputs.
+    The second list has the matches that are neither images nor folders nor tables.
 
     Raises:
         DataError: The path does not exist, or its name is not valid UTF-8.

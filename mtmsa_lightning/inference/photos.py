@@ -25,17 +25,12 @@ uint16, or floating point in [0, 1]; an alpha channel is dropped."""
 
 
 def read_photo(photo: PhotoInput, max_pixels: int = MAX_PIXELS, name: str = "photo") -> Image:
-    """Return a photo as an RGB array, with its EXIF orientation applied.
-
-    Files are decoded as in training.
+    """Return a photo as an RGB array, uint8, (height, width, 3), with its EXIF orientation applied.
 
     Args:
-        photo: See ``PhotoInput``.
+        photo: See ``PhotoInput``; files are decoded as in training.
         max_pixels: Larger photos are refused before they are decoded.
         name: Name of a photo given as bytes, for messages.
-
-    Returns:
-        RGB, uint8, shape (height, width, 3).
 
     Raises:
         UnreadableImageError: It is not an image, cannot be decoded, or is too large; or the array or tensor

@@ -1,7 +1,4 @@
-"""Images of predictions: annotated copies of photos, and one sheet of many faces.
-
-They are optional, since they show people, and contain no metadata of the photos, such as the location.
-"""
+"""Images of predictions, without metadata of the photos: annotated copies, and one sheet of many faces."""
 
 import unicodedata
 from collections.abc import Mapping, Sequence
@@ -42,13 +39,7 @@ _FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 
 def annotate(source: Input, faces: pd.DataFrame, file: Path) -> None:
-    """Write a copy of an image with a box and a caption for each face.
-
-    Args:
-        source: The image.
-        faces: Its rows of the table.
-        file: The file to write.
-    """
+    """Write a copy of an image with a box and a caption for each face, a row of the table."""
     image, scale = _fitted(source.read())
     rows = faces.to_dict("records")
     boxes = [np.array([face[name] for name in BOX]) * scale for face in rows]
@@ -85,9 +76,7 @@ def caption(face: Mapping[Any, Any]) -> list[str]:
 def label(name: str, face: int) -> str:
     """Return a file's name as a label of a tile: ASCII, shortened in its middle.
 
-    Args:
-        name: The name.
-        face: Number of the face in the photo, from 0; shown for those after the first.
+    The number of the face in the photo, from 0, is shown for those after the first.
     """
     letters = [letter for letter in unicodedata.normalize("NFKD", name) if not unicodedata.combining(letter)]
     plain = "".join(letters).encode("ascii", "replace").decode()
@@ -100,14 +89,7 @@ def label(name: str, face: int) -> str:
 
 
 def write_sheet(parts: Parts, inputs: Inputs, faces: int, file: Path) -> None:
-    """Write one image with many faces, with file name and caption below each.
-
-    Args:
-        parts: All parts of the table.
-        inputs: Their images.
-        faces: Number of rows in all parts, at least one.
-        file: The ``.jpg`` or ``.png`` file to write.
-    """
+    """Write one ``.jpg`` or ``.png`` image with some of the ``faces`` of all parts, each with its caption."""
     wanted = np.linspace(0, faces - 1, min(TILES, faces)).astype(int)
     tiles: list[Image] = []
     start = 0
@@ -163,18 +145,7 @@ def _fitted(image: Image) -> tuple[Image, float]:
 
 
 class _Caption(NamedTuple):
-    """A caption and its sizes in pixels.
-
-    Attributes:
-        lines: The texts.
-        scale: Scale of the font.
-        weight: Thickness of the strokes.
-        padding: Distance of the text from the edges of its background.
-        letters: Height of the letters above the baseline.
-        line: Distance of baselines.
-        width: Width of the background.
-        height: Height of the background.
-    """
+    """A caption and its sizes in pixels; ``letters`` is the height above the baseline."""
 
     lines: Sequence[str]
     scale: float

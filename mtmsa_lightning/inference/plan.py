@@ -29,16 +29,7 @@ def make_plan(
     annotate: Path | None,
     shard: tuple[int, int],
 ) -> Plan:
-    """Return the plan of a table.
-
-    Args:
-        ckpt_path: The checkpoint, as given.
-        estimator: Its network.
-        inputs: All inputs.
-        detect: Whether faces are detected in photos.
-        annotate: Folder of the annotated photos, if any.
-        shard: Number of this shard, from 1, and number of shards.
-    """
+    """Return the plan of a table; ``shard`` is the number of this shard, from 1, and of all."""
     model = estimator.model
     return {
         "format_version": FORMAT_VERSION,
