@@ -65,9 +65,6 @@ def embedded(image: NDArray[np.uint8], kind: str = ".png") -> str:
     return f"data:image/{media};base64,{base64.b64encode(data.tobytes()).decode()}"
 
 
-# ------------------------------------------------------------------------ age
-
-
 def age_range(age: Age) -> Interval:
     """Return the range of the curve's axis: 0 to 100, or to 120 if needed."""
     high = float(age.distribution.quantile(0.99))
@@ -105,9 +102,6 @@ def age_curve(age: Age, text: str) -> Markup:
 
 def _points(x: NDArray[np.float64], y: NDArray[np.float64]) -> str:
     return " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(x, y, strict=True))
-
-
-# ------------------------------------------------------------------------ classes and attention
 
 
 def percent(probability: float) -> str:

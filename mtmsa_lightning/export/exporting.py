@@ -106,9 +106,6 @@ def about_file(name: str, form: Format, precision: Precision, found: Differences
     )
 
 
-# ------------------------------------------------------------------------ before the long work
-
-
 def default_target(checkpoint: Path, form: Format, precision: Precision) -> Path:
     """Return ``<run>/export/<checkpoint>[-<precision>]<suffix>``, or beside a checkpoint without run."""
     run = checkpoint.parent.parent
@@ -131,9 +128,6 @@ def faces_to_try(
             "--images FOLDER, with faces cropped as in training"
         )
     return faces[::2], faces[1::2]
-
-
-# ------------------------------------------------------------------------ writing
 
 
 def takes_batches(form: Format, dynamic: bool) -> bool:

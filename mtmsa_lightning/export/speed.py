@@ -1,6 +1,8 @@
 """Measure the images per second of several functions."""
 
+import math
 import time
+import timeit
 from collections.abc import Callable, Mapping
 from statistics import median
 
@@ -15,23 +17,15 @@ def images_per_second(
     finds the number of calls per round.
     """
     begun = time.perf_counter()
-    calls = {name: _calls_within(way, seconds) for name, way in ways.items()}
+    timers = {name: timeit.Timer(way, timer=time.perf_counter) for name, way in ways.items()}
+    calls = {}
+    for name, timer in timers.items():
+        timer.timeit(1)  # warm-up
+        calls[name] = max(1, math.ceil(seconds / timer.timeit(1)))
     times: dict[str, list[float]] = {name: [] for name in ways}
     for number in range(5):
         if number and time.perf_counter() - begun > budget:
             break
-        for name, way in ways.items():
-            start = time.perf_counter()
-            for _ in range(calls[name]):
-                way()
-            times[name].append((time.perf_counter() - start) / calls[name])
+        for name, timer in timers.items():
+            times[name].append(timer.timeit(calls[name]) / calls[name])
     return {name: images / median(each) for name, each in times.items()}
-
-
-def _calls_within(way: Callable[[], object], seconds: float) -> int:
-    way()
-    start, calls = time.perf_counter(), 0
-    while calls == 0 or time.perf_counter() - start < seconds:
-        way()
-        calls += 1
-    return calls

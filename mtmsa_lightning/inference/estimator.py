@@ -119,8 +119,6 @@ class AgeEstimator:
         estimator._file = find_checkpoint(path).absolute()
         return estimator
 
-    # ---------------------------------------------------------------- photos
-
     @overload
     def __call__(  # type: ignore[overload-overlap]  # a str is a sequence of str
         self, photos: PhotoInput, detect: bool | None = None
@@ -237,8 +235,6 @@ class AgeEstimator:
         image = read_photo(photo, self.max_pixels)
         return [self._cropper.whole(image)] if detector is None else self._cropper.detected(image, detector)
 
-    # ---------------------------------------------------------------- the network
-
     def predict(self, crops: Sequence[FaceCrop]) -> list[Face]:
         """Predict cropped faces, in batches."""
         batches = [crops[start : start + self.batch_size] for start in range(0, len(crops), self.batch_size)]
@@ -323,8 +319,6 @@ class AgeEstimator:
             )
             for row in range(len(faces))
         ]
-
-    # ---------------------------------------------------------------- files
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write weights (``model.safetensors``), settings (``config.json``) and model card to a folder.

@@ -189,9 +189,6 @@ def _empty(folder: Path) -> None:
             file.unlink()
 
 
-# ---------------------------------------------------------------- joining
-
-
 def beside(out: Path, ending: str) -> Path:
     """Return a file beside a table, such as ``ages.skipped.csv``."""
     return out.with_name(f"{out.stem}{ending}")

@@ -11,14 +11,14 @@ from mtmsa_lightning._utils.strict_json import to_json
 from mtmsa_lightning._utils.text import pluralize
 from mtmsa_lightning.data.audit.audit import Audit
 from mtmsa_lightning.data.audit.counts import part_names
-from mtmsa_lightning.data.audit.findings import KINDS, SHOWN, Finding, tally
+from mtmsa_lightning.data.audit.findings import KINDS, SHOWN, tally
 from mtmsa_lightning.data.audit.images import SHARPNESS_SIDE
 from mtmsa_lightning.data.audit.labels import describe_labels
 from mtmsa_lightning.data.audit.near_duplicates import HASH_SIZE
 from mtmsa_lightning.data.audit.published_counts import Comparison
 from mtmsa_lightning.data.splits.protocols import PARTS
+from mtmsa_lightning.reports import html
 from mtmsa_lightning.reports.audit_plots import draw_counts, draw_groups
-from mtmsa_lightning.reports.html import Page, Picture
 
 FORMAT_VERSION = 1
 BASELINES = {
@@ -41,7 +41,7 @@ def write_json(audit: Audit, file: Path) -> None:
 
 def record(audit: Audit) -> dict[str, Any]:
     """Return an audit as plain values."""
-    table, split = audit.table, audit.split
+    table = audit.table
     return {
         "format_version": FORMAT_VERSION,
         "dataset": audit.source,
@@ -50,7 +50,7 @@ def record(audit: Audit) -> dict[str, Any]:
         "rows": {"read": table.report.read, "kept": len(table)},
         "protocol": audit.protocol,
         "folds": list(audit.splits),
-        "split": None if split is None else split_record(audit),
+        "split": _split_record(audit),
         "severities": tally(audit.findings),
         "findings": [finding.record() for finding in audit.findings],
         "counts": {name: _nested(counts) for name, counts in audit.counted.items()},
@@ -62,7 +62,7 @@ def record(audit: Audit) -> dict[str, Any]:
     }
 
 
-def split_record(audit: Audit) -> dict[str, Any] | None:
+def _split_record(audit: Audit) -> dict[str, Any] | None:
     """Return the audited fold: sizes, fingerprints and notes."""
     split = audit.split
     if split is None:
@@ -83,19 +83,42 @@ def write_page(audit: Audit, file: Path, pictures: bool = True) -> None:
 
     Without ``pictures`` the page holds ids, labels and counts only, and no faces.
     """
-    page = Page(
-        f"Audit of {audit.source}", f"{pluralize(len(audit.table), 'face')}, protocol {audit.protocol}"
+    table, numbers = audit.table, tally(audit.findings)
+    labels, parts = describe_labels(table), part_names(audit.split, len(table))
+    captions = [f"{label}, {part}" for label, part in zip(labels, parts, strict=True)]
+    found = [(each.severity, each.kind, each.text, KINDS[each.kind].remedy) for each in audit.findings]
+    quantiles = [] if audit.scan is None else [{"": name, **each} for name, each in _images(audit).items()]
+    html.write_page(
+        file,
+        "audit.html",
+        title=f"Audit of {audit.source}",
+        lead=f"{pluralize(len(table), 'face')}, protocol {audit.protocol}",
+        audit=audit,
+        kinds=KINDS,
+        verdict=_counted(numbers),
+        mark="error" if numbers["error"] else "warning" if numbers["warning"] else "good",
+        findings=pd.DataFrame(found, columns=["", "kind", "found", "remedy"]),
+        baselines=baseline_table(audit.baselines),
+        comparisons=comparison_table(audit.comparisons),
+        counts=html.Picture(draw_counts(audit.counted), "Faces by age and class, coloured by part."),
+        class_counts=[
+            counts.map("{:,}".format).reset_index(names=name)
+            for name, counts in audit.counted.items()
+            if name != "age"
+        ],
+        details=[
+            (each, draw_groups(table, each.groups[:SHOWN], captions) if pictures else None)
+            for each in audit.findings
+        ],
+        hash_bits=HASH_SIZE**2,
+        sharpness_side=SHARPNESS_SIDE,
+        images=None if audit.scan is None else pd.DataFrame(quantiles),
+        seconds=", ".join(f"{name} {seconds:.1f} s" for name, seconds in audit.seconds.items()),
+        severities=pd.DataFrame(
+            [(kind.severity, name, kind.meaning) for name, kind in KINDS.items()],
+            columns=["severity", "kind", "meaning"],
+        ),
     )
-    _verdict(page, audit.findings)
-    _split(page, audit)
-    page.section("Faces")
-    page.picture(Picture(draw_counts(audit.counted), "Faces by age and class, coloured by part."))
-    for name, numbers in audit.counted.items():
-        if name != "age":
-            page.table(_texts(numbers, name))
-    _details(page, audit, pictures)
-    _method(page, audit)
-    page.write(file)
 
 
 def summary(audit: Audit) -> str:
@@ -104,77 +127,6 @@ def summary(audit: Audit) -> str:
     lines = [f"{audit.source}: {pluralize(len(audit.table), 'face')}; {_counted(numbers)}"]
     lines += [f"  {finding.severity:<8}{finding.kind:<19}{finding.text}" for finding in audit.findings]
     return "\n".join(lines)
-
-
-# ---------------------------------------------------------------------------- sections
-
-
-def _verdict(page: Page, findings: list[Finding]) -> None:
-    numbers = tally(findings)
-    kind = "error" if numbers["error"] else "warning" if numbers["warning"] else "good"
-    page.text(_counted(numbers), kind)
-    rows = [
-        {
-            "": finding.severity,
-            "kind": finding.kind,
-            "found": finding.text,
-            "remedy": KINDS[finding.kind].remedy,
-        }
-        for finding in findings
-    ]
-    if rows:
-        page.table(pd.DataFrame(rows))
-
-
-def _split(page: Page, audit: Audit) -> None:
-    page.section("Split")
-    if audit.split is None:
-        page.text("The protocol cannot be applied to these faces.", "error")
-    else:
-        page.code(audit.split.summary())
-        page.table(baseline_table(audit.baselines), "Metrics of constant guesses fitted on the training part")
-    page.text(f"Labels: {audit.table.label_rule}")
-    if audit.comparisons:
-        page.table(comparison_table(audit.comparisons), "Compared with the published release")
-
-
-def _details(page: Page, audit: Audit, pictures: bool) -> None:
-    labels, parts = describe_labels(audit.table), part_names(audit.split, len(audit.table))
-    captions = [f"{label}, {part}" for label, part in zip(labels, parts, strict=True)]
-    for finding in audit.findings:
-        page.section(f"{finding.severity}: {KINDS[finding.kind].meaning}")
-        page.text(finding.text, finding.severity)
-        page.items(finding.examples, numbered=True)
-        if pictures:
-            page.tiles(draw_groups(audit.table, finding.groups[:SHOWN], captions))
-
-
-def _method(page: Page, audit: Audit) -> None:
-    page.section("Methods")
-    limits = audit.thresholds
-    page.items(
-        [
-            "Exact copies: equal bytes (64-bit blake2b).",
-            f"Near-duplicates: pHash (Zauner 2010, by ImageHash), at most {limits.near} of {HASH_SIZE**2} "
-            "bits apart. Crops and mirror images are not found.",
-            f"Blurred: variance of the Laplacian of the grey central square, at {SHARPNESS_SIDE} px, below "
-            f"{limits.min_sharpness:g}. Tiny: a side below {limits.min_side} px.",
-            "Leaks are searched in all folds of the protocol; all other numbers are of the fold above.",
-        ]
-    )
-    if audit.scan is not None:
-        page.table(
-            pd.DataFrame([{"": name, **quantiles} for name, quantiles in _images(audit).items()]), "Images"
-        )
-    times = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in audit.seconds.items())
-    page.text(f"Time: {times}.")
-    kinds = [
-        {"severity": kind.severity, "kind": name, "meaning": kind.meaning} for name, kind in KINDS.items()
-    ]
-    page.table(pd.DataFrame(kinds), "Severity of each kind; an error makes the exit status 1")
-
-
-# ---------------------------------------------------------------------------- parts
 
 
 def baseline_table(baselines: Mapping[str, Mapping[str, float]]) -> pd.DataFrame:
@@ -207,10 +159,6 @@ def _metric(name: str, value: float | None) -> str:
 def _counted(numbers: Mapping[Any, int]) -> str:
     texts = {"error": "error", "warning": "warning", "info": "note"}
     return ", ".join(f"{numbers[name]} {text}{'s' * (numbers[name] != 1)}" for name, text in texts.items())
-
-
-def _texts(counts: pd.DataFrame, name: str) -> pd.DataFrame:
-    return counts.map("{:,}".format).reset_index(names=name)
 
 
 def _nested(counts: pd.DataFrame) -> dict[str, dict[str, int]]:

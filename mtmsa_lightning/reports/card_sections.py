@@ -115,9 +115,6 @@ def hardware(sources: Sources) -> dict[str, Any]:
     }
 
 
-# ------------------------------------------------------------------------ metrics
-
-
 def evaluation(sources: Sources) -> dict[str, Any]:
     """Return the metrics of a report with their intervals; empty without a report."""
     if not sources.metrics:
@@ -201,9 +198,6 @@ def _interval(name: str, low: str, high: str) -> str:
     return format_interval(name, *(float(end) if end else None for end in (low, high))) or "-"
 
 
-# ------------------------------------------------------------------------ calibration and citation
-
-
 def calibration(recorded: Mapping[str, Any] | None) -> str:
     """Describe a calibration."""
     if recorded is None:
@@ -228,9 +222,6 @@ def citation() -> dict[str, Any]:
     text = next(file for file in files if file.is_file()).read_text(encoding="utf-8")
     cited: dict[str, Any] = yaml.safe_load(text)
     return cited
-
-
-# ------------------------------------------------------------------------ settings in words
 
 
 def _attention(msa: Mapping[str, Any] | None) -> str:

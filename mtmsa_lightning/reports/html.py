@@ -83,22 +83,9 @@ class Page:
         """Add a paragraph; ``mark`` is empty, ``error``, ``warning`` or ``good``."""
         self._add("text", text=text, mark=mark)
 
-    def items(self, texts: Iterable[str], numbered: bool = False) -> None:
-        """Add a list."""
-        self._add("list", texts=list(texts), tag="ol" if numbered else "ul")
-
-    def code(self, text: str) -> None:
-        """Add a command or other preformatted text."""
-        self._add("code", text=text)
-
     def table(self, rows: pd.DataFrame, caption: str = "") -> None:
-        """Add a table: the columns of ``rows`` without its index; numbers are passed as formatted texts.
-
-        A column is right-aligned if all its texts begin like a number and contain no word.
-        """
-        texts = [[str(cell) for cell in row] for row in rows.itertuples(index=False)]
-        numeric = [*map(_looks_numeric, zip(*texts, strict=True))] or [False] * rows.shape[1]
-        self._add("table", columns=[*rows], rows=texts, numeric=numeric, caption=caption)
+        """Add a table: the columns of ``rows`` without its index; numbers are passed as formatted texts."""
+        self._add("table", rows=rows, caption=caption)
 
     def picture(self, picture: Picture) -> None:
         """Add a single picture."""
@@ -114,19 +101,24 @@ class Page:
 
     def write(self, file: Path) -> None:
         """Write the page atomically."""
-        style = Markup(STYLE.read_text(encoding="utf-8"))
-        template = environment.get_template("page.html")
-        write_text(
-            file,
-            template.render(
-                title=self.title, lead=self.lead, style=style, blocks=self._blocks, private=_PRIVATE
-            ),
-        )
+        write_page(file, "page.html", title=self.title, lead=self.lead, blocks=self._blocks, private=_PRIVATE)
+
+
+def write_page(file: Path, template: str, **values: Any) -> None:
+    """Write a page from a template atomically."""
+    style = Markup(STYLE.read_text(encoding="utf-8"))
+    write_text(file, environment.get_template(template).render(values, style=style))
 
 
 def without_faces(html: str) -> str:
     """Return the text of a page without the parts marked by :meth:`Page.private`."""
     return re.sub(f"{_PRIVATE[0]}.*?{_PRIVATE[1]}", "", html, flags=re.DOTALL)
+
+
+def _texts(frame: pd.DataFrame) -> tuple[list[list[str]], list[bool]]:
+    """Return the cells of a table, and which columns are right-aligned: those of numbers without words."""
+    rows = [[str(cell) for cell in row] for row in frame.itertuples(index=False)]
+    return rows, [*map(_looks_numeric, zip(*rows, strict=True))] or [False] * frame.shape[1]
 
 
 def _looks_numeric(texts: Iterable[str]) -> bool:
@@ -135,3 +127,6 @@ def _looks_numeric(texts: Iterable[str]) -> bool:
     return bool(filled) and all(
         text.lstrip("+-< ")[:1].isdigit() and not word.search(text) for text in filled
     )
+
+
+environment.filters["texts"] = _texts

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
 
 from mtmsa_lightning.reports.plots import age as age_plots
@@ -23,12 +24,11 @@ def ages(n: int = 2000) -> tuple[np.ndarray, np.ndarray]:
     return true, np.clip(true + RNG.normal(0, 8, n), 0, 115)
 
 
-def errors(names: list[str], mae: object, bias: object) -> age_plots.ErrorByAge:
-    mae = np.broadcast_to(np.asarray(mae, float), len(names))
-    return age_plots.ErrorByAge(
-        names, np.linspace(400, 51, len(names)).astype(int), mae, mae - 1, mae + 1.5,
-        np.broadcast_to(np.asarray(bias, float), len(names)),
-    )  # fmt: skip
+def errors(names: list[str], mae: object, bias: object, counts: object = None) -> pd.DataFrame:
+    counts = np.linspace(400, 51, len(names)).astype(int) if counts is None else counts
+    errors = pd.DataFrame({"age": names, "faces": counts})
+    errors["age_mae"], errors["age_bias"] = mae, bias
+    return errors.assign(age_mae_low=errors["age_mae"] - 1, age_mae_high=errors["age_mae"] + 1.5)
 
 
 def face(size: int = 64) -> np.ndarray:
@@ -48,9 +48,7 @@ PLOTS: dict[str, Callable[[], Figure]] = {
         errors(DECADES, 4 + (np.arange(11) - 4) ** 2 / 4, np.linspace(3, -12, 11))
     ),
     "errors_flat": lambda: age_plots.error_by_age(errors(DECADES[:4], 5.0, 5.0)),
-    "errors_one": lambda: age_plots.error_by_age(
-        age_plots.ErrorByAge(["30-39"], [1], [np.nan], [np.nan], [np.nan], [np.nan])
-    ),
+    "errors_one": lambda: age_plots.error_by_age(errors(["30-39"], np.nan, np.nan, 1)),
     "coverage": lambda: age_plots.interval_coverage(
         {"before calibration": (LEVELS, LEVELS**2), "calibrated": (LEVELS, LEVELS**0.9)}, 1196,
         {"conformal": ([0.5, 0.8, 0.9, 0.95], [0.55, 0.8, 0.95, 1.0])},

@@ -1,10 +1,11 @@
 import base64
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 from seen_html import HOSTILE, Seen, check_harmless
 
-from mtmsa_lightning.reports.html import TEMPLATES, Page, Picture, without_faces
+from mtmsa_lightning.reports.html import TEMPLATES, Page, Picture, without_faces, write_page
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -14,9 +15,7 @@ def seen(tmp_path):
     page = Page("Ages <b> & more", "lead")
     page.section("Faces")
     page.text("bad", "error")
-    page.items(["one", "<two>"])
-    page.items(["first"], numbered=True)
-    page.code("mtmsa fit")
+    page.text("<two>")
     rows = {"name": ["<a>", "b"], "MAE": ["2.81", "-"], "found": ["2 files", "3 faces"]}
     page.table(pd.DataFrame(rows), "a caption")
     page.picture(Picture(b"<svg xmlns='http://www.w3.org/2000/svg'/>", 'a "picture"'))
@@ -27,9 +26,7 @@ def seen(tmp_path):
 
 def test_texts_are_escaped_and_tags_are_closed(seen):
     assert seen.open == []
-    assert {"Ages <b> & more", "lead", "Faces", "bad", "<two>", "mtmsa fit", "<a>", "a caption"} <= set(
-        seen.texts
-    )
+    assert {"Ages <b> & more", "lead", "Faces", "bad", "<two>", "<a>", "a caption"} <= set(seen.texts)
     assert not [tag for tag, _ in seen.tags if tag in ("b", "a", "two", "script", "link")]
 
 
@@ -51,22 +48,40 @@ def test_hostile_texts_stay_texts_everywhere_on_a_page(tmp_path):
     page = Page(HOSTILE, HOSTILE)
     page.section(HOSTILE)
     page.text(HOSTILE, HOSTILE)
-    page.items([HOSTILE])
-    page.code(HOSTILE)
     page.table(pd.DataFrame({HOSTILE: [HOSTILE]}), HOSTILE)
     page.picture(Picture(PNG, HOSTILE))
     page.tiles([Picture(PNG, HOSTILE)])
     page.write(tmp_path / "page.html")
     html = (tmp_path / "page.html").read_text()
     seen = check_harmless(html)
-    assert seen.texts.count(HOSTILE) == 12
+    assert seen.texts.count(HOSTILE) == 10
     assert without_faces(html) == html
+
+
+def test_hostile_texts_stay_texts_on_the_page_of_an_audit(tmp_path):
+    finding = SimpleNamespace(severity=HOSTILE, kind="k", text=HOSTILE, examples=[HOSTILE])
+    split = SimpleNamespace(summary=lambda: HOSTILE)
+    audit = SimpleNamespace(
+        findings=[finding], split=split, comparisons=[1], table=SimpleNamespace(label_rule=HOSTILE),
+        thresholds=SimpleNamespace(near=1, min_sharpness=1.0, min_side=1),
+    )  # fmt: skip
+    tables = ("findings", "baselines", "comparisons", "images", "severities")
+    write_page(
+        tmp_path / "audit.html", "audit.html", title=HOSTILE, lead=HOSTILE, mark=HOSTILE, verdict=HOSTILE,
+        audit=audit, counts=Picture(PNG, HOSTILE), details=[(finding, [Picture(PNG, HOSTILE)])],
+        kinds={"k": SimpleNamespace(meaning=HOSTILE)}, hash_bits=1, sharpness_side=1, seconds=HOSTILE,
+        class_counts=[pd.DataFrame({HOSTILE: [HOSTILE]})],
+        **dict.fromkeys(tables, pd.DataFrame({HOSTILE: [HOSTILE]})),
+    )  # fmt: skip
+    seen = check_harmless((tmp_path / "audit.html").read_text())
+    assert seen.texts.count(HOSTILE) >= 20
 
 
 def test_every_template_is_tested_with_hostile_texts():
     """Here, and in the tests of the app's parts, of cards and of Markdown; a new template needs a test."""
+    pages = {"page.html", "blocks.html", "audit.html", "app.html"}
     texts = {"card.md", "comparison.md", "folds.md", "study.md"}
-    assert {file.name for file in TEMPLATES.iterdir()} == {"page.html", "app.html", "style.css", *texts}
+    assert {file.name for file in TEMPLATES.iterdir()} == pages | texts | {"style.css"}
 
 
 def test_what_shows_faces_can_be_removed(tmp_path):

@@ -4,6 +4,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from made_up_plots import PLOTS
 from matplotlib import rcParams
@@ -62,10 +63,8 @@ def test_one_face_or_none_can_be_drawn(true, shown, tmp_path):
 
 
 def test_errors_by_age_show_mean_interval_bias_and_count():
-    errors = age_plots.ErrorByAge(
-        ["0-9", "10-19"], counts=[40, 3], mae=[5.0, np.nan], low=[4.0, np.nan], high=[7.0, np.nan],
-        bias=[1.5, np.nan],
-    )  # fmt: skip
+    columns = {"age": ["0-9", "10-19"], "faces": [40, 3], "age_mae": [5.0, np.nan], "age_bias": [1.5, np.nan]}
+    errors = pd.DataFrame(columns | {"age_mae_low": [4.0, np.nan], "age_mae_high": [7.0, np.nan]})
     upper, lower = age_plots.error_by_age(errors).axes
     np.testing.assert_array_equal(lines(upper)["bias"][0], [0, 1.5])
     (bars,) = upper.containers

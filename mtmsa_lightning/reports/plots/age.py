@@ -1,49 +1,37 @@
 """Plots of predicted ages."""
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mtmsa_lightning._utils.text import pluralize
-from mtmsa_lightning.reports.plots.style import (
-    BLACK,
-    BLUE,
-    COLUMN,
-    GREY,
-    SERIES,
-    VERMILLION,
-    legend,
-    name_columns,
-    new_figure,
-    styled,
-    write_count,
-)
+from mtmsa_lightning.reports.plots import style
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.figure import Figure
 
 
-@styled
+@style.styled
 def cumulative_score(thresholds: ArrayLike, fractions: ArrayLike, faces: int) -> "Figure":
     """Plot the cumulative score: the fraction (0 to 1) of faces with at most an error in years."""
-    figure = new_figure(COLUMN, 2.6)
-    axes = figure.add_subplot()
+    figure, axes = style.new_axes(style.COLUMN, 2.6)
     x, y = np.asarray(thresholds, float), 100 * np.asarray(fractions, float)
-    axes.plot(x, y, color=BLUE, marker="o" if len(x) == 1 else None, clip_on=False)
+    axes.plot(x, y, color=style.BLUE, marker="o" if len(x) == 1 else None, clip_on=False)
     if 5 in x:
         score = y[x == 5][0]
-        axes.plot([5, 5, 0], [0, score, score], color=GREY, linewidth=0.8, linestyle=":")
-        axes.plot([5], [score], "o", color=VERMILLION, clip_on=False)
-        axes.set_title(f"CS@5 = {score:.1f} %", loc="left", color=VERMILLION)
+        axes.plot([5, 5, 0], [0, score, score], color=style.GREY, linewidth=0.8, linestyle=":")
+        axes.plot([5], [score], "o", color=style.VERMILLION, clip_on=False)
+        axes.set_title(f"CS@5 = {score:.1f} %", loc="left", color=style.VERMILLION)
     axes.set(xlim=(0, max(float(x.max()), 1)), ylim=(0, 100))
     axes.set(xlabel="absolute error n (years)", ylabel="faces with error ≤ n (%)")
-    write_count(axes, faces)
+    style.write_count(axes, faces)
     return figure
 
 
-@styled
+@style.styled
 def predicted_against_true(true: ArrayLike, predicted: ArrayLike) -> "Figure":
     """Plot predicted against true age, both in years and ``(N,)``, as counts in hexagons; NaN is skipped."""
     from matplotlib.colors import LogNorm
@@ -52,8 +40,7 @@ def predicted_against_true(true: ArrayLike, predicted: ArrayLike) -> "Figure":
     x, y = np.asarray(true, float), np.asarray(predicted, float)
     known = ~(np.isnan(x) | np.isnan(y))
     x, y = x[known], y[known]
-    figure = new_figure(COLUMN, 3.0)
-    axes = figure.add_subplot()
+    figure, axes = style.new_axes(style.COLUMN, 3.0)
     low, high = _age_range(np.concatenate([x, y]))
     margin = (high - low) / _HEXAGONS  # so that no hexagon is cut
     if len(x):
@@ -69,13 +56,13 @@ def predicted_against_true(true: ArrayLike, predicted: ArrayLike) -> "Figure":
             bar.ax.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
             bar.ax.yaxis.set_minor_locator(NullLocator())
         else:
-            axes.set_title(f"{pluralize(int(cells[0]), 'face')} per cell", loc="left", color=GREY)
-    axes.plot([low, high], [low, high], color=VERMILLION, linewidth=1, label="prediction = age")
+            axes.set_title(f"{pluralize(int(cells[0]), 'face')} per cell", loc="left", color=style.GREY)
+    axes.plot([low, high], [low, high], color=style.VERMILLION, linewidth=1, label="prediction = age")
     ends = (low - margin, high + margin)
     axes.set(xlim=ends, ylim=ends, aspect="equal")
     axes.set(xlabel="true age (years)", ylabel="predicted age (years)")
-    legend(figure, axes)
-    write_count(axes, len(x))
+    style.legend(figure, axes)
+    style.write_count(axes, len(x))
     return figure
 
 
@@ -91,46 +78,36 @@ def _age_range(ages: NDArray[np.float64]) -> tuple[float, float]:
     return float(low), float(max(high, low + 10))
 
 
-class ErrorByAge(NamedTuple):
-    """Errors in ranges of age, such as ``20-29``, in years; NaN where there are too few faces.
+@style.styled
+def error_by_age(errors: "pd.DataFrame") -> "Figure":
+    """Plot mean absolute error with its interval, and bias, over ranges of true age.
 
-    ``low`` and ``high`` are the ends of the interval of ``mae``; ``bias`` is the mean of prediction minus
-    age.
+    Args:
+        errors: Columns ``age`` (such as ``20-29``), ``faces``, and in years ``age_mae`` with ``age_mae_low``
+            and ``age_mae_high``, and ``age_bias``; NaN where there are too few faces.
     """
-
-    names: Sequence[str]
-    counts: ArrayLike
-    mae: ArrayLike
-    low: ArrayLike
-    high: ArrayLike
-    bias: ArrayLike
-
-
-@styled
-def error_by_age(errors: ErrorByAge, interval: str = "95 % interval") -> "Figure":
-    """Plot mean absolute error with its interval, and bias, over ranges of true age."""
-    figure = new_figure(COLUMN, 3.1)
+    figure = style.new_figure(style.COLUMN, 3.1)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
-    at = np.arange(len(errors.names))
-    mae, low, high = (np.asarray(values, float) for values in (errors.mae, errors.low, errors.high))
+    at = np.arange(len(errors))
+    mae, low, high = (errors[f"age_mae{end}"].to_numpy(float) for end in ("", "_low", "_high"))
     bars = np.nan_to_num(np.stack([mae - low, high - mae]).clip(min=0))
     upper.errorbar(
-        at, mae, yerr=bars, fmt="o", color=BLUE, capsize=2, elinewidth=1, label=f"MAE with {interval}"
+        at, mae, yerr=bars, fmt="o", color=style.BLUE, capsize=2, elinewidth=1, label="MAE with 95 % interval"
     )
-    upper.plot(at, np.asarray(errors.bias, float), "s", color=VERMILLION, mfc="white", label="bias")
-    upper.axhline(0, color=GREY, linewidth=0.8)
+    upper.plot(at, errors["age_bias"].to_numpy(float), "s", color=style.VERMILLION, mfc="white", label="bias")
+    upper.axhline(0, color=style.GREY, linewidth=0.8)
     upper.set_ylabel("error (years)")
-    legend(figure, upper)
-    counts = np.asarray(errors.counts, float)
-    lower.bar(at, counts, color=GREY, width=0.7)
+    style.legend(figure, upper)
+    counts = errors["faces"].to_numpy(float)
+    lower.bar(at, counts, color=style.GREY, width=0.7)
     lower.set(ylabel="faces", xlabel="true age (years)", xlim=(-0.6, max(len(at), 1) - 0.4))
-    name_columns(lower, errors.names, turned=len(at) > 5)
+    style.name_columns(lower, errors["age"].tolist(), turned=len(at) > 5)
     lower.grid(axis="x", visible=False)
-    write_count(upper, int(counts.sum()))
+    style.write_count(upper, int(counts.sum()))
     return figure
 
 
-@styled
+@style.styled
 def interval_coverage(
     curves: Mapping[str, tuple[ArrayLike, ArrayLike]],
     faces: int,
@@ -143,27 +120,31 @@ def interval_coverage(
         faces: Number of faces.
         points: The same for intervals of single levels, such as conformal ones.
     """
-    figure = new_figure(COLUMN, 3.1)
-    axes = figure.add_subplot()
+    figure, axes = style.new_axes(style.COLUMN, 3.1)
     axes.plot(
-        [0, 100], [0, 100], color=GREY, linewidth=0.8, linestyle="--", label="perfect; below: overconfident"
+        [0, 100],
+        [0, 100],
+        color=style.GREY,
+        linewidth=0.8,
+        linestyle="--",
+        label="perfect; below: overconfident",
     )
-    for (name, (nominal, empirical)), colour in zip(curves.items(), SERIES, strict=False):
+    for (name, (nominal, empirical)), colour in zip(curves.items(), style.SERIES, strict=False):
         axes.plot(
             100 * np.asarray(nominal, float), 100 * np.asarray(empirical, float), color=colour, label=name,
             marker="o" if np.size(nominal) == 1 else None, clip_on=False,
         )  # fmt: skip
     for (name, (target, found)), marker in zip((points or {}).items(), "D*P", strict=False):
         x, y = 100 * np.asarray(target, float), 100 * np.asarray(found, float)
-        axes.plot(x, y, marker, color=BLACK, label=name, zorder=3, clip_on=False)
+        axes.plot(x, y, marker, color=style.BLACK, label=name, zorder=3, clip_on=False)
     axes.set(xlim=(0, 100), ylim=(0, 100), aspect="equal")
     axes.set(xlabel="nominal coverage (%)", ylabel="empirical coverage (%)")
-    legend(figure, axes)
-    write_count(axes, faces)
+    style.legend(figure, axes)
+    style.write_count(axes, faces)
     return figure
 
 
-@styled
+@style.styled
 def risk_coverage(
     coverage: ArrayLike, risk: ArrayLike, faces: int, ylabel: str, kept: float | None = None
 ) -> "Figure":
@@ -176,19 +157,20 @@ def risk_coverage(
         ylabel: Name of the error, with its unit.
         kept: Fraction that the chosen threshold keeps.
     """
-    figure = new_figure(COLUMN, 2.6)
-    axes = figure.add_subplot()
+    figure, axes = style.new_axes(style.COLUMN, 2.6)
     x, y = 100 * np.asarray(coverage, float), np.asarray(risk, float)
     marker = "o" if len(x) == 1 else None
-    axes.plot(x, y, color=BLUE, marker=marker, label="most certain first", clip_on=bool(len(x) > 1))
+    axes.plot(x, y, color=style.BLUE, marker=marker, label="most certain first", clip_on=bool(len(x) > 1))
     if len(y):
-        axes.axhline(y[-1], color=GREY, linewidth=0.8, linestyle="--", label="all faces, or a random choice")
+        axes.axhline(
+            y[-1], color=style.GREY, linewidth=0.8, linestyle="--", label="all faces, or a random choice"
+        )
         settled = y[x >= 5] if (x >= 5).any() else y  # a few faces are too noisy to set the scale
         axes.set_ylim(0, 1.15 * float(np.nanmax(settled)) or 1)
     if kept is not None:
         text = f"threshold keeps {100 * kept:.0f} %"
-        axes.axvline(100 * kept, color=VERMILLION, linewidth=1, label=text, clip_on=False)
+        axes.axvline(100 * kept, color=style.VERMILLION, linewidth=1, label=text, clip_on=False)
     axes.set(xlim=(0, 100), xlabel="faces kept (%)", ylabel=ylabel)
-    legend(figure, axes)
-    write_count(axes, faces)
+    style.legend(figure, axes)
+    style.write_count(axes, faces)
     return figure

@@ -6,17 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mtmsa_lightning.reports.plots.style import (
-    COLUMN,
-    GREY,
-    MARKERS,
-    SERIES,
-    legend,
-    name_columns,
-    new_figure,
-    styled,
-    write_count,
-)
+from mtmsa_lightning.reports.plots import style
 
 if TYPE_CHECKING:
     from matplotlib.colors import Colormap
@@ -29,7 +19,7 @@ FAINTEST_SCALE = 0.1
 """Smallest absolute gate with the deepest colour: changes of features below 10 % look faint."""
 
 
-@styled
+@style.styled
 def attention_maps(
     faces: Sequence[NDArray[np.uint8]], maps: Mapping[str, NDArray[np.floating[Any]]], titles: Sequence[str]
 ) -> "Figure":
@@ -42,8 +32,8 @@ def attention_maps(
         maps: Gates averaged over channels, ``(F, h, w)``, by the name of the module, such as ``stage 2``.
         titles: Titles of the faces.
     """
-    side = (2 * COLUMN - 0.9) / max(len(faces), 4)
-    figure = new_figure(2 * COLUMN, side * (1 + len(maps)) + 0.35)
+    side = (2 * style.COLUMN - 0.9) / max(len(faces), 4)
+    figure = style.new_figure(2 * style.COLUMN, side * (1 + len(maps)) + 0.35)
     scale, colours = gate_scale(maps.values()), _gate_colours()
     figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0.02, hspace=0.02)  # type: ignore[union-attr, call-arg]
     grid = figure.subplots(1 + len(maps), len(faces), squeeze=False)
@@ -87,21 +77,21 @@ def _gate_colours() -> "Colormap":
     return LinearSegmentedColormap.from_list("gates", [*zip((0, 0.5, 0.5, 1), ends, strict=True)])
 
 
-@styled
+@style.styled
 def scale_weights(
     decades: Sequence[str], weights: Mapping[str, Mapping[str, ArrayLike]], faces: int
 ) -> "Figure":
     """Plot the mean weight (0 to 1, one per decade) of every dilation rate, by module and by rate."""
-    figure = new_figure(2 * COLUMN if len(weights) > 1 else COLUMN, 2.6)
+    figure = style.new_figure(2 * style.COLUMN if len(weights) > 1 else style.COLUMN, 2.6)
     panels = figure.subplots(1, max(len(weights), 1), sharey=True, squeeze=False)[0]
     at = np.arange(len(decades))
     for axes, (module, by_rate) in zip(panels, weights.items(), strict=False):
-        axes.axhline(100 / len(by_rate), color=GREY, linewidth=0.8, linestyle="--")
-        for (rate, values), colour, marker in zip(by_rate.items(), SERIES, MARKERS, strict=False):
+        axes.axhline(100 / len(by_rate), color=style.GREY, linewidth=0.8, linestyle="--")
+        for (rate, values), colour, marker in zip(by_rate.items(), style.SERIES, style.MARKERS, strict=False):
             axes.plot(at, 100 * np.asarray(values, float), color=colour, marker=marker, label=rate)
-        name_columns(axes, decades, turned=True)
+        style.name_columns(axes, decades, turned=True)
         axes.set(xlabel="true age (years)", title=module)
     panels[0].set_ylabel("mean weight (%)")
-    legend(figure, panels[-1])
-    write_count(panels[0], faces)
+    style.legend(figure, panels[-1])
+    style.write_count(panels[0], faces)
     return figure

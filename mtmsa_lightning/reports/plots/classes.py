@@ -6,23 +6,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mtmsa_lightning.reports.plots.style import (
-    BLUE,
-    COLUMN,
-    GREY,
-    legend,
-    name_columns,
-    new_figure,
-    styled,
-    write_count,
-)
+from mtmsa_lightning.reports.plots import style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 
-@styled
+@style.styled
 def class_reliability(
     confidence: ArrayLike, accuracy: ArrayLike, counts: ArrayLike, error: float, task: str
 ) -> "Figure":
@@ -33,25 +24,29 @@ def class_reliability(
     confidence, accuracy = np.asarray(confidence, float), np.asarray(accuracy, float)
     counts = np.asarray(counts, float)
     filled = counts > 0
-    figure = new_figure(COLUMN, 3.3)
+    figure = style.new_figure(style.COLUMN, 3.3)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3.4, 1])
-    upper.plot([0, 100], [0, 100], color=GREY, linewidth=0.8, linestyle="--", label="perfectly calibrated")
+    upper.plot(
+        [0, 100], [0, 100], color=style.GREY, linewidth=0.8, linestyle="--", label="perfectly calibrated"
+    )
     measured = "not defined" if np.isnan(error) else f"{100 * error:.1f} %"
     upper.plot(
-        100 * confidence[filled], 100 * accuracy[filled], "o-", color=BLUE, label=f"{task} (ECE {measured})",
-        clip_on=not filled.any(),
+        100 * confidence[filled], 100 * accuracy[filled], "o-", color=style.BLUE, clip_on=not filled.any(),
+        label=f"{task} (ECE {measured})",
     )  # fmt: skip
     upper.set(xlim=(0, 100), ylim=(0, 100), ylabel="right (%)")
-    legend(figure, upper)
+    style.legend(figure, upper)
     fraction = 100 * counts / max(counts.sum(), 1)
     width = 100 / max(len(counts), 15) * 0.6
-    lower.bar(100 * confidence[filled], fraction[filled], width=width, color=GREY, clip_on=not filled.any())
+    lower.bar(
+        100 * confidence[filled], fraction[filled], width=width, color=style.GREY, clip_on=not filled.any()
+    )
     lower.set(ylim=(0, None if filled.any() else 100), xlabel="confidence (%)", ylabel="faces (%)")
-    write_count(upper, int(counts.sum()))
+    style.write_count(upper, int(counts.sum()))
     return figure
 
 
-@styled
+@style.styled
 def confusion(matrix: ArrayLike, names: Sequence[str], axis: str = "class") -> "Figure":
     """Plot a confusion matrix in percent of each label's faces, with the counts.
 
@@ -70,22 +65,21 @@ def confusion(matrix: ArrayLike, names: Sequence[str], axis: str = "class") -> "
     totals = counts.sum(axis=1, keepdims=True)
     shares = np.divide(100 * counts, totals, out=np.full_like(counts, np.nan), where=totals > 0)
     width, height = (max(2.5, 1.3 + 0.44 * len(side)) for side in (names, labels))
-    figure = new_figure(width + 0.3, height)
-    axes = figure.add_subplot()
+    figure, axes = style.new_axes(width + 0.3, height)
     image = _cells(axes, shares, 0, 100, "Blues")
     for (row, column), share in np.ndenumerate(shares):
         if not np.isnan(share):
             text = f"{share:.0f}\n({_short(float(counts[row, column]))})" if share else "0"
             _cell_text(axes, row, column, text, share / 100)
     figure.colorbar(image, ax=axes, label="% of the label's faces", shrink=0.8, pad=0.02)
-    name_columns(axes, names, turned=len(names) > 3)
+    style.name_columns(axes, names, turned=len(names) > 3)
     axes.set_yticks(range(len(labels)), labels)
     axes.set(xlabel=f"predicted {axis}", ylabel=f"labelled {axis}")
-    write_count(axes, int(counts.sum()))
+    style.write_count(axes, int(counts.sum()))
     return figure
 
 
-@styled
+@style.styled
 def subgroup_map(
     values: ArrayLike, counts: ArrayLike, rows: Sequence[str], columns: Sequence[str], label: str, faces: int
 ) -> "Figure":
@@ -105,8 +99,7 @@ def subgroup_map(
     some, used = np.flatnonzero(counts.any(axis=1)), np.flatnonzero(counts.any(axis=0))
     values, counts = values[np.ix_(some, used)], counts[np.ix_(some, used)]
     rows, columns = [rows[row] for row in some.tolist()], [columns[column] for column in used.tolist()]
-    figure = new_figure(2 * COLUMN, 0.9 + 0.36 * len(rows))
-    axes = figure.add_subplot()
+    figure, axes = style.new_axes(2 * style.COLUMN, 0.9 + 0.36 * len(rows))
     shown = values[~np.isnan(values)]
     least, most = (float(shown.min()), float(shown.max())) if len(shown) else (0.0, 0.0)
     span = most - least or 1.0
@@ -115,7 +108,7 @@ def subgroup_map(
         count = f"({_short(float(counts[row, column]))})"
         if np.isnan(value):
             axes.text(
-                column, row, count if counts[row, column] else "-", ha="center", va="center", color=GREY
+                column, row, count if counts[row, column] else "-", ha="center", va="center", color=style.GREY
             )
         else:
             _cell_text(axes, row, column, f"{value:z.1f}\n{count}", (value - least) / span)
@@ -123,10 +116,10 @@ def subgroup_map(
         figure.colorbar(image, ax=axes, label=label, pad=0.01, fraction=0.03)
     else:  # a single colour needs no scale
         axes.set_title(label, loc="left")
-    name_columns(axes, columns)
+    style.name_columns(axes, columns)
     axes.set_yticks(range(len(rows)), rows)
     axes.set_xlabel("true age (years)")
-    write_count(axes, faces)
+    style.write_count(axes, faces)
     return figure
 
 

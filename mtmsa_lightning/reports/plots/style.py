@@ -53,6 +53,12 @@ def new_figure(width: float, height: float) -> "Figure":
     return Figure(figsize=(width, height), layout="constrained")
 
 
+def new_axes(width: float, height: float) -> "tuple[Figure, Axes]":
+    """Return an empty figure of a size in inches with its only axes."""
+    figure = new_figure(width, height)
+    return figure, figure.add_subplot()
+
+
 def legend(figure: "Figure", axes: "Axes") -> None:
     """Put the legend of some axes below all axes; the figure grows by its height."""
     handles, names = axes.get_legend_handles_labels()

@@ -51,20 +51,16 @@ def error_by_age(report: Material) -> Picture | None:
         return None
     rows = report.subgroups.table
     rows = rows[rows["by"] == "age"]
-    columns = {
-        "names": "age", "counts": "faces", "mae": "age_mae", "low": "age_mae_low", "high": "age_mae_high",
-        "bias": "age_bias",
-    }  # fmt: skip
-    report.write_table("error_by_age", rows[[*columns.values()]])
+    rows = rows[["age", "faces", "age_mae", "age_mae_low", "age_mae_high", "age_bias"]]
+    report.write_table("error_by_age", rows)
     if rows["age_mae"].isna().all():
         report.page.text(f"No age decade has {MIN_FACES} faces: no error by decade is shown.")
         return None
-    errors = age_plots.ErrorByAge(**{name: rows[column].tolist() for name, column in columns.items()})
     caption = (
         f"Mean absolute error by decade of the true age, with 95 % bootstrap intervals over {report.units}, "
         f"and bias (prediction minus age); none below {MIN_FACES} faces (n = {int(rows['faces'].sum()):,})."
     )
-    return report.draw("error_by_age", age_plots.error_by_age(errors), caption)
+    return report.draw("error_by_age", age_plots.error_by_age(rows), caption)
 
 
 def age_groups(report: Material) -> Picture:
