@@ -36,7 +36,9 @@ def answer(estimator: AgeEstimator, upload: bytes, name: str) -> Markup:
     try:
         photo = read_photo(upload, estimator.max_pixels, name or "photo")
         faces = estimator(photo, detect=True)
-        return faces_found(estimator, photo, faces) if faces else no_face(photo)
+        if not faces:
+            return refusal(NO_FACE) + photo_with_boxes(photo, [])
+        return faces_found(estimator, photo, faces)
     except UnreadableImageError as error:
         return refusal(f"{error}. {FORMATS}")
 
@@ -44,11 +46,6 @@ def answer(estimator: AgeEstimator, upload: bytes, name: str) -> Markup:
 def refusal(why: str) -> Markup:
     """Return the message for a photo that is refused."""
     return part("refusal", why)
-
-
-def no_face(photo: Image) -> Markup:
-    """Return a photo without a face, with a message."""
-    return refusal(NO_FACE) + photo_with_boxes(photo, [])
 
 
 def faces_found(estimator: AgeEstimator, photo: Image, faces: Sequence[Face]) -> Markup:

@@ -1,6 +1,5 @@
 """Drawings of the page as HTML: SVG and embedded images, without files."""
 
-import base64
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 from mtmsa_lightning._utils.images import Image
 from mtmsa_lightning._utils.text import pluralize
 from mtmsa_lightning.inference.face import Age, Face, Interval
-from mtmsa_lightning.reports.html import environment
+from mtmsa_lightning.reports.html import Picture, environment
 from mtmsa_lightning.reports.plots.attention import AMPLIFIED, DAMPED
 
 _PARTS = environment.get_template("app.html").module
@@ -36,33 +35,23 @@ def part(name: str, *values: Any) -> Markup:
 def photo_with_boxes(photo: Image, faces: Sequence[Face]) -> Markup:
     """Draw an RGB photo with a numbered box around each face, which links to its card."""
     height, width = photo.shape[:2]
-    count = pluralize(len(faces), "face")
-    label = f"The photo with {count}, boxed and numbered" if faces else "The photo"
-    return part("photo", width, height, _shown(photo), [*map(_box, faces)], label)
-
-
-def _box(face: Face) -> dict[str, float]:
-    left, top, right, bottom = (
-        edge + 0.5 for edge in face.box
-    )  # in SVG, the centre of a pixel is at half numbers
-    return {"x": left, "y": top, "width": right - left, "height": bottom - top}
-
-
-def _shown(photo: Image) -> str:
-    scale = SHOWN_SIDE / max(photo.shape[:2])
+    boxes = []
+    for face in faces:
+        left, top, right, bottom = face.box  # in SVG, the centre of a pixel is at half numbers
+        boxes.append({"x": left + 0.5, "y": top + 0.5, "width": right - left, "height": bottom - top})
+    scale = SHOWN_SIDE / max(height, width)
     if scale < 1:
-        photo = np.asarray(
-            cv2.resize(photo, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), np.uint8
-        )
-    return embedded(photo, ".jpg")
+        small = cv2.resize(photo, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        photo = np.asarray(small, np.uint8)
+    label = f"The photo with {pluralize(len(faces), 'face')}, boxed and numbered" if faces else "The photo"
+    return part("photo", width, height, embedded(photo, ".jpg"), boxes, label)
 
 
 def embedded(image: NDArray[np.uint8], kind: str = ".png") -> str:
     """Return an RGB or RGBA image, uint8, (height, width, channels), as a data URI."""
     code = cv2.COLOR_RGBA2BGRA if image.shape[2] == 4 else cv2.COLOR_RGB2BGR
     _, data = cv2.imencode(kind, cv2.cvtColor(image, code))
-    media = "jpeg" if kind == ".jpg" else kind[1:]
-    return f"data:image/{media};base64,{base64.b64encode(data.tobytes()).decode()}"
+    return Picture(data.tobytes(), "").uri
 
 
 def age_range(age: Age) -> Interval:
@@ -80,10 +69,7 @@ def density(age: Age, steps: int = 480) -> tuple[NDArray[np.float64], NDArray[np
 
 
 def age_curve(age: Age, text: str) -> Markup:
-    """Draw the density of age as SVG, with the part inside the interval in colour and a line at the mean.
-
-    ``text`` is the alternative text.
-    """
+    """Draw the density of age as SVG, its part inside the interval in colour, with a line at the mean."""
     first, last = age_range(age)
     ages, values = density(age)
     scale = (_WIDTH - 2 * _EDGE) / (last - first)
@@ -114,10 +100,7 @@ def percent(probability: float) -> str:
 
 
 def bars(title: str, probabilities: Mapping[str, float], marked: str = "") -> Markup:
-    """Draw probabilities, or other fractions, as a table with a bar in each row, the largest in bold.
-
-    ``marked`` is a note on the largest.
-    """
+    """Draw fractions by name as a table with a bar in each row, the largest in bold and with a note."""
     largest = max(probabilities, key=lambda name: probabilities[name])
     rows = [
         {

@@ -6,7 +6,7 @@ import re
 import socket
 from collections.abc import Callable
 from http import HTTPStatus
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -137,13 +137,18 @@ class Guard:
         return name in self.names or (self.any_address and _is_address(name))
 
 
+def address_of(host: str) -> IPv4Address | IPv6Address:
+    """Return the address of a host, without its zone."""
+    return ip_address(str(socket.getaddrinfo(host, None)[0][4][0]).partition("%")[0])
+
+
 def names_of(host: str) -> tuple[frozenset[str], bool]:
     """Return the names by which a page on a host is reached, at any port, since a tunnel may use another one.
 
     The second value tells whether any other numeric address is allowed, when all interfaces are served; no
     domain looks like one.
     """
-    address = ip_address(str(socket.getaddrinfo(host, None)[0][4][0]).partition("%")[0])
+    address = address_of(host)
     names = {host, str(address)}
     if address.is_loopback or address.is_unspecified:
         names |= {"localhost", "127.0.0.1", "::1"}
@@ -197,12 +202,7 @@ def _photo(upload: Any) -> dict[str, str] | None:
 async def body_of(
     request: "Request", most: int, reserve: Callable[[int], None] = lambda length: None
 ) -> bytearray:
-    """Return the body of a request.
-
-    Args:
-        request: The request.
-        most: Maximum size in bytes.
-        reserve: Called with the length of each part before it is added; may raise.
+    """Return the body of a request; ``reserve`` gets the length of each part first, and may raise.
 
     Raises:
         TooLargeError: It is longer than ``most`` bytes.

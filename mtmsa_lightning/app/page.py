@@ -2,8 +2,6 @@
 
 from typing import TYPE_CHECKING, Any
 
-from markupsafe import Markup
-
 from mtmsa_lightning._utils.text import pluralize
 from mtmsa_lightning.align.crop import ALIGNED
 from mtmsa_lightning.app.answer import answer, interval_is_calibrated, refusal, unsure_rule
@@ -77,9 +75,9 @@ def build(estimator: AgeEstimator, uploads: Uploads) -> "gradio.Blocks":
             webcam_options=gradio.WebcamOptions(mirror=False),
             elem_id="photo",
         )
-        gradio.HTML(framed(switches(estimator)))
+        gradio.HTML(framed(part("switches", "" if len(estimator.model.trunk.msa) else NO_ATTENTION)))
         said = gradio.HTML(framed("<p>No photo yet.</p>"), elem_id="answer", min_height=60)
-        gradio.HTML(framed(about(estimator)))
+        gradio.HTML(framed(part("about", LIMITS, describe(estimator))))
         photo.input(
             look, photo, [photo, said], preprocess=False, show_progress_on=said, api_visibility="undocumented"
         )
@@ -90,16 +88,6 @@ def build(estimator: AgeEstimator, uploads: Uploads) -> "gradio.Blocks":
 def framed(html: str) -> str:
     """Return a part of the page inside the element that its style applies to."""
     return f'<div class="mtmsa">{html}</div>'
-
-
-def switches(estimator: AgeEstimator) -> Markup:
-    """Return the switches for attention and rates, or a note if the network has none."""
-    return part("switches", "" if len(estimator.model.trunk.msa) else NO_ATTENTION)
-
-
-def about(estimator: AgeEstimator) -> Markup:
-    """Return the limits and the description of the model."""
-    return part("about", LIMITS, describe(estimator))
 
 
 def describe(estimator: AgeEstimator) -> dict[str, str]:

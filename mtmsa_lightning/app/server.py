@@ -9,11 +9,10 @@ import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 
 from mtmsa_lightning._utils.text import install
-from mtmsa_lightning.app.guard import PREVIEW, PROGRESS, UPLOAD, Guard
+from mtmsa_lightning.app.guard import PREVIEW, PROGRESS, UPLOAD, Guard, address_of
 from mtmsa_lightning.app.page import TITLE, build
 from mtmsa_lightning.app.uploads import Uploads
 from mtmsa_lightning.errors import ConfigError
@@ -42,6 +41,8 @@ _HEAD = (
     '<meta name="description" content="mtmsa-lightning: facial age estimation. Photos are not stored.">'
 )
 
+_DONE = 'data: {"msg": "done"}\n\n'
+
 _WITHOUT_GRADIO = f"`mtmsa app` needs Gradio: {install('app')}"
 
 
@@ -60,11 +61,7 @@ def private_folder() -> Iterator[str]:
 
 
 def need_gradio() -> None:
-    """Import Gradio with its telemetry turned off.
-
-    Raises:
-        ConfigError: It is not installed.
-    """
+    """Import Gradio with its telemetry turned off; raise ConfigError if it is not installed."""
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     try:
         import gradio  # noqa: F401
@@ -81,9 +78,8 @@ def application(
     async def made() -> "fastapi.FastAPI":
         return _mounted(estimator, host, int(max_megabytes * 2**20))
 
-    with ThreadPoolExecutor(
-        1
-    ) as pool:  # without a running event loop, Gradio makes some and never closes them
+    # without a running event loop, Gradio makes some and never closes them
+    with ThreadPoolExecutor(1) as pool:
         return pool.submit(lambda: asyncio.run(made())).result()
 
 
@@ -97,8 +93,8 @@ def _mounted(estimator: AgeEstimator, host: str, max_bytes: int) -> "fastapi.Fas
 
     # replaces Gradio's routes, which store files under hashes of their content
     app.add_route(UPLOAD, uploads.receive, ["POST"])
-    app.add_route(PROGRESS, _no_progress)
-    app.add_route(f"{PREVIEW}{{path:path}}", _no_preview)
+    app.add_route(PROGRESS, lambda _: fastapi.Response(_DONE, media_type="text/event-stream"))
+    app.add_route(f"{PREVIEW}{{path:path}}", lambda _: fastapi.Response(status_code=204))  # never sent back
 
     @app.middleware("http")
     async def name_page(request: fastapi.Request, call_next: Any) -> fastapi.Response:
@@ -117,20 +113,6 @@ def _mounted(estimator: AgeEstimator, host: str, max_bytes: int) -> "fastapi.Fas
     return app
 
 
-async def _no_progress(request: "fastapi.Request") -> "fastapi.Response":
-    """Answer that an upload is complete."""
-    import fastapi
-
-    return fastapi.Response('data: {"msg": "done"}\n\n', media_type="text/event-stream")
-
-
-async def _no_preview(request: "fastapi.Request") -> "fastapi.Response":
-    """Answer without content: photos are never sent back."""
-    import fastapi
-
-    return fastapi.Response(status_code=204)
-
-
 async def _with_own_head(response: Any) -> "fastapi.Response":
     """Replace Gradio's title and description, which link previews show."""
     import fastapi
@@ -142,11 +124,7 @@ async def _with_own_head(response: Any) -> "fastapi.Response":
 
 
 def listen(host: str, port: int | None) -> socket.socket:
-    """Open the socket of the page; without a port, the first free one of ``PORTS``.
-
-    Raises:
-        ConfigError: The address is not of this machine, or the port is in use or not allowed.
-    """
+    """Open the socket of the page; raise ConfigError if the address or port cannot be used."""
     if port is not None and not 0 <= port <= 65535:
         raise ConfigError(f"--port {port}: ports are numbers from 0 to 65535")
     failure: OSError | None = None
@@ -162,8 +140,7 @@ def listen(host: str, port: int | None) -> socket.socket:
 
 def is_loopback(host: str) -> bool:
     """Return whether an address is reached from this machine only."""
-    address = socket.getaddrinfo(host, None)[0][4][0]
-    return ip_address(str(address).partition("%")[0]).is_loopback
+    return address_of(host).is_loopback
 
 
 def server(app: "fastapi.FastAPI") -> "uvicorn.Server":

@@ -25,7 +25,7 @@ from mtmsa_lightning.export.formats import (
 )
 from mtmsa_lightning.export.metadata import describe_export
 from mtmsa_lightning.export.network import ExportNetwork, named_outputs, traced
-from mtmsa_lightning.export.parity import BATCH_SIZES, BOUNDS, Differences, Runner, check, compare, runner_of
+from mtmsa_lightning.export.parity import BATCH_SIZES, BOUNDS, Runner, check, compare, runner_of
 from mtmsa_lightning.export.sample_faces import drawn_faces, faces_of, faces_of_run
 from mtmsa_lightning.export.speed import images_per_second
 from mtmsa_lightning.module import MTMSA
@@ -80,30 +80,27 @@ def export(
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as folder:
         made = Path(folder) / target.name
         run = write(model, checkpoint, made, form, precision, dynamic, ranges)
-        found = compare(model, run, tried, BATCH_SIZES if takes_batches(form, dynamic) else (1,))
+        batches = dynamic or form is Format.SAFETENSORS
+        found = compare(model, run, tried, BATCH_SIZES if batches else (1,))
         check(found, BOUNDS[precision])
         log.info("differs from PyTorch by at most %s", found.describe())
         if form is not Format.SAFETENSORS:
-            for line in speed_lines(model, run, tried, form, takes_batches(form, dynamic)):
+            for line in speed_lines(model, run, tried, form, batches):
                 log.info("%s", line)
-        card = card_of_checkpoint(checkpoint) + about_file(target.name, form, precision, found)
+        card = card_of_checkpoint(checkpoint) + (
+            f"\n## This file\n\n`{target.name}`: {form}, {precision}. The metrics above are those of the "
+            f"checkpoint; this file differs from it by at most {found.describe()}.\n"
+        )
         if form is Format.SAFETENSORS:
             write_text(made / README, card)
-            replace(made, target)
-        else:
-            replace(made, target)
+        if target.is_dir():
+            shutil.rmtree(target)
+        made.replace(target)
+        if form is not Format.SAFETENSORS:
             beside = target.with_name(f"{target.name}.{CARD}")
             write_text(beside, card)
             log.info("model card: %s", beside)
     return target
-
-
-def about_file(name: str, form: Format, precision: Precision, found: Differences) -> str:
-    """Return a section of the card on the written file."""
-    return (
-        f"\n## This file\n\n`{name}`: {form}, {precision}. The metrics above are those of the checkpoint; "
-        f"this file differs from it by at most {found.describe()}.\n"
-    )
 
 
 def default_target(checkpoint: Path, form: Format, precision: Precision) -> Path:
@@ -128,11 +125,6 @@ def faces_to_try(
             "--images FOLDER, with faces cropped as in training"
         )
     return faces[::2], faces[1::2]
-
-
-def takes_batches(form: Format, dynamic: bool) -> bool:
-    """Return whether an export takes batches of any size."""
-    return dynamic or form is Format.SAFETENSORS
 
 
 def write(
@@ -184,10 +176,3 @@ def compared_speed(name: str, speed: float, pytorch: float) -> str:
     ratio = speed / pytorch
     times = f"{ratio:.1f} times as fast" if ratio >= 1 else f"{1 / ratio:.1f} times as slow"
     return f"{name} takes {1000 / speed:.1f} ms per image, PyTorch {1000 / pytorch:.1f} ms: {times}"
-
-
-def replace(made: Path, target: Path) -> None:
-    """Move an export to its target, replacing an older one."""
-    if target.is_dir():
-        shutil.rmtree(target)
-    made.replace(target)

@@ -7,7 +7,6 @@ from typing import Any
 from torch import Tensor
 
 from mtmsa_lightning import __version__
-from mtmsa_lightning.calibration.calibration import Calibration
 from mtmsa_lightning.data.preprocessing import describe_crop
 from mtmsa_lightning.export.formats import Precision
 from mtmsa_lightning.export.network import INPUT, OUTPUTS
@@ -39,7 +38,10 @@ def describe_export(
     classes = {f"{task}_probs": list(names) for task, names in model.trained_classes.items()}
     if "age_group_probs" in names:
         classes["age_group_probs"] = [f"{low}-{high}" for low, high in model.age_groups]
-    calibration = model.calibration
+    calibration, recorded = model.calibration, None
+    if calibration is not None:  # with the metrics of the calibrated network alone
+        after = {f"{part}, calibrated": each["after"] for part, each in calibration.metrics.items()}
+        recorded = calibration.to_dict() | {"metrics": after}
     return {
         "format_version": FORMAT_VERSION,
         "producer": f"mtmsa-lightning {__version__}",
@@ -51,18 +53,12 @@ def describe_export(
         "age_groups": [list(group) for group in model.age_groups],
         "age_group_edges": list(AGE_GROUP_EDGES) if model.age_groups else [],
         "calibrated": NOT_CALIBRATED if calibration is None else calibration.describe(),
-        "calibration": None if calibration is None else _describe_calibration(calibration),
+        "calibration": recorded,
         "weights_sha256": weights_digest(model.state_dict()),
         "trained_on": provenance or None,
         "licence": licence_note(provenance),
         "parity_bound": asdict(BOUNDS[precision]),
     }
-
-
-def _describe_calibration(calibration: Calibration) -> dict[str, Any]:
-    """Return a calibration with the metrics of the calibrated network alone, by the part measured."""
-    after = {f"{part}, calibrated": each["after"] for part, each in calibration.metrics.items()}
-    return calibration.to_dict() | {"metrics": after}
 
 
 def _describe_input(model: MTMSA, provenance: dict[str, Any], dynamic: bool) -> dict[str, Any]:

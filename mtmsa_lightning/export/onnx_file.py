@@ -27,10 +27,7 @@ OPSET = 18
 def write(
     program: torch.export.ExportedProgram, file: Path, names: Sequence[str], metadata: Mapping[str, Any]
 ) -> None:
-    """Write an ONNX file; the metadata goes into it as ``metadata_props``, each value as JSON.
-
-    ``names`` are those of the outputs.
-    """
+    """Write an ONNX file; each value of the metadata goes into its ``metadata_props`` as JSON."""
     with _quiet():
         converted = torch.onnx.export(
             program, dynamo=True, input_names=[INPUT], output_names=names, opset_version=OPSET, verbose=False
@@ -50,9 +47,7 @@ def add_metadata(file: Path, metadata: Mapping[str, Any]) -> None:
     model.doc_string = f"{SUMMARY} {metadata['licence']}"
     descriptions = metadata["outputs"] | {INPUT: f"{metadata['input']['layout']}: {metadata['input']['how']}"}
     graph = model.graph
-    batch = (
-        graph.input[0].type.tensor_type.shape.dim[0].dim_param
-    )  # the exporter's name of a dynamic dimension
+    batch = graph.input[0].type.tensor_type.shape.dim[0].dim_param  # the exporter's name of "n"
     for value in (*graph.input, *graph.output, *graph.value_info):
         value.doc_string = descriptions.get(value.name, "")
         for dimension in value.type.tensor_type.shape.dim:
@@ -92,14 +87,11 @@ def runner(file: Path, threads: int = 0) -> Runner:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Hide the messages of PyTorch's exporter."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
-    levels = [each.level for each in loggers]
+    before = logging.root.manager.disable
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for each in loggers:
-            each.setLevel(logging.ERROR)
+        logging.disable(logging.WARNING)
         try:
             yield
         finally:
-            for each, level in zip(loggers, levels, strict=True):
-                each.setLevel(level)
+            logging.disable(before)

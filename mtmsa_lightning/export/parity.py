@@ -58,12 +58,9 @@ by 0.15 years in the mean; a larger network may have three times as much; more i
 
 
 @dataclass(frozen=True)
-class Differences:
-    """Measured differences, as in :class:`Bound`, with the number of faces and the sizes of the batches."""
+class Differences(Bound):
+    """Measured differences, with the number of faces and the sizes of the batches."""
 
-    years: float
-    probability: float
-    mean_years: float
     faces: int
     batches: tuple[int, ...]
 
@@ -103,9 +100,7 @@ def compare(model: MTMSA, run: Runner, faces: Tensor, batch_sizes: Sequence[int]
     parts = [run(batch) for batch in batches]
     found = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     differences = _differences(runner_of(model)(faces.numpy()), found)
-    return Differences(
-        **differences, faces=len(faces), batches=tuple(sorted({len(batch) for batch in batches}))
-    )
+    return Differences(**differences, faces=len(faces), batches=tuple(sorted(set(map(len, batches)))))
 
 
 def _differences(wanted: Mapping[str, NDArray[Any]], found: Mapping[str, NDArray[Any]]) -> dict[str, float]:
@@ -121,10 +116,8 @@ def _differences(wanted: Mapping[str, NDArray[Any]], found: Mapping[str, NDArray
         if name != "unsure":  # it may differ for values near a threshold
             kind = "probability" if name.endswith("_probs") else "years"
             largest[kind] = max(largest[kind], _largest(values, expected))
-    mean = 0.0
-    if "age_mean" in found:
-        mean = float(np.abs(found["age_mean"] - wanted["age_mean"]).mean())
-    return largest | {"mean_years": mean}
+    ages = np.subtract(found.get("age_mean", 0.0), wanted.get("age_mean", 0.0))
+    return largest | {"mean_years": float(np.abs(ages).mean())}
 
 
 def _largest(values: NDArray[Any], expected: NDArray[Any]) -> float:

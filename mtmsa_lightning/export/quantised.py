@@ -11,14 +11,9 @@ from mtmsa_lightning.export.network import INPUT
 
 
 def quantise(full: Path, file: Path, faces: Tensor) -> None:
-    """Write an ONNX file with its convolutions in int8.
+    """Write an ONNX file with its convolutions in int8, a scale per channel of weights.
 
-    Weights have a scale per channel, activations one scale. Heads and later computations do not change.
-
-    Args:
-        full: The file in float32.
-        file: The file to write.
-        faces: Faces for the ranges, RGB, uint8, ``(N, 3, size, size)``.
+    The ranges of activations are those of the faces, uint8, ``(N, 3, size, size)``.
     """
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process

@@ -20,10 +20,7 @@ log = logging.getLogger(__name__)
 
 
 def drawn_faces(model: MTMSA, count: int) -> Tensor:
-    """Return synthetic faces of all ages at the size of a checkpoint's input, always the same.
-
-    They are RGB, uint8, ``(count, 3, image_size, image_size)``.
-    """
+    """Return synthetic faces of all ages, always the same, ``(count, 3, image_size, image_size)``."""
     transform = FaceTransform(model.image_size, model.crop)
     rng = np.random.default_rng(0)
     faces = []
@@ -34,7 +31,7 @@ def drawn_faces(model: MTMSA, count: int) -> Tensor:
 
 
 def faces_of(model: MTMSA, paths: Sequence[Path], count: int) -> Tensor:
-    """Return up to ``count`` faces of image files, folders and prepared sets, spread evenly over them.
+    """Return up to ``count`` faces of files, folders and prepared sets, spread evenly.
 
     Raises:
         DataError: A path does not exist.
@@ -52,11 +49,7 @@ def faces_of(model: MTMSA, paths: Sequence[Path], count: int) -> Tensor:
 
 
 def faces_of_run(model: MTMSA, ckpt_path: str, count: int) -> Tensor:
-    """Return up to ``count`` faces of the validation part of a checkpoint's run, spread evenly.
-
-    Raises:
-        ConfigError: The run or its data do not exist.
-    """
+    """Return up to ``count`` faces of the validation part of a run; raise ConfigError without one."""
     from mtmsa_lightning.training.calibrating import datamodule_of
 
     log.info("int8 needs the ranges of activations: they are taken from the validation part of the run")

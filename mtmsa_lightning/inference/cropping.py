@@ -38,8 +38,7 @@ class Preprocessing:
     Attributes:
         image_size: Side of the network's input in pixels.
         crop: Side of the central square that is used, as a fraction of the image's shorter side.
-        margin: Margin of the canonical crops that the network was trained on (``mtmsa prepare --margin``);
-            None if its faces were not aligned.
+        margin: Margin of its canonical crops (``mtmsa prepare --margin``); None if faces were not aligned.
         size: Side of these crops in pixels.
         dataset: The dataset that it was trained on; "" if unknown.
     """
@@ -60,9 +59,8 @@ class Preprocessing:
         detector = made.get("detector")
         aligned = isinstance(detector, dict) or detector == ALREADY_ALIGNED
         margin = float(made["margin"]) if aligned else None
-        layout = provenance.get("dataset", "").removeprefix(
-            f"{SYNTHETIC}-"
-        )  # with faces placed as in the release
+        # synthetic faces are placed as in the release
+        layout = provenance.get("dataset", "").removeprefix(f"{SYNTHETIC}-")
         return cls(image_size, crop, margin, int(made.get("size", _SIZE)), layout)
 
     @property
@@ -72,14 +70,12 @@ class Preprocessing:
 
     def describe(self, detect: bool | None = None) -> str:
         """Describe the preprocessing of a photo; ``detect`` is as in training by default."""
-        looks = self.detects if detect is None else detect
-        if not looks:
+        if not (self.detects if detect is None else detect):
             used = describe_crop(self.crop, None)
             note = ", as in training" if self.margin is None else ", unlike in training"
             return f"a photo is used as one cropped face{note} ({used})"
         if self.margin is None:
-            known = self.dataset in ALIGNED
-            if known:
+            if self.dataset in ALIGNED:
                 return f"faces are detected and aligned as in the images of {self.dataset}"
             return "faces are detected and aligned, unlike in training: expect larger errors"
         return f"faces are detected and aligned with a margin of {self.margin:g}, as in training"

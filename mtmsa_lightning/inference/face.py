@@ -46,11 +46,10 @@ class Age:
         return float(self.distribution.std)
 
     def interval(self, level: float = 0.9) -> Interval:
-        """Return both ends in years of the interval with probability ``level``.
+        """Return both ends in years, cut at 0, of the interval with probability ``level``.
 
         For a calibrated checkpoint this is the conformal interval at the fitted levels (0.5, 0.8, 0.9, 0.95),
-        infinite if it was fitted on too few subjects; else the central interval. Both ends are cut at 0;
-        those of ``distribution.interval`` are not.
+        infinite if it was fitted on too few subjects; else the central interval.
 
         Raises:
             ValueError: ``level`` is not between 0 and 1, both excluded.
@@ -131,11 +130,7 @@ class Face:
 
     @property
     def age(self) -> Age:
-        """The age.
-
-        Raises:
-            CheckpointError: The checkpoint has no age head.
-        """
+        """The age; raise CheckpointError if the checkpoint has no age head."""
         if self.age_or_none is None:
             raise CheckpointError("the checkpoint was trained without an age head: it predicts no ages")
         return self.age_or_none
@@ -183,13 +178,7 @@ class Face:
 
 
 class PhotoFaces(NamedTuple):
-    """The faces of one photo of many.
-
-    Attributes:
-        faces: Its faces, the largest first; empty if there is none or the photo cannot be read.
-        error: Why the photo cannot be read; empty if it can.
-        path: The photo's file; None for arrays, tensors and Pillow images.
-    """
+    """The faces of one photo of many, the largest first; ``error`` is empty, or why it cannot be read."""
 
     faces: list[Face]
     error: str = ""
@@ -199,10 +188,9 @@ class PhotoFaces(NamedTuple):
 class FaceAttention(NamedTuple):
     """The multi-scale attention for a face, by the stage of the network that it follows.
 
-    Attributes:
-        maps: Gates averaged over channels, ``(h, w)`` over the face's crop: above 0 amplifies, below 0 damps.
-        rates: Dilation rates, each with the mean weight of the scale that ends with its convolution; the
-            weights of a stage sum to 1.
+    ``maps`` are gates averaged over channels, ``(h, w)`` over the face's crop: above 0 amplifies, below 0
+    damps. ``rates`` are dilation rates, each with the mean weight of the scale that ends with its
+    convolution; the weights of a stage sum to 1.
     """
 
     maps: dict[int, NDArray[np.float32]]

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from mtmsa_lightning._utils.file_access import file_state, find_normalised
@@ -49,13 +48,9 @@ class Known(NamedTuple):
 
 
 class Input(NamedTuple):
-    """One image to predict.
+    """One image to predict: a file, or a face of a prepared set, perhaps with decoded pixels.
 
-    Attributes:
-        file: The image file, as given.
-        known: The face of a prepared set; None for a photo.
-        pixels: The prepared set's decoded crops, if it has them.
-        path: The crop's path in its set.
+    ``file`` is as given; ``path`` is the crop's path in its set.
     """
 
     file: str
@@ -64,11 +59,7 @@ class Input(NamedTuple):
     path: str = ""
 
     def read(self) -> Image:
-        """Return the image, RGB.
-
-        Raises:
-            UnreadableImageError: It is missing, damaged or not an image.
-        """
+        """Return the image, RGB; raise UnreadableImageError if it is missing, damaged or not an image."""
         return read_image(self.file) if self.pixels is None else self.pixels.read(self.path)
 
 
@@ -105,8 +96,8 @@ class PreparedFaces(Sequence[Input]):
         record = read_description(root)
         frame = read_frame(root / record["table"])
         self.paths, self.ids = locate_crops(root, frame["path"].tolist()), frame["id"].tolist()
-        self.boxes = _numbers(frame, BOX)
-        self.scores = _numbers(frame, ("score",))[:, 0]
+        found = frame.reindex(columns=[*BOX, "score"]).to_numpy(np.float64)  # NaN for missing columns
+        self.boxes, self.scores = found[:, :4], found[:, 4]
         self.pixels = open_pixels(root)
         self.preparation: dict[str, Any] = preparation(root) or {}
 
@@ -182,7 +173,9 @@ def find_inputs(paths: Iterable[str | Path]) -> Inputs:
     seen: set[str] = set()
     for path in chain.from_iterable(map(_matches, given)):
         if is_prepared(path):
-            blocks += [Photos(list(photos)), *_prepared(Path(path), seen)]
+            real = str(Path(path).resolve())
+            blocks += [Photos(list(photos)), *([] if real in seen else [PreparedFaces(Path(path))])]
+            seen.add(real)
             photos = {}
         else:
             found = [file for file in _photos(Path(path)) if file not in seen]
@@ -207,14 +200,6 @@ def _log_skipped(where: str | Path, names: Sequence[str]) -> None:
         log.info("%s: skipped %s: %s", where, kind, first_names(names))
 
 
-def _prepared(root: Path, seen: set[str]) -> list[PreparedFaces]:
-    real = str(root.resolve())
-    if real in seen:
-        return []
-    seen.add(real)
-    return [PreparedFaces(root)]
-
-
 def _photos(path: Path) -> list[str]:
     """Return the photos of a path that is not a prepared set."""
     if path.is_dir():
@@ -235,12 +220,6 @@ def _listed(table: Path) -> list[str]:
         raise DataError(f"{table}: the column `path` is empty")
     folders: dict[Path, dict[str, str]] = {}
     return [str(find_normalised(table.parent / name, folders)) for name in names]
-
-
-def _numbers(frame: pd.DataFrame, names: Sequence[str]) -> NDArray[np.float64]:
-    """Return columns as numbers, shape (N, columns); NaN for missing columns."""
-    columns = frame.reindex(columns=list(names)).astype("float64")
-    return columns.to_numpy(np.float64)
 
 
 def _digest(lines: Iterable[str]) -> str:

@@ -146,11 +146,7 @@ class Parts:
 
 
 def read_plan(folder: Path) -> Plan:
-    """Return the plan of a folder of parts.
-
-    Raises:
-        DataError: There is none, or it is damaged.
-    """
+    """Return the plan of a folder of parts; raise DataError if there is none, or it is damaged."""
     file = folder / _PLAN
     if not file.is_file():
         why = f"has no {_PLAN}, so it is not a shard" if folder.is_dir() else "no such folder"
@@ -218,11 +214,7 @@ def _read_record(out: Path) -> Plan:
 
 
 def join(plan: Plan, files: Sequence[Path], out: Path) -> Counts:
-    """Join the files of all parts, in order, to one table; write the list of skipped images and the record.
-
-    Raises:
-        DataError: A part is damaged.
-    """
+    """Join the files of all parts, in order; raise DataError if one is damaged."""
     faces, reasons = 0, Counter[bool]()  # by whether there was no face
     listed = beside(out, SKIPPED)
     with ExitStack() as stack:
@@ -248,10 +240,7 @@ def join(plan: Plan, files: Sequence[Path], out: Path) -> Counts:
 def merge(folders: Sequence[Path], out: Path, overwrite: bool = False) -> Counts:
     """Join the shards of a prediction to the same bytes as from one process; shards are kept.
 
-    Args:
-        folders: Folders made by ``--shard``, in any order, each once.
-        out: The table.
-        overwrite: Replace an existing table.
+    The folders were made by ``--shard``, in any order, each once; ``overwrite`` replaces an existing table.
 
     Raises:
         DataError: Shards are missing, incomplete, or of different predictions; or a table exists.
@@ -304,8 +293,7 @@ def _read(file: Path) -> tuple[pa.Table, Skipped]:
 @contextmanager
 def _table(file: Path, suffix: str) -> Iterator[Callable[[pa.Table], None]]:
     """Yield a function that appends the rows of a part; columns are those of the first part with rows."""
-    writers: dict[str, Callable[[Path, pa.Schema], Any]]
-    writers = {".csv": _CSV, ".jsonl": _JSONLines, ".parquet": _Parquet}
+    writers: dict[str, Any] = {".csv": _CSV, ".jsonl": _JSONLines, ".parquet": _Parquet}
     with ExitStack() as stack:
         writer: Any = None
         empty = pa.table({})
@@ -323,20 +311,16 @@ def _table(file: Path, suffix: str) -> Iterator[Callable[[pa.Table], None]]:
             stack.enter_context(writers[suffix](file, empty.schema))
 
 
-def _rounded(faces: pd.DataFrame) -> pd.DataFrame:
-    """Round numbers to the decimals of ``DECIMALS``."""
-    numbers = [str(name) for name in faces.select_dtypes("float")]
-    found = {name: start for name in numbers for start in DECIMALS if name.startswith(start)}
-    return faces.round({name: DECIMALS[start] for name, start in found.items()})
-
-
 class _CSV(AbstractContextManager["_CSV", None]):
     def __init__(self, file: Path, schema: pa.Schema) -> None:
         self.stream = file.open("w", newline="", encoding="utf-8")
         csv.writer(self.stream, lineterminator="\n").writerow(schema.names)
 
     def append(self, table: pa.Table) -> None:
-        _rounded(table.to_pandas()).to_csv(self.stream, index=False, header=False, lineterminator="\n")
+        faces = table.to_pandas()
+        places = {name: digits for name in faces.select_dtypes("float") for start, digits in DECIMALS.items()
+                  if name.startswith(start)}  # fmt: skip
+        faces.round(places).to_csv(self.stream, index=False, header=False, lineterminator="\n")
 
     def __exit__(self, *_: object) -> None:
         self.stream.close()

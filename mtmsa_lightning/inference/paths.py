@@ -14,11 +14,7 @@ _NO_MATCH = "the pattern matches no image, folder or table"
 
 
 def check_there(path: str) -> None:
-    """Check that a path exists or that a pattern has a match.
-
-    Raises:
-        DataError: The path does not exist, or the pattern matches nothing.
-    """
+    """Raise DataError if a path does not exist, or a pattern matches nothing."""
     if Path(path).exists():
         return
     if not glob.has_magic(path):

@@ -74,10 +74,7 @@ def caption(face: Mapping[Any, Any]) -> list[str]:
 
 
 def label(name: str, face: int) -> str:
-    """Return a file's name as a label of a tile: ASCII, shortened in its middle.
-
-    The number of the face in the photo, from 0, is shown for those after the first.
-    """
+    """Return a file's name as a label: ASCII, shortened in its middle, with the number of a further face."""
     letters = [letter for letter in unicodedata.normalize("NFKD", name) if not unicodedata.combining(letter)]
     plain = "".join(letters).encode("ascii", "replace").decode()
     number = f" #{face}" if face else ""

@@ -5,7 +5,6 @@ import importlib.metadata
 import shlex
 import sys
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -47,7 +46,11 @@ def make_plan(
         "part_size": PART_SIZE,
         "shard": list(shard) if shard[1] > 1 else None,
         "checkpoint": ckpt_path,
-        "trained_on": _plain(model.provenance or {}),
+        "trained_on": {  # without the hashes of training faces
+            name: value
+            for name, value in (model.provenance or {}).items()
+            if not isinstance(value, torch.Tensor)
+        },
         "calibration": None if model.calibration is None else model.calibration.describe(),
         "classes": {task: list(names) for task, names in model.trained_classes.items()},
         "age_groups": [list(group) for group in model.age_groups],
@@ -82,11 +85,6 @@ def model_fingerprint(model: MTMSA) -> str:
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
-
-
-def _plain(values: dict[str, Any]) -> dict[str, Any]:
-    """Return provenance without the hashes of training faces."""
-    return {name: value for name, value in values.items() if not isinstance(value, torch.Tensor)}
 
 
 def _version(package: str) -> str | None:

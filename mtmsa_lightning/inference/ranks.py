@@ -49,14 +49,7 @@ def predict_on(
     numbers: Sequence[int],
     advance: Advance,
 ) -> None:
-    """Predict parts with one process per device, which take turns.
-
-    Args:
-        devices: The devices.
-        load: Function that loads the network to a device; it is pickled.
-        job: The work.
-        numbers: The parts.
-        advance: Called with the number of images done.
+    """Predict parts with one process per device, which take turns; ``load`` is pickled and loads the network.
 
     Raises:
         MTMSAError: A process raised it.

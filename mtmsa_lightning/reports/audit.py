@@ -53,7 +53,10 @@ def record(audit: Audit) -> dict[str, Any]:
         "split": _split_record(audit),
         "severities": tally(audit.findings),
         "findings": [finding.record() for finding in audit.findings],
-        "counts": {name: _nested(counts) for name, counts in audit.counted.items()},
+        "counts": {
+            name: counts.rename(index=str, columns=str).to_dict("index")
+            for name, counts in audit.counted.items()
+        },
         "baselines": audit.baselines,
         "published": [comparison._asdict() for comparison in audit.comparisons],
         "images": None if audit.scan is None else _images(audit),
@@ -131,13 +134,11 @@ def summary(audit: Audit) -> str:
 
 def baseline_table(baselines: Mapping[str, Mapping[str, float]]) -> pd.DataFrame:
     """Return constant guesses as a table of texts: a row per metric, a column per part."""
-    rows = []
-    for name, title in BASELINES.items():
-        metrics = {part: values.get(name) for part, values in baselines.items()}
-        if any(value is not None for value in metrics.values()):
-            rows.append(
-                {"constant guess": title} | {part: _metric(name, value) for part, value in metrics.items()}
-            )
+    rows = [
+        {"constant guess": title} | {part: _metric(name, each.get(name)) for part, each in baselines.items()}
+        for name, title in BASELINES.items()
+        if any(each.get(name) is not None for each in baselines.values())
+    ]
     return pd.DataFrame(rows)
 
 
@@ -158,14 +159,7 @@ def _metric(name: str, value: float | None) -> str:
 
 def _counted(numbers: Mapping[Any, int]) -> str:
     texts = {"error": "error", "warning": "warning", "info": "note"}
-    return ", ".join(f"{numbers[name]} {text}{'s' * (numbers[name] != 1)}" for name, text in texts.items())
-
-
-def _nested(counts: pd.DataFrame) -> dict[str, dict[str, int]]:
-    return {
-        str(entry): {str(column): int(number) for column, number in row.items()}
-        for entry, row in counts.to_dict("index").items()
-    }
+    return ", ".join(pluralize(numbers[name], text) for name, text in texts.items())
 
 
 def _images(audit: Audit) -> dict[str, dict[str, float]]:
@@ -174,8 +168,6 @@ def _images(audit: Audit) -> dict[str, dict[str, float]]:
     facts = audit.scan.facts[audit.scan.readable]
     values = {"shorter side (px)": facts[["width", "height"]].min(axis=1), "sharpness": facts["sharpness"]}
     quantiles = {"minimum": 0.0, "1 %": 0.01, "median": 0.5, "99 %": 0.99, "maximum": 1.0}
-    return {
-        name: {title: round(float(value.quantile(at)), 1) for title, at in quantiles.items()}
-        for name, value in values.items()
-        if len(value)
-    }
+    found = pd.DataFrame(values).astype("float64").quantile([*quantiles.values()]).round(1)
+    rounded: dict[str, dict[str, float]] = found.set_axis([*quantiles]).to_dict()  # type: ignore[assignment]
+    return rounded if len(facts) else {}

@@ -43,7 +43,7 @@ def card_of_checkpoint(file: Path, evaluation: Path | None = None) -> str:
 def card_of_network(
     checkpoint: Mapping[str, Any], name: str, file: Path | None, evaluation: Path | None = None
 ) -> str:
-    """Return the model card of a checkpoint in memory as Markdown.
+    """Return the model card of a checkpoint in memory (``hyper_parameters``, ``provenance`` ...) as Markdown.
 
     Args:
         checkpoint: ``hyper_parameters`` and, where known, ``provenance`` and ``calibration``.
@@ -70,7 +70,7 @@ def model_card(sources: Sources) -> str:
         groups=sections.groups(sources),
         min_faces=MIN_FACES,
         calibration=sections.calibration(sources.checkpoint.get("calibration")),
-        hardware=sections.hardware(sources),
+        record=sources.training,
         licence=one_line(licence_note(sources.provenance)),
         cited=sections.citation(),
     )

@@ -1,6 +1,6 @@
 """The contents of a model card's sections; None is shown as "not recorded"."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from mtmsa_lightning.data.splits.earlier_training import describe
 from mtmsa_lightning.metrics.titles import METRIC_BY_NAME, format_interval, format_metric
 from mtmsa_lightning.reports.card_sources import Sources
 from mtmsa_lightning.reports.markdown import one_line, table
+from mtmsa_lightning.reports.report_context import numbered
 from mtmsa_lightning.settings.configs import PACKAGE
 
 UNKNOWN = "not recorded"
@@ -34,8 +35,8 @@ def interface(sources: Sources) -> dict[str, Any]:
         "network": f"ResNet34, {_attention(settings.get('msa'))}",
         "input": f"RGB face, {size} x {size} px: the {crop}",
         "age": f"a distribution in years, of {_class(heads['age'])}" if heads["age"] else "none",
-        "gender classes": _numbered(settings["gender_classes"]) if heads["gender"] else "none",
-        "race classes": _numbered(settings["race_classes"]) if heads["race"] else "none",
+        "gender classes": numbered(settings["gender_classes"]) if heads["gender"] else "none",
+        "race classes": numbered(settings["race_classes"]) if heads["race"] else "none",
         "age groups": ", ".join(f"{low}-{high}" for low, high in settings["age_groups"]) or "none",
     }
 
@@ -95,23 +96,6 @@ def training(sources: Sources) -> dict[str, Any]:
         "seed": sources.seed,
         "versions": ", ".join(f"{name} {version}" for name, version in versions.items()) or None,
         "commit": record.get("git_commit"),
-    }
-
-
-def hardware(sources: Sources) -> dict[str, Any]:
-    """Return what the training ran on."""
-    record = sources.training
-    machine, seconds = record.get("hardware") or {}, record.get("fit_seconds")
-    return {
-        "device": record.get("device"),
-        "processes": record.get("world_size"),
-        "processor": machine.get("processor"),
-        "cores of a machine": machine.get("cores"),
-        "precision": record.get("precision"),
-        "training time": None if seconds is None else f"{seconds / 3600:.2f} hours",
-        "started": record.get("started"),
-        "finished (with tests)": record.get("finished"),
-        "energy": "not measured",
     }
 
 
@@ -245,11 +229,7 @@ def _optimiser(spec: Mapping[str, Any], used: float | None) -> dict[str, Any]:
     given = {name: value for name, value in _arguments(spec).items() if value is not False}
     rate = given.pop("lr", None)
     named = {name.replace("_", " "): value for name, value in given.items()}
-    return {"optimiser": _class_name(spec), "learning rate": used or rate, **named}
-
-
-def _numbered(names: Iterable[str]) -> str:
-    return ", ".join(f"{number} {name}" for number, name in enumerate(names)) or "none"
+    return {"optimiser": spec["class_path"].rpartition(".")[2], "learning rate": used or rate, **named}
 
 
 def _class(spec: Mapping[str, Any] | None) -> str | None:
@@ -257,11 +237,8 @@ def _class(spec: Mapping[str, Any] | None) -> str | None:
     if not spec:
         return None
     given = ", ".join(f"{name.replace('_', ' ')} {_plain(value)}" for name, value in _arguments(spec).items())
-    return f"{_class_name(spec)} ({given})" if given else _class_name(spec)
-
-
-def _class_name(spec: Mapping[str, Any]) -> str:
-    return str(spec["class_path"].rpartition(".")[2])
+    name = str(spec["class_path"].rpartition(".")[2])
+    return f"{name} ({given})" if given else name
 
 
 def _arguments(spec: Mapping[str, Any]) -> dict[str, Any]:

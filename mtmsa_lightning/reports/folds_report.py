@@ -35,7 +35,9 @@ def pooled_context(summary: Mapping[str, Any], seed: int, faces: pd.DataFrame) -
     runs = [run for run in summary["runs"] if run["seed"] == seed]
     folds = ", ".join(str(run["fold"]) for run in runs)
     of = f"{folds} of {len(summary['folds_of_protocol'])}, pooled"
-    prints = {"test": fingerprint(faces["id"]), "labels": fingerprint(_label_lines(faces))}
+    labels = faces[[name for name in LABELS if name in faces]].astype("str")
+    lines = ["\t".join(row) for row in labels.itertuples(index=False)]
+    prints = {"test": fingerprint(faces["id"]), "labels": fingerprint(lines)}
     repeated = int(faces["id"].duplicated().sum())
     unseen = "" if summary.get("overlap") else ", which was not trained on it"
     notes = [f"Every face is predicted by the model of its own test fold{unseen}.", *summary["notes"]]
@@ -54,8 +56,3 @@ def pooled_context(summary: Mapping[str, Any], seed: int, faces: pd.DataFrame) -
         command=shlex.join(sys.argv),
         notes=tuple(notes),
     )
-
-
-def _label_lines(faces: pd.DataFrame) -> list[str]:
-    labels = faces[[name for name in LABELS if name in faces]].astype("str")
-    return ["\t".join(row) for row in labels.itertuples(index=False)]

@@ -8,22 +8,13 @@ import pandas as pd
 
 from mtmsa_lightning._utils.atomic_write import replacing_in, write_table, write_text
 from mtmsa_lightning._utils.strict_json import to_json
-from mtmsa_lightning.evaluation.predictions import SUFFIXES, Predictions, read_predictions
+from mtmsa_lightning.evaluation.predictions import SUFFIXES, read_predictions
 from mtmsa_lightning.evaluation.table_metrics import compute_metrics
 from mtmsa_lightning.reports.html import without_faces
 from mtmsa_lightning.reports.report_context import ReportContext
 from mtmsa_lightning.reports.report_data import Material
-from mtmsa_lightning.reports.sections import (
-    age,
-    classes,
-    faces,
-    headline,
-    subgroups,
-    uncertainty,
-)
-from mtmsa_lightning.reports.sections import (
-    attention as attention_section,
-)
+from mtmsa_lightning.reports.sections import age, classes, faces, headline, subgroups, uncertainty
+from mtmsa_lightning.reports.sections import attention as attention_section
 
 PAGE = "report.html"
 
@@ -56,42 +47,30 @@ def write_report(
         attention: Gates and weights of the attention modules; None skips the section.
 
     Returns:
-        The content of metrics.json: ``quoted_with`` and
-        :func:`~mtmsa_lightning.evaluation.table_metrics.compute_metrics`.
+        The content of metrics.json: ``quoted_with`` and the result of ``compute_metrics``.
 
     Raises:
         DataError: If the table has no predictions or no labels.
     """
     typed = read_predictions(predictions)
     with replacing_in(folder, CONTENT) as fresh:
-        return _write(typed, predictions, fresh, context, images, attention)
-
-
-def _write(
-    typed: Predictions,
-    predictions: pd.DataFrame,
-    folder: Path,
-    context: ReportContext,
-    images: faces.Images | None,
-    attention: "Attention | None",
-) -> dict[str, Any]:
-    for suffix in SUFFIXES:
-        write_table(predictions, folder / f"predictions{suffix}")
-    found = {"quoted_with": context.quotes()} | compute_metrics(typed)
-    write_text(folder / "metrics.json", to_json(found, indent=2) + "\n")
-    report = Material(typed, found, folder, context)
-    headline.add_headline(report)
-    headline.add_quotes(report)
-    age.add_section(report)
-    uncertainty.add_section(report, predictions)
-    classes.add_section(report)
-    subgroups.add_section(report)
-    faces.add_section(report, images)
-    if attention is not None:
-        attention_section.add_section(report, attention, photos=images is not None)
-    headline.add_all_metrics(report)
-    report.page.write(folder / PAGE)
-    return found
+        for suffix in SUFFIXES:
+            write_table(predictions, fresh / f"predictions{suffix}")
+        found = {"quoted_with": context.quotes()} | compute_metrics(typed)
+        write_text(fresh / "metrics.json", to_json(found, indent=2) + "\n")
+        report = Material(typed, found, fresh, context)
+        headline.add_headline(report)
+        headline.add_quotes(report)
+        age.add_section(report)
+        uncertainty.add_section(report, predictions)
+        classes.add_section(report)
+        subgroups.add_section(report)
+        faces.add_section(report, images)
+        if attention is not None:
+            attention_section.add_section(report, attention, photos=images is not None)
+        headline.add_all_metrics(report)
+        report.page.write(fresh / PAGE)
+        return found
 
 
 def copy_without_faces(folder: Path, target: Path) -> None:

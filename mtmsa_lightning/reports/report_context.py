@@ -19,10 +19,8 @@ class ReportContext:
         data: The test data as ``FaceDataModule.provenance()`` gives it. For predictions of several folds
             ``fold`` is a text that lists them, and ``fingerprints["test"]`` belongs to all of their faces.
         checkpoint: The checkpoint, or several ones, that predicted.
-        trained_on: Provenance of the checkpoint; None if it has none.
+        trained_on: Provenance of the checkpoint, if any.
         seed: Seed of the run (``seed_everything``), or a text that lists several.
-        versions: Versions of the packages.
-        command: Command line of the report.
         calibration: Calibration record of the checkpoint; None if not calibrated.
         weights: SHA-256 of its weights; empty for several checkpoints.
         partial: Describes the faces of the test part that were used, if not all; else empty.
@@ -45,6 +43,7 @@ class ReportContext:
         """Return everything that a metric must be quoted with, by name."""
         data = self.data
         prints = data["fingerprints"]
+        earlier = (self.trained_on or {}).get("earlier")
         return {
             "dataset": str(data["dataset"]),
             "protocol": f"{data['protocol']}, fold {data['fold']}",
@@ -53,14 +52,16 @@ class ReportContext:
             **({"faces": self.partial} if self.partial else {}),
             "label rule": str(data["label_rule"]),
             "label fingerprint": str(prints.get("labels", "unknown")),
-            "gender classes": _numbered(data["gender_classes"]),
-            "race classes": _numbered(data["race_classes"]),
+            "gender classes": numbered(data["gender_classes"]),
+            "race classes": numbered(data["race_classes"]),
             "image": f"the {describe_crop(data['crop'], data.get('preparation'))}, {data['image_size']} px",
             "checkpoint": self.checkpoint,
             **({"weights (SHA-256)": self.weights} if self.weights else {}),
-            "calibration": _calibration(self.calibration),
+            "calibration": (
+                "none" if self.calibration is None else Calibration.from_dict(self.calibration).describe()
+            ),
             "checkpoint trained on": _training(self.trained_on),
-            **_earlier(self.trained_on),
+            **({"earlier training data": "; ".join(map(describe, earlier))} if earlier else {}),
             "seed of the run": "unknown" if self.seed is None else str(self.seed),
             "versions": ", ".join(f"{name} {version}" for name, version in self.versions.items())
             or "unknown",
@@ -68,18 +69,9 @@ class ReportContext:
         }
 
 
-def _numbered(names: Iterable[str]) -> str:
+def numbered(names: Iterable[str]) -> str:
+    """Return names with their numbers, such as those of classes."""
     return ", ".join(f"{number} {name}" for number, name in enumerate(names)) or "none"
-
-
-def _earlier(trained: dict[str, Any] | None) -> dict[str, str]:
-    """Describe earlier training data of the weights; empty for random initial weights."""
-    trainings = (trained or {}).get("earlier") or []
-    return {"earlier training data": "; ".join(map(describe, trainings))} if trainings else {}
-
-
-def _calibration(recorded: dict[str, Any] | None) -> str:
-    return "none" if recorded is None else Calibration.from_dict(recorded).describe()
 
 
 def _training(trained: dict[str, Any] | None) -> str:

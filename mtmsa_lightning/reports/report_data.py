@@ -23,13 +23,7 @@ if TYPE_CHECKING:
 
 
 class Material:
-    """Predictions with their metrics, and the page and folder that a report fills.
-
-    Args:
-        predictions: The predictions.
-        metrics: Result of :func:`~mtmsa_lightning.evaluation.table_metrics.compute_metrics`.
-        folder: The report's folder.
-        context: What the metrics must be quoted with.
+    """Predictions with the result of ``compute_metrics``, and the page and folder that a report fills.
 
     Attributes:
         labelled: Number of faces by kind of label.
@@ -39,7 +33,6 @@ class Material:
         subgroups: Every metric of age by group; None without predicted or labelled ages.
         calibration: Calibration of the checkpoint, if any.
         units: Resampling units: subjects, or faces where no subject is known.
-        page: The page.
     """
 
     def __init__(

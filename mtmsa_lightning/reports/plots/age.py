@@ -82,9 +82,8 @@ def _age_range(ages: NDArray[np.float64]) -> tuple[float, float]:
 def error_by_age(errors: "pd.DataFrame") -> "Figure":
     """Plot mean absolute error with its interval, and bias, over ranges of true age.
 
-    Args:
-        errors: Columns ``age`` (such as ``20-29``), ``faces``, and in years ``age_mae`` with ``age_mae_low``
-            and ``age_mae_high``, and ``age_bias``; NaN where there are too few faces.
+    Columns are ``age`` (such as ``20-29``), ``faces``, and in years ``age_mae`` with ``age_mae_low`` and
+    ``age_mae_high``, and ``age_bias``; NaN where there are too few faces.
     """
     figure = style.new_figure(style.COLUMN, 3.1)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
@@ -113,12 +112,9 @@ def interval_coverage(
     faces: int,
     points: Mapping[str, tuple[ArrayLike, ArrayLike]] | None = None,
 ) -> "Figure":
-    """Plot the empirical coverage of age intervals over their nominal coverage.
+    """Plot the empirical coverage of age intervals over their nominal coverage, both 0 to 1.
 
-    Args:
-        curves: (nominal, empirical coverage) by name, 0 to 1.
-        faces: Number of faces.
-        points: The same for intervals of single levels, such as conformal ones.
+    ``curves`` has a pair of both by name; ``points`` has those of single levels, such as conformal ones.
     """
     figure, axes = style.new_axes(style.COLUMN, 3.1)
     axes.plot(
@@ -150,12 +146,8 @@ def risk_coverage(
 ) -> "Figure":
     """Plot the error of the faces that are kept when the least certain ones are rejected.
 
-    Args:
-        coverage: Fraction of faces that are kept, 0 to 1, ascending.
-        risk: Their error.
-        faces: Number of all faces.
-        ylabel: Name of the error, with its unit.
-        kept: Fraction that the chosen threshold keeps.
+    ``coverage`` is the fraction of faces kept, 0 to 1, ascending; ``risk`` their error, named ``ylabel`` with
+    its unit; ``kept`` the fraction that the chosen threshold keeps.
     """
     figure, axes = style.new_axes(style.COLUMN, 2.6)
     x, y = 100 * np.asarray(coverage, float), np.asarray(risk, float)

@@ -25,12 +25,8 @@ def attention_maps(
 ) -> "Figure":
     """Plot the gates of the attention modules over faces: above 0 amplifies a place, below 0 damps it.
 
-    All maps share one scale (:func:`gate_scale`); the largest gate of each module is in its label.
-
-    Args:
-        faces: RGB faces, F times ``(height, width, 3)``.
-        maps: Gates averaged over channels, ``(F, h, w)``, by the name of the module, such as ``stage 2``.
-        titles: Titles of the faces.
+    The F faces are RGB, ``(height, width, 3)``; maps are gates averaged over channels, ``(F, h, w)``, by the
+    name of the module, such as ``stage 2``. All maps share one scale (:func:`gate_scale`).
     """
     side = (2 * style.COLUMN - 0.9) / max(len(faces), 4)
     figure = style.new_figure(2 * style.COLUMN, side * (1 + len(maps)) + 0.35)

@@ -50,12 +50,8 @@ def class_reliability(
 def confusion(matrix: ArrayLike, names: Sequence[str], axis: str = "class") -> "Figure":
     """Plot a confusion matrix in percent of each label's faces, with the counts.
 
-    Labels that no face has are skipped, as are predictions of classes that no face has or gets.
-
-    Args:
-        matrix: Counts, ``(C, C)``: labels in rows, predictions in columns.
-        names: Names of the classes.
-        axis: Name of the classes on the axes.
+    The matrix has counts, ``(C, C)``: labels in rows, predictions in columns. Labels that no face has are
+    skipped, as are predictions of classes that no face has or gets. ``axis`` names the classes.
     """
     counts = np.asarray(matrix, float)
     present = np.flatnonzero(counts.any(axis=1)) if counts.any() else np.arange(len(counts))
@@ -83,17 +79,10 @@ def confusion(matrix: ArrayLike, names: Sequence[str], axis: str = "class") -> "
 def subgroup_map(
     values: ArrayLike, counts: ArrayLike, rows: Sequence[str], columns: Sequence[str], label: str, faces: int
 ) -> "Figure":
-    """Plot a metric for each subgroup; a cell without a value (too few faces) shows its count only.
+    """Plot a metric, NaN for too few faces, and the count of each subgroup, ``(rows, columns)``.
 
-    Rows and columns without any face are skipped.
-
-    Args:
-        values: The metric, ``(rows, columns)``; NaN for too few faces.
-        counts: Faces, ``(rows, columns)``.
-        rows: Names, such as ``female, black``.
-        columns: Names, such as ``20-29``.
-        label: Name of the metric, with its unit.
-        faces: Number of all faces.
+    Rows (such as ``female, black``) and columns (such as ``20-29``) without any face are skipped. ``label``
+    names the metric with its unit.
     """
     values, counts = np.asarray(values, float), np.asarray(counts, int)
     some, used = np.flatnonzero(counts.any(axis=1)), np.flatnonzero(counts.any(axis=0))

@@ -1,4 +1,1 @@
-"""The sections of a report: each makes plots, writes tables, and adds both to the page.
-
-A section without labels adds nothing.
-"""
+"""The sections of a report: each makes plots, writes tables, and adds both to the page, if it has labels."""
