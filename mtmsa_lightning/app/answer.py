@@ -7,15 +7,7 @@ from markupsafe import Markup
 
 from mtmsa_lightning._utils.images import Image, UnreadableImageError
 from mtmsa_lightning._utils.text import pluralize
-from mtmsa_lightning.app.drawing import (
-    LEVEL,
-    age_curve,
-    bars,
-    embedded,
-    gates_over,
-    part,
-    photo_with_boxes,
-)
+from mtmsa_lightning.app.drawing import LEVEL, age_curve, bars, embedded, gates_over, part, photo_with_boxes
 from mtmsa_lightning.inference.estimator import AgeEstimator
 from mtmsa_lightning.inference.face import Age, Face, FaceAttention
 from mtmsa_lightning.inference.photos import read_photo

@@ -11,16 +11,26 @@ from mtmsa_lightning.app.page import (
     NO_ATTENTION,
     NOT_STORED,
     OTHERWISE_CROPPED,
-    about,
     build,
     describe,
-    switches,
 )
 from mtmsa_lightning.app.uploads import Uploads
 from mtmsa_lightning.inference.estimator import AgeEstimator
 from mtmsa_lightning.reports.html import STYLE, TEMPLATES
 
 NewEstimator = Callable[..., AgeEstimator]
+
+
+def built(estimator: AgeEstimator) -> Any:
+    async def page() -> Any:
+        return build(estimator, Uploads(1))
+
+    return asyncio.run(page())
+
+
+def html_of(estimator: AgeEstimator) -> str:
+    parts = built(estimator).blocks.values()
+    return "".join(str(each.value) for each in parts if type(each).__name__ == "HTML")
 
 
 def test_the_model_is_described_by_its_own_records(estimator: AgeEstimator) -> None:
@@ -63,7 +73,7 @@ def test_classes_that_were_not_trained_are_not_named(estimator_of: NewEstimator)
 
 
 def test_limits_and_facts_are_escaped(estimator: AgeEstimator) -> None:
-    html = about(estimator)
+    html = html_of(estimator)
     assert "as &lt;released&gt;" in html
     assert html.count("<li>") == len(LIMITS)
     assert "No decision about a person may rest on this" in html
@@ -73,7 +83,7 @@ def test_limits_and_facts_are_escaped(estimator: AgeEstimator) -> None:
 def test_switches_are_there_where_there_is_attention_and_else_the_reason(
     estimator_of: NewEstimator, msa: dict | None, boxes: int
 ) -> None:
-    html = switches(estimator_of(msa=msa))
+    html = html_of(estimator_of(msa=msa))
     assert html.count('type="checkbox"') == boxes
     assert (NO_ATTENTION in html) == (boxes == 0)
 
@@ -86,10 +96,7 @@ def test_every_class_of_the_style_is_used_by_a_template() -> None:
 
 
 def test_the_page_tells_nobody_and_loads_nothing_from_elsewhere(estimator: AgeEstimator) -> None:
-    async def built() -> Any:
-        return build(estimator, Uploads(1))
-
-    page = asyncio.run(built())
+    page = built(estimator)
     assert page.analytics_enabled is False
     assert NOT_STORED in str(page.get_config_file())
     assert "http" not in STYLE.read_text()
