@@ -13,8 +13,7 @@ from mtmsa_lightning.inference.face import Age, Face, FaceAttention
 from mtmsa_lightning.inference.photos import read_photo
 from mtmsa_lightning.reports.plots.attention import gate_scale, largest_gate
 
-MOST_FACES = 60
-"""Maximum of faces of a photo that are shown, the largest ones."""
+MOST_FACES = 60  # maximum of faces of a photo that are shown, the largest ones
 
 NO_FACE = (
     "No face was found in this photo. Faces that are larger, upright and seen from the front are found best."

@@ -17,11 +17,8 @@ from mtmsa_lightning.reports.plots.attention import AMPLIFIED, DAMPED
 
 _PARTS = environment.get_template("app.html").module
 
-LEVEL = 0.9
-"""Level of the shown interval."""
-
-SHOWN_SIDE = 1280
-"""Maximum of pixels of the longer side of a shown photo."""
+LEVEL = 0.9  # level of the shown interval
+SHOWN_SIDE = 1280  # maximum of pixels of the longer side of a shown photo
 
 _WIDTH, _HEIGHT, _FLOOR, _EDGE = 320, 120, 84, 12
 """The age curve: width, height, position of its axis, and margin on both sides."""

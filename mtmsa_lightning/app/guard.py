@@ -43,17 +43,10 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
 }
 
-NOT_KEPT = {"Cache-Control": "no-store"}
-"""Header of every response except for the page's own files."""
-
-LARGEST_QUESTION = 2**14
-"""Size of the largest JSON body in bytes."""
-
-LONGEST_NAME = 64
-"""Length of the longest name of an upload."""
-
-BODY_SECONDS = 60
-"""Seconds within which the body of a request must arrive."""
+NOT_KEPT = {"Cache-Control": "no-store"}  # header of every response except for the page's own files
+LARGEST_QUESTION = 2**14  # size of the largest JSON body in bytes
+LONGEST_NAME = 64  # length of the longest name of an upload
+BODY_SECONDS = 60  # seconds within which the body of a request must arrive
 
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:\d{1,5})?")
 _SESSION = re.compile(r"[A-Za-z0-9_-]{1,64}")

@@ -47,8 +47,7 @@ AS_RELEASED = (
 
 GONE = "The photo is not there any more. Please choose it again."
 
-LONGEST_QUEUE = 100
-"""Maximum of waiting requests; Gradio refuses more with status 503."""
+LONGEST_QUEUE = 100  # maximum of waiting requests; Gradio refuses more with status 503
 
 
 def build(estimator: AgeEstimator, uploads: Uploads) -> "gradio.Blocks":

@@ -25,14 +25,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-MAX_MEGABYTES = 20.0
-"""Size of the largest accepted file."""
-
-CONNECTIONS = 400
-"""Maximum of connections, more than fifty browsers open; further ones are refused."""
-
-PORTS = range(7860, 7960)
-"""Ports to try by default, the same as Gradio's."""
+MAX_MEGABYTES = 20.0  # size of the largest accepted file
+CONNECTIONS = 400  # maximum of connections, more than fifty browsers open; further ones are refused
+PORTS = range(7860, 7960)  # ports to try by default, the same as Gradio's
 
 _GRADIOS_TAGS = re.compile(rb"""\s*<meta\s+(?:property="og:|name="twitter:)[^>]*>""")
 

@@ -13,17 +13,10 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
-SECONDS = 600
-"""Seconds until an unused upload is dropped; a queue of photos may take minutes."""
-
-MOST_BYTES = 2**30
-"""Maximum size of all uploads together, fifty of the largest."""
-
-MOST_PHOTOS = 256
-"""Maximum of waiting uploads."""
-
-OVERHEAD = 2**16
-"""Bytes of a form besides its file."""
+SECONDS = 600  # seconds until an unused upload is dropped; a queue of photos may take minutes
+MOST_BYTES = 2**30  # maximum size of all uploads together, fifty of the largest
+MOST_PHOTOS = 256  # maximum of waiting uploads
+OVERHEAD = 2**16  # bytes of a form besides its file
 
 
 class FullError(Exception):

@@ -14,8 +14,7 @@ from mtmsa_lightning.models.backbones.resnet import MSAResNet34
 from mtmsa_lightning.models.distributions import printed_age
 from mtmsa_lightning.module import MTMSA
 
-INPUT = "images"
-"""Name of the input."""
+INPUT = "images"  # name of the input
 
 OUTPUTS = {
     "age_mean": "predicted age in years, cut at 0, [n]",

@@ -20,8 +20,7 @@ SUMMARY = (
     "From RGB faces: apparent age in years with its interval, and gender and race as a dataset has them."
 )
 
-OPSET = 18
-"""Version of the operators, the lowest that PyTorch's exporter writes without conversion."""
+OPSET = 18  # version of the operators, the lowest that PyTorch's exporter writes without conversion
 
 
 def write(

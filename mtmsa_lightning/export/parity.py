@@ -19,8 +19,7 @@ from mtmsa_lightning.module import MTMSA
 Runner = Callable[[NDArray[np.uint8]], Mapping[str, NDArray[Any]]]
 """Function that runs an exported file: from faces ``(n, 3, size, size)`` to outputs by name."""
 
-BATCH_SIZES = (1, 2, 7, 22)
-"""Batch sizes, in turn, for files that take batches of any size."""
+BATCH_SIZES = (1, 2, 7, 22)  # batch sizes, in turn, for files that take batches of any size
 
 
 class ParityError(MTMSAError):

@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from mtmsa_lightning._utils.strict_json import to_json
 from mtmsa_lightning.export.parity import Runner
 
-METADATA = "metadata.json"
-"""Name of the extra file with the metadata."""
+METADATA = "metadata.json"  # name of the extra file with the metadata
 
 
 def write(program: torch.export.ExportedProgram, file: Path, metadata: Mapping[str, Any]) -> None:

@@ -22,8 +22,7 @@ from mtmsa_lightning.inference.inputs import Input, Inputs
 from mtmsa_lightning.inference.parts import Parts, Skipped
 from mtmsa_lightning.inference.pictures import annotate, picture_file
 
-_CHUNK = 8
-"""Images per task of a thread."""
+_CHUNK = 8  # images per task of a thread
 
 
 @dataclass(frozen=True)

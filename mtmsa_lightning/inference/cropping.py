@@ -27,8 +27,7 @@ from mtmsa_lightning.labels import SYNTHETIC
 
 log = logging.getLogger(__name__)
 
-_SIZE = 256
-"""Side in pixels of aligned crops if training had none."""
+_SIZE = 256  # side in pixels of aligned crops if training had none
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,7 @@ from mtmsa_lightning.errors import CheckpointError
 from mtmsa_lightning.labels import AGE_GROUP_EDGES
 from mtmsa_lightning.models.distributions import AgeDistribution, printed_age
 
-BOX = ("box_left", "box_top", "box_right", "box_bottom")
-"""Columns of tables for the edges of a box in pixels."""
+BOX = ("box_left", "box_top", "box_right", "box_bottom")  # columns of tables for the edges of a box in pixels
 
 Interval = tuple[float, float]
 """Both ends in years."""

@@ -30,8 +30,7 @@ from mtmsa_lightning._utils.text import pluralize
 from mtmsa_lightning.align.files import NO_FACE
 from mtmsa_lightning.errors import DataError
 
-PART_SIZE = 256
-"""Inputs per part, the most that an interruption can cost each process."""
+PART_SIZE = 256  # inputs per part, the most that an interruption can cost each process
 
 COMPARED = ("format_version", "model", "options", "inputs", "files", "part_size", "shard")
 """Keys of a plan that determine the table."""

@@ -7,8 +7,7 @@ from pathlib import Path
 from mtmsa_lightning._utils.image_suffixes import IMAGE_SUFFIXES
 from mtmsa_lightning.errors import DataError
 
-TABLES = (".csv", ".tsv")
-"""Endings of the tables that list images in a column ``path``."""
+TABLES = (".csv", ".tsv")  # endings of the tables that list images in a column ``path``
 
 _NO_MATCH = "the pattern matches no image, folder or table"
 

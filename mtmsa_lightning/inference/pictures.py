@@ -17,17 +17,10 @@ from mtmsa_lightning.inference.face import BOX
 from mtmsa_lightning.inference.inputs import Input, Inputs
 from mtmsa_lightning.inference.parts import Parts
 
-LONGER_SIDE = 1600
-"""Larger photos are shrunk to this many pixels before drawing."""
-
-LEAST_SIDE = 400
-"""Smaller photos are enlarged to this many pixels, so that captions do not cover a face."""
-
-TILE = 160
-"""Side of a face on the sheet, in pixels."""
-
-TILES = 120
-"""Maximum of faces on a sheet, spread evenly over the table."""
+LONGER_SIDE = 1600  # larger photos are shrunk to this many pixels before drawing
+LEAST_SIDE = 400  # smaller photos are enlarged to this many pixels, so that captions do not cover a face
+TILE = 160  # side of a face on the sheet, in pixels
+TILES = 120  # maximum of faces on a sheet, spread evenly over the table
 
 _ACROSS = 10
 _LINE = 18  # height of a line of text below a tile

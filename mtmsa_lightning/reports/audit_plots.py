@@ -22,8 +22,7 @@ COLOURS = {
 """Colours of the parts, from Okabe and Ito's palette for colour-blind readers."""
 
 THUMBNAIL = 112
-IN_A_ROW = 3
-"""Number of faces of a group that are shown."""
+IN_A_ROW = 3  # number of faces of a group that are shown
 
 
 def draw_counts(counted: dict[str, pd.DataFrame]) -> bytes:

@@ -23,8 +23,7 @@ from mtmsa_lightning.runs.record import read_record
 
 __all__ = ["CARD", "card_of_checkpoint", "card_of_network", "evaluation_name", "model_card", "update_cards"]
 
-CARD = "MODEL_CARD.md"
-"""Name of the card beside a report or an exported file."""
+CARD = "MODEL_CARD.md"  # name of the card beside a report or an exported file
 
 _CHANGED = f"The calibration was changed after these metrics were measured: {AGAIN}."
 

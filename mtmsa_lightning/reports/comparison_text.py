@@ -13,8 +13,7 @@ from mtmsa_lightning.evaluation.folds import average_scores, known_subjects
 from mtmsa_lightning.metrics.titles import METRIC_BY_NAME, format_difference, format_metric, title
 from mtmsa_lightning.reports.markdown import listed, render
 
-LEVEL = 0.05
-"""Level of significance."""
+LEVEL = 0.05  # level of significance
 
 QUOTED = ("dataset", "protocol", "split_seed", "label_rule", "folds", "seeds", "faces_seen")
 """Recorded facts of a side that are printed."""

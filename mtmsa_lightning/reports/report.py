@@ -21,8 +21,7 @@ PAGE = "report.html"
 CONTENT = ("plots", "tables", *(f"predictions{suffix}" for suffix in SUFFIXES), "metrics.json", PAGE)
 """Content of a report, in the order in which it replaces that of an older one."""
 
-OF_FACES = ("attention_maps.*", "faces.csv")
-"""Plots and tables that show or name individual faces."""
+OF_FACES = ("attention_maps.*", "faces.csv")  # plots and tables that show or name individual faces
 
 if TYPE_CHECKING:
     from mtmsa_lightning.evaluation.attention import Attention

@@ -12,8 +12,7 @@ from mtmsa_lightning.reports.comparison_text import LEVEL
 from mtmsa_lightning.reports.markdown import listed, render
 from mtmsa_lightning.reports.markdown import table as markdown_table
 
-QUOTED = ("dataset", "protocol", "split_seed", "label_rule")
-"""Columns of the CSV that every row repeats."""
+QUOTED = ("dataset", "protocol", "split_seed", "label_rule")  # columns of the CSV that every row repeats
 
 
 def rows(table: Mapping[str, Any]) -> pd.DataFrame:

@@ -66,8 +66,7 @@ def predicted_against_true(true: ArrayLike, predicted: ArrayLike) -> "Figure":
     return figure
 
 
-_HEXAGONS = 30
-"""Number of hexagons along the horizontal axis."""
+_HEXAGONS = 30  # number of hexagons along the horizontal axis
 
 
 def _age_range(ages: NDArray[np.float64]) -> tuple[float, float]:
