@@ -96,6 +96,7 @@ def describe(estimator: AgeEstimator) -> dict[str, str]:
     classes = {
         f"{task.capitalize()} classes": ", ".join(names) for task, names in model.trained_classes.items()
     }
+    rule = unsure_rule(estimator)
     faces = f"{pluralize(known['faces']['train'], 'face')} of " if "faces" in known else ""
     if how.margin is not None:
         crops = how.describe()
@@ -109,7 +110,9 @@ def describe(estimator: AgeEstimator) -> dict[str, str]:
         "Input": f"{how.image_size} x {how.image_size} pixels",
         **classes,
         "Calibration": _calibration(estimator),
-        "Unsure faces": _unsure(estimator),
+        "Unsure faces": (
+            f"a face is unsure if {rule}" if rule else "no threshold was set, so no face is called unsure"
+        ),
     }
 
 
@@ -120,8 +123,3 @@ def _calibration(estimator: AgeEstimator) -> str:
     if not interval_is_calibrated(estimator):
         return f"{calibration.describe()}; intervals of age are the network's own"
     return calibration.describe()
-
-
-def _unsure(estimator: AgeEstimator) -> str:
-    rule = unsure_rule(estimator)
-    return f"a face is unsure if {rule}" if rule else "no threshold was set, so no face is called unsure"

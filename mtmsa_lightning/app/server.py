@@ -153,13 +153,9 @@ def server(app: "fastapi.FastAPI") -> "uvicorn.Server":
 def serve(
     estimator: AgeEstimator, host: str = "127.0.0.1", port: int | None = None, max_mb: float = MAX_MEGABYTES
 ) -> None:
-    """Serve the page until the process is interrupted or terminated.
+    """Serve the page on a port, by default the first free one of ``PORTS``, until the process is ended.
 
-    Args:
-        estimator: The network.
-        host: Address to listen on; the default is reached from this machine only.
-        port: Port; None for the first free one of ``PORTS``.
-        max_mb: Size in MB (2^20 bytes) of the largest accepted file.
+    Files may have up to ``max_mb`` MB (2^20 bytes). Only the default host is limited to this machine.
 
     Raises:
         ConfigError: Gradio is not installed, or the address cannot be used.

@@ -36,12 +36,8 @@ from mtmsa_lightning.runs.pretrained import README, write_pretrained
 log = logging.getLogger(__name__)
 
 FACES = 32  # number of faces for the comparison with PyTorch
-
-FACES_INT8 = 128
-"""Number of real faces for int8: every second one for the ranges, the others for the comparison."""
-
-FEWEST_INT8 = 32
-"""Minimum of real faces for int8."""
+FACES_INT8 = 128  # real faces for int8: every second one for the ranges, the others for the comparison
+FEWEST_INT8 = 32  # minimum of real faces for int8
 
 
 def export(

@@ -61,17 +61,11 @@ def check_packages(form: Format) -> None:
 def check_target(target: Path, form: Format) -> None:
     """Raise ConfigError if a target has not the suffix of its format or is something else."""
     if form is Format.SAFETENSORS:
-        if target.exists() and not _may_be_replaced(target):
+        names = {file.name for file in target.iterdir()} if target.is_dir() else set()
+        older = names <= {*FILES, README} and is_pretrained(target)
+        if target.exists() and not (target.is_dir() and (older or not names)):
             raise ConfigError(f"--out {target}: there is something else: choose another folder")
     elif target.is_dir():
         raise ConfigError(f"--out {target}: a folder is there: name a file, e.g. best{ENDINGS[form]} in it")
     elif target.suffix != ENDINGS[form]:
         raise ConfigError(f"--out {target}: a file of --format {form} ends in {ENDINGS[form]}")
-
-
-def _may_be_replaced(folder: Path) -> bool:
-    """Return whether a path is an empty folder or an older export."""
-    if not folder.is_dir():
-        return False
-    names = {file.name for file in folder.iterdir()}
-    return not names or (names <= {*FILES, README} and is_pretrained(folder))

@@ -7,7 +7,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Self, TypeVar, overload
@@ -247,7 +247,8 @@ class AgeEstimator:
         Raises:
             CheckpointError: An output is not finite.
         """
-        with self._autocast():
+        mixed = PRECISIONS[self.precision]
+        with nullcontext() if mixed is None else torch.autocast(self.model.device.type, mixed):
             output = self.model(self._images(crops))
         raw, gender, race = (
             None if each is None else each.cpu() for each in (output.age_raw, output.gender, output.race)
@@ -266,10 +267,6 @@ class AgeEstimator:
                 f"precision {self.precision}, although its weights are finite: they overflow{advice}"
             )
 
-    def _autocast(self) -> AbstractContextManager[Any]:
-        mixed = PRECISIONS[self.precision]
-        return nullcontext() if mixed is None else torch.autocast(self.model.device.type, mixed)
-
     def _faces(self, crops: Sequence[FaceCrop]) -> list[Face]:
         output = self.output(crops)
         ages = self._ages(output, len(crops))
@@ -277,10 +274,12 @@ class AgeEstimator:
             task: _class_predictions(logits, self.model.trained_classes[task])
             for task, logits in self.model.trained_logits(output).items()
         }
-        nothing: list[None] = [None] * len(crops)
+        nothing: list[Any] = [None] * len(crops)
         genders, races = (classes.get(task, nothing) for task in ("gender", "race"))
-        rows = zip(crops, ages, genders, races, self._unsure(output, len(crops)), strict=True)
-        return [Face(*row) for row in rows]
+        calibration, unsure = self.model.calibration, nothing
+        if output.age is not None and calibration is not None and calibration.abstains:
+            unsure = calibration.unsure(output.age).tolist()
+        return [Face(*row) for row in zip(crops, ages, genders, races, unsure, strict=True)]
 
     def _images(self, crops: Sequence[FaceCrop]) -> Tensor:
         images = torch.from_numpy(np.stack([crop.image for crop in crops]))
@@ -294,13 +293,6 @@ class AgeEstimator:
         return [
             Age(output.age[row : row + 1], dict(zip(groups, cells[row], strict=True))) for row in range(faces)
         ]
-
-    def _unsure(self, output: FaceOutput, faces: int) -> Sequence[bool | None]:
-        calibration = self.model.calibration
-        if output.age is None or calibration is None or not calibration.abstains:
-            return [None] * faces
-        unsure: list[bool] = calibration.unsure(output.age).tolist()
-        return unsure
 
     @torch.inference_mode()
     def attention(self, faces: Sequence[Face]) -> list[FaceAttention]:
@@ -342,7 +334,8 @@ class AgeEstimator:
         }
         target, source = Path(folder).absolute(), self._file.parent if self._file else None
         before = identity(source) if source else None
-        kept = _text(source / README) if source and before else ""
+        readme = source / README if source and before else None
+        kept = readme.read_text(encoding="utf-8") if readme and readme.is_file() else ""
         card = card_of_network(checkpoint, target.name, self._file)
         write_pretrained(checkpoint, target)
         write_text(target / README, kept if kept and before == identity(target) else card)
@@ -394,10 +387,6 @@ def _usable(device: str | torch.device) -> torch.device:
             "a GPU of this machine such as cuda:0"
         ) from error
     return usable
-
-
-def _text(file: Path) -> str:
-    return file.read_text(encoding="utf-8") if file.is_file() else ""
 
 
 class _Cut(NamedTuple):

@@ -34,13 +34,7 @@ log = logging.getLogger(__name__)
 
 
 class Known(NamedTuple):
-    """The record of a face of a prepared set.
-
-    Attributes:
-        id: The face's id.
-        box: Edges in pixels of the source photo, as in :class:`FaceCrop`, (4,); NaN if not detected.
-        score: Confidence of the detector, or NaN.
-    """
+    """The record of a face of a prepared set: id, box (4,) as in ``FaceCrop``, and score; or NaN."""
 
     id: str
     box: NDArray[np.float64]
@@ -85,11 +79,7 @@ class Photos(Sequence[Input]):
 
 
 class PreparedFaces(Sequence[Input]):
-    """The faces of a prepared set or a shard of one, read from its memory-mapped pixels if it has them.
-
-    Raises:
-        DataError: The set is damaged.
-    """
+    """The faces of a prepared set or a shard of one; raise DataError if the set is damaged."""
 
     def __init__(self, root: Path) -> None:
         self.root = root

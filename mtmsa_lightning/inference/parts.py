@@ -1,12 +1,9 @@
 """Predictions in parts, so that an interrupted prediction continues and processes share the work.
 
-Until a table is complete, the folder ``<table>.parts`` holds ``plan.json`` (inputs and options) and one file
-for each complete part of the inputs. A part depends on its own inputs only: neither an interruption nor the
-number of processes changes a digit. At the end the parts are joined to
-
-    ages.csv            one row per face (or .parquet, or .jsonl)
-    ages.skipped.csv    the images without a row, with the reason; only if there are any
-    ages.record.json    inputs, options and counts; written last
+The folder ``<table>.parts`` holds ``plan.json`` (inputs and options) and one file for each complete part of
+the inputs. A part depends on its own inputs only: neither an interruption nor the number of processes changes
+a digit. At the end the parts are joined to ``<table>.csv`` (or .parquet, or .jsonl), a row per face,
+``<table>.skipped.csv``, the images without a row, and last ``<table>.record.json``.
 """
 
 import csv
@@ -256,21 +253,16 @@ def merge(folders: Sequence[Path], out: Path, overwrite: bool = False) -> Counts
         if twice := files.keys() & set(shard.numbers):
             raise DataError(f"{shard.folder}: part {min(twice)} is also in {files[min(twice)].parent}")
         files |= {number: shard.file(number) for number in shard.numbers}
-    _check_all_there(shards, files)
+    if len(files) < len(shards[0]):
+        count = max((shard.plan["shard"] or (1, 1))[1] for shard in shards)
+        given = {(shard.plan["shard"] or (1, 1))[0] for shard in shards}
+        absent = ", ".join(f"{number}/{count}" for number in range(1, count + 1) if number not in given)
+        raise DataError(f"shards missing: {absent}: give each of {count} once")
     plan = {**shards[0].plan, "shard": None}
     if not overwrite and complete(out, plan) is None:
         refuse_to_lose(out, plan)
     make_folder(out.parent)
     return join(plan, [files[number] for number in range(len(shards[0]))], out)
-
-
-def _check_all_there(shards: Sequence[Parts], files: Mapping[int, Path]) -> None:
-    absent = [number for number in range(len(shards[0])) if number not in files]
-    if absent:
-        count = max((shard.plan["shard"] or (1, 1))[1] for shard in shards)
-        given = {(shard.plan["shard"] or (1, 1))[0] for shard in shards}
-        missing = ", ".join(f"{number}/{count}" for number in range(1, count + 1) if number not in given)
-        raise DataError(f"shards missing: {missing}: give each of {count} once")
 
 
 def _is_whole(file: Path) -> bool:

@@ -24,14 +24,9 @@ AGAIN = "`mtmsa evaluate` measures them again"
 class Sources:
     """Records that a card is made from; empty where there are none.
 
-    Attributes:
-        checkpoint: Settings, provenance and calibration of the checkpoint.
-        name: Name of the checkpoint's file or folder.
-        training: ``run.json`` of the run that trained it, with the present name of its settings.
-        seed: Its seed.
-        tested: ``run.json`` of the evaluation.
-        metrics: ``metrics.json`` of the evaluation.
-        tables: ``metrics``, ``subgroups`` and ``subgroup_gaps`` of the evaluation, with cells as texts.
+    ``training`` and ``tested`` are ``run.json`` of the run, with the present name of its settings, and of the
+    evaluation; ``metrics`` and ``tables`` (``metrics``, ``subgroups``, ``subgroup_gaps``, with cells as
+    texts) are those of the evaluation.
     """
 
     checkpoint: Mapping[str, Any]
@@ -82,11 +77,7 @@ class Sources:
 def read_sources(
     checkpoint: Mapping[str, Any], name: str, file: Path | None, evaluation: Path | None
 ) -> Sources:
-    """Read what the run of a checkpoint and its evaluation recorded.
-
-    Without ``evaluation``, the folder of a report, the one in the checkpoint's run is read, if there is one.
-    A network that was never saved has no ``file``.
-    """
+    """Read what the run of a checkpoint and the report in ``evaluation`` (by default in the run) recorded."""
     run = run_of(file) if file else None
     if file and evaluation is None and run is not None:
         evaluation = run / evaluation_name(file)

@@ -87,10 +87,6 @@ class Page:
         """Add a table: the columns of ``rows`` without its index; numbers are passed as formatted texts."""
         self._add("table", rows=rows, caption=caption)
 
-    def picture(self, picture: Picture) -> None:
-        """Add a single picture."""
-        self.row([picture])
-
     def row(self, pictures: Sequence[Picture]) -> None:
         """Add pictures at their own size, side by side where the window is wide enough."""
         self._add("row", pictures=pictures)

@@ -18,7 +18,7 @@ def seen(tmp_path):
     page.text("<two>")
     rows = {"name": ["<a>", "b"], "MAE": ["2.81", "-"], "found": ["2 files", "3 faces"]}
     page.table(pd.DataFrame(rows), "a caption")
-    page.picture(Picture(b"<svg xmlns='http://www.w3.org/2000/svg'/>", 'a "picture"'))
+    page.row([Picture(b"<svg xmlns='http://www.w3.org/2000/svg'/>", 'a "picture"')])
     page.tiles([Picture(PNG, "p"), Picture(b"\xff\xd8\xff\xe0", "j")])
     page.write(tmp_path / "sub" / "page.html")
     return Seen((tmp_path / "sub" / "page.html").read_text())
@@ -49,7 +49,7 @@ def test_hostile_texts_stay_texts_everywhere_on_a_page(tmp_path):
     page.section(HOSTILE)
     page.text(HOSTILE, HOSTILE)
     page.table(pd.DataFrame({HOSTILE: [HOSTILE]}), HOSTILE)
-    page.picture(Picture(PNG, HOSTILE))
+    page.row([Picture(PNG, HOSTILE)])
     page.tiles([Picture(PNG, HOSTILE)])
     page.write(tmp_path / "page.html")
     html = (tmp_path / "page.html").read_text()

@@ -29,12 +29,12 @@ def add_section(report: Material, attention: "Attention", photos: bool) -> None:
             "-1 removes it; all maps share one scale, on which a gate far below 0.1 is invisible."
         )
         with report.page.private():
-            report.page.picture(report.draw("attention_maps", plot, caption))
+            report.page.row([report.draw("attention_maps", plot, caption)])
     report.write_table("scale_weights", attention.weights)
     if (weights := attention.weights.dropna()).empty:
         report.page.text(f"No age decade has {MIN_FACES} faces: mean weights of scales are not shown.")
         return
-    report.page.picture(scale_weights(report, weights))
+    report.page.row([scale_weights(report, weights)])
 
 
 def scale_weights(report: Material, weights: pd.DataFrame) -> Picture:

@@ -23,7 +23,7 @@ def add_section(report: Material) -> None:
     report.write_table("subgroups", table)
     report.write_table("subgroup_gaps", gaps)
     shown = METRIC_BY_NAME["age_mae" if report.labelled["exact"] else "group_acc"]
-    report.page.picture(subgroup_map(report, table, shown))
+    report.page.row([subgroup_map(report, table, shown)])
     gaps = gaps[gaps["metric"] == shown.name]
     if gaps.empty:
         report.page.text(f"No two groups of one kind have {MIN_FACES} faces or more: no gap is shown.")

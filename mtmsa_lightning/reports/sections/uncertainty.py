@@ -152,8 +152,7 @@ def coverage_by_subject(report: Material) -> dict[str, float | None]:
 def gap_to_target(report: Material, level: int, covered: float | None) -> str:
     """Return the distance of coverage by subject from its target, in standard deviations of chance.
 
-    With several faces per subject this is a lower bound, see
-    :func:`~mtmsa_lightning.calibration.conformal.coverage_deviation`.
+    It is a lower bound with several faces per subject, see ``conformal.coverage_deviation``.
     """
     if covered is None or report.calibration is None or report.subgroups is None:
         return "-"
