@@ -86,7 +86,7 @@ class PreparedFaces(Sequence[Input]):
         record = read_description(root)
         frame = read_frame(root / record["table"])
         self.paths, self.ids = locate_crops(root, frame["path"].tolist()), frame["id"].tolist()
-        found = frame.reindex(columns=[*BOX, "score"]).to_numpy(np.float64)  # NaN for missing columns
+        found = frame.reindex(columns=[*BOX, "score"]).astype("float64").to_numpy()  # NaN if missing
         self.boxes, self.scores = found[:, :4], found[:, 4]
         self.pixels = open_pixels(root)
         self.preparation: dict[str, Any] = preparation(root) or {}
