@@ -19,6 +19,7 @@ from mtmsa_lightning.data.audit.labels import check_labels, conflicting_copies
 from mtmsa_lightning.data.audit.leaks import copies, near_duplicates, shared_subjects
 from mtmsa_lightning.data.audit.near_duplicates import NEAR, near_pairs
 from mtmsa_lightning.data.audit.published_counts import Comparison, compare
+from mtmsa_lightning.data.audit.release_noise import check_release
 from mtmsa_lightning.data.baselines import baselines_by_part
 from mtmsa_lightning.data.datamodule import FaceDataModule
 from mtmsa_lightning.data.prepared.format import skipped
@@ -163,6 +164,7 @@ def check_table(data: FaceDataModule, table: FaceTable, splits: dict[int, Split]
     ]
     return [
         *check_labels(table),
+        *check_release(table),
         *shared_subjects(table, splits),
         *found("release", "counts that differ from the published release", differing),
         *found("dropped", "rows skipped", reasons, count=dropped.total()),

@@ -48,6 +48,10 @@ _WARNINGS = {  # known kinds of noise, and reasons for metrics that are too good
     "birth-date": ("a subject's birth date differs between its pictures", _ONE_BIRTH_DATE),
     "gender": ("a subject's gender differs between its pictures", "--data.clean [consensus-gender]"),
     "race": ("a subject's race differs between its pictures", "--data.clean [consensus-race]"),
+    "double-block": (
+        "a subject's pictures stand twice, with equal ages and opposite gender",
+        "--data.clean [consensus-gender], and look at the pairs",
+    ),
     "age-falls": ("a subject's age falls while the date of the picture rises", _ONE_BIRTH_DATE),
     "age-dates": ("an age is not the number of completed years from birth to picture", "look at the dates"),
     "tiny": ("an image is smaller than a stated side", "choose an image size that fits"),
@@ -56,6 +60,14 @@ _WARNINGS = {  # known kinds of noise, and reasons for metrics that are too good
 }
 _INFOS = {  # worth a look
     "near-copies": ("near-duplicates that no fold separates", ""),
+    "photo-gender": (
+        "the number of a photo carries faces of both genders",
+        "do not use it as a subject",
+    ),
+    "same-pictures": (
+        "another dataset holds the same pictures",
+        "do not train on one and test on the other",
+    ),
     "blurred": ("an image has little detail: blurred, dark, or scaled up", ""),
     "dropped": ("the reader, or the preparation, skipped rows", ""),
 }
