@@ -46,6 +46,7 @@ SCRIPTS = (
         "loading", "--repeats 3 --steps 0", "--repeats 5",
         "--photos 4 --batch_size 2 --repeats 1 --seconds 0.01 --steps 0",
     ),
+    Script("readers", "--fraction 0.05", None, "--fraction 0.0001 --repeats 1"),
     Script("store", "--faces 256 --repeats 5", None, "--faces 8 --repeats 1"),
     Script(
         "peers", "--faces 24 --repeats 2 --inference 3", "",

@@ -15,6 +15,8 @@ from .data.datasets.clap2016 import CLAP2016 as CLAP2016
 from .data.datasets.clap2016 import CLAP2016Dataset as CLAP2016Dataset
 from .data.datasets.face_csv import FaceCSV as FaceCSV
 from .data.datasets.face_csv import FaceCSVDataset as FaceCSVDataset
+from .data.datasets.fairface import FairFace as FairFace
+from .data.datasets.fairface import FairFaceDataset as FairFaceDataset
 from .data.datasets.fgnet import FGNET as FGNET
 from .data.datasets.fgnet import FGNETDataset as FGNETDataset
 from .data.datasets.imdb_clean import IMDBClean as IMDBClean

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 CONFIGS = {
     "morph": "morph.yaml", "adience": "adience.yaml", "utkface": "utkface.yaml", "csv": "csv.yaml",
-    "synthetic": "demo.yaml",
+    "synthetic": "demo.yaml", "agedb": "agedb.yaml", "fgnet": "fgnet.yaml", "fairface": "fairface.yaml",
 }  # fmt: skip
 """The shipped config of each dataset."""
 

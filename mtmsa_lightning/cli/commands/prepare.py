@@ -44,6 +44,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "lagenda": {"box_margin": 0.2},
     "all_age_faces": {"variant": "faces"},
     "megaage_asian": {},
+    "fairface": {"variant": "margin025", "repair_dates": False},
     "imdb_wiki": {"min_face_score": 1.0, "one_face": True, "max_age": 100},
     "csv": {
         "table": "faces.csv",

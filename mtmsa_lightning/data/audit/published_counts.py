@@ -19,6 +19,7 @@ _MORPH = {
 }  # fmt: skip
 _CLAP = {"rows read": 7_591, "faces": 7_591, "train": 4_113, "val": 1_500, "test": 1_978}
 _IMDB_CLEAN = {"rows read": 285_946, "faces": 285_946, "train": 183_887}
+_FAIRFACE = {"rows read": 97_698, "faces": 97_698, "train": 86_744, "test": 10_954}
 _CANONICAL = {
     "faces": 17_424, "fold 0": 4_316, "fold 1": 3_101, "fold 2": 3_339, "fold 3": 2_975, "fold 4": 3_693,
 }  # fmt: skip
@@ -49,6 +50,8 @@ PUBLISHED: dict[str, dict[str, int]] = {
     "lagenda face boxes, margin 0.2": {"rows read": 347_509},
     "all_age_faces file names": {"faces": 13_322, "female": 7_381, "male": 5_941},
     "megaage_asian lists": {"faces": 43_945, "train": 40_000, "test": 3_945},
+    "fairface margin025": _FAIRFACE,
+    "fairface margin125": _FAIRFACE,
     "wiki face score from 1, one face, age to 100": {"rows read": 62_328},
 }
 """Counts by label rule and by what is counted."""

@@ -1,6 +1,5 @@
 """Checks for what is known to be wrong in single releases."""
 
-
 from mtmsa_lightning.data.audit.findings import Finding, found
 from mtmsa_lightning.data.audit.labels import rows_by
 from mtmsa_lightning.data.table import FaceTable

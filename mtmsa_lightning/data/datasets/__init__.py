@@ -5,6 +5,7 @@ CLASSES = {
     "clap2016": "CLAP2016", "appa_real": "APPAREAL", "imdb_wiki": "IMDBWiki",
     "imdb_clean": "IMDBClean", "cacd2000": "CACD2000", "afad": "AFAD", "lagenda": "LAGENDA",
     "all_age_faces": "AllAgeFaces", "megaage_asian": "MegaAgeAsian",
+    "fairface": "FairFace",
     "csv": "FaceCSV", "synthetic": "Synthetic",
 }  # fmt: skip
 """DataModules by the name of their dataset."""

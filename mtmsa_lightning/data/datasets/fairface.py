@@ -1,0 +1,188 @@
+"""FairFace: 97,698 balanced faces with nine age groups, gender and seven races; no subjects."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+
+from mtmsa_lightning.data.datamodule import FaceDataModule
+from mtmsa_lightning.data.files import expected_tree_error, find_file
+from mtmsa_lightning.data.parquet import read_texts, unpack_images
+from mtmsa_lightning.data.reading import finish_table, locate_images, read_parts
+from mtmsa_lightning.data.release_dataset import ReleaseDataset
+from mtmsa_lightning.data.table import FaceTable, ReadReport, parse_words
+from mtmsa_lightning.errors import DataError
+
+Variant = Literal["margin025", "margin125"]
+
+TREE = """
+<root>/
+  fairface_label_train.csv fairface_label_val.csv  (header: file,age,gender,race,service_test)
+  train/ val/   (or both in a folder with margin025, or margin125, in its name)
+    1.jpg
+    ...
+or the copy of the Hugging Face Hub:
+  ... any folders, with 0.25 or 1.25 in the path if there are both ...
+    train-*.parquet validation-*.parquet  (columns image, age, gender, race)
+"""
+FILES = ("fairface_label_train.csv",)
+RACE_CLASSES: tuple[str, ...] = (
+    "White", "Black", "Indian", "East Asian", "Southeast Asian", "Middle Eastern", "Latino_Hispanic",
+)  # fmt: skip
+
+_TABLES = {"train": "fairface_label_train.csv", "test": "fairface_label_val.csv"}
+_COLUMNS = ("age", "gender", "race")
+_FOLDERS = {"train": "train", "test": "val"}
+_UNPACKED = "unpacked"
+_AGES = {
+    f"{low}-{high}": (low, high)
+    for low, high in ((0, 2), (3, 9), *((age, age + 9) for age in range(10, 70, 10)))
+}
+_AGES["more than 70"] = (70, 100)
+_DATES = {
+    "03-sep": "3-9",
+    "3-sep": "3-9",
+    "9-mar": "3-9",
+    "09-mar": "3-9",
+    "oct-19": "10-19",
+    "19-oct": "10-19",
+}
+_GENDERS = {"male": 0, "female": 1}
+
+
+def read_fairface(
+    root: str | Path, variant: Variant = "margin025", repair_dates: bool = False, strict: bool = False
+) -> FaceTable:
+    """Read FairFace from its two tables, or from the Parquet files of the Hugging Face Hub.
+
+    The release has no test part: its validation part is the test part here, and validation faces are drawn
+    from the training part. ``more than 70`` is taken as 70 to 100 years. Images in Parquet files are written
+    once to the folder ``unpacked`` of the root, numbered from 1 in the order of the rows.
+
+    Args:
+        root: Folder of the release.
+        variant: Margin around the faces, of which a release may have both: ``margin025`` or ``margin125``.
+        repair_dates: Read ``3-Sep`` as 3-9 and ``Oct-19`` as 10-19: a spreadsheet has stored the age groups
+            as dates. By default this is an error.
+        strict: Raise an error instead of dropping rows.
+
+    Raises:
+        DataError: The tables or all images are missing (the message shows the expected tree), a column is
+            missing, an age group, a gender or a race is invalid, or ``strict`` and a row was dropped.
+    """
+    root, report = Path(root), ReadReport(str(root))
+    if find_file(root, FILES[0]) or not any(root.rglob("*.parquet")):
+        base, rows = _read_tables(root, variant, report)
+    else:
+        base, rows = root, _read_hub(root, variant, report)
+    rows = locate_images(rows, base, report, TREE, "file")
+    ages = _age_groups(rows, report, repair_dates)
+    races = {name.lower(): index for index, name in enumerate(RACE_CLASSES)}
+    rows = rows.assign(
+        age_low=[low for low, _ in ages],
+        age_high=[high for _, high in ages],
+        gender=parse_words(rows, "gender", _GENDERS, -1, root),
+        race=parse_words(rows, "race", races, -1, root),
+    )
+    return finish_table(
+        rows, base, report, "fairface", f"fairface {variant}", strict, race_classes=RACE_CLASSES
+    )
+
+
+def _read_tables(root: Path, variant: Variant, report: ReadReport) -> tuple[Path, pd.DataFrame]:
+    base, rows = read_parts(root, _TABLES, ("file", *_COLUMNS), report, TREE)
+    folders = [
+        path.name for path in sorted(base.iterdir()) if path.is_dir() and "margin" in path.name.lower()
+    ]
+    chosen = [f"{name}/" for name in folders if variant in name.lower()]
+    if folders and not chosen:
+        raise expected_tree_error(base, f"no folder of {variant}, only {', '.join(folders)}", TREE)
+    return base, rows.assign(id=rows["file"], file="".join(chosen[:1]) + rows["file"])
+
+
+def _read_hub(root: Path, variant: Variant, report: ReadReport) -> pd.DataFrame:
+    files = sorted(root.rglob("*.parquet"))
+    margin = f"{variant[6]}.{variant[7:]}"
+    files = [file for file in files if margin in file.relative_to(root).as_posix()] or files
+    parts = []
+    for split, start in (("train", "train"), ("test", "val")):
+        number = 0
+        for file in files:
+            if not file.name.startswith(start):
+                continue
+            rows = read_texts(file, _COLUMNS)
+            names = [f"{_FOLDERS[split]}/{number + row}.jpg" for row in range(1, len(rows) + 1)]
+            unpack_images(file, "image", [root / _UNPACKED / variant / name for name in names])
+            rows = rows.assign(
+                id=names, file=[f"{_UNPACKED}/{variant}/{name}" for name in names], split=split
+            )
+            number += len(rows)
+            parts.append(rows)
+    if not parts:
+        raise expected_tree_error(root, "no train-*.parquet", TREE)
+    table = pd.concat(parts).set_axis(range(1, sum(map(len, parts)) + 1))
+    report.read += len(table)
+    return table
+
+
+def _age_groups(rows: pd.DataFrame, report: ReadReport, repair_dates: bool) -> list[tuple[int, int]]:
+    """Return the age groups as inclusive pairs.
+
+    Raises:
+        DataError: A text is no age group, or a date that is not to be repaired.
+    """
+    texts = rows["age"].str.lower()
+    dates = texts.isin(_DATES)
+    if dates.any() and not repair_dates:
+        examples = ", ".join(sorted(set(rows["age"][dates])))
+        raise DataError(
+            f"{report.source}: {int(dates.sum()):,} ages are dates ({examples}): a spreadsheet has changed "
+            "3-9 and 10-19; copy the table again, or give --data.repair_dates true"
+        )
+    report.note_rows(rows, dates, "id", "age group restored from a date")
+    texts = texts.replace(_DATES)
+    wrong = ~texts.isin(_AGES)
+    if wrong.any():
+        raise DataError(
+            f"{report.source}: {rows['id'][wrong].iloc[0]}: age {rows['age'][wrong].iloc[0]!r} is none of "
+            f"{', '.join(_AGES)}"
+        )
+    return [_AGES[text] for text in texts]
+
+
+class FairFace(FaceDataModule):
+    """FairFace: age groups, gender and seven races; faces are cropped, subjects are unknown.
+
+    Args:
+        variant: Margin around the faces: ``margin025`` or ``margin125``.
+        repair_dates: Restore age groups that a spreadsheet has stored as dates.
+        protocol: ``predefined`` trains on the training part and tests on the validation part.
+        **kwargs: See :class:`~mtmsa_lightning.data.datamodule.FaceDataModule`.
+    """
+
+    name = "fairface"
+    race_classes = RACE_CLASSES
+    protocols = ("predefined", "random", "whole", "train_all")
+    expected_tree = TREE
+
+    def __init__(
+        self,
+        *,
+        variant: Variant = "margin025",
+        repair_dates: bool = False,
+        protocol: str = "predefined",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(protocol=protocol, **kwargs)
+        self.variant: Variant = variant
+        self.repair_dates = repair_dates
+
+    def read(self) -> FaceTable:
+        """Read the raw release at ``root``; see :func:`read_fairface`."""
+        return read_fairface(self.root, self.variant, self.repair_dates, self.strict)
+
+
+class FairFaceDataset(ReleaseDataset):
+    """FairFace as a map-style dataset; see :class:`.ReleaseDataset`, :class:`FairFace`."""
+
+    datamodule = FairFace
