@@ -136,7 +136,7 @@ def test_an_evaluation_told_to_stop_says_so_and_exits_to_be_tried_again(
 
 def test_a_signal_that_lightning_hears_before_the_first_batch_is_no_success(trained):
     class ToldToStop(TrainingCLI):
-        def _run_command(self, *_: object) -> None:
+        def parse_arguments(self, *_: object) -> None:
             raise SIGTERMException
 
     with pytest.raises(Preempted) as stop:
