@@ -1,6 +1,7 @@
 """The Python code of the README's section "In Python", executed as it stands there."""
 
 import re
+import runpy
 import warnings
 from pathlib import Path
 
@@ -8,7 +9,13 @@ import pytest
 
 from mtmsa_lightning.data.synthetic import write_morph
 
-README = Path(__file__).parents[1] / "README.md"
+ROOT = Path(__file__).parents[1]
+README = ROOT / "README.md"
+
+
+def test_the_table_of_datasets_is_that_of_the_code():
+    printed = runpy.run_path(str(ROOT / "docs/datasets.py"))["table"]()
+    assert printed in (ROOT / "docs/data.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.slow
