@@ -7,6 +7,7 @@ from pathlib import Path
 
 from mtmsa_lightning.cli.arguments import Parser, add_allow_classes
 from mtmsa_lightning.data.datasets import CLASSES
+from mtmsa_lightning.data.remote import local_copy
 from mtmsa_lightning.errors import ConfigError
 from mtmsa_lightning.settings.configs import option
 from mtmsa_lightning.training.build_data import chooses_class, prepared_name, recognise
@@ -73,13 +74,13 @@ def data_arguments(
     arguments = [f"--config={name}" for name in options.config]
     if not (data or arguments or chooses_class(others)):
         if recognised and root is not None:
-            data = CLASSES[recognise(Path(root), option(others, "data.table"))]
+            data = CLASSES[recognise(local_copy(root), option(others, "data.table"))]
         elif required:
             raise ConfigError("name a dataset or its folder: --data NAME or --root DIR")
     if data:
         arguments.append(f"--data={data}")
     if data == CLASSES["csv"] and root is not None and option(others, "data.dataset_name") is None:
-        name = prepared_name(Path(root))
+        name = prepared_name(local_copy(root))
         arguments += [f"--data.dataset_name={name}"] if name else []
     given = {path: getattr(options, name, None) for name, path in SHORT.items()}
     if options.columns is not None:

@@ -27,6 +27,7 @@ from mtmsa_lightning.data.dataloader import face_loader
 from mtmsa_lightning.data.face_dataset import FaceBatch, FaceDataset
 from mtmsa_lightning.data.prepared.format import is_prepared, is_synthetic, preparation, read_prepared
 from mtmsa_lightning.data.prepared.pixels import PixelStore, open_pixels
+from mtmsa_lightning.data.remote import local_copy
 from mtmsa_lightning.data.samplers import EvalSampler, TrainSampler
 from mtmsa_lightning.data.splits.cleaning import check_rules, clean
 from mtmsa_lightning.data.splits.protocols import PARTS, Split, make_split
@@ -47,7 +48,8 @@ class FaceDataModule(LightningDataModule, ABC):
     To add a dataset write a subclass with the class attributes below and ``read``.
 
     Args:
-        root: Folder of the release or of a prepared set; by default ``${MTMSA_DATA:-data}/<name>``.
+        root: Folder of the release or of a prepared set, or its URL (``data.remote``); by default
+            ``${MTMSA_DATA:-data}/<name>``.
         protocol: Name of the split protocol.
         fold: Number of the test fold, from 0.
         image_size: Side of the network's input in pixels.
@@ -114,7 +116,7 @@ class FaceDataModule(LightningDataModule, ABC):
         clean: Sequence[str] = (),
     ) -> None:
         super().__init__()
-        self.root = Path(root) if root is not None else default_root(self.name)
+        self.root = local_copy(str(root)) if root is not None else default_root(self.name)
         self.protocol, self.fold, self.seed, self.clean = protocol, fold, seed, clean
         self.val_fraction, self.calibration_fraction = val_fraction, calibration_fraction
         self.split_file = Path(split_file) if split_file is not None else None

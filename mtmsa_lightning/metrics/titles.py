@@ -1,6 +1,7 @@
 """Titles and formats of metrics in tables, pages and messages."""
 
 import math
+from collections.abc import Container
 
 from mtmsa_lightning.metrics.suite import METRICS
 
@@ -9,6 +10,11 @@ METRIC_BY_NAME = {spec.name: spec for spec in METRICS}
 
 CALIBRATION_TITLES = {"gender_nll": "gender NLL (nats)", "race_nll": "race NLL (nats)"}
 """Titles of metrics that only calibration uses."""
+
+
+def main_metric(names: Container[str]) -> str:
+    """Return the metric of age that pages show: the error of exact ages, else accuracy or NLL of groups."""
+    return next((name for name in ("age_mae", "group_acc") if name in names), "age_interval_nll")
 
 
 def title(name: str) -> str:

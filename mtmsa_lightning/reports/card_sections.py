@@ -9,7 +9,7 @@ import yaml
 from mtmsa_lightning.calibration.calibration import Calibration
 from mtmsa_lightning.data.preprocessing import describe_crop
 from mtmsa_lightning.data.splits.earlier_training import describe
-from mtmsa_lightning.metrics.titles import METRIC_BY_NAME, format_interval, format_metric
+from mtmsa_lightning.metrics.titles import METRIC_BY_NAME, format_interval, format_metric, main_metric
 from mtmsa_lightning.reports.card_sources import Sources
 from mtmsa_lightning.reports.markdown import one_line, table
 from mtmsa_lightning.reports.report_context import numbered
@@ -149,7 +149,7 @@ def groups(sources: Sources) -> dict[str, Any]:
     found = sources.tables.get("subgroups")
     if found is None:
         return {}
-    shown = "age_mae" if sources.metrics["labelled"]["exact"] else "group_acc"
+    shown = main_metric(found)
     rows = [
         (
             row["by"],

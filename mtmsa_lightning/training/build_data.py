@@ -31,7 +31,8 @@ def recognise(root: Path, table: str | None = None) -> str:
     prepared = prepared_name(root)
     if prepared:
         return prepared if prepared in CLASSES else "csv"
-    if table or find_file(root, "faces.csv"):
+    parquet = find_file(root, "faces.parquet") or any((root / "data").glob("*.parquet"))
+    if table or find_file(root, "faces.csv") or parquet:
         return "csv"
     modules = {name: import_module(f"mtmsa_lightning.data.datasets.{name}") for name in RELEASES}
     listing = list_images(root)

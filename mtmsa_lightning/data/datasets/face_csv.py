@@ -17,6 +17,7 @@ from mtmsa_lightning.data.datamodule import FaceDataModule
 from mtmsa_lightning.data.files import content_column, expected_tree_error, hash_ids, list_images, locate
 from mtmsa_lightning.data.prepared.format import is_prepared, read_description, read_frame
 from mtmsa_lightning.data.release_dataset import ReleaseDataset
+from mtmsa_lightning.data.remote import is_url, local_copy
 from mtmsa_lightning.data.table import FaceTable, ReadReport, check_class_names, make_frame, parse_words
 from mtmsa_lightning.data.tables import age_columns
 from mtmsa_lightning.data.tables.boxes import parse_boxes
@@ -29,13 +30,14 @@ from mtmsa_lightning.data.tables.classes import (
     parse_classes,
 )
 from mtmsa_lightning.data.tables.columns import as_arguments
-from mtmsa_lightning.data.tables.rows import TableRows, read_rows
+from mtmsa_lightning.data.tables.rows import TableRows, read_rows, table_files
 from mtmsa_lightning.data.tables.scenes import warn_scenes
 from mtmsa_lightning.errors import DataError
 from mtmsa_lightning.labels import AGE_GROUPS, RACES
 
 log = logging.getLogger(__name__)
 
+DEFAULT_TABLE = "faces.csv"
 TREE = """
 <root>/
   faces.csv  (header: path,age,gender,race,subject,fold,split; or other usual names)
@@ -55,7 +57,7 @@ def read_face_csv(
     race_classes: Sequence[str] | None = None,
     strict: bool = False,
 ) -> FaceTable:
-    """Read faces from a table: a text separated by commas, tabs or semicolons.
+    """Read faces from a table: a text separated by commas, tabs or semicolons, or parquet.
 
     Columns have our names or usual ones (``tables.columns.USUAL``), or are named by ``columns``:
 
@@ -70,8 +72,10 @@ def read_face_csv(
     (16 hexadecimal digits; "" for a file that cannot be read).
 
     Args:
-        root: Folder of the images.
-        table: The table's path, relative to ``root``.
+        root: Folder of the images; or a URL, see :func:`.remote.local_copy`.
+        table: The table's path, relative to ``root``, or a URL of fsspec. Parquet files may be several, given
+            by a pattern, and hold the images as bytes, which are unpacked into a folder of ``root`` once.
+            Without a ``faces.csv`` it is ``faces.parquet`` or, as on the Hub, ``data/*.parquet``.
         columns: Names above to the file's own names, where they are no usual ones; None for a column that is
             not to be used.
         labels: Meaning of texts or codes by column, e.g. ``{"gender": {0: "female", 1: "male"}}``.
@@ -87,11 +91,12 @@ def read_face_csv(
             a label is a code without a stated meaning or not in the vocabulary; a spreadsheet changed age
             groups; or ``strict`` and a row was dropped.
     """
-    root, path = Path(root), find_normalised(Path(root) / table)
-    if not path.is_file():
+    root = local_copy(str(root))
+    path = _table_path(root, table)
+    if not table_files(path):
         raise _no_table(root, table)
     report = ReadReport(str(path))
-    found = read_rows(path, columns or {}, report)
+    found = read_rows(path, columns or {}, report, root / f"{path.stem.replace('*', '_')}.images")
     found.log_columns()
     rows = apply_maps(found.rows, labels or {}, path, found.names)
     names = _class_names(rows, path) if race_classes is None else tuple(race_classes)
@@ -119,6 +124,17 @@ def read_face_csv(
     extra = (*(BOX if boxes else ()), *(("content",) if content else ()))
     frame = make_frame(rows, dataset, extra)
     return FaceTable(frame, root, dataset, f"{dataset} table columns", names, report)
+
+
+def _table_path(root: Path, table: str) -> Path:
+    """Return the path of a table, which may be a URL; of the default one, that of a parquet table instead."""
+    if is_url(table):
+        return local_copy(table)
+    path = find_normalised(root / table)
+    others = (root / name for name in ("faces.parquet", "data/*.parquet"))
+    if table == DEFAULT_TABLE and not path.exists():
+        return next((other for other in others if table_files(other)), path)
+    return path
 
 
 def _no_table(root: Path, table: str) -> DataError:
@@ -209,7 +225,7 @@ class FaceCSV(FaceDataModule):
     """Your own faces, described by a table (see :func:`read_face_csv`).
 
     Args:
-        table: Path of the table, relative to ``root``.
+        table: Path of the table, relative to ``root``, or a URL.
         columns: Our column names to the table's own, where they are no usual ones; null for a column that is
             not to be used.
         labels: Meaning of texts or codes by column, e.g. ``{gender: {0: female, 1: male}}``.
@@ -267,7 +283,7 @@ class FaceCSV(FaceDataModule):
                 record = read_description(self.root)
                 names = tuple(record["race_classes"])
                 return read_frame(self.root / record["table"])["subject"], names
-            path = find_normalised(self.root / self.table_name)
+            path = _table_path(self.root, self.table_name)
             first = read_rows(path, self.columns or {}, ReadReport(str(path)))
             rows = apply_maps(first.rows, self.labels or {}, path, first.names)
             return rows["subject"], class_names(rows["race"])

@@ -9,6 +9,7 @@ import pandas as pd
 
 from mtmsa_lightning.data.files import read_delimited, sniff
 from mtmsa_lightning.data.table import ReadReport
+from mtmsa_lightning.data.tables import parquet
 from mtmsa_lightning.data.tables.boxes import EDGES
 from mtmsa_lightning.data.tables.classes import without_unknown
 from mtmsa_lightning.data.tables.columns import choose_columns
@@ -42,20 +43,57 @@ class TableRows:
             log.info("%s: columns: %s (others: --data.columns)", self.path, found)
 
 
-def read_rows(path: Path, columns: Mapping[str, str | None], report: ReadReport) -> TableRows:
+def read_rows(
+    path: Path, columns: Mapping[str, str | None], report: ReadReport, unpack: Path | None = None
+) -> TableRows:
     """Read the used columns of a table.
 
     Args:
-        path: Path of the table.
+        path: Path of the table: a text, or a parquet file; a pattern such as ``data/*.parquet`` for several.
         columns: See :func:`.columns.choose_columns`.
         report: Report to which the number of rows and bad rows are added.
+        unpack: Folder for images that are in the table as bytes; their paths are relative to its parent.
+            Without it they have no path.
 
     Raises:
         DataError: The table cannot be read, or a column is missing or not clear.
     """
+    if path.suffix == ".parquet":
+        return _read_parquet(path, columns, report, unpack)
     delimiter, header = sniff(path)
     names, usual = choose_columns(header, columns, path)
     cells = read_delimited(path, delimiter, [*dict.fromkeys(names.values())], report)
+    return _used(path, cells, names, usual)
+
+
+def _read_parquet(
+    path: Path, columns: Mapping[str, str | None], report: ReadReport, unpack: Path | None
+) -> TableRows:
+    files = table_files(path)
+    images = parquet.image_column(files)
+    given = {"path": images, **columns} if images else columns
+    names, usual = choose_columns(parquet.header(files), given, path)
+    packed = images is not None and names["path"] == images
+    wanted = [theirs for theirs in dict.fromkeys(names.values()) if not (packed and theirs == images)]
+    cells = parquet.read_texts(files, wanted)
+    report.read += len(cells)
+    if images is not None and packed:
+        paths = parquet.unpack_images(files, images, unpack) if unpack else [""] * len(cells)
+        cells = cells.assign(**{images: paths})
+    if "split" not in names and "split" in cells and "split" not in columns:
+        names["split"] = "split"
+    return _used(path, cells, names, usual)
+
+
+def table_files(path: Path) -> list[Path]:
+    """Return the files of a table whose name may be a pattern, sorted; none if there are none."""
+    if not any(sign in path.name for sign in "*?["):
+        return [path] if path.is_file() else []
+    return sorted(file for file in path.parent.glob(path.name) if file.is_file())
+
+
+def _used(path: Path, cells: pd.DataFrame, names: dict[str, str], usual: dict[str, str]) -> TableRows:
+    """Return the used columns by our names, without unknown values."""
     if usual.get("subject", "").lower() == "id" and cells[usual["subject"]].is_unique:  # it numbers the rows
         del names["subject"], usual["subject"]
     ours = pd.DataFrame({name: cells[theirs].str.strip() for name, theirs in names.items()}, cells.index)

@@ -8,7 +8,7 @@ from mtmsa_lightning._utils.text import pluralize
 from mtmsa_lightning.labels import GENDERS, RACES
 from mtmsa_lightning.metrics.age import MIN_FACES
 from mtmsa_lightning.metrics.suite import MetricSpec
-from mtmsa_lightning.metrics.titles import METRIC_BY_NAME, format_interval, format_metric
+from mtmsa_lightning.metrics.titles import METRIC_BY_NAME, format_interval, format_metric, main_metric
 from mtmsa_lightning.reports.html import Picture
 from mtmsa_lightning.reports.plots import classes as class_plots
 from mtmsa_lightning.reports.report_data import Material
@@ -22,7 +22,7 @@ def add_section(report: Material) -> None:
     table, gaps = report.subgroups
     report.write_table("subgroups", table)
     report.write_table("subgroup_gaps", gaps)
-    shown = METRIC_BY_NAME["age_mae" if report.labelled["exact"] else "group_acc"]
+    shown = METRIC_BY_NAME[main_metric(table)]
     report.page.row([subgroup_map(report, table, shown)])
     gaps = gaps[gaps["metric"] == shown.name]
     if gaps.empty:

@@ -13,7 +13,7 @@ from mtmsa_lightning.evaluation.predictions import read_predictions
 from mtmsa_lightning.evaluation.resampling import cluster_numbers, sampling_units
 from mtmsa_lightning.evaluation.table_metrics import scalars
 from mtmsa_lightning.metrics.suite import LEVELS
-from mtmsa_lightning.metrics.titles import METRIC_BY_NAME, format_metric
+from mtmsa_lightning.metrics.titles import METRIC_BY_NAME, format_metric, main_metric
 from mtmsa_lightning.reports.html import Picture
 from mtmsa_lightning.reports.plots import age as age_plots
 from mtmsa_lightning.reports.report_data import Material
@@ -169,7 +169,7 @@ def unsure_text(report: Material, table: pd.DataFrame) -> str:
     text = f"{100 * unsure.mean():.1f} % of the faces ({int(unsure.sum()):,}) are unsure"
     if unsure.all():
         return f"{text}."
-    name = "age_mae" if report.labelled["exact"] else "group_acc"
+    name = main_metric(report.scalars)
     kept = format_metric(name, scalars(read_predictions(table[~unsure])).get(name))
     everyone = format_metric(name, report.scalars.get(name))
     return f"{text}; {METRIC_BY_NAME[name].title} of the others {kept}, of all {everyone}."
