@@ -163,10 +163,10 @@ def _of_python(name: str) -> bool:
 
 
 def _subclasses(bases: Iterable[type]) -> Iterator[type]:
-    """Yield classes and all their imported subclasses."""
+    """Yield classes and all their imported subclasses, those that were defined last first."""
     for base in bases:
         yield base
-        yield from _subclasses(type.__subclasses__(base))
+        yield from _subclasses(type.__subclasses__(base)[::-1])
 
 
 def _name(cls: type) -> str:
