@@ -68,7 +68,7 @@ def test_the_network_learns_the_tables_races_and_masks_the_one_without_training_
     predicted = np.array(TRAINED)[faces[[f"race_{race}" for race in TRAINED]].to_numpy().argmax(1)]
     accuracy = (predicted == faces["label_race"])[known].mean()
     assert record["test"]["test/race_acc"] == pytest.approx(accuracy, abs=1e-6)
-    assert faces["label_age_high"].max() == 130
+    assert faces["label_age_high"].max() == 100
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from mtmsa_lightning._utils.cores import available_cores
+from mtmsa_lightning._utils.strict_json import from_json, to_json
 from mtmsa_lightning.align import MARGIN
 from mtmsa_lightning.cli.arguments import (
     Parser,
@@ -163,6 +164,9 @@ def _reading(release: str, columns: Sequence[str] | None, others: Sequence[str])
             raise ConfigError(f"there is no option {flag}: {release} takes --data, --root, --columns{known}")
         reading[name] = yaml.safe_load(value if equals else rest.pop(0) if rest else "")
     if release == "csv":
+        reading["labels"] = from_json(
+            to_json(reading["labels"])
+        )  # keys as texts, as in the record of the set
         reading["columns"] = column_names(columns or ())
     return reading
 

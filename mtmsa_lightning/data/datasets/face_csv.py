@@ -123,7 +123,7 @@ def read_face_csv(
         rows = rows.assign(content=_contents(root, rows))
     extra = (*(BOX if boxes else ()), *(("content",) if content else ()))
     frame = make_frame(rows, dataset, extra)
-    return FaceTable(frame, root, dataset, f"{dataset} table columns", names, report)
+    return FaceTable(frame, root, dataset, _label_rule(dataset, found, labels or {}), names, report)
 
 
 def _table_path(root: Path, table: str) -> Path:
@@ -180,6 +180,16 @@ def _drop_outside(rows: pd.DataFrame, root: Path, report: ReadReport) -> pd.Data
         )
     rows = report.drop_rows(rows, outside, "photo", "absolute path outside the root")
     return report.drop_rows(rows, rows["path"] == "", "path", "no path")
+
+
+def _label_rule(dataset: str, found: TableRows, labels: Mapping[str, Mapping[Any, Any]]) -> str:
+    """Return how the labels were made: the stated meanings of codes, and ages from dates."""
+    maps = [
+        f"{column}: " + ", ".join(f"{text} = {meaning}" for text, meaning in each.items())
+        for column, each in labels.items()
+    ]
+    dates = ["ages from dates"] if "birth_date" in found.names else []
+    return "; ".join([f"{dataset} table columns", *maps, *dates])
 
 
 def _class_names(rows: pd.DataFrame, path: Path) -> tuple[str, ...]:

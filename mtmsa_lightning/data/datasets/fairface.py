@@ -7,10 +7,11 @@ import pandas as pd
 
 from mtmsa_lightning.data.datamodule import FaceDataModule
 from mtmsa_lightning.data.files import expected_tree_error, find_file
-from mtmsa_lightning.data.parquet import read_texts, unpack_images
 from mtmsa_lightning.data.reading import finish_table, locate_images, read_parts
 from mtmsa_lightning.data.release_dataset import ReleaseDataset
 from mtmsa_lightning.data.table import FaceTable, ReadReport, parse_words
+from mtmsa_lightning.data.tables.ages import group_of_date
+from mtmsa_lightning.data.tables.parquet import read_texts, unpack_images
 from mtmsa_lightning.errors import DataError
 
 Variant = Literal["margin025", "margin125"]
@@ -33,20 +34,11 @@ RACE_CLASSES: tuple[str, ...] = (
 _TABLES = {"train": "fairface_label_train.csv", "test": "fairface_label_val.csv"}
 _COLUMNS = ("age", "gender", "race")
 _FOLDERS = {"train": "train", "test": "val"}
-_UNPACKED = "unpacked"
 _AGES = {
     f"{low}-{high}": (low, high)
     for low, high in ((0, 2), (3, 9), *((age, age + 9) for age in range(10, 70, 10)))
 }
 _AGES["more than 70"] = (70, 100)
-_DATES = {
-    "03-sep": "3-9",
-    "3-sep": "3-9",
-    "9-mar": "3-9",
-    "09-mar": "3-9",
-    "oct-19": "10-19",
-    "19-oct": "10-19",
-}
 _GENDERS = {"male": 0, "female": 1}
 
 
@@ -57,7 +49,7 @@ def read_fairface(
 
     The release has no test part: its validation part is the test part here, and validation faces are drawn
     from the training part. ``more than 70`` is taken as 70 to 100 years. Images in Parquet files are written
-    once to the folder ``unpacked`` of the root, numbered from 1 in the order of the rows.
+    once to the folder ``<variant>.images`` of the root; their ids are those of the tables.
 
     Args:
         root: Folder of the release.
@@ -104,25 +96,17 @@ def _read_hub(root: Path, variant: Variant, report: ReadReport) -> pd.DataFrame:
     files = sorted(root.rglob("*.parquet"))
     margin = f"{variant[6]}.{variant[7:]}"
     files = [file for file in files if margin in file.relative_to(root).as_posix()] or files
-    parts = []
-    for split, start in (("train", "train"), ("test", "val")):
-        number = 0
-        for file in files:
-            if not file.name.startswith(start):
-                continue
-            rows = read_texts(file, _COLUMNS)
-            names = [f"{_FOLDERS[split]}/{number + row}.jpg" for row in range(1, len(rows) + 1)]
-            unpack_images(file, "image", [root / _UNPACKED / variant / name for name in names])
-            rows = rows.assign(
-                id=names, file=[f"{_UNPACKED}/{variant}/{name}" for name in names], split=split
-            )
-            number += len(rows)
-            parts.append(rows)
-    if not parts:
+    files = [file for file in files if file.name.startswith(("train", "val"))]  # sorted: train before val
+    if not files:
         raise expected_tree_error(root, "no train-*.parquet", TREE)
-    table = pd.concat(parts).set_axis(range(1, sum(map(len, parts)) + 1))
-    report.read += len(table)
-    return table
+    rows = read_texts(files, _COLUMNS)
+    rows = rows.assign(
+        file=unpack_images(files, "image", root / f"{variant}.images"),
+        split=rows["split"].map({"train": "train", "validation": "test", "val": "test"}),
+    )
+    number = (rows.groupby("split").cumcount() + 1).astype("str")
+    report.read += len(rows)
+    return rows.assign(id=rows["split"].map(_FOLDERS) + "/" + number + ".jpg")
 
 
 def _age_groups(rows: pd.DataFrame, report: ReadReport, repair_dates: bool) -> list[tuple[int, int]]:
@@ -132,7 +116,8 @@ def _age_groups(rows: pd.DataFrame, report: ReadReport, repair_dates: bool) -> l
         DataError: A text is no age group, or a date that is not to be repaired.
     """
     texts = rows["age"].str.lower()
-    dates = texts.isin(_DATES)
+    groups = {text: group for text in texts.unique() if (group := group_of_date(text))}
+    dates = texts.isin([*groups])
     if dates.any() and not repair_dates:
         examples = ", ".join(sorted(set(rows["age"][dates])))
         raise DataError(
@@ -140,7 +125,7 @@ def _age_groups(rows: pd.DataFrame, report: ReadReport, repair_dates: bool) -> l
             "3-9 and 10-19; copy the table again, or give --data.repair_dates true"
         )
     report.note_rows(rows, dates, "id", "age group restored from a date")
-    texts = texts.replace(_DATES)
+    texts = texts.replace(groups)
     wrong = ~texts.isin(_AGES)
     if wrong.any():
         raise DataError(

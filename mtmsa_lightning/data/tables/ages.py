@@ -20,6 +20,9 @@ _DASHES = str.maketrans(dict.fromkeys("‐‑‒–—−", "-") | {"’": "'"})
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _DATE = re.compile(rf"(?:([0-9]{{1,2}})-({'|'.join(_MONTHS)})|({'|'.join(_MONTHS)})-([0-9]{{1,2}}))")
 
+_OLDEST = 100
+"""End of an open group in years, as of the last group of Adience."""
+
 NO_AGE = f"age is no number or group from 0 to {MAX_AGE}"
 AMBIGUOUS = "age may be a decimal number or a group: write 2.5 or 2-5"
 
@@ -37,11 +40,11 @@ def parse_age(text: str) -> Years:
 
     Numbers have a decimal point or comma. Groups are inclusive ranges in any brackets (``25-32``,
     ``(25, 32)``, ``25 to 32``; ``[20, 30)`` excludes 30), open ones (``60+``, ``more than 70``, ``<3``,
-    ``up to 2``; to the highest age or from 0) and decades (``20s``). Ages are continuous: ``more than 70``
+    ``up to 2``; to 100 years or from 0) and decades (``20s``). Ages are continuous: ``more than 70``
     begins at 70 completed years and ``<3`` ends at 2.
 
     >>> parse_age("(25, 32)")[:2], parse_age("60+")[:2], parse_age("<3")[:2], parse_age("34,5")[:2]
-    ((25.0, 32.0), (60.0, 130.0), (0.0, 2.0), (34.5, 34.5))
+    ((25.0, 32.0), (60.0, 100.0), (0.0, 2.0), (34.5, 34.5))
     """
     text = text.translate(_DASHES).strip().casefold()
     if re.fullmatch(_NUMBER, text):
@@ -56,7 +59,8 @@ def parse_age(text: str) -> Years:
         outside = (opening == "(" and closing == "]", opening == "[" and closing == ")")
         return _years(_value(low) + outside[0], _value(high) - outside[1])
     if match := _FROM.fullmatch(text):
-        return _years(_value(match[1] or match[2]), MAX_AGE)
+        low = _value(match[1] or match[2])
+        return _years(low, _OLDEST if low < _OLDEST else MAX_AGE)
     if match := _BELOW.fullmatch(text):
         return _years(0, -(-_value(match[1]) // 1) - 1)
     if match := _UP_TO.fullmatch(text):

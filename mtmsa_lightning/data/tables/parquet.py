@@ -80,7 +80,8 @@ def unpack_images(files: Sequence[Path], column: str, folder: Path) -> list[str]
             known = json.loads((folder / _DONE).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             known = {}
-        if known.get("state") != state:
+        there = all((folder.parent / path).is_file() for path in known.get("paths", ()) if path)
+        if known.get("state") != state or not there:
             known = {"state": state, "paths": [*_write(files, column, folder)]}
             write_text(folder / _DONE, json.dumps(known))
     paths: list[str] = known["paths"]

@@ -180,7 +180,7 @@ def test_an_unknown_label_is_missing_alone(folder, word):
 def test_ages_as_groups_decimals_and_dates(folder):
     root = folder("path;age\nimg/a.jpg;34,5\nimg/b.jpg;more than 70\nimg/c.jpg;3-9\nimg/d.jpg;(25, 32)\n")
     frame = (table := read_face_csv(root)).frame
-    assert frame[["age_low", "age_high"]].to_numpy().tolist() == [[34, 34], [70, 130], [3, 9], [25, 32]]
+    assert frame[["age_low", "age_high"]].to_numpy().tolist() == [[34, 34], [70, 100], [3, 9], [25, 32]]
     assert [(note.line, note.reason) for note in table.report.notes] == [(2, "age cut to completed years")]
     root = folder(
         "path,dob,photo_taken\nimg/a.jpg,1980-07-02,2000-07-01\nimg/b.jpg,1980-07-02,2000\n"
@@ -216,6 +216,9 @@ def test_codes_need_a_stated_meaning(folder):
     assert table.frame["gender"].tolist() == [1, 0]
     assert (table.frame["race"].tolist(), table.race_classes) == ([0, -1], ("Martian",))
     assert table.frame["age_high"].tolist() == [2, 1]
+    assert table.label_rule == (
+        "csv table columns; gender: 0 = female, 1 = male; race: 7 = Martian, 0 = None; age: 0 = 0-2"
+    )
     data = build_data([
         "--data=FaceCSV", f"--data.root={root}", "--data.num_workers=0", "--data.labels",
         "{gender: {0: female, 1: male}, race: {7: Martian, 0: null}, age: {0: 0-2}}",
@@ -476,3 +479,24 @@ def test_race_classes_without_a_table_or_of_a_prepared_set(folder, tmp_path):
     for prepared, races in (([], ()), (["b", "a"], ("b", "a"))):
         folder(json.dumps(record | {"race_classes": prepared}), "dataset.json")
         assert FaceCSV(root=str(root), num_workers=0).race_classes == races
+
+
+def test_a_table_with_boxes_and_codes_is_prepared_and_continued(tmp_path, draw, fails):
+    root, out = tmp_path / "release", tmp_path / "out"
+    root.mkdir()
+    cv2.imwrite(str(root / "a.png"), draw(1, 300))
+    lines = ["file,age,sex,x1,y1,x2,y2", "a.png,20s,0,10,20,90,100", "a.png,60+,1,150,150,290,290"]
+    (root / "faces.csv").write_text("\n".join(lines) + "\n")
+    command = ["prepare", "--data", "csv", "--root", str(root), "--out", str(out), "--detect", "false"]
+    assert "line 2: gender '0' is a code" in fails(*command)
+    command += ["--data.labels", "{gender: {0: female, 1: male}}"]
+    main(command)
+    main(command)  # complete: nothing is to be done
+    data = FaceCSV(root=str(out), num_workers=0)
+    assert data.table.frame["gender"].tolist() == [1, 0]
+    assert data.table.frame["age_high"].tolist() == [29, 100]
+    assert data.table.label_rule == "csv table columns; gender: 0 = female, 1 = male"
+    first, second = (cv2.imread(str(out / path)) for path in data.table.frame["path"])
+    assert np.abs(first.astype(int) - second).mean() > 10
+    other = [*command[:-1], "{gender: {1: female, 0: male}}"]
+    assert "was made with other options" in fails(*other)

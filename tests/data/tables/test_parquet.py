@@ -47,7 +47,7 @@ def test_a_dataset_of_the_hub_is_read_with_its_names_parts_and_images(hub, draw)
     frame = data.table.frame
     assert data.race_classes == ("East Asian", "White")
     assert frame["split"].tolist() == ["train"] * 5 + ["val"] * 2
-    assert frame[["age_low", "age_high"]].iloc[:3].to_numpy().tolist() == [[0, 2], [3, 9], [70, 130]]
+    assert frame[["age_low", "age_high"]].iloc[:3].to_numpy().tolist() == [[0, 2], [3, 9], [70, 100]]
     assert frame["gender"].tolist() == [0, 1, -1, 0, 1, 0, 1]
     assert frame["path"].tolist()[:2] == ["_.images/0000/0000001.jpg", "_.images/0000/0000002.png"]
     assert (hub / frame["path"].iloc[3]).read_bytes() == encoded(draw, 3)
