@@ -18,7 +18,7 @@ from mtmsa_lightning.data.synthetic import releases, write_adience, write_morph,
 from mtmsa_lightning.errors import DataError
 
 WRITERS = {"morph": write_morph, "adience": write_adience, "utkface": write_utkface}
-N, SIZE = 150, 64
+N, SIZE = 90, 64
 MORPH_NAME = re.compile(r"Album2/(\d{6})_(\d{1,2})([MF])(\d{2})\.JPG")
 UTKFACE_NAME = re.compile(r"(\d{1,3})_([01])_([0-4])_(\d+)\.jpg\.chip\.jpg")
 
