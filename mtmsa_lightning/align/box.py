@@ -1,12 +1,16 @@
 """Face boxes of a release: columns of a face table, and the crop of an image to its box."""
 
+from typing import TYPE_CHECKING
+
 import cv2
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from mtmsa_lightning._utils.images import Image
 from mtmsa_lightning.align.canonical import warp
+
+if TYPE_CHECKING:  # aligning faces loads no table
+    import pandas as pd
 
 BOX: tuple[str, ...] = ("face_left", "face_top", "face_right", "face_bottom", "face_angle")
 """Columns of a face table with the face's box in its image.
@@ -39,7 +43,7 @@ def crop_box(image: Image, box: Box, margin: float = 0.0) -> Image:
     return warp(image, transform, size)
 
 
-def box_rows(faces: pd.DataFrame) -> list[Box | None]:
+def box_rows(faces: "pd.DataFrame") -> list[Box | None]:
     """Return the box of every row of a table; None for an image without a box, which is used whole."""
     if not set(BOX) <= set(faces):
         return [None] * len(faces)

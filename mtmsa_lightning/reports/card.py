@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from mtmsa_lightning._utils.atomic_write import write_text
+from mtmsa_lightning._utils.yaml_text import load_yaml
 from mtmsa_lightning.metrics.age import MIN_FACES
 from mtmsa_lightning.metrics.suite import METRICS
 from mtmsa_lightning.reports import card_sections as sections
@@ -105,7 +106,7 @@ def _recalibrated(card: str, calibration: Mapping[str, Any] | None) -> str:
             body = f"\n{_CHANGED}\n{body}"
         parts[number] = f"{name}\n{body}"
     matter, _, rest = head.removeprefix("---\n").partition("---\n")
-    values = {key: value for key, value in yaml.safe_load(matter).items() if key != "model-index"}
+    values = {key: value for key, value in load_yaml(matter).items() if key != "model-index"}
     return "\n## ".join([f"{_yaml(values)}{rest}", *parts])
 
 

@@ -4,8 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from mtmsa_lightning._utils.yaml_text import load_yaml
 from mtmsa_lightning.calibration.calibration import Calibration
 from mtmsa_lightning.data.preprocessing import describe_crop
 from mtmsa_lightning.data.splits.earlier_training import describe
@@ -204,7 +203,7 @@ def citation() -> dict[str, Any]:
     """Read CITATION.cff, which is in an installed wheel, or beside the package in a checkout."""
     files = (PACKAGE / "CITATION.cff", PACKAGE.parent / "CITATION.cff")
     text = next(file for file in files if file.is_file()).read_text(encoding="utf-8")
-    cited: dict[str, Any] = yaml.safe_load(text)
+    cited: dict[str, Any] = load_yaml(text)
     return cited
 
 

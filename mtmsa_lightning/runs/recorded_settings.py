@@ -7,6 +7,7 @@ import yaml
 
 from mtmsa_lightning._utils.file_access import read_regular
 from mtmsa_lightning._utils.nested_dicts import differences
+from mtmsa_lightning._utils.yaml_text import load_yaml
 from mtmsa_lightning.errors import ConfigError
 
 SECTIONS = ("data", "model", "trainer")
@@ -51,7 +52,7 @@ def load_config(file: Path) -> dict[str, Any]:
         events = yaml.parse(text, yaml.SafeLoader) if "*" in text else ()
         if any(isinstance(event, yaml.AliasEvent) for event in events):
             raise ConfigError(f"{file}: it has YAML aliases (*name): write out what they stand for")
-        return dict(yaml.safe_load(text))
+        return dict(load_yaml(text))
     except (OSError, yaml.YAMLError, TypeError, ValueError, RecursionError) as error:
         raise ConfigError(f"{file}: cannot be read as the config of a run: {error}") from error
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import yaml
 
+from mtmsa_lightning._utils.yaml_text import load_yaml
 from mtmsa_lightning.errors import CheckpointError, ConfigError
 from mtmsa_lightning.settings.configs import find_config, split_configs
 
@@ -86,11 +87,11 @@ def names_in(value: Any) -> set[str]:
 def own_names(args: Sequence[str]) -> set[str]:
     """Return the names of classes that the user wrote on the command line or in the configs named there."""
     configs, others = split_configs(args)
-    values: list[Any] = [yaml.safe_load(find_config(name).read_text(encoding="utf-8")) for name in configs]
+    values: list[Any] = [load_yaml(find_config(name).read_text(encoding="utf-8")) for name in configs]
     for arg in others:
         text = arg.partition("=")[2] if arg.startswith("--") else arg
         with suppress(yaml.YAMLError):  # the parser reports it
-            values.append(yaml.safe_load(text))
+            values.append(load_yaml(text))
     return names_in(values)
 
 

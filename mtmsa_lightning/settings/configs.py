@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from mtmsa_lightning._utils.yaml_text import load_yaml
 from mtmsa_lightning.errors import ConfigError
 
 PACKAGE = Path(__file__).parents[1]
@@ -63,7 +64,7 @@ def shipped_configs() -> list[str]:
 def read_mapping(file: Path, what: str) -> dict[str, Any]:
     """Read a YAML file of ``key: value`` lines, such as a config; raise ConfigError if it is not ``what``."""
     try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+        content = load_yaml(file.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file}: not valid YAML: {error}") from error
     if not isinstance(content, dict):

@@ -8,6 +8,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mtmsa_lightning._utils.yaml_text import load_yaml
 from mtmsa_lightning.data.datasets import CLASSES, RELEASES
 from mtmsa_lightning.errors import ConfigError, DataError, MTMSAError
 from mtmsa_lightning.settings.configs import classes_first, find_config, option, split_configs
@@ -107,9 +108,7 @@ def build_data(
 
 def _data_sections(configs: Sequence[str]) -> list[str]:
     """Return the sections ``data`` of configs, each as a ``--config`` argument."""
-    import yaml
-
-    contents = [yaml.safe_load(find_config(name).read_text(encoding="utf-8")) for name in configs]
+    contents = [load_yaml(find_config(name).read_text(encoding="utf-8")) for name in configs]
     sections = [content["data"] for content in contents if content.get("data") is not None]
     return [f"--config={json.dumps({'data': section})}" for section in sections]
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 import torch.distributed
-import yaml
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
@@ -21,6 +20,7 @@ from mtmsa_lightning._utils.devices import best_precision, choose_accelerator
 from mtmsa_lightning._utils.folders import locked
 from mtmsa_lightning._utils.launch import is_first_process, launch_variables_removed
 from mtmsa_lightning._utils.signals import TRY_AGAIN, Stopped, stopped_by
+from mtmsa_lightning._utils.yaml_text import load_yaml
 from mtmsa_lightning.data.datamodule import FaceDataModule
 from mtmsa_lightning.data.datasets import CLASSES
 from mtmsa_lightning.errors import CheckpointError, ConfigError, Preempted
@@ -197,7 +197,7 @@ class TrainingCLI(LightningCLI):
         for key in CALL_ARGUMENTS:
             plain.pop(key, None)
         self.config_text = self._parser(self.command).dump(plain, skip_unset=False)
-        self.plain_settings: dict[str, Any] = yaml.safe_load(self.config_text)
+        self.plain_settings: dict[str, Any] = load_yaml(self.config_text)
         self._open_run()
 
     def _open_run(self) -> None:
@@ -351,7 +351,7 @@ class UnstartedCLI(TrainingCLI):
         parser = self._parser(self.command)
         try:
             with parsing(["config.yaml of a run"], names_in(self.plain_settings), BASES):
-                return dict(yaml.safe_load(parser.dump(parser.parse_object(settings), skip_unset=False)))
+                return dict(load_yaml(parser.dump(parser.parse_object(settings), skip_unset=False)))
         except CheckpointError:
             return None
         except Exception as error:

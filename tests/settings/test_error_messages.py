@@ -20,7 +20,7 @@ WRONG = [
     ("demo.yaml", "demo.yaml: write --config demo.yaml"),
     ("--config", "--config needs the name of a file, e.g. `--config morph.yaml`"),
     ("--config morhp.yaml", "did you mean morph.yaml?"),
-    ("--config nothing-like-it", "shipped are adience.yaml, csv.yaml, demo.yaml, morph.yaml, utkface.yaml,"),
+    ("--config nothing-like-it", "shipped are adience.yaml, agedb.yaml, csv.yaml"),
     ("--config studies/components.yaml", "a study, not a config: `mtmsa reproduce` runs it"),
     ("--config sweeps/msa.yaml", "a W&B sweep, not a config: `wandb sweep` runs it"),
     ("TINY demo.yaml", "demo.yaml: write --config demo.yaml"),

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from mtmsa_lightning._utils.cores import available_cores
 from mtmsa_lightning._utils.strict_json import from_json, to_json
+from mtmsa_lightning._utils.yaml_text import load_yaml
 from mtmsa_lightning.align import MARGIN
 from mtmsa_lightning.cli.arguments import (
     Parser,
@@ -162,7 +161,7 @@ def _reading(release: str, columns: Sequence[str] | None, others: Sequence[str])
         if name == flag or name not in reading:
             known = "".join(f", --data.{each}" for each in reading)
             raise ConfigError(f"there is no option {flag}: {release} takes --data, --root, --columns{known}")
-        reading[name] = yaml.safe_load(value if equals else rest.pop(0) if rest else "")
+        reading[name] = load_yaml(value if equals else rest.pop(0) if rest else "")
     if release == "csv":
         reading["labels"] = from_json(
             to_json(reading["labels"])
