@@ -32,11 +32,13 @@ class SampleKey(NamedTuple):
         epoch: Epoch of the augmentation.
         padding: The sample pads a rank's last batch. Its labels are masked, so that losses, metrics and
             predictions ignore it.
+        copy: Number of earlier uses of the row in the epoch; each use is augmented differently.
     """
 
     row: int
     epoch: int = 0
     padding: bool = False
+    copy: int = 0
 
 
 class FaceSample(TypedDict):
@@ -125,7 +127,7 @@ class FaceDataset(Dataset[FaceSample]):
 
     def __getitem__(self, key: SampleKey | int) -> FaceSample:
         key = key if isinstance(key, SampleKey) else SampleKey(key)
-        seed = sample_seed(self.seed, key.epoch, key.row)
+        seed = sample_seed(self.seed, key.epoch, key.row + key.copy * len(self))
         image, error = self._image(key.row, seed)
         valid = not key.padding and not error
         low, high = self._ages[key.row] if valid else (np.nan, np.nan)

@@ -1,9 +1,13 @@
 """Samplers of training and evaluation, over one or several ranks."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 
+import numpy as np
+import pandas as pd
 import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
 from torch.utils.data import DistributedSampler
 
 from mtmsa_lightning.data.augment.cpu import sample_seed
@@ -17,6 +21,10 @@ class TrainSampler(DistributedSampler[SampleKey]):
     last incomplete batch of an epoch is dropped; a dataset smaller than one batch is used as a whole, with
     padding for the last ranks. Lightning replaces any sampler but a ``DistributedSampler`` under DDP.
 
+    With ``weights`` an epoch has as many faces as without, but each of them about ``N weight / sum(weights)``
+    times, rounded up or down at random. Repeats are numbered in their keys, so that they are augmented
+    differently.
+
     Args:
         dataset: The faces.
         batch_size: Faces per step and rank.
@@ -24,6 +32,10 @@ class TrainSampler(DistributedSampler[SampleKey]):
         num_replicas: Number of ranks.
         rank: This rank.
         done: Epoch from which a run continues, and the number of finished batches in it.
+        weights: Relative frequency of each face; None uses each face once.
+
+    Raises:
+        ValueError: If the weights are not one finite number per face, none negative and not all zero.
     """
 
     def __init__(
@@ -34,6 +46,7 @@ class TrainSampler(DistributedSampler[SampleKey]):
         num_replicas: int = 1,
         rank: int = 0,
         done: tuple[int, int] = (0, 0),
+        weights: ArrayLike | None = None,
     ) -> None:
         super().__init__(dataset, num_replicas, rank, shuffle=True, seed=seed)
         self.epoch, batches = done
@@ -43,11 +56,17 @@ class TrainSampler(DistributedSampler[SampleKey]):
         self.used = self.size // joined * joined or self.size
         self.num_samples = -(-self.used // num_replicas)
         self.total_size = self.num_samples * num_replicas
+        self.weights = None if weights is None else _checked(torch.as_tensor(np.asarray(weights)), self.size)
 
     def __iter__(self) -> Iterator[SampleKey]:
         generator = torch.Generator().manual_seed(sample_seed(self.seed, self.epoch, -1))
-        order = torch.randperm(self.size, generator=generator).tolist()[: self.used]
-        keys = shard_indices(order, self.num_samples, self.num_replicas, self.rank, self.epoch)
+        if self.weights is None:
+            order, copies = torch.randperm(self.size, generator=generator).tolist(), None
+        else:
+            order = weighted_order(self.weights, generator).tolist()
+            copies = pd.Series(order).groupby(order).cumcount().tolist()
+        shard = self.num_samples, self.num_replicas, self.rank, self.epoch
+        keys = shard_indices(order[: self.used], *shard, copies)
         return islice(keys, self._done.get(self.epoch, 0), None)
 
 
@@ -65,10 +84,46 @@ class EvalSampler(DistributedSampler[SampleKey]):
         return shard_indices(list(range(self.size)), self.num_samples, self.num_replicas, self.rank)
 
 
+def weighted_order(weights: Tensor, generator: torch.Generator) -> Tensor:
+    """Draw N of N faces with repeats, by systematic sampling in a random order.
+
+    A face is drawn ``N weight / sum(weights)`` times on average, and never a whole time more or less. With
+    equal weights every face is drawn once.
+
+    Args:
+        weights: Float64, shape (N,).
+        generator: Random state.
+
+    Returns:
+        Indices in random order, shape (N,).
+    """
+    size = len(weights)
+    faces = torch.randperm(size, generator=generator)
+    ends = weights[faces].cumsum(0)
+    ends = ends / ends[-1] * size
+    starts = torch.arange(size) + torch.rand((), generator=generator, dtype=torch.float64)
+    drawn = faces[torch.searchsorted(ends, starts, right=True)]
+    return drawn[torch.randperm(size, generator=generator)]
+
+
+def _checked(weights: Tensor, size: int) -> Tensor:
+    weights = weights.double()
+    valid = weights.shape == (size,) and bool((weights.isfinite() & (weights >= 0)).all())
+    if not valid or not weights.any():
+        raise ValueError(f"weights must be {size} finite numbers, none negative and not all zero")
+    return weights
+
+
 def shard_indices(
-    order: list[int], length: int, ranks: int, rank: int, epoch: int = 0
+    order: list[int],
+    length: int,
+    ranks: int,
+    rank: int,
+    epoch: int = 0,
+    copies: Sequence[int] | None = None,
 ) -> Iterator[SampleKey]:
     """Yield ``length`` keys of ``rank``: every ``ranks``-th index of the order, then padding."""
     for position in range(rank, length * ranks, ranks):
         padding = position >= len(order)
-        yield SampleKey(order[0] if padding else order[position], epoch, padding)
+        used = 0 if padding else position
+        yield SampleKey(order[used], epoch, padding, copies[used] if copies else 0)
