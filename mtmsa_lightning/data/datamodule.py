@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_only
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -22,6 +23,7 @@ from mtmsa_lightning._utils.text import pluralize
 from mtmsa_lightning.align.box import BOX
 from mtmsa_lightning.data.augment.cpu import AugmentationParamSampler, FaceTransform
 from mtmsa_lightning.data.augment.device import augment
+from mtmsa_lightning.data.balance import balancing_weights
 from mtmsa_lightning.data.baselines import midpoints
 from mtmsa_lightning.data.dataloader import face_loader
 from mtmsa_lightning.data.face_dataset import FaceBatch, FaceDataset
@@ -71,6 +73,12 @@ class FaceDataModule(LightningDataModule, ABC):
         split_file: For the protocol ``predefined``: a CSV with a column ``id`` and a column ``split`` (train,
             val, test) or ``fold``; for ``cvpr2024``: the benchmark's JSON file. It replaces the release's own
             split; faces that it does not list are dropped.
+        sampler: ``uniform`` uses each training face once per epoch, ``balanced`` rare labels more often and
+            common ones less, in epochs of the same length; see :mod:`~mtmsa_lightning.data.balance`.
+        balance_by: Columns to balance over jointly: ``age`` and any columns of the table, such as ``gender``.
+        balance_strength: From 0 (as ``uniform``) to 1 (each combination of labels equally often).
+        balance_smoothing: Standard deviation in years of the kernel that smooths the density of ages (label
+            distribution smoothing); 0 does not smooth.
         clean: Names of cleaning rules, applied in this order, e.g. ``[drop-conflicting]``; see
             ``data.splits.cleaning``.
 
@@ -114,6 +122,10 @@ class FaceDataModule(LightningDataModule, ABC):
         verify: bool = False,
         split_file: str | None = None,
         clean: Sequence[str] = (),
+        sampler: Literal["uniform", "balanced"] = "uniform",
+        balance_by: Sequence[str] = ("age",),
+        balance_strength: float = 1.0,
+        balance_smoothing: float = 2.0,
     ) -> None:
         super().__init__()
         self.root = local_copy(str(root)) if root is not None else default_root(self.name)
@@ -125,6 +137,8 @@ class FaceDataModule(LightningDataModule, ABC):
         self.batch_size, self.pin_memory = batch_size, pin_memory
         self.num_workers = available_workers() if num_workers is None else num_workers
         self.strict, self.verify = strict, verify
+        self.sampler, self.balance_by = sampler, balance_by
+        self.balance_strength, self.balance_smoothing = balance_strength, balance_smoothing
         self._unreadable: dict[str, str] = {}
         self._seen: set[str] = set()
         self._split_file_hash: str | None = None
@@ -153,6 +167,13 @@ class FaceDataModule(LightningDataModule, ABC):
             "image_size": (self.image_size >= 64, "is too small: the minimum is 64 pixels"),
             "augment_on": (self.augment_on in ("cpu", "device"), "must be 'cpu' or 'device'"),
             "batch_size": (self.batch_size >= 1, "must be at least 1"),
+            "sampler": (self.sampler in ("uniform", "balanced"), "must be 'uniform' or 'balanced'"),
+            "balance_by": (len(self.balance_by) > 0, "is empty: name columns, e.g. [age, gender]"),
+            "balance_strength": (0 <= self.balance_strength <= 1, "must lie between 0 and 1"),
+            "balance_smoothing": (
+                0 <= self.balance_smoothing < np.inf,
+                "must be 0 years or more",
+            ),
             "num_workers": (self.num_workers >= 0, "must not be negative"),
         }
         for name, (valid, rule) in allowed.items():
@@ -235,6 +256,9 @@ class FaceDataModule(LightningDataModule, ABC):
         self.val_dataset = self._dataset(self.split.val)
         self.test_dataset = self._dataset(self.split.test)
         self.calibration_dataset = self._dataset(self.split.calibration)
+        if stage == "fit" and (weights := self.sampling_weights()) is not None:
+            uses = self.balance_by, weights.min(), weights.max()
+            log.info("balanced sampling by %s: a face is used %.2g to %.2g times per epoch", *uses)
 
     @rank_zero_only
     def _report(self) -> None:
@@ -263,8 +287,15 @@ class FaceDataModule(LightningDataModule, ABC):
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Shuffled, augmented training batches of this rank."""
-        sampler = TrainSampler(self.train_dataset, self.batch_size, self.seed, *self._rank(), self._done)
-        return self._loader(self.train_dataset, sampler)
+        settings = self.batch_size, self.seed, *self._rank(), self._done, self.sampling_weights()
+        return self._loader(self.train_dataset, TrainSampler(self.train_dataset, *settings))
+
+    def sampling_weights(self) -> NDArray[np.float64] | None:
+        """Return the relative frequency of each training face; None for equal ones."""
+        if self.sampler == "uniform":
+            return None
+        faces = self.train_dataset.table
+        return balancing_weights(faces, self.balance_by, self.balance_strength, self.balance_smoothing)
 
     def val_dataloader(self) -> DataLoader[Any]:
         """Validation batches of this rank, in table order."""
@@ -336,6 +367,13 @@ class FaceDataModule(LightningDataModule, ABC):
         """Set the epoch and batch from which the next ``train_dataloader`` continues."""
         self._done = (state_dict["epoch"], state_dict["batches"])
 
+    def _sampling(self) -> dict[str, Any]:
+        """Return the settings of the training sampler, as plain values."""
+        if self.sampler == "uniform":
+            return {"sampler": "uniform"}
+        balance = {name: getattr(self, f"balance_{name}") for name in ("strength", "smoothing")}
+        return {"sampler": self.sampler, "by": list(self.balance_by), **balance}
+
     def age_statistics(self) -> tuple[float, float]:
         """Mean and standard deviation of the training ages in years (midpoints for groups)."""
         ages = midpoints(self.train_dataset.table).to_numpy(np.float64)
@@ -370,6 +408,7 @@ class FaceDataModule(LightningDataModule, ABC):
             "image_size": self.image_size,
             "crop": self.crop,
             "preparation": preparation(self.root),
+            "sampling": self._sampling(),
         }
 
 

@@ -19,7 +19,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-LOADING = ("batch_size", "num_workers", "pin_memory", "augment", "augment_on")
+LOADING = (
+    "batch_size", "num_workers", "pin_memory", "augment", "augment_on",
+    "sampler", "balance_by", "balance_strength", "balance_smoothing",
+)  # fmt: skip
 """Arguments of the DataModule that only concern its loaders and the training images."""
 
 
@@ -68,8 +71,8 @@ class ReleaseDataset(Dataset[dict[str, Any]]):
         given = [name for name in LOADING if name in kwargs]
         if given:
             raise ConfigError(
-                f"{type(self).__name__} takes no {', '.join(given)}: give batch_size, num_workers and "
-                "pin_memory to your DataLoader, and the augmentation as transform"
+                f"{type(self).__name__} takes no {', '.join(given)}: give batch_size, num_workers, "
+                "pin_memory and a sampler to your DataLoader, and the augmentation as transform"
             )
         kwargs |= {} if protocol is None else {"protocol": protocol}
         data = self.datamodule(root=None if root is None else str(root), fold=fold, num_workers=0, **kwargs)

@@ -28,7 +28,10 @@ from mtmsa_lightning.training.lightning_cli import TrainingCLI, leave_process_gr
 
 log = logging.getLogger(__name__)
 
-FREE_DATA_SETTINGS = ("num_workers", "batch_size", "augment", "verify", "strict")
+FREE_DATA_SETTINGS = (
+    "num_workers", "batch_size", "augment", "verify", "strict",
+    "sampler", "balance_by", "balance_strength", "balance_smoothing",
+)  # fmt: skip
 """Settings of the data that do not change the results of a test."""
 
 

@@ -269,6 +269,7 @@ def test_provenance_is_plain_and_complete(data):
         "image_size": 64,
         "crop": 0.85,
         "preparation": None,
+        "sampling": {"sampler": "uniform"},
     }
 
 
@@ -297,12 +298,35 @@ def test_provenance_counts_dropped_rows(release):
         ("image_size", 63), ("image_size", 0),
         ("batch_size", 0), ("batch_size", -1),
         ("augment_on", "gpu"), ("augment_on", True),
+        ("sampler", "weighted"), ("balance_strength", 1.5), ("balance_strength", -1),
+        ("balance_smoothing", -1), ("balance_smoothing", float("inf")),
         ("protocol", "folds"), ("protocol", "randm"),
     ],
 )  # fmt: skip
 def test_bad_arguments_are_refused_by_name(tmp_path, argument, value):
     with pytest.raises(ConfigError, match=rf"{argument} '?{value}"):
         morph(tmp_path, **{argument: value})
+
+
+def test_balanced_training_uses_rare_labels_more_often_in_epochs_of_the_same_length(shared_release):
+    by = {"balance_by": ["gender", "race"], "balance_strength": 1}
+    uniform, data = morph(shared_release), morph(shared_release, sampler="balanced", **by)
+    assert data.provenance()["sampling"] == {
+        "sampler": "balanced", "by": ["gender", "race"], "strength": 1, "smoothing": 2.0
+    }  # fmt: skip
+    for each in (uniform, data):
+        each.setup("fit")
+    assert len(data.train_dataloader()) == len(uniform.train_dataloader())
+    frame = data.train_dataset.table
+    common, rare = (frame.groupby(["gender", "race"]).size().agg(which) for which in ("idxmax", "idxmin"))
+    uses = frame.assign(uses=data.sampling_weights()).groupby(["gender", "race"])["uses"]
+    assert uses.sum()[rare] == pytest.approx(uses.sum()[common])
+    assert uses.mean()[rare] > uses.mean()[common]
+
+
+def test_a_wrong_column_to_balance_by_is_refused_before_training(shared_release):
+    with pytest.raises(ConfigError, match="no column 'sex'"):
+        morph(shared_release, sampler="balanced", balance_by=["sex"]).setup("fit")
 
 
 def test_training_needs_a_validation_part_from_the_fraction_or_the_split(shared_release, tmp_path):

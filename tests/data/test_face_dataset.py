@@ -90,9 +90,10 @@ def test_a_bare_index_is_epoch_zero(make_dataset):
     [
         ((SEED, SampleKey(4, 0)), (SEED, SampleKey(4, 1))),
         ((SEED, SampleKey(4, 0)), (SEED + 1, SampleKey(4, 0))),
+        ((SEED, SampleKey(4, 0)), (SEED, SampleKey(4, 0, copy=1))),
     ],
 )
-def test_augmentation_differs_by_epoch_and_seed(make_dataset, first, second):
+def test_augmentation_differs_by_epoch_and_seed_and_use(make_dataset, first, second):
     images = [make_dataset(seed=seed)[key]["image"] for seed, key in (first, second)]
     assert not np.array_equal(*images)
 
