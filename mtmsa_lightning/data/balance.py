@@ -1,6 +1,7 @@
 """Weights of faces for balanced sampling, with label distribution smoothing for ages."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -39,7 +40,7 @@ def balancing_weights(
     unknown = [name for name in columns if name not in faces]
     if unknown:
         raise ConfigError(
-            f"data.balance_by: the table has no column {unknown[0]!r}; choose from age, {', '.join(faces)}"
+            f"data.balance_by: the table has no column {unknown[0]!r}; choose from age, {', '.join(map(str, faces))}"
         )
     known = np.ones(len(faces), bool)
     for name in columns:
@@ -58,7 +59,7 @@ def balancing_weights(
     return weights
 
 
-def _density(cells: NDArray[np.int64], years: NDArray[np.int64], smoothing: float) -> NDArray[np.float64]:
+def _density(cells: NDArray[Any], years: NDArray[Any], smoothing: float) -> NDArray[np.float64]:
     """Return the smoothed number of faces with the cell and age of each face, shape (N,)."""
     counts = np.zeros((cells.max() + 1, MAX_AGE + 1))
     np.add.at(counts, (cells, years), 1)
