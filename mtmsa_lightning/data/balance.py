@@ -39,9 +39,8 @@ def balancing_weights(
     columns = [name for name in by if name != "age"]
     unknown = [name for name in columns if name not in faces]
     if unknown:
-        raise ConfigError(
-            f"data.balance_by: the table has no column {unknown[0]!r}; choose from age, {', '.join(map(str, faces))}"
-        )
+        there = ", ".join(["age", *map(str, faces)])
+        raise ConfigError(f"data.balance_by: the table has no column {unknown[0]!r}; choose from {there}")
     known = np.ones(len(faces), bool)
     for name in columns:
         known &= (faces[name].notna() & ~faces[name].isin(["", -1])).to_numpy()
