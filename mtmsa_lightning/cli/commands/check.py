@@ -162,7 +162,7 @@ def _protocol_sizes(data: "FaceDataModule") -> Iterator[str]:
             text = f"{sizes}  fold {fold} of {len(folds)}"
         except DataError as error:
             text = f"not here: {error}"
-        yield f"{'*' if chosen else ' '} {name:<22}{text}"
+        yield f"{'*' if chosen else ' '} {name:<17} {text}"
 
 
 def _describe_findings(findings: Sequence[Finding]) -> Iterator[str]:
