@@ -145,7 +145,7 @@ class Adience(FaceDataModule):
     name = "adience"
     race_classes = ()
     age_groups = AGE_GROUPS
-    protocols = ("folds", "cvpr2024", "whole", "train_all")
+    protocols = ("folds", "whole", "train_all")
     expected_tree = TREE
 
     def __init__(
