@@ -10,9 +10,8 @@ from mtmsa_lightning.data.files import expected_tree_error, find_file
 from mtmsa_lightning.data.reading import finish_table, locate_images, read_parts
 from mtmsa_lightning.data.release_dataset import ReleaseDataset
 from mtmsa_lightning.data.table import FaceTable, ReadReport, parse_words
-from mtmsa_lightning.data.tables.ages import group_of_date
+from mtmsa_lightning.data.tables import age_columns
 from mtmsa_lightning.data.tables.parquet import read_texts, unpack_images
-from mtmsa_lightning.errors import DataError
 
 Variant = Literal["margin025", "margin125"]
 
@@ -34,11 +33,6 @@ RACE_CLASSES: tuple[str, ...] = (
 _TABLES = {"train": "fairface_label_train.csv", "test": "fairface_label_val.csv"}
 _COLUMNS = ("age", "gender", "race")
 _FOLDERS = {"train": "train", "test": "val"}
-_AGES = {
-    f"{low}-{high}": (low, high)
-    for low, high in ((0, 2), (3, 9), *((age, age + 9) for age in range(10, 70, 10)))
-}
-_AGES["more than 70"] = (70, 100)
 _GENDERS = {"male": 0, "female": 1}
 
 
@@ -48,7 +42,7 @@ def read_fairface(
     """Read FairFace from its two tables, or from the Parquet files of the Hugging Face Hub.
 
     The release has no test part: its validation part is the test part here, and validation faces are drawn
-    from the training part. ``more than 70`` is taken as 70 to 100 years. Images in Parquet files are written
+    from the training part. ``more than 70`` is 70 to 100 years. Images in Parquet files are written
     once to the folder ``<variant>.images`` of the root; their ids are those of the tables.
 
     Args:
@@ -60,7 +54,7 @@ def read_fairface(
 
     Raises:
         DataError: The tables or all images are missing (the message shows the expected tree), a column is
-            missing, an age group, a gender or a race is invalid, or ``strict`` and a row was dropped.
+            missing, age groups are dates, a gender or a race is invalid, or ``strict`` and a row was dropped.
     """
     root, report = Path(root), ReadReport(str(root))
     if find_file(root, FILES[0]) or not any(root.rglob("*.parquet")):
@@ -68,11 +62,9 @@ def read_fairface(
     else:
         base, rows = root, _read_hub(root, variant, report)
     rows = locate_images(rows, base, report, TREE, "file")
-    ages = _age_groups(rows, report, repair_dates)
+    rows = age_columns.parse(rows.assign(photo=rows["id"]), report, root, repair_dates, None)
     races = {name.lower(): index for index, name in enumerate(RACE_CLASSES)}
     rows = rows.assign(
-        age_low=[low for low, _ in ages],
-        age_high=[high for _, high in ages],
         gender=parse_words(rows, "gender", _GENDERS, -1, root),
         race=parse_words(rows, "race", races, -1, root),
     )
@@ -107,32 +99,6 @@ def _read_hub(root: Path, variant: Variant, report: ReadReport) -> pd.DataFrame:
     number = (rows.groupby("split").cumcount() + 1).astype("str")
     report.read += len(rows)
     return rows.assign(id=rows["split"].map(_FOLDERS) + "/" + number + ".jpg")
-
-
-def _age_groups(rows: pd.DataFrame, report: ReadReport, repair_dates: bool) -> list[tuple[int, int]]:
-    """Return the age groups as inclusive pairs.
-
-    Raises:
-        DataError: A text is no age group, or a date that is not to be repaired.
-    """
-    texts = rows["age"].str.lower()
-    groups = {text: group for text in texts.unique() if (group := group_of_date(text))}
-    dates = texts.isin([*groups])
-    if dates.any() and not repair_dates:
-        examples = ", ".join(sorted(set(rows["age"][dates])))
-        raise DataError(
-            f"{report.source}: {int(dates.sum()):,} ages are dates ({examples}): a spreadsheet has changed "
-            "3-9 and 10-19; copy the table again, or give --data.repair_dates true"
-        )
-    report.note_rows(rows, dates, "id", "age group restored from a date")
-    texts = texts.replace(groups)
-    wrong = ~texts.isin(_AGES)
-    if wrong.any():
-        raise DataError(
-            f"{report.source}: {rows['id'][wrong].iloc[0]}: age {rows['age'][wrong].iloc[0]!r} is none of "
-            f"{', '.join(_AGES)}"
-        )
-    return [_AGES[text] for text in texts]
 
 
 class FairFace(FaceDataModule):

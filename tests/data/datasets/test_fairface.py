@@ -90,17 +90,20 @@ def test_both_margins_may_lie_side_by_side(release, touch):
 @pytest.mark.parametrize(("young", "older"), [("03-Sep", "Oct-19"), ("3-Sep", "19-Oct"), ("9-Mar", "Oct-19")])
 def test_a_spreadsheet_stores_groups_as_dates(release, young, older):
     write_tables(release, TRAIN.replace(",3-9,", f",{young},").replace(",10-19,", f",{older},"))
-    with pytest.raises(DataError, match=rf"2 ages are dates \({young}, {older}|2 ages are dates \({older}"):
+    with pytest.raises(
+        DataError, match=rf"line 4: age '{young}' is a date.* of the group 3-9 \(2 of 8 rows\)"
+    ):
         read_fairface(release)
     table = read_fairface(release, repair_dates=True)
     check_labels(table)
-    assert [note.reason for note in table.report.notes] == ["age group restored from a date"] * 2
+    assert [note.reason for note in table.report.notes] == [
+        "age group restored from a spreadsheet's date"
+    ] * 2
 
 
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        (("0-2", "2"), "train/2.jpg: age '2' is none of 0-2, 3-9"),
         (("Female,Indian", "1,Indian"), "gender '1' is none of male, female"),
         (("Indian", "Asian"), "race 'Asian' is none of white, black"),
     ],
@@ -109,6 +112,13 @@ def test_other_words_are_errors(release, wrong, message):
     write_tables(release, TRAIN.replace(*wrong))
     with pytest.raises(DataError, match=message):
         read_fairface(release)
+
+
+def test_an_age_without_meaning_is_dropped_with_its_reason(release):
+    write_tables(release, TRAIN.replace(",0-2,", ",baby,"))
+    table = read_fairface(release)
+    assert table.report.reasons() == {"age is no number or group from 0 to 130": 1}
+    assert "fairface/train/2.jpg" not in set(table.frame["id"])
 
 
 def write_hub(root, names=HUB):
