@@ -22,6 +22,16 @@ from mtmsa_lightning.data.table import MAX_AGE, FaceTable, ReadReport, make_fram
 from mtmsa_lightning.errors import DataError
 
 
+def check_choice(option: str, value: str, choices: Sequence[str]) -> None:
+    """Check an option of a reader.
+
+    Raises:
+        DataError: It is not one of the choices.
+    """
+    if value not in choices:
+        raise DataError(f"data.{option} {value!r}: choose one of {', '.join(choices)}")
+
+
 def image_rows(root: Path, tree: str) -> tuple[pd.DataFrame, ReadReport]:
     """Return the images of a release without a table: columns ``path`` and ``name``, and the report.
 

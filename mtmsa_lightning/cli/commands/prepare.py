@@ -70,8 +70,9 @@ def parser() -> argparse.ArgumentParser:
         "write the crops with their table. After an interruption, the same command continues. Without "
         "--data, the release is recognised by its files.",
         epilog="--data folder: images without labels, for prediction. Settings: adience --data.label_rule "
-        "canonical|extended, --data.variant aligned|faces; csv --data.table, --data.dataset_name, "
-        "--data.race_classes. `mtmsa prepare merge --help`: join the shards of a set.",
+        "canonical|extended, --data.variant aligned|faces; utkface --data.variant aligned|in_the_wild; csv "
+        "--data.table, --data.dataset_name, --data.race_classes; others: docs/data.md. "
+        "`mtmsa prepare merge --help`: join the shards of a set.",
     )
     add_source_arguments(parser)
     _add_output(parser)
@@ -161,7 +162,10 @@ def _reading(release: str, columns: Sequence[str] | None, others: Sequence[str])
         if name == flag or name not in reading:
             known = "".join(f", --data.{each}" for each in reading)
             raise ConfigError(f"there is no option {flag}: {release} takes --data, --root, --columns{known}")
-        reading[name] = load_yaml(value if equals else rest.pop(0) if rest else "")
+        reading[name] = given = load_yaml(value if equals else rest.pop(0) if rest else "")
+        default = SETTINGS[release][name]
+        if isinstance(default, (bool, float)) and not isinstance(given, (type(default), int)):
+            raise ConfigError(f"{flag} {given!r}: give a value such as {str(default).lower()}")
     if release == "csv":
         reading["labels"] = from_json(
             to_json(reading["labels"])

@@ -1,13 +1,14 @@
 """All-Age-Faces: 13,322 mostly Asian faces, ages 2 to 80, each of another person."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import pandas as pd
 
 from mtmsa_lightning.data.datamodule import FaceDataModule
 from mtmsa_lightning.data.files import find_file, read_lines
 from mtmsa_lightning.data.reading import (
+    check_choice,
     choose_variant,
     finish_table,
     image_rows,
@@ -55,6 +56,7 @@ def read_all_age_faces(root: str | Path, variant: Variant = "faces", strict: boo
         DataError: No image is found (the message shows the expected tree), or ``strict`` and a file was
             dropped.
     """
+    check_choice("variant", variant, get_args(Variant))
     rows, report = image_rows(Path(root), TREE)
     folders = ("/" + rows["path"]).str.lower().str.rpartition("/")[0].str.rpartition("/")[2]
     others = [name for other, name in _FOLDERS.items() if other != variant]

@@ -1,15 +1,14 @@
 """APPA-REAL: 7,591 photos with the real age and the mean and deviation of guessed ages."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
 from mtmsa_lightning.data.datamodule import FaceDataModule
-from mtmsa_lightning.data.reading import finish_table, label_ages, locate_images, read_parts
+from mtmsa_lightning.data.reading import check_choice, finish_table, label_ages, locate_images, read_parts
 from mtmsa_lightning.data.release_dataset import ReleaseDataset
 from mtmsa_lightning.data.table import FaceTable, ReadReport, parse_ages
-from mtmsa_lightning.errors import DataError
 
 Age = Literal["apparent", "real"]
 Variant = Literal["faces", "photos"]
@@ -29,6 +28,7 @@ FILES = ("gt_avg_train.csv",)
 _TABLES = {"train": "gt_avg_train.csv", "val": "gt_avg_valid.csv", "test": "gt_avg_test.csv"}
 _FOLDERS = {"train": "train", "val": "valid", "test": "test"}
 _COLUMNS = ("file_name", "apparent_age_avg", "apparent_age_std", "real_age")
+_RULES = {"apparent": "appa_real apparent age, rounded", "real": "appa_real real age"}
 _SUFFIX = {"faces": "_face.jpg", "photos": ""}
 
 
@@ -49,12 +49,10 @@ def read_appa_real(
 
     Raises:
         DataError: A table or all images are missing (the message shows the expected tree), a column is
-            missing, or ``strict`` and a row was dropped.
+            missing, a choice does not exist, or ``strict`` and a row was dropped.
     """
-    if age not in ("apparent", "real") or variant not in _SUFFIX:
-        raise DataError(
-            f"appa_real: age {age!r} must be apparent or real, variant {variant!r} faces or photos"
-        )
+    check_choice("age", age, get_args(Age))
+    check_choice("variant", variant, get_args(Variant))
     report = ReadReport(str(root))
     base, rows = read_parts(Path(root), _TABLES, _COLUMNS, report, TREE)
     rows = rows.assign(id=rows["split"].map(_FOLDERS) + "/" + rows["file_name"] + _SUFFIX[variant])
@@ -65,8 +63,7 @@ def read_appa_real(
     )
     report.note_rows(rows, rows["apparent_std"] == 0, "id", "the standard deviation of the guesses is 0")
     rows = label_ages(rows, np.floor(rows[f"{age}_age"] + 0.5 * (age == "apparent")), report)
-    rule = "appa_real apparent age, rounded" if age == "apparent" else "appa_real real age"
-    return finish_table(rows, base, report, "appa_real", rule, strict, extra=names)
+    return finish_table(rows, base, report, "appa_real", _RULES[age], strict, extra=names)
 
 
 class APPAREAL(FaceDataModule):
@@ -93,6 +90,7 @@ class APPAREAL(FaceDataModule):
     ) -> None:
         super().__init__(protocol=protocol, **kwargs)
         self.age: Age = age
+        self.prepared_rule = _RULES[age]
         self.variant: Variant = variant
 
     def read(self) -> FaceTable:

@@ -26,7 +26,7 @@ TREE = """
     ...
 """
 FILES = ("celebrity2000_meta.mat",)
-NAMES = r"(?P<age>[0-9]+)_(?P<subject>.+)_(?P<number>[0-9]{4})\.jpg"
+NAMES = r"(?P<age>[0-9]{1,2})_(?P<subject>.+)_(?P<number>[0-9]{4})\.jpg"
 LAYOUT = "<age>_<name>_<number>.jpg"
 
 _STRUCT = "celebrityImageData"

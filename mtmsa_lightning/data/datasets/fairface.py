@@ -1,13 +1,13 @@
 """FairFace: 97,698 balanced faces with nine age groups, gender and seven races; no subjects."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import pandas as pd
 
 from mtmsa_lightning.data.datamodule import FaceDataModule
 from mtmsa_lightning.data.files import expected_tree_error, find_file
-from mtmsa_lightning.data.reading import finish_table, locate_images, read_parts
+from mtmsa_lightning.data.reading import check_choice, finish_table, locate_images, read_parts
 from mtmsa_lightning.data.release_dataset import ReleaseDataset
 from mtmsa_lightning.data.table import FaceTable, ReadReport, parse_words
 from mtmsa_lightning.data.tables import age_columns
@@ -56,6 +56,7 @@ def read_fairface(
         DataError: The tables or all images are missing (the message shows the expected tree), a column is
             missing, age groups are dates, a gender or a race is invalid, or ``strict`` and a row was dropped.
     """
+    check_choice("variant", variant, get_args(Variant))
     root, report = Path(root), ReadReport(str(root))
     if find_file(root, FILES[0]) or not any(root.rglob("*.parquet")):
         base, rows = _read_tables(root, variant, report)

@@ -1,11 +1,18 @@
 """IMDB-Clean: 285,946 faces of IMDB-WIKI's IMDB part with corrected ages, and official parts."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from mtmsa_lightning.align.box import BOX
 from mtmsa_lightning.data.datamodule import FaceDataModule
-from mtmsa_lightning.data.reading import box_columns, finish_table, label_ages, locate_images, read_parts
+from mtmsa_lightning.data.reading import (
+    box_columns,
+    check_choice,
+    finish_table,
+    label_ages,
+    locate_images,
+    read_parts,
+)
 from mtmsa_lightning.data.release_dataset import ReleaseDataset
 from mtmsa_lightning.data.table import FaceTable, ReadReport, parse_ages, parse_words
 
@@ -53,6 +60,7 @@ def read_imdb_clean(
         DataError: A table or all images are missing (the message shows the expected tree), a column is
             missing, a gender is invalid, or ``strict`` and a row was dropped.
     """
+    check_choice("variant", variant, get_args(Variant))
     root, report = Path(root), ReadReport(str(root))
     tables = {split: f"imdb_{part}_new{_SUFFIX[variant]}.csv" for split, part in _PARTS.items()}
     folder, rows = read_parts(root, tables, ("filename", "age", "gender", *_EDGES), report, TREE)

@@ -1,11 +1,18 @@
 """UTKFace: about 23,705 faces from the web, ages 0 to 116, labels in the file names, no subjects."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from mtmsa_lightning.data.datamodule import FaceDataModule
 from mtmsa_lightning.data.files import content_column
-from mtmsa_lightning.data.reading import choose_variant, finish_table, image_rows, keep_first, parse_names
+from mtmsa_lightning.data.reading import (
+    check_choice,
+    choose_variant,
+    finish_table,
+    image_rows,
+    keep_first,
+    parse_names,
+)
 from mtmsa_lightning.data.release_dataset import ReleaseDataset
 from mtmsa_lightning.data.table import MAX_AGE, FaceTable
 from mtmsa_lightning.labels import GENDERS
@@ -47,6 +54,7 @@ def read_utkface(root: str | Path, variant: Variant = "aligned", strict: bool = 
         DataError: No image is found (the message shows the expected tree), or ``strict`` and a file was
             dropped.
     """
+    check_choice("variant", variant, get_args(Variant))
     root, wild = Path(root), variant == "in_the_wild"
     rows, report = image_rows(root, TREE)
     if wild:

@@ -625,3 +625,23 @@ def test_a_prepared_release_trains_and_the_record_tells_its_alignment(releases, 
     told = json.loads(record.read_text())["data"]["preparation"]
     assert told["crop"] == description(tmp_path / "set")["crop"]
     assert told["fingerprints"] == description(tmp_path / "set")["fingerprints"]
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        (("imdb_wiki", "--data.one_face", "maybe"), "--data.one_face 'maybe': give a value such as true"),
+        (("lagenda", "--data.box_margin", "wide"), "--data.box_margin 'wide': give a value such as 0.2"),
+        (
+            ("fairface", "--data.variant", "margin7"),
+            "data.variant 'margin7': choose one of margin025, margin125",
+        ),
+        (("utkface", "--data.variant", "wild"), "data.variant 'wild': choose one of aligned, in_the_wild"),
+    ],
+)
+def test_a_wrong_choice_of_a_reader_is_named(tmp_path, fails, option, message):
+    name, *rest = option
+    (tmp_path / "release").mkdir()
+    assert message in fails(
+        "prepare", "--data", name, "--root", tmp_path / "release", "--out", tmp_path / "set", *rest
+    )

@@ -50,10 +50,15 @@ def test_a_missing_real_age_is_counted(release):
 
 
 def test_an_unknown_choice_is_refused(release):
-    with pytest.raises(DataError, match="'true' must be apparent or real"):
+    with pytest.raises(DataError, match=r"data\.age 'true': choose one of apparent, real"):
         read_appa_real(release, age="true")
 
 
 def test_release(check_release, release):
     check_release("appa_real", release, compared=5, variant="photos")
     assert APPAREAL(root=str(release)).protocol == "predefined"
+
+
+def test_a_prepared_set_of_the_other_age_is_refused():
+    rules = {age: APPAREAL(age=age).prepared_rule for age in ("apparent", "real")}
+    assert rules["apparent"] != rules["real"]
