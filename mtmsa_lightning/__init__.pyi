@@ -31,6 +31,7 @@ from .data.datasets.morph import MORPH as MORPH
 from .data.datasets.morph import MORPHDataset as MORPHDataset
 from .data.datasets.utkface import UTKFace as UTKFace
 from .data.datasets.utkface import UTKFaceDataset as UTKFaceDataset
+from .data.mixture.datamodule import Mixture as Mixture
 from .data.synthetic.datamodule import Synthetic as Synthetic
 from .data.synthetic.datamodule import SyntheticDataset as SyntheticDataset
 from .data.table import FaceTable as FaceTable

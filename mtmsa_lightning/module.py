@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -16,8 +17,10 @@ from mtmsa_lightning.errors import ConfigError
 from mtmsa_lightning.labels import GENDERS
 from mtmsa_lightning.losses.weighting import TaskLosses, TaskWeighting, joined_loss
 from mtmsa_lightning.metrics.epoch_sums import restore_sums
+from mtmsa_lightning.metrics.source_metrics import SourceMetrics, only
 from mtmsa_lightning.metrics.stage_metrics import StageMetrics
 from mtmsa_lightning.models.backbones.resnet import MSAConfig, MSAResNet34
+from mtmsa_lightning.models.class_mapping import ClassMapping
 from mtmsa_lightning.models.distributions import AgeDistribution
 from mtmsa_lightning.models.heads.age import AgeHead, GaussianAgeHead
 from mtmsa_lightning.models.heads.classes import ClassHead
@@ -172,11 +175,13 @@ class MTMSA(FaceModule):
         if not self.tasks:
             raise ConfigError("no head is left: keep at least one of model.age, model.gender, model.race")
 
-    def configure_metrics(self) -> None:
-        """Build the metrics for the present heads and age groups."""
+    def configure_metrics(self, sources: Sequence[str] = ()) -> None:
+        """Build the metrics for the present heads and age groups, and for the sources of a mixture."""
         classes = {"age": 0, "gender": len(self.gender_classes), "race": len(self.race_classes)}
         present = {task: classes[task] for task in self.tasks}
-        self.metrics = StageMetrics(present, groups=bool(self.age_groups))
+        build = partial(StageMetrics, present, groups=bool(self.age_groups))
+        self._metric_attributes = None  # Lightning looks for logged metrics once
+        self.metrics, self.source_metrics = build(), SourceMetrics(sources, build)
 
     # ---------------------------------------------------------------- network and losses
 
@@ -265,28 +270,32 @@ class MTMSA(FaceModule):
     def _step(self, stage: str, batch: FaceBatch) -> tuple[FaceOutput, TaskLosses]:
         """Predict, compute losses and update metrics, with classes matched between data and model."""
         output: FaceOutput = self(batch["image"])
-        labels: Any = {task: each.labels(batch[task]) for task, each in self.class_mappings.items()}  # type: ignore[literal-required]
-        batch = {**batch, **labels}
+        batch = {**batch, **self._model_labels(batch)}
         losses = self.losses(output, batch)
-        output = self.calibrated(output) if stage == "test" else output
-        matched: dict[str, Any] = {
-            task: each.logits(getattr(output, task))
-            for task, each in self.class_mappings.items()
-            if getattr(output, task) is not None
-        }
-        output = output._replace(**matched)
-        self._update_metrics(stage, output, losses, batch)
-        return output, losses
+        final = self.calibrated(output) if stage == "test" else output
+        for metrics, number, faces in self.source_metrics.in_batch(stage, batch["index"]):
+            own: Any = only(batch, faces)
+            masked = _common(final, self.source_mappings[number])
+            self._update_metrics(metrics, stage, masked, self.losses(output, own), own)
+        final = _common(final, self.class_mappings)
+        self._update_metrics(self.metrics, stage, final, losses, batch)
+        return final, losses
+
+    def _model_labels(self, batch: FaceBatch) -> Any:
+        """Return the class labels of a batch as indices of the model's classes."""
+        return {task: each.labels(batch[task]) for task, each in self.class_mappings.items()}  # type: ignore[literal-required]
 
     @torch.no_grad()
-    def _update_metrics(self, stage: str, output: FaceOutput, losses: TaskLosses, batch: FaceBatch) -> None:
+    def _update_metrics(
+        self, metrics: StageMetrics, stage: str, output: FaceOutput, losses: TaskLosses, batch: FaceBatch
+    ) -> None:
         inputs: dict[str, tuple[Any, ...]] = {f"{task}_loss": pair for task, pair in losses.items()}
         inputs["age"] = (output.age, batch["age_low"], batch["age_high"])
         if output.gender is not None:
             inputs["gender"] = (output.gender.double().softmax(1), batch["gender"])
         if output.race is not None:
             inputs["race"] = (output.race.double().softmax(1), batch["race"])
-        self.metrics.update(stage, inputs)
+        metrics.update(stage, inputs)
 
     def stage_metrics(self, stage: str) -> dict[str, Metric]:
         """Return the metrics of ``train``, ``val`` or ``test`` for which the data has labels, by name."""
@@ -302,6 +311,8 @@ class MTMSA(FaceModule):
         for name in self.metrics.logged(stage):
             value: Any = self.mean_loss(stage) if name == "loss" else self.stage_metrics(stage)[name]
             self.log(f"{stage}/{name}", value, prog_bar=stage == "val" and name in ("age_mae", "group_acc"))
+        for name, value in self.source_metrics.logged(stage):
+            self.log(f"{stage}/{name}", value)
 
     def on_train_epoch_end(self) -> None:
         """Log the epoch's training metrics."""
@@ -368,6 +379,16 @@ class MTMSA(FaceModule):
         """Step, with a learning rate of 0 for a frozen ResNet."""
         with frozen_resnet(optimizer, active=epoch < self.freeze_epochs):
             super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+
+
+def _common(output: FaceOutput, mappings: Mapping[str, ClassMapping]) -> FaceOutput:
+    """Return an output with the logits of the classes that data and model share."""
+    matched: dict[str, Any] = {
+        task: each.logits(getattr(output, task))
+        for task, each in mappings.items()
+        if getattr(output, task) is not None
+    }
+    return output._replace(**matched)
 
 
 def _pixels(values: Sequence[float]) -> Tensor:

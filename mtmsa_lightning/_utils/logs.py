@@ -91,11 +91,11 @@ def to_console() -> None:
         logger.handlers[-1].setFormatter(_Short())
 
 
-def drawn(table: "Table") -> str:
+def drawn(table: "Table", width: int = 100) -> str:
     """Return a table as text, independent of the width of the console."""
     from rich.console import Console
 
-    console = Console(width=100)
+    console = Console(width=width)
     with console.capture() as text:
         console.print(table)
     return text.get().rstrip()

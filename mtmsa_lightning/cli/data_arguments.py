@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mtmsa_lightning.cli.arguments import Parser, add_allow_classes
-from mtmsa_lightning.data.datasets import CLASSES
+from mtmsa_lightning.data.datasets import CLASSES, DATA
 from mtmsa_lightning.data.remote import local_copy
 from mtmsa_lightning.errors import ConfigError
 from mtmsa_lightning.settings.configs import option
@@ -23,7 +23,7 @@ def add_source_arguments(parser: argparse.ArgumentParser) -> None:
     """Add ``--data``, ``--root`` and ``--columns``."""
     add = parser.add_argument
     add(
-        "--data", metavar="DATA", help=f"dataset: {', '.join(CLASSES)}, or the name of a class; its settings "
+        "--data", metavar="DATA", help=f"dataset: {', '.join(DATA)}, or the name of a class; its settings "
         "are given as --data.NAME VALUE",
     )  # fmt: skip
     add("--root", metavar="DIR", help="folder of the dataset: a release or a prepared set")
@@ -70,7 +70,7 @@ def data_arguments(
     Without ``--config`` and ``--data``, the dataset is recognised by its files or, if ``required``, an error.
     """
     refuse_words(others)
-    root, data = options.root, CLASSES.get(options.data, options.data)
+    root, data = options.root, DATA.get(options.data, options.data)
     arguments = [f"--config={name}" for name in options.config]
     if not (data or arguments or chooses_class(others)):
         if recognised and root is not None:
@@ -96,7 +96,7 @@ def refuse_words(others: Sequence[str]) -> None:
             continue
         if before.startswith("-") and "=" not in before:
             continue  # the value of an option
-        how = f"write --data {word}" if word in CLASSES else "settings are given as --NAME VALUE"
+        how = f"write --data {word}" if word in DATA else "settings are given as --NAME VALUE"
         if Path(word).exists():
             how = f"write --root {word} for a dataset, --ckpt_path {word} for a checkpoint or run"
         raise ConfigError(f"unexpected argument {word!r}: {how}")

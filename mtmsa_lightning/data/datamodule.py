@@ -190,6 +190,11 @@ class FaceDataModule(LightningDataModule, ABC):
         return 1.0 if is_prepared(self.root) else self._raw_crop
 
     @property
+    def preparation(self) -> dict[str, Any] | None:
+        """How the faces of a prepared set were made; None for raw images."""
+        return preparation(self.root)
+
+    @property
     def source(self) -> str:
         """Where the faces come from, as results name it: the dataset, or ``synthetic-`` and its layout."""
         drawn = self.name != SYNTHETIC and is_synthetic(self.root)
@@ -237,16 +242,7 @@ class FaceDataModule(LightningDataModule, ABC):
 
     def setup(self, stage: str | None = None) -> None:
         """Build the datasets of all parts; repeated calls do nothing."""
-        if stage == "fit" and not len(self.split.train):
-            raise ConfigError(
-                f"protocol {self.protocol} has no training part: choose another for `mtmsa fit`"
-            )
-        if stage in ("fit", "validate") and not len(self.split.val):
-            raise ConfigError(
-                f"protocol {self.protocol} with data.val_fraction {self.val_fraction:g} leaves no validation "
-                "faces, which are needed to choose the best checkpoint: give a fraction, e.g. "
-                "--data.val_fraction 0.05"
-            )
+        self.check_parts(stage)
         if stage == "fit":
             self._done = (0, 0)  # resets an earlier fit; a resumed checkpoint is loaded after this
         if hasattr(self, "train_dataset"):
@@ -259,6 +255,19 @@ class FaceDataModule(LightningDataModule, ABC):
         if stage == "fit" and (weights := self.sampling_weights()) is not None:
             uses = self.balance_by, weights.min(), weights.max()
             log.info("balanced sampling by %s: a face is used %.2g to %.2g times per epoch", *uses)
+
+    def check_parts(self, stage: str | None) -> None:
+        """Raise an error if a part that the stage needs is empty."""
+        if stage == "fit" and not len(self.split.train):
+            raise ConfigError(
+                f"protocol {self.protocol} has no training part: choose another for `mtmsa fit`"
+            )
+        if stage in ("fit", "validate") and not len(self.split.val):
+            raise ConfigError(
+                f"protocol {self.protocol} with data.val_fraction {self.val_fraction:g} leaves no validation "
+                "faces, which are needed to choose the best checkpoint: give a fraction, e.g. "
+                "--data.val_fraction 0.05"
+            )
 
     @rank_zero_only
     def _report(self) -> None:
@@ -407,7 +416,7 @@ class FaceDataModule(LightningDataModule, ABC):
             "age_groups": [list(group) for group in self.age_groups],
             "image_size": self.image_size,
             "crop": self.crop,
-            "preparation": preparation(self.root),
+            "preparation": self.preparation,
             "sampling": self._sampling(),
         }
 

@@ -4,8 +4,6 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from mtmsa_lightning.data.prepared.format import preparation
-
 if TYPE_CHECKING:
     from mtmsa_lightning.data.datamodule import FaceDataModule
 
@@ -28,7 +26,7 @@ def describe_crop(crop: float, preparation: dict[str, Any] | None) -> str:
 
 def preprocessing_of(data: "FaceDataModule") -> dict[str, Any]:
     """Return the preprocessing of a DataModule's faces, for :func:`warn_preprocessing`."""
-    return {"image_size": data.image_size, "crop": data.crop, "preparation": preparation(data.root)}
+    return {"image_size": data.image_size, "crop": data.crop, "preparation": data.preparation}
 
 
 def warn_preprocessing(trained: dict[str, Any], used: dict[str, Any], where: str) -> None:

@@ -52,19 +52,26 @@ class TrainSampler(DistributedSampler[SampleKey]):
         self.epoch, batches = done
         self._done = {self.epoch: batches * batch_size}
         joined = batch_size * num_replicas
-        self.size = len(dataset)
+        self.size = self.epoch_size()
         self.used = self.size // joined * joined or self.size
         self.num_samples = -(-self.used // num_replicas)
         self.total_size = self.num_samples * num_replicas
-        self.weights = None if weights is None else _checked(torch.as_tensor(np.asarray(weights)), self.size)
+        self.weights = None if weights is None else _checked(torch.as_tensor(np.asarray(weights)), len(dataset))
+
+    def epoch_size(self) -> int:
+        """Return the number of faces in an epoch."""
+        return len(self.dataset)  # type: ignore[arg-type]
+
+    def order(self, generator: torch.Generator) -> Tensor:
+        """Return the faces in the order of the epoch, shape (epoch_size,)."""
+        if self.weights is None:
+            return torch.randperm(self.size, generator=generator)
+        return weighted_order(self.weights, generator)
 
     def __iter__(self) -> Iterator[SampleKey]:
         generator = torch.Generator().manual_seed(sample_seed(self.seed, self.epoch, -1))
-        if self.weights is None:
-            order, copies = torch.randperm(self.size, generator=generator).tolist(), None
-        else:
-            order = weighted_order(self.weights, generator).tolist()
-            copies = pd.Series(order).groupby(order).cumcount().tolist()
+        order = self.order(generator).tolist()
+        copies = pd.Series(order).groupby(order).cumcount().tolist()
         shard = self.num_samples, self.num_replicas, self.rank, self.epoch
         keys = shard_indices(order[: self.used], *shard, copies)
         return islice(keys, self._done.get(self.epoch, 0), None)
@@ -84,26 +91,27 @@ class EvalSampler(DistributedSampler[SampleKey]):
         return shard_indices(list(range(self.size)), self.num_samples, self.num_replicas, self.rank)
 
 
-def weighted_order(weights: Tensor, generator: torch.Generator) -> Tensor:
-    """Draw N of N faces with repeats, by systematic sampling in a random order.
+def weighted_order(weights: Tensor, generator: torch.Generator, amount: int | None = None) -> Tensor:
+    """Draw ``amount`` of N faces with repeats, by systematic sampling in a random order.
 
-    A face is drawn ``N weight / sum(weights)`` times on average, and never a whole time more or less. With
-    equal weights every face is drawn once.
+    A face is drawn ``amount weight / sum(weights)`` times on average, and never a whole time more or less.
+    With equal weights and ``amount`` N every face is drawn once.
 
     Args:
         weights: Float64, shape (N,).
         generator: Random state.
+        amount: Number of draws; by default N.
 
     Returns:
-        Indices in random order, shape (N,).
+        Indices in random order, shape (amount,).
     """
-    size = len(weights)
-    faces = torch.randperm(size, generator=generator)
+    amount = len(weights) if amount is None else amount
+    faces = torch.randperm(len(weights), generator=generator)
     ends = weights[faces].cumsum(0)
-    ends = ends / ends[-1] * size
-    starts = torch.arange(size) + torch.rand((), generator=generator, dtype=torch.float64)
+    ends = ends / ends[-1] * amount
+    starts = torch.arange(amount) + torch.rand((), generator=generator, dtype=torch.float64)
     drawn = faces[torch.searchsorted(ends, starts, right=True)]
-    return drawn[torch.randperm(size, generator=generator)]
+    return drawn[torch.randperm(amount, generator=generator)]
 
 
 def _checked(weights: Tensor, size: int) -> Tensor:

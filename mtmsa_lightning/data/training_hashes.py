@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from mtmsa_lightning.data.face_dataset import FaceDataset
 from mtmsa_lightning.data.files import hash_files, hash_ids
+from mtmsa_lightning.data.joined_dataset import JoinedDataset
 
 if TYPE_CHECKING:
     from lightning.pytorch import Trainer
@@ -75,6 +76,8 @@ def _saved_files(trainer: "Trainer") -> Iterator[Path]:
 
 def image_hashes(dataset: FaceDataset) -> NDArray[np.uint64]:
     """Return the 64-bit hashes of a dataset's image files; 0 for a file that cannot be read."""
+    if isinstance(dataset, JoinedDataset):
+        return np.concatenate([image_hashes(part) for part in dataset.parts])
     if "content" in dataset.table.columns:
         return np.array([int(content or "0", 16) for content in dataset.table["content"]], np.uint64)
     return hash_files([dataset.path(index) for index in range(len(dataset))])

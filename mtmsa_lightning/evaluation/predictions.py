@@ -23,7 +23,7 @@ from mtmsa_lightning.models.distributions import (
 SUFFIXES = (".csv", ".parquet")
 """File formats of tables of predictions."""
 
-TEXTS = ("id", "file", "subject", "label_gender", "label_race")
+TEXTS = ("id", "dataset", "file", "subject", "label_gender", "label_race")
 """Columns of texts; a missing one is empty."""
 
 _READ = "`mtmsa test` writes such a table as predictions/test.parquet of its run."

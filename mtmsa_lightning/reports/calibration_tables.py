@@ -8,6 +8,7 @@ from mtmsa_lightning.calibration.calibration import Calibration
 from mtmsa_lightning.calibration.conformal import INTERVAL_LEVEL, coverage_deviation
 from mtmsa_lightning.calibration.measures import LabelledPredictions, age_risk, risk_by_threshold
 from mtmsa_lightning.data.datamodule import FaceDataModule
+from mtmsa_lightning.data.mixture.datamodule import sources_of
 from mtmsa_lightning.labels import AGE_GROUP_EDGES
 from mtmsa_lightning.metrics.titles import format_metric, title
 
@@ -81,9 +82,8 @@ def coverage_lines(calibration: Calibration, data: FaceDataModule) -> list[str]:
 def why_not_exchangeable(data: FaceDataModule) -> list[str]:
     """Return reasons why coverage on the test part of a split may differ from its target."""
     split = data.split
-    reasons = []
-    if split.protocol not in DRAWN_AT_RANDOM:
-        reasons.append(f"protocol {split.protocol} does not draw it at random")
+    protocols = sorted({source.protocol for source in sources_of(data)} - {*DRAWN_AT_RANDOM})
+    reasons = [f"protocol {protocol} does not draw it at random" for protocol in protocols]
     if split.subjects_in_two_parts > 0:
         fraction = f"{100 * split.subjects_in_two_parts:.0f} %"
         reasons.append(f"{fraction} of its images show training subjects, unlike the part fitted on")

@@ -56,9 +56,11 @@ def write_report(
         for suffix in SUFFIXES:
             write_table(predictions, fresh / f"predictions{suffix}")
         found = {"quoted_with": context.quotes()} | compute_metrics(typed)
+        found |= {"sources": context.sources} if context.sources else {}
         write_text(fresh / "metrics.json", to_json(found, indent=2) + "\n")
         report = Material(typed, found, fresh, context)
         headline.add_headline(report)
+        headline.add_sources(report)
         headline.add_quotes(report)
         age.add_section(report)
         uncertainty.add_section(report, predictions)

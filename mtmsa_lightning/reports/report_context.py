@@ -25,6 +25,7 @@ class ReportContext:
         weights: SHA-256 of its weights; empty for several checkpoints.
         partial: Describes the faces of the test part that were used, if not all; else empty.
         notes: Further notes for the reader.
+        sources: Metrics by name of every source of a mixture, by its name.
     """
 
     title: str
@@ -38,6 +39,7 @@ class ReportContext:
     weights: str = ""
     partial: str = ""
     notes: tuple[str, ...] = ()
+    sources: dict[str, dict[str, float]] = field(default_factory=dict)
 
     def quotes(self) -> dict[str, str]:
         """Return everything that a metric must be quoted with, by name."""

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
+import torch
 from lightning.pytorch import Callback, LightningModule
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
@@ -14,12 +15,14 @@ from mtmsa_lightning._utils.joint_failure import JointFailure
 from mtmsa_lightning.calibration.calibration import Calibration
 from mtmsa_lightning.data.age_range import check_years
 from mtmsa_lightning.data.datamodule import FaceDataModule
+from mtmsa_lightning.data.mixture.datamodule import Mixture
 from mtmsa_lightning.data.overlap import check_overlap
 from mtmsa_lightning.data.preprocessing import preprocessing_of, warn_preprocessing
 from mtmsa_lightning.data.table import classes_with_faces, label_kinds
 from mtmsa_lightning.data.training_hashes import complete_checkpoints, training_hashes
 from mtmsa_lightning.errors import CheckpointError, ConfigError
 from mtmsa_lightning.metrics.epoch_sums import MetricSums, gather_sums
+from mtmsa_lightning.metrics.source_metrics import SourceMetrics
 from mtmsa_lightning.metrics.stage_metrics import StageMetrics
 from mtmsa_lightning.models.backbones.resnet import MSAConfig, MSAResNet34, padding_dominated_rates
 from mtmsa_lightning.models.class_mapping import (
@@ -49,6 +52,7 @@ class FaceModule(LightningModule):
         provenance: Training data of the weights, as plain values; None before a training.
         calibration: Calibration of the predictions; training removes it.
         class_mappings: Mapping between the classes of data and model, by task.
+        source_mappings: The same for every source of a mixture.
         seed: Seed of the run, written into its checkpoints.
         allow_overlap: Warn of test faces that were trained on instead of refusing them.
         overlap: Notes on test faces that were trained on, if that is allowed.
@@ -59,6 +63,7 @@ class FaceModule(LightningModule):
     gender: ClassHead | None
     race: ClassHead | None
     metrics: StageMetrics
+    source_metrics: SourceMetrics
     weights: str | None
     image_size: int
     crop: float
@@ -71,6 +76,7 @@ class FaceModule(LightningModule):
         super().__init__()
         self.calibration: Calibration | None = None
         self.class_mappings: dict[str, ClassMapping] = {}
+        self.source_mappings: list[dict[str, ClassMapping]] = []
         self.provenance: dict[str, Any] | None = None
         self.seed: int | None = None
         self.allow_overlap = False
@@ -120,8 +126,8 @@ class FaceModule(LightningModule):
         calibrated = "not calibrated" if self.calibration is None else self.calibration.describe()
         return f"{trained}; {classes}; {calibrated}"
 
-    def configure_metrics(self) -> None:
-        """Build ``metrics`` for the present heads and age groups."""
+    def configure_metrics(self, sources: Sequence[str] = ()) -> None:
+        """Build ``metrics`` for the present heads and age groups, ``source_metrics`` for named sources."""
         raise NotImplementedError
 
     @property
@@ -169,21 +175,35 @@ class FaceModule(LightningModule):
             data: The DataModule.
             trained: Names of the classes that are trained, by task; by default the ``trained_classes``.
         """
-        if tuple(data.age_groups) != self.age_groups:
+        sources = data.names if isinstance(data, Mixture) else ()
+        if tuple(data.age_groups) != self.age_groups or sources != self.source_metrics.names:
             self.age_groups = tuple(data.age_groups)
-            self.configure_metrics()
+            self.configure_metrics(sources)
         self._match_classes(data, self.trained_classes if trained is None else trained)
 
     def _match_classes(self, data: Any, trained: Mapping[str, Sequence[str]]) -> None:
-        of_data = {"gender": data.gender_classes, "race": data.race_classes}
-        self.class_mappings = {
-            task: ClassMapping(names, self._classes[task], trained.get(task) or None)
-            for task, names in of_data.items()
-        }
+        self.class_mappings = self._mappings(data, trained)
         for part in ("train", "val", "test"):
             table = getattr(data, f"{part}_dataset").table
             masked = {task for task, each in self.class_mappings.items() if not each.any_common(table[task])}
             self.metrics.labels[part] = label_kinds(table) - masked
+        if isinstance(data, Mixture):
+            self._match_sources(data, trained)
+
+    def _mappings(self, data: Any, trained: Mapping[str, Sequence[str]]) -> dict[str, ClassMapping]:
+        of_data = {"gender": data.gender_classes, "race": data.race_classes}
+        return {
+            task: ClassMapping(names, self._classes[task], trained.get(task) or None)
+            for task, names in of_data.items()
+        }
+
+    def _match_sources(self, data: Mixture, trained: Mapping[str, Sequence[str]]) -> None:
+        """Match the classes of every source of a mixture, whose faces are also evaluated by themselves."""
+        self.source_mappings = [self._mappings(source, trained) for source in data.sources]
+        for part in ("val", "test"):
+            source = torch.from_numpy(getattr(data, f"{part}_dataset").source)
+            kinds = self.metrics.labels[part]
+            self.source_metrics.follow(part, source, [labels & kinds for labels in data.labels_of(part)])
 
     def masked_classes(self, data: Any, part: str) -> dict[str, Any]:
         """Return the masked classes of a part of the data; see :func:`.class_mapping.masked_classes`."""

@@ -65,6 +65,11 @@ def training_settings(config: dict[str, Any]) -> dict[str, Any]:
 
     data = dict(config.get("data") or {})
     data["init_args"] = without(data.get("init_args"), RESUMABLE_CHANGES["data"])
+    if isinstance(sources := data["init_args"].get("sources"), list):  # of a mixture
+        data["init_args"]["sources"] = [
+            source | {"init_args": without(source.get("init_args"), RESUMABLE_CHANGES["data"])}
+            for source in sources
+        ]
     trainer = without(config.get("trainer"), RESUMABLE_CHANGES["trainer"])
     model = without(config.get("model"), RESUMABLE_CHANGES["model"])
     if optimizer := model.get("optimizer"):

@@ -1,8 +1,11 @@
 """The status of a run from its record and settings: progress, seed and data."""
 
+import copy
+import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from mtmsa_lightning._utils.text import pluralize
 from mtmsa_lightning.runs.directory import run_of
@@ -51,9 +54,24 @@ def places_of_run(run: Path, args: Sequence[str]) -> list[str]:
         return []
     settings = (read_config(run).get("data") or {}).get("init_args") or {}
     found = []
-    for name, place in (read_record(run).get("places") or {}).items():
+    places = read_record(run).get("places") or {}
+    if "sources" in places and option(args, "data.sources") is None:
+        return _places_of_sources(settings.get("sources") or [], places["sources"])
+    for name, place in places.items():
         given = any(option(args, f"data.{each}{name}") is not None for each in ("", "init_args."))
         here = settings.get(name) is not None and Path(settings[name]).exists()
         if name in PLACES and not given and not here and Path(place).exists():
             found.append(f"--data.{name}={place}")
     return found
+
+
+def _places_of_sources(sources: list[Any], places: list[dict[str, str]]) -> list[str]:
+    """Return an argument for the sources of a mixture if some of their paths do not exist here."""
+    moved = copy.deepcopy(sources)
+    for source, of_source in zip(moved, places, strict=False):
+        settings = source.setdefault("init_args", {})
+        for name, place in of_source.items():
+            here = settings.get(name) is not None and Path(settings[name]).exists()
+            if name in PLACES and not here and Path(place).exists():
+                settings[name] = place
+    return [f"--data.sources={json.dumps(moved)}"] if moved != sources else []

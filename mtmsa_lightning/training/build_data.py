@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mtmsa_lightning._utils.yaml_text import load_yaml
-from mtmsa_lightning.data.datasets import CLASSES, RELEASES
+from mtmsa_lightning.data.datasets import CLASSES, DATA, RELEASES
 from mtmsa_lightning.errors import ConfigError, DataError, MTMSAError
 from mtmsa_lightning.settings.configs import classes_first, find_config, option, split_configs
 
@@ -76,7 +76,7 @@ def build_data(
     from mtmsa_lightning.settings.error_messages import as_config_error, explain
     from mtmsa_lightning.training.setting_hints import known_settings
 
-    for name in CLASSES.values():  # the parser finds a class by its bare name once it has been imported
+    for name in DATA.values():  # the parser finds a class by its bare name once it has been imported
         getattr(mtmsa_lightning, name)
     configs, arguments = split_configs(args)
     own = own_names(args)

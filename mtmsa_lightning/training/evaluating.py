@@ -89,8 +89,21 @@ def report_context(cli: TrainingCLI) -> ReportContext:
         calibration=record.get("calibration"),
         weights=record["weights"],
         partial=partial_note(record, "test"),
+        sources=_of_sources(record),
         notes=(*notes, *record["data"]["notes"], *cli.model.overlap, *_coverage_notes(cli)),
     )
+
+
+def _of_sources(record: dict[str, Any]) -> dict[str, dict[str, float]]:
+    """Return the test metrics of every source of a mixture; empty for other data."""
+    return {
+        name: {
+            key.removeprefix(f"test/{name}/"): value
+            for key, value in record["test"].items()
+            if key.startswith(f"test/{name}/")
+        }
+        for name in record["data"].get("sources", {})
+    }
 
 
 def of_this_split(data: dict[str, Any], trained_on: dict[str, Any] | None) -> dict[str, Any]:
@@ -125,7 +138,8 @@ def report_folder(out: Path | None, checkpoint: str, settings: dict[str, Any]) -
     name = evaluation_name(file)
     if run is None or _changes(run, data):
         dataset = data["class_path"].rpartition(".")[2].lower()
-        name += f"-{dataset}-{data['protocol']}-fold{data['fold']}"
+        name += f"-{dataset}"
+        name += f"-{data['protocol']}-fold{data['fold']}" if "protocol" in data else ""  # not of a mixture
     folder = (out or (run or file.parent) / name).absolute()
     _refuse_to_lose(folder, data, None if out is None else str(file))
     return folder
@@ -150,7 +164,8 @@ def _refuse_to_lose(folder: Path, data: dict[str, Any], checkpoint: str | None) 
 
 def _changes(folder: Path, data: dict[str, Any]) -> list[str]:
     """Return how settings of the data differ from a folder's ``config.yaml``, among those in both."""
-    recorded = _data_settings(read_config(folder)) | (read_record(folder).get("places") or {})
+    places = read_record(folder).get("places") or {}
+    recorded = _data_settings(read_config(folder)) | {key: places[key] for key in PLACES if key in places}
     both = {key: value for key, value in data.items() if key in recorded}
     by_default = [key for key in PLACES if both.get(key) is None]  # which may have moved
     for key in by_default:
@@ -162,4 +177,11 @@ def _data_settings(settings: dict[str, Any]) -> dict[str, Any]:
     data = settings.get("data") or {}
     values = {"class_path": data.get("class_path")} | (data.get("init_args") or {})
     values |= {key: str(Path(values[key]).absolute()) for key in PLACES if values.get(key) is not None}
+    if isinstance(values.get("sources"), list):  # of a mixture, whose places may have moved
+        free = (*FREE_DATA_SETTINGS, *PLACES)
+        values["sources"] = [
+            {"class_path": source.get("class_path")}
+            | {key: value for key, value in (source.get("init_args") or {}).items() if key not in free}
+            for source in values["sources"]
+        ]
     return {key: value for key, value in values.items() if key not in FREE_DATA_SETTINGS}

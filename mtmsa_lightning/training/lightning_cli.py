@@ -22,7 +22,7 @@ from mtmsa_lightning._utils.launch import is_first_process, launch_variables_rem
 from mtmsa_lightning._utils.signals import TRY_AGAIN, Stopped, stopped_by
 from mtmsa_lightning._utils.yaml_text import load_yaml
 from mtmsa_lightning.data.datamodule import FaceDataModule
-from mtmsa_lightning.data.datasets import CLASSES
+from mtmsa_lightning.data.datasets import DATA
 from mtmsa_lightning.errors import CheckpointError, ConfigError, Preempted
 from mtmsa_lightning.models.heads.age import AgeHead
 from mtmsa_lightning.models.heads.classes import ClassHead
@@ -88,7 +88,7 @@ TRAINER_DEFAULTS = {
     "log_every_n_steps": 1,  # the default warns in epochs with fewer than 50 steps
 }
 
-DATASETS = [getattr(mtmsa_lightning, name) for name in CLASSES.values()]
+DATASETS = [getattr(mtmsa_lightning, name) for name in DATA.values()]
 """Imported so that the parser finds them by name, ``--data MORPH``."""
 
 BASES = (AgeHead, ClassHead, FaceDataModule)

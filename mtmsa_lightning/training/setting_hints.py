@@ -12,7 +12,7 @@ from torch.optim import Optimizer, lr_scheduler
 
 import mtmsa_lightning
 from mtmsa_lightning.data.datamodule import FaceDataModule
-from mtmsa_lightning.data.datasets import CLASSES
+from mtmsa_lightning.data.datasets import DATA
 from mtmsa_lightning.models.heads import age as age_heads
 from mtmsa_lightning.models.heads.age import AgeHead
 from mtmsa_lightning.module import MTMSA
@@ -57,7 +57,7 @@ def _subclasses(module: Any, base: type) -> list[str]:
 
 
 CHOSEN = {
-    "data": _Chosen([*CLASSES.values()], mtmsa_lightning, FaceDataModule),
+    "data": _Chosen([*DATA.values()], mtmsa_lightning, FaceDataModule),
     "model.msa": _Chosen(["MSAConfig"], mtmsa_lightning, mtmsa_lightning.MSAConfig),
     "model.age": _Chosen(_subclasses(age_heads, AgeHead), age_heads, age_heads.GaussianAgeHead, 1),
     "model.gender": _Chosen(["ClassHead"], mtmsa_lightning, mtmsa_lightning.ClassHead, 2),

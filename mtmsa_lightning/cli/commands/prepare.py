@@ -147,6 +147,11 @@ def _release(data: str | None, root: Path) -> str:
             raise ConfigError(f"{root}: name the dataset of an archive: --data {'|'.join(SETTINGS)}")
         return recognise(root)
     release = names.get(data, data)
+    if release.lower() == "mixture":
+        how = (
+            "prepare each source by --data NAME --root DIR, and give the sets as their roots in data.sources"
+        )
+        raise ConfigError(f"--data {data}: {how}")
     if release not in SETTINGS:
         raise ConfigError(f"--data {data}: choose one of {', '.join(SETTINGS)}")
     return release

@@ -10,6 +10,9 @@ CLASSES = {
 }  # fmt: skip
 """DataModules by the name of their dataset."""
 
+DATA = CLASSES | {"mixture": "Mixture"}
+"""All DataModules by their name in ``--data``."""
+
 RELEASES = tuple(name for name in CLASSES if name not in ("csv", "synthetic"))
 """Datasets with a reader in the module of that name, in the order in which they are recognised.
 

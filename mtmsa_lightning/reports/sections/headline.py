@@ -5,7 +5,7 @@ import pandas as pd
 from mtmsa_lightning._utils.strict_json import csv_cell
 from mtmsa_lightning._utils.text import pluralize
 from mtmsa_lightning.metrics.suite import METRICS
-from mtmsa_lightning.metrics.titles import METRIC_BY_NAME
+from mtmsa_lightning.metrics.titles import METRIC_BY_NAME, format_metric
 from mtmsa_lightning.reports.report_data import Material
 
 
@@ -21,6 +21,25 @@ def add_headline(report: Material) -> None:
                 f"{name} ({pluralize(faces, 'face')})" for name, faces in found["masked"].items()
             )
             report.page.text(f"Not counted for {task}, as the checkpoint lacks them: {masked}.", "warning")
+
+
+def add_sources(report: Material) -> None:
+    """Add the headline metrics of every source of a mixture, beside those of all faces."""
+    sources = report.context.sources
+    if not sources:
+        return
+    columns = {"all": report.scalars} | sources
+    shown = [spec for spec in METRICS if any(spec.name in values for values in sources.values())]
+    rows = [
+        (spec.title, *(format_metric(spec.name, values.get(spec.name)) for values in columns.values()))
+        for spec in shown
+        if spec.headline
+    ]
+    report.page.section("Sources")
+    report.page.table(pd.DataFrame(rows, columns=["metric", *columns]))
+    every = [(spec.name, *(csv_cell(values.get(spec.name)) for values in columns.values())) for spec in shown]
+    report.write_table("sources", pd.DataFrame(every, columns=["name", *columns]))
+    report.page.text("Classes that a source lacks are not predicted for its faces in its own metrics.")
 
 
 def add_quotes(report: Material) -> None:

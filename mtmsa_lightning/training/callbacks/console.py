@@ -14,6 +14,7 @@ from rich.table import Table
 from mtmsa_lightning._utils.logs import drawn
 from mtmsa_lightning._utils.text import pluralize
 from mtmsa_lightning.calibration.calibration import Calibration
+from mtmsa_lightning.data.joined_dataset import JoinedDataset
 from mtmsa_lightning.errors import ConfigError
 from mtmsa_lightning.metrics.suite import METRICS
 from mtmsa_lightning.metrics.titles import format_metric
@@ -124,7 +125,7 @@ def report(run: Path, record: dict[str, Any], data: Any) -> None:
     lines = [
         f"{record.get('name', run.name)}: {data.source} {data.protocol} fold {data.fold}, "
         f"{data.table.label_rule}",
-        metrics_table(record, {"val": len(data.val_dataset), "test": len(data.test_dataset)}),
+        metrics_table(record, faces_by_column(data)),
     ]
     if record.get("best_epoch") is not None:
         best = f"best epoch: {record['best_epoch'] + 1} of {record.get('epochs')} by {record.get('monitor')}"
@@ -144,17 +145,33 @@ def report(run: Path, record: dict[str, Any], data: Any) -> None:
     log.info("%s", "\n".join(lines))
 
 
+def faces_by_column(data: Any) -> dict[str, int]:
+    """Return the number of faces of ``val`` and ``test`` and, of a mixture, of ``val/<source>`` ..."""
+    faces = {}
+    for stage in ("val", "test"):
+        dataset = getattr(data, f"{stage}_dataset")
+        faces[stage] = len(dataset)
+        if isinstance(dataset, JoinedDataset):
+            parts = zip(data.names, dataset.parts, strict=True)
+            faces |= {f"{stage}/{name}": len(part) for name, part in parts if len(part)}
+    return faces
+
+
 def metrics_table(record: dict[str, Any], faces: dict[str, int]) -> str:
-    """Return the table of a run's metrics as text; ``faces`` are the sizes of ``val`` and ``test``."""
-    table = Table("metric")
-    stages = {"val": "validation", "test": "test"}
-    stages = {stage: title for stage, title in stages.items() if record.get(stage)}
-    for stage, title in stages.items():
-        seen = record.get("seen", {}).get(stage, {"faces": faces[stage]})["faces"]
-        of = f" of {faces[stage]}, partial" if partial_note(record, stage) else ""
-        table.add_column(f"{title} (n = {seen}{of})", justify="right")
+    """Return the table of a run's metrics as text; ``faces`` are the sizes of its columns."""
+    table = Table()
+    table.add_column("metric", no_wrap=True)
+    titles = {"val": "validation", "test": "test"}
+    columns = {name: name.partition("/")[0] for name in faces}
+    columns = {name: stage for name, stage in columns.items() if record.get(stage)}
+    for name, stage in columns.items():
+        source = name.partition("/")[2]
+        seen = faces[name] if source else record.get("seen", {}).get(stage, {"faces": faces[name]})["faces"]
+        of = f" of {faces[stage]}, partial" if partial_note(record, stage) and not source else ""
+        title = f"{titles[stage]}\n{source}\n" if source else f"{titles[stage]} "
+        table.add_column(f"{title}(n = {seen}{of})", justify="right", no_wrap=bool(source))
     for name, title in TITLES.items():
-        values = [record[stage].get(f"{stage}/{name}") for stage in stages]
+        values = [record[stage].get(f"{column}/{name}") for column, stage in columns.items()]
         if any(value is not None for value in values):
             table.add_row(title, *(format_metric(name, value) for value in values))
-    return drawn(table)
+    return drawn(table, max(100, 40 + 20 * len(columns)))

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from mtmsa_lightning._utils.atomic_write import write_table
 from mtmsa_lightning.data.face_dataset import FaceBatch, FaceDataset
+from mtmsa_lightning.data.joined_dataset import JoinedDataset
 from mtmsa_lightning.evaluation.prediction_columns import prediction_columns, to_arrays
 from mtmsa_lightning.module import MTMSA
 
@@ -48,6 +49,8 @@ class PredictionTable:
         rows = predictions.pop("index").to_numpy()
         faces = dataset.table.iloc[rows].reset_index(drop=True)
         known = faces[["id", "path"]].rename(columns={"path": "file"})
+        if isinstance(dataset, JoinedDataset):
+            known.insert(1, "dataset", faces["dataset"])
         labels = _labels(faces, trainer.datamodule)  # type: ignore[attr-defined]
         return pd.concat([known, labels, predictions.reset_index(drop=True)], axis=1)
 

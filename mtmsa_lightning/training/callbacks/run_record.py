@@ -21,6 +21,8 @@ from lightning.pytorch.trainer.states import TrainerFn
 from mtmsa_lightning._utils.atomic_write import write_text
 from mtmsa_lightning._utils.logs import to_file
 from mtmsa_lightning.data.baselines import constant_age_mae
+from mtmsa_lightning.data.datamodule import FaceDataModule
+from mtmsa_lightning.data.mixture.datamodule import Mixture
 from mtmsa_lightning.data.training_hashes import hash_in_background
 from mtmsa_lightning.module import MTMSA
 from mtmsa_lightning.optim.schedulers import BatchSize
@@ -81,7 +83,7 @@ class RunRecord(Callback):
         before = read_record(self.run)
         now = datetime.now().isoformat(timespec="seconds")
         continued = {"continued": [*before.get("continued", []), now]} if before else {"started": now}
-        places = {name: str(path.absolute()) for name in PLACES if (path := getattr(data, name)) is not None}
+        places = places_of(data)
         record: dict[str, Any] = {
             "failed": None, "command": shlex.join(sys.argv), "versions": versions(),
             "git_commit": git_commit(), **continued, "world_size": trainer.world_size,
@@ -213,6 +215,13 @@ class RunRecord(Callback):
 
 def _part(trainer: Trainer) -> str:
     return "test" if trainer.testing else "val"
+
+
+def places_of(data: FaceDataModule) -> dict[str, Any]:
+    """Return the absolute paths of a DataModule by setting; of a mixture those of its sources."""
+    if isinstance(data, Mixture):
+        return {"sources": [places_of(source) for source in data.sources]}
+    return {name: str(path.absolute()) for name in PLACES if (path := getattr(data, name)) is not None}
 
 
 def step_size(trainer: Trainer) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""Several datasets in one training: joined tables and splits, sampling, and copies across sources."""

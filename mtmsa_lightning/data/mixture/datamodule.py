@@ -1,0 +1,290 @@
+"""DataModule of several datasets in one training."""
+
+import inspect
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+from lightning.pytorch.utilities import rank_zero_only
+from torch.utils.data import DataLoader
+
+from mtmsa_lightning.data.datamodule import FaceDataModule
+from mtmsa_lightning.data.files import nearest
+from mtmsa_lightning.data.joined_dataset import JoinedDataset
+from mtmsa_lightning.data.mixture.copies import Copies, find_copies, refuse_leaks
+from mtmsa_lightning.data.mixture.joining import (
+    MIXTURE,
+    common_root,
+    join_splits,
+    join_tables,
+    starts_of,
+    unite,
+)
+from mtmsa_lightning.data.mixture.sampling import MixtureSampler, faces_per_epoch
+from mtmsa_lightning.data.splits.protocols import PARTS, Split
+from mtmsa_lightning.data.table import FaceTable, label_kinds
+from mtmsa_lightning.errors import ConfigError, DataError
+
+log = logging.getLogger(__name__)
+
+COMMON = ("image_size", "batch_size", "pin_memory", "augment", "augment_on", "verify")
+"""Settings that the sources have in common: those of the mixture apply."""
+
+
+class Mixture(FaceDataModule):
+    """Several datasets in one training, each with its own protocol, fold, cleaning and root.
+
+    A label that a source lacks is missing for its faces, which losses and metrics ignore. Race classes are
+    united by name. Validation and test are of the sources' own parts, together and for each source.
+
+    Args:
+        sources: The DataModules, with distinct names. Their ``image_size``, ``batch_size``, ``num_workers``,
+            ``pin_memory``, ``augment``, ``augment_on`` and ``verify`` are those of the mixture. A source
+            without a training part (protocol ``whole``) is only tested.
+        weights: How often an epoch uses each face of a source, by name; 1 by default. With 2 an epoch has
+            every face twice, with 0.5 half of them, drawn again for every epoch.
+        caps: The most training faces of a source in an epoch, by name.
+        allow_copies: Keep test faces whose image another source trains on (equal bytes), instead of refusing
+            them; recorded.
+        image_size: Side of the network's input in pixels.
+        batch_size: Faces per step and device.
+        num_workers: Number of loader processes; by default one per available core, at most 8.
+        pin_memory: Load batches into pinned memory; by default only if the Trainer uses CUDA.
+        seed: Seed of the sampling and the augmentation; the splits have those of the sources.
+        augment: Augment the training images.
+        augment_on: ``cpu`` or ``device``; see :class:`~mtmsa_lightning.data.datamodule.FaceDataModule`.
+        verify: Decode every image before the run and report unreadable ones.
+
+    Attributes:
+        sources: The DataModules.
+        weights: The given weights.
+        caps: The given caps.
+    """
+
+    name = MIXTURE
+    protocols = (MIXTURE,)
+
+    def __init__(
+        self,
+        sources: list[FaceDataModule],
+        weights: dict[str, float] | None = None,
+        caps: dict[str, int] | None = None,
+        allow_copies: bool = False,
+        image_size: int = 224,
+        batch_size: int = 32,
+        num_workers: int | None = None,
+        pin_memory: bool | None = None,
+        seed: int = 0,
+        augment: bool = True,
+        augment_on: Literal["cpu", "device"] = "cpu",
+        verify: bool = False,
+    ) -> None:
+        self.sources = tuple(sources)
+        _check_sources(self.sources)
+        self.weights = _checked("weights", weights, self.names)
+        self.caps = _checked("caps", caps, self.names)
+        self.allow_copies = allow_copies
+        super().__init__(
+            str(common_root(source.root for source in sources)),
+            protocol=MIXTURE,
+            image_size=image_size,
+            batch_size=batch_size,
+            num_workers=num_workers,
+            pin_memory=pin_memory,
+            seed=seed,
+            augment=augment,
+            augment_on=augment_on,
+            verify=verify,
+        )
+        for source in sources:
+            self._set_common(source)
+        self.race_classes = unite(source.race_classes for source in sources)
+        self.age_groups = _common_groups(self.sources)
+        self._copies: Copies | None = None
+        self._notes: tuple[str, ...] = ()
+
+    def _set_common(self, source: FaceDataModule) -> None:
+        """Set the common settings of a source; refuse one that was given for the source alone."""
+        defaults = inspect.signature(FaceDataModule).parameters
+        for key in COMMON:
+            value, ours = getattr(source, key), getattr(self, key)
+            if value not in (defaults[key].default, ours):
+                raise ConfigError(
+                    f"data.sources: {source.name} has {key} {value!r}, but all sources share it: give "
+                    f"data.{key} of the mixture"
+                )
+            setattr(source, key, ours)
+        source.num_workers = self.num_workers
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the sources."""
+        return tuple(source.name for source in self.sources)
+
+    def read(self) -> FaceTable:
+        """Read and join the tables of the sources."""
+        return join_tables(self._tables, self.race_classes)
+
+    @property
+    def _tables(self) -> dict[str, FaceTable]:
+        return {source.name: source.table for source in self.sources}
+
+    @property
+    def crop(self) -> float:
+        """Fraction of a photo that is used in prediction: that of the first source."""
+        return self.sources[0].crop
+
+    @property
+    def preparation(self) -> dict[str, Any] | None:
+        """How the faces of the first source were prepared."""
+        return self.sources[0].preparation
+
+    @property
+    def source(self) -> str:
+        """The names of the sources, joined by ``+``."""
+        return "+".join(source.source for source in self.sources)
+
+    @cached_property
+    def table(self) -> FaceTable:
+        """The joined table, see :func:`.joining.join_tables`."""
+        return self.read()
+
+    @cached_property
+    def pixels(self) -> None:
+        """None: every source has its own."""
+        return
+
+    def split_of(self, fold: int) -> Split:
+        """Return the joined splits of the sources, each of its own fold.
+
+        Raises:
+            DataError: ``fold`` is not 0: the folds are those of the sources.
+        """
+        if fold:
+            raise DataError(f"a mixture has no fold {fold}: give the fold of each source")
+        return join_splits({source.name: source.split for source in self.sources}, self._tables, self.seed)
+
+    def prepare_data(self) -> None:
+        """Read and split the sources, and refuse copies of test faces in the training of another source."""
+        for source in self.sources:
+            source.prepare_data()
+        _ = self.split
+        self._copies = find_copies({part: self.dataset_of(self.split, part) for part in PARTS})  # type: ignore[misc]
+        self._notes = (*refuse_leaks(self._copies, self.allow_copies),)
+
+    def check_parts(self, stage: str | None) -> None:
+        """Raise an error if no source has a part that the stage needs."""
+        needed = {"fit": ("train", "val"), "validate": ("val",)}.get(str(stage), ())
+        for part in needed:
+            if not len(getattr(self.split, part)):
+                wanted = "a protocol with a training part" if part == "train" else "a val_fraction above 0"
+                raise ConfigError(f"data.sources: no source has a {part} part: give one {wanted}")
+
+    @rank_zero_only
+    def _report(self) -> None:
+        for source in self.sources:
+            source._report()
+        used = faces_per_epoch(self._sizes("train"), self.weights, self.caps)
+        total = max(1, sum(used.values()))
+        for name, size in self._sizes("train").items():
+            log.info(
+                "%s: %s of %s training faces in an epoch, %.0f %% of it",
+                name, f"{used[name]:,}", f"{size:,}", 100 * used[name] / total,
+            )  # fmt: skip
+        crops = {(source.crop, str((source.preparation or {}).get("crop"))) for source in self.sources}
+        if len(crops) > 1:
+            log.warning(
+                "the sources are cropped differently (data.sources: crop, or prepared sets); predictions on "
+                "photos crop as for the first, %s", self.names[0],
+            )  # fmt: skip
+
+    def _sizes(self, part: str) -> dict[str, int]:
+        return {source.name: len(getattr(source.split, part)) for source in self.sources}
+
+    def _dataset(self, rows: np.ndarray[Any, Any], augment: bool = False) -> JoinedDataset:
+        parts = [
+            source._dataset(rows[(rows >= start) & (rows < start + len(source.table))] - start, augment)
+            for source, start in zip(self.sources, starts_of(self._tables).values(), strict=True)
+        ]
+        sides = {name: part.transform.image_size for name, part in zip(self.names, parts, strict=True)}
+        if len(set(sides.values())) > 1:
+            stored = ", ".join(f"{name} {side} px" for name, side in sides.items())
+            raise ConfigError(
+                f"data.augment_on 'device' needs sources with images of one size, not {stored}: use 'cpu'"
+            )
+        return JoinedDataset(parts, self.table.frame.iloc[rows], self.table.root, self.seed)
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Shuffled, augmented training batches of this rank, by weights and caps."""
+        amounts = faces_per_epoch(self._sizes("train"), self.weights, self.caps).values()
+        place = *self._rank(), self._done
+        sampler = MixtureSampler(self.train_dataset, [*amounts], self.batch_size, self.seed, *place)  # type: ignore[arg-type]
+        return self._loader(self.train_dataset, sampler)
+
+    def provenance(self) -> dict[str, Any]:
+        """Return the provenance of the joined data, and under ``sources`` that of every source."""
+        joined = super().provenance()
+        used = faces_per_epoch(self._sizes("train"), self.weights, self.caps)
+        sources = {
+            source.name: source.provenance()
+            | {
+                "weight": self.weights.get(source.name, 1.0),
+                "cap": self.caps.get(source.name),
+                "faces_per_epoch": used[source.name],
+            }
+            for source in self.sources
+        }
+        copies = None if self._copies is None else self._copies.record(self.allow_copies)
+        return joined | {"sources": sources, "copies": copies, "notes": [*joined["notes"], *self._notes]}
+
+    def labels_of(self, part: str) -> Iterator[set[str]]:
+        """Yield the kinds of labels that a part of every source has."""
+        for source in self.sources:
+            yield label_kinds(source.table.frame.iloc[getattr(source.split, part)])
+
+
+def sources_of(data: FaceDataModule) -> tuple[FaceDataModule, ...]:
+    """Return the sources of a mixture, or the DataModule itself."""
+    return data.sources if isinstance(data, Mixture) else (data,)
+
+
+def _check_sources(sources: Sequence[FaceDataModule]) -> None:
+    names = [source.name for source in sources]
+    if not sources:
+        raise ConfigError("data.sources: is empty: list the DataModules, each by class_path and init_args")
+    if MIXTURE in names:
+        raise ConfigError("data.sources: a mixture cannot be a source: list its sources")
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise ConfigError(
+            f"data.sources: {twice[0]} is the name of two sources: list a dataset once; tables have their "
+            "names by data.dataset_name"
+        )
+
+
+def _checked(key: str, values: Mapping[str, Any] | None, names: Sequence[str]) -> dict[str, Any]:
+    """Return weights or caps by the name of the source, if they are valid."""
+    least = "at least 1" if key == "caps" else "above 0"
+    for name, value in (values or {}).items():
+        if name not in names:
+            known = ", ".join(names)
+            raise ConfigError(
+                f"data.{key}: there is no source {name!r}{nearest(name, names)}; sources: {known}"
+            )
+        if not (value >= 1 if key == "caps" else 0 < value < float("inf")):
+            raise ConfigError(
+                f"data.{key}: {value} of {name} must be {least}; remove a source to leave it out"
+            )
+    return dict(values or {})
+
+
+def _common_groups(sources: Sequence[FaceDataModule]) -> tuple[tuple[int, int], ...]:
+    """Return the age groups of the sources that have some; they must be the same."""
+    groups = {source.name: tuple(source.age_groups) for source in sources if source.age_groups}
+    if len(set(groups.values())) > 1:
+        raise ConfigError(
+            f"data.sources: {', '.join(groups)} have different age groups: mix those of one kind"
+        )
+    return next(iter(groups.values()), ())
