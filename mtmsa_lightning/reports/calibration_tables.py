@@ -82,7 +82,7 @@ def coverage_lines(calibration: Calibration, data: FaceDataModule) -> list[str]:
 def why_not_exchangeable(data: FaceDataModule) -> list[str]:
     """Return reasons why coverage on the test part of a split may differ from its target."""
     split = data.split
-    protocols = sorted({source.protocol for source in sources_of(data)} - {*DRAWN_AT_RANDOM})
+    protocols = sorted({source.split.protocol for source in sources_of(data)} - {*DRAWN_AT_RANDOM})
     reasons = [f"protocol {protocol} does not draw it at random" for protocol in protocols]
     if split.subjects_in_two_parts > 0:
         fraction = f"{100 * split.subjects_in_two_parts:.0f} %"
