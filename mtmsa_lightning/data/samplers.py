@@ -56,7 +56,9 @@ class TrainSampler(DistributedSampler[SampleKey]):
         self.used = self.size // joined * joined or self.size
         self.num_samples = -(-self.used // num_replicas)
         self.total_size = self.num_samples * num_replicas
-        self.weights = None if weights is None else _checked(torch.as_tensor(np.asarray(weights)), len(dataset))
+        self.weights = (
+            None if weights is None else _checked(torch.as_tensor(np.asarray(weights)), len(dataset))
+        )
 
     def epoch_size(self) -> int:
         """Return the number of faces in an epoch."""

@@ -40,9 +40,9 @@ class Mixture(FaceDataModule):
     united by name. Validation and test are of the sources' own parts, together and for each source.
 
     Args:
-        sources: The DataModules, with distinct names. Their ``image_size``, ``batch_size``, ``num_workers``,
-            ``pin_memory``, ``augment``, ``augment_on`` and ``verify`` are those of the mixture. A source
-            without a training part (protocol ``whole``) is only tested.
+        sources: The DataModules, with distinct names. Each has its own ``sampler``; ``image_size``,
+            ``batch_size``, ``num_workers``, ``pin_memory``, ``augment``, ``augment_on`` and ``verify`` are
+            those of the mixture. A source without a training part (protocol ``whole``) is only tested.
         weights: How often an epoch uses each face of a source, by name; 1 by default. With 2 an epoch has
             every face twice, with 0.5 half of them, drawn again for every epoch.
         caps: The most training faces of a source in an epoch, by name.
@@ -219,9 +219,15 @@ class Mixture(FaceDataModule):
     def train_dataloader(self) -> DataLoader[Any]:
         """Shuffled, augmented training batches of this rank, by weights and caps."""
         amounts = faces_per_epoch(self._sizes("train"), self.weights, self.caps).values()
+        faces = self.train_dataset
+        assert isinstance(faces, JoinedDataset)
+        frequencies = []
+        for source, part in zip(self.sources, faces.parts, strict=True):
+            source.train_dataset = part
+            frequencies.append(source.sampling_weights() if len(part) else None)
         place = *self._rank(), self._done
-        sampler = MixtureSampler(self.train_dataset, [*amounts], self.batch_size, self.seed, *place)  # type: ignore[arg-type]
-        return self._loader(self.train_dataset, sampler)
+        sampler = MixtureSampler(faces, [*amounts], frequencies, self.batch_size, self.seed, *place)
+        return self._loader(faces, sampler)
 
     def provenance(self) -> dict[str, Any]:
         """Return the provenance of the joined data, and under ``sources`` that of every source."""

@@ -1,14 +1,15 @@
 """Sampling of several sources by weights and caps."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
 
 from mtmsa_lightning.data.augment.cpu import sample_seed
-from mtmsa_lightning.data.face_dataset import SampleKey
 from mtmsa_lightning.data.joined_dataset import JoinedDataset
-from mtmsa_lightning.data.samplers import TrainSampler
+from mtmsa_lightning.data.samplers import TrainSampler, weighted_order
 
 
 def faces_per_epoch(
@@ -25,47 +26,47 @@ def faces_per_epoch(
     }
 
 
-def draw_source(size: int, amount: int, generator: torch.Generator) -> Iterator[tuple[int, int]]:
-    """Yield ``amount`` faces of a source as (row, repeat): all as often as possible, the rest at random."""
-    whole, rest = divmod(amount, size) if size else (0, 0)
-    for repeat in range(whole):
-        yield from ((row, repeat) for row in range(size))
-    if rest:
-        yield from ((row, whole) for row in torch.randperm(size, generator=generator)[:rest].tolist())
-
-
 class MixtureSampler(TrainSampler):
     """Shuffle the faces of several sources, with a fixed number of each in every epoch.
 
-    Which faces of a source are used follows from (seed, epoch) and the source; with one of each face, the
-    order is that of :class:`.TrainSampler`.
+    The faces of a source are drawn by (seed, epoch, number of the source), all equally often or by weights.
+    If each face is used once, the order is that of :class:`.TrainSampler`.
 
     Args:
         dataset: The faces.
         amounts: Number of faces of each source in an epoch.
-        *args: See :class:`.TrainSampler`.
+        frequencies: Relative frequencies of the faces of each source; None for equal ones.
+        *args: Further arguments of :class:`.TrainSampler`.
     """
 
-    def __init__(self, dataset: JoinedDataset, amounts: Sequence[int], *args: Any) -> None:
-        self.faces, self.amounts = len(dataset), tuple(amounts)
-        self.sizes = [len(part) for part in dataset.parts]
+    def __init__(
+        self,
+        dataset: JoinedDataset,
+        amounts: Sequence[int],
+        frequencies: Sequence[ArrayLike | None],
+        *args: Any,
+    ) -> None:
+        self.amounts = tuple(amounts)
+        self.frequencies = [
+            torch.ones(len(part)).double() if weights is None else torch.as_tensor(weights).double()
+            for part, weights in zip(dataset.parts, frequencies, strict=True)
+        ]
+        self._once = [
+            weights is None and amount == len(part)
+            for part, weights, amount in zip(dataset.parts, frequencies, amounts, strict=True)
+        ]
         super().__init__(dataset, *args)
 
     def epoch_size(self) -> int:
         """Return the number of faces in an epoch."""
         return sum(self.amounts)
 
-    def order(self) -> list[int]:
-        """Return row + repeat x number of faces, in the order of the epoch."""
-        codes, start = [], 0
-        for number, (size, amount) in enumerate(zip(self.sizes, self.amounts, strict=True)):
-            generator = torch.Generator().manual_seed(sample_seed(self.seed, self.epoch, -2 - number))
-            drawn = draw_source(size, amount, generator)
-            codes += [start + row + repeat * self.faces for row, repeat in drawn]
-            start += size
-        return [codes[position] for position in super().order()]
-
-    def __iter__(self) -> Iterator[SampleKey]:
-        for code, epoch, padding, _ in super().__iter__():
-            repeat, row = divmod(code, self.faces)
-            yield SampleKey(row, epoch, padding, repeat)
+    def order(self, generator: torch.Generator) -> Tensor:
+        """Return the faces in the order of the epoch, shape (epoch_size,)."""
+        rows, start = [], 0
+        for number, (weights, amount) in enumerate(zip(self.frequencies, self.amounts, strict=True)):
+            own = torch.Generator().manual_seed(sample_seed(self.seed, self.epoch, -2 - number))
+            every = torch.arange(len(weights))
+            rows.append(start + (every if self._once[number] else weighted_order(weights, own, amount)))
+            start += len(weights)
+        return torch.cat(rows)[torch.randperm(self.size, generator=generator)]
