@@ -66,7 +66,8 @@ class MTMSA(FaceModule):
         aux_stage: Stage (1-4) after which the gender and race heads branch off.
         age: Age head, one of :mod:`mtmsa_lightning.models.heads.age`; None for no head.
         gender: Gender head; None for no head.
-        race: Race head; None for no head. There is none for datasets without race labels.
+        race: Race head; None for no head. There is none for datasets without at least two
+            races.
         age_weight: Weight of the age loss.
         gender_weight: Weight of the gender loss.
         race_weight: Weight of the race loss.
@@ -170,7 +171,7 @@ class MTMSA(FaceModule):
         self.age: AgeHead | None = build_head(age, channels[-1])
         self.gender: ClassHead | None = build_head(gender, aux, len(self.gender_classes))
         races = len(self.race_classes)
-        self.race: ClassHead | None = build_head(race, aux, races) if races else None
+        self.race: ClassHead | None = build_head(race, aux, races) if races > 1 else None
         self._race_wanted = race is not None
         if not self.tasks:
             raise ConfigError("no head is left: keep at least one of model.age, model.gender, model.race")

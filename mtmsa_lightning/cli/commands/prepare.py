@@ -71,7 +71,8 @@ def parser() -> argparse.ArgumentParser:
         "--data, the release is recognised by its files.",
         epilog="--data folder: images without labels, for prediction. Settings: adience --data.label_rule "
         "canonical|extended, --data.variant aligned|faces; utkface --data.variant aligned|in_the_wild; csv "
-        "--data.table, --data.dataset_name, --data.race_classes; others: docs/data.md. "
+        "--data.table, --data.dataset_name, --data.race_classes, --data.labels, --data.repair_dates, "
+        "--data.date_format; others: docs/data.md. "
         "`mtmsa prepare merge --help`: join the shards of a set.",
     )
     add_source_arguments(parser)

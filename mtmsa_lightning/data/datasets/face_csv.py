@@ -101,7 +101,9 @@ def read_face_csv(
     rows = apply_maps(found.rows, labels or {}, path, found.names)
     names = _class_names(rows, path) if race_classes is None else tuple(race_classes)
     check_class_names(names, f"{dataset}: race_classes")
-    if names and race_classes is None and not set(names) <= set(RACES):
+    if len(names) == 1:
+        log.info("%s: %s is the only race class: there is no race head", path, names[0])
+    elif names and race_classes is None and not set(names) <= set(RACES):
         log.info("%s: race classes of the table: %s", path, ", ".join(names))
     rows = _drop_outside(rows.assign(photo=[_relative(root, text) for text in rows["path"]]), root, report)
     absent = expected_tree_error(root, f"none of the {len(rows):,} images of {table}", TREE)

@@ -70,8 +70,9 @@ def parse_boxes(rows: pd.DataFrame, report: ReadReport, names: Mapping[str, str]
         third, fourth = first + third, second + fourth
     full = (third > first) & (fourth > second)
     edges = dict(zip(BOX, (first, second, third, fourth, third * 0), strict=True))  # no angle, NaN where none
-    cells = rows[given].agg(", ".join, axis=1)
-    rows = rows.assign(**edges, item=rows["photo"] + ": box (" + cells + ")")
+    a, b, c, d = (rows[edge] for edge in given)
+    item = rows["photo"] + ": box (" + a + ", " + b + ", " + c + ", " + d + ")"
+    rows = rows.assign(**edges, item=item)
     report.note_rows(rows, none, "photo", "no face box: the whole image is used")
     return report.drop_rows(rows, ~full & ~none, "item", "face box is no numbers, or empty")
 

@@ -120,7 +120,7 @@ def parse_classes(texts: "pd.Series[str]", names: Sequence[str], path: Path) -> 
             f"{path}: line {line}: {texts.name} {shown([text])} is none of {', '.join(names)} (or empty: "
             f"unknown): correct it, or state its meaning, e.g. --data.labels {option}"
         )
-    return [index[class_key(text)] for text in texts]
+    return texts.map(found).tolist()
 
 
 def _code(text: str) -> str:

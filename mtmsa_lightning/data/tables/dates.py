@@ -50,8 +50,10 @@ def completed_years(births: pd.DataFrame, photos: pd.DataFrame) -> pd.DataFrame:
 
 def _parse(texts: "pd.Series[str]", layout: str) -> "pd.Series[pd.Timestamp]":
     """Return the dates of the texts that have a layout, NaT for others."""
+    unique = texts.drop_duplicates()
     try:
-        return pd.to_datetime(texts, format=layout, errors="coerce")
+        dates = pd.to_datetime(unique, format=layout, errors="coerce")
+        return pd.to_datetime(texts.map(dict(zip(unique, dates, strict=True))))
     except ValueError as error:
         raise DataError(f"data.date_format {layout!r} is no format of a date ({error})") from error
 

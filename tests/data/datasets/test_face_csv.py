@@ -5,6 +5,7 @@ import cv2
 import numpy as np
 import pytest
 
+from mtmsa_lightning import MTMSA
 from mtmsa_lightning.align.box import BOX
 from mtmsa_lightning.cli.main import main
 from mtmsa_lightning.data.datasets.face_csv import FaceCSV, read_face_csv
@@ -500,3 +501,9 @@ def test_a_table_with_boxes_and_codes_is_prepared_and_continued(tmp_path, draw, 
     assert np.abs(first.astype(int) - second).mean() > 10
     other = [*command[:-1], "{gender: {1: female, 0: male}}"]
     assert "was made with other options" in fails(*other)
+
+
+def test_a_single_race_makes_no_head(folder):
+    data = FaceCSV(root=str(folder("path,age,race\nimg/a.jpg,20,Martian\n")), num_workers=0)
+    assert data.race_classes == ("Martian",)
+    assert MTMSA(race_classes=data.race_classes, msa=None).tasks == ("age", "gender")
