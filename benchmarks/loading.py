@@ -38,8 +38,9 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
 from mtmsa_lightning._utils.images import central_square, read_image
-from mtmsa_lightning.data.augment.cpu import AugmentationParamSampler, FaceTransform, resize
+from mtmsa_lightning.data.augment.cpu import FaceTransform, resize
 from mtmsa_lightning.data.augment.device import augment
+from mtmsa_lightning.data.augment.params import AugmentationParamSampler
 from mtmsa_lightning.data.dataloader import start_worker
 from mtmsa_lightning.data.face_dataset import FaceDataset, SampleKey, collate
 from mtmsa_lightning.data.files import list_images

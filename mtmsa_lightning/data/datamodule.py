@@ -21,8 +21,10 @@ from mtmsa_lightning._utils.epoch_position import batches_into_epoch, epochs_don
 from mtmsa_lightning._utils.images import unreadable
 from mtmsa_lightning._utils.text import pluralize
 from mtmsa_lightning.align.box import BOX
-from mtmsa_lightning.data.augment.cpu import AugmentationParamSampler, FaceTransform
+from mtmsa_lightning.data.augment.cpu import FaceTransform
 from mtmsa_lightning.data.augment.device import augment
+from mtmsa_lightning.data.augment.params import AugmentationParamSampler
+from mtmsa_lightning.data.augment.pipelines import AugmentSetting, build_augmentation, describe_augmentation
 from mtmsa_lightning.data.balance import balancing_weights
 from mtmsa_lightning.data.baselines import midpoints
 from mtmsa_lightning.data.dataloader import face_loader
@@ -64,10 +66,12 @@ class FaceDataModule(LightningDataModule, ABC):
             split has its own validation part or nothing is trained.
         calibration_fraction: Fraction of the training images used for calibration, split by subject. With 0
             the validation part is used for calibration.
-        augment: Augment the training images.
+        augment: Augmentation of the training images: ``none``, ``light`` or ``strong``, any albumentations
+            pipeline (a list of steps, a dict of ``to_dict``, a file of ``save``), or a class; see
+            :func:`~mtmsa_lightning.data.augment.pipelines.build_augmentation`.
         augment_on: ``cpu`` augments in the loader processes, ``device`` augments whole batches on the
             training device. Both apply the same parameters to the same face and differ only in rounding and
-            interpolation. ``device`` is slower on a CPU.
+            interpolation. ``device`` is slower on a CPU, and applies presets only.
         strict: Raise an error if rows cannot be used, instead of dropping them.
         verify: Decode every image before the run and report unreadable ones.
         split_file: For the protocol ``predefined``: a CSV with a column ``id`` and a column ``split`` (train,
@@ -116,7 +120,7 @@ class FaceDataModule(LightningDataModule, ABC):
         seed: int = 0,
         val_fraction: float = 0.1,
         calibration_fraction: float = 0.0,
-        augment: bool = True,
+        augment: AugmentSetting = "light",
         augment_on: Literal["cpu", "device"] = "cpu",
         strict: bool = False,
         verify: bool = False,
@@ -134,6 +138,7 @@ class FaceDataModule(LightningDataModule, ABC):
         self.split_file = Path(split_file) if split_file is not None else None
         self.image_size, self._raw_crop = image_size, crop
         self.augment, self.augment_on = augment, augment_on
+        self._augmentation = build_augmentation(augment)
         self.batch_size, self.pin_memory = batch_size, pin_memory
         self.num_workers = available_workers() if num_workers is None else num_workers
         self.strict, self.verify = strict, verify
@@ -176,6 +181,10 @@ class FaceDataModule(LightningDataModule, ABC):
             ),
             "num_workers": (self.num_workers >= 0, "must not be negative"),
         }
+        if self.augment_on == "device" and not isinstance(self._augmentation, str):
+            raise ConfigError(
+                "data.augment_on 'device' applies the presets only: use 'cpu' for this data.augment"
+            )
         for name, (valid, rule) in allowed.items():
             if not valid:
                 raise ConfigError(f"data.{name} {values[name]!r} {rule}")
@@ -248,7 +257,7 @@ class FaceDataModule(LightningDataModule, ABC):
         if hasattr(self, "train_dataset"):
             return
         self._report()
-        self.train_dataset = self._dataset(self.split.train, augment=self.augment)
+        self.train_dataset = self._dataset(self.split.train, augment=True)
         self.val_dataset = self._dataset(self.split.val)
         self.test_dataset = self._dataset(self.split.test)
         self.calibration_dataset = self._dataset(self.split.calibration)
@@ -280,14 +289,15 @@ class FaceDataModule(LightningDataModule, ABC):
 
     def _dataset(self, rows: np.ndarray[Any, Any], augment: bool = False) -> FaceDataset:
         table, root = self.table.frame.iloc[rows], self.table.root
-        if augment and self.augment_on == "device":
+        augmentation = self._augmentation if augment else "none"
+        if augmentation != "none" and self.augment_on == "device":
             size = self.pixels.size if self.pixels else round(self.image_size * 8 / 7)  # 256 for 224
             transform, sampler = (
                 FaceTransform(size, self.crop),
-                AugmentationParamSampler(size, self.image_size),
+                AugmentationParamSampler(size, self.image_size, augmentation),
             )
             return FaceDataset(table, root, transform, self.seed, self.pixels, sampler)
-        transform = FaceTransform(self.image_size, self.crop, augment)
+        transform = FaceTransform(self.image_size, self.crop, augmentation)
         return FaceDataset(table, root, transform, self.seed, self.pixels)
 
     def dataset_of(self, split: Split, part: str) -> FaceDataset:
@@ -418,6 +428,7 @@ class FaceDataModule(LightningDataModule, ABC):
             "crop": self.crop,
             "preparation": self.preparation,
             "sampling": self._sampling(),
+            "augmentation": describe_augmentation(self.augment, self._augmentation, self.image_size),
         }
 
 

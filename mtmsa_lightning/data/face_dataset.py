@@ -15,12 +15,9 @@ from torch.utils.data import Dataset, default_collate
 
 from mtmsa_lightning._utils.images import Image, UnreadableImageError, read_image
 from mtmsa_lightning.align.box import box_rows, crop_box
-from mtmsa_lightning.data.augment.cpu import (
-    AugmentationParams,
-    AugmentationParamSampler,
-    FaceTransform,
-    sample_seed,
-)
+from mtmsa_lightning.data.augment.cpu import FaceTransform
+from mtmsa_lightning.data.augment.params import AugmentationParams, AugmentationParamSampler
+from mtmsa_lightning.data.augment.random_state import sample_seed
 from mtmsa_lightning.data.prepared.pixels import PixelStore
 
 
@@ -69,7 +66,7 @@ class FaceBatch(TypedDict):
         index: int64 rows of the dataset's table, shape (N,).
         valid: bool, shape (N,); False for padding and unreadable images, whose labels are masked.
         error: N messages, empty for readable images.
-        augmentation: Parameters of the augmentation on the device, float32, shape (N, 15), an
+        augmentation: Parameters of the augmentation on the device, float32, shape (N, 19), an
             ``AugmentationParams`` per face; None without one or after it.
     """
 

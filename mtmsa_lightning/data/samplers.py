@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 from torch.utils.data import DistributedSampler
 
-from mtmsa_lightning.data.augment.cpu import sample_seed
+from mtmsa_lightning.data.augment.random_state import sample_seed
 from mtmsa_lightning.data.face_dataset import FaceDataset, SampleKey
 
 

@@ -97,7 +97,7 @@ def own_names(args: Sequence[str]) -> set[str]:
 
 def allow_option(settings: Any) -> str:
     """Return `` --allow_classes NAMES`` if a command on a run with these settings needs it, or nothing."""
-    known = (*FROM_FILES, *_lightning_names())
+    known = (*FROM_FILES, "albumentations", *_lightning_names())
     modules = {name.rpartition(".")[0] for name in _class_paths(settings) if not _within(name, known)}
     names = [*allowed(), *sorted(each for each in modules if each and not _within(each, allowed()))]
     return f" --allow_classes {','.join(dict.fromkeys(names))}" if names else ""
@@ -143,6 +143,25 @@ def find_class(name: str, *bases: type) -> type:
         raise CheckpointError(f"the class {name} cannot be imported: {error}") from error
     if not (isinstance(found, type) and issubclass(found, bases)):
         raise CheckpointError(f"{name} is not a subclass of {' or '.join(base.__name__ for base in bases)}")
+    return found
+
+
+def import_class(name: str, setting: str) -> Any:
+    """Import the class that a setting of plain values names, with the restrictions of :func:`parsing`.
+
+    Raises:
+        ConfigError: It cannot be imported.
+    """
+    from jsonargparse._util import import_object
+
+    try:
+        found = import_object(name)
+    except (ImportError, AttributeError) as error:
+        if _DENIED.search(str(error)):
+            raise
+        raise ConfigError(f"{setting}: the class {name} cannot be imported: {error}") from error
+    if not isinstance(found, type):
+        raise ConfigError(f"{setting}: {name} is not a class")
     return found
 
 

@@ -21,6 +21,7 @@ from mtmsa_lightning._utils.folders import locked
 from mtmsa_lightning._utils.launch import is_first_process, launch_variables_removed
 from mtmsa_lightning._utils.signals import TRY_AGAIN, Stopped, stopped_by
 from mtmsa_lightning._utils.yaml_text import load_yaml
+from mtmsa_lightning.data.augment.pipelines import read_setting
 from mtmsa_lightning.data.datamodule import FaceDataModule
 from mtmsa_lightning.data.datasets import DATA
 from mtmsa_lightning.errors import CheckpointError, ConfigError, Preempted
@@ -193,6 +194,8 @@ class TrainingCLI(LightningCLI):
         """Choose the run directory: a new one or the one to continue."""
         if self.command != "fit" and self.recorded:
             follow_checkpoint(self.settings.data.init_args, self.recorded, self.arguments)
+        if "augment" in self.settings.data.init_args:  # its file may change later
+            self.settings.data.init_args.augment = read_setting(self.settings.data.init_args.augment)
         plain = self.settings.clone()
         for key in CALL_ARGUMENTS:
             plain.pop(key, None)

@@ -16,8 +16,9 @@ import torch
 from lightning.pytorch import seed_everything
 
 from mtmsa_lightning._utils.images import read_image
-from mtmsa_lightning.data.augment.cpu import AugmentationParamSampler, sample_seed
 from mtmsa_lightning.data.augment.device import augment
+from mtmsa_lightning.data.augment.params import AugmentationParamSampler
+from mtmsa_lightning.data.augment.random_state import sample_seed
 from mtmsa_lightning.data.baselines import midpoints
 from mtmsa_lightning.data.datamodule import FaceDataModule, available_workers
 from mtmsa_lightning.data.datasets.morph import MORPH, RACE_CLASSES, read_morph
@@ -246,6 +247,8 @@ def test_age_statistics_without_any_age(face_table):
 def test_provenance_is_plain_and_complete(data):
     record = data.provenance()
     assert json.loads(json.dumps(record, allow_nan=False)) == record
+    pipeline = json.loads(json.dumps(data.train_dataset.transform.augmentation.to_dict()))
+    assert record.pop("augmentation") == {"name": "light", "pipeline": pipeline}
     assert record["fingerprints"] == data.split.fingerprints
     assert {key: value for key, value in record.items() if key != "fingerprints"} == {
         "dataset": "morph",

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from torch.utils.data import DataLoader, DistributedSampler
 
 from mtmsa_lightning._utils.images import read_image
-from mtmsa_lightning.data.augment.cpu import FaceTransform, sample_seed
+from mtmsa_lightning.data.augment.cpu import FaceTransform
+from mtmsa_lightning.data.augment.random_state import sample_seed
 from mtmsa_lightning.data.dataloader import face_loader
 from mtmsa_lightning.data.face_dataset import FaceBatch, FaceDataset, SampleKey, collate
 from mtmsa_lightning.data.samplers import EvalSampler, TrainSampler

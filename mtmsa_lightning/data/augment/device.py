@@ -14,18 +14,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import grid_sample
 
-from mtmsa_lightning.data.augment.cpu import AugmentationParams
+from mtmsa_lightning.data.augment.params import AugmentationParams
+from mtmsa_lightning.data.augment.presets import ERASED
 
 Amounts = NDArray[np.float64]
 """One number per face, shape (N,)."""
 
 
 def augment(images: Tensor, params: NDArray[np.float32], image_size: int) -> Tensor:
-    """Crop, mirror, rotate and change the colours of each face.
+    """Crop, mirror, rotate, change the colours of and erase a rectangle of each face.
 
     Args:
         images: uint8 RGB, shape (N, 3, side, side).
-        params: An ``AugmentationParams`` per face, shape (N, 15), on the CPU: the device is not waited for.
+        params: An ``AugmentationParams`` per face, shape (N, 19), on the CPU: the device is not waited for.
         image_size: Side of the output in pixels.
 
     Returns:
@@ -37,7 +38,19 @@ def augment(images: Tensor, params: NDArray[np.float32], image_size: int) -> Ten
         for number, (name, change) in enumerate(_COLOUR_CHANGES.items()):
             _change(faces, columns[turn] == number, change, columns[name])
     _change(faces, columns["grey"] == 1, adjust_saturation, np.zeros(len(faces)))
-    return faces
+    return erase(faces, columns) if columns["erased_width"].any() else faces
+
+
+def erase(faces: Tensor, params: dict[str, Amounts]) -> Tensor:
+    """Fill a rectangle of each face, shape (N, 3, size, size), with the colour ``ERASED``."""
+    position = torch.arange(faces.shape[-1], device=faces.device)
+    column, row = position.view(1, 1, 1, -1), position.view(1, 1, -1, 1)
+    left, top, width, height = (
+        _each(params[f"erased_{name}"], faces) for name in ("left", "top", "width", "height")
+    )
+    inside = (column >= left) & (column < left + width) & (row >= top) & (row < top + height)
+    fill = _to(faces.device, np.array(ERASED, np.float32) / 255).view(1, 3, 1, 1)
+    return torch.where(inside, fill, faces)
 
 
 def resample(images: Tensor, params: dict[str, Amounts], size: int) -> Tensor:

@@ -12,7 +12,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 
 from mtmsa_lightning._utils.atomic_write import replacing
 from mtmsa_lightning._utils.epoch_position import place_in_epoch
-from mtmsa_lightning.data.augment.cpu import sample_seed
+from mtmsa_lightning.data.augment.random_state import sample_seed
 from mtmsa_lightning.errors import ConfigError
 from mtmsa_lightning.module import MTMSA
 from mtmsa_lightning.runs.pretrained import WEIGHTS, read_pretrained

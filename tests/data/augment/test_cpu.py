@@ -10,7 +10,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mtmsa_lightning.data.augment.cpu import FaceTransform, resize, sample_seed
+from mtmsa_lightning.data.augment.cpu import FaceTransform, resize
+from mtmsa_lightning.data.augment.random_state import sample_seed
 
 
 @pytest.fixture(scope="module")

@@ -9,13 +9,10 @@ from scipy import stats
 from torchvision.transforms.v2 import functional as torchvision_transforms
 
 from mtmsa_lightning.data.augment import device as device_augmentation
-from mtmsa_lightning.data.augment.cpu import (
-    AugmentationParams,
-    AugmentationParamSampler,
-    FaceTransform,
-    resize,
-)
+from mtmsa_lightning.data.augment.cpu import FaceTransform, resize
 from mtmsa_lightning.data.augment.device import augment
+from mtmsa_lightning.data.augment.params import AugmentationParams, AugmentationParamSampler
+from mtmsa_lightning.data.augment.presets import ERASED
 
 PLAIN = AugmentationParams(
     left=0, top=0, width=96, height=96, mirrored=0, degrees=0,
@@ -46,13 +43,15 @@ def on_device(pictures: list[np.ndarray], draws: list[AugmentationParams], size:
 # ------------------------------------------------------------------ draws
 
 
+@pytest.mark.parametrize("preset", ["light", "strong"])
 @pytest.mark.parametrize(("source", "size"), [(96, 96), (96, 64), (72, 96)])
-def test_the_sampler_draws_what_the_cpu_path_does(source, size):
-    transform, sampler = FaceTransform(size, augment=True), AugmentationParamSampler(source, size)
+def test_the_sampler_draws_what_the_cpu_path_does(source, size, preset):
+    transform = FaceTransform(size, augment=preset)
+    sampler = AugmentationParamSampler(source, size, preset)
     image = picture(0, source)
     for seed in range(300):
         transform(image, seed)
-        crop, flip, rotation, jitter, grey = (
+        crop, flip, rotation, jitter, grey, *erasing = (
             step.get_applied_params() for step in transform.augmentation.transforms
         )
         draw = sampler(seed)
@@ -64,6 +63,9 @@ def test_the_sampler_draws_what_the_cpu_path_does(source, size):
         assert factors == tuple(jitter.get(name, 1) for name in ("brightness", "contrast", "saturation"))
         assert draw.hue <= jitter.get("hue", 0) < draw.hue + 1 / 180
         assert [draw.first, draw.second, draw.third, draw.fourth] == jitter.get("order", [-1] * 4)
+        holes = erasing[0].get("holes", []) if erasing else []
+        (hole,) = holes if len(holes) else [(0, 0, 0, 0)]
+        assert draw[-4:] == (*hole[:2], hole[2] - hole[0], hole[3] - hole[1])
 
 
 def test_draws_are_distributed_as_the_settings_say():
@@ -95,22 +97,25 @@ def test_draws_are_distributed_as_the_settings_say():
 # ------------------------------------------------------------------ whole augmentation
 
 
+@pytest.mark.parametrize(("preset", "recoloured"), [("light", 0.5), ("strong", 0.8)])
 @pytest.mark.parametrize(("source", "size", "tolerance"), [(96, 96, 1.5), (96, 80, 1.8), (160, 64, 2.5)])
-def test_a_face_looks_as_on_the_cpu(source, size, tolerance):
+def test_a_face_looks_as_on_the_cpu(source, size, tolerance, preset, recoloured):
     """Mean difference in levels of 256; the CPU rounds down after every step, hence its lower mean."""
     pictures = [picture(seed, source) for seed in range(60)]
-    transform, sampler = FaceTransform(size, augment=True), AugmentationParamSampler(source, size)
+    transform = FaceTransform(size, augment=preset)
+    sampler = AugmentationParamSampler(source, size, preset)
     expected = np.stack([transform(image, seed) for seed, image in enumerate(pictures)]).astype(float)
     actual = on_device(pictures, [sampler(seed) for seed in range(60)], size)
     difference = actual - expected
     assert np.abs(difference).mean() < tolerance
     assert np.abs(difference).mean((1, 2, 3)).max() < 2.5 * tolerance
-    assert 0 < difference.mean() < 1
+    assert 0 < difference.mean() < 2 * recoloured
     assert actual.std((1, 2)).mean() == pytest.approx(expected.std((1, 2)).mean(), rel=0.01)
 
 
-def test_faces_do_not_depend_on_their_batch():
-    sampler = AugmentationParamSampler(72, 64)
+@pytest.mark.parametrize("preset", ["light", "strong"])
+def test_faces_do_not_depend_on_their_batch(preset):
+    sampler = AugmentationParamSampler(72, 64, preset)
     images = batch_of([picture(seed, 72) for seed in range(13)])
     draws = np.array([sampler(seed) for seed in range(100, 113)], np.float32)
     together = augment(images, draws, 64)
@@ -236,3 +241,13 @@ def test_grey_comes_last_and_is_opencvs():
     (face,) = on_device([picture(0)], [PLAIN._replace(grey=1)])
     expected = cv2.cvtColor(picture(0), cv2.COLOR_RGB2GRAY)
     assert np.abs(face - expected[..., None]).max() <= 0.51
+
+
+def test_a_rectangle_is_erased_last():
+    erased = PLAIN._replace(grey=1, erased_left=10, erased_top=20, erased_width=30, erased_height=5)
+    face, other = on_device([picture(0)] * 2, [erased, PLAIN])
+    np.testing.assert_allclose(face[20:25, 10:40], np.broadcast_to(ERASED, (5, 30, 3)), atol=1e-3)
+    outside = np.ones((96, 96), bool)
+    outside[20:25, 10:40] = False
+    assert np.ptp(face[outside], axis=1).max() < 1e-3
+    assert not (other == ERASED).all(-1).any()
