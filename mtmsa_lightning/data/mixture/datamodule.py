@@ -10,6 +10,7 @@ import numpy as np
 from lightning.pytorch.utilities import rank_zero_only
 from torch.utils.data import DataLoader
 
+from mtmsa_lightning.data.augment.pipelines import AugmentSetting
 from mtmsa_lightning.data.datamodule import FaceDataModule
 from mtmsa_lightning.data.files import nearest
 from mtmsa_lightning.data.joined_dataset import JoinedDataset
@@ -53,7 +54,8 @@ class Mixture(FaceDataModule):
         num_workers: Number of loader processes; by default one per available core, at most 8.
         pin_memory: Load batches into pinned memory; by default only if the Trainer uses CUDA.
         seed: Seed of the sampling and the augmentation; the splits have those of the sources.
-        augment: Augment the training images.
+        augment: Augmentation of the training images, see
+            :class:`~mtmsa_lightning.data.datamodule.FaceDataModule`.
         augment_on: ``cpu`` or ``device``; see :class:`~mtmsa_lightning.data.datamodule.FaceDataModule`.
         verify: Decode every image before the run and report unreadable ones.
 
@@ -77,7 +79,7 @@ class Mixture(FaceDataModule):
         num_workers: int | None = None,
         pin_memory: bool | None = None,
         seed: int = 0,
-        augment: bool = True,
+        augment: AugmentSetting = "light",
         augment_on: Literal["cpu", "device"] = "cpu",
         verify: bool = False,
     ) -> None:
@@ -116,7 +118,7 @@ class Mixture(FaceDataModule):
                     f"data.{key} of the mixture"
                 )
             setattr(source, key, ours)
-        source.num_workers = self.num_workers
+        source.num_workers, source._augmentation = self.num_workers, self._augmentation
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from mtmsa_lightning.data.augment.cpu import sample_seed
+from mtmsa_lightning.data.augment.random_state import sample_seed
 from mtmsa_lightning.data.joined_dataset import JoinedDataset
 from mtmsa_lightning.data.samplers import TrainSampler, weighted_order
 
