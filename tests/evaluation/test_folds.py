@@ -7,7 +7,7 @@ import pytest
 from mtmsa_lightning.errors import DataError
 from mtmsa_lightning.evaluation import folds
 from mtmsa_lightning.evaluation import subgroups as subgroups_module
-from mtmsa_lightning.evaluation.folds import spread
+from mtmsa_lightning.evaluation.folds import pool, spread
 from mtmsa_lightning.evaluation.predictions import read_predictions
 from mtmsa_lightning.evaluation.resampling import sampling_units
 from mtmsa_lightning.evaluation.subgroups import subgroups
@@ -180,3 +180,16 @@ def test_the_summary_and_the_report_resample_the_same_units(tmp_path, subjects, 
     assert [everyone["age_mae_low"], everyone["age_mae_high"]] == pytest.approx(
         [pooled["low"], pooled["high"]]
     )
+
+
+def test_a_class_that_one_fold_did_not_train_on_has_no_probability_there(tmp_path):
+    known = {"label_age_low": 20.0, "label_age_high": 20.0, "age_mean": 20.0, "age_std": 1.0}
+    for fold, races in enumerate(({"race_a": 0.4, "race_b": 0.6}, {"race_b": 0.7, "race_c": 0.3}, {})):
+        (tmp_path / str(fold) / "predictions").mkdir(parents=True)
+        face = pd.DataFrame([{"id": str(fold), "label_race": "c", **known, **races}])
+        face.to_parquet(tmp_path / str(fold) / "predictions" / "test.parquet")
+    runs = {(fold, 0): tmp_path / str(fold) for fold in range(2)}
+    pooled = pool(runs, 0)
+    assert pooled[["race_a", "race_b", "race_c"]].to_numpy().tolist() == [[0.4, 0.6, 0], [0, 0.7, 0.3]]
+    assert read_predictions(pooled).race.target.tolist() == [2, 2]
+    assert pool({**runs, (2, 0): tmp_path / "2"}, 0)["race_a"].isna().tolist() == [False, False, True]
