@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from mtmsa_lightning._utils.images import Image, UnreadableImageError, central_square, read_image
+from mtmsa_lightning.align.box import box_rows, crop_box
 from mtmsa_lightning.data.splits.protocols import PARTS
 from mtmsa_lightning.data.table import FaceTable
 from mtmsa_lightning.reports.html import Picture
@@ -84,6 +85,8 @@ def _tile(table: FaceTable, row: int) -> Image | None:
         image = read_image(table.root / table.frame["path"].iloc[row])
     except UnreadableImageError:
         return None
+    (box,) = box_rows(table.frame.iloc[[row]])
+    image = image if box is None else crop_box(image, box)
     square = central_square(image, 1.0)
     small = cv2.resize(square, (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA)
     return np.asarray(small, np.uint8)

@@ -349,8 +349,8 @@ def _image_folds(faces: pd.DataFrame, seed: int, purpose: str) -> Positions:
 
 
 def _copies(faces: pd.DataFrame) -> Texts:
-    """Return a key that exact copies of an image share: the content hash if known, else the id."""
-    ids = "image " + faces["id"]
+    """Return a key that exact copies of an image share: the content hash if known, else the image's id."""
+    ids = "image " + faces["id"].str.replace("#[0-9]+$", "", regex=True)  # faces of one image stay together
     if "content" not in faces:
         return ids.to_numpy(object)
     return ids.where(faces["content"] == "", "content " + faces["content"]).to_numpy(object)

@@ -1,7 +1,11 @@
+import json
 import unicodedata
 
+import cv2
+import numpy as np
 import pytest
 
+from mtmsa_lightning import AgeDBDataset
 from mtmsa_lightning.data.datasets.agedb import AgeDB, read_agedb
 from mtmsa_lightning.errors import DataError
 
@@ -65,3 +69,25 @@ def test_release(check_release, release):
     faces = check_release("agedb", release, compared=4)
     assert faces[0]["gender"] in (0, 1)
     assert AgeDB(root=str(release)).protocol == "subject_exclusive"
+
+
+def test_the_benchmark_gives_parts_and_the_crop(tmp_path):
+    rng = np.random.default_rng(0)
+    (tmp_path / "AgeDB").mkdir()
+    names = [f"{number}_P{number}_30_m.jpg" for number in range(10)]
+    for name in names:
+        cv2.imwrite(str(tmp_path / "AgeDB" / name), rng.integers(0, 256, (90, 90, 3)).astype(np.uint8))
+    corners = [70, 10, 70, 50, 30, 50, 30, 10]  # the square from (30, 10) to (70, 50), turned clockwise by 90
+    rows = [
+        {"img_path": f"AgeDB/AgeDB/{name}", "folder": folder, "age": 30, "aligned_bbox": corners}
+        for folder, name in enumerate(names)
+    ]
+    (tmp_path / "AgeDB.json").write_text(json.dumps(rows))
+    faces = AgeDBDataset(
+        tmp_path, "test", "cvpr2024", fold=1, split_file=str(tmp_path / "AgeDB.json"), image_size=64
+    )
+    assert faces.table["number"].tolist() == [0, 1]
+    photo = cv2.cvtColor(cv2.imread(str(tmp_path / "AgeDB" / names[1])), cv2.COLOR_BGR2RGB)
+    turned = np.rot90(photo[10:50, 30:70])
+    expected = cv2.resize(turned, (64, 64), interpolation=cv2.INTER_LINEAR)
+    assert np.array_equal(faces[1]["image"].permute(1, 2, 0).numpy(), expected)

@@ -7,6 +7,7 @@ from mtmsa_lightning.align.box import BOX
 from mtmsa_lightning.cli.main import main
 from mtmsa_lightning.data.audit.images import scan_images
 from mtmsa_lightning.data.datasets.lagenda import LAGENDA, read_lagenda
+from mtmsa_lightning.data.splits.protocols import make_split
 from mtmsa_lightning.errors import DataError
 
 HEADER = "img_name,age,gender,face_x0,face_y0,face_x1,face_y1,person_x0,person_y0,person_x1,person_y1"
@@ -84,3 +85,15 @@ def test_a_prepared_set_is_cropped_from_the_boxes(release, tmp_path):
 
 def test_release(check_release, release):
     check_release("lagenda", release, compared=1)
+
+
+def test_faces_of_one_scene_stay_in_one_part(release):
+    rows = [f"{name}.jpg,{20 + face},F,10,10,30,30,0,0,40,90" for name in "abcdefghij" for face in range(3)]
+    (release / "lagenda_annotation.csv").write_text("\n".join([HEADER, *rows]) + "\n")
+    for name in "cdefghij":
+        (release / f"images/{name}.jpg").write_bytes((release / "images/a.jpg").read_bytes())
+    table = read_lagenda(release)
+    for fold in range(5):
+        split = make_split(table, "random", fold)
+        parts = [set(table.frame["path"].iloc[rows]) for rows in (split.train, split.val, split.test)]
+        assert sum(map(len, parts)) == len(set.union(*parts)) == 10
