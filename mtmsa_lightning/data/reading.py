@@ -164,25 +164,17 @@ def finish_table(
     dataset: str,
     label_rule: str,
     strict: bool,
-    **options: Any,
+    race_classes: tuple[str, ...] = (),
+    extra: Sequence[str] = (),
 ) -> FaceTable:
-    """Return the face table of a reader's rows.
-
-    Args:
-        rows: See :func:`~mtmsa_lightning.data.table.make_frame`.
-        root: Folder to which ``path`` is relative.
-        report: Report of the reader.
-        dataset: Name of the dataset.
-        label_rule: Description of how the labels were made.
-        strict: Raise an error if a row was dropped.
-        **options: ``race_classes``, and the names of ``extra`` columns.
+    """Return the face table of a reader's rows; see :class:`.FaceTable`, :func:`.make_frame`.
 
     Raises:
         DataError: No row was kept, or ``strict`` and a row was dropped.
     """
     report.finish(strict)
-    frame = make_frame(rows, dataset, options.get("extra", ()))
-    return FaceTable(frame, root, dataset, label_rule, options.get("race_classes", ()), report)
+    frame = make_frame(rows, dataset, extra)
+    return FaceTable(frame, root, dataset, label_rule, race_classes, report)
 
 
 def read_struct(path: Path, name: str, fields: Sequence[str]) -> pd.DataFrame:
