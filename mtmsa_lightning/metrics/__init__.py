@@ -7,9 +7,8 @@ from mtmsa_lightning.metrics.age import (
     CumulativeScore,
     CumulativeScoreArea,
     CumulativeScoreCurve,
-    DecadeMAE,
-    WorstDecadeMAE,
 )
+from mtmsa_lightning.metrics.age_by_group import AgeBalancedMAE, DecadeMAE, GroupMAE, WorstDecadeMAE
 from mtmsa_lightning.metrics.age_groups import GroupAccuracy
 from mtmsa_lightning.metrics.classes import BalancedAccuracy, ClassAccuracy, ClassCalibrationError
 from mtmsa_lightning.metrics.probabilistic import (
@@ -23,8 +22,8 @@ from mtmsa_lightning.metrics.stage_metrics import TaskLoss
 from mtmsa_lightning.metrics.uncertainty import AURC, ENCE
 
 __all__ = [
-    "AURC", "ENCE", "AgeBias", "AgeCRPS", "AgeIntervalNLL", "AgeMAE", "AgeNLL", "AgeRMSE", "BalancedAccuracy",
-    "ClassAccuracy", "ClassCalibrationError", "CumulativeScore", "CumulativeScoreArea",
-    "CumulativeScoreCurve", "DecadeMAE", "GroupAccuracy", "IntervalCoverage", "IntervalWidth", "TaskLoss",
-    "WorstDecadeMAE",
+    "AURC", "ENCE", "AgeBalancedMAE", "AgeBias", "AgeCRPS", "AgeIntervalNLL", "AgeMAE", "AgeNLL", "AgeRMSE",
+    "BalancedAccuracy", "ClassAccuracy", "ClassCalibrationError", "CumulativeScore", "CumulativeScoreArea",
+    "CumulativeScoreCurve", "DecadeMAE", "GroupAccuracy", "GroupMAE", "IntervalCoverage", "IntervalWidth",
+    "TaskLoss", "WorstDecadeMAE",
 ]  # fmt: skip

@@ -20,9 +20,6 @@ from mtmsa_lightning.models.distributions import AgeDistribution
 MIN_FACES = 50
 """Minimum number of faces of a group for a metric of its own."""
 
-DECADES = 14
-"""Decades of age, 0-9 to 130-139; the last one includes older ages."""
-
 
 class AgeMAE(MaskedMean):
     """Mean absolute error, ``mean |e|``, in years."""
@@ -140,52 +137,3 @@ class CumulativeScoreCurve(PlotMetric):
         years = torch.arange(len(curve))
         names = ("tolerance (years)", "cumulative score")
         return plot_curve((years, curve.cpu(), years), ax=ax, label_names=names, name=type(self).__name__)
-
-
-class DecadeMAE(PlotMetric):
-    """Mean absolute error per decade of the true age: ``compute`` returns ``(DECADES,)`` years.
-
-    Decades are 0-9, 10-19 and so on; a decade with fewer than ``min_faces`` faces is NaN.
-
-    Args:
-        min_faces: Minimum number of faces of a decade.
-        kwargs: Passed to :class:`torchmetrics.Metric`.
-    """
-
-    is_differentiable = True
-    higher_is_better: bool | None = False
-    error_by_decade: Tensor
-    count: Tensor
-
-    def __init__(self, min_faces: int = MIN_FACES, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.min_faces = min_faces
-        self.add_state("error_by_decade", torch.zeros(DECADES, dtype=torch.float64), dist_reduce_fx="sum")
-        self.add_state("count", torch.zeros(DECADES, dtype=torch.int64), dist_reduce_fx="sum")
-
-    def update(self, preds: Predictions, target: Labels, high: Tensor | None = None) -> None:
-        """Add a batch; arguments as for :class:`AgeMAE`."""
-        dist, low, high = age_inputs(preds, target, high)
-        error, exact = (dist.mean - low).abs(), low == high
-        check_shapes(error, exact)
-        decade = (torch.where(exact, low, 0.0) // 10).long().clamp(0, DECADES - 1)
-        inside = (decade[:, None] == torch.arange(DECADES, device=decade.device)) & exact[:, None]
-        self.error_by_decade += torch.where(inside, error.double()[:, None], 0.0).sum(0)
-        self.count += inside.sum(0)
-
-    def compute(self) -> Tensor:
-        """Return the errors per decade, float64."""
-        return torch.where(self.count >= max(1, self.min_faces), self.error_by_decade / self.count, torch.nan)
-
-
-class WorstDecadeMAE(DecadeMAE):
-    """Largest mean absolute error of a decade with enough faces, in years; NaN without any.
-
-    Arguments as for :class:`DecadeMAE`.
-    """
-
-    def compute(self) -> Tensor:
-        """Return the largest error, a float64 scalar."""
-        enough = self.count >= max(1, self.min_faces)
-        worst = torch.where(enough, super().compute(), -torch.inf).max()  # NaN if an error is
-        return torch.where(enough.any(), worst, torch.nan)

@@ -12,6 +12,7 @@ from torchmetrics import Metric
 
 from mtmsa_lightning import metrics
 from mtmsa_lightning.labels import AGE_GROUP_EDGES
+from mtmsa_lightning.metrics.age import MIN_FACES
 from mtmsa_lightning.metrics.base import ECE_BINS, ENCE_BINS, Labels, Predictions
 from mtmsa_lightning.models.distributions import AgeDistribution
 
@@ -25,6 +26,32 @@ def _measure(metric: Metric, preds: Predictions, target: Labels, *high: Tensor |
 def age_mae(preds: Predictions, target: Labels, high: Tensor | None = None) -> Tensor:
     """Return the mean absolute error in years; see :class:`~mtmsa_lightning.metrics.AgeMAE`."""
     return _measure(metrics.AgeMAE(), preds, target, high)
+
+
+def age_balanced_mae(
+    preds: Predictions, target: Labels, high: Tensor | None = None, min_faces: int = 1
+) -> Tensor:
+    """Return the mean of the MAE of the decades; see :class:`~mtmsa_lightning.metrics.AgeBalancedMAE`."""
+    return _measure(metrics.AgeBalancedMAE(min_faces), preds, target, high)
+
+
+def group_mae(
+    preds: Predictions, target: Labels, group: Tensor, high: Tensor | None = None, groups: int | None = None
+) -> Tensor:
+    """Return the MAE of each group; see :class:`~mtmsa_lightning.metrics.GroupMAE`.
+
+    Without ``groups`` their number is the largest index of ``group`` plus one.
+    """
+    number = int(group.max()) + 1 if groups is None else groups
+    value: Tensor = metrics.GroupMAE(number).to(group.device)(preds, target, group, high)
+    return value
+
+
+def decade_mae(
+    preds: Predictions, target: Labels, high: Tensor | None = None, min_faces: int = MIN_FACES
+) -> Tensor:
+    """Return the MAE of each decade of age; see :class:`~mtmsa_lightning.metrics.DecadeMAE`."""
+    return _measure(metrics.DecadeMAE(min_faces), preds, target, high)
 
 
 def age_rmse(preds: Predictions, target: Labels, high: Tensor | None = None) -> Tensor:

@@ -11,6 +11,7 @@ from torchmetrics import Metric
 
 from mtmsa_lightning.metrics import age
 from mtmsa_lightning.metrics import probabilistic as prob
+from mtmsa_lightning.metrics.age_by_group import AgeBalancedMAE, WorstDecadeMAE
 from mtmsa_lightning.metrics.age_groups import GroupAccuracy
 from mtmsa_lightning.metrics.classes import BalancedAccuracy, ClassAccuracy, ClassCalibrationError
 from mtmsa_lightning.metrics.uncertainty import AURC, ENCE
@@ -88,6 +89,10 @@ METRICS: tuple[MetricSpec, ...] = (
     MetricSpec(
         "age_mae", "age MAE (years)", "exact", "lower", lambda _: age.AgeMAE(), training=True, headline=True
     ),
+    MetricSpec(
+        "age_balanced_mae", "age MAE, mean of the decades (years)", "exact", "lower",
+        lambda _: AgeBalancedMAE(), headline=True,
+    ),
     MetricSpec("age_rmse", "age RMSE (years)", "exact", "lower", lambda _: age.AgeRMSE()),
     MetricSpec("age_bias", "age bias (years)", "exact", 0.0, lambda _: age.AgeBias(), headline=True),
     MetricSpec(
@@ -100,7 +105,7 @@ METRICS: tuple[MetricSpec, ...] = (
     ),
     MetricSpec(
         "age_worst_decade_mae", f"age MAE of the worst decade of {age.MIN_FACES} faces or more (years)",
-        "exact", "lower", lambda _: age.WorstDecadeMAE(),
+        "exact", "lower", lambda _: WorstDecadeMAE(),
     ),
     MetricSpec(
         "age_nll", "age NLL (nats)", "exact", "lower", lambda _: prob.AgeNLL(), training=True, headline=True

@@ -13,7 +13,7 @@ from mtmsa_lightning.metrics.suite import METRICS
 from mtmsa_lightning.models.distributions import GaussianAge
 
 CLASSES = 3
-ARGUMENTS = {"num_classes": [CLASSES, CLASSES + 1]}
+ARGUMENTS = {"num_classes": [CLASSES, CLASSES + 1], "groups": [CLASSES, CLASSES + 1]}
 """Values of constructor arguments; others get the first of these for their type."""
 
 OTHER = {float: [0.3, 7.25], int: [1, 12], tuple: [(2.5, 30.5), (2.5, 40.5)]}
@@ -75,7 +75,7 @@ def batch(kind: str, seed: int, faces: int = 40) -> dict[str, object]:
         probs = (probs + torch.rand(faces, CLASSES + 1, generator=random)).softmax(1)
     if kind == AGE:
         preds = GaussianAge(low.nan_to_num(30) + off, torch.full((faces,), 2.0 + seed))
-        return {"preds": preds, "target": low, "high": high}
+        return {"preds": preds, "target": low, "high": high, "group": target}
     count = torch.tensor(float(faces))
     return {"probs": probs, "target": target, "loss_sum": off.abs().sum(), "count": count}
 

@@ -29,7 +29,7 @@ OF_PREDICTED_AGES = {
     "age_mae": metrics.AgeMAE(), "age_rmse": metrics.AgeRMSE(), "age_bias": metrics.AgeBias(),
     "cumulative_score": metrics.CumulativeScore(), "cumulative_score_area": metrics.CumulativeScoreArea(),
     "cumulative_score_curve": metrics.CumulativeScoreCurve(),
-    "group_accuracy": metrics.GroupAccuracy(),
+    "group_accuracy": metrics.GroupAccuracy(), "age_balanced_mae": metrics.AgeBalancedMAE(),
 }  # fmt: skip
 OF_DISTRIBUTIONS = {
     "age_nll": metrics.AgeNLL(), "age_interval_nll": metrics.AgeIntervalNLL(), "crps": metrics.AgeCRPS(),
