@@ -34,7 +34,8 @@ def check_monitors(trainer: Trainer, model: MTMSA) -> None:
 
 def validation_metrics(model: MTMSA) -> list[str]:
     """Return the names of the metrics that the validation part has labels for."""
-    return [f"val/{name}" for name in model.metrics.logged("val")]
+    of_sources = (name for name, _ in model.source_metrics.logged("val"))
+    return [f"val/{name}" for name in (*model.metrics.logged("val"), *of_sources)]
 
 
 def unknown_metric(what: str, monitor: str, metrics: list[str]) -> str:
