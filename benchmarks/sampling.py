@@ -46,11 +46,11 @@ def measure(root: Path, split: Path, sampler: str, seed: int, args: argparse.Nam
     """Train and test one network; return its metrics."""
     seed_everything(seed, verbose=False)
     data = UTKFace(
-        root=str(root), protocol="predefined", split_file=str(split), image_size=args.size, batch_size=32,
+        root=str(root), protocol="predefined", split_file=str(split), image_size=args.size, batch_size=16,
         num_workers=0, seed=seed, sampler=sampler, balance_strength=args.strength,
     )  # fmt: skip
     data.prepare_data()
-    model = MTMSA(image_size=args.size, race_classes=data.race_classes)
+    model = MTMSA(msa=None, image_size=args.size, race_classes=data.race_classes)
     trainer = Trainer(
         max_epochs=args.epochs, accelerator="cpu", logger=False, enable_checkpointing=False,
         enable_progress_bar=False, enable_model_summary=False, use_distributed_sampler=False,
@@ -75,8 +75,8 @@ def main(args: Sequence[str] | None = None) -> None:
     """Measure, print and record."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("archive", type=Path, help="tar file of images with UTKFace's names")
-    parser.add_argument("--train", type=int, default=1500, help="training and validation faces")
-    parser.add_argument("--test", type=int, default=1500)
+    parser.add_argument("--train", type=int, default=1000, help="training and validation faces")
+    parser.add_argument("--test", type=int, default=1000)
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--size", type=int, default=64, help="pixels")
     parser.add_argument("--strength", type=float, default=1.0)
@@ -87,8 +87,8 @@ def main(args: Sequence[str] | None = None) -> None:
     load = os.getloadavg()[0]
     setting = (
         f"UTKFace, {given.train} faces for training and validation, {given.test} for test, {given.size} px, "
-        f"{given.epochs} epochs, batch 32, strength {given.strength:g}, smoothing 2 years, no pretraining, "
-        f"augmentation light, seeds {given.seeds}, one thread"
+        f"{given.epochs} epochs, batch 16, strength {given.strength:g}, smoothing 2 years, no attention, no "
+        f"pretraining, augmentation light, seeds {given.seeds}, one thread"
     )
     found: dict[str, list[dict[str, float]]] = {sampler: [] for sampler in SAMPLERS}
     with tempfile.TemporaryDirectory() as folder:
