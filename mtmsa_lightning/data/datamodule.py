@@ -183,7 +183,7 @@ class FaceDataModule(LightningDataModule, ABC):
         }
         if self.augment_on == "device" and not isinstance(self._augmentation, str):
             raise ConfigError(
-                "data.augment_on 'device' applies the presets only: use 'cpu' for this data.augment"
+                "data.augment_on 'device' applies presets only: use 'cpu' for this data.augment"
             )
         for name, (valid, rule) in allowed.items():
             if not valid:
