@@ -56,7 +56,7 @@ def children(morph_root, tmp_path, monkeypatch):
         stub.names.append(experiment.name_of(trial))
         file = tmp_path / f"{name}.parquet"
         seed = experiment.settings["data"]["init_args"]["seed"]
-        split = {"fold": trial.fold, "seed": seed, "val_fraction": 0.2}
+        split = {"fold": trial.fold, "seed": seed, "val_fraction": 0.25}
         data = MORPH(root=str(morph_root), image_size=64, crop=1.0, **split)
         predictions = predictions_of(data, trial.fold, trial.seed)
         predictions["age_mean"] += stub.years.get(experiment.name, 0)

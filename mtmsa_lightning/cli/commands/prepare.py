@@ -21,6 +21,7 @@ from mtmsa_lightning.cli.arguments import (
 )
 from mtmsa_lightning.cli.data_arguments import add_source_arguments, column_names, refuse_words
 from mtmsa_lightning.data.datasets import CLASSES
+from mtmsa_lightning.data.remote import local_copy
 from mtmsa_lightning.errors import ConfigError, DataError
 from mtmsa_lightning.training.build_data import recognise
 
@@ -122,7 +123,7 @@ def main(args: Sequence[str]) -> None:
 def _prepare(options: argparse.Namespace, others: Sequence[str]) -> dict[str, Any]:
     if options.root is None:
         raise ConfigError("give --root DIR, the release: a folder, .zip, .tar, .tar.gz or .tgz")
-    shard, root = parse_shard(options.shard), Path(options.root)
+    shard, root = parse_shard(options.shard), local_copy(options.root)
     release = _release(options.data, root)
     reading = _reading(release, options.columns, others)
     _check_root(root, options.out)
