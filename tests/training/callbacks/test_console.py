@@ -68,13 +68,13 @@ def test_epochs_show_their_own_validation_and_early_stopping_is_announced(tiny_c
     assert [line.split()[1] for line in lines] == ["1/5", "2/5", "3/5", "4/5"]
     assert ["not validated" in line for line in lines] == [True, False, True, False]
     assert ["val age MAE" in line for line in lines] == [False, True, False, True]
-    assert all("partial: 1 of 5 batches of the train part  " in line for line in lines)
+    assert all("partial: 1 of 4 batches of the train part  " in line for line in lines)
     assert ["partial: 1 of 2 batches of the val part  " in line for line in lines] == [False, True] * 2
     assert pd.read_csv(tmp_path / "run" / "metrics.csv")["partial/val"].tolist() == [0.5] * 4
     (told,) = [line for line in caplog.messages if line.startswith("stopped early")]
     assert told.startswith("stopped early, after epoch 4 of 5: Monitored metric val/age_mae did not improve")
-    assert read_record(tmp_path / "run")["seen"] == {"val": {"faces": 8, "unreadable": 0, "of": 12}}
-    assert "validation (n = 8 of 12, partial)" in caplog.text
+    assert read_record(tmp_path / "run")["seen"] == {"val": {"faces": 8, "unreadable": 0, "of": 14}}
+    assert "validation (n = 8 of 14, partial)" in caplog.text
 
 
 def test_a_training_that_diverges_is_told_once_and_leaves_no_best_checkpoint(fails, tiny_config, tmp_path):
