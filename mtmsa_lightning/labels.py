@@ -40,7 +40,7 @@ def class_key(name: str) -> str:
     >>> class_key("East Asian") == class_key("east_asian")
     True
     """
-    return re.sub(r"[\s_-]+", " ", name.strip()).casefold()
+    return re.sub(r"[\s_-]+", " ", name).strip().casefold()
 
 
 SYNTHETIC = "synthetic"

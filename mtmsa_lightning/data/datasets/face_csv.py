@@ -33,7 +33,7 @@ from mtmsa_lightning.data.tables.columns import as_arguments
 from mtmsa_lightning.data.tables.rows import TableRows, read_rows, table_files
 from mtmsa_lightning.data.tables.scenes import warn_scenes
 from mtmsa_lightning.errors import DataError
-from mtmsa_lightning.labels import AGE_GROUPS, RACES
+from mtmsa_lightning.labels import AGE_GROUPS, RACES, class_key
 
 log = logging.getLogger(__name__)
 
@@ -196,6 +196,12 @@ def _label_rule(dataset: str, found: TableRows, labels: Mapping[str, Mapping[Any
 
 def _class_names(rows: pd.DataFrame, path: Path) -> tuple[str, ...]:
     check_codes(rows["race"], path, ("white", "black", "asian"))
+    odd = [text for text in rows["race"].unique() if text and not (text.isprintable() and class_key(text))]
+    if odd:
+        line = rows.index[rows["race"].isin(odd)][0]
+        raise DataError(
+            f"{path}: line {line}: race {shown(odd[:1])} is no name: it needs printable characters"
+        )
     return class_names(rows["race"])
 
 

@@ -17,7 +17,7 @@ from mtmsa_lightning.labels import RACES, class_key
 log = logging.getLogger(__name__)
 
 UNKNOWN = frozenset(
-    ("", "-1", "-1.0", "na", "n/a", "n.a.", "nan", "null", "none", "unknown", "?", "<na>", "nat")
+    ("", "-1", "-1.0", "na", "n/a", "n.a.", "nan", "null", "none", "unknown", "?", "-", "<na>", "nat")
 )
 """Texts in lower case that mean an unknown label."""
 

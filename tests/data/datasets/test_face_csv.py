@@ -314,6 +314,8 @@ def test_rows_that_cannot_be_labelled_are_dropped(folder):
         ),
         ("path,age,gender", "img/a.jpg,3,0", r"line 3: gender '0' is a code.*'{gender: {0: female}}'"),
         ("path,age,race", "img/a.jpg,3,0", r"line 3: race '0' is a code.*'{race: {0: white}}'"),
+        ("path,age,race", "img/a.jpg,3,\x1b", r"line 3: race '\\x1b' is no name"),
+        ("path,age,race", "img/a.jpg,3,_", "line 3: race '_' is no name"),
         ("path,age,set", "img/a.jpg,3,x", r"line 3: split 'x' .*if 'set' holds no split: .*'{split: null}'"),
         ("path,age,split", "img/a.jpg,3,dev", "line 3: split 'dev' is none of train"),
     ],
