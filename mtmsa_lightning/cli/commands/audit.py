@@ -55,8 +55,9 @@ def main(args: Sequence[str]) -> None:
     from mtmsa_lightning._utils.atomic_write import replacing_in
     from mtmsa_lightning._utils.folders import locked
     from mtmsa_lightning.align.detector import load_detector
-    from mtmsa_lightning.data.audit.audit import Thresholds, audit, read
+    from mtmsa_lightning.data.audit.audit import Thresholds, audit, audit_sources, read
     from mtmsa_lightning.data.audit.findings import has_errors
+    from mtmsa_lightning.data.mixture.datamodule import Mixture
     from mtmsa_lightning.reports.audit import summary, write_json, write_page
 
     given = {name: getattr(options, name) for name in ("near", "min_side", "min_sharpness")}
@@ -64,10 +65,16 @@ def main(args: Sequence[str]) -> None:
     detect = load_detector() if options.detect else None
     read(data)  # raises before a folder is made
     with locked(options.out, "mtmsa audit"):
-        found = audit(data, thresholds, look=options.read_images, detect=detect)
-        with replacing_in(options.out, (RECORD, PAGE)) as fresh:
-            write_json(found, fresh / RECORD)
-            write_page(found, fresh / PAGE, pictures=options.faces)
-    print(f"{summary(found)}\n{options.out / PAGE}")
-    if has_errors(found.findings):
+        audits = {options.out: audit(data, thresholds, look=options.read_images, detect=detect)}
+        if isinstance(data, Mixture):
+            (joined,) = audits.values()
+            audits |= {options.out / each.source: each for each in audit_sources(data, joined)}
+        for folder, found in audits.items():
+            folder.mkdir(exist_ok=True)
+            with replacing_in(folder, (RECORD, PAGE)) as fresh:
+                write_json(found, fresh / RECORD)
+                write_page(found, fresh / PAGE, pictures=options.faces)
+    for folder, found in audits.items():
+        print(f"{summary(found)}\n{folder / PAGE}")
+    if any(has_errors(found.findings) for found in audits.values()):
         raise SystemExit(1)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from mtmsa_lightning.data.datamodule import FaceDataModule
+    from mtmsa_lightning.data.mixture.datamodule import Mixture
 
 CONFIGS = {
     "morph": "morph.yaml", "adience": "adience.yaml", "utkface": "utkface.yaml", "csv": "csv.yaml",
@@ -51,24 +52,52 @@ def main(args: Sequence[str]) -> None:
     arguments = fit_arguments(options, others)
     cli = _build(arguments)
 
-    from mtmsa_lightning.data.audit.audit import all_splits, check_table, read
-    from mtmsa_lightning.data.audit.findings import by_severity, has_errors
+    from mtmsa_lightning.data.audit.findings import has_errors
+    from mtmsa_lightning.data.mixture.datamodule import Mixture, sources_of
 
     data = cli.datamodule
-    table = read(data)
-    splits, findings = all_splits(data, table)
-    findings = by_severity([*findings, *check_table(data, table, splits)])
-    if splits and len(splits[data.fold].train) and not len(splits[data.fold].val):
-        data.setup("fit")  # raises, as it will for `mtmsa fit`
-    print("\n".join(_describe_data(data)))
-    print("\n".join(_describe_findings(findings)))
-    if splits and options.timing and len(splits[data.fold].train):
+    mixed = isinstance(data, Mixture)
+    checked = [_check_source(source, mixed) for source in sources_of(data)]
+    findings = [finding for found, _ in checked for finding in found]
+    if mixed:
+        print("\n".join(_describe_mixture(data)))
+    if options.timing and any(trained for _, trained in checked):
         with _quiet("mtmsa_lightning"):  # setup describes the data again
             cost = list(_describe_cost(cli))
         print("\n".join(cost))
     print(f"to train:\n  {command(arguments)}")
     if has_errors(findings):
         raise SystemExit(1)
+
+
+def _check_source(data: "FaceDataModule", mixed: bool) -> tuple[list[Finding], bool]:
+    """Print what is known of a dataset; return its findings, and whether it has a training part."""
+    from mtmsa_lightning.data.audit.audit import all_splits, check_table, read
+    from mtmsa_lightning.data.audit.findings import by_severity
+
+    table = read(data)
+    splits, findings = all_splits(data, table)
+    findings = by_severity([*findings, *check_table(data, table, splits)])
+    trained = bool(splits) and len(splits[data.fold].train) > 0
+    if trained and not len(splits[data.fold].val) and not mixed:
+        data.setup("fit")  # raises, as it will for `mtmsa fit`
+    print("\n".join(_describe_data(data)))
+    print("\n".join(_describe_findings(findings)))
+    return findings, trained
+
+
+def _describe_mixture(data: "Mixture") -> Iterator[str]:
+    """Yield lines about a mixture; raise an error as `mtmsa fit` will, such as for copies across sources."""
+    from mtmsa_lightning.data.splits.protocols import PARTS
+
+    with _quiet("mtmsa_lightning"):
+        data.prepare_data()
+    data.check_parts("fit")
+    yield f"mixture of {', '.join(data.names)}: {pluralize(len(data.table), 'face')}"
+    yield f"  parts: {', '.join(f'{part} {len(getattr(data.split, part)):,}' for part in PARTS)}"
+    yield f"  {data.describe_epoch()}"
+    yield f"  races: {', '.join(data.race_classes) or 'none'}"
+    yield from (f"  {note}" for note in data.copy_notes or ("no image is in several sources",))
 
 
 def fit_arguments(options: argparse.Namespace, others: Sequence[str]) -> list[str]:

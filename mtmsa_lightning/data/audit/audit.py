@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Sized
+from collections.abc import Callable, Iterator, Sized
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -22,6 +22,7 @@ from mtmsa_lightning.data.audit.published_counts import Comparison, compare
 from mtmsa_lightning.data.audit.release_noise import check_release
 from mtmsa_lightning.data.baselines import baselines_by_part
 from mtmsa_lightning.data.datamodule import FaceDataModule
+from mtmsa_lightning.data.mixture.datamodule import Mixture
 from mtmsa_lightning.data.prepared.format import skipped
 from mtmsa_lightning.data.splits.protocols import Split, fold_numbers
 from mtmsa_lightning.data.table import FaceTable
@@ -83,6 +84,7 @@ def audit(
     thresholds: Thresholds = Thresholds(),  # frozen
     look: bool = True,
     detect: Callable[[Image], Sized] | None = None,
+    scan: Scan | None = None,
 ) -> Audit:
     """Audit a dataset with its protocol.
 
@@ -91,6 +93,7 @@ def audit(
         thresholds: Thresholds of findings.
         look: Scan the images; otherwise check table and split only.
         detect: Returns the faces of an image, to find images without any.
+        scan: Scan of the images, if they were scanned before.
 
     Raises:
         DataError: If the dataset cannot be read, or the protocol has no such fold.
@@ -106,11 +109,11 @@ def audit(
     split = splits.get(data.fold)
     findings += check_table(data, table, splits)
     lap("splits and labels")
-    scan = None
-    if look:
+    if look and scan is None:
         with progress("images", table.frame["path"].nunique()) as advance:
             scan = scan_images(table, data.num_workers or 1, advance, detect)
         lap("images")
+    if scan is not None:
         findings += check_pictures(table, scan, splits, thresholds)
         lap("duplicates")
     return Audit(
@@ -129,6 +132,15 @@ def audit(
     )
 
 
+def audit_sources(data: Mixture, joined: Audit) -> Iterator[Audit]:
+    """Yield the audit of every source of a mixture, with the images as the joined audit scanned them."""
+    start = 0
+    for source in data.sources:
+        rows = slice(start, start := start + len(source.table))
+        scan = joined.scan and Scan(joined.scan.facts[rows].reset_index(drop=True), joined.scan.hashes[rows])
+        yield audit(source, joined.thresholds, look=False, scan=scan)
+
+
 def read(data: FaceDataModule) -> FaceTable:
     """Return the table of a DataModule, even if its protocol cannot be applied."""
     data.verify = False  # the scan finds unreadable images
@@ -142,7 +154,8 @@ def read(data: FaceDataModule) -> FaceTable:
 def all_splits(data: FaceDataModule, table: FaceTable) -> tuple[dict[int, Split], list[Finding]]:
     """Return the split of every fold, or a finding if the protocol cannot be applied."""
     try:
-        folds = fold_numbers(table, data.protocol, data.seed)
+        mixed = isinstance(data, Mixture)
+        folds = (0,) if mixed else fold_numbers(table, data.protocol, data.seed)
         splits = {fold: data.split_of(fold) for fold in folds}
     except DataError as error:
         return {}, found("split", "protocols that cannot be applied", [str(error)])
@@ -154,7 +167,10 @@ def all_splits(data: FaceDataModule, table: FaceTable) -> tuple[dict[int, Split]
 
 
 def check_table(data: FaceDataModule, table: FaceTable, splits: dict[int, Split]) -> list[Finding]:
-    """Run the checks that need no images."""
+    """Run the checks that need no images; for a mixture only those across its sources."""
+    if isinstance(data, Mixture):
+        contents = table.frame.get("content")
+        return [] if contents is None else conflicting_copies(table, contents)
     dropped = table.report.reasons() + skipped(table.root)
     reasons = [f"{reason}: {count:,}" for reason, count in dropped.most_common()]
     differing = [

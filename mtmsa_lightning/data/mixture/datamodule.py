@@ -63,6 +63,7 @@ class Mixture(FaceDataModule):
         sources: The DataModules.
         weights: The given weights.
         caps: The given caps.
+        copy_notes: Notes on images in several sources, after ``prepare_data``.
     """
 
     name = MIXTURE
@@ -105,7 +106,7 @@ class Mixture(FaceDataModule):
         self.race_classes = unite(source.race_classes for source in sources)
         self.age_groups = _common_groups(self.sources)
         self._copies: Copies | None = None
-        self._notes: tuple[str, ...] = ()
+        self.copy_notes: tuple[str, ...] = ()
 
     def _set_common(self, source: FaceDataModule) -> None:
         """Set the common settings of a source; refuse one that was given for the source alone."""
@@ -174,7 +175,7 @@ class Mixture(FaceDataModule):
             source.prepare_data()
         _ = self.split
         self._copies = find_copies({part: self.dataset_of(self.split, part) for part in PARTS})  # type: ignore[misc]
-        self._notes = (*refuse_leaks(self._copies, self.allow_copies),)
+        self.copy_notes = (*refuse_leaks(self._copies, self.allow_copies),)
 
     def check_parts(self, stage: str | None) -> None:
         """Raise an error if no source has a part that the stage needs."""
@@ -188,19 +189,23 @@ class Mixture(FaceDataModule):
     def _report(self) -> None:
         for source in self.sources:
             source._report()
-        used = faces_per_epoch(self._sizes("train"), self.weights, self.caps)
-        total = max(1, sum(used.values()))
-        for name, size in self._sizes("train").items():
-            log.info(
-                "%s: %s of %s training faces in an epoch, %.0f %% of it",
-                name, f"{used[name]:,}", f"{size:,}", 100 * used[name] / total,
-            )  # fmt: skip
+        log.info("%s", self.describe_epoch())
         crops = {(source.crop, str((source.preparation or {}).get("crop"))) for source in self.sources}
         if len(crops) > 1:
             log.warning(
                 "the sources are cropped differently (data.sources: crop, or prepared sets); predictions on "
                 "photos crop as for the first, %s", self.names[0],
             )  # fmt: skip
+
+    def describe_epoch(self) -> str:
+        """Describe the faces of an epoch in one line."""
+        used = faces_per_epoch(self._sizes("train"), self.weights, self.caps)
+        total = max(1, sum(used.values()))
+        of_sources = (
+            f"{used[name]:,} of {size:,} {name} ({100 * used[name] / total:.0f} %)"
+            for name, size in self._sizes("train").items()
+        )
+        return f"training faces in an epoch: {', '.join(of_sources)}"
 
     def _sizes(self, part: str) -> dict[str, int]:
         return {source.name: len(getattr(source.split, part)) for source in self.sources}
@@ -245,7 +250,7 @@ class Mixture(FaceDataModule):
             for source in self.sources
         }
         copies = None if self._copies is None else self._copies.record(self.allow_copies)
-        return joined | {"sources": sources, "copies": copies, "notes": [*joined["notes"], *self._notes]}
+        return joined | {"sources": sources, "copies": copies, "notes": [*joined["notes"], *self.copy_notes]}
 
     def labels_of(self, part: str) -> Iterator[set[str]]:
         """Yield the kinds of labels that a part of every source has."""
