@@ -124,3 +124,15 @@ def test_sources_that_do_not_fit_together_are_refused(mixture, three_sources):
     data.sources[0].image_size = 128
     with pytest.raises(ConfigError, match="needs sources with images of one size"):
         data.setup("fit")
+
+
+def test_the_augmentation_of_the_mixture_applies_to_all_sources(mixture):
+    plain, light, strong = (mixture(augment=name) for name in ("none", "light", "strong"))
+    for data in (plain, light, strong):
+        data.setup("fit")
+    for row in np.flatnonzero(np.diff(plain.train_dataset.source, prepend=-1)):
+        images = [data.train_dataset[int(row)]["image"] for data in (plain, light, strong)]
+        assert (images[0] != images[1]).any()
+        assert (images[1] != images[2]).any()
+    with pytest.raises(ConfigError, match=r"exact has augment 'strong', but all sources share it"):
+        Mixture([source(plain.sources[0].root.parent, "exact", augment="strong")])
