@@ -7,7 +7,6 @@ from hashlib import blake2b
 from typing import Any
 
 import numpy as np
-import torch
 
 
 def sample_seed(seed: int, epoch: int, index: int) -> int:
@@ -25,6 +24,8 @@ def set_random_state(pipeline: Any, seed: int) -> None:
 @contextmanager
 def global_random_states(seed: int) -> Iterator[None]:
     """Seed the global states of Python, NumPy and torch (CPU), and restore them afterwards."""
+    import torch  # slow; prediction crops faces without it
+
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
     try:
         random.seed(seed)

@@ -1,8 +1,10 @@
 import os
+import random
 import subprocess
 import sys
 from collections import Counter
 
+import albumentations as A
 import cv2
 import numpy as np
 import pytest
@@ -104,6 +106,24 @@ def test_augmentation_is_a_function_of_the_seed_alone(photo, augment):
     other = FaceTransform(64, augment=True)
     for seed in np.random.default_rng(0).permutation(30).tolist():
         np.testing.assert_array_equal(other(photo, seed), expected[seed])
+
+
+def test_the_light_augmentation_never_changes(photo, augment):
+    """Pixel by pixel that of runs before there were presets."""
+    written = A.Compose(
+        [
+            A.RandomResizedCrop(
+                (64, 64), scale=(0.8, 1.0), ratio=(0.9, 1.1), interpolation=1, area_for_downscale="image"
+            ),
+            A.HorizontalFlip(p=0.5),
+            A.Affine(rotate=(-10, 10), border_mode=cv2.BORDER_REFLECT_101, p=0.5),
+            A.ColorJitter(brightness=0.2, contrast=0.2, saturation=0.2, hue=0.02, p=0.5),
+            A.ToGray(p=0.05),
+        ]
+    )
+    for seed in range(60):
+        written.set_random_state(np.random.default_rng(seed), random.Random(seed))
+        np.testing.assert_array_equal(augment(photo[:120], seed), written(image=photo[:120])["image"])
 
 
 def test_augmentation_differs_by_seed_epoch_and_index(photo, augment):
