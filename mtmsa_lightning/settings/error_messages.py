@@ -150,7 +150,8 @@ class _Refusal:
             got, line = line.removeprefix("Given value: "), ""
         if nested := _NESTED.match(got):
             got = nested[1]
-        if got and "Namespace(" not in got and (not self.value or not line):
+        within = got.startswith("{") and _IMPORT in self.types and self.value  # a class in other settings
+        if got and "Namespace(" not in got and (not self.value or not line) and not within:
             self.value = got
         if missing := _NO_CLASS.match(line):
             self.value = self.value or missing[1]

@@ -86,7 +86,8 @@ def known_settings(args: Sequence[str]) -> Known:
         cls = _class(named, chosen.home) or chosen.default
         settings[path] = _arguments(cls, chosen.given) if cls else []
         names[path] = getattr(cls, "__name__", path)
-    return Known(settings, {path: chosen.names for path, chosen in CHOSEN.items()}, names)
+    classes = {path: chosen.names for path, chosen in CHOSEN.items()}
+    return Known(settings, classes | {"data.sources": classes["data"]}, names)
 
 
 def _arguments(cls: type, given: int) -> list[str]:

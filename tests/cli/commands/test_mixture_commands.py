@@ -78,6 +78,13 @@ def test_prepare_and_crossval_name_what_to_do(folder, fails):
     assert "a mixture has no folds of its own" in message
 
 
+def test_a_source_of_an_unknown_class_is_named(folder, fails):
+    file = folder / "joint.yaml"
+    file.write_text(file.read_text().replace("class_path: FaceCSV", "class_path: FaceCVS", 1))
+    message = fails("fit", *config(folder), "--run_dir", folder / "run", "--wandb", "disabled")
+    assert "data.sources FaceCVS: there is no class of that name; did you mean FaceCSV" in message
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
