@@ -141,6 +141,20 @@ def test_sources_that_moved_with_the_run_are_found(run, root, config, tmp_path, 
     assert again == pytest.approx(first, abs=1e-5, nan_ok=True)
 
 
+def test_a_continued_run_ends_like_one_that_was_not_stopped(config, tmp_path):
+    constant = ["--model.scheduler=torch.optim.lr_scheduler.ConstantLR", "--model.scheduler.factor=1.0"]
+    fit = ["fit", "--config", str(config), *constant, "--test_after_fit=false"]
+    main([*fit, "--run_dir", str(tmp_path / "whole")])
+    for epochs in (1, 2):
+        main([*fit, "--run_dir", str(tmp_path / "continued"), f"--trainer.max_epochs={epochs}"])
+    whole, continued = (pd.read_csv(tmp_path / name / "metrics.csv") for name in ("whole", "continued"))
+    assert continued["epoch"].tolist() == [0, 1]
+    for column in whole.filter(regex="^(train|val)/").drop(columns="train/seconds"):
+        assert continued[column].tolist() == pytest.approx(whole[column].tolist(), abs=1e-6, nan_ok=True), (
+            column
+        )
+
+
 # ------------------------------------------------------------------ two processes against one
 
 WORK = "import mixed_work; mixed_work.main()"
