@@ -309,6 +309,11 @@ class FaceDataModule(LightningDataModule, ABC):
         settings = self.batch_size, self.seed, *self._rank(), self._done, self.sampling_weights()
         return self._loader(self.train_dataset, TrainSampler(self.train_dataset, *settings))
 
+    @property
+    def epoch_size(self) -> int:
+        """Number of training faces in an epoch, of all processes together."""
+        return len(self.train_dataset)
+
     def sampling_weights(self) -> NDArray[np.float64] | None:
         """Return the relative frequency of each training face; None for equal ones."""
         if self.sampler == "uniform":

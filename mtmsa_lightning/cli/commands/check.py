@@ -212,7 +212,7 @@ def _describe_cost(cli: Any) -> Iterator[str]:
     data.setup("fit")
     cost = training_cost(cli.model, data, trainer.strategy.root_device, trainer.precision)
     devices = trainer.num_devices * trainer.num_nodes
-    train, val = len(data.train_dataset), len(data.val_dataset)
+    train, val = data.epoch_size, len(data.val_dataset)
     epoch = cost.epoch_seconds(train, val, devices, data.num_workers)
     yield f"cost on {devices} x {cost.device}, {cost.precision}, {data.image_size} px (an estimate):"
     epochs = trainer.max_epochs or 0

@@ -236,6 +236,11 @@ class Mixture(FaceDataModule):
         sampler = MixtureSampler(faces, [*amounts], frequencies, self.batch_size, self.seed, *place)
         return self._loader(faces, sampler)
 
+    @property
+    def epoch_size(self) -> int:
+        """Number of training faces in an epoch, by weights and caps."""
+        return sum(faces_per_epoch(self._sizes("train"), self.weights, self.caps).values())
+
     def provenance(self) -> dict[str, Any]:
         """Return the provenance of the joined data, and under ``sources`` that of every source."""
         joined = super().provenance()

@@ -70,6 +70,7 @@ def test_the_provenance_has_that_of_every_source(mixture):
         assert set(own["fingerprints"]) == {"train", "val", "test", "labels"}
     used = {name: own["faces_per_epoch"] for name, own in record["sources"].items()}
     assert used == {"exact": 38, "groups": 10, "races": 11}
+    assert data.epoch_size == 59
     assert record["faces"] == {"train": 44, "val": 14, "test": 13, "calibration": 0}
 
 
