@@ -84,6 +84,13 @@ def test_wrong_settings_are_refused_before_anything_is_written(tiny_config, tmp_
         run_trainer_command("fit", ["--config", str(tiny_config), *arguments], UnstartedCLI)
 
 
+def test_a_check_refuses_a_column_that_is_not_there(morph_root, capsys):
+    wrong = ["--data.sampler=balanced", "--data.balance_by=[sex]", "--timing=false"]
+    with pytest.raises(SystemExit):
+        main(["check", "--data=morph", f"--root={morph_root}", "--data.image_size=64", *wrong])
+    assert "data.balance_by: the table has no column 'sex'; choose from age, id" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("preset", ["none", "light", "strong"])
 def test_the_device_draws_what_the_cpu_draws(preset, morph_root):
     settings = {"root": str(morph_root), "image_size": 64, "num_workers": 0, "augment": preset}

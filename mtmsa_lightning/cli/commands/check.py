@@ -79,7 +79,7 @@ def _check_source(data: "FaceDataModule", mixed: bool) -> tuple[list[Finding], b
     splits, findings = all_splits(data, table)
     findings = by_severity([*findings, *check_table(data, table, splits)])
     trained = bool(splits) and len(splits[data.fold].train) > 0
-    if trained and not len(splits[data.fold].val) and not mixed:
+    if trained and not mixed and (data.sampler == "balanced" or not len(splits[data.fold].val)):
         data.setup("fit")  # raises, as it will for `mtmsa fit`
     print("\n".join(_describe_data(data)))
     print("\n".join(_describe_findings(findings)))
