@@ -95,7 +95,7 @@ def describe_augmentation(setting: Any, built: Any, image_size: int) -> dict[str
         given, cls = read_setting(setting), type(built)
         name_of_class = f"{cls.__module__}.{cls.__qualname__}"
         content = given if isinstance(given, dict | list) else {"class_path": name_of_class}
-    return {"name": name, "pipeline": json.loads(json.dumps(content, default=str))}
+    return {"name": name, "pipeline": json.loads(json.dumps(content, default=str, allow_nan=False))}
 
 
 def _try(augmentation: Any) -> None:

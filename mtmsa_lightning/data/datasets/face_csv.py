@@ -100,7 +100,7 @@ def read_face_csv(
     found.log_columns()
     rows = apply_maps(found.rows, labels or {}, path, found.names)
     names = _class_names(rows, path) if race_classes is None else tuple(race_classes)
-    check_class_names(names, f"{dataset}: race_classes")
+    check_class_names(names, f"{path}: column race" if race_classes is None else f"{dataset}: race_classes")
     if len(names) == 1:
         log.info("%s: %s is the only race class: there is no race head", path, names[0])
     elif names and race_classes is None and not set(names) <= set(RACES):

@@ -1,6 +1,5 @@
 """Texts of labels: unknown values, codes with a stated meaning, and classes."""
 
-import json
 import logging
 import shlex
 from collections.abc import Collection, Mapping, Sequence
@@ -9,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from mtmsa_lightning._utils.strict_json import to_json
 from mtmsa_lightning._utils.text import shown
 from mtmsa_lightning.data.files import nearest
 from mtmsa_lightning.errors import DataError
@@ -115,7 +115,7 @@ def parse_classes(texts: "pd.Series[str]", names: Sequence[str], path: Path) -> 
     wrong = texts[texts.isin([text for text, position in found.items() if position is None])]
     if len(wrong):
         line, text = next(iter(wrong.items()))
-        option = shlex.quote(f"{{{texts.name}: {{{json.dumps(text)}: {names[0] if names else None}}}}}")
+        option = shlex.quote(f"{{{texts.name}: {{{to_json(text)}: {names[0] if names else None}}}}}")
         raise DataError(
             f"{path}: line {line}: {texts.name} {shown([text])} is none of {', '.join(names)} (or empty: "
             f"unknown): correct it, or state its meaning, e.g. --data.labels {option}"

@@ -1,11 +1,11 @@
 """The columns of a table of faces, by given, own or usual names."""
 
-import json
 import re
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from mtmsa_lightning._utils.strict_json import to_json
 from mtmsa_lightning._utils.text import shown
 from mtmsa_lightning.data.files import nearest
 from mtmsa_lightning.data.tables.boxes import EDGES, box_columns
@@ -88,7 +88,7 @@ def choose_columns(
 def as_arguments(names: Mapping[str, str | None]) -> str:
     """Return the command line arguments for these names of columns."""
     texts = {
-        name: "null" if text is None else text if re.fullmatch(r"[A-Za-z_]\w*", text) else json.dumps(text)
+        name: "null" if text is None else text if re.fullmatch(r"[A-Za-z_]\w*", text) else to_json(text)
         for name, text in names.items()
     }
     mapping = "{" + ", ".join(f"{name}: {text}" for name, text in texts.items()) + "}"

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from mtmsa_lightning._utils.atomic_write import write_text
 from mtmsa_lightning._utils.file_access import file_state
 from mtmsa_lightning._utils.folders import locked
+from mtmsa_lightning._utils.strict_json import to_json
 from mtmsa_lightning.errors import DataError
 
 _PATIENCE = 3600.0  # seconds to wait for another process that unpacks
@@ -83,7 +84,7 @@ def unpack_images(files: Sequence[Path], column: str, folder: Path) -> list[str]
         there = all((folder.parent / path).is_file() for path in known.get("paths", ()) if path)
         if known.get("state") != state or not there:
             known = {"state": state, "paths": [*_write(files, column, folder)]}
-            write_text(folder / _DONE, json.dumps(known))
+            write_text(folder / _DONE, to_json(known))
     paths: list[str] = known["paths"]
     return paths
 

@@ -116,7 +116,9 @@ def test_the_columns_are_what_the_network_says_calibrated(aligned, tmp_path):
     raw, std = float(said.age.mean), float(said.age.std)
     assert row["age_mean"] == pytest.approx(raw, abs=SINGLE)
     assert row["age_std"] == pytest.approx(1.5 * std, rel=SINGLE)
-    assert (row["age_low90"], row["age_high90"]) == pytest.approx((raw - 2 * std, raw + 2 * std), abs=1e-3)
+    assert (row["age_low90"], row["age_high90"]) == pytest.approx(
+        (max(raw - 2 * std, 0), raw + 2 * std), abs=1e-3
+    )
     assert row["unsure"] == (4 * std > 1.0)
     gender = (said.gender / 2.0).softmax(1)[0].tolist()
     assert [row["gender_male"], row["gender_female"]] == pytest.approx(gender, abs=SINGLE)

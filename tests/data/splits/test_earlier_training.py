@@ -54,7 +54,7 @@ def folder(second: Path, tmp_path_factory) -> Path:
 
 def morph(root: Path, fold: int) -> MORPH:
     return MORPH(
-        root=str(root), fold=fold, image_size=64, crop=1.0, batch_size=8, num_workers=0, val_fraction=0.2
+        root=str(root), fold=fold, image_size=64, crop=1.0, batch_size=8, num_workers=0, val_fraction=0.25
     )
 
 
