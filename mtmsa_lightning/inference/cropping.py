@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from mtmsa_lightning._utils.images import Image, decode_image
-from mtmsa_lightning.align import MARGIN
 from mtmsa_lightning.align.canonical import (
     Transform,
     canonical_landmarks,
@@ -19,6 +18,7 @@ from mtmsa_lightning.align.crop import ALIGNED
 from mtmsa_lightning.align.detected_face import DetectedFace, Points
 from mtmsa_lightning.align.detector import FaceDetector
 from mtmsa_lightning.align.files import encode_crop
+from mtmsa_lightning.align.margin import MARGIN
 from mtmsa_lightning.data.augment.cpu import FaceTransform
 from mtmsa_lightning.data.prepared.format import ALREADY_ALIGNED
 from mtmsa_lightning.data.preprocessing import describe_crop

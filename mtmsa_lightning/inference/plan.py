@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 
 from mtmsa_lightning._utils.strict_json import to_json
-from mtmsa_lightning.align import MARGIN
 from mtmsa_lightning.align.crop import ALIGNED
+from mtmsa_lightning.align.margin import MARGIN
 from mtmsa_lightning.data import preprocessing
 from mtmsa_lightning.inference.estimator import AgeEstimator
 from mtmsa_lightning.inference.inputs import Inputs

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from mtmsa_lightning._utils.cores import available_cores
 from mtmsa_lightning._utils.strict_json import from_json, to_json
 from mtmsa_lightning._utils.yaml_text import load_yaml
-from mtmsa_lightning.align import MARGIN
+from mtmsa_lightning.align.margin import MARGIN
 from mtmsa_lightning.cli.arguments import (
     Parser,
     add_boolean,

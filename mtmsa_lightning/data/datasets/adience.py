@@ -15,7 +15,7 @@ from mtmsa_lightning.data.files import (
     locate,
     read_delimited,
 )
-from mtmsa_lightning.data.release_dataset import ReleaseDataset
+from mtmsa_lightning.data.map_style import ReleaseDataset
 from mtmsa_lightning.data.table import MAX_AGE, FaceTable, ReadReport, make_frame, parse_words
 from mtmsa_lightning.errors import DataError
 from mtmsa_lightning.labels import AGE_GROUPS, age_group_index

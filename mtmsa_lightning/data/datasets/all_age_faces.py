@@ -7,6 +7,7 @@ import pandas as pd
 
 from mtmsa_lightning.data.datamodule import FaceDataModule
 from mtmsa_lightning.data.files import find_file, read_lines
+from mtmsa_lightning.data.map_style import ReleaseDataset
 from mtmsa_lightning.data.reading import (
     check_choice,
     choose_variant,
@@ -16,7 +17,6 @@ from mtmsa_lightning.data.reading import (
     label_ages,
     parse_names,
 )
-from mtmsa_lightning.data.release_dataset import ReleaseDataset
 from mtmsa_lightning.data.table import FaceTable, ReadReport
 
 Variant = Literal["faces", "photos"]

@@ -7,6 +7,7 @@ import pandas as pd
 
 from mtmsa_lightning.data.datamodule import FaceDataModule
 from mtmsa_lightning.data.files import find_file
+from mtmsa_lightning.data.map_style import ReleaseDataset
 from mtmsa_lightning.data.reading import (
     finish_table,
     image_rows,
@@ -15,7 +16,6 @@ from mtmsa_lightning.data.reading import (
     parse_names,
     read_struct,
 )
-from mtmsa_lightning.data.release_dataset import ReleaseDataset
 from mtmsa_lightning.data.table import FaceTable, ReadReport
 
 TREE = """

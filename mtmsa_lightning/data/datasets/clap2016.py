@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 from mtmsa_lightning.data.datamodule import FaceDataModule
+from mtmsa_lightning.data.map_style import ReleaseDataset
 from mtmsa_lightning.data.reading import finish_table, label_ages, locate_images, read_parts
-from mtmsa_lightning.data.release_dataset import ReleaseDataset
 from mtmsa_lightning.data.table import FaceTable, ReadReport, parse_ages
 
 TREE = """

@@ -5,6 +5,7 @@ from typing import Any, Literal, get_args
 
 from mtmsa_lightning.align.box import BOX
 from mtmsa_lightning.data.datamodule import FaceDataModule
+from mtmsa_lightning.data.map_style import ReleaseDataset
 from mtmsa_lightning.data.reading import (
     box_columns,
     check_choice,
@@ -13,7 +14,6 @@ from mtmsa_lightning.data.reading import (
     locate_images,
     read_parts,
 )
-from mtmsa_lightning.data.release_dataset import ReleaseDataset
 from mtmsa_lightning.data.table import FaceTable, ReadReport, parse_ages, parse_words
 
 Variant = Literal["cropped", "original"]

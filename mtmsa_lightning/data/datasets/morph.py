@@ -14,7 +14,7 @@ from mtmsa_lightning.data.files import (
     locate,
     read_delimited,
 )
-from mtmsa_lightning.data.release_dataset import ReleaseDataset
+from mtmsa_lightning.data.map_style import ReleaseDataset
 from mtmsa_lightning.data.table import FaceTable, ReadReport, make_frame, parse_ages, parse_words
 
 TABLE = "morph_2008_nonCommercial.csv"

@@ -5,6 +5,7 @@ from typing import Any, Literal, get_args
 
 from mtmsa_lightning.data.datamodule import FaceDataModule
 from mtmsa_lightning.data.files import content_column
+from mtmsa_lightning.data.map_style import ReleaseDataset
 from mtmsa_lightning.data.reading import (
     check_choice,
     choose_variant,
@@ -13,7 +14,6 @@ from mtmsa_lightning.data.reading import (
     keep_first,
     parse_names,
 )
-from mtmsa_lightning.data.release_dataset import ReleaseDataset
 from mtmsa_lightning.data.table import MAX_AGE, FaceTable
 from mtmsa_lightning.labels import GENDERS
 

@@ -4,8 +4,8 @@ import logging
 from typing import Any
 
 from mtmsa_lightning.data.datasets.morph import MORPH
+from mtmsa_lightning.data.map_style import ReleaseDataset
 from mtmsa_lightning.data.prepared.format import is_prepared
-from mtmsa_lightning.data.release_dataset import ReleaseDataset
 from mtmsa_lightning.data.synthetic.releases import write_morph
 
 log = logging.getLogger(__name__)
