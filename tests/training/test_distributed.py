@@ -38,7 +38,7 @@ def test_a_fit_on_two_processes_is_stopped_and_goes_on_as_one_run_that_speaks_on
         "--ema", "0.9", "--trainer.callbacks+=distributed_work.SignalAt", "--trainer.callbacks.step", "4",
     )  # fmt: skip
     stopped = mtmsa(*fit, status=75)
-    assert stopped.count("stopped by SIGUSR1: saved after batch 1 of epoch 2") == 1
+    assert stopped.count("stopped by SIGUSR1: saved after batch 2 of epoch 2") == 1
     printed = mtmsa(*fit, "--ckpt_path", "last")
     assert stopped.count("epoch 1/2") == printed.count("epoch 2/2") == 1, "only the first process speaks"
     assert "batch: 4 faces x 2 devices = 8; learning rate 0.001 (not scaled)" in printed
@@ -112,8 +112,11 @@ def test_validation_inside_fit_is_that_of_one_process(three):
     out = three / "out" / "whole"
     model = work.build(weighting="learned").double()
     model.load_state_dict(torch.load(out / "validated.pt", weights_only=True))
+    data = work.faces(three)
+    data.setup("fit")
+    model.provenance = data.provenance()  # names the race that training faces have
     run = work.trainer(1, three)
-    (expected,) = run.validate(model, work.faces(three), verbose=False)
+    (expected,) = run.validate(model, data, verbose=False)
     for rank in range(3):
         found = json.loads((out / f"val{rank}.json").read_text())
         assert found.keys() == expected.keys()
