@@ -83,7 +83,7 @@ def assert_equal_runs(first: Path, second: Path) -> None:
 def test_a_run_stopped_by_signals_ends_like_one_left_alone(tiny_config, tmp_path, signal_at, monkeypatch):
     """Ctrl-C within the first epoch of five batches, SIGTERM in the last of it, SIGUSR1 while testing."""
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    fit = ("fit", "--config", tiny_config, *EXACT, "--run_dir")
+    fit = ("fit", "--config", tiny_config, *EXACT, "--data.val_fraction=0.2", "--run_dir")
     main([*map(str, fit), str(whole)])
     signal_at(signal.SIGINT, 2)
     stops(*fit, broken)

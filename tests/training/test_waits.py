@@ -25,6 +25,7 @@ from mtmsa_lightning import MTMSA, MSAConfig
 from mtmsa_lightning.calibration.calibration import Calibration
 from mtmsa_lightning.cli.main import main
 from mtmsa_lightning.data.augment.device import augment
+from mtmsa_lightning.data.augment.params import AugmentationParams
 from mtmsa_lightning.models.class_mapping import ClassMapping
 from mtmsa_lightning.models.heads import age as age_heads
 from mtmsa_lightning.training.callbacks.prediction_writer import PredictionTable
@@ -115,8 +116,9 @@ def test_an_evaluated_batch_waits_for_nothing(head, calibrated):
 
 
 def test_augmentation_on_the_device_waits_for_nothing():
-    draws = np.abs(np.random.default_rng(0).normal(size=(4, 15))).astype(np.float32)
-    draws[:, -5:] = 1  # whichever columns choose a step: some face takes it
+    names = AugmentationParams._fields
+    draws = np.abs(np.random.default_rng(0).normal(size=(4, len(names)))).astype(np.float32)
+    draws[:, [names.index(name) for name in ("first", "second", "third", "fourth", "grey")]] = 1
     with a_gpu():
         images = batch_of()["image"].to("cuda")
         with NoCopies():
@@ -170,6 +172,7 @@ def test_a_training_reads_no_value_between_its_steps(tiny_config, tmp_path):
             "--trainer.gradient_clip_val=1",
             "--trainer.enable_progress_bar=true", "--trainer.callbacks+=test_waits.WatchedSteps",
             "--data.augment_on=device", "--trainer.limit_val_batches=1", "--test_after_fit=false",
+            "--data.val_fraction=0.2",  # five batches
         ]
     )  # fmt: skip
     assert WatchedSteps.reads.found == []
