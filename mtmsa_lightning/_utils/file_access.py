@@ -4,6 +4,7 @@ Opening a pipe, socket or device could block.
 """
 
 import errno
+import hashlib
 import os
 import stat
 import unicodedata
@@ -32,6 +33,12 @@ def read_regular(path: str | Path, max_bytes: int | None = None) -> bytes:
         if max_bytes is not None and size > max_bytes:
             raise OSError(errno.EFBIG, f"larger than {max_bytes:,} bytes", str(path))
         return file.read()
+
+
+def file_sha256(path: str | Path) -> str:
+    """Return the SHA-256 of a regular file's bytes in hexadecimal digits; OSError if it cannot be read."""
+    with open_regular(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def find_normalised(path: Path, names: dict[Path, dict[str, str]] | None = None) -> Path:

@@ -261,7 +261,7 @@ class FaceDataModule(LightningDataModule, ABC):
         self.val_dataset = self._dataset(self.split.val)
         self.test_dataset = self._dataset(self.split.test)
         self.calibration_dataset = self._dataset(self.split.calibration)
-        if stage == "fit" and (weights := self.sampling_weights()) is not None:
+        if stage == "fit" and (weights := self.sampling_weights(self.train_dataset)) is not None:
             uses = self.balance_by, weights.min(), weights.max()
             log.info("balanced sampling by %s: a face is used %.2g to %.2g times per epoch", *uses)
 
@@ -306,20 +306,20 @@ class FaceDataModule(LightningDataModule, ABC):
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Shuffled, augmented training batches of this rank."""
-        settings = self.batch_size, self.seed, *self._rank(), self._done, self.sampling_weights()
-        return self._loader(self.train_dataset, TrainSampler(self.train_dataset, *settings))
+        faces = self.train_dataset
+        settings = self.batch_size, self.seed, *self._rank(), self._done, self.sampling_weights(faces)
+        return self._loader(faces, TrainSampler(faces, *settings))
 
     @property
     def epoch_size(self) -> int:
         """Number of training faces in an epoch, of all processes together."""
         return len(self.train_dataset)
 
-    def sampling_weights(self) -> NDArray[np.float64] | None:
-        """Return the relative frequency of each training face; None for equal ones."""
+    def sampling_weights(self, faces: FaceDataset) -> NDArray[np.float64] | None:
+        """Return the relative frequency of each of the faces to train on; None for equal ones."""
         if self.sampler == "uniform":
             return None
-        faces = self.train_dataset.table
-        return balancing_weights(faces, self.balance_by, self.balance_strength, self.balance_smoothing)
+        return balancing_weights(faces.table, self.balance_by, self.balance_strength, self.balance_smoothing)
 
     def val_dataloader(self) -> DataLoader[Any]:
         """Validation batches of this rank, in table order."""

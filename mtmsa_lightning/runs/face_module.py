@@ -144,10 +144,9 @@ class FaceModule(LightningModule):
         data = self._data
         if data is None or stage == "predict":
             return
-        if stage == "fit":
-            self._follow(data)
         trained = None
         if stage == "fit":
+            self._follow(data)
             trained = classes_with_faces(data.train_dataset.table, data.gender_classes, data.race_classes)
             warn_untrained(trained, self._classes, self.tasks)
         self.match(data, trained)

@@ -9,7 +9,6 @@ On disk::
       README.md                 optional: the model card
 """
 
-import hashlib
 import importlib.metadata
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from mtmsa_lightning import __version__
 from mtmsa_lightning._utils.atomic_write import replacing, write_text
-from mtmsa_lightning._utils.file_access import read_regular
+from mtmsa_lightning._utils.file_access import file_sha256, read_regular
 from mtmsa_lightning._utils.folders import make_folder
 from mtmsa_lightning._utils.strict_json import from_json, to_json
 from mtmsa_lightning.errors import CheckpointError
@@ -105,7 +104,7 @@ def write_pretrained(checkpoint: Mapping[str, Any], folder: Path) -> None:
         "version": __version__,
         "licence": licence_note(provenance),
         "input": INPUT,
-        "weights_sha256": _sha256(folder / WEIGHTS),
+        "weights_sha256": file_sha256(folder / WEIGHTS),
         "hyper_parameters": settings,
         "provenance": plain,
         "calibration": checkpoint.get("calibration"),
@@ -120,7 +119,7 @@ def read_pretrained(folder: Path) -> dict[str, Any]:
     """
     config = _read_config(folder / CONFIG)
     state = read_tensors(folder / WEIGHTS)
-    if _sha256(folder / WEIGHTS) != config["weights_sha256"]:
+    if file_sha256(folder / WEIGHTS) != config["weights_sha256"]:
         raise CheckpointError(
             f"{folder / WEIGHTS}: damaged, or not the weights that {CONFIG} was written with: {_AGAIN}"
         )
@@ -176,8 +175,3 @@ def _read_config(file: Path) -> dict[str, Any]:
             f"{file}: {', '.join(wrong) or 'weights_sha256'} missing or of no use: {_AGAIN}"
         )
     return config
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

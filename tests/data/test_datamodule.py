@@ -322,7 +322,7 @@ def test_balanced_training_uses_rare_labels_more_often_in_epochs_of_the_same_len
     assert len(data.train_dataloader()) == len(uniform.train_dataloader())
     frame = data.train_dataset.table
     common, rare = (frame.groupby(["gender", "race"]).size().agg(which) for which in ("idxmax", "idxmin"))
-    uses = frame.assign(uses=data.sampling_weights()).groupby(["gender", "race"])["uses"]
+    uses = frame.assign(uses=data.sampling_weights(data.train_dataset)).groupby(["gender", "race"])["uses"]
     assert uses.sum()[rare] == pytest.approx(uses.sum()[common])
     assert uses.mean()[rare] > uses.mean()[common]
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from mtmsa_lightning._utils.yaml_text import load_yaml
 from mtmsa_lightning.data.augment.cpu import augmented
 from mtmsa_lightning.data.augment.presets import PRESETS, albumentations, preset_name
 from mtmsa_lightning.data.augment.steps import FORMS, SUFFIXES, build_steps
@@ -69,7 +70,7 @@ def read_setting(setting: Any) -> Any:
         raise ConfigError(f"data.augment {setting!r}: give {FORMS}")
     try:
         text = Path(setting).read_text(encoding="utf-8")
-        content = json.loads(text) if setting.endswith(".json") else yaml.safe_load(text)
+        content = json.loads(text) if setting.endswith(".json") else load_yaml(text)
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise ConfigError(f"data.augment {setting}: cannot be read: {error}") from error
     if not isinstance(content, dict | list):
@@ -109,16 +110,14 @@ def _try(augmentation: Any) -> None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            first, second = (
-                [augmented(augmentation, image.copy(), seed, isolated=True) for seed in seeds][::step]
-                for seeds, step in ((range(_TRIALS), 1), (range(_TRIALS)[::-1], -1))
-            )
+            seeds = [*range(_TRIALS), *reversed(range(_TRIALS))]
+            results = [augmented(augmentation, image.copy(), seed, isolated=True) for seed in seeds]
     except Exception as error:
         if isinstance(error, ConfigError) or not hasattr(augmentation, "set_random_state"):
             raise  # an error in the user's own code keeps its traceback
         reason = f"{type(error).__name__}: {error}"
         raise ConfigError(f"data.augment: a trial on an image failed: {reason}") from error
-    if not all(np.array_equal(one, other) for one, other in zip(first, second, strict=True)):
+    if not all(np.array_equal(one, other) for one, other in zip(results, reversed(results), strict=True)):
         raise ConfigError(
             "data.augment: two calls with one seed return different images: draw random numbers in the call "
             "from albumentations' states (self.py_random, self.random_generator) or from random, numpy.random"

@@ -228,10 +228,10 @@ class Mixture(FaceDataModule):
         amounts = faces_per_epoch(self._sizes("train"), self.weights, self.caps).values()
         faces = self.train_dataset
         assert isinstance(faces, JoinedDataset)
-        frequencies = []
-        for source, part in zip(self.sources, faces.parts, strict=True):
-            source.train_dataset = part
-            frequencies.append(source.sampling_weights() if len(part) else None)
+        frequencies = [
+            source.sampling_weights(part) if len(part) else None
+            for source, part in zip(self.sources, faces.parts, strict=True)
+        ]
         place = *self._rank(), self._done
         sampler = MixtureSampler(faces, [*amounts], frequencies, self.batch_size, self.seed, *place)
         return self._loader(faces, sampler)

@@ -47,14 +47,8 @@ class MixtureSampler(TrainSampler):
         *args: Any,
     ) -> None:
         self.amounts = tuple(amounts)
-        self.frequencies = [
-            torch.ones(len(part)).double() if weights is None else torch.as_tensor(weights).double()
-            for part, weights in zip(dataset.parts, frequencies, strict=True)
-        ]
-        self._once = [
-            weights is None and amount == len(part)
-            for part, weights, amount in zip(dataset.parts, frequencies, amounts, strict=True)
-        ]
+        self.frequencies = tuple(frequencies)
+        self.sizes = tuple(len(part) for part in dataset.parts)
         super().__init__(dataset, *args)
 
     def epoch_size(self) -> int:
@@ -64,9 +58,14 @@ class MixtureSampler(TrainSampler):
     def order(self, generator: torch.Generator) -> Tensor:
         """Return the faces in the order of the epoch, shape (epoch_size,)."""
         rows, start = [], 0
-        for number, (weights, amount) in enumerate(zip(self.frequencies, self.amounts, strict=True)):
-            own = torch.Generator().manual_seed(sample_seed(self.seed, self.epoch, -2 - number))
-            every = torch.arange(len(weights))
-            rows.append(start + (every if self._once[number] else weighted_order(weights, own, amount)))
-            start += len(weights)
+        sources = zip(self.frequencies, self.sizes, self.amounts, strict=True)
+        for number, (weights, size, amount) in enumerate(sources):
+            if weights is None and amount == size:
+                drawn = torch.arange(size)
+            else:
+                own = torch.Generator().manual_seed(sample_seed(self.seed, self.epoch, -2 - number))
+                frequency = torch.ones(size) if weights is None else torch.as_tensor(weights)
+                drawn = weighted_order(frequency.double(), own, amount)
+            rows.append(start + drawn)
+            start += size
         return torch.cat(rows)[torch.randperm(self.size, generator=generator)]

@@ -4,7 +4,6 @@ An unfinished set has no ``dataset.json``. Its folder ``.work`` holds the option
 of finished crops (``parts/``, each written after all of its crops), and the unpacked archive (``release/``).
 """
 
-import hashlib
 import importlib.metadata
 import logging
 import os
@@ -21,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mtmsa_lightning._utils.atomic_write import replacing, write_table, write_text
-from mtmsa_lightning._utils.file_access import file_state, open_regular, read_regular
+from mtmsa_lightning._utils.file_access import file_sha256, file_state, read_regular
 from mtmsa_lightning._utils.folders import LOCK, locked
 from mtmsa_lightning._utils.nested_dicts import differences
 from mtmsa_lightning._utils.progress import progress
@@ -358,15 +357,14 @@ def _is_done(out: Path, number: int, part: Sequence[CropJob]) -> bool:
         return False
     checksums = rows["crop_sha256"].to_pylist()
     with ThreadPoolExecutor(4) as pool:
-        found = pool.map(file_sha256, (Path(job.crop) for job in part))
+        found = pool.map(crop_checksum, (Path(job.crop) for job in part))
         return all(wanted in ("", actual) for wanted, actual in zip(checksums, found, strict=True))
 
 
-def file_sha256(file: Path) -> str:
-    """Return the SHA-256 of a file, or "" if it cannot be read."""
+def crop_checksum(file: Path) -> str:
+    """Return the SHA-256 of a crop, or "" if it cannot be read."""
     try:
-        with open_regular(file) as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
+        return file_sha256(file)
     except OSError:
         return ""
 

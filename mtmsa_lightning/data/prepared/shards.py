@@ -18,7 +18,7 @@ from mtmsa_lightning.data.prepared.making import (
     check_room,
     claim,
     complete,
-    file_sha256,
+    crop_checksum,
     finish,
 )
 from mtmsa_lightning.errors import DataError
@@ -107,10 +107,10 @@ def _joined(shards: Sequence[Path], records: list[dict[str, Any]]) -> tuple[pd.D
 
 def _copy_crop(source: Path, target: Path, checksum: str) -> None:
     """Link or copy a crop to the merged set atomically."""
-    if file_sha256(target) == checksum:
+    if crop_checksum(target) == checksum:
         return
     source = find_normalised(source)
-    if file_sha256(source) != checksum:
+    if crop_checksum(source) != checksum:
         raise DataError(f"{source}: missing or damaged: make that shard again, or copy it again")
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{target.name}")

@@ -4,13 +4,13 @@ A training that starts from a network records its trainings under ``earlier``, o
 their training and validation faces in ``earlier_id_hashes`` and ``earlier_image_hashes``.
 """
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from mtmsa_lightning._utils.file_access import file_sha256
 from mtmsa_lightning._utils.text import pluralize
 
 EARLIER = ("earlier", "earlier_id_hashes", "earlier_image_hashes")
@@ -58,8 +58,7 @@ def of_imagenet() -> dict[str, Any]:
 
 def of_file(file: Path) -> dict[str, Any]:
     """Return the record of a training that starts from a weight file without provenance."""
-    with file.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    digest = file_sha256(file)
     dataset = IMAGENET if digest.startswith(_IMAGENET_SHA256) else None
     return {"earlier": [{"dataset": dataset, "weights": file.name, "sha256": digest, "hashed": False}]}
 

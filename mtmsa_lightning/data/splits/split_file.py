@@ -1,6 +1,5 @@
 """Split files: published lists of images with their parts or folds (``predefined``, ``cvpr2024``)."""
 
-import hashlib
 import json
 import posixpath
 from dataclasses import replace
@@ -10,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mtmsa_lightning._utils.file_access import find_normalised, open_regular, read_regular
+from mtmsa_lightning._utils.file_access import file_sha256, find_normalised, read_regular
 from mtmsa_lightning._utils.text import pluralize, shown
 from mtmsa_lightning.align.box import BOX, turned_boxes
 from mtmsa_lightning.data.files import fold_name, read_delimited, sniff
@@ -57,8 +56,7 @@ def sha256_of(path: str | Path) -> str:
         DataError: The file cannot be read.
     """
     try:
-        with open_regular(find_normalised(Path(path))) as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return file_sha256(find_normalised(Path(path)))
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from error
 
