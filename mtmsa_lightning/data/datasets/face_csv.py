@@ -100,7 +100,7 @@ def read_face_csv(
     found.log_columns()
     rows = apply_maps(found.rows, labels or {}, path, found.names)
     names = _class_names(rows, path) if race_classes is None else tuple(race_classes)
-    check_class_names(names, f"{path}: column race" if race_classes is None else f"{dataset}: race_classes")
+    check_class_names(names, f"{dataset}: race_classes")
     if len(names) == 1:
         log.info("%s: %s is the only race class: there is no race head", path, names[0])
     elif names and race_classes is None and not set(names) <= set(RACES):
@@ -288,13 +288,16 @@ class FaceCSV(FaceDataModule):
         self.repair_dates = repair_dates
         self.date_format = date_format
         self.age_groups = AGE_GROUPS if age_groups == "adience" else ()
-        subjects, found = self._first_look()
+        subjects, found = self._first_look(checked=race_classes is None)
         if protocol is None:
             self.protocol = _default_protocol(subjects)
         self.race_classes = tuple(race_classes) if race_classes is not None and found else found
 
-    def _first_look(self) -> tuple["pd.Series[str]", tuple[str, ...]]:
-        """Return the subjects and race names of the set or table; empty if it cannot be read."""
+    def _first_look(self, checked: bool) -> tuple["pd.Series[str]", tuple[str, ...]]:
+        """Return the subjects and race names of the set or table; empty if they cannot be read.
+
+        With ``checked``, codes and odd texts are no race names.
+        """
         names: tuple[str, ...] = ()
         try:
             if is_prepared(self.root):
@@ -304,7 +307,7 @@ class FaceCSV(FaceDataModule):
             path = _table_path(self.root, self.table_name)
             first = read_rows(path, self.columns or {}, ReadReport(str(path)))
             rows = apply_maps(first.rows, self.labels or {}, path, first.names)
-            return rows["subject"], class_names(rows["race"])
+            return rows["subject"], _class_names(rows, path) if checked else class_names(rows["race"])
         except (DataError, OSError):  # reported when the table is read
             return pd.Series([], dtype="str"), names
 
@@ -323,7 +326,7 @@ class FaceCSV(FaceDataModule):
             repair_dates=self.repair_dates,
             date_format=self.date_format,
             dataset=self.name,
-            race_classes=self.race_classes,
+            race_classes=self.race_classes or None,
             strict=self.strict,
         )
 

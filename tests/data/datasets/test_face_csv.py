@@ -212,6 +212,8 @@ def test_codes_need_a_stated_meaning(folder):
     root = folder("path,age,gender,race\nimg/a.jpg,0,0,7\nimg/b.jpg,1,1,0\n")
     with pytest.raises(DataError, match="line 2: race '7' is a code"):
         read_face_csv(root)
+    with pytest.raises(DataError, match="line 2: race '7' is a code"):
+        FaceCSV(root=root, num_workers=0).read()
     labels = {"gender": {0: "female", 1: "male"}, "race": {7: "Martian", 0: None}, "age": {0: "0-2"}}
     table = read_face_csv(root, labels=labels)
     assert table.frame["gender"].tolist() == [1, 0]
