@@ -21,7 +21,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --force-reinstall --no-deps opencv-python-headless
 	@touch $@
 
-demo: setup  ## train on synthetic faces, three minutes on two cores
+demo: setup  ## train on synthetic faces, four minutes on two cores
 	$(BIN)/mtmsa fit --config demo.yaml
 
 test: setup  ## run all tests, on all cores
