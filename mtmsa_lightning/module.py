@@ -19,7 +19,7 @@ from mtmsa_lightning.losses.weighting import TaskLosses, TaskWeighting, joined_l
 from mtmsa_lightning.metrics.epoch_sums import restore_sums
 from mtmsa_lightning.metrics.source_metrics import SourceMetrics, only
 from mtmsa_lightning.metrics.stage_metrics import StageMetrics
-from mtmsa_lightning.models.backbones.resnet import MSAConfig, MSAResNet34
+from mtmsa_lightning.models.backbones.resnet import LAST_STRIDE, MSAConfig, MSAResNet34
 from mtmsa_lightning.models.class_mapping import ClassMapping
 from mtmsa_lightning.models.distributions import AgeDistribution
 from mtmsa_lightning.models.heads.age import AgeHead, GaussianAgeHead
@@ -28,6 +28,7 @@ from mtmsa_lightning.optim.optimizers import build_optimizer, build_schedule, fr
 from mtmsa_lightning.optim.schedulers import BatchSize, LearningRateScaling, WarmupCosine
 from mtmsa_lightning.runs.face_module import TASKS, FaceModule, as_lists
 from mtmsa_lightning.runs.head_specs import build_head, callable_spec, head_spec
+from mtmsa_lightning.settings.defaults import IMAGE_SIZE
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -106,7 +107,7 @@ class MTMSA(FaceModule):
         self,
         weights: str | None = None,
         msa: MSAConfig | None = MSAConfig(),  # noqa: B008  # never changed in place
-        last_stride: int = 2,
+        last_stride: int = LAST_STRIDE,
         aux_stage: int = 4,
         age: Callable[[int], AgeHead] | None = GaussianAgeHead,
         gender: Callable[[int, int], ClassHead] | None = ClassHead,
@@ -124,7 +125,7 @@ class MTMSA(FaceModule):
         channels_last: bool = False,
         checkpoint_activations: bool = False,
         flip_test: bool = False,
-        image_size: int = 224,
+        image_size: int = IMAGE_SIZE,
         crop: float = 1.0,
         gender_classes: Sequence[str] = GENDERS,
         race_classes: Sequence[str] = (),

@@ -7,11 +7,12 @@ from markupsafe import Markup
 
 from mtmsa_lightning._utils.images import Image, UnreadableImageError
 from mtmsa_lightning._utils.text import pluralize
-from mtmsa_lightning.app.drawing import LEVEL, age_curve, bars, embedded, gates_over, part, photo_with_boxes
+from mtmsa_lightning.app.drawing import age_curve, bars, embedded, gates_over, part, photo_with_boxes
 from mtmsa_lightning.inference.estimator import AgeEstimator
 from mtmsa_lightning.inference.face import Age, Face, FaceAttention
 from mtmsa_lightning.inference.photos import read_photo
 from mtmsa_lightning.reports.plots.attention import gate_scale, largest_gate
+from mtmsa_lightning.settings.defaults import INTERVAL_LEVEL
 
 MOST_FACES = 60  # maximum of faces of a photo that are shown, the largest ones
 
@@ -91,8 +92,8 @@ def _card(
 
 
 def _age(estimator: AgeEstimator, age: Age) -> dict[str, str]:
-    low, high = age.interval(LEVEL)
-    name = f"{100 * LEVEL:.0f} % interval"
+    low, high = age.interval(INTERVAL_LEVEL)
+    name = f"{100 * INTERVAL_LEVEL:.0f} % interval"
     kind = "calibrated" if interval_is_calibrated(estimator) else "not calibrated"
     if high == float("inf"):
         held = f"{name}: unknown, the checkpoint was calibrated on too few faces for it"
@@ -106,7 +107,7 @@ def _age(estimator: AgeEstimator, age: Age) -> dict[str, str]:
 def interval_is_calibrated(estimator: AgeEstimator) -> bool:
     """Return whether the shown interval was fitted on held-out faces."""
     calibration = estimator.model.calibration
-    return calibration is not None and LEVEL in calibration.quantiles
+    return calibration is not None and INTERVAL_LEVEL in calibration.quantiles
 
 
 def unsure_rule(estimator: AgeEstimator) -> str:
@@ -117,7 +118,7 @@ def unsure_rule(estimator: AgeEstimator) -> str:
     rules = []
     if calibration.max_width is not None:
         most = pluralize(calibration.max_width, "year")
-        rules.append(f"its {100 * LEVEL:.0f} % interval is wider than {most}")
+        rules.append(f"its {100 * INTERVAL_LEVEL:.0f} % interval is wider than {most}")
     if calibration.min_group_prob is not None:
         rules.append(f"its likeliest age group has less than {100 * calibration.min_group_prob:g} %")
     return " or ".join(rules)

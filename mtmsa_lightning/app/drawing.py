@@ -14,10 +14,10 @@ from mtmsa_lightning._utils.text import pluralize
 from mtmsa_lightning.inference.face import Age, Face, Interval
 from mtmsa_lightning.reports.html import Picture, environment
 from mtmsa_lightning.reports.plots.attention import AMPLIFIED, DAMPED
+from mtmsa_lightning.settings.defaults import INTERVAL_LEVEL
 
 _PARTS = environment.get_template("app.html").module
 
-LEVEL = 0.9  # level of the shown interval
 SHOWN_SIDE = 1280  # maximum of pixels of the longer side of a shown photo
 
 _WIDTH, _HEIGHT, _FLOOR, _EDGE = 320, 120, 84, 12
@@ -72,7 +72,7 @@ def age_curve(age: Age, text: str) -> Markup:
     scale = (_WIDTH - 2 * _EDGE) / (last - first)
     x = _EDGE + (ages - first) * scale
     y = _FLOOR - values / (values.max() or 1.0) * (_FLOOR - 8)  # a flat line if there is no mass on the axis
-    low, high = age.interval(LEVEL)
+    low, high = age.interval(INTERVAL_LEVEL)
     inside = (ages >= low) & (ages <= high)
     mean = _EDGE + (min(max(age.mean, first), last) - first) * scale
     band = ""

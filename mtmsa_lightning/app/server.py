@@ -18,6 +18,7 @@ from mtmsa_lightning.app.uploads import Uploads
 from mtmsa_lightning.errors import ConfigError
 from mtmsa_lightning.inference.estimator import AgeEstimator
 from mtmsa_lightning.reports.html import STYLE
+from mtmsa_lightning.settings.defaults import HOST, MAX_MEGABYTES, PORTS
 
 if TYPE_CHECKING:
     import fastapi
@@ -25,9 +26,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-MAX_MEGABYTES = 20.0  # size of the largest accepted file
 CONNECTIONS = 400  # maximum of connections, more than fifty browsers open; further ones are refused
-PORTS = range(7860, 7960)  # ports to try by default, the same as Gradio's
 
 _GRADIOS_TAGS = re.compile(rb"""\s*<meta\s+(?:property="og:|name="twitter:)[^>]*>""")
 
@@ -65,7 +64,7 @@ def need_gradio() -> None:
 
 
 def application(
-    estimator: AgeEstimator, host: str = "127.0.0.1", max_megabytes: float = MAX_MEGABYTES
+    estimator: AgeEstimator, host: str = HOST, max_megabytes: float = MAX_MEGABYTES
 ) -> "fastapi.FastAPI":
     """Return the web application; call it within :func:`private_folder`."""
     need_gradio()
@@ -151,7 +150,7 @@ def server(app: "fastapi.FastAPI") -> "uvicorn.Server":
 
 
 def serve(
-    estimator: AgeEstimator, host: str = "127.0.0.1", port: int | None = None, max_mb: float = MAX_MEGABYTES
+    estimator: AgeEstimator, host: str = HOST, port: int | None = None, max_mb: float = MAX_MEGABYTES
 ) -> None:
     """Serve the page on a port, by default the first free one of ``PORTS``, until the process is ended.
 

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from mtmsa_lightning._utils.text import pluralize
-from mtmsa_lightning.calibration.conformal import INTERVAL_LEVEL
 from mtmsa_lightning.labels import AGE_GROUP_EDGES
 from mtmsa_lightning.models.distributions import AgeDistribution, CalibratedAge
+from mtmsa_lightning.settings.defaults import INTERVAL_LEVEL
 
 LEVELS: tuple[float, ...] = (0.5, 0.8, 0.9, 0.95)
 """Nominal levels of the conformal intervals."""

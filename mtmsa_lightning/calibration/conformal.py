@@ -7,9 +7,6 @@ from torch import Tensor
 
 from mtmsa_lightning.models.distributions import AgeDistribution
 
-INTERVAL_LEVEL = 0.9
-"""Level of the interval that ``max_width`` refers to."""
-
 
 def conformal_scores(age: AgeDistribution, low: Tensor, high: Tensor) -> Tensor:
     """Return the half-width, in standard deviations, of the interval that just covers each label.

@@ -19,6 +19,15 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, **settings: Any) -> None:
         super().__init__(**{"allow_abbrev": False} | settings)
 
+    def add_argument(self, *names: Any, **settings: Any) -> argparse.Action:
+        """Add an argument; the help of an option ends with its default, if it has one."""
+        default = settings.get("default")
+        if isinstance(default, str | int | float) and default != argparse.SUPPRESS:
+            shown = f"{default:g}" if isinstance(default, float) else str(default)
+            shown = shown.lower() if isinstance(default, bool) else shown
+            settings["help"] = f"{settings['help']} (default: {shown})"
+        return super().add_argument(*names, **settings)
+
     def error(self, message: str) -> NoReturn:
         """Raise ConfigError in place of printing the usage."""
         text = message.removeprefix("argument ").replace("the following arguments are required:", "give")
@@ -60,10 +69,8 @@ def add_boolean(
     parser: argparse.ArgumentParser, name: str, help: str, default: bool | None = False, note: str = ""
 ) -> None:
     """Add an option that takes ``true`` or ``false``; ``note`` describes a default of None."""
-    shown = note or str(default).lower()
-    parser.add_argument(
-        name, type=boolean, default=default, metavar="{true,false}", help=f"{help} (default: {shown})"
-    )
+    text = f"{help} (default: {note})" if default is None else help
+    parser.add_argument(name, type=boolean, default=default, metavar="{true,false}", help=text)
 
 
 def boolean(text: str) -> bool:

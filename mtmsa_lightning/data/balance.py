@@ -9,10 +9,14 @@ from numpy.typing import NDArray
 
 from mtmsa_lightning.data.table import MAX_AGE
 from mtmsa_lightning.errors import ConfigError
+from mtmsa_lightning.settings.defaults import BALANCE_SMOOTHING
 
 
 def balancing_weights(
-    faces: pd.DataFrame, by: Sequence[str] = ("age",), strength: float = 1.0, smoothing: float = 2.0
+    faces: pd.DataFrame,
+    by: Sequence[str] = ("age",),
+    strength: float = 1.0,
+    smoothing: float = BALANCE_SMOOTHING,
 ) -> NDArray[np.float64]:
     """Return how often each face is used, relative to the mean of all.
 

@@ -39,6 +39,7 @@ from mtmsa_lightning.data.splits.split_file import apply_split_file, sha256_of
 from mtmsa_lightning.data.table import FaceTable, classes_with_faces, label_kinds
 from mtmsa_lightning.errors import ConfigError, DataError
 from mtmsa_lightning.labels import GENDERS, SYNTHETIC
+from mtmsa_lightning.settings.defaults import BALANCE_SMOOTHING, BATCH_SIZE, IMAGE_SIZE, VAL_FRACTION
 
 log = logging.getLogger(__name__)
 
@@ -112,13 +113,13 @@ class FaceDataModule(LightningDataModule, ABC):
         root: str | None = None,
         protocol: str = "random",
         fold: int = 0,
-        image_size: int = 224,
+        image_size: int = IMAGE_SIZE,
         crop: float = 1.0,
-        batch_size: int = 32,
+        batch_size: int = BATCH_SIZE,
         num_workers: int | None = None,
         pin_memory: bool | None = None,
         seed: int = 0,
-        val_fraction: float = 0.1,
+        val_fraction: float = VAL_FRACTION,
         calibration_fraction: float = 0.0,
         augment: AugmentSetting = "light",
         augment_on: Literal["cpu", "device"] = "cpu",
@@ -129,7 +130,7 @@ class FaceDataModule(LightningDataModule, ABC):
         sampler: Literal["uniform", "balanced"] = "uniform",
         balance_by: Sequence[str] = ("age",),
         balance_strength: float = 1.0,
-        balance_smoothing: float = 2.0,
+        balance_smoothing: float = BALANCE_SMOOTHING,
     ) -> None:
         super().__init__()
         self.root = local_copy(str(root)) if root is not None else default_root(self.name)

@@ -12,6 +12,7 @@ from mtmsa_lightning.data.face_dataset import FaceDataset, collate
 from mtmsa_lightning.metrics.age import MIN_FACES
 from mtmsa_lightning.models.backbones.msa import MSAAttention, MultiScaleAttention
 from mtmsa_lightning.module import MTMSA
+from mtmsa_lightning.settings.defaults import PREDICT_BATCH_SIZE
 
 SHOWN = 8
 """Number of faces whose gates are shown."""
@@ -45,7 +46,7 @@ def attend(
     model: MTMSA,
     data: FaceDataset,
     device: torch.device | str = "cpu",
-    batch_size: int = 64,
+    batch_size: int = PREDICT_BATCH_SIZE,
     min_faces: int = MIN_FACES,
 ) -> Attention | None:
     """Compute gates and scale weights of the attention modules; None without modules or without ages.

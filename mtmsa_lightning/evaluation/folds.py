@@ -17,7 +17,6 @@ import pandas as pd
 from mtmsa_lightning.errors import DataError
 from mtmsa_lightning.evaluation.predictions import read_predictions
 from mtmsa_lightning.evaluation.resampling import (
-    DRAWS,
     MIN_CLUSTERS,
     bootstrap_means,
     interval,
@@ -25,6 +24,7 @@ from mtmsa_lightning.evaluation.resampling import (
 )
 from mtmsa_lightning.evaluation.scores import face_scores, metrics_of_means, read_faces
 from mtmsa_lightning.evaluation.table_metrics import scalars
+from mtmsa_lightning.settings.defaults import DRAWS
 
 SHARED = (
     "dataset", "protocol", "split_seed", "split_file", "label_rule", "gender_classes", "race_classes",

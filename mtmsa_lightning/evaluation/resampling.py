@@ -12,13 +12,9 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
+from mtmsa_lightning.settings.defaults import CONFIDENCE_LEVEL, DRAWS, PERMUTATIONS
+
 Floats = npt.NDArray[np.float64]
-
-DRAWS = 2_000
-"""Default number of bootstrap samples: 50 lie beyond each end of a 95 % interval."""
-
-PERMUTATIONS = 10_000
-"""Default number of sign flips: a p-value of 0.05 then has a standard error of 0.002."""
 
 MIN_CLUSTERS = 10
 """Minimum number of subjects for an interval; with fewer it would be far too narrow."""
@@ -58,7 +54,7 @@ def divide(numerator: Floats, denominator: Floats) -> Floats:
     return divided
 
 
-def interval(drawn: npt.ArrayLike, level: float = 0.95) -> tuple[float, float]:
+def interval(drawn: npt.ArrayLike, level: float = CONFIDENCE_LEVEL) -> tuple[float, float]:
     """Return the percentile interval of a bootstrapped statistic.
 
     Its ends are the (1 - level) / 2 and (1 + level) / 2 quantiles of the draws ``(B,)`` without NaN (Efron

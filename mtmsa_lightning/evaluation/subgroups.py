@@ -11,7 +11,6 @@ import pandas as pd
 from mtmsa_lightning.errors import DataError
 from mtmsa_lightning.evaluation.predictions import Predictions
 from mtmsa_lightning.evaluation.resampling import (
-    DRAWS,
     MIN_CLUSTERS,
     Floats,
     cluster_numbers,
@@ -20,6 +19,7 @@ from mtmsa_lightning.evaluation.resampling import (
 )
 from mtmsa_lightning.evaluation.subgroup_metrics import FaceScores, Rows, resampled_metrics
 from mtmsa_lightning.metrics.age import MIN_FACES
+from mtmsa_lightning.settings.defaults import CONFIDENCE_LEVEL, DRAWS
 
 DIMENSIONS = ("gender", "race", "age")
 """Dimensions of groups: labelled gender, labelled race, and decade of age (or the labelled age group)."""
@@ -54,7 +54,7 @@ def subgroups(
     predictions: Predictions,
     min_faces: int = MIN_FACES,
     draws: int = DRAWS,
-    level: float = 0.95,
+    level: float = CONFIDENCE_LEVEL,
     seed: int = 0,
 ) -> Subgroups:
     """Compute every metric of age for every group of faces, and the largest gaps.

@@ -7,12 +7,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from mtmsa_lightning.calibration.conformal import INTERVAL_LEVEL
 from mtmsa_lightning.labels import AGE_GROUP_EDGES
 from mtmsa_lightning.metrics.stage_metrics import StageMetrics
 from mtmsa_lightning.models.backbones.resnet import MSAResNet34
 from mtmsa_lightning.models.distributions import printed_age
 from mtmsa_lightning.module import MTMSA
+from mtmsa_lightning.settings.defaults import INTERVAL_LEVEL
 
 INPUT = "images"  # name of the input
 

@@ -18,16 +18,14 @@ from mtmsa_lightning.align.crop import ALIGNED
 from mtmsa_lightning.align.detected_face import DetectedFace, Points
 from mtmsa_lightning.align.detector import FaceDetector
 from mtmsa_lightning.align.files import encode_crop
-from mtmsa_lightning.align.margin import MARGIN
 from mtmsa_lightning.data.augment.cpu import FaceTransform
 from mtmsa_lightning.data.prepared.format import ALREADY_ALIGNED
 from mtmsa_lightning.data.preprocessing import describe_crop
 from mtmsa_lightning.inference.face import FaceCrop
 from mtmsa_lightning.labels import SYNTHETIC
+from mtmsa_lightning.settings.defaults import CROP_MARGIN, CROP_SIZE
 
 log = logging.getLogger(__name__)
-
-_SIZE = 256  # side in pixels of aligned crops if training had none
 
 
 @dataclass(frozen=True)
@@ -45,7 +43,7 @@ class Preprocessing:
     image_size: int
     crop: float = 1.0
     margin: float | None = None
-    size: int = _SIZE
+    size: int = CROP_SIZE
     dataset: str = ""
 
     @classmethod
@@ -60,7 +58,7 @@ class Preprocessing:
         margin = float(made["margin"]) if aligned else None
         # synthetic faces are placed as in the release
         layout = provenance.get("dataset", "").removeprefix(f"{SYNTHETIC}-")
-        return cls(image_size, crop, margin, int(made.get("size", _SIZE)), layout)
+        return cls(image_size, crop, margin, int(made.get("size", CROP_SIZE)), layout)
 
     @property
     def detects(self) -> bool:
@@ -116,7 +114,7 @@ def _target(how: Preprocessing) -> tuple[Points, float]:
         return canonical_landmarks(how.size, how.margin), how.crop
     if how.dataset in ALIGNED:  # the release's own position of a face
         return to_pixels(ALIGNED[how.dataset], (0.0, 0.0), how.size), how.crop
-    return canonical_landmarks(how.size, MARGIN), 1.0
+    return canonical_landmarks(how.size, CROP_MARGIN), 1.0
 
 
 def _central(

@@ -32,6 +32,7 @@ from mtmsa_lightning.module import MTMSA, FaceOutput
 from mtmsa_lightning.runs.checkpoints import find_checkpoint
 from mtmsa_lightning.runs.hub import local_path, upload
 from mtmsa_lightning.runs.pretrained import README, identity, write_pretrained
+from mtmsa_lightning.settings.defaults import PREDICT_BATCH_SIZE
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +74,7 @@ class AgeEstimator:
         self,
         model: MTMSA,
         device: str | torch.device = "auto",
-        batch_size: int = 64,
+        batch_size: int = PREDICT_BATCH_SIZE,
         detector: FaceDetector | None = None,
         max_pixels: int = MAX_PIXELS,
         precision: str = "32-true",

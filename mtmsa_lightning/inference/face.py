@@ -14,6 +14,7 @@ from mtmsa_lightning.align.detected_face import Points
 from mtmsa_lightning.errors import CheckpointError
 from mtmsa_lightning.labels import AGE_GROUP_EDGES
 from mtmsa_lightning.models.distributions import AgeDistribution, printed_age
+from mtmsa_lightning.settings.defaults import INTERVAL_LEVEL
 
 BOX = ("box_left", "box_top", "box_right", "box_bottom")  # columns of tables for the edges of a box in pixels
 
@@ -44,7 +45,7 @@ class Age:
         """Standard deviation in years."""
         return float(self.distribution.std)
 
-    def interval(self, level: float = 0.9) -> Interval:
+    def interval(self, level: float = INTERVAL_LEVEL) -> Interval:
         """Return both ends in years, cut at 0, of the interval with probability ``level``.
 
         For a calibrated checkpoint this is the conformal interval at the fitted levels (0.5, 0.8, 0.9, 0.95),

@@ -16,11 +16,11 @@ from mtmsa_lightning._utils.images import Image, UnreadableImageError
 from mtmsa_lightning.inference.face import BOX
 from mtmsa_lightning.inference.inputs import Input, Inputs
 from mtmsa_lightning.inference.parts import Parts
+from mtmsa_lightning.settings.defaults import SHEET_FACES
 
 LONGER_SIDE = 1600  # larger photos are shrunk to this many pixels before drawing
 LEAST_SIDE = 400  # smaller photos are enlarged to this many pixels, so that captions do not cover a face
 TILE = 160  # side of a face on the sheet, in pixels
-TILES = 120  # maximum of faces on a sheet, spread evenly over the table
 
 _ACROSS = 10
 _LINE = 18  # height of a line of text below a tile
@@ -80,7 +80,7 @@ def label(name: str, face: int) -> str:
 
 def write_sheet(parts: Parts, inputs: Inputs, faces: int, file: Path) -> None:
     """Write one ``.jpg`` or ``.png`` image with some of the ``faces`` of all parts, each with its caption."""
-    wanted = np.linspace(0, faces - 1, min(TILES, faces)).astype(int)
+    wanted = np.linspace(0, faces - 1, min(SHEET_FACES, faces)).astype(int)
     tiles: list[Image] = []
     start = 0
     for number in parts.numbers:

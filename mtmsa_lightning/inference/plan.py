@@ -10,12 +10,12 @@ import torch
 
 from mtmsa_lightning._utils.strict_json import to_json
 from mtmsa_lightning.align.crop import ALIGNED
-from mtmsa_lightning.align.margin import MARGIN
 from mtmsa_lightning.data import preprocessing
 from mtmsa_lightning.inference.estimator import AgeEstimator
 from mtmsa_lightning.inference.inputs import Inputs
 from mtmsa_lightning.inference.parts import FORMAT_VERSION, PART_SIZE, Plan
 from mtmsa_lightning.module import MTMSA
+from mtmsa_lightning.settings.defaults import CROP_MARGIN
 
 _PACKAGES = ("mtmsa-lightning", "torch", "numpy", "opencv-python-headless", "onnxruntime")
 
@@ -71,7 +71,7 @@ def warn_preprocessing(estimator: AgeEstimator, inputs: Inputs, detect: bool) ->
             trained, trained | {"preparation": None}, "its input with --detect false"
         )
     if inputs.photos and detect and not how.detects and how.dataset not in ALIGNED:
-        found = {"crop": {"margin": MARGIN, "detector": {}}}
+        found = {"crop": {"margin": CROP_MARGIN, "detector": {}}}
         preprocessing.warn_preprocessing(
             trained, trained | {"preparation": found}, "its input with --detect true"
         )

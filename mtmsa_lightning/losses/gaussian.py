@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from mtmsa_lightning.losses.special import log_normal_interval
 
+HALF_YEAR = 0.5
+
 
 class GaussianKLLoss(nn.Module):
     """Kullback-Leibler divergence from age labels (exact or intervals) to a Gaussian prediction.
@@ -49,14 +51,24 @@ class GaussianKLLoss(nn.Module):
         self.beta = beta
 
     def forward(
-        self, mean: Tensor, log_variance: Tensor, low: Tensor, high: Tensor, half_width: Tensor | float = 0.5
+        self,
+        mean: Tensor,
+        log_variance: Tensor,
+        low: Tensor,
+        high: Tensor,
+        half_width: Tensor | float = HALF_YEAR,
     ) -> tuple[Tensor, Tensor]:
         """Return the float64 sum over labelled rows and their int64 count; see :meth:`per_sample`."""
         count = (~(low + high).isnan()).sum()
         return self.per_sample(mean, log_variance, low, high, half_width).sum(), count
 
     def per_sample(
-        self, mean: Tensor, log_variance: Tensor, low: Tensor, high: Tensor, half_width: Tensor | float = 0.5
+        self,
+        mean: Tensor,
+        log_variance: Tensor,
+        low: Tensor,
+        high: Tensor,
+        half_width: Tensor | float = HALF_YEAR,
     ) -> Tensor:
         """Return the loss of each row in float64, ``(N,)``, zero where the label is missing.
 

@@ -13,7 +13,15 @@ import torch
 from torch import Tensor
 from torchmetrics.utilities.plot import plot_curve
 
-from mtmsa_lightning.metrics.base import Labels, PlotMetric, Predictions, age_inputs, check_shapes
+from mtmsa_lightning.metrics.base import (
+    CS_LIMIT,
+    CS_YEARS,
+    Labels,
+    PlotMetric,
+    Predictions,
+    age_inputs,
+    check_shapes,
+)
 from mtmsa_lightning.metrics.masked_mean import MaskedMean, PerFace
 from mtmsa_lightning.models.distributions import AgeDistribution
 
@@ -69,7 +77,7 @@ class CumulativeScore(MaskedMean):
     is_differentiable = False
     higher_is_better = True
 
-    def __init__(self, threshold: float = 5.0, **kwargs: Any) -> None:
+    def __init__(self, threshold: float = CS_YEARS, **kwargs: Any) -> None:
         super().__init__(settings=[threshold], **kwargs)
         self.threshold = threshold
 
@@ -91,7 +99,7 @@ class CumulativeScoreArea(MaskedMean):
     is_differentiable = True
     higher_is_better = True
 
-    def __init__(self, limit: float = 30.0, **kwargs: Any) -> None:
+    def __init__(self, limit: float = CS_LIMIT, **kwargs: Any) -> None:
         super().__init__(settings=[limit], **kwargs)
         self.limit = limit
 
@@ -113,7 +121,7 @@ class CumulativeScoreCurve(PlotMetric):
     within: Tensor
     count: Tensor
 
-    def __init__(self, limit: int = 30, **kwargs: Any) -> None:
+    def __init__(self, limit: int = CS_LIMIT, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.add_state("within", torch.zeros(limit + 1, dtype=torch.int64), dist_reduce_fx="sum")
         self.add_state("count", torch.tensor(0), dist_reduce_fx="sum")

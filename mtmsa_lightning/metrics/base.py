@@ -17,6 +17,12 @@ Labels = Tensor | tuple[Tensor, Tensor]
 
 M = TypeVar("M", bound=Metric)
 
+CS_YEARS = 5.0
+"""Default threshold of the cumulative score."""
+
+CS_LIMIT = 30
+"""Default last year of the curve of cumulative scores and of the area below it."""
+
 ECE_BINS = 15
 """Default bins of the expected calibration error."""
 

@@ -13,8 +13,9 @@ from torchmetrics import Metric
 from mtmsa_lightning import metrics
 from mtmsa_lightning.labels import AGE_GROUP_EDGES
 from mtmsa_lightning.metrics.age import MIN_FACES
-from mtmsa_lightning.metrics.base import ECE_BINS, ENCE_BINS, Labels, Predictions
+from mtmsa_lightning.metrics.base import CS_LIMIT, CS_YEARS, ECE_BINS, ENCE_BINS, Labels, Predictions
 from mtmsa_lightning.models.distributions import AgeDistribution
+from mtmsa_lightning.settings.defaults import INTERVAL_LEVEL
 
 
 def _measure(metric: Metric, preds: Predictions, target: Labels, *high: Tensor | None) -> Tensor:
@@ -65,21 +66,21 @@ def age_bias(preds: Predictions, target: Labels, high: Tensor | None = None) -> 
 
 
 def cumulative_score(
-    preds: Predictions, target: Labels, high: Tensor | None = None, threshold: float = 5.0
+    preds: Predictions, target: Labels, high: Tensor | None = None, threshold: float = CS_YEARS
 ) -> Tensor:
     """Return CS@threshold, in [0, 1]; see :class:`~mtmsa_lightning.metrics.CumulativeScore`."""
     return _measure(metrics.CumulativeScore(threshold), preds, target, high)
 
 
 def cumulative_score_curve(
-    preds: Predictions, target: Labels, high: Tensor | None = None, limit: int = 30
+    preds: Predictions, target: Labels, high: Tensor | None = None, limit: int = CS_LIMIT
 ) -> Tensor:
     """Return CS@n for n = 0 ... limit; see :class:`~mtmsa_lightning.metrics.CumulativeScoreCurve`."""
     return _measure(metrics.CumulativeScoreCurve(limit), preds, target, high)
 
 
 def cumulative_score_area(
-    preds: Predictions, target: Labels, high: Tensor | None = None, limit: float = 30.0
+    preds: Predictions, target: Labels, high: Tensor | None = None, limit: float = CS_LIMIT
 ) -> Tensor:
     """Return the area under CS@0 ... limit; see :class:`~mtmsa_lightning.metrics.CumulativeScoreArea`."""
     return _measure(metrics.CumulativeScoreArea(limit), preds, target, high)
@@ -112,14 +113,14 @@ def crps(preds: AgeDistribution, target: Labels, high: Tensor | None = None) -> 
 
 
 def interval_coverage(
-    preds: AgeDistribution, target: Labels, high: Tensor | None = None, level: float = 0.9
+    preds: AgeDistribution, target: Labels, high: Tensor | None = None, level: float = INTERVAL_LEVEL
 ) -> Tensor:
     """Return the coverage of intervals; see :class:`~mtmsa_lightning.metrics.IntervalCoverage`."""
     return _measure(metrics.IntervalCoverage(level), preds, target, high)
 
 
 def interval_width(
-    preds: AgeDistribution, target: Labels, high: Tensor | None = None, level: float = 0.9
+    preds: AgeDistribution, target: Labels, high: Tensor | None = None, level: float = INTERVAL_LEVEL
 ) -> Tensor:
     """Return the mean width of intervals; see :class:`~mtmsa_lightning.metrics.IntervalWidth`."""
     return _measure(metrics.IntervalWidth(level), preds, target, high)

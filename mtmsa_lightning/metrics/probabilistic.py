@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mtmsa_lightning.metrics.masked_mean import MaskedMean, PerFace
 from mtmsa_lightning.models.distributions import AgeDistribution
+from mtmsa_lightning.settings.defaults import INTERVAL_LEVEL
 
 
 class AgeNLL(MaskedMean):
@@ -58,7 +59,7 @@ class AgeCRPS(MaskedMean):
 class _IntervalMetric(MaskedMean):
     """Base of metrics of the central prediction interval of a level."""
 
-    def __init__(self, level: float = 0.9, **kwargs: Any) -> None:
+    def __init__(self, level: float = INTERVAL_LEVEL, **kwargs: Any) -> None:
         super().__init__(settings=[level], **kwargs)
         if not 0 < level < 1:
             raise ValueError(f"a level must lie between 0 and 1, both excluded, got {level}")

@@ -5,12 +5,13 @@ from rich.table import Table
 from mtmsa_lightning._utils.logs import drawn
 from mtmsa_lightning._utils.text import pluralize
 from mtmsa_lightning.calibration.calibration import Calibration
-from mtmsa_lightning.calibration.conformal import INTERVAL_LEVEL, coverage_deviation
+from mtmsa_lightning.calibration.conformal import coverage_deviation
 from mtmsa_lightning.calibration.measures import LabelledPredictions, age_risk, risk_by_threshold
 from mtmsa_lightning.data.datamodule import FaceDataModule
 from mtmsa_lightning.data.mixture.datamodule import sources_of
 from mtmsa_lightning.labels import AGE_GROUP_EDGES
 from mtmsa_lightning.metrics.titles import format_metric, title
+from mtmsa_lightning.settings.defaults import INTERVAL_LEVEL
 
 SURPRISING = 3.0
 """Distance of coverage from its target, in standard deviations, that is reported as surprising."""

@@ -1,1 +1,1 @@
-"""Configuration files and the command line that refers to them."""
+"""Configuration files, the command line that refers to them, and shared default values."""

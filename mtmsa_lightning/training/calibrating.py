@@ -14,7 +14,6 @@ from lightning.fabric import Fabric
 from mtmsa_lightning._utils.devices import best_precision, choose_accelerator
 from mtmsa_lightning._utils.text import pluralize
 from mtmsa_lightning.calibration.calibration import Calibration
-from mtmsa_lightning.calibration.conformal import INTERVAL_LEVEL
 from mtmsa_lightning.calibration.fitting import fit_calibration
 from mtmsa_lightning.calibration.measures import LabelledPredictions, calibration_metrics
 from mtmsa_lightning.data.datamodule import FaceDataModule
@@ -28,6 +27,7 @@ from mtmsa_lightning.reports.card import update_cards
 from mtmsa_lightning.runs.checkpoints import checkpoint_file, read_checkpoint
 from mtmsa_lightning.runs.pretrained import WEIGHTS, write_pretrained
 from mtmsa_lightning.settings.configs import split_configs
+from mtmsa_lightning.settings.defaults import INTERVAL_LEVEL
 from mtmsa_lightning.settings.error_messages import as_config_error
 from mtmsa_lightning.training.build_data import build_data
 from mtmsa_lightning.training.callbacks.checkpoints import AtomicCheckpointIO

@@ -12,7 +12,6 @@ from jinja2.runtime import Macro
 from seen_html import HOSTILE, check_harmless
 
 from mtmsa_lightning.app.drawing import (
-    LEVEL,
     SHOWN_SIDE,
     age_curve,
     age_range,
@@ -28,6 +27,7 @@ from mtmsa_lightning.inference.face import Age, Face, FaceCrop
 from mtmsa_lightning.models.distributions import CalibratedAge, CategoricalAge, GaussianAge
 from mtmsa_lightning.reports.html import environment
 from mtmsa_lightning.reports.plots.attention import AMPLIFIED, DAMPED, gate_scale, largest_gate
+from mtmsa_lightning.settings.defaults import INTERVAL_LEVEL
 
 
 def gaussian(mean: float, std: float) -> Age:
@@ -105,7 +105,7 @@ def test_curve_band_and_mean_lie_where_their_years_are() -> None:
 )
 def test_the_fitted_interval_is_shown_and_nobody_is_younger_than_0(low, high, shown) -> None:
     age = calibrated(low, high)
-    assert age.interval(LEVEL) == shown
+    assert age.interval(INTERVAL_LEVEL) == shown
     assert path(age_curve(age, ""), "band")  # an infinite one colours the whole curve
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from mtmsa_lightning.cli.arguments import Parser, add_checkpoint, real_number, whole_number
 from mtmsa_lightning.errors import ConfigError
 from mtmsa_lightning.runs.hub import check_source
+from mtmsa_lightning.settings.defaults import HOST, MAX_MEGABYTES, PORTS
 
 log = logging.getLogger(__name__)
 
@@ -22,14 +23,15 @@ def parser() -> argparse.ArgumentParser:
     )
     add_checkpoint(parser, hub=True)
     parser.add_argument(
-        "--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1, this machine only; "
-        "there is no password and no encryption); requests under another name are refused",
+        "--host", default=HOST, help="address to listen on; by default this machine only: "
+        "there is no password and no encryption; requests under another name are refused",
     )  # fmt: skip
-    parser.add_argument("--port", type=whole_number, help="port (default: the first free one from 7860)")
     parser.add_argument(
-        "--max_mb", type=real_number, default=20.0, help="largest file in MB (2^20 bytes; default: 20)"
+        "--port", type=whole_number, help=f"port (default: the first free one from {PORTS[0]})"
     )
-    parser.add_argument("--accelerator", default="auto", help="auto, cpu or gpu (default: auto)")
+    size = "largest file in MB of 2^20 bytes"
+    parser.add_argument("--max_mb", type=real_number, default=MAX_MEGABYTES, help=size)
+    parser.add_argument("--accelerator", default="auto", help="auto, cpu or gpu")
     return parser
 
 

@@ -14,6 +14,7 @@ from mtmsa_lightning.cli.arguments import (
 from mtmsa_lightning.cli.data_arguments import add_data_arguments, data_arguments
 from mtmsa_lightning.data.audit.findings import kinds_as_text
 from mtmsa_lightning.settings.configs import find_config
+from mtmsa_lightning.settings.defaults import MIN_SHARPNESS, MIN_SIDE, NEAR
 from mtmsa_lightning.training.build_data import build_data
 
 DESCRIPTION = """\
@@ -38,10 +39,12 @@ def parser() -> argparse.ArgumentParser:
     add_boolean(parser, "--faces", "show photos in the page", default=True)
     add_boolean(parser, "--read_images", "read the images, not only the table and the split", default=True)
     add_boolean(parser, "--detect", "look for a face in every image; needs the extra align")
-    near = "greatest distance of near-duplicates, of 256 bits (default: 31)"
-    add("--near", type=whole_number_from(0), help=near)
-    add("--min_side", type=whole_number_from(0), help="least side of an image in pixels (default: 64)")
-    add("--min_sharpness", type=real_number, help="least variance of the Laplacian at 128 px (default: 10)")
+    near = "greatest distance of near-duplicates, of 256 bits"
+    add("--near", type=whole_number_from(0), default=NEAR, help=near)
+    side = "least side of an image in pixels"
+    add("--min_side", type=whole_number_from(0), default=MIN_SIDE, help=side)
+    sharpness = "least variance of the Laplacian at 128 px"
+    add("--min_sharpness", type=real_number, default=MIN_SHARPNESS, help=sharpness)
     return parser
 
 
@@ -60,8 +63,7 @@ def main(args: Sequence[str]) -> None:
     from mtmsa_lightning.data.mixture.datamodule import Mixture
     from mtmsa_lightning.reports.audit import summary, write_json, write_page
 
-    given = {name: getattr(options, name) for name in ("near", "min_side", "min_sharpness")}
-    thresholds = Thresholds(**{name: value for name, value in given.items() if value is not None})
+    thresholds = Thresholds(options.near, options.min_side, options.min_sharpness)
     detect = load_detector() if options.detect else None
     read(data)  # raises before a folder is made
     with locked(options.out, "mtmsa audit"):

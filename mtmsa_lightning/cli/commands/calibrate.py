@@ -44,7 +44,7 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     parser.add_argument("--out", type=Path, help="write the calibrated checkpoint here instead of in place")
     add_boolean(parser, "--undo", "remove the calibration instead of fitting one")
-    parser.add_argument("--accelerator", default="auto", help="auto, cpu or gpu (default: auto)")
+    parser.add_argument("--accelerator", default="auto", help="auto, cpu or gpu")
     parser.add_argument("--precision", help="Lightning's precision (default: as in `mtmsa test`)")
     return parser
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from mtmsa_lightning.cli.arguments import Parser, whole_number_from
 from mtmsa_lightning.errors import ConfigError, DataError
+from mtmsa_lightning.settings.defaults import PERMUTATIONS
 
 log = logging.getLogger(__name__)
 
@@ -26,9 +27,8 @@ def parser() -> argparse.ArgumentParser:
     add("baseline", type=Path, help="a run, the folder of a cross-validation or of a report, or a table")
     add("others", type=Path, nargs="+", metavar="other", help="what to compare with it")
     add("--out", type=Path, nargs="+", default=[], metavar="FILE", help="files to write: .json, .csv, .md")
-    draws, seed = "bootstrap samples, sign flips (default: 10000)", "seed of both (default: 0)"
-    add("--draws", type=whole_number_from(1), default=10_000, help=draws)
-    add("--seed", type=whole_number_from(0), default=0, help=seed)
+    add("--draws", type=whole_number_from(1), default=PERMUTATIONS, help="bootstrap samples, sign flips")
+    add("--seed", type=whole_number_from(0), default=0, help="seed of both")
     return parser
 
 

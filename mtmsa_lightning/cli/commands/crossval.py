@@ -50,7 +50,7 @@ def add_run_arguments(parser: argparse.ArgumentParser, folds: str, seeds: str) -
     add = parser.add_argument
     add("--folds", nargs="+", metavar="FOLDS", help=folds)
     add("--seeds", nargs="+", type=whole_number, metavar="SEED", help=seeds)
-    add("--parallel", type=whole_number_from(1), default=1, metavar="N", help="runs at once (default: 1)")
+    add("--parallel", type=whole_number_from(1), default=1, metavar="N", help="runs at once")
 
 
 def fit_arguments(options: argparse.Namespace, others: Sequence[str], recognised: bool = False) -> list[str]:

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING
 
 from mtmsa_lightning._utils.cores import available_cores
 from mtmsa_lightning._utils.folders import check_folder
+from mtmsa_lightning._utils.opencv_limit import MAX_PIXELS
 from mtmsa_lightning._utils.text import pluralize
 from mtmsa_lightning.cli.arguments import Parser, add_boolean, add_checkpoint, parse_shard, whole_number_from
 from mtmsa_lightning.errors import ConfigError, DataError
 from mtmsa_lightning.inference.paths import check_there
 from mtmsa_lightning.runs.hub import check_source
 from mtmsa_lightning.settings.class_paths import allowed
+from mtmsa_lightning.settings.defaults import PREDICT_BATCH_SIZE, SHEET_FACES
 
 if TYPE_CHECKING:
     from mtmsa_lightning._utils.progress import Advance
@@ -66,19 +68,19 @@ def parser() -> argparse.ArgumentParser:
     add_boolean(parser, "--strict", "end with status 2 if an image could not be read")
     add_boolean(parser, "--detect", "find and align all faces of a photo; false: a photo is one cropped face",
                 None, "as in training")  # fmt: skip
-    add("--max_pixels", type=whole_number_from(1), metavar="N",
-        help="skip photos with more pixels (default: 64 million; for more, also set "
-        "OPENCV_IO_MAX_IMAGE_PIXELS)")  # fmt: skip
+    add("--max_pixels", type=whole_number_from(1), default=MAX_PIXELS, metavar="N",
+        help="skip photos with more pixels; for more than the default, also set "
+        "OPENCV_IO_MAX_IMAGE_PIXELS")  # fmt: skip
     add("--annotate", type=Path, metavar="DIR", help="write copies of the photos with a box and a caption "
         "per face (default: none, since they show people)")  # fmt: skip
-    add("--contact_sheet", type=Path, metavar="FILE", help="write one image (.jpg, .png) with up to 120 of "
-        "the faces (default: none)")  # fmt: skip
-    add("--batch_size", type=whole_number_from(1), default=64, help="faces per batch (default: 64)")
+    add("--contact_sheet", type=Path, metavar="FILE", help="write one image (.jpg, .png) with up to "
+        f"{SHEET_FACES} of the faces (default: none)")  # fmt: skip
+    add("--batch_size", type=whole_number_from(1), default=PREDICT_BATCH_SIZE, help="faces per batch")
     add("--num_workers", type=whole_number_from(1),
         help="threads that read photos and find faces (default: one per core)")  # fmt: skip
-    add("--accelerator", default="auto", help="auto, cpu or gpu (default: auto)")
-    add("--devices", default="1", help="number of devices, with one process each, or auto (default: 1)")
-    add("--precision", default="32-true", help="32-true (default), 64-true, bf16-mixed or 16-mixed")
+    add("--accelerator", default="auto", help="auto, cpu or gpu")
+    add("--devices", default="1", help="number of devices, with one process each, or auto")
+    add("--precision", default="32-true", help="32-true, 64-true, bf16-mixed or 16-mixed")
     add_boolean(parser, "--flip_test", "average over each face and its mirror image; takes twice the time")
     add("--shard", default="1/1", metavar="I/N", help="predict shard I of N only")
     return parser
@@ -119,7 +121,6 @@ def predict(options: argparse.Namespace) -> None:
 
     inputs = find_inputs(options.paths)  # before torch is imported
     from mtmsa_lightning._utils.folders import locked
-    from mtmsa_lightning._utils.images import MAX_PIXELS
     from mtmsa_lightning.inference.bulk import Job, load_estimator, predict_parts
     from mtmsa_lightning.inference.parts import Parts
     from mtmsa_lightning.inference.plan import make_plan, warn_preprocessing
@@ -129,7 +130,7 @@ def predict(options: argparse.Namespace) -> None:
     load = partial(
         load_estimator, options.ckpt_path, options.flip_test, allow_classes=allowed(),
         batch_size=options.batch_size,
-        max_pixels=options.max_pixels or MAX_PIXELS, precision=options.precision,
+        max_pixels=options.max_pixels, precision=options.precision,
     )  # fmt: skip
     estimator = load(device=devices[0] if len(devices) == 1 else "cpu")
     detect = estimator.preprocessing.detects if options.detect is None else options.detect

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from mtmsa_lightning._utils.cores import available_cores
 from mtmsa_lightning._utils.strict_json import from_json, to_json
 from mtmsa_lightning._utils.yaml_text import load_yaml
-from mtmsa_lightning.align.margin import MARGIN
 from mtmsa_lightning.cli.arguments import (
     Parser,
     add_boolean,
@@ -23,6 +22,7 @@ from mtmsa_lightning.cli.data_arguments import add_source_arguments, column_name
 from mtmsa_lightning.data.datasets import CLASSES
 from mtmsa_lightning.data.remote import local_copy
 from mtmsa_lightning.errors import ConfigError, DataError
+from mtmsa_lightning.settings.defaults import CROP_MARGIN, CROP_SIZE, MAX_UNREADABLE_PREPARED
 from mtmsa_lightning.training.build_data import recognise
 
 if TYPE_CHECKING:
@@ -79,16 +79,16 @@ def parser() -> argparse.ArgumentParser:
     add_source_arguments(parser)
     _add_output(parser)
     add = parser.add_argument
-    add("--size", type=whole_number, default=256, help="side of the crops in pixels (default: 256)")
+    add("--size", type=whole_number, default=CROP_SIZE, help="side of the crops in pixels")
     add("--margin", type=real_number, help="added on each side of the square from forehead to chin, as a "
-        f"fraction of it (default: {MARGIN:g}; utkface 0); use one value for sets to compare")  # fmt: skip
+        f"fraction of it (default: {CROP_MARGIN}; utkface 0); use one value for sets to compare")  # fmt: skip
     add_boolean(parser, "--detect", "look for the face", None, "false if the release's images are aligned")
     add("--no_face", choices=("drop", "centre"), help="drop an image without a face, or crop its centre "
         "(of an aligned image: the known place); it is listed (default: centre; folder: drop)")  # fmt: skip
     add("--num_workers", type=whole_number_from(1), help="processes (default: one per core)")
     add("--shard", default="1/1", metavar="I/N", help="make shard I of N")
-    add("--max_unreadable", type=fraction, default=0.05, help="fraction of images that may be "
-        "unreadable; they are listed and skipped (default: 0.05)")  # fmt: skip
+    add("--max_unreadable", type=fraction, default=MAX_UNREADABLE_PREPARED, help="fraction of images that "
+        "may be unreadable; they are listed and skipped")  # fmt: skip
     return parser
 
 
@@ -188,7 +188,7 @@ def _crop_settings(options: argparse.Namespace, release: str, reading: dict[str,
     is_aligned = release in ALIGNED and reading["variant"] in ("aligned", None)
     margin = options.margin
     if margin is None:
-        margin = 0.0 if release in TIGHT and is_aligned else MARGIN
+        margin = 0.0 if release in TIGHT and is_aligned else CROP_MARGIN
     if not 64 <= options.size <= 1024:
         raise ConfigError(f"--size {options.size}: choose 64 to 1024 pixels")
     if not -0.25 <= margin <= 2:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from mtmsa_lightning._utils.text import pluralize
 from mtmsa_lightning.cli.arguments import Parser, whole_number_from
+from mtmsa_lightning.settings.defaults import SYNTHETIC_FACES, SYNTHETIC_SIDE
 
 LAYOUTS = ("morph", "adience", "utkface")
 
@@ -20,10 +21,10 @@ def parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("layout", choices=LAYOUTS, help="release whose layout to use")
     add("--out", required=True, type=Path, help="folder to write; new or empty")
-    add("--n_faces", type=whole_number_from(10), default=1500, help="number of images (default: 1500)")
-    add("--seed", type=whole_number_from(0), default=0, help="seed of the faces (default: 0)")
-    size = "side of the images in pixels (default: 200)"
-    add("--size", type=whole_number_from(16), default=200, help=size)
+    add("--n_faces", type=whole_number_from(10), default=SYNTHETIC_FACES, help="number of images")
+    add("--seed", type=whole_number_from(0), default=0, help="seed of the faces")
+    size = "side of the images in pixels"
+    add("--size", type=whole_number_from(16), default=SYNTHETIC_SIDE, help=size)
     return parser
 
 

@@ -14,10 +14,10 @@ from mtmsa_lightning._utils.progress import progress
 from mtmsa_lightning._utils.text import shown
 from mtmsa_lightning.data.audit.counts import counts
 from mtmsa_lightning.data.audit.findings import Finding, by_severity, found
-from mtmsa_lightning.data.audit.images import MIN_SHARPNESS, MIN_SIDE, Scan, check_images, scan_images
+from mtmsa_lightning.data.audit.images import Scan, check_images, scan_images
 from mtmsa_lightning.data.audit.labels import check_labels, conflicting_copies
 from mtmsa_lightning.data.audit.leaks import copies, near_duplicates, shared_subjects
-from mtmsa_lightning.data.audit.near_duplicates import NEAR, near_pairs
+from mtmsa_lightning.data.audit.near_duplicates import near_pairs
 from mtmsa_lightning.data.audit.published_counts import Comparison, compare
 from mtmsa_lightning.data.audit.release_noise import check_release
 from mtmsa_lightning.data.baselines import baselines_by_part
@@ -27,6 +27,7 @@ from mtmsa_lightning.data.prepared.format import skipped
 from mtmsa_lightning.data.splits.protocols import Split, fold_numbers
 from mtmsa_lightning.data.table import FaceTable
 from mtmsa_lightning.errors import DataError
+from mtmsa_lightning.settings.defaults import MIN_SHARPNESS, MIN_SIDE, NEAR
 
 log = logging.getLogger(__name__)
 

@@ -22,15 +22,10 @@ from mtmsa_lightning.align.box import Box, box_rows, crop_box
 from mtmsa_lightning.data.audit.findings import Finding, found
 from mtmsa_lightning.data.audit.near_duplicates import WORDS, Hashes, perceptual_hash
 from mtmsa_lightning.data.table import FaceTable
+from mtmsa_lightning.settings.defaults import MIN_SHARPNESS, MIN_SIDE
 
 SHARPNESS_SIDE = 128
 """Side in pixels at which sharpness is measured, so that releases are comparable."""
-
-MIN_SIDE = 64
-"""Minimum side in pixels: the smallest input of the network."""
-
-MIN_SHARPNESS = 10.0
-"""Minimum variance of the Laplacian (:func:`sharpness`); about 0.4 % of UTKFace lie below."""
 
 
 class Scan(NamedTuple):

@@ -18,11 +18,10 @@ from numpy.typing import NDArray
 
 from mtmsa_lightning._utils.cores import available_cores
 from mtmsa_lightning._utils.images import Image
+from mtmsa_lightning.settings.defaults import NEAR
 
 HASH_SIZE = 16
 WORDS = HASH_SIZE**2 // 64
-NEAR = 31
-"""Maximum distance of near-duplicates in bits: an eighth of all."""
 
 _CHUNK = 16
 """Rows compared at a time; their distances to all others should fit the processor's cache."""

@@ -138,7 +138,6 @@ class Adience(FaceDataModule):
         label_rule: ``canonical`` (eight exact groups) or ``extended`` (see :func:`read_adience`).
         variant: Images of the release: ``aligned`` or ``faces``.
         protocol: The release's own five folds by default.
-        crop: Side of the central square that is used, as a fraction of the image's shorter side.
         **kwargs: See :class:`~mtmsa_lightning.data.datamodule.FaceDataModule`.
     """
 
@@ -154,10 +153,9 @@ class Adience(FaceDataModule):
         label_rule: LabelRule = "canonical",
         variant: Variant = "aligned",
         protocol: str = "folds",
-        crop: float = 1.0,
         **kwargs: Any,
     ) -> None:
-        super().__init__(protocol=protocol, crop=crop, **kwargs)
+        super().__init__(protocol=protocol, **kwargs)
         self.label_rule: LabelRule = label_rule
         self.variant: Variant = variant
         self.prepared_rule = f"adience {label_rule}"

@@ -47,7 +47,7 @@ TREE = """
 
 def read_face_csv(
     root: str | Path,
-    table: str = "faces.csv",
+    table: str = DEFAULT_TABLE,
     columns: Mapping[str, str | None] | None = None,
     *,
     labels: Mapping[str, Mapping[Any, Any]] | None = None,
@@ -255,7 +255,6 @@ class FaceCSV(FaceDataModule):
         age_groups: ``adience`` for predictions of Adience's eight age groups; ``null`` for none.
         protocol: By default ``subject_exclusive`` if every row of the table has a subject, else ``random``;
             ``predefined`` uses the table's own split or fold.
-        crop: Side of the central square that is used, as a fraction of the image's shorter side.
         **kwargs: See :class:`~mtmsa_lightning.data.datamodule.FaceDataModule`.
     """
 
@@ -268,7 +267,7 @@ class FaceCSV(FaceDataModule):
     def __init__(
         self,
         *,
-        table: str = "faces.csv",
+        table: str = DEFAULT_TABLE,
         columns: dict[str, str | None] | None = None,
         labels: dict[str, Any] | None = None,
         repair_dates: bool = False,
@@ -277,11 +276,10 @@ class FaceCSV(FaceDataModule):
         race_classes: tuple[str, ...] | None = None,
         age_groups: Literal["adience"] | None = None,
         protocol: str | None = None,
-        crop: float = 1.0,
         **kwargs: Any,
     ) -> None:
         self.name = dataset_name  # type: ignore[misc, unused-ignore]  # before the base looks for its root
-        super().__init__(protocol=protocol or "random", crop=crop, **kwargs)
+        super().__init__(protocol=protocol or "random", **kwargs)
         self.table_name = table
         self.columns = columns
         self.labels = labels

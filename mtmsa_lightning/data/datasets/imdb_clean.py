@@ -38,9 +38,11 @@ _FOLDER = {"cropped": "imdb-clean-1024", "original": "imdb"}
 _EDGES = ("x_min", "y_min", "x_max", "y_max")
 _GENDERS = {"m": 0, "f": 1}
 
+BOX_MARGIN = 0.4
+
 
 def read_imdb_clean(
-    root: str | Path, variant: Variant = "cropped", box_margin: float = 0.4, strict: bool = False
+    root: str | Path, variant: Variant = "cropped", box_margin: float = BOX_MARGIN, strict: bool = False
 ) -> FaceTable:
     """Read IMDB-Clean from the tables of its three parts.
 
@@ -99,7 +101,7 @@ class IMDBClean(FaceDataModule):
         *,
         variant: Variant = "cropped",
         protocol: str = "predefined",
-        box_margin: float = 0.4,
+        box_margin: float = BOX_MARGIN,
         **kwargs: Any,
     ) -> None:
         super().__init__(protocol=protocol, **kwargs)

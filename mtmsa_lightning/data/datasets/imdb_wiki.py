@@ -29,12 +29,15 @@ FILES = ("imdb.mat", "wiki.mat")
 _FIELDS = ("dob", "photo_taken", "full_path", "gender", "face_score", "second_face_score")
 _UNIX_EPOCH = 719_529  # Matlab's day number of 1970-01-01: 366 above Python's ordinal
 
+MIN_FACE_SCORE = 1.0
+OLDEST = 100
+
 
 def read_imdb_wiki(
     root: str | Path,
-    min_face_score: float = 1.0,
+    min_face_score: float = MIN_FACE_SCORE,
     one_face: bool = True,
-    max_age: int = 100,
+    max_age: int = OLDEST,
     strict: bool = False,
 ) -> FaceTable:
     """Read IMDB-WIKI from ``imdb.mat`` and ``wiki.mat``, of which one may be missing.
@@ -113,9 +116,9 @@ class IMDBWiki(FaceDataModule):
     def __init__(
         self,
         *,
-        min_face_score: float = 1.0,
+        min_face_score: float = MIN_FACE_SCORE,
         one_face: bool = True,
-        max_age: int = 100,
+        max_age: int = OLDEST,
         protocol: str = "subject_exclusive",
         **kwargs: Any,
     ) -> None:

@@ -21,8 +21,10 @@ FILES = ("lagenda_annotation.csv",)
 _EDGES = ("face_x0", "face_y0", "face_x1", "face_y1")
 _GENDERS = {"m": 0, "f": 1}
 
+BOX_MARGIN = 0.2
 
-def read_lagenda(root: str | Path, box_margin: float = 0.2, strict: bool = False) -> FaceTable:
+
+def read_lagenda(root: str | Path, box_margin: float = BOX_MARGIN, strict: bool = False) -> FaceTable:
     """Read LAGENDA from its table, one row a face; the images may lie in any folder below ``root``.
 
     A row without age and gender, or without a face box, is dropped (-1 is missing in every column). The
@@ -68,7 +70,7 @@ class LAGENDA(FaceDataModule):
     protocols = ("whole", "random", "predefined", "train_all")
     expected_tree = TREE
 
-    def __init__(self, *, protocol: str = "whole", box_margin: float = 0.2, **kwargs: Any) -> None:
+    def __init__(self, *, protocol: str = "whole", box_margin: float = BOX_MARGIN, **kwargs: Any) -> None:
         super().__init__(protocol=protocol, **kwargs)
         self.box_margin = box_margin
 

@@ -27,6 +27,7 @@ from mtmsa_lightning.data.mixture.sampling import MixtureSampler, faces_per_epoc
 from mtmsa_lightning.data.splits.protocols import PARTS, Split
 from mtmsa_lightning.data.table import FaceTable, label_kinds
 from mtmsa_lightning.errors import ConfigError, DataError
+from mtmsa_lightning.settings.defaults import BATCH_SIZE, IMAGE_SIZE
 
 log = logging.getLogger(__name__)
 
@@ -75,8 +76,8 @@ class Mixture(FaceDataModule):
         weights: dict[str, float] | None = None,
         caps: dict[str, int] | None = None,
         allow_copies: bool = False,
-        image_size: int = 224,
-        batch_size: int = 32,
+        image_size: int = IMAGE_SIZE,
+        batch_size: int = BATCH_SIZE,
         num_workers: int | None = None,
         pin_memory: bool | None = None,
         seed: int = 0,

@@ -55,6 +55,7 @@ from mtmsa_lightning.data.prepared.format import (
 from mtmsa_lightning.data.prepared.pixels import PIXELS, check_space, write_pixels
 from mtmsa_lightning.data.table import FaceTable
 from mtmsa_lightning.errors import DataError
+from mtmsa_lightning.settings.defaults import MAX_UNREADABLE_PREPARED
 
 log = logging.getLogger(__name__)
 
@@ -106,7 +107,7 @@ def prepare(
     workers: int = 1,
     pixels: bool = True,
     overwrite: bool = False,
-    max_unreadable: float = 0.05,
+    max_unreadable: float = MAX_UNREADABLE_PREPARED,
     reread: bool = True,
 ) -> dict[str, Any]:
     """Make a prepared set, or continue one that was interrupted.

@@ -16,6 +16,7 @@ from mtmsa_lightning.data.files import hash_ids, hash_lines, nearest
 from mtmsa_lightning.data.table import SPLITS, FaceTable
 from mtmsa_lightning.errors import DataError
 from mtmsa_lightning.labels import GENDERS, RACES, class_key
+from mtmsa_lightning.settings.defaults import VAL_FRACTION
 
 PARTS: tuple[str, ...] = (*SPLITS, "calibration")
 """The parts of a split; the calibration part is optional."""
@@ -258,7 +259,7 @@ def make_split(
     protocol: str,
     fold: int = 0,
     seed: int = 0,
-    val_fraction: float = 0.1,
+    val_fraction: float = VAL_FRACTION,
     calibration_fraction: float = 0.0,
 ) -> Split:
     """Split a table by a protocol.

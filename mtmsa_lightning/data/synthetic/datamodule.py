@@ -7,6 +7,7 @@ from mtmsa_lightning.data.datasets.morph import MORPH
 from mtmsa_lightning.data.map_style import ReleaseDataset
 from mtmsa_lightning.data.prepared.format import is_prepared
 from mtmsa_lightning.data.synthetic.releases import write_morph
+from mtmsa_lightning.settings.defaults import SYNTHETIC_FACES
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +25,12 @@ class Synthetic(MORPH):
     name = "synthetic"
 
     def __init__(
-        self, *, n_faces: int = 1500, protocol: str = "subject_exclusive", crop: float = 1.0, **kwargs: Any
+        self,
+        *,
+        n_faces: int = SYNTHETIC_FACES,
+        protocol: str = "subject_exclusive",
+        crop: float = 1.0,
+        **kwargs: Any,
     ) -> None:
         super().__init__(protocol=protocol, crop=crop, **kwargs)
         self.n_faces = n_faces

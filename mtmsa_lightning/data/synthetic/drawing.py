@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtmsa_lightning._utils.images import Image
+from mtmsa_lightning.settings.defaults import SYNTHETIC_SIDE
 
 CANVAS = 200
 """Side in pixels at which faces are drawn."""
@@ -120,7 +121,7 @@ def age_cues(subject: Subject, age: float, rng: np.random.Generator) -> Cues:
     )
 
 
-def draw_face(subject: Subject, age: float, picture_seed: int, size: int = CANVAS) -> Image:
+def draw_face(subject: Subject, age: float, picture_seed: int, size: int = SYNTHETIC_SIDE) -> Image:
     """Draw one image of a person at an age in years.
 
     Args:

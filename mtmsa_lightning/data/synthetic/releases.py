@@ -16,10 +16,11 @@ import numpy as np
 from mtmsa_lightning._utils.cores import available_cores
 from mtmsa_lightning._utils.file_access import read_regular
 from mtmsa_lightning._utils.strict_json import from_json, to_json
-from mtmsa_lightning.data.synthetic.drawing import CANVAS, Subject, draw_face, draw_subject
+from mtmsa_lightning.data.synthetic.drawing import Subject, draw_face, draw_subject
 from mtmsa_lightning.errors import DataError
 from mtmsa_lightning.labels import AGE_GROUPS, GENDERS
 from mtmsa_lightning.labels import SYNTHETIC_RECORD as RECORD
+from mtmsa_lightning.settings.defaults import SYNTHETIC_FACES, SYNTHETIC_SIDE
 
 GENERATOR = 2
 """Version of the drawings; increase it if the same seed gives other faces."""
@@ -48,7 +49,11 @@ Plan = tuple[list[Picture], dict[str, str]]
 
 
 def write_morph(
-    root: str | Path, n_faces: int = 1500, seed: int = 0, size: int = CANVAS, workers: int | None = None
+    root: str | Path,
+    n_faces: int = SYNTHETIC_FACES,
+    seed: int = 0,
+    size: int = SYNTHETIC_SIDE,
+    workers: int | None = None,
 ) -> None:
     """Write a tree in MORPH Album II's layout: the CSV table and ``Album2/000001_0M25.JPG``.
 
@@ -70,7 +75,11 @@ def write_morph(
 
 
 def write_adience(
-    root: str | Path, n_faces: int = 1500, seed: int = 0, size: int = CANVAS, workers: int | None = None
+    root: str | Path,
+    n_faces: int = SYNTHETIC_FACES,
+    seed: int = 0,
+    size: int = SYNTHETIC_SIDE,
+    workers: int | None = None,
 ) -> None:
     """Write a tree in Adience's layout: five fold files, ``aligned/`` and ``faces/``.
 
@@ -82,7 +91,11 @@ def write_adience(
 
 
 def write_utkface(
-    root: str | Path, n_faces: int = 1500, seed: int = 0, size: int = CANVAS, workers: int | None = None
+    root: str | Path,
+    n_faces: int = SYNTHETIC_FACES,
+    seed: int = 0,
+    size: int = SYNTHETIC_SIDE,
+    workers: int | None = None,
 ) -> None:
     """Write a tree in UTKFace's layout: ``<age>_<gender>_<race>_<timestamp>.jpg.chip.jpg``.
 

@@ -6,6 +6,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+RATES = (1, 2, 5)
+"""Default dilation rates: they read every cell of a field of 17."""
+
+REDUCTION = 4
+"""Default divisor of the channels inside the module."""
+
 
 class MSAAttention(NamedTuple):
     """The attention of a :class:`MultiScaleAttention`, for inspection.
@@ -88,8 +94,8 @@ class MultiScaleAttention(nn.Module):
     def __init__(
         self,
         channels: int,
-        rates: Sequence[int] = (1, 2, 5),
-        reduction: int = 4,
+        rates: Sequence[int] = RATES,
+        reduction: int = REDUCTION,
         allow_gridding: bool = False,
     ) -> None:
         super().__init__()

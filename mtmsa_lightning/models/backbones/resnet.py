@@ -12,10 +12,19 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 from torchvision.models.resnet import BasicBlock, ResNet
 
-from mtmsa_lightning.models.backbones.msa import MSAAttention, MultiScaleAttention, check_rates
+from mtmsa_lightning.models.backbones.msa import (
+    RATES,
+    REDUCTION,
+    MSAAttention,
+    MultiScaleAttention,
+    check_rates,
+)
 
 MIN_IMAGE_SIZE = 64
 """Smallest side of an input in pixels: there the last map is 2 cells wide."""
+
+LAST_STRIDE = 2
+"""Stride of stage 4, as published."""
 
 _BLOCKS = (3, 4, 6, 3)
 
@@ -39,9 +48,9 @@ class MSAConfig:
         ValueError: If stages are unknown or repeated, the placement is unknown or the rates leave holes.
     """
 
-    rates: tuple[int, ...] = (1, 2, 5)
+    rates: tuple[int, ...] = RATES
     stages: tuple[int, ...] = (2, 3)
-    reduction: int = 4
+    reduction: int = REDUCTION
     placement: Literal["after_stage", "in_blocks"] = "after_stage"
     allow_gridding: bool = False
 
@@ -83,7 +92,10 @@ class MSAResNet34(ResNet):  # type: ignore[misc]
     stage_channels = (64, 128, 256, 512)
 
     def __init__(
-        self, msa: MSAConfig | None = _DEFAULT_MSA, last_stride: int = 2, checkpoint_activations: bool = False
+        self,
+        msa: MSAConfig | None = _DEFAULT_MSA,
+        last_stride: int = LAST_STRIDE,
+        checkpoint_activations: bool = False,
     ) -> None:
         super().__init__(BasicBlock, list(_BLOCKS))
         del self.fc

@@ -10,12 +10,15 @@ from torch import Tensor
 from mtmsa_lightning.models.distributions import CategoricalAge
 from mtmsa_lightning.models.heads.age.base import LinearAgeHead
 
+LAST_YEAR = 116
+"""Default last year: the oldest of MORPH, Adience and UTKFace."""
+
 
 class CategoricalAgeHead(LinearAgeHead):
     """Predict a probability for each of the K completed years from ``min_age`` to ``max_age``.
 
     Labels outside these years are learned as the nearest year, so that a head can be evaluated on other
-    datasets. The default range covers MORPH, Adience and UTKFace. The biases of a new head are those of a
+    datasets. The biases of a new head are those of a
     logistic distribution with the mean and standard deviation of the training ages. ValueError if not ``0 <=
     min_age < max_age``.
     """
@@ -72,7 +75,9 @@ class CategoricalAgeHead(LinearAgeHead):
 class SoftmaxAgeHead(CategoricalAgeHead):
     """Predict the years as classes of a softmax; raw outputs are K logits. Arguments as for the base."""
 
-    def __init__(self, in_features: int, min_age: int = 0, max_age: int = 116, dropout: float = 0.0) -> None:
+    def __init__(
+        self, in_features: int, min_age: int = 0, max_age: int = LAST_YEAR, dropout: float = 0.0
+    ) -> None:
         super().__init__(in_features, max_age - min_age + 1, min_age, max_age, dropout)
 
     def log_pmf(self, raw: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mtmsa_lightning.models.heads.age.categorical import CategoricalAgeHead, log_pmf_of_cumulative
+from mtmsa_lightning.models.heads.age.categorical import LAST_YEAR, CategoricalAgeHead, log_pmf_of_cumulative
 
 _LEAST_GAP = 1e-6
 """Minimum gap between two logits, above rounding, so that every year has a positive probability."""
@@ -32,7 +32,9 @@ class CoralAgeHead(CategoricalAgeHead):
         Features ``(N, in_features)``; raw outputs ``(N, K - 1)``, logits of "older than year k".
     """
 
-    def __init__(self, in_features: int, min_age: int = 0, max_age: int = 116, dropout: float = 0.0) -> None:
+    def __init__(
+        self, in_features: int, min_age: int = 0, max_age: int = LAST_YEAR, dropout: float = 0.0
+    ) -> None:
         super().__init__(in_features, 1, min_age, max_age, dropout)
         self.raw_gaps = nn.Parameter(torch.zeros(max_age - min_age - 1))
 

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mtmsa_lightning.models.heads.age.categorical import CategoricalAgeHead, negative_log_mass
+from mtmsa_lightning.models.heads.age.categorical import LAST_YEAR, CategoricalAgeHead, negative_log_mass
 
 
 class CornAgeHead(CategoricalAgeHead):
@@ -30,7 +30,9 @@ class CornAgeHead(CategoricalAgeHead):
         Features ``(N, in_features)``; raw outputs ``(N, K - 1)``, logits of the conditional tasks.
     """
 
-    def __init__(self, in_features: int, min_age: int = 0, max_age: int = 116, dropout: float = 0.0) -> None:
+    def __init__(
+        self, in_features: int, min_age: int = 0, max_age: int = LAST_YEAR, dropout: float = 0.0
+    ) -> None:
         super().__init__(in_features, max_age - min_age, min_age, max_age, dropout)
 
     def log_pmf(self, raw: Tensor) -> Tensor:

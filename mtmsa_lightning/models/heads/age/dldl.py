@@ -7,7 +7,10 @@ Processing 26(6), 2017.
 import torch
 from torch import Tensor
 
-from mtmsa_lightning.models.heads.age.categorical import SoftmaxAgeHead
+from mtmsa_lightning.models.heads.age.categorical import LAST_YEAR, SoftmaxAgeHead
+
+SIGMA = 2.0
+"""Default standard deviation of the label distribution, in years."""
 
 
 class DLDLAgeHead(SoftmaxAgeHead):
@@ -34,7 +37,12 @@ class DLDLAgeHead(SoftmaxAgeHead):
     blur: Tensor
 
     def __init__(
-        self, in_features: int, min_age: int = 0, max_age: int = 116, sigma: float = 2.0, dropout: float = 0.0
+        self,
+        in_features: int,
+        min_age: int = 0,
+        max_age: int = LAST_YEAR,
+        sigma: float = SIGMA,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__(in_features, min_age, max_age, dropout)
         if not sigma > 0:

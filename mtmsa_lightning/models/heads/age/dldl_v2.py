@@ -6,7 +6,8 @@ Gao, Zhou, Wu & Geng, "Age Estimation Using Expectation of Label Distribution Le
 from torch import Tensor
 
 from mtmsa_lightning.models.heads.age.base import interval_residual
-from mtmsa_lightning.models.heads.age.dldl import DLDLAgeHead
+from mtmsa_lightning.models.heads.age.categorical import LAST_YEAR
+from mtmsa_lightning.models.heads.age.dldl import SIGMA, DLDLAgeHead
 
 
 class DLDLv2AgeHead(DLDLAgeHead):
@@ -34,8 +35,8 @@ class DLDLv2AgeHead(DLDLAgeHead):
         self,
         in_features: int,
         min_age: int = 0,
-        max_age: int = 116,
-        sigma: float = 2.0,
+        max_age: int = LAST_YEAR,
+        sigma: float = SIGMA,
         weight: float = 1.0,
         dropout: float = 0.0,
     ) -> None:

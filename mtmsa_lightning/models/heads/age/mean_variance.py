@@ -6,7 +6,7 @@ Pan, Han, Shan & Chen, "Mean-Variance Loss for Deep Age Estimation from a Face",
 from torch import Tensor
 
 from mtmsa_lightning.models.heads.age.base import interval_residual
-from mtmsa_lightning.models.heads.age.categorical import SoftmaxAgeHead, negative_log_mass
+from mtmsa_lightning.models.heads.age.categorical import LAST_YEAR, SoftmaxAgeHead, negative_log_mass
 
 
 class MeanVarianceAgeHead(SoftmaxAgeHead):
@@ -36,7 +36,7 @@ class MeanVarianceAgeHead(SoftmaxAgeHead):
         self,
         in_features: int,
         min_age: int = 0,
-        max_age: int = 116,
+        max_age: int = LAST_YEAR,
         mean_weight: float = 0.2,
         variance_weight: float = 0.05,
         dropout: float = 0.0,
