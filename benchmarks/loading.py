@@ -43,8 +43,8 @@ from mtmsa_lightning.data.augment.device import augment
 from mtmsa_lightning.data.augment.params import AugmentationParamSampler
 from mtmsa_lightning.data.dataloader import start_worker
 from mtmsa_lightning.data.face_dataset import FaceDataset, SampleKey, collate
-from mtmsa_lightning.data.files import list_images
 from mtmsa_lightning.data.prepared.pixels import PIXELS, PixelStore, write_pixels
+from mtmsa_lightning.data.release_files import list_images
 from mtmsa_lightning.module import MTMSA
 
 WIDTH, HEIGHT = 400, 480  # one of the two sizes of MORPH's photos

@@ -39,8 +39,8 @@ from mtmsa_lightning.cli.main import main as mtmsa
 from mtmsa_lightning.data.face_dataset import FaceBatch, SampleKey, collate
 from mtmsa_lightning.data.synthetic import write_morph
 from mtmsa_lightning.module import MTMSA
-from mtmsa_lightning.training.commands import run_trainer_command
 from mtmsa_lightning.training.lightning_cli import TrainingCLI
+from mtmsa_lightning.training.trainer_commands import run_trainer_command
 
 PARTS = ("loop", "evaluation", "store", "processes")
 

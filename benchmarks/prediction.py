@@ -29,7 +29,7 @@ from mtmsa_lightning._utils.images import Image, read_image
 from mtmsa_lightning.cli.commands.prepare import main as prepare
 from mtmsa_lightning.inference.bulk import Job, predict_parts
 from mtmsa_lightning.inference.inputs import Inputs, find_inputs
-from mtmsa_lightning.inference.parts import PART_SIZE, Parts
+from mtmsa_lightning.inference.prediction_parts import PART_SIZE, Parts
 from mtmsa_lightning.labels import RACES
 
 THREADS = (1, 2, 4)

@@ -36,9 +36,9 @@ from mtmsa_lightning._utils.images import central_square, read_image
 from mtmsa_lightning.data.augment.cpu import resize
 from mtmsa_lightning.data.datasets.morph import RACE_CLASSES
 from mtmsa_lightning.data.face_dataset import collate
-from mtmsa_lightning.data.files import list_images
+from mtmsa_lightning.data.face_table import make_frame
 from mtmsa_lightning.data.prepared.pixels import PIXELS, fingerprint_of, write_pixels
-from mtmsa_lightning.data.table import make_frame
+from mtmsa_lightning.data.release_files import list_images
 
 MORPH_FACES = 55_134
 SIZE = 256

@@ -31,12 +31,12 @@ from .data.datasets.morph import MORPH as MORPH
 from .data.datasets.morph import MORPHDataset as MORPHDataset
 from .data.datasets.utkface import UTKFace as UTKFace
 from .data.datasets.utkface import UTKFaceDataset as UTKFaceDataset
+from .data.face_table import FaceTable as FaceTable
+from .data.face_table import ReadReport as ReadReport
+from .data.face_table import make_frame as make_frame
 from .data.mixture.datamodule import Mixture as Mixture
 from .data.synthetic.datamodule import Synthetic as Synthetic
 from .data.synthetic.datamodule import SyntheticDataset as SyntheticDataset
-from .data.table import FaceTable as FaceTable
-from .data.table import ReadReport as ReadReport
-from .data.table import make_frame as make_frame
 from .inference.estimator import AgeEstimator as AgeEstimator
 from .losses.gaussian import GaussianKLLoss as GaussianKLLoss
 from .models.backbones.msa import MultiScaleAttention as MultiScaleAttention

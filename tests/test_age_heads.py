@@ -7,7 +7,7 @@ import pytest
 from mtmsa_lightning.cli.main import main
 from mtmsa_lightning.evaluation.predictions import read_predictions
 from mtmsa_lightning.models.distributions import CategoricalAge, LaplaceAge
-from mtmsa_lightning.runs.record import read_record
+from mtmsa_lightning.runs.run_json import read_record
 
 
 @pytest.mark.slow

@@ -68,7 +68,7 @@ def test_light_names_load_nothing_heavy(tmp_path):
 
 
 def test_aligning_faces_needs_no_torch(tmp_path):
-    (loaded,) = loaded_after("import mtmsa_lightning.align.files", cwd=tmp_path)
+    (loaded,) = loaded_after("import mtmsa_lightning.align.crop_files", cwd=tmp_path)
     assert loaded & HEAVY == {"cv2"}
 
 

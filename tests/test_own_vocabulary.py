@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from mtmsa_lightning import MTMSA
-from mtmsa_lightning.app.answer import answer
+from mtmsa_lightning.app.result import answer
 from mtmsa_lightning.cli.main import main
 from mtmsa_lightning.inference.estimator import AgeEstimator
 

@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from mtmsa_lightning import MTMSA, AgeEstimator
-from mtmsa_lightning.app.answer import faces_found
+from mtmsa_lightning.app.result import faces_found
 from mtmsa_lightning.calibration.calibration import Calibration
 from mtmsa_lightning.evaluation.prediction_columns import prediction_columns, to_arrays
 from mtmsa_lightning.evaluation.predictions import read_predictions
 from mtmsa_lightning.evaluation.shown_faces import faces_to_look_at
 from mtmsa_lightning.export.network import named_outputs
-from mtmsa_lightning.inference.pictures import caption
+from mtmsa_lightning.inference.annotated_images import caption
 from mtmsa_lightning.metrics import AgeMAE
 
 FITTED_ON = {

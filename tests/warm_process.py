@@ -17,7 +17,9 @@ from pathlib import Path
 from subprocess import TimeoutExpired
 
 _FORKS = multiprocessing.get_context("forkserver")
-_FORKS.set_forkserver_preload(["mtmsa_lightning.training.commands", "mtmsa_lightning.studies.crossval"])
+_FORKS.set_forkserver_preload(
+    ["mtmsa_lightning.training.trainer_commands", "mtmsa_lightning.studies.crossval"]
+)
 
 
 class WarmProcess:

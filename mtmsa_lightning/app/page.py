@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING, Any
 
 from mtmsa_lightning._utils.text import pluralize
 from mtmsa_lightning.align.crop import ALIGNED
-from mtmsa_lightning.app.answer import answer, interval_is_calibrated, refusal, unsure_rule
 from mtmsa_lightning.app.drawing import part
+from mtmsa_lightning.app.result import interval_is_calibrated, predict_photo, refusal, unsure_rule
 from mtmsa_lightning.app.uploads import Uploads
 from mtmsa_lightning.inference.estimator import AgeEstimator
 
@@ -16,7 +16,7 @@ TITLE = "Apparent age, with its uncertainty"
 
 NOT_STORED = (
     "Photos are not stored. A photo goes to the computer that runs this page and to no other; it is held "
-    "there in memory until the answer is ready, and nothing of it is kept."
+    "there in memory until the result is ready, and nothing of it is kept."
 )
 
 LIMITS = (
@@ -55,11 +55,13 @@ def build(estimator: AgeEstimator, uploads: Uploads) -> "gradio.Blocks":
     import gradio
 
     def look(upload: dict[str, Any] | None) -> tuple[None, Any]:
-        """Clear the input and answer; there is no upload when the camera is switched on."""
+        """Clear the input and the result; there is no upload when the camera is switched on."""
         if upload is None:
             return None, gradio.skip()
         photo = uploads.take(upload["path"])
-        return None, framed(refusal(GONE) if photo is None else answer(estimator, photo, upload["orig_name"]))
+        return None, framed(
+            refusal(GONE) if photo is None else predict_photo(estimator, photo, upload["orig_name"])
+        )
 
     page = gradio.Blocks(title=TITLE, analytics_enabled=False)
     with page:

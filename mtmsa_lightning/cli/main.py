@@ -127,12 +127,12 @@ def dispatch(command: str, args: list[str]) -> None:
     elif command in TRAINER_COMMANDS:
         to_console()
         from mtmsa_lightning.cli.data_arguments import expand
-        from mtmsa_lightning.training.preflight import check_arguments
+        from mtmsa_lightning.training.early_checks import check_arguments
 
         args = expand(args)
         check_arguments(command, args)
 
-        from mtmsa_lightning.training.commands import run_trainer_command
+        from mtmsa_lightning.training.trainer_commands import run_trainer_command
 
         run_trainer_command(command, args)
     else:

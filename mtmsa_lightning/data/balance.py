@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mtmsa_lightning.data.table import MAX_AGE
+from mtmsa_lightning.data.face_table import MAX_AGE
 from mtmsa_lightning.errors import ConfigError
 from mtmsa_lightning.settings.defaults import BALANCE_SMOOTHING
 

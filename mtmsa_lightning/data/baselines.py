@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
+from mtmsa_lightning.data.face_table import SPLITS
 from mtmsa_lightning.data.splits.protocols import Split
-from mtmsa_lightning.data.table import SPLITS
 from mtmsa_lightning.labels import age_group_index
 
 

@@ -29,6 +29,7 @@ from mtmsa_lightning.data.balance import balancing_weights
 from mtmsa_lightning.data.baselines import midpoints
 from mtmsa_lightning.data.dataloader import face_loader
 from mtmsa_lightning.data.face_dataset import FaceBatch, FaceDataset
+from mtmsa_lightning.data.face_table import FaceTable, classes_with_faces, label_kinds
 from mtmsa_lightning.data.prepared.format import is_prepared, is_synthetic, preparation, read_prepared
 from mtmsa_lightning.data.prepared.pixels import PixelStore, open_pixels
 from mtmsa_lightning.data.remote import local_copy
@@ -36,7 +37,6 @@ from mtmsa_lightning.data.samplers import EvalSampler, TrainSampler
 from mtmsa_lightning.data.splits.cleaning import check_rules, clean
 from mtmsa_lightning.data.splits.protocols import PARTS, Split, make_split
 from mtmsa_lightning.data.splits.split_file import apply_split_file, sha256_of
-from mtmsa_lightning.data.table import FaceTable, classes_with_faces, label_kinds
 from mtmsa_lightning.errors import ConfigError, DataError
 from mtmsa_lightning.labels import GENDERS, SYNTHETIC
 from mtmsa_lightning.settings.defaults import BALANCE_SMOOTHING, BATCH_SIZE, IMAGE_SIZE, VAL_FRACTION

@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from mtmsa_lightning.data.datamodule import FaceDataModule
+from mtmsa_lightning.data.face_table import label_kinds
 from mtmsa_lightning.data.splits.protocols import PARTS
-from mtmsa_lightning.data.table import label_kinds
 from mtmsa_lightning.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class ReleaseDataset(Dataset[dict[str, Any]]):
             ``val_fraction``, but none of its loaders (``LOADING``).
 
     Attributes:
-        table: Rows of the face table of this part; see :class:`~mtmsa_lightning.data.table.FaceTable`.
+        table: Rows of the face table of this part; see :class:`~mtmsa_lightning.data.face_table.FaceTable`.
         gender_classes: Names in index order.
         race_classes: Names in index order; empty if race is not labelled.
 

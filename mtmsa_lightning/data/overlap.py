@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from mtmsa_lightning.data.face_dataset import FaceDataset
-from mtmsa_lightning.data.files import hash_ids
+from mtmsa_lightning.data.release_files import hash_ids
 from mtmsa_lightning.data.training_hashes import image_hashes
 from mtmsa_lightning.errors import DataError
 

@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 
 from mtmsa_lightning.data.face_dataset import FaceDataset
-from mtmsa_lightning.data.files import hash_files, hash_ids
 from mtmsa_lightning.data.joined_dataset import JoinedDataset
+from mtmsa_lightning.data.release_files import hash_files, hash_ids
 
 if TYPE_CHECKING:
     from lightning.pytorch import Trainer

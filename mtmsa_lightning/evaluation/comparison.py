@@ -19,12 +19,12 @@ import pandas as pd
 from mtmsa_lightning._utils.file_access import read_regular
 from mtmsa_lightning._utils.strict_json import from_json
 from mtmsa_lightning.errors import DataError
+from mtmsa_lightning.evaluation.face_scores import metrics_of_means, read_faces
 from mtmsa_lightning.evaluation.folds import SHARED, average_scores, clusters, face_keys, known_subjects
 from mtmsa_lightning.evaluation.resampling import bootstrap_means, interval, paired_permutation
-from mtmsa_lightning.evaluation.scores import metrics_of_means, read_faces
 from mtmsa_lightning.metrics.suite import METRICS
 from mtmsa_lightning.runs.directory import runs_with
-from mtmsa_lightning.runs.record import partial_note, read_record
+from mtmsa_lightning.runs.run_json import partial_note, read_record
 from mtmsa_lightning.runs.status import recorded_seed
 from mtmsa_lightning.settings.defaults import PERMUTATIONS
 

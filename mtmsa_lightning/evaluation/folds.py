@@ -15,6 +15,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from mtmsa_lightning.errors import DataError
+from mtmsa_lightning.evaluation.face_scores import face_scores, metrics_of_means, read_faces
 from mtmsa_lightning.evaluation.predictions import read_predictions
 from mtmsa_lightning.evaluation.resampling import (
     MIN_CLUSTERS,
@@ -22,7 +23,6 @@ from mtmsa_lightning.evaluation.resampling import (
     interval,
     sampling_units,
 )
-from mtmsa_lightning.evaluation.scores import face_scores, metrics_of_means, read_faces
 from mtmsa_lightning.evaluation.table_metrics import scalars
 from mtmsa_lightning.settings.defaults import DRAWS
 

@@ -7,9 +7,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from mtmsa_lightning.evaluation.face_scores import face_scores, metrics_of_means
 from mtmsa_lightning.evaluation.predictions import Predictions
 from mtmsa_lightning.evaluation.resampling import Floats, bootstrap_weights, divide
-from mtmsa_lightning.evaluation.scores import face_scores, metrics_of_means
 from mtmsa_lightning.metrics.uncertainty import normalised_calibration_error
 
 Rows = npt.NDArray[np.int64]

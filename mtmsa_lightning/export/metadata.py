@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from mtmsa_lightning import __version__
-from mtmsa_lightning.data.preprocessing import describe_crop
+from mtmsa_lightning.data.preprocessing_check import describe_crop
 from mtmsa_lightning.export.formats import Precision
 from mtmsa_lightning.export.network import INPUT, OUTPUTS
 from mtmsa_lightning.export.parity import BOUNDS

@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 
 from mtmsa_lightning._utils.images import UnreadableImageError
 from mtmsa_lightning._utils.progress import Advance
-from mtmsa_lightning.align.files import NO_FACE
+from mtmsa_lightning.align.crop_files import NO_FACE
 from mtmsa_lightning.evaluation.prediction_columns import prediction_columns, to_arrays
+from mtmsa_lightning.inference.annotated_images import annotate, picture_file
 from mtmsa_lightning.inference.estimator import AgeEstimator, results_ahead
 from mtmsa_lightning.inference.face import BOX, FaceCrop
 from mtmsa_lightning.inference.inputs import Input, Inputs
-from mtmsa_lightning.inference.parts import Parts, Skipped
-from mtmsa_lightning.inference.pictures import annotate, picture_file
+from mtmsa_lightning.inference.prediction_parts import Parts, Skipped
 
 _CHUNK = 8  # images per task of a thread
 

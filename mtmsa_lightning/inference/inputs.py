@@ -16,7 +16,7 @@ from mtmsa_lightning._utils.file_access import file_state, find_normalised
 from mtmsa_lightning._utils.image_suffixes import IMAGE_SUFFIXES
 from mtmsa_lightning._utils.images import Image, read_image
 from mtmsa_lightning._utils.text import pluralize
-from mtmsa_lightning.data.files import list_images, read_delimited, sniff
+from mtmsa_lightning.data.face_table import ReadReport
 from mtmsa_lightning.data.prepared.format import (
     is_prepared,
     locate_crops,
@@ -25,7 +25,7 @@ from mtmsa_lightning.data.prepared.format import (
     read_frame,
 )
 from mtmsa_lightning.data.prepared.pixels import PixelStore, open_pixels
-from mtmsa_lightning.data.table import ReadReport
+from mtmsa_lightning.data.release_files import list_images, read_delimited, sniff
 from mtmsa_lightning.errors import DataError
 from mtmsa_lightning.inference.face import BOX
 from mtmsa_lightning.inference.paths import TABLES, first_names, matches

@@ -13,7 +13,7 @@ import torch
 from mtmsa_lightning._utils.cores import available_cores
 from mtmsa_lightning._utils.devices import choose_accelerator
 from mtmsa_lightning._utils.progress import Advance
-from mtmsa_lightning.align.files import end_with_parent
+from mtmsa_lightning.align.crop_files import end_with_parent
 from mtmsa_lightning.errors import ConfigError, DataError, MTMSAError
 from mtmsa_lightning.inference.bulk import Job, predict_parts
 from mtmsa_lightning.inference.estimator import AgeEstimator

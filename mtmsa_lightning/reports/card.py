@@ -20,7 +20,7 @@ from mtmsa_lightning.reports.markdown import one_line, render
 from mtmsa_lightning.runs.checkpoints import read_checkpoint
 from mtmsa_lightning.runs.directory import run_of
 from mtmsa_lightning.runs.pretrained import README, WEIGHTS, licence_note
-from mtmsa_lightning.runs.record import read_record
+from mtmsa_lightning.runs.run_json import read_record
 
 __all__ = ["CARD", "card_of_checkpoint", "card_of_network", "evaluation_name", "model_card", "update_cards"]
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from mtmsa_lightning._utils.yaml_text import load_yaml
 from mtmsa_lightning.calibration.calibration import Calibration
-from mtmsa_lightning.data.preprocessing import describe_crop
+from mtmsa_lightning.data.preprocessing_check import describe_crop
 from mtmsa_lightning.data.splits.earlier_training import describe
 from mtmsa_lightning.metrics.titles import METRIC_BY_NAME, format_interval, format_metric, main_metric
 from mtmsa_lightning.reports.card_sources import Sources

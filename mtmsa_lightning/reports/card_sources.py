@@ -13,8 +13,8 @@ from mtmsa_lightning._utils.strict_json import from_json
 from mtmsa_lightning.calibration.calibration import Calibration
 from mtmsa_lightning.runs.checkpoints import weights_digest
 from mtmsa_lightning.runs.directory import run_of
-from mtmsa_lightning.runs.record import partial_note, read_record
 from mtmsa_lightning.runs.recorded_settings import read_config
+from mtmsa_lightning.runs.run_json import partial_note, read_record
 from mtmsa_lightning.runs.status import recorded_seed, unfinished
 
 AGAIN = "`mtmsa evaluate` measures them again"

@@ -6,7 +6,7 @@ from typing import Any
 
 from mtmsa_lightning._utils.text import pluralize
 from mtmsa_lightning.calibration.calibration import Calibration
-from mtmsa_lightning.data.preprocessing import describe_crop
+from mtmsa_lightning.data.preprocessing_check import describe_crop
 from mtmsa_lightning.data.splits.earlier_training import describe
 
 

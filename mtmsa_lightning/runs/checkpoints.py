@@ -11,7 +11,7 @@ from mtmsa_lightning._utils.text import pluralize
 from mtmsa_lightning.errors import CheckpointError
 from mtmsa_lightning.runs.directory import runs_with
 from mtmsa_lightning.runs.pretrained import WEIGHTS, is_pretrained, read_pretrained
-from mtmsa_lightning.runs.record import read_record
+from mtmsa_lightning.runs.run_json import read_record
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -16,8 +16,8 @@ from mtmsa_lightning._utils.folders import LOCK, is_empty, make_folder
 from mtmsa_lightning._utils.launch import RUN_DIR_VARIABLE, slurm_step
 from mtmsa_lightning._utils.nested_dicts import differences
 from mtmsa_lightning.errors import CheckpointError, ConfigError
-from mtmsa_lightning.runs.record import read_record
 from mtmsa_lightning.runs.recorded_settings import read_config, training_settings
+from mtmsa_lightning.runs.run_json import read_record
 
 LAST = "checkpoints/last.ckpt"
 """The checkpoint from which a run is continued."""

@@ -15,10 +15,10 @@ from mtmsa_lightning._utils.joint_failure import JointFailure
 from mtmsa_lightning.calibration.calibration import Calibration
 from mtmsa_lightning.data.age_range import check_years
 from mtmsa_lightning.data.datamodule import FaceDataModule
+from mtmsa_lightning.data.face_table import classes_with_faces, label_kinds
 from mtmsa_lightning.data.mixture.datamodule import Mixture
 from mtmsa_lightning.data.overlap import check_overlap
-from mtmsa_lightning.data.preprocessing import preprocessing_of, warn_preprocessing
-from mtmsa_lightning.data.table import classes_with_faces, label_kinds
+from mtmsa_lightning.data.preprocessing_check import preprocessing_of, warn_preprocessing
 from mtmsa_lightning.data.training_hashes import complete_checkpoints, training_hashes
 from mtmsa_lightning.errors import CheckpointError, ConfigError
 from mtmsa_lightning.metrics.epoch_sums import MetricSums, gather_sums

@@ -6,7 +6,7 @@ from typing import Any
 from lightning.pytorch import Trainer
 
 from mtmsa_lightning.data.overlap import OverlapError, check_overlap
-from mtmsa_lightning.data.preprocessing import describe_crop
+from mtmsa_lightning.data.preprocessing_check import describe_crop
 from mtmsa_lightning.data.splits import earlier_training as earlier
 from mtmsa_lightning.runs.initial_weights import earlier_trainings
 

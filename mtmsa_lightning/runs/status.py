@@ -9,8 +9,8 @@ from typing import Any
 
 from mtmsa_lightning._utils.text import pluralize
 from mtmsa_lightning.runs.directory import run_of
-from mtmsa_lightning.runs.record import read_record
 from mtmsa_lightning.runs.recorded_settings import read_config
+from mtmsa_lightning.runs.run_json import read_record
 from mtmsa_lightning.settings.configs import option
 
 log = logging.getLogger(__name__)

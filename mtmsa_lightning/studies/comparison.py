@@ -11,8 +11,8 @@ from mtmsa_lightning._utils.nested_dicts import differences
 from mtmsa_lightning._utils.strict_json import from_json
 from mtmsa_lightning.errors import DataError
 from mtmsa_lightning.evaluation.comparison import Contender, compare, plain_rows
+from mtmsa_lightning.evaluation.face_scores import read_faces
 from mtmsa_lightning.evaluation.folds import SHARED, distinct
-from mtmsa_lightning.evaluation.scores import read_faces
 from mtmsa_lightning.reports.comparison_text import verdict
 from mtmsa_lightning.runs.recorded_settings import LENGTH, training_settings
 from mtmsa_lightning.studies.definition import Study

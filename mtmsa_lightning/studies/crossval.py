@@ -17,11 +17,11 @@ from mtmsa_lightning._utils.processes import GRACE
 from mtmsa_lightning._utils.strict_json import from_json, to_json
 from mtmsa_lightning.errors import CheckpointError, ConfigError, DataError, MTMSAError
 from mtmsa_lightning.runs.directory import last_start, resumable_run, runs_with
-from mtmsa_lightning.runs.record import partial_note, read_record
 from mtmsa_lightning.runs.recorded_settings import read_config, training_differences
+from mtmsa_lightning.runs.run_json import partial_note, read_record
 from mtmsa_lightning.settings.class_paths import allow_option
 from mtmsa_lightning.studies.jobs import Job, JobPool, tail
-from mtmsa_lightning.training.preflight import check_arguments
+from mtmsa_lightning.training.early_checks import check_arguments
 
 if TYPE_CHECKING:
     from mtmsa_lightning.data.datamodule import FaceDataModule
@@ -76,8 +76,8 @@ def plan(
     """Read settings and data and choose the runs to train; arguments as in :func:`crossval`."""
     check_arguments("fit", fit_args)
 
-    from mtmsa_lightning.training.commands import run_trainer_command
     from mtmsa_lightning.training.lightning_cli import UnstartedCLI
+    from mtmsa_lightning.training.trainer_commands import run_trainer_command
 
     cli = run_trainer_command("fit", list(fit_args), UnstartedCLI)
     assert isinstance(cli, UnstartedCLI)

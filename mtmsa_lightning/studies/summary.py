@@ -17,7 +17,7 @@ from mtmsa_lightning.evaluation.folds import (
     spread,
 )
 from mtmsa_lightning.reports.folds_text import markdown, rows
-from mtmsa_lightning.runs.record import partial_note, read_record
+from mtmsa_lightning.runs.run_json import partial_note, read_record
 
 VARYING = ("versions", "git_commit", "device", "precision")
 """Entries whose distinct values are listed."""

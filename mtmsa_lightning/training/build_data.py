@@ -27,7 +27,7 @@ def recognise(root: Path, table: str | None = None) -> str:
         beside = f": is a file; give its folder: --root {root.parent} --data.table {root.name}"
         raise DataError(f"{root}{beside if root.is_file() else ': no such folder'}")
 
-    from mtmsa_lightning.data.files import find_file, list_images
+    from mtmsa_lightning.data.release_files import find_file, list_images
 
     prepared = prepared_name(root)
     if prepared:

@@ -18,7 +18,7 @@ from mtmsa_lightning.calibration.fitting import fit_calibration
 from mtmsa_lightning.calibration.measures import LabelledPredictions, calibration_metrics
 from mtmsa_lightning.data.datamodule import FaceDataModule
 from mtmsa_lightning.data.overlap import check_overlap
-from mtmsa_lightning.data.preprocessing import preprocessing_of, warn_preprocessing
+from mtmsa_lightning.data.preprocessing_check import preprocessing_of, warn_preprocessing
 from mtmsa_lightning.data.splits.protocols import sampling_units
 from mtmsa_lightning.errors import ConfigError
 from mtmsa_lightning.module import MTMSA

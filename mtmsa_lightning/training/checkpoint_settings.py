@@ -11,7 +11,7 @@ from mtmsa_lightning.errors import CheckpointError, ConfigError
 from mtmsa_lightning.runs.checkpoints import checkpoint_file
 from mtmsa_lightning.runs.recorded_settings import SECTIONS, load_config
 from mtmsa_lightning.settings.configs import option, split_configs, without_options
-from mtmsa_lightning.training.preflight import names_data
+from mtmsa_lightning.training.early_checks import names_data
 
 log = logging.getLogger(__name__)
 

@@ -20,11 +20,11 @@ from mtmsa_lightning.reports.card import CARD, card_of_checkpoint, evaluation_na
 from mtmsa_lightning.reports.report import write_report
 from mtmsa_lightning.reports.report_context import ReportContext
 from mtmsa_lightning.runs.directory import BEGINNING, run_of
-from mtmsa_lightning.runs.record import partial_note, read_record
 from mtmsa_lightning.runs.recorded_settings import read_config
+from mtmsa_lightning.runs.run_json import partial_note, read_record
 from mtmsa_lightning.runs.status import PLACES, recorded_seed
-from mtmsa_lightning.training.commands import run_trainer_command
 from mtmsa_lightning.training.lightning_cli import TrainingCLI, leave_process_group
+from mtmsa_lightning.training.trainer_commands import run_trainer_command
 
 log = logging.getLogger(__name__)
 

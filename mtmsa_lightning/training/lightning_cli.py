@@ -30,7 +30,7 @@ from mtmsa_lightning.models.heads.classes import ClassHead
 from mtmsa_lightning.module import MTMSA
 from mtmsa_lightning.runs.checkpoints import checkpoint_file
 from mtmsa_lightning.runs.directory import BEGINNING, LAST, check_run_dir, open_run, resumable_run
-from mtmsa_lightning.runs.record import read_record
+from mtmsa_lightning.runs.run_json import read_record
 from mtmsa_lightning.runs.status import warn_unfinished
 from mtmsa_lightning.settings.class_paths import names_in, parsing
 from mtmsa_lightning.settings.configs import (
@@ -59,7 +59,7 @@ from mtmsa_lightning.training.checkpoint_settings import (
     follow_checkpoint,
 )
 from mtmsa_lightning.training.compilation import compile_network
-from mtmsa_lightning.training.preflight import CONTINUE
+from mtmsa_lightning.training.early_checks import CONTINUE
 from mtmsa_lightning.training.setting_hints import RUN_OPTIONS
 
 log = logging.getLogger(__name__)

@@ -16,11 +16,11 @@ import torch
 
 import mtmsa_lightning
 from mtmsa_lightning._utils.atomic_write import replacing, write_bytes, write_table, write_text
-from mtmsa_lightning.inference.pictures import _write as write_picture
+from mtmsa_lightning.inference.annotated_images import _write as write_picture
 from mtmsa_lightning.reports.html import Page
 from mtmsa_lightning.reports.plots import style
 from mtmsa_lightning.runs.pretrained import _write_tensors
-from mtmsa_lightning.runs.record import update_record
+from mtmsa_lightning.runs.run_json import update_record
 from mtmsa_lightning.training.callbacks.checkpoints import AtomicCheckpointIO
 
 TABLE = pd.DataFrame({"name": ["Zoë 李"]})
@@ -124,7 +124,7 @@ import pandas as pd
 from mtmsa_lightning._utils.logs import _start_buffer, to_file
 from mtmsa_lightning.reports.html import Page
 from mtmsa_lightning._utils.atomic_write import write_table, write_text
-from mtmsa_lightning.runs.record import update_record
+from mtmsa_lightning.runs.run_json import update_record
 from mtmsa_lightning.runs.recorded_settings import read_config
 assert locale.getpreferredencoding(False).upper() not in ("UTF-8", "UTF8")
 folder = Path(sys.argv[1])

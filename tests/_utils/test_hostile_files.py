@@ -13,7 +13,7 @@ from mtmsa_lightning._utils.images import UnreadableImageError, read_image
 from mtmsa_lightning.cli.main import main
 from mtmsa_lightning.data.audit.audit import audit
 from mtmsa_lightning.data.face_dataset import SampleKey
-from mtmsa_lightning.data.files import content_column, hash_files, list_images
+from mtmsa_lightning.data.release_files import content_column, hash_files, list_images
 from mtmsa_lightning.inference.inputs import find_inputs
 
 

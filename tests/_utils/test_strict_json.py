@@ -9,7 +9,7 @@ import pytest
 
 import mtmsa_lightning
 from mtmsa_lightning._utils.strict_json import csv_cell, from_json, to_json
-from mtmsa_lightning.runs.record import partial_note, read_record, update_record
+from mtmsa_lightning.runs.run_json import partial_note, read_record, update_record
 
 INF, NAN = math.inf, math.nan
 PACKAGE = Path(mtmsa_lightning.__file__).parent

@@ -13,8 +13,8 @@ import httpx
 import pytest
 from warm_process import WarmProcess
 
-from mtmsa_lightning.app.answer import NO_FACE
 from mtmsa_lightning.app.page import TITLE
+from mtmsa_lightning.app.result import NO_FACE
 from mtmsa_lightning.app.server import is_loopback, listen, private_folder
 
 

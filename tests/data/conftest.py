@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mtmsa_lightning.data.table import FaceTable, ReadReport, make_frame
+from mtmsa_lightning.data.face_table import FaceTable, ReadReport, make_frame
 from mtmsa_lightning.labels import RACES
 
 MORPH_HEADER = "id_num,picture_num,dob,doa,race,gender,facial_hair,age,age_diff,glasses,photo"

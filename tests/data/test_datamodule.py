@@ -23,8 +23,8 @@ from mtmsa_lightning.data.baselines import midpoints
 from mtmsa_lightning.data.datamodule import FaceDataModule, available_workers
 from mtmsa_lightning.data.datasets.morph import MORPH, RACE_CLASSES, read_morph
 from mtmsa_lightning.data.face_dataset import FaceBatch
+from mtmsa_lightning.data.face_table import FaceTable
 from mtmsa_lightning.data.prepared.pixels import PIXELS, write_pixels
-from mtmsa_lightning.data.table import FaceTable
 from mtmsa_lightning.errors import ConfigError, DataError
 
 SUBJECTS = 40

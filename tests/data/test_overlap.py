@@ -12,10 +12,10 @@ import torch
 
 from mtmsa_lightning.data import training_hashes as hashing
 from mtmsa_lightning.data.datamodule import FaceDataModule
-from mtmsa_lightning.data.files import content_column
+from mtmsa_lightning.data.face_table import FaceTable
 from mtmsa_lightning.data.overlap import OverlapError, check_overlap
-from mtmsa_lightning.data.preprocessing import preprocessing_of, warn_preprocessing
-from mtmsa_lightning.data.table import FaceTable
+from mtmsa_lightning.data.preprocessing_check import preprocessing_of, warn_preprocessing
+from mtmsa_lightning.data.release_files import content_column
 from mtmsa_lightning.data.training_hashes import training_hashes
 
 SPLIT = ["train"] * 6 + ["val"] * 2 + ["test"] * 4
@@ -214,7 +214,7 @@ from types import SimpleNamespace
 import pandas as pd
 from mtmsa_lightning.data.face_dataset import FaceDataset
 from mtmsa_lightning.data.training_hashes import hash_in_background
-from mtmsa_lightning.data import files
+from mtmsa_lightning.data import release_files as files
 folder = Path(sys.argv[1])
 (folder / "a.jpg").write_bytes(b"")
 known = files._hash_file

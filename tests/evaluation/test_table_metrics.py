@@ -9,7 +9,7 @@ from mtmsa_lightning._utils.strict_json import from_json, to_json
 from mtmsa_lightning.evaluation.predictions import read_predictions
 from mtmsa_lightning.evaluation.table_metrics import compute_metrics
 from mtmsa_lightning.labels import AGE_GROUP_EDGES
-from mtmsa_lightning.runs.record import read_record
+from mtmsa_lightning.runs.run_json import read_record
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from mtmsa_lightning.inference import bulk
 from mtmsa_lightning.inference.bulk import Job, predict_parts
 from mtmsa_lightning.inference.face import FaceCrop
 from mtmsa_lightning.inference.inputs import Inputs, Photos
-from mtmsa_lightning.inference.parts import Parts, join
+from mtmsa_lightning.inference.prediction_parts import Parts, join
 
 SIDE = 32
 

@@ -10,8 +10,8 @@ from torch.optim.lr_scheduler import OneCycleLR, StepLR
 
 from mtmsa_lightning.module import MTMSA
 from mtmsa_lightning.optim.schedulers import BatchSize, WarmupCosine
-from mtmsa_lightning.training.commands import run_trainer_command
 from mtmsa_lightning.training.lightning_cli import UnstartedCLI
+from mtmsa_lightning.training.trainer_commands import run_trainer_command
 
 SHARES = st.floats(0, 1)
 

@@ -6,7 +6,7 @@ import torch
 
 from mtmsa_lightning.calibration.calibration import Calibration
 from mtmsa_lightning.calibration.measures import LabelledPredictions
-from mtmsa_lightning.data.preprocessing import describe_crop
+from mtmsa_lightning.data.preprocessing_check import describe_crop
 from mtmsa_lightning.models.distributions import GaussianAge
 from mtmsa_lightning.reports.calibration_tables import (
     coverage_lines,

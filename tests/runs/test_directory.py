@@ -13,8 +13,8 @@ from mtmsa_lightning._utils.nested_dicts import differences
 from mtmsa_lightning.errors import CheckpointError, ConfigError
 from mtmsa_lightning.runs import directory as runs
 from mtmsa_lightning.runs.directory import check_run_dir, open_run, resumable_run, runs_with
-from mtmsa_lightning.runs.record import read_record, update_record
 from mtmsa_lightning.runs.recorded_settings import training_differences, training_settings
+from mtmsa_lightning.runs.run_json import read_record, update_record
 from mtmsa_lightning.runs.status import unfinished, warn_unfinished
 
 CONFIG = {

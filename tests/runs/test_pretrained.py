@@ -17,8 +17,8 @@ from mtmsa_lightning.labels import AGE_GROUPS
 from mtmsa_lightning.reports.card import card_of_checkpoint
 from mtmsa_lightning.runs.checkpoints import read_checkpoint
 from mtmsa_lightning.runs.pretrained import is_pretrained, licence_note, read_pretrained, write_pretrained
-from mtmsa_lightning.runs.record import read_record
 from mtmsa_lightning.runs.recorded_settings import read_config
+from mtmsa_lightning.runs.run_json import read_record
 
 FILES = {"config.json", "model.safetensors", "trained_on.safetensors", "README.md"}
 

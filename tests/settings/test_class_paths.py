@@ -26,8 +26,8 @@ from mtmsa_lightning.settings.class_paths import (
 )
 from mtmsa_lightning.settings.configs import classes_first
 from mtmsa_lightning.training.checkpoint_settings import config_of_run
-from mtmsa_lightning.training.commands import run_trainer_command
 from mtmsa_lightning.training.lightning_cli import UnstartedCLI
+from mtmsa_lightning.training.trainer_commands import run_trainer_command
 
 # ------------------------------------------------------------------------ another class
 

@@ -6,10 +6,10 @@ import pytest
 
 from mtmsa_lightning.errors import ConfigError, MTMSAError
 from mtmsa_lightning.settings.error_messages import Known, as_config_error, explain
-from mtmsa_lightning.training.commands import run_trainer_command
+from mtmsa_lightning.training.early_checks import check_arguments
 from mtmsa_lightning.training.lightning_cli import UnstartedCLI
-from mtmsa_lightning.training.preflight import check_arguments
 from mtmsa_lightning.training.setting_hints import CHOSEN
+from mtmsa_lightning.training.trainer_commands import run_trainer_command
 
 NO_DATA = "name a config, e.g. `--config morph.yaml`, or a DataModule, e.g. `--data FaceCSV`"
 WRONG = [

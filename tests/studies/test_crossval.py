@@ -14,7 +14,7 @@ from mtmsa_lightning import MORPH
 from mtmsa_lightning._utils.strict_json import from_json
 from mtmsa_lightning.cli.commands.crossval import numbers
 from mtmsa_lightning.cli.main import main
-from mtmsa_lightning.runs.record import read_record, update_record
+from mtmsa_lightning.runs.run_json import read_record, update_record
 from mtmsa_lightning.studies.crossval import device_groups, is_finished, slots
 
 

@@ -8,9 +8,9 @@ import yaml
 from mtmsa_lightning.cli.main import main
 from mtmsa_lightning.data.datasets.morph import MORPH
 from mtmsa_lightning.errors import CheckpointError, ConfigError
-from mtmsa_lightning.runs.record import read_record
-from mtmsa_lightning.training.commands import run_trainer_command
+from mtmsa_lightning.runs.run_json import read_record
 from mtmsa_lightning.training.lightning_cli import UnstartedCLI
+from mtmsa_lightning.training.trainer_commands import run_trainer_command
 
 LAB = """
 import numpy as np

@@ -13,8 +13,8 @@ from mtmsa_lightning.data.prepared.format import RECORD
 from mtmsa_lightning.data.synthetic import write_adience, write_morph, write_utkface
 from mtmsa_lightning.errors import ConfigError, DataError
 from mtmsa_lightning.training.build_data import build_data, recognise
-from mtmsa_lightning.training.commands import run_trainer_command
 from mtmsa_lightning.training.lightning_cli import UnstartedCLI
+from mtmsa_lightning.training.trainer_commands import run_trainer_command
 
 WRITERS = {"morph": write_morph, "adience": write_adience, "utkface": write_utkface}
 

@@ -14,7 +14,7 @@ from mtmsa_lightning._utils.strict_json import from_json
 from mtmsa_lightning.cli.main import main
 from mtmsa_lightning.errors import ConfigError, DataError
 from mtmsa_lightning.evaluation.comparison import read_contender
-from mtmsa_lightning.runs.record import read_record
+from mtmsa_lightning.runs.run_json import read_record
 from mtmsa_lightning.training.evaluating import of_this_split, report_folder
 
 

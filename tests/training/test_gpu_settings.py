@@ -16,7 +16,7 @@ import yaml
 from mtmsa_lightning.cli.main import main
 from mtmsa_lightning.data.synthetic import write_adience, write_morph, write_utkface
 from mtmsa_lightning.data.synthetic.releases import UTKFACE_RACES
-from mtmsa_lightning.runs.record import read_record
+from mtmsa_lightning.runs.run_json import read_record
 from mtmsa_lightning.settings.configs import SHIPPED
 from mtmsa_lightning.training import lightning_cli as training
 from mtmsa_lightning.training.compilation import compile_network

@@ -13,7 +13,7 @@ from warm_process import WarmProcess
 
 from mtmsa_lightning import MTMSA
 from mtmsa_lightning.cli.main import main
-from mtmsa_lightning.runs.record import read_record
+from mtmsa_lightning.runs.run_json import read_record
 
 pytestmark = pytest.mark.slow
 

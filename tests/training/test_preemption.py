@@ -27,8 +27,8 @@ from mtmsa_lightning.models.distributions import GaussianAge
 from mtmsa_lightning.module import MTMSA
 from mtmsa_lightning.settings.configs import SHIPPED
 from mtmsa_lightning.training.callbacks.preemption import Preemption, _something_is_due
-from mtmsa_lightning.training.commands import run_trainer_command
 from mtmsa_lightning.training.lightning_cli import TrainingCLI
+from mtmsa_lightning.training.trainer_commands import run_trainer_command
 
 TEMPLATE = SHIPPED[1] / "slurm" / "train.sbatch"
 EXACT = (

@@ -10,7 +10,7 @@ import warm_process
 from same_training import assert_same_metrics
 
 from mtmsa_lightning.cli.main import main
-from mtmsa_lightning.runs.record import read_record
+from mtmsa_lightning.runs.run_json import read_record
 
 
 def weights(run: Path) -> dict[str, torch.Tensor]:

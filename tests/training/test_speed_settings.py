@@ -17,7 +17,7 @@ from mtmsa_lightning import MORPH, MTMSA, MSAConfig
 from mtmsa_lightning.cli.main import main
 from mtmsa_lightning.errors import ConfigError
 from mtmsa_lightning.models.heads import age as age_heads
-from mtmsa_lightning.runs.record import read_record
+from mtmsa_lightning.runs.run_json import read_record
 from mtmsa_lightning.training import lightning_cli as training
 from mtmsa_lightning.training.compilation import compile_network
 

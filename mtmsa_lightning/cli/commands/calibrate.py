@@ -10,7 +10,7 @@ from mtmsa_lightning.cli.arguments import Parser, add_boolean, add_checkpoint, r
 from mtmsa_lightning.cli.data_arguments import add_data_arguments, data_arguments
 from mtmsa_lightning.runs.checkpoints import find_checkpoint
 from mtmsa_lightning.runs.directory import run_of
-from mtmsa_lightning.training.preflight import check_arguments
+from mtmsa_lightning.training.early_checks import check_arguments
 
 
 def parser() -> argparse.ArgumentParser:

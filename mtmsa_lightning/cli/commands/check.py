@@ -12,7 +12,7 @@ from mtmsa_lightning.cli.arguments import Parser, add_boolean
 from mtmsa_lightning.cli.data_arguments import add_fit_arguments, data_arguments
 from mtmsa_lightning.data.audit.findings import KINDS, Finding
 from mtmsa_lightning.data.datasets import CLASSES
-from mtmsa_lightning.training.preflight import check_arguments
+from mtmsa_lightning.training.early_checks import check_arguments
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -122,8 +122,8 @@ def _build(arguments: list[str]) -> Any:
     """Build data, model and trainer as ``mtmsa fit`` does, and run nothing."""
     check_arguments("fit", arguments)
 
-    from mtmsa_lightning.training.commands import run_trainer_command
     from mtmsa_lightning.training.lightning_cli import TrainingCLI
+    from mtmsa_lightning.training.trainer_commands import run_trainer_command
 
     class Built(TrainingCLI):
         def _run_subcommand(self, subcommand: str) -> None:
@@ -175,8 +175,8 @@ def _describe_data(data: "FaceDataModule") -> Iterator[str]:
 
 def _protocol_sizes(data: "FaceDataModule") -> Iterator[str]:
     """Yield a line for each protocol of a dataset: sizes of its parts, or why it does not apply."""
+    from mtmsa_lightning.data.face_table import SPLITS
     from mtmsa_lightning.data.splits.protocols import PARTS, fold_numbers, make_split
-    from mtmsa_lightning.data.table import SPLITS
     from mtmsa_lightning.errors import DataError
 
     for name in data.protocols:

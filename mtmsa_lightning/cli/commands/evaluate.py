@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mtmsa_lightning.cli.arguments import Parser, add_boolean, add_checkpoint
 from mtmsa_lightning.cli.data_arguments import add_data_arguments, add_trainer_arguments, data_arguments
-from mtmsa_lightning.training.preflight import check_arguments
+from mtmsa_lightning.training.early_checks import check_arguments
 
 
 def parser() -> argparse.ArgumentParser:

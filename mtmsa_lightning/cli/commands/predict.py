@@ -23,7 +23,7 @@ from mtmsa_lightning.settings.defaults import PREDICT_BATCH_SIZE, SHEET_FACES
 if TYPE_CHECKING:
     from mtmsa_lightning._utils.progress import Advance
     from mtmsa_lightning.inference.bulk import Job
-    from mtmsa_lightning.inference.parts import Counts, Parts
+    from mtmsa_lightning.inference.prediction_parts import Counts, Parts
 
     Work = Callable[[Sequence[int], Advance], None]
 
@@ -103,7 +103,7 @@ def main(args: Sequence[str]) -> None:
     if args and args[0] == "merge":
         options = merge_parser().parse_args(args[1:])
         _check_table(options.out)
-        from mtmsa_lightning.inference.parts import merge
+        from mtmsa_lightning.inference.prediction_parts import merge
 
         report(merge(options.shards, options.out, options.overwrite), options.out)
     else:
@@ -122,8 +122,8 @@ def predict(options: argparse.Namespace) -> None:
     inputs = find_inputs(options.paths)  # before torch is imported
     from mtmsa_lightning._utils.folders import locked
     from mtmsa_lightning.inference.bulk import Job, load_estimator, predict_parts
-    from mtmsa_lightning.inference.parts import Parts
-    from mtmsa_lightning.inference.plan import make_plan, warn_preprocessing
+    from mtmsa_lightning.inference.prediction_parts import Parts
+    from mtmsa_lightning.inference.prediction_plan import make_plan, warn_preprocessing
     from mtmsa_lightning.inference.ranks import choose_devices, predict_on
 
     devices = choose_devices(options.accelerator, options.devices)
@@ -163,8 +163,8 @@ def _describe_shard(shard: str, parts: "Parts", images: int) -> str:
 def _make_table(job: "Job", work: "Work", options: argparse.Namespace) -> "Counts":
     """Make the table unless it is complete, and return its counts."""
     from mtmsa_lightning._utils.folders import locked
-    from mtmsa_lightning.inference.parts import clear, complete, join, refuse_to_lose
-    from mtmsa_lightning.inference.pictures import write_sheet
+    from mtmsa_lightning.inference.annotated_images import write_sheet
+    from mtmsa_lightning.inference.prediction_parts import clear, complete, join, refuse_to_lose
 
     parts, out = job.parts, options.out
     counts = None if options.overwrite else complete(out, parts.plan)
@@ -205,7 +205,7 @@ def report(counts: "Counts", out: Path, strict: bool = False) -> None:
     Raises:
         DataError: No face could be predicted; or, with ``strict``, an image could not be read.
     """
-    from mtmsa_lightning.inference.parts import SKIPPED, beside
+    from mtmsa_lightning.inference.prediction_parts import SKIPPED, beside
 
     images, listed = pluralize(counts.images, "image"), beside(out, SKIPPED)
     numbers = {"without a face": counts.no_face, "unreadable": counts.unreadable}

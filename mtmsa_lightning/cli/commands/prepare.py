@@ -26,8 +26,8 @@ from mtmsa_lightning.settings.defaults import CROP_MARGIN, CROP_SIZE, MAX_UNREAD
 from mtmsa_lightning.training.build_data import recognise
 
 if TYPE_CHECKING:
-    from mtmsa_lightning.align.files import CropSettings
-    from mtmsa_lightning.data.table import FaceTable
+    from mtmsa_lightning.align.crop_files import CropSettings
+    from mtmsa_lightning.data.face_table import FaceTable
 
 log = logging.getLogger(__name__)
 
@@ -183,7 +183,7 @@ def _reading(release: str, columns: Sequence[str] | None, others: Sequence[str])
 
 def _crop_settings(options: argparse.Namespace, release: str, reading: dict[str, Any]) -> "CropSettings":
     from mtmsa_lightning.align.crop import ALIGNED
-    from mtmsa_lightning.align.files import CropSettings
+    from mtmsa_lightning.align.crop_files import CropSettings
 
     is_aligned = release in ALIGNED and reading["variant"] in ("aligned", None)
     margin = options.margin

@@ -22,10 +22,10 @@ from mtmsa_lightning.data.audit.published_counts import Comparison, compare
 from mtmsa_lightning.data.audit.release_noise import check_release
 from mtmsa_lightning.data.baselines import baselines_by_part
 from mtmsa_lightning.data.datamodule import FaceDataModule
+from mtmsa_lightning.data.face_table import FaceTable
 from mtmsa_lightning.data.mixture.datamodule import Mixture
 from mtmsa_lightning.data.prepared.format import skipped
 from mtmsa_lightning.data.splits.protocols import Split, fold_numbers
-from mtmsa_lightning.data.table import FaceTable
 from mtmsa_lightning.errors import DataError
 from mtmsa_lightning.settings.defaults import MIN_SHARPNESS, MIN_SIDE, NEAR
 

@@ -21,7 +21,7 @@ from mtmsa_lightning._utils.images import (
 from mtmsa_lightning.align.box import Box, box_rows, crop_box
 from mtmsa_lightning.data.audit.findings import Finding, found
 from mtmsa_lightning.data.audit.near_duplicates import WORDS, Hashes, perceptual_hash
-from mtmsa_lightning.data.table import FaceTable
+from mtmsa_lightning.data.face_table import FaceTable
 from mtmsa_lightning.settings.defaults import MIN_SHARPNESS, MIN_SIDE
 
 SHARPNESS_SIDE = 128

@@ -5,8 +5,8 @@ import pandas as pd
 
 from mtmsa_lightning._utils.text import pluralize
 from mtmsa_lightning.data.audit.findings import Finding, found
+from mtmsa_lightning.data.face_table import FaceTable
 from mtmsa_lightning.data.splits.cleaning import completed_years, conflicting, parse_dates
-from mtmsa_lightning.data.table import FaceTable
 from mtmsa_lightning.labels import GENDERS
 
 

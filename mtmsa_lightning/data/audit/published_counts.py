@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from mtmsa_lightning.data.face_table import SPLITS, FaceTable
 from mtmsa_lightning.data.prepared.format import is_synthetic, preparation
-from mtmsa_lightning.data.table import SPLITS, FaceTable
 from mtmsa_lightning.labels import GENDERS
 
 _MORPH = {

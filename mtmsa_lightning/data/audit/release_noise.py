@@ -2,7 +2,7 @@
 
 from mtmsa_lightning.data.audit.findings import Finding, found
 from mtmsa_lightning.data.audit.labels import rows_by
-from mtmsa_lightning.data.table import FaceTable
+from mtmsa_lightning.data.face_table import FaceTable
 
 SAME_PICTURES: dict[str, str] = {
     "clap2016": "appa_real",

@@ -7,7 +7,9 @@ from typing import Any, Literal
 import pandas as pd
 
 from mtmsa_lightning.data.datamodule import FaceDataModule
-from mtmsa_lightning.data.files import (
+from mtmsa_lightning.data.face_table import MAX_AGE, FaceTable, ReadReport, make_frame, parse_words
+from mtmsa_lightning.data.map_style import ReleaseDataset
+from mtmsa_lightning.data.release_files import (
     expected_tree_error,
     find_file,
     has_folder,
@@ -15,8 +17,6 @@ from mtmsa_lightning.data.files import (
     locate,
     read_delimited,
 )
-from mtmsa_lightning.data.map_style import ReleaseDataset
-from mtmsa_lightning.data.table import MAX_AGE, FaceTable, ReadReport, make_frame, parse_words
 from mtmsa_lightning.errors import DataError
 from mtmsa_lightning.labels import AGE_GROUPS, age_group_index
 

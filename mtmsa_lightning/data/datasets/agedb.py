@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import Any
 
 from mtmsa_lightning.data.datamodule import FaceDataModule
+from mtmsa_lightning.data.face_table import FaceTable
 from mtmsa_lightning.data.map_style import ReleaseDataset
-from mtmsa_lightning.data.reading import finish_table, image_rows, keep_first, label_ages, parse_names
-from mtmsa_lightning.data.table import FaceTable
+from mtmsa_lightning.data.reader_steps import finish_table, image_rows, keep_first, label_ages, parse_names
 
 TREE = """
 <root>/

@@ -6,9 +6,9 @@ from typing import Any, Literal, get_args
 import pandas as pd
 
 from mtmsa_lightning.data.datamodule import FaceDataModule
-from mtmsa_lightning.data.files import find_file, read_lines
+from mtmsa_lightning.data.face_table import FaceTable, ReadReport
 from mtmsa_lightning.data.map_style import ReleaseDataset
-from mtmsa_lightning.data.reading import (
+from mtmsa_lightning.data.reader_steps import (
     check_choice,
     choose_variant,
     finish_table,
@@ -17,7 +17,7 @@ from mtmsa_lightning.data.reading import (
     label_ages,
     parse_names,
 )
-from mtmsa_lightning.data.table import FaceTable, ReadReport
+from mtmsa_lightning.data.release_files import find_file, read_lines
 
 Variant = Literal["faces", "photos"]
 

@@ -6,9 +6,15 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from mtmsa_lightning.data.datamodule import FaceDataModule
+from mtmsa_lightning.data.face_table import FaceTable, ReadReport, parse_ages
 from mtmsa_lightning.data.map_style import ReleaseDataset
-from mtmsa_lightning.data.reading import check_choice, finish_table, label_ages, locate_images, read_parts
-from mtmsa_lightning.data.table import FaceTable, ReadReport, parse_ages
+from mtmsa_lightning.data.reader_steps import (
+    check_choice,
+    finish_table,
+    label_ages,
+    locate_images,
+    read_parts,
+)
 
 Age = Literal["apparent", "real"]
 Variant = Literal["faces", "photos"]

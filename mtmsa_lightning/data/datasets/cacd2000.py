@@ -6,9 +6,9 @@ from typing import Any
 import pandas as pd
 
 from mtmsa_lightning.data.datamodule import FaceDataModule
-from mtmsa_lightning.data.files import find_file
+from mtmsa_lightning.data.face_table import FaceTable, ReadReport
 from mtmsa_lightning.data.map_style import ReleaseDataset
-from mtmsa_lightning.data.reading import (
+from mtmsa_lightning.data.reader_steps import (
     finish_table,
     image_rows,
     keep_first,
@@ -16,7 +16,7 @@ from mtmsa_lightning.data.reading import (
     parse_names,
     read_struct,
 )
-from mtmsa_lightning.data.table import FaceTable, ReadReport
+from mtmsa_lightning.data.release_files import find_file
 
 TREE = """
 <root>/

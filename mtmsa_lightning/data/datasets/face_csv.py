@@ -14,11 +14,17 @@ from mtmsa_lightning._utils.file_access import find_normalised
 from mtmsa_lightning._utils.text import shown
 from mtmsa_lightning.align.box import BOX
 from mtmsa_lightning.data.datamodule import FaceDataModule
-from mtmsa_lightning.data.files import content_column, expected_tree_error, hash_ids, list_images, locate
+from mtmsa_lightning.data.face_table import FaceTable, ReadReport, check_class_names, make_frame, parse_words
 from mtmsa_lightning.data.map_style import ReleaseDataset
 from mtmsa_lightning.data.prepared.format import is_prepared, read_description, read_frame
+from mtmsa_lightning.data.release_files import (
+    content_column,
+    expected_tree_error,
+    hash_ids,
+    list_images,
+    locate,
+)
 from mtmsa_lightning.data.remote import is_url, local_copy
-from mtmsa_lightning.data.table import FaceTable, ReadReport, check_class_names, make_frame, parse_words
 from mtmsa_lightning.data.tables import age_columns
 from mtmsa_lightning.data.tables.boxes import parse_boxes
 from mtmsa_lightning.data.tables.classes import (

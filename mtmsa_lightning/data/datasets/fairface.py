@@ -6,10 +6,10 @@ from typing import Any, Literal, get_args
 import pandas as pd
 
 from mtmsa_lightning.data.datamodule import FaceDataModule
-from mtmsa_lightning.data.files import expected_tree_error, find_file
+from mtmsa_lightning.data.face_table import FaceTable, ReadReport, parse_words
 from mtmsa_lightning.data.map_style import ReleaseDataset
-from mtmsa_lightning.data.reading import check_choice, finish_table, locate_images, read_parts
-from mtmsa_lightning.data.table import FaceTable, ReadReport, parse_words
+from mtmsa_lightning.data.reader_steps import check_choice, finish_table, locate_images, read_parts
+from mtmsa_lightning.data.release_files import expected_tree_error, find_file
 from mtmsa_lightning.data.tables import age_columns
 from mtmsa_lightning.data.tables.parquet import read_texts, unpack_images
 

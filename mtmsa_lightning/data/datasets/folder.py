@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from mtmsa_lightning.data.files import ImageListing, expected_tree_error, list_images, listing_report
-from mtmsa_lightning.data.table import FaceTable, make_frame
+from mtmsa_lightning.data.face_table import FaceTable, make_frame
+from mtmsa_lightning.data.release_files import ImageListing, expected_tree_error, list_images, listing_report
 
 
 def read_folder(root: str | Path) -> FaceTable:

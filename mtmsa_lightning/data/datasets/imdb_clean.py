@@ -5,8 +5,9 @@ from typing import Any, Literal, get_args
 
 from mtmsa_lightning.align.box import BOX
 from mtmsa_lightning.data.datamodule import FaceDataModule
+from mtmsa_lightning.data.face_table import FaceTable, ReadReport, parse_ages, parse_words
 from mtmsa_lightning.data.map_style import ReleaseDataset
-from mtmsa_lightning.data.reading import (
+from mtmsa_lightning.data.reader_steps import (
     box_columns,
     check_choice,
     finish_table,
@@ -14,7 +15,6 @@ from mtmsa_lightning.data.reading import (
     locate_images,
     read_parts,
 )
-from mtmsa_lightning.data.table import FaceTable, ReadReport, parse_ages, parse_words
 
 Variant = Literal["cropped", "original"]
 

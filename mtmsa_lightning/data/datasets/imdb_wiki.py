@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 
 from mtmsa_lightning.data.datamodule import FaceDataModule
-from mtmsa_lightning.data.files import expected_tree_error, find_file
+from mtmsa_lightning.data.face_table import FaceTable, ReadReport
 from mtmsa_lightning.data.map_style import ReleaseDataset
-from mtmsa_lightning.data.reading import finish_table, label_ages, locate_images, read_struct
-from mtmsa_lightning.data.table import FaceTable, ReadReport
+from mtmsa_lightning.data.reader_steps import finish_table, label_ages, locate_images, read_struct
+from mtmsa_lightning.data.release_files import expected_tree_error, find_file
 
 TREE = """
 <root>/  (one part or both)

@@ -5,10 +5,10 @@ from typing import Any
 
 from mtmsa_lightning.align.box import BOX
 from mtmsa_lightning.data.datamodule import FaceDataModule
-from mtmsa_lightning.data.files import expected_tree_error, find_file, read_delimited
+from mtmsa_lightning.data.face_table import FaceTable, ReadReport, parse_ages, parse_words
 from mtmsa_lightning.data.map_style import ReleaseDataset
-from mtmsa_lightning.data.reading import box_columns, finish_table, image_rows, label_ages, locate_images
-from mtmsa_lightning.data.table import FaceTable, ReadReport, parse_ages, parse_words
+from mtmsa_lightning.data.reader_steps import box_columns, finish_table, image_rows, label_ages, locate_images
+from mtmsa_lightning.data.release_files import expected_tree_error, find_file, read_delimited
 
 TREE = """
 <root>/

@@ -6,10 +6,10 @@ from typing import Any
 import pandas as pd
 
 from mtmsa_lightning.data.datamodule import FaceDataModule
-from mtmsa_lightning.data.files import expected_tree_error, find_file, read_lines
+from mtmsa_lightning.data.face_table import FaceTable, ReadReport, parse_ages
 from mtmsa_lightning.data.map_style import ReleaseDataset
-from mtmsa_lightning.data.reading import finish_table, label_ages, locate_images
-from mtmsa_lightning.data.table import FaceTable, ReadReport, parse_ages
+from mtmsa_lightning.data.reader_steps import finish_table, label_ages, locate_images
+from mtmsa_lightning.data.release_files import expected_tree_error, find_file, read_lines
 from mtmsa_lightning.errors import DataError
 
 TREE = """

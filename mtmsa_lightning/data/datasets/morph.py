@@ -6,7 +6,9 @@ from typing import Any
 import pandas as pd
 
 from mtmsa_lightning.data.datamodule import FaceDataModule
-from mtmsa_lightning.data.files import (
+from mtmsa_lightning.data.face_table import FaceTable, ReadReport, make_frame, parse_ages, parse_words
+from mtmsa_lightning.data.map_style import ReleaseDataset
+from mtmsa_lightning.data.release_files import (
     expected_tree_error,
     find_file,
     has_folder,
@@ -14,8 +16,6 @@ from mtmsa_lightning.data.files import (
     locate,
     read_delimited,
 )
-from mtmsa_lightning.data.map_style import ReleaseDataset
-from mtmsa_lightning.data.table import FaceTable, ReadReport, make_frame, parse_ages, parse_words
 
 TABLE = "morph_2008_nonCommercial.csv"
 FILES = (TABLE,)

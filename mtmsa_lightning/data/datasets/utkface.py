@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from mtmsa_lightning.data.datamodule import FaceDataModule
-from mtmsa_lightning.data.files import content_column
+from mtmsa_lightning.data.face_table import MAX_AGE, FaceTable
 from mtmsa_lightning.data.map_style import ReleaseDataset
-from mtmsa_lightning.data.reading import (
+from mtmsa_lightning.data.reader_steps import (
     check_choice,
     choose_variant,
     finish_table,
@@ -14,7 +14,7 @@ from mtmsa_lightning.data.reading import (
     keep_first,
     parse_names,
 )
-from mtmsa_lightning.data.table import MAX_AGE, FaceTable
+from mtmsa_lightning.data.release_files import content_column
 from mtmsa_lightning.labels import GENDERS
 
 Variant = Literal["aligned", "in_the_wild"]

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 
 from mtmsa_lightning.data.augment.pipelines import AugmentSetting
 from mtmsa_lightning.data.datamodule import FaceDataModule
-from mtmsa_lightning.data.files import nearest
+from mtmsa_lightning.data.face_table import FaceTable, label_kinds
 from mtmsa_lightning.data.joined_dataset import JoinedDataset
 from mtmsa_lightning.data.mixture.copies import Copies, find_copies, refuse_leaks
 from mtmsa_lightning.data.mixture.joining import (
@@ -24,8 +24,8 @@ from mtmsa_lightning.data.mixture.joining import (
     unite,
 )
 from mtmsa_lightning.data.mixture.sampling import MixtureSampler, faces_per_epoch
+from mtmsa_lightning.data.release_files import nearest
 from mtmsa_lightning.data.splits.protocols import PARTS, Split
-from mtmsa_lightning.data.table import FaceTable, label_kinds
 from mtmsa_lightning.errors import ConfigError, DataError
 from mtmsa_lightning.settings.defaults import BATCH_SIZE, IMAGE_SIZE
 

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 
 from mtmsa_lightning.align.box import BOX
-from mtmsa_lightning.data.files import hash_lines
+from mtmsa_lightning.data.face_table import SCHEMA, SPLITS, FaceTable, ReadReport
+from mtmsa_lightning.data.release_files import hash_lines
 from mtmsa_lightning.data.splits.protocols import PARTS, Split, fingerprint
-from mtmsa_lightning.data.table import SCHEMA, SPLITS, FaceTable, ReadReport
 from mtmsa_lightning.labels import class_key
 
 MIXTURE = "mixture"

@@ -23,8 +23,8 @@ from mtmsa_lightning._utils.atomic_write import write_text
 from mtmsa_lightning._utils.file_access import find_normalised, open_regular, read_regular
 from mtmsa_lightning._utils.strict_json import from_json, to_json
 from mtmsa_lightning._utils.text import shown
-from mtmsa_lightning.data.files import hash_lines
-from mtmsa_lightning.data.table import SCHEMA, FaceTable, ReadReport
+from mtmsa_lightning.data.face_table import SCHEMA, FaceTable, ReadReport
+from mtmsa_lightning.data.release_files import hash_lines
 from mtmsa_lightning.errors import DataError
 from mtmsa_lightning.labels import SYNTHETIC_RECORD
 

@@ -28,8 +28,7 @@ from mtmsa_lightning._utils.strict_json import from_json, to_json
 from mtmsa_lightning._utils.text import pluralize
 from mtmsa_lightning.align.box import BOX, box_rows
 from mtmsa_lightning.align.canonical import canonical_landmarks
-from mtmsa_lightning.align.detected_face import LANDMARKS
-from mtmsa_lightning.align.files import (
+from mtmsa_lightning.align.crop_files import (
     JPEG_QUALITY,
     NO_FACE,
     RECORD_COLUMNS,
@@ -38,7 +37,8 @@ from mtmsa_lightning.align.files import (
     Record,
     crop_batches,
 )
-from mtmsa_lightning.data.files import fold_name, hash_lines
+from mtmsa_lightning.align.detected_face import LANDMARKS
+from mtmsa_lightning.data.face_table import FaceTable
 from mtmsa_lightning.data.prepared.format import (
     ALREADY_ALIGNED,
     CROPS,
@@ -53,7 +53,7 @@ from mtmsa_lightning.data.prepared.format import (
     write_description,
 )
 from mtmsa_lightning.data.prepared.pixels import PIXELS, check_space, write_pixels
-from mtmsa_lightning.data.table import FaceTable
+from mtmsa_lightning.data.release_files import fold_name, hash_lines
 from mtmsa_lightning.errors import DataError
 from mtmsa_lightning.settings.defaults import MAX_UNREADABLE_PREPARED
 

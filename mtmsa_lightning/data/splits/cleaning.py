@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from mtmsa_lightning.data.files import content_column, nearest
-from mtmsa_lightning.data.table import MAX_AGE, FaceTable, ReadReport
+from mtmsa_lightning.data.face_table import MAX_AGE, FaceTable, ReadReport
+from mtmsa_lightning.data.release_files import content_column, nearest
 from mtmsa_lightning.errors import ConfigError, DataError
 
 LARGEST_SHIFT = pd.Timedelta(days=366)

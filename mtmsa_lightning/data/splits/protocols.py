@@ -12,8 +12,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from mtmsa_lightning._utils.text import pluralize, shown
-from mtmsa_lightning.data.files import hash_ids, hash_lines, nearest
-from mtmsa_lightning.data.table import SPLITS, FaceTable
+from mtmsa_lightning.data.face_table import SPLITS, FaceTable
+from mtmsa_lightning.data.release_files import hash_ids, hash_lines, nearest
 from mtmsa_lightning.errors import DataError
 from mtmsa_lightning.labels import GENDERS, RACES, class_key
 from mtmsa_lightning.settings.defaults import VAL_FRACTION

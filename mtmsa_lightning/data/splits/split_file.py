@@ -12,9 +12,9 @@ import pandas as pd
 from mtmsa_lightning._utils.file_access import file_sha256, find_normalised, read_regular
 from mtmsa_lightning._utils.text import pluralize, shown
 from mtmsa_lightning.align.box import BOX, turned_boxes
-from mtmsa_lightning.data.files import fold_name, read_delimited, sniff
+from mtmsa_lightning.data.face_table import SCHEMA, SPLITS, FaceTable, ReadReport
 from mtmsa_lightning.data.prepared.format import is_prepared
-from mtmsa_lightning.data.table import SCHEMA, SPLITS, FaceTable, ReadReport
+from mtmsa_lightning.data.release_files import fold_name, read_delimited, sniff
 from mtmsa_lightning.errors import DataError
 
 _SHOWN = 5

@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 from mtmsa_lightning._utils.text import shown
-from mtmsa_lightning.data.table import MAX_AGE, ReadReport, parse_ages
+from mtmsa_lightning.data.face_table import MAX_AGE, ReadReport, parse_ages
 from mtmsa_lightning.data.tables.ages import Years, group_of_date, parse_age
 from mtmsa_lightning.data.tables.dates import completed_years, parse_dates
 from mtmsa_lightning.errors import DataError

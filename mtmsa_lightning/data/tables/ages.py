@@ -3,7 +3,7 @@
 import re
 from typing import NamedTuple
 
-from mtmsa_lightning.data.table import MAX_AGE
+from mtmsa_lightning.data.face_table import MAX_AGE
 
 _NUMBER = r"[0-9]{1,3}(?:[.,][0-9]{1,20})?"
 _RANGE = re.compile(rf"([(\[]?)\s*({_NUMBER})\s*(?:-|to|\.\.\.?|(?P<comma>[,;]))\s*({_NUMBER})\s*([)\]]?)")

@@ -7,7 +7,7 @@ import pandas as pd
 
 from mtmsa_lightning._utils.text import shown
 from mtmsa_lightning.align.box import BOX
-from mtmsa_lightning.data.table import ReadReport
+from mtmsa_lightning.data.face_table import ReadReport
 from mtmsa_lightning.data.tables.classes import UNKNOWN
 from mtmsa_lightning.errors import DataError
 

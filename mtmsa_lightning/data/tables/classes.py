@@ -10,7 +10,7 @@ import pandas as pd
 
 from mtmsa_lightning._utils.strict_json import to_json
 from mtmsa_lightning._utils.text import shown
-from mtmsa_lightning.data.files import nearest
+from mtmsa_lightning.data.release_files import nearest
 from mtmsa_lightning.errors import DataError
 from mtmsa_lightning.labels import RACES, class_key
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mtmsa_lightning._utils.strict_json import to_json
 from mtmsa_lightning._utils.text import shown
-from mtmsa_lightning.data.files import nearest
+from mtmsa_lightning.data.release_files import nearest
 from mtmsa_lightning.data.tables.boxes import EDGES, box_columns
 from mtmsa_lightning.errors import DataError
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from mtmsa_lightning.data.files import read_delimited, sniff
-from mtmsa_lightning.data.table import ReadReport
+from mtmsa_lightning.data.face_table import ReadReport
+from mtmsa_lightning.data.release_files import read_delimited, sniff
 from mtmsa_lightning.data.tables import parquet
 from mtmsa_lightning.data.tables.boxes import EDGES
 from mtmsa_lightning.data.tables.classes import without_unknown

@@ -7,7 +7,7 @@ import PIL.Image
 
 from mtmsa_lightning._utils.text import pluralize
 from mtmsa_lightning.align.box import BOX
-from mtmsa_lightning.data.table import FaceTable
+from mtmsa_lightning.data.face_table import FaceTable
 
 log = logging.getLogger(__name__)
 

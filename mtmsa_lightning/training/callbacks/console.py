@@ -19,7 +19,7 @@ from mtmsa_lightning.errors import ConfigError
 from mtmsa_lightning.metrics.suite import METRICS
 from mtmsa_lightning.metrics.titles import format_metric
 from mtmsa_lightning.module import MTMSA
-from mtmsa_lightning.runs.record import partial_note, partial_text
+from mtmsa_lightning.runs.run_json import partial_note, partial_text
 from mtmsa_lightning.runs.status import recorded_seed
 
 log = logging.getLogger(__name__)

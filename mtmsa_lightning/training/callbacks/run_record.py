@@ -27,7 +27,7 @@ from mtmsa_lightning.data.training_hashes import hash_in_background
 from mtmsa_lightning.module import MTMSA
 from mtmsa_lightning.optim.schedulers import BatchSize
 from mtmsa_lightning.runs.checkpoints import weights_digest
-from mtmsa_lightning.runs.record import read_record, update_record
+from mtmsa_lightning.runs.run_json import read_record, update_record
 from mtmsa_lightning.runs.status import PLACES
 from mtmsa_lightning.settings.configs import PACKAGE
 from mtmsa_lightning.training.callbacks.checkpoints import BestCheckpoint, logged_metrics

@@ -19,7 +19,7 @@ from mtmsa_lightning.data.synthetic import write_morph, write_utkface
 from mtmsa_lightning.labels import AGE_GROUP_EDGES
 from mtmsa_lightning.reports.card import card_of_checkpoint
 from mtmsa_lightning.runs.checkpoints import weights_digest
-from mtmsa_lightning.runs.record import update_record
+from mtmsa_lightning.runs.run_json import update_record
 from mtmsa_lightning.training.calibrating import calibrate, store
 
 SINGLE = 1e-4

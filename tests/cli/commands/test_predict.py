@@ -16,8 +16,8 @@ import warm_process
 from mtmsa_lightning import MTMSA, AgeEstimator
 from mtmsa_lightning.calibration.calibration import Calibration
 from mtmsa_lightning.cli.main import main
-from mtmsa_lightning.inference import parts as parts_module
-from mtmsa_lightning.inference import plan as plan_module
+from mtmsa_lightning.inference import prediction_parts as parts_module
+from mtmsa_lightning.inference import prediction_plan as plan_module
 from mtmsa_lightning.labels import AGE_GROUPS, RACES
 
 SINGLE = 1e-4
@@ -360,7 +360,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from mtmsa_lightning.cli.main import main
-from mtmsa_lightning.inference import plan
+from mtmsa_lightning.inference import prediction_plan as plan
 
 plan.PART_SIZE = 8
 replace, fatal, moves = Path.replace, int(sys.argv[1]), 0
@@ -461,7 +461,7 @@ def test_a_shard_without_images_says_so_and_is_merged_like_any_other(aligned, tm
 
 def test_ranks_over_the_shards_of_a_store(trained, morph_root, whole, tmp_path, small_parts, monkeypatch):
     """Two machines prepared a half each, and two others predict them: the faces of the whole, each once."""
-    monkeypatch.setattr("mtmsa_lightning.align.files.JPEG_QUALITY", 100)
+    monkeypatch.setattr("mtmsa_lightning.align.crop_files.JPEG_QUALITY", 100)
     for index in (1, 2):
         place = ["--root", str(morph_root / "Album2"), "--out", str(tmp_path / f"half {index}")]
         how = ["--size", "80", "--detect=false", "--no_face", "centre", "--shard", f"{index}/2"]

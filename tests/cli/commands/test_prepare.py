@@ -17,10 +17,10 @@ import torchvision
 from mtmsa_lightning import MORPH, Adience, FaceCSV, UTKFace
 from mtmsa_lightning._utils.images import read_image
 from mtmsa_lightning.cli.main import main
+from mtmsa_lightning.data.face_table import SCHEMA
 from mtmsa_lightning.data.prepared import making as preparation
 from mtmsa_lightning.data.prepared.format import read_prepared
 from mtmsa_lightning.data.synthetic import write_adience, write_morph, write_utkface
-from mtmsa_lightning.data.table import SCHEMA
 from mtmsa_lightning.errors import DataError
 
 WITHOUT_PATH = [name for name in SCHEMA if name != "path"]

@@ -13,12 +13,12 @@ import pandas as pd
 import pytest
 
 from mtmsa_lightning._utils.folders import locked
-from mtmsa_lightning.align.files import CropSettings
-from mtmsa_lightning.data.files import list_images
+from mtmsa_lightning.align.crop_files import CropSettings
+from mtmsa_lightning.data.face_table import FaceTable, ReadReport, make_frame
 from mtmsa_lightning.data.prepared import making as preparation
 from mtmsa_lightning.data.prepared.format import read_prepared
 from mtmsa_lightning.data.prepared.making import PrepareOptions, crop_names, prepare
-from mtmsa_lightning.data.table import FaceTable, ReadReport, make_frame
+from mtmsa_lightning.data.release_files import list_images
 from mtmsa_lightning.errors import DataError
 
 OPTIONS = PrepareOptions("folder", CropSettings(64, 0.25, False, None, True))

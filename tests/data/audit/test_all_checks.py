@@ -4,7 +4,7 @@ from mtmsa_lightning import MORPH, Adience, FaceCSV, UTKFace
 from mtmsa_lightning.data.audit.audit import Thresholds, audit
 from mtmsa_lightning.data.audit.findings import KINDS, has_errors
 from mtmsa_lightning.data.datasets import morph
-from mtmsa_lightning.data.files import ImageListing
+from mtmsa_lightning.data.release_files import ImageListing
 from mtmsa_lightning.data.synthetic import write_adience, write_morph, write_utkface
 from mtmsa_lightning.errors import DataError
 

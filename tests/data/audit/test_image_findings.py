@@ -4,8 +4,8 @@ import pandas as pd
 import pytest
 
 from mtmsa_lightning.data.audit.images import faceless, scan_images, sharpness
-from mtmsa_lightning.data.files import content_column
-from mtmsa_lightning.data.table import FaceTable
+from mtmsa_lightning.data.face_table import FaceTable
+from mtmsa_lightning.data.release_files import content_column
 
 
 def at(table, root):

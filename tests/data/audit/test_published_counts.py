@@ -7,9 +7,9 @@ from mtmsa_lightning.data.audit.published_counts import compare
 from mtmsa_lightning.data.datasets import morph
 from mtmsa_lightning.data.datasets.adience import read_adience
 from mtmsa_lightning.data.datasets.morph import read_morph
-from mtmsa_lightning.data.files import ImageListing
+from mtmsa_lightning.data.face_table import FaceTable, ReadReport
+from mtmsa_lightning.data.release_files import ImageListing
 from mtmsa_lightning.data.synthetic import write_morph
-from mtmsa_lightning.data.table import FaceTable, ReadReport
 
 
 def test_a_whole_morph_agrees_and_a_part_of_it_does_not(full_morph, monkeypatch):

@@ -13,7 +13,7 @@ import mtmsa_lightning
 from mtmsa_lightning.cli.commands.prepare import SETTINGS
 from mtmsa_lightning.data.audit.published_counts import compare
 from mtmsa_lightning.data.datasets import CLASSES
-from mtmsa_lightning.data.files import list_images
+from mtmsa_lightning.data.release_files import list_images
 from mtmsa_lightning.errors import DataError
 from mtmsa_lightning.training.build_data import recognise
 

@@ -5,7 +5,7 @@ import pytest
 
 from mtmsa_lightning.data.datasets import morph
 from mtmsa_lightning.data.datasets.morph import MORPH, read_morph
-from mtmsa_lightning.data.files import ImageListing
+from mtmsa_lightning.data.release_files import ImageListing
 from mtmsa_lightning.errors import DataError
 
 HEADER = "id_num,picture_num,dob,doa,race,gender,facial_hair,age,age_diff,glasses,photo"

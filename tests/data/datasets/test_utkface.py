@@ -1,8 +1,8 @@
 import pytest
 
-from mtmsa_lightning.data import files
+from mtmsa_lightning.data import release_files as files
 from mtmsa_lightning.data.datasets.utkface import UTKFace, read_utkface
-from mtmsa_lightning.data.files import hash_ids
+from mtmsa_lightning.data.release_files import hash_ids
 from mtmsa_lightning.errors import DataError
 
 GOOD = {

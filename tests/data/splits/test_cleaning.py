@@ -6,10 +6,10 @@ import pytest
 
 from mtmsa_lightning import MORPH, UTKFace
 from mtmsa_lightning.data.datasets.morph import read_morph
+from mtmsa_lightning.data.face_table import SCHEMA, FaceTable
 from mtmsa_lightning.data.splits.cleaning import RULES, check_rules, clean, completed_years
 from mtmsa_lightning.data.splits.protocols import make_split
 from mtmsa_lightning.data.synthetic import write_utkface
-from mtmsa_lightning.data.table import SCHEMA, FaceTable
 from mtmsa_lightning.errors import ConfigError, DataError
 
 BIRTHDATE = "morph:consensus-birthdate"

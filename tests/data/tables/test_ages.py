@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mtmsa_lightning.data.table import MAX_AGE
+from mtmsa_lightning.data.face_table import MAX_AGE
 from mtmsa_lightning.data.tables.ages import AMBIGUOUS, NO_AGE, group_of_date, parse_age
 
 ages = st.integers(0, MAX_AGE)

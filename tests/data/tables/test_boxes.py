@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from mtmsa_lightning.align.box import BOX
-from mtmsa_lightning.data.table import ReadReport
+from mtmsa_lightning.data.face_table import ReadReport
 from mtmsa_lightning.data.tables.boxes import parse_boxes
 from mtmsa_lightning.errors import DataError
 

@@ -3,7 +3,7 @@ import torch
 
 from mtmsa_lightning import MTMSA
 from mtmsa_lightning.cli.main import main
-from mtmsa_lightning.runs.record import read_record
+from mtmsa_lightning.runs.run_json import read_record
 
 
 def test_one_checkpoint_of_a_run_continues_it_and_the_best_holds_weights_alone(trained):

@@ -7,7 +7,7 @@ import torch
 
 from mtmsa_lightning.cli.main import main
 from mtmsa_lightning.module import MTMSA
-from mtmsa_lightning.runs.record import read_record
+from mtmsa_lightning.runs.run_json import read_record
 from mtmsa_lightning.training import lightning_cli as training
 from mtmsa_lightning.training.callbacks.console import LossBar
 

@@ -16,12 +16,12 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from mtmsa_lightning.cli.main import main
 from mtmsa_lightning.evaluation.predictions import read_predictions
-from mtmsa_lightning.runs.record import read_record
+from mtmsa_lightning.runs.run_json import read_record
 from mtmsa_lightning.training.callbacks import wandb as ours
 from mtmsa_lightning.training.callbacks.logged_plots import Panels, face_tables, panels, use_dataset
 from mtmsa_lightning.training.callbacks.wandb import log_files, tags
-from mtmsa_lightning.training.commands import run_trainer_command
 from mtmsa_lightning.training.lightning_cli import TrainingCLI
+from mtmsa_lightning.training.trainer_commands import run_trainer_command
 
 
 @pytest.fixture(scope="module")

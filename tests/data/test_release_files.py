@@ -4,7 +4,8 @@ import os
 import numpy as np
 import pytest
 
-from mtmsa_lightning.data.files import (
+from mtmsa_lightning.data.face_table import ReadReport
+from mtmsa_lightning.data.release_files import (
     ImageListing,
     content_column,
     expected_tree_error,
@@ -15,7 +16,6 @@ from mtmsa_lightning.data.files import (
     nearest,
     read_delimited,
 )
-from mtmsa_lightning.data.table import ReadReport
 from mtmsa_lightning.errors import DataError
 
 

@@ -1,4 +1,4 @@
-"""Checks of arguments before torch and Lightning, whose imports take seconds."""
+"""Checks of arguments before the import of torch and Lightning, which takes seconds."""
 
 from collections.abc import Sequence
 from pathlib import Path

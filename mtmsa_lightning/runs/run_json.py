@@ -1,4 +1,4 @@
-"""The record of a run, ``run.json``."""
+"""Read and update ``run.json``, the record of a run."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -24,7 +24,7 @@ from mtmsa_lightning._utils.folders import LOCK, make_folder
 from mtmsa_lightning._utils.nested_dicts import differences
 from mtmsa_lightning._utils.strict_json import from_json, to_json
 from mtmsa_lightning._utils.text import pluralize
-from mtmsa_lightning.align.files import NO_FACE
+from mtmsa_lightning.align.crop_files import NO_FACE
 from mtmsa_lightning.errors import DataError
 
 PART_SIZE = 256  # inputs per part, the most that an interruption can cost each process

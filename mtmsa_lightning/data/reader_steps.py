@@ -9,7 +9,8 @@ import pandas as pd
 
 from mtmsa_lightning._utils.file_access import open_regular
 from mtmsa_lightning.align.box import BOX
-from mtmsa_lightning.data.files import (
+from mtmsa_lightning.data.face_table import MAX_AGE, FaceTable, ReadReport, make_frame
+from mtmsa_lightning.data.release_files import (
     ImageListing,
     expected_tree_error,
     find_file,
@@ -18,7 +19,6 @@ from mtmsa_lightning.data.files import (
     locate,
     read_delimited,
 )
-from mtmsa_lightning.data.table import MAX_AGE, FaceTable, ReadReport, make_frame
 from mtmsa_lightning.errors import DataError
 
 

@@ -10,7 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mtmsa_lightning.errors import DataError
-from mtmsa_lightning.inference.parts import Counts, Parts, clear, complete, join, merge, refuse_to_lose
+from mtmsa_lightning.inference.prediction_parts import (
+    Counts,
+    Parts,
+    clear,
+    complete,
+    join,
+    merge,
+    refuse_to_lose,
+)
 
 IMAGES, PART_SIZE = 23, 5
 SUFFIXES = [".csv", ".parquet", ".jsonl"]

@@ -26,7 +26,7 @@ from mtmsa_lightning._utils.cores import available_cores
 from mtmsa_lightning._utils.file_access import find_normalised, open_regular
 from mtmsa_lightning._utils.image_suffixes import IMAGE_SUFFIXES
 from mtmsa_lightning._utils.text import shown
-from mtmsa_lightning.data.table import ReadReport
+from mtmsa_lightning.data.face_table import ReadReport
 from mtmsa_lightning.errors import DataError
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mtmsa_lightning.app.answer import FORMATS, MOST_FACES, NO_FACE, answer, faces_found
+from mtmsa_lightning.app.result import FORMATS, MOST_FACES, NO_FACE, faces_found, predict_photo
 from mtmsa_lightning.calibration.calibration import Calibration
 from mtmsa_lightning.inference.estimator import AgeEstimator
 
@@ -14,7 +14,7 @@ NewEstimator = Callable[..., AgeEstimator]
 
 def test_a_face_gets_the_metrics_of_the_estimator(estimator: AgeEstimator, photos: Path) -> None:
     (face,) = estimator(photos / "one.jpg", detect=True)
-    html = answer(estimator, (photos / "one.jpg").read_bytes(), "one.jpg")
+    html = predict_photo(estimator, (photos / "one.jpg").read_bytes(), "one.jpg")
     low, high = face.age.interval(0.9)
     assert "1 face was found." in html
     assert f"<strong>{face.age.mean:.1f} years</strong>" in html
@@ -79,7 +79,7 @@ def test_what_the_checkpoint_does_not_know_is_not_shown(
 def test_twenty_faces_get_twenty_cards_in_the_order_of_their_boxes(
     estimator: AgeEstimator, photos: Path
 ) -> None:
-    html = answer(estimator, (photos / "twenty.png").read_bytes(), "twenty.png")
+    html = predict_photo(estimator, (photos / "twenty.png").read_bytes(), "twenty.png")
     assert "20 faces were found, numbered from the largest." in html
     numbers = [str(number) for number in range(1, 21)]
     assert re.findall(r'<article class="face" id="face-(\d+)"', html) == numbers
@@ -94,7 +94,7 @@ def test_of_a_crowd_the_largest_faces_are_shown(estimator: AgeEstimator, portrai
 
 
 def test_a_photo_without_a_face_is_shown_and_said_to_have_none(estimator: AgeEstimator, photos: Path) -> None:
-    html = answer(estimator, (photos / "none.png").read_bytes(), "none.png")
+    html = predict_photo(estimator, (photos / "none.png").read_bytes(), "none.png")
     assert NO_FACE in html
     assert "data:image/jpeg" in html
     assert "<article" not in html
@@ -102,7 +102,7 @@ def test_a_photo_without_a_face_is_shown_and_said_to_have_none(estimator: AgeEst
 
 @pytest.mark.parametrize(("name", "shown"), [("<my> notes.jpg", "&lt;my&gt; notes.jpg"), ("", "photo")])
 def test_what_is_no_image_is_refused_by_its_name(estimator: AgeEstimator, name: str, shown: str) -> None:
-    html = answer(estimator, b"no image", name)
+    html = predict_photo(estimator, b"no image", name)
     assert 'role="alert"' in html
     assert f"{shown}: not an image that can be decoded" in html
     assert FORMATS in html
@@ -113,5 +113,5 @@ def test_a_photo_with_too_many_pixels_is_refused_before_it_is_decoded(
 ) -> None:
     monkeypatch.setattr(estimator, "max_pixels", 1000)
     monkeypatch.setattr("cv2.imdecode", lambda *_: pytest.fail("it was decoded"))
-    html = answer(estimator, (photos / "one.jpg").read_bytes(), "one.jpg")
+    html = predict_photo(estimator, (photos / "one.jpg").read_bytes(), "one.jpg")
     assert "one.jpg: too large: 512 x 512" in html

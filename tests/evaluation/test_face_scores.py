@@ -6,8 +6,8 @@ import pytest
 from scipy import stats
 
 from mtmsa_lightning.evaluation.comparison import holm
+from mtmsa_lightning.evaluation.face_scores import face_scores, metrics_of_means, read_faces
 from mtmsa_lightning.evaluation.predictions import read_predictions
-from mtmsa_lightning.evaluation.scores import face_scores, metrics_of_means, read_faces
 from mtmsa_lightning.evaluation.table_metrics import scalars
 
 

@@ -5,8 +5,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from mtmsa_lightning.inference.annotated_images import LEAST_SIDE, LONGER_SIDE, annotate, label
 from mtmsa_lightning.inference.inputs import BOX, Input
-from mtmsa_lightning.inference.pictures import LEAST_SIDE, LONGER_SIDE, annotate, label
 
 WORDS = {"age_mean": 161.2, "age_low90": 133.0, "age_high90": 189.0, "gender_female": 0.9, "gender_male": 0.1}
 GREEN = np.array([20, 110, 40])

@@ -15,7 +15,7 @@ from mtmsa_lightning._utils.atomic_write import write_bytes
 from mtmsa_lightning._utils.images import Image, UnreadableImageError
 from mtmsa_lightning.inference.face import BOX
 from mtmsa_lightning.inference.inputs import Input, Inputs
-from mtmsa_lightning.inference.parts import Parts
+from mtmsa_lightning.inference.prediction_parts import Parts
 from mtmsa_lightning.settings.defaults import SHEET_FACES
 
 LONGER_SIDE = 1600  # larger photos are shrunk to this many pixels before drawing

@@ -10,10 +10,10 @@ import torch
 
 from mtmsa_lightning._utils.strict_json import to_json
 from mtmsa_lightning.align.crop import ALIGNED
-from mtmsa_lightning.data import preprocessing
+from mtmsa_lightning.data import preprocessing_check
 from mtmsa_lightning.inference.estimator import AgeEstimator
 from mtmsa_lightning.inference.inputs import Inputs
-from mtmsa_lightning.inference.parts import FORMAT_VERSION, PART_SIZE, Plan
+from mtmsa_lightning.inference.prediction_parts import FORMAT_VERSION, PART_SIZE, Plan
 from mtmsa_lightning.module import MTMSA
 from mtmsa_lightning.settings.defaults import CROP_MARGIN
 
@@ -63,16 +63,16 @@ def warn_preprocessing(estimator: AgeEstimator, inputs: Inputs, detect: bool) ->
     """Warn if faces are preprocessed differently from training."""
     trained, how = estimator.model.provenance or {}, estimator.preprocessing
     for block in inputs.prepared:
-        preprocessing.warn_preprocessing(
+        preprocessing_check.warn_preprocessing(
             trained, trained | {"preparation": block.preparation}, str(block.root)
         )
     if inputs.photos and not detect and how.detects:
-        preprocessing.warn_preprocessing(
+        preprocessing_check.warn_preprocessing(
             trained, trained | {"preparation": None}, "its input with --detect false"
         )
     if inputs.photos and detect and not how.detects and how.dataset not in ALIGNED:
         found = {"crop": {"margin": CROP_MARGIN, "detector": {}}}
-        preprocessing.warn_preprocessing(
+        preprocessing_check.warn_preprocessing(
             trained, trained | {"preparation": found}, "its input with --detect true"
         )
 

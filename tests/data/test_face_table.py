@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mtmsa_lightning.data.table import SCHEMA, FaceTable, ReadReport, label_kinds, make_frame, parse_ages
+from mtmsa_lightning.data.face_table import SCHEMA, FaceTable, ReadReport, label_kinds, make_frame, parse_ages
 from mtmsa_lightning.errors import DataError
 
 

@@ -1,4 +1,4 @@
-"""Cropping of image files in batches, by one or several processes."""
+"""Crop image files in batches, by one or several processes."""
 
 import hashlib
 import math

@@ -14,8 +14,8 @@ from mtmsa_lightning.settings.class_paths import import_from_here, own_names, pa
 from mtmsa_lightning.settings.configs import by_precedence, find_config, option, split_configs
 from mtmsa_lightning.settings.error_messages import explain
 from mtmsa_lightning.training.checkpoint_settings import config_of_run, continuing
+from mtmsa_lightning.training.early_checks import CONTINUE, asks_for_help
 from mtmsa_lightning.training.lightning_cli import BASES, TrainingCLI
-from mtmsa_lightning.training.preflight import CONTINUE, asks_for_help
 from mtmsa_lightning.training.setting_hints import known_settings
 
 log = logging.getLogger(__name__)
@@ -26,7 +26,7 @@ def run_trainer_command(
 ) -> TrainingCLI:
     """Run ``fit``, ``validate`` or ``test`` and return the instance of ``cli`` that ran it.
 
-    ``args`` have passed :func:`.preflight.check_arguments`.
+    ``args`` have passed :func:`.early_checks.check_arguments`.
     """
     given = args
     ckpt_path = option(args, "ckpt_path")

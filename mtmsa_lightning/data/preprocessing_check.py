@@ -1,4 +1,4 @@
-"""Comparison of the preprocessing in training with that of the current data."""
+"""Describe the preprocessing of faces, and warn where it differs from that in training."""
 
 import logging
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""The answer of the page to an uploaded photo: HTML with embedded images."""
+"""The result of the page for an uploaded photo: HTML with embedded images."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -23,7 +23,7 @@ NO_FACE = (
 FORMATS = "Photos are image files such as JPEG, PNG or WebP."
 
 
-def answer(estimator: AgeEstimator, upload: bytes, name: str) -> Markup:
+def predict_photo(estimator: AgeEstimator, upload: bytes, name: str) -> Markup:
     """Predict the faces in an image file, and return the photo with a card for each face, or an error."""
     try:
         photo = read_photo(upload, estimator.max_pixels, name or "photo")
