@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from mtmsa_lightning import MTMSA
-from mtmsa_lightning.app.result import answer
+from mtmsa_lightning.app.result import predict_photo
 from mtmsa_lightning.cli.main import main
 from mtmsa_lightning.inference.estimator import AgeEstimator
 
@@ -97,6 +97,6 @@ def test_onnx_file_and_page_give_the_races_of_the_table(run, release, portrait):
     assert probs.shape == (1, 6)
 
     estimator = AgeEstimator(MTMSA.load(run), device="cpu")
-    html = answer(estimator, cv2.imencode(".png", portrait[..., ::-1])[1].tobytes(), "one.png")
+    html = predict_photo(estimator, cv2.imencode(".png", portrait[..., ::-1])[1].tobytes(), "one.png")
     for race in RACES:
         assert (f'<th scope="row">{race}</th>' in html) == (race != "Latino_Hispanic")
