@@ -61,11 +61,13 @@ def main(args: Sequence[str]) -> None:
     findings = [finding for found, _ in checked for finding in found]
     if mixed:
         print("\n".join(_describe_mixture(data)))
-    if options.timing and any(trained for _, trained in checked):
+    trained = any(trained for _, trained in checked)
+    if options.timing and trained:
         with _quiet("mtmsa_lightning"):  # setup describes the data again
             cost = list(_describe_cost(cli))
         print("\n".join(cost))
-    print(f"to train:\n  {command(arguments)}")
+    purpose, verb = ("train", "fit") if trained else ("test", "test --ckpt_path RUN")
+    print(f"to {purpose}:\n  {command(arguments, verb)}")
     if has_errors(findings):
         raise SystemExit(1)
 
@@ -112,10 +114,10 @@ def fit_arguments(options: argparse.Namespace, others: Sequence[str]) -> list[st
     return arguments
 
 
-def command(arguments: Sequence[str]) -> str:
+def command(arguments: Sequence[str], verb: str = "fit") -> str:
     """Return the command to type."""
     split = ([*text.split("=", 1)] if text.startswith("--") else [text] for text in arguments)
-    return f"mtmsa fit {shlex.join(word for words in split for word in words)}"
+    return f"mtmsa {verb} {shlex.join(word for words in split for word in words)}"
 
 
 def _build(arguments: list[str]) -> Any:
@@ -169,8 +171,9 @@ def _describe_data(data: "FaceDataModule") -> Iterator[str]:
         guesses = baselines_by_part(table.frame, data.split, data.age_groups)
     except DataError:
         return
-    yield "constant guesses:"
-    yield from _lines(baseline_table(guesses))
+    if any(guesses.values()):
+        yield "constant guesses:"
+        yield from _lines(baseline_table(guesses))
 
 
 def _protocol_sizes(data: "FaceDataModule") -> Iterator[str]:

@@ -24,19 +24,20 @@ Variant = Literal["faces", "photos"]
 TREE = """
 <root>/
   All-Age-Faces Dataset/
-    aligned faces/    (variant faces)
+    aglined faces/    (variant faces; or aligned faces)
       00000A02.jpg    (<number>A<age>.jpg; up to 07380 female, above male)
       ...
     original images/  (variant photos)
       00000A02.jpg
       ...
     image sets/
-      train.txt val.txt  (lines: 00000A02 0; 0 female, 1 male)
+      train.txt val.txt  (lines: 00000A02.jpg 0, or 00000A02 0; 0 female, 1 male)
 """
 NAMES = r"(?P<number>[0-9]{5})A(?P<age>[0-9]{2})\.jpg"
 LAYOUT = "<number>A<age>.jpg"
 
-_FOLDERS = {"faces": "aligned faces", "photos": "original images"}
+_FOLDERS = {"faces": ("aligned faces", "aglined faces"), "photos": ("original images",)}
+"""Folders of the images; the release's own folder of aligned faces has the second name."""
 _LAST_FEMALE = 7_380
 _LISTS = {"train": "train.txt", "test": "val.txt"}
 
@@ -59,7 +60,7 @@ def read_all_age_faces(root: str | Path, variant: Variant = "faces", strict: boo
     check_choice("variant", variant, get_args(Variant))
     rows, report = image_rows(Path(root), TREE)
     folders = ("/" + rows["path"]).str.lower().str.rpartition("/")[0].str.rpartition("/")[2]
-    others = [name for other, name in _FOLDERS.items() if other != variant]
+    others = [name for other, names in _FOLDERS.items() if other != variant for name in names]
     rows = choose_variant(rows, report, ~folders.isin(others))
     rows = parse_names(rows, report, NAMES, LAYOUT)
     rows = keep_first(rows, report).assign(id=lambda kept: kept["name"])
@@ -75,8 +76,9 @@ def _parts(root: Path, rows: pd.DataFrame, report: ReadReport) -> "pd.Series[str
     for split, name in _LISTS.items():
         path = find_file(root, name, depth=2)
         for line in read_lines(path) if path else ():
-            stem, _, gender = line.partition(" ")
-            parts[f"{stem}.jpg"], genders[f"{stem}.jpg"] = split, {"0": 1, "1": 0}.get(gender.strip(), -1)
+            file, _, gender = line.partition(" ")
+            image = f"{file.removesuffix('.jpg')}.jpg"
+            parts[image], genders[image] = split, {"0": 1, "1": 0}.get(gender.strip(), -1)
     listed = rows["name"].map(genders)
     report.note_rows(rows, listed.notna() & (listed != rows["gender"]), "path", "a list has another gender")
     return rows["name"].map(parts).astype("object").fillna("").astype("str")

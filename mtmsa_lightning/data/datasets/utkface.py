@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+import pandas as pd
+
 from mtmsa_lightning.data.datamodule import FaceDataModule
 from mtmsa_lightning.data.face_table import MAX_AGE, FaceTable
 from mtmsa_lightning.data.map_style import ReleaseDataset
@@ -15,6 +17,7 @@ from mtmsa_lightning.data.reader_steps import (
     parse_names,
 )
 from mtmsa_lightning.data.release_files import content_column
+from mtmsa_lightning.errors import DataError
 from mtmsa_lightning.labels import GENDERS
 
 Variant = Literal["aligned", "in_the_wild"]
@@ -47,18 +50,21 @@ def read_utkface(root: str | Path, variant: Variant = "aligned", strict: bool = 
     Args:
         root: Folder of the images.
         variant: ``aligned`` for the cropped faces, ``in_the_wild`` for the three parts of whole photos, whose
-            names do not end with ``chip.jpg``.
+            names do not end with ``chip.jpg``. A root may hold both forms.
         strict: Raise an error instead of dropping files.
 
     Raises:
-        DataError: No image is found (the message shows the expected tree), or ``strict`` and a file was
-            dropped.
+        DataError: No image is found (the message shows the expected tree), all images are of the other
+            variant, or ``strict`` and a file was dropped.
     """
     check_choice("variant", variant, get_args(Variant))
     root, wild = Path(root), variant == "in_the_wild"
     rows, report = image_rows(root, TREE)
-    if wild:
-        rows = choose_variant(rows, report, ~rows["name"].str.lower().str.endswith("chip.jpg"))
+    chip = rows["name"].str.lower().str.endswith("chip.jpg")
+    rows = choose_variant(rows, report, ~chip if wild else ~_whole_photos(rows, chip))
+    if rows.empty:
+        held, other = ("cropped faces", "aligned") if wild else ("whole photos", "in_the_wild")
+        raise DataError(f"{root}: holds only {held}: --data.variant {other}")
     rows = report.drop_rows(rows, rows["name"].str.fullmatch(_SHORT), "path", "name lacks a field")
     rows = parse_names(rows, report, NAMES, LAYOUT)
     rows = rows.astype(dict.fromkeys(("age", "gender", "race"), "int64"))
@@ -76,6 +82,13 @@ def read_utkface(root: str | Path, variant: Variant = "aligned", strict: bool = 
     return finish_table(
         rows, root, report, "utkface", rule, strict, race_classes=RACE_CLASSES, extra=("content",)
     )
+
+
+def _whole_photos(rows: pd.DataFrame, chip: "pd.Series[bool]") -> "pd.Series[bool]":
+    """Return which images are of the in-the-wild form: in ``part1`` to ``part3`` without any cropped face."""
+    folders = rows["path"].str.rpartition("/")[0]
+    part = folders.str.rpartition("/")[2].str.fullmatch("(?i:part[123])").astype(bool)
+    return part & ~folders.isin(folders[chip])
 
 
 class UTKFace(FaceDataModule):

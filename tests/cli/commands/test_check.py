@@ -94,6 +94,17 @@ def test_the_command_for_a_table_has_the_protocol_that_fits(clean_release, capsy
     table.unlink()
 
 
+def test_data_without_a_training_part_is_to_test(clean_release, capsys):
+    given = ("--data", "csv", "--root", clean_release, "--data.protocol", "whole")
+    assert check(*given) == 0  # without timing, because nothing is trained
+    said = capsys.readouterr().out
+    assert "guess" not in said
+    assert said.splitlines()[-2:] == [
+        "to test:",
+        f"  mtmsa test --ckpt_path RUN --config csv.yaml --data.root {clean_release} --data.protocol whole",
+    ]
+
+
 def test_a_command_is_written_as_one_types_it():
     words = ["--config=a.yaml", '--data.columns={"age": "x=y"}', "--model.msa", "{rates: [1, 2]}", "a=b"]
     typed = command(words)

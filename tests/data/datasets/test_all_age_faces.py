@@ -41,6 +41,15 @@ def test_the_lists_give_the_parts(release):
     ]
 
 
+def test_folder_and_lists_as_in_the_release(release):
+    (release / ROOT / "aligned faces").rename(release / ROOT / "aglined faces")
+    (release / ROOT / "image sets/val.txt").write_text("13321A09.jpg 1\n")
+    for variant, folder in (("faces", "aglined faces"), ("photos", "original images")):
+        frame = read_all_age_faces(release, variant).frame.set_index("path")
+        assert {path.split("/")[1] for path in frame.index} == {folder}
+        assert frame["split"].value_counts().to_dict() == {"train": 3, "test": 1}
+
+
 def test_the_lists_may_be_missing(release):
     for name in ("train.txt", "val.txt"):
         (release / ROOT / "image sets" / name).unlink()

@@ -136,4 +136,13 @@ def test_the_in_the_wild_form_has_three_parts(tmp_path, touch):
     assert reasons == moved
     assert table.report.read == len(WILD) + len(WILD_BAD)
     assert UTKFace(root=str(tmp_path), variant="in_the_wild").read().label_rule == table.label_rule
-    assert len(read_utkface(tmp_path)) == len(WILD) + 1
+    assert read_utkface(tmp_path).frame["path"].tolist() == ["UTKFace/30_0_1_20170101000000000.jpg.chip.jpg"]
+
+
+def test_the_other_form_alone_is_an_error(tmp_path, touch):
+    touch(tmp_path, WILD)
+    with pytest.raises(DataError, match="only whole photos: --data.variant in_the_wild"):
+        read_utkface(tmp_path)
+    touch(tmp_path / "cropped", ["1_0_2_20161219154354285.jpg.chip.jpg"])
+    with pytest.raises(DataError, match="only cropped faces: --data.variant aligned"):
+        read_utkface(tmp_path / "cropped", "in_the_wild")
