@@ -3,8 +3,9 @@
 import logging
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -37,7 +38,7 @@ from mtmsa_lightning.data.samplers import EvalSampler, TrainSampler
 from mtmsa_lightning.data.splits.cleaning import check_rules, clean
 from mtmsa_lightning.data.splits.protocols import PARTS, Split, make_split
 from mtmsa_lightning.data.splits.split_file import apply_split_file, sha256_of
-from mtmsa_lightning.errors import ConfigError, DataError
+from mtmsa_lightning.errors import ConfigError, DataError, MTMSAError
 from mtmsa_lightning.labels import GENDERS, SYNTHETIC
 from mtmsa_lightning.settings.defaults import BALANCE_SMOOTHING, BATCH_SIZE, IMAGE_SIZE, VAL_FRACTION
 
@@ -97,6 +98,7 @@ class FaceDataModule(LightningDataModule, ABC):
         prepared_rule: Label rule that a prepared set must have; None accepts any.
         train_dataset: Training faces, after ``setup``; likewise ``val_dataset``, ``test_dataset`` and
             ``calibration_dataset``.
+        in_mixture: Whether it is a source of a mixture, which errors then say.
         hashing: Hashes of the training images, computed in the background (``data.training_hashes``).
     """
 
@@ -145,6 +147,7 @@ class FaceDataModule(LightningDataModule, ABC):
         self.strict, self.verify = strict, verify
         self.sampler, self.balance_by = sampler, balance_by
         self.balance_strength, self.balance_smoothing = balance_strength, balance_smoothing
+        self.in_mixture = False
         self._unreadable: dict[str, str] = {}
         self._seen: set[str] = set()
         self._split_file_hash: str | None = None
@@ -213,6 +216,10 @@ class FaceDataModule(LightningDataModule, ABC):
     @cached_property
     def table(self) -> FaceTable:
         """The validated and cleaned table of all faces, or of those in the split file."""
+        with self._named_errors():
+            return self._table()
+
+    def _table(self) -> FaceTable:
         prepared = is_prepared(self.root)
         table = read_prepared(self.root, self.name, self.prepared_rule) if prepared else self.read()
         if table.race_classes != self.race_classes:
@@ -237,8 +244,23 @@ class FaceDataModule(LightningDataModule, ABC):
 
     def split_of(self, fold: int) -> Split:
         """Return the split of any fold, by protocol and seed."""
-        sizes = self.val_fraction, self.calibration_fraction
-        return make_split(self.table, self.protocol, fold, self.seed, *sizes)
+        table, sizes = self.table, (self.val_fraction, self.calibration_fraction)
+        with self._named_errors():
+            return make_split(table, self.protocol, fold, self.seed, *sizes)
+
+    @contextmanager
+    def _named_errors(self) -> Iterator[None]:
+        """Name a source of a mixture in the messages of errors, whose remedies are options of one dataset."""
+        try:
+            yield
+        except MTMSAError as error:
+            if not self.in_mixture:
+                raise
+            raise type(error)(
+                f"data.sources, {self.name}: {error}\n"
+                "Settings of a source, such as root or protocol, are its init_args in data.sources; "
+                "--data.NAME sets those of the mixture."
+            ) from error
 
     def prepare_data(self) -> None:
         """Read and split the data; Lightning calls this on one process of each node first."""

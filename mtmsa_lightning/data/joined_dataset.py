@@ -19,14 +19,23 @@ class JoinedDataset(FaceDataset):
         table: Their joined rows, in the order of the parts.
         root: Folder that the table's paths are relative to.
         seed: Seed of the augmentation.
+        hashes: Hashes of the image files, if they are known (``data.training_hashes.image_hashes``).
 
     Attributes:
         source: Number of the source of every row, shape (N,).
+        hashes: The given hashes, or None.
     """
 
-    def __init__(self, parts: Sequence[FaceDataset], table: pd.DataFrame, root: Path, seed: int) -> None:
+    def __init__(
+        self,
+        parts: Sequence[FaceDataset],
+        table: pd.DataFrame,
+        root: Path,
+        seed: int,
+        hashes: NDArray[np.uint64] | None = None,
+    ) -> None:
         super().__init__(table, root, parts[0].transform, seed, sampler=parts[0].sampler)
-        self.parts = tuple(parts)
+        self.parts, self.hashes = tuple(parts), hashes
         sizes = [len(part) for part in parts]
         self.source: NDArray[np.int64] = np.repeat(np.arange(len(parts)), sizes)
         self._row = np.concatenate([np.arange(size) for size in sizes])

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from mtmsa_lightning.align.box import BOX
 from mtmsa_lightning.data.face_dataset import FaceDataset
 from mtmsa_lightning.data.joined_dataset import JoinedDataset
 from mtmsa_lightning.data.release_files import hash_files, hash_ids
@@ -75,10 +76,15 @@ def _saved_files(trainer: "Trainer") -> Iterator[Path]:
 
 
 def image_hashes(dataset: FaceDataset) -> NDArray[np.uint64]:
-    """Return the 64-bit hashes of a dataset's image files; 0 for a file that cannot be read."""
+    """Return the 64-bit hashes of a dataset's image files; 0 for a file that cannot be read.
+
+    All faces of one photo have its hash, because another dataset may have other boxes, or none: in a table
+    with boxes ``content`` is of the face, and not used here.
+    """
     if isinstance(dataset, JoinedDataset):
-        return np.concatenate([image_hashes(part) for part in dataset.parts])
-    if "content" in dataset.table.columns:
+        known = dataset.hashes
+        return np.concatenate([image_hashes(part) for part in dataset.parts]) if known is None else known
+    if "content" in dataset.table.columns and not set(BOX) <= set(dataset.table.columns):
         return np.array([int(content or "0", 16) for content in dataset.table["content"]], np.uint64)
     return hash_files([dataset.path(index) for index in range(len(dataset))])
 

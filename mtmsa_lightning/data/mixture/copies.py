@@ -5,11 +5,11 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from mtmsa_lightning._utils.text import pluralize
 from mtmsa_lightning.data.joined_dataset import JoinedDataset
-from mtmsa_lightning.data.training_hashes import image_hashes
 from mtmsa_lightning.errors import DataError
 
 log = logging.getLogger(__name__)
@@ -36,16 +36,15 @@ class Copies(NamedTuple):
         return {"images": self.images, "learnt_from": leaks.to_dict(), "allowed": allowed}
 
 
-def find_copies(parts: Mapping[str, JoinedDataset]) -> Copies:
+def find_copies(parts: Mapping[str, JoinedDataset], hashes: Mapping[str, npt.NDArray[np.uint64]]) -> Copies:
     """Find images that several sources have, by the hashes of their files.
 
     Args:
         parts: Faces of the mixture by part.
+        hashes: Hashes of their image files by part; 0 for an unreadable one.
     """
     frames = [
-        pd.DataFrame(
-            {"id": faces.table["id"], "source": faces.source, "part": part, "hash": image_hashes(faces)}
-        )
+        pd.DataFrame({"id": faces.table["id"], "source": faces.source, "part": part, "hash": hashes[part]})
         for part, faces in parts.items()
     ]
     faces = pd.concat(frames, ignore_index=True)

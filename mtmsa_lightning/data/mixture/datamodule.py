@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 from lightning.pytorch.utilities import rank_zero_only
+from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
 from mtmsa_lightning.data.augment.pipelines import AugmentSetting
@@ -26,6 +27,7 @@ from mtmsa_lightning.data.mixture.joining import (
 from mtmsa_lightning.data.mixture.sampling import MixtureSampler, faces_per_epoch
 from mtmsa_lightning.data.release_files import nearest
 from mtmsa_lightning.data.splits.protocols import PARTS, Split
+from mtmsa_lightning.data.training_hashes import image_hashes
 from mtmsa_lightning.errors import ConfigError, DataError
 from mtmsa_lightning.settings.defaults import BATCH_SIZE, IMAGE_SIZE
 
@@ -103,10 +105,12 @@ class Mixture(FaceDataModule):
             verify=verify,
         )
         for source in sources:
+            source.in_mixture = True
             self._set_common(source)
         self.race_classes = unite(source.race_classes for source in sources)
         self.age_groups = _common_groups(self.sources)
         self._copies: Copies | None = None
+        self._hashes: NDArray[np.uint64] | None = None  # of all images, after prepare_data
         self.copy_notes: tuple[str, ...] = ()
 
     def _set_common(self, source: FaceDataModule) -> None:
@@ -175,7 +179,12 @@ class Mixture(FaceDataModule):
         for source in self.sources:
             source.prepare_data()
         _ = self.split
-        self._copies = find_copies({part: self.dataset_of(self.split, part) for part in PARTS})  # type: ignore[misc]
+        parts = {part: self.dataset_of(self.split, part) for part in PARTS}
+        hashes = {part: image_hashes(faces) for part, faces in parts.items()}
+        self._hashes = np.zeros(len(self.table), np.uint64)
+        for part in PARTS:
+            self._hashes[getattr(self.split, part)] = hashes[part]
+        self._copies = find_copies(parts, hashes)  # type: ignore[arg-type]
         self.copy_notes = (*refuse_leaks(self._copies, self.allow_copies),)
 
     def check_parts(self, stage: str | None) -> None:
@@ -222,7 +231,8 @@ class Mixture(FaceDataModule):
             raise ConfigError(
                 f"data.augment_on 'device' needs sources with images of one size, not {stored}: use 'cpu'"
             )
-        return JoinedDataset(parts, self.table.frame.iloc[rows], self.table.root, self.seed)
+        hashes = None if self._hashes is None else self._hashes[rows]
+        return JoinedDataset(parts, self.table.frame.iloc[rows], self.table.root, self.seed, hashes)
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Shuffled, augmented training batches of this rank, by weights and caps."""

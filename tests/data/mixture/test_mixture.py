@@ -7,7 +7,7 @@ from mixed_sources import RACES, SIZES, source
 
 from mtmsa_lightning import Adience, Mixture
 from mtmsa_lightning.data.training_hashes import image_hashes
-from mtmsa_lightning.errors import ConfigError
+from mtmsa_lightning.errors import ConfigError, DataError
 from mtmsa_lightning.labels import AGE_GROUPS
 
 
@@ -125,6 +125,20 @@ def test_sources_that_do_not_fit_together_are_refused(mixture, three_sources):
     data.sources[0].image_size = 128
     with pytest.raises(ConfigError, match="needs sources with images of one size"):
         data.setup("fit")
+
+
+def test_errors_name_their_source(three_sources, tmp_path):
+    lost = source(three_sources, "groups")
+    lost.root = tmp_path / "lost"
+    other_fold = source(three_sources, "races", fold=7)
+    for wrong, text in ((lost, "lost does not exist"), (other_fold, "has no fold 7")):
+        data = Mixture([source(three_sources, "exact"), wrong], image_size=64, num_workers=0)
+        with pytest.raises(DataError) as error:
+            data.prepare_data()
+        assert str(error.value).startswith(f"data.sources, {wrong.name}: ")
+        assert text in str(error.value)
+        assert "are its init_args in data.sources" in str(error.value)
+        assert str(error.value).count("data.sources, ") == 1
 
 
 def test_the_augmentation_of_the_mixture_applies_to_all_sources(mixture):
