@@ -141,8 +141,8 @@ def test_the_in_the_wild_form_has_three_parts(tmp_path, touch):
 
 def test_the_other_form_alone_is_an_error(tmp_path, touch):
     touch(tmp_path, WILD)
-    with pytest.raises(DataError, match="only whole photos: --data.variant in_the_wild"):
+    with pytest.raises(DataError, match=r"only whole photos: --data\.variant in_the_wild"):
         read_utkface(tmp_path)
     touch(tmp_path / "cropped", ["1_0_2_20161219154354285.jpg.chip.jpg"])
-    with pytest.raises(DataError, match="only cropped faces: --data.variant aligned"):
+    with pytest.raises(DataError, match=r"only cropped faces: --data\.variant aligned"):
         read_utkface(tmp_path / "cropped", "in_the_wild")
