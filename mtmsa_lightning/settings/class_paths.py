@@ -152,13 +152,14 @@ def import_class(name: str, setting: str) -> Any:
     Raises:
         ConfigError: It cannot be imported.
     """
+    from jsonargparse._common import ImportDenied
     from jsonargparse._util import import_object
 
     try:
         found = import_object(name)
+    except ImportDenied:
+        raise
     except (ImportError, AttributeError) as error:
-        if _DENIED.search(str(error)):
-            raise
         raise ConfigError(f"{setting}: the class {name} cannot be imported: {error}") from error
     if not isinstance(found, type):
         raise ConfigError(f"{setting}: {name} is not a class")

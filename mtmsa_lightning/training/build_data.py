@@ -67,14 +67,10 @@ def build_data(
             the classes described in :mod:`~mtmsa_lightning.settings.class_paths`.
         adapt: Changes the arguments of the class after parsing.
     """
-    from jsonargparse import ArgumentParser
-
     import mtmsa_lightning
     from mtmsa_lightning.data.datamodule import FaceDataModule
     from mtmsa_lightning.runs.status import places_of_run
     from mtmsa_lightning.settings.class_paths import import_from_here, own_names, parsing
-    from mtmsa_lightning.settings.error_messages import as_config_error, explain
-    from mtmsa_lightning.training.setting_hints import known_settings
 
     for name in DATA.values():  # the parser finds a class by its bare name once it has been imported
         getattr(mtmsa_lightning, name)
@@ -88,21 +84,32 @@ def build_data(
     sections = _data_sections([*files, *configs])
     if (files or configs) and not sections and not chooses_class(arguments):
         raise ConfigError(f"--config {[*files, *configs][-1]}: has no section `data`")
+    named = [*(f"--config={name}" for name in files), *args]
+    with parsing(files, own, (FaceDataModule,)):
+        return _parse([*sections, *classes_first(arguments)], named, adapt or (lambda settings: None))
+
+
+def _parse(args: Sequence[str], named: Sequence[str], adapt: Callable[[Any], None]) -> "FaceDataModule":
+    """Build the DataModule of parsed arguments; messages suggest settings of the arguments ``named``."""
+    from jsonargparse import ArgumentParser
+
+    from mtmsa_lightning.data.datamodule import FaceDataModule
+    from mtmsa_lightning.settings.error_messages import as_config_error, explain
+    from mtmsa_lightning.training.setting_hints import known_settings
+
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--config", action="config")
     parser.add_subclass_arguments(FaceDataModule, "data", required=True, fail_untyped=False)
-    with parsing(files, own, (FaceDataModule,)):
-        try:
-            settings = parser.parse_args([*sections, *classes_first(arguments)])
-        except Exception as error:
-            message = explain(error, lambda: known_settings([*(f"--config={name}" for name in files), *args]))
-            if isinstance(error, MTMSAError) or message is None:
-                raise
-            raise ConfigError(message) from error
-        if adapt:
-            adapt(settings.data.init_args)
-        with as_config_error():
-            data: FaceDataModule = parser.instantiate_classes(settings).data
+    try:
+        settings = parser.parse_args(args)
+    except Exception as error:
+        message = explain(error, lambda: known_settings(named))
+        if isinstance(error, MTMSAError) or message is None:
+            raise
+        raise ConfigError(message) from error
+    adapt(settings.data.init_args)
+    with as_config_error():
+        data: FaceDataModule = parser.instantiate_classes(settings).data
     return data
 
 

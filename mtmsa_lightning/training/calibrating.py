@@ -65,16 +65,49 @@ def calibrate(
     model.calibration = None
     model.flip_test = model.flip_test if flip_test is None else flip_test
     _check_thresholds(model, max_width, min_group_prob)
-    preparation = (model.provenance or {}).get("preparation")
-    data = datamodule_of(ckpt_path, data_args, dict(model.hparams) | {"preparation": preparation})
-    data.prepare_data()
-    data.setup("test")
-    warn_preprocessing(model.provenance or {}, preprocessing_of(data), str(data.root))
+    data = _set_up_data(model, ckpt_path, data_args)
     part = part or ("calibration" if len(data.calibration_dataset) else "val")
     chose_checkpoint = _check_part(model, data, part, other_data)
     if max_width is not None:
         _check_enough(data, part)
 
+    predicted = _predict_parts(model, data, part, accelerator, precision)
+    fitted = fit_calibration(*predicted[part])
+    fitted = replace(
+        fitted,
+        max_width=max_width,
+        min_group_prob=min_group_prob,
+        fitted_on=_origin(data, part)
+        | predicted[part].size()
+        | {"chose_checkpoint": chose_checkpoint, "flip_test": model.flip_test},
+        metrics={
+            name: {
+                "before": calibration_metrics(faces),
+                "after": calibration_metrics(_applied(fitted, faces)),
+            }
+            for name, faces in predicted.items()
+        },
+    )
+    _log_effect(fitted, data, _applied(fitted, predicted[part]), groups=bool(model.age_groups))
+    store(ckpt_path, fitted, out, flip_test)
+    return fitted
+
+
+def _set_up_data(model: MTMSA, ckpt_path: str, data_args: Sequence[str]) -> FaceDataModule:
+    """Return the DataModule with its parts; warn if its preprocessing differs from that in training."""
+    provenance = model.provenance or {}
+    recorded = dict(model.hparams) | {"preparation": provenance.get("preparation")}
+    data = datamodule_of(ckpt_path, data_args, recorded)
+    data.prepare_data()
+    data.setup("test")
+    warn_preprocessing(provenance, preprocessing_of(data), str(data.root))
+    return data
+
+
+def _predict_parts(
+    model: MTMSA, data: FaceDataModule, part: str, accelerator: str, precision: Any
+) -> dict[str, LabelledPredictions]:
+    """Return the uncalibrated predictions of the part to fit on, and of the test part if there is one."""
     model.match(data)
     predict = _predictor(model, data, accelerator, precision)
     predicted = {part: predict(part)}
@@ -82,16 +115,13 @@ def calibrate(
         predicted["test"] = predict("test")
     for name, faces in predicted.items():
         _warn_outside(faces, name)
-    fitted = fit_calibration(*predicted[part])
-    metrics = {
-        name: {"before": calibration_metrics(faces), "after": calibration_metrics(_applied(fitted, faces))}
-        for name, faces in predicted.items()
-    }
-    fitted_on = _origin(data, part) | predicted[part].size()
-    fitted_on |= {"chose_checkpoint": chose_checkpoint, "flip_test": model.flip_test}
-    fitted = replace(
-        fitted, max_width=max_width, min_group_prob=min_group_prob, fitted_on=fitted_on, metrics=metrics
-    )
+    return predicted
+
+
+def _log_effect(
+    fitted: Calibration, data: FaceDataModule, calibrated: LabelledPredictions, groups: bool
+) -> None:
+    """Log a calibration, its metrics, its coverage, and what the thresholds select of the fitted part."""
     log.info("%s", fitted.describe())
     if fitted.at_limit:
         log.warning("%s", fitted.describe_limit())
@@ -99,9 +129,7 @@ def calibrate(
     for line in coverage_lines(fitted, data):
         log.info("%s", line)
     if fitted.quantiles:
-        log.info("%s", thresholds_table(_applied(fitted, predicted[part]), groups=bool(model.age_groups)))
-    store(ckpt_path, fitted, out, flip_test)
-    return fitted
+        log.info("%s", thresholds_table(calibrated, groups=groups))
 
 
 def _check_thresholds(model: MTMSA, max_width: float | None, min_group_prob: float | None) -> None:

@@ -1,9 +1,11 @@
 """Run the commands fit, validate and test."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from mtmsa_lightning.errors import ConfigError, MTMSAError
 from mtmsa_lightning.runs.checkpoints import checkpoint_file, read_checkpoint
@@ -13,12 +15,20 @@ from mtmsa_lightning.runs.status import places_of_run
 from mtmsa_lightning.settings.class_paths import import_from_here, own_names, parsing
 from mtmsa_lightning.settings.configs import by_precedence, find_config, option, split_configs
 from mtmsa_lightning.settings.error_messages import explain
-from mtmsa_lightning.training.checkpoint_settings import config_of_run, continuing
+from mtmsa_lightning.training.checkpoint_settings import ConfigOfRun, config_of_run, continuing
 from mtmsa_lightning.training.early_checks import CONTINUE, asks_for_help
 from mtmsa_lightning.training.lightning_cli import BASES, TrainingCLI
 from mtmsa_lightning.training.setting_hints import known_settings
 
 log = logging.getLogger(__name__)
+
+
+class _Checkpoint(NamedTuple):
+    """The checkpoint that a command starts from."""
+
+    path: str
+    hparams: dict[str, Any]  # its model's settings
+    preparation: dict[str, Any] | None  # of its training data
 
 
 def run_trainer_command(
@@ -28,45 +38,62 @@ def run_trainer_command(
 
     ``args`` have passed :func:`.early_checks.check_arguments`.
     """
-    given = args
-    ckpt_path = option(args, "ckpt_path")
-    hparams = None
-    if ckpt_path not in (None, "null", CONTINUE):
-        ckpt_path = str(checkpoint_file(str(ckpt_path)))
-        checkpoint = read_checkpoint(ckpt_path)
-        hparams = checkpoint["hyper_parameters"]
-        if command == "fit" and "optimizer_states" not in checkpoint:
-            raise ConfigError(_no_training_state(Path(ckpt_path)))
-        args = [*args, f"--ckpt_path={ckpt_path}"]
-    recorded = hparams and hparams | {"preparation": (checkpoint.get("provenance") or {}).get("preparation")}
+    given, checkpoint, of_run = args, _read_checkpoint(command, args), None
+    if checkpoint:
+        args = [*args, f"--ckpt_path={checkpoint.path}"]
     own = own_names(args)
     import_from_here(own)
-    untrusted = [str(ckpt_path)] if hparams else []
-    of_run = config_of_run(args, str(ckpt_path)) if hparams else None
-    if of_run:
-        untrusted.append(str(of_run.file))
-        log.info("config: %s", of_run.file)
-        if command == "fit" and option(args, "run_dir") is None:
-            left = f" without its {', '.join(of_run.left)}" if of_run.left else ""
-            line = continuing(of_run.file.parent, command, [f"--config={of_run.file}", *given])
-            log.info("a new run goes on from there%s; to continue the same run: %s", left, line)
+    if checkpoint and (of_run := config_of_run(args, checkpoint.path)):
+        _log_run(command, given, of_run)
         args = [*places_of_run(of_run.file.parent, args), *args]
     for name in split_configs(args)[0] if not asks_for_help(args) else ():
         log.info("config: %s", find_config(name))
-    try:
+    hparams = checkpoint and checkpoint.hparams
+    untrusted = [checkpoint.path] if checkpoint else []
+    untrusted += [str(of_run.file)] if of_run else []
+    with _short_errors([f"--config={of_run.file}", *args] if of_run else args):
         ordered = by_precedence(args, hparams, training=command == "fit", of_run=of_run and of_run.settings)
         with parsing(untrusted, own, BASES):
+            recorded = checkpoint and checkpoint.hparams | {"preparation": checkpoint.preparation}
             return (cli or partial(TrainingCLI, given=given))(command, ordered, recorded)
+
+
+def _read_checkpoint(command: str, args: Sequence[str]) -> _Checkpoint | None:
+    """Return the checkpoint of a command line; ConfigError if it cannot be trained further by ``fit``."""
+    ckpt_path = option(args, "ckpt_path")
+    if ckpt_path in (None, "null", CONTINUE):
+        return None
+    file = checkpoint_file(str(ckpt_path))
+    checkpoint = read_checkpoint(str(file))
+    if command == "fit" and "optimizer_states" not in checkpoint:
+        raise ConfigError(_no_training_state(file))
+    preparation = (checkpoint.get("provenance") or {}).get("preparation")
+    return _Checkpoint(str(file), checkpoint["hyper_parameters"], preparation)
+
+
+def _log_run(command: str, given: Sequence[str], of_run: ConfigOfRun) -> None:
+    """Log the config of a checkpoint's run, and how to continue that run instead of starting a new one."""
+    log.info("config: %s", of_run.file)
+    if command == "fit" and option(given, "run_dir") is None:
+        left = f" without its {', '.join(of_run.left)}" if of_run.left else ""
+        line = continuing(of_run.file.parent, command, [f"--config={of_run.file}", *given])
+        log.info("a new run goes on from there%s; to continue the same run: %s", left, line)
+
+
+@contextmanager
+def _short_errors(args: Sequence[str]) -> Iterator[None]:
+    """Raise ConfigError with one message for errors of the command line and for weights that do not fit."""
+    try:
+        yield
     except MTMSAError:
         raise
     except Exception as error:
-        named = [f"--config={of_run.file}", *args] if of_run else args
-        message = explain(error, lambda: known_settings(named))
+        message = explain(error, lambda: known_settings(args))
         if "loading state_dict" in str(error):
             message = (
-                f"{ckpt_path}: its weights do not fit the model of the command line and --config: "
-                f"{' '.join(str(error).split())[:300]} ...\nLeave --config out to use the settings of the "
-                "checkpoint's run, or give a config that fits."
+                f"{option(args, 'ckpt_path')}: its weights do not fit the model of the command line and "
+                f"--config: {' '.join(str(error).split())[:300]} ...\nLeave --config out to use the settings "
+                "of the checkpoint's run, or give a config that fits."
             )
         if message is None:
             raise
