@@ -21,16 +21,14 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from mtmsa_lightning import MTMSA, MSAConfig, MSAResNet34
+from mtmsa_lightning import MTMSA, MSAConfig, MSAResNet
 
 RATES = ((1, 1, 1), (1, 2, 3), (1, 2, 5))
 STAGES = (2, 3, 4)
 LEVEL = 0.0455
 
 
-def receptive_field(
-    backbone: MSAResNet34, stage: int, size: int, draws: int, seed: int
-) -> NDArray[np.float64]:
+def receptive_field(backbone: MSAResNet, stage: int, size: int, draws: int, seed: int) -> NDArray[np.float64]:
     """Return the mean absolute gradient of the middle cell of a stage's map, ``(size, size)``."""
     generator = torch.Generator().manual_seed(seed)
     total = torch.zeros(size, size, dtype=torch.float64)
@@ -58,18 +56,18 @@ def diameter_above(field: NDArray[np.float64], level: float = LEVEL) -> float:
     return float(2 * np.sqrt((field > level * field.max()).sum() / np.pi))
 
 
-def new_backbone(msa: MSAConfig | None, gate: float, seed: int) -> MSAResNet34:
+def new_backbone(msa: MSAConfig | None, gate: float, seed: int) -> MSAResNet:
     """Return a random backbone; the ResNet's weights are the same with and without attention."""
     torch.manual_seed(seed)
-    backbone = MSAResNet34(msa)
+    backbone = MSAResNet(msa)
     torch.manual_seed(seed)
-    backbone.load_state_dict(MSAResNet34(None).state_dict(), strict=False)
+    backbone.load_state_dict(MSAResNet(None).state_dict(), strict=False)
     for module in backbone.msa.values():
         nn.init.normal_(module.expand.weight, std=gate)  # type: ignore[union-attr, arg-type]
     return backbone.eval()
 
 
-def backbones(options: argparse.Namespace) -> dict[str, MSAResNet34]:
+def backbones(options: argparse.Namespace) -> dict[str, MSAResNet]:
     """Return the backbones to measure, by name."""
     if options.checkpoint:
         files = [options.checkpoint, *options.against]

@@ -39,9 +39,10 @@ from .data.synthetic.datamodule import Synthetic as Synthetic
 from .data.synthetic.datamodule import SyntheticDataset as SyntheticDataset
 from .inference.estimator import AgeEstimator as AgeEstimator
 from .losses.gaussian import GaussianKLLoss as GaussianKLLoss
+from .models.backbones.msa import MSAConfig as MSAConfig
 from .models.backbones.msa import MultiScaleAttention as MultiScaleAttention
-from .models.backbones.resnet import MSAConfig as MSAConfig
-from .models.backbones.resnet import MSAResNet34 as MSAResNet34
+from .models.backbones.resnet import MSAResNet as MSAResNet
+from .models.backbones.trunk import Trunk as Trunk
 from .models.distributions import AgeDistribution as AgeDistribution
 from .models.distributions import CategoricalAge as CategoricalAge
 from .models.distributions import GaussianAge as GaussianAge
@@ -58,5 +59,6 @@ from .models.heads.age import L2AgeHead as L2AgeHead
 from .models.heads.age import MeanVarianceAgeHead as MeanVarianceAgeHead
 from .models.heads.classes import ClassHead as ClassHead
 from .module import MTMSA as MTMSA
+from .optim.optimizers import LearningRateFactors as LearningRateFactors
 
 __version__: str

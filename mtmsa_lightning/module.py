@@ -19,12 +19,20 @@ from mtmsa_lightning.losses.weighting import TaskLosses, TaskWeighting, joined_l
 from mtmsa_lightning.metrics.epoch_sums import restore_sums
 from mtmsa_lightning.metrics.source_metrics import SourceMetrics, only
 from mtmsa_lightning.metrics.stage_metrics import StageMetrics
-from mtmsa_lightning.models.backbones.resnet import LAST_STRIDE, MSAConfig, MSAResNet34
+from mtmsa_lightning.models.backbones.build import build_trunk
+from mtmsa_lightning.models.backbones.msa import MSAConfig
+from mtmsa_lightning.models.backbones.trunk import LAST_STRIDE
 from mtmsa_lightning.models.class_mapping import ClassMapping
 from mtmsa_lightning.models.distributions import AgeDistribution
 from mtmsa_lightning.models.heads.age import AgeHead, GaussianAgeHead
 from mtmsa_lightning.models.heads.classes import ClassHead
-from mtmsa_lightning.optim.optimizers import build_optimizer, build_schedule, frozen_resnet, parameter_groups
+from mtmsa_lightning.optim.optimizers import (
+    LearningRateFactors,
+    build_optimizer,
+    build_schedule,
+    frozen_trunk,
+    parameter_groups,
+)
 from mtmsa_lightning.optim.schedulers import BatchSize, LearningRateScaling, WarmupCosine
 from mtmsa_lightning.runs.face_module import TASKS, FaceModule, as_lists
 from mtmsa_lightning.runs.head_specs import build_head, callable_spec, head_spec
@@ -59,11 +67,15 @@ class MTMSA(FaceModule):
     implementation.
 
     Args:
-        weights: Initial weights: ``imagenet``, a file, or None for random ones. From a network of this
-            package (a checkpoint, a run, a folder of ``save_pretrained``) fitting heads are loaded too, from
-            other files only the trunk. Loaded when a fit starts without a checkpoint.
-        msa: Multi-scale attention; None for the plain ResNet34.
-        last_stride: Stride of the last stage; 1 for larger maps, for inputs well below 224 pixels.
+        weights: Initial weights: ``imagenet``, another name of torchvision (``IMAGENET1K_V2``), a file, or
+            None for random ones. From a network of this package (a checkpoint, a run, a folder of
+            ``save_pretrained``) fitting heads are loaded too, from other files only the trunk. Loaded when a
+            fit starts without a checkpoint.
+        backbone: ``resnet18``, ``resnet34``, ``resnet50``, or a network of timm, ``timm/NAME``.
+        msa: Multi-scale attention; None for the plain backbone. Rates and stages that are None are fitted to
+            ``image_size``.
+        last_stride: Stride of a ResNet's last stage; 1 for larger maps, for inputs well below 224 pixels.
+        stem_pool: Whether a ResNet's stem has its max-pool; without it all maps have twice the width.
         aux_stage: Stage (1-4) after which the gender and race heads branch off.
         age: Age head, one of :mod:`mtmsa_lightning.models.heads.age`; None for no head.
         gender: Gender head; None for no head.
@@ -82,7 +94,9 @@ class MTMSA(FaceModule):
             (``linear``; Goyal et al., arXiv 1706.02677, for SGD) or by the root of that (``sqrt``; Malladi et
             al., NeurIPS 2022, for Adam and its kin).
         lr_batch_size: Global batch that the optimiser's learning rate belongs to.
-        freeze_epochs: Number of first epochs in which the ResNet layers keep their weights and BatchNorm
+        lr_factors: Factors of the learning rate for trunk, attention and heads, and its decay over the
+            trunk's stages.
+        freeze_epochs: Number of first epochs in which the backbone's layers keep their weights and BatchNorm
             statistics; attention and heads learn.
         channels_last: Store images and convolutions channels last in memory, which is faster in half
             precision; results differ by rounding.
@@ -106,8 +120,10 @@ class MTMSA(FaceModule):
     def __init__(
         self,
         weights: str | None = None,
+        backbone: str = "resnet34",
         msa: MSAConfig | None = MSAConfig(),  # noqa: B008  # never changed in place
         last_stride: int = LAST_STRIDE,
+        stem_pool: bool = True,
         aux_stage: int = 4,
         age: Callable[[int], AgeHead] | None = GaussianAgeHead,
         gender: Callable[[int, int], ClassHead] | None = ClassHead,
@@ -121,6 +137,7 @@ class MTMSA(FaceModule):
         scheduler_interval: Literal["step", "epoch"] = "step",
         lr_scaling: LearningRateScaling = "none",
         lr_batch_size: int = 64,
+        lr_factors: LearningRateFactors = LearningRateFactors(),  # noqa: B008  # never changed in place
         freeze_epochs: int = 0,
         channels_last: bool = False,
         checkpoint_activations: bool = False,
@@ -138,7 +155,9 @@ class MTMSA(FaceModule):
         if aux_stage not in (1, 2, 3, 4):
             raise ConfigError(f"model.aux_stage {aux_stage} is none of the stages 1, 2, 3, 4")
         msa = MSAConfig(**msa) if isinstance(msa, Mapping) else msa
-        self.trunk = MSAResNet34(msa, last_stride, checkpoint_activations)
+        factors = LearningRateFactors(**lr_factors) if isinstance(lr_factors, Mapping) else lr_factors
+        self.trunk = build_trunk(backbone, msa, image_size, last_stride, stem_pool, checkpoint_activations)
+        msa = msa and msa.fitted(image_size, self.trunk.stage_strides)
         self._memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.trunk.to(memory_format=self._memory_format)
         self.weights, self.aux_stage, self.flip_test = weights, aux_stage, flip_test
@@ -149,7 +168,7 @@ class MTMSA(FaceModule):
         self.optimizer = AdamW if isinstance(optimizer, Mapping) else optimizer
         self.scheduler = WarmupCosine if isinstance(scheduler, Mapping) else scheduler
         self.scheduler_interval, self.freeze_epochs = scheduler_interval, freeze_epochs
-        self.lr_scaling, self.lr_batch_size = lr_scaling, lr_batch_size
+        self.lr_scaling, self.lr_batch_size, self.lr_factors = lr_scaling, lr_batch_size, factors
         self._configure_heads(age, gender, race)
         task_weights = {"age": age_weight, "gender": gender_weight, "race": race_weight}
         present = {task: task_weights[task] for task in self.tasks}
@@ -158,6 +177,7 @@ class MTMSA(FaceModule):
         self.register_buffer("pixel_mean", _pixels(IMAGENET_MEAN), persistent=False)
         self.register_buffer("pixel_std", _pixels(IMAGENET_STD), persistent=False)
         settings["msa"] = msa and {key: as_lists(value) for key, value in asdict(msa).items()}
+        settings["lr_factors"] = asdict(factors)
         settings |= {task: head_spec(getattr(self, task)) for task in TASKS}
         settings |= {"optimizer": callable_spec(optimizer), "scheduler": callable_spec(scheduler)}
         for name in ("gender_classes", "race_classes", "age_groups"):
@@ -167,7 +187,7 @@ class MTMSA(FaceModule):
     # ---------------------------------------------------------------- parts
 
     def _configure_heads(self, age: Any, gender: Any, race: Any) -> None:
-        channels = MSAResNet34.stage_channels
+        channels = self.trunk.stage_channels
         aux = channels[self.aux_stage - 1]
         self.age: AgeHead | None = build_head(age, channels[-1])
         self.gender: ClassHead | None = build_head(gender, aux, len(self.gender_classes))
@@ -341,10 +361,9 @@ class MTMSA(FaceModule):
             self._train_sums = []
 
     def on_train_epoch_start(self) -> None:
-        """Keep the BatchNorm statistics of a frozen ResNet."""
+        """Keep the BatchNorm statistics of a frozen backbone."""
         if self.freeze_epochs:
-            for module in self.trunk.resnet_modules():
-                module.train(self.current_epoch >= self.freeze_epochs)
+            self.trunk.train_pretrained(self.current_epoch >= self.freeze_epochs)
 
     def on_train_batch_start(self, batch: FaceBatch, batch_idx: int) -> None:
         """Raise ConfigError for faces of another size than the model was built for."""
@@ -359,7 +378,7 @@ class MTMSA(FaceModule):
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Return the groups of :func:`.optimizers.parameter_groups`."""
-        return parameter_groups(self, self.trunk.resnet_modules())
+        return parameter_groups(self, self.trunk, self.lr_factors)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Build optimiser and schedule; the learning rate follows the global batch, see ``lr_scaling``."""
@@ -378,8 +397,8 @@ class MTMSA(FaceModule):
     def optimizer_step(
         self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Callable[[], Any] | None = None
     ) -> None:
-        """Step, with a learning rate of 0 for a frozen ResNet."""
-        with frozen_resnet(optimizer, active=epoch < self.freeze_epochs):
+        """Step, with a learning rate of 0 for a frozen backbone."""
+        with frozen_trunk(optimizer, active=epoch < self.freeze_epochs):
             super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
 
 

@@ -56,7 +56,7 @@ LIGHT = {
     "from mtmsa_lightning import MultiScaleAttention": {"torch"},
     "from mtmsa_lightning import GaussianAgeHead, CoralAgeHead, ClassHead": {"torch"},
     "from mtmsa_lightning import GaussianKLLoss": {"torch"},
-    "from mtmsa_lightning import MSAResNet34": {"torch", "torchvision"},
+    "from mtmsa_lightning import MSAResNet": {"torch", "torchvision"},
 }
 """Statements, one after the other, and the heavy packages that they may load."""
 

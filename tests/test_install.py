@@ -79,7 +79,7 @@ def test_the_working_directory_goes_first(tmp_path, monkeypatch):
 
 def test_all_promised_names_are_importable():
     promised = {
-        "MTMSA", "MSAResNet34", "MultiScaleAttention", "GaussianAgeHead", "ClassHead", "GaussianKLLoss",
+        "MTMSA", "MSAResNet", "MultiScaleAttention", "GaussianAgeHead", "ClassHead", "GaussianKLLoss",
         "MORPH", "Adience", "UTKFace", "FaceCSV", "Synthetic", "CrossEntropyAgeHead", "DLDLAgeHead",
         "DLDLv2AgeHead", "MeanVarianceAgeHead", "CoralAgeHead", "CornAgeHead", "L1AgeHead", "L2AgeHead",
     }  # fmt: skip

@@ -71,16 +71,20 @@ def test_any_head_may_be_skipped_but_not_all():
         MTMSA(age=None, gender=None, race=None, **SMALL)
 
 
-def test_biases_and_normalisation_are_not_decayed_and_resnet_comes_in_groups_of_its_own():
+def test_biases_and_normalisation_are_not_decayed_and_trunk_attention_and_heads_are_groups():
     model = MTMSA(**SMALL)
     groups = {group["name"]: group for group in model.parameter_groups()}
-    assert set(groups) == {"resnet", "resnet_undecayed", "new", "new_undecayed"}
+    parts = ("trunk", "attention", "heads")
+    assert set(groups) == {*parts, *(f"{part}_undecayed" for part in parts)}
     sizes = {name: sum(p.numel() for p in group["params"]) for name, group in groups.items()}
     assert sum(sizes.values()) == sum(p.numel() for p in model.parameters())
     resnet = sum(p.numel() for name, p in model.trunk.named_parameters() if not name.startswith("msa."))
-    assert sizes["resnet"] + sizes["resnet_undecayed"] == resnet
-    assert groups["new_undecayed"]["weight_decay"] == 0.0
-    assert all(p.ndim <= 1 for p in groups["new_undecayed"]["params"])
+    assert sizes["trunk"] + sizes["trunk_undecayed"] == resnet
+    attention = sum(p.numel() for p in model.trunk.msa.parameters())
+    assert sizes["attention"] + sizes["attention_undecayed"] == attention
+    for part in parts:
+        assert groups[f"{part}_undecayed"]["weight_decay"] == 0.0
+        assert all(p.ndim <= 1 for p in groups[f"{part}_undecayed"]["params"])
 
 
 @pytest.mark.slow

@@ -76,7 +76,9 @@ def build(estimator: AgeEstimator, uploads: Uploads) -> "gradio.Blocks":
             webcam_options=gradio.WebcamOptions(mirror=False),
             elem_id="photo",
         )
-        gradio.HTML(framed(part("switches", "" if len(estimator.model.trunk.msa) else NO_ATTENTION)))
+        gradio.HTML(
+            framed(part("switches", "" if estimator.model.trunk.attention_modules() else NO_ATTENTION))
+        )
         said = gradio.HTML(framed("<p>No photo yet.</p>"), elem_id="answer", min_height=60)
         gradio.HTML(framed(part("about", LIMITS, describe(estimator))))
         photo.input(

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from mtmsa_lightning.data.face_dataset import FaceDataset, collate
 from mtmsa_lightning.metrics.age import MIN_FACES
-from mtmsa_lightning.models.backbones.msa import MSAAttention, MultiScaleAttention
+from mtmsa_lightning.models.backbones.msa import MSAAttention
 from mtmsa_lightning.module import MTMSA
 from mtmsa_lightning.settings.defaults import PREDICT_BATCH_SIZE
 
@@ -54,7 +54,7 @@ def attend(
     Faces without an age are skipped; a decade with fewer than ``min_faces`` faces has no mean weight.
     """
     ages = ((data.table["age_low"] + data.table["age_high"]) / 2).to_numpy(np.float64)
-    if not len(model.trunk.msa) or np.isnan(ages).all():
+    if not model.trunk.attention_modules() or np.isnan(ages).all():
         return None
     model = model.to(device).eval()
     shown = spread_over_ages(ages, SHOWN)
@@ -107,8 +107,7 @@ def _attended(
 
 def dilation_rates(model: MTMSA, stage: int) -> list[int]:
     """Return the dilation rates of a stage's attention module, in the order of its scales."""
-    module = model.trunk.msa[str(stage)]
-    assert isinstance(module, MultiScaleAttention)
+    module = model.trunk.attention_modules()[stage]
     return [int(scale[0].dilation[0]) for scale in module.scales]  # type: ignore[index]
 
 

@@ -9,7 +9,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from mtmsa_lightning.labels import AGE_GROUP_EDGES
 from mtmsa_lightning.metrics.stage_metrics import StageMetrics
-from mtmsa_lightning.models.backbones.resnet import MSAResNet34
+from mtmsa_lightning.models.backbones.trunk import Trunk
 from mtmsa_lightning.models.distributions import printed_age
 from mtmsa_lightning.module import MTMSA
 from mtmsa_lightning.settings.defaults import INTERVAL_LEVEL
@@ -77,7 +77,7 @@ class ExportNetwork(nn.Module):
 class _HalfTrunk(nn.Module):
     """A trunk that computes in float16 between float32 images and float32 features."""
 
-    def __init__(self, trunk: MSAResNet34) -> None:
+    def __init__(self, trunk: Trunk) -> None:
         super().__init__()
         self.trunk = trunk.half()
 

@@ -1,7 +1,9 @@
+from .backbones.build import build_trunk as build_trunk
 from .backbones.msa import MSAAttention as MSAAttention
+from .backbones.msa import MSAConfig as MSAConfig
 from .backbones.msa import MultiScaleAttention as MultiScaleAttention
-from .backbones.resnet import MSAConfig as MSAConfig
-from .backbones.resnet import MSAResNet34 as MSAResNet34
+from .backbones.resnet import MSAResNet as MSAResNet
+from .backbones.trunk import Trunk as Trunk
 from .distributions import AgeDistribution as AgeDistribution
 from .distributions import CategoricalAge as CategoricalAge
 from .distributions import GaussianAge as GaussianAge

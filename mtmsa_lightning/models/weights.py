@@ -1,69 +1,52 @@
-"""Loading of ImageNet weights and weight files into a trunk."""
+"""Loading of published weights and weight files into a trunk."""
 
 import os
 import pickle
-from http.client import HTTPException
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
-from torchvision.models import ResNet34_Weights
 
 from mtmsa_lightning.errors import CheckpointError
-from mtmsa_lightning.models.backbones.resnet import MSAResNet34
+from mtmsa_lightning.models.backbones.trunk import Trunk
 
 
-def load_trunk_weights(trunk: MSAResNet34, weights: str | os.PathLike[str] | None) -> None:
+def is_published(weights: str | os.PathLike[str] | None) -> bool:
+    """Return whether weights are given by a name of the library of the trunk, not by a file."""
+    return weights == "imagenet" or str(weights).startswith("IMAGENET1K_")
+
+
+def load_trunk_weights(trunk: Trunk, weights: str | os.PathLike[str] | None) -> None:
     """Load weights into a trunk: all of them, or none if a key or shape does not match.
 
     Args:
         trunk: The trunk.
-        weights: None keeps the random initialisation. ``"imagenet"`` is torchvision's
-            ``ResNet34_Weights.IMAGENET1K_V1``. Anything else is the path of a file written by safetensors or
-            ``torch.save``: a state dict in torchvision's layout (its classifier is dropped, attention keeps
-            its initialisation), or the state dict of a trunk or a whole network of this package.
+        weights: None keeps the random initialisation. ``"imagenet"`` and torchvision's names
+            (``IMAGENET1K_V2``) are weights that the library of the trunk publishes, see
+            :meth:`.Trunk.published_weights`. Anything else is the path of a file written by safetensors or
+            ``torch.save``: a state dict in the layout of that library (its classifier is dropped, attention
+            keeps its initialisation), or the state dict of a trunk or a whole network of this package.
 
     Raises:
         CheckpointError: If the download fails, the file cannot be read, or a key or shape does not match.
     """
     if weights is None:
         return
-    if weights == "imagenet":
-        state, own, source = _download_imagenet(), False, "the ImageNet weights"
-    else:
-        state, own = _read_state(Path(weights))
-        source = str(weights)
-    if not own:
-        # torchvision's files have a classifier, but no attention, and the older ones no batch counters.
-        kept = {
-            key: value
-            for key, value in trunk.state_dict().items()
-            if key.startswith("msa.") or key.endswith(".num_batches_tracked")
-        }
-        state = kept | {key: value for key, value in state.items() if not key.startswith("fc.")}
-    fill_trunk(trunk, state, source)
+    if is_published(weights):
+        fill_trunk(trunk, trunk.published_weights(str(weights)), f"the weights {weights}")
+        return
+    state, own = _read_state(Path(weights))
+    own = own or state.keys() == trunk.state_dict().keys()
+    fill_trunk(trunk, state if own else trunk.library_weights(state), str(weights))
 
 
-def fill_trunk(trunk: MSAResNet34, state: dict[str, Tensor], source: str) -> None:
+def fill_trunk(trunk: Trunk, state: dict[str, Tensor], source: str) -> None:
     """Load a complete state dict into a trunk; CheckpointError, with nothing loaded, if it does not fit."""
     if problems := _mismatches(state, trunk.state_dict()):
         raise CheckpointError(f"{source} does not fit this trunk:\n  " + "\n  ".join(problems))
     trunk.load_state_dict(state)
-
-
-def _download_imagenet() -> dict[str, Tensor]:
-    enum = ResNet34_Weights.IMAGENET1K_V1
-    try:
-        return cast(dict[str, Tensor], enum.get_state_dict(progress=True, check_hash=True))
-    except (OSError, HTTPException, RuntimeError) as error:  # RuntimeError: the hash does not match
-        name = Path(enum.url).name
-        raise CheckpointError(
-            f"the ImageNet weights could not be downloaded ({error}). Fetch {enum.url} where there is a "
-            f"network and pass the file, `--model.weights /path/to/{name}`, or train from scratch with "
-            "`--model.weights null`."
-        ) from error
 
 
 def _read_state(path: Path) -> tuple[dict[str, Tensor], bool]:
@@ -89,7 +72,7 @@ def _read_state(path: Path) -> tuple[dict[str, Tensor], bool]:
     trunk = {key.removeprefix("trunk."): value for key, value in state.items() if key.startswith("trunk.")}
     if nested or trunk:
         return _checked_state(trunk, path, "a checkpoint without trunk.* weights"), True
-    return state, any(key.startswith("msa.") for key in state)
+    return state, any(key.startswith(("msa.", "body.")) for key in state)
 
 
 def _checked_state(content: Any, path: Path, complaint: str) -> dict[str, Tensor]:

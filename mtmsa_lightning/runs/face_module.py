@@ -24,7 +24,8 @@ from mtmsa_lightning.errors import CheckpointError, ConfigError
 from mtmsa_lightning.metrics.epoch_sums import MetricSums, gather_sums
 from mtmsa_lightning.metrics.source_metrics import SourceMetrics
 from mtmsa_lightning.metrics.stage_metrics import StageMetrics
-from mtmsa_lightning.models.backbones.resnet import MSAConfig, MSAResNet34, padding_dominated_rates
+from mtmsa_lightning.models.backbones.msa import MSAConfig, padding_dominated_rates
+from mtmsa_lightning.models.backbones.trunk import Trunk
 from mtmsa_lightning.models.class_mapping import (
     ClassMapping,
     masked_classes,
@@ -58,7 +59,7 @@ class FaceModule(LightningModule):
         overlap: Notes on test faces that were trained on, if that is allowed.
     """
 
-    trunk: MSAResNet34
+    trunk: Trunk
     age: AgeHead | None
     gender: ClassHead | None
     race: ClassHead | None
@@ -243,7 +244,7 @@ class FaceModule(LightningModule):
         self.calibration = None  # training changes its weights
         self._warn_preprocessing()
         msa = self.hparams["msa"] and MSAConfig(**self.hparams["msa"])
-        for text in padding_dominated_rates(msa, self.hparams["last_stride"], self.image_size):
+        for text in padding_dominated_rates(msa, self.image_size, self.trunk.stage_strides):
             log.warning("%s", text)
         initial = None if self._initialised else (self.weights, self._load_initial_weights())
         if self._data is not None:

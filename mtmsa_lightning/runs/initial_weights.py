@@ -10,7 +10,7 @@ from torch import Tensor
 from mtmsa_lightning._utils.nested_dicts import differences
 from mtmsa_lightning.data.splits import earlier_training as earlier
 from mtmsa_lightning.errors import CheckpointError
-from mtmsa_lightning.models.weights import fill_trunk, load_trunk_weights
+from mtmsa_lightning.models.weights import fill_trunk, is_published, load_trunk_weights
 from mtmsa_lightning.runs.checkpoints import checkpoint_file, read_checkpoint
 from mtmsa_lightning.runs.pretrained import is_pretrained
 
@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 TASKS = ("age", "gender", "race")
 
-TRUNK, YEARS = ("msa", "last_stride"), ("min_age", "max_age")
+TRUNK, YEARS = ("backbone", "msa", "last_stride", "stem_pool"), ("min_age", "max_age")
 """Settings that the meaning of a trunk's weights, and of an age head's outputs, depends on."""
 
 
@@ -55,12 +55,12 @@ def earlier_trainings(
         return {}
     if provenance is not None:
         return earlier.of_network(provenance, weights, fingerprints)
-    return earlier.of_imagenet() if weights == "imagenet" else earlier.of_file(Path(weights))
+    return earlier.of_imagenet(weights) if is_published(weights) else earlier.of_file(Path(weights))
 
 
 def trained_network(weights: str | None) -> dict[str, Any] | None:
     """Read the network of this package that initial weights come from; None for other weights."""
-    if weights in (None, "imagenet"):
+    if weights is None or is_published(weights):
         return None
     path = Path(str(weights))
     try:

@@ -7,9 +7,10 @@ import torch
 from torch import Tensor, nn
 
 import mtmsa_lightning
-from mtmsa_lightning import MTMSA, MSAResNet34
+from mtmsa_lightning import MTMSA
 from mtmsa_lightning.calibration.calibration import Calibration
 from mtmsa_lightning.labels import AGE_GROUPS
+from mtmsa_lightning.models.backbones import resnet
 
 SIZE = 64
 
@@ -32,8 +33,8 @@ class TinyTrunk(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(3, MSAResNet34.stage_channels[-1], 16, stride=16, bias=False)
-        self.norm = nn.BatchNorm2d(MSAResNet34.stage_channels[-1])
+        self.conv = nn.Conv2d(3, resnet.WIDTHS[-1], 16, stride=16, bias=False)
+        self.norm = nn.BatchNorm2d(resnet.WIDTHS[-1])
 
     def forward(self, images: Tensor, aux_stage: int) -> tuple[Tensor, Tensor]:
         features = self.norm(self.conv(images)).relu().mean((2, 3))

@@ -1,4 +1,4 @@
-"""Build MSAResNet34 with an eighth of its channels and one block a stage: all of its parts in little time.
+"""Build MSAResNet with an eighth of its channels and one block a stage: all of its parts in little time.
 
 Where dilation rates alternate over the blocks, it has all of them.
 
@@ -22,11 +22,11 @@ WIDTHS = (8, 16, 32, 64)
 
 
 def narrow(module: ModuleType) -> None:
-    """Give ``MSAResNet34`` a base class that builds narrow stages."""
+    """Give ``MSAResNet`` a base class that builds narrow stages."""
     from torch import nn
     from torchvision.models.resnet import ResNet
 
-    build, in_blocks = module.MSAResNet34.__init__, False
+    build, in_blocks = module.MSAResNet.__init__, False
 
     @wraps(build)
     def remember_placement(self: nn.Module, *args: Any, **kwargs: Any) -> None:
@@ -54,9 +54,9 @@ def narrow(module: ModuleType) -> None:
                     nn.init.kaiming_normal_(part.weight, mode="fan_out", nonlinearity="relu")
             nn.init.normal_(self.conv1.weight, std=(2 / (64 * 7 * 7)) ** 0.5)  # the features' scale stays
 
-    module.MSAResNet34.__init__ = remember_placement
-    module.MSAResNet34.__bases__ = (NarrowResNet,)
-    module.MSAResNet34.stage_channels = WIDTHS
+    module.MSAResNet.__init__ = remember_placement
+    module.MSAResNet.__bases__ = (module.Trunk, NarrowResNet)
+    module.WIDTHS = WIDTHS
 
 
 @contextmanager
@@ -64,13 +64,14 @@ def full_width() -> Iterator[None]:
     """Build the network as published."""
     from torchvision.models.resnet import ResNet
 
-    network = sys.modules[NETWORK].MSAResNet34  # type: ignore[attr-defined]
-    narrowed = network.__bases__, network.stage_channels
-    network.__bases__, network.stage_channels = (ResNet,), (64, 128, 256, 512)
+    module = sys.modules[NETWORK]
+    network = module.MSAResNet  # type: ignore[attr-defined]
+    narrowed = network.__bases__
+    network.__bases__, module.WIDTHS = (module.Trunk, ResNet), (64, 128, 256, 512)  # type: ignore[attr-defined]
     try:
         yield
     finally:
-        network.__bases__, network.stage_channels = narrowed
+        network.__bases__, module.WIDTHS = narrowed, WIDTHS  # type: ignore[attr-defined]
 
 
 class _Finder(MetaPathFinder):

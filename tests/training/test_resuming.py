@@ -10,7 +10,10 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, Timer
 from same_training import assert_same_state
 
-from mtmsa_lightning import MORPH, MTMSA, MSAResNet34
+from mtmsa_lightning import MORPH, MTMSA
+from mtmsa_lightning.models.backbones import resnet
+from mtmsa_lightning.models.backbones.msa import MultiScaleAttention
+from mtmsa_lightning.models.backbones.trunk import Trunk
 from mtmsa_lightning.optim.schedulers import WarmupCosine
 from mtmsa_lightning.training.callbacks.checkpoints import (
     AtomicCheckpointIO,
@@ -29,7 +32,7 @@ QUIET = {
 STATE = ("state_dict", "current_model_state", "averaging_state", "optimizer_states", "lr_schedulers", "MORPH")
 
 
-class SmallTrunk(torch.nn.Module):
+class SmallTrunk(Trunk):
     """In place of a ResNet-34, whose checkpoints of 340 MB would take nearly all of the time."""
 
     def __init__(self) -> None:
@@ -38,15 +41,19 @@ class SmallTrunk(torch.nn.Module):
             torch.nn.Conv2d(3, 8, 8, 8),
             torch.nn.BatchNorm2d(8),
             torch.nn.ReLU(),
-            torch.nn.Conv2d(8, MSAResNet34.stage_channels[-1], 8),
+            torch.nn.Conv2d(8, resnet.WIDTHS[-1], 8),
         )
 
-    def forward(self, images: torch.Tensor, aux_stage: int) -> tuple[torch.Tensor, torch.Tensor]:
-        features = self.layers(images).mean((2, 3))
-        return features, features
+    def stage_maps(self, x: torch.Tensor) -> list[torch.Tensor]:
+        return [self.layers(x)] * 4
 
-    def resnet_modules(self) -> list[torch.nn.Module]:
-        return [self.layers]
+    def attention_modules(self) -> dict[int, MultiScaleAttention]:
+        return {}
+
+    def published_weights(self, name: str) -> dict[str, torch.Tensor]:
+        raise NotImplementedError
+
+    library_weights = published_weights
 
 
 class Stop(Callback):

@@ -223,8 +223,7 @@ def test_a_step_takes_the_mean_of_its_batches_each_divided_by_its_own_labels(mor
         callbacks=[Hide()], **QUIET,
     )  # fmt: skip
     trainer.fit(model, data)
-    for module in expected.trunk.resnet_modules():
-        module.eval()
+    expected.trunk.train_pretrained(False)
     heads = [p for head in (expected.age, expected.gender) for p in head.parameters()]
     for step in (batches[:2], batches[2:]):
         losses = [expected.losses(expected(batch["image"]), batch) for batch in step]

@@ -51,9 +51,9 @@ def of_network(
     return record
 
 
-def of_imagenet() -> dict[str, Any]:
-    """Return the record of a training that starts from torchvision's weights."""
-    return {"earlier": [{"dataset": IMAGENET, "weights": "imagenet", "hashed": False}]}
+def of_imagenet(weights: str) -> dict[str, Any]:
+    """Return the record of a training that starts from published weights of a library."""
+    return {"earlier": [{"dataset": IMAGENET, "weights": weights, "hashed": False}]}
 
 
 def of_file(file: Path) -> dict[str, Any]:

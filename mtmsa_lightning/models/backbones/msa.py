@@ -1,7 +1,8 @@
 """Multi-scale attention (MSA): a gate computed from a chain of dilated convolutions."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -60,6 +61,87 @@ def check_rates(rates: Sequence[int], allow_gridding: bool = False) -> None:
             "others (gridding). Use rates that leave no hole, such as 1, 2, 5, or set allow_gridding=True "
             "for an ablation."
         )
+
+
+FIT = (RATES, (1, 2, 3), (1, 2), (1,))
+"""Chains of rates without holes, widest first: :meth:`MSAConfig.fitted` takes the first that fits."""
+
+MIN_ATTENDED = 8
+"""Narrowest map in cells that :meth:`MSAConfig.fitted` gives attention."""
+
+
+@dataclass(frozen=True)
+class MSAConfig:
+    """Configuration of the multi-scale attention in the trunk.
+
+    Attributes:
+        rates: Dilation rates of the chain of 3x3 convolutions; None fits them to the input.
+        stages: Stages of the trunk, 1 to 4, with attention; None fits them to the input.
+        reduction: Divisor of the channels inside the attention module.
+        placement: ``after_stage`` adds an attention module after each stage; ``in_blocks`` adds no module and
+            alternates the rates over the residual blocks of the stages.
+        allow_gridding: Accept rates that leave holes in the receptive field (for ablations).
+
+    Raises:
+        ValueError: If stages are unknown or repeated, the placement is unknown or the rates leave holes.
+    """
+
+    rates: tuple[int, ...] | None = None
+    stages: tuple[int, ...] | None = None
+    reduction: int = REDUCTION
+    placement: Literal["after_stage", "in_blocks"] = "after_stage"
+    allow_gridding: bool = False
+
+    def __post_init__(self) -> None:
+        if self.rates is not None:
+            object.__setattr__(self, "rates", tuple(self.rates))
+            check_rates(self.rates, self.allow_gridding)
+        if self.stages is not None:
+            object.__setattr__(self, "stages", tuple(self.stages))
+            different = len(set(self.stages)) == len(self.stages) > 0
+            if not different or not {1, 2, 3, 4}.issuperset(self.stages):
+                raise ValueError(f"stages must be different ones of 1, 2, 3, 4, got {list(self.stages)}")
+        if self.placement not in ("after_stage", "in_blocks"):
+            raise ValueError(f"placement must be after_stage or in_blocks, got {self.placement!r}")
+
+    def fitted(self, image_size: int, strides: Sequence[int]) -> Self:
+        """Return the configuration with rates and stages for an input size, where they are None.
+
+        Stages are the last two with a map of at least :data:`MIN_ATTENDED` cells a side: 2 and 3 of a ResNet
+        at 224 px (28 and 14 cells), 1 and 2 at 64 px (16 and 8). Rates are the widest chain of :data:`FIT`
+        whose rates stay below half of the smallest of these maps: 1, 2, 5 and 1, 2, 3.
+
+        Args:
+            image_size: Side of the input in pixels.
+            strides: Pixels per cell of the four stages.
+        """
+        widths = map_widths(image_size, strides)
+        wide = [stage for stage, width in widths.items() if width >= MIN_ATTENDED]
+        stages = self.stages or tuple(wide[-2:]) or (1,)
+        narrowest = min(widths[stage] for stage in stages)
+        rates = self.rates or next((each for each in FIT if 2 * max(each) < narrowest), FIT[-1])
+        return replace(self, rates=rates, stages=stages)
+
+
+def map_widths(image_size: int, strides: Sequence[int]) -> dict[int, int]:
+    """Return the side in cells of the map after each stage, 1 to 4; every halving rounds up."""
+    return {stage: -(-image_size // stride) for stage, stride in enumerate(strides, 1)}
+
+
+def padding_dominated_rates(msa: MSAConfig | None, image_size: int, strides: Sequence[int]) -> list[str]:
+    """Return a warning for each stage with given rates that span half its map or more."""
+    warnings = []
+    widths = map_widths(image_size, strides)
+    for stage in msa.stages or () if msa else ():
+        rates = msa.rates or () if msa else ()
+        wide = [rate for rate in rates if 2 * rate >= widths[stage]]
+        if wide:
+            warnings.append(
+                f"at {image_size} px the map of stage {stage} is {widths[stage]}x{widths[stage]}: dilation "
+                f"rates {wide} span half of it or more and read mostly padding: harmless; --model.msa.rates "
+                "null --model.msa.stages null fits both to the input"
+            )
+    return warnings
 
 
 def _convolution(inputs: int, outputs: int, kernel_size: int = 3, dilation: int = 1) -> nn.Sequential:

@@ -5,12 +5,13 @@ import urllib.error
 
 import pytest
 import torch
+import torchvision
 from torch import nn
 from torchvision.models import ResNet34_Weights, resnet34
 
 from mtmsa_lightning.errors import CheckpointError
-from mtmsa_lightning.models.backbones.msa import MultiScaleAttention
-from mtmsa_lightning.models.backbones.resnet import MSAConfig, MSAResNet34, padding_dominated_rates
+from mtmsa_lightning.models.backbones.msa import MSAConfig, MultiScaleAttention, padding_dominated_rates
+from mtmsa_lightning.models.backbones.resnet import MSAResNet
 from mtmsa_lightning.models.weights import load_trunk_weights
 
 pytestmark = pytest.mark.usefixtures("full_width")
@@ -32,7 +33,7 @@ def reference():
 @pytest.fixture(scope="module")
 def shared(full_width):
     """A trunk for tests that do not change it."""
-    return MSAResNet34().eval()
+    return MSAResNet().eval()
 
 
 @pytest.fixture
@@ -48,7 +49,7 @@ def reference_features(model, x):
 
 @pytest.mark.parametrize("msa", [MSAConfig(), None, MSAConfig(stages=(1, 2, 3), rates=(1, 2), reduction=2)])
 def test_with_torchvision_weights_computes_what_torchvision_does(msa, reference, torchvision_file):
-    trunk = MSAResNet34(msa).eval()
+    trunk = MSAResNet(msa).eval()
     load_trunk_weights(trunk, torchvision_file)
     x = torch.randn(2, 3, 96, 80)
     with torch.inference_mode():
@@ -57,7 +58,7 @@ def test_with_torchvision_weights_computes_what_torchvision_does(msa, reference,
 
 @pytest.mark.parametrize("last_stride", [1, 2])
 def test_maps_have_the_documented_sizes(last_stride):
-    trunk = MSAResNet34(last_stride=last_stride).eval()
+    trunk = MSAResNet(last_stride=last_stride).eval()
     for size, widths in {
         64: [16, 8, 4, 2],
         65: [17, 9, 5, 3],
@@ -80,7 +81,7 @@ def test_too_small_images_are_refused(shape, shared):
 
 def test_every_parameter_learns_after_one_step():
     torch.manual_seed(0)
-    trunk = MSAResNet34()
+    trunk = MSAResNet()
     optimizer = torch.optim.SGD(trunk.parameters(), lr=0.01)
     for _ in range(2):
         optimizer.zero_grad()
@@ -90,7 +91,7 @@ def test_every_parameter_learns_after_one_step():
 
 
 def test_attention_is_reported_by_stage():
-    trunk = MSAResNet34(MSAConfig(stages=(3, 2))).eval()
+    trunk = MSAResNet(MSAConfig(stages=(3, 2))).eval()
     for module in trunk.msa.values():
         nn.init.normal_(module.expand.weight)
     x = torch.randn(2, 3, 64, 64)
@@ -103,7 +104,7 @@ def test_attention_is_reported_by_stage():
         assert attention[3].scale_weights.shape == (2, 3, 64)
         _, expected = trunk.msa["3"].attend(trunk.layer3(trunk.stage_maps(x)[1]))
     torch.testing.assert_close(attention[3], expected)
-    assert MSAResNet34(None).attention(x) == {}
+    assert MSAResNet(None).attention(x) == {}
 
 
 def test_pooled_maps_of_a_stage_come_beside_the_features(shared):
@@ -136,7 +137,7 @@ def test_checkpointed_activations_change_memory_alone(frozen, joined):
     SyncBatchNorm computes as BatchNorm does where there is one process; its joint statistics need GPUs.
     """
     torch.manual_seed(0)
-    plain, saving = MSAResNet34(), MSAResNet34(checkpoint_activations=True)
+    plain, saving = MSAResNet(), MSAResNet(checkpoint_activations=True)
     saving.load_state_dict(plain.state_dict())
     if joined:
         saving = nn.SyncBatchNorm.convert_sync_batchnorm(saving)
@@ -144,8 +145,8 @@ def test_checkpointed_activations_change_memory_alone(frozen, joined):
     x, weights = torch.randn(2, 3, 64, 64), torch.randn(2, 512)
     sizes = []
     for trunk in (plain, saving):
-        for module in trunk.resnet_modules() if frozen else ():
-            module.eval()
+        if frozen:
+            trunk.train_pretrained(False)
         size, out = kept_bytes(trunk, x)
         sizes.append(size)
         (out * weights).sum().backward()
@@ -159,18 +160,18 @@ def test_checkpointed_activations_change_memory_alone(frozen, joined):
 
 
 def test_rates_alternate_over_the_blocks_of_a_stage():
-    trunk = MSAResNet34(MSAConfig(stages=(3,), placement="in_blocks"))
+    trunk = MSAResNet(MSAConfig(stages=(3,), placement="in_blocks"))
     assert len(trunk.msa) == 0
     dilations = [(b.conv1.dilation[0], b.conv2.dilation[0]) for b in trunk.layer3]
     assert dilations == [(1, 1), (2, 2), (5, 5), (1, 1), (2, 2), (5, 5)]
     assert {conv.dilation for conv in trunk.layer2.modules() if isinstance(conv, nn.Conv2d)} == {(1, 1)}
     rates = MSAConfig(rates=(2, 1, 3), stages=(3,), placement="in_blocks")
-    assert MSAResNet34(rates).layer3[0].conv1.dilation == (1, 1)  # strides by 2, stays as it is
-    assert MSAResNet34(rates).layer3[0].conv2.dilation == (2, 2)
+    assert MSAResNet(rates).layer3[0].conv1.dilation == (1, 1)  # strides by 2, stays as it is
+    assert MSAResNet(rates).layer3[0].conv2.dilation == (2, 2)
 
 
 def test_rates_in_blocks_widen_what_a_stage_reads_and_leave_no_hole():
-    trunk = MSAResNet34(MSAConfig(stages=(3,), placement="in_blocks")).eval()
+    trunk = MSAResNet(MSAConfig(stages=(3,), placement="in_blocks")).eval()
     for parameter in trunk.layer3.parameters():
         nn.init.ones_(parameter)
     x = torch.full((1, 256, 61, 61), 1e-3, requires_grad=True)
@@ -184,7 +185,7 @@ def test_rates_in_blocks_widen_what_a_stage_reads_and_leave_no_hole():
 
 
 def test_weights_fit_with_rates_in_blocks_but_the_function_changes(reference, torchvision_file):
-    trunk = MSAResNet34(MSAConfig(placement="in_blocks")).eval()
+    trunk = MSAResNet(MSAConfig(placement="in_blocks")).eval()
     load_trunk_weights(trunk, torchvision_file)
     assert trunk.state_dict().keys() == {k for k in reference.state_dict() if not k.startswith("fc.")}
     x = torch.randn(1, 3, 64, 64)
@@ -193,9 +194,42 @@ def test_weights_fit_with_rates_in_blocks_but_the_function_changes(reference, to
     assert not torch.allclose(trunk(x), reference_features(reference, x))
 
 
+@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
+def test_other_depths_compute_what_torchvision_does(name, tmp_path):
+    torch.manual_seed(0)
+    published = torchvision.models.get_model(name, weights=None).eval()
+    torch.save(published.state_dict(), tmp_path / "x.pth")
+    trunk = MSAResNet(MSAConfig(), name, 64).eval()
+    load_trunk_weights(trunk, tmp_path / "x.pth")
+    x = torch.randn(1, 3, 64, 64)
+    with torch.inference_mode():
+        maps = trunk.stage_maps(x)
+        assert torch.equal(trunk(x), reference_features(published, x))
+    assert tuple(each.shape[1] for each in maps) == trunk.stage_channels
+    assert tuple(64 // each.shape[-1] for each in maps) == trunk.stage_strides
+    assert sorted(trunk.attention_modules()) == [1, 2]
+    dilated = MSAResNet(MSAConfig((1, 2), (3,), placement="in_blocks"), name)
+    assert {conv.dilation for conv in dilated.layer3.modules() if isinstance(conv, nn.Conv2d)} > {(2, 2)}
+
+
+def test_without_the_pool_of_the_stem_all_maps_are_twice_as_wide():
+    trunk = MSAResNet(None, stem_pool=False, last_stride=1).eval()
+    with torch.inference_mode():
+        assert [each.shape[-1] for each in trunk.stage_maps(torch.randn(1, 3, 64, 64))] == [32, 16, 8, 8]
+    assert trunk.stage_strides == (2, 4, 8, 8)
+
+
+def test_parameters_outside_the_attention_belong_to_the_stem_or_a_stage():
+    trunk = MSAResNet()
+    stages = {name: stage for name, _, stage in trunk.pretrained_parameters()}
+    assert stages.keys() == {name for name, _ in trunk.named_parameters() if not name.startswith("msa.")}
+    expected = {name: int(name[5]) if name.startswith("layer") else 0 for name in stages}
+    assert stages == expected
+
+
 def test_rates_that_a_stage_cannot_alternate_are_refused():
     with pytest.raises(ValueError, match=r"4 rates .* stage of 3 blocks"):
-        MSAResNet34(MSAConfig(rates=(2, 2, 2, 1), stages=(1,), placement="in_blocks"))
+        MSAResNet(MSAConfig(rates=(2, 2, 2, 1), stages=(1,), placement="in_blocks"))
 
 
 @pytest.mark.parametrize(
@@ -223,17 +257,17 @@ def test_config_survives_the_way_through_plain_values():
 
 def test_last_stride_must_be_one_or_two():
     with pytest.raises(ValueError, match="last_stride"):
-        MSAResNet34(last_stride=3)
+        MSAResNet(last_stride=3)
 
 
 @pytest.mark.parametrize(
     ("msa", "image_size", "last_stride", "message"),
     [
-        (MSAConfig(stages=(4,)), 224, 2, "224 px the map of stage 4 is 7x7: dilation rates [5]"),
-        (MSAConfig(stages=(3,)), 112, 2, "112 px the map of stage 3 is 7x7: dilation rates [5]"),
+        (MSAConfig((1, 2, 5), (4,)), 224, 2, "224 px the map of stage 4 is 7x7: dilation rates [5]"),
+        (MSAConfig((1, 2, 5), (3,)), 112, 2, "112 px the map of stage 3 is 7x7: dilation rates [5]"),
         (MSAConfig((1, 2, 3), (4,)), 64, 1, "64 px the map of stage 4 is 4x4: dilation rates [2, 3]"),
         (
-            MSAConfig(stages=(1,), placement="in_blocks"),
+            MSAConfig((1, 2, 5), (1,), placement="in_blocks"),
             40,
             2,
             "40 px the map of stage 1 is 10x10: dilation rates [5]",
@@ -241,18 +275,35 @@ def test_last_stride_must_be_one_or_two():
     ],
 )
 def test_rates_of_half_the_map_are_named(msa, image_size, last_stride, message):
-    (said,) = padding_dominated_rates(msa, last_stride, image_size)
+    (said,) = padding_dominated_rates(msa, image_size, MSAResNet(None, last_stride=last_stride).stage_strides)
     assert message in said
-    assert "--model.msa.rates [1" in said
+    assert "--model.msa.rates null --model.msa.stages null fits both" in said
 
 
 def test_the_default_is_not_named():
-    assert (
-        padding_dominated_rates(MSAConfig(), 2, 224)
-        == padding_dominated_rates(MSAConfig(stages=(4,)), 1, 224)
-        == []
-    )
-    assert padding_dominated_rates(None, 2, 64) == []
+    strides = (4, 8, 16, 32)
+    for size in range(64, 513):
+        assert padding_dominated_rates(MSAConfig().fitted(size, strides), size, strides) == []
+    assert padding_dominated_rates(MSAConfig((1, 2, 5), (4,)), 224, (4, 8, 16, 16)) == []
+    assert padding_dominated_rates(None, 64, strides) == []
+
+
+@pytest.mark.parametrize(
+    ("size", "strides", "stages", "rates"),
+    [
+        (224, (4, 8, 16, 32), (2, 3), (1, 2, 5)),
+        (128, (4, 8, 16, 32), (2, 3), (1, 2, 3)),
+        (64, (4, 8, 16, 32), (1, 2), (1, 2, 3)),
+        (64, (2, 4, 8, 16), (2, 3), (1, 2, 3)),
+        (512, (4, 8, 16, 32), (3, 4), (1, 2, 5)),
+        (64, (8, 16, 32, 64), (1,), (1, 2, 3)),
+    ],
+)
+def test_missing_stages_and_rates_are_fitted_to_the_maps(size, strides, stages, rates):
+    fitted = MSAConfig(reduction=2).fitted(size, strides)
+    assert (fitted.stages, fitted.rates, fitted.reduction) == (stages, rates, 2)
+    assert MSAConfig(stages=(4,)).fitted(128, (4, 8, 16, 32)).rates == (1,)
+    assert MSAConfig(rates=(1, 2)).fitted(size, strides).rates == (1, 2)
 
 
 def as_checkpoint(state):
@@ -261,7 +312,7 @@ def as_checkpoint(state):
 
 @pytest.mark.parametrize("wrap", [dict, as_checkpoint])
 def test_own_weights_load_with_attention(wrap, tmp_path):
-    saved, loaded = MSAResNet34(), MSAResNet34()
+    saved, loaded = MSAResNet(), MSAResNet()
     nn.init.normal_(saved.msa["2"].expand.weight)
     torch.save(wrap(saved.state_dict()), tmp_path / "w.ckpt")
     load_trunk_weights(loaded, tmp_path / "w.ckpt")
@@ -270,7 +321,7 @@ def test_own_weights_load_with_attention(wrap, tmp_path):
 
 
 def test_torchvision_weights_leave_attention_as_it_is(torchvision_file):
-    trunk = MSAResNet34()
+    trunk = MSAResNet()
     before = {key: value.clone() for key, value in trunk.msa.state_dict().items()}
     load_trunk_weights(trunk, str(torchvision_file))
     assert all(torch.equal(value, before[key]) for key, value in trunk.msa.state_dict().items())
@@ -279,10 +330,10 @@ def test_torchvision_weights_leave_attention_as_it_is(torchvision_file):
 def test_old_torchvision_files_without_counters_load(reference, tmp_path):
     state = {k: v for k, v in reference.state_dict().items() if not k.endswith("num_batches_tracked")}
     torch.save(state, tmp_path / "old.pth")
-    load_trunk_weights(MSAResNet34(), tmp_path / "old.pth")
+    load_trunk_weights(MSAResNet(), tmp_path / "old.pth")
 
 
-def assert_nothing_loads(weights, trunk: MSAResNet34, *messages: str) -> None:
+def assert_nothing_loads(weights, trunk: MSAResNet, *messages: str) -> None:
     before = {key: value.clone() for key, value in trunk.state_dict().items()}
     with pytest.raises(CheckpointError) as caught:
         load_trunk_weights(trunk, weights)
@@ -313,9 +364,9 @@ def test_every_key_that_does_not_fit_is_listed_and_nothing_is_loaded(reference, 
 
 
 def test_own_weights_of_other_stages_do_not_fit(shared, tmp_path):
-    torch.save(MSAResNet34(MSAConfig(stages=(2,))).state_dict(), tmp_path / "own.pth")
+    torch.save(MSAResNet(MSAConfig(stages=(2,))).state_dict(), tmp_path / "own.pth")
     assert_nothing_loads(tmp_path / "own.pth", shared, "missing: msa.3.expand.weight (256, 64, 1, 1)")
-    assert_nothing_loads(tmp_path / "own.pth", MSAResNet34(None), "unexpected: msa.2.expand.weight")
+    assert_nothing_loads(tmp_path / "own.pth", MSAResNet(None), "unexpected: msa.2.expand.weight")
 
 
 class Opaque:
@@ -350,7 +401,7 @@ def test_a_missing_file_is_named(shared, tmp_path):
 
 
 def test_none_keeps_the_random_start():
-    trunk = MSAResNet34()
+    trunk = MSAResNet()
     before = trunk.conv1.weight.clone()
     load_trunk_weights(trunk, None)
     assert torch.equal(trunk.conv1.weight, before)
@@ -363,7 +414,7 @@ def test_imagenet_weights_come_from_torchvision(monkeypatch, reference):
         return reference.state_dict()
 
     monkeypatch.setattr(ResNet34_Weights, "get_state_dict", download)
-    trunk = MSAResNet34()
+    trunk = MSAResNet()
     load_trunk_weights(trunk, "imagenet")
     assert torch.equal(trunk.conv1.weight, reference.conv1.weight)
 
@@ -382,7 +433,7 @@ def test_a_failed_download_says_what_to_do(error, shared, monkeypatch):
 
 
 def test_modules_are_keyed_by_stage():
-    trunk = MSAResNet34(MSAConfig(stages=(3, 1)))
+    trunk = MSAResNet(MSAConfig(stages=(3, 1)))
     assert list(trunk.msa) == ["1", "3"]
     assert all(isinstance(module, MultiScaleAttention) for module in trunk.msa.values())
     assert not [key for key in trunk.state_dict() if re.match("fc", key)]
@@ -396,5 +447,5 @@ def test_a_file_of_other_objects_is_refused_in_our_words(tmp_path):
     file = tmp_path / "w.pt"
     torch.save({"weights": Foreign()}, file)
     with pytest.raises(CheckpointError, match="Python objects") as refused:
-        load_trunk_weights(MSAResNet34(MSAConfig()), file)
+        load_trunk_weights(MSAResNet(MSAConfig()), file)
     assert "torch.load" not in str(refused.value)
