@@ -16,7 +16,7 @@ LINES = {
 """Metrics of training and validation, by section."""
 
 TRAINING = (
-    "train/gender_weight", "train/race_weight", "lr/new", "train/grad_norm", "train/grad_norm_max",
+    "train/gender_weight", "train/race_weight", "lr/heads", "train/grad_norm", "train/grad_norm_max",
     "speed/images_per_second", "speed/data_wait_share", "memory/gpu_peak_gib",
 )  # fmt: skip
 

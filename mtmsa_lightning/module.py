@@ -378,7 +378,8 @@ class MTMSA(FaceModule):
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Return the groups of :func:`.optimizers.parameter_groups`."""
-        return parameter_groups(self, self.trunk, self.lr_factors)
+        pretrained = self.trunk.pretrained_parameters()
+        return parameter_groups(self, self.trunk, pretrained, self.lr_factors)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Build optimiser and schedule; the learning rate follows the global batch, see ``lr_scaling``."""

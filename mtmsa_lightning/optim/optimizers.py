@@ -1,7 +1,7 @@
 """Building of parameter groups, optimiser and learning rate schedule; freezing of the pretrained layers."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +14,6 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from mtmsa_lightning.errors import ConfigError
-from mtmsa_lightning.models.backbones.trunk import Trunk
 from mtmsa_lightning.optim.schedulers import WarmupCosine, wants_total_steps
 from mtmsa_lightning.settings.error_messages import as_config_error
 
@@ -55,7 +54,10 @@ _NO_FACTORS = LearningRateFactors()
 
 
 def parameter_groups(
-    model: nn.Module, trunk: Trunk, factors: LearningRateFactors = _NO_FACTORS
+    model: nn.Module,
+    trunk: nn.Module,
+    pretrained: Iterable[tuple[str, nn.Parameter, int]],
+    factors: LearningRateFactors = _NO_FACTORS,
 ) -> list[dict[str, Any]]:
     """Group parameters by part, learning rate and weight decay, for :func:`build_optimizer`.
 
@@ -63,8 +65,14 @@ def parameter_groups(
     ``attention`` and ``heads``. Biases and normalisation layers are in groups of their own, named
     ``trunk_undecayed`` and so on, with a weight decay of 0. ``lr_factor`` of a group is the factor of its
     learning rate.
+
+    Args:
+        model: Trunk and heads.
+        trunk: The trunk.
+        pretrained: Name, parameter and stage of the trunk's parameters outside of the attention.
+        factors: Factors of the learning rate.
     """
-    stages = {id(parameter): stage for _, parameter, stage in trunk.pretrained_parameters()}
+    stages = {id(parameter): stage for _, parameter, stage in pretrained}
     below = {id(parameter) for parameter in trunk.parameters()}
     groups: dict[str, dict[str, Any]] = {}
     for parameter in model.parameters():

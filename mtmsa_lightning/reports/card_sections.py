@@ -31,7 +31,7 @@ def interface(sources: Sources) -> dict[str, Any]:
     heads = {task: settings.get(task) for task in ("age", "gender", "race")}
     size, crop = settings["image_size"], describe_crop(settings["crop"], provenance.get("preparation"))
     return {
-        "network": f"ResNet34, {_attention(settings.get('msa'))}",
+        "network": f"{_backbone(settings)}, {_attention(settings.get('msa'))}",
         "input": f"RGB face, {size} x {size} px: the {crop}",
         "age": f"a distribution in years, of {_class(heads['age'])}" if heads["age"] else "none",
         "gender classes": numbered(settings["gender_classes"]) if heads["gender"] else "none",
@@ -205,6 +205,16 @@ def citation() -> dict[str, Any]:
     text = next(file for file in files if file.is_file()).read_text(encoding="utf-8")
     cited: dict[str, Any] = load_yaml(text)
     return cited
+
+
+def _backbone(settings: Mapping[str, Any]) -> str:
+    """Name a backbone: torchvision's ResNets as in papers."""
+    name = str(settings.get("backbone", "resnet34"))
+    return (
+        name.removeprefix("timm/") + " (timm)"
+        if name.startswith("timm/")
+        else name.replace("resnet", "ResNet")
+    )
 
 
 def _attention(msa: Mapping[str, Any] | None) -> str:

@@ -39,7 +39,6 @@ _NOTHING = ("none", "false", "no", "off")
 _INSTEAD = {
     "resume": "--ckpt_path last continues the newest run", "gpus": "give --devices",
     "seed": "give --seed_everything, of the run, or --data.seed, of the split",
-    "backbone": "the backbone is ResNet34: --model.msa, --model.last_stride and --model.weights change it",
 }  # fmt: skip
 """Settings of other programs, and what replaces them here."""
 

@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 CALL_ARGUMENTS = ("ckpt_path", "run_dir", "allow_classes")
 """Arguments of one command, which are not recorded as settings."""
 
-ARCHITECTURE = ("msa", "last_stride", "aux_stage", "age", "gender", "race")
+ARCHITECTURE = ("backbone", "msa", "last_stride", "stem_pool", "aux_stage", "age", "gender", "race")
 """Model settings that must equal those that a checkpoint's weights were trained with."""
 
 

@@ -26,7 +26,11 @@ WRONG = [
     ("TINY demo.yaml", "demo.yaml: write --config demo.yaml"),
     ("TINY --ckpt_path nowhere", "nowhere: no such checkpoint: give a .ckpt file"),
     # settings that do not exist
-    ("TINY --model.backbone resnet50", "there is no setting model.backbone: the backbone is ResNet34:"),
+    ("TINY --model.backbone resnet51", "resnet51 is none of resnet18, resnet34, resnet50, nor a"),
+    ("TINY --model.backbone timm/vit_tiny_patch16_224", "vit_tiny_patch16_224 is no convolutional network"),
+    ("TINY --model.backbone timm/resnet18 --model.stem_pool false", "belong to ResNets, not to timm/"),
+    ("TINY --model.lr_factors.layer_decay 2", "lr_factors.layer_decay 2.0 must be above 0 and at most 1"),
+    ("TINY --model.lr_factors.trunk -1", "lr_factors.trunk -1.0 must be at least 0"),
     ("TINY --model.mas null", "there is no setting model.mas: did you mean --model.msa?"),
     ("TINY --model.lr 0.1", "there is no setting model.lr: did you mean --model.optimizer.lr?"),
     ("TINY --lr 0.1", "there is no setting lr: did you mean --model.optimizer.lr?"),

@@ -35,6 +35,8 @@ STATE = ("state_dict", "current_model_state", "averaging_state", "optimizer_stat
 class SmallTrunk(Trunk):
     """In place of a ResNet-34, whose checkpoints of 340 MB would take nearly all of the time."""
 
+    stage_strides = (64, 64, 64, 64)
+
     def __init__(self) -> None:
         super().__init__()
         self.layers = torch.nn.Sequential(

@@ -17,7 +17,8 @@ EARLIER = ("earlier", "earlier_id_hashes", "earlier_image_hashes")
 """Keys of a checkpoint's provenance with the records of earlier trainings."""
 
 IMAGENET = "ImageNet-1k"
-_IMAGENET_SHA256 = "b627a593"  # prefix of the SHA-256 of torchvision's ResNet34 weights
+_IMAGENET_SHA256 = ("f37072fd", "b627a593", "0676ba61", "11ad3fa6")
+"""Prefixes of the SHA-256 of torchvision's weights of ResNet-18, -34 and -50 (two)."""
 
 _NAMES = (
     "dataset", "protocol", "fold", "split_seed", "split_file", "label_rule", "cleaning", "labels", "faces",

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Any, cast
 
-import torch
 from torch import Tensor, nn
 
 from mtmsa_lightning.errors import CheckpointError, ConfigError
@@ -107,8 +106,7 @@ class TimmTrunk(Trunk):
         """Convert a state dict of the whole network in timm's layout."""
         import timm
 
-        with torch.device("meta"):
-            whole = timm.create_model(self.name, num_classes=0)
+        whole = timm.create_model(self.name, num_classes=0)
         absent = whole.state_dict().keys() - state.keys()
         absent = {key for key in absent if not key.endswith("num_batches_tracked")}
         if absent:

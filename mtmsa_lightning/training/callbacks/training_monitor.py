@@ -11,8 +11,9 @@ from torch.nn.utils import get_total_norm
 class TrainingMonitor(Callback):
     """Log learning rates, gradient norms, speed and memory once per epoch.
 
-    - ``lr/resnet`` and ``lr/new``: learning rates of the epoch's last step, of the ResNet's layers and of all
-      other ones;
+    - ``lr/trunk``, ``lr/attention`` and ``lr/heads``: learning rates of the epoch's last step, of the
+      backbone's layers, the attention modules and the heads; with a decay over the trunk's stages
+      ``lr/trunk_0`` (its stem) to ``lr/trunk_4``;
     - ``train/grad_norm`` and ``train/grad_norm_max``: 2-norm of all gradients before clipping, mean and
       largest of the epoch's steps;
     - ``speed/images_per_second``: over all processes, without validation;
@@ -22,8 +23,9 @@ class TrainingMonitor(Callback):
     """
 
     METRICS = (
-        "lr/resnet", "lr/new", "train/grad_norm", "train/grad_norm_max", "speed/images_per_second",
-        "speed/data_wait_share", "memory/gpu_peak_gib",
+        "lr/trunk", *(f"lr/trunk_{stage}" for stage in range(5)), "lr/attention", "lr/heads",
+        "train/grad_norm", "train/grad_norm_max", "speed/images_per_second", "speed/data_wait_share",
+        "memory/gpu_peak_gib",
     )  # fmt: skip
     """Names of the metrics."""
 

@@ -93,7 +93,7 @@ def test_metrics_losses_weights_speed_and_gradients_are_logged(history):
     assert 0 < history["train/grad_norm"] <= history["train/grad_norm_max"]
     assert history["speed/images_per_second"] > 0
     assert 0 <= history["speed/data_wait_share"] < 1
-    assert history["lr/new"] > 0
+    assert history["lr/heads"] > 0
 
 
 @pytest.mark.slow
@@ -148,7 +148,7 @@ def test_tensorboard_gets_metrics_and_pictures_and_neither_photos_nor_names_of_f
     assert set(shown.Tags()["images"]) == {f"val/{name}" for name in (*names, "confusion_race")}
     picture = shown.Images("val/cumulative_score")[0]
     assert imagesize(picture.encoded_image_string) == (picture.height, picture.width)
-    assert {"val/age_mae", "train/loss", "lr/new", "train/grad_norm"} <= set(shown.Tags()["scalars"])
+    assert {"val/age_mae", "train/loss", "lr/heads", "train/grad_norm"} <= set(shown.Tags()["scalars"])
     written = b"".join(file.read_bytes() for file in folder.iterdir())
     assert b".jpg" not in written.lower()
     assert read_record(tmp_path / "run")["monitor"]

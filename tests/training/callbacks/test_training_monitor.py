@@ -9,7 +9,10 @@ import torch
 from mtmsa_lightning.cli.main import main
 from mtmsa_lightning.training.callbacks.training_monitor import TrainingMonitor
 
-COLUMNS = {"lr/new", "lr/resnet", "train/grad_norm", "train/grad_norm_max", "speed/images_per_second"}
+COLUMNS = {
+    "lr/trunk", "lr/attention", "lr/heads", "train/grad_norm", "train/grad_norm_max",
+    "speed/images_per_second",
+}  # fmt: skip
 
 
 class Model(torch.nn.Linear):
@@ -24,7 +27,11 @@ def test_speed_and_gradient_norms_are_those_of_the_epoch_without_validation(monk
     clock = [0.0]
     monkeypatch.setattr("time.perf_counter", lambda: clock[0])
     model = Model(1, 2, bias=False)
-    groups = [{"name": "new", "lr": 0.5}, {"name": "new_undecayed", "lr": 0.5}, {"name": "resnet", "lr": 0.0}]
+    groups = [
+        {"name": "heads", "lr": 0.5},
+        {"name": "heads_undecayed", "lr": 0.5},
+        {"name": "trunk", "lr": 0.0},
+    ]
     optimizer = SimpleNamespace(param_groups=groups)
     trainer = SimpleNamespace(world_size=2, strategy=SimpleNamespace(root_device=torch.device("cpu")))
     monitor = TrainingMonitor()
@@ -41,7 +48,7 @@ def test_speed_and_gradient_norms_are_those_of_the_epoch_without_validation(monk
         monitor.on_validation_end(trainer, model)
     monitor.on_train_epoch_end(trainer, model)
     assert model.logged == {
-        "lr/new": 0.5, "lr/resnet": 0.0,
+        "lr/heads": 0.5, "lr/trunk": 0.0,
         "speed/images_per_second": pytest.approx(2 * 12 / 8), "speed/data_wait_share": pytest.approx(2 / 8),
         "train/grad_norm": pytest.approx(3.0), "train/grad_norm_max": pytest.approx(5.0),
     }  # fmt: skip
@@ -57,8 +64,8 @@ def test_metrics_csv_has_them_whatever_loggers_there_are(tiny_config, tmp_path):
     )  # fmt: skip
     table = pd.read_csv(run / "metrics.csv")
     assert set(table) >= COLUMNS
-    assert table["lr/resnet"].tolist() == [0.0, pytest.approx(table["lr/new"][1])]
-    assert table["lr/new"][0] > table["lr/new"][1] > 0
+    assert table["lr/trunk"].tolist() == [0.0, pytest.approx(table["lr/heads"][1])]
+    assert table["lr/heads"][0] > table["lr/heads"][1] > 0
     assert (table["train/grad_norm"] > 0).all()
     assert (table["speed/images_per_second"] > 0).all()
     theirs = pd.read_csv(next(tmp_path.glob("lightning_logs/*/metrics.csv")))
