@@ -5,6 +5,7 @@ equal. Classes are indices into the tuples below; a missing class is ``-1``, a m
 """
 
 import re
+import unicodedata
 from bisect import bisect_left
 
 GENDERS: tuple[str, ...] = ("male", "female")
@@ -35,12 +36,14 @@ def age_group_index(age: float) -> int:
 
 
 def class_key(name: str) -> str:
-    """Return the form of a class name in which names are compared: without case, ``_``, ``-`` and spaces.
+    """Return the form of a class name in which names are compared.
+
+    Case, Unicode normalisation, and which of ``_``, ``-`` and blanks separate words make no difference.
 
     >>> class_key("East Asian") == class_key("east_asian")
     True
     """
-    return re.sub(r"[\s_-]+", " ", name).strip().casefold()
+    return re.sub(r"[\s_-]+", " ", unicodedata.normalize("NFC", name)).strip().casefold()
 
 
 SYNTHETIC = "synthetic"

@@ -14,10 +14,11 @@ from mtmsa_lightning._utils.file_access import find_normalised
 from mtmsa_lightning._utils.text import shown
 from mtmsa_lightning.align.box import BOX
 from mtmsa_lightning.data.datamodule import FaceDataModule
-from mtmsa_lightning.data.face_table import FaceTable, ReadReport, check_class_names, make_frame, parse_words
+from mtmsa_lightning.data.face_table import FaceTable, ReadReport, check_class_names, make_frame
 from mtmsa_lightning.data.map_style import ReleaseDataset
 from mtmsa_lightning.data.prepared.format import is_prepared, read_description, read_frame
 from mtmsa_lightning.data.release_files import (
+    REPLACED,
     content_column,
     expected_tree_error,
     hash_ids,
@@ -34,8 +35,11 @@ from mtmsa_lightning.data.tables.classes import (
     check_codes,
     class_names,
     parse_classes,
+    parse_stated,
+    warn_unused,
 )
 from mtmsa_lightning.data.tables.columns import as_arguments
+from mtmsa_lightning.data.tables.paths import no_image_error
 from mtmsa_lightning.data.tables.rows import TableRows, read_rows, table_files
 from mtmsa_lightning.data.tables.scenes import warn_scenes
 from mtmsa_lightning.errors import DataError
@@ -61,6 +65,7 @@ def read_face_csv(
     date_format: str | None = None,
     dataset: str = "csv",
     race_classes: Sequence[str] | None = None,
+    box_margin: float = 0.0,
     strict: bool = False,
 ) -> FaceTable:
     """Read faces from a table: a text separated by commas, tabs or semicolons, or parquet.
@@ -90,6 +95,7 @@ def read_face_csv(
         dataset: Name of the dataset, first part of every id.
         race_classes: Race names in index order; by default those of the table: in the order of
             ``labels.RACES`` if all are in it, else sorted.
+        box_margin: Margin on each side of the face boxes, as a fraction of the longer side.
         strict: Raise instead of dropping rows.
 
     Raises:
@@ -105,6 +111,7 @@ def read_face_csv(
     found = read_rows(path, columns or {}, report, root / f"{path.stem.replace('*', '_')}.images")
     found.log_columns()
     rows = apply_maps(found.rows, labels or {}, path, found.names)
+    warn_unused(found.rows, labels or {}, path)
     names = _class_names(rows, path) if race_classes is None else tuple(race_classes)
     check_class_names(names, f"{dataset}: race_classes")
     if len(names) == 1:
@@ -112,13 +119,14 @@ def read_face_csv(
     elif names and race_classes is None and not set(names) <= set(RACES):
         log.info("%s: race classes of the table: %s", path, ", ".join(names))
     rows = _drop_outside(rows.assign(photo=[_relative(root, text) for text in rows["path"]]), root, report)
-    absent = expected_tree_error(root, f"none of the {len(rows):,} images of {table}", TREE)
-    rows = locate(rows, "photo", list_images(root), report, absent)
+    listing = list_images(root)
+    absent = no_image_error(root, table, rows["path"].tolist(), listing, TREE)
+    rows = locate(rows, "photo", listing, report, absent)
     rows = age_columns.parse(rows, report, path, repair_dates, date_format)
     rows = _parse_fold(rows, report)
     boxes = any(name.startswith("box_") for name in found.names)
     if boxes:
-        rows = parse_boxes(rows, report, found.names, path)
+        rows = parse_boxes(rows, report, found.names, path, box_margin)
     report.finish(strict)
     rows = rows.assign(
         id=rows["photo"],
@@ -131,7 +139,8 @@ def read_face_csv(
         rows = rows.assign(content=_contents(root, rows))
     extra = (*(BOX if boxes else ()), *(("content",) if content else ()))
     frame = make_frame(rows, dataset, extra)
-    return FaceTable(frame, root, dataset, _label_rule(dataset, found, labels or {}), names, report)
+    rule = _label_rule(dataset, found, labels or {}, box_margin if boxes else 0.0)
+    return FaceTable(frame, root, dataset, rule, names, report)
 
 
 def _table_path(root: Path, table: str) -> Path:
@@ -190,35 +199,43 @@ def _drop_outside(rows: pd.DataFrame, root: Path, report: ReadReport) -> pd.Data
     return report.drop_rows(rows, rows["path"] == "", "path", "no path")
 
 
-def _label_rule(dataset: str, found: TableRows, labels: Mapping[str, Mapping[Any, Any]]) -> str:
-    """Return how the labels were made: the stated meanings of codes, and ages from dates."""
-    maps = [
-        f"{column}: " + ", ".join(f"{text} = {meaning}" for text, meaning in each.items())
+def _label_rule(
+    dataset: str, found: TableRows, labels: Mapping[str, Mapping[Any, Any]], box_margin: float
+) -> str:
+    """Return how the labels were made: the stated meanings of codes, dates and boxes, sorted."""
+    maps = sorted(
+        f"{column}: " + ", ".join(sorted(f"{text} = {meaning}" for text, meaning in each.items()))
         for column, each in labels.items()
-    ]
+    )
     dates = ["ages from dates"] if "birth_date" in found.names else []
-    return "; ".join([f"{dataset} table columns", *maps, *dates])
+    boxes = [f"face boxes, margin {box_margin:g}"] if box_margin else []
+    return "; ".join([f"{dataset} table columns", *maps, *dates, *boxes])
 
 
 def _class_names(rows: pd.DataFrame, path: Path) -> tuple[str, ...]:
     check_codes(rows["race"], path, ("white", "black", "asian"))
-    odd = [text for text in rows["race"].unique() if text and not (text.isprintable() and class_key(text))]
+    odd = [
+        text
+        for text in rows["race"].unique()
+        if text and not (text.isprintable() and class_key(text) and REPLACED not in text)
+    ]
     if odd:
         line = rows.index[rows["race"].isin(odd)][0]
         raise DataError(
-            f"{path}: line {line}: race {shown(odd[:1])} is no name: it needs printable characters"
+            f"{path}: line {line}: race {shown(odd[:1])} is no name: it needs printable characters, "
+            "in a table that is saved as UTF-8"
         )
     return class_names(rows["race"])
 
 
 def _parse_gender(rows: pd.DataFrame, path: Path) -> list[int]:
     check_codes(rows["gender"], path, ("female", "male"))
-    return parse_words(rows, "gender", GENDERS, -1, path)
+    return parse_stated(rows, "gender", GENDERS, -1, path)
 
 
 def _parse_split(rows: pd.DataFrame, found: TableRows, path: Path) -> list[str]:
     try:
-        return parse_words(rows, "split", SPLITS, "", path)
+        return parse_stated(rows, "split", SPLITS, "", path)
     except DataError as error:
         if "split" not in found.usual:
             raise
@@ -261,6 +278,7 @@ class FaceCSV(FaceDataModule):
         age_groups: ``adience`` for predictions of Adience's eight age groups; ``null`` for none.
         protocol: By default ``subject_exclusive`` if every row of the table has a subject, else ``random``;
             ``predefined`` uses the table's own split or fold.
+        box_margin: Margin on each side of the face boxes, as a fraction of the longer side.
         **kwargs: See :class:`~mtmsa_lightning.data.datamodule.FaceDataModule`.
     """
 
@@ -282,6 +300,7 @@ class FaceCSV(FaceDataModule):
         race_classes: tuple[str, ...] | None = None,
         age_groups: Literal["adience"] | None = None,
         protocol: str | None = None,
+        box_margin: float = 0.0,
         **kwargs: Any,
     ) -> None:
         self.name = dataset_name  # type: ignore[misc, unused-ignore]  # before the base looks for its root
@@ -291,6 +310,7 @@ class FaceCSV(FaceDataModule):
         self.labels = labels
         self.repair_dates = repair_dates
         self.date_format = date_format
+        self.box_margin = box_margin
         self.age_groups = AGE_GROUPS if age_groups == "adience" else ()
         subjects, found = self._first_look(checked=race_classes is None)
         if protocol is None:
@@ -331,6 +351,7 @@ class FaceCSV(FaceDataModule):
             date_format=self.date_format,
             dataset=self.name,
             race_classes=self.race_classes or None,
+            box_margin=self.box_margin,
             strict=self.strict,
         )
 

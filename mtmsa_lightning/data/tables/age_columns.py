@@ -1,12 +1,14 @@
 """The columns of a table that hold ages."""
 
+import shlex
 from pathlib import Path
 
 import pandas as pd
 
+from mtmsa_lightning._utils.strict_json import to_json
 from mtmsa_lightning._utils.text import shown
 from mtmsa_lightning.data.face_table import MAX_AGE, ReadReport, parse_ages
-from mtmsa_lightning.data.tables.ages import Years, group_of_date, parse_age
+from mtmsa_lightning.data.tables.ages import Years, group_of_date, has_decimal_commas, is_date, parse_age
 from mtmsa_lightning.data.tables.dates import completed_years, parse_dates
 from mtmsa_lightning.errors import DataError
 
@@ -56,21 +58,27 @@ def _parse_pair(rows: pd.DataFrame, report: ReadReport) -> pd.DataFrame:
 
 def _restore(rows: pd.DataFrame, report: ReadReport, path: Path, repair: bool) -> pd.DataFrame:
     """Restore age groups that a spreadsheet turned into dates."""
-    groups = {text: group for text in rows["age"].unique() if (group := group_of_date(text))}
+    groups = {text: group_of_date(text) for text in rows["age"].unique() if is_date(text)}
     damaged = rows["age"].isin([*groups])
-    if damaged.any() and not repair:
-        line, text = next(iter(rows.loc[damaged, "age"].items()))
+    lost = damaged if not repair else rows["age"].isin([text for text, group in groups.items() if not group])
+    if lost.any():
+        line, text = next(iter(rows.loc[lost, "age"].items()))
+        stated = shlex.quote(f"{{age: {{{to_json(text)}: 3-9}}}}")
+        what, remedy = "a group", f"state the groups, e.g. --data.labels {stated}"
+        if group := groups[text]:
+            what, remedy = f"the group {group}", "restore the groups: --data.repair_dates true"
         raise DataError(
-            f"{path}: line {line}: age {shown([text])} is a date, which a spreadsheet made of the group "
-            f"{groups[text]} ({damaged.sum():,} of {len(rows):,} rows): use the table as it was before, or "
-            "restore the groups: --data.repair_dates true"
+            f"{path}: line {line}: age {shown([text])} is a date, which a spreadsheet made of {what} "
+            f"({lost.sum():,} of {len(rows):,} rows): use the table as it was before, or {remedy}"
         )
     report.note_rows(rows, damaged, "photo", "age group restored from a spreadsheet's date")
-    return rows.assign(age=rows["age"].replace(groups))
+    return rows.assign(age=rows["age"].replace({text: group or text for text, group in groups.items()}))
 
 
 def _parse_texts(rows: pd.DataFrame, report: ReadReport) -> pd.DataFrame:
-    years = {text: parse_age(text) if text else UNKNOWN_YEARS for text in rows["age"].unique()}
+    texts = rows["age"].unique()
+    comma = has_decimal_commas(texts.tolist())
+    years = {text: parse_age(text, comma) if text else UNKNOWN_YEARS for text in texts}
     rows = rows.assign(item=rows["photo"] + ": age '" + rows["age"] + "'")
     for reason in dict.fromkeys(each.error for each in years.values() if each.error):
         bad = rows["age"].isin([text for text, each in years.items() if each.error == reason])

@@ -1,6 +1,7 @@
 """Ages and age groups written as texts."""
 
 import re
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from mtmsa_lightning.data.face_table import MAX_AGE
@@ -19,6 +20,11 @@ _DECADE = re.compile(r"([0-9]{1,2}0)\s*'?s")
 _DASHES = str.maketrans(dict.fromkeys("‐‑‒–—−", "-") | {"’": "'"})  # noqa: RUF001
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _DATE = re.compile(rf"(?:([0-9]{{1,2}})-({'|'.join(_MONTHS)})|({'|'.join(_MONTHS)})-([0-9]{{1,2}}))")
+_ANY_MONTH = f"(?:{'|'.join(_MONTHS)}|mär|mrz|mai|okt|dez)[a-zé]*"
+_ANY_DATE = re.compile(
+    r"(?:[0-9]{4}([-/.])[0-9]{1,2}\1[0-9]{1,2}|[0-9]{1,2}([-/.])[0-9]{1,2}\2(?:[0-9]{2}|[0-9]{4}))(?:[t ].*)?"
+    rf"|(?=.*[0-9])[0-9]{{0,2}}[-/. ]*{_ANY_MONTH}[-/. ]*[0-9]{{0,4}}"
+)
 
 _OLDEST = 100
 """End of an open group in years, as of the last group of Adience."""
@@ -35,8 +41,8 @@ class Years(NamedTuple):
     error: str = ""
 
 
-def parse_age(text: str) -> Years:
-    """Return the age or age group of a text.
+def parse_age(text: str, decimal_comma: bool = False) -> Years:
+    """Return the age or age group of a text; ``2,5`` is a number only with ``decimal_comma``.
 
     Numbers have a decimal point or comma. Groups are inclusive ranges in any brackets (``25-32``,
     ``(25, 32)``, ``25 to 32``; ``[20, 30)`` excludes 30), open ones (``60+``, ``more than 70``, ``<3``,
@@ -49,7 +55,7 @@ def parse_age(text: str) -> Years:
     text = text.translate(_DASHES).strip().casefold()
     if re.fullmatch(_NUMBER, text):
         first, _, second = text.partition(",")
-        if second and int(first) <= int(second) <= MAX_AGE and not second.startswith("0"):
+        if not decimal_comma and second and _may_be_group(first, second):
             return Years(error=AMBIGUOUS)
         return _years(_value(text), _value(text))
     if match := _RANGE.fullmatch(text):
@@ -83,6 +89,31 @@ def group_of_date(text: str) -> str | None:
         return None
     number, month = int(match[1] or match[4]), _MONTHS.index(match[2] or match[3]) + 1
     return f"{min(number, month)}-{max(number, month)}"
+
+
+def is_date(text: str) -> bool:
+    """Return whether a text is a date, also one of which :func:`group_of_date` restores no group.
+
+    >>> is_date("03-Sep"), is_date("2024-09-03 00:00:00"), is_date("3. Sep"), is_date("3-9")
+    (True, True, True, False)
+    """
+    return bool(_ANY_DATE.fullmatch(text.translate(_DASHES).strip().casefold()))
+
+
+def has_decimal_commas(texts: Sequence[str]) -> bool:
+    """Return whether most ages with a comma can only be numbers, as ``34,5``, and none is written as a group.
+
+    >>> has_decimal_commas(["34,5", "61,5", "2,5"]), has_decimal_commas(["25,32", "61,5"])
+    (True, False)
+    """
+    commas = [text.strip().split(",") for text in texts if "," in text]
+    plain = [parts for parts in commas if len(parts) == 2 and all(part.isdecimal() for part in parts)]
+    groups = sum(_may_be_group(*parts) for parts in plain)
+    return len(plain) == len(commas) and len(plain) > 2 * groups
+
+
+def _may_be_group(first: str, second: str) -> bool:
+    return int(first) <= int(second) <= MAX_AGE and not second.startswith("0")
 
 
 def _value(text: str) -> float:

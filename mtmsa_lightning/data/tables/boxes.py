@@ -29,6 +29,8 @@ _USUAL: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
 )  # fmt: skip
 """Four columns that hold a box, all of which must exist: our names and the table's."""
 
+_SINGLE = ("box", "bbox", "face_box", "face_bbox", "bounding_box")
+
 
 def box_columns(header: Sequence[str], path: Path) -> dict[str, str]:
     """Return the table's names of the columns of the box by ours; empty if there is no box.
@@ -46,7 +48,14 @@ def box_columns(header: Sequence[str], path: Path) -> dict[str, str]:
     return {our: present[their] for ours, theirs in found for our, their in zip(ours, theirs, strict=True)}
 
 
-def parse_boxes(rows: pd.DataFrame, report: ReadReport, names: Mapping[str, str], path: Path) -> pd.DataFrame:
+def single_box_column(header: Sequence[str]) -> str | None:
+    """Return a column that may hold whole boxes, which are not read; None if there is none."""
+    return next((name for name in header if name.lower() in _SINGLE), None)
+
+
+def parse_boxes(
+    rows: pd.DataFrame, report: ReadReport, names: Mapping[str, str], path: Path, margin: float = 0.0
+) -> pd.DataFrame:
     """Add the columns ``align.box.BOX``; drop rows whose box is empty or no box, note rows without one.
 
     Args:
@@ -54,9 +63,10 @@ def parse_boxes(rows: pd.DataFrame, report: ReadReport, names: Mapping[str, str]
         report: Report to which rows are added.
         names: The table's names of the columns by ours, for messages.
         path: Path of the table, for messages.
+        margin: Margin to add on each side, as a fraction of the box's longer side.
 
     Raises:
-        DataError: Columns of the box are missing.
+        DataError: Columns of the box are missing, or all boxes are fractions of the image.
     """
     given = [edge for edge in EDGES if edge in rows]
     if tuple(given) not in (_CORNERS, _SIZES):
@@ -69,14 +79,23 @@ def parse_boxes(rows: pd.DataFrame, report: ReadReport, names: Mapping[str, str]
     if given[-1] == "box_height":
         third, fourth = first + third, second + fourth
     full = (third > first) & (fourth > second)
-    edges = dict(zip(BOX, (first, second, third, fourth, third * 0), strict=True))  # no angle, NaN where none
     a, b, c, d = (rows[edge] for edge in given)
     item = rows["photo"] + ": box (" + a + ", " + b + ", " + c + ", " + d + ")"
+    if full.any() and third[full].max() <= 1.5 and fourth[full].max() <= 1.5:
+        line, text = next(iter(item[full].items()))
+        raise DataError(
+            f"{path}: line {line}: {text} is a fraction of the image, as all boxes are: multiply them by its "
+            "width and height, because boxes are in pixels"
+        )
+    added = margin * pd.concat([third - first, fourth - second], axis=1).max(axis=1)
+    corners = (first - added, second - added, third + added, fourth + added)
+    edges = dict(zip(BOX, (*corners, third * 0), strict=True))  # no angle, NaN where none
     rows = rows.assign(**edges, item=item)
     report.note_rows(rows, none, "photo", "no face box: the whole image is used")
     return report.drop_rows(rows, ~full & ~none, "item", "face box is no numbers, or empty")
 
 
 def _numbers(cells: "pd.Series[str]") -> "pd.Series[float]":
-    """Return plain decimal numbers, NaN for other texts."""
-    return cells.where(cells.str.fullmatch(r"[+-]?[0-9]{1,9}(\.[0-9]*)?").astype(bool)).astype("float64")
+    """Return plain decimal numbers, with a point or a comma; NaN for other texts."""
+    plain = cells.str.fullmatch(r"[+-]?[0-9]{1,9}([.,][0-9]*)?").astype(bool)
+    return cells.where(plain).str.replace(",", ".", regex=False).astype("float64")

@@ -4,21 +4,23 @@ import logging
 import shlex
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
 
 from mtmsa_lightning._utils.strict_json import to_json
 from mtmsa_lightning._utils.text import shown
+from mtmsa_lightning.data.face_table import parse_words
 from mtmsa_lightning.data.release_files import nearest
 from mtmsa_lightning.errors import DataError
 from mtmsa_lightning.labels import RACES, class_key
 
 log = logging.getLogger(__name__)
 
-UNKNOWN = frozenset(
-    ("", "-1", "-1.0", "na", "n/a", "n.a.", "nan", "null", "none", "unknown", "?", "-", "<na>", "nat")
-)
+UNKNOWN = frozenset({
+    "", "-1", "-1.0", "na", "n/a", "n.a.", "#n/a", "nan", "null", "none", "unknown", "missing", "?", "-",
+    "<na>", "nat",
+})  # fmt: skip
 """Texts in lower case that mean an unknown label."""
 
 GENDERS = {
@@ -28,6 +30,8 @@ SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "
 SPLITS |= {"test": "test", "testing": "test"}
 MAPPED: tuple[str, ...] = ("age", "gender", "race", "split")
 """Columns whose texts can be mapped."""
+
+Class = TypeVar("Class", int, str)
 
 _CODE = r"[+-]?[0-9]+(\.[0-9]*)?"
 
@@ -64,10 +68,21 @@ def apply_maps(
             )
         if column not in names:
             raise DataError(f"{path}: labels: the table has no column of {column} that could be mapped")
-        known = {_code(str(text)): "" if each is None else str(each) for text, each in meanings.items()}
-        replaced = {text: known.get(_code(text), text) for text in rows[column].unique()}
+        known = {
+            _code(str(text), column): "" if each is None else str(each) for text, each in meanings.items()
+        }
+        replaced = {text: known.get(_code(text, column), text) for text in rows[column].unique()}
         rows = rows.assign(**{column: rows[column].map(replaced)})
     return rows
+
+
+def warn_unused(rows: pd.DataFrame, maps: Mapping[str, Mapping[Any, Any]], path: Path) -> None:
+    """Warn of texts in maps that no row of the table has; arguments as in :func:`apply_maps`."""
+    for column, meanings in maps.items():
+        texts = rows[column].unique()
+        found = {_code(text, column) for text in texts}
+        for unused in (str(text) for text in meanings if _code(str(text), column) not in found):
+            log.warning("%s: labels: no row has the %s %r%s", path, column, unused, nearest(unused, texts))
 
 
 def check_codes(texts: "pd.Series[str]", path: Path, names: Sequence[str]) -> None:
@@ -88,6 +103,19 @@ def check_codes(texts: "pd.Series[str]", path: Path, names: Sequence[str]) -> No
             f"{path}: line {line}: {texts.name} {shown([text])} is a code, whose meaning differs between "
             f"tables: state it, e.g. --data.labels {option}"
         )
+
+
+def parse_stated(
+    rows: pd.DataFrame, column: str, words: Mapping[str, Class], unknown: Class, path: Path
+) -> list[Class]:
+    """Convert words to classes; the error of :func:`.face_table.parse_words` names the map of meanings."""
+    try:
+        return parse_words(rows, column, words, unknown, path)
+    except DataError as error:
+        wrong = rows.loc[~rows[column].str.lower().isin(["", *words]), column].unique()[:5]
+        meanings = ", ".join(f"{to_json(text)}: {next(iter(words))}" for text in wrong)
+        option = shlex.quote(f"{{{column}: {{{meanings}}}}}")
+        raise DataError(f"{error}, or state its meaning, e.g. --data.labels {option}") from error
 
 
 def class_names(texts: "pd.Series[str]") -> tuple[str, ...]:
@@ -123,10 +151,10 @@ def parse_classes(texts: "pd.Series[str]", names: Sequence[str], path: Path) -> 
     return texts.map(found).tolist()
 
 
-def _code(text: str) -> str:
-    """Return the form in which texts of a map are compared: lower case, whole numbers without fraction."""
+def _code(text: str, column: str) -> str:
+    """Return the form in which texts of a map are compared: whole numbers without fraction, races by name."""
     text = text.strip().lower()
     try:
         return str(int(float(text))) if float(text).is_integer() else text
     except ValueError:
-        return text
+        return class_key(text) if column == "race" else text

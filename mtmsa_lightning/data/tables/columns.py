@@ -130,7 +130,8 @@ def _age_columns(
             f"{path}: both {shown([pair])} and {shown([age])} may hold the age: choose one: "
             f"{as_arguments({**given, 'age': age})}"
         )
-    return whole[0] if whole else ()
+    births = _AGES[-1] if found.get("birth_date") else ()  # alone it is no age
+    return whole[0] if whole else births
 
 
 def _no_column(path: Path, name: str, header: Sequence[str], names: Mapping[str, str | None]) -> DataError:

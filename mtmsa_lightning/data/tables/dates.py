@@ -1,5 +1,6 @@
 """Ages from birth date and photo date."""
 
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -7,34 +8,42 @@ import pandas as pd
 from mtmsa_lightning._utils.text import shown
 from mtmsa_lightning.errors import DataError
 
-FORMATS: tuple[str, ...] = ("%Y-%m-%d", "%Y/%m/%d", "%d.%m.%Y", "%m/%d/%Y", "%d/%m/%Y")
-"""Formats of dates, one for a column."""
+FORMATS: tuple[str, ...] = ("%Y-%m-%d", "%Y/%m/%d", "%d.%m.%Y", "%m/%d/%Y", "%d/%m/%Y", "%Y:%m:%d", "%Y-%m")
+"""Formats of dates, one for a column; ``%Y:%m:%d`` is that of cameras."""
 
-_YEAR = "%Y"
+_TIME = r"[T ][0-9]{1,2}:[0-9]{2}(:[0-9]{2}(\.[0-9]+)?)?( ?[AaPp][Mm])?(Z|[+-][0-9]{2}:?[0-9]{2})?$"
 
 
 def parse_dates(texts: "pd.Series[str]", path: Path, given: str | None = None) -> pd.DataFrame:
     """Convert texts to dates: columns ``first`` and ``last``, the days between which the date lies.
 
-    Both are equal, except for a year alone, which may stand among dates. Other texts become NaT.
+    Both are equal, except for a month or year alone; a year may stand among dates. A time is cut off, unless
+    it is part of ``given``. Other texts become NaT.
 
     Args:
         texts: Texts of a column, named by it, with line numbers as index; empty for an unknown date.
         path: Path of the table, for messages.
-        given: Format of the dates; by default the one of ``FORMATS`` that fits most texts.
+        given: Format of the dates; without one, or if it fits no text, the one of ``FORMATS`` that fits most.
 
     Raises:
-        DataError: Day and month may be exchanged, or ``given`` is no format.
+        DataError: Day and month may be exchanged, no text is a date, or ``given`` is no format with a year.
     """
-    days = texts.str.replace(r"[T ][0-9:.]+Z?$", "", regex=True)
-    parsed = {each: _parse(days, each) for each in ((given,) if given else FORMATS)}
+    if given and not re.search("%[Yy]", given):
+        raise DataError(f"data.date_format {given!r} is no format with a year, such as '%d/%m/%Y'")
+    days = texts.str.replace(_TIME, "", regex=True)
+    parsed = {each: _parse(days, each) for each in FORMATS}
+    if given:
+        fits = _parse(texts, given).fillna(_parse(days, given))
+        parsed = {given: fits} if fits.notna().any() else parsed
     counts = {each: int(dates.notna().sum()) for each, dates in parsed.items()}
     best = max(counts, key=lambda each: counts[each])
-    if not given and 0 < counts["%m/%d/%Y"] == counts["%d/%m/%Y"] == counts[best]:
+    if given not in parsed and 0 < counts["%m/%d/%Y"] == counts["%d/%m/%Y"] == counts[best]:
         _check_order(texts, parsed["%m/%d/%Y"], parsed["%d/%m/%Y"], path)
-    years = _parse(days.where(days.str.fullmatch("[0-9]{4}").astype(bool)), _YEAR)
-    ends = years + pd.offsets.DateOffset(years=1, days=-1)
-    return pd.DataFrame({"first": parsed[best].fillna(years), "last": parsed[best].fillna(ends)})
+    years = _parse(days.str.extract(r"^([0-9]{4})(?:\.0*)?$")[0].fillna(""), "%Y")
+    first = parsed[best].fillna(years)
+    _check_any(texts, first, path)
+    last = (parsed[best] + _length(best)).fillna(years + _length("%Y"))
+    return pd.DataFrame({"first": first, "last": last})
 
 
 def completed_years(births: pd.DataFrame, photos: pd.DataFrame) -> pd.DataFrame:
@@ -56,6 +65,25 @@ def _parse(texts: "pd.Series[str]", layout: str) -> "pd.Series[pd.Timestamp]":
         return pd.to_datetime(texts.map(dict(zip(unique, dates, strict=True))))
     except ValueError as error:
         raise DataError(f"data.date_format {layout!r} is no format of a date ({error})") from error
+
+
+def _length(layout: str) -> pd.DateOffset:
+    """Return the time from the first to the last day that a text of a layout stands for."""
+    if re.search("%[djcxD]", layout):
+        return pd.DateOffset(days=0)
+    months = 1 if re.search("%[mbB]", layout) else 12
+    return pd.DateOffset(months=months, days=-1)
+
+
+def _check_any(texts: "pd.Series[str]", dates: "pd.Series[pd.Timestamp]", path: Path) -> None:
+    """Raise an error if there are texts, none of which is a date."""
+    stated = texts[texts != ""]
+    if len(stated) and dates.isna().all():
+        line, text = next(iter(stated.items()))
+        raise DataError(
+            f"{path}: line {line}: {texts.name} {shown([text])} has no known format of a date, nor has any "
+            "other of the column: give theirs, e.g. --data.date_format '%d %b %Y'"
+        )
 
 
 def _check_order(

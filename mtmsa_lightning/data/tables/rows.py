@@ -1,7 +1,7 @@
 """The rows of a table of faces as texts."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +10,7 @@ import pandas as pd
 from mtmsa_lightning.data.face_table import ReadReport
 from mtmsa_lightning.data.release_files import read_delimited, sniff
 from mtmsa_lightning.data.tables import parquet
-from mtmsa_lightning.data.tables.boxes import EDGES
+from mtmsa_lightning.data.tables.boxes import EDGES, single_box_column
 from mtmsa_lightning.data.tables.classes import without_unknown
 from mtmsa_lightning.data.tables.columns import choose_columns
 
@@ -29,18 +29,25 @@ class TableRows:
             the table lacks are empty.
         names: The table's names of its used columns by ours.
         usual: Those of ``names`` that were neither given nor our own.
+        unread_box: Name of a column that seems to hold whole face boxes, if no box is read.
     """
 
     path: Path
     rows: pd.DataFrame
     names: dict[str, str]
     usual: dict[str, str]
+    unread_box: str | None = None
 
     def log_columns(self) -> None:
-        """Log which columns are used, if any was found by a usual name."""
+        """Log which columns are used, if any was found by a usual name; warn of boxes that are not read."""
         if self.usual:
             found = ", ".join(f"{ours} = {theirs!r}" for ours, theirs in self.usual.items())
             log.info("%s: columns: %s (others: --data.columns)", self.path, found)
+        if self.unread_box:
+            log.warning(
+                "%s: column %r is not read: a face box needs four columns, such as %s",
+                self.path, self.unread_box, ", ".join(EDGES[:4]),
+            )  # fmt: skip
 
 
 def read_rows(
@@ -63,7 +70,7 @@ def read_rows(
     delimiter, header = sniff(path)
     names, usual = choose_columns(header, columns, path)
     cells = read_delimited(path, delimiter, [*dict.fromkeys(names.values())], report)
-    return _used(path, cells, names, usual)
+    return _used(path, cells, names, usual, header)
 
 
 def _read_parquet(
@@ -72,7 +79,8 @@ def _read_parquet(
     files = table_files(path)
     images = parquet.image_column(files)
     given = {"path": images, **columns} if images else columns
-    names, usual = choose_columns(parquet.header(files), given, path)
+    header = parquet.header(files)
+    names, usual = choose_columns(header, given, path)
     packed = images is not None and names["path"] == images
     wanted = [theirs for theirs in dict.fromkeys(names.values()) if not (packed and theirs == images)]
     cells = parquet.read_texts(files, wanted)
@@ -82,7 +90,7 @@ def _read_parquet(
         cells = cells.assign(**{images: paths})
     if "split" not in names and "split" in cells and "split" not in columns:
         names["split"] = "split"
-    return _used(path, cells, names, usual)
+    return _used(path, cells, names, usual, header)
 
 
 def table_files(path: Path) -> list[Path]:
@@ -92,7 +100,9 @@ def table_files(path: Path) -> list[Path]:
     return sorted(file for file in path.parent.glob(path.name) if file.is_file())
 
 
-def _used(path: Path, cells: pd.DataFrame, names: dict[str, str], usual: dict[str, str]) -> TableRows:
+def _used(
+    path: Path, cells: pd.DataFrame, names: dict[str, str], usual: dict[str, str], header: Sequence[str]
+) -> TableRows:
     """Return the used columns by our names, without unknown values."""
     if usual.get("subject", "").lower() == "id" and cells[usual["subject"]].is_unique:  # it numbers the rows
         del names["subject"], usual["subject"]
@@ -100,4 +110,5 @@ def _used(path: Path, cells: pd.DataFrame, names: dict[str, str], usual: dict[st
     as_written = ["path", *(edge for edge in EDGES if edge in names)]
     labels = without_unknown(ours.drop(columns=as_written))
     absent = {name: "" for name in _OPTIONAL if name not in names}
-    return TableRows(path, labels.join(ours[as_written]).assign(**absent), names, usual)
+    box = None if any(edge in names for edge in EDGES) else single_box_column(header)
+    return TableRows(path, labels.join(ours[as_written]).assign(**absent), names, usual, box)

@@ -27,7 +27,8 @@ SPECIAL = [
     "(25, 32)", "(0,2)", "35", "a.jpg", "./a.jpg", "../a.jpg", "/a.jpg", "C:\\a.jpg", "d/", ".", "..",
     "é.jpg", "e\u0301.jpg", "a\0b", "\0", "\ufffd", "\ufeff", "\u2028", "\x1b[31m", "a" * 10_000, "'",
     '"', '""', "a,b", "a;b", "a\nb", "a\r\nb", "\t", "Album2/000001_0M25.JPG", "01/01/1970", "13/45/1970",
-    "01/01/0001", "12/31/9999", "1", "000001",
+    "01/01/0001", "12/31/9999", "1", "000001", "03-Sep", "1970.0", "1970-05", "1970-01-01T00:00Z", "0.5",
+    "1e308", "-1e9", "999999999", "10,5", "34,5", "70+", "<3",
 ]  # fmt: skip
 """Cells that often mean something else than they seem to, or nothing."""
 
@@ -36,6 +37,9 @@ cells = st.one_of(st.sampled_from(SPECIAL), st.text(max_size=12))
 TABLES = {
     "csv": ["path", "age", "gender", "race", "subject", "fold", "split"],
     "pair": ["path", "age_low", "age_high", "gender", "fold"],
+    "dates": ["path", "birth_date", "photo_date", "race"],
+    "boxes": ["path", "age", "box_left", "box_top", "box_right", "box_bottom"],
+    "sizes": ["path", "age", "x", "y", "width", "height", "subject"],
     "morph": ["id_num", "picture_num", "dob", "doa", "race", "gender", "age", "photo"],
     "adience": ["user_id", "original_image", "face_id", "age", "gender"],
     "split": ["id", "split"],
@@ -46,7 +50,8 @@ GOOD = {
     "path": "a.jpg", "age": "25", "age_low": "3", "age_high": "5", "gender": "f", "race": "", "subject": "s",
     "fold": "0", "split": "train", "id_num": "1", "picture_num": "0", "dob": "01/01/1970",
     "doa": "01/01/1995", "photo": "Album2/000001_0M25.JPG", "user_id": "u", "original_image": "a.jpg",
-    "face_id": "1", "id": "a.jpg",
+    "face_id": "1", "id": "a.jpg", "birth_date": "1970-01-01", "photo_date": "1995-01-01", "box_left": "1",
+    "box_top": "2", "box_right": "30", "box_bottom": "40", "x": "1", "y": "2", "width": "30", "height": "40",
 }  # fmt: skip
 
 
@@ -108,6 +113,9 @@ def read_split(root):
 READERS = {
     "csv": ("faces.csv", read_csv),
     "pair": ("faces.csv", read_csv),
+    "dates": ("faces.csv", read_csv),
+    "boxes": ("faces.csv", read_csv),
+    "sizes": ("faces.csv", read_csv),
     "morph": ("morph_2008_nonCommercial.csv", read_morph),
     "adience": ("fold_0_data.txt", read_adience),
     "split": ("split.csv", read_split),
@@ -149,7 +157,7 @@ def test_a_table_is_read_or_named(kind, root):
     property_of()
 
 
-@pytest.mark.parametrize("kind", ["csv", "pair", "morph"])
+@pytest.mark.parametrize("kind", ["csv", "pair", "dates", "boxes", "sizes", "morph"])
 @settings(max_examples=EXAMPLES, database=None)
 @given(at=st.integers(0, 7), cell=cells)
 def test_one_wrong_cell_costs_one_row_or_names_it(kind, at, cell, root):

@@ -208,6 +208,68 @@ def test_dates_of_a_spreadsheet_are_named_and_restored_on_request(folder):
     assert [note.line for note in table.report.notes] == [3, 4, 5]
 
 
+def test_dates_of_which_no_group_is_known_are_named(folder):
+    root = folder("path,age\nimg/a.jpg,20-29\nimg/b.jpg,2024-09-03 00:00:00\nimg/c.jpg,03-Sep\n")
+    for repair, count in ((False, 2), (True, 1)):
+        with pytest.raises(
+            DataError, match=rf"line 3: age '2024.*\({count} of 3 rows\).*--data.labels '{{age"
+        ):
+            read_face_csv(root, repair_dates=repair)
+    labels = {"age": {"2024-09-03 00:00:00": "3-9"}}
+    frame = read_face_csv(root, labels=labels, repair_dates=True).frame
+    assert frame[["age_low", "age_high"]].to_numpy().tolist() == [[20, 29], [3, 9], [3, 9]]
+
+
+def test_a_comma_is_decimal_in_a_column_of_decimal_numbers(folder):
+    text = "path;age\nimg/a.jpg;34,5\nimg/b.jpg;61,5\nimg/c.jpg;2,5\nimg/d.jpg;{}\n"
+    assert read_face_csv(folder(text.format("8"))).frame["age_low"].tolist() == [34, 61, 2, 8]
+    for group in ("25, 32", "(25,32)"):
+        report = read_face_csv(folder(text.format(group))).report
+        assert [row.line for row in report.dropped] == [4]
+
+
+def test_labels_state_races_by_name_and_unused_texts_are_named(folder, caplog):
+    root = folder("path,age,race\nimg/a.jpg,3,East_Asian\nimg/b.jpg,3,Latino\n")
+    labels = {"race": {"east asian": "asian", "Latinos": "hispanic"}}
+    assert read_face_csv(root, labels=labels).race_classes == ("asian", "Latino")
+    assert caplog.messages == [
+        f"{root}/faces.csv: labels: no row has the race 'Latinos' (did you mean 'Latino'?)"
+    ]
+    caplog.clear()
+    read_face_csv(root, labels={"race": {"east asian": "asian", "latino": "hispanic"}})
+    assert not caplog.messages
+
+
+def test_a_race_in_another_encoding_is_no_class(folder):
+    root = folder("")
+    (root / "faces.csv").write_bytes("path,age,race\nimg/a.jpg,3,\xc4thiopisch\n".encode("latin-1"))
+    with pytest.raises(DataError, match=r"line 2: race .* saved as UTF-8"):
+        read_face_csv(root)
+
+
+@pytest.mark.parametrize(
+    ("path", "hint"),
+    [
+        ("a", "there is 'img/a.jpg': paths are relative to the root and end with the suffix"),
+        ("photos\\A.JPG", "there is 'img/a.jpg': paths are relative"),
+        ("https://x.org/a.jpg", "images are files below the root, not URLs"),
+        ("z.jpg", r"such as 'z.jpg'\) in"),
+    ],
+)
+def test_images_that_do_not_exist_are_named_with_a_near_one(folder, path, hint):
+    with pytest.raises(DataError, match=hint):
+        read_face_csv(folder(f"path,age\n{path},3\n"))
+
+
+def test_all_unknown_words_are_in_the_example(folder):
+    root = folder("path,age,gender,split\nimg/a.jpg,3,Mann,dev\nimg/b.jpg,3,Frau,test\n")
+    with pytest.raises(DataError, match=r"--data.labels '{gender: {\"Mann\": male, \"Frau\": male}}'"):
+        read_face_csv(root)
+    labels = {"gender": {"mann": "male", "Frau": "female"}}
+    with pytest.raises(DataError, match=r"'dev' is none .* --data.labels '{split: {\"dev\": train}}'"):
+        read_face_csv(root, labels=labels)
+
+
 def test_codes_need_a_stated_meaning(folder):
     root = folder("path,age,gender,race\nimg/a.jpg,0,0,7\nimg/b.jpg,1,1,0\n")
     with pytest.raises(DataError, match="line 2: race '7' is a code"):
@@ -220,7 +282,7 @@ def test_codes_need_a_stated_meaning(folder):
     assert (table.frame["race"].tolist(), table.race_classes) == ([0, -1], ("Martian",))
     assert table.frame["age_high"].tolist() == [2, 1]
     assert table.label_rule == (
-        "csv table columns; gender: 0 = female, 1 = male; race: 7 = Martian, 0 = None; age: 0 = 0-2"
+        "csv table columns; age: 0 = 0-2; gender: 0 = female, 1 = male; race: 0 = None, 7 = Martian"
     )
     data = build_data([
         "--data=FaceCSV", f"--data.root={root}", "--data.num_workers=0", "--data.labels",
@@ -242,6 +304,30 @@ def test_boxes_crop_the_images_and_tell_faces_of_one_photo_apart(tmp_path, draw)
     face = data.test_dataset[1]["image"]
     wanted = cv2.resize(photo[90:150, 100:160, ::-1], (64, 64))
     assert np.abs(face.astype(int) - wanted).mean() < 3
+
+
+def test_a_single_column_of_boxes_is_noticed(folder, caplog):
+    data = FaceCSV(root=str(folder('path,age,bbox\nimg/a.jpg,20,"[1,2,3,4]"\n')), num_workers=0)
+    assert len(data.table) == 1
+    (message,) = caplog.messages
+    assert "column 'bbox' is not read: a face box needs four columns, such as box_left, box_top" in message
+
+
+def test_boxes_with_a_margin(folder):
+    root = folder("path;age;x;y;w;h\nimg/a.jpg;20;10,5;20;40;20\nimg/b.jpg;20;;;;\n")
+    table = read_face_csv(root, box_margin=0.5)
+    assert table.frame[[*BOX]].iloc[0].tolist() == [-9.5, 0, 70.5, 60, 0]
+    assert np.isnan(table.frame["face_left"].iloc[1])
+    assert table.label_rule == "csv table columns; face boxes, margin 0.5"
+    data = FaceCSV(root=str(root), box_margin=0.5, num_workers=0)
+    assert data.table.frame["face_right"].iloc[0] == 70.5
+
+
+def test_boxes_in_fractions_of_the_image_are_refused(folder):
+    root = folder("path,age,x,y,w,h\nimg/a.jpg,20,,,,\nimg/b.jpg,20,0.1,0.2,0.5,0.8\n")
+    with pytest.raises(DataError, match=r"line 3: img/b.jpg: box \(0.1, 0.2, 0.5, 0.8\) is a fraction"):
+        read_face_csv(root)
+    assert len(read_face_csv(folder("path,age,x,y,w,h\nimg/a.jpg,9,0.1,0.2,0.5,0.8\nimg/b.jpg,9,0,0,9,9\n")))
 
 
 def test_whole_photos_without_boxes_are_noticed(tmp_path, draw, caplog):

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mtmsa_lightning.data.face_table import MAX_AGE
-from mtmsa_lightning.data.tables.ages import AMBIGUOUS, NO_AGE, group_of_date, parse_age
+from mtmsa_lightning.data.tables.ages import AMBIGUOUS, NO_AGE, group_of_date, is_date, parse_age
 
 ages = st.integers(0, MAX_AGE)
 
@@ -82,3 +82,19 @@ def test_groups_are_restored_from_the_dates_that_a_spreadsheet_makes(low, high):
 @pytest.mark.parametrize("text", ["3-9", "25", "Sep", "3-Sept", "more than 70", "", "Sep-2003"])
 def test_other_texts_are_no_dates(text):
     assert group_of_date(text) is None
+
+
+@pytest.mark.parametrize("text", [
+    "3-9", "25", "more than 70", "", "25-32", "(25, 32)", "25.5", "20s", "60+", "25..32", "1-2-3", "25 to 32",
+    "3 months", "may",
+])  # fmt: skip
+def test_ages_are_no_dates(text):
+    assert not is_date(text)
+
+
+@pytest.mark.parametrize("text", [
+    "03-Sep", "Oct-19", "3. Sep", "03-sept", "Okt 19", "Sep-2003", "2024-09-03", "2024-09-03 00:00:00",
+    "03.09.2024", "9/3/24", "2024-09-03T00:00",
+])  # fmt: skip
+def test_dates_of_all_forms_are_dates(text):
+    assert is_date(text)

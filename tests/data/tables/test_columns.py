@@ -81,3 +81,10 @@ def test_two_candidates_are_an_error_that_shows_the_choice(header, both, name):
 def test_two_boxes_are_an_error():
     with pytest.raises(DataError, match=r"both \['x', 'y', 'width', 'height'\] and \['x', 'y', 'w', 'h'\]"):
         chosen("path,age,x,y,w,h,width,height")
+
+
+def test_a_birth_date_without_a_photo_date_is_named():
+    with pytest.raises(DataError, match=r"no column 'photo_date'; .*--data.columns '{photo_date: doa}'"):
+        chosen("path,dob")
+    with pytest.raises(DataError, match=r"no column 'age' \(nor"):
+        chosen("path,taken")

@@ -35,6 +35,49 @@ def test_a_year_alone_gives_all_ages_of_that_year(birth, photo):
     assert ages([birth.isoformat()], [str(photo)]) == [[min(possible), max(possible)]]
 
 
+@given(birth=days, photo=days)
+def test_a_month_alone_gives_all_ages_of_that_month(birth, photo):
+    first = photo.replace(day=1)
+    last = (first + datetime.timedelta(days=31)).replace(day=1) - datetime.timedelta(days=1)
+    possible = [
+        at.year - birth.year - ((at.month, at.day) < (birth.month, birth.day)) for at in (first, last)
+    ]
+    assert ages([birth.isoformat()], [f"{photo:%Y-%m}"]) == [possible]
+    assert ages([birth.isoformat()], [f"{photo:%m/%Y}"], "%m/%Y") == [possible]
+
+
+@given(day=days, form=st.sampled_from(["%d %b %Y", "%B %d, %Y", "%d.%m.%Y %H:%M", "%Y%m%d", "%d/%m/%Y"]))
+def test_a_given_format_is_used_as_it_is(day, form):
+    found = parse_dates(pd.Series([day.strftime(form)], name="d", dtype="str"), PATH, form)
+    assert found.iloc[0].tolist() == [pd.Timestamp(day)] * 2
+
+
+def test_a_given_format_need_not_fit_both_columns():
+    assert ages(["03/04/1980"], ["2000-04-02"], "%d/%m/%Y") == [[19, 19]]
+
+
+@pytest.mark.parametrize("time", ["T10:11:12+02:00", " 10:11:12.123456Z", " 9:05 PM", " 00:00"])
+def test_times_of_all_forms_are_cut(time):
+    assert ages([f"1980-05-01{time}"], [f"2000:04:30{time}"]) == [[19, 19]]
+
+
+def test_years_with_a_fraction_are_years():
+    assert ages(["1980.0", ""], ["2000", "2000.0"])[0] == [19, 20]
+
+
+@pytest.mark.parametrize("text", ["15 Jun 1980", "19800615", "29387"])
+def test_a_column_without_a_known_date_is_named(text):
+    texts = pd.Series(["", text], index=[2, 3], name="dob", dtype="str")
+    with pytest.raises(DataError, match=rf"t.csv: line 3: dob '{text}' .*--data.date_format '%d %b %Y'"):
+        parse_dates(texts, PATH)
+
+
+@pytest.mark.parametrize("form", ["YYYY-MM-DD", "%d.%m."])
+def test_a_format_without_a_year_is_refused(form):
+    with pytest.raises(DataError, match="is no format with a year"):
+        parse_dates(pd.Series(["1980-01-01"]), PATH, form)
+
+
 def test_times_are_cut_and_unknown_dates_are_kept():
     found = ages(["1980-05-01 00:00:00", "", "x"], ["2000-05-01T12:30", "2000-05-01", "2000-05-01"])
     np.testing.assert_equal(found, [[20, 20], [np.nan] * 2, [np.nan] * 2])
