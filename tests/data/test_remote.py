@@ -1,5 +1,7 @@
 import json
 import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import fsspec
 import huggingface_hub
@@ -66,6 +68,11 @@ def test_processes_of_a_node_copy_once(memory, monkeypatch):
     ("url", "kind", "message"),
     [
         ("memory://gone.csv", DataError, r"^memory://gone.csv: cannot be read \(FileNotFoundError"),
+        (
+            "zip://::file:///gone.zip",
+            DataError,
+            "^zip://::file:///gone.zip: cannot be read .FileNotFoundError",
+        ),
         ("nowhere://x", ConfigError, "^nowhere://x: files there cannot be read: Protocol not known"),
     ],
 )
@@ -101,3 +108,47 @@ def test_a_dataset_of_the_hub_is_downloaded_by_its_name(tmp_path, monkeypatch):
     monkeypatch.setattr(huggingface_hub, "snapshot_download", json.loads)
     with pytest.raises(DataError, match=r"^hf://datasets/x/y: cannot be downloaded \(TypeError"):
         local_copy("hf://datasets/x/y")
+
+
+class _Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *_args):
+        pass
+
+
+@pytest.fixture
+def server(tmp_path, monkeypatch):
+    """The address of a server of the folder ``web``."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    (tmp_path / "web").mkdir()
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=tmp_path / "web")) as http:
+        thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield f"http://127.0.0.1:{http.server_port}"
+        http.shutdown()
+        thread.join()
+
+
+def test_files_and_folders_of_a_web_server(tmp_path, touch, server):
+    folder = tmp_path / "web" / "set"
+    touch(folder, ["deep/a b.jpg", "c.jpg"])
+    table = folder / "faces.csv"
+    table.write_text("path,age\nc.jpg,20\n")
+    assert len(read_face_csv(folder, f"{server}/set/faces.csv")) == 1
+    with table.open("a") as file:
+        file.write("deep/a b.jpg,30\n")
+    assert len(read_face_csv(folder, f"{server}/set/faces.csv")) == 2
+    for url in (f"{server}/set", f"{server}/set/"):
+        assert read_face_csv(url).frame["path"].tolist() == ["c.jpg", "deep/a b.jpg"]
+    table.write_text("path,age\nc.jpg,20\n")
+    assert read_face_csv(f"{server}/set").frame["path"].tolist() == ["c.jpg"]
+
+
+@pytest.mark.parametrize("name", ["../out.jpg", "%2e%2e/out.jpg"])
+def test_a_server_cannot_write_outside_the_copy(server, monkeypatch, cache, name):
+    system = fsspec.filesystem("http")  # the one instance
+    monkeypatch.setattr(system, "isdir", lambda *_args: True)
+    monkeypatch.setattr(system, "exists", lambda *_args: False)
+    monkeypatch.setattr(system, "find", lambda path: [f"{path}/{name}"])
+    with pytest.raises(DataError, match="lists files outside"):
+        local_copy(f"{server}/set")
+    assert not list(cache.rglob("*.jpg"))
