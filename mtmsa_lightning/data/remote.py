@@ -32,7 +32,8 @@ def local_copy(place: str) -> Path:
     """Return the local copy of a file or folder at a URL of fsspec; a path is returned unchanged.
 
     One process of a node copies, the others wait. A file that has changed is copied again, and so is a folder
-    whose ``dataset.json``, or ``faces.csv`` or ``faces.parquet`` without one, has changed. Of a dataset of the Hub, its parquet files are copied to the cache of ``huggingface_hub``.
+    whose ``dataset.json``, or ``faces.csv`` or ``faces.parquet`` without one, has changed. Of a dataset of
+    the Hub, its parquet files are copied to the cache of ``huggingface_hub``.
 
     Raises:
         ConfigError: A package for this kind of URL is missing.

@@ -34,12 +34,25 @@ class FaceTransform:
         """Return the image, shape (image_size, image_size, 3); ``seed`` is that of the augmentation."""
         image = central_square(image, self.crop)
         if self._own:
-            image = augmented(self.augmentation, image.copy(), seed, isolated=True)
+            image = self._augmented(image, seed)
         elif self.augmentation is not None:
             image = augmented(self.augmentation, image, seed)
         if image.shape[:2] != (self.image_size, self.image_size) or self.augmentation is None:
             image = resize(image, self.image_size)
         return np.require(image, np.uint8, ["C_CONTIGUOUS", "WRITEABLE"])
+
+    def _augmented(self, image: Image, seed: int) -> Image:
+        """Apply the user's augmentation; an error in a class of the user's keeps its type."""
+        try:
+            return augmented(self.augmentation, image.copy(), seed, isolated=True)
+        except Exception as error:
+            if isinstance(error, ConfigError) or not hasattr(self.augmentation, "set_random_state"):
+                raise
+            height, width = image.shape[:2]
+            reason = f"{type(error).__name__}: {error}"
+            raise ConfigError(
+                f"data.augment fails on an image of {width} x {height} pixels: {reason}"
+            ) from error
 
 
 def augmented(augmentation: Callable[..., Any], image: Image, seed: int, isolated: bool = False) -> Image:

@@ -219,6 +219,16 @@ def test_images_are_resized_after_the_pipeline():
     np.testing.assert_array_equal(transform(photo(96, 96)), FaceTransform(32)(photo(96, 96)[:, ::-1]))
 
 
+def test_an_image_that_a_step_refuses_is_named_with_its_size():
+    transform = FaceTransform(64, augment=build_augmentation([{"class_path": "RandomCrop", "init_args": {
+        "height": 200, "width": 200}}]))  # fmt: skip
+    assert transform(np.zeros((220, 220, 3), np.uint8)).shape == (64, 64, 3)
+    with pytest.raises(
+        ConfigError, match=r"data\.augment fails on an image of 180 x 180 pixels: CropSizeError"
+    ):
+        transform(np.zeros((180, 190, 3), np.uint8))
+
+
 # ------------------------------------------------------------------ record
 
 
