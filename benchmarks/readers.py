@@ -19,7 +19,7 @@ from common import Row, table, write
 
 import mtmsa_lightning
 from mtmsa_lightning.data.datasets import CLASSES
-from mtmsa_lightning.data.splits.protocols import make_split
+from mtmsa_lightning.data.splits.split import make_split
 
 RNG = np.random.default_rng(0)
 

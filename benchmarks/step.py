@@ -39,7 +39,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from mtmsa_lightning.data.synthetic.drawing import draw_face, draw_subject
+from mtmsa_lightning.data.synthetic.drawing import draw_face
+from mtmsa_lightning.data.synthetic.subjects import draw_subject
 from mtmsa_lightning.models.backbones.msa import MSAConfig
 from mtmsa_lightning.module import MTMSA
 from mtmsa_lightning.training.callbacks.ema import move_towards, pair_up

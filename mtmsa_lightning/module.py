@@ -33,7 +33,7 @@ from mtmsa_lightning.optim.optimizers import (
     frozen_trunk,
     parameter_groups,
 )
-from mtmsa_lightning.optim.schedulers import BatchSize, LearningRateScaling, WarmupCosine
+from mtmsa_lightning.optim.schedulers import LearningRateScaling, WarmupCosine, batch_lr_factor
 from mtmsa_lightning.runs.face_module import TASKS, FaceModule, as_lists
 from mtmsa_lightning.runs.head_specs import build_head, callable_spec, head_spec
 from mtmsa_lightning.settings.defaults import IMAGE_SIZE
@@ -384,16 +384,10 @@ class MTMSA(FaceModule):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Build optimiser and schedule; the learning rate follows the global batch, see ``lr_scaling``."""
         optimizer = build_optimizer(self.optimizer, self.parameter_groups())
+        factor = batch_lr_factor(self.lr_scaling, self.lr_batch_size, self._trainer)
         for group in optimizer.param_groups:
-            group["lr"] *= self.lr_factor()
+            group["lr"] *= factor
         return build_schedule(self.scheduler, optimizer, self.scheduler_interval, self._trainer)
-
-    def lr_factor(self) -> float:
-        """Return the factor of the learning rate for the global batch of this training."""
-        if self.lr_scaling == "none":
-            return 1.0
-        ratio = BatchSize.of(self.trainer).total / self.lr_batch_size
-        return ratio if self.lr_scaling == "linear" else ratio**0.5
 
     def optimizer_step(
         self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Callable[[], Any] | None = None

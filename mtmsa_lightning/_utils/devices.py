@@ -37,3 +37,17 @@ def best_precision(accelerator: Any) -> str:
     """Return bf16-mixed for a chosen accelerator with native support, else 32-true."""
     native = accelerator == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     return "bf16-mixed" if native else "32-true"
+
+
+def usable_device(device: str | torch.device) -> torch.device:
+    """Return a device that can be used; raise ConfigError otherwise."""
+    try:
+        usable = torch.device(choose_accelerator(device))
+        check_device(usable)
+        torch.empty(1, device=usable)
+    except (RuntimeError, AssertionError) as error:  # PyTorch without CUDA raises AssertionError
+        raise ConfigError(
+            f"device {str(device)!r} cannot be used here ({str(error).splitlines()[0]}): give cpu, auto, or "
+            "a GPU of this machine such as cuda:0"
+        ) from error
+    return usable

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from mtmsa_lightning.data.face_table import SPLITS
-from mtmsa_lightning.data.splits.protocols import Split
+from mtmsa_lightning.data.splits.split import Split
 from mtmsa_lightning.labels import age_group_index
 
 

@@ -36,7 +36,7 @@ from mtmsa_lightning.data.prepared.pixels import PixelStore, open_pixels
 from mtmsa_lightning.data.remote import local_copy
 from mtmsa_lightning.data.samplers import EvalSampler, TrainSampler
 from mtmsa_lightning.data.splits.cleaning import check_rules, clean
-from mtmsa_lightning.data.splits.protocols import PARTS, Split, make_split
+from mtmsa_lightning.data.splits.split import PARTS, Split, make_split
 from mtmsa_lightning.data.splits.split_file import apply_split_file, sha256_of
 from mtmsa_lightning.errors import ConfigError, DataError, MTMSAError
 from mtmsa_lightning.labels import GENDERS, SYNTHETIC

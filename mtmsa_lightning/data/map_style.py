@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 
 from mtmsa_lightning.data.datamodule import FaceDataModule
 from mtmsa_lightning.data.face_table import label_kinds
-from mtmsa_lightning.data.splits.protocols import PARTS
+from mtmsa_lightning.data.splits.split import PARTS
 from mtmsa_lightning.errors import ConfigError, DataError
 
 if TYPE_CHECKING:

@@ -1,9 +1,10 @@
 """The folder of a cross-validation: summary, and predictions pooled over folds.
 
-summary.json           everything below, with both standard deviations summary.csv            a row per run,
-then mean and standard deviations summary.md             the same as Markdown predictions/ seed<s>.parquet:
-the test faces of all folds, with a column fold report-seed<s>/        report.html on them, with plots and
-tables logs/                  output of each run
+- ``summary.json``: everything below, with both standard deviations.
+- ``summary.csv``: a row per run, then mean and standard deviations; ``summary.md`` is the same as Markdown.
+- ``predictions/seed<s>.parquet``: the test faces of all folds, with a column ``fold``.
+- ``report-seed<s>/``: the report on them, with plots and tables.
+- ``logs/``: the output of each run.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from mtmsa_lightning.data.splits.split import shared_fraction
 from mtmsa_lightning.errors import DataError
 from mtmsa_lightning.evaluation.face_scores import face_scores, metrics_of_means, read_faces
 from mtmsa_lightning.evaluation.predictions import read_predictions
@@ -50,10 +52,12 @@ def agreed(data: Mapping[Path, Mapping[str, Any]]) -> dict[str, Any]:
 
 def shared_subjects(data: Sequence[Mapping[str, Any]]) -> float | None:
     """Return the fraction of test images of subjects in the training data; None if no subject is known."""
-    known = [each for each in data if each.get("subjects_in_two_parts") is not None]
-    faces = [each["faces"]["test"] for each in known]
-    shared = sum(each["subjects_in_two_parts"] * number for each, number in zip(known, faces, strict=True))
-    return shared / sum(faces) if known else None
+    fractions = [each.get("subjects_in_two_parts") for each in data]
+    shared = shared_fraction(
+        [np.nan if fraction is None else fraction for fraction in fractions],
+        [each["faces"]["test"] for each in data],
+    )
+    return None if np.isnan(shared) else shared
 
 
 def distinct(values: Any) -> list[Any]:

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from mtmsa_lightning._utils.images import Image, UnreadableImageError
 from mtmsa_lightning.data.augment.cpu import FaceTransform
-from mtmsa_lightning.data.synthetic.drawing import draw_face, draw_subject
+from mtmsa_lightning.data.synthetic.drawing import draw_face
+from mtmsa_lightning.data.synthetic.subjects import draw_subject
 from mtmsa_lightning.errors import ConfigError, MTMSAError
 from mtmsa_lightning.inference.inputs import find_inputs
 from mtmsa_lightning.labels import GENDERS, RACES

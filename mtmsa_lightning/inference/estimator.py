@@ -19,7 +19,7 @@ from torch import Tensor
 
 from mtmsa_lightning._utils.atomic_write import write_text
 from mtmsa_lightning._utils.cores import available_cores
-from mtmsa_lightning._utils.devices import check_device, choose_accelerator
+from mtmsa_lightning._utils.devices import usable_device
 from mtmsa_lightning._utils.images import MAX_PIXELS, UnreadableImageError
 from mtmsa_lightning.align.detector import FaceDetector, load_detector
 from mtmsa_lightning.errors import CheckpointError, ConfigError
@@ -82,7 +82,7 @@ class AgeEstimator:
         if precision not in PRECISIONS:
             raise ConfigError(f"precision {precision!r} is none of {', '.join(PRECISIONS)}")
         model = model.double() if precision == "64-true" else model
-        self.model = model.to(_usable(device)).eval()
+        self.model = model.to(usable_device(device)).eval()
         self.precision = precision
         self.batch_size = batch_size
         self.max_pixels = max_pixels
@@ -374,20 +374,6 @@ def results_ahead(
             yield waiting.popleft().result()
     while waiting:
         yield waiting.popleft().result()
-
-
-def _usable(device: str | torch.device) -> torch.device:
-    """Return a device that can be used; raise ConfigError otherwise."""
-    try:
-        usable = torch.device(choose_accelerator(device))
-        check_device(usable)
-        torch.empty(1, device=usable)
-    except (RuntimeError, AssertionError) as error:  # PyTorch without CUDA raises AssertionError
-        raise ConfigError(
-            f"device {str(device)!r} cannot be used here ({str(error).splitlines()[0]}): give cpu, auto, or "
-            "a GPU of this machine such as cuda:0"
-        ) from error
-    return usable
 
 
 class _Cut(NamedTuple):

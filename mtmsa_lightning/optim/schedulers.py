@@ -9,6 +9,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from mtmsa_lightning._utils.text import pluralize
+from mtmsa_lightning.errors import ConfigError
 
 
 class WarmupCosine(LambdaLR):
@@ -78,6 +79,23 @@ class BatchSize(NamedTuple):
         accumulated = f" x {self.accumulated} accumulated" if self.accumulated > 1 else ""
         faces, devices = pluralize(self.per_device, "face"), pluralize(self.devices, "device")
         return f"{faces} x {devices}{accumulated} = {self.total}"
+
+
+def batch_lr_factor(scaling: LearningRateScaling, own: int, trainer: Any) -> float:
+    """Return the factor of a learning rate that was chosen for a batch of ``own`` faces.
+
+    Raises:
+        ConfigError: The rate is to be scaled, and the DataModule has no ``batch_size``.
+    """
+    if scaling == "none":
+        return 1.0
+    if not hasattr(getattr(trainer, "datamodule", None), "batch_size"):
+        raise ConfigError(
+            f"model.lr_scaling {scaling} needs the faces per step: use a DataModule with an attribute "
+            "batch_size, or model.lr_scaling none"
+        )
+    ratio = BatchSize.of(trainer).total / own
+    return float(ratio if scaling == "linear" else ratio**0.5)
 
 
 def wants_total_steps(factory: Any) -> bool:

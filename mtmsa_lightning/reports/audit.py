@@ -16,7 +16,7 @@ from mtmsa_lightning.data.audit.images import SHARPNESS_SIDE
 from mtmsa_lightning.data.audit.labels import describe_labels
 from mtmsa_lightning.data.audit.near_duplicates import HASH_SIZE
 from mtmsa_lightning.data.audit.published_counts import Comparison
-from mtmsa_lightning.data.splits.protocols import PARTS
+from mtmsa_lightning.data.splits.split import PARTS
 from mtmsa_lightning.reports import html
 from mtmsa_lightning.reports.audit_plots import draw_counts, draw_groups
 

@@ -11,7 +11,7 @@ import pandas as pd
 from mtmsa_lightning._utils.images import Image, UnreadableImageError, central_square, read_image
 from mtmsa_lightning.align.box import box_rows, crop_box
 from mtmsa_lightning.data.face_table import FaceTable
-from mtmsa_lightning.data.splits.protocols import PARTS
+from mtmsa_lightning.data.splits.split import PARTS
 from mtmsa_lightning.reports.html import Picture
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from mtmsa_lightning._utils.text import pluralize
-from mtmsa_lightning.data.splits.protocols import fingerprint
+from mtmsa_lightning.data.splits.split import fingerprint
 from mtmsa_lightning.evaluation.comparison import Contender
 from mtmsa_lightning.evaluation.folds import average_scores, known_subjects
 from mtmsa_lightning.metrics.titles import METRIC_BY_NAME, format_difference, format_metric, title

@@ -11,7 +11,7 @@ import pandas as pd
 from mtmsa_lightning._utils.file_access import read_regular
 from mtmsa_lightning._utils.strict_json import from_json
 from mtmsa_lightning._utils.text import pluralize
-from mtmsa_lightning.data.splits.protocols import fingerprint
+from mtmsa_lightning.data.splits.split import fingerprint
 from mtmsa_lightning.reports.report import write_report
 from mtmsa_lightning.reports.report_context import ReportContext
 

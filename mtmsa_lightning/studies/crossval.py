@@ -125,7 +125,7 @@ def carry_out(experiment: "Experiment") -> "tuple[str | None, dict[Trial, str]]"
 def _protocol_folds(data: "FaceDataModule") -> tuple[int, ...]:
     """Read the data and return the numbers of the protocol's folds."""
     from mtmsa_lightning.data.mixture.datamodule import Mixture
-    from mtmsa_lightning.data.splits.protocols import fold_numbers
+    from mtmsa_lightning.data.splits.split import fold_numbers
 
     if isinstance(data, Mixture):
         how = "run `mtmsa fit` with the fold of each source, or cross-validate on one dataset"

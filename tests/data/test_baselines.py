@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mtmsa_lightning.data.baselines import baselines, baselines_by_part, constant_age_mae
-from mtmsa_lightning.data.splits.protocols import make_split
+from mtmsa_lightning.data.splits.split import make_split
 from mtmsa_lightning.labels import AGE_GROUPS
 
 AGES = st.lists(st.integers(0, 130), min_size=1, max_size=20)

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.optim.lr_scheduler import OneCycleLR, StepLR
 
+from mtmsa_lightning.errors import ConfigError
 from mtmsa_lightning.module import MTMSA
 from mtmsa_lightning.optim.schedulers import BatchSize, WarmupCosine
 from mtmsa_lightning.training.lightning_cli import UnstartedCLI
@@ -185,3 +186,11 @@ def test_a_schedule_of_the_command_line_is_given_the_length(tiny_config):
 def test_a_batch_says_what_it_is_made_of():
     assert str(BatchSize(64, 8, 1)) == "64 faces x 8 devices = 512"
     assert str(BatchSize(64, 8, 2)) == "64 faces x 8 devices x 2 accumulated = 1024"
+
+
+def test_a_scaled_learning_rate_needs_the_batch_size_of_the_data():
+    model = MTMSA(msa=None, lr_scaling="linear", image_size=64)
+    for trainer in (SimpleNamespace(datamodule=object()), SimpleNamespace()):
+        model._trainer = trainer
+        with pytest.raises(ConfigError, match=r"model\.lr_scaling linear needs the faces per step"):
+            model.configure_optimizers()

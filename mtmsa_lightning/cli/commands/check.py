@@ -90,7 +90,7 @@ def _check_source(data: "FaceDataModule", mixed: bool) -> tuple[list[Finding], b
 
 def _describe_mixture(data: "Mixture") -> Iterator[str]:
     """Yield lines about a mixture; raise an error as `mtmsa fit` will, such as for copies across sources."""
-    from mtmsa_lightning.data.splits.protocols import PARTS
+    from mtmsa_lightning.data.splits.split import PARTS
 
     with _quiet("mtmsa_lightning"):
         data.prepare_data()
@@ -179,7 +179,7 @@ def _describe_data(data: "FaceDataModule") -> Iterator[str]:
 def _protocol_sizes(data: "FaceDataModule") -> Iterator[str]:
     """Yield a line for each protocol of a dataset: sizes of its parts, or why it does not apply."""
     from mtmsa_lightning.data.face_table import SPLITS
-    from mtmsa_lightning.data.splits.protocols import PARTS, fold_numbers, make_split
+    from mtmsa_lightning.data.splits.split import PARTS, fold_numbers, make_split
     from mtmsa_lightning.errors import DataError
 
     for name in data.protocols:

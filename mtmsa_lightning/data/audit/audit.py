@@ -25,7 +25,7 @@ from mtmsa_lightning.data.datamodule import FaceDataModule
 from mtmsa_lightning.data.face_table import FaceTable
 from mtmsa_lightning.data.mixture.datamodule import Mixture
 from mtmsa_lightning.data.prepared.format import skipped
-from mtmsa_lightning.data.splits.protocols import Split, fold_numbers
+from mtmsa_lightning.data.splits.split import Split, fold_numbers
 from mtmsa_lightning.errors import DataError
 from mtmsa_lightning.settings.defaults import MIN_SHARPNESS, MIN_SIDE, NEAR
 

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from mtmsa_lightning.data.face_table import FaceTable
-from mtmsa_lightning.data.splits.protocols import PARTS, Split
+from mtmsa_lightning.data.splits.split import PARTS, Split
 from mtmsa_lightning.labels import GENDERS
 
 UNUSED = "unused"

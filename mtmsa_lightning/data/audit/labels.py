@@ -6,7 +6,8 @@ import pandas as pd
 from mtmsa_lightning._utils.text import pluralize
 from mtmsa_lightning.data.audit.findings import Finding, found
 from mtmsa_lightning.data.face_table import FaceTable
-from mtmsa_lightning.data.splits.cleaning import completed_years, conflicting, parse_dates
+from mtmsa_lightning.data.splits.cleaning import conflicting
+from mtmsa_lightning.data.tables.dates import iso_dates, years_between
 from mtmsa_lightning.labels import GENDERS
 
 
@@ -58,7 +59,7 @@ def falling_ages(table: FaceTable) -> list[Finding]:
     """Find subjects with a lower age in a later picture (by exact ages and readable dates)."""
     if "doa" not in table.frame:
         return []
-    faces = table.frame.assign(day=parse_dates(table.frame["doa"]))
+    faces = table.frame.assign(day=iso_dates(table.frame["doa"]))
     known = (faces["subject"] != "") & faces["day"].notna() & (faces["age_low"] == faces["age_high"])
     faces = faces[known].sort_values(["subject", "day", "age_low"], kind="stable")
     before = faces.groupby("subject")[["age_low", "doa"]].shift()
@@ -78,7 +79,7 @@ def ages_against_dates(table: FaceTable) -> list[Finding]:
     faces = table.frame
     if not {"dob", "doa"} <= set(faces):
         return []
-    years = completed_years(parse_dates(faces["dob"]), parse_dates(faces["doa"]))
+    years = years_between(iso_dates(faces["dob"]), iso_dates(faces["doa"]))
     wrong = faces[years.notna() & (faces["age_low"] == faces["age_high"]) & (faces["age_low"] != years)]
     examples = [
         f"{row['id']}: {pluralize(float(row['age_low']), 'year')}, born {row['dob']}, taken {row['doa']}"

@@ -10,7 +10,7 @@ from mtmsa_lightning._utils.text import pluralize
 from mtmsa_lightning.data.audit.findings import Finding, found
 from mtmsa_lightning.data.audit.labels import describe_labels, rows_by
 from mtmsa_lightning.data.face_table import FaceTable
-from mtmsa_lightning.data.splits.protocols import PARTS, Split
+from mtmsa_lightning.data.splits.split import PARTS, Split
 
 MAY_SHARE_SUBJECTS = ("random", "setting_a", "s1_s2_s3")
 """Protocols that split by image, where subjects may be in several parts."""

@@ -26,7 +26,7 @@ from mtmsa_lightning.data.mixture.joining import (
 )
 from mtmsa_lightning.data.mixture.sampling import MixtureSampler, faces_per_epoch
 from mtmsa_lightning.data.release_files import nearest
-from mtmsa_lightning.data.splits.protocols import PARTS, Split
+from mtmsa_lightning.data.splits.split import PARTS, Split
 from mtmsa_lightning.data.training_hashes import image_hashes
 from mtmsa_lightning.errors import ConfigError, DataError
 from mtmsa_lightning.settings.defaults import BATCH_SIZE, IMAGE_SIZE

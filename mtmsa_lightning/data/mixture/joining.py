@@ -11,7 +11,7 @@ import pandas as pd
 from mtmsa_lightning.align.box import BOX
 from mtmsa_lightning.data.face_table import SCHEMA, SPLITS, FaceTable, ReadReport
 from mtmsa_lightning.data.release_files import hash_lines
-from mtmsa_lightning.data.splits.protocols import PARTS, Split, fingerprint
+from mtmsa_lightning.data.splits.split import PARTS, Split, fingerprint, shared_fraction
 from mtmsa_lightning.labels import class_key
 
 MIXTURE = "mixture"
@@ -108,7 +108,10 @@ def join_splits(splits: Mapping[str, Split], tables: Mapping[str, FaceTable], se
         seed,
         **rows,
         fingerprints=prints,
-        subjects_in_two_parts=_shared(splits),
+        subjects_in_two_parts=shared_fraction(
+            [each.subjects_in_two_parts for each in splits.values()],
+            [len(each.test) for each in splits.values()],
+        ),
         notes=tuple(notes),
     )
 
@@ -117,11 +120,3 @@ def starts_of(tables: Mapping[str, FaceTable]) -> dict[str, int]:
     """Return the first row of every source in the joined table."""
     ends = np.cumsum([len(table) for table in tables.values()]).tolist()
     return dict(zip(tables, [0, *ends], strict=False))
-
-
-def _shared(splits: Mapping[str, Split]) -> float:
-    """Return the fraction of all test images whose subject also trains or validates; NaN if unknown."""
-    shared = np.array([each.subjects_in_two_parts for each in splits.values()])
-    tested = np.array([len(each.test) for each in splits.values()])
-    known = ~np.isnan(shared)
-    return float((shared * tested)[known].sum() / tested.sum()) if known.any() else float("nan")

@@ -12,6 +12,7 @@ import pandas as pd
 
 from mtmsa_lightning.data.face_table import MAX_AGE, FaceTable, ReadReport
 from mtmsa_lightning.data.release_files import content_column, nearest
+from mtmsa_lightning.data.tables.dates import iso_dates, years_between
 from mtmsa_lightning.errors import ConfigError, DataError
 
 LARGEST_SHIFT = pd.Timedelta(days=366)
@@ -103,14 +104,14 @@ def consensus_birthdate(table: FaceTable) -> FaceTable:
     Images without a readable birth date or date of the image are not changed.
     """
     faces = _need(table, "morph:consensus-birthdate", "subject", "dob", "doa")
-    born, taken = parse_dates(faces["dob"]), parse_dates(faces["doa"])
+    born, taken = iso_dates(faces["dob"]), iso_dates(faces["doa"])
     known = born.notna() & (faces["subject"] != "")
     disagree = known & (born.where(known).groupby(faces["subject"]).transform("nunique") > 1)
     consensus = pd.to_datetime(faces["subject"].map(_consensus(born[disagree], faces["subject"][disagree])))
     dated = disagree & taken.notna()
     undecided = dated & consensus.isna()
     moved = dated & consensus.notna() & (born != consensus)
-    age = completed_years(consensus, taken)
+    age = years_between(consensus, taken)
     doubtful = moved & (((born - consensus).abs() > LARGEST_SHIFT) | ~age.between(0, MAX_AGE))
     changed = moved & ~doubtful
     corrected = {"dob": consensus.dt.strftime("%Y-%m-%d"), "age_low": age, "age_high": age}
@@ -161,17 +162,6 @@ def conflicting(faces: pd.DataFrame, contents: "pd.Series[str]") -> "pd.Series[b
     labels = faces[["age_low", "age_high", "gender", "race"]]
     known = labels.where(labels >= 0)
     return (known.groupby(contents).transform("nunique") > 1).any(axis=1)
-
-
-def completed_years(born: "pd.Series[pd.Timestamp]", day: "pd.Series[pd.Timestamp]") -> "pd.Series[float]":
-    """Return the age in completed years; NaN if a date is missing."""
-    before_birthday = (day.dt.month * 100 + day.dt.day) < (born.dt.month * 100 + born.dt.day)
-    return (day.dt.year - born.dt.year - before_birthday).astype("float64").where(born.notna() & day.notna())
-
-
-def parse_dates(texts: "pd.Series[str]") -> "pd.Series[pd.Timestamp]":
-    """Convert texts such as "2003-05-31" to dates; NaT for any other text."""
-    return pd.to_datetime(texts, format="%Y-%m-%d", errors="coerce")
 
 
 def _consensus(values: "pd.Series[Any]", subjects: "pd.Series[str]") -> dict[str, Any]:

@@ -16,7 +16,8 @@ import numpy as np
 from mtmsa_lightning._utils.cores import available_cores
 from mtmsa_lightning._utils.file_access import read_regular
 from mtmsa_lightning._utils.strict_json import from_json, to_json
-from mtmsa_lightning.data.synthetic.drawing import Subject, draw_face, draw_subject
+from mtmsa_lightning.data.synthetic.drawing import draw_face
+from mtmsa_lightning.data.synthetic.subjects import Subject, draw_subject
 from mtmsa_lightning.errors import DataError
 from mtmsa_lightning.labels import AGE_GROUPS, GENDERS
 from mtmsa_lightning.labels import SYNTHETIC_RECORD as RECORD

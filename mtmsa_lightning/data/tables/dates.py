@@ -46,6 +46,11 @@ def parse_dates(texts: "pd.Series[str]", path: Path, given: str | None = None) -
     return pd.DataFrame({"first": first, "last": last})
 
 
+def iso_dates(texts: "pd.Series[str]") -> "pd.Series[pd.Timestamp]":
+    """Convert texts such as "2003-05-31" to dates; NaT for any other text."""
+    return _parse(texts, FORMATS[0])
+
+
 def completed_years(births: pd.DataFrame, photos: pd.DataFrame) -> pd.DataFrame:
     """Return the inclusive ages ``age_low`` and ``age_high`` in completed years; NaN for an unknown date.
 
@@ -53,8 +58,8 @@ def completed_years(births: pd.DataFrame, photos: pd.DataFrame) -> pd.DataFrame:
         births: Birth dates, see :func:`parse_dates`.
         photos: Dates of the photos.
     """
-    low = _years_between(births["last"], photos["first"])
-    return pd.DataFrame({"age_low": low, "age_high": _years_between(births["first"], photos["last"])})
+    low = years_between(births["last"], photos["first"])
+    return pd.DataFrame({"age_low": low, "age_high": years_between(births["first"], photos["last"])})
 
 
 def _parse(texts: "pd.Series[str]", layout: str) -> "pd.Series[pd.Timestamp]":
@@ -102,9 +107,7 @@ def _check_order(
         )
 
 
-def _years_between(
-    births: "pd.Series[pd.Timestamp]", photos: "pd.Series[pd.Timestamp]"
-) -> "pd.Series[float]":
+def years_between(births: "pd.Series[pd.Timestamp]", photos: "pd.Series[pd.Timestamp]") -> "pd.Series[float]":
     """Return the completed years; somebody born on 29 February has a birthday on 1 March in other years."""
     before = (photos.dt.month < births.dt.month) | (
         (photos.dt.month == births.dt.month) & (photos.dt.day < births.dt.day)

@@ -1,7 +1,7 @@
 import numpy as np
 
 from mtmsa_lightning.data.audit.counts import counts
-from mtmsa_lightning.data.splits.protocols import make_split
+from mtmsa_lightning.data.splits.split import make_split
 
 
 def test_counts_by_hand(face_table):

@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 from mtmsa_lightning.data.audit.leaks import copies, near_duplicates, parts_of, shared_subjects
-from mtmsa_lightning.data.splits.protocols import fold_numbers, make_split
+from mtmsa_lightning.data.splits.split import fold_numbers, make_split
 
 
 def splits_of(table, protocol="predefined", val_fraction=0.2):

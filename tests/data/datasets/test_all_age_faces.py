@@ -1,7 +1,7 @@
 import pytest
 
 from mtmsa_lightning.data.datasets.all_age_faces import AllAgeFaces, read_all_age_faces
-from mtmsa_lightning.data.splits.protocols import make_split
+from mtmsa_lightning.data.splits.split import make_split
 
 GOOD = {"00000A02.jpg": (2, 1), "07380A80.jpg": (80, 1), "07381A45.jpg": (45, 0), "13321A09.jpg": (9, 0)}
 BAD = ["0000A02.jpg", "00001A2.jpg"]

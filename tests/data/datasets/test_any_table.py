@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from mtmsa_lightning.data.datasets.adience import read_adience
 from mtmsa_lightning.data.datasets.face_csv import FaceCSV, read_face_csv
 from mtmsa_lightning.data.datasets.morph import read_morph
-from mtmsa_lightning.data.splits.protocols import make_split
+from mtmsa_lightning.data.splits.split import make_split
 from mtmsa_lightning.data.splits.split_file import apply_split_file
 from mtmsa_lightning.errors import LONGEST_MESSAGE, DataError
 from mtmsa_lightning.inference.inputs import find_inputs

@@ -5,7 +5,7 @@ import pytest
 import scipy.io
 
 from mtmsa_lightning.data.datasets.cacd2000 import CACD2000, read_cacd2000
-from mtmsa_lightning.data.splits.protocols import make_split
+from mtmsa_lightning.data.splits.split import make_split
 from mtmsa_lightning.errors import DataError
 
 RANKS = {  # rank of the celebrity

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from mtmsa_lightning.data.datasets.clap2016 import CLAP2016, read_clap2016
-from mtmsa_lightning.data.splits.protocols import make_split
+from mtmsa_lightning.data.splits.split import make_split
 from mtmsa_lightning.errors import DataError
 
 TABLES = {

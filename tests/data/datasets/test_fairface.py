@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from mtmsa_lightning.data.datasets.fairface import RACE_CLASSES, FairFace, read_fairface
-from mtmsa_lightning.data.splits.protocols import make_split
+from mtmsa_lightning.data.splits.split import make_split
 from mtmsa_lightning.errors import DataError
 
 HEADER = "file,age,gender,race,service_test\n"

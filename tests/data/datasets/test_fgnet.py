@@ -1,7 +1,7 @@
 import pytest
 
 from mtmsa_lightning.data.datasets.fgnet import FGNET, read_fgnet
-from mtmsa_lightning.data.splits.protocols import fold_numbers, make_split
+from mtmsa_lightning.data.splits.split import fold_numbers, make_split
 from mtmsa_lightning.errors import DataError
 
 GOOD = {  # subject, age

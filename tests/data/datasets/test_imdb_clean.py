@@ -2,7 +2,7 @@ import pytest
 
 from mtmsa_lightning.align.box import BOX
 from mtmsa_lightning.data.datasets.imdb_clean import IMDBClean, read_imdb_clean
-from mtmsa_lightning.data.splits.protocols import make_split
+from mtmsa_lightning.data.splits.split import make_split
 from mtmsa_lightning.errors import DataError
 
 HEADER = "filename,age,gender,x_min,y_min,x_max,y_max,head_roll,head_yaw,head_pitch\n"

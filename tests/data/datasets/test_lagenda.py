@@ -7,7 +7,7 @@ from mtmsa_lightning.align.box import BOX
 from mtmsa_lightning.cli.main import main
 from mtmsa_lightning.data.audit.images import scan_images
 from mtmsa_lightning.data.datasets.lagenda import LAGENDA, read_lagenda
-from mtmsa_lightning.data.splits.protocols import make_split
+from mtmsa_lightning.data.splits.split import make_split
 from mtmsa_lightning.errors import DataError
 
 HEADER = "img_name,age,gender,face_x0,face_y0,face_x1,face_y1,person_x0,person_y0,person_x1,person_y1"

@@ -1,7 +1,7 @@
 import pytest
 
 from mtmsa_lightning.data.datasets.megaage_asian import MegaAgeAsian, read_megaage_asian
-from mtmsa_lightning.data.splits.protocols import make_split
+from mtmsa_lightning.data.splits.split import make_split
 from mtmsa_lightning.errors import DataError
 
 AGES = {"train": [3, 70, 21, 5, 33, 34, 35, 36, 37, 38, 39], "test": [60, 1]}

@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 from mtmsa_lightning.data.mixture.joining import unite
-from mtmsa_lightning.data.splits.protocols import PARTS, fingerprint
+from mtmsa_lightning.data.splits.split import PARTS, fingerprint
 from mtmsa_lightning.labels import class_key
 
 

@@ -7,9 +7,10 @@ import pytest
 from mtmsa_lightning import MORPH, UTKFace
 from mtmsa_lightning.data.datasets.morph import read_morph
 from mtmsa_lightning.data.face_table import SCHEMA, FaceTable
-from mtmsa_lightning.data.splits.cleaning import RULES, check_rules, clean, completed_years
-from mtmsa_lightning.data.splits.protocols import make_split
+from mtmsa_lightning.data.splits.cleaning import RULES, check_rules, clean
+from mtmsa_lightning.data.splits.split import make_split
 from mtmsa_lightning.data.synthetic import write_utkface
+from mtmsa_lightning.data.tables.dates import years_between
 from mtmsa_lightning.errors import ConfigError, DataError
 
 BIRTHDATE = "morph:consensus-birthdate"
@@ -148,7 +149,7 @@ def test_completed_years_turn_on_the_birthday():
 
     born = dates("1980-02-29", "1980-02-29", "1980-02-29", "1980-06-15", "1980-06-15", "")
     day = dates("2001-02-28", "2001-03-01", "2004-02-29", "2000-06-14", "2000-06-15", "2000-01-01")
-    np.testing.assert_array_equal(completed_years(born, day), [20, 21, 24, 19, 20, np.nan])
+    np.testing.assert_array_equal(years_between(born, day), [20, 21, 24, 19, 20, np.nan])
 
 
 # ---------------------------------------------------------------------------- classes

@@ -13,7 +13,8 @@ from mtmsa_lightning.data.datasets.adience import read_adience
 from mtmsa_lightning.data.datasets.morph import read_morph
 from mtmsa_lightning.data.face_table import SPLITS
 from mtmsa_lightning.data.release_files import ImageListing
-from mtmsa_lightning.data.splits.protocols import PROTOCOLS, fold_numbers, make_split
+from mtmsa_lightning.data.splits.protocols import PROTOCOLS
+from mtmsa_lightning.data.splits.split import fold_numbers, make_split
 from mtmsa_lightning.errors import DataError
 
 MORPH_PROTOCOLS = ("random", "subject_exclusive", "setting_a", "s1_s2_s3", "whole", "train_all")

@@ -9,7 +9,7 @@ import pytest
 from mtmsa_lightning.align.box import BOX, turned_boxes
 from mtmsa_lightning.data.datasets.agedb import read_agedb
 from mtmsa_lightning.data.face_table import SCHEMA
-from mtmsa_lightning.data.splits.protocols import fold_numbers, make_split
+from mtmsa_lightning.data.splits.split import fold_numbers, make_split
 from mtmsa_lightning.data.splits.split_file import apply_split_file, sha256_of
 from mtmsa_lightning.errors import DataError
 

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from mtmsa_lightning.data.synthetic import draw_face, draw_subject
-from mtmsa_lightning.data.synthetic.drawing import age_cues
+from mtmsa_lightning.data.synthetic.subjects import age_cues
 from mtmsa_lightning.labels import GENDERS, RACES
 
 N_TRAIN, N_TEST = 400, 150
