@@ -4,6 +4,7 @@ from mtmsa_lightning.errors import ConfigError
 from mtmsa_lightning.models.backbones.msa import MSAConfig
 from mtmsa_lightning.models.backbones.resnet import RESNETS, MSAResNet
 from mtmsa_lightning.models.backbones.trunk import LAST_STRIDE, Trunk
+from mtmsa_lightning.settings.defaults import IMAGE_SIZE
 
 TIMM = "timm/"
 """Prefix of the names of timm's networks."""
@@ -12,7 +13,7 @@ TIMM = "timm/"
 def build_trunk(
     backbone: str = "resnet34",
     msa: MSAConfig | None = None,
-    image_size: int = 224,
+    image_size: int = IMAGE_SIZE,
     last_stride: int = LAST_STRIDE,
     stem_pool: bool = True,
     checkpoint_activations: bool = False,

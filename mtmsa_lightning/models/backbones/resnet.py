@@ -17,6 +17,7 @@ from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 from mtmsa_lightning.errors import CheckpointError
 from mtmsa_lightning.models.backbones.msa import MSAConfig, MultiScaleAttention
 from mtmsa_lightning.models.backbones.trunk import LAST_STRIDE, Trunk, check_image_size
+from mtmsa_lightning.settings.defaults import IMAGE_SIZE
 
 WIDTHS = (64, 128, 256, 512)
 """Channels of the four stages of ResNet-18 and -34; ResNet-50 has four times as many."""
@@ -65,7 +66,7 @@ class MSAResNet(Trunk, ResNet):  # type: ignore[misc]
         self,
         msa: MSAConfig | None = _DEFAULT_MSA,
         name: str = "resnet34",
-        image_size: int = 224,
+        image_size: int = IMAGE_SIZE,
         last_stride: int = LAST_STRIDE,
         stem_pool: bool = True,
         checkpoint_activations: bool = False,

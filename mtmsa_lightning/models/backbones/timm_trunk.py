@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from mtmsa_lightning.errors import CheckpointError, ConfigError
 from mtmsa_lightning.models.backbones.msa import MSAConfig, MultiScaleAttention
 from mtmsa_lightning.models.backbones.trunk import Trunk, check_image_size
+from mtmsa_lightning.settings.defaults import IMAGE_SIZE
 
 STAGES = (-4, -3, -2, -1)
 """The feature maps of a network that are its four stages: the last ones."""
@@ -46,7 +47,7 @@ class TimmTrunk(Trunk):
         self,
         name: str,
         msa: MSAConfig | None = None,
-        image_size: int = 224,
+        image_size: int = IMAGE_SIZE,
         checkpoint_activations: bool = False,
     ) -> None:
         super().__init__()
