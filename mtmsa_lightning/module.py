@@ -201,7 +201,7 @@ class MTMSA(FaceModule):
         """Build the metrics for the present heads and age groups, and for the sources of a mixture."""
         classes = {"age": 0, "gender": len(self.gender_classes), "race": len(self.race_classes)}
         present = {task: classes[task] for task in self.tasks}
-        build = partial(StageMetrics, present, groups=bool(self.age_groups))
+        build = partial(StageMetrics, present, groups=self.age_groups)
         self._metric_attributes = None  # Lightning looks for logged metrics once
         self.metrics, self.source_metrics = build(), SourceMetrics(sources, build)
 

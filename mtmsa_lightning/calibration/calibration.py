@@ -1,7 +1,7 @@
 """Calibration of a network's predictions, fitted after training on held-out faces."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mtmsa_lightning._utils.text import pluralize
-from mtmsa_lightning.labels import AGE_GROUP_EDGES
+from mtmsa_lightning.labels import age_group_edges
 from mtmsa_lightning.models.distributions import AgeDistribution, CalibratedAge
 from mtmsa_lightning.settings.defaults import INTERVAL_LEVEL
 
@@ -68,14 +68,17 @@ class Calibration:
         """Whether a threshold is set."""
         return self.max_width is not None or self.min_group_prob is not None
 
-    def unsure(self, age: AgeDistribution) -> Tensor:
-        """Return which faces of a calibrated distribution (see :meth:`age`) are unsure, bool ``(N,)``."""
+    def unsure(self, age: AgeDistribution, groups: Sequence[tuple[int, int]] = ()) -> Tensor:
+        """Return which faces of a calibrated distribution (see :meth:`age`) are unsure, bool ``(N,)``.
+
+        ``groups`` are the age groups of the checkpoint, by default Adience's.
+        """
         unsure = torch.zeros_like(age.mean, dtype=torch.bool)
         if self.max_width is not None:
             low, high = age.interval(INTERVAL_LEVEL)
             unsure |= high - low > self.max_width
         if self.min_group_prob is not None:
-            unsure |= age.group_probs(AGE_GROUP_EDGES).amax(dim=1) < self.min_group_prob
+            unsure |= age.group_probs(age_group_edges(groups)).amax(dim=1) < self.min_group_prob
         return unsure
 
     @property

@@ -9,6 +9,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from mtmsa_lightning.calibration.calibration import LEVELS
+from mtmsa_lightning.labels import age_group_edges
 from mtmsa_lightning.metrics.age_groups import GroupAccuracy
 from mtmsa_lightning.metrics.base import without_sync
 from mtmsa_lightning.metrics.classes import ClassCalibrationError
@@ -28,6 +29,7 @@ class LabelledPredictions(NamedTuple):
     high: Tensor  # upper ends, (N,); equal to low for an exact age
     classes: dict[str, tuple[Tensor, Tensor]]  # task to logits (N, classes), indices (N,) or -1
     units: Tensor  # subject of each face as a number, (N,)
+    groups: tuple[tuple[int, int], ...] = ()  # age groups that are predicted; empty for Adience's
 
     @property
     def labelled(self) -> Tensor:
@@ -115,5 +117,6 @@ def age_risk(faces: LabelledPredictions) -> tuple[str, Tensor]:
     low, high = faces.low[faces.labelled], faces.high[faces.labelled]
     if (low == high).all():
         return "MAE (years)", (faces.age.mean[faces.labelled] - low).abs()
-    right, _ = GroupAccuracy().to(low.device).per_face(faces.age, faces.low, faces.high)
+    metric = GroupAccuracy(age_group_edges(faces.groups)).to(low.device)
+    right, _ = metric.per_face(faces.age, faces.low, faces.high)
     return "wrong group", (~right[faces.labelled]).double()

@@ -6,7 +6,7 @@ import pandas as pd
 
 from mtmsa_lightning.data.face_table import SPLITS
 from mtmsa_lightning.data.splits.split import Split
-from mtmsa_lightning.labels import age_group_index
+from mtmsa_lightning.labels import age_group_edges, age_group_index
 
 
 def constant_age_mae(train: pd.DataFrame, test: pd.DataFrame) -> float:
@@ -43,7 +43,10 @@ def baselines(
         if len(learnt) and len(known):
             metrics[f"{column}_acc"] = float((known == learnt.mode()[0]).mean())
     if age_groups:
-        learnt, known = (midpoints(rows).map(age_group_index) for rows in (train, part))
+        edges = age_group_edges(age_groups)
+        learnt, known = (
+            midpoints(rows).map(lambda age: age_group_index(age, edges)) for rows in (train, part)
+        )
         if len(learnt) and len(known):
             away = (known - learnt.mode()[0]).abs()
             metrics["group_acc"] = float((away == 0).mean())

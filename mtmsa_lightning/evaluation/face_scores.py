@@ -30,7 +30,7 @@ def face_scores(predictions: Predictions) -> pd.DataFrame:
     A column per metric that has any face, NaN where it skips the face.
     """
     age = predictions.age
-    suite = metric_specs({} if age is None else {"age": 0}, groups=bool(predictions.age_groups))
+    suite = metric_specs({} if age is None else {"age": 0}, groups=predictions.age_groups)
     columns: dict[str, Floats] = {}
     for spec in suite:
         metric = spec.build(0)

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mtmsa_lightning.labels import AGE_GROUP_EDGES
+from mtmsa_lightning.labels import age_group_edges
 from mtmsa_lightning.models.distributions import printed_columns
 from mtmsa_lightning.module import MTMSA, FaceOutput
 
@@ -25,9 +25,9 @@ def prediction_columns(model: MTMSA, output: FaceOutput) -> dict[str, Tensor]:
         low, high = output.age.interval(0.9)
         columns = printed_columns(output.age.columns() | {"age_low90": low, "age_high90": high})
         if model.calibration is not None and model.calibration.abstains:
-            columns["unsure"] = model.calibration.unsure(output.age)
+            columns["unsure"] = model.calibration.unsure(output.age, model.age_groups)
         if model.age_groups:
-            probs = output.age.group_probs(AGE_GROUP_EDGES)
+            probs = output.age.group_probs(age_group_edges(model.age_groups))
             columns |= {f"group_{low}_{high}": probs[:, i] for i, (low, high) in enumerate(model.age_groups)}
     for task, logits in model.trained_logits(output).items():
         probs = logits.double().softmax(1)

@@ -8,6 +8,7 @@ from torchmetrics import Metric
 from torchmetrics.classification import MulticlassConfusionMatrix
 
 from mtmsa_lightning.evaluation.predictions import ClassPredictions, Predictions
+from mtmsa_lightning.labels import age_group_edges
 from mtmsa_lightning.metrics import (
     AgeMAE,
     ClassCalibrationError,
@@ -62,7 +63,7 @@ def scalars(predictions: Predictions) -> dict[str, float]:
             classes[task] = len(head.names)
             inputs[task] = (head.probs, head.target)
     found: dict[str, float] = {}
-    for spec in metric_specs(classes, groups=bool(predictions.age_groups)):
+    for spec in metric_specs(classes, groups=predictions.age_groups):
         if labelled[spec.needs]:
             metric = without_sync(spec.build(classes[spec.task]))
             metric.update(*inputs[spec.task])
@@ -107,7 +108,8 @@ def _interval_coverage(predictions: Predictions) -> dict[str, Any]:
 
 def _risk_coverage(predictions: Predictions) -> dict[str, Any]:
     assert predictions.age is not None
-    metric: MaskedMean = AgeMAE() if predictions.labelled()["exact"] else GroupAccuracy()
+    edges = age_group_edges(predictions.age_groups)
+    metric: MaskedMean = AgeMAE() if predictions.labelled()["exact"] else GroupAccuracy(edges)
     values, counted = metric.per_face(*_age_inputs(predictions))
     risk = values if isinstance(metric, AgeMAE) else ~values
     curve = risk_coverage(predictions.age.std[counted].double(), risk[counted].double())

@@ -11,7 +11,7 @@ from mtmsa_lightning.data.preprocessing_check import describe_crop
 from mtmsa_lightning.export.formats import Precision
 from mtmsa_lightning.export.network import INPUT, OUTPUTS
 from mtmsa_lightning.export.parity import BOUNDS
-from mtmsa_lightning.labels import AGE_GROUP_EDGES
+from mtmsa_lightning.labels import age_group_edges
 from mtmsa_lightning.module import IMAGENET_MEAN, IMAGENET_STD, MTMSA
 from mtmsa_lightning.runs.checkpoints import weights_digest
 from mtmsa_lightning.runs.pretrained import licence_note
@@ -51,7 +51,7 @@ def describe_export(
         "classes": classes,
         **{f"{task}_classes": list(classes) for task, classes in model.trained_classes.items()},
         "age_groups": [list(group) for group in model.age_groups],
-        "age_group_edges": list(AGE_GROUP_EDGES) if model.age_groups else [],
+        "age_group_edges": list(age_group_edges(model.age_groups)) if model.age_groups else [],
         "calibrated": NOT_CALIBRATED if calibration is None else calibration.describe(),
         "calibration": recorded,
         "weights_sha256": weights_digest(model.state_dict()),

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from mtmsa_lightning.labels import AGE_GROUP_EDGES
+from mtmsa_lightning.labels import age_group_edges
 from mtmsa_lightning.metrics.stage_metrics import StageMetrics
 from mtmsa_lightning.models.backbones.trunk import Trunk
 from mtmsa_lightning.models.distributions import printed_age
@@ -43,12 +43,12 @@ def named_outputs(model: MTMSA, images: Tensor) -> dict[str, Tensor]:
         mean = printed_age(output.age.mean)
         found |= {"age_mean": mean, "age_std": output.age.std, "age_low90": low, "age_high90": high}
         if model.age_groups:
-            found["age_group_probs"] = output.age.group_probs(AGE_GROUP_EDGES)
+            found["age_group_probs"] = output.age.group_probs(age_group_edges(model.age_groups))
     for task, logits in model.trained_logits(output).items():
         found[f"{task}_probs"] = logits.softmax(1)
     found = {name: values.float() for name, values in found.items()}
     if output.age is not None and model.calibration is not None and model.calibration.abstains:
-        found["unsure"] = model.calibration.unsure(output.age)
+        found["unsure"] = model.calibration.unsure(output.age, model.age_groups)
     return found
 
 

@@ -27,7 +27,7 @@ from mtmsa_lightning.evaluation.attention import dilation_rates
 from mtmsa_lightning.inference.cropping import Cropper, Preprocessing
 from mtmsa_lightning.inference.face import Age, ClassPrediction, Face, FaceAttention, FaceCrop, PhotoFaces
 from mtmsa_lightning.inference.photos import PhotoInput, read_photo
-from mtmsa_lightning.labels import AGE_GROUP_EDGES
+from mtmsa_lightning.labels import age_group_edges
 from mtmsa_lightning.module import MTMSA, FaceOutput
 from mtmsa_lightning.runs.checkpoints import find_checkpoint
 from mtmsa_lightning.runs.hub import local_path, upload
@@ -279,7 +279,7 @@ class AgeEstimator:
         genders, races = (classes.get(task, nothing) for task in ("gender", "race"))
         calibration, unsure = self.model.calibration, nothing
         if output.age is not None and calibration is not None and calibration.abstains:
-            unsure = calibration.unsure(output.age).tolist()
+            unsure = calibration.unsure(output.age, self.model.age_groups).tolist()
         return [Face(*row) for row in zip(crops, ages, genders, races, unsure, strict=True)]
 
     def _images(self, crops: Sequence[FaceCrop]) -> Tensor:
@@ -290,7 +290,7 @@ class AgeEstimator:
         if output.age is None:
             return [None] * faces
         groups = self.model.age_groups
-        cells = output.age.group_probs(AGE_GROUP_EDGES).tolist() if groups else [[]] * faces
+        cells = output.age.group_probs(age_group_edges(groups)).tolist() if groups else [[]] * faces
         return [
             Age(output.age[row : row + 1], dict(zip(groups, cells[row], strict=True))) for row in range(faces)
         ]

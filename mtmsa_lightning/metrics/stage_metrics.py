@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torchmetrics import Metric
 
 from mtmsa_lightning.metrics.base import PlotMetric
-from mtmsa_lightning.metrics.suite import metric_specs
+from mtmsa_lightning.metrics.suite import AgeGroups, metric_specs
 
 Stage = Literal["train", "val", "test"]
 
@@ -41,13 +41,14 @@ class StageMetrics(nn.Module):
 
     Args:
         classes: Number of classes of every head that exists, by task; 0 for ``age``.
-        groups: Whether ages are also predicted as groups.
+        groups: Age groups that are also predicted, as inclusive (low, high) pairs in years; True for those of
+            ``labels.AGE_GROUPS``, False or empty for none.
 
     Attributes:
         labels: Kinds of label of the data by stage; a missing stage has all kinds.
     """
 
-    def __init__(self, classes: Mapping[str, int], groups: bool) -> None:
+    def __init__(self, classes: Mapping[str, int], groups: bool | AgeGroups) -> None:
         super().__init__()
         self.tasks = tuple(classes)
         specs = metric_specs(classes, groups)

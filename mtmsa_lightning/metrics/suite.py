@@ -4,11 +4,12 @@ To add a metric add it here. It is then logged in validation and test, written t
 named in reports.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from torchmetrics import Metric
 
+from mtmsa_lightning.labels import AGE_GROUP_EDGES, age_group_edges
 from mtmsa_lightning.metrics import age
 from mtmsa_lightning.metrics import probabilistic as prob
 from mtmsa_lightning.metrics.age_by_group import AgeBalancedMAE, WorstDecadeMAE
@@ -18,6 +19,9 @@ from mtmsa_lightning.metrics.uncertainty import AURC, ENCE
 
 LabelKind = Literal["exact", "group", "age", "gender", "race"]
 """Exact ages, age groups, ages of either kind, and the two classes."""
+
+AgeGroups = Sequence[tuple[int, int]]
+"""Inclusive (low, high) age groups in years."""
 
 LEVELS = (50, 80, 90, 95)
 """Nominal levels of the prediction intervals that are reported, in percent."""
@@ -132,8 +136,17 @@ METRICS: tuple[MetricSpec, ...] = (
 """All metrics, in the order of tables."""
 
 
-def metric_specs(classes: Mapping[str, int], groups: bool) -> tuple[MetricSpec, ...]:
+def metric_specs(classes: Mapping[str, int], groups: bool | AgeGroups) -> tuple[MetricSpec, ...]:
     """Return the metrics of a model; arguments as for :class:`.StageMetrics`."""
-    return tuple(
+    found = tuple(
         spec for spec in METRICS if spec.task in classes and (groups or not spec.name.startswith("group_"))
     )
+    if isinstance(groups, bool) or age_group_edges(groups) == AGE_GROUP_EDGES:
+        return found
+    return tuple(_with_groups(spec, age_group_edges(groups)) for spec in found)
+
+
+def _with_groups(spec: MetricSpec, edges: tuple[float, ...]) -> MetricSpec:
+    """Return the metric with the cells of other age groups, if it is of groups."""
+    offset = {"group_acc": 0, "group_acc_1off": 1}.get(spec.name)
+    return spec if offset is None else spec._replace(build=lambda _: GroupAccuracy(edges, offset))

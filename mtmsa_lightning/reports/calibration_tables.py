@@ -9,7 +9,7 @@ from mtmsa_lightning.calibration.conformal import coverage_deviation
 from mtmsa_lightning.calibration.measures import LabelledPredictions, age_risk, risk_by_threshold
 from mtmsa_lightning.data.datamodule import FaceDataModule
 from mtmsa_lightning.data.mixture.datamodule import sources_of
-from mtmsa_lightning.labels import AGE_GROUP_EDGES
+from mtmsa_lightning.labels import age_group_edges
 from mtmsa_lightning.metrics.titles import format_metric, title
 from mtmsa_lightning.settings.defaults import INTERVAL_LEVEL
 
@@ -101,7 +101,8 @@ def thresholds_table(predictions: LabelledPredictions, groups: bool) -> str:
     low, high = predictions.age.interval(INTERVAL_LEVEL)
     scales = {"--max_width (years)": (high - low, 1)}
     if groups:
-        scales["--min_group_prob"] = (-predictions.age.group_probs(AGE_GROUP_EDGES).amax(1), -1)
+        probs = predictions.age.group_probs(age_group_edges(predictions.groups))
+        scales["--min_group_prob"] = (-probs.amax(1), -1)
     note = ""
     if (high - low).isinf().all():  # too few subjects
         del scales["--max_width (years)"]

@@ -26,11 +26,12 @@ _KEY = re.compile(r"Parser key \"([^\"]+)\"")
 _CLASS = re.compile(r"Problem with given class_path '([^']+)'")
 _REQUIRED = re.compile(r"the following arguments are required: (.+)")
 _NO_CLASS = re.compile(r"Expected a dot import path string: (.*)")
-_NESTED = re.compile(r"NestedArg\(key='[^']*', val='?([^']*?)'?\)")
+_NESTED = re.compile(r"NestedArg\(key='[^']*', val=(?:'([^']*)'|(.*))\)$")
 _CALLABLE = re.compile(r"Type \S*Callable\[.*?\] expects a function or a callable class: ")
 _DROPPED = re.compile(r"Does not validate against|Subtypes:|Errors:|Given value type:|Expected a path but")
 
-_TYPES = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "a text"}
+_TYPES = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "a text",
+          "dict": "a mapping, such as '{name: value}'"}  # fmt: skip
 _IMPORT = "the import path of a class"
 _LISTS = ("tuple", "list", "set", "Sequence", "Iterable")
 _NOTHING = ("none", "false", "no", "off")
@@ -149,7 +150,7 @@ class _Refusal:
         if line.startswith("Given value: "):
             got, line = line.removeprefix("Given value: "), ""
         if nested := _NESTED.match(got):
-            got = nested[1]
+            got = nested[1] or nested[2] or ""
         within = got.startswith("{") and _IMPORT in self.types and self.value  # a class in other settings
         if got and "Namespace(" not in got and (not self.value or not line) and not within:
             self.value = got
@@ -190,6 +191,8 @@ class _Refusal:
     def _no_class(self, names: Sequence[str]) -> str:
         if self.value.lower() in _NOTHING:
             return f"{self.path} {self.value}: write null for none"
+        if self.value in names:
+            return f"{self.path} {self.value}: must be a list: [{self.value}], or --{self.path}+={self.value}"
         near = _near_class(self.value, names)
         hint = f"did you mean {' or '.join(near)}?" if near else f"choose one of {', '.join(names)}"
         return f"{self.path} {self.value}: there is no class of that name; {hint}"
@@ -237,6 +240,8 @@ def unknown_setting(path: str, known: Known) -> str:
     message = f"there is no setting {path.removeprefix('--')}: "
     if name in _INSTEAD:
         return message + _INSTEAD[name]
+    if len(parts) > 1 and name in known.settings.get(place, ()):
+        return f"{message}did you mean another setting of the class given in {place}.{name}?"
     meant = _meant(place, name, parts[-1], known.settings)
     if meant:
         return message + f"did you mean {' or '.join(f'--{full}' for full in meant)}?"
@@ -250,7 +255,7 @@ def _meant(place: str, name: str, leaf: str, settings: Mapping[str, Sequence[str
     """Return the settings that a name could mean: the same name elsewhere, else a similar one."""
     everywhere = [(section, each) for section, names in settings.items() for each in names]
     near = get_close_matches(name, settings.get(place, ()), n=2, cutoff=0.6)
-    like = get_close_matches(name, [each for _, each in everywhere], n=2, cutoff=0.7)
+    like = get_close_matches(name, [each for _, each in everywhere], n=2, cutoff=0.75)
     found = (
         [(section, each) for section, each in everywhere if each == leaf],
         [(place, each) for each in near],

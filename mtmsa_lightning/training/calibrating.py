@@ -72,7 +72,7 @@ def calibrate(
         _check_enough(data, part)
 
     predicted = _predict_parts(model, data, part, accelerator, precision)
-    fitted = fit_calibration(*predicted[part])
+    fitted = fit_calibration(*predicted[part][:5])
     fitted = replace(
         fitted,
         max_width=max_width,
@@ -241,7 +241,8 @@ def _predictor(
             if f"{task}_logits" in joined and mapping.common
         }
         age = None if head is None else head.distribution(joined["age_raw"])
-        return LabelledPredictions(age, joined["age_low"], joined["age_high"], classes, joined["units"])
+        ages = joined["age_low"], joined["age_high"]
+        return LabelledPredictions(age, *ages, classes, joined["units"], model.age_groups)
 
     return predict
 

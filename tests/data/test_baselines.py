@@ -75,6 +75,13 @@ def test_baselines_of_groups_by_hand():
     assert baselines(train, part, AGE_GROUPS) == {"group_acc": 1 / 4, "group_acc_1off": 3 / 4}
 
 
+def test_baselines_of_other_groups():
+    train = table([0, 20, 70], [2, 29, 100]).assign(gender=-1, race=-1)
+    part = table([0, 3, 20], [2, 9, 29]).assign(gender=-1, race=-1)
+    groups = ((0, 2), (3, 9), (10, 19), (20, 29), (30, 69), (70, 100))
+    assert baselines(train, part, groups) == {"group_acc": 1 / 3, "group_acc_1off": 2 / 3}
+
+
 def test_what_has_no_label_has_no_baseline():
     nothing = labelled([np.nan], [-1], [-1])
     assert baselines(labelled([20], [0], [1]), nothing, AGE_GROUPS) == {}

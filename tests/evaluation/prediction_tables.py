@@ -3,6 +3,8 @@
 import numpy as np
 import pandas as pd
 
+from mtmsa_lightning.labels import AGE_GROUPS
+
 
 def table_of(n: int = 400, seed: int = 0, groups: bool = False) -> pd.DataFrame:
     """Return predictions with correct spread, about three per subject; some lack a gender."""
@@ -30,7 +32,6 @@ def table_of(n: int = 400, seed: int = 0, groups: bool = False) -> pd.DataFrame:
         table = table.drop(columns=["label_race", "race_white", "race_black", "race_asian"])
         low, high = np.array([[15, 20], [25, 32], [38, 43], [48, 53]]).T
         group = random.integers(0, 4, n)
-        table = table.assign(
-            label_age_low=low[group], label_age_high=high[group], group_15_20=0.5, group_25_32=0.5
-        )
+        probs = {f"group_{first}_{last}": 1 / 8 for first, last in AGE_GROUPS}
+        table = table.assign(label_age_low=low[group], label_age_high=high[group], **probs)
     return table

@@ -6,8 +6,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mtmsa_lightning.labels import AGE_GROUP_EDGES, AGE_GROUPS, age_group_index
+from mtmsa_lightning.labels import AGE_GROUP_EDGES, AGE_GROUPS, FAIRFACE_AGE_GROUPS, age_group_index
 from mtmsa_lightning.metrics import GroupAccuracy
+from mtmsa_lightning.metrics.suite import metric_specs
 from mtmsa_lightning.models.distributions import GaussianAge
 
 NAN = math.nan
@@ -27,6 +28,19 @@ def accuracy(predicted, low, high, offset=0):
 def test_each_group_lies_in_its_own_cell():
     low, high = (list(map(float, ends)) for ends in zip(*AGE_GROUPS, strict=True))
     assert accuracy(list(range(8)), low, high) == 1
+
+
+@pytest.mark.parametrize("groups", [FAIRFACE_AGE_GROUPS, ((0, 17), (18, 99))])
+def test_other_groups_are_decided_at_the_middles_of_their_gaps(groups):
+    low, high = torch.tensor(groups, dtype=torch.float64).T
+    exact = next(s for s in metric_specs({"age": 0}, groups) if s.name == "group_acc").build(0)
+    one_off = next(s for s in metric_specs({"age": 0}, groups) if s.name == "group_acc_1off").build(0)
+    for ends in (low, high):  # both ends of a group belong to its cell
+        exact.update(GaussianAge(ends, torch.full_like(low, 0.1)), low, high)
+    assert exact.compute() == 1
+    one_off.update(GaussianAge(low.flip(0), torch.full_like(low, 0.1)), low, high)
+    away = np.abs(np.arange(len(groups)) - np.arange(len(groups))[::-1])
+    assert one_off.compute() == pytest.approx((away <= 1).mean())
 
 
 @pytest.mark.parametrize(("age", "group"), [(3.0, 0), (3.01, 1), (35.0, 4), (36.0, 5), (100.0, 7), (0.0, 0)])

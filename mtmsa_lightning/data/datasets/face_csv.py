@@ -5,6 +5,7 @@ import os
 import posixpath
 import shlex
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -42,8 +43,8 @@ from mtmsa_lightning.data.tables.columns import as_arguments
 from mtmsa_lightning.data.tables.paths import no_image_error
 from mtmsa_lightning.data.tables.rows import TableRows, read_rows, table_files
 from mtmsa_lightning.data.tables.scenes import warn_scenes
-from mtmsa_lightning.errors import DataError
-from mtmsa_lightning.labels import AGE_GROUPS, RACES, class_key
+from mtmsa_lightning.errors import ConfigError, DataError
+from mtmsa_lightning.labels import AGE_GROUPS, FAIRFACE_AGE_GROUPS, RACES, class_key
 
 log = logging.getLogger(__name__)
 
@@ -275,7 +276,8 @@ class FaceCSV(FaceDataModule):
         dataset_name: Name of the dataset in ids, results and the default root.
         race_classes: Race names in index order; by default those of the prepared set or of the table, see
             :func:`read_face_csv`. They are ignored if it has no races.
-        age_groups: ``adience`` for predictions of Adience's eight age groups; ``null`` for none.
+        age_groups: Age groups to predict too: ``adience`` (eight), ``fairface`` (nine), or inclusive pairs
+            such as ``[[0, 17], [18, 100]]``; ``null`` for none.
         protocol: By default ``subject_exclusive`` if every row of the table has a subject, else ``random``;
             ``predefined`` uses the table's own split or fold.
         box_margin: Margin on each side of the face boxes, as a fraction of the longer side.
@@ -298,7 +300,7 @@ class FaceCSV(FaceDataModule):
         date_format: str | None = None,
         dataset_name: str = "csv",
         race_classes: tuple[str, ...] | None = None,
-        age_groups: Literal["adience"] | None = None,
+        age_groups: Literal["adience", "fairface"] | list[list[int]] | None = None,
         protocol: str | None = None,
         box_margin: float = 0.0,
         **kwargs: Any,
@@ -311,7 +313,7 @@ class FaceCSV(FaceDataModule):
         self.repair_dates = repair_dates
         self.date_format = date_format
         self.box_margin = box_margin
-        self.age_groups = AGE_GROUPS if age_groups == "adience" else ()
+        self.age_groups = _age_groups(age_groups)
         subjects, found = self._first_look(checked=race_classes is None)
         if protocol is None:
             self.protocol = _default_protocol(subjects)
@@ -354,6 +356,20 @@ class FaceCSV(FaceDataModule):
             box_margin=self.box_margin,
             strict=self.strict,
         )
+
+
+def _age_groups(given: str | Sequence[Sequence[int]] | None) -> tuple[tuple[int, int], ...]:
+    """Return age groups by name or as given; they must be two or more, increase and not overlap."""
+    if given is None or isinstance(given, str):
+        return {"adience": AGE_GROUPS, "fairface": FAIRFACE_AGE_GROUPS}.get(given or "", ())
+    years = [year for group in given for year in group]
+    pairs = len(given) > 1 and all(len(group) == 2 for group in given)
+    if not pairs or years != sorted(years) or any(a[1] == b[0] for a, b in pairwise(given)):
+        raise ConfigError(
+            f"data.age_groups {[*map(list, given)]}: give two or more pairs of ages that increase, e.g. "
+            "[[0, 17], [18, 100]]"
+        )
+    return tuple((low, high) for low, high in given)
 
 
 def _default_protocol(subjects: "pd.Series[str]") -> str:

@@ -12,6 +12,7 @@ from mtmsa_lightning.data.reader_steps import check_choice, finish_table, locate
 from mtmsa_lightning.data.release_files import expected_tree_error, find_file
 from mtmsa_lightning.data.tables import age_columns
 from mtmsa_lightning.data.tables.parquet import read_texts, unpack_images
+from mtmsa_lightning.labels import FAIRFACE_AGE_GROUPS
 
 Variant = Literal["margin025", "margin125"]
 
@@ -114,6 +115,7 @@ class FairFace(FaceDataModule):
 
     name = "fairface"
     race_classes = RACE_CLASSES
+    age_groups = FAIRFACE_AGE_GROUPS
     protocols = ("predefined", "random", "whole", "train_all")
     expected_tree = TREE
 

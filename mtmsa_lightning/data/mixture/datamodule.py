@@ -52,6 +52,8 @@ class Mixture(FaceDataModule):
         caps: The most training faces of a source in an epoch, by name.
         allow_copies: Keep test faces whose image another source trains on (equal bytes), instead of refusing
             them; recorded.
+        age_groups: Name of the source whose age groups are predicted and evaluated, for faces of all sources;
+            needed if sources have different ones.
         image_size: Side of the network's input in pixels.
         batch_size: Faces per step and device.
         num_workers: Number of loader processes; by default one per available core, at most 8.
@@ -78,6 +80,7 @@ class Mixture(FaceDataModule):
         weights: dict[str, float] | None = None,
         caps: dict[str, int] | None = None,
         allow_copies: bool = False,
+        age_groups: str | None = None,
         image_size: int = IMAGE_SIZE,
         batch_size: int = BATCH_SIZE,
         num_workers: int | None = None,
@@ -108,7 +111,7 @@ class Mixture(FaceDataModule):
             source.in_mixture = True
             self._set_common(source)
         self.race_classes = unite(source.race_classes for source in sources)
-        self.age_groups = _common_groups(self.sources)
+        self.age_groups = _chosen_groups(self.sources, age_groups)
         self._copies: Copies | None = None
         self._hashes: NDArray[np.uint64] | None = None  # of all images, after prepare_data
         self.copy_notes: tuple[str, ...] = ()
@@ -309,11 +312,18 @@ def _checked(key: str, values: Mapping[str, Any] | None, names: Sequence[str]) -
     return dict(values or {})
 
 
-def _common_groups(sources: Sequence[FaceDataModule]) -> tuple[tuple[int, int], ...]:
-    """Return the age groups of the sources that have some; they must be the same."""
+def _chosen_groups(sources: Sequence[FaceDataModule], chosen: str | None) -> tuple[tuple[int, int], ...]:
+    """Return the age groups of the chosen source; by default those that all sources with groups share."""
     groups = {source.name: tuple(source.age_groups) for source in sources if source.age_groups}
-    if len(set(groups.values())) > 1:
+    if chosen is not None and chosen not in groups:
+        known = ", ".join(groups) or "none"
         raise ConfigError(
-            f"data.sources: {', '.join(groups)} have different age groups: mix those of one kind"
+            f"data.age_groups {chosen!r}{nearest(chosen, groups)} is no source with age groups; those with "
+            f"some: {known}"
         )
-    return next(iter(groups.values()), ())
+    if chosen is None and len(set(groups.values())) > 1:
+        raise ConfigError(
+            f"data.sources: {', '.join(groups)} have different age groups: choose those to predict and "
+            f"evaluate, e.g. --data.age_groups {next(iter(groups))}"
+        )
+    return groups[chosen] if chosen else next(iter(groups.values()), ())

@@ -9,7 +9,7 @@ from mtmsa_lightning import MTMSA
 from mtmsa_lightning.align.box import BOX
 from mtmsa_lightning.cli.main import main
 from mtmsa_lightning.data.datasets.face_csv import FaceCSV, read_face_csv
-from mtmsa_lightning.errors import DataError
+from mtmsa_lightning.errors import ConfigError, DataError
 from mtmsa_lightning.training.build_data import build_data
 
 
@@ -489,6 +489,13 @@ def test_datamodule_reads_the_table(folder):
     assert (data.protocol, data.name, len(data.age_groups)) == ("random", "mine", 8)
     assert data.read().race_classes == data.race_classes == ()
     assert FaceCSV(root=str(root), num_workers=0).age_groups == ()
+    assert FaceCSV(root=str(root), age_groups=[[0, 17], [18, 99]]).age_groups == ((0, 17), (18, 99))
+
+
+@pytest.mark.parametrize("groups", [[[0, 17]], [[0, 17], [17, 99]], [[18, 99], [0, 17]], [[0], [1, 2]], []])
+def test_age_groups_that_are_none(folder, groups):
+    with pytest.raises(ConfigError, match="two or more pairs of ages that increase"):
+        FaceCSV(root=str(folder("path,age\nimg/a.jpg,20\n")), age_groups=groups)
 
 
 @pytest.mark.parametrize(

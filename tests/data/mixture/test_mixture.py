@@ -117,6 +117,11 @@ def test_sources_that_do_not_fit_together_are_refused(mixture, three_sources):
     other.age_groups = ((0, 50), (51, 100))
     with pytest.raises(ConfigError, match="adience, groups have different age groups"):
         Mixture([Adience(root=str(three_sources)), other])
+    with pytest.raises(ConfigError, match=r"have different age groups: choose .* --data\.age_groups adience"):
+        Mixture([Adience(root=str(three_sources)), other])
+    assert Mixture([Adience(root=str(three_sources)), other], age_groups="groups").age_groups[1] == (51, 100)
+    with pytest.raises(ConfigError, match=r"data\.age_groups 'group' \(did you mean 'groups'\?\)"):
+        Mixture([Adience(root=str(three_sources)), other], age_groups="group")
     tested = source(three_sources, "races")
     tested.protocol = "whole"
     with pytest.raises(ConfigError, match="no source has a train part"):
