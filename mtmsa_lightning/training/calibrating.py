@@ -72,7 +72,8 @@ def calibrate(
         _check_enough(data, part)
 
     predicted = _predict_parts(model, data, part, accelerator, precision)
-    fitted = fit_calibration(*predicted[part][:5])
+    faces = predicted[part]
+    fitted = fit_calibration(faces.age, faces.low, faces.high, faces.classes, faces.units)
     fitted = replace(
         fitted,
         max_width=max_width,
