@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
@@ -22,8 +22,7 @@ from mtmsa_lightning.metrics.stage_metrics import StageMetrics
 from mtmsa_lightning.models.backbones.build import build_trunk
 from mtmsa_lightning.models.backbones.msa import MSAConfig
 from mtmsa_lightning.models.backbones.trunk import LAST_STRIDE
-from mtmsa_lightning.models.class_mapping import ClassMapping
-from mtmsa_lightning.models.distributions import AgeDistribution
+from mtmsa_lightning.models.face_output import FaceOutput
 from mtmsa_lightning.models.heads.age import AgeHead, GaussianAgeHead
 from mtmsa_lightning.models.heads.classes import ClassHead
 from mtmsa_lightning.optim.optimizers import (
@@ -40,22 +39,6 @@ from mtmsa_lightning.settings.defaults import IMAGE_SIZE
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-
-
-class FaceOutput(NamedTuple):
-    """Predictions for N faces; None for a missing head.
-
-    Attributes:
-        age: Predictive distributions of age, in years.
-        gender: Logits, shape (N, genders).
-        race: Logits, shape (N, races).
-        age_raw: Input of the age head's loss.
-    """
-
-    age: AgeDistribution | None
-    gender: Tensor | None
-    race: Tensor | None
-    age_raw: Tensor | None = None
 
 
 class MTMSA(FaceModule):
@@ -96,14 +79,16 @@ class MTMSA(FaceModule):
         lr_batch_size: Global batch that the optimiser's learning rate belongs to.
         lr_factors: Factors of the learning rate for trunk, attention and heads, and its decay over the
             trunk's stages.
+        teacher: Trained networks (as for ``weights``) whose mean predictions a fit learns beside the labels,
+            see :class:`.runs.teacher.Teacher`.
+        teacher_weight: Weight of the losses against the teacher in [0, 1]; those of labels have the rest.
         freeze_epochs: Number of first epochs in which the backbone's layers keep their weights and BatchNorm
             statistics; attention and heads learn.
         channels_last: Store images and convolutions channels last in memory, which is faster in half
             precision; results differ by rounding.
-        checkpoint_activations: Recompute the trunk's activations in the backward pass: less memory, more
-            time, the same results.
-        flip_test: In evaluation, average the outputs of the heads over each face and its mirror image: means
-            and log-variances of age, logits of classes. Not in training.
+        checkpoint_activations: Recompute the trunk's activations in the backward pass, to save memory.
+        flip_test: In evaluation, average the outputs of the heads (means and log-variances of age, logits of
+            classes) over each face and its mirror image.
         image_size: Side of the input in pixels; set from the data.
         crop: Fraction of raw photos that the data used; set from the data, kept for prediction.
         gender_classes: Class names in index order; set from the data.
@@ -138,6 +123,8 @@ class MTMSA(FaceModule):
         lr_scaling: LearningRateScaling = "none",
         lr_batch_size: int = 64,
         lr_factors: LearningRateFactors = LearningRateFactors(),  # noqa: B008  # never changed in place
+        teacher: str | list[str] | None = None,
+        teacher_weight: float = 0.5,
         freeze_epochs: int = 0,
         channels_last: bool = False,
         checkpoint_activations: bool = False,
@@ -154,6 +141,8 @@ class MTMSA(FaceModule):
             raise ConfigError(f"model.lr_batch_size {lr_batch_size} must be at least 1")
         if aux_stage not in (1, 2, 3, 4):
             raise ConfigError(f"model.aux_stage {aux_stage} is none of the stages 1, 2, 3, 4")
+        if not 0 <= teacher_weight <= 1:
+            raise ConfigError(f"model.teacher_weight {teacher_weight} must lie between 0 and 1")
         msa = MSAConfig(**msa) if isinstance(msa, Mapping) else msa
         factors = LearningRateFactors(**lr_factors) if isinstance(lr_factors, Mapping) else lr_factors
         self.trunk = build_trunk(backbone, msa, image_size, last_stride, stem_pool, checkpoint_activations)
@@ -169,6 +158,8 @@ class MTMSA(FaceModule):
         self.scheduler = WarmupCosine if isinstance(scheduler, Mapping) else scheduler
         self.scheduler_interval, self.freeze_epochs = scheduler_interval, freeze_epochs
         self.lr_scaling, self.lr_batch_size, self.lr_factors = lr_scaling, lr_batch_size, factors
+        self.teacher = [teacher] if isinstance(teacher, str) else list(teacher or ())
+        self.teacher_weight = teacher_weight
         self._configure_heads(age, gender, race)
         task_weights = {"age": age_weight, "gender": gender_weight, "race": race_weight}
         present = {task: task_weights[task] for task in self.tasks}
@@ -177,7 +168,7 @@ class MTMSA(FaceModule):
         self.register_buffer("pixel_mean", _pixels(IMAGENET_MEAN), persistent=False)
         self.register_buffer("pixel_std", _pixels(IMAGENET_STD), persistent=False)
         settings["msa"] = msa and {key: as_lists(value) for key, value in asdict(msa).items()}
-        settings["lr_factors"] = asdict(factors)
+        settings |= {"lr_factors": asdict(factors), "teacher": self.teacher or None}
         settings |= {task: head_spec(getattr(self, task)) for task in TASKS}
         settings |= {"optimizer": callable_spec(optimizer), "scheduler": callable_spec(scheduler)}
         for name in ("gender_classes", "race_classes", "age_groups"):
@@ -245,9 +236,9 @@ class MTMSA(FaceModule):
             losses["race"] = self.race.loss(output.race, batch["race"])
         return losses
 
-    def total_loss(self, losses: TaskLosses) -> Tensor:
-        """Return the weighted sum of task losses, see :func:`.weighting.joined_loss`."""
-        return joined_loss(losses, self.weighting)
+    def total_loss(self, losses: TaskLosses, soft: TaskLosses | None = None) -> Tensor:
+        """Return the weighted sum of task losses and of those against soft labels, :func:`.joined_loss`."""
+        return joined_loss(losses, self.weighting, soft, self.teacher_weight)
 
     def calibrated(self, output: FaceOutput) -> FaceOutput:
         """Apply the calibration, if there is one; ``age_raw`` is not changed."""
@@ -266,8 +257,9 @@ class MTMSA(FaceModule):
 
         It is logged for callbacks, not for Lightning's progress bar, which would synchronise every step.
         """
-        _, losses = self._step("train", batch)
-        total = self.total_loss(losses)
+        output, _, losses = self._step("train", batch)
+        soft = None if self.taught_by is None else self.taught_by.losses(output, batch["image"])
+        total = self.total_loss(losses, soft)
         self.log("loss", total.detach(), logger=False)
         return total * self._accumulation_factor(batch_idx)
 
@@ -279,29 +271,29 @@ class MTMSA(FaceModule):
 
     def validation_step(self, batch: FaceBatch, batch_idx: int) -> FaceOutput:  # type: ignore[override]
         """Update the validation metrics and return the predictions for callbacks."""
-        return self._step("val", batch)[0]
+        return self._step("val", batch)[1]
 
     def test_step(self, batch: FaceBatch, batch_idx: int) -> FaceOutput:  # type: ignore[override]
         """Update the test metrics and return the calibrated predictions; losses are of uncalibrated ones."""
-        return self._step("test", batch)[0]
+        return self._step("test", batch)[1]
 
     def predict_step(self, batch: FaceBatch, batch_idx: int) -> FaceOutput:
         """Return calibrated predictions for a batch."""
         return self.calibrated(self(batch["image"]))
 
-    def _step(self, stage: str, batch: FaceBatch) -> tuple[FaceOutput, TaskLosses]:
-        """Predict, compute losses and update metrics, with classes matched between data and model."""
+    def _step(self, stage: str, batch: FaceBatch) -> tuple[FaceOutput, FaceOutput, TaskLosses]:
+        """Return output, output as evaluated (calibrated, of common classes) and losses; update metrics."""
         output: FaceOutput = self(batch["image"])
         batch = {**batch, **self._model_labels(batch)}
         losses = self.losses(output, batch)
         final = self.calibrated(output) if stage == "test" else output
         for metrics, number, faces in self.source_metrics.in_batch(stage, batch["index"]):
             own: Any = only(batch, faces)
-            masked = _common(final, self.source_mappings[number])
+            masked = final.common(self.source_mappings[number])
             self._update_metrics(metrics, stage, masked, self.losses(output, own), own)
-        final = _common(final, self.class_mappings)
+        final = final.common(self.class_mappings)
         self._update_metrics(self.metrics, stage, final, losses, batch)
-        return final, losses
+        return output, final, losses
 
     def _model_labels(self, batch: FaceBatch) -> Any:
         """Return the class labels of a batch as indices of the model's classes."""
@@ -395,16 +387,6 @@ class MTMSA(FaceModule):
         """Step, with a learning rate of 0 for a frozen backbone."""
         with frozen_trunk(optimizer, active=epoch < self.freeze_epochs):
             super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
-
-
-def _common(output: FaceOutput, mappings: Mapping[str, ClassMapping]) -> FaceOutput:
-    """Return an output with the logits of the classes that data and model share."""
-    matched: dict[str, Any] = {
-        task: each.logits(getattr(output, task))
-        for task, each in mappings.items()
-        if getattr(output, task) is not None
-    }
-    return output._replace(**matched)
 
 
 def _pixels(values: Sequence[float]) -> Tensor:

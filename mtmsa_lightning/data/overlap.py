@@ -44,8 +44,8 @@ def check_overlap(
 ) -> list[str]:
     """Raise an error if a part shares ids or image files with the training faces of a checkpoint.
 
-    The training faces are those of the checkpoint and of the networks that its weights started from. Equal
-    files within one split are a property of the release, and only cause a warning.
+    The training faces are those of the checkpoint, of the networks that its weights started from, and of its
+    teachers. Equal files within one split are a property of the release, and only cause a warning.
 
     Args:
         provenance: Provenance of the checkpoint.
@@ -93,7 +93,7 @@ def check_overlap(
 
 _ORIGINS = {
     "train": "this checkpoint",
-    "earlier": "a network that its weights started from",
+    "earlier": "a network that its weights started from, or a teacher",
 }
 """Networks with recorded training faces, by the prefix of the keys of their hashes."""
 

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from mtmsa_lightning.labels import age_group_edges
 from mtmsa_lightning.models.distributions import printed_columns
-from mtmsa_lightning.module import MTMSA, FaceOutput
+from mtmsa_lightning.models.face_output import FaceOutput
+from mtmsa_lightning.module import MTMSA
 
 
 def prediction_columns(model: MTMSA, output: FaceOutput) -> dict[str, Tensor]:

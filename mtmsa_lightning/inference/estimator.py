@@ -28,7 +28,8 @@ from mtmsa_lightning.inference.cropping import Cropper, Preprocessing
 from mtmsa_lightning.inference.face import Age, ClassPrediction, Face, FaceAttention, FaceCrop, PhotoFaces
 from mtmsa_lightning.inference.photos import PhotoInput, read_photo
 from mtmsa_lightning.labels import age_group_edges
-from mtmsa_lightning.module import MTMSA, FaceOutput
+from mtmsa_lightning.models.face_output import FaceOutput
+from mtmsa_lightning.module import MTMSA
 from mtmsa_lightning.runs.checkpoints import find_checkpoint
 from mtmsa_lightning.runs.hub import local_path, upload
 from mtmsa_lightning.runs.pretrained import README, identity, write_pretrained

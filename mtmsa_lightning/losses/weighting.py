@@ -68,14 +68,31 @@ class TaskWeighting(nn.Module):
         return soft_bound(self.raw_log_scales[name], -5.0, 5.0)
 
 
-def joined_loss(losses: TaskLosses, weighting: TaskWeighting) -> Tensor:
+def joined_loss(
+    losses: TaskLosses, weighting: TaskWeighting, soft: TaskLosses | None = None, soft_weight: float = 0.0
+) -> Tensor:
     """Combine the task losses into the total loss, a scalar.
+
+    With losses against soft labels (``soft``), the loss of a task is ``(1 - soft_weight)`` times its loss
+    against the labels, plus ``soft_weight`` times its soft one.
 
     Counts are summed over all processes, and sums are scaled by the number of processes because DDP averages
     gradients. Any number of processes thus gives the gradient of the joined batch. Accumulated batches are
     each divided by their own counts; their mean is the gradient of the joined batch if all have the same
     number of labels of every task.
     """
+    means, present = _joined_means(losses)
+    if soft:
+        soft_means, soft_present = _joined_means(soft)
+        for task, mean in soft_means.items():
+            means[task] = (1 - soft_weight) * means[task] + soft_weight * mean
+            present[task] = present[task] | soft_present[task]
+    total: Tensor = weighting(means, present)
+    return total
+
+
+def _joined_means(losses: TaskLosses) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Return the mean loss of each task for all processes' labels, and whether there are labels."""
     counts = torch.stack([count.to(torch.float64) for _, count in losses.values()])
     processes = 1
     if torch.distributed.is_available() and torch.distributed.is_initialized():
@@ -84,5 +101,4 @@ def joined_loss(losses: TaskLosses, weighting: TaskWeighting) -> Tensor:
     pairs = zip(losses.items(), counts, strict=True)
     # a count of 0 becomes 1; class-weighted counts may lie in between
     means = {task: loss * processes / count.where(count > 0, 1.0) for (task, (loss, _)), count in pairs}
-    total: Tensor = weighting(means, dict(zip(losses, counts > 0, strict=True)))
-    return total
+    return means, dict(zip(losses, counts > 0, strict=True))

@@ -39,6 +39,7 @@ from mtmsa_lightning.runs import provenance
 from mtmsa_lightning.runs.checkpoints import checkpoint_file, read_checkpoint
 from mtmsa_lightning.runs.initial_weights import load_initial_weights
 from mtmsa_lightning.runs.status import warn_unfinished
+from mtmsa_lightning.runs.teacher import Teacher
 from mtmsa_lightning.settings.class_paths import allowing
 
 log = logging.getLogger(__name__)
@@ -66,6 +67,7 @@ class FaceModule(LightningModule):
     metrics: StageMetrics
     source_metrics: SourceMetrics
     weights: str | None
+    teacher: list[str]
     image_size: int
     crop: float
     flip_test: bool
@@ -82,6 +84,7 @@ class FaceModule(LightningModule):
         self.seed: int | None = None
         self.allow_overlap = False
         self.overlap: list[str] = []
+        self.taught_by: Teacher | None = None
         self._race_wanted = False
         self._initialised = False
         self._years_checked: set[tuple[int, str]] = set()
@@ -154,6 +157,8 @@ class FaceModule(LightningModule):
         if stage == "fit":
             self.hparams["age_groups"] = as_lists(self.age_groups)
         self._check_years(data, stage)
+        if stage == "fit" and self.teacher:
+            self.taught_by = Teacher({path: type(self).load(path) for path in self.teacher}, self)
         if stage == "fit" and self.age is not None and not self.age.fitted:
             self.age.set_age_statistics(*data.age_statistics())
 
@@ -246,10 +251,13 @@ class FaceModule(LightningModule):
         msa = self.hparams["msa"] and MSAConfig(**self.hparams["msa"])
         for text in padding_dominated_rates(msa, self.image_size, self.trunk.stage_strides):
             log.warning("%s", text)
+        if self.taught_by is not None:
+            self.taught_by.to(self.device)
         initial = None if self._initialised else (self.weights, self._load_initial_weights())
         if self._data is not None:
+            teachers = {} if self.taught_by is None else self.taught_by.provenances
             self.provenance = provenance.start_record(
-                self.trainer, self.provenance, initial, self.seed, self.allow_overlap
+                self.trainer, self.provenance, initial, teachers, self.seed, self.allow_overlap
             )
         self._initialised = True
         if self.age is not None and not self.age.fitted:

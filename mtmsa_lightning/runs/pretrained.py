@@ -96,6 +96,8 @@ def write_pretrained(checkpoint: Mapping[str, Any], folder: Path) -> None:
     settings = dict(checkpoint["hyper_parameters"])
     if settings.get("weights"):
         settings["weights"] = Path(settings["weights"]).name  # without its folder
+    if settings.get("teacher"):
+        settings["teacher"] = [Path(each).name for each in settings["teacher"]]
     _write_tensors(folder / WEIGHTS, checkpoint["state_dict"])
     _write_tensors(folder / TRAINED_ON, hashes)
     config = {

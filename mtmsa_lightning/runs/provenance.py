@@ -15,13 +15,14 @@ def start_record(
     trainer: Trainer,
     known: Mapping[str, Any] | None,
     initial: tuple[str | None, Mapping[str, Any] | None] | None,
+    teachers: Mapping[str, Mapping[str, Any] | None],
     seed: int | None,
     allow_overlap: bool,
 ) -> dict[str, Any]:
     """Return the present and earlier training data; OverlapError if test faces were trained on.
 
     ``initial`` are the initial weights and the provenance of their network; None where a checkpoint was
-    loaded, with the provenance ``known``.
+    loaded, with the provenance ``known``. ``teachers`` are the provenances of the teachers by path.
     """
     data: Any = trainer.datamodule  # type: ignore[attr-defined]
     now = data.provenance()
@@ -29,6 +30,7 @@ def start_record(
         before = earlier.inherited(known or {}, now["fingerprints"])
     else:
         before = earlier_trainings(*initial, now["fingerprints"])
+        before = earlier.with_teachers(before, teachers, now["fingerprints"])
     refused = None
     if trainer.is_global_zero:
         try:

@@ -84,25 +84,27 @@ def plan(
     del cli.model  # built only to check its settings; a study has many experiments
     experiment = Experiment(cli, tuple(fit_args), parallel)
     experiment.choose(folds, seeds)
-    _check_initial_weights(experiment)
+    _check_earlier_networks(experiment)
     return experiment
 
 
-def _check_initial_weights(experiment: "Experiment") -> None:
-    """Raise OverlapError for initial weights that were trained on test faces of a fold, unless allowed."""
+def _check_earlier_networks(experiment: "Experiment") -> None:
+    """Raise OverlapError for initial weights or a teacher trained on test faces of a fold, unless allowed."""
     from mtmsa_lightning.data.overlap import check_overlap
     from mtmsa_lightning.runs.initial_weights import earlier_trainings, trained_network
 
-    weights, data = experiment.settings["model"]["weights"], experiment.cli.datamodule
-    network = trained_network(weights)
-    if network is None:
-        return
-    for fold, fingerprints in experiment.fingerprints.items():
-        before = earlier_trainings(weights, network.get("provenance") or {}, fingerprints)
-        try:
-            check_overlap(before, data, force=experiment.settings["allow_overlap"], fold=fold)
-        except DataError as error:
-            raise type(error)(f"--model.weights {weights}, fold {fold}: {error}") from error
+    model, data = experiment.settings["model"], experiment.cli.datamodule
+    teachers = model["teacher"] if isinstance(model["teacher"], list) else [model["teacher"]]
+    for key, path in [("weights", model["weights"]), *(("teacher", each) for each in teachers)]:
+        network = trained_network(path)
+        if network is None:
+            continue
+        for fold, fingerprints in experiment.fingerprints.items():
+            before = earlier_trainings(path, network.get("provenance") or {}, fingerprints)
+            try:
+                check_overlap(before, data, force=experiment.settings["allow_overlap"], fold=fold)
+            except DataError as error:
+                raise type(error)(f"--model.{key} {path}, fold {fold}: {error}") from error
 
 
 def carry_out(experiment: "Experiment") -> "tuple[str | None, dict[Trial, str]]":

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mtmsa_lightning._utils.file_access import find_normalised
+from mtmsa_lightning._utils.yaml_text import load_yaml
 from mtmsa_lightning.errors import ConfigError
 from mtmsa_lightning.runs.checkpoints import check_checkpoint
 from mtmsa_lightning.settings.configs import find_config, option, setting, split_configs
@@ -46,11 +47,17 @@ def check_arguments(command: str, args: Sequence[str]) -> None:
     files = ["data.split_file"]
     if command == "fit" and ckpt_path is None:  # a checkpoint has weights
         files.append("model.weights")
+    if command == "fit":
+        files.append("model.teacher")
     for name in files:
         section, _, key = name.partition(".")
         value = setting(args, name, f"{section}.init_args.{key}")
-        if value not in NO_FILE and not find_normalised(Path(str(value))).exists():
-            raise ConfigError(f"--{name} {value}: no such file or folder")
+        if str(value).startswith("["):  # a list on a command line
+            value = load_yaml(str(value))
+        for each in value if isinstance(value, list) else [value]:
+            published = each in NO_FILE or str(each).startswith("IMAGENET1K_")
+            if not published and not find_normalised(Path(str(each))).exists():
+                raise ConfigError(f"--{name} {each}: no such file or folder")
 
 
 def names_data(args: Sequence[str]) -> bool:

@@ -168,17 +168,25 @@ def test_one_process_computes_metrics_while_the_others_are_elsewhere(three):
 JOINED = """
 import sys, torch, torch.distributed as dist
 from mtmsa_lightning import MTMSA
+from mtmsa_lightning.runs.teacher import Teacher
 rank, folder = int(sys.argv[1]), sys.argv[2]
 dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
 torch.set_num_threads(1)
 batch = torch.load(f"{folder}/batch.pt", weights_only=True)
-model = MTMSA(msa=None, weighting="learned", race_classes=("white", "black")).double().eval()
+model, other = (
+    MTMSA(msa=None, weighting="learned", race_classes=("white", "black"), teacher_weight=0.3).double().eval()
+    for _ in range(2)
+)
 model.load_state_dict(torch.load(f"{folder}/weights.pt", weights_only=True))
+other.load_state_dict(torch.load(f"{folder}/teacher.pt", weights_only=True))
+teacher = Teacher({"teacher.pt": other}, model)
 half = {name: value[rank::2] for name, value in batch.items()}
 class Loss(torch.nn.Module):
     def __init__(self, model): super().__init__(); self.model = model
     def forward(self, batch):
-        return self.model.total_loss(self.model.losses(self.model(batch["image"]), batch))
+        output = self.model(batch["image"])
+        soft = teacher.losses(output, batch["image"])
+        return self.model.total_loss(self.model.losses(output, batch), soft)
 wrapped = torch.nn.parallel.DistributedDataParallel(Loss(model))
 loss = wrapped(half)
 loss.backward()
@@ -189,8 +197,9 @@ torch.save({"loss": loss / 2, **gradients}, f"{folder}/gradient{rank}.pt")
 
 
 def test_two_ranks_give_the_loss_and_gradient_of_the_joined_batch(tmp_path):
-    """Exact ages, groups and missing labels mixed; the second rank has no race label at all."""
+    """Exact ages, groups, missing labels and a teacher; the second rank has no race label at all."""
     from mtmsa_lightning import MTMSA
+    from mtmsa_lightning.runs.teacher import Teacher
 
     torch.manual_seed(0)
     low = torch.tensor([20, 31, 25, 60, float("nan"), 44, 18], dtype=torch.float64)
@@ -202,11 +211,21 @@ def test_two_ranks_give_the_loss_and_gradient_of_the_joined_batch(tmp_path):
         "gender": torch.tensor([0, 1, -1, 1, 0, -1, 1]),
         "race": torch.tensor([0, -1, 1, -1, 1, -1, 0]),
     }
-    model = MTMSA(msa=None, weighting="learned", race_classes=("white", "black")).double().eval()
+    settings = {
+        "msa": None,
+        "weighting": "learned",
+        "race_classes": ("white", "black"),
+        "teacher_weight": 0.3,
+    }
+    model, other = (MTMSA(**settings).double().eval() for _ in range(2))
     model.age.set_age_statistics(33.0, 11.0)
+    other.age.set_age_statistics(30.0, 12.0)
     torch.save(batch, tmp_path / "batch.pt")
     torch.save(model.state_dict(), tmp_path / "weights.pt")
-    loss = model.total_loss(model.losses(model(batch["image"]), batch))
+    torch.save(other.state_dict(), tmp_path / "teacher.pt")
+    output = model(batch["image"])
+    soft = Teacher({"teacher.pt": other}, model).losses(output, batch["image"])
+    loss = model.total_loss(model.losses(output, batch), soft)
     loss.backward()
     ranks = [WarmProcess("-c", JOINED, rank, tmp_path) for rank in (0, 1)]
     assert [rank.wait() for rank in ranks] == [0, 0]

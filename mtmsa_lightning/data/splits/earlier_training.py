@@ -52,6 +52,28 @@ def of_network(
     return record
 
 
+def with_teachers(
+    record: Mapping[str, Any],
+    teachers: Mapping[str, Mapping[str, Any] | None],
+    fingerprints: Mapping[str, str],
+) -> dict[str, Any]:
+    """Return a record of earlier trainings with those of the networks that a training learns from.
+
+    ``teachers`` are their provenances by path.
+    """
+    joined = dict(record)
+    for path, provenance in teachers.items():
+        more = of_network(provenance, path, fingerprints)
+        trainings = [each | {"role": "teacher"} for each in more["earlier"]]
+        joined["earlier"] = [*joined.get("earlier", []), *trainings]
+        for key in EARLIER[1:]:
+            if key in more:
+                parts = [each[key] for each in (joined, more) if key in each]
+                complete = all(part is not None for part in parts)
+                joined[key] = torch.unique(torch.cat(parts)) if complete else None
+    return joined
+
+
 def of_imagenet(weights: str) -> dict[str, Any]:
     """Return the record of a training that starts from published weights of a library."""
     return {"earlier": [{"dataset": IMAGENET, "weights": weights, "hashed": False}]}
@@ -86,7 +108,8 @@ def describe(training: Mapping[str, Any]) -> str:
         text += f", split fingerprint (train) {training['fingerprints']['train']}"
     else:
         text = str(training["dataset"])
-    details = [f"weights {training['weights']}"] if training.get("weights") else []
+    details = ["of a teacher"] if training.get("role") == "teacher" else []
+    details += [f"weights {training['weights']}"] if training.get("weights") else []
     details += [f"SHA-256 {training['sha256']}"] if "sha256" in training else []
     if not training.get("hashed") and training.get("dataset") != IMAGENET:
         details.append("its faces are not recorded, so that an overlap cannot be found")
