@@ -287,6 +287,8 @@ class FaceDataModule(LightningDataModule, ABC):
         if stage == "fit" and (weights := self.sampling_weights(self.train_dataset)) is not None:
             uses = self.balance_by, weights.min(), weights.max()
             log.info("balanced sampling by %s: a face is used %.2g to %.2g times per epoch", *uses)
+        elif stage == "fit" and list(self.balance_by) != ["age"]:
+            log.warning("data.balance_by changes nothing with data.sampler uniform: --data.sampler balanced")
 
     def check_parts(self, stage: str | None) -> None:
         """Raise an error if a part that the stage needs is empty."""

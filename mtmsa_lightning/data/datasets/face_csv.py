@@ -15,7 +15,7 @@ from mtmsa_lightning._utils.file_access import find_normalised
 from mtmsa_lightning._utils.text import shown
 from mtmsa_lightning.align.box import BOX
 from mtmsa_lightning.data.datamodule import FaceDataModule
-from mtmsa_lightning.data.face_table import FaceTable, ReadReport, check_class_names, make_frame
+from mtmsa_lightning.data.face_table import SCHEMA, FaceTable, ReadReport, check_class_names, make_frame
 from mtmsa_lightning.data.map_style import ReleaseDataset
 from mtmsa_lightning.data.prepared.format import is_prepared, read_description, read_frame
 from mtmsa_lightning.data.release_files import (
@@ -39,7 +39,7 @@ from mtmsa_lightning.data.tables.classes import (
     parse_stated,
     warn_unused,
 )
-from mtmsa_lightning.data.tables.columns import as_arguments
+from mtmsa_lightning.data.tables.columns import COLUMNS, as_arguments
 from mtmsa_lightning.data.tables.paths import no_image_error
 from mtmsa_lightning.data.tables.rows import TableRows, read_rows, table_files
 from mtmsa_lightning.data.tables.scenes import warn_scenes
@@ -48,6 +48,7 @@ from mtmsa_lightning.labels import AGE_GROUPS, FAIRFACE_AGE_GROUPS, RACES, class
 
 log = logging.getLogger(__name__)
 
+_RESERVED = {"photo", "item", "content", *COLUMNS, *SCHEMA, *BOX}
 DEFAULT_TABLE = "faces.csv"
 TREE = """
 <root>/
@@ -67,6 +68,7 @@ def read_face_csv(
     dataset: str = "csv",
     race_classes: Sequence[str] | None = None,
     box_margin: float = 0.0,
+    keep: Sequence[str] = (),
     strict: bool = False,
 ) -> FaceTable:
     """Read faces from a table: a text separated by commas, tabs or semicolons, or parquet.
@@ -97,6 +99,7 @@ def read_face_csv(
         race_classes: Race names in index order; by default those of the table: in the order of
             ``labels.RACES`` if all are in it, else sorted.
         box_margin: Margin on each side of the face boxes, as a fraction of the longer side.
+        keep: Further columns of the table to keep as texts, e.g. for balanced sampling.
         strict: Raise instead of dropping rows.
 
     Raises:
@@ -109,7 +112,8 @@ def read_face_csv(
     if not table_files(path):
         raise _no_table(root, table)
     report = ReadReport(str(path))
-    found = read_rows(path, columns or {}, report, root / f"{path.stem.replace('*', '_')}.images")
+    keep = [name for name in keep if name not in _RESERVED]
+    found = read_rows(path, columns or {}, report, root / f"{path.stem.replace('*', '_')}.images", keep)
     found.log_columns()
     rows = apply_maps(found.rows, labels or {}, path, found.names)
     warn_unused(found.rows, labels or {}, path)
@@ -138,7 +142,11 @@ def read_face_csv(
     content = boxes or not (rows["subject"] != "").any()
     if content:
         rows = rows.assign(content=_contents(root, rows))
-    extra = (*(BOX if boxes else ()), *(("content",) if content else ()))
+    extra = (
+        *(BOX if boxes else ()),
+        *(("content",) if content else ()),
+        *(name for name in keep if name in rows),
+    )
     frame = make_frame(rows, dataset, extra)
     rule = _label_rule(dataset, found, labels or {}, box_margin if boxes else 0.0)
     return FaceTable(frame, root, dataset, rule, names, report)
@@ -314,13 +322,13 @@ class FaceCSV(FaceDataModule):
         self.date_format = date_format
         self.box_margin = box_margin
         self.age_groups = _age_groups(age_groups)
-        subjects, found = self._first_look(checked=race_classes is None)
+        rows, found = self._first_look(checked=race_classes is None)
         if protocol is None:
-            self.protocol = _default_protocol(subjects)
+            self.protocol = _default_protocol(rows)
         self.race_classes = tuple(race_classes) if race_classes is not None and found else found
 
-    def _first_look(self, checked: bool) -> tuple["pd.Series[str]", tuple[str, ...]]:
-        """Return the subjects and race names of the set or table; empty if they cannot be read.
+    def _first_look(self, checked: bool) -> tuple[pd.DataFrame, tuple[str, ...]]:
+        """Return the rows and race names of the set or table; empty if they cannot be read.
 
         With ``checked``, codes and odd texts are no race names.
         """
@@ -329,13 +337,13 @@ class FaceCSV(FaceDataModule):
             if is_prepared(self.root):
                 record = read_description(self.root)
                 names = tuple(record["race_classes"])
-                return read_frame(self.root / record["table"])["subject"], names
+                return read_frame(self.root / record["table"]), names
             path = _table_path(self.root, self.table_name)
             first = read_rows(path, self.columns or {}, ReadReport(str(path)))
             rows = apply_maps(first.rows, self.labels or {}, path, first.names)
-            return rows["subject"], _class_names(rows, path) if checked else class_names(rows["race"])
+            return rows, _class_names(rows, path) if checked else class_names(rows["race"])
         except (DataError, OSError):  # reported when the table is read
-            return pd.Series([], dtype="str"), names
+            return pd.DataFrame({"subject": [], "split": []}, dtype="str"), names
 
     def _report(self) -> None:
         super()._report()
@@ -354,6 +362,7 @@ class FaceCSV(FaceDataModule):
             dataset=self.name,
             race_classes=self.race_classes or None,
             box_margin=self.box_margin,
+            keep=self.balance_by,
             strict=self.strict,
         )
 
@@ -372,12 +381,14 @@ def _age_groups(given: str | Sequence[Sequence[int]] | None) -> tuple[tuple[int,
     return tuple((low, high) for low, high in given)
 
 
-def _default_protocol(subjects: "pd.Series[str]") -> str:
+def _default_protocol(rows: pd.DataFrame) -> str:
     """Return ``subject_exclusive`` if every row of the table has a subject, else ``random``."""
-    known = subjects != ""
-    if len(subjects) and known.all():
+    if (rows["split"] != "").any():
+        log.info("the table's own split is used with --data.protocol predefined")
+    known = rows["subject"] != ""
+    if len(rows) and known.all():
         return "subject_exclusive"
-    if len(subjects):
+    if len(rows):
         have = "not every face has a subject" if known.any() else "there are no subjects"
         log.info("protocol random, which splits by image: %s", have)
     return "random"

@@ -51,7 +51,11 @@ class TableRows:
 
 
 def read_rows(
-    path: Path, columns: Mapping[str, str | None], report: ReadReport, unpack: Path | None = None
+    path: Path,
+    columns: Mapping[str, str | None],
+    report: ReadReport,
+    unpack: Path | None = None,
+    keep: Sequence[str] = (),
 ) -> TableRows:
     """Read the used columns of a table.
 
@@ -61,20 +65,25 @@ def read_rows(
         report: Report to which the number of rows and bad rows are added.
         unpack: Folder for images that are in the table as bytes; their paths are relative to its parent.
             Without it they have no path.
+        keep: Further columns of the table to read, without case; absent ones are left out.
 
     Raises:
         DataError: The table cannot be read, or a column is missing or not clear.
     """
     if path.suffix == ".parquet":
-        return _read_parquet(path, columns, report, unpack)
+        return _read_parquet(path, columns, report, unpack, keep)
     delimiter, header = sniff(path)
     names, usual = choose_columns(header, columns, path)
     cells = read_delimited(path, delimiter, [*dict.fromkeys(names.values())], report)
-    return _used(path, cells, names, usual, header)
+    return _used(path, cells, names, usual, header, keep)
 
 
 def _read_parquet(
-    path: Path, columns: Mapping[str, str | None], report: ReadReport, unpack: Path | None
+    path: Path,
+    columns: Mapping[str, str | None],
+    report: ReadReport,
+    unpack: Path | None,
+    keep: Sequence[str],
 ) -> TableRows:
     files = table_files(path)
     images = parquet.image_column(files)
@@ -82,7 +91,8 @@ def _read_parquet(
     header = parquet.header(files)
     names, usual = choose_columns(header, given, path)
     packed = images is not None and names["path"] == images
-    wanted = [theirs for theirs in dict.fromkeys(names.values()) if not (packed and theirs == images)]
+    used = dict.fromkeys([*names.values(), *_kept(header, keep).values()])
+    wanted = [theirs for theirs in used if not (packed and theirs == images)]
     cells = parquet.read_texts(files, wanted)
     report.read += len(cells)
     if images is not None and packed:
@@ -90,7 +100,7 @@ def _read_parquet(
         cells = cells.assign(**{images: paths})
     if "split" not in names and "split" in cells and "split" not in columns:
         names["split"] = "split"
-    return _used(path, cells, names, usual, header)
+    return _used(path, cells, names, usual, header, keep)
 
 
 def table_files(path: Path) -> list[Path]:
@@ -100,13 +110,25 @@ def table_files(path: Path) -> list[Path]:
     return sorted(file for file in path.parent.glob(path.name) if file.is_file())
 
 
+def _kept(header: Sequence[str], keep: Sequence[str]) -> dict[str, str]:
+    """Return the table's names of further columns by those that were asked for."""
+    present = {name.lower(): name for name in reversed(header)}
+    return {name: present[name.lower()] for name in keep if name.lower() in present}
+
+
 def _used(
-    path: Path, cells: pd.DataFrame, names: dict[str, str], usual: dict[str, str], header: Sequence[str]
+    path: Path,
+    cells: pd.DataFrame,
+    names: dict[str, str],
+    usual: dict[str, str],
+    header: Sequence[str],
+    keep: Sequence[str],
 ) -> TableRows:
     """Return the used columns by our names, without unknown values."""
     if usual.get("subject", "").lower() == "id" and cells[usual["subject"]].is_unique:  # it numbers the rows
         del names["subject"], usual["subject"]
-    ours = pd.DataFrame({name: cells[theirs].str.strip() for name, theirs in names.items()}, cells.index)
+    columns = names | _kept(header, keep)
+    ours = pd.DataFrame({name: cells[theirs].str.strip() for name, theirs in columns.items()}, cells.index)
     as_written = ["path", *(edge for edge in EDGES if edge in names)]
     labels = without_unknown(ours.drop(columns=as_written))
     absent = {name: "" for name in _OPTIONAL if name not in names}

@@ -8,6 +8,7 @@ import pytest
 from mtmsa_lightning import MTMSA
 from mtmsa_lightning.align.box import BOX
 from mtmsa_lightning.cli.main import main
+from mtmsa_lightning.data.balance import balancing_weights
 from mtmsa_lightning.data.datasets.face_csv import FaceCSV, read_face_csv
 from mtmsa_lightning.errors import ConfigError, DataError
 from mtmsa_lightning.training.build_data import build_data
@@ -306,6 +307,18 @@ def test_boxes_crop_the_images_and_tell_faces_of_one_photo_apart(tmp_path, draw)
     assert np.abs(face.astype(int) - wanted).mean() < 3
 
 
+def test_columns_of_the_tables_own_can_be_balanced(folder, caplog):
+    root = str(folder("path,age,Camera\nimg/a.jpg,20,x\nimg/b.jpg,20,x\nimg/c.jpg,20,y\nimg/d.jpg,20,NA\n"))
+    own = {"protocol": "train_all", "val_fraction": 0.25, "num_workers": 0, "balance_by": ("camera",)}
+    data = FaceCSV(root=root, sampler="balanced", **own)
+    assert data.table.frame["camera"].tolist() == ["x", "x", "y", ""]
+    weights = balancing_weights(data.table.frame, data.balance_by)
+    np.testing.assert_allclose(weights, [0.75, 0.75, 1.5, 1])
+    assert "camera" not in FaceCSV(root=root, num_workers=0).table.frame
+    FaceCSV(root=root, **own).setup("fit")
+    assert "data.balance_by changes nothing with data.sampler uniform" in caplog.text
+
+
 def test_a_single_column_of_boxes_is_noticed(folder, caplog):
     data = FaceCSV(root=str(folder('path,age,bbox\nimg/a.jpg,20,"[1,2,3,4]"\n')), num_workers=0)
     assert len(data.table) == 1
@@ -526,6 +539,13 @@ def test_the_shipped_config_takes_a_table_of_paths_and_ages(folder, caplog):
     assert "not every face has a subject" in caplog.text
     folder("path,age,subject\nimg/a.jpg,20,s\nimg/b.jpg,30,t\n")
     assert build_data(["--config=csv.yaml", f"--data.root={root}"]).protocol == "subject_exclusive"
+
+
+def test_a_split_of_the_table_is_pointed_out(folder, caplog):
+    caplog.set_level("INFO")
+    root = str(folder("path,age,split,subject\nimg/a.jpg,20,train,s\nimg/b.jpg,30,test,t\n"))
+    assert FaceCSV(root=root, num_workers=0).protocol == "subject_exclusive"
+    assert caplog.messages == ["the table's own split is used with --data.protocol predefined"]
 
 
 def test_subject_exclusive_without_subjects_names_the_way_out(folder):
