@@ -31,7 +31,7 @@ from mtmsa_lightning.data.baselines import midpoints
 from mtmsa_lightning.data.dataloader import face_loader
 from mtmsa_lightning.data.face_dataset import FaceBatch, FaceDataset
 from mtmsa_lightning.data.face_table import FaceTable, classes_with_faces, label_kinds
-from mtmsa_lightning.data.prepared.format import is_prepared, is_synthetic, preparation, read_prepared
+from mtmsa_lightning.data.prepared.format import BOXED, is_prepared, is_synthetic, preparation, read_prepared
 from mtmsa_lightning.data.prepared.pixels import PixelStore, open_pixels
 from mtmsa_lightning.data.remote import local_copy
 from mtmsa_lightning.data.samplers import EvalSampler, TrainSampler
@@ -204,8 +204,10 @@ class FaceDataModule(LightningDataModule, ABC):
 
     @property
     def preparation(self) -> dict[str, Any] | None:
-        """How the faces of a prepared set were made; None for raw images."""
-        return preparation(self.root)
+        """How the faces of a prepared set were made; ``BOXED`` for raw images with face boxes, else None."""
+        if is_prepared(self.root):
+            return preparation(self.root)
+        return BOXED if set(BOX) <= set(self.table.frame) else None
 
     @property
     def source(self) -> str:

@@ -4,6 +4,8 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from mtmsa_lightning.data.prepared.format import BOXED
+
 if TYPE_CHECKING:
     from mtmsa_lightning.data.datamodule import FaceDataModule
 
@@ -15,11 +17,14 @@ def describe_crop(crop: float, preparation: dict[str, Any] | None) -> str:
 
     Args:
         crop: Side of the central square, as a fraction of the shorter side.
-        preparation: The record of a prepared set, see ``format.preparation``; None for raw images.
+        preparation: The record of a prepared set, see ``format.preparation``, or ``BOXED``; None for raw
+            images.
     """
     used = "central square" + (f" of {100 * crop:.0f} % of the shorter side" if crop != 1 else "")
     prepared = (preparation or {}).get("crop")
-    if prepared:
+    if preparation == BOXED:
+        used += " around the face box of the table"
+    elif prepared:
         used += f" of faces as `mtmsa prepare --margin {prepared['margin']:g}` crops them"
     return used
 
@@ -46,6 +51,8 @@ def _alignment(made: dict[str, Any] | None) -> str:
     """Describe how faces were cropped."""
     if made is None:
         return "images that were not prepared"
+    if made == BOXED:
+        return "faces that were cropped to the boxes of a table"
     crop = made.get("crop", {})
     search = "found by a detector" if isinstance(crop.get("detector"), dict) else "placed without a detector"
     return f"faces {search}, `mtmsa prepare --margin {crop.get('margin')}`"

@@ -38,6 +38,7 @@ class Preprocessing:
         margin: Margin of its canonical crops (``mtmsa prepare --margin``); None if faces were not aligned.
         size: Side of these crops in pixels.
         dataset: The dataset that it was trained on; "" if unknown.
+        boxed: Whether its images were cropped to the face boxes of a table.
     """
 
     image_size: int
@@ -45,6 +46,7 @@ class Preprocessing:
     margin: float | None = None
     size: int = CROP_SIZE
     dataset: str = ""
+    boxed: bool = False
 
     @classmethod
     def of_checkpoint(
@@ -58,7 +60,7 @@ class Preprocessing:
         margin = float(made["margin"]) if aligned else None
         # synthetic faces are placed as in the release
         layout = provenance.get("dataset", "").removeprefix(f"{SYNTHETIC}-")
-        return cls(image_size, crop, margin, int(made.get("size", CROP_SIZE)), layout)
+        return cls(image_size, crop, margin, int(made.get("size", CROP_SIZE)), layout, "boxes" in made)
 
     @property
     def detects(self) -> bool:
@@ -69,7 +71,7 @@ class Preprocessing:
         """Describe the preprocessing of a photo; ``detect`` is as in training by default."""
         if not (self.detects if detect is None else detect):
             used = describe_crop(self.crop, None)
-            note = ", as in training" if self.margin is None else ", unlike in training"
+            note = ", unlike in training" if self.detects or self.boxed else ", as in training"
             return f"a photo is used as one cropped face{note} ({used})"
         if self.margin is None:
             if self.dataset in ALIGNED:

@@ -66,7 +66,7 @@ def warn_preprocessing(estimator: AgeEstimator, inputs: Inputs, detect: bool) ->
         preprocessing_check.warn_preprocessing(
             trained, trained | {"preparation": block.preparation}, str(block.root)
         )
-    if inputs.photos and not detect and how.detects:
+    if inputs.photos and not detect and (how.detects or how.boxed):
         preprocessing_check.warn_preprocessing(
             trained, trained | {"preparation": None}, "its input with --detect false"
         )

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from mtmsa_lightning.data.prepared.format import BOXED
 from mtmsa_lightning.errors import CheckpointError, ConfigError
 from mtmsa_lightning.runs.checkpoints import checkpoint_file
 from mtmsa_lightning.runs.recorded_settings import SECTIONS, load_config
@@ -80,7 +81,8 @@ def follow_checkpoint(settings: Any, recorded: Mapping[str, Any], args: Sequence
     preparation, its crop does not apply to raw photos.
     """
     changed = []
-    for key in ("image_size",) if recorded.get("preparation") else ("image_size", "crop"):
+    raw = recorded.get("preparation") in (None, BOXED)
+    for key in ("image_size", "crop") if raw else ("image_size",):
         if any(option(args, f"data.{prefix}{key}") is not None for prefix in ("", "init_args.")):
             continue
         if key in settings and key in recorded and settings[key] != recorded[key]:

@@ -11,7 +11,7 @@ from mtmsa_lightning.align.crop import ALIGNED
 from mtmsa_lightning.align.detected_face import DetectedFace
 from mtmsa_lightning.cli.main import main
 from mtmsa_lightning.data.augment.cpu import FaceTransform
-from mtmsa_lightning.data.prepared.format import ALREADY_ALIGNED, preparation
+from mtmsa_lightning.data.prepared.format import ALREADY_ALIGNED, BOXED, preparation
 from mtmsa_lightning.inference.cropping import Cropper, Preprocessing
 
 FOUND = {"name": "RetinaFace"}
@@ -94,6 +94,10 @@ def test_it_is_said_where_faces_come_to_that_training_did_not_look_for(dataset, 
 def test_what_is_done_otherwise_than_in_training_is_said():
     how = Preprocessing.of_checkpoint(64, 1.0, {"preparation": {"crop": {"detector": FOUND, "margin": 0.25}}})
     assert "one cropped face, unlike in training" in how.describe(detect=False)
+    boxed = Preprocessing.of_checkpoint(64, 1.0, {"preparation": BOXED})
+    assert not boxed.detects
+    assert "one cropped face, unlike in training" in boxed.describe()
+    assert "aligned, unlike in training" in boxed.describe(detect=True)
 
 
 def marked(landmarks: np.ndarray) -> np.ndarray:

@@ -6,6 +6,7 @@ import torch
 
 from mtmsa_lightning.calibration.calibration import Calibration
 from mtmsa_lightning.calibration.measures import LabelledPredictions
+from mtmsa_lightning.data.prepared.format import BOXED
 from mtmsa_lightning.data.preprocessing_check import describe_crop
 from mtmsa_lightning.models.distributions import GaussianAge
 from mtmsa_lightning.reports.calibration_tables import (
@@ -91,4 +92,5 @@ def test_infinite_intervals_have_no_thresholds():
 
 def test_a_whole_square_is_no_percentage():
     assert describe_crop(1.0, None) == "central square"
+    assert describe_crop(1.0, BOXED) == "central square around the face box of the table"
     assert describe_crop(0.85, None) == "central square of 85 % of the shorter side"

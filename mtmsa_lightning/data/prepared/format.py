@@ -110,6 +110,10 @@ def read_prepared(root: str | Path, dataset: str, label_rule: str | None = None)
     return FaceTable(frame, root, dataset, record["label_rule"], tuple(record["race_classes"]), report)
 
 
+BOXED: dict[str, Any] = {"crop": {"boxes": True}}
+"""Record in place of a preparation: raw images were cropped to the face boxes of their table."""
+
+
 def preparation(root: str | Path) -> dict[str, Any] | None:
     """Return the record of how a prepared set was made, as plain values; None for a raw release."""
     if not is_prepared(root):

@@ -10,6 +10,8 @@ from mtmsa_lightning.align.box import BOX
 from mtmsa_lightning.cli.main import main
 from mtmsa_lightning.data.balance import balancing_weights
 from mtmsa_lightning.data.datasets.face_csv import FaceCSV, read_face_csv
+from mtmsa_lightning.data.prepared.format import BOXED
+from mtmsa_lightning.data.preprocessing_check import preprocessing_of, warn_preprocessing
 from mtmsa_lightning.errors import ConfigError, DataError
 from mtmsa_lightning.training.build_data import build_data
 
@@ -326,7 +328,7 @@ def test_a_single_column_of_boxes_is_noticed(folder, caplog):
     assert "column 'bbox' is not read: a face box needs four columns, such as box_left, box_top" in message
 
 
-def test_boxes_with_a_margin(folder):
+def test_boxes_with_a_margin(folder, caplog):
     root = folder("path;age;x;y;w;h\nimg/a.jpg;20;10,5;20;40;20\nimg/b.jpg;20;;;;\n")
     table = read_face_csv(root, box_margin=0.5)
     assert table.frame[[*BOX]].iloc[0].tolist() == [-9.5, 0, 70.5, 60, 0]
@@ -334,6 +336,14 @@ def test_boxes_with_a_margin(folder):
     assert table.label_rule == "csv table columns; face boxes, margin 0.5"
     data = FaceCSV(root=str(root), box_margin=0.5, num_workers=0)
     assert data.table.frame["face_right"].iloc[0] == 70.5
+    assert data.preparation == BOXED
+    for used in (None, {"crop": {"margin": 0.25, "detector": {}}}):
+        warn_preprocessing({"preparation": BOXED}, preprocessing_of(data) | {"preparation": used}, "it")
+    assert len(caplog.messages) == 2
+    assert all(
+        "trained on faces that were cropped to the boxes of a table" in text for text in caplog.messages
+    )
+    assert FaceCSV(root=str(folder("path,age\nimg/a.jpg,20\n")), num_workers=0).preparation is None
 
 
 def test_boxes_in_fractions_of_the_image_are_refused(folder):
