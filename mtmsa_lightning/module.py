@@ -231,10 +231,15 @@ class MTMSA(FaceModule):
         if self.age is not None and output.age_raw is not None:
             losses["age"] = self.age.loss(output.age_raw, batch["age_low"], batch["age_high"])
         if self.gender is not None and output.gender is not None:
-            losses["gender"] = self.gender.loss(output.gender, batch["gender"])
+            losses["gender"] = self.gender.loss(output.gender, batch["gender"], self._learnt("gender"))
         if self.race is not None and output.race is not None:
-            losses["race"] = self.race.loss(output.race, batch["race"])
+            losses["race"] = self.race.loss(output.race, batch["race"], self._learnt("race"))
         return losses
+
+    def _learnt(self, task: str) -> Sequence[int] | None:
+        """Return the indices of the classes that have training faces; None for all."""
+        mapping = self.class_mappings.get(task)
+        return None if mapping is None else mapping.learnt
 
     def total_loss(self, losses: TaskLosses, soft: TaskLosses | None = None) -> Tensor:
         """Return the weighted sum of task losses and of those against soft labels, :func:`.joined_loss`."""

@@ -30,11 +30,23 @@ class MaskedCrossEntropy(nn.Module):
         weights = None if class_weights is None else torch.tensor(class_weights, dtype=torch.float32)
         self.register_buffer("class_weights", weights, persistent=False)
 
-    def forward(self, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the sum over labelled rows, and their count (int64) or sum of class weights (float)."""
+    def forward(
+        self, logits: Tensor, target: Tensor, classes: Sequence[int] | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return the sum over labelled rows, and their count (int64) or sum of class weights (float).
+
+        With ``classes``, indices in increasing order, the others do not exist: their logits have no gradient,
+        and rows labelled with them are skipped.
+        """
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        labelled = target != -1
         weights = None if self.class_weights is None else self.class_weights.to(logits.dtype)
+        if classes is not None:
+            logits, all_labels = logits[:, [*classes]], target
+            target = torch.full_like(target, -1)
+            for position, index in enumerate(classes):
+                target = torch.where(all_labels == index, position, target)
+            weights = None if weights is None else weights[[*classes]]
+        labelled = target != -1
         options: dict[str, Any] = {"label_smoothing": self.label_smoothing, "ignore_index": -1}
         total = F.cross_entropy(logits, target, weights, reduction="sum", **options)
         if weights is None:

@@ -17,7 +17,8 @@ class ClassMapping:
 
     Labels of classes that the model lacks (``unknown``) are ignored, and classes that the data lacks
     (``absent``) are never predicted; a class without a training face, not in ``trained``, counts as one that
-    the model lacks. ``common`` classes are in the model's order.
+    the model lacks. ``common`` classes are in the model's order. ``learnt`` are the indices of the classes with
+    training faces, None if all have some.
     """
 
     def __init__(
@@ -26,6 +27,7 @@ class ClassMapping:
         self.data, self.model = tuple(data), tuple(model)
         learnt = trained_only(self.model, trained)
         self._index = {class_key(name): self.model.index(name) for name in learnt}
+        self.learnt = None if learnt == self.model else tuple(self._index.values())
         keys = {class_key(name) for name in self.data}
         self.unknown = tuple(name for name in self.data if class_key(name) not in self._index)
         self.absent = tuple(name for name in learnt if class_key(name) not in keys)

@@ -274,6 +274,17 @@ def test_cross_entropy_is_the_formula_written_out(smoothing, weights):
     assert count.item() == pytest.approx(weight)
 
 
+@pytest.mark.parametrize("weights", [None, [0.5, 3.0, 1.0]])
+def test_cross_entropy_of_some_classes_is_that_of_a_head_without_the_others(weights):
+    logits, target = torch.randn(5, 3, requires_grad=True), torch.tensor([0, -1, 2, 1, 2])
+    total, count = MaskedCrossEntropy(0.1, weights)(logits, target, (0, 2))
+    total.backward()
+    alone = MaskedCrossEntropy(0.1, weights and [weights[0], weights[2]])
+    expected = alone(logits.detach()[:, [0, 2]], torch.tensor([0, -1, 1, -1, 1]))
+    torch.testing.assert_close((total.detach(), count), expected)
+    assert torch.equal(logits.grad[:, 1], torch.zeros(5))
+
+
 @pytest.mark.parametrize("weights", [None, [1.0, 2.0]])
 def test_cross_entropy_without_labels_is_an_exact_zero_on_the_graph(weights):
     logits = torch.randn(3, 2, requires_grad=True)

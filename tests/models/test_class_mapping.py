@@ -30,6 +30,11 @@ def test_data_without_classes_masks_nothing():
     assert mapping.labels(torch.tensor([-1, -1])).tolist() == [-1, -1]
 
 
+def test_classes_with_training_faces_are_learnt():
+    assert ClassMapping(MORPH, UTKFACE).learnt is None
+    assert ClassMapping(MORPH, UTKFACE, ["Asian", "white"]).learnt == (0, 2)
+
+
 def test_names_are_compared_without_case_blanks_and_signs():
     mapping = ClassMapping(("East Asian", "WHITE"), ("white", "east_asian", "black"))
     assert mapping.labels(torch.tensor([0, 1, -1])).tolist() == [1, 0, -1]

@@ -5,6 +5,7 @@ from mtmsa_lightning.evaluation.prediction_columns import prediction_columns
 from mtmsa_lightning.export.formats import Precision
 from mtmsa_lightning.export.metadata import describe_export
 from mtmsa_lightning.export.network import named_outputs
+from mtmsa_lightning.models.class_mapping import ClassMapping
 
 OWN = ("East Asian", "Latino_Hispanic", "Black", "White")
 
@@ -28,6 +29,16 @@ def test_a_class_without_training_faces_is_never_predicted(model):
     torch.testing.assert_close(exported["race_probs"].double(), wanted, atol=1e-6, rtol=0)
     about = describe_export(model, list(exported), Precision.FP32, True)
     assert about["classes"]["race_probs"] == about["race_classes"] == ["East Asian", "White"]
+
+
+def test_a_class_without_training_faces_is_not_trained(model):
+    model.class_mappings = {"race": ClassMapping(OWN, OWN, ["White", "East Asian"])}
+    output, nothing = model(torch.randint(256, (2, 3, 64, 64), dtype=torch.uint8)), torch.full((2,), -1)
+    ages = torch.full((2,), torch.nan)
+    batch = {"age_low": ages, "age_high": ages, "gender": nothing, "race": torch.tensor([0, 3])}
+    model.losses(output, batch)["race"][0].backward()
+    moved = model.race.linear.weight.grad.abs().sum(1) > 0
+    assert moved.tolist() == [True, False, False, True]
 
 
 def test_all_classes_are_predicted_where_the_record_does_not_name_them(model):

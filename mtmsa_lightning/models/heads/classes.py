@@ -56,7 +56,12 @@ class ClassHead(nn.Module):
         logits: Tensor = self.linear(self.dropout(features))
         return logits
 
-    def loss(self, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the sum over labelled rows and their (weighted) count; a ``target`` of -1 is missing."""
-        total, count = self.criterion(logits, target)
+    def loss(
+        self, logits: Tensor, target: Tensor, classes: Sequence[int] | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return the sum over labelled rows and their (weighted) count; a ``target`` of -1 is missing.
+
+        ``classes`` are the indices of the trained classes, by default all.
+        """
+        total, count = self.criterion(logits, target, classes)
         return total, count
