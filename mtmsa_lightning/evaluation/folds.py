@@ -110,16 +110,12 @@ def deviations(values: "pd.Series[float]") -> dict[str, float | int | None]:
 def pool(runs: Runs, seed: int) -> pd.DataFrame:
     """Put the test predictions of all folds of a seed into one table, with a first column ``fold``.
 
-    A class that a fold did not train on has the probability 0 there.
+    A class that a fold did not train has no probability (NaN) there. Faces of it are not evaluated, as in the
+    metrics of the fold (``predictions.read_predictions``).
     """
     files = {fold: run / "predictions" / "test.parquet" for (fold, of), run in runs.items() if of == seed}
     tables = {fold: read_faces(file) for fold, file in files.items()}
-    pooled = pd.concat(tables, names=["fold", None]).reset_index("fold").reset_index(drop=True)
-    for task in ("gender", "race"):
-        columns = pooled.columns[pooled.columns.str.startswith(f"{task}_")]
-        predicted = pooled[columns].notna().any(axis=1)
-        pooled[columns] = pooled[columns].mask(predicted, pooled[columns].fillna(0))
-    return pooled
+    return pd.concat(tables, names=["fold", None]).reset_index("fold").reset_index(drop=True)
 
 
 def pooled_metrics(pooled: Mapping[int, pd.DataFrame]) -> dict[str, Any]:

@@ -202,12 +202,14 @@ def _age_groups(table: pd.DataFrame) -> tuple[tuple[int, int], ...]:
 def _classes(
     table: pd.DataFrame, task: str, vocabulary: tuple[str, ...] | None, labels: NDArray[np.str_], name: str
 ) -> ClassPredictions | None:
-    """Read a class head; labels of classes that the model lacks are masked."""
+    """Read a class head; labels of classes that the model, or that of the row's fold, lacks are masked."""
     names = tuple(str(c).removeprefix(f"{task}_") for c in table if str(c).startswith(f"{task}_"))
     names = tuple(each for each in names if vocabulary is None or each in vocabulary)
     if not names:
         return None
-    probs = _numbers(table, [f"{task}_{each}" for each in names], name)
+    columns = [f"{task}_{each}" for each in names]
+    lacking = _untrained(table, columns)
+    probs = _numbers(table.assign(**table[columns].mask(lacking, 0.0)), columns, name)
     if not torch.allclose(probs.sum(1), probs.new_ones(()), atol=1e-3):
         raise DataError(
             f"{name}: {task}_{names[0]} and the other columns of {task} are no probabilities: sum not 1"
@@ -215,5 +217,13 @@ def _classes(
     index = {class_key(each): position for position, each in enumerate(names)} | {"": -1}
     target = torch.tensor([index.get(class_key(label), -1) for label in labels.tolist()])
     unknown = np.array([class_key(label) not in index for label in labels.tolist()], bool)
-    lacking, counts = np.unique(labels[unknown], return_counts=True)
-    return ClassPredictions(names, probs, target, dict(zip(lacking.tolist(), counts.tolist(), strict=True)))
+    unknown |= (target >= 0).numpy() & lacking[np.arange(len(table)), target.numpy()]
+    target[torch.from_numpy(unknown)] = -1
+    masked, counts = np.unique(labels[unknown], return_counts=True)
+    return ClassPredictions(names, probs, target, dict(zip(masked.tolist(), counts.tolist(), strict=True)))
+
+
+def _untrained(table: pd.DataFrame, columns: list[str]) -> NDArray[np.bool_]:
+    """Return which classes the model of each row's fold lacks: without a probability, unlike others."""
+    empty = table[columns].isna().to_numpy()
+    return empty & ~empty.all(axis=1, keepdims=True) & ("fold" in table)

@@ -17,8 +17,8 @@ class ClassMapping:
 
     Labels of classes that the model lacks (``unknown``) are ignored, and classes that the data lacks
     (``absent``) are never predicted; a class without a training face, not in ``trained``, counts as one that
-    the model lacks. ``common`` classes are in the model's order. ``learnt`` are the indices of the classes with
-    training faces, None if all have some.
+    the model lacks. ``common`` classes are in the model's order. ``learnt`` are the indices of the classes
+    with training faces, None if all have some.
     """
 
     def __init__(

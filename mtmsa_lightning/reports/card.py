@@ -67,6 +67,7 @@ def model_card(sources: Sources) -> str:
         training=sections.training(sources),
         evaluation=sections.evaluation(sources),
         test_rows=sections.test_rows(sources),
+        datasets=sections.datasets(sources),
         groups=sections.groups(sources),
         min_faces=MIN_FACES,
         calibration=sections.calibration(sources.checkpoint.get("calibration")),

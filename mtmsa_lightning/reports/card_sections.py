@@ -136,6 +136,25 @@ def test_rows(sources: Sources) -> list[tuple[str, str]]:
     return rows
 
 
+def datasets(sources: Sources) -> dict[str, Any]:
+    """Return the headline metrics of every dataset of a mixture; empty without one.
+
+    They are those of the report, or else of the test at the end of training.
+    """
+    found: dict[str, dict[str, float | None]] = dict(sources.metrics.get("sources") or {})
+    if not sources.metrics:
+        for key, value in (sources.training.get("test") or {}).items():
+            _, *source, name = key.split("/")
+            if source and name in METRIC_BY_NAME:
+                found.setdefault("/".join(source), {})[name] = value
+    rows = [
+        (spec.title, *(format_metric(name, values.get(name)) for values in found.values()))
+        for name, spec in METRIC_BY_NAME.items()
+        if spec.headline and any(name in values for values in found.values())
+    ]
+    return {"heads": ["metric", *found], "rows": rows} if rows else {}
+
+
 def _constant_guess(record: Mapping[str, Any]) -> tuple[str, str]:
     """Return the MAE of a constant guess, which an MAE must be compared with."""
     guess = record.get("constant_age_mae")

@@ -9,6 +9,9 @@ from mtmsa_lightning._utils.strict_json import csv_cell
 from mtmsa_lightning.metrics.titles import format_metric, title
 from mtmsa_lightning.reports.markdown import render, table
 
+_MOST_COLUMNS = 10
+"""Number of folds above which the table of metrics has no column for each; summary.csv has all."""
+
 
 def rows(summary: Mapping[str, Any]) -> pd.DataFrame:
     """Return the summary as a table: a row per run, then the mean and the standard deviations."""
@@ -39,11 +42,12 @@ def markdown(summary: Mapping[str, Any]) -> str:
 def _metrics_table(summary: Mapping[str, Any]) -> str:
     folds, several = summary["folds"], len(summary["seeds"]) > 1
     spreads = {"over_seeds": "sd over seeds", "over_runs": "sd over runs"} if several else {}
-    heads = ["metric", *(f"fold {fold}" for fold in folds), "mean ± sd over folds", *spreads.values()]
+    shown = folds if len(folds) <= _MOST_COLUMNS else []
+    heads = ["metric", *(f"fold {fold}" for fold in shown), "mean ± sd over folds", *spreads.values()]
     rows = []
     for name, metric in summary["metrics"].items():
         cells = [title(name)]
-        cells += [format_metric(name, metric["per_fold"].get(str(fold))) for fold in folds]
+        cells += [format_metric(name, metric["per_fold"].get(str(fold))) for fold in shown]
         mean, deviation = metric["mean"], metric["over_folds"]["sd_sample"]
         cells.append(f"{format_metric(name, mean)} ± {format_metric(name, deviation)}")
         cells += [format_metric(name, (metric[over] or {}).get("sd_sample")) for over in spreads]

@@ -45,6 +45,16 @@ def test_two_folds_of_known_errors(tmp_path):
     assert "adience, protocol folds, split seed 0, label rule adience canonical; folds 0, 1 (all)" in text
 
 
+def test_people_as_folds_have_both_means_and_no_column_each(tmp_path):
+    data = {"protocol": "leave_one_subject_out"}
+    runs = {(n, 0): a_run(tmp_path / str(n), [n, n, n], **data) for n in range(12)}
+    text = write_crossval(tmp_path / "out", "x", runs, {}, [*range(12)])
+    assert "| metric | mean ± sd over folds | pooled [95 %] |" in text
+    assert "| age MAE (years) | 5.50 ± 3.61 | 5.50 [" in text
+    assert "the mean over folds is the mean of the metric by person" in text
+    assert (tmp_path / "out" / "summary.csv").read_text().count("\nrun,") == 12
+
+
 def test_summary_and_report_give_the_pooled_metric_one_interval(tmp_path):
     random = np.random.default_rng(0)
     runs = {}
@@ -182,7 +192,7 @@ def test_the_summary_and_the_report_resample_the_same_units(tmp_path, subjects, 
     )
 
 
-def test_a_class_that_one_fold_did_not_train_on_has_no_probability_there(tmp_path):
+def test_a_class_that_one_fold_did_not_train_on_is_not_evaluated_there(tmp_path):
     known = {"label_age_low": 20.0, "label_age_high": 20.0, "age_mean": 20.0, "age_std": 1.0}
     for fold, races in enumerate(({"race_a": 0.4, "race_b": 0.6}, {"race_b": 0.7, "race_c": 0.3}, {})):
         (tmp_path / str(fold) / "predictions").mkdir(parents=True)
@@ -190,6 +200,13 @@ def test_a_class_that_one_fold_did_not_train_on_has_no_probability_there(tmp_pat
         face.to_parquet(tmp_path / str(fold) / "predictions" / "test.parquet")
     runs = {(fold, 0): tmp_path / str(fold) for fold in range(2)}
     pooled = pool(runs, 0)
-    assert pooled[["race_a", "race_b", "race_c"]].to_numpy().tolist() == [[0.4, 0.6, 0], [0, 0.7, 0.3]]
-    assert read_predictions(pooled).race.target.tolist() == [2, 2]
+    nan = float("nan")
+    np.testing.assert_equal(
+        pooled[["race_a", "race_b", "race_c"]].to_numpy(), [[0.4, 0.6, nan], [nan, 0.7, 0.3]]
+    )
+    read = read_predictions(pooled).race
+    assert read.probs.tolist() == [[0.4, 0.6, 0], [0, 0.7, 0.3]]
+    assert (read.target.tolist(), read.masked) == ([-1, 2], {"c": 1})
+    with pytest.raises(DataError, match="no finite number"):
+        read_predictions(pooled.drop(columns="fold"))
     assert pool({**runs, (2, 0): tmp_path / "2"}, 0)["race_a"].isna().tolist() == [False, False, True]

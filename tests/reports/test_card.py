@@ -137,6 +137,16 @@ def sources(checkpoint, **changes) -> Sources:
     return replace(empty, **changes)
 
 
+def test_a_mixture_has_metrics_by_dataset(checkpoint):
+    tested = {"test/age_mae": 5.0, "test/morph/age_mae": 4.0, "test/adience/group_acc": 0.5, "test/loss": 1.0}
+    card = model_card(sources(checkpoint, training={"test": tested}))
+    assert "| metric | morph | adience |" in card
+    assert "| age MAE (years) | 4.00 | - |" in card
+    assert "| age group accuracy | - | 50.0 % |" in card
+    card = model_card(sources(checkpoint, training={"test": {"test/age_mae": 5.0}}))
+    assert "By dataset" not in card
+
+
 def test_settings_are_written_for_readers(checkpoint):
     settings = {**checkpoint["hyper_parameters"], "optimizer": OPTIMISER}
     card = model_card(sources({**checkpoint, "hyper_parameters": settings}))
