@@ -209,4 +209,4 @@ def test_a_class_that_one_fold_did_not_train_on_is_not_evaluated_there(tmp_path)
     assert (read.target.tolist(), read.masked) == ([-1, 2], {"c": 1})
     with pytest.raises(DataError, match="no finite number"):
         read_predictions(pooled.drop(columns="fold"))
-    assert pool({**runs, (2, 0): tmp_path / "2"}, 0)["race_a"].isna().tolist() == [False, False, True]
+    assert pool({**runs, (2, 0): tmp_path / "2"}, 0)["race_b"].isna().tolist() == [False, False, True]
