@@ -140,7 +140,7 @@ class MTMSA(FaceModule):
         if lr_batch_size < 1:
             raise ConfigError(f"model.lr_batch_size {lr_batch_size} must be at least 1")
         if aux_stage not in (1, 2, 3, 4):
-            raise ConfigError(f"model.aux_stage {aux_stage} is none of the stages 1, 2, 3, 4")
+            raise ConfigError(f"model.aux_stage {aux_stage} is not one of the stages 1, 2, 3, 4")
         if not 0 <= teacher_weight <= 1:
             raise ConfigError(f"model.teacher_weight {teacher_weight} must lie between 0 and 1")
         msa = MSAConfig(**msa) if isinstance(msa, Mapping) else msa

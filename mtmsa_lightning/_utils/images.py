@@ -40,7 +40,7 @@ def read_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> Image:
     files become 8-bit RGB. OpenCV was the fastest of three decoders (``benchmarks/decode.md``).
 
     Raises:
-        UnreadableImageError: It is no decodable image, or its header has more than ``max_pixels``.
+        UnreadableImageError: It cannot be decoded, or its header has more than ``max_pixels``.
     """
     try:
         data = read_regular(path, MAX_BYTES)

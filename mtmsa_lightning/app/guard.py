@@ -138,7 +138,7 @@ def address_of(host: str) -> IPv4Address | IPv6Address:
 def names_of(host: str) -> tuple[frozenset[str], bool]:
     """Return the names by which a page on a host is reached, at any port, since a tunnel may use another one.
 
-    The second value tells whether any other numeric address is allowed, when all interfaces are served; no
+    The second value is whether any other numeric address is allowed, when all interfaces are served; no
     domain looks like one.
     """
     address = address_of(host)

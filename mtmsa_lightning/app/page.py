@@ -79,10 +79,15 @@ def build(estimator: AgeEstimator, uploads: Uploads) -> "gradio.Blocks":
         gradio.HTML(
             framed(part("switches", "" if estimator.model.trunk.attention_modules() else NO_ATTENTION))
         )
-        said = gradio.HTML(framed("<p>No photo yet.</p>"), elem_id="answer", min_height=60)
+        shown = gradio.HTML(framed("<p>No photo yet.</p>"), elem_id="answer", min_height=60)
         gradio.HTML(framed(part("about", LIMITS, describe(estimator))))
         photo.input(
-            look, photo, [photo, said], preprocess=False, show_progress_on=said, api_visibility="undocumented"
+            look,
+            photo,
+            [photo, shown],
+            preprocess=False,
+            show_progress_on=shown,
+            api_visibility="undocumented",
         )
     page.queue(max_size=LONGEST_QUEUE)
     return page

@@ -266,7 +266,7 @@ def parse_words(
         line, text = next(iter(rows.loc[wrong.to_numpy(bool), column].items()))
         allowed = ", ".join(word for word in words if word)
         raise DataError(
-            f"{path}: line {line}: {column} {shown([text])} is none of {allowed} (or empty: unknown)"
+            f"{path}: line {line}: {column} {shown([text])} is not one of {allowed} (or empty: unknown)"
         )
     return [known[text] for text in texts]
 

@@ -64,7 +64,7 @@ def local_copy(place: str) -> Path:
 
 
 def _state(system: Any, path: str) -> str:
-    """Return a text that changes with a file; that of fsspec takes files of HTTP servers as constant."""
+    """Return a text that changes with a file; fsspec's own does not change for files of HTTP servers."""
     info = system.info(path)
     return f"{system.ukey(path)} {[info.get(name) for name in ('size', 'ETag', 'Last-Modified')]}"
 

@@ -96,7 +96,7 @@ class EvalSampler(DistributedSampler[SampleKey]):
 def weighted_order(weights: Tensor, generator: torch.Generator, amount: int | None = None) -> Tensor:
     """Draw ``amount`` of N faces with repeats, by systematic sampling in a random order.
 
-    A face is drawn ``amount weight / sum(weights)`` times on average, and never a whole time more or less.
+    A face is drawn ``amount weight / sum(weights)`` times, rounded down or up at random.
     With equal weights and ``amount`` N every face is drawn once.
 
     Args:

@@ -212,7 +212,8 @@ def _classes(
     probs = _numbers(table.assign(**table[columns].mask(lacking, 0.0)), columns, name)
     if not torch.allclose(probs.sum(1), probs.new_ones(()), atol=1e-3):
         raise DataError(
-            f"{name}: {task}_{names[0]} and the other columns of {task} are no probabilities: sum not 1"
+            f"{name}: {task}_{names[0]} and the other columns of {task} are not probabilities: "
+            "their sum is not 1"
         )
     index = {class_key(each): position for position, each in enumerate(names)} | {"": -1}
     target = torch.tensor([index.get(class_key(label), -1) for label in labels.tolist()])

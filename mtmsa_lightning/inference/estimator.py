@@ -81,7 +81,7 @@ class AgeEstimator:
         precision: str = "32-true",
     ) -> None:
         if precision not in PRECISIONS:
-            raise ConfigError(f"precision {precision!r} is none of {', '.join(PRECISIONS)}")
+            raise ConfigError(f"precision {precision!r} is not one of {', '.join(PRECISIONS)}")
         model = model.double() if precision == "64-true" else model
         self.model = model.to(usable_device(device)).eval()
         self.precision = precision

@@ -39,7 +39,7 @@ class TaskWeighting(nn.Module):
     def forward(self, losses: Mapping[str, Tensor], present: Mapping[str, Tensor]) -> Tensor:
         """Return the weighted sum of the mean losses of all tasks.
 
-        ``present`` tells whether any face is labelled for a task, on any rank; other tasks contribute an
+        ``present`` is whether any face is labelled for a task, on any rank; other tasks contribute an
         exact zero that is still part of the graph.
         """
         if not losses.keys() == present.keys() == self.weights.keys():

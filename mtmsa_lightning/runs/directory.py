@@ -111,8 +111,8 @@ def resumable_run(root: str | Path, name: str, config: dict[str, Any], directory
     reason = f"there is no run with a {LAST} under {folder}"
     if runs:
         reason = f"{runs[0]} differs: {'; '.join(found[runs[0]][:8])}"
-    anew = "choose another --run_dir" if directory else "leave --ckpt_path last out"
-    raise CheckpointError(f"nothing to continue: {reason}. To start anew {anew}.")
+    how = "choose another --run_dir" if directory else "leave --ckpt_path last out"
+    raise CheckpointError(f"nothing to continue: {reason}. To start again {how}.")
 
 
 def runs_with(file: str, folder: Path) -> list[Path]:

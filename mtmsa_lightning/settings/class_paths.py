@@ -131,7 +131,7 @@ def find_class(name: str, *bases: type) -> type:
     """Return the class with a dotted name that a file gives; import it only if the file may choose it.
 
     Raises:
-        CheckpointError: The file may not choose the class, it does not exist, or is no subclass of ``bases``.
+        CheckpointError: The file may not choose the class, or it does not exist or derive from ``bases``.
     """
     cls = next((each for each in _subclasses(bases) if _name(each) == name), None)
     if cls is None and not _within(name, (PACKAGE, *allowed())):

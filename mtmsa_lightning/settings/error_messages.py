@@ -15,7 +15,7 @@ from mtmsa_lightning.errors import ConfigError, MTMSAError
 NO_DATA = "name a config, e.g. `--config morph.yaml`, or a DataModule, e.g. `--data FaceCSV`"
 """Message if neither a config nor a dataset is given."""
 
-# The parser raises ArgumentError for every mistake: only its text tells which and where. Each alternative
+# The parser raises ArgumentError for every mistake: only its text names the setting. Each alternative
 # below is needed by a line of tests/settings/test_error_messages.py, which fails if the wording changes.
 _UNKNOWN = re.compile(
     r"Option '([^']+)' is not accepted|does not accept option '([^']+)'|unrecognized arguments: ([^\s=]+)"

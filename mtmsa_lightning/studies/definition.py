@@ -66,7 +66,7 @@ def read_study(name: str, configs: Sequence[str] | None = None) -> Study:
     items = content["variants"].items()
     variants = {str(variant): _names(file, f"variants.{variant}", names) for variant, names in items}
     if str(content["baseline"]) not in variants:
-        raise ConfigError(f"{file}: baseline {content['baseline']} is none of {', '.join(variants)}")
+        raise ConfigError(f"{file}: baseline {content['baseline']} is not one of {', '.join(variants)}")
     study = Study(
         file.stem, file, str(content["title"]), tuple(configs or _names(file, "configs", content["configs"])),
         variants, str(content["baseline"]),

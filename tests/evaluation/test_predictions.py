@@ -77,7 +77,7 @@ LABELS = ["label_age_low", "label_age_high", "label_gender", "label_race"]
         (lambda t: t.drop(columns="label_age_high"), "no column label_age_high"),
         (lambda t: t.assign(label_age_high=1.0), "contradict each other: synthetic/0.jpg"),
         (lambda t: t.drop(columns=LABELS), "no labels.*mtmsa predict"),
-        (lambda t: t.assign(race_white=3.0), "race_white.*sum not 1"),
+        (lambda t: t.assign(race_white=3.0), "race_white.*sum is not 1"),
         (lambda t: t[["id", *LABELS]], "no predictions"),
     ],
 )

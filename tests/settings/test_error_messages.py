@@ -26,8 +26,8 @@ WRONG = [
     ("TINY demo.yaml", "demo.yaml: write --config demo.yaml"),
     ("TINY --ckpt_path nowhere", "nowhere: no such checkpoint: give a .ckpt file"),
     # settings that do not exist
-    ("TINY --model.backbone resnet51", "resnet51 is none of resnet18, resnet34, resnet50, nor a"),
-    ("TINY --model.backbone timm/vit_tiny_patch16_224", "vit_tiny_patch16_224 is no convolutional network"),
+    ("TINY --model.backbone resnet51", "resnet51 is not one of resnet18, resnet34, resnet50, nor a"),
+    ("TINY --model.backbone timm/vit_tiny_patch16_224", "patch16_224 is not a convolutional network of four"),
     ("TINY --model.backbone timm/resnet18 --model.stem_pool false", "belong to ResNets, not to timm/"),
     ("TINY --model.lr_factors.layer_decay 2", "lr_factors.layer_decay 2.0 must be above 0 and at most 1"),
     ("TINY --model.lr_factors.trunk -1", "lr_factors.trunk -1.0 must be at least 0"),

@@ -170,7 +170,7 @@ def test_differences_from_a_recorded_table_are_taken_cell_by_cell(reproduce, chi
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"baseline": "nothing"}, "baseline nothing is none of plain, late, all"),
+        ({"baseline": "nothing"}, "baseline nothing is not one of plain, late, all"),
         ({"basline": "plain"}, "unknown key 'basline'"),
         ({"seeds": None}, "seeds: give a list of whole numbers, not None"),
         ({"folds": [0, "one"]}, "folds: give a list of whole numbers"),

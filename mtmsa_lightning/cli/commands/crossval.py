@@ -29,7 +29,7 @@ def parser() -> argparse.ArgumentParser:
         "are skipped and interrupted ones continued: repeat the command after an interruption. All other "
         "arguments go to `mtmsa fit`, see `mtmsa fit --help`.",
         epilog="The split's seed is --data.seed, the same for all runs. On a CPU, parallel runs divide the "
-        "cores; on GPUs, each run gets as many as --devices says (CUDA_VISIBLE_DEVICES).",
+        "cores; on GPUs, each run gets as many as given by --devices (CUDA_VISIBLE_DEVICES).",
     )
     add_fit_arguments(parser)
     add_run_arguments(parser, "0-4, or 0,2, or 0 2 (default: all folds of the protocol)",

@@ -82,7 +82,7 @@ def near_duplicates(
     splits: Mapping[int, Split],
     limit: int,
 ) -> list[Finding]:
-    """Classify pairs of near-duplicates that are no exact copies.
+    """Classify pairs of near-duplicates that are not exact copies.
 
     Args:
         table: The faces.

@@ -42,7 +42,7 @@ class FaceTransform:
         return np.require(image, np.uint8, ["C_CONTIGUOUS", "WRITEABLE"])
 
     def _augmented(self, image: Image, seed: int) -> Image:
-        """Apply the user's augmentation; an error in a class of the user's keeps its type."""
+        """Apply the user's augmentation; an error in the user's own class keeps its type."""
         try:
             return augmented(self.augmentation, image.copy(), seed, isolated=True)
         except Exception as error:
@@ -65,7 +65,7 @@ def augmented(augmentation: Callable[..., Any], image: Image, seed: int, isolate
         isolated: Also seed the global random states during the call.
 
     Raises:
-        ConfigError: If the result is no uint8 RGB image.
+        ConfigError: The result is not a uint8 RGB image.
     """
     with global_random_states(seed) if isolated else nullcontext():
         if hasattr(augmentation, "set_random_state"):

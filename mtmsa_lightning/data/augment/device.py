@@ -26,7 +26,7 @@ def augment(images: Tensor, params: NDArray[np.float32], image_size: int) -> Ten
 
     Args:
         images: uint8 RGB, shape (N, 3, side, side).
-        params: An ``AugmentationParams`` per face, shape (N, 19), on the CPU: the device is not waited for.
+        params: An ``AugmentationParams`` per face, shape (N, 19), on the CPU.
         image_size: Side of the output in pixels.
 
     Returns:

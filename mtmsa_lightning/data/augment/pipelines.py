@@ -28,9 +28,9 @@ def build_augmentation(setting: Any) -> Any:
 
             - the name of a preset (true is ``light``, false is ``none``);
             - a list of steps ``{class_path: albumentations.Blur, init_args: {p: 0.5}}``, which may hold
-              steps; ``albumentations.`` may be left out, and a class may be a transform of the user's;
+              steps; ``albumentations.`` may be left out, and a class may be the user's own transform;
             - a dict of ``albumentations.to_dict``;
-            - a file with one of these, as ``albumentations.save`` writes it;
+            - a file with one of these, as written by ``albumentations.save``;
             - ``{class_path: mylab.Fog, init_args: {...}}`` or ``mylab.Fog``: any class whose instances take
               an RGB image (uint8, shape (height, width, 3)) and return one of any size;
             - in Python also an albumentations pipeline or such a callable.
@@ -42,7 +42,7 @@ def build_augmentation(setting: Any) -> Any:
         The name of a preset, an albumentations ``Compose``, or a callable.
 
     Raises:
-        ConfigError: The setting is no augmentation, or a trial on an image fails.
+        ConfigError: The setting is not an augmentation, or a trial on an image fails.
     """
     if preset := preset_name(setting):
         return preset
@@ -74,7 +74,7 @@ def read_setting(setting: Any) -> Any:
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise ConfigError(f"data.augment {setting}: cannot be read: {error}") from error
     if not isinstance(content, dict | list):
-        raise ConfigError(f"data.augment {setting}: holds no pipeline: write it by albumentations.save")
+        raise ConfigError(f"data.augment {setting}: has no pipeline: write it with albumentations.save")
     return content
 
 
@@ -103,7 +103,7 @@ def _try(augmentation: Any) -> None:
     """Apply an augmentation to an image several times, in two orders.
 
     Raises:
-        ConfigError: The result is no image, or not a function of the seed.
+        ConfigError: The result is not an image, or not a function of the seed.
     """
     rng = np.random.default_rng(0)
     image = rng.integers(0, 256, (256, 256, 3), dtype=np.uint8)

@@ -30,8 +30,8 @@ def build_steps(setting: Any) -> Any:
         for step in steps:
             if not isinstance(step, library.BasicTransform | library.BaseCompose):
                 raise ConfigError(
-                    f"data.augment: {type(step).__name__} is no transform of albumentations: derive it from "
-                    "albumentations.ImageOnlyTransform for use in a list, or give it alone"
+                    f"data.augment: {type(step).__name__} is not a transform of albumentations: derive it "
+                    "from albumentations.ImageOnlyTransform for use in a list, or give it alone"
                 )
         return library.Compose(steps)
     if isinstance(setting, Mapping):

@@ -90,8 +90,8 @@ def read_face_csv(
         table: The table's path, relative to ``root``, or a URL of fsspec. Parquet files may be several, given
             by a pattern, and hold the images as bytes, which are unpacked into a folder of ``root`` once.
             Without a ``faces.csv`` it is ``faces.parquet`` or, as on the Hub, ``data/*.parquet``.
-        columns: Names above to the file's own names, where they are no usual ones; None for a column that is
-            not to be used.
+        columns: Names above to the file's own names, where these are not usual ones; None for a column that
+            is not to be used.
         labels: Meaning of texts or codes by column, e.g. ``{"gender": {0: "female", 1: "male"}}``.
         repair_dates: Restore age groups that a spreadsheet turned into dates, such as 3-9 from ``03-Sep``.
         date_format: Format of birth and photo dates, e.g. ``%d/%m/%Y``, if it is not clear.
@@ -231,7 +231,7 @@ def _class_names(rows: pd.DataFrame, path: Path) -> tuple[str, ...]:
     if odd:
         line = rows.index[rows["race"].isin(odd)][0]
         raise DataError(
-            f"{path}: line {line}: race {shown(odd[:1])} is no name: it needs printable characters, "
+            f"{path}: line {line}: race {shown(odd[:1])} is not a name: it needs printable characters, "
             "in a table that is saved as UTF-8"
         )
     return class_names(rows["race"])
@@ -276,8 +276,8 @@ class FaceCSV(FaceDataModule):
 
     Args:
         table: Path of the table, relative to ``root``, or a URL.
-        columns: Our column names to the table's own, where they are no usual ones; null for a column that is
-            not to be used.
+        columns: Our column names to the table's own, where these are not usual ones; null for a column that
+            is not to be used.
         labels: Meaning of texts or codes by column, e.g. ``{gender: {0: female, 1: male}}``.
         repair_dates: Restore age groups that a spreadsheet turned into dates.
         date_format: Format of birth and photo dates, if it is not clear.
@@ -330,7 +330,7 @@ class FaceCSV(FaceDataModule):
     def _first_look(self, checked: bool) -> tuple[pd.DataFrame, tuple[str, ...]]:
         """Return the rows and race names of the set or table; empty if they cannot be read.
 
-        With ``checked``, codes and odd texts are no race names.
+        With ``checked``, codes and unprintable texts are not race names.
         """
         names: tuple[str, ...] = ()
         try:

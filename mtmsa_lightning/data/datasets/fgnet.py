@@ -37,7 +37,7 @@ def read_fgnet(root: str | Path, strict: bool = False) -> FaceTable:
 
 
 class FGNET(FaceDataModule):
-    """FG-NET: exact ages of 82 people from childhood on; one in six photos is grey.
+    """FG-NET: exact ages of 82 people, from childhood; one in six photos is grey.
 
     Args:
         protocol: ``leave_one_subject_out`` has one test fold for each of the 82 people.

@@ -23,7 +23,7 @@ class Copies(NamedTuple):
 
     Attributes:
         images: Number of different images that several sources have.
-        leaks: Test or calibration faces (``held``) and the copies that another source learns from
+        leaks: Test or calibration faces (``held``) and the copies that another source trains on
             (``learnt``), as ids with the ``part`` of the former.
     """
 
@@ -58,7 +58,7 @@ def find_copies(parts: Mapping[str, JoinedDataset], hashes: Mapping[str, npt.NDA
 
 
 def refuse_leaks(copies: Copies, allowed: bool) -> list[str]:
-    """Raise an error if a source learns from copies of another's test or calibration faces.
+    """Raise an error if a source trains on copies of another's test or calibration faces.
 
     Args:
         copies: The copies.

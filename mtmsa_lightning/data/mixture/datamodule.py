@@ -41,7 +41,7 @@ class Mixture(FaceDataModule):
     """Several datasets in one training, each with its own protocol, fold, cleaning and root.
 
     A label that a source lacks is missing for its faces, which losses and metrics ignore. Race classes are
-    united by name. Validation and test are of the sources' own parts, together and for each source.
+    merged by name. Validation and test are of the sources' own parts, together and for each source.
 
     Args:
         sources: The DataModules, with distinct names. Each has its own ``sampler``; ``image_size``,
@@ -318,8 +318,8 @@ def _chosen_groups(sources: Sequence[FaceDataModule], chosen: str | None) -> tup
     if chosen is not None and chosen not in groups:
         known = ", ".join(groups) or "none"
         raise ConfigError(
-            f"data.age_groups {chosen!r}{nearest(chosen, groups)} is no source with age groups; those with "
-            f"some: {known}"
+            f"data.age_groups {chosen!r}{nearest(chosen, groups)} is not a source with age groups; those "
+            f"with some: {known}"
         )
     if chosen is None and len(set(groups.values())) > 1:
         raise ConfigError(

@@ -32,7 +32,7 @@ def unite(vocabularies: Iterable[Sequence[str]]) -> tuple[str, ...]:
 
 
 def common_root(roots: Iterable[Path]) -> Path:
-    """Return the nearest folder that holds all folders."""
+    """Return the deepest folder that contains all of these."""
     return Path(os.path.commonpath([str(root.absolute()) for root in roots]))
 
 

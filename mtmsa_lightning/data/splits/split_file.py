@@ -29,7 +29,7 @@ def apply_split_file(table: FaceTable, path: str | Path) -> FaceTable:
     ``aligned_bbox``, whose square is the crop of a raw image (``align.box``). Faces that the file does not
     list are dropped; the report counts them, with their position in the table, from 1, as line.
 
-    A name that is no id is found by the end of its path, by its file name if that is unique, or by the
+    A name that is not an id is found by the end of its path, by its file name if that is unique, or by the
     leading number of the file name if the table has a column ``number``.
 
     Raises:
@@ -88,7 +88,7 @@ def _read_json(path: Path) -> tuple[str, pd.DataFrame]:
         boxes = turned_boxes(np.array(corners, np.float64).reshape(len(entries), 8))
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise DataError(
-            f"{path}: is no list of objects with img_path, folder and aligned_bbox (8 numbers): {error!r}"
+            f"{path}: is not a list of objects with img_path, folder and aligned_bbox (8 numbers): {error!r}"
         ) from error
     listed = pd.DataFrame({"id": names, "value": _checked(folders, "fold", path)})
     columns = dict(zip(BOX, boxes.T, strict=True)) if np.isfinite(boxes).any() else {}

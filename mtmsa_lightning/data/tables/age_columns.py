@@ -18,7 +18,7 @@ UNKNOWN_YEARS = Years(float("nan"), float("nan"))
 def parse(
     rows: pd.DataFrame, report: ReadReport, path: Path, repair_dates: bool, date_format: str | None
 ) -> pd.DataFrame:
-    """Set ``age_low`` and ``age_high`` in completed years, NaN where empty; drop rows whose age is none.
+    """Set ``age_low`` and ``age_high`` in completed years, NaN where empty; drop rows without a valid age.
 
     Args:
         rows: Texts with line numbers as index: ``photo``; and ``age``, or ``age_low`` and ``age_high``, or
@@ -94,7 +94,7 @@ def _parse_dates(rows: pd.DataFrame, report: ReadReport, path: Path, date_format
     for name, parsed in dates.items():
         rows = rows.assign(item=rows["photo"] + f": {name} '" + rows[name] + "'")
         bad = (rows[name] != "") & parsed["first"].isna()[rows.index]
-        rows = report.drop_rows(rows, bad, "item", f"{name} is no date in the format of the column")
+        rows = report.drop_rows(rows, bad, "item", f"{name} is not a date in the format of the column")
     ages = completed_years(dates["birth_date"], dates["photo_date"]).loc[rows.index]
     rows = rows.assign(age_low=ages["age_low"], age_high=ages["age_high"])
     item = rows["photo"] + ": " + rows["birth_date"] + " to " + rows["photo_date"]

@@ -29,12 +29,12 @@ _ANY_DATE = re.compile(
 _OLDEST = 100
 """End of an open group in years, as of the last group of Adience."""
 
-NO_AGE = f"age is no number or group from 0 to {MAX_AGE}"
+NO_AGE = f"age is not a number or group from 0 to {MAX_AGE}"
 AMBIGUOUS = "age may be a decimal number or a group: write 2.5 or 2-5"
 
 
 class Years(NamedTuple):
-    """An inclusive age in years, which may have fractions; ``error`` is the reason why it is none."""
+    """An inclusive range of ages in years, fractions allowed; ``error`` is the reason if there is none."""
 
     low: float = 0.0
     high: float = 0.0

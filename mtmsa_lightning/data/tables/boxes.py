@@ -56,7 +56,7 @@ def single_box_column(header: Sequence[str]) -> str | None:
 def parse_boxes(
     rows: pd.DataFrame, report: ReadReport, names: Mapping[str, str], path: Path, margin: float = 0.0
 ) -> pd.DataFrame:
-    """Add the columns ``align.box.BOX``; drop rows whose box is empty or no box, note rows without one.
+    """Add the columns ``align.box.BOX``; drop rows with an invalid box, note rows without one.
 
     Args:
         rows: Texts with line numbers as index; the columns of ``EDGES``, and ``photo``.
@@ -92,7 +92,7 @@ def parse_boxes(
     edges = dict(zip(BOX, (*corners, third * 0), strict=True))  # no angle, NaN where none
     rows = rows.assign(**edges, item=item)
     report.note_rows(rows, none, "photo", "no face box: the whole image is used")
-    return report.drop_rows(rows, ~full & ~none, "item", "face box is no numbers, or empty")
+    return report.drop_rows(rows, ~full & ~none, "item", "face box is not four numbers")
 
 
 def _numbers(cells: "pd.Series[str]") -> "pd.Series[float]":

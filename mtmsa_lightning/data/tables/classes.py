@@ -57,7 +57,7 @@ def apply_maps(
         names: The columns that the table has.
 
     Raises:
-        DataError: A column cannot be mapped, or a map is not one.
+        DataError: A column cannot be mapped, or its meanings are not a mapping.
     """
     for column, meanings in maps.items():
         if column not in MAPPED or not isinstance(meanings, Mapping):
@@ -145,14 +145,14 @@ def parse_classes(texts: "pd.Series[str]", names: Sequence[str], path: Path) -> 
         line, text = next(iter(wrong.items()))
         option = shlex.quote(f"{{{texts.name}: {{{to_json(text)}: {names[0] if names else None}}}}}")
         raise DataError(
-            f"{path}: line {line}: {texts.name} {shown([text])} is none of {', '.join(names)} (or empty: "
+            f"{path}: line {line}: {texts.name} {shown([text])} is not one of {', '.join(names)} (or empty: "
             f"unknown): correct it, or state its meaning, e.g. --data.labels {option}"
         )
     return texts.map(found).tolist()
 
 
 def _code(text: str, column: str) -> str:
-    """Return the form in which texts of a map are compared: whole numbers without fraction, races by name."""
+    """Return the form in which texts are compared: whole numbers without fraction, races by ``class_key``."""
     text = text.strip().lower()
     try:
         return str(int(float(text))) if float(text).is_integer() else text

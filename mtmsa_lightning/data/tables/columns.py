@@ -130,7 +130,7 @@ def _age_columns(
             f"{path}: both {shown([pair])} and {shown([age])} may hold the age: choose one: "
             f"{as_arguments({**given, 'age': age})}"
         )
-    births = _AGES[-1] if found.get("birth_date") else ()  # alone it is no age
+    births = _AGES[-1] if found.get("birth_date") else ()  # alone it gives no age
     return whole[0] if whole else births
 
 

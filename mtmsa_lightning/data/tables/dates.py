@@ -26,10 +26,10 @@ def parse_dates(texts: "pd.Series[str]", path: Path, given: str | None = None) -
         given: Format of the dates; without one, or if it fits no text, the one of ``FORMATS`` that fits most.
 
     Raises:
-        DataError: Day and month may be exchanged, no text is a date, or ``given`` is no format with a year.
+        DataError: Day and month may be exchanged, no text is a date, or ``given`` has no year.
     """
     if given and not re.search("%[Yy]", given):
-        raise DataError(f"data.date_format {given!r} is no format with a year, such as '%d/%m/%Y'")
+        raise DataError(f"data.date_format {given!r} is not a format with a year, such as '%d/%m/%Y'")
     days = texts.str.replace(_TIME, "", regex=True)
     parsed = {each: _parse(days, each) for each in FORMATS}
     if given:
@@ -69,7 +69,7 @@ def _parse(texts: "pd.Series[str]", layout: str) -> "pd.Series[pd.Timestamp]":
         dates = pd.to_datetime(unique, format=layout, errors="coerce")
         return pd.to_datetime(texts.map(dict(zip(unique, dates, strict=True))))
     except ValueError as error:
-        raise DataError(f"data.date_format {layout!r} is no format of a date ({error})") from error
+        raise DataError(f"data.date_format {layout!r} is not a format of a date ({error})") from error
 
 
 def _length(layout: str) -> pd.DateOffset:

@@ -24,7 +24,7 @@ _PARTS = re.compile(r"(train|val|valid|validation|test)\b.*", re.ASCII)
 
 
 def image_column(files: Sequence[Path]) -> str | None:
-    """Return the column with the images' bytes, plain or as the Hub's ``{bytes, path}``; None if none has."""
+    """Return the column with the images' bytes, plain or as the Hub's ``{bytes, path}``, or None."""
     for field in _schema(files[0]):
         kind = field.type
         if pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0:
@@ -35,7 +35,7 @@ def image_column(files: Sequence[Path]) -> str | None:
 
 
 def header(files: Sequence[Path]) -> list[str]:
-    """Return the names of the columns, of which all files must have the same.
+    """Return the names of the columns, which all files must share.
 
     Raises:
         DataError: A file cannot be read, or has other columns than the first.

@@ -1,4 +1,4 @@
-"""Images that a table names and its folder lacks."""
+"""The error for a table whose images do not exist."""
 
 import posixpath
 from pathlib import Path

@@ -104,7 +104,7 @@ def _read_parquet(
 
 
 def table_files(path: Path) -> list[Path]:
-    """Return the files of a table whose name may be a pattern, sorted; none if there are none."""
+    """Return the sorted files of a table, whose name may be a pattern."""
     if not any(sign in path.name for sign in "*?["):
         return [path] if path.is_file() else []
     return sorted(file for file in path.parent.glob(path.name) if file.is_file())

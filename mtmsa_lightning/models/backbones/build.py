@@ -35,7 +35,9 @@ def build_trunk(
         return MSAResNet(msa, backbone, image_size, last_stride, stem_pool, checkpoint_activations)
     if not backbone.startswith(TIMM):
         names = ", ".join(RESNETS)
-        raise ConfigError(f"model.backbone {backbone} is none of {names}, nor a network of timm, timm/NAME")
+        raise ConfigError(
+            f"model.backbone {backbone} is not one of {names}, nor a network of timm, timm/NAME"
+        )
     if last_stride != LAST_STRIDE or not stem_pool:
         raise ConfigError(f"model.last_stride and model.stem_pool belong to ResNets, not to {backbone}")
     # Importing timm takes seconds.

@@ -145,6 +145,6 @@ def _features(name: str, **options: Any) -> Any:
     maps = str(getattr(body, "output_fmt", None) or "NCHW").endswith("NCHW")
     if not maps or not isinstance(body, FeatureListNet | EfficientNetFeatures | MobileNetV3Features):
         raise ConfigError(
-            f"model.backbone timm/{name} is no convolutional network of four stages: choose another"
+            f"model.backbone timm/{name} is not a convolutional network of four stages: choose another"
         )
     return body

@@ -524,7 +524,7 @@ def test_devices_and_precisions_that_are_not_there(trained, morph_root, fails, t
     for args, said in [
         (["--accelerator", "abacus"], "choose one of auto, cpu, gpu"),
         (["--accelerator", "cpu", "--devices", "none"], "give a number from 1, or auto"),
-        (["--precision", "8-bit"], "'8-bit' is none of 32-true"),
+        (["--precision", "8-bit"], "'8-bit' is not one of 32-true"),
     ]:
         assert said in fails(*command, *args)
     if not torch.cuda.is_available():

@@ -271,7 +271,7 @@ def test_no_augmentation_is_recorded_by_its_name():
         ("nolab.Fog", r"data.augment: the class nolab.Fog cannot be imported: No module named 'nolab'"),
         (f"{HERE}.photo", r"is not a class"),
         ({"class_path": f"{HERE}.GlobalNoise", "init_args": {"x": 1}}, r"init_args of .*GlobalNoise: .*'x'"),
-        ([{"class_path": f"{HERE}.GlobalNoise"}], r"GlobalNoise is no transform of albumentations: derive"),
+        ([{"class_path": f"{HERE}.GlobalNoise"}], r"GlobalNoise is not a transform of albumentations: der"),
         (A.Compose([A.Normalize()]), r"returns float32 of shape \(256, 256, 3\).*steps such as Normalize"),
         (A.Compose([A.Crop(0, 0, 900, 900)]), r"a trial on an image failed"),
         (lambda image: image[..., 0], r"returns uint8 of shape \(256, 256\)"),
@@ -291,7 +291,7 @@ def test_a_damaged_file_is_named(tmp_path):
         with pytest.raises(ConfigError, match=rf"{name}: cannot be read"):
             build_augmentation(str(tmp_path / name))
     (tmp_path / "c.yaml").write_text("words")
-    with pytest.raises(ConfigError, match=r"c\.yaml: holds no pipeline"):
+    with pytest.raises(ConfigError, match=r"c\.yaml: has no pipeline"):
         build_augmentation(str(tmp_path / "c.yaml"))
 
 

@@ -90,7 +90,7 @@ def test_capitals_and_spaces_do_not_matter(release):
 @pytest.mark.parametrize("word", ["x", "female", "0", "\uff46"])
 def test_a_gender_that_the_release_does_not_have_is_an_error(release, word):
     replace_in(release / "fold_0_data.txt", "35\tf", f"35\t{word}")
-    message = f"fold_0_data.txt: line 5: gender '{word}' is none of m, f, u"
+    message = f"fold_0_data.txt: line 5: gender '{word}' is not one of m, f, u"
     with pytest.raises(DataError, match=message):
         read_adience(release, "extended")
 

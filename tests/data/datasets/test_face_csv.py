@@ -96,7 +96,7 @@ def test_absolute_paths_by_way_of_a_link_to_the_root(folder, tmp_path):
 def test_only_plain_numbers_are_ages(folder, cell):
     report = read_face_csv(folder(f"path,age\nimg/a.jpg,{cell}\nimg/b.jpg,25.0\nimg/c.jpg, 25 \n")).report
     assert [(row.line, row.reason) for row in report.dropped] == [
-        (2, "age is no number or group from 0 to 130")
+        (2, "age is not a number or group from 0 to 130")
     ]
 
 
@@ -193,7 +193,7 @@ def test_ages_as_groups_decimals_and_dates(folder):
     frame = (table := read_face_csv(root)).frame
     np.testing.assert_equal(frame[["age_low", "age_high"]].to_numpy(), [[19, 19], [19, 20], [np.nan, np.nan]])
     assert [str(row) for row in sorted(table.report.dropped)] == [
-        "line 5: img/d.jpg: birth_date '1980-13-02': birth_date is no date in the format of the column",
+        "line 5: img/d.jpg: birth_date '1980-13-02': birth_date is not a date in the format of the column",
         "line 6: img/e.jpg: 2001-01-01 to 2000-01-01: age from the dates is outside 0 to 130",
     ]
 
@@ -269,7 +269,7 @@ def test_all_unknown_words_are_in_the_example(folder):
     with pytest.raises(DataError, match=r"--data.labels '{gender: {\"Mann\": male, \"Frau\": male}}'"):
         read_face_csv(root)
     labels = {"gender": {"mann": "male", "Frau": "female"}}
-    with pytest.raises(DataError, match=r"'dev' is none .* --data.labels '{split: {\"dev\": train}}'"):
+    with pytest.raises(DataError, match=r"'dev' is not one .* --data.labels '{split: {\"dev\": train}}'"):
         read_face_csv(root, labels=labels)
 
 
@@ -421,14 +421,14 @@ def test_rows_that_cannot_be_labelled_are_dropped(folder):
         (
             "path,age,gender",
             "img/a.jpg,3,femail",
-            "line 3: gender 'femail' is none of male, m, man, boy, female, f, woman, girl",
+            "line 3: gender 'femail' is not one of male, m, man, boy, female, f, woman, girl",
         ),
         ("path,age,gender", "img/a.jpg,3,0", r"line 3: gender '0' is a code.*'{gender: {0: female}}'"),
         ("path,age,race", "img/a.jpg,3,0", r"line 3: race '0' is a code.*'{race: {0: white}}'"),
-        ("path,age,race", "img/a.jpg,3,\x1b", r"line 3: race '\\x1b' is no name"),
-        ("path,age,race", "img/a.jpg,3,_", "line 3: race '_' is no name"),
+        ("path,age,race", "img/a.jpg,3,\x1b", r"line 3: race '\\x1b' is not a name"),
+        ("path,age,race", "img/a.jpg,3,_", "line 3: race '_' is not a name"),
         ("path,age,set", "img/a.jpg,3,x", r"line 3: split 'x' .*if 'set' holds no split: .*'{split: null}'"),
-        ("path,age,split", "img/a.jpg,3,dev", "line 3: split 'dev' is none of train"),
+        ("path,age,split", "img/a.jpg,3,dev", "line 3: split 'dev' is not one of train"),
     ],
 )
 def test_words_outside_the_vocabulary_are_errors(folder, header, row, message):
@@ -459,7 +459,7 @@ def test_missing_columns(folder, header, message):
 
 def test_an_age_that_is_none_is_quoted_and_counted_by_its_kind(folder):
     report = read_face_csv(folder("path,age\nimg/a.jpg,old\nimg/b.jpg,400\nimg/c.jpg,20\n")).report
-    assert report.reasons() == {"age is no number or group from 0 to 130": 2}
+    assert report.reasons() == {"age is not a number or group from 0 to 130": 2}
     assert [row.item for row in report.dropped] == ["img/a.jpg: age 'old'", "img/b.jpg: age '400'"]
 
 
@@ -592,7 +592,7 @@ def test_given_race_classes_set_their_order_and_number(folder, tmp_path):
     data = FaceCSV(root=root, race_classes=own, num_workers=0)
     assert data.race_classes == data.table.race_classes == own
     assert data.table.frame["race"].tolist() == [2, 0]
-    with pytest.raises(DataError, match="line 3: race 'East-Asian' is none of White, black"):
+    with pytest.raises(DataError, match="line 3: race 'East-Asian' is not one of White, black"):
         FaceCSV(root=root, race_classes=("White", "black"), num_workers=0).read()
     with pytest.raises(DataError, match="'White', 'WHITE' are one name"):
         FaceCSV(root=root, race_classes=("White", "WHITE"), num_workers=0).read()

@@ -104,8 +104,8 @@ def test_a_spreadsheet_stores_groups_as_dates(release, young, older):
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        (("Female,Indian", "1,Indian"), "gender '1' is none of male, female"),
-        (("Indian", "Asian"), "race 'Asian' is none of white, black"),
+        (("Female,Indian", "1,Indian"), "gender '1' is not one of male, female"),
+        (("Indian", "Asian"), "race 'Asian' is not one of white, black"),
     ],
 )
 def test_other_words_are_errors(release, wrong, message):
@@ -117,7 +117,7 @@ def test_other_words_are_errors(release, wrong, message):
 def test_an_age_without_meaning_is_dropped_with_its_reason(release):
     write_tables(release, TRAIN.replace(",0-2,", ",baby,"))
     table = read_fairface(release)
-    assert table.report.reasons() == {"age is no number or group from 0 to 130": 1}
+    assert table.report.reasons() == {"age is not a number or group from 0 to 130": 1}
     assert "fairface/train/2.jpg" not in set(table.frame["id"])
 
 
@@ -167,7 +167,7 @@ def test_unpacked_images_are_written_once(tmp_path):
 
 def test_numbers_without_names_are_not_guessed(tmp_path):
     write_hub(tmp_path, {"age": AGE_NAMES})
-    with pytest.raises(DataError, match=r"gender '[01]' is none of male, female"):
+    with pytest.raises(DataError, match=r"gender '[01]' is not one of male, female"):
         read_fairface(tmp_path)
 
 

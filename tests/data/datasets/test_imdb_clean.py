@@ -62,7 +62,7 @@ def test_no_test_subject_trains_but_validation_subjects_do(release):
 def test_a_number_is_no_gender(release):
     path = release / "csvs/imdb_train_new_1024.csv"
     path.write_text(path.read_text().replace(",F,", ",0,"))
-    with pytest.raises(DataError, match="gender '0' is none of m, f"):
+    with pytest.raises(DataError, match="gender '0' is not one of m, f"):
         read_imdb_clean(release)
 
 

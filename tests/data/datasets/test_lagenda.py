@@ -51,7 +51,7 @@ def test_each_labelled_face_with_a_box_is_a_row(release):
 def test_a_number_is_no_gender(release):
     path = release / "lagenda_annotation.csv"
     path.write_text(path.read_text().replace(",F,", ",1,"))
-    with pytest.raises(DataError, match="gender '1' is none of m, f"):
+    with pytest.raises(DataError, match="gender '1' is not one of m, f"):
         read_lagenda(release)
 
 

@@ -90,8 +90,8 @@ def test_report(table):
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        (",H,F,", ",X,F,", "line 5: race 'X' is none of w, b, a, h, o"),
-        (",H,F,", ",H,female,", "line 5: gender 'female' is none of m, f"),
+        (",H,F,", ",X,F,", "line 5: race 'X' is not one of w, b, a, h, o"),
+        (",H,F,", ",H,female,", "line 5: gender 'female' is not one of m, f"),
     ],
 )
 def test_words_that_the_release_does_not_have_are_errors(release, old, new, message):

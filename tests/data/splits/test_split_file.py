@@ -180,7 +180,9 @@ def test_a_broken_json_names_what_is_expected(face_table, benchmark):
         [{"img_path": "00000.jpg"}],
         [row | {"aligned_bbox": [1, 2]} for row in rows],
     ):
-        with pytest.raises(DataError, match=r"database\.json: is no list of objects with img_path, folder"):
+        with pytest.raises(
+            DataError, match=r"database\.json: is not a list of objects with img_path, folder"
+        ):
             apply_split_file(face_table(2), benchmark(wrong))
     with pytest.raises(DataError, match=r"fold '-1' is not one of the numbers from 0"):
         apply_split_file(face_table(2), benchmark([rows[0], rows[1] | {"folder": -1}]))

@@ -74,7 +74,7 @@ def test_a_column_without_a_known_date_is_named(text):
 
 @pytest.mark.parametrize("form", ["YYYY-MM-DD", "%d.%m."])
 def test_a_format_without_a_year_is_refused(form):
-    with pytest.raises(DataError, match="is no format with a year"):
+    with pytest.raises(DataError, match="is not a format with a year"):
         parse_dates(pd.Series(["1980-01-01"]), PATH, form)
 
 
@@ -94,5 +94,5 @@ def test_the_order_of_day_and_month_is_not_guessed():
 
 
 def test_a_wrong_format_is_named():
-    with pytest.raises(DataError, match=r"data\.date_format '%Q' is no format"):
+    with pytest.raises(DataError, match=r"data\.date_format '%Q' is not a format"):
         parse_dates(pd.Series(["1980"]), PATH, "%Q")

@@ -60,5 +60,7 @@ def test_class_names_of_a_column(texts, names):
 def test_classes_are_found_in_any_spelling():
     names = ("East Asian", "Latino_Hispanic")
     assert parse_classes(column("latino hispanic", "", "EAST-ASIAN"), names, PATH) == [1, -1, 0]
-    with pytest.raises(DataError, match=r"line 2: race 'green' is none of East Asian, .*\"green\": East As"):
+    with pytest.raises(
+        DataError, match=r"line 2: race 'green' is not one of East Asian, .*\"green\": East As"
+    ):
         parse_classes(column("green"), names, PATH)

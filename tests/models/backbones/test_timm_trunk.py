@@ -104,10 +104,10 @@ def test_own_weights_are_loaded_whole(tmp_path):
 @pytest.mark.parametrize(
     ("backbone", "options", "message"),
     [
-        ("resnet101", {}, "is none of resnet18, resnet34, resnet50, nor a network of timm, timm/NAME"),
+        ("resnet101", {}, "is not one of resnet18, resnet34, resnet50, nor a network of timm, timm/NAME"),
         ("timm/resnet999", {}, "timm has no such network"),
-        ("timm/vit_tiny_patch16_224", {}, "is no convolutional network of four stages"),
-        ("timm/swin_tiny_patch4_window7_224", {}, "is no convolutional network of four stages"),
+        ("timm/vit_tiny_patch16_224", {}, "is not a convolutional network of four stages"),
+        ("timm/swin_tiny_patch4_window7_224", {}, "is not a convolutional network of four stages"),
         ("timm/resnet18", {"last_stride": 1}, "model.last_stride and model.stem_pool belong to ResNets"),
         ("timm/resnet18", {"stem_pool": False}, "model.last_stride and model.stem_pool belong to ResNets"),
         ("timm/resnet18", {"msa": MSAConfig(placement="in_blocks")}, "use after_stage"),
