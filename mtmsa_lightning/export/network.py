@@ -92,7 +92,8 @@ def fold_batch_norm(module: nn.Module) -> None:
     for (name, layer), (following, norm) in pairwise(list(module.named_children())):
         if isinstance(layer, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
             setattr(module, name, fuse_conv_bn_eval(layer, norm))
-            setattr(module, following, nn.Identity())
+            activation = getattr(norm, "act", None)  # timm's normalisation contains the activation
+            setattr(module, following, activation if isinstance(activation, nn.Module) else nn.Identity())
     for child in module.children():
         fold_batch_norm(child)
 
