@@ -1,8 +1,11 @@
 """Fixtures shared by the whole suite: a tiny release and a trained run on it."""
 
+import gc
 import logging
+import multiprocessing.spawn
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,6 +14,7 @@ import narrow_network
 import numpy as np
 import pytest
 import torch
+import warm_server
 from crossval_children import children  # noqa: F401
 from hypothesis import settings
 from numpy.typing import NDArray
@@ -51,6 +55,24 @@ def _one_thread() -> None:
     """Use one thread: tiny networks do not profit from more, and processes share the cores."""
     torch.set_num_threads(1)
     os.environ["OMP_NUM_THREADS"] = "1"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _imported_once() -> Iterator[None]:
+    """Keep the garbage collector from searching what was imported, and end the server of warm processes."""
+    gc.collect()
+    gc.freeze()
+    yield
+    warm_server.stop()
+
+
+@pytest.fixture
+def warm_python(monkeypatch: pytest.MonkeyPatch) -> str:
+    """Fork the processes that this one starts as ``python`` or spawns; return the program that does it."""
+    program = warm_server.start()
+    monkeypatch.setattr(sys, "executable", program)
+    monkeypatch.setattr(multiprocessing.spawn, "_python_exe", os.fsencode(program))
+    return program
 
 
 @pytest.fixture(autouse=True)

@@ -1,7 +1,6 @@
 """The recipe of docs/extending.md: its code is trained, tested, used and exported as it stands there."""
 
 import re
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -71,11 +70,12 @@ def mine(lab: Path) -> Path:
     The path of imports begins with the command's own folder.
     """
     ddp = ["--trainer.devices=2", "--trainer.strategy=ddp"]
-    command = [str(Path(sys.executable).parent / "mtmsa"), *FIT, *ddp]
-    done = subprocess.run(command, cwd=lab, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    (run,) = (lab / "runs" / "mine").iterdir()
-    return run
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(lab)
+        done = run(Path(sys.executable).parent / "mtmsa", *FIT, *ddp)
+    assert done.poll() == 0, done.stdout + done.stderr
+    (folder,) = (lab / "runs" / "mine").iterdir()
+    return folder
 
 
 @pytest.mark.slow

@@ -1,29 +1,23 @@
 """Start Python processes in which torch, Lightning and the package are imported already.
 
-Importing them takes a process several seconds; these are forked from one that has done it. A test of signals,
-locks or ranks sees the same: a process with an environment, a working directory, output and an exit status.
+A test of signals, locks or ranks sees the same as with ``python``: a process with an environment, a working
+directory, output and an exit status.
 """
 
-import multiprocessing
 import os
-import runpy
 import shutil
-import sys
+import subprocess
 import tempfile
 import time
 import weakref
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from subprocess import TimeoutExpired
 
-_FORKS = multiprocessing.get_context("forkserver")
-_FORKS.set_forkserver_preload(
-    ["mtmsa_lightning.training.trainer_commands", "mtmsa_lightning.studies.crossval"]
-)
+import warm_server
 
 
 class WarmProcess:
-    """A process that runs ``python ARGUMENTS``, of which the first is ``-m`` or ``-c``.
+    """A process that runs ``python ARGUMENTS``, of which the first is ``-m``, ``-c`` or a script.
 
     Its output goes to files, so that no pipe fills up.
     """
@@ -31,35 +25,30 @@ class WarmProcess:
     def __init__(self, *arguments: object, environment: Mapping[str, str] | None = None) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="warm-"))
         weakref.finalize(self, shutil.rmtree, self.folder)
-        variables = {**os.environ, **(environment or {})}
-        line = [str(argument) for argument in arguments]
-        self._process = _FORKS.Process(target=_become, args=(line, variables, Path.cwd(), self.folder))
-        self._process.start()
-        self.pid = self._process.pid
+        line = [warm_server.start(), *map(str, arguments)]
+        with (self.folder / "stdout").open("ab") as stdout, (self.folder / "stderr").open("ab") as stderr:
+            self._process = subprocess.Popen(
+                line, env={**os.environ, **(environment or {})}, stdin=subprocess.DEVNULL, stdout=stdout,
+                stderr=stderr, start_new_session=True,
+            )  # fmt: skip
 
     @property
     def stdout(self) -> str:
         """What it has printed so far."""
-        file = self.folder / "stdout"
-        return file.read_text(encoding="utf-8") if file.exists() else ""
+        return (self.folder / "stdout").read_text(encoding="utf-8")
 
     @property
     def stderr(self) -> str:
         """Its errors so far."""
-        file = self.folder / "stderr"
-        return file.read_text(encoding="utf-8") if file.exists() else ""
+        return (self.folder / "stderr").read_text(encoding="utf-8")
 
     def poll(self) -> int | None:
         """Return the exit status, negative of a signal, or None while it runs."""
-        return self._process.exitcode
+        return self._process.poll()
 
     def wait(self, timeout: float = 300) -> int:
         """Wait for the end and return the exit status."""
-        self._process.join(timeout)
-        status = self.poll()
-        if status is None:
-            raise TimeoutExpired("warm process", timeout)
-        return status
+        return self._process.wait(timeout)
 
     def waited_for(self, happened: Callable[[], bool], timeout: float = 300) -> bool:
         """Wait until something is true or the process ends, and return whether it is true."""
@@ -70,8 +59,7 @@ class WarmProcess:
 
     def send_signal(self, number: int) -> None:
         """Send a signal to it, if it still runs."""
-        if self.poll() is None:
-            os.kill(self.pid, number)
+        self._process.send_signal(number)
 
 
 def run(*arguments: object, environment: Mapping[str, str] | None = None) -> WarmProcess:
@@ -79,23 +67,3 @@ def run(*arguments: object, environment: Mapping[str, str] | None = None) -> War
     process = WarmProcess(*arguments, environment=environment)
     process.wait(600)
     return process
-
-
-def _become(line: list[str], variables: dict[str, str], cwd: Path, folder: Path) -> None:
-    """Do what ``python`` does with its arguments."""
-    os.environ.clear()
-    os.environ.update(variables)
-    tempfile.tempdir = None  # read from the environment again
-    os.chdir(cwd)
-    for descriptor, name in ((1, "stdout"), (2, "stderr")):
-        file = os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-        os.dup2(file, descriptor)
-        os.close(file)
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(line_buffering=True, encoding="utf-8")
-    how, what, *rest = line
-    sys.argv = [how, *rest]
-    if how == "-m":
-        runpy.run_module(what, run_name="__main__", alter_sys=True)
-    else:
-        exec(compile(what, "<string>", "exec"), {"__name__": "__main__"})

@@ -205,7 +205,7 @@ def pixels(batches: list[FaceBatch]) -> set[bytes]:
 
 
 @pytest.mark.slow
-def test_a_fresh_interpreter_starts_at_any_epoch(make_dataset):
+def test_a_fresh_interpreter_starts_at_any_epoch(warm_python, make_dataset):
     """As after a resumed run: the worker is spawned, so it shares no memory with this process."""
     dataset = make_dataset()
     train_epoch(dataset)

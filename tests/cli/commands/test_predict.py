@@ -482,13 +482,15 @@ def test_ranks_over_the_shards_of_a_store(trained, morph_root, whole, tmp_path, 
 
 
 @pytest.mark.slow
-def test_two_processes_make_what_one_makes(trained, morph_root, whole, tmp_path, small_parts):
+def test_two_processes_make_what_one_makes(warm_python, trained, morph_root, whole, tmp_path, small_parts):
     predict(*photos(trained, morph_root), "--devices", "2", "--out", tmp_path / "ages.csv")
     assert tables(tmp_path) == tables(whole)
 
 
 @pytest.mark.slow
-def test_what_a_process_cannot_do_is_told_in_one_message(trained, morph_root, tmp_path, fails, monkeypatch):
+def test_what_a_process_cannot_do_is_told_in_one_message(
+    warm_python, trained, morph_root, tmp_path, fails, monkeypatch
+):
     (tmp_path / "retinaface.py").write_text("")  # another package of that name
     monkeypatch.syspath_prepend(tmp_path)
     command = [
