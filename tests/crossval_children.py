@@ -2,6 +2,7 @@
 
 import json
 import sys
+from functools import cache
 from types import SimpleNamespace
 
 import numpy as np
@@ -25,6 +26,13 @@ shutil.copy(job["predictions"], run / "predictions" / "test.parquet")
 (run / "config.yaml").write_text(job["config"])
 (run / "run.json").write_text(json.dumps(job["record"]))
 """
+
+
+@cache
+def data_of(root, fold, seed):
+    """Return the data of a fold with its provenance, read once."""
+    data = MORPH(root=str(root), image_size=64, crop=1.0, fold=fold, seed=seed, val_fraction=0.25)
+    return data, data.provenance()
 
 
 def predictions_of(data, fold, seed):
@@ -56,15 +64,14 @@ def children(morph_root, tmp_path, monkeypatch):
         stub.names.append(experiment.name_of(trial))
         file = tmp_path / f"{name}.parquet"
         seed = experiment.settings["data"]["init_args"]["seed"]
-        split = {"fold": trial.fold, "seed": seed, "val_fraction": 0.25}
-        data = MORPH(root=str(morph_root), image_size=64, crop=1.0, **split)
+        data, provenance = data_of(morph_root, trial.fold, seed)
         predictions = predictions_of(data, trial.fold, trial.seed)
         predictions["age_mean"] += stub.years.get(experiment.name, 0)
         predictions.to_parquet(file)
         time = f"2026-01-{len(stub.started):02d}"
         record = {
             "started": "2026-01-01T00:00:00", "finished": "2026-01-01T00:01:00", "failed": None, "epochs": 1,
-            "best_epoch": 0, "test": {"test/age_mae": 1.0}, "data": data.provenance(), "device": "cpu",
+            "best_epoch": 0, "test": {"test/age_mae": 1.0}, "data": provenance, "device": "cpu",
             "versions": {"torch": "2"}, "git_commit": "abc", "precision": "32-true",
         }  # fmt: skip
         job = {

@@ -1,8 +1,8 @@
 """Fork Python processes in which torch, Lightning and the package are imported already.
 
-Importing them takes a process several seconds. ``start`` starts a server, which imports them once, and returns
-a program that stands in for ``python``: see ``warm_program.py``. What a process starts by ``sys.executable``, ranks
-and spawned workers for example, is such a program too.
+Importing them takes a process several seconds. ``start`` starts a server, which imports them once, and
+returns a program that stands in for ``python``: see ``warm_program.py``. What a process starts by
+``sys.executable``, ranks and spawned workers for example, is such a program too.
 """
 
 import atexit
@@ -21,6 +21,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from itertools import dropwhile
 from pathlib import Path
@@ -74,64 +75,83 @@ def stop() -> None:
 # ------------------------------------------------------------------ the server
 
 
-def serve(listening: socket.socket) -> tuple[dict[str, Any], list[int]]:
-    """Fork a process for every request; return the request and its files in the forked process alone."""
-    selector = selectors.DefaultSelector()
-    selector.register(listening, selectors.EVENT_READ)
-    selector.register(0, selectors.EVENT_READ)
-    processes: dict[int, tuple[socket.socket, int]] = {}  # by the number of the connection
-    ends: dict[int, int] = {}  # the number of the connection by that of the process's end
-    while True:
-        for key, _ in selector.select():
-            if key.fd == 0:
-                end(processes)
-            elif key.fd == listening.fileno():
-                connection, _ = listening.accept()
-                size, files, *_ = socket.recv_fds(connection, 8, MOST_FILES)
-                request = json.loads(received(connection, int.from_bytes(size, "big")))
-                process = os.fork()
-                if process == 0:
-                    selector.close()
-                    for each in (listening, connection, *(open_one for open_one, _ in processes.values())):
-                        each.close()
-                    for number in ends:
-                        os.close(number)
-                    return request, files
-                for number in files:
-                    os.close(number)
-                ended = os.pidfd_open(process)
-                processes[connection.fileno()], ends[ended] = (connection, process), connection.fileno()
-                selector.register(connection, selectors.EVENT_READ)
-                selector.register(ended, selectors.EVENT_READ)
-            elif key.fd in ends:
-                connection, process = processes.pop(ends.pop(key.fd))
-                selector.unregister(key.fd)
-                os.close(key.fd)
-                status = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
-                if connection in [each.fileobj for each in selector.get_map().values()]:
-                    selector.unregister(connection)
-                try:
-                    connection.send(status.to_bytes(8, "big", signed=True))
-                except OSError:  # the program was killed
-                    pass
-                connection.close()
-            elif key.fd in processes:
-                connection, process = processes[key.fd]
-                numbers = connection.recv(16)
-                if not numbers:  # the program was killed
-                    selector.unregister(connection)
-                for number in numbers or [signal.SIGKILL]:
-                    os.kill(process, number)
+class Server:
+    """Forks a process for every program that connects, and ends when its standard input is closed."""
 
+    def __init__(self, listening: socket.socket) -> None:
+        self.listening = listening
+        self.selector = selectors.DefaultSelector()
+        self.programs: dict[socket.socket, int] = {}  # the processes
+        self.ends: dict[int, socket.socket] = {}  # by a file that is readable when the process has ended
+        for each in (listening, 0):
+            self.selector.register(each, selectors.EVENT_READ)
 
-def end(processes: dict[int, tuple[socket.socket, int]]) -> None:
-    """Kill the processes and what they have started, and end."""
-    for _, process in processes.values():
+    def serve(self) -> tuple[dict[str, Any], list[int]]:
+        """Serve until the end; return in a forked process: the request and its files."""
+        while True:
+            for key, _ in self.selector.select():
+                if key.fd == 0:
+                    self.end()
+                elif key.fileobj is self.listening:
+                    if forked := self.fork():
+                        return forked
+                elif key.fd in self.ends:
+                    self.report(key.fd)
+                elif isinstance(key.fileobj, socket.socket) and key.fileobj in self.programs:
+                    self.relay(key.fileobj)
+
+    def fork(self) -> tuple[dict[str, Any], list[int]] | None:
+        """Fork a process; return its request and files there, None here."""
+        program, _ = self.listening.accept()
+        size, files, *_ = socket.recv_fds(program, 8, MOST_FILES)
         try:
-            os.killpg(process, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
-    os._exit(0)
+            request = json.loads(received(program, int.from_bytes(size, "big")))
+        except (ConnectionError, ValueError):  # it was killed
+            program.close()
+            request, process = {}, None
+        else:
+            process = os.fork()
+        if process == 0:
+            for each in (self.selector, self.listening, program, *self.programs):
+                each.close()
+            for number in self.ends:
+                os.close(number)
+            return request, files
+        for number in files:
+            os.close(number)
+        if process is None:
+            return None
+        ended = os.pidfd_open(process)
+        self.programs[program], self.ends[ended] = process, program
+        for each in (program, ended):
+            self.selector.register(each, selectors.EVENT_READ)
+        return None
+
+    def report(self, ended: int) -> None:
+        """Send the exit status of a process to its program."""
+        self.selector.unregister(ended)
+        os.close(ended)
+        program = self.ends.pop(ended)
+        status = os.waitstatus_to_exitcode(os.waitpid(self.programs.pop(program), 0)[1])
+        with suppress(KeyError):  # it has been killed
+            self.selector.unregister(program)
+        with suppress(OSError), program:
+            program.send(status.to_bytes(8, "big", signed=True))
+
+    def relay(self, program: socket.socket) -> None:
+        """Send a process the signals of its program; SIGKILL where the program was killed."""
+        numbers = program.recv(16)
+        if not numbers:
+            self.selector.unregister(program)
+        for number in numbers or [signal.SIGKILL]:
+            os.kill(self.programs[program], number)
+
+    def end(self) -> None:
+        """Kill all processes with what they have started, and end."""
+        for process in self.programs.values():
+            with suppress(ProcessLookupError):
+                os.killpg(process, signal.SIGKILL)
+        os._exit(0)
 
 
 # ------------------------------------------------------------------ a forked process
@@ -140,7 +160,6 @@ def end(processes: dict[int, tuple[socket.socket, int]]) -> None:
 def become(request: dict[str, Any], received_files: list[int], path: list[str]) -> None:
     """Take over environment, working directory and open files."""
     os.setsid()
-    signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ.clear()
     os.environ.update(request["environment"])
     tempfile.tempdir = None  # read from the environment again
@@ -149,9 +168,9 @@ def become(request: dict[str, Any], received_files: list[int], path: list[str]) 
     for number, target in zip(high, request["files"], strict=True):
         os.dup2(number, target, inheritable=True)
         os.close(number)
-    sys.stdin = sys.__stdin__ = open(0, encoding="utf-8", closefd=False)
-    sys.stdout = sys.__stdout__ = open(1, "w", 1, "utf-8", closefd=False)
-    sys.stderr = sys.__stderr__ = open(2, "w", 1, "utf-8", "backslashreplace", closefd=False)
+    sys.stdin = sys.__stdin__ = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
+    sys.stdout = sys.__stdout__ = open(1, "w", 1, "utf-8", closefd=False)  # noqa: SIM115
+    sys.stderr = sys.__stderr__ = open(2, "w", 1, "utf-8", "backslashreplace", closefd=False)  # noqa: SIM115
     tracker = multiprocessing.resource_tracker._resource_tracker  # of the server's own semaphores
     tracker._fd = tracker._pid = None
     places = os.environ.get("PYTHONPATH", "").split(os.pathsep)
@@ -161,23 +180,20 @@ def become(request: dict[str, Any], received_files: list[int], path: list[str]) 
 def run(arguments: list[str]) -> None:
     """Do what ``python`` does with its arguments: ``-m MODULE``, ``-c CODE`` or a script."""
     first, *rest = [*dropwhile("-B".__eq__, arguments)]
-    safe = bool(os.environ.get("PYTHONSAFEPATH"))
-    if first == "-m":
-        name, *rest = rest
-        sys.argv = ["-m", *rest]
-        sys.path[:0] = [] if safe else [os.getcwd()]
-        runpy.run_module(name, run_name="__main__", alter_sys=True)
-    elif first == "-c":
-        code, *rest = rest
-        sys.argv = ["-c", *rest]
-        sys.path[:0] = [] if safe else [""]
-        main = sys.modules["__main__"] = ModuleType("__main__")
-        exec(compile(code, "<string>", "exec"), main.__dict__)
+    if first in ("-m", "-c"):
+        (what, *rest), place = rest, {"-m": str(Path.cwd()), "-c": ""}[first]
     else:
         assert not first.startswith("-"), f"an option that no test has used yet: {first}"
-        sys.argv = [first, *rest]
-        sys.path[:0] = [] if safe else [os.path.dirname(os.path.realpath(first))]
-        runpy.run_path(first, run_name="__main__")
+        what, place = first, str(Path(first).resolve().parent)
+    sys.argv = [first, *rest]
+    sys.path[:0] = [] if os.environ.get("PYTHONSAFEPATH") else [place]
+    if first == "-m":
+        runpy.run_module(what, run_name="__main__", alter_sys=True)
+    elif first == "-c":
+        main = sys.modules["__main__"] = ModuleType("__main__")
+        exec(compile(what, "<string>", "exec"), main.__dict__)
+    else:
+        runpy.run_path(what, run_name="__main__")
 
 
 def status_of(work: Callable[[], None]) -> int:
@@ -198,20 +214,25 @@ def status_of(work: Callable[[], None]) -> int:
     return 0
 
 
-if __name__ == "__main__":
-    number, program = int(sys.argv[1]), sys.argv[2]
-    own_path = [os.path.dirname(os.path.abspath(__file__)), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
-    for each in PRELOADED:
-        importlib.import_module(each)
-    gc.freeze()
+def main(listening: socket.socket, program: str) -> None:
+    """Import all, and serve; in a forked process, do its work and end."""
+    own = [str(Path(__file__).parent), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+    path = [each for each in sys.path if each not in own]
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for name in PRELOADED:
+        importlib.import_module(name)
+    gc.freeze()  # what is not looked at stays shared
     sys.executable = program
     multiprocessing.spawn.set_executable(program)
-    base = [each for each in sys.path if each not in own_path]
-    request, files = serve(socket.socket(fileno=number))
-    become(request, files, base)
+    request, files = Server(listening).serve()
+    become(request, files, path)
     status = status_of(partial(run, request["arguments"]))
     threading._shutdown()
     atexit._run_exitfuncs()
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)  # freeing all that the server has imported takes seconds
+
+
+if __name__ == "__main__":
+    main(socket.socket(fileno=int(sys.argv[1])), sys.argv[2])

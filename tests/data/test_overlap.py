@@ -3,7 +3,6 @@
 import json
 import logging
 import subprocess
-import sys
 import threading
 from pathlib import Path
 
@@ -228,9 +227,9 @@ print("done", flush=True)
 
 
 @pytest.mark.slow
-def test_a_process_ends_without_hashing_the_rest(tmp_path):
+def test_a_process_ends_without_hashing_the_rest(warm_python, tmp_path):
     """The parent lets a few hundred of 4,000 files be read."""
-    command = [sys.executable, "-c", EXIT, str(tmp_path)]
+    command = [warm_python, "-c", EXIT, str(tmp_path)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout.readline() == b"done\n"
         process.stdin.write(bytes(600))

@@ -56,11 +56,11 @@ def write_table(root: Path, n_faces: int, seed: int, size: int) -> None:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    """Sixty faces in the layout of each release, where the configs look for them."""
+    """Forty faces in the layout of each release, where the configs look for them."""
     folder = tmp_path_factory.mktemp("data")
     writers = {"morph": write_morph, "adience": write_adience, "utkface": write_utkface, "csv": write_table}
     for name, write in writers.items():
-        write(folder / name, n_faces=60, seed=3, size=80)
+        write(folder / name, n_faces=40, seed=3, size=80)
     return folder
 
 
@@ -78,7 +78,7 @@ def test_a_config_with_the_settings_of_a_gpu(name, machine, data, tmp_path, monk
     compiled = ["--compile=true"] if name == "morph" and machine is None else []
     run = tmp_path / "run"
     configs = [f"--config={name}.yaml", *([f"--config={machine}"] if machine else [])]
-    faces = ["--data.n_faces=60"] if name == "demo" else []
+    faces = ["--data.n_faces=40"] if name == "demo" else []
     args = [*configs, *SMALL, *ON_GPU, *faces, f"--run_dir={run}"]
     main(["fit", *args, *compiled])
     main(["fit", *args, "--trainer.max_epochs=2"])

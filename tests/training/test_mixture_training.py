@@ -17,6 +17,8 @@ from mtmsa_lightning.runs.run_json import read_record
 
 pytestmark = pytest.mark.slow
 
+CONSTANT = ("--model.scheduler=torch.optim.lr_scheduler.ConstantLR", "--model.scheduler.factor=1.0")
+
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
@@ -51,7 +53,8 @@ def config(root):
 
 @pytest.fixture(scope="module")
 def run(root, config):
-    main(["fit", "--config", str(config), "--run_dir", str(root / "run")])
+    """Two epochs of constant learning rates, which a continued run can repeat."""
+    main(["fit", "--config", str(config), *CONSTANT, "--run_dir", str(root / "run")])
     return root / "run"
 
 
@@ -141,13 +144,11 @@ def test_sources_that_moved_with_the_run_are_found(run, root, config, tmp_path, 
     assert again == pytest.approx(first, abs=1e-5, nan_ok=True)
 
 
-def test_a_continued_run_ends_like_one_that_was_not_stopped(config, tmp_path):
-    constant = ["--model.scheduler=torch.optim.lr_scheduler.ConstantLR", "--model.scheduler.factor=1.0"]
-    fit = ["fit", "--config", str(config), *constant, "--test_after_fit=false"]
-    main([*fit, "--run_dir", str(tmp_path / "whole")])
+def test_a_continued_run_ends_like_one_that_was_not_stopped(run, config, tmp_path):
+    fit = ["fit", "--config", str(config), *CONSTANT, "--test_after_fit=false"]
     for epochs in (1, 2):
         main([*fit, "--run_dir", str(tmp_path / "continued"), f"--trainer.max_epochs={epochs}"])
-    whole, continued = (pd.read_csv(tmp_path / name / "metrics.csv") for name in ("whole", "continued"))
+    whole, continued = (pd.read_csv(each / "metrics.csv") for each in (run, tmp_path / "continued"))
     assert continued["epoch"].tolist() == [0, 1]
     for column in whole.filter(regex="^(train|val)/").drop(columns="train/seconds"):
         assert continued[column].tolist() == pytest.approx(whole[column].tolist(), abs=1e-6, nan_ok=True), (

@@ -49,7 +49,9 @@ class NoCopies(TorchDispatchMode):
 
 
 def network_of(head, **settings):
-    settings = {"msa": MSAConfig(rates=(1, 2), stages=(1, 2)), "image_size": 64} | settings
+    """Return a network, with attention for one of the heads: it does not depend on the head."""
+    attention = MSAConfig(rates=(1, 2), stages=(1, 2)) if head == "GaussianAgeHead" else None
+    settings = {"msa": attention, "image_size": 64} | settings
     model = MTMSA(
         age=getattr(age_heads, head), race_classes=("white", "black"), age_groups=((0, 2), (4, 6)), **settings
     )

@@ -70,11 +70,12 @@ def subject_exclusive(faces: pd.DataFrame, seed: int) -> Partition:
             "have none. A dataset without subjects (UTKFace has none) can only be split by image: "
             "--data.protocol random"
         )
-    histogram = pd.crosstab(faces["subject"].to_numpy(object), _decade(faces))
-    numbers = histogram.to_numpy(np.int64)
+    subjects, row_subject = np.unique(faces["subject"].to_numpy(object), return_inverse=True)
+    decades, row_decade = np.unique(_decade(faces), return_inverse=True)
+    numbers = np.zeros((len(subjects), len(decades)), np.int64)
+    np.add.at(numbers, (row_subject, row_decade), 1)
     counts = np.column_stack([numbers.sum(axis=1), numbers * (len(faces) // numbers.sum(axis=0))])
-    fold_of = _balanced_folds(counts, _draw(histogram.index, seed, "subject_exclusive"))
-    row_subject = histogram.index.get_indexer(pd.Index(faces["subject"]))
+    fold_of = _balanced_folds(counts, _draw(subjects, seed, "subject_exclusive"))
     return Partition(fold_of[row_subject], _rotate(range(FOLDS)), exclusive=True)
 
 

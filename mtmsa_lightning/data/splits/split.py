@@ -168,7 +168,8 @@ def _fingerprints(faces: pd.DataFrame, rows: dict[str, Positions]) -> dict[str, 
     ids = faces["id"].to_numpy(object)
     parts = [part for part in PARTS if part in SPLITS or len(rows[part])]
     prints = {part: fingerprint(ids[rows[part]]) for part in parts}
-    used = faces.iloc[np.concatenate([rows[part] for part in parts])]
+    columns = ["id", "age_low", "age_high", "gender", "race_name"]
+    used = faces[columns].iloc[np.concatenate([rows[part] for part in parts])]
     genders = np.array([*GENDERS, ""], object)[used["gender"].to_numpy()]
     ages = [used[name].fillna(-1).astype("int64") for name in ("age_low", "age_high")]
     labels = zip(used["id"], *ages, genders, used["race_name"], strict=True)

@@ -82,11 +82,13 @@ def whole(release, tmp_path_factory) -> dict[str, bytes]:
     return contents(out)
 
 
-def start(release: Path, out: Path, fatal: int = 0, workers: int = 1) -> subprocess.Popen[str]:
+def start(
+    release: Path, out: Path, fatal: int = 0, workers: int = 1, python: str = sys.executable
+) -> subprocess.Popen[str]:
     root = Path(__file__).parents[3]
     path = os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")])
     return subprocess.Popen(
-        [sys.executable, "-c", SCRIPT, str(release), str(out), str(fatal), str(workers)],
+        [python, "-c", SCRIPT, str(release), str(out), str(fatal), str(workers)],
         cwd=root, env={**os.environ, "PYTHONPATH": path}, text=True, stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )  # fmt: skip
@@ -94,12 +96,12 @@ def start(release: Path, out: Path, fatal: int = 0, workers: int = 1) -> subproc
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1])
-def test_killed_again_and_again_at_random_steps(release, whole, tmp_path, seed):
+def test_killed_again_and_again_at_random_steps(warm_python, release, whole, tmp_path, seed):
     """Each run dies at a random one of its writes, renamings and removals, half-way through where it can."""
     rng = np.random.default_rng(seed)
     out = tmp_path / "set"
     for fatal in rng.integers(1, 160, 4):
-        process = start(release, out, int(fatal))
+        process = start(release, out, int(fatal), python=warm_python)
         _, errors = process.communicate(timeout=120)
         if process.returncode == 0:
             break
@@ -111,14 +113,14 @@ def test_killed_again_and_again_at_random_steps(release, whole, tmp_path, seed):
 
 
 @pytest.mark.slow
-def test_killed_among_the_last_steps(release, whole, tmp_path):
+def test_killed_among_the_last_steps(warm_python, release, whole, tmp_path):
     """All crops are there; what is left are the table, the list, the pixels and the description."""
     out = tmp_path / "set"
-    process = start(release, tmp_path / "once")
+    process = start(release, tmp_path / "once", python=warm_python)
     printed, _ = process.communicate(timeout=120)
     calls = int(printed.split()[-2])
     for fatal in (calls - 4, 6, 5):
-        process = start(release, out, fatal)
+        process = start(release, out, fatal, python=warm_python)
         process.communicate(timeout=120)
         assert process.returncode == -signal.SIGKILL
     prepare(OPTIONS, lambda _: read_release(release), out)

@@ -7,7 +7,6 @@ import pickle
 import shutil
 import signal
 import subprocess
-import sys
 from collections import namedtuple
 from pathlib import Path
 
@@ -130,9 +129,9 @@ pixels.write_pixels(root, [f"crops/{index:03d}.jpg" for index in range(41)], 24)
 """
 
 
-def test_a_killed_write_is_never_taken_for_whole(tmp_path):
+def test_a_killed_write_is_never_taken_for_whole(warm_python, tmp_path):
     root = write_set(tmp_path, pixels=False)
-    killed = subprocess.run([sys.executable, "-c", KILLED, str(root)])
+    killed = subprocess.run([warm_python, "-c", KILLED, str(root)])
     assert killed.returncode == -signal.SIGKILL
     assert not (root / PIXELS).exists()
     assert open_pixels(root) is None
