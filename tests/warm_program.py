@@ -33,7 +33,8 @@ def main(arguments: list[str]) -> None:
         os.close(number)
     status = int.from_bytes(received(connection, 8), "big", signed=True)
     if status < 0:
-        signal.signal(-status, signal.SIG_DFL)
+        if -status != signal.SIGKILL:
+            signal.signal(-status, signal.SIG_DFL)
         os.kill(os.getpid(), -status)
     os._exit(status)
 

@@ -4,12 +4,12 @@ import json
 import os
 import pty
 import signal
+import sys
 import time
 
 import pytest
 import wandb
 import warm_process
-import warm_server
 import yaml
 
 from mtmsa_lightning._utils.folders import LOCK, holder, locked
@@ -148,11 +148,10 @@ def test_the_runs_of_a_crossval_end_with_it(number, tiny_config, tmp_path):
 
 @pytest.mark.slow
 def test_a_fit_saves_when_its_terminal_is_closed(tiny_config, tmp_path):
-    python = warm_server.start()
     child, terminal = pty.fork()
     if child == 0:
         fit = ["fit", "--config", str(tiny_config), "--run_dir", str(tmp_path / "run"), *ENDLESS]
-        os.execv(python, [python, "-m", "mtmsa_lightning", *fit])
+        os.execv(sys.executable, [sys.executable, "-m", "mtmsa_lightning", *fit])
     try:
         os.set_blocking(terminal, False)
         assert waited_for((tmp_path / "run" / "checkpoints" / "last.ckpt").exists)

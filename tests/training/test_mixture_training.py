@@ -1,7 +1,9 @@
 """A training on exact ages from one source, age groups from another and races of a third."""
 
 import json
+import os
 import socket
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -167,8 +169,10 @@ def fit(root, out, ranks):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
+    folders = Path(__file__).parents[:2]
+    path = {"PYTHONPATH": os.pathsep.join([*map(str, folders), os.environ["PYTHONPATH"]])}
     where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": str(ranks), "NODE_RANK": "0"}
-    environments = [where | {"LOCAL_RANK": str(rank)} if ranks > 1 else {} for rank in range(ranks)]
+    environments = [path | where | {"LOCAL_RANK": str(rank)} if ranks > 1 else path for rank in range(ranks)]
     processes = [WarmProcess("-c", WORK, root, out, ranks, environment=each) for each in environments]
     assert [each.wait() for each in processes] == [0] * ranks, "".join(each.stderr for each in processes)
     written = [json.loads((out / f"rank{rank}.json").read_text()) for rank in range(ranks)]

@@ -63,6 +63,7 @@ def test_all_processes_end_when_one_fails(morph_root, tmp_path, fails_in, rank, 
     finally:
         for process in processes:
             process.send_signal(signal.SIGKILL)
+            process.wait()
 
 
 def start(rank: int, port: str, *args: str) -> WarmProcess:
