@@ -1,6 +1,7 @@
 """Every head, in both formats of programs: what the file says is what PyTorch says."""
 
 import json
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -54,13 +55,27 @@ def run_of(program, model, file: Path):
     return onnx_file.runner(file, threads=1)
 
 
+@pytest.fixture(scope="module")
+def exported(network_of, tmp_path_factory):
+    """Return the network of a head in ``EXPORTED``, its program, its ONNX file and what runs the file."""
+
+    @cache
+    def of(head):
+        model = network_of(head, **EXPORTED[head])
+        model.provenance = {"dataset": "utkface"}
+        program = traced(ExportNetwork(model), dynamic=True)
+        file = tmp_path_factory.mktemp("exported") / "it.onnx"
+        return model, program, file, run_of(program, model, file)
+
+    return of
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("head", EXPORTED)
-def test_every_head_says_in_both_formats_what_it_says_in_pytorch(head, network_of, faces, tmp_path):
-    model = network_of(head, **EXPORTED[head])
-    program = traced(ExportNetwork(model), dynamic=True)
-    for file in (tmp_path / "it.onnx", tmp_path / "it.pt2"):
-        found = compare(model, run_of(program, model, file), faces, (1, 7, 4))
+def test_every_head_says_in_both_formats_what_it_says_in_pytorch(head, exported, faces, tmp_path):
+    model, program, _, run_onnx = exported(head)
+    for run in (run_onnx, run_of(program, model, tmp_path / "it.pt2")):
+        found = compare(model, run, faces, (1, 7, 4))
         assert found.batches == (1, 2, 4, 7), "sizes that the example of the export did not have"
         check(found, FULL)
 
@@ -120,11 +135,9 @@ def test_eight_bits_stay_near_on_faces_like_those_of_the_ranges(network_of, face
     assert (tmp_path / "int8.onnx").stat().st_size < 0.5 * (tmp_path / "full.onnx").stat().st_size
 
 
-def test_who_has_onnxruntime_alone_finds_all_that_is_needed(network_of, tmp_path):
-    model = network_of("GaussianAgeHead", calibrated=True, groups=True)
-    model.provenance = {"dataset": "utkface"}
-    written(model, tmp_path / "it.onnx")
-    session = onnx_file.session(tmp_path / "it.onnx", 1)
+def test_who_has_onnxruntime_alone_finds_all_that_is_needed(exported):
+    model, _, file, _ = exported("GaussianAgeHead")
+    session = onnx_file.session(file, 1)
     about = session.get_modelmeta()
     said = {name: json.loads(text) for name, text in about.custom_metadata_map.items()}
     assert about.producer_name == "mtmsa-lightning"
@@ -150,7 +163,7 @@ def test_who_has_onnxruntime_alone_finds_all_that_is_needed(network_of, tmp_path
     assert said["calibration"]["sigma_scale"] == 1.3
     assert said["calibration"]["metrics"] == {"test, calibrated": {"age_nll": 3.5}}
     assert said["weights_sha256"] == weights_digest(model.state_dict())
-    drawn = onnx.load(tmp_path / "it.onnx").graph
+    drawn = onnx.load(file).graph
     assert drawn.output[0].doc_string == OUTPUTS["age_mean"]
     assert drawn.input[0].doc_string.startswith("uint8 RGB, [n, 3, 64, 64]: ")
 
