@@ -79,7 +79,7 @@ def children(morph_root, tmp_path, monkeypatch):
             "run": str(experiment.root / experiment.name_of(trial) / time),
             "config": yaml.safe_dump(experiment.settings_of(trial)),
         }  # fmt: skip
-        return (sys.executable, "-c", STUB, json.dumps(job))
+        return (sys.executable, "-IS", "-c", STUB, json.dumps(job))  # starts in milliseconds
 
     monkeypatch.setattr(Experiment, "command", command)
     reports = "mtmsa_lightning.reports.folds_report.write_pooled_reports"  # seconds each; tested there

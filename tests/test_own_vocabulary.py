@@ -72,7 +72,7 @@ def test_the_network_learns_the_tables_races_and_masks_the_one_without_training_
 
 
 @pytest.mark.slow
-def test_reports_and_other_commands_take_the_races(run, release, tmp_path, capsys):
+def test_reports_and_other_commands_take_the_races(run, release, tmp_path, capsys, undrawn):
     main(["evaluate", "--ckpt_path", str(run), "--root", str(release), "--accelerator", "cpu"])
     subgroups = pd.read_csv(next(run.rglob("subgroups.csv")), keep_default_na=False)
     assert set(subgroups["race"]) == {"", *RACES}

@@ -174,7 +174,9 @@ def test_a_continued_run_has_no_trace_of_the_lock(trained, tiny_config, tmp_path
     assert json.loads((run / "run.json").read_text())["epochs"] == 2
 
 
-def test_a_run_on_a_relative_root_is_used_from_another_folder(tiny_config, morph_root, tmp_path, monkeypatch):
+def test_a_run_on_a_relative_root_is_used_from_another_folder(
+    tiny_config, morph_root, tmp_path, monkeypatch, undrawn
+):
     run, elsewhere = tmp_path / "run", tmp_path / "elsewhere"
     elsewhere.mkdir()
     monkeypatch.chdir(morph_root.parent)

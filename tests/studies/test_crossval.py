@@ -296,7 +296,7 @@ def test_parallel_runs_share_cores_and_devices_and_a_group(monkeypatch):
 
 
 @pytest.mark.slow
-def test_two_folds_trained_in_parallel_and_one_continued(warm_python, tiny_config, tmp_path, capsys):
+def test_two_folds_trained_in_parallel_and_one_continued(warm_python, tiny_config, tmp_path, capsys, undrawn):
     """Real children: they train, test and are recognised; one that lost its test is continued in place."""
     args = ["--trainer.default_root_dir", str(tmp_path), "--folds", "0", "3", "--parallel", "2"]
     args += ["--trainer.max_epochs", "1", "--trainer.limit_train_batches", "2"]

@@ -217,7 +217,7 @@ def test_without_a_checkpoint_it_is_asked_for(fails):
 
 
 @pytest.mark.slow
-def test_two_processes_write_one_report_with_the_metrics_of_one(run, tmp_path, capsys):
+def test_two_processes_write_one_report_with_the_metrics_of_one(run, tmp_path, capsys, undrawn):
     """Of 13 faces, so that one process has a face less."""
     part = ["--data.protocol", "random", "--data.fold", "4", "--allow_overlap", "true"]
     exact = ["--trainer.precision", "64-true", "--faces", "false"]

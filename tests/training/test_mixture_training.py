@@ -117,7 +117,7 @@ def test_the_trained_faces_of_every_source_are_refused_in_a_test(run, root, fail
     assert "14 of 17 test faces were trained on by this checkpoint" in message
 
 
-def test_a_checkpoint_is_evaluated_calibrated_and_predicts(run, tmp_path, root):
+def test_a_checkpoint_is_evaluated_calibrated_and_predicts(run, tmp_path, root, undrawn):
     main(["evaluate", "--ckpt_path", str(run), "--out", str(tmp_path / "report")])
     page = (tmp_path / "report" / "report.html").read_text()
     assert "<h2>Sources</h2>" in page or ">Sources<" in page
