@@ -15,7 +15,7 @@ import yaml
 from mtmsa_lightning._utils.folders import LOCK, holder, locked
 from mtmsa_lightning._utils.strict_json import to_json
 from mtmsa_lightning.cli.main import main
-from mtmsa_lightning.runs.record import read_record, update_record
+from mtmsa_lightning.runs.run_json import read_record, update_record
 from mtmsa_lightning.runs.status import places_of_run
 
 ENDLESS = ["--trainer.max_epochs=100000", "--trainer.val_check_interval=null"]
