@@ -23,8 +23,8 @@ YEARS = (0, 110)
 class Teacher:
     """An ensemble of trained networks: the mean of their calibrated predictions is a soft label.
 
-    It sees the images that its student is trained with, resized to the input of each network. It has no
-    parameters for the optimiser and is in no checkpoint.
+    It predicts the images that its student is trained with, resized to the input of each network. The
+    optimiser does not change it, and checkpoints do not hold it.
 
     Args:
         networks: One or more networks in evaluation mode, by path.

@@ -40,7 +40,7 @@ from mtmsa_lightning.data.tables.classes import (
     warn_unused,
 )
 from mtmsa_lightning.data.tables.columns import COLUMNS, as_arguments
-from mtmsa_lightning.data.tables.paths import no_image_error
+from mtmsa_lightning.data.tables.missing_images import no_image_error
 from mtmsa_lightning.data.tables.rows import TableRows, read_rows, table_files
 from mtmsa_lightning.data.tables.scenes import warn_scenes
 from mtmsa_lightning.errors import ConfigError, DataError

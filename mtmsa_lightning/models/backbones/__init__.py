@@ -1,1 +1,1 @@
-"""ResNet-34 with multi-scale attention."""
+"""Trunks: published networks with multi-scale attention."""
