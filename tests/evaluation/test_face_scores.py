@@ -9,6 +9,7 @@ from mtmsa_lightning.evaluation.comparison import holm
 from mtmsa_lightning.evaluation.face_scores import face_scores, metrics_of_means, read_faces
 from mtmsa_lightning.evaluation.predictions import read_predictions
 from mtmsa_lightning.evaluation.table_metrics import scalars
+from mtmsa_lightning.labels import AGE_GROUPS
 
 
 def test_means_of_scores_are_the_metrics_of_the_run(trained):
@@ -27,7 +28,7 @@ def test_scores_of_three_faces_by_hand():
     faces = pd.DataFrame({
         "id": ["a", "b", "c"], "label_age_low": [30.0, 25.0, np.nan], "label_age_high": [30.0, 32.0, np.nan],
         "label_gender": ["male", "", "female"], "age_mean": [33.0, 20.0, 50.0], "age_std": [2.0, 4.0, 5.0],
-        "gender_male": [0.8, 0.7, 0.4], "gender_female": [0.2, 0.3, 0.6], "group_0_2": 0.5, "group_4_6": 0.5,
+        "gender_male": [0.8, 0.7, 0.4], "gender_female": [0.2, 0.3, 0.6], **{f"group_{low}_{high}": 1 / 8 for low, high in AGE_GROUPS},
     })  # fmt: skip
     scores = face_scores(read_predictions(faces))
     nan = np.nan
