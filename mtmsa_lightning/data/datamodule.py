@@ -68,7 +68,8 @@ class FaceDataModule(FaceLoaders, ABC):
         strict: Raise an error if rows cannot be used, instead of dropping them.
         verify: Decode every image before the run and report unreadable ones.
         split_file: For the protocol ``predefined``: a CSV with a column ``id`` and a column ``split`` (train,
-            val, test) or ``fold``; for ``cvpr2024``: the benchmark's JSON file. It replaces the release's own
+            val, test) or ``fold``, or a folder with a list for each part (such as ``utk_train.csv`` and
+            ``utk_test.csv``); for ``cvpr2024``: the benchmark's JSON file. It replaces the release's own
             split; faces that it does not list are dropped.
         sampler: ``uniform`` uses each training face once per epoch, ``balanced`` rare labels more often and
             common ones less, in epochs of the same length; see :mod:`~mtmsa_lightning.data.balance`.

@@ -28,7 +28,8 @@ def test_scores_of_three_faces_by_hand():
     faces = pd.DataFrame({
         "id": ["a", "b", "c"], "label_age_low": [30.0, 25.0, np.nan], "label_age_high": [30.0, 32.0, np.nan],
         "label_gender": ["male", "", "female"], "age_mean": [33.0, 20.0, 50.0], "age_std": [2.0, 4.0, 5.0],
-        "gender_male": [0.8, 0.7, 0.4], "gender_female": [0.2, 0.3, 0.6], **{f"group_{low}_{high}": 1 / 8 for low, high in AGE_GROUPS},
+        "gender_male": [0.8, 0.7, 0.4], "gender_female": [0.2, 0.3, 0.6],
+        **{f"group_{low}_{high}": 1 / 8 for low, high in AGE_GROUPS},
     })  # fmt: skip
     scores = face_scores(read_predictions(faces))
     nan = np.nan

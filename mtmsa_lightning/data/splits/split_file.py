@@ -2,6 +2,7 @@
 
 import json
 import posixpath
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,11 @@ from mtmsa_lightning._utils.text import pluralize, shown
 from mtmsa_lightning.align.box import BOX, turned_boxes
 from mtmsa_lightning.data.face_table import SCHEMA, SPLITS, FaceTable, ReadReport
 from mtmsa_lightning.data.prepared.format import is_prepared
-from mtmsa_lightning.data.release_files import fold_name, read_delimited, sniff
+from mtmsa_lightning.data.release_files import fold_name, hash_lines, read_delimited, sniff
 from mtmsa_lightning.errors import DataError
+
+NAMES = ("filename", "file", "image", "img_path")
+"""Columns with the name of an image in lists of parts, beside ``id`` and ``path``."""
 
 _SHOWN = 5
 
@@ -26,8 +30,10 @@ def apply_split_file(table: FaceTable, path: str | Path) -> FaceTable:
     The file is a CSV with a header: ``id`` (with or without the leading ``<dataset>/``) or ``path``, and
     either ``split`` (train, val, test) or ``fold`` (numbers from 0). Or it is a JSON file of the CVPR 2024
     benchmark (Paplham and Franc): a list of objects with ``img_path``, ``folder`` (the fold) and
-    ``aligned_bbox``, whose square is the crop of a raw image (``align.box``). Faces that the file does not
-    list are dropped; the report counts them, with their position in the table, from 1, as line.
+    ``aligned_bbox``, whose square is the crop of a raw image (``align.box``). Or it is a folder with a CSV
+    for each part, named by it (``utk_train.csv``, ``utk_test.csv``), with a column ``id``, ``path`` or one of
+    ``NAMES``. Faces that are not listed are dropped; the report counts them, with their position in the
+    table, from 1, as line.
 
     A name that is not an id is found by the end of its path, by its file name if that is unique, or by the
     leading number of the file name if the table has a column ``number``.
@@ -37,7 +43,10 @@ def apply_split_file(table: FaceTable, path: str | Path) -> FaceTable:
             or folds that are not numbered from 0 without a gap.
     """
     path = find_normalised(Path(path))
-    column, listed = _read_json(path) if path.suffix.lower() == ".json" else _read(path)
+    if path.is_dir():
+        column, listed = "split", _read_parts(path)
+    else:
+        column, listed = _read_json(path) if path.suffix.lower() == ".json" else _read(path)
     listed = listed.assign(id=_resolve(listed["id"], table, path)).set_index("id")
     frame = table.frame.assign(split="", fold=-1)
     frame[column] = frame["id"].map(listed["value"])
@@ -50,13 +59,16 @@ def apply_split_file(table: FaceTable, path: str | Path) -> FaceTable:
 
 
 def sha256_of(path: str | Path) -> str:
-    """Return the SHA-256 of a file's bytes in hexadecimal digits.
+    """Return the SHA-256 of a file's bytes, or of the hashes of a folder's lists, in hexadecimal digits.
 
     Raises:
-        DataError: The file cannot be read.
+        DataError: A file cannot be read, or the folder does not hold a list for each part.
     """
     try:
-        return file_sha256(find_normalised(Path(path)))
+        path = find_normalised(Path(path))
+        if path.is_dir():
+            return hash_lines(f"{part}\t{file_sha256(file)}" for part, file in _lists(path).items())
+        return file_sha256(path)
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from error
 
@@ -75,6 +87,33 @@ def _read(path: Path) -> tuple[str, pd.DataFrame]:
     column = str(columns[0]).lower()
     values = _checked(rows[columns[0]].str.strip().str.lower(), column, path)
     return column, pd.DataFrame({"id": rows[name].str.strip(), "value": values})
+
+
+def _lists(folder: Path) -> dict[str, Path]:
+    """Return the lists of a folder by part; train and test are needed."""
+    found: dict[str, Path] = {}
+    for file in sorted(folder.glob("*.csv")):
+        parts = [part for part in SPLITS if re.search(rf"(?<![a-z]){part}", file.stem.lower())]
+        if len(parts) != 1 or parts[0] in found:
+            raise DataError(f"{file}: a folder of lists needs one CSV a part, named by train, val or test")
+        found[parts[0]] = file
+    if not {"train", "test"} <= found.keys():
+        raise DataError(f"{folder}: needs lists such as utk_train.csv and utk_test.csv, has {[*found]}")
+    return found
+
+
+def _read_parts(folder: Path) -> pd.DataFrame:
+    """Return the rows of a folder's lists: ``id`` and the part as ``value``."""
+    parts = []
+    for part, file in _lists(folder).items():
+        header = {name.lower(): name for name in sniff(file)[1]}
+        column = next((name for name in ("id", "path", *NAMES) if name in header), "id")
+        report = ReadReport(str(file))
+        rows = read_delimited(file, ",", (column,), report)
+        if report.dropped:
+            raise DataError(f"{file}: {report.dropped[0]}")
+        parts.append(pd.DataFrame({"id": rows[column].str.strip(), "value": part}))
+    return pd.concat(parts)
 
 
 def _read_json(path: Path) -> tuple[str, pd.DataFrame]:

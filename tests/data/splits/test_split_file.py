@@ -39,6 +39,26 @@ def test_parts_are_joined_by_id_in_any_order(face_table, write):
     assert (read.label_rule, read.race_classes) == (table.label_rule, table.race_classes)
 
 
+def test_a_folder_has_a_list_for_each_part(face_table, tmp_path):
+    table = face_table(5)
+    lists = tmp_path / "lists"
+    lists.mkdir()
+    (lists / "utk_train.csv").write_text(",filename,age,database\n0,00001.jpg,3,x\n7,00004.jpg,1,x\n")
+    with pytest.raises(
+        DataError, match=r"needs lists such as utk_train\.csv and utk_test\.csv, has \['train'\]"
+    ):
+        apply_split_file(table, lists)
+    (lists / "utk_test.csv").write_text("filename,age\n00000.jpg,3\n")
+    read = apply_split_file(table, lists).frame.set_index("id")["split"]
+    assert dict(read) == {"made/00000.jpg": "test", "made/00001.jpg": "train", "made/00004.jpg": "train"}
+    before = sha256_of(lists)
+    (lists / "utk_test.csv").write_text("filename,age\n00002.jpg,3\n")
+    assert sha256_of(lists) != before
+    (lists / "utk_train_test.csv").touch()
+    with pytest.raises(DataError, match="one CSV a part"):
+        apply_split_file(table, lists)
+
+
 def test_unlisted_faces_are_reported_and_the_first_table_is_left_alone(face_table, write):
     table = face_table(4)
     read = apply_split_file(table, write("id,split", "00001.jpg,train", "00002.jpg,test"))
