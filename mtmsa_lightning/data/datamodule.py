@@ -30,7 +30,7 @@ from mtmsa_lightning.data.prepared.format import BOXED, is_prepared, is_syntheti
 from mtmsa_lightning.data.prepared.pixels import PixelStore, open_pixels
 from mtmsa_lightning.data.remote import local_copy
 from mtmsa_lightning.data.splits.cleaning import check_rules, clean
-from mtmsa_lightning.data.splits.split import PARTS, Split, make_split
+from mtmsa_lightning.data.splits.split import PARTS, Split, fold_numbers, make_split
 from mtmsa_lightning.data.splits.split_file import apply_split_file, sha256_of
 from mtmsa_lightning.errors import ConfigError, DataError, MTMSAError
 from mtmsa_lightning.labels import GENDERS, SYNTHETIC
@@ -91,6 +91,7 @@ class FaceDataModule(FaceLoaders, ABC):
         train_dataset: Training faces, after ``setup``; likewise ``val_dataset``, ``test_dataset`` and
             ``calibration_dataset``.
         in_mixture: Whether it is a source of a mixture, which errors then say.
+        mixture_fold: Fold that a mixture sets for its sources with several folds, instead of ``fold``.
         hashing: Hashes of the training images, computed in the background (``data.training_hashes``).
     """
 
@@ -140,6 +141,7 @@ class FaceDataModule(FaceLoaders, ABC):
         self.sampler, self.balance_by = sampler, balance_by
         self.balance_strength, self.balance_smoothing = balance_strength, balance_smoothing
         self.in_mixture = False
+        self.mixture_fold: int | None = None
         self._split_file_hash: str | None = None
         self.hashing: Future[Tensor] | None = None
         self._check_arguments()
@@ -231,7 +233,16 @@ class FaceDataModule(FaceLoaders, ABC):
     @cached_property
     def split(self) -> Split:
         """The split by protocol, fold and seed."""
+        if self.mixture_fold is not None and len(self.folds) > 1:
+            self.fold = self.mixture_fold
         return self.split_of(self.fold)
+
+    @property
+    def folds(self) -> tuple[int, ...]:
+        """Numbers of the protocol's folds, for cross-validation."""
+        table = self.table
+        with self._named_errors():
+            return fold_numbers(table, self.protocol, self.seed)
 
     def split_of(self, fold: int) -> Split:
         """Return the split of any fold, by protocol and seed."""

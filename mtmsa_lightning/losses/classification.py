@@ -41,11 +41,12 @@ class MaskedCrossEntropy(nn.Module):
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         weights = None if self.class_weights is None else self.class_weights.to(logits.dtype)
         if classes is not None:
-            logits, all_labels = logits[:, [*classes]], target
+            # an index tensor would wait for its copy to the device
+            logits, all_labels = torch.stack([logits[:, index] for index in classes], 1), target
             target = torch.full_like(target, -1)
             for position, index in enumerate(classes):
                 target = torch.where(all_labels == index, position, target)
-            weights = None if weights is None else weights[[*classes]]
+            weights = None if weights is None else torch.stack([weights[index] for index in classes])
         labelled = target != -1
         options: dict[str, Any] = {"label_smoothing": self.label_smoothing, "ignore_index": -1}
         total = F.cross_entropy(logits, target, weights, reduction="sum", **options)

@@ -126,21 +126,15 @@ def carry_out(experiment: "Experiment") -> "tuple[str | None, dict[Trial, str]]"
 
 def _protocol_folds(data: "FaceDataModule") -> tuple[int, ...]:
     """Read the data and return the numbers of the protocol's folds."""
-    from mtmsa_lightning.data.mixture.datamodule import Mixture
-    from mtmsa_lightning.data.splits.split import fold_numbers
-
-    if isinstance(data, Mixture):
-        how = "run `mtmsa fit` with the fold of each source, or cross-validate on one dataset"
-        raise ConfigError(f"a mixture has no folds of its own: {how}")
     try:
         data.prepare_data()
     except DataError:
-        folds = fold_numbers(data.table, data.protocol, data.seed)
+        folds = data.folds
         if data.fold in folds:
             raise
         data.fold = folds[0]  # the fold of the config does not exist and is not needed
         data.prepare_data()
-    return fold_numbers(data.table, data.protocol, data.seed)
+    return data.folds
 
 
 class Trial(NamedTuple):

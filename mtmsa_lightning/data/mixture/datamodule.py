@@ -3,6 +3,7 @@
 import inspect
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -28,7 +29,7 @@ from mtmsa_lightning.data.mixture.sampling import MixtureSampler, faces_per_epoc
 from mtmsa_lightning.data.release_files import nearest
 from mtmsa_lightning.data.splits.split import PARTS, Split
 from mtmsa_lightning.data.training_hashes import image_hashes
-from mtmsa_lightning.errors import ConfigError, DataError
+from mtmsa_lightning.errors import ConfigError
 from mtmsa_lightning.settings.defaults import BATCH_SIZE, IMAGE_SIZE
 
 log = logging.getLogger(__name__)
@@ -54,6 +55,7 @@ class Mixture(FaceDataModule):
             them; recorded.
         age_groups: Name of the source whose age groups are predicted and evaluated, for faces of all sources;
             needed if sources have different ones.
+        fold: Fold of all sources that have several; by default each has its own.
         image_size: Side of the network's input in pixels.
         batch_size: Faces per step and device.
         num_workers: Number of loader processes; by default one per available core, at most 8.
@@ -81,6 +83,7 @@ class Mixture(FaceDataModule):
         caps: dict[str, int] | None = None,
         allow_copies: bool = False,
         age_groups: str | None = None,
+        fold: int | None = None,
         image_size: int = IMAGE_SIZE,
         batch_size: int = BATCH_SIZE,
         num_workers: int | None = None,
@@ -98,6 +101,7 @@ class Mixture(FaceDataModule):
         super().__init__(
             str(common_root(source.root for source in sources)),
             protocol=MIXTURE,
+            fold=fold or 0,
             image_size=image_size,
             batch_size=batch_size,
             num_workers=num_workers,
@@ -108,7 +112,7 @@ class Mixture(FaceDataModule):
             verify=verify,
         )
         for source in sources:
-            source.in_mixture = True
+            source.in_mixture, source.mixture_fold = True, fold
             self._set_common(source)
         self.race_classes = unite(source.race_classes for source in sources)
         self.age_groups = _chosen_groups(self.sources, age_groups)
@@ -167,15 +171,42 @@ class Mixture(FaceDataModule):
         """None: every source has its own."""
         return
 
-    def split_of(self, fold: int) -> Split:
-        """Return the joined splits of the sources, each of its own fold.
+    @cached_property
+    def split(self) -> Split:
+        """The joined splits of the sources."""
+        joined = join_splits({each.name: each.split for each in self.sources}, self._tables, self.seed)
+        return replace(joined, fold=self.fold)
+
+    @property
+    def folds(self) -> tuple[int, ...]:
+        """Numbers of the folds that all sources with several have.
 
         Raises:
-            DataError: ``fold`` is not 0: the folds are those of the sources.
+            ConfigError: These sources have different folds, or another one has a test part, whose faces every
+                fold would test.
         """
-        if fold:
-            raise DataError(f"a mixture has no fold {fold}: give the fold of each source")
-        return join_splits({source.name: source.split for source in self.sources}, self._tables, self.seed)
+        several = {source.name: source.folds for source in self.sources if len(source.folds) > 1}
+        if len(set(several.values())) != 1:
+            found = ", ".join(f"{name} {len(folds)}" for name, folds in several.items()) or "none"
+            raise ConfigError(
+                "a mixture is cross-validated over folds that its sources share; sources with several: "
+                f"{found}. Choose protocols with equal folds, or run `mtmsa fit` with a fold of each source"
+            )
+        fixed = [each for each in self.sources if each.name not in several and len(each.split.test)]
+        if fixed:
+            raise ConfigError(
+                f"data.sources, {fixed[0].name}: protocol {fixed[0].protocol} has one fold, whose test faces "
+                "every fold of the mixture would test: give it the protocol train_all, or remove it"
+            )
+        return next(iter(several.values()))
+
+    def split_of(self, fold: int) -> Split:
+        """Return the joined splits of a fold of all sources that have several."""
+        splits = {
+            source.name: source.split_of(fold) if len(source.folds) > 1 else source.split
+            for source in self.sources
+        }
+        return replace(join_splits(splits, self._tables, self.seed), fold=fold)
 
     def prepare_data(self) -> None:
         """Read and split the sources, and refuse copies of test faces in the training of another source."""

@@ -74,8 +74,11 @@ def test_audit_and_fit_find_copies_across_sources(folder, capsys, fails):
 def test_prepare_and_crossval_name_what_to_do(folder, fails):
     message = fails("prepare", "--data", "mixture", "--root", folder, "--out", folder / "out")
     assert "prepare each source by --data NAME --root DIR" in message
+    file = folder / "joint.yaml"
+    file.write_text(file.read_text().replace("protocol: random", "protocol: whole", 1))
     message = fails("crossval", *config(folder), "--trainer.default_root_dir", folder / "runs")
-    assert "a mixture has no folds of its own" in message
+    assert "exact: protocol whole has one fold" in message
+    assert "give it the protocol train_all" in message
 
 
 def test_a_source_of_an_unknown_class_is_named(folder, fails):

@@ -132,6 +132,27 @@ def test_sources_that_do_not_fit_together_are_refused(mixture, three_sources):
         data.setup("fit")
 
 
+def test_folds_that_the_sources_share_are_those_of_the_mixture(three_sources):
+    def build(protocols, **settings):
+        sources = [source(three_sources, name) for name in ("exact", "groups", "races")]
+        for each, protocol in zip(sources, protocols, strict=True):
+            each.protocol = protocol
+        return Mixture(sources, image_size=64, num_workers=0, **settings)
+
+    data = build(("random", "subject_exclusive", "train_all"))
+    assert data.folds == (0, 1, 2, 3, 4)
+    other = build(("random", "subject_exclusive", "train_all"), fold=3)
+    assert other.split.fold == other.provenance()["fold"] == 3
+    assert other.split.fingerprints == data.split_of(3).fingerprints != data.split.fingerprints
+    tested = [data.split_of(fold).test for fold in data.folds]
+    assert sorted(np.concatenate(tested)) == [*range(31 + 23)], "each face of two sources once"
+    assert [each.split.fold for each in other.sources] == [3, 3, 0]
+    with pytest.raises(ConfigError, match="races: protocol whole has one fold"):
+        _ = build(("random", "subject_exclusive", "whole")).folds
+    with pytest.raises(ConfigError, match="sources with several: exact 5, groups 12"):
+        _ = build(("random", "leave_one_subject_out", "whole")).folds
+
+
 def test_errors_name_their_source(three_sources, tmp_path):
     lost = source(three_sources, "groups")
     lost.root = tmp_path / "lost"
