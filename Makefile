@@ -3,7 +3,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast lint types plots bench bench-gpu bench-compare clean
+.PHONY: help setup demo test test-fast lint types plots bench bench-gpu gpu-day bench-compare clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -48,6 +48,9 @@ bench: setup  ## run all benchmarks, about ten minutes on two idle cores
 
 bench-gpu: setup  ## run the benchmarks that use a GPU
 	$(BIN)/python benchmarks/bench.py --gpu --json bench-gpu.json
+
+gpu-day: setup  ## benchmarks and attention study on a GPU, about 12 minutes: make gpu-day FACES=folder
+	$(BIN)/python benchmarks/gpu_day.py $(if $(FACES),--faces $(FACES))
 
 bench-compare:  ## list what got worse: make bench-compare BEFORE=old.json AFTER=bench.json
 	$(BIN)/python benchmarks/compare.py $(BEFORE) $(AFTER)

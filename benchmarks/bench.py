@@ -60,7 +60,7 @@ SCRIPTS = (
         "loop", "--parts loop evaluation --rounds 5", "--parts loop evaluation store",
         "--parts loop evaluation --size 64 --batch_size 2 --rounds 1 --faces 16",
     ),
-    Script("prediction", "--photos 32 --repeats 2", None, "--photos 4 --repeats 1"),
+    Script("prediction", "--photos 32 --repeats 2", "--photos 512", "--photos 4 --repeats 1"),
     Script("scaling", "--steps 5", "", "--processes 1 --steps 1"),
 )  # fmt: skip
 """The benchmarks of speed; ``receptive_field.py`` and ``batchnorm.py`` do not measure it."""

@@ -88,7 +88,8 @@ def overridden(override, keys):
 
 def test_an_override_is_a_handful_of_lines():
     assert {config for config in OVERRIDES if len((EXPERIMENTS / config).read_text().splitlines()) > 6} == {
-        "budgets/cpu_64.yaml"
+        "budgets/cpu_64.yaml",
+        "budgets/gpu_128.yaml",
     }, "a budget is a set-up table of its own"
 
 

@@ -16,7 +16,16 @@ row = Row(f"one/{{sys.argv[1]}}", 1.0, "s", "less", "here")
 write(Path(sys.argv[sys.argv.index("--json") + 1]), [row], 0.0)
 """
 
-NO_BENCHMARKS = {"batchnorm", "bench", "common", "compare", "first_step", "receptive_field", "sampling"}
+NO_BENCHMARKS = {
+    "batchnorm",
+    "bench",
+    "common",
+    "compare",
+    "first_step",
+    "gpu_day",
+    "receptive_field",
+    "sampling",
+}
 """Files of the folder that measure no speed."""
 
 ALONE = {"age_and_gender_comparison", "export"}
