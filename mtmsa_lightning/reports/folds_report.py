@@ -36,7 +36,7 @@ def pooled_context(summary: Mapping[str, Any], seed: int, faces: pd.DataFrame) -
     folds = ", ".join(str(run["fold"]) for run in runs)
     of = f"{folds} of {len(summary['folds_of_protocol'])}, pooled"
     labels = faces[[name for name in LABELS if name in faces]].astype("str")
-    lines = ["\t".join(row) for row in labels.itertuples(index=False)]
+    lines = ["\t".join(map(str, row)) for row in labels.itertuples(index=False)]  # NaN where missing
     prints = {"test": fingerprint(faces["id"]), "labels": fingerprint(lines)}
     repeated = int(faces["id"].duplicated().sum())
     unseen = "" if summary.get("overlap") else ", which was not trained on it"

@@ -65,3 +65,11 @@ def test_labels_change_the_fingerprint_of_labels_alone(crossval_folder):
     after = pooled_context(summary, 0, faces.assign(label_age_low=1.0)).data["fingerprints"]
     assert before["test"] == after["test"]
     assert before["labels"] != after["labels"]
+
+
+def test_faces_without_a_label_have_a_fingerprint_too(crossval_folder):
+    summary = json.loads((crossval_folder / "summary.json").read_text())
+    faces = pd.read_parquet(crossval_folder / "predictions" / "seed0.parquet")
+    lines = [f"{face}\tnan\t{high}" for face, high in zip(faces["id"], faces["label_age_high"], strict=True)]
+    prints = pooled_context(summary, 0, faces.assign(label_age_low=np.nan)).data["fingerprints"]
+    assert prints["labels"] == hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()

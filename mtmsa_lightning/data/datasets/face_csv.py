@@ -115,6 +115,7 @@ def read_face_csv(
     keep = [name for name in keep if name not in _RESERVED]
     found = read_rows(path, columns or {}, report, root / f"{path.stem.replace('*', '_')}.images", keep)
     found.log_columns()
+    _check_used(found, box_margin, date_format)
     rows = apply_maps(found.rows, labels or {}, path, found.names)
     warn_unused(found.rows, labels or {}, path)
     names = _class_names(rows, path) if race_classes is None else tuple(race_classes)
@@ -206,6 +207,21 @@ def _drop_outside(rows: pd.DataFrame, root: Path, report: ReadReport) -> pd.Data
         )
     rows = report.drop_rows(rows, outside, "photo", "absolute path outside the root")
     return report.drop_rows(rows, rows["path"] == "", "path", "no path")
+
+
+def _check_used(found: TableRows, box_margin: float, date_format: str | None) -> None:
+    """Raise an error if a setting is out of its range, or is for columns that the table lacks."""
+    if not 0 <= box_margin < 10:
+        raise DataError(
+            f"data.box_margin {box_margin}: give a fraction of the box's side, 0 or more, e.g. 0.2"
+        )
+    needs = {"box_margin": (box_margin, "box_left"), "date_format": (date_format, "birth_date")}
+    for name, (value, column) in needs.items():
+        if value and column not in found.names:
+            raise DataError(
+                f"{found.path}: data.{name} {value} changes nothing, because the table has no {column}: "
+                "leave it out, or name the columns with --data.columns"
+            )
 
 
 def _label_rule(

@@ -346,6 +346,20 @@ def test_boxes_with_a_margin(folder, caplog):
     assert FaceCSV(root=str(folder("path,age\nimg/a.jpg,20\n")), num_workers=0).preparation is None
 
 
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"box_margin": -0.1}, "box_margin -0.1: give a fraction"),
+        ({"box_margin": float("nan")}, "box_margin nan: give a fraction"),
+        ({"box_margin": 0.2}, "box_margin 0.2 changes nothing, because the table has no box_left"),
+        ({"date_format": "%Y"}, "date_format %Y changes nothing, because the table has no birth_date"),
+    ],
+)
+def test_settings_that_change_nothing_are_errors(folder, setting, message):
+    with pytest.raises(DataError, match=message):
+        read_face_csv(folder("path,age\nimg/a.jpg,3\n"), **setting)
+
+
 def test_boxes_in_fractions_of_the_image_are_refused(folder):
     root = folder("path,age,x,y,w,h\nimg/a.jpg,20,,,,\nimg/b.jpg,20,0.1,0.2,0.5,0.8\n")
     with pytest.raises(DataError, match=r"line 3: img/b.jpg: box \(0.1, 0.2, 0.5, 0.8\) is a fraction"):
