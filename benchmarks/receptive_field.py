@@ -71,7 +71,8 @@ def backbones(options: argparse.Namespace) -> dict[str, MSAResNet]:
     """Return the backbones to measure, by name."""
     if options.checkpoint:
         files = [options.checkpoint, *options.against]
-        return {"/".join(file.absolute().parts[-5:-3]): MTMSA.load(str(file)).trunk for file in files}
+        trunks = {"/".join(file.absolute().parts[-5:-3]): MTMSA.load(str(file)).trunk for file in files}
+        return {name: trunk for name, trunk in trunks.items() if isinstance(trunk, MSAResNet)}
     found = {"plain": new_backbone(None, options.gate, options.seed)}
     for rates in RATES:
         name = f"attention {','.join(map(str, rates))}"

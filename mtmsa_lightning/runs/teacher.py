@@ -86,7 +86,7 @@ class Teacher:
         for task, (columns, of_networks) in self.columns.items():
             logits = [getattr(each, task)[:, own] for each, own in zip(predictions, of_networks, strict=True)]
             target = _mean([each.double().softmax(1) for each in logits])
-            found[task] = soft_label_loss(getattr(output, task).double().log_softmax(1)[:, columns], target)
+            found[task] = soft_label_loss(getattr(output, task).double()[:, columns].log_softmax(1), target)
         return found
 
     @staticmethod
