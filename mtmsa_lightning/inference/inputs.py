@@ -26,6 +26,7 @@ from mtmsa_lightning.data.prepared.format import (
 )
 from mtmsa_lightning.data.prepared.pixels import PixelStore, open_pixels
 from mtmsa_lightning.data.release_files import list_images, read_delimited, sniff
+from mtmsa_lightning.data.tables.boxes import USUAL, single_box_column
 from mtmsa_lightning.errors import DataError
 from mtmsa_lightning.inference.face import BOX
 from mtmsa_lightning.inference.paths import TABLES, first_names, matches
@@ -208,6 +209,12 @@ def _listed(table: Path) -> list[str]:
     names = [name for name in rows["path"].str.strip() if name]
     if not names:
         raise DataError(f"{table}: the column `path` is empty")
+    header = {*map(str.lower, rows)}
+    if any(header >= {*theirs} for _, theirs in USUAL) or single_box_column([*header]):
+        log.warning(
+            "%s: its face boxes are not used: predict on the set that `mtmsa prepare` makes of the table, or "
+            "find the faces by --detect true", table,
+        )  # fmt: skip
     folders: dict[Path, dict[str, str]] = {}
     return [str(find_normalised(table.parent / name, folders)) for name in names]
 

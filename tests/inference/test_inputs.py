@@ -87,6 +87,18 @@ def test_a_table_lists_images_relative_to_its_folder(folder, name, text):
     assert found(folder / name) == [str(folder / name) for name in ("a.jpg", "b/c.PNG", "gone.jpg")]
 
 
+def test_boxes_in_a_table_are_not_used(folder, caplog):
+    for columns in ("X1,y1,x2,y2", "x,y,width,height", "bbox"):
+        (folder / "list.csv").write_text(f"path,{columns}\na.jpg{',1' * (columns.count(',') + 1)}\n")
+        caplog.clear()
+        assert len(find_inputs([folder / "list.csv"])) == 1
+        assert "list.csv: its face boxes are not used" in caplog.text
+    (folder / "list.csv").write_text("path,x,y\na.jpg,1,1\n")
+    caplog.clear()
+    find_inputs([folder / "list.csv"])
+    assert "boxes" not in caplog.text
+
+
 def test_absolute_paths_in_a_table(folder, tmp_path):
     (tmp_path / "list.csv").write_text(f"path\n{folder / 'a.jpg'}\n")
     assert found(tmp_path / "list.csv") == [str(folder / "a.jpg")]

@@ -52,6 +52,10 @@ _WARNINGS = {  # known kinds of noise, and reasons for metrics that are too good
         "a subject's pictures stand twice, with equal ages and opposite gender",
         "--data.clean [consensus-gender], and look at the pairs",
     ),
+    "near-names": (
+        "two subjects with neighbouring pictures have nearly the same name",
+        "if they are one person, rename the files",
+    ),
     "age-falls": ("a subject's age falls while the date of the picture rises", _ONE_BIRTH_DATE),
     "age-dates": ("an age is not the number of completed years from birth to picture", "look at the dates"),
     "tiny": ("an image is smaller than a stated side", "choose an image size that fits"),

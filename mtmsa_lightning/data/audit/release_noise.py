@@ -1,5 +1,10 @@
 """Checks for what is known to be wrong in single releases."""
 
+from difflib import SequenceMatcher
+from itertools import pairwise
+
+import numpy as np
+
 from mtmsa_lightning.data.audit.findings import Finding, found
 from mtmsa_lightning.data.audit.labels import rows_by
 from mtmsa_lightning.data.face_table import FaceTable
@@ -12,10 +17,14 @@ SAME_PICTURES: dict[str, str] = {
 }
 """Datasets that are taken to hold the same pictures, fully or in part."""
 
+_NEAR = 0.85
+"""Similarity of names, of ``difflib.SequenceMatcher``, from which two subjects may be one."""
+
 
 def check_release(table: FaceTable) -> list[Finding]:
     """Run all checks of this module."""
-    return [*double_blocks(table), *photos_of_both_genders(table), *same_pictures(table)]
+    checks = double_blocks, near_names, photos_of_both_genders, same_pictures
+    return [finding for check in checks for finding in check(table)]
 
 
 def double_blocks(table: FaceTable) -> list[Finding]:
@@ -37,6 +46,23 @@ def double_blocks(table: FaceTable) -> list[Finding]:
             examples.append(f"{subject}: {len(men)} pairs, numbers {' and '.join(blocks)}")
     detail = f" ({len(groups):,} probable pairs of copies)"
     return found("double-block", "subjects listed twice, as male and female", examples, groups, detail=detail)
+
+
+def near_names(table: FaceTable) -> list[Finding]:
+    """Find neighbours, in a table with numbered pictures, whose subjects have nearly the same name.
+
+    AgeDB's pictures are numbered person by person, and one misspelt name splits a person.
+    """
+    faces = table.frame
+    if "number" not in faces:
+        return []
+    subjects = faces.sort_values("number")["subject"]
+    pairs = {tuple(sorted(pair)) for pair in pairwise(subjects) if "" not in pair and pair[0] != pair[1]}
+    near = sorted(pair for pair in pairs if SequenceMatcher(None, *pair, autojunk=False).ratio() >= _NEAR)
+    numbers = faces["subject"].value_counts()
+    examples = [" and ".join(f"{name} ({numbers[name]})" for name in pair) for pair in near]
+    groups = [np.flatnonzero(faces["subject"].isin(pair)).tolist() for pair in near]
+    return found("near-names", "subjects with nearly the same name, side by side", examples, groups)
 
 
 def photos_of_both_genders(table: FaceTable) -> list[Finding]:

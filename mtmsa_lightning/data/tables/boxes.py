@@ -15,7 +15,7 @@ EDGES: tuple[str, ...] = ("box_left", "box_top", "box_right", "box_bottom", "box
 """Our names of the columns of a box in pixels: right and bottom, or width and height, beside left and top."""
 
 _CORNERS, _SIZES = EDGES[:4], (*EDGES[:2], *EDGES[4:])
-_USUAL: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
+USUAL: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
     (_CORNERS, _CORNERS),
     (_SIZES, _SIZES),
     (_CORNERS, BOX[:4]),
@@ -39,7 +39,7 @@ def box_columns(header: Sequence[str], path: Path) -> dict[str, str]:
         DataError: The header has two boxes.
     """
     present = {name.lower(): name for name in reversed(header)}
-    found = [(ours, theirs) for ours, theirs in _USUAL if all(name in present for name in theirs)]
+    found = [(ours, theirs) for ours, theirs in USUAL if all(name in present for name in theirs)]
     if len(found) > 1:
         raise DataError(
             f"{path}: both [{shown(found[0][1])}] and [{shown(found[1][1])}] may hold the face box: choose "

@@ -1,7 +1,12 @@
 from dataclasses import replace
 
 from mtmsa_lightning.data.audit.findings import KINDS
-from mtmsa_lightning.data.audit.release_noise import double_blocks, photos_of_both_genders, same_pictures
+from mtmsa_lightning.data.audit.release_noise import (
+    double_blocks,
+    near_names,
+    photos_of_both_genders,
+    same_pictures,
+)
 from mtmsa_lightning.data.datasets.afad import read_afad
 from mtmsa_lightning.data.datasets.agedb import read_agedb
 
@@ -20,6 +25,14 @@ def test_people_in_two_blocks_of_numbers_are_found(tmp_path, touch):
     assert finding.examples == ("Ann: 3 pairs, numbers 900 to 902 and 10 to 12",)
     pairs = [tuple(table.frame["number"][list(group)]) for group in finding.groups]
     assert pairs == [(901, 10), (902, 12), (900, 11)]
+
+
+def test_names_that_differ_by_a_letter_side_by_side_are_found(tmp_path, touch):
+    names = ["1_OskarWerner_30_m", "2_OskarWernr_31_m", "3_OskarWerner_32_m", "4_BetteDavis_30_f"]
+    touch(tmp_path, [f"{name}.jpg" for name in [*names, "5_Ann_1_f", "900_BetteDavies_30_f"]])
+    (finding,) = near_names(read_agedb(tmp_path))
+    assert finding.examples == ("OskarWerner (2) and OskarWernr (1)",)
+    assert finding.groups == ((0, 1, 2),)
 
 
 def test_photos_with_faces_of_both_genders_are_found(tmp_path, touch):
