@@ -209,7 +209,7 @@ def _listed(table: Path) -> list[str]:
     names = [name for name in rows["path"].str.strip() if name]
     if not names:
         raise DataError(f"{table}: the column `path` is empty")
-    header = {*map(str.lower, rows)}
+    header = {str(name).lower() for name in rows}
     if any(header >= {*theirs} for _, theirs in USUAL) or single_box_column([*header]):
         log.warning(
             "%s: its face boxes are not used: predict on the set that `mtmsa prepare` makes of the table, or "

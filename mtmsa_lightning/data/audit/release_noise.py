@@ -57,8 +57,8 @@ def near_names(table: FaceTable) -> list[Finding]:
     if "number" not in faces:
         return []
     subjects = faces.sort_values("number")["subject"]
-    pairs = {tuple(sorted(pair)) for pair in pairwise(subjects) if "" not in pair and pair[0] != pair[1]}
-    near = sorted(pair for pair in pairs if SequenceMatcher(None, *pair, autojunk=False).ratio() >= _NEAR)
+    pairs = {(min(pair), max(pair)) for pair in pairwise(subjects) if "" not in pair and pair[0] != pair[1]}
+    near = sorted((a, b) for a, b in pairs if SequenceMatcher(None, a, b, False).ratio() >= _NEAR)
     numbers = faces["subject"].value_counts()
     examples = [" and ".join(f"{name} ({numbers[name]})" for name in pair) for pair in near]
     groups = [np.flatnonzero(faces["subject"].isin(pair)).tolist() for pair in near]
