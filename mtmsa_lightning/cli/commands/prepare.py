@@ -54,6 +54,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "labels": None,
         "repair_dates": None,
         "date_format": None,
+        "box_margin": 0.0,
+        "balance_by": None,
     },
     "folder": {},
 }

@@ -627,17 +627,19 @@ def test_a_table_with_boxes_and_codes_is_prepared_and_continued(tmp_path, draw, 
     root, out = tmp_path / "release", tmp_path / "out"
     root.mkdir()
     cv2.imwrite(str(root / "a.png"), draw(1, 300))
-    lines = ["file,age,sex,x1,y1,x2,y2", "a.png,20s,0,10,20,90,100", "a.png,60+,1,150,150,290,290"]
+    lines = ["file,age,sex,x1,y1,x2,y2,lens", "a.png,20s,0,10,20,90,100,p", "a.png,60+,1,150,150,290,290,q"]
     (root / "faces.csv").write_text("\n".join(lines) + "\n")
     command = ["prepare", "--data", "csv", "--root", str(root), "--out", str(out), "--detect", "false"]
     assert "line 2: gender '0' is a code" in fails(*command)
+    command += ["--data.balance_by", "[lens]", "--data.box_margin", "0.1"]
     command += ["--data.labels", "{gender: {0: female, 1: male}}"]
     main(command)
     main(command)  # complete: nothing is to be done
     data = FaceCSV(root=str(out), num_workers=0)
     assert data.table.frame["gender"].tolist() == [1, 0]
     assert data.table.frame["age_high"].tolist() == [29, 100]
-    assert data.table.label_rule == "csv table columns; gender: 0 = female, 1 = male"
+    assert data.table.label_rule == "csv table columns; gender: 0 = female, 1 = male; face boxes, margin 0.1"
+    assert data.table.frame["lens"].tolist() == ["p", "q"]
     first, second = (cv2.imread(str(out / path)) for path in data.table.frame["path"])
     assert np.abs(first.astype(int) - second).mean() > 10
     other = [*command[:-1], "{gender: {1: female, 0: male}}"]
