@@ -24,6 +24,12 @@ def test_all_promised_configs_are_there():
     assert {"morph.yaml", "adience.yaml", "utkface.yaml", "csv.yaml", "demo.yaml"} <= set(COMPLETE)
 
 
+def test_configs_of_releases_with_age_groups_choose_the_checkpoint_by_groups():
+    for config in COMPLETE:
+        monitor = SETTINGS[config]["checkpoint"]["monitor"]
+        assert monitor == ("val/group_acc" if config in ("adience.yaml", "fairface.yaml") else "val/age_mae")
+
+
 @pytest.fixture
 def build(tmp_path, monkeypatch):
     """Build what a command line of `mtmsa fit` describes, without running it."""

@@ -66,10 +66,22 @@ def main(args: Sequence[str]) -> None:
         with _quiet("mtmsa_lightning"):  # setup describes the data again
             cost = list(_describe_cost(cli))
         print("\n".join(cost))
+    arguments += _monitor(cli) if trained else []
     purpose, verb = ("train", "fit") if trained else ("test", "test --ckpt_path RUN")
     print(f"to {purpose}:\n  {command(arguments, verb)}")
     if has_errors(findings):
         raise SystemExit(1)
+
+
+def _monitor(cli: Any) -> list[str]:
+    """Return the argument of a metric that can choose the checkpoint, if the config's needs exact ages."""
+    from mtmsa_lightning.data.face_table import label_kinds
+    from mtmsa_lightning.training.callbacks.monitor_check import OF_AGE_GROUPS, OF_EXACT_AGES
+
+    data = cli.datamodule
+    kinds = label_kinds(data.table.frame.iloc[data.split.val])
+    wrong = cli.settings.checkpoint.monitor == OF_EXACT_AGES and "exact" not in kinds and "group" in kinds
+    return [f"--checkpoint.monitor={OF_AGE_GROUPS}"] if wrong else []
 
 
 def _check_source(data: "FaceDataModule", mixed: bool) -> tuple[list[Finding], bool]:

@@ -12,6 +12,9 @@ from mtmsa_lightning.training.callbacks.training_monitor import TrainingMonitor
 OURS = ("lightning", "mtmsa_lightning")
 """Packages whose callbacks log only metrics that are known here."""
 
+OF_EXACT_AGES, OF_AGE_GROUPS = "val/age_mae", "val/age_interval_nll"
+"""The default monitor, and the one for validation faces with age groups alone."""
+
 
 def check_monitors(trainer: Trainer, model: MTMSA) -> None:
     """Check the monitors of callbacks and schedules, which Lightning checks after the first epoch.
@@ -42,5 +45,7 @@ def unknown_metric(what: str, monitor: str, metrics: list[str]) -> str:
     """Return the message for a metric that will not be logged."""
     near = get_close_matches(monitor, metrics, n=1)
     hint = f"did you mean {near[0]}? " if near else ""
+    if monitor == OF_EXACT_AGES and OF_AGE_GROUPS in metrics:
+        hint = f"its labels are age groups: --checkpoint.monitor {OF_AGE_GROUPS}; "
     known = f"{hint}there are {', '.join(metrics)}"
     return f"{what} {monitor}: not among the metrics of these labels and heads; {known}"

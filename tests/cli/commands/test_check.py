@@ -94,6 +94,17 @@ def test_the_command_for_a_table_has_the_protocol_that_fits(clean_release, capsy
     table.unlink()
 
 
+def test_the_command_for_age_groups_chooses_the_checkpoint_by_their_likelihood(clean_release, capsys):
+    lines = (clean_release / "faces.csv").read_text().splitlines()
+    rows = [line.split(",") for line in lines[1:]]
+    groups = [",".join([path, f"{int(age) // 10 * 10}s", *rest]) for path, age, *rest in rows]
+    table = clean_release / "check-groups.csv"
+    table.write_text("\n".join([lines[0], *groups, ""]))
+    assert check("--data", "csv", "--root", clean_release, "--data.table", table.name, "--timing=false") == 0
+    assert capsys.readouterr().out.rstrip().endswith("--checkpoint.monitor val/age_interval_nll")
+    table.unlink()
+
+
 def test_data_without_a_training_part_is_to_test(clean_release, capsys):
     given = ("--data", "csv", "--root", clean_release, "--data.protocol", "whole")
     assert check(*given) == 0  # without timing, because nothing is trained

@@ -4,6 +4,7 @@ import torch
 from mtmsa_lightning import MTMSA
 from mtmsa_lightning.cli.main import main
 from mtmsa_lightning.runs.run_json import read_record
+from mtmsa_lightning.training.callbacks.monitor_check import unknown_metric
 
 
 def test_one_checkpoint_of_a_run_continues_it_and_the_best_holds_weights_alone(trained):
@@ -51,3 +52,8 @@ def test_a_continued_run_still_knows_its_best_epoch(tiny_config, tmp_path):
     best = torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)
     assert (best["epoch"], read_record(run)["best_epoch"]) == (column.argmin(), column.argmin())
     assert sorted(file.name for file in (run / "checkpoints").iterdir()) == ["best.ckpt", "last.ckpt"]
+
+
+def test_the_monitor_of_age_groups_is_named():
+    message = unknown_metric("checkpoint.monitor", "val/age_mae", ["val/race_ece", "val/age_interval_nll"])
+    assert "its labels are age groups: --checkpoint.monitor val/age_interval_nll; there are" in message
