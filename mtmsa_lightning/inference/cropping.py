@@ -18,12 +18,13 @@ from mtmsa_lightning.align.crop import ALIGNED
 from mtmsa_lightning.align.crop_files import encode_crop
 from mtmsa_lightning.align.detected_face import DetectedFace, Points
 from mtmsa_lightning.align.detector import FaceDetector
+from mtmsa_lightning.align.margin import CROP_MARGIN
 from mtmsa_lightning.data.augment.cpu import FaceTransform
 from mtmsa_lightning.data.prepared.format import ALREADY_ALIGNED
 from mtmsa_lightning.data.preprocessing_check import describe_crop
 from mtmsa_lightning.inference.face import FaceCrop
 from mtmsa_lightning.labels import SYNTHETIC
-from mtmsa_lightning.settings.defaults import CROP_MARGIN, CROP_SIZE
+from mtmsa_lightning.settings.defaults import CROP_SIZE
 
 log = logging.getLogger(__name__)
 

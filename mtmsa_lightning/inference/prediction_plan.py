@@ -10,12 +10,12 @@ import torch
 
 from mtmsa_lightning._utils.strict_json import to_json
 from mtmsa_lightning.align.crop import ALIGNED
+from mtmsa_lightning.align.margin import CROP_MARGIN
 from mtmsa_lightning.data import preprocessing_check
 from mtmsa_lightning.inference.estimator import AgeEstimator
 from mtmsa_lightning.inference.inputs import Inputs
 from mtmsa_lightning.inference.prediction_parts import FORMAT_VERSION, PART_SIZE, Plan
 from mtmsa_lightning.module import MTMSA
-from mtmsa_lightning.settings.defaults import CROP_MARGIN
 
 _PACKAGES = ("mtmsa-lightning", "torch", "numpy", "opencv-python-headless", "onnxruntime")
 

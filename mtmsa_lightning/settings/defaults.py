@@ -18,9 +18,6 @@ BALANCE_SMOOTHING = 2.0
 """Standard deviation in years of the kernel that smooths the density of ages for balanced sampling."""
 
 # Crops of `mtmsa prepare`
-CROP_MARGIN = 0.25
-"""Margin of canonical crops, in sides of the square of margin 0; see ``align/canonical.py``."""
-
 CROP_SIZE = 256
 """Side of canonical crops in pixels."""
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from mtmsa_lightning._utils.cores import available_cores
 from mtmsa_lightning._utils.strict_json import from_json, to_json
 from mtmsa_lightning._utils.yaml_text import load_yaml
+from mtmsa_lightning.align.margin import CROP_MARGIN
 from mtmsa_lightning.cli.arguments import (
     Parser,
     add_boolean,
@@ -22,7 +23,7 @@ from mtmsa_lightning.cli.data_arguments import add_source_arguments, column_name
 from mtmsa_lightning.data.datasets import CLASSES
 from mtmsa_lightning.data.remote import local_copy
 from mtmsa_lightning.errors import ConfigError, DataError
-from mtmsa_lightning.settings.defaults import CROP_MARGIN, CROP_SIZE, MAX_UNREADABLE_PREPARED
+from mtmsa_lightning.settings.defaults import CROP_SIZE, MAX_UNREADABLE_PREPARED
 from mtmsa_lightning.training.build_data import recognise
 
 if TYPE_CHECKING:
