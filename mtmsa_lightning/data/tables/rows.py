@@ -13,9 +13,11 @@ from mtmsa_lightning.data.tables import parquet
 from mtmsa_lightning.data.tables.boxes import EDGES, single_box_column
 from mtmsa_lightning.data.tables.classes import without_unknown
 from mtmsa_lightning.data.tables.columns import choose_columns
+from mtmsa_lightning.errors import DataError
 
 log = logging.getLogger(__name__)
 
+_WORKBOOKS = (".xlsx", ".xlsm", ".xls", ".ods")
 _OPTIONAL = ("gender", "race", "subject", "fold", "split")
 
 
@@ -72,6 +74,8 @@ def read_rows(
     """
     if path.suffix == ".parquet":
         return _read_parquet(path, columns, report, unpack, keep)
+    if path.suffix.lower() in _WORKBOOKS:
+        raise DataError(f"{path}: is a workbook of a spreadsheet: save its table as CSV, in UTF-8")
     delimiter, header = sniff(path)
     names, usual = choose_columns(header, columns, path)
     cells = read_delimited(path, delimiter, [*dict.fromkeys(names.values())], report)

@@ -488,6 +488,11 @@ def test_the_columns_that_the_error_suggests_are_taken_by_fit(folder, capsys):
     assert "age: years" in capsys.readouterr().out
 
 
+def test_a_workbook_is_named(folder):
+    with pytest.raises(DataError, match=r"faces.xlsx: is a workbook of a spreadsheet: save its table as CSV"):
+        read_face_csv(folder("PK", "faces.xlsx"), "faces.xlsx")
+
+
 def test_unknown_name_in_the_mapping(folder):
     with pytest.raises(DataError, match=r"unknown name 'sex'.*known"):
         read_face_csv(folder("path,age\nimg/a.jpg,3\n"), columns={"sex": "gender"})
