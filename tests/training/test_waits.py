@@ -98,7 +98,7 @@ def test_a_step_and_its_metrics_wait_for_nothing(head):
     with a_gpu():
         model, batch = move_data_to_device((model, batch), "cuda")
         with NoCopies():
-            _, losses = model._step("train", batch)
+            _, _, losses = model._step("train", batch)
             assert model.total_loss(losses).device.type == "cuda"
 
 
