@@ -18,6 +18,7 @@ import warm_server
 from crossval_children import children  # noqa: F401
 from hypothesis import settings
 from numpy.typing import NDArray
+from shared_folders import shared_folder
 from simulated_predictions import simulated, undrawn  # noqa: F401
 from untrained_networks import calibration, new_network, record, save  # noqa: F401
 
@@ -92,9 +93,11 @@ def full_width() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def morph_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """67 synthetic faces in MORPH's layout."""
-    root = tmp_path_factory.mktemp("releases") / "morph"
-    write_morph(root, n_faces=67, seed=3, size=80)
-    return root
+
+    def write(folder: Path) -> None:
+        write_morph(folder / "morph", n_faces=67, seed=3, size=80)
+
+    return shared_folder(tmp_path_factory, "releases", write) / "morph"
 
 
 @pytest.fixture(scope="session")

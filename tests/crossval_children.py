@@ -49,7 +49,12 @@ def predictions_of(data, fold, seed):
 
 @pytest.fixture
 def children(morph_root, tmp_path, monkeypatch):
-    """Replaces the processes of crossval.
+    """Replaces the processes of crossval; see :func:`replace_children`."""
+    return replace_children(morph_root, tmp_path, monkeypatch)
+
+
+def replace_children(morph_root, tmp_path, monkeypatch):
+    """Replace the processes of crossval.
 
     ``started`` lists it; ``failing`` says which trials fail, by the trial or by the name of its runs;
     ``years`` are added to the predictions of an experiment.

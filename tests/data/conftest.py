@@ -7,10 +7,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from shared_folders import shared_folder
 
 from mtmsa_lightning.data.face_table import FaceTable, ReadReport, make_frame
 from mtmsa_lightning.labels import RACES
 
+MORPH_TABLE = "MORPH_2008_nonCommercial.csv"
 MORPH_HEADER = "id_num,picture_num,dob,doa,race,gender,facial_hair,age,age_diff,glasses,photo"
 MORPH_GROUPS = {
     "WM": 7_961, "WF": 2_598, "BM": 36_832, "BF": 5_757, "HM": 1_667, "HF": 102,
@@ -53,6 +55,12 @@ def face_table() -> Callable[..., FaceTable]:
 @pytest.fixture(scope="session")
 def full_morph(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
     """MORPH's table with its true counts of images, subjects, races and genders; its photos as a list."""
+    root = shared_folder(tmp_path_factory, "full_morph", _write_full_morph)
+    lines = (root / MORPH_TABLE).read_text().splitlines()[1:]
+    return root, [line.rpartition(",")[2] for line in lines]
+
+
+def _write_full_morph(root: Path) -> None:
     rng = np.random.default_rng(0)
     group = np.repeat(list(MORPH_GROUPS), list(MORPH_GROUPS.values()))
     n = len(group)
@@ -68,15 +76,12 @@ def full_morph(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str
     first_age = np.clip(rng.normal(31, 11, start), 16, 70).astype(int)
     age = first_age[subject] + picture // 3
     lines = [MORPH_HEADER]
-    photos = []
     for s, p, g, a in zip(subject, picture, group, age, strict=True):
-        photos.append(f"Album2/{s:06d}_{p}{g[1]}{a:02d}.JPG")
+        photo = f"Album2/{s:06d}_{p}{g[1]}{a:02d}.JPG"
         diff = "" if p == 0 else str(p * 120)
-        lines.append(f"{s},{p},01/02/{2000 - a},03/04/2000,{g[0]},{g[1]},,{a},{diff},,{photos[-1]}")
-    root = tmp_path_factory.mktemp("full_morph")
+        lines.append(f"{s},{p},01/02/{2000 - a},03/04/2000,{g[0]},{g[1]},,{a},{diff},,{photo}")
     (root / "Album2").mkdir()
-    (root / "MORPH_2008_nonCommercial.csv").write_text("\n".join(lines) + "\n")
-    return root, photos
+    (root / MORPH_TABLE).write_text("\n".join(lines) + "\n")
 
 
 def _adience_rows() -> pd.DataFrame:
@@ -130,7 +135,10 @@ def _repeat(rows: pd.DataFrame, age: str, times: int) -> pd.DataFrame:
 @pytest.fixture(scope="session")
 def full_adience(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Adience with all of its 19,487 rows and a placeholder for each of its 19,370 files."""
-    root = tmp_path_factory.mktemp("full_adience")
+    return shared_folder(tmp_path_factory, "full_adience", _write_full_adience)
+
+
+def _write_full_adience(root: Path) -> None:
     rows = _adience_rows()
     for fold, part in rows.groupby("fold"):
         lines = [
@@ -143,4 +151,3 @@ def full_adience(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for row in rows.itertuples():
         name = f"landmark_aligned_face.{row.face_id}.{row.original_image}"
         (root / "aligned" / row.user_id / name).touch()
-    return root

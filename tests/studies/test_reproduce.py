@@ -1,48 +1,81 @@
 """`mtmsa reproduce` with children that write run directories instead of training."""
 
 import json
+import shutil
 import statistics
+from contextlib import redirect_stdout
 from functools import partial
+from io import StringIO
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 import yaml
-from crossval_children import predictions_of
+from crossval_children import predictions_of, replace_children
 
 from mtmsa_lightning import MORPH
 from mtmsa_lightning.cli.main import main
 from mtmsa_lightning.studies import comparison as study
 from mtmsa_lightning.studies.definition import read_study, shipped_studies
 
+TABLES = "runs/studies/parts-tiny"
 VARIANTS = {"plain": ["plain.yaml"], "late": ["late.yaml"], "all": []}
+
+
+def write_study(folder, tiny_config):
+    (folder / "plain.yaml").write_text("model: {msa: null}\n")
+    (folder / "late.yaml").write_text("model: {last_stride: 1}\n")
+    content = {
+        "title": "Parts", "configs": [str(tiny_config)], "variants": VARIANTS, "baseline": "plain",
+        "folds": [0, 1], "seeds": [0, 1],
+    }  # fmt: skip
+    file = folder / "parts.yaml"
+    file.write_text(yaml.safe_dump(content, sort_keys=False))
+    return file
+
+
+def run_study(file, *args):
+    """Reproduce a study in its folder and return its table."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(study, "compare", partial(study.compare, draws=500))  # for speed; tested elsewhere
+        main(["reproduce", str(file), "--trainer.default_root_dir", "runs", *map(str, args)])
+    return json.loads((file.parent / TABLES / "table.json").read_text())
 
 
 @pytest.fixture
 def study_file(tiny_config, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "plain.yaml").write_text("model: {msa: null}\n")
-    (tmp_path / "late.yaml").write_text("model: {last_stride: 1}\n")
-    content = {
-        "title": "Parts", "configs": [str(tiny_config)], "variants": VARIANTS, "baseline": "plain",
-        "folds": [0, 1], "seeds": [0, 1],
-    }  # fmt: skip
-    file = tmp_path / "parts.yaml"
-    file.write_text(yaml.safe_dump(content, sort_keys=False))
-    return file
+    return write_study(tmp_path, tiny_config)
 
 
 @pytest.fixture
-def reproduce(study_file, children, tmp_path, monkeypatch):
-    monkeypatch.setattr(study, "compare", partial(study.compare, draws=500))  # for speed; tested elsewhere
-
+def reproduce(study_file, children):
     def run(*args):
         children.names.clear()
-        main(["reproduce", str(study_file), "--trainer.default_root_dir", "runs", *map(str, args)])
-        return json.loads((folder / "table.json").read_text())
+        return run_study(study_file, *args)
 
-    folder = tmp_path / "runs" / "studies" / "parts-tiny"
-    run.folder = folder
+    run.folder = study_file.parent / TABLES
     return run
+
+
+@pytest.fixture(scope="module")
+def reproduced(tiny_config, morph_root, tmp_path_factory):
+    """A study that was reproduced, with predictions of ``late`` 15 years off; what it ran and printed."""
+    folder = tmp_path_factory.mktemp("reproduced")
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(StringIO()) as printed:
+        patch.chdir(folder)
+        children = replace_children(morph_root, folder, patch)
+        children.years["tiny/late"] = 15.0
+        table = run_study(write_study(folder, tiny_config))
+    return SimpleNamespace(folder=folder, children=children, table=table, printed=printed.getvalue())
+
+
+@pytest.fixture
+def first(reproduced, reproduce, children, tmp_path):
+    """The table of ``reproduced``, whose runs are there for ``reproduce``."""
+    shutil.copytree(reproduced.folder / "runs", tmp_path / "runs")
+    children.started += reproduced.children.started
+    return reproduced.table
 
 
 def runs_of(experiment, folds=(0, 1), seeds=(0, 1)):
@@ -53,9 +86,8 @@ def runs_of(experiment, folds=(0, 1), seeds=(0, 1)):
 
 
 @pytest.mark.slow
-def test_every_variant_is_run_and_stands_in_one_table(reproduce, children, morph_root, capsys):
-    children.years["tiny/late"] = 15.0
-    table = reproduce()
+def test_every_variant_is_run_and_stands_in_one_table(reproduced, morph_root):
+    table, children = reproduced.table, reproduced.children
     assert children.names == [*runs_of("plain"), *runs_of("late"), *runs_of("unchanged")]
     configs = [[word for word in command if word.startswith("--config=")] for command in children.commands]
     assert configs[4][1:] == ["--config=late.yaml"]
@@ -88,20 +120,20 @@ def test_every_variant_is_run_and_stands_in_one_table(reproduce, children, morph
     assert table["settings"]["trainer"]["max_epochs"] == 2
     assert str(morph_root) not in json.dumps(table)
 
-    text = (reproduce.folder / "table.md").read_text()
-    assert text in capsys.readouterr().out
+    folder = reproduced.folder / TABLES
+    text = (folder / "table.md").read_text()
+    assert text in reproduced.printed
     (line,) = [line for line in text.splitlines() if line.startswith("| late ")]
     assert f"| {means['late']:.2f} ± " in line
     assert line.split("|")[3].rstrip().endswith("*")
-    rows = pd.read_csv(reproduce.folder / "table.csv").set_index(["variant", "metric"])
+    rows = pd.read_csv(folder / "table.csv").set_index(["variant", "metric"])
     assert rows.loc[("late", "age_mae"), "mean"] == pytest.approx(means["late"])
     assert rows.loc[("late", "age_mae"), "p_holm"] == pytest.approx(late["p_holm"])
     assert rows["protocol"].eq("subject_exclusive").all()
 
 
 @pytest.mark.slow
-def test_what_is_complete_is_skipped_and_shared_with_other_studies(reproduce, children, study_file):
-    first = reproduce()
+def test_what_is_complete_is_skipped_and_shared_with_other_studies(first, reproduce, children, study_file):
     content = yaml.safe_load(study_file.read_text()) | {"variants": {"x": [], "plain": ["plain.yaml"]}}
     study_file.with_name("other.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
     children.names.clear()
@@ -138,9 +170,7 @@ def test_a_failure_is_told_and_the_other_variants_are_compared(reproduce, childr
 
 
 @pytest.mark.slow
-def test_differences_from_a_recorded_table_are_taken_cell_by_cell(reproduce, children, study_file):
-    children.years["tiny/late"] = 15.0
-    first = reproduce()
+def test_differences_from_a_recorded_table_are_taken_cell_by_cell(first, reproduce, children, study_file):
     assert first["recorded"] is None
     recorded = study_file.parent / "recorded" / "parts-tiny.json"
     recorded.parent.mkdir()
