@@ -72,7 +72,8 @@ def test_help_shows_each_default_once_and_from_the_option(command):
 def test_settings_of_prepare_are_those_of_the_datamodules():
     for release, settings in SETTINGS.items():
         if release in CLASSES:
-            parameters = inspect.signature(getattr(mtmsa_lightning, CLASSES[release])).parameters
+            kinds = (mtmsa_lightning.FaceDataModule, getattr(mtmsa_lightning, CLASSES[release]))
+            parameters = {k: v for kind in kinds for k, v in inspect.signature(kind).parameters.items()}
             given = {name: value for name, value in settings.items() if value is not None}
             assert given == {name: parameters[name].default for name in given}, release
             assert set(settings) <= set(parameters), release
