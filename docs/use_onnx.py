@@ -5,8 +5,11 @@ file describe how to crop faces: about["input"]["how"].
 """
 
 import json
+import os
 import sys
 from pathlib import Path
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # before the import, which starts it
 
 import cv2
 import onnxruntime

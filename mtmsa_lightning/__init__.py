@@ -6,6 +6,7 @@ that needs only torch, imports neither Lightning nor wandb nor albumentations.
 
 import lazy_loader
 
+import mtmsa_lightning._utils.onnx_runtime  # before ONNX Runtime is imported
 import mtmsa_lightning._utils.opencv_limit  # noqa: F401  # before OpenCV is imported
 
 __version__ = "0.1.0"

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtmsa_lightning._utils.images import Image
-from mtmsa_lightning._utils.onnx_runtime import silence_onnx_runtime
 from mtmsa_lightning._utils.text import install
 from mtmsa_lightning.align.detected_face import DetectedFace
 from mtmsa_lightning.errors import ConfigError
@@ -44,7 +43,6 @@ class TinyRetinaFace:
 
     def __init__(self) -> None:
         weights = _weights()
-        silence_onnx_runtime()
         import onnxruntime
 
         options = onnxruntime.SessionOptions()

@@ -4,7 +4,6 @@ from enum import StrEnum
 from importlib.util import find_spec
 from pathlib import Path
 
-from mtmsa_lightning._utils.onnx_runtime import silence_onnx_runtime
 from mtmsa_lightning._utils.text import install
 from mtmsa_lightning.errors import ConfigError
 from mtmsa_lightning.runs.pretrained import FILES, README, is_pretrained
@@ -52,7 +51,6 @@ def check_combination(form: Format, precision: Precision, dynamic: bool) -> None
 
 def check_packages(form: Format) -> None:
     """Raise ConfigError if a package for ONNX is missing."""
-    silence_onnx_runtime()
     missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if find_spec(name) is None]
     if form is Format.ONNX and missing:
         raise ConfigError(f"--format onnx needs {', '.join(missing)}: {install('export')}")

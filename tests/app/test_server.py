@@ -20,7 +20,7 @@ from mtmsa_lightning.app.server import is_loopback, listen, private_folder
 
 def left(folder: Path) -> list[Path]:
     """Return what is in the folder of uploads, but for what Gradio starts with."""
-    return [path for path in folder.rglob("*") if path.name not in ("gradio", "vibe_edit_history", ".ses")]
+    return [path for path in folder.rglob("*") if path.name not in ("gradio", "vibe_edit_history")]
 
 
 def test_uploads_are_answered_and_never_touch_a_disk(served: Any, photos: Path, tmp_path: Path) -> None:
