@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import cv2
 import narrow_network
@@ -17,6 +18,7 @@ import torch
 import warm_server
 from crossval_children import children  # noqa: F401
 from hypothesis import settings
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from shared_folders import shared_folder
 from simulated_predictions import simulated, undrawn  # noqa: F401
@@ -63,9 +65,23 @@ def _imported_once() -> Iterator[None]:
     """Collect garbage more rarely, never what was imported, and end the server of warm processes."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(2_000, 10, 40)
+    gc.set_threshold(10_000, 20, 100)
     yield
     warm_server.stop()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _quick_files() -> Iterator[None]:
+    """Write plots at a quarter of their resolution, and do not wait for the disk: no test looks at either."""
+    draw = Figure.savefig
+
+    def coarse(figure: Figure, *args: Any, **kwargs: Any) -> None:
+        draw(figure, *args, **kwargs | {"dpi": kwargs.get("dpi", 200) / 4})
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Figure, "savefig", coarse)
+        patch.setattr(os, "fsync", lambda number: None)
+        yield
 
 
 @pytest.fixture

@@ -80,7 +80,7 @@ def test_a_config_with_the_settings_of_a_gpu(name, machine, data, tmp_path, monk
     configs = [f"--config={name}.yaml", *([f"--config={machine}"] if machine else [])]
     faces = ["--data.n_faces=40"] if name == "demo" else []
     args = [*configs, *SMALL, *ON_GPU, *faces, f"--run_dir={run}"]
-    main(["fit", *args, *compiled])
+    main(["fit", *args, *(compiled or ["--test_after_fit=false"])])  # the second one tests
     main(["fit", *args, "--trainer.max_epochs=2"])
     check_run(run)
     main(["validate", *SMALL[:2], ON_GPU[0], f"--ckpt_path={run}", f"--run_dir={tmp_path / 'validated'}"])
