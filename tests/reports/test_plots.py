@@ -169,7 +169,8 @@ def laid_out():
     figures = {}
     for name, draw in PLOTS.items():
         figures[name] = draw()
-        FigureCanvasAgg(figures[name]).draw()
+        FigureCanvasAgg(figures[name])
+        figures[name].draw_without_rendering()
     return figures
 
 

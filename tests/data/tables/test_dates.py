@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mtmsa_lightning.data.tables.dates import completed_years, parse_dates
@@ -12,6 +12,13 @@ from mtmsa_lightning.errors import DataError
 
 PATH = Path("t.csv")
 days = st.dates(datetime.date(1900, 1, 1), datetime.date(2030, 12, 31))
+pairs = st.lists(st.tuples(days, days), min_size=1, max_size=20)
+"""Days of birth and of the photo, for a column each."""
+
+
+def years(birth, at):
+    """Return the completed years of an age."""
+    return at.year - birth.year - ((at.month, at.day) < (birth.month, birth.day))
 
 
 def ages(births, photos, given_format=None):
@@ -20,36 +27,47 @@ def ages(births, photos, given_format=None):
     return completed_years(*parts).to_numpy().tolist()
 
 
-@given(birth=days, photo=days, form=st.sampled_from(["%Y-%m-%d", "%Y/%m/%d", "%d.%m.%Y"]))
-def test_ages_are_completed_years(birth, photo, form):
-    wanted = photo.year - birth.year - ((photo.month, photo.day) < (birth.month, birth.day))
-    assert ages([birth.strftime(form)], [photo.strftime(form)]) == [[wanted, wanted]]
+@settings(max_examples=20)
+@given(pairs=pairs, form=st.sampled_from(["%Y-%m-%d", "%Y/%m/%d", "%d.%m.%Y"]))
+def test_ages_are_completed_years(pairs, form):
+    wanted = [years(birth, photo) for birth, photo in pairs]
+    births, photos = ([day.strftime(form) for day in column] for column in zip(*pairs, strict=True))
+    assert ages(births, photos) == [[age, age] for age in wanted]
 
 
-@given(birth=days, photo=st.integers(1900, 2030))
-def test_a_year_alone_gives_all_ages_of_that_year(birth, photo):
-    possible = [
-        photo - birth.year - ((month, day) < (birth.month, birth.day))
-        for month, day in [(1, 1), (12, 31), (birth.month, min(birth.day, 28))]
+@settings(max_examples=20)
+@given(pairs=pairs)
+def test_a_year_alone_gives_all_ages_of_that_year(pairs):
+    births, photos = zip(*pairs, strict=True)
+    wanted = [
+        [years(birth, photo.replace(month=1, day=1)), years(birth, photo.replace(month=12, day=31))]
+        for birth, photo in pairs
     ]
-    assert ages([birth.isoformat()], [str(photo)]) == [[min(possible), max(possible)]]
+    assert ages([birth.isoformat() for birth in births], [str(photo.year) for photo in photos]) == wanted
 
 
-@given(birth=days, photo=days)
-def test_a_month_alone_gives_all_ages_of_that_month(birth, photo):
-    first = photo.replace(day=1)
-    last = (first + datetime.timedelta(days=31)).replace(day=1) - datetime.timedelta(days=1)
-    possible = [
-        at.year - birth.year - ((at.month, at.day) < (birth.month, birth.day)) for at in (first, last)
-    ]
-    assert ages([birth.isoformat()], [f"{photo:%Y-%m}"]) == [possible]
-    assert ages([birth.isoformat()], [f"{photo:%m/%Y}"], "%m/%Y") == [possible]
+@settings(max_examples=20)
+@given(pairs=pairs)
+def test_a_month_alone_gives_all_ages_of_that_month(pairs):
+    wanted = []
+    for birth, photo in pairs:
+        first = photo.replace(day=1)
+        last = (first + datetime.timedelta(days=31)).replace(day=1) - datetime.timedelta(days=1)
+        wanted.append([years(birth, first), years(birth, last)])
+    births = [birth.isoformat() for birth, _ in pairs]
+    assert ages(births, [f"{photo:%Y-%m}" for _, photo in pairs]) == wanted
+    assert ages(births, [f"{photo:%m/%Y}" for _, photo in pairs], "%m/%Y") == wanted
 
 
-@given(day=days, form=st.sampled_from(["%d %b %Y", "%B %d, %Y", "%d.%m.%Y %H:%M", "%Y%m%d", "%d/%m/%Y"]))
-def test_a_given_format_is_used_as_it_is(day, form):
-    found = parse_dates(pd.Series([day.strftime(form)], name="d", dtype="str"), PATH, form)
-    assert found.iloc[0].tolist() == [pd.Timestamp(day)] * 2
+@settings(max_examples=20)
+@given(
+    days=st.lists(days, min_size=1, max_size=20),
+    form=st.sampled_from(["%d %b %Y", "%B %d, %Y", "%d.%m.%Y %H:%M", "%Y%m%d", "%d/%m/%Y"]),
+)
+def test_a_given_format_is_used_as_it_is(days, form):
+    found = parse_dates(pd.Series([day.strftime(form) for day in days], name="d", dtype="str"), PATH, form)
+    for column in found:
+        assert found[column].tolist() == [pd.Timestamp(day) for day in days]
 
 
 def test_a_given_format_need_not_fit_both_columns():
