@@ -20,8 +20,7 @@ session = onnxruntime.InferenceSession(sys.argv[1], providers=["CPUExecutionProv
 about = {key: json.loads(text) for key, text in session.get_modelmeta().custom_metadata_map.items()}
 size, crop = about["input"]["image_size"], about["input"]["crop"]
 for path in sys.argv[2:]:
-    image = cv2.imread(path, cv2.IMREAD_COLOR_RGB)
-    data = b"" if image is None else Path(path).read_bytes()
+    data = b"" if (image := cv2.imread(path, cv2.IMREAD_COLOR_RGB)) is None else Path(path).read_bytes()
     if not data or (data[:2] == b"\xff\xd8" and data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda")):
         sys.exit(f"{path}: not an image, or a truncated JPEG")
     side = round(min(image.shape[:2]) * crop)
