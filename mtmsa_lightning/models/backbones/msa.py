@@ -207,6 +207,11 @@ class MultiScaleAttention(nn.Module):
 
     def _gate(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return the signed gate ``(N, C, H, W)`` and the scale weights ``(N, S, c)``."""
+        fused, weights = self._fuse(x)
+        return self.expand(fused).tanh_(), weights  # in place to save memory
+
+    def _fuse(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the fused scales ``(N, c, H, W)`` and their weights ``(N, S, c)``."""
         scales = []
         scale = self.reduce(x)
         for conv in self.scales:
@@ -218,7 +223,7 @@ class MultiScaleAttention(nn.Module):
         fused = first * scales[0]
         for weight, scale in zip(others, scales[1:], strict=True):
             fused = torch.addcmul(fused, weight, scale)
-        return self.expand(fused).tanh_(), weights  # in place to save memory
+        return fused, weights
 
     def _scale_weights(self, scales: list[Tensor]) -> Tensor:
         """Return the softmax over scales, ``(N, S, c)``, from the global average of their sum."""
