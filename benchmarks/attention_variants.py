@@ -98,9 +98,9 @@ def use(name: str) -> None:
     """Build ResNets of this process with a variant."""
     variant = VARIANTS[name]
     if isinstance(variant, type):
-        resnet.MultiScaleAttention = variant  # type: ignore[misc]
+        resnet.MultiScaleAttention = variant  # type: ignore[attr-defined,assignment]
     else:
-        resnet.MSAResNet._add_attention = variant  # type: ignore[method-assign]
+        resnet.MSAResNet._add_attention = variant  # type: ignore[assignment]
 
 
 def main(args: Sequence[str]) -> int:
@@ -108,7 +108,8 @@ def main(args: Sequence[str]) -> int:
         print(__doc__, f"variants: {', '.join(VARIANTS)}", sep="\n", file=sys.stderr)
         return 2
     use(args[0])
-    return mtmsa(["fit", *args[1:]]) or 0
+    mtmsa(["fit", *args[1:]])
+    return 0
 
 
 if __name__ == "__main__":
