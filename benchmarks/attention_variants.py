@@ -69,6 +69,7 @@ class NormalisedSelection(MultiScaleAttention):
     def __init__(self, *settings: object, **named: object) -> None:
         super().__init__(*settings, **named)  # type: ignore[arg-type]
         first, activation, last = self.select
+        assert isinstance(first, nn.Linear)
         self.select = nn.Sequential(first, nn.BatchNorm1d(first.out_features), activation, last)
 
 
