@@ -52,11 +52,11 @@ class Parser(argparse.ArgumentParser):
         return options
 
 
-def add_checkpoint(parser: argparse.ArgumentParser, hub: bool = False) -> None:
+def add_checkpoint(parser: argparse.ArgumentParser, hub: bool = False, required: bool = True) -> None:
     """Add ``--ckpt_path``, with ``hub`` also for names on the Hugging Face Hub, and ``--allow_classes``."""
     known = "a checkpoint, a run directory (its best.ckpt), a folder of runs, or one of pretrained weights"
     more = ", here or owner/name on the Hugging Face Hub" if hub else ""
-    parser.add_argument("--ckpt_path", required=True, metavar="C", help=known + more)
+    parser.add_argument("--ckpt_path", required=required, metavar="C", help=known + more)
     add_allow_classes(parser)
 
 

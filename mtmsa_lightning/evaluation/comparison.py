@@ -31,6 +31,10 @@ from mtmsa_lightning.settings.defaults import PERMUTATIONS
 log = logging.getLogger(__name__)
 
 
+RECORDED = (*SHARED, "folds", "seeds", "faces_seen", "faces_without_prediction")
+"""Facts that are recorded of a side."""
+
+
 @dataclass(frozen=True, eq=False)
 class Contender:
     """One side of a comparison: predictions on the same faces, a table per seed, and recorded facts."""
@@ -82,8 +86,11 @@ def _recorded(files: Sequence[Path]) -> dict[str, Any]:
         if (folder / "run.json").is_file():
             data = dict(read_record(folder).get("data", {}))
             data |= {"folds": [data.get("fold")], "seeds": [recorded_seed(folder)]}
-            if note := partial_note(read_record(folder), "test"):
+            record = read_record(folder)
+            if note := partial_note(record, "test"):
                 data["faces_seen"] = note
+            if missing := record.get("matching", {}).get("missing"):
+                data["faces_without_prediction"] = missing
             break
         if (folder / "summary.json").is_file():
             data = dict(from_json(read_regular(folder / "summary.json")))
@@ -91,7 +98,7 @@ def _recorded(files: Sequence[Path]) -> dict[str, Any]:
             break
     else:
         data = {}
-    return {key: data[key] for key in (*SHARED, "folds", "seeds", "faces_seen") if key in data}
+    return {key: data[key] for key in RECORDED if key in data}
 
 
 def _seed_of(pooled: Path) -> int | str:
@@ -105,6 +112,9 @@ def compare(
 ) -> pd.DataFrame:
     """Compare models with a baseline by each metric.
 
+    Of sides that lack predictions of some faces by their record, those of another program, only the faces
+    that both sides have are compared.
+
     Returns:
         A row per model and metric: ``run``, ``metric``, the values ``baseline`` and ``value`` over the faces
         that the metric counts, their ``difference`` (value minus baseline) with its 95 % percentile interval
@@ -117,7 +127,7 @@ def compare(
     """
     rows: list[dict[str, Any]] = []
     for other in others:
-        (ours, our_scores), (theirs, their_scores) = map(average_scores, (baseline.tables, other.tables))
+        (ours, our_scores), (theirs, their_scores) = _scores_of(baseline, other)
         if set(ours["id"]) != set(theirs["id"]):
             check_folds(baseline, other)
         order = matching_rows(ours, theirs, (baseline.name, other.name))
@@ -131,6 +141,25 @@ def compare(
     table = pd.DataFrame(rows)
     table["p_holm"] = table.groupby("metric")["p"].transform(lambda p: holm(p.to_numpy()))
     return table
+
+
+def _scores_of(baseline: Contender, other: Contender) -> list[tuple[pd.DataFrame, pd.DataFrame]]:
+    """Return faces and scores of both sides, of common faces if a side lacks predictions by its record."""
+    sides = [average_scores(side.tables) for side in (baseline, other)]
+    if not any(side.record.get("faces_without_prediction") for side in (baseline, other)):
+        return sides
+    keys = face_keys([faces for faces, _ in sides])
+    common = set(keys[0]) & set(keys[1])
+    if not common:
+        raise DataError(f"{baseline.name} and {other.name} have no test face in common")
+    log.info(
+        "%s and %s are compared on the %d faces that both predict", baseline.name, other.name, len(common)
+    )
+    there = [key.isin(common).to_numpy() for key in keys]
+    return [
+        (faces[kept].reset_index(drop=True), scores[kept].reset_index(drop=True))
+        for (faces, scores), kept in zip(sides, there, strict=True)
+    ]
 
 
 def plain_rows(table: pd.DataFrame) -> list[dict[str, Any]]:

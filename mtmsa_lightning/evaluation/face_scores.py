@@ -13,7 +13,6 @@ from mtmsa_lightning.evaluation.predictions import Predictions, read_predictions
 from mtmsa_lightning.evaluation.resampling import Floats
 from mtmsa_lightning.metrics.base import predicted_classes
 from mtmsa_lightning.metrics.masked_mean import MaskedMean
-from mtmsa_lightning.metrics.suite import metric_specs
 from mtmsa_lightning.metrics.titles import METRIC_BY_NAME
 
 
@@ -30,9 +29,8 @@ def face_scores(predictions: Predictions) -> pd.DataFrame:
     A column per metric that has any face, NaN where it skips the face.
     """
     age = predictions.age
-    suite = metric_specs({} if age is None else {"age": 0}, groups=predictions.age_groups)
     columns: dict[str, Floats] = {}
-    for spec in suite:
+    for spec in predictions.metric_specs():
         metric = spec.build(0)
         if isinstance(metric, MaskedMean):
             assert age is not None

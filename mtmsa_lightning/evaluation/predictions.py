@@ -14,6 +14,7 @@ from torch import Tensor
 from mtmsa_lightning._utils.text import pluralize
 from mtmsa_lightning.errors import DataError
 from mtmsa_lightning.labels import GENDERS, class_key
+from mtmsa_lightning.metrics.suite import MetricSpec, metric_specs
 from mtmsa_lightning.models.distributions import (
     AgeDistribution,
     distribution_columns,
@@ -44,6 +45,11 @@ class ClassPredictions:
     probs: Tensor
     target: Tensor
     masked: dict[str, int]
+
+    @property
+    def has_probabilities(self) -> bool:
+        """Whether any probability is neither 0 nor 1, so that they are more than decided classes."""
+        return bool(((self.probs > 0) & (self.probs < 1)).any())
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,6 +93,30 @@ class Predictions:
             "age": ~self.age_low.isnan(),
         }
         return {kind: int(faces.sum()) for kind, faces in labelled.items()}
+
+    def metric_specs(self) -> tuple[MetricSpec, ...]:
+        """Return the metrics of the suite that the predictions are complete enough for."""
+        return tuple(spec for spec in self._specs() if self._completes(spec))
+
+    def left_out(self) -> tuple[MetricSpec, ...]:
+        """Return the metrics that lack a distribution, an interval or probabilities, but no labels."""
+        labelled = self.labelled()
+        return tuple(spec for spec in self._specs() if labelled[spec.needs] and not self._completes(spec))
+
+    def _specs(self) -> tuple[MetricSpec, ...]:
+        heads = {"gender": self.gender, "race": self.race}
+        classes = {} if self.age is None else {"age": 0}
+        classes |= {task: len(head.names) for task, head in heads.items() if head is not None}
+        return metric_specs(classes, groups=self.age_groups)
+
+    def _completes(self, spec: MetricSpec) -> bool:
+        if spec.uses == "point":
+            return True
+        head = {"gender": self.gender, "race": self.race}.get(spec.task)
+        if head is not None:
+            return head.has_probabilities
+        assert self.age is not None
+        return self.age.gives(None if spec.uses == "distribution" else spec.uses)
 
 
 def read_predictions(source: Path | pd.DataFrame, name: str = "the table of predictions") -> Predictions:

@@ -16,7 +16,10 @@ Rows = npt.NDArray[np.int64]
 
 
 class FaceScores(NamedTuple):
-    """Scores ``(N, means)`` of metrics of a mean, and std and error ``(N,)``; NaN if not counted."""
+    """Scores ``(N, means)`` of metrics of a mean, and std and error ``(N,)``; NaN if not counted.
+
+    Without a distribution of age the std is NaN.
+    """
 
     means: list[str]
     per_face: Floats
@@ -25,9 +28,9 @@ class FaceScores(NamedTuple):
 
     @property
     def names(self) -> list[str]:
-        """Names of all metrics; the last two need exact ages."""
-        exact = ["age_aurc", "age_ence"] if np.isfinite(self.error).any() else []
-        return [*self.means, *exact]
+        """Names of all metrics; the last two need exact ages and a distribution."""
+        exact = np.isfinite(self.error).any() and not np.isnan(self.std).any()
+        return [*self.means, *(("age_aurc", "age_ence") if exact else ())]
 
     @classmethod
     def of(cls, predictions: Predictions) -> "FaceScores":
@@ -36,7 +39,8 @@ class FaceScores(NamedTuple):
         assert age is not None
         scores = face_scores(replace(predictions, gender=None, race=None))
         error = torch.where(low == high, (age.mean - low).abs(), torch.nan)
-        return cls([*scores], scores.to_numpy(), age.std.double().numpy(), error.numpy())
+        std = age.std.double() if age.gives() else torch.full_like(error, torch.nan)
+        return cls([*scores], scores.to_numpy(), std.numpy(), error.numpy())
 
 
 def resampled_metrics(

@@ -21,7 +21,6 @@ from mtmsa_lightning.metrics import (
 from mtmsa_lightning.metrics.age import MIN_FACES
 from mtmsa_lightning.metrics.base import without_sync
 from mtmsa_lightning.metrics.masked_mean import MaskedMean
-from mtmsa_lightning.metrics.suite import metric_specs
 from mtmsa_lightning.metrics.uncertainty import risk_coverage
 
 CURVE_LEVELS = tuple(percent / 100 for percent in range(5, 100, 5))
@@ -37,10 +36,11 @@ def compute_metrics(predictions: Predictions, min_faces: int = MIN_FACES) -> dic
     - ``faces``: their number; ``labelled``: faces per kind of label; ``scalars``: see :func:`scalars`;
     - ``curves``: ``cumulative_score`` and ``decade_mae`` (None below ``min_faces``) of exact ages,
       ``interval_coverage`` and ``risk_coverage`` (MAE; without exact ages the fraction of wrong groups) of
-      any ages; an undefined point is None;
+      any ages, as far as the predictions have intervals and a distribution; an undefined point is None;
+    - ``left_out``: names of the metrics that the predictions are not complete enough for;
     - ``classes``, per class head with labels: ``names``, ``confusion`` (rows: labelled class),
-      ``reliability`` (bins of ``confidence`` with ``accuracy`` and ``faces``) and ``masked`` classes, which
-      the model lacks.
+      ``reliability`` (bins of ``confidence`` with ``accuracy`` and ``faces``; None without probabilities)
+      and ``masked`` classes, which the model lacks.
     """
     labelled = predictions.labelled()
     heads = {"gender": predictions.gender, "race": predictions.race}
@@ -48,6 +48,7 @@ def compute_metrics(predictions: Predictions, min_faces: int = MIN_FACES) -> dic
         "faces": len(predictions),
         "labelled": labelled,
         "scalars": scalars(predictions),
+        "left_out": [spec.name for spec in predictions.left_out()],
         "curves": _curves(predictions, min_faces),
         "classes": {task: _diagrams(head) for task, head in heads.items() if head and labelled[task]},
     }
@@ -63,7 +64,7 @@ def scalars(predictions: Predictions) -> dict[str, float]:
             classes[task] = len(head.names)
             inputs[task] = (head.probs, head.target)
     found: dict[str, float] = {}
-    for spec in metric_specs(classes, groups=predictions.age_groups):
+    for spec in predictions.metric_specs():
         if labelled[spec.needs]:
             metric = without_sync(spec.build(classes[spec.task]))
             metric.update(*inputs[spec.task])
@@ -95,15 +96,18 @@ def _curves(predictions: Predictions, min_faces: int) -> dict[str, Any]:
         curves["cumulative_score"] = {"years": list(range(len(share))), "share": share}
         curves["decade_mae"] = _decade_mae(predictions, min_faces)
     if predictions.age is not None and labelled["age"]:
-        curves["interval_coverage"] = _interval_coverage(predictions)
-        curves["risk_coverage"] = _risk_coverage(predictions)
+        levels = [level for level in CURVE_LEVELS if predictions.age.gives(level)]
+        if levels:
+            curves["interval_coverage"] = _interval_coverage(predictions, levels)
+        if predictions.age.gives():
+            curves["risk_coverage"] = _risk_coverage(predictions)
     return curves
 
 
-def _interval_coverage(predictions: Predictions) -> dict[str, Any]:
-    coverage = [_measured(IntervalCoverage(level), predictions) for level in CURVE_LEVELS]
-    width = [_measured(IntervalWidth(level), predictions) for level in CURVE_LEVELS]
-    return {"level": list(CURVE_LEVELS), "coverage": coverage, "width": width}
+def _interval_coverage(predictions: Predictions, levels: list[float]) -> dict[str, Any]:
+    coverage = [_measured(IntervalCoverage(level), predictions) for level in levels]
+    width = [_measured(IntervalWidth(level), predictions) for level in levels]
+    return {"level": levels, "coverage": coverage, "width": width}
 
 
 def _risk_coverage(predictions: Predictions) -> dict[str, Any]:
@@ -133,9 +137,10 @@ def _diagrams(head: ClassPredictions) -> dict[str, Any]:
     confusion.update(head.probs, head.target)
     reliability = ClassCalibrationError()
     reliability.update(head.probs, head.target)
+    diagram = {name: plain(values) for name, values in reliability.diagram()._asdict().items()}
     return {
         "names": list(head.names),
         "confusion": confusion.compute().tolist(),
-        "reliability": {name: plain(values) for name, values in reliability.diagram()._asdict().items()},
+        "reliability": diagram if head.has_probabilities else None,
         "masked": head.masked,
     }

@@ -39,6 +39,8 @@ class MetricSpec(NamedTuple):
         fraction: Whether it is a fraction, shown in percent.
         training: Whether it is logged in training too.
         headline: Whether it is in the table at the end of a run.
+        uses: What it needs beside the predicted age or class: nothing (``point``), the whole ``distribution``
+            or class probabilities, or the interval of a level.
     """
 
     name: str
@@ -49,6 +51,7 @@ class MetricSpec(NamedTuple):
     fraction: bool = False
     training: bool = False
     headline: bool = False
+    uses: Literal["point", "distribution"] | float = "point"
 
     @property
     def task(self) -> str:
@@ -62,11 +65,11 @@ def _intervals(level: int) -> tuple[MetricSpec, MetricSpec]:
     return (
         MetricSpec(
             f"age_coverage{level}", f"age {level} % interval, coverage", "age", share,
-            lambda _: prob.IntervalCoverage(share), fraction=True, headline=headline,
+            lambda _: prob.IntervalCoverage(share), fraction=True, headline=headline, uses=share,
         ),
         MetricSpec(
             f"age_width{level}", f"age {level} % interval, width (years)", "age", "lower",
-            lambda _: prob.IntervalWidth(share), headline=headline,
+            lambda _: prob.IntervalWidth(share), headline=headline, uses=share,
         ),
     )  # fmt: skip
 
@@ -84,7 +87,7 @@ def _classes(task: Literal["gender", "race"]) -> tuple[MetricSpec, ...]:
         ),
         MetricSpec(
             f"{task}_ece", f"{task} calibration error (ECE)", task, "lower",
-            lambda _: ClassCalibrationError(), fraction=True,
+            lambda _: ClassCalibrationError(), fraction=True, uses="distribution",
         ),
     )  # fmt: skip
 
@@ -112,16 +115,26 @@ METRICS: tuple[MetricSpec, ...] = (
         "exact", "lower", lambda _: WorstDecadeMAE(),
     ),
     MetricSpec(
-        "age_nll", "age NLL (nats)", "exact", "lower", lambda _: prob.AgeNLL(), training=True, headline=True
+        "age_nll", "age NLL (nats)", "exact", "lower", lambda _: prob.AgeNLL(),
+        training=True, headline=True, uses="distribution",
     ),
     MetricSpec(
         "age_interval_nll", "age group NLL (nats)", "group", "lower", lambda _: prob.AgeIntervalNLL(),
-        training=True, headline=True,
+        training=True, headline=True, uses="distribution",
     ),
-    MetricSpec("age_crps", "age CRPS (years)", "exact", "lower", lambda _: prob.AgeCRPS(), headline=True),
+    MetricSpec(
+        "age_crps", "age CRPS (years)", "exact", "lower", lambda _: prob.AgeCRPS(),
+        headline=True, uses="distribution",
+    ),
     *(spec for level in LEVELS for spec in _intervals(level)),
-    MetricSpec("age_ence", "age normalised calibration error (ENCE)", "exact", "lower", lambda _: ENCE()),
-    MetricSpec("age_aurc", "age area under risk-coverage (years)", "exact", "lower", lambda _: AURC()),
+    MetricSpec(
+        "age_ence", "age normalised calibration error (ENCE)", "exact", "lower", lambda _: ENCE(),
+        uses="distribution",
+    ),
+    MetricSpec(
+        "age_aurc", "age area under risk-coverage (years)", "exact", "lower", lambda _: AURC(),
+        uses="distribution",
+    ),
     MetricSpec(
         "group_acc", "age group accuracy", "age", "higher", lambda _: GroupAccuracy(),
         fraction=True, training=True, headline=True,

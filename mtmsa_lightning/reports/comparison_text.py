@@ -15,7 +15,10 @@ from mtmsa_lightning.reports.markdown import listed, render
 
 LEVEL = 0.05  # level of significance
 
-QUOTED = ("dataset", "protocol", "split_seed", "label_rule", "folds", "seeds", "faces_seen")
+QUOTED = (
+    "dataset", "protocol", "split_seed", "label_rule", "folds", "seeds", "faces_seen",
+    "faces_without_prediction",
+)  # fmt: skip
 """Recorded facts of a side that are printed."""
 
 

@@ -26,6 +26,7 @@ class ReportContext:
         partial: Describes the faces of the test part that were used, if not all; else empty.
         notes: Further notes for the reader.
         sources: Metrics by name of every source of a mixture, by its name.
+        predictions: The file that the predictions were read from, if another program made them.
     """
 
     title: str
@@ -40,12 +41,12 @@ class ReportContext:
     partial: str = ""
     notes: tuple[str, ...] = ()
     sources: dict[str, dict[str, float]] = field(default_factory=dict)
+    predictions: str = ""
 
     def quotes(self) -> dict[str, str]:
         """Return everything that a metric must be quoted with, by name."""
         data = self.data
         prints = data["fingerprints"]
-        earlier = (self.trained_on or {}).get("earlier")
         return {
             "dataset": str(data["dataset"]),
             "protocol": f"{data['protocol']}, fold {data['fold']}",
@@ -56,6 +57,15 @@ class ReportContext:
             "label fingerprint": str(prints.get("labels", "unknown")),
             "gender classes": numbered(data["gender_classes"]),
             "race classes": numbered(data["race_classes"]),
+            **({"predictions": self.predictions} if self.predictions else self._quotes_of_model()),
+            "versions": ", ".join(f"{name} {version}" for name, version in self.versions.items())
+            or "unknown",
+            "command": self.command or "unknown",
+        }
+
+    def _quotes_of_model(self) -> dict[str, str]:
+        data, earlier = self.data, (self.trained_on or {}).get("earlier")
+        return {
             "image": f"the {describe_crop(data['crop'], data.get('preparation'))}, {data['image_size']} px",
             "checkpoint": self.checkpoint,
             **({"weights (SHA-256)": self.weights} if self.weights else {}),
@@ -65,9 +75,6 @@ class ReportContext:
             "checkpoint trained on": _training(self.trained_on),
             **({"earlier training data": "; ".join(map(describe, earlier))} if earlier else {}),
             "seed of the run": "unknown" if self.seed is None else str(self.seed),
-            "versions": ", ".join(f"{name} {version}" for name, version in self.versions.items())
-            or "unknown",
-            "command": self.command or "unknown",
         }
 
 

@@ -1,41 +1,84 @@
-"""``mtmsa evaluate``: test a checkpoint and write a report."""
+"""``mtmsa evaluate``: test a checkpoint, or predictions of another program, and write a report."""
 
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from mtmsa_lightning.cli.arguments import Parser, add_boolean, add_checkpoint
-from mtmsa_lightning.cli.data_arguments import add_data_arguments, add_trainer_arguments, data_arguments
-from mtmsa_lightning.training.early_checks import check_arguments
+from mtmsa_lightning.cli.arguments import Parser, add_boolean, add_checkpoint, fraction
+from mtmsa_lightning.cli.data_arguments import (
+    add_data_arguments,
+    add_trainer_arguments,
+    column_names,
+    data_arguments,
+)
+from mtmsa_lightning.errors import ConfigError
+from mtmsa_lightning.settings.error_messages import NO_DATA
+from mtmsa_lightning.training.early_checks import check_arguments, names_data
+
+MIN_MATCHED = 0.5
 
 
 def parser() -> argparse.ArgumentParser:
     """Return the argument parser of the command, without heavy imports."""
     parser = Parser(
         prog="mtmsa evaluate",
-        usage="mtmsa evaluate --ckpt_path C [--config X] [--out DIR] [--faces false] [--KEY VALUE ...]",
+        usage="mtmsa evaluate --ckpt_path C [--config X] [--out DIR] [--faces false] [--KEY VALUE ...]\n"
+        "       mtmsa evaluate --predictions FILE --config X [--columns OURS=THEIRS ...] [--out DIR]",
         description="Test a checkpoint and write a report: one HTML page, plots (SVG, PNG), tables (CSV) and "
         "per-image predictions. The data is that of the checkpoint's run, or of --config or --data. All "
-        "arguments of `mtmsa test` may be given.",
+        "arguments of `mtmsa test` may be given. With --predictions the report is on predictions that "
+        "another program made for the test faces.",
     )
-    add_checkpoint(parser)
+    add_checkpoint(parser, required=False)
     add_data_arguments(parser)
     add_trainer_arguments(parser)
     parser.add_argument(
         "--out", type=Path, help="folder of the report (default: <run>/evaluation, for other data "
-        "<run>/evaluation-<dataset>-<protocol>-fold<k>)",
+        "<run>/evaluation-<dataset>-<protocol>-fold<k>, for predictions <file>-evaluation beside the file)",
     )  # fmt: skip
     faces = "show photos in the page: best, worst and most uncertain faces, attention"
     add_boolean(parser, "--faces", faces, default=True)
+    parser.add_argument(
+        "--predictions", type=Path, metavar="FILE",
+        help="predictions of another program, .csv, .tsv or .parquet: id or path, age, and optionally std, "
+        "quantiles (q05 ...), probabilities of years (age_p_0 ...), gender, race; --columns names the "
+        "columns of this file, --data.columns those of the dataset's table",
+    )  # fmt: skip
+    parser.add_argument(
+        "--min_matched", type=fraction, default=MIN_MATCHED,
+        help="with --predictions: smallest fraction of the test faces that must have one",
+    )  # fmt: skip
     return parser
 
 
 def main(args: Sequence[str]) -> None:
     """Run the command."""
     options, others = parser().parse_known_args(args)
+    if options.predictions is not None:
+        score_predictions(options, others)
+        return
+    if options.ckpt_path is None:
+        raise ConfigError("give --ckpt_path or --predictions: `mtmsa evaluate --help` lists the options")
     others = data_arguments(options, others)
     check_arguments("test", ["--ckpt_path", options.ckpt_path, *others])
 
     from mtmsa_lightning.training.evaluating import evaluate
 
     evaluate(options.ckpt_path, others, options.out, faces=options.faces)
+
+
+def score_predictions(options: argparse.Namespace, others: Sequence[str]) -> None:
+    """Write the report on predictions of another program."""
+    if options.ckpt_path is not None:
+        raise ConfigError("--predictions and --ckpt_path exclude each other: `mtmsa compare` compares both")
+    if not options.predictions.is_file():
+        raise ConfigError(f"--predictions {options.predictions}: no such file")
+    columns = column_names(options.columns or [])
+    options.columns = None
+    arguments = data_arguments(options, others, recognised=True)
+    if not names_data(arguments):
+        raise ConfigError(NO_DATA)
+
+    from mtmsa_lightning.training.scoring import score
+
+    score(options.predictions, arguments, columns, options.min_matched, options.out, options.faces)

@@ -5,6 +5,7 @@ from mtmsa_lightning.models.distributions.calibrated import CalibratedAge
 from mtmsa_lightning.models.distributions.categorical import CategoricalAge
 from mtmsa_lightning.models.distributions.gaussian import GaussianAge
 from mtmsa_lightning.models.distributions.laplace import LaplaceAge
+from mtmsa_lightning.models.distributions.point import PointAge
 from mtmsa_lightning.models.distributions.table_columns import (
     distribution_columns,
     distribution_from_columns,
@@ -12,6 +13,6 @@ from mtmsa_lightning.models.distributions.table_columns import (
 )
 
 __all__ = [
-    "AgeDistribution", "CalibratedAge", "CategoricalAge", "GaussianAge", "LaplaceAge", "distribution_columns",
-    "distribution_from_columns", "printed_age", "printed_columns",
+    "AgeDistribution", "CalibratedAge", "CategoricalAge", "GaussianAge", "LaplaceAge", "PointAge",
+    "distribution_columns", "distribution_from_columns", "printed_age", "printed_columns",
 ]  # fmt: skip

@@ -59,6 +59,10 @@ class AgeDistribution(ABC):
     def __getitem__(self, rows: slice) -> Self:
         """Return the distributions of some faces of the batch."""
 
+    def gives(self, level: float | None = None) -> bool:
+        """Return whether the prediction has an interval of ``level``, or with None a whole distribution."""
+        return True
+
     def nearest(self, age: Tensor) -> Tensor:
         """Return the age at which the likelihood of a label is evaluated: the nearest one with a probability.
 

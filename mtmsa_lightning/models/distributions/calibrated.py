@@ -30,6 +30,10 @@ class CalibratedAge(AgeDistribution):
         """Standard deviation in years, ``(N,)``."""
         return self.base.std
 
+    def gives(self, level: float | None = None) -> bool:
+        """Return whether there is an interval of ``level``, or with None a whole distribution."""
+        return level in self.intervals or self.base.gives(level)
+
     def interval(self, level: float) -> tuple[Tensor, Tensor]:
         """Return both ends in years of the fitted interval, else of the central interval of ``base``."""
         return self.intervals[level] if level in self.intervals else self.base.interval(level)

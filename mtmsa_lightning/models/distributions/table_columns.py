@@ -11,13 +11,14 @@ from mtmsa_lightning.models.distributions.calibrated import CalibratedAge
 from mtmsa_lightning.models.distributions.categorical import CategoricalAge
 from mtmsa_lightning.models.distributions.gaussian import GaussianAge
 from mtmsa_lightning.models.distributions.laplace import LaplaceAge
+from mtmsa_lightning.models.distributions.point import PointAge
 
 UNCLIPPED = "_unclipped"
 """Suffix of the columns of ages that are not clipped at 0."""
 
 _YEAR = "age_p_"
 _PRINTED = re.compile(r"age_(mean|(low|high)\d+)")
-_COLUMN = re.compile(rf"age_(std|laplace_scale|p_\d+)|{_PRINTED.pattern}({UNCLIPPED})?")
+_COLUMN = re.compile(rf"age_(std|point|laplace_scale|p_\d+)|{_PRINTED.pattern}({UNCLIPPED})?")
 
 
 def distribution_columns(names: Iterable[str]) -> list[str]:
@@ -39,8 +40,9 @@ def distribution_from_columns(columns: Mapping[str, Tensor]) -> AgeDistribution:
     """Build a distribution from the columns of :meth:`AgeDistribution.columns`.
 
     Columns ``age_p_<year>`` give a :class:`CategoricalAge`, ``age_laplace_scale`` gives a
-    :class:`LaplaceAge`, otherwise it is a :class:`GaussianAge`. Columns ``age_low<percent>`` and
-    ``age_high<percent>`` are its intervals. An ``_unclipped`` column replaces the clipped one.
+    :class:`LaplaceAge`, ``age_point`` gives a :class:`PointAge`, otherwise it is a :class:`GaussianAge`.
+    Columns ``age_low<percent>`` and ``age_high<percent>`` are its intervals. An ``_unclipped`` column
+    replaces the clipped one.
 
     Args:
         columns: Column names to values, ``(N,)`` each; other columns are ignored.
@@ -56,7 +58,8 @@ def distribution_from_columns(columns: Mapping[str, Tensor]) -> AgeDistribution:
                 f"{name} is not {name}{UNCLIPPED} clipped at 0: change both, or remove {name}{UNCLIPPED}"
             )
     columns = {**columns, **whole}
-    if missing := [name for name in ("age_mean", "age_std") if name not in columns]:
+    spread = "age_point" if "age_point" in columns else "age_std"
+    if missing := [name for name in ("age_mean", spread) if name not in columns]:
         raise ValueError(f"no column {' and no column '.join(missing)}: no distribution of age can be read")
     age = _family(columns)
     percents = [match[1] for match in map(re.compile(r"age_low(\d+)").fullmatch, columns) if match]
@@ -70,6 +73,8 @@ def distribution_from_columns(columns: Mapping[str, Tensor]) -> AgeDistribution:
 def _family(columns: Mapping[str, Tensor]) -> AgeDistribution:
     if any(name.startswith(_YEAR) for name in columns):
         return _categorical(columns)
+    if "age_point" in columns:
+        return PointAge(columns["age_point"])
     spread = "age_laplace_scale" if "age_laplace_scale" in columns else "age_std"
     if not (columns[spread] > 0).all():
         raise ValueError(f"{spread} must be positive in every row")

@@ -14,7 +14,9 @@ def add_section(report: Material) -> None:
         return
     report.page.section(" and ".join(report.classes).capitalize())
     for task in report.classes:
-        report.page.row([class_confusion(report, task), class_reliability(report, task)])
+        known = report.classes[task]["reliability"] is not None
+        reliability = [class_reliability(report, task)] if known else []
+        report.page.row([class_confusion(report, task), *reliability])
 
 
 def class_confusion(report: Material, task: str) -> Picture:

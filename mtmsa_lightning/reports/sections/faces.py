@@ -35,8 +35,8 @@ def _show_faces(page: Page, chosen: dict[str, pd.DataFrame], images: Images | No
     for kind, rows in chosen.items():
         page.text(f"{kind.capitalize()}: true age, prediction, and its 90 % interval, in years")
         texts = [
-            f"true {face['label']}, predicted {face['prediction']:z.1f} ({face['low90']:z.0f} to "
-            f"{face['high90']:z.0f})"
+            f"true {face['label']}, predicted {face['prediction']:z.1f}"
+            f"{_interval(face['low90'], face['high90'])}"
             for face in rows.to_dict("records")
         ]
         if images is None:
@@ -44,3 +44,7 @@ def _show_faces(page: Page, chosen: dict[str, pd.DataFrame], images: Images | No
         else:
             named = zip(rows["id"], texts, strict=True)
             page.tiles([Picture.from_pixels(images(name), f"{text}; {name}") for name, text in named])
+
+
+def _interval(low: float, high: float) -> str:
+    return f" ({low:z.0f} to {high:z.0f})" if low == low else ""

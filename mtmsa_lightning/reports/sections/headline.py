@@ -20,7 +20,13 @@ def add_headline(report: Material) -> None:
             masked = ", ".join(
                 f"{name} ({pluralize(faces, 'face')})" for name, faces in found["masked"].items()
             )
-            report.page.text(f"Not counted for {task}, as the checkpoint lacks them: {masked}.", "warning")
+            what = "the predictions lack" if report.context.predictions else "the checkpoint lacks"
+            report.page.text(f"Not counted for {task}, as {what} them: {masked}.", "warning")
+    if left_out := report.predictions.left_out():
+        report.page.text(
+            "Left out, because the predictions have no distribution of age, no interval of the level or no "
+            f"probabilities of classes: {', '.join(spec.title for spec in left_out)}."
+        )
 
 
 def add_sources(report: Material) -> None:

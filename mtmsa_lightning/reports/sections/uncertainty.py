@@ -21,10 +21,13 @@ from mtmsa_lightning.reports.report_data import Material
 
 def add_section(report: Material, table: pd.DataFrame) -> None:
     """Add coverage, risk, calibration and, from the column ``unsure`` of the table, unsure faces."""
-    if report.subgroups is None:
+    if report.subgroups is None or "interval_coverage" not in report.curves:
         return
     report.page.section("Uncertainty of age")
-    report.page.row([interval_coverage(report), risk_coverage(report, table)])
+    pictures = [interval_coverage(report)]
+    if "risk_coverage" in report.curves:
+        pictures.append(risk_coverage(report, table))
+    report.page.row(pictures)
     add_calibration(report)
     report.page.table(interval_table(report), f"{interval_kind(report)} intervals of age")
     if "unsure" in table:
@@ -77,8 +80,10 @@ def risk_coverage(report: Material, table: pd.DataFrame) -> Picture:
 
 
 def add_calibration(report: Material) -> None:
-    """Describe the calibration of the checkpoint."""
+    """Describe the calibration of the checkpoint, if there is one."""
     calibration, page = report.calibration, report.page
+    if report.context.predictions:
+        return
     if calibration is None:
         page.text(
             "Not calibrated: standard deviations, intervals and probabilities are the network's own; `mtmsa "
@@ -102,7 +107,7 @@ def interval_table(report: Material) -> pd.DataFrame:
     before, by_subject = before_calibration(report), coverage_by_subject(report)
     fitted = {} if report.calibration is None else report.calibration.quantiles
     rows = []
-    for level in LEVELS:
+    for level in [level for level in LEVELS if f"age_coverage{level}" in report.scalars]:
         coverage, width = f"age_coverage{level}", f"age_width{level}"
         row = {
             "target": f"{level} %",

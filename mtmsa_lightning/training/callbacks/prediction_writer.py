@@ -11,6 +11,7 @@ from torch import Tensor
 from mtmsa_lightning._utils.atomic_write import write_table
 from mtmsa_lightning.data.face_dataset import FaceBatch, FaceDataset
 from mtmsa_lightning.data.joined_dataset import JoinedDataset
+from mtmsa_lightning.evaluation.face_labels import face_labels
 from mtmsa_lightning.evaluation.prediction_columns import prediction_columns, to_arrays
 from mtmsa_lightning.module import MTMSA
 
@@ -48,11 +49,8 @@ class PredictionTable:
         predictions = pd.concat(parts, ignore_index=True).sort_values("index", kind="stable")
         rows = predictions.pop("index").to_numpy()
         faces = dataset.table.iloc[rows].reset_index(drop=True)
-        known = faces[["id", "path"]].rename(columns={"path": "file"})
-        if isinstance(dataset, JoinedDataset):
-            known.insert(1, "dataset", faces["dataset"])
-        labels = _labels(faces, trainer.datamodule)  # type: ignore[attr-defined]
-        return pd.concat([known, labels, predictions.reset_index(drop=True)], axis=1)
+        labels = face_labels(faces, trainer.datamodule, isinstance(dataset, JoinedDataset))  # type: ignore[attr-defined]
+        return pd.concat([labels, predictions.reset_index(drop=True)], axis=1)
 
 
 class PredictionWriter(Callback):
@@ -78,15 +76,6 @@ class PredictionWriter(Callback):
         self.table = self._collected.take(trainer, dataset)
         if trainer.is_global_zero:
             write_table(self.table, self.file)
-
-
-def _labels(faces: pd.DataFrame, data: Any) -> pd.DataFrame:
-    """Return the labels, with classes by name."""
-    labels = faces[["subject", "age_low", "age_high"]].rename(columns=lambda name: f"label_{name}")
-    labels = labels.rename(columns={"label_subject": "subject"})
-    for task, names in (("gender", data.gender_classes), ("race", data.race_classes)):
-        labels[f"label_{task}"] = [names[index] if index >= 0 else "" for index in faces[task]]
-    return labels
 
 
 def _gather(part: pd.DataFrame, trainer: Trainer) -> list[pd.DataFrame]:

@@ -1,0 +1,1 @@
+"""Predictions of other programs for the faces of a dataset."""

@@ -1,0 +1,113 @@
+"""Write the report on predictions that another program made for the test faces of a dataset."""
+
+import logging
+import math
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from mtmsa_lightning._utils.folders import is_empty, locked
+from mtmsa_lightning.data.baselines import constant_age_mae
+from mtmsa_lightning.data.datamodule import FaceDataModule
+from mtmsa_lightning.data.splits.split_file import sha256_of
+from mtmsa_lightning.errors import ConfigError
+from mtmsa_lightning.evaluation.external.reading import ExternalPredictions, read_external
+from mtmsa_lightning.evaluation.face_labels import face_labels
+from mtmsa_lightning.reports.report import write_report
+from mtmsa_lightning.reports.report_context import ReportContext
+from mtmsa_lightning.runs.directory import BEGINNING
+from mtmsa_lightning.runs.run_json import read_record, update_record
+from mtmsa_lightning.training.build_data import build_data
+from mtmsa_lightning.training.callbacks.run_record import places_of, versions
+
+log = logging.getLogger(__name__)
+
+
+def score(
+    file: Path,
+    data_args: Sequence[str],
+    columns: Mapping[str, str | None],
+    least: float,
+    out: Path | None = None,
+    faces: bool = True,
+) -> None:
+    """Match predictions with the test faces of a dataset and write their report.
+
+    Args:
+        file: The predictions, see :func:`.external.reading.read_external`.
+        data_args: The dataset, as arguments of ``mtmsa fit``.
+        columns: Our names of columns to those of the file.
+        least: Smallest fraction of the test faces that must have a prediction.
+        out: Folder of the report; by default ``<file>-evaluation`` beside the file.
+        faces: Whether the page shows photos.
+
+    Raises:
+        DataError: The predictions cannot be read or match too few faces.
+        ConfigError: The folder holds something else, or the test part is empty.
+    """
+    folder = (out or file.with_name(f"{file.stem}-evaluation")).absolute()
+    _refuse_to_lose(folder)
+    data = build_data(data_args)
+    data.prepare_data()
+    data.setup("test")
+    if not len(data.test_dataset):
+        raise ConfigError(f"the test part of {data.name} is empty: choose another --data.protocol")
+    labels = face_labels(data.test_dataset.table, data, joined="dataset" in data.test_dataset.table)
+    frame = data.table.frame
+    read = read_external(file, columns, labels, frame, data.race_classes, least)
+    for note in read.notes():
+        log.info("%s", note)
+    with locked(folder, "mtmsa evaluate", worthless=BEGINNING):
+        record = _record(file, data, read)
+        rows = {name: row for row, name in enumerate(data.test_dataset.table["id"])}
+        images = (lambda name: data.test_dataset[rows[name]]["image"]) if faces else None
+        metrics = write_report(read.table, folder, _context(file, record, read), images)
+        finished = datetime.now().isoformat(timespec="seconds")
+        test = {f"test/{name}": value for name, value in metrics["scalars"].items()}
+        update_record(folder, record | {"test": test, "finished": finished})
+        log.info("report: %s", folder / "report.html")
+
+
+def _refuse_to_lose(folder: Path) -> None:
+    """Raise ConfigError if a folder holds anything but an older report on predictions of another program."""
+    if not is_empty(folder) and "matching" not in read_record(folder):
+        raise ConfigError(f"{folder} holds other files: choose another folder with --out")
+
+
+def _record(file: Path, data: FaceDataModule, read: ExternalPredictions) -> dict[str, Any]:
+    guess = constant_age_mae(data.train_dataset.table, data.test_dataset.table)
+    return {
+        "name": file.stem,
+        "predictions": {"file": file.name, "sha256": sha256_of(file)},
+        "matching": read.record(),
+        "data": data.provenance(),
+        "places": places_of(data),
+        "constant_age_mae": None if math.isnan(guess) else guess,
+        "versions": versions(),
+        "command": shlex.join(sys.argv),
+        "started": datetime.now().isoformat(timespec="seconds"),
+    }
+
+
+def _context(file: Path, record: dict[str, Any], read: ExternalPredictions) -> ReportContext:
+    guess, data = record["constant_age_mae"], record["data"]
+    notes = [] if guess is None else [f"Guessing one age for all faces gives an age MAE of {guess:.2f}."]
+    return ReportContext(
+        title=file.stem,
+        data=data | {"subjects_in_two_parts": None},  # whether the program was trained on them is unknown
+        checkpoint="",
+        versions=record["versions"],
+        command=record["command"],
+        predictions=f"{file.name}, SHA-256 {record['predictions']['sha256'][:16]}",
+        partial=f"of {len(read.table):,} of {read.faces:,} faces" if read.missing else "",
+        notes=(*notes, *read.notes(), *data["notes"], _UNKNOWN_TRAINING),
+    )
+
+
+_UNKNOWN_TRAINING = (
+    "Another program made these predictions: what it was trained on is not known here, and could include "
+    "these faces."
+)
