@@ -1,6 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+WEIGHTS := $(wildcard weights/starter/mtmsa_lightning_starter/network/model.safetensors)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-fast lint types plots bench bench-gpu gpu-day bench-compare clean
@@ -8,7 +9,7 @@ INSTALLED := .venv/.installed
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
 
-setup: $(INSTALLED)  ## create .venv with the tested versions of all packages
+setup: $(INSTALLED) $(if $(WEIGHTS),.venv/.starter)  ## create .venv with the tested versions of all packages
 
 $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -19,6 +20,10 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	@# the face detector's package installs the OpenCV that needs libGL: restore the headless one
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --force-reinstall --no-deps opencv-python-headless
+	@touch $@
+
+.venv/.starter: $(INSTALLED) $(WEIGHTS) weights/starter/pyproject.toml
+	$(BIN)/python -m pip install --quiet --no-build-isolation --no-deps --no-index --force-reinstall ./weights/starter
 	@touch $@
 
 demo: setup  ## train on synthetic faces, four minutes on two cores

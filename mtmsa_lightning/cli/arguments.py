@@ -4,13 +4,21 @@ import argparse
 from collections.abc import Callable
 from difflib import get_close_matches
 from enum import StrEnum
+from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
-from mtmsa_lightning.errors import ConfigError
+from mtmsa_lightning.errors import CheckpointError, ConfigError
+from mtmsa_lightning.runs.hub import check_source
+from mtmsa_lightning.runs.starter import STARTER, starter_folder
 from mtmsa_lightning.settings.class_paths import ALLOW_CLASSES
 
 _Choice = TypeVar("_Choice", bound=StrEnum)
 _Value = TypeVar("_Value")
+
+_CHECKPOINTS = (
+    "a checkpoint, a run directory (its best.ckpt), a folder of runs, one of pretrained weights, or "
+    f"{STARTER}: the network that comes along"
+)
 
 
 class Parser(argparse.ArgumentParser):
@@ -52,12 +60,31 @@ class Parser(argparse.ArgumentParser):
         return options
 
 
-def add_checkpoint(parser: argparse.ArgumentParser, hub: bool = False, required: bool = True) -> None:
-    """Add ``--ckpt_path``, with ``hub`` also for names on the Hugging Face Hub, and ``--allow_classes``."""
-    known = "a checkpoint, a run directory (its best.ckpt), a folder of runs, or one of pretrained weights"
-    more = ", here or owner/name on the Hugging Face Hub" if hub else ""
-    parser.add_argument("--ckpt_path", required=required, metavar="C", help=known + more)
+def add_checkpoint(parser: argparse.ArgumentParser, required: bool = True) -> None:
+    """Add ``--ckpt_path`` and ``--allow_classes``."""
+    parser.add_argument("--ckpt_path", required=required, metavar="C", help=_CHECKPOINTS)
     add_allow_classes(parser)
+
+
+def add_network(parser: argparse.ArgumentParser) -> None:
+    """Add ``--ckpt_path``, also for names on the Hugging Face Hub and by default the starter's."""
+    known = f"{_CHECKPOINTS}, or owner/name on the Hugging Face Hub (default: {STARTER})"
+    parser.add_argument("--ckpt_path", metavar="C", help=known)
+    add_allow_classes(parser)
+
+
+def find_network(ckpt_path: str | None) -> Path:
+    """Return the checkpoint file that ``--ckpt_path`` of :func:`add_network` names.
+
+    Raises:
+        CheckpointError: There is none; without ``--ckpt_path``, the starter is not installed.
+    """
+    if ckpt_path is not None:
+        return check_source(ckpt_path)
+    try:
+        return check_source(starter_folder())  # not a folder of that name in the working directory
+    except CheckpointError as error:
+        raise CheckpointError(f"give --ckpt_path, a trained network ({error})") from error
 
 
 def add_allow_classes(parser: argparse.ArgumentParser) -> None:

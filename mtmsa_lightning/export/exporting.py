@@ -31,6 +31,7 @@ from mtmsa_lightning.export.speed import images_per_second
 from mtmsa_lightning.module import MTMSA
 from mtmsa_lightning.reports.card import CARD, card_of_checkpoint
 from mtmsa_lightning.runs.checkpoints import checkpoint_file, read_checkpoint
+from mtmsa_lightning.runs.directory import results_folder
 from mtmsa_lightning.runs.pretrained import README, write_pretrained
 
 log = logging.getLogger(__name__)
@@ -100,8 +101,7 @@ def export(
 
 def default_target(checkpoint: Path, form: Format, precision: Precision) -> Path:
     """Return ``<run>/export/<checkpoint>[-<precision>]<suffix>``, or beside a checkpoint without run."""
-    run = checkpoint.parent.parent
-    folder = (run if (run / "config.yaml").is_file() else checkpoint.parent) / "export"
+    folder = results_folder(checkpoint) / "export"
     name = checkpoint.stem if precision is Precision.FP32 else f"{checkpoint.stem}-{precision}"
     return folder / f"{name}{ENDINGS[form]}"
 
@@ -133,7 +133,7 @@ def write(
 ) -> Runner:
     """Write a file, or the folder of safetensors, and return a function that runs it."""
     if form is Format.SAFETENSORS:
-        write_pretrained(read_checkpoint(checkpoint), made)
+        write_pretrained(read_checkpoint(checkpoint), made, half=precision is Precision.FP16)
         return runner_of(MTMSA.load(str(made)))
     size = model.image_size
     with torch.inference_mode():

@@ -18,7 +18,10 @@ class Format(StrEnum):
 
 
 class Precision(StrEnum):
-    """Precision of the trunk; heads and later computations are float32 or better in all."""
+    """Precision of the trunk; heads and later computations are float32 or better in all.
+
+    In the folder of safetensors, fp16 is how weights are stored; all is computed in float32.
+    """
 
     FP32 = "fp32"
     FP16 = "fp16"
@@ -30,8 +33,6 @@ ENDINGS = {Format.ONNX: ".onnx", Format.TORCH_EXPORT: ".pt2", Format.SAFETENSORS
 
 REFUSED = {
     (Format.TORCH_EXPORT, Precision.INT8): "int8 is made by ONNX Runtime's quantiser: use --format onnx",
-    (Format.SAFETENSORS, Precision.FP16): "safetensors holds the weights for this package, in the precision "
-    "that they were trained in; what computes them is chosen on loading: use --format onnx or torch-export",
     (Format.SAFETENSORS, Precision.INT8): "safetensors holds the weights for this package, which has no "
     "8-bit layers: use --format onnx",
 }

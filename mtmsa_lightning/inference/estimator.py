@@ -107,7 +107,8 @@ class AgeEstimator:
 
         Args:
             source: A checkpoint ``.ckpt``, a run directory or a folder of runs, a folder written by
-                :meth:`save_pretrained`, or the name ``owner/name`` of one on the Hugging Face Hub.
+                :meth:`save_pretrained`, the name ``owner/name`` of one on the Hugging Face Hub, or
+                ``starter``: the network that comes along.
             revision: Branch, tag or commit on the Hub.
             allow_classes: See :meth:`MTMSA.load <mtmsa_lightning.module.MTMSA.load>`.
             arguments: As for the class: ``device``, ``batch_size`` and so on.

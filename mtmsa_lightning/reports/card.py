@@ -15,6 +15,7 @@ from mtmsa_lightning._utils.yaml_text import load_yaml
 from mtmsa_lightning.metrics.age import MIN_FACES
 from mtmsa_lightning.metrics.suite import METRICS
 from mtmsa_lightning.reports import card_sections as sections
+from mtmsa_lightning.reports.card_failures import failures
 from mtmsa_lightning.reports.card_sources import AGAIN, Sources, evaluation_name, read_sources
 from mtmsa_lightning.reports.markdown import one_line, render
 from mtmsa_lightning.runs.checkpoints import read_checkpoint
@@ -69,6 +70,7 @@ def model_card(sources: Sources) -> str:
         test_rows=sections.test_rows(sources),
         datasets=sections.datasets(sources),
         groups=sections.groups(sources),
+        failures=failures(sources),
         min_faces=MIN_FACES,
         calibration=sections.calibration(sources.checkpoint.get("calibration")),
         record=sources.training,
@@ -103,7 +105,9 @@ def _recalibrated(card: str, calibration: Mapping[str, Any] | None) -> str:
         name, _, body = part.partition("\n")
         if name == "Calibration":
             body = f"\n{_without_html(sections.calibration(calibration))}\n"
-        elif name in ("Evaluation", "Subgroups") and "\n| " in body and _CHANGED not in body:
+        elif (
+            name in ("Evaluation", "Subgroups", "Where it fails") and "\n| " in body and _CHANGED not in body
+        ):
             body = f"\n{_CHANGED}\n{body}"
         parts[number] = f"{name}\n{body}"
     matter, _, rest = head.removeprefix("---\n").partition("---\n")

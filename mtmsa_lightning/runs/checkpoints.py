@@ -12,6 +12,7 @@ from mtmsa_lightning.errors import CheckpointError
 from mtmsa_lightning.runs.directory import runs_with
 from mtmsa_lightning.runs.pretrained import WEIGHTS, is_pretrained, read_pretrained
 from mtmsa_lightning.runs.run_json import read_record
+from mtmsa_lightning.runs.starter import describe_use, is_starter, names_starter, starter_folder
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,8 +23,8 @@ BEST = "checkpoints/best.ckpt"
 """The checkpoint that a run directory stands for."""
 
 _EXPECTED = (
-    f"give a .ckpt file, a run directory ({BEST}), a folder of runs, or a folder of `save_pretrained` "
-    f"(config.json and {WEIGHTS})"
+    f"give a .ckpt file, a run directory ({BEST}), a folder of runs, a folder of `save_pretrained` "
+    f"(config.json and {WEIGHTS}), or `starter`"
 )
 _ZIP = b"PK"  # first bytes of a file of torch.save
 _SHOWN = 5
@@ -65,23 +66,27 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 
 
 def checkpoint_file(path: str | Path) -> Path:
-    """Return the checkpoint file of a path, and log a run that was chosen.
+    """Return the checkpoint file of a path, and log a run that was chosen and the use of the starter.
 
     Args:
         path: A ``.ckpt`` file, a run directory (its ``checkpoints/best.ckpt``), a folder of runs (the newest
-            one with such a checkpoint), or a folder of ``save_pretrained`` (its ``model.safetensors``).
+            one with such a checkpoint), a folder of ``save_pretrained`` (its ``model.safetensors``), or
+            ``starter``, the network that comes along.
 
     Raises:
         CheckpointError: There is none.
     """
     file = find_checkpoint(Path(path))
-    if Path(path).is_dir() and Path(path) not in file.parents[:2]:
+    if is_starter(file) and file != Path(path):
+        log.warning("%s", describe_use(file))  # a warning, which Python shows without settings
+    elif Path(path).is_dir() and Path(path) not in file.parents[:2]:
         log.info("using %s", file.parents[1])
     return file
 
 
 def find_checkpoint(path: Path) -> Path:
     """Return the checkpoint file of a path as :func:`checkpoint_file`, without logging."""
+    path = starter_folder() if names_starter(path) else path
     if path.is_dir() and is_pretrained(path):
         return path / WEIGHTS
     file = path / BEST if path.is_dir() else path

@@ -18,6 +18,7 @@ from mtmsa_lightning._utils.nested_dicts import differences
 from mtmsa_lightning.errors import CheckpointError, ConfigError
 from mtmsa_lightning.runs.recorded_settings import read_config, training_settings
 from mtmsa_lightning.runs.run_json import read_record
+from mtmsa_lightning.runs.starter import STARTER, is_starter
 
 LAST = "checkpoints/last.ckpt"
 """The checkpoint from which a run is continued."""
@@ -134,3 +135,11 @@ def run_of(checkpoint: Path) -> Path | None:
     """Return the run directory of a checkpoint, if any."""
     run = checkpoint.absolute().parent.parent
     return run if (run / "config.yaml").is_file() else None
+
+
+def results_folder(checkpoint: Path) -> Path:
+    """Return where files made from a checkpoint go by default: its run, or else the folder that it is in.
+
+    For the starter, whose package is not written to, it is ``runs/starter``.
+    """
+    return Path("runs", STARTER) if is_starter(checkpoint) else run_of(checkpoint) or checkpoint.parent

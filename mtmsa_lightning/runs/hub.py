@@ -6,7 +6,7 @@ from typing import Any
 
 from mtmsa_lightning._utils.text import install
 from mtmsa_lightning.errors import CheckpointError, ConfigError
-from mtmsa_lightning.runs.checkpoints import check_checkpoint
+from mtmsa_lightning.runs.checkpoints import check_checkpoint, checkpoint_file
 from mtmsa_lightning.runs.pretrained import FILES, README, WEIGHTS
 
 _NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*")
@@ -38,9 +38,14 @@ def local_path(source: str | Path, revision: str | None = None) -> Path:
         ) from error
 
 
-def check_source(source: str | Path) -> None:
-    """Download a network that is on the Hub, and check it without heavy imports; errors as there."""
-    check_checkpoint(local_path(source))
+def check_source(source: str | Path) -> Path:
+    """Download a network that is on the Hub, and return its file after a check without heavy imports.
+
+    Errors are those of :func:`local_path` and :func:`~mtmsa_lightning.runs.checkpoints.checkpoint_file`.
+    """
+    file = checkpoint_file(local_path(source))
+    check_checkpoint(file)
+    return file
 
 
 def upload(folder: Path, repo_id: str, private: bool) -> str:

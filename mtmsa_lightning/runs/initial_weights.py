@@ -13,6 +13,7 @@ from mtmsa_lightning.errors import CheckpointError
 from mtmsa_lightning.models.weights import fill_trunk, is_published, load_trunk_weights
 from mtmsa_lightning.runs.checkpoints import checkpoint_file, read_checkpoint
 from mtmsa_lightning.runs.pretrained import is_pretrained
+from mtmsa_lightning.runs.starter import names_starter
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +67,8 @@ def trained_network(weights: str | None) -> dict[str, Any] | None:
     try:
         return read_checkpoint(checkpoint_file(path))
     except CheckpointError:
-        if path.is_dir() or (path.suffix == ".safetensors" and is_pretrained(path.parent)):
+        named = path.is_dir() or names_starter(path)
+        if named or (path.suffix == ".safetensors" and is_pretrained(path.parent)):
             raise
         return None  # weights without settings, or an error that is raised when they are loaded
 

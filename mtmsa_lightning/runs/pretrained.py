@@ -85,8 +85,13 @@ def identity(folder: Path) -> tuple[Any, ...] | None:
     return config["weights_sha256"], config["calibration"]
 
 
-def write_pretrained(checkpoint: Mapping[str, Any], folder: Path) -> None:
-    """Write a checkpoint without the state of its training; files of a network in the folder are replaced."""
+def write_pretrained(checkpoint: Mapping[str, Any], folder: Path, half: bool = False) -> None:
+    """Write a checkpoint without the state of its training; files of a network in the folder are replaced.
+
+    With ``half``, or if nothing is lost by it, as for weights that were read from such a folder, the weights
+    of convolutions and linear layers are stored as float16, which halves the file. They are computed with in
+    float32. Biases, normalisation and the statistics of the age head are always stored as they are.
+    """
     import torch
 
     make_folder(folder)
@@ -98,7 +103,7 @@ def write_pretrained(checkpoint: Mapping[str, Any], folder: Path) -> None:
         settings["weights"] = Path(settings["weights"]).name  # without its folder
     if settings.get("teacher"):
         settings["teacher"] = [Path(each).name for each in settings["teacher"]]
-    _write_tensors(folder / WEIGHTS, checkpoint["state_dict"])
+    _write_tensors(folder / WEIGHTS, _stored(checkpoint["state_dict"], half))
     _write_tensors(folder / TRAINED_ON, hashes)
     config = {
         "format": FORMAT,
@@ -120,7 +125,7 @@ def read_pretrained(folder: Path) -> dict[str, Any]:
     CheckpointError if a file is missing, damaged, of a newer format or of another program.
     """
     config = _read_config(folder / CONFIG)
-    state = read_tensors(folder / WEIGHTS)
+    state = {name: _computed(values) for name, values in read_tensors(folder / WEIGHTS).items()}
     if file_sha256(folder / WEIGHTS) != config["weights_sha256"]:
         raise CheckpointError(
             f"{folder / WEIGHTS}: damaged, or not the weights that {CONFIG} was written with: {_AGAIN}"
@@ -143,6 +148,22 @@ def read_tensors(file: Path) -> "dict[str, Tensor]":
         return load_file(file)
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{file}: no readable file of safetensors ({error}): {_AGAIN}") from error
+
+
+def _stored(state: "Mapping[str, Tensor]", half: bool) -> "dict[str, Tensor]":
+    """Return the tensors of a file: kernels and matrices in float16 with ``half``, or if that is lossless."""
+    import torch
+
+    large = {name for name, each in state.items() if each.ndim > 1 and each.dtype is torch.float32}
+    half = half or all(torch.equal(state[name].half().float(), state[name]) for name in large)
+    return {name: values.half() if half and name in large else values for name, values in state.items()}
+
+
+def _computed(stored: "Tensor") -> "Tensor":
+    """Return a tensor of a file in the precision of its use."""
+    import torch
+
+    return stored.float() if stored.dtype is torch.float16 else stored
 
 
 def _write_tensors(file: Path, tensors: "Mapping[str, Tensor]") -> None:

@@ -26,6 +26,7 @@ from mtmsa_lightning.reports.calibration_tables import coverage_lines, metrics_t
 from mtmsa_lightning.reports.card import update_cards
 from mtmsa_lightning.runs.checkpoints import checkpoint_file, read_checkpoint
 from mtmsa_lightning.runs.pretrained import WEIGHTS, write_pretrained
+from mtmsa_lightning.runs.starter import refuse_change
 from mtmsa_lightning.settings.configs import split_configs
 from mtmsa_lightning.settings.defaults import INTERVAL_LEVEL
 from mtmsa_lightning.settings.error_messages import as_config_error
@@ -277,7 +278,10 @@ def store(
     """Write a checkpoint, or ``out``, with another calibration or none; nothing else in it changes.
 
     Model cards that quote its metrics are written again. ``flip_test`` None keeps the stored value.
+    ConfigError for the starter without ``out``.
     """
+    if out is None:
+        refuse_change(checkpoint_file(ckpt_path))
     checkpoint = read_checkpoint(ckpt_path)
     if flip_test is not None:
         checkpoint["hyper_parameters"]["flip_test"] = flip_test

@@ -7,6 +7,7 @@ from mtmsa_lightning._utils.file_access import find_normalised
 from mtmsa_lightning._utils.yaml_text import load_yaml
 from mtmsa_lightning.errors import ConfigError
 from mtmsa_lightning.runs.checkpoints import check_checkpoint
+from mtmsa_lightning.runs.starter import names_starter, starter_folder
 from mtmsa_lightning.settings.configs import find_config, option, setting, split_configs
 from mtmsa_lightning.settings.error_messages import NO_DATA
 from mtmsa_lightning.training.build_data import chooses_class
@@ -56,7 +57,9 @@ def check_arguments(command: str, args: Sequence[str]) -> None:
             value = load_yaml(str(value))
         for each in value if isinstance(value, list) else [value]:
             published = each in NO_FILE or str(each).startswith("IMAGENET1K_")
-            if not published and not find_normalised(Path(str(each))).exists():
+            if names_starter(str(each)):
+                starter_folder()
+            elif not published and not find_normalised(Path(str(each))).exists():
                 raise ConfigError(f"--{name} {each}: no such file or folder")
 
 

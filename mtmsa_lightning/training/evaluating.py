@@ -19,7 +19,7 @@ from mtmsa_lightning.reports.calibration_tables import why_not_exchangeable
 from mtmsa_lightning.reports.card import CARD, card_of_checkpoint, evaluation_name
 from mtmsa_lightning.reports.report import write_report
 from mtmsa_lightning.reports.report_context import ReportContext
-from mtmsa_lightning.runs.directory import BEGINNING, run_of
+from mtmsa_lightning.runs.directory import BEGINNING, results_folder, run_of
 from mtmsa_lightning.runs.recorded_settings import read_config
 from mtmsa_lightning.runs.run_json import partial_note, read_record
 from mtmsa_lightning.runs.status import PLACES, recorded_seed
@@ -128,7 +128,7 @@ def report_folder(out: Path | None, checkpoint: str, settings: dict[str, Any]) -
 
     By default it is ``evaluation`` in the checkpoint's run for the data of that run, else
     ``evaluation-<dataset>-<protocol>-fold<k>``; the name contains that of a checkpoint other than ``best``.
-    For a checkpoint that is in no run, the folder is beside it.
+    For a checkpoint that is in no run, the folder is beside it, for the starter in ``runs/starter``.
 
     Raises:
         ConfigError: The folder holds something else.
@@ -140,7 +140,7 @@ def report_folder(out: Path | None, checkpoint: str, settings: dict[str, Any]) -
         dataset = data["class_path"].rpartition(".")[2].lower()
         name += f"-{dataset}"
         name += f"-{data['protocol']}-fold{data['fold']}" if "protocol" in data else ""  # not of a mixture
-    folder = (out or (run or file.parent) / name).absolute()
+    folder = (out or results_folder(file) / name).absolute()
     _refuse_to_lose(folder, data, None if out is None else str(file))
     return folder
 

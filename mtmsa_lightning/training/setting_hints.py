@@ -25,7 +25,7 @@ from mtmsa_lightning.training.callbacks.wandb import WandbMode
 
 RUN_OPTIONS: dict[str, tuple[Any, Any, str]] = {
     "ckpt_path": (str | None, None, "A checkpoint, a run directory (its best.ckpt), a folder of runs or of "
-                  "pretrained weights; for fit, the run to continue, or `last`: the newest one."),
+                  "pretrained weights, or `starter`; for fit, the run to continue, or `last`: the newest."),
     "name": (str, "run", "Name of the experiment; runs go to <root>/<name>/<time>."),
     "run_dir": (str | None, None, "Directory of the run; an existing run is continued."),
     "wandb": (WandbMode | None, None, "Default: WANDB_MODE, else online if possible."),

@@ -13,9 +13,13 @@ import httpx
 import pytest
 from warm_process import WarmProcess
 
+from mtmsa_lightning import AgeEstimator
+from mtmsa_lightning.app import server
 from mtmsa_lightning.app.page import TITLE
 from mtmsa_lightning.app.result import NO_FACE
 from mtmsa_lightning.app.server import is_loopback, listen, private_folder
+from mtmsa_lightning.cli.main import main
+from mtmsa_lightning.runs.starter import TERMS
 
 
 def left(folder: Path) -> list[Path]:
@@ -114,6 +118,16 @@ def test_a_taken_port_a_foreign_address_and_a_missing_extra_are_told_at_once(
     assert "--accelerator tpu: choose one of auto, cpu, gpu" in message
     monkeypatch.setitem(sys.modules, "gradio", None)
     assert "pip install 'mtmsa-lightning[app]'" in fails("app", "--ckpt_path", trained)
+
+
+def test_the_network_that_comes_along_is_served_without_a_checkpoint(
+    starter: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    served: list[AgeEstimator] = []
+    monkeypatch.setattr(server, "serve", lambda estimator, *_: served.append(estimator))
+    main(["app", "--accelerator", "cpu"])
+    assert served[0].preprocessing.margin == 0
+    assert capsys.readouterr().out.count(TERMS) == 1
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ import os
 import shutil
 from pathlib import Path
 
+import narrow_network
 import pytest
 import torch
 from safetensors.torch import load_file, save, save_file
@@ -13,12 +14,16 @@ from mtmsa_lightning import MTMSA, AgeEstimator, MSAConfig
 from mtmsa_lightning.calibration.calibration import Calibration
 from mtmsa_lightning.cli.main import main
 from mtmsa_lightning.errors import CheckpointError
+from mtmsa_lightning.export.formats import Precision
+from mtmsa_lightning.export.parity import BOUNDS, check, compare, runner_of
 from mtmsa_lightning.labels import AGE_GROUPS
 from mtmsa_lightning.reports.card import card_of_checkpoint
+from mtmsa_lightning.runs import pretrained
 from mtmsa_lightning.runs.checkpoints import read_checkpoint
 from mtmsa_lightning.runs.pretrained import is_pretrained, licence_note, read_pretrained, write_pretrained
 from mtmsa_lightning.runs.recorded_settings import read_config
 from mtmsa_lightning.runs.run_json import read_record
+from mtmsa_lightning.training.calibrating import store
 
 FILES = {"config.json", "model.safetensors", "trained_on.safetensors", "README.md"}
 
@@ -165,6 +170,63 @@ def test_the_card_says_what_the_run_recorded_and_goes_on_with_the_weights(traine
 )
 def test_the_licence_note_names_the_data(dataset, said):
     assert said in licence_note({"dataset": dataset})
+
+
+# ---------------------------------------------------------------- float16
+
+
+@pytest.fixture(scope="module")
+def halved(model, tmp_path_factory) -> Path:
+    """The network with its kernels and matrices stored as float16."""
+    checkpoint = {"hyper_parameters": dict(model.hparams), "state_dict": model.state_dict()}
+    checkpoint |= {"provenance": model.provenance, "calibration": model.calibration.to_dict()}
+    folder = tmp_path_factory.mktemp("halved") / "network"
+    write_pretrained(checkpoint, folder, half=True)
+    return folder
+
+
+def test_float16_halves_the_file_and_rounds_kernels_and_matrices_alone(model, folder, halved):
+    whole, half = ((at / "model.safetensors").stat().st_size for at in (folder, halved))
+    assert 0.5 < half / whole < 0.6
+    stored, state = load_file(halved / "model.safetensors"), model.state_dict()
+    for name, values in stored.items():
+        rounded = state[name].ndim > 1
+        assert values.dtype == (torch.float16 if rounded else state[name].dtype), name
+        assert torch.equal(values, state[name].half() if rounded else state[name]), name
+
+
+def test_predictions_from_float16_weights_are_those_of_the_network_within_the_bound_of_exports(model, halved):
+    loaded = MTMSA.load(halved)
+    assert {each.dtype for each in loaded.state_dict().values()} == {
+        each.dtype for each in model.state_dict().values()
+    }
+    images = torch.randint(0, 256, (8, 3, 72, 72), dtype=torch.uint8, generator=torch.manual_seed(3))
+    difference = compare(model, runner_of(loaded), images, [8])
+    check(difference, BOUNDS[Precision.FP16])
+    assert difference.years > 0
+
+
+def test_what_was_float16_stays_so_and_what_was_not_stays_exact(model, halved, tmp_path):
+    """Saved again, the file has the same bytes; after a change of the weights it is float32 again."""
+    estimator = AgeEstimator.from_pretrained(halved, device="cpu")
+    estimator.save_pretrained(tmp_path / "again")
+    weights = (halved / "model.safetensors").read_bytes()
+    assert (tmp_path / "again" / "model.safetensors").read_bytes() == weights
+    store(str(tmp_path / "again"), None)
+    assert (tmp_path / "again" / "model.safetensors").read_bytes() == weights
+    assert read_checkpoint(tmp_path / "again").get("calibration") is None
+    with torch.no_grad():
+        estimator.model.trunk.conv1.weight.mul_(1 / 3)
+    estimator.save_pretrained(tmp_path / "changed")
+    assert equal(MTMSA.load(tmp_path / "changed").state_dict(), estimator.model.state_dict())
+
+
+def test_the_real_network_is_below_45_megabytes():
+    with narrow_network.full_width():
+        model = MTMSA()
+    stored = pretrained._stored(model.state_dict(), half=True).values()
+    assert sum(each.numel() for each in stored) > 20_000_000
+    assert sum(each.nbytes for each in stored) < 45_000_000
 
 
 # ---------------------------------------------------------------- damage

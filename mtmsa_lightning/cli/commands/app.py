@@ -4,9 +4,8 @@ import argparse
 import logging
 from collections.abc import Sequence
 
-from mtmsa_lightning.cli.arguments import Parser, add_checkpoint, real_number, whole_number
+from mtmsa_lightning.cli.arguments import Parser, add_network, find_network, real_number, whole_number
 from mtmsa_lightning.errors import ConfigError
-from mtmsa_lightning.runs.hub import check_source
 from mtmsa_lightning.settings.defaults import HOST, MAX_MEGABYTES, PORTS
 
 log = logging.getLogger(__name__)
@@ -21,7 +20,7 @@ def parser() -> argparse.ArgumentParser:
         "needs no network, and photos are not stored.",
         epilog="Needs the extras `app` (Gradio) and `align` (the face detector).",
     )
-    add_checkpoint(parser, hub=True)
+    add_network(parser)
     parser.add_argument(
         "--host", default=HOST, help="address to listen on; by default this machine only: "
         "there is no password and no encryption; requests under another name are refused",
@@ -38,7 +37,7 @@ def parser() -> argparse.ArgumentParser:
 def main(args: Sequence[str]) -> None:
     """Serve the page until interrupted."""
     options = parser().parse_args(args)
-    check_source(options.ckpt_path)
+    checkpoint = find_network(options.ckpt_path)
 
     if options.max_mb <= 0:
         raise ConfigError(f"--max_mb {options.max_mb:g}: must be above 0")
@@ -51,6 +50,6 @@ def main(args: Sequence[str]) -> None:
     need_gradio()
     listen(options.host, options.port).close()  # a wrong address is an error before the network is loaded
     (device,) = choose_devices(options.accelerator, "1")
-    estimator = AgeEstimator.from_pretrained(options.ckpt_path, device=device, detector=load_detector())
+    estimator = AgeEstimator.from_pretrained(checkpoint, device=device, detector=load_detector())
     log.info("%s", estimator.describe(detect=True))
     serve(estimator, options.host, options.port, options.max_mb)

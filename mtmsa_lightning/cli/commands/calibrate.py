@@ -10,6 +10,7 @@ from mtmsa_lightning.cli.arguments import Parser, add_boolean, add_checkpoint, r
 from mtmsa_lightning.cli.data_arguments import add_data_arguments, data_arguments
 from mtmsa_lightning.runs.checkpoints import find_checkpoint
 from mtmsa_lightning.runs.directory import run_of
+from mtmsa_lightning.runs.starter import refuse_change
 from mtmsa_lightning.training.early_checks import check_arguments
 
 
@@ -58,6 +59,7 @@ def main(args: Sequence[str]) -> None:
     check_arguments("test", ["--ckpt_path", options.ckpt_path, *data_args])
 
     target = options.out or find_checkpoint(Path(options.ckpt_path))
+    refuse_change(target)
     check_folder(target.parent)
     run = run_of(target)
     with locked(run, "mtmsa calibrate") if run else nullcontext():  # a fit might replace the checkpoint

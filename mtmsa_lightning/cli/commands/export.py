@@ -29,7 +29,7 @@ def parser() -> argparse.ArgumentParser:
     add_boolean(parser, "--dynamic", dynamic)
     parser.add_argument(
         "--precision", type=one_of(Precision), metavar=f"{{{','.join(Precision)}}}", default=Precision.FP32,
-        help="precision of the convolutions: fp32, fp16 (onnx, torch-export), int8 (onnx)",
+        help="precision of the convolutions: fp32, fp16 (safetensors: how weights are stored), int8 (onnx)",
     )  # fmt: skip
     parser.add_argument(
         "--images", nargs="+", type=Path, default=[], metavar="PATH",

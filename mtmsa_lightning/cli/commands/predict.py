@@ -3,20 +3,29 @@
 import argparse
 import csv
 import logging
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
-from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
 
 from mtmsa_lightning._utils.cores import available_cores
 from mtmsa_lightning._utils.folders import check_folder
 from mtmsa_lightning._utils.opencv_limit import MAX_PIXELS
+from mtmsa_lightning._utils.strict_json import from_json
 from mtmsa_lightning._utils.text import pluralize
-from mtmsa_lightning.cli.arguments import Parser, add_boolean, add_checkpoint, parse_shard, whole_number_from
+from mtmsa_lightning.cli.arguments import (
+    Parser,
+    add_boolean,
+    add_network,
+    find_network,
+    parse_shard,
+    whole_number_from,
+)
 from mtmsa_lightning.errors import ConfigError, DataError
 from mtmsa_lightning.inference.paths import check_there
-from mtmsa_lightning.runs.hub import check_source
+from mtmsa_lightning.runs.starter import STARTER
 from mtmsa_lightning.settings.class_paths import allowed
 from mtmsa_lightning.settings.defaults import PREDICT_BATCH_SIZE, SHEET_FACES
 
@@ -61,9 +70,9 @@ def parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("paths", nargs="+", metavar="PATH", help="image, folder of images, pattern ('photos/**/*.jpg'), "
         "prepared set, or .csv/.tsv file with a column `path` (relative to the file's folder)")  # fmt: skip
-    add_checkpoint(parser, hub=True)
-    add("--out", required=True, type=Path, metavar="FILE",
-        help="table to write, one row per face: .csv, .parquet or .jsonl")  # fmt: skip
+    add_network(parser)
+    add("--out", type=Path, metavar="FILE", help="table to write, one row per face: .csv, .parquet or .jsonl "
+        "(default: none, a line per face is printed)")  # fmt: skip
     add_boolean(parser, "--overwrite", "replace a table that was made with other options")
     add_boolean(parser, "--strict", "end with status 2 if an image could not be read")
     add_boolean(parser, "--detect", "find and align all faces of a photo; false: a photo is one cropped face",
@@ -106,15 +115,51 @@ def main(args: Sequence[str]) -> None:
         from mtmsa_lightning.inference.prediction_parts import merge
 
         report(merge(options.shards, options.out, options.overwrite), options.out)
-    else:
-        predict(parser().parse_args(args))
+        return
+    options = parser().parse_args(args)
+    if options.out is None:
+        print_faces(options)
+    elif counts := predict(options):
+        report(counts, options.out, options.strict)
 
 
-def predict(options: argparse.Namespace) -> None:
-    """Predict all images, or a shard of them, and write the files."""
+def print_faces(options: argparse.Namespace) -> None:
+    """Predict all images and print one line per face and per skipped image; errors as for a table."""
+    from mtmsa_lightning.inference.prediction_parts import SKIPPED, beside
+
+    if parse_shard(options.shard)[1] > 1:
+        raise ConfigError("--shard needs --out, the folder of the shard")
+    with TemporaryDirectory(prefix="mtmsa-predict-") as folder:
+        options.out = Path(folder) / "faces.jsonl"  # with all digits
+        counts = predict(options)
+        assert counts is not None
+        rows = [from_json(line) for line in options.out.read_text(encoding="utf-8").splitlines()]
+        skipped = _read_rows(beside(options.out, SKIPPED))
+    faces = Counter(row["file"] for row in rows)
+    for row in rows:
+        number = f", face {row['face'] + 1}" if faces[row["file"]] > 1 else ""
+        print(f"{row['file']}{number}: {_describe_face(row)}")
+    for row in skipped:
+        print(f"{row['file']}: {row['reason']}")
+    _check_counts(counts, options.strict, "listed above")
+
+
+def _describe_face(row: dict[str, Any]) -> str:
+    """Describe the predictions of a row of a table in one line."""
+    parts = []
+    if "age_mean" in row:
+        unsure = ", unsure" if row.get("unsure") else ""
+        interval = f"90 % interval {row['age_low90']:.1f} to {row['age_high90']:.1f}{unsure}"
+        parts.append(f"{row['age_mean']:.1f} years ({interval})")
+    parts += [f"{row[task]} ({row[f'{task}_{row[task]}']:.2f})" for task in ("gender", "race") if task in row]
+    return ", ".join(parts)
+
+
+def predict(options: argparse.Namespace) -> "Counts | None":
+    """Predict all images, or a shard of them, write the files, and return the counts of a whole table."""
     shard = parse_shard(options.shard)
     _check_places(options, shard)
-    check_source(options.ckpt_path)
+    checkpoint = str(find_network(options.ckpt_path))
     for path in options.paths:
         check_there(path)
     from mtmsa_lightning.inference.inputs import find_inputs
@@ -128,7 +173,7 @@ def predict(options: argparse.Namespace) -> None:
 
     devices = choose_devices(options.accelerator, options.devices)
     load = partial(
-        load_estimator, options.ckpt_path, options.flip_test, allow_classes=allowed(),
+        load_estimator, checkpoint, options.flip_test, allow_classes=allowed(),
         batch_size=options.batch_size,
         max_pixels=options.max_pixels, precision=options.precision,
     )  # fmt: skip
@@ -136,7 +181,7 @@ def predict(options: argparse.Namespace) -> None:
     detect = estimator.preprocessing.detects if options.detect is None else options.detect
     log.info("%s", estimator.describe(detect))
     warn_preprocessing(estimator, inputs, detect)
-    plan = make_plan(options.ckpt_path, estimator, inputs, detect, options.annotate, shard)
+    plan = make_plan(options.ckpt_path or STARTER, estimator, inputs, detect, options.annotate, shard)
     folder = options.out if shard[1] > 1 else options.out.with_name(f"{options.out.name}.parts")
     workers = options.num_workers or available_cores() // len(devices)
     job = Job(inputs, Parts(folder, plan), detect, options.annotate, max(1, workers))
@@ -146,8 +191,8 @@ def predict(options: argparse.Namespace) -> None:
         with locked(folder, "mtmsa predict"):
             _make_parts(job.parts, work, options)
         print(_describe_shard(options.shard, job.parts, len(inputs)))
-    else:
-        report(_make_table(job, work, options), options.out, options.strict)
+        return None
+    return _make_table(job, work, options)
 
 
 def _describe_shard(shard: str, parts: "Parts", images: int) -> str:
@@ -207,26 +252,43 @@ def report(counts: "Counts", out: Path, strict: bool = False) -> None:
     """
     from mtmsa_lightning.inference.prediction_parts import SKIPPED, beside
 
-    images, listed = pluralize(counts.images, "image"), beside(out, SKIPPED)
-    numbers = {"without a face": counts.no_face, "unreadable": counts.unreadable}
-    reasons = ", ".join(f"{number:,} {reason}" for reason, number in numbers.items() if number)
+    listed = beside(out, SKIPPED)
+    if counts.faces:
+        done = counts.images - counts.no_face - counts.unreadable
+        images = pluralize(counts.images, "image")
+        print(f"{pluralize(counts.faces, 'face')} in {done:,} of {images}: {out}")
+        if reasons := _reasons(counts):
+            print(f"skipped: {reasons}: {listed}")
+            _print_skipped(listed, counts.no_face + counts.unreadable)
+    _check_counts(counts, strict, listed)
+
+
+def _check_counts(counts: "Counts", strict: bool, listed: Path | str) -> None:
     if not counts.faces:
-        raise DataError(f"no face in {images}: {reasons}: {listed}")
-    done = counts.images - counts.no_face - counts.unreadable
-    print(f"{pluralize(counts.faces, 'face')} in {done:,} of {images}: {out}")
-    if reasons:
-        print(f"skipped: {reasons}: {listed}")
-        _print_skipped(listed, counts.no_face + counts.unreadable)
+        raise DataError(f"no face in {pluralize(counts.images, 'image')}: {_reasons(counts)}: {listed}")
     if strict and counts.unreadable:
         raise DataError(f"--strict: {pluralize(counts.unreadable, 'image')} could not be read: {listed}")
 
 
+def _reasons(counts: "Counts") -> str:
+    """Return the numbers of skipped images by reason; "" if there are none."""
+    numbers = {"without a face": counts.no_face, "unreadable": counts.unreadable}
+    return ", ".join(f"{number:,} {reason}" for reason, number in numbers.items() if number)
+
+
 def _print_skipped(file: Path, number: int) -> None:
-    with file.open(newline="", encoding="utf-8") as stream:
-        for row in islice(csv.DictReader(stream), _SHOWN):
-            print(f"  {row['file']}: {row['reason']}")
+    for row in _read_rows(file)[:_SHOWN]:
+        print(f"  {row['file']}: {row['reason']}")
     if number > _SHOWN:
         print("  ...")
+
+
+def _read_rows(file: Path) -> list[dict[str, str]]:
+    """Return the rows of a CSV file; none if it does not exist."""
+    if not file.exists():
+        return []
+    with file.open(newline="", encoding="utf-8") as stream:
+        return list(csv.DictReader(stream))
 
 
 def _check_table(out: Path) -> None:

@@ -1,0 +1,1 @@
+"""A trained network of mtmsa-lightning in the folder ``network``; its model card is the README.md there."""
