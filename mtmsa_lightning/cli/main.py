@@ -45,6 +45,7 @@ Facial age estimation with multi-task multi-scale attention.
   mtmsa crossval --config adience.yaml            all five folds, one process each
   mtmsa test --config morph.yaml --ckpt_path runs/morph/.../checkpoints/best.ckpt
   mtmsa predict --ckpt_path runs/morph/... faces/ --out ages.csv
+  mtmsa predict photo.jpg                         by the network that comes along, if installed
 """
 
 USERS_TO_FIX = (errno.EACCES, errno.EROFS, errno.ENOSPC, errno.ENAMETOOLONG, errno.ELOOP, errno.EDQUOT)

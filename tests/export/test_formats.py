@@ -9,7 +9,6 @@ from mtmsa_lightning.export.formats import Format, Precision, check_combination
     [
         (Format.TORCH_EXPORT, Precision.INT8, False, "ONNX Runtime's quantiser"),
         (Format.SAFETENSORS, Precision.INT8, False, "no 8-bit layers"),
-        (Format.SAFETENSORS, Precision.FP16, False, "chosen on loading"),
         (
             Format.SAFETENSORS,
             Precision.FP32,
