@@ -9,12 +9,14 @@ import pandas as pd
 from mtmsa_lightning._utils.atomic_write import replacing_in, write_table, write_text
 from mtmsa_lightning._utils.strict_json import to_json
 from mtmsa_lightning.evaluation.predictions import SUFFIXES, read_predictions
+from mtmsa_lightning.evaluation.stress import StressedAges
 from mtmsa_lightning.evaluation.table_metrics import compute_metrics
 from mtmsa_lightning.reports.html import without_faces
 from mtmsa_lightning.reports.report_context import ReportContext
 from mtmsa_lightning.reports.report_data import Material
 from mtmsa_lightning.reports.sections import age, classes, faces, headline, subgroups, uncertainty
 from mtmsa_lightning.reports.sections import attention as attention_section
+from mtmsa_lightning.reports.sections import stress as stress_section
 
 PAGE = "report.html"
 
@@ -33,6 +35,7 @@ def write_report(
     context: ReportContext,
     images: faces.Images | None = None,
     attention: "Attention | None" = None,
+    stress: StressedAges | None = None,
 ) -> dict[str, Any]:
     """Write report.html, plots/, tables/, metrics.json, predictions.parquet and predictions.csv.
 
@@ -44,6 +47,7 @@ def write_report(
         context: What the metrics must be quoted with.
         images: Returns the faces to show; None shows no photos.
         attention: Gates and weights of the attention modules; None skips the section.
+        stress: Ages of changed photos; None skips the section.
 
     Returns:
         The content of metrics.json: ``quoted_with`` and the result of ``compute_metrics``.
@@ -66,6 +70,8 @@ def write_report(
         uncertainty.add_section(report, predictions)
         classes.add_section(report)
         subgroups.add_section(report)
+        if stress is not None:
+            stress_section.add_section(report, stress)
         faces.add_section(report, images)
         if attention is not None:
             attention_section.add_section(report, attention, photos=images is not None)

@@ -37,6 +37,10 @@ DRAWS = 2_000
 PERMUTATIONS = 10_000
 """Sign flips of a comparison: a p-value of 0.05 then has a standard error of 0.002."""
 
+# Decisions at legal ages
+LEGAL_AGES = (13, 16, 18, 21, 25)
+"""Legal ages of a report, in completed years."""
+
 # Thresholds of `mtmsa audit`
 NEAR = 31
 """Maximum distance of near-duplicates in bits: an eighth of all; see ``data/audit/near_duplicates.py``."""

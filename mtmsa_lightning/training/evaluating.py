@@ -24,6 +24,7 @@ from mtmsa_lightning.runs.recorded_settings import read_config
 from mtmsa_lightning.runs.run_json import partial_note, read_record
 from mtmsa_lightning.runs.status import PLACES, recorded_seed
 from mtmsa_lightning.training.lightning_cli import TrainingCLI, leave_process_group
+from mtmsa_lightning.training.stressing import check_stress, estimate_stressed
 from mtmsa_lightning.training.trainer_commands import run_trainer_command
 
 log = logging.getLogger(__name__)
@@ -35,18 +36,34 @@ FREE_DATA_SETTINGS = (
 """Settings of the data that do not change the results of a test."""
 
 
-def evaluate(ckpt_path: str, args: Sequence[str] = (), out: Path | None = None, faces: bool = True) -> None:
-    """Test a checkpoint and write its report and its model card; ``args`` are those of ``mtmsa test``."""
+def evaluate(
+    ckpt_path: str,
+    args: Sequence[str] = (),
+    out: Path | None = None,
+    faces: bool = True,
+    stress: Sequence[str] = (),
+) -> None:
+    """Test a checkpoint and write its report and its model card.
+
+    Args:
+        ckpt_path: The checkpoint.
+        args: Arguments of ``mtmsa test``.
+        out: Folder of the report, see :func:`report_folder`.
+        faces: Whether the page shows photos.
+        stress: Names of the changes of photos to evaluate too.
+    """
     with ExitStack() as held:
-        build = partial(EvaluationCLI, out, held=held)
+        build = partial(EvaluationCLI, out, stress, held=held)
         cli = run_trainer_command("test", [*args, f"--ckpt_path={ckpt_path}"], build)
         if not cli.trainer.is_global_zero:
             return
         test = cli.datamodule.test_dataset
-        attention = attend(cli.model, test, cli.trainer.strategy.root_device)
+        device = cli.trainer.strategy.root_device
+        attention = attend(cli.model, test, device)
         rows = {name: row for row, name in enumerate(test.table["id"])}
         images = (lambda name: test[rows[name]]["image"]) if faces else None
-        write_report(cli.writer.table, cli.run, report_context(cli), images, attention)
+        changed = estimate_stressed(cli.model, cli.datamodule, stress, device, faces) if stress else None
+        write_report(cli.writer.table, cli.run, report_context(cli), images, attention, changed)
         write_text(cli.run / CARD, card_of_checkpoint(Path(cli.settings.ckpt_path), cli.run))
         TrainingCLI._finish(cli)  # now that the files exist
         log.info("report: %s", cli.run / "report.html")
@@ -57,14 +74,20 @@ class EvaluationCLI(TrainingCLI):
 
     predictions = "predictions.parquet"
 
-    def __init__(self, out: Path | None, *args: Any, **kwargs: Any) -> None:
-        self.out = out
+    def __init__(self, out: Path | None, stress: Sequence[str], *args: Any, **kwargs: Any) -> None:
+        self.out, self.stress = out, stress
         super().__init__(*args, **kwargs)
 
     def _open_run(self) -> None:
         self.run = report_folder(self.out, self.settings.ckpt_path, self.plain_settings)
         if is_first_process():
             self.held.enter_context(locked(self.run, "mtmsa evaluate", worthless=BEGINNING))
+
+    def instantiate_classes(self) -> None:
+        """Build data, model and trainer, and check that changed photos can be evaluated."""
+        super().instantiate_classes()
+        if self.stress:
+            check_stress(self.model, self.datamodule)
 
     def _finish(self) -> None:
         """Leave the rest to :func:`evaluate`, which writes the report first."""

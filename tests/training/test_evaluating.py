@@ -213,7 +213,10 @@ def test_a_typo_names_what_was_meant(fails, run):
 
 
 def test_without_a_checkpoint_it_is_asked_for(fails):
-    assert fails("evaluate") == "error: give --ckpt_path or --predictions: `mtmsa evaluate --help` lists the options\n"
+    assert (
+        fails("evaluate")
+        == "error: give --ckpt_path or --predictions: `mtmsa evaluate --help` lists the options\n"
+    )
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ from mtmsa_lightning.cli.data_arguments import (
     column_names,
     data_arguments,
 )
+from mtmsa_lightning.data.stress.names import NAMES
 from mtmsa_lightning.errors import ConfigError
 from mtmsa_lightning.settings.error_messages import NO_DATA
 from mtmsa_lightning.training.early_checks import check_arguments, names_data
@@ -39,6 +40,10 @@ def parser() -> argparse.ArgumentParser:
     faces = "show photos in the page: best, worst and most uncertain faces, attention"
     add_boolean(parser, "--faces", faces, default=True)
     parser.add_argument(
+        "--stress", nargs="*", metavar="NAME", choices=NAMES,
+        help=f"evaluate changed photos of the same faces too: all changes, or some of {', '.join(NAMES)}",
+    )  # fmt: skip
+    parser.add_argument(
         "--predictions", type=Path, metavar="FILE",
         help="predictions of another program, .csv, .tsv or .parquet: id or path, age, and optionally std, "
         "quantiles (q05 ...), probabilities of years (age_p_0 ...), gender, race; --columns names the "
@@ -64,13 +69,16 @@ def main(args: Sequence[str]) -> None:
 
     from mtmsa_lightning.training.evaluating import evaluate
 
-    evaluate(options.ckpt_path, others, options.out, faces=options.faces)
+    stress = () if options.stress is None else options.stress or NAMES
+    evaluate(options.ckpt_path, others, options.out, faces=options.faces, stress=stress)
 
 
 def score_predictions(options: argparse.Namespace, others: Sequence[str]) -> None:
     """Write the report on predictions of another program."""
     if options.ckpt_path is not None:
         raise ConfigError("--predictions and --ckpt_path exclude each other: `mtmsa compare` compares both")
+    if options.stress is not None:
+        raise ConfigError("--stress needs --ckpt_path: changed photos must be estimated again")
     if not options.predictions.is_file():
         raise ConfigError(f"--predictions {options.predictions}: no such file")
     columns = column_names(options.columns or [])

@@ -1,0 +1,1 @@
+"""Changed photos of faces, for tests of robustness."""
