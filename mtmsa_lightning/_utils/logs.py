@@ -58,6 +58,8 @@ def to_file(file: Path) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     target = logging.FileHandler(file, encoding="utf-8")
     target.setFormatter(_Short("%(asctime)s %(message)s"))
+    if isinstance(_buffer.target, logging.FileHandler):  # of an earlier run of this command
+        _buffer.target.close()
     _buffer.setTarget(target)
     _buffer.flush()
     _buffer.capacity = 1  # write at once from now on

@@ -1,7 +1,7 @@
 """Describe the preprocessing of faces, and warn where it differs from that in training."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from mtmsa_lightning.data.prepared.format import BOXED
@@ -42,9 +42,22 @@ def warn_preprocessing(trained: dict[str, Any], used: dict[str, Any], where: str
         used: The same for the current faces.
         where: Name of the source of these faces.
     """
-    for key, describe in _PREPROCESSING.items():
-        if key in trained and (before := describe(trained[key])) != (now := describe(used[key])):
-            log.warning("the checkpoint was trained on %s, but %s holds %s", before, where, now)
+    for before, now in _differences(trained, used):
+        log.warning("the checkpoint was trained on %s, but %s holds %s", before, where, now)
+
+
+def preprocessing_differences(trained: Mapping[str, Any], used: Mapping[str, Any]) -> list[str]:
+    """Return the differences of :func:`warn_preprocessing` as texts."""
+    return [f"trained on {before}, tested on {now}" for before, now in _differences(trained, used)]
+
+
+def _differences(trained: Mapping[str, Any], used: Mapping[str, Any]) -> list[tuple[str, str]]:
+    pairs = [
+        (describe(trained[key]), describe(used[key]))
+        for key, describe in _PREPROCESSING.items()
+        if key in trained
+    ]
+    return [(before, now) for before, now in pairs if before != now]
 
 
 def _alignment(made: dict[str, Any] | None) -> str:

@@ -13,6 +13,7 @@ from mtmsa_lightning.cli.data_arguments import (
 )
 from mtmsa_lightning.data.stress.names import NAMES
 from mtmsa_lightning.errors import ConfigError
+from mtmsa_lightning.settings.configs import option
 from mtmsa_lightning.settings.error_messages import NO_DATA
 from mtmsa_lightning.training.early_checks import check_arguments, names_data
 
@@ -24,18 +25,21 @@ def parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="mtmsa evaluate",
         usage="mtmsa evaluate --ckpt_path C [--config X] [--out DIR] [--faces false] [--KEY VALUE ...]\n"
-        "       mtmsa evaluate --predictions FILE --config X [--columns OURS=THEIRS ...] [--out DIR]",
+        "       mtmsa evaluate --predictions FILE --config X [--columns OURS=THEIRS ...] [--out DIR]\n"
+        "       mtmsa evaluate --matrix C C ... --on X.yaml Y.yaml ... [--out DIR]",
         description="Test a checkpoint and write a report: one HTML page, plots (SVG, PNG), tables (CSV) and "
         "per-image predictions. The data is that of the checkpoint's run, or of --config or --data. All "
         "arguments of `mtmsa test` may be given. With --predictions the report is on predictions that "
-        "another program made for the test faces.",
+        "another program made for the test faces. With --matrix every checkpoint is tested on the test part "
+        "of every config; the same command goes on after an interruption.",
     )
     add_checkpoint(parser, required=False)
     add_data_arguments(parser)
     add_trainer_arguments(parser)
     parser.add_argument(
         "--out", type=Path, help="folder of the report (default: <run>/evaluation, for other data "
-        "<run>/evaluation-<dataset>-<protocol>-fold<k>, for predictions <file>-evaluation beside the file)",
+        "<run>/evaluation-<dataset>-<protocol>-fold<k>, for predictions <file>-evaluation beside the file, "
+        "for a matrix runs/matrix)",
     )  # fmt: skip
     faces = "show photos in the page: best, worst and most uncertain faces, attention"
     add_boolean(parser, "--faces", faces, default=True)
@@ -43,6 +47,10 @@ def parser() -> argparse.ArgumentParser:
         "--stress", nargs="*", metavar="NAME", choices=NAMES,
         help=f"evaluate changed photos of the same faces too: all changes, or some of {', '.join(NAMES)}",
     )  # fmt: skip
+    parser.add_argument("--matrix", nargs="+", metavar="C", help="checkpoints or runs, the rows of a matrix")
+    parser.add_argument(
+        "--on", nargs="+", metavar="X.yaml", help="with --matrix: configs of the data, its columns"
+    )
     parser.add_argument(
         "--predictions", type=Path, metavar="FILE",
         help="predictions of another program, .csv, .tsv or .parquet: id or path, age, and optionally std, "
@@ -59,6 +67,9 @@ def parser() -> argparse.ArgumentParser:
 def main(args: Sequence[str]) -> None:
     """Run the command."""
     options, others = parser().parse_known_args(args)
+    if options.matrix is not None or options.on is not None:
+        matrix(options, others)
+        return
     if options.predictions is not None:
         score_predictions(options, others)
         return
@@ -71,6 +82,25 @@ def main(args: Sequence[str]) -> None:
 
     stress = () if options.stress is None else options.stress or NAMES
     evaluate(options.ckpt_path, others, options.out, faces=options.faces, stress=stress)
+
+
+def matrix(options: argparse.Namespace, others: Sequence[str]) -> None:
+    """Test several checkpoints on several datasets."""
+    if not options.matrix or not options.on:
+        raise ConfigError("--matrix takes the checkpoints and --on the configs of the data: give both")
+    alone = ("ckpt_path", "predictions", "stress", "config", "data", "root")
+    if given := [name for name in alone if getattr(options, name)]:
+        raise ConfigError(f"--{given[0]} does not go with --matrix: --matrix and --on name networks and data")
+    arguments = data_arguments(options, others)
+    if option(arguments, "wandb") is None:
+        arguments.append("--wandb=disabled")
+    for checkpoint in options.matrix:
+        for config in options.on:
+            check_arguments("test", [f"--ckpt_path={checkpoint}", f"--config={config}", *arguments])
+
+    from mtmsa_lightning.training.matrix import evaluate_matrix
+
+    evaluate_matrix(options.matrix, options.on, arguments, options.out or Path("runs", "matrix"))
 
 
 def score_predictions(options: argparse.Namespace, others: Sequence[str]) -> None:

@@ -62,11 +62,11 @@ def confusion(matrix: ArrayLike, names: Sequence[str], axis: str = "class") -> "
     shares = np.divide(100 * counts, totals, out=np.full_like(counts, np.nan), where=totals > 0)
     width, height = (max(2.5, 1.3 + 0.44 * len(side)) for side in (names, labels))
     figure, axes = style.new_axes(width + 0.3, height)
-    image = _cells(axes, shares, 0, 100, "Blues")
+    image = cells(axes, shares, 0, 100, "Blues")
     for (row, column), share in np.ndenumerate(shares):
         if not np.isnan(share):
             text = f"{share:.0f}\n({_short(float(counts[row, column]))})" if share else "0"
-            _cell_text(axes, row, column, text, share / 100)
+            cell_text(axes, row, column, text, share / 100)
     figure.colorbar(image, ax=axes, label="% of the label's faces", shrink=0.8, pad=0.02)
     style.name_columns(axes, names, turned=len(names) > 3)
     axes.set_yticks(range(len(labels)), labels)
@@ -92,7 +92,7 @@ def subgroup_map(
     shown = values[~np.isnan(values)]
     least, most = (float(shown.min()), float(shown.max())) if len(shown) else (0.0, 0.0)
     span = most - least or 1.0
-    image = _cells(axes, values, least, least + span, "cividis_r")
+    image = cells(axes, values, least, least + span, "cividis_r")
     for (row, column), value in np.ndenumerate(values):
         count = f"({_short(float(counts[row, column]))})"
         if np.isnan(value):
@@ -100,7 +100,7 @@ def subgroup_map(
                 column, row, count if counts[row, column] else "-", ha="center", va="center", color=style.GREY
             )
         else:
-            _cell_text(axes, row, column, f"{value:z.1f}\n{count}", (value - least) / span)
+            cell_text(axes, row, column, f"{value:z.1f}\n{count}", (value - least) / span)
     if most > least:
         figure.colorbar(image, ax=axes, label=label, pad=0.01, fraction=0.03)
     else:  # a single colour needs no scale
@@ -112,7 +112,7 @@ def subgroup_map(
     return figure
 
 
-def _cells(axes: "Axes", values: NDArray[np.float64], least: float, most: float, colours: str) -> Any:
+def cells(axes: "Axes", values: NDArray[np.float64], least: float, most: float, colours: str) -> Any:
     """Draw a matrix as coloured cells with white lines between them."""
     image = axes.imshow(values, cmap=colours, vmin=least, vmax=most, aspect="auto")
     axes.grid(visible=False)
@@ -131,6 +131,7 @@ def _short(count: float) -> str:
     return f"{count / 1000:.1f}k" if count < 9950 else f"{count / 1000:.0f}k"
 
 
-def _cell_text(axes: "Axes", row: int, column: int, text: str, darkness: float) -> None:
+def cell_text(axes: "Axes", row: int, column: int, text: str, darkness: float) -> None:
+    """Write a text into a cell, in white on dark ones; ``darkness`` is 0 to 1."""
     colour = "white" if darkness > 0.5 else "black"
     axes.text(column, row, text, ha="center", va="center", color=colour, linespacing=0.95)
