@@ -8,6 +8,7 @@ from mtmsa_lightning.app.drawing import part
 from mtmsa_lightning.app.result import interval_is_calibrated, predict_photo, refusal, unsure_rule
 from mtmsa_lightning.app.uploads import Uploads
 from mtmsa_lightning.inference.estimator import AgeEstimator
+from mtmsa_lightning.runs.pretrained import licence_note
 
 if TYPE_CHECKING:
     import gradio
@@ -119,6 +120,7 @@ def describe(estimator: AgeEstimator) -> dict[str, str]:
         "Input": f"{how.image_size} x {how.image_size} pixels",
         **classes,
         "Calibration": _calibration(estimator),
+        "Terms of use": licence_note(known),
         "Unsure faces": (
             f"a face is unsure if {rule}" if rule else "no threshold was set, so no face is called unsure"
         ),

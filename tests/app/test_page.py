@@ -43,6 +43,7 @@ def test_the_model_is_described_by_its_own_records(estimator: AgeEstimator) -> N
     assert facts["Gender classes"] == "male, female"
     assert facts["Race classes"] == "white, black, asian"
     assert facts["Calibration"] == estimator.model.calibration.describe()
+    assert "MORPH Album II, whose licence allows non-commercial research only" in facts["Terms of use"]
     assert facts["Unsure faces"] == "a face is unsure if its 90 % interval is wider than 1 year"
 
 

@@ -15,6 +15,7 @@ from mtmsa_lightning.export.exporting import default_target
 from mtmsa_lightning.export.formats import Format, Precision
 from mtmsa_lightning.runs.checkpoints import find_checkpoint
 from mtmsa_lightning.runs.directory import results_folder
+from mtmsa_lightning.runs.initial_weights import trained_network
 from mtmsa_lightning.runs.pretrained import is_pretrained
 from mtmsa_lightning.runs.starter import INSTALL, STARTER, TERMS, is_starter, starter_folder
 from mtmsa_lightning.training.calibrating import store
@@ -96,15 +97,23 @@ def test_without_it_one_line_says_how_to_get_it(command, no_starter, fails):
     assert message.count("\n") == 1
 
 
-def test_python_is_told_too(no_starter, tiny_config):
+@pytest.mark.parametrize("load", [AgeEstimator.from_pretrained, MTMSA.load, trained_network])
+def test_python_is_told_too(load, no_starter):
     with pytest.raises(CheckpointError, match="not installed"):
-        AgeEstimator.from_pretrained(STARTER)
+        load(STARTER)
 
 
 def test_a_package_without_weights_is_told_from_a_missing_one(starter, monkeypatch):
     monkeypatch.setattr("mtmsa_lightning.runs.starter.NETWORK", "nothing")
     with pytest.raises(CheckpointError, match=r"has no weights in .*nothing: in a checkout"):
         starter_folder()
+
+
+def test_its_weights_start_a_training(starter):
+    checkpoint = trained_network(STARTER)
+    weights = MTMSA.load(starter).state_dict()
+    assert all(torch.equal(values, weights[name]) for name, values in checkpoint["state_dict"].items())
+    assert "train_id_hashes" in checkpoint["provenance"]
 
 
 def test_files_made_from_it_go_to_the_folder_of_runs(starter, trained):
