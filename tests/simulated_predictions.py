@@ -57,7 +57,7 @@ def simulated() -> Callable[..., pd.DataFrame]:
 def undrawn(monkeypatch):
     """Save empty figures, which is fast."""
 
-    def save(figure, folder, name, title):
+    def save(figure, folder, name, title, more=()):
         folder.mkdir(parents=True, exist_ok=True)
         (folder / f"{name}.svg").write_text("<svg/>")
         return folder / f"{name}.svg"

@@ -27,6 +27,9 @@ __all__ = ["CARD", "card_of_checkpoint", "card_of_network", "evaluation_name", "
 
 CARD = "MODEL_CARD.md"  # name of the card beside a report or an exported file
 
+MEASURED = ("Evaluation", "Who it is wrong for", "Subgroups", "Where it fails")
+"""Sections of a card that quote metrics."""
+
 _CHANGED = f"The calibration was changed after these metrics were measured: {AGAIN}."
 
 
@@ -69,9 +72,10 @@ def model_card(sources: Sources) -> str:
         evaluation=sections.evaluation(sources),
         test_rows=sections.test_rows(sources),
         datasets=sections.datasets(sources),
+        wrong_for=sections.wrong_for(sources),
         groups=sections.groups(sources),
         failures=failures(sources),
-        min_faces=MIN_FACES,
+        min_faces=sources.metrics.get("min_faces", MIN_FACES),
         calibration=sections.calibration(sources.checkpoint.get("calibration")),
         record=sources.training,
         licence=one_line(licence_note(sources.provenance)),
@@ -105,9 +109,7 @@ def _recalibrated(card: str, calibration: Mapping[str, Any] | None) -> str:
         name, _, body = part.partition("\n")
         if name == "Calibration":
             body = f"\n{_without_html(sections.calibration(calibration))}\n"
-        elif (
-            name in ("Evaluation", "Subgroups", "Where it fails") and "\n| " in body and _CHANGED not in body
-        ):
+        elif name in MEASURED and "not recorded:" not in body and _CHANGED not in body:
             body = f"\n{_CHANGED}\n{body}"
         parts[number] = f"{name}\n{body}"
     matter, _, rest = head.removeprefix("---\n").partition("---\n")

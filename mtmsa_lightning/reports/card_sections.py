@@ -1,8 +1,11 @@
 """The contents of a model card's sections; None is shown as "not recorded"."""
 
 from collections.abc import Mapping, Sequence
+from io import StringIO
 from pathlib import Path
 from typing import Any
+
+import pandas as pd
 
 from mtmsa_lightning._utils.yaml_text import load_yaml
 from mtmsa_lightning.calibration.calibration import Calibration
@@ -10,6 +13,7 @@ from mtmsa_lightning.data.preprocessing_check import describe_crop
 from mtmsa_lightning.data.splits.earlier_training import describe
 from mtmsa_lightning.metrics.titles import METRIC_BY_NAME, format_interval, format_metric, main_metric
 from mtmsa_lightning.reports.card_sources import Sources
+from mtmsa_lightning.reports.fairness_text import paragraphs
 from mtmsa_lightning.reports.markdown import one_line, table
 from mtmsa_lightning.reports.report_context import numbered
 from mtmsa_lightning.settings.configs import PACKAGE
@@ -168,6 +172,8 @@ def groups(sources: Sources) -> dict[str, Any]:
     if found is None:
         return {}
     shown = main_metric(found)
+    if shown not in found:
+        return {}
     rows = [
         (
             row["by"],
@@ -182,13 +188,24 @@ def groups(sources: Sources) -> dict[str, Any]:
     gap_rows = [
         (
             row["by"],
-            _value(shown, row["gap"]),
-            _interval(shown, row["gap_low"], row["gap_high"]),
-            *(f"{row[end]}: {_value(shown, row[f'{end}_value'])}" for end in ("highest", "lowest")),
+            _value(shown, row["difference"]),
+            _interval(shown, row["difference_low"], row["difference_high"]),
+            *(f"{row[f'{end}_name']}: {_value(shown, row[end])}" for end in ("group_max", "group_min")),
         )
         for row in gaps[gaps["metric"] == shown].to_dict("records")
     ]
     return {"metric": METRIC_BY_NAME[shown].title, "rows": rows, "gaps": gap_rows}
+
+
+def wrong_for(sources: Sources) -> list[str]:
+    """Return paragraphs on the best and the worst groups; empty without a report."""
+    tables = [sources.tables.get(name) for name in ("subgroups", "subgroup_gaps")]
+    read = [pd.read_csv(StringIO(table.to_csv(index=False))) for table in tables if table is not None]
+    texts = ["by", "gender", "race", "age", "note"]
+    if len(read) < 2 or "note" not in read[0]:
+        return []
+    read[0] = read[0].fillna(dict.fromkeys(texts, ""))
+    return [*map(one_line, paragraphs(*read))]
 
 
 def _value(name: str, cell: str) -> str:

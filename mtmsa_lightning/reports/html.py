@@ -95,6 +95,14 @@ class Page:
         """Add small pictures side by side."""
         self._add("tiles", pictures=pictures)
 
+    def tables(self) -> Iterator[tuple[str, str, pd.DataFrame]]:
+        """Yield the heading of its section, the caption and the cells of every table that names no face."""
+        heading = ""
+        for block in self._blocks:
+            heading = block["heading"] if block["kind"] == "section" else heading
+            if block["kind"] == "table" and not block["private"]:
+                yield heading, block["caption"], block["rows"]
+
     def write(self, file: Path) -> None:
         """Write the page atomically."""
         write_page(file, "page.html", title=self.title, lead=self.lead, blocks=self._blocks, private=_PRIVATE)
@@ -112,9 +120,13 @@ def without_faces(html: str) -> str:
 
 
 def _texts(frame: pd.DataFrame) -> tuple[list[list[str]], list[bool]]:
-    """Return the cells of a table, and which columns are right-aligned: those of numbers without words."""
-    rows = [[str(cell) for cell in row] for row in frame.itertuples(index=False)]
-    return rows, [*map(_looks_numeric, zip(*rows, strict=True))] or [False] * frame.shape[1]
+    """Return the cells of a table, and which columns are right-aligned."""
+    return [[str(cell) for cell in row] for row in frame.itertuples(index=False)], aligned_right(frame)
+
+
+def aligned_right(frame: pd.DataFrame) -> list[bool]:
+    """Return which columns are right-aligned: those of numbers without words."""
+    return [_looks_numeric(map(str, frame.iloc[:, column])) for column in range(frame.shape[1])]
 
 
 def _looks_numeric(texts: Iterable[str]) -> bool:

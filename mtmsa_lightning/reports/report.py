@@ -11,10 +11,12 @@ from mtmsa_lightning._utils.strict_json import to_json
 from mtmsa_lightning.evaluation.predictions import SUFFIXES, read_predictions
 from mtmsa_lightning.evaluation.stress import StressedAges
 from mtmsa_lightning.evaluation.table_metrics import compute_metrics
+from mtmsa_lightning.metrics.age import MIN_FACES
+from mtmsa_lightning.reports import latex
 from mtmsa_lightning.reports.html import without_faces
 from mtmsa_lightning.reports.report_context import ReportContext
 from mtmsa_lightning.reports.report_data import Material
-from mtmsa_lightning.reports.sections import age, classes, faces, headline, subgroups, uncertainty
+from mtmsa_lightning.reports.sections import age, classes, faces, fairness, headline, subgroups, uncertainty
 from mtmsa_lightning.reports.sections import attention as attention_section
 from mtmsa_lightning.reports.sections import stress as stress_section
 
@@ -36,6 +38,8 @@ def write_report(
     images: faces.Images | None = None,
     attention: "Attention | None" = None,
     stress: StressedAges | None = None,
+    min_faces: int = MIN_FACES,
+    paper: bool = False,
 ) -> dict[str, Any]:
     """Write report.html, plots/, tables/, metrics.json, predictions.parquet and predictions.csv.
 
@@ -48,9 +52,11 @@ def write_report(
         images: Returns the faces to show; None shows no photos.
         attention: Gates and weights of the attention modules; None skips the section.
         stress: Ages of changed photos; None skips the section.
+        min_faces: Least number of faces of a group for metrics of its own.
+        paper: Write plots as PDF and the tables of the page as LaTeX too.
 
     Returns:
-        The content of metrics.json: ``quoted_with`` and the result of ``compute_metrics``.
+        The content of metrics.json: ``quoted_with``, ``min_faces`` and the result of ``compute_metrics``.
 
     Raises:
         DataError: If the table has no predictions or no labels.
@@ -59,11 +65,12 @@ def write_report(
     with replacing_in(folder, CONTENT) as fresh:
         for suffix in SUFFIXES:
             write_table(predictions, fresh / f"predictions{suffix}")
-        found = {"quoted_with": context.quotes()} | compute_metrics(typed)
+        found = {"quoted_with": context.quotes(), "min_faces": min_faces} | compute_metrics(typed, min_faces)
         found |= {"sources": context.sources} if context.sources else {}
         write_text(fresh / "metrics.json", to_json(found, indent=2) + "\n")
-        report = Material(typed, found, fresh, context)
+        report = Material(typed, found, fresh, context, min_faces, paper)
         headline.add_headline(report)
+        fairness.add_section(report)
         headline.add_sources(report)
         headline.add_quotes(report)
         age.add_section(report)
@@ -76,6 +83,8 @@ def write_report(
         if attention is not None:
             attention_section.add_section(report, attention, photos=images is not None)
         headline.add_all_metrics(report)
+        if paper:
+            latex.write_tables(report.page.tables(), fresh / "tables", context.quotes())
         report.page.write(fresh / PAGE)
         return found
 

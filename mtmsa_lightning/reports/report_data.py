@@ -12,6 +12,7 @@ from mtmsa_lightning._utils.text import pluralize
 from mtmsa_lightning.calibration.calibration import Calibration
 from mtmsa_lightning.evaluation.predictions import Predictions
 from mtmsa_lightning.evaluation.subgroups import Subgroups, subgroups
+from mtmsa_lightning.metrics.age import MIN_FACES
 from mtmsa_lightning.metrics.suite import MetricSpec
 from mtmsa_lightning.metrics.titles import format_interval, format_metric
 from mtmsa_lightning.reports.html import Page, Picture
@@ -30,13 +31,22 @@ class Material:
         scalars: Scalar metrics by name.
         curves: Curves by name.
         classes: Diagrams of the class heads by task.
-        subgroups: Every metric of age by group; None without predicted or labelled ages.
+        aged: Whether ages are predicted and labelled.
+        subgroups: Every metric by group; None without labels of a predicted task.
+        min_faces: Least number of faces of a group for metrics of its own.
+        paper: Whether plots are written as PDF too.
         calibration: Calibration of the checkpoint, if any.
         units: Resampling units: subjects, or faces where no subject is known.
     """
 
     def __init__(
-        self, predictions: Predictions, metrics: dict[str, Any], folder: Path, context: ReportContext
+        self,
+        predictions: Predictions,
+        metrics: dict[str, Any],
+        folder: Path,
+        context: ReportContext,
+        min_faces: int = MIN_FACES,
+        paper: bool = False,
     ) -> None:
         self.predictions = predictions
         self.folder = folder
@@ -45,8 +55,11 @@ class Material:
         self.scalars: dict[str, float] = metrics["scalars"]
         self.curves: dict[str, Any] = metrics["curves"]
         self.classes: dict[str, Any] = metrics["classes"]
-        aged = predictions.age is not None and self.labelled["age"] > 0
-        self.subgroups: Subgroups | None = subgroups(predictions) if aged else None
+        self.min_faces = min_faces
+        self.paper = paper
+        self.aged = predictions.age is not None and self.labelled["age"] > 0
+        labelled = bool(self.aged or self.classes)
+        self.subgroups: Subgroups | None = subgroups(predictions, min_faces) if labelled else None
         self.calibration = None if context.calibration is None else Calibration.from_dict(context.calibration)
         data = context.data
         where = f"{data['dataset']}, protocol {data['protocol']}, fold {data['fold']}, {data['label_rule']}"
@@ -55,8 +68,10 @@ class Material:
         self.page = Page(f"{context.title}: evaluation", f"{where}: {seen}")
 
     def draw(self, name: str, plot: "Figure", caption: str) -> Picture:
-        """Write a plot as ``plots/<name>.svg`` and ``.png`` and return it as a picture."""
-        return Picture(style.save(plot, self.folder / "plots", name, caption).read_bytes(), caption)
+        """Write a plot as ``plots/<name>`` (SVG, PNG and, for papers, PDF); return it as a picture."""
+        more = ("pdf",) if self.paper else ()
+        saved = style.save(plot, self.folder / "plots", name, caption, more)
+        return Picture(saved.read_bytes(), caption)
 
     def write_table(self, name: str, table: pd.DataFrame) -> None:
         """Write ``tables/<name>.csv``, with all digits; ``partial`` marks a partial test."""

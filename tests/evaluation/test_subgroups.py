@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 import torch
 from prediction_tables import table_of
+from scipy import stats
 
 from mtmsa_lightning.errors import DataError
 from mtmsa_lightning.evaluation.predictions import read_predictions
@@ -13,6 +14,7 @@ from mtmsa_lightning.evaluation.subgroups import subgroups
 from mtmsa_lightning.metrics.uncertainty import normalised_calibration_error, risk_coverage
 from mtmsa_lightning.models.distributions import GaussianAge
 
+METRIC_NAMES = ["age_mae", "age_aurc", "gender_acc", "gender_acc_low", "race_balanced_acc", "race_ece"]
 DIVISIONS = [
     "all", "gender", "race", "age", "gender x race", "gender x age", "race x age", "gender x race x age",
 ]  # fmt: skip
@@ -36,6 +38,21 @@ def members(table: pd.DataFrame, row: pd.Series) -> pd.DataFrame:
     return table[keep]
 
 
+def class_metrics(faces: pd.DataFrame, task: str, names: list[str]) -> dict[str, float]:
+    """Return accuracy, mean recall and calibration error of labelled faces, the slow way."""
+    faces = faces[faces[f"label_{task}"].isin(names)]
+    if len(faces) < 50:
+        return {}
+    probs = faces[[f"{task}_{name}" for name in names]].to_numpy()
+    right = (np.array(names)[probs.argmax(1)] == faces[f"label_{task}"]).to_numpy()
+    recalls = [right[faces[f"label_{task}"] == name].mean() for name in set(faces[f"label_{task}"])]
+    confidence = probs.max(1)
+    bins = np.minimum((confidence * 15).astype(int), 14)
+    error = sum(abs((right - confidence)[bins == each].sum()) for each in set(bins)) / len(faces)
+    found = {f"{task}_faces": len(faces), f"{task}_acc": right.mean()}
+    return found | {f"{task}_balanced_acc": np.mean(recalls), f"{task}_ece": error}
+
+
 def test_every_metric_is_that_of_the_groups_faces_or_absent(table):
     found = subgroups(read_predictions(table), draws=20).table
     assert list(dict.fromkeys(found["by"])) == DIVISIONS
@@ -45,7 +62,8 @@ def test_every_metric_is_that_of_the_groups_faces_or_absent(table):
         assert row["faces"] == len(faces)
         assert row["subjects"] == faces["subject"].nunique()
         if len(faces) < 50:
-            assert row.drop(["by", "gender", "race", "age", "faces", "subjects"]).isna().all()
+            assert row[METRIC_NAMES].isna().all()
+            assert row["note"] == "no metrics: fewer than 50 faces"
             continue
         signed = (faces["age_mean"] - faces["label_age_low"]).to_numpy()
         std, error = torch.tensor(faces["age_std"].to_numpy()), torch.tensor(np.abs(signed))
@@ -58,6 +76,8 @@ def test_every_metric_is_that_of_the_groups_faces_or_absent(table):
             "age_aurc": risk_coverage(std, error).risk.mean().item(),
             "age_ence": normalised_calibration_error(std, error).item(),
         }
+        for task, names in (("gender", ["male", "female"]), ("race", ["white", "black", "asian"])):
+            expected |= class_metrics(faces, task, names)
         assert row[list(expected)].to_dict() == pytest.approx(expected), row["by"]
 
 
@@ -85,25 +105,6 @@ def test_equal_seeds_give_equal_tables(table):
     assert not first.table.equals(third.table)
 
 
-def test_the_largest_gap_is_between_groups_with_enough_faces(table):
-    table.loc[table["label_race"] == "asian", "age_mean"] += 100  # a dozen faces: no metric, no gap
-    found = subgroups(read_predictions(table), draws=200)
-    gaps = found.gaps.set_index(["by", "metric"])
-    assert {by for by, _ in gaps.index} == set(DIVISIONS) - {"all", "gender x race x age"}, (
-        "one is left there"
-    )
-    gap = gaps.loc[("race", "age_mae")]
-    rows = found.table[found.table["by"] == "race"].set_index("race")
-    assert rows.loc["asian", "faces"] < 50
-    assert {gap["highest"], gap["lowest"]} == {"white", "black"}
-    assert gap["groups"] == 2
-    assert gap["gap"] == pytest.approx(abs(rows.loc["white", "age_mae"] - rows.loc["black", "age_mae"]))
-    assert gap["gap_low"] < gap["gap"] < gap["gap_high"]
-    assert gap["highest_faces"] == rows.loc[gap["highest"], "faces"]
-    decades = found.table[(found.table["by"] == "age")].set_index("age")["age_rmse"].dropna()
-    assert gaps.loc[("age", "age_rmse"), "gap"] == pytest.approx(decades.max() - decades.min())
-
-
 def test_few_subjects_have_metrics_but_no_interval(table):
     table["subject"] = [str(row % 9) for row in range(len(table))]
     row = subgroups(read_predictions(table), draws=50).table.iloc[0]
@@ -126,14 +127,57 @@ def test_faces_of_age_groups_are_divided_by_their_group():
 def test_faces_lacking_a_label_stand_in_fewer_groups(table):
     table.loc[:99, ["label_age_low", "label_age_high"]] = np.nan
     found = subgroups(read_predictions(table), draws=5).table.groupby("by", sort=False)["faces"].sum()
-    assert found["all"] == 300
-    assert found["gender"] == (table["label_gender"][100:] != "").sum()
-    assert found["gender x race x age"] == found["gender"]
+    assert found["all"] == 400
+    assert found["age"] == 300
+    assert found["gender"] == (table["label_gender"] != "").sum()
+    assert found["gender x race x age"] == (table["label_gender"][100:] != "").sum()
 
 
-def test_without_ages_there_are_no_subgroups(table):
-    with pytest.raises(DataError, match="age labels"):
-        subgroups(read_predictions(table.drop(columns=["label_age_low", "label_age_high"])))
+def test_classes_have_subgroups_without_ages(table):
+    found = subgroups(read_predictions(table.drop(columns=["label_age_low", "label_age_high"])), draws=20)
+    assert list(dict.fromkeys(found.table["by"])) == ["all", "gender", "race", "gender x race"]
+    everyone = found.table.iloc[0]
+    assert everyone["gender_acc_low"] < everyone["gender_acc"] < everyone["gender_acc_high"]
+    assert "age_mae" not in found.table
+    without = table.drop(columns=["age_mean", "age_std"])
+    assert (subgroups(read_predictions(without), draws=20).table["by"] == "age").any(), "labelled ages"
+
+
+def test_without_labels_of_a_predicted_task_there_are_no_subgroups(table):
+    without = table[["id", "label_age_low", "label_age_high", "gender_male", "gender_female"]]
+    with pytest.raises(DataError, match="labels of a task"):
+        subgroups(read_predictions(without))
+
+
+def test_class_metrics_have_intervals_that_contain_them(table):
+    for row in subgroups(read_predictions(table), draws=100).table.to_dict("records"):
+        for name in ("gender_acc", "gender_balanced_acc", "gender_ece", "race_acc", "race_ece"):
+            if np.isfinite(row[name]):
+                assert 0 <= row[f"{name}_low"] <= row[name] <= row[f"{name}_high"] <= 1, (row["by"], name)
+                assert row[f"{name}_low"] < row[f"{name}_high"], (row["by"], name)
+
+
+def test_a_group_that_is_always_right_has_an_interval_below_1(table):
+    alike = table.assign(subject="", gender_male=(table["label_gender"] == "male").astype(float))
+    alike["gender_female"] = 1 - alike["gender_male"]
+    row = subgroups(read_predictions(alike), draws=20).table.query("by == 'gender'").iloc[0]
+    assert row["gender_acc"] == row["gender_acc_high"] == 1
+    n = row["gender_faces"]
+    expected = stats.binomtest(n, n).proportion_ci(method="wilson")[0]
+    assert row["gender_acc_low"] == pytest.approx(expected)
+
+
+def test_notes_tell_what_is_missing_and_why(table):
+    table.loc[table["label_race"] == "black", "label_gender"] = ""
+    found = subgroups(read_predictions(table), draws=5).table.query("by == 'race'").set_index("race")["note"]
+    assert found["white"] == ""
+    assert found["black"] == "no metrics of gender: fewer than 50 faces with that label"
+    assert found["asian"] == "no metrics: fewer than 50 faces"
+    table["subject"] = [str(row % 9) for row in range(len(table))]
+    few = subgroups(read_predictions(table), min_faces=5, draws=5)
+    assert few.table["note"].iloc[0] == "no intervals: fewer than 10 subjects"
+    assert few.table.query("by == 'race'")["age_mae"].notna().all(), "the least number of faces is chosen"
+    assert few.gaps.empty
 
 
 @pytest.mark.parametrize("ties", [False, True])

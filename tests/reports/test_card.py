@@ -16,17 +16,19 @@ from mtmsa_lightning.reports.card import card_of_checkpoint, model_card
 from mtmsa_lightning.reports.card_sources import Sources
 from mtmsa_lightning.runs.checkpoints import read_checkpoint, weights_digest
 
-GROUPS = """by,gender,race,age,faces,subjects,age_mae,age_mae_low,age_mae_high
-all,,,,300,100,6.25,5.5,7.0
-gender,female,,,120,40,7.5,6.0,9.0
-gender,male,,,180,60,5.4,4.5,6.3
-race,,white,,30,10,,,
-gender x race,female,white,,12,4,,,
-age,,,20-29,290,97,6.0,5.0,7.0
+GROUPS = """by,gender,race,age,faces,subjects,age_faces,age_mae,age_mae_low,age_mae_high,note
+all,,,,300,100,300,6.25,5.5,7.0,
+gender,female,,,120,40,120,7.5,6.0,9.0,
+gender,male,,,180,60,180,5.4,4.5,6.3,
+race,,white,,30,10,30,,,,no metrics: fewer than 50 faces
+gender x race,female,white,,12,4,12,,,,no metrics: fewer than 50 faces
+age,,,20-29,290,97,290,6.0,5.0,7.0,
 """
-GAPS = """by,metric,gap,gap_low,gap_high,groups,highest,highest_value,lowest,lowest_value
-gender,age_mae,2.1,0.4,3.9,2,female,7.5,male,5.4
-gender,age_bias,1.0,,,2,female,1,male,0
+_ENDS = ",".join(f"{end}{part}" for end in ("group_max", "group_min") for part in ("", "_low", "_high"))
+GAPS = f"""by,metric,groups,difference,difference_low,difference_high,ratio,{_ENDS},\
+group_max_name,group_max_faces,group_min_name,group_min_faces
+gender,age_mae,2,2.1,0.4,3.9,0.72,7.5,6.0,9.0,5.4,4.5,6.3,female,120,male,180
+gender,age_bias,2,1.0,0.0,2.0,,1,0.5,1.5,0,-0.5,0.5,female,120,male,180
 """
 METRICS = """name,value,low95,high95,faces
 age_mae,6.25,5.5,7.0,300
@@ -126,6 +128,12 @@ def test_an_evaluation_gives_metrics_with_intervals_groups_and_gaps(trained, eva
     assert "| age | 20-29 | 290 | 6.00 | 5.00 to 7.00 |" in card
     assert "gender x race" not in card
     assert "| gender | 2.10 | 0.40 to 3.90 | female: 7.50 | male: 5.40 |" in card
+    assert (
+        "Age: the mean error is 6.25 years over all 300 faces (5.50 to 7.00). By gender, it is worst for female "
+        "(120 faces): 7.50 years (6.00 to 9.00) and best for male (180 faces): 5.40 years (4.50 to 6.30), 1.4 "
+        "times as large. The true difference is 0.40 to 3.90 years (95 %)."
+    ) in card
+    assert "Ages are shifted on average, by gender: from male by +0.0 years to female by +1.0 years" in card
     assert "/home/me" not in card
     (result,) = front(card)["model-index"][0]["results"]
     assert result["dataset"] == {"type": "morph", "name": "morph (subject_exclusive, fold 0)"}

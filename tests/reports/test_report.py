@@ -147,18 +147,23 @@ def test_the_page_needs_no_network(report):
     )
 
 
+OTHER_TABLES = {
+    "error_by_age", "metrics", "quoted_with", "faces", "subgroup_gaps", "subgroup_differences",
+    "subgroup_confusion", "equalised_odds",
+}  # fmt: skip
+
+
 def test_plots_and_tables_lie_beside_the_page(report):
     folder, _ = report
     drawn = {
         "cumulative_score", "predicted_against_true", "confusion_age_groups",
         "interval_coverage", "risk_coverage", "confusion_gender", "confusion_race", "reliability_gender",
-        "reliability_race", "subgroups", "attention_maps", "scale_weights",
+        "reliability_race", "subgroups", "attention_maps", "scale_weights", "metrics_by_group",
     }  # fmt: skip
     assert names(folder / "plots", "*") == {f"{name}.{kind}" for name in drawn for kind in ("svg", "png")}
     assert names(folder / "tables", "*") == {
         f"{name}.csv"
-        for name in ((drawn | {"error_by_age"}) | {"metrics", "quoted_with", "faces", "subgroup_gaps"})
-        - {"predicted_against_true", "attention_maps"}
+        for name in (drawn | OTHER_TABLES) - {"predicted_against_true", "attention_maps", "metrics_by_group"}
     }
     assert not [file for file in folder.rglob("*") if file.name.startswith(".")], "nothing half written"
 

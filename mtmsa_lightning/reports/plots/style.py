@@ -25,7 +25,7 @@ STYLE: Any = {
     "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.color": "#e4e4e4",
     "grid.linewidth": 0.5, "axes.axisbelow": True, "lines.linewidth": 1.3, "lines.markersize": 4,
     "xtick.major.width": 0.6, "ytick.major.width": 0.6, "legend.framealpha": 0.85, "legend.edgecolor": "none",
-    "svg.hashsalt": "mtmsa",
+    "svg.hashsalt": "mtmsa", "pdf.fonttype": 42,
 }  # fmt: skip
 
 P = ParamSpec("P")
@@ -66,19 +66,29 @@ def legend(figure: "Figure", axes: "Axes") -> None:
     figure.legend(handles, names, loc="outside lower center", ncols=columns, borderaxespad=0.1)
 
 
-def save(figure: "Figure", folder: Path, name: str, title: str = "") -> Path:
-    """Write a figure as ``<name>.svg`` and, at 200 dpi, ``<name>.png``, and return the path of the SVG file.
+def save(figure: "Figure", folder: Path, name: str, title: str = "", more: Sequence[str] = ()) -> Path:
+    """Write a figure as ``<name>.svg``, ``<name>.png`` and the formats in ``more``; return the SVG's path.
 
-    Equal figures give the same SVG, byte for byte; ``title`` goes into the metadata of both files.
+    Equal figures give the same SVG, byte for byte; ``title`` goes into the metadata of all files.
     """
+    for kind in ("svg", "png", *more):
+        save_as(figure, folder / f"{name}.{kind}", title)
+    return folder / f"{name}.svg"
+
+
+FORMATS = (".pdf", ".svg", ".png")
+"""Suffixes of files that a figure may be written to."""
+
+
+def save_as(figure: "Figure", file: Path, title: str = "") -> None:
+    """Write a figure in the format of the file's suffix, PNG at 200 dpi, PDF and SVG with texts as texts."""
     import matplotlib
 
-    metadata: dict[str, dict[str, Any]] = {"svg": {"Title": title, "Date": None}, "png": {"Title": title}}
-    for kind, entries in metadata.items():
-        with matplotlib.rc_context(STYLE), replacing(folder / f"{name}.{kind}") as partial:
-            figure.savefig(partial, format=kind, dpi=200, metadata=entries)
-            figure.set_layout_engine("none")  # keeps the layout, whose computation takes the most time
-    return folder / f"{name}.svg"
+    kind = file.suffix.removeprefix(".")
+    undated: dict[str, Any] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind, {})
+    with matplotlib.rc_context(STYLE), replacing(file) as partial:
+        figure.savefig(partial, format=kind, dpi=200, metadata={"Title": title, **undated})
+        figure.set_layout_engine("none")  # keeps the layout, whose computation takes the most time
 
 
 def name_columns(axes: "Axes", names: Sequence[str], turned: bool = False) -> None:

@@ -3,7 +3,6 @@
 import pandas as pd
 
 from mtmsa_lightning.evaluation.age_groups import group_confusion, group_names
-from mtmsa_lightning.metrics.age import MIN_FACES
 from mtmsa_lightning.models.distributions import printed_age
 from mtmsa_lightning.reports.html import Picture
 from mtmsa_lightning.reports.plots import age as age_plots
@@ -13,7 +12,7 @@ from mtmsa_lightning.reports.report_data import Material
 
 def add_section(report: Material) -> None:
     """Add cumulative score, predicted against true age, error by age, and age groups."""
-    if report.subgroups is None:
+    if not report.aged:
         return
     report.page.section("Age")
     exact = [cumulative_score(report), predicted_against_true(report), error_by_age(report)]
@@ -54,11 +53,12 @@ def error_by_age(report: Material) -> Picture | None:
     rows = rows[["age", "faces", "age_mae", "age_mae_low", "age_mae_high", "age_bias"]]
     report.write_table("error_by_age", rows)
     if rows["age_mae"].isna().all():
-        report.page.text(f"No age decade has {MIN_FACES} faces: no error by decade is shown.")
+        report.page.text(f"No age decade has {report.min_faces} faces: no error by decade is shown.")
         return None
     caption = (
         f"Mean absolute error by decade of the true age, with 95 % bootstrap intervals over {report.units}, "
-        f"and bias (prediction minus age); none below {MIN_FACES} faces (n = {int(rows['faces'].sum()):,})."
+        f"and bias (prediction minus age); none below {report.min_faces} faces "
+        f"(n = {int(rows['faces'].sum()):,})."
     )
     return report.draw("error_by_age", age_plots.error_by_age(rows), caption)
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 
+from mtmsa_lightning.evaluation.proportions import wilson
 from mtmsa_lightning.reports.html import Picture
 from mtmsa_lightning.reports.plots import classes as class_plots
 from mtmsa_lightning.reports.report_data import Material
@@ -35,7 +36,9 @@ def class_confusion(report: Material, task: str) -> Picture:
 def class_reliability(report: Material, task: str) -> Picture:
     """Plot the reliability of a class head."""
     bins, error = report.classes[task]["reliability"], report.scalars[f"{task}_ece"]
-    report.write_table(f"reliability_{task}", pd.DataFrame(bins))
+    accuracy, faces = (np.array(bins[name], float) for name in ("accuracy", "faces"))
+    low, high = wilson(np.nan_to_num(accuracy) * faces, faces)
+    report.write_table(f"reliability_{task}", pd.DataFrame(bins).assign(accuracy_low=low, accuracy_high=high))
     plot = class_plots.class_reliability(
         np.array(bins["confidence"], float), np.array(bins["accuracy"], float), bins["faces"],
         np.nan if error is None else error, task,

@@ -1,12 +1,13 @@
 """Metrics by gender, race and age."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from mtmsa_lightning._utils.text import pluralize
 from mtmsa_lightning.labels import GENDERS, RACES
-from mtmsa_lightning.metrics.age import MIN_FACES
 from mtmsa_lightning.metrics.suite import MetricSpec
 from mtmsa_lightning.metrics.titles import METRIC_BY_NAME, format_interval, format_metric, main_metric
 from mtmsa_lightning.reports.html import Picture
@@ -15,21 +16,41 @@ from mtmsa_lightning.reports.report_data import Material
 
 
 def add_section(report: Material) -> None:
-    """Add the error by gender, race and age, and the largest gaps."""
+    """Add the metrics by gender, race and age, and the differences between groups."""
     if report.subgroups is None:
         return
     report.page.section("Subgroups")
-    table, gaps = report.subgroups
-    report.write_table("subgroups", table)
-    report.write_table("subgroup_gaps", gaps)
-    shown = METRIC_BY_NAME[main_metric(table)]
-    report.page.row([subgroup_map(report, table, shown)])
-    gaps = gaps[gaps["metric"] == shown.name]
-    if gaps.empty:
-        report.page.text(f"No two groups of one kind have {MIN_FACES} faces or more: no gap is shown.")
+    found = report.subgroups
+    report.write_table("subgroups", found.table)
+    report.write_table("subgroup_gaps", found.gaps)
+    if len(found.rates):
+        report.write_table("subgroup_confusion", found.rates)
+        report.write_table("equalised_odds", found.odds)
+    if report.aged:
+        shown = METRIC_BY_NAME[main_metric(found.table)]
+        report.page.row([subgroup_map(report, found.table, shown)])
+    if found.gaps.empty:
+        least = pluralize(report.min_faces, "face")
+        report.page.text(f"No two groups of one kind have {least} or more: no gap is shown.")
         return
-    caption = f"{shown.title}: largest gaps between groups of at least {MIN_FACES} faces"
-    report.page.table(gap_table(gaps, shown), caption)
+    for name in (name for name in GAPS if name in set(found.gaps["metric"])):
+        caption = (
+            f"{METRIC_BY_NAME[name].title}: largest gaps between groups of at least {report.min_faces} faces"
+        )
+        report.page.table(gap_table(found.gaps[found.gaps["metric"] == name], name), caption)
+    if len(found.odds):
+        caption = "Equalised-odds difference: how much a rate of predictions differs between groups"
+        report.page.table(odds_table(found.odds), caption)
+    report.page.text(
+        "Intervals of differences and ratios are those of the largest true difference, corrected for all "
+        "pairs of groups. Tables: subgroups.csv (by group), subgroup_gaps.csv (difference, ratio, group_min, "
+        "group_max), subgroup_differences.csv (every group against all faces), subgroup_confusion.csv, "
+        "equalised_odds.csv."
+    )
+
+
+GAPS = ("age_mae", "age_bias", "group_acc", "gender_acc", "race_acc")
+"""Metrics whose gaps are shown."""
 
 
 def subgroup_map(report: Material, table: pd.DataFrame, shown: MetricSpec) -> Picture:
@@ -53,25 +74,48 @@ def subgroup_map(report: Material, table: pd.DataFrame, shown: MetricSpec) -> Pi
     plot = class_plots.subgroup_map(values, matrix("faces", 0), names, ["all", *ages], title, faces)
     caption = (
         f"{title} by labelled gender, race and age, with the number of faces in brackets, k for thousands "
-        f"(n = {faces:,}); groups of fewer than {MIN_FACES} faces show their number only."
+        f"(n = {faces:,}); groups of fewer than {report.min_faces} faces show their number only."
     )
     return report.draw("subgroups", plot, caption)
 
 
-def gap_table(gaps: pd.DataFrame, shown: MetricSpec) -> pd.DataFrame:
+def gap_table(gaps: pd.DataFrame, name: str) -> pd.DataFrame:
     """Return the largest gaps of a metric as a table of texts."""
-
-    def end(name: str, value: float, faces: int) -> str:
-        return f"{name}: {format_metric(shown.name, value)} ({pluralize(faces, 'face')})"
-
     rows = [
         {
             "groups by": gap["by"],
-            "gap": format_metric(shown.name, gap["gap"]),
-            "95 % interval": format_interval(shown.name, gap["gap_low"], gap["gap_high"]),
-            "highest": end(gap["highest"], gap["highest_value"], gap["highest_faces"]),
-            "lowest": end(gap["lowest"], gap["lowest_value"], gap["lowest_faces"]),
+            "groups": str(gap["groups"]),
+            "difference": format_metric(name, gap["difference"]),
+            "95 % interval": format_interval(name, gap["difference_low"], gap["difference_high"]),
+            "ratio": "-" if pd.isna(gap["ratio"]) else f"{gap['ratio']:.2f}",
+            "highest": _end(name, gap, "group_max"),
+            "lowest": _end(name, gap, "group_min"),
         }
         for gap in gaps.to_dict("records")
     ]
     return pd.DataFrame(rows)
+
+
+def odds_table(odds: pd.DataFrame) -> pd.DataFrame:
+    """Return the equalised-odds differences as a table of texts."""
+    rows = [
+        {
+            "task": row["task"],
+            "groups by": row["by"],
+            "groups": str(row["groups"]),
+            "difference": format_metric(f"{row['task']}_acc", row["difference"]),
+            "95 % interval": format_interval(
+                f"{row['task']}_acc", row["difference_low"], row["difference_high"]
+            ),
+            "of the rate": f"{row['label']} predicted as {row['predicted']}",
+            "highest": _end(f"{row['task']}_acc", row, "group_max"),
+            "lowest": _end(f"{row['task']}_acc", row, "group_min"),
+        }
+        for row in odds.to_dict("records")
+    ]
+    return pd.DataFrame(rows)
+
+
+def _end(name: str, row: dict[Any, Any], end: str) -> str:
+    faces = pluralize(row[f"{end}_faces"], "face")
+    return f"{row[f'{end}_name']}: {format_metric(name, row[end])} ({faces})"

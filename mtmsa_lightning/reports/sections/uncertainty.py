@@ -21,7 +21,7 @@ from mtmsa_lightning.reports.report_data import Material
 
 def add_section(report: Material, table: pd.DataFrame) -> None:
     """Add coverage, risk, calibration and, from the column ``unsure`` of the table, unsure faces."""
-    if report.subgroups is None or "interval_coverage" not in report.curves:
+    if not report.aged or "interval_coverage" not in report.curves:
         return
     report.page.section("Uncertainty of age")
     pictures = [interval_coverage(report)]
@@ -159,12 +159,12 @@ def gap_to_target(report: Material, level: int, covered: float | None) -> str:
 
     It is a lower bound with several faces per subject, see ``conformal.coverage_deviation``.
     """
-    if covered is None or report.calibration is None or report.subgroups is None:
+    if covered is None or report.calibration is None:
         return "-"
-    group = report.subgroups.table.iloc[0]
-    tested = int(group["subjects"])
+    aged = ~report.predictions.age_low.isnan().numpy()
+    tested = len(set(sampling_units(report.predictions.ids[aged], report.predictions.subjects[aged])))
     deviation = coverage_deviation(level / 100, report.calibration.fitted_on["subjects"], tested)
-    least = " or more" if group["faces"] > tested else ""
+    least = " or more" if aged.sum() > tested else ""
     return f"{(covered - level / 100) / deviation:+z.1f} sd{least}"
 
 

@@ -1,0 +1,118 @@
+"""For which groups a model is best and worst, in sentences for readers who are not engineers."""
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pandas as pd
+
+from mtmsa_lightning._utils.text import pluralize
+from mtmsa_lightning.metrics.titles import METRIC_BY_NAME, format_interval, format_metric
+
+SHOWN = {
+    "age_mae": "Age: the mean error is {} years over",
+    "group_acc": "Age group: right for {} of",
+    "gender_acc": "Gender: right for {} of",
+    "race_acc": "Race: right for {} of",
+}
+"""Metrics that tell who a model is wrong for, and how their sentence begins."""
+
+SIGNIFICANT = 0.05
+"""Level of significance."""
+
+
+Row = Mapping[Any, Any]
+
+
+def paragraphs(table: pd.DataFrame, gaps: pd.DataFrame) -> list[str]:
+    """Return a paragraph per metric, one on the bias of ages, and one on groups too small to judge.
+
+    Arguments are the tables of the same names of :class:`.evaluation.subgroups.Subgroups`.
+    """
+    everyone = table.iloc[0].to_dict()
+    by_metric: dict[str, list[Row]] = {}
+    for row in gaps.to_dict("records"):
+        by_metric.setdefault(row["metric"], []).append(row)
+    found = []
+    for name in SHOWN:
+        if name in table:
+            found.append(_paragraph(name, everyone, by_metric.get(name, [])))
+        if name == "age_mae" and "age_bias" in by_metric:
+            found.append(_bias(max(by_metric["age_bias"], key=_difference)))
+    return [text for text in (*found, *_too_small(table)) if text]
+
+
+def _difference(row: Row) -> float:
+    return float(row["difference"])
+
+
+def _paragraph(name: str, everyone: Row, gaps: list[Row]) -> str:
+    """Describe a metric over all faces, and its best and worst groups by one label and by all."""
+    if math.isnan(everyone[name]):
+        return ""
+    faces = int(everyone[f"{METRIC_BY_NAME[name].task}_faces"])
+    interval = _ends(name, everyone[f"{name}_low"], everyone[f"{name}_high"])
+    text = f"{SHOWN[name].format(format_metric(name, everyone[name]))} all {faces:,} faces{interval}."
+    chosen = [row for row in gaps if " x " not in row["by"]]
+    chosen += [row for row in gaps[-1:] if row not in chosen]
+    return " ".join([text, *(_gap(name, row) for row in chosen)])
+
+
+def _gap(name: str, row: Row) -> str:
+    worst, best = ends_of(name)
+    text = (
+        f"By {row['by']}, it is worst for {_group(name, row, worst)} and best for {_group(name, row, best)}"
+        f"{_times(name, row)}."
+    )
+    ends = format_interval(name, row["difference_low"], row["difference_high"])
+    unit = "percentage points" if METRIC_BY_NAME[name].fraction else "years"
+    chosen = f", corrected for the choice among {row['groups']} groups" if row["groups"] > 2 else ""
+    ends = f"{ends.replace(' %', '')} {unit} (95 %{chosen})"
+    if row["difference_low"] > 0:
+        return f"{text} The true difference is {ends}."
+    return f"{text} Chance alone may explain it: the true difference is {ends}."
+
+
+def ends_of(name: str) -> tuple[str, str]:
+    """Return the columns of the worst and of the best group of a metric."""
+    return (
+        ("group_max", "group_min") if METRIC_BY_NAME[name].better == "lower" else ("group_min", "group_max")
+    )
+
+
+def _times(name: str, row: Row) -> str:
+    """Return by how many times the worst error is larger."""
+    if METRIC_BY_NAME[name].better == "lower" and not math.isnan(row["ratio"]):
+        return f", {1 / row['ratio']:.1f} times as large"
+    wrong = [1 - row[end] for end in ends_of(name)]
+    return f", {wrong[0] / wrong[1]:.1f} times as many errors" if wrong[1] > 0 else ""
+
+
+def _bias(row: Row) -> str:
+    low, high = (f"{row[f'{end}_name']} by {row[end]:+z.1f} years" for end in ("group_min", "group_max"))
+    return f"Ages are shifted on average, by {row['by']}: from {low} to {high} (plus: estimated too old)."
+
+
+def _too_small(table: pd.DataFrame) -> Iterator[str]:
+    """Yield how many groups of the finest division have no metrics."""
+    finest = table[table["by"] == table["by"].iloc[-1]]
+    none = finest[finest["note"].str.startswith("no metrics: ")]
+    if len(none) and len(table) > 1:
+        least = none["note"].iloc[0].removeprefix("no metrics: ")
+        faces = pluralize(int(none["faces"].sum()), "face")
+        yield (
+            f"Not judged: {len(none)} of {pluralize(len(finest), 'group')} by {finest['by'].iloc[0]}, which "
+            f"have {least} each, {faces} together."
+        )
+
+
+def _group(name: str, row: Row, end: str) -> str:
+    faces = pluralize(int(row[f"{end}_faces"]), "face")
+    interval = _ends(name, row[f"{end}_low"], row[f"{end}_high"])
+    unit = "" if METRIC_BY_NAME[name].fraction else " years"
+    return f"{row[f'{end}_name']} ({faces}): {format_metric(name, row[end])}{unit}{interval}"
+
+
+def _ends(name: str, low: float, high: float) -> str:
+    text = format_interval(name, low, high)
+    return f" ({text})" if text else ""
