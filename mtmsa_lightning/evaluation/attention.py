@@ -9,10 +9,9 @@ import torch
 from numpy.typing import NDArray
 
 from mtmsa_lightning.data.face_dataset import FaceDataset, collate
-from mtmsa_lightning.metrics.age import MIN_FACES
 from mtmsa_lightning.models.backbones.msa import MSAAttention
 from mtmsa_lightning.module import MTMSA
-from mtmsa_lightning.settings.defaults import PREDICT_BATCH_SIZE
+from mtmsa_lightning.settings.defaults import MIN_FACES, PREDICT_BATCH_SIZE
 
 SHOWN = 8
 """Number of faces whose gates are shown."""

@@ -16,8 +16,7 @@ from mtmsa_lightning.evaluation.resampling import (
     interval,
     sampling_units,
 )
-from mtmsa_lightning.metrics.age import MIN_FACES
-from mtmsa_lightning.settings.defaults import DRAWS, LEGAL_AGES
+from mtmsa_lightning.settings.defaults import DRAWS, LEGAL_AGES, MIN_FACES
 
 Condition = tuple[str, int]
 """Name and severity, from 1, of a change."""

@@ -26,9 +26,8 @@ from mtmsa_lightning.evaluation.resampling import (
     sampling_units,
 )
 from mtmsa_lightning.evaluation.subgroup_metrics import BIASED, FaceScores, resampled_metrics
-from mtmsa_lightning.metrics.age import MIN_FACES
 from mtmsa_lightning.metrics.titles import METRIC_BY_NAME
-from mtmsa_lightning.settings.defaults import CONFIDENCE_LEVEL, DRAWS
+from mtmsa_lightning.settings.defaults import CONFIDENCE_LEVEL, DRAWS, MIN_FACES
 
 
 class Subgroups(NamedTuple):

@@ -18,10 +18,10 @@ from mtmsa_lightning.metrics import (
     IntervalCoverage,
     IntervalWidth,
 )
-from mtmsa_lightning.metrics.age import MIN_FACES
 from mtmsa_lightning.metrics.base import without_sync
 from mtmsa_lightning.metrics.masked_mean import MaskedMean
 from mtmsa_lightning.metrics.uncertainty import risk_coverage
+from mtmsa_lightning.settings.defaults import MIN_FACES
 
 CURVE_LEVELS = tuple(percent / 100 for percent in range(5, 100, 5))
 """Nominal levels of the coverage curve."""

@@ -25,9 +25,6 @@ from mtmsa_lightning.metrics.base import (
 from mtmsa_lightning.metrics.masked_mean import MaskedMean, PerFace
 from mtmsa_lightning.models.distributions import AgeDistribution
 
-MIN_FACES = 50
-"""Minimum number of faces of a group for a metric of its own."""
-
 
 class AgeMAE(MaskedMean):
     """Mean absolute error, ``mean |e|``, in years."""

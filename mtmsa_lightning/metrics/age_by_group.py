@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mtmsa_lightning.metrics.age import MIN_FACES
 from mtmsa_lightning.metrics.base import Labels, PlotMetric, Predictions, age_inputs, check_shapes
+from mtmsa_lightning.settings.defaults import MIN_FACES
 
 DECADES = 14
 """Decades of age, 0-9 to 130-139; the last one includes older ages."""

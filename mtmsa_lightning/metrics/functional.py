@@ -12,10 +12,9 @@ from torchmetrics import Metric
 
 from mtmsa_lightning import metrics
 from mtmsa_lightning.labels import AGE_GROUP_EDGES
-from mtmsa_lightning.metrics.age import MIN_FACES
 from mtmsa_lightning.metrics.base import CS_LIMIT, CS_YEARS, ECE_BINS, ENCE_BINS, Labels, Predictions
 from mtmsa_lightning.models.distributions import AgeDistribution
-from mtmsa_lightning.settings.defaults import INTERVAL_LEVEL
+from mtmsa_lightning.settings.defaults import INTERVAL_LEVEL, MIN_FACES
 
 
 def _measure(metric: Metric, preds: Predictions, target: Labels, *high: Tensor | None) -> Tensor:

@@ -16,6 +16,7 @@ from mtmsa_lightning.metrics.age_by_group import AgeBalancedMAE, WorstDecadeMAE
 from mtmsa_lightning.metrics.age_groups import GroupAccuracy
 from mtmsa_lightning.metrics.classes import BalancedAccuracy, ClassAccuracy, ClassCalibrationError
 from mtmsa_lightning.metrics.uncertainty import AURC, ENCE
+from mtmsa_lightning.settings.defaults import MIN_FACES
 
 LabelKind = Literal["exact", "group", "age", "gender", "race"]
 """Exact ages, age groups, ages of either kind, and the two classes."""
@@ -111,7 +112,7 @@ METRICS: tuple[MetricSpec, ...] = (
         fraction=True,
     ),
     MetricSpec(
-        "age_worst_decade_mae", f"age MAE of the worst decade of {age.MIN_FACES} faces or more (years)",
+        "age_worst_decade_mae", f"age MAE of the worst decade of {MIN_FACES} faces or more (years)",
         "exact", "lower", lambda _: WorstDecadeMAE(),
     ),
     MetricSpec(

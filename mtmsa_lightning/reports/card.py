@@ -12,7 +12,6 @@ import yaml
 
 from mtmsa_lightning._utils.atomic_write import write_text
 from mtmsa_lightning._utils.yaml_text import load_yaml
-from mtmsa_lightning.metrics.age import MIN_FACES
 from mtmsa_lightning.metrics.suite import METRICS
 from mtmsa_lightning.reports import card_sections as sections
 from mtmsa_lightning.reports.card_failures import failures
@@ -22,6 +21,7 @@ from mtmsa_lightning.runs.checkpoints import read_checkpoint
 from mtmsa_lightning.runs.directory import run_of
 from mtmsa_lightning.runs.pretrained import README, WEIGHTS, licence_note
 from mtmsa_lightning.runs.run_json import read_record
+from mtmsa_lightning.settings.defaults import MIN_FACES
 
 __all__ = ["CARD", "card_of_checkpoint", "card_of_network", "evaluation_name", "model_card", "update_cards"]
 

@@ -3,9 +3,9 @@
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from mtmsa_lightning.metrics.age import MIN_FACES
 from mtmsa_lightning.metrics.titles import METRIC_BY_NAME, format_interval, format_metric
 from mtmsa_lightning.reports.card_sources import Sources
+from mtmsa_lightning.settings.defaults import MIN_FACES
 
 BY = ("age", "gender", "race", "gender x race")
 """Divisions whose groups are compared with all faces."""

@@ -47,30 +47,29 @@ def _difference(row: Row) -> float:
 
 
 def _paragraph(name: str, everyone: Row, gaps: list[Row]) -> str:
-    """Describe a metric over all faces, and its best and worst groups by one label and by all."""
+    """Describe a metric over all faces, and its best and worst groups by one label and by several."""
     if math.isnan(everyone[name]):
         return ""
     faces = int(everyone[f"{METRIC_BY_NAME[name].task}_faces"])
     interval = _ends(name, everyone[f"{name}_low"], everyone[f"{name}_high"])
     text = f"{SHOWN[name].format(format_metric(name, everyone[name]))} all {faces:,} faces{interval}."
     chosen = [row for row in gaps if " x " not in row["by"]]
-    chosen += [row for row in gaps[-1:] if row not in chosen]
+    several = [row for row in gaps if " x " in row["by"]]
+    chosen += [max(several, key=lambda row: row["groups"])] if several else []
     return " ".join([text, *(_gap(name, row) for row in chosen)])
 
 
 def _gap(name: str, row: Row) -> str:
-    worst, best = ends_of(name)
-    text = (
-        f"By {row['by']}, it is worst for {_group(name, row, worst)} and best for {_group(name, row, best)}"
-        f"{_times(name, row)}."
-    )
-    ends = format_interval(name, row["difference_low"], row["difference_high"])
+    """Describe the worst and the best group of a division, and the interval of their true difference."""
+    worst, best = (_group(name, row, end) for end in ends_of(name))
     unit = "percentage points" if METRIC_BY_NAME[name].fraction else "years"
+    low, high = (format_metric(name, row[f"difference_{end}"]).removesuffix(" %") for end in ("low", "high"))
     chosen = f", corrected for the choice among {row['groups']} groups" if row["groups"] > 2 else ""
-    ends = f"{ends.replace(' %', '')} {unit} (95 %{chosen})"
     if row["difference_low"] > 0:
-        return f"{text} The true difference is {ends}."
-    return f"{text} Chance alone may explain it: the true difference is {ends}."
+        text = f"By {row['by']}, it is worst for {worst} and best for {best}{_times(name, row)}. The true "
+        return f"{text}difference is {low} to {high} {unit} (95 %{chosen})."
+    text = f"By {row['by']}, no groups differ beyond chance: the worst is {worst}, the best {best}. The true "
+    return f"{text}difference is at most {high} {unit} (95 %{chosen})."
 
 
 def ends_of(name: str) -> tuple[str, str]:

@@ -22,7 +22,8 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], caption: str = 
     frame = pd.DataFrame([[*map(str, row)] for row in rows], columns=pd.RangeIndex(len(columns)), dtype=str)
     letters = "".join("r" if right else "l" for right in aligned_right(frame))
     styler = frame.map(escape).style.hide(axis="index")
-    styler = styler.relabel_index([*map(escape, columns)], axis="columns")
+    names = [escape(name).replace("{", "{{").replace("}", "}}") for name in columns]  # pandas formats them
+    styler = styler.relabel_index(names, axis="columns")
     text = styler.to_latex(
         column_format=letters or "l" * len(columns),
         hrules=True,

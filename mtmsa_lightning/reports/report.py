@@ -11,7 +11,6 @@ from mtmsa_lightning._utils.strict_json import to_json
 from mtmsa_lightning.evaluation.predictions import SUFFIXES, read_predictions
 from mtmsa_lightning.evaluation.stress import StressedAges
 from mtmsa_lightning.evaluation.table_metrics import compute_metrics
-from mtmsa_lightning.metrics.age import MIN_FACES
 from mtmsa_lightning.reports import latex
 from mtmsa_lightning.reports.html import without_faces
 from mtmsa_lightning.reports.report_context import ReportContext
@@ -19,6 +18,7 @@ from mtmsa_lightning.reports.report_data import Material
 from mtmsa_lightning.reports.sections import age, classes, faces, fairness, headline, subgroups, uncertainty
 from mtmsa_lightning.reports.sections import attention as attention_section
 from mtmsa_lightning.reports.sections import stress as stress_section
+from mtmsa_lightning.settings.defaults import MIN_FACES
 
 PAGE = "report.html"
 

@@ -12,12 +12,12 @@ from mtmsa_lightning._utils.text import pluralize
 from mtmsa_lightning.calibration.calibration import Calibration
 from mtmsa_lightning.evaluation.predictions import Predictions
 from mtmsa_lightning.evaluation.subgroups import Subgroups, subgroups
-from mtmsa_lightning.metrics.age import MIN_FACES
 from mtmsa_lightning.metrics.suite import MetricSpec
 from mtmsa_lightning.metrics.titles import format_interval, format_metric
 from mtmsa_lightning.reports.html import Page, Picture
 from mtmsa_lightning.reports.plots import style
 from mtmsa_lightning.reports.report_context import ReportContext
+from mtmsa_lightning.settings.defaults import MIN_FACES
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -31,6 +31,9 @@ INTERVAL_LEVEL = 0.9
 CONFIDENCE_LEVEL = 0.95
 """Level of confidence intervals of metrics."""
 
+MIN_FACES = 50
+"""Least number of faces of a group for metrics of its own."""
+
 DRAWS = 2_000
 """Bootstrap samples of a report: 50 lie beyond each end of a 95 % interval."""
 

@@ -23,6 +23,7 @@ from mtmsa_lightning.runs.directory import BEGINNING, results_folder, run_of
 from mtmsa_lightning.runs.recorded_settings import read_config
 from mtmsa_lightning.runs.run_json import partial_note, read_record
 from mtmsa_lightning.runs.status import PLACES, recorded_seed
+from mtmsa_lightning.settings.defaults import MIN_FACES
 from mtmsa_lightning.training.lightning_cli import TrainingCLI, leave_process_group
 from mtmsa_lightning.training.stressing import check_stress, estimate_stressed
 from mtmsa_lightning.training.trainer_commands import run_trainer_command
@@ -42,6 +43,8 @@ def evaluate(
     out: Path | None = None,
     faces: bool = True,
     stress: Sequence[str] = (),
+    min_faces: int = MIN_FACES,
+    paper: bool = False,
 ) -> None:
     """Test a checkpoint and write its report and its model card.
 
@@ -51,6 +54,8 @@ def evaluate(
         out: Folder of the report, see :func:`report_folder`.
         faces: Whether the page shows photos.
         stress: Names of the changes of photos to evaluate too.
+        min_faces: Least number of faces of a group for metrics of its own.
+        paper: Whether plots are written as PDF and tables as LaTeX too.
     """
     with ExitStack() as held:
         build = partial(EvaluationCLI, out, stress, held=held)
@@ -59,11 +64,12 @@ def evaluate(
             return
         test = cli.datamodule.test_dataset
         device = cli.trainer.strategy.root_device
-        attention = attend(cli.model, test, device)
+        attention = attend(cli.model, test, device, min_faces=min_faces)
         rows = {name: row for row, name in enumerate(test.table["id"])}
         images = (lambda name: test[rows[name]]["image"]) if faces else None
         changed = estimate_stressed(cli.model, cli.datamodule, stress, device, faces) if stress else None
-        write_report(cli.writer.table, cli.run, report_context(cli), images, attention, changed)
+        context = report_context(cli)
+        write_report(cli.writer.table, cli.run, context, images, attention, changed, min_faces, paper)
         write_text(cli.run / CARD, card_of_checkpoint(Path(cli.settings.ckpt_path), cli.run))
         TrainingCLI._finish(cli)  # now that the files exist
         log.info("report: %s", cli.run / "report.html")

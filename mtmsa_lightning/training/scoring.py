@@ -20,6 +20,7 @@ from mtmsa_lightning.reports.report import write_report
 from mtmsa_lightning.reports.report_context import ReportContext
 from mtmsa_lightning.runs.directory import BEGINNING
 from mtmsa_lightning.runs.run_json import read_record, update_record
+from mtmsa_lightning.settings.defaults import MIN_FACES
 from mtmsa_lightning.training.build_data import build_data
 from mtmsa_lightning.training.callbacks.run_record import places_of, versions
 
@@ -33,6 +34,8 @@ def score(
     least: float,
     out: Path | None = None,
     faces: bool = True,
+    min_faces: int = MIN_FACES,
+    paper: bool = False,
 ) -> None:
     """Match predictions with the test faces of a dataset and write their report.
 
@@ -43,6 +46,8 @@ def score(
         least: Smallest fraction of the test faces that must have a prediction.
         out: Folder of the report; by default ``<file>-evaluation`` beside the file.
         faces: Whether the page shows photos.
+        min_faces: Least number of faces of a group for metrics of its own.
+        paper: Whether plots are written as PDF and tables as LaTeX too.
 
     Raises:
         DataError: The predictions cannot be read or match too few faces.
@@ -64,7 +69,8 @@ def score(
         record = _record(file, data, read)
         rows = {name: row for row, name in enumerate(data.test_dataset.table["id"])}
         images = (lambda name: data.test_dataset[rows[name]]["image"]) if faces else None
-        metrics = write_report(read.table, folder, _context(file, record, read), images)
+        context = _context(file, record, read)
+        metrics = write_report(read.table, folder, context, images, min_faces=min_faces, paper=paper)
         finished = datetime.now().isoformat(timespec="seconds")
         test = {f"test/{name}": value for name, value in metrics["scalars"].items()}
         update_record(folder, record | {"test": test, "finished": finished})

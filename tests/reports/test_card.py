@@ -129,9 +129,9 @@ def test_an_evaluation_gives_metrics_with_intervals_groups_and_gaps(trained, eva
     assert "gender x race" not in card
     assert "| gender | 2.10 | 0.40 to 3.90 | female: 7.50 | male: 5.40 |" in card
     assert (
-        "Age: the mean error is 6.25 years over all 300 faces (5.50 to 7.00). By gender, it is worst for female "
-        "(120 faces): 7.50 years (6.00 to 9.00) and best for male (180 faces): 5.40 years (4.50 to 6.30), 1.4 "
-        "times as large. The true difference is 0.40 to 3.90 years (95 %)."
+        "Age: the mean error is 6.25 years over all 300 faces (5.50 to 7.00). By gender, it is worst for "
+        "female (120 faces): 7.50 years (6.00 to 9.00) and best for male (180 faces): 5.40 years (4.50 to "
+        "6.30), 1.4 times as large. The true difference is 0.40 to 3.90 years (95 %)."
     ) in card
     assert "Ages are shifted on average, by gender: from male by +0.0 years to female by +1.0 years" in card
     assert "/home/me" not in card
@@ -236,8 +236,8 @@ def test_metrics_of_another_calibration_are_marked(checkpoint, evaluated):
         recorded = {"test": {"test/age_nll": 3.0}, **measured}
         plain = model_card(sources(shown, training=recorded))
         marks = card.count("These metrics"), plain.count("These metrics")
-        assert marks == ((0, 0) if says is None else (3, 1)), (
-            "evaluation, subgroups and failures, or the test of the run"
+        assert marks == ((0, 0) if says is None else (4, 1)), (
+            "evaluation, groups, subgroups and failures, or the test of the run"
         )
         assert ("model-index" in front(card)) == (says is None), "there a metric cannot be marked"
         if says:

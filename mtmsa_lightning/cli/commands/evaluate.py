@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from mtmsa_lightning.cli.arguments import Parser, add_boolean, add_checkpoint, fraction
+from mtmsa_lightning.cli.arguments import Parser, add_boolean, add_checkpoint, fraction, whole_number_from
 from mtmsa_lightning.cli.data_arguments import (
     add_data_arguments,
     add_trainer_arguments,
@@ -14,6 +14,7 @@ from mtmsa_lightning.cli.data_arguments import (
 from mtmsa_lightning.data.stress.names import NAMES
 from mtmsa_lightning.errors import ConfigError
 from mtmsa_lightning.settings.configs import option
+from mtmsa_lightning.settings.defaults import MIN_FACES
 from mtmsa_lightning.settings.error_messages import NO_DATA
 from mtmsa_lightning.training.early_checks import check_arguments, names_data
 
@@ -43,6 +44,11 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     faces = "show photos in the page: best, worst and most uncertain faces, attention"
     add_boolean(parser, "--faces", faces, default=True)
+    parser.add_argument(
+        "--min_faces", type=whole_number_from(1), default=MIN_FACES, metavar="N",
+        help="least number of faces of a group (gender, race, age) for metrics of its own",
+    )  # fmt: skip
+    add_boolean(parser, "--paper", "write plots as PDF and the tables of the page as LaTeX too")
     parser.add_argument(
         "--stress", nargs="*", metavar="NAME", choices=NAMES,
         help=f"evaluate changed photos of the same faces too: all changes, or some of {', '.join(NAMES)}",
@@ -81,7 +87,7 @@ def main(args: Sequence[str]) -> None:
     from mtmsa_lightning.training.evaluating import evaluate
 
     stress = () if options.stress is None else options.stress or NAMES
-    evaluate(options.ckpt_path, others, options.out, faces=options.faces, stress=stress)
+    evaluate(options.ckpt_path, others, options.out, options.faces, stress, options.min_faces, options.paper)
 
 
 def matrix(options: argparse.Namespace, others: Sequence[str]) -> None:
@@ -119,4 +125,5 @@ def score_predictions(options: argparse.Namespace, others: Sequence[str]) -> Non
 
     from mtmsa_lightning.training.scoring import score
 
-    score(options.predictions, arguments, columns, options.min_matched, options.out, options.faces)
+    shown = options.faces, options.min_faces, options.paper
+    score(options.predictions, arguments, columns, options.min_matched, options.out, *shown)

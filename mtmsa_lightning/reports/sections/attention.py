@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from mtmsa_lightning._utils.text import pluralize
-from mtmsa_lightning.metrics.age import MIN_FACES
 from mtmsa_lightning.reports.html import Picture
 from mtmsa_lightning.reports.plots import attention as attention_plots
 from mtmsa_lightning.reports.report_data import Material
+from mtmsa_lightning.settings.defaults import MIN_FACES
 
 if TYPE_CHECKING:
     from mtmsa_lightning.evaluation.attention import Attention

@@ -66,8 +66,10 @@ def _judged(differences: pd.DataFrame, name: str) -> pd.DataFrame:
 
 
 def _chosen(found: pd.DataFrame) -> list[str]:
-    """Return the groups of one label, then the worst and the best of the finest division."""
+    """Return the groups of one label, then the worst and the best of the division with the most groups."""
     several = found["by"].str.contains(" x ")
-    finest = found[several & (found["by"] == found["by"].iloc[-1])].sort_values("worse", ascending=False)
-    count = min(EXTREMES, len(finest) // 2)
-    return [*found.index[~several], *finest.index[:count], *finest.index[len(finest) - count :]]
+    divisions = found["by"][several].value_counts(sort=False)
+    most = found[found["by"] == divisions.idxmax()] if len(divisions) else found[several]
+    ordered = most.sort_values("worse", ascending=False)
+    count = min(EXTREMES, len(ordered) // 2)
+    return [*found.index[~several], *ordered.index[:count], *ordered.index[len(ordered) - count :]]
