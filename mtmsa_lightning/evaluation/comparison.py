@@ -22,7 +22,7 @@ from mtmsa_lightning.errors import DataError
 from mtmsa_lightning.evaluation.face_scores import metrics_of_means, read_faces
 from mtmsa_lightning.evaluation.folds import SHARED, average_scores, clusters, face_keys, known_subjects
 from mtmsa_lightning.evaluation.resampling import bootstrap_means, interval, paired_permutation
-from mtmsa_lightning.metrics.suite import METRICS
+from mtmsa_lightning.metrics.titles import METRIC_BY_NAME
 from mtmsa_lightning.runs.directory import runs_with
 from mtmsa_lightning.runs.run_json import partial_note, read_record
 from mtmsa_lightning.runs.status import recorded_seed
@@ -214,7 +214,7 @@ def matching_rows(ours: pd.DataFrame, theirs: pd.DataFrame, names: tuple[str, st
 
 def _counted_by_both(ours: pd.DataFrame, theirs: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return the headline metrics of both sides, on the faces that both count (classes may differ)."""
-    names = [spec.name for spec in METRICS if spec.headline]
+    names = [spec.name for spec in METRIC_BY_NAME.values() if spec.headline]
     both = ours.notna() & theirs.notna()
     names = [name for name in names if name in ours and name in theirs and both[name].any()]
     return ours[names].where(both[names]), theirs[names].where(both[names])

@@ -41,6 +41,7 @@ def labelled_faces(predictions: Predictions) -> dict[str, npt.NDArray[np.bool_]]
     """Return which faces count for the metrics of each kind of label."""
     low, high = predictions.age_low.numpy(), predictions.age_high.numpy()
     there = {"exact": low == high, "group": low < high, "age": ~np.isnan(low)}
+    there["votes"] = ~(predictions.votes_mean + predictions.votes_std).isnan().numpy()
     if predictions.age is None:
         there = {kind: np.zeros(len(low), bool) for kind in there}
     for task, head in (("gender", predictions.gender), ("race", predictions.race)):

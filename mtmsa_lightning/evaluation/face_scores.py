@@ -34,7 +34,13 @@ def face_scores(predictions: Predictions) -> pd.DataFrame:
         metric = spec.build(0)
         if isinstance(metric, MaskedMean):
             assert age is not None
-            values, counted = metric.per_face(age, predictions.age_low, predictions.age_high)
+            votes = spec.task == "votes"
+            low, high = (
+                (predictions.votes_mean, predictions.votes_std)
+                if votes
+                else (predictions.age_low, predictions.age_high)
+            )
+            values, counted = metric.per_face(age, low, high)
             columns[spec.name] = torch.where(counted, values.double(), torch.nan).numpy()
     for task, head in (("gender", predictions.gender), ("race", predictions.race)):
         if head is not None:

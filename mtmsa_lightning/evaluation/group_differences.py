@@ -11,7 +11,16 @@ from mtmsa_lightning.evaluation.resampling import MIN_CLUSTERS, Floats
 from mtmsa_lightning.evaluation.simultaneous import Family, largest_difference, simultaneous
 from mtmsa_lightning.metrics.titles import METRIC_BY_NAME
 
-COMPARED = ("age_mae", "age_bias", "age_cs5", "group_acc", "group_acc_1off", "gender_acc", "race_acc")
+COMPARED = (
+    "age_mae",
+    "age_bias",
+    "age_cs5",
+    "group_acc",
+    "group_acc_1off",
+    "apparent_epsilon",
+    "gender_acc",
+    "race_acc",
+)
 """Metrics of which every group is compared with all faces."""
 
 _ENDS = ("group_max", "group_min")

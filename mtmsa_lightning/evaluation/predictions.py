@@ -67,6 +67,8 @@ class Predictions:
         race: Predictions of the race head.
         gender_labels: Labelled gender by name, "" where unknown.
         race_labels: Labelled race by name, "" where unknown.
+        votes_mean: Mean of people's guesses of the age in years, float64 ``(N,)``; NaN where missing.
+        votes_std: Standard deviation of the guesses.
     """
 
     ids: NDArray[np.str_]
@@ -79,6 +81,8 @@ class Predictions:
     race: ClassPredictions | None
     gender_labels: NDArray[np.str_]
     race_labels: NDArray[np.str_]
+    votes_mean: Tensor
+    votes_std: Tensor
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -91,6 +95,7 @@ class Predictions:
             "exact": self.age_low == self.age_high,
             "group": self.age_low < self.age_high,
             "age": ~self.age_low.isnan(),
+            "votes": ~(self.votes_mean + self.votes_std).isnan(),
         }
         return {kind: int(faces.sum()) for kind, faces in labelled.items()}
 
@@ -105,7 +110,7 @@ class Predictions:
 
     def _specs(self) -> tuple[MetricSpec, ...]:
         heads = {"gender": self.gender, "race": self.race}
-        classes = {} if self.age is None else {"age": 0}
+        classes = {} if self.age is None else {"age": 0, "votes": 0}
         classes |= {task: len(head.names) for task, head in heads.items() if head is not None}
         return metric_specs(classes, groups=self.age_groups)
 
@@ -148,6 +153,7 @@ def read_predictions(source: Path | pd.DataFrame, name: str = "the table of pred
         ids=_texts(table, "id"), subjects=_texts(table, "subject"), age=age, age_low=low, age_high=high,
         age_groups=_age_groups(table), gender=gender, race=race,
         gender_labels=labels["gender"], race_labels=labels["race"],
+        votes_mean=_optional(table, "label_apparent_age"), votes_std=_optional(table, "label_apparent_std"),
     )  # fmt: skip
 
 
@@ -180,6 +186,12 @@ def with_texts(table: pd.DataFrame) -> pd.DataFrame:
 def _texts(table: pd.DataFrame, column: str) -> NDArray[np.str_]:
     values = table[column] if column in table else [""] * len(table)
     return np.asarray(values, dtype=np.str_)
+
+
+def _optional(table: pd.DataFrame, column: str) -> Tensor:
+    """Return a column of labels, float64 ``(N,)``; NaN where missing."""
+    values = pd.to_numeric(table[column]) if column in table else pd.Series(np.nan, index=table.index)
+    return torch.tensor(values.to_numpy(np.float64))
 
 
 def _numbers(table: pd.DataFrame, columns: list[str], name: str) -> Tensor:

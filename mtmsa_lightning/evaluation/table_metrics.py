@@ -57,8 +57,9 @@ def compute_metrics(predictions: Predictions, min_faces: int = MIN_FACES) -> dic
 def scalars(predictions: Predictions) -> dict[str, float]:
     """Return the scalar metrics of the suite; those without labels are absent, NaN for too few faces."""
     labelled = predictions.labelled()
-    classes = {} if predictions.age is None else {"age": 0}
+    classes = {} if predictions.age is None else {"age": 0, "votes": 0}
     inputs: dict[str, tuple[Any, ...]] = {"age": _age_inputs(predictions)}
+    inputs["votes"] = (predictions.age, predictions.votes_mean, predictions.votes_std)
     for task, head in (("gender", predictions.gender), ("race", predictions.race)):
         if head is not None:
             classes[task] = len(head.names)

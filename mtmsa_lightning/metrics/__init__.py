@@ -20,10 +20,11 @@ from mtmsa_lightning.metrics.probabilistic import (
 )
 from mtmsa_lightning.metrics.stage_metrics import TaskLoss
 from mtmsa_lightning.metrics.uncertainty import AURC, ENCE
+from mtmsa_lightning.metrics.votes import EpsilonError, VotesCoverage, VotesCRPS
 
 __all__ = [
     "AURC", "ENCE", "AgeBalancedMAE", "AgeBias", "AgeCRPS", "AgeIntervalNLL", "AgeMAE", "AgeNLL", "AgeRMSE",
     "BalancedAccuracy", "ClassAccuracy", "ClassCalibrationError", "CumulativeScore", "CumulativeScoreArea",
-    "CumulativeScoreCurve", "DecadeMAE", "GroupAccuracy", "GroupMAE", "IntervalCoverage", "IntervalWidth",
-    "TaskLoss", "WorstDecadeMAE",
+    "CumulativeScoreCurve", "DecadeMAE", "EpsilonError", "GroupAccuracy", "GroupMAE", "IntervalCoverage",
+    "IntervalWidth", "TaskLoss", "VotesCRPS", "VotesCoverage", "WorstDecadeMAE",
 ]  # fmt: skip

@@ -135,6 +135,23 @@ def aurc(preds: AgeDistribution, target: Labels, high: Tensor | None = None) -> 
     return _measure(metrics.AURC(), preds, target, high)
 
 
+def epsilon_error(preds: Predictions, target: Tensor, std: Tensor) -> Tensor:
+    """Return the epsilon error of apparent age; see :class:`~mtmsa_lightning.metrics.EpsilonError`."""
+    return _measure(metrics.EpsilonError(), preds, target, std)
+
+
+def votes_crps(preds: AgeDistribution, target: Tensor, std: Tensor) -> Tensor:
+    """Return the distance from the guesses in years; see :class:`~mtmsa_lightning.metrics.VotesCRPS`."""
+    return _measure(metrics.VotesCRPS(), preds, target, std)
+
+
+def votes_coverage(
+    preds: AgeDistribution, target: Tensor, std: Tensor, level: float = INTERVAL_LEVEL
+) -> Tensor:
+    """Return the fraction of guesses in intervals; see :class:`~mtmsa_lightning.metrics.VotesCoverage`."""
+    return _measure(metrics.VotesCoverage(level), preds, target, std)
+
+
 def class_accuracy(probs: Tensor, target: Tensor) -> Tensor:
     """Return the accuracy; see :class:`~mtmsa_lightning.metrics.ClassAccuracy`."""
     return _measure(metrics.ClassAccuracy(probs.shape[1]), probs, target)

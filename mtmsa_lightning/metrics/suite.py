@@ -16,10 +16,11 @@ from mtmsa_lightning.metrics.age_by_group import AgeBalancedMAE, WorstDecadeMAE
 from mtmsa_lightning.metrics.age_groups import GroupAccuracy
 from mtmsa_lightning.metrics.classes import BalancedAccuracy, ClassAccuracy, ClassCalibrationError
 from mtmsa_lightning.metrics.uncertainty import AURC, ENCE
+from mtmsa_lightning.metrics.votes import EpsilonError, VotesCoverage, VotesCRPS
 from mtmsa_lightning.settings.defaults import MIN_FACES
 
-LabelKind = Literal["exact", "group", "age", "gender", "race"]
-"""Exact ages, age groups, ages of either kind, and the two classes."""
+LabelKind = Literal["exact", "group", "age", "votes", "gender", "race"]
+"""Exact ages, age groups, ages of either kind, guesses of apparent age, and the two classes."""
 
 AgeGroups = Sequence[tuple[int, int]]
 """Inclusive (low, high) age groups in years."""
@@ -42,6 +43,7 @@ class MetricSpec(NamedTuple):
         headline: Whether it is in the table at the end of a run.
         uses: What it needs beside the predicted age or class: nothing (``point``), the whole ``distribution``
             or class probabilities, or the interval of a level.
+        decimals: Decimals in tables, unless it is a fraction.
     """
 
     name: str
@@ -53,11 +55,12 @@ class MetricSpec(NamedTuple):
     training: bool = False
     headline: bool = False
     uses: Literal["point", "distribution"] | float = "point"
+    decimals: int = 2
 
     @property
     def task(self) -> str:
-        """The task: ``age``, ``gender`` or ``race``."""
-        return self.needs if self.needs in ("gender", "race") else "age"
+        """The task: ``age``, ``votes``, ``gender`` or ``race``."""
+        return self.needs if self.needs in ("votes", "gender", "race") else "age"
 
 
 def _intervals(level: int) -> tuple[MetricSpec, MetricSpec]:
@@ -147,13 +150,38 @@ METRICS: tuple[MetricSpec, ...] = (
     *_classes("gender"),
     *_classes("race"),
 )  # fmt: skip
-"""All metrics, in the order of tables."""
+"""All metrics of a run, in the order of tables."""
+
+
+def _votes_coverage(level: int) -> MetricSpec:
+    """Return the coverage of guesses by the central interval of a level in percent."""
+    share, title = level / 100, f"apparent age, guesses within the {level} % interval"
+    return MetricSpec(
+        f"apparent_coverage{level}", title, "votes", share, lambda _: VotesCoverage(share), fraction=True,
+        uses=share,
+    )  # fmt: skip
+
+
+VOTE_METRICS: tuple[MetricSpec, ...] = (
+    MetricSpec(
+        "apparent_epsilon", "apparent age, epsilon error", "votes", "lower", lambda _: EpsilonError(),
+        headline=True, decimals=3,
+    ),
+    MetricSpec(
+        "apparent_crps", "apparent age, distance from the guesses (years)", "votes", "lower",
+        lambda _: VotesCRPS(), headline=True, uses="distribution",
+    ),
+    *map(_votes_coverage, LEVELS),
+)  # fmt: skip
+"""Metrics of apparent age, computed from tables of predictions."""
 
 
 def metric_specs(classes: Mapping[str, int], groups: bool | AgeGroups) -> tuple[MetricSpec, ...]:
-    """Return the metrics of a model; arguments as for :class:`.StageMetrics`."""
+    """Return the metrics of a model; arguments as for :class:`.StageMetrics`, and the task ``votes``."""
     found = tuple(
-        spec for spec in METRICS if spec.task in classes and (groups or not spec.name.startswith("group_"))
+        spec
+        for spec in (*METRICS, *VOTE_METRICS)
+        if spec.task in classes and (groups or not spec.name.startswith("group_"))
     )
     if isinstance(groups, bool) or age_group_edges(groups) == AGE_GROUP_EDGES:
         return found

@@ -3,9 +3,9 @@
 import math
 from collections.abc import Container
 
-from mtmsa_lightning.metrics.suite import METRICS
+from mtmsa_lightning.metrics.suite import METRICS, VOTE_METRICS
 
-METRIC_BY_NAME = {spec.name: spec for spec in METRICS}
+METRIC_BY_NAME = {spec.name: spec for spec in (*METRICS, *VOTE_METRICS)}
 """The metrics of the suite by name."""
 
 CALIBRATION_TITLES = {"gender_nll": "gender NLL (nats)", "race_nll": "race NLL (nats)"}
@@ -28,7 +28,7 @@ def format_metric(name: str, value: float | None, absent: str = "-") -> str:
         return absent
     if math.isnan(value):
         return "undefined"
-    return f"{100 * value:z.1f} %" if _is_fraction(name) else f"{value:z.2f}"
+    return f"{100 * value:z.1f} %" if _is_fraction(name) else f"{value:z.{_decimals(name)}f}"
 
 
 def format_interval(name: str, low: float | None, high: float | None) -> str:
@@ -42,7 +42,11 @@ def format_difference(name: str, value: float) -> str:
     """Format the difference of two metrics with its sign; fractions in percentage points."""
     if math.isnan(value):
         return "undefined"
-    return f"{100 * value:+z.1f}" if _is_fraction(name) else f"{value:+z.2f}"
+    return f"{100 * value:+z.1f}" if _is_fraction(name) else f"{value:+z.{_decimals(name)}f}"
+
+
+def _decimals(name: str) -> int:
+    return METRIC_BY_NAME[name].decimals if name in METRIC_BY_NAME else 2
 
 
 def _is_fraction(name: str) -> bool:

@@ -15,7 +15,16 @@ from mtmsa_lightning.reports import latex
 from mtmsa_lightning.reports.html import without_faces
 from mtmsa_lightning.reports.report_context import ReportContext
 from mtmsa_lightning.reports.report_data import Material
-from mtmsa_lightning.reports.sections import age, classes, faces, fairness, headline, subgroups, uncertainty
+from mtmsa_lightning.reports.sections import (
+    age,
+    apparent_age,
+    classes,
+    faces,
+    fairness,
+    headline,
+    subgroups,
+    uncertainty,
+)
 from mtmsa_lightning.reports.sections import attention as attention_section
 from mtmsa_lightning.reports.sections import stress as stress_section
 from mtmsa_lightning.settings.defaults import MIN_FACES
@@ -75,6 +84,7 @@ def write_report(
         headline.add_quotes(report)
         age.add_section(report)
         uncertainty.add_section(report, predictions)
+        apparent_age.add_section(report)
         classes.add_section(report)
         subgroups.add_section(report)
         if stress is not None:

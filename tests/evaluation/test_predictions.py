@@ -31,6 +31,7 @@ def test_a_file_is_read_as_it_was_written(table, tmp_path, suffix):
     assert found.gender_labels.tolist() == table["label_gender"].tolist()
     assert found.labelled() == {
         "exact": 399, "group": 0, "age": 399, "race": 400, "gender": (table["label_gender"] != "").sum(),
+            "votes": 0,
     }  # fmt: skip
 
 

@@ -29,7 +29,7 @@ def settings_of(cls: type[Metric]) -> list[dict]:
         {**least, each.name: value}
         for each in parameters
         for value in (ARGUMENTS[each.name][1:] if each.name in least else OTHER[type(each.default)])
-        if not (cls.__name__.startswith("Interval") and value > 1)
+        if not (cls.__name__.startswith(("Interval", "VotesCoverage")) and value > 1)
     ]
     return [least, *changed]
 

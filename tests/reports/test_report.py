@@ -373,3 +373,24 @@ def test_without_a_decade_of_enough_faces_no_error_by_decade_is_drawn(simulated,
     assert (tmp_path / "tables" / "error_by_age.csv").exists()
     write_report(simulated(600), tmp_path / "more", CONTEXT)
     assert (tmp_path / "more" / "plots" / "error_by_age.svg").exists()
+
+
+def test_apparent_ages_are_evaluated_against_the_guesses(simulated, tmp_path, undrawn):
+    table = simulated(300)
+    guessed = table["label_age_low"] + 0.4
+    table = table.assign(label_apparent_age=guessed, label_apparent_std=np.where(np.arange(300) < 5, 0, 4.0))
+    metrics = write_report(table, tmp_path, CONTEXT)
+    page = Page(tmp_path / "report.html")
+    known = table[table["label_age_low"].notna()]
+    difference = known["age_mean"] - known["label_apparent_age"]
+    error = np.where(known["label_apparent_std"] > 0, 1 - np.exp(-(difference**2) / 32), difference != 0)
+    assert metrics["scalars"]["apparent_epsilon"] == pytest.approx(error.mean())
+    assert f"{error.mean():.3f}" in page.texts
+    assert "(5 of 270 faces)" in page.text
+    rows = pd.read_csv(tmp_path / "tables" / "metrics.csv").set_index("name")
+    assert rows["low95"]["apparent_epsilon"] < error.mean() < rows["high95"]["apparent_epsilon"]
+    assert rows["faces"]["apparent_crps"] == 270
+    assert (tmp_path / "plots" / "votes_coverage.svg").exists()
+    plain = write_report(simulated(60), tmp_path, CONTEXT)
+    assert not [name for name in plain["scalars"] if name.startswith("apparent")]
+    assert "Apparent age" not in Page(tmp_path / "report.html").text

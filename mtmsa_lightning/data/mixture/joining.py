@@ -51,6 +51,7 @@ def join_tables(tables: Mapping[str, FaceTable], race_classes: Sequence[str]) ->
     root = common_root(table.root for table in tables.values())
     frames = [_renamed(name, table, root, race_classes) for name, table in tables.items()]
     extra = [*BOX] if any(set(BOX) <= set(frame) for frame in frames) else []
+    extra += [name for name in ("apparent_age", "apparent_std") if any(name in frame for frame in frames)]
     extra += ["content"] if all("content" in frame for frame in frames) else []
     frames = [frame.reindex(columns=[*SCHEMA, *extra]) for frame in frames]
     reports = [table.report for table in tables.values()]
