@@ -161,7 +161,7 @@ class Experiment:
         self.all_folds: tuple[int, ...] = ()
         self.trials: list[Trial] = []
         self.fingerprints: dict[int, dict[str, str]] = {}  # of the chosen folds
-        self._completed: dict[str, dict[str, Any] | None] = {}  # by recorded settings, since parsing is slow
+        self._completed: dict[str, dict[str, Any] | None] = {}  # by recorded settings
         self.workers = None  # of each run's loader, unless given
         if parallel > 1 and self.settings["data"]["init_args"].get("num_workers") is None:
             self.workers = max(1, cli.datamodule.num_workers // parallel)
@@ -236,13 +236,30 @@ class Experiment:
         settings = read_config(run)
         if not training_differences(settings, self.settings_of(trial)):
             return self.moved(trial, run)  # the same settings: completing them takes a second
-        key = to_json(settings, default=str)
-        if key not in self._completed:
-            self._completed[key] = self.cli.completed(settings)
-        recorded = self._completed[key]
+        recorded = self._complete(settings)
         if recorded is None:
             return ["its settings are not valid any more"]
         return training_differences(recorded, self.settings_of(trial)) + self.moved(trial, run)
+
+    def _complete(self, recorded: dict[str, Any]) -> dict[str, Any] | None:
+        """Return a run's settings with the defaults of those added since; None if they are not valid.
+
+        Parsing is slow: runs that differ in name, seed and fold alone share it.
+        """
+        settings = deepcopy(recorded)
+        own: dict[str, Any] = {
+            key: settings.pop(key) for key in ("name", "seed_everything") if key in settings
+        }
+        data = (settings.get("data") or {}).get("init_args") or {}
+        fold = {"fold": data.pop("fold")} if "fold" in data else {}
+        key = to_json(settings, default=str)
+        if key not in self._completed:
+            self._completed[key] = self.cli.completed(settings)
+        completed = deepcopy(self._completed[key])
+        if completed is not None:
+            completed |= own
+            completed["data"]["init_args"] |= fold
+        return completed
 
     def moved(self, trial: Trial, run: Path) -> list[str]:
         """Return the parts of the split whose faces or labels have changed since a run."""

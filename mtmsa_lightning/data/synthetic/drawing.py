@@ -212,7 +212,9 @@ class _Face:
         """Wrinkles and folds: a dark groove with a light rim below."""
         grooves = np.zeros((CANVAS, CANVAS), np.uint8)
         for points, depth, width in [*self.wrinkles(), *self.folds()]:
-            shade = int(np.clip(depth, 0, 1) * 255)
+            shade = int(min(max(depth, 0), 1) * 255)
+            if not shade:
+                continue
             line, box = line_mask(smooth(points), width + (depth > 0.4), 3, shade)
             np.maximum(grooves[box], line, out=grooves[box])
         dark: Any = cv2.GaussianBlur(grooves, (0, 0), 0.7).astype(np.float32) / 255 * self.skin_mask
