@@ -2,6 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 WEIGHTS := $(wildcard weights/starter/mtmsa_lightning_starter/network/model.safetensors)
+unexport PYTHONDONTWRITEBYTECODE  # the processes that tests start would compile the package again
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-fast lint types plots bench bench-gpu gpu-day bench-compare clean

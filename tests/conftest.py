@@ -27,7 +27,9 @@ from untrained_networks import calibration, new_network, record, save  # noqa: F
 
 from mtmsa_lightning.align.tiny_retinaface import TinyRetinaFace
 from mtmsa_lightning.cli.main import main
-from mtmsa_lightning.data.synthetic import write_morph
+from mtmsa_lightning.data.synthetic import releases, write_morph
+from mtmsa_lightning.data.synthetic.drawing import draw_face
+from mtmsa_lightning.export.speed import images_per_second
 
 # Processes that tests start build narrow networks too (sitecustomize.py). They inherit neither from here nor
 # from the shell that SIGINT is ignored.
@@ -36,7 +38,7 @@ os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [NARROW, os.environ.get(
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Whatever the machine does beside the tests, an example may take as long as it takes.
-settings.register_profile("suite", deadline=None)
+settings.register_profile("suite", deadline=None, max_examples=40)
 settings.load_profile("suite")
 
 TINY = """
@@ -82,6 +84,30 @@ def _quick_files() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Figure, "savefig", coarse)
         patch.setattr(os, "fsync", lambda number: None)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _drawn_once() -> Iterator[None]:
+    """Draw each synthetic face once: many tests write the same ones."""
+    drawn: dict[str, NDArray[np.uint8]] = {}
+
+    def draw_once(*args: Any) -> NDArray[np.uint8]:
+        key = repr(args)
+        if key not in drawn:
+            drawn[key] = draw_face(*args)
+        return drawn[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(releases, "draw_face", draw_once)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _timed_shortly() -> Iterator[None]:
+    """Measure the speed of an exported file in a few calls."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(images_per_second, "__defaults__", (0.001, 10.0))
         yield
 
 

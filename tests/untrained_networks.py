@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 from mtmsa_lightning import MTMSA, MSAConfig
 from mtmsa_lightning.calibration.calibration import Calibration
+from mtmsa_lightning.models.backbones import resnet
 
 RACES = ("white", "black", "asian")
 CALIBRATION = Calibration(
@@ -22,6 +24,19 @@ CALIBRATION = Calibration(
     },
     metrics={"calibration": {"before": {"ece": 0.1}, "after": {"ece": 0.05}}},
 )  # fmt: skip
+
+
+class TinyTrunk(nn.Module):
+    """A backbone of one strided convolution with normalisation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, resnet.WIDTHS[-1], 16, stride=16, bias=False)
+        self.norm = nn.BatchNorm2d(resnet.WIDTHS[-1])
+
+    def forward(self, images: Tensor, aux_stage: int) -> tuple[Tensor, Tensor]:
+        features = self.norm(self.conv(images)).relu().mean((2, 3))
+        return features, features
 
 
 def provenance(crop: dict[str, Any] | None = None, dataset: str = "morph", **more: Any) -> dict[str, Any]:

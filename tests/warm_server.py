@@ -1,8 +1,8 @@
 """Fork Python processes in which torch, Lightning and the package are imported already.
 
-Importing them takes a process several seconds. ``start`` starts a server, which imports them once, and
-returns a program that stands in for ``python``: see ``warm_program.py``. What a process starts by
-``sys.executable``, ranks and spawned workers for example, is such a program too.
+Importing them takes a process several seconds. ``start`` starts a server, which imports them once for all
+workers of pytest-xdist, and returns a program that stands in for ``python``: see ``warm_program.py``. What a
+process starts by ``sys.executable``, ranks and spawned workers for example, is such a program too.
 """
 
 import atexit
@@ -14,6 +14,7 @@ import multiprocessing.spawn
 import os
 import runpy
 import selectors
+import shutil
 import signal
 import socket
 import subprocess
@@ -26,9 +27,10 @@ from functools import partial
 from itertools import dropwhile
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import warm_program
+from filelock import FileLock
 from warm_program import SOCKET_VARIABLE, received
 
 PRELOADED = (
@@ -37,46 +39,74 @@ PRELOADED = (
 )  # fmt: skip
 MOST_FILES = 64
 
-_running: tuple[Path, subprocess.Popen[bytes]] | None = None
+
+class Running(NamedTuple):
+    """The server, of which this process has one end of a pipe: it ends when all ends are closed."""
+
+    folder: Path
+    end: int
+    process: subprocess.Popen[bytes] | None
+    """None if another worker of pytest-xdist has started it."""
+
+
+_running: Running | None = None
 
 
 def start() -> str:
-    """Return the program in place of ``sys.executable``; the first call starts the server of this process."""
+    """Return the program in place of ``sys.executable``; the first call of all workers starts the server."""
     global _running
     if _running is None:
-        folder = Path(tempfile.mkdtemp(prefix="warm-"))
-        program = folder / "python"
-        program.write_text(f"#!{sys.executable} -IS\n{Path(warm_program.__file__).read_text()}")
-        program.chmod(0o700)
-        with socket.socket(socket.AF_UNIX) as listening:
-            listening.bind(str(folder / "socket"))
-            listening.listen(64)
-            command = [sys.executable, __file__, str(listening.fileno()), str(program)]
-            server = subprocess.Popen(
-                command, stdin=subprocess.PIPE, pass_fds=[listening.fileno()], start_new_session=True
-            )
+        session = os.environ.get("PYTEST_XDIST_TESTRUNUID")
+        shared = Path(tempfile.gettempdir(), f"warm-{session}")
+        folder = shared if session else Path(tempfile.mkdtemp(prefix="warm-"))
+        with FileLock(f"{folder}.lock"):
+            try:
+                end, process = os.open(folder / "end", os.O_WRONLY | os.O_NONBLOCK), None
+            except OSError:  # none is running
+                end, process = _start_server(folder)
+        _running = Running(folder, end, process)
         os.environ[SOCKET_VARIABLE] = str(folder / "socket")
-        _running = program, server
-    return str(_running[0])
+    return str(_running.folder / "python")
+
+
+def _start_server(folder: Path) -> tuple[int, subprocess.Popen[bytes]]:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(mode=0o700)
+    program = folder / "python"
+    program.write_text(f"#!{sys.executable} -IS\n{Path(warm_program.__file__).read_text()}")
+    program.chmod(0o700)
+    os.mkfifo(folder / "end")
+    read_end = os.open(folder / "end", os.O_RDONLY | os.O_NONBLOCK)
+    end = os.open(folder / "end", os.O_WRONLY)
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(folder / "socket"))
+        listening.listen(64)
+        command = [sys.executable, __file__, str(listening.fileno()), str(program)]
+        server = subprocess.Popen(
+            command, stdin=read_end, pass_fds=[listening.fileno()], start_new_session=True
+        )
+    os.close(read_end)
+    return end, server
 
 
 def stop() -> None:
-    """End the server of this process and all that it has forked."""
+    """Close the end of this process; the worker that has started the server waits for the others."""
     global _running
     if _running is not None:
-        program, server = _running
-        server.communicate()
-        for file in program.parent.iterdir():
-            file.unlink()
-        program.parent.rmdir()
+        folder, end, server = _running
         _running = None
+        os.close(end)
+        if server is not None:
+            server.wait()
+            shutil.rmtree(folder)
+            Path(f"{folder}.lock").unlink(missing_ok=True)
 
 
 # ------------------------------------------------------------------ the server
 
 
 class Server:
-    """Forks a process for every program that connects, and ends when its standard input is closed."""
+    """Forks a process for every program that connects, and ends when nobody has its standard input open."""
 
     def __init__(self, listening: socket.socket) -> None:
         self.listening = listening

@@ -1,16 +1,17 @@
 """Networks that export in a second: the real heads on a backbone of one convolution."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import cache
 
 import pytest
 import torch
 from torch import Tensor, nn
+from untrained_networks import TinyTrunk
 
 import mtmsa_lightning
 from mtmsa_lightning import MTMSA
 from mtmsa_lightning.calibration.calibration import Calibration
 from mtmsa_lightning.labels import AGE_GROUPS
-from mtmsa_lightning.models.backbones import resnet
 
 SIZE = 64
 
@@ -28,17 +29,15 @@ CALIBRATION = Calibration(
 )  # fmt: skip
 
 
-class TinyTrunk(nn.Module):
-    """A backbone of one strided convolution with normalisation."""
+@pytest.fixture(scope="session", autouse=True)
+def _operators_read_once() -> Iterator[None]:
+    """Read the sources of all ONNX operators once: the exporter does it for every file, in a second."""
+    from torch.onnx._internal.exporter import _registration
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(3, resnet.WIDTHS[-1], 16, stride=16, bias=False)
-        self.norm = nn.BatchNorm2d(resnet.WIDTHS[-1])
-
-    def forward(self, images: Tensor, aux_stage: int) -> tuple[Tensor, Tensor]:
-        features = self.norm(self.conv(images)).relu().mean((2, 3))
-        return features, features
+    operators = _registration.onnxscript_apis
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(operators, "get_torchlib_ops", cache(operators.get_torchlib_ops))
+        yield
 
 
 @pytest.fixture(scope="session")
