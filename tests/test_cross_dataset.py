@@ -26,7 +26,7 @@ QUIET = {
 def roots(tmp_path_factory):
     folder = tmp_path_factory.mktemp("releases")
     for name in DATASETS:
-        getattr(synthetic, f"write_{name}")(folder / name, n_faces=90, seed=6, size=72)
+        getattr(synthetic, f"write_{name}")(folder / name, n_faces=60, seed=6, size=72)
     return folder
 
 

@@ -163,7 +163,7 @@ def test_there_is_an_override_for_every_age_head_which_sets_it_and_nothing_else(
         assert settings == {"model": {"age": {"class_path": path}}}
 
 
-@pytest.mark.parametrize("name", sorted(set(age_heads.__all__) - {"AgeHead"}))
+@pytest.mark.parametrize("name", ["DLDLv2AgeHead", "L1AgeHead"])  # that all have a path is tested above
 def test_an_age_head_is_chosen_by_its_name(name, capsys):
     with pytest.raises(SystemExit) as stopped:
         main(["fit", "--config", "morph.yaml", "--model.age", name, "--print_config"])

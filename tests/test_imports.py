@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from mtmsa_lightning.cli.main import OWN_COMMANDS, TRAINER_COMMANDS
+from mtmsa_lightning.data.datasets import CLASSES
 
 HEAVY = {
     "torch", "torchvision", "torchmetrics", "lightning", "pandas", "scipy", "matplotlib", "wandb",
@@ -79,9 +80,21 @@ def test_help_loads_nothing_heavy(tmp_path):
         assert HEAVY & set(told["loaded"]) == set(), command
 
 
+EVERY_DATASET = """
+from mtmsa_lightning.training.build_data import CLASSES, build_data
+for name in reversed(CLASSES.values()):
+    print(type(build_data([f"--data={name}"])).__name__, end=" ")
+print()
+"""
+
+
 @pytest.mark.slow
-def test_parsing_a_fit_loads_hardly_more_than_lightning_itself(tmp_path):
-    for told in lines(["fit", "--config", "demo.yaml", "--print_config"], ["fit", "--help"], cwd=tmp_path):
+def test_a_fresh_process_knows_every_dataset_and_a_fit_loads_hardly_more_than_lightning_itself(tmp_path):
+    """Here all classes have been imported before, there none."""
+    commands = ["fit", "--config", "demo.yaml", "--print_config"], ["fit", "--help"]
+    datasets, parsed = python(EVERY_DATASET + PROGRAM, json.dumps(commands), cwd=tmp_path).splitlines()
+    assert datasets.split() == [*reversed(CLASSES.values())]
+    for told in json.loads(parsed):
         assert told["status"] == 0
         with_lightning = {"torch", "torchvision", "torchmetrics", "lightning", "scipy", "matplotlib"}
         assert HEAVY & set(told["loaded"]) - with_lightning <= {"pandas", "cv2"}

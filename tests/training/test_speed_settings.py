@@ -129,6 +129,15 @@ def test_any_number_of_faces_is_compiled_twice_and_computes_the_same():
     assert counter.frame_count == 2, "for the first number, and for any number"
 
 
+def test_half_precision_is_compiled_too():
+    plain, model = (model_of(msa=None, channels_last=True) for _ in range(2))
+    compiled(model)
+    with torch.autocast("cpu", torch.bfloat16):
+        (expected, _), (loss, found) = gradients(plain), gradients(model)
+    torch.testing.assert_close(loss, expected, rtol=0.05, atol=0)
+    assert all(gradient.isfinite().all() for gradient in found.values())
+
+
 def test_a_compiled_model_keeps_its_names_and_its_copies_are_their_own():
     model = model_of()
     names = list(model.state_dict())

@@ -57,10 +57,12 @@ def test_a_face_is_an_rgb_picture_of_the_asked_size(size):
 
 
 @pytest.mark.parametrize("gender", GENDERS)
-@pytest.mark.parametrize("race", RACES)
-@pytest.mark.parametrize("age", [0, 7.5, 16, 45, 90, 116])
-def test_everyone_can_be_drawn_at_any_age(gender, race, age):
-    assert draw_face(person(3, gender, race), age, 5).std() > 20
+@pytest.mark.parametrize(("place", "race"), list(enumerate(RACES)))
+def test_everyone_can_be_drawn_at_any_age(gender, place, race):
+    """Every gender of every race at two of the ages, and every gender at each."""
+    ages = (0, 7.5, 16, 45, 90, 116)
+    for age in (ages[place % 6], ages[(place + 3) % 6]):
+        assert draw_face(person(3, gender, race), age, 5).std() > 20
 
 
 def test_the_same_arguments_draw_the_same_pixels_whatever_was_drawn_before():
