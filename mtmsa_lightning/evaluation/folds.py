@@ -1,7 +1,8 @@
 """The folder of a cross-validation: summary, and predictions pooled over folds.
 
 - ``summary.json``: everything below, with both standard deviations.
-- ``summary.csv``: a row per run, then mean and standard deviations; ``summary.md`` is the same as Markdown.
+- ``summary.csv``: a row per run, then mean and standard deviations; ``summary.md`` and
+  ``summary.tex`` are the same as Markdown and LaTeX.
 - ``predictions/seed<s>.parquet``: the test faces of all folds, with a column ``fold``.
 - ``report-seed<s>/``: the report on them, with plots and tables.
 - ``logs/``: the output of each run.

@@ -11,6 +11,7 @@ from mtmsa_lightning.data.splits.split import fingerprint
 from mtmsa_lightning.evaluation.comparison import Contender
 from mtmsa_lightning.evaluation.folds import average_scores, known_subjects
 from mtmsa_lightning.metrics.titles import METRIC_BY_NAME, format_difference, format_metric, title
+from mtmsa_lightning.reports.latex import table as latex_table
 from mtmsa_lightning.reports.markdown import listed, render
 
 LEVEL = 0.05  # level of significance
@@ -49,22 +50,66 @@ def provenance(contender: Contender) -> dict[str, Any]:
     }
 
 
+HEADS = ["metric", "baseline", "this run", "difference [95 %]", "p", ""]
+"""Columns of the table of one model."""
+
+
 def markdown(baseline: Contender, others: Sequence[Contender], table: pd.DataFrame, draws: int) -> str:
     """Return the comparison as Markdown."""
     return render(
         "comparison.md",
         baseline=baseline.name,
-        sides=[_quoted(provenance(each)) for each in (baseline, *others)],
+        sides=[quoted(provenance(each)) for each in (baseline, *others)],
         runs={
-            name: [*map(_cells, rows.to_dict("records"))] for name, rows in table.groupby("run", sort=False)
+            name: [*map(cells, rows.to_dict("records"))] for name, rows in table.groupby("run", sort=False)
         },
-        others=len(others),
-        subjects=table["subjects"].notna().any(),
-        draws=draws,
+        heads=HEADS,
+        method=method(table, draws),
     )
 
 
-def _quoted(side: dict[str, Any]) -> str:
+def latex(baseline: Contender, others: Sequence[Contender], table: pd.DataFrame, draws: int) -> str:
+    """Return one LaTeX table of all models: a row per metric, a column per model."""
+    names = [each.name for each in others]
+    rows = []
+    for metric, found in table.groupby("metric", sort=False):
+        compared = {row["run"]: row for row in found.to_dict("records")}
+        first = format_metric(str(metric), next(iter(compared.values()))["baseline"])
+        rows.append([title(str(metric)), first, *(_cell(compared.get(name)) for name in names)])
+    caption = (
+        f"Differences to {baseline.name} in brackets with 95 % intervals; * significant at "
+        f"{100 * LEVEL:.0f} %. {method(table, draws)}"
+    )
+    sides = "".join(f"% {quoted(provenance(each))}\n" for each in (baseline, *others))
+    return sides + latex_table(["metric", baseline.name, *names], rows, caption, "tab:comparison")
+
+
+def _cell(row: Mapping[Any, Any] | None) -> str:
+    """Return the value of a model with its difference to the baseline."""
+    if row is None:
+        return "-"
+    name, value = row["metric"], format_metric(row["metric"], row["value"])
+    if math.isnan(row["p"]):
+        return value
+    difference, low, high = (format_difference(name, row[key]) for key in ("difference", "low", "high"))
+    return f"{value} ({difference}, {low} to {high}){'*' if row['p_holm'] < LEVEL else ''}"
+
+
+def method(table: pd.DataFrame, draws: int) -> str:
+    """Describe intervals and p-values of a comparison."""
+    known, others = table["subjects"].notna().any(), table["run"].nunique()
+    units, flipped = ("subjects",) * 2 if known else ("faces, no subject being known", "faces")
+    holm = f", corrected by Holm for {others} runs (not for the metrics)" if others > 1 else ""
+    return (
+        f"Differences are paired by face. Intervals: percentiles of {draws:,} bootstrap samples of {units}. "
+        f"p: paired permutation test, two-sided, the signs of {flipped} flipped{holm}. "
+        "Both cover the random choice of test faces only, for these trained models; the variation between "
+        "trainings is seen from several seeds."
+    )
+
+
+def quoted(side: dict[str, Any]) -> str:
+    """Describe a side in one line."""
     recorded = side["recorded"] or {}
     facts = [f"{key.replace('_', ' ')} {listed(recorded[key])}" for key in QUOTED if key in recorded]
     facts = facts or ["protocol, label rule and seed are not recorded beside this table"]
@@ -72,7 +117,8 @@ def _quoted(side: dict[str, Any]) -> str:
     return f"{side['run']}: {faces} [{side['test_fingerprint'][:16]}], {', '.join(facts)}"
 
 
-def _cells(row: Mapping[Any, Any]) -> list[str]:
+def cells(row: Mapping[Any, Any]) -> list[str]:
+    """Return the row of a metric as texts, in the order of ``HEADS``."""
     name = row["metric"]
     signed = [format_difference(name, row[key]) for key in ("difference", "low", "high")]
     values = [format_metric(name, row[key]) for key in ("baseline", "value")]

@@ -7,7 +7,8 @@ import pandas as pd
 
 from mtmsa_lightning._utils.strict_json import csv_cell
 from mtmsa_lightning.metrics.titles import format_metric, title
-from mtmsa_lightning.reports.markdown import render, table
+from mtmsa_lightning.reports.latex import table as latex_table
+from mtmsa_lightning.reports.markdown import listed, render, table
 
 _MOST_COLUMNS = 10
 """Number of folds above which the table of metrics has no column for each; summary.csv has all."""
@@ -35,11 +36,25 @@ def rows(summary: Mapping[str, Any]) -> pd.DataFrame:
 
 def markdown(summary: Mapping[str, Any]) -> str:
     """Return the summary as Markdown."""
-    tables = {"metrics_table": _metrics_table(summary), "runs_table": _runs_table(summary)}
+    tables = {"metrics_table": table(*_metrics_table(summary)), "runs_table": _runs_table(summary)}
     return render("folds.md", s=summary, **tables)
 
 
-def _metrics_table(summary: Mapping[str, Any]) -> str:
+def latex(summary: Mapping[str, Any]) -> str:
+    """Return the table of metrics as LaTeX."""
+    caption = (
+        f"{summary['dataset']}, protocol {summary['protocol']}, split seed {summary['split_seed']}, label "
+        f"rule {summary['label_rule']}; folds {listed(summary['folds'])} of "
+        f"{len(summary['folds_of_protocol'])}, seeds {listed(summary['seeds'])}. ± is the sample standard "
+        f"deviation; pooled: all {summary['pooled']['faces']:,} test faces with 95 % intervals."
+    )
+    prints = sorted({run["fingerprints"]["test"] for run in summary["runs"]})
+    comments = "".join(f"% test fingerprint {each}\n" for each in prints)
+    return comments + latex_table(*_metrics_table(summary), caption, "tab:crossval")
+
+
+def _metrics_table(summary: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """Return the columns and the rows of the table of metrics."""
     folds, several = summary["folds"], len(summary["seeds"]) > 1
     spreads = {"over_seeds": "sd over seeds", "over_runs": "sd over runs"} if several else {}
     shown = folds if len(folds) <= _MOST_COLUMNS else []
@@ -53,7 +68,7 @@ def _metrics_table(summary: Mapping[str, Any]) -> str:
         cells += [format_metric(name, (metric[over] or {}).get("sd_sample")) for over in spreads]
         cells.append(_pooled_cell(name, summary["pooled"]["metrics"].get(name, {})))
         rows.append(cells)
-    return table([*heads, "pooled [95 %]"], rows)
+    return [*heads, "pooled [95 %]"], rows
 
 
 def _runs_table(summary: Mapping[str, Any]) -> str:

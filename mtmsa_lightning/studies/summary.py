@@ -16,7 +16,7 @@ from mtmsa_lightning.evaluation.folds import (
     shared_subjects,
     spread,
 )
-from mtmsa_lightning.reports.folds_text import markdown, rows
+from mtmsa_lightning.reports.folds_text import latex, markdown, rows
 from mtmsa_lightning.runs.run_json import partial_note, read_record
 
 VARYING = ("versions", "git_commit", "device", "precision")
@@ -66,6 +66,7 @@ def write_crossval(
     write_text(folder / "summary.json", to_json(summary, indent=2) + "\n")
     write_text(folder / "summary.csv", rows(summary).to_csv(index=False))
     write_text(folder / "summary.md", text)
+    write_text(folder / "summary.tex", latex(summary))
     return text
 
 

@@ -62,6 +62,9 @@ def test_all_folds_of_the_protocol_are_run_and_summarised(crossval, children, tm
     assert "sample standard deviation (n - 1)" in text
     assert f"| {statistics.mean(of_folds):.2f} ± {statistics.stdev(of_folds):.2f} |" in text
     assert text in capsys.readouterr().out
+    tex = (folder(tmp_path) / "summary.tex").read_text()
+    assert rf"& {statistics.mean(of_folds):.2f} $\pm$ {statistics.stdev(of_folds):.2f} &" in tex
+    assert "protocol subject\\_exclusive, split seed 0" in tex
     rows = pd.read_csv(folder(tmp_path) / "summary.csv").set_index("row")
     assert rows.loc["mean", "age_mae"] == pytest.approx(metric["mean"])
     assert rows.loc["sd_population_over_folds", "age_mae"] == pytest.approx(statistics.pstdev(of_folds))

@@ -11,7 +11,7 @@ from mtmsa_lightning.settings.defaults import PERMUTATIONS
 
 log = logging.getLogger(__name__)
 
-ENDINGS = (".json", ".csv", ".md")
+ENDINGS = (".json", ".csv", ".md", ".tex", ".html", ".pdf", ".svg", ".png")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -26,7 +26,15 @@ def parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("baseline", type=Path, help="a run, the folder of a cross-validation or of a report, or a table")
     add("others", type=Path, nargs="+", metavar="other", help="what to compare with it")
-    add("--out", type=Path, nargs="+", default=[], metavar="FILE", help="files to write: .json, .csv, .md")
+    add(
+        "--out",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="FILE",
+        help="files to write: tables "
+        "(.json, .csv, .md, .tex), a page (.html), a plot of all models (.pdf, .svg, .png)",
+    )
     add("--draws", type=whole_number_from(1), default=PERMUTATIONS, help="bootstrap samples, sign flips")
     add("--seed", type=whole_number_from(0), default=0, help="seed of both")
     return parser
@@ -41,24 +49,14 @@ def main(args: Sequence[str]) -> None:
     for path in (options.baseline, *options.others):
         if not path.exists():
             raise DataError(f"{path}: no predictions: no such file or folder")
-    from mtmsa_lightning._utils.atomic_write import write_text
-    from mtmsa_lightning._utils.strict_json import csv_cell, to_json
-    from mtmsa_lightning.evaluation.comparison import compare, plain_rows, read_contender
-    from mtmsa_lightning.reports.comparison_text import markdown, provenance, verdict
+    from mtmsa_lightning.evaluation.comparison import compare, read_contender
+    from mtmsa_lightning.reports.comparison_files import Comparison
+    from mtmsa_lightning.reports.comparison_text import verdict
 
     first, *rest = [read_contender(path) for path in (options.baseline, *options.others)]
     table = compare(first, rest, options.draws, options.seed)
     table["verdict"] = table.apply(verdict, axis=1)
-    text = markdown(first, rest, table, options.draws)
-    log.info("%s", text.rstrip())
-    sides = [provenance(side) for side in (first, *rest)]
-    record = {
-        "baseline": sides[0], "others": sides[1:], "draws": options.draws, "seed": options.seed,
-        "comparisons": plain_rows(table),
-    }  # fmt: skip
-    quoted = table.assign(baseline_run=first.name, test_fingerprint=sides[0]["test_fingerprint"])
-    quoted = quoted.assign(recorded=to_json(first.record))
-    cells = quoted.map(csv_cell)
-    texts = {".json": to_json(record, indent=2) + "\n", ".csv": cells.to_csv(index=False), ".md": text}
+    comparison = Comparison(first, rest, table, options.draws, options.seed)
+    log.info("%s", comparison.markdown().rstrip())
     for file in options.out:
-        write_text(file, texts[file.suffix])
+        comparison.write(file)

@@ -292,7 +292,7 @@ def test_other_folds_are_refused(fails, write):
     ("args", "said"),
     [
         (["nowhere", "nowhere"], "nowhere: no predictions"),
-        (["a.csv", "a.csv", "--out", "x.html"], "ending in .json, .csv, .md"),
+        (["a.csv", "a.csv", "--out", "x.txt"], "ending in .json, .csv, .md, .tex, .html"),
         (["a.csv", "a.csv", "--draws", "0"], "must be a whole number from 1"),
     ],
 )
@@ -302,10 +302,19 @@ def test_mistakes(fails, write, monkeypatch, tmp_path, args, said):
     assert said in fails("compare", *args)
 
 
-def test_files_are_written_in_three_formats(write, tmp_path):
-    file = write("a.csv", table([4] * 6))
-    outs = [tmp_path / f"out.{ending}" for ending in ("json", "csv", "md")]
-    main(["compare", str(file), str(file), "--out", *map(str, outs)])
+def test_files_are_written_in_every_format(write, tmp_path):
+    file, other = write("a.csv", table([4] * 6)), write("b_1.csv", table([1] * 6))
+    outs = [tmp_path / f"out.{ending}" for ending in ("json", "csv", "md", "tex", "html", "pdf")]
+    main(["compare", str(file), str(other), "--draws", "100", "--out", *map(str, outs)])
+    tex = outs[3].read_text()
+    assert f"metric & {str(file).replace('_', chr(92) + '_')} & " in tex
+    assert "age MAE (years) & 4.00 & 1.00 (-3.00, -3.00 to -3.00) " in tex
+    assert "paired permutation test" in tex
+    page = outs[4].read_text()
+    assert page.count("<figure>") == 1
+    assert "image/svg+xml" in page
+    assert "not significant at 5 %" in page
+    assert outs[5].read_bytes().startswith(b"%PDF")
     assert len(pd.read_csv(outs[1])) == len(json.loads(outs[0].read_text())["comparisons"])
     assert pd.read_csv(outs[1])["test_fingerprint"].str.len().eq(64).all()
     assert outs[2].read_text().startswith("# Compared with ")
