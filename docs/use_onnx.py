@@ -30,4 +30,4 @@ for path in sys.argv[2:]:
     outputs = session.run(None, {"images": face.transpose(2, 0, 1)[None]})
     result = dict(zip(about["outputs"], (values[0].tolist() for values in outputs), strict=True))
     result |= {name: dict(zip(of, result[name], strict=True)) for name, of in about["classes"].items()}
-    print(path, json.dumps(result))
+    print(path, json.dumps(result | {key: of[result[key]] for key, of in about.get("decisions", {}).items()}))

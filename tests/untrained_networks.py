@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from mtmsa_lightning import MTMSA, MSAConfig
 from mtmsa_lightning.calibration.calibration import Calibration
+from mtmsa_lightning.calibration.policy import AgePolicy
 from mtmsa_lightning.models.backbones import resnet
 
 RACES = ("white", "black", "asian")
@@ -23,6 +24,7 @@ CALIBRATION = Calibration(
         "subjects": 30, "unit": "subjects", "chose_checkpoint": False,
     },
     metrics={"calibration": {"before": {"ece": 0.1}, "after": {"ece": 0.05}}},
+    policies=(AgePolicy(18, yes_from=33.0, no_below=12.0), AgePolicy(21, by="probability", yes_from=0.99)),
 )  # fmt: skip
 
 

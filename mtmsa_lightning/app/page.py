@@ -124,6 +124,10 @@ def describe(estimator: AgeEstimator) -> dict[str, str]:
         "Unsure faces": (
             f"a face is unsure if {rule}" if rule else "no threshold was set, so no face is called unsure"
         ),
+        **{
+            f"Decision at {policy.legal_age}": f"{policy.describe()}; {policy.promise()}"
+            for policy in (model.calibration.policies if model.calibration is not None else ())
+        },
     }
 
 

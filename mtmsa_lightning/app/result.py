@@ -73,6 +73,7 @@ def _card(
         "side": face.crop.image.shape[0],
         "unsure": unsure_rule(estimator) if face.unsure else "",
         "age": None if age is None else _age(estimator, age),
+        "over": {f"{legal_age} or older": decision for legal_age, decision in face.over.items()},
         "tables": [bars(title, shares) for title, shares in tables.items() if shares],
         "gates": [
             {

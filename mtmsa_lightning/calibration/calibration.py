@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from mtmsa_lightning._utils.text import pluralize
+from mtmsa_lightning.calibration.policy import AgePolicy
 from mtmsa_lightning.labels import age_group_edges
 from mtmsa_lightning.models.distributions import AgeDistribution, CalibratedAge
 from mtmsa_lightning.settings.defaults import INTERVAL_LEVEL
@@ -39,6 +40,7 @@ class Calibration:
             latter (``subjects``, or ``different images`` without known subjects), and whether this part also
             ``chose_checkpoint``.
         metrics: Calibration metrics before and after, by part.
+        policies: Decisions at legal ages, in increasing order of these; absent in older checkpoints.
     """
 
     sigma_scale: float = 1.0
@@ -48,6 +50,7 @@ class Calibration:
     min_group_prob: float | None = None
     fitted_on: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
+    policies: tuple[AgePolicy, ...] = ()
 
     def age(self, raw: AgeDistribution) -> AgeDistribution:
         """Return the distribution with calibrated sigma and conformal intervals at ``LEVELS``.
@@ -114,19 +117,24 @@ class Calibration:
         limits = [f"width over {pluralize(self.max_width, 'year')}"] if self.max_width is not None else []
         limits += [f"group below {self.min_group_prob:g}"] if self.min_group_prob is not None else []
         unsure = f"; unsure: {' or '.join(limits)}" if limits else ""
-        return f"calibrated on {where}: {', '.join(factors)}{unsure}"
+        decisions = "".join(f"; {policy.describe()}" for policy in self.policies)
+        return f"calibrated on {where}: {', '.join(factors)}{unsure}{decisions}"
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for checkpoints and JSON; an infinite quantile becomes None."""
         finite = {str(p): None if math.isinf(q) else q for p, q in self.quantiles.items()}
-        return asdict(self) | {"quantiles": finite, "at_search_limit": self.at_limit}
+        policies = [policy.to_dict() for policy in self.policies]
+        return asdict(self) | {
+            "quantiles": finite, "at_search_limit": self.at_limit, "policies": policies,
+        }  # fmt: skip
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Build a calibration from the values of :meth:`to_dict`."""
         quantiles = {float(p): math.inf if q is None else float(q) for p, q in values["quantiles"].items()}
         fields = {name: value for name, value in values.items() if name != "at_search_limit"}
-        return cls(**{**fields, "quantiles": quantiles})
+        policies = tuple(AgePolicy.from_dict(each) for each in values.get("policies", ()))
+        return cls(**{**fields, "quantiles": quantiles, "policies": policies})
 
 
 def _describe_faces(on: Mapping[str, Any]) -> str:

@@ -7,9 +7,10 @@ from typing import Any
 from torch import Tensor
 
 from mtmsa_lightning import __version__
+from mtmsa_lightning.calibration.policy import DECISIONS
 from mtmsa_lightning.data.preprocessing_check import describe_crop
 from mtmsa_lightning.export.formats import Precision
-from mtmsa_lightning.export.network import INPUT, OUTPUTS
+from mtmsa_lightning.export.network import INPUT, describe_output
 from mtmsa_lightning.export.parity import BOUNDS
 from mtmsa_lightning.labels import age_group_edges
 from mtmsa_lightning.module import IMAGENET_MEAN, IMAGENET_STD, MTMSA
@@ -27,7 +28,8 @@ def describe_export(
     """Return the metadata of an export, with the outputs ``names``, as plain values.
 
     By key: ``input`` (name, shape, type, colour order, preprocessing), ``outputs`` (name to meaning and
-    unit), ``classes`` (names of a row of probabilities by its output), ``gender_classes`` and
+    unit), ``classes`` (names of a row of probabilities by its output), ``decisions`` (names of the codes of
+    an output such as ``over_18``; their thresholds are in ``calibration``), ``gender_classes`` and
     ``race_classes``, ``age_groups`` with their ``age_group_edges``, ``calibrated`` (in words) and
     ``calibration``, with the metrics of the calibrated network, ``weights_sha256`` of the checkpoint,
     ``trained_on``, ``licence``, ``precision``, ``parity_bound``, ``producer`` and ``format_version``.
@@ -47,8 +49,9 @@ def describe_export(
         "producer": f"mtmsa-lightning {__version__}",
         "precision": str(precision),
         "input": _describe_input(model, provenance, dynamic),
-        "outputs": {name: OUTPUTS[name] for name in names},
+        "outputs": {name: describe_output(name) for name in names},
         "classes": classes,
+        "decisions": {each.name: list(DECISIONS) for each in calibration.policies} if calibration else {},
         **{f"{task}_classes": list(classes) for task, classes in model.trained_classes.items()},
         "age_groups": [list(group) for group in model.age_groups],
         "age_group_edges": list(age_group_edges(model.age_groups)) if model.age_groups else [],

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from mtmsa_lightning.calibration.policy import DECISIONS
+from mtmsa_lightning.evaluation.prediction_columns import decision_columns
 from mtmsa_lightning.labels import age_group_edges
 from mtmsa_lightning.metrics.stage_metrics import StageMetrics
 from mtmsa_lightning.models.backbones.trunk import Trunk
@@ -29,8 +31,18 @@ OUTPUTS = {
 """Descriptions of the outputs, in order; a checkpoint has those of its heads."""
 
 
+def describe_output(name: str) -> str:
+    """Return the description of an output."""
+    if name in OUTPUTS:
+        return OUTPUTS[name]
+    codes = ", ".join(f"{code} {decision}" for code, decision in enumerate(DECISIONS))
+    return f"whether a person is {name.removeprefix('over_')} years old or older: {codes}, int64 [n]"
+
+
 def named_outputs(model: MTMSA, images: Tensor) -> dict[str, Tensor]:
     """Return the calibrated outputs of a checkpoint in float32, those of :data:`OUTPUTS` that it has.
+
+    The decisions of its policies come last, by name.
 
     Args:
         model: The network, in evaluation mode.
@@ -49,7 +61,7 @@ def named_outputs(model: MTMSA, images: Tensor) -> dict[str, Tensor]:
     found = {name: values.float() for name, values in found.items()}
     if output.age is not None and model.calibration is not None and model.calibration.abstains:
         found["unsure"] = model.calibration.unsure(output.age, model.age_groups)
-    return found
+    return found | decision_columns(model, output)
 
 
 class ExportNetwork(nn.Module):

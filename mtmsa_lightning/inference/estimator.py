@@ -22,6 +22,7 @@ from mtmsa_lightning._utils.cores import available_cores
 from mtmsa_lightning._utils.devices import usable_device
 from mtmsa_lightning._utils.images import MAX_PIXELS, UnreadableImageError
 from mtmsa_lightning.align.detector import FaceDetector, load_detector
+from mtmsa_lightning.calibration.policy import DECISIONS
 from mtmsa_lightning.errors import CheckpointError, ConfigError
 from mtmsa_lightning.evaluation.attention import dilation_rates
 from mtmsa_lightning.inference.cropping import Cropper, Preprocessing
@@ -282,7 +283,18 @@ class AgeEstimator:
         calibration, unsure = self.model.calibration, nothing
         if output.age is not None and calibration is not None and calibration.abstains:
             unsure = calibration.unsure(output.age, self.model.age_groups).tolist()
-        return [Face(*row) for row in zip(crops, ages, genders, races, unsure, strict=True)]
+        over = self._decisions(output, len(crops))
+        return [Face(*row) for row in zip(crops, ages, genders, races, unsure, over, strict=True)]
+
+    def _decisions(self, output: FaceOutput, faces: int) -> list[dict[int, str]]:
+        """Return the decision of each policy by its legal age, for every face."""
+        calibration, age = self.model.calibration, output.age
+        if age is None or calibration is None:
+            return [{} for _ in range(faces)]
+        codes = {each.legal_age: each.decide(age).tolist() for each in calibration.policies}
+        return [
+            {legal_age: DECISIONS[row[face]] for legal_age, row in codes.items()} for face in range(faces)
+        ]
 
     def _images(self, crops: Sequence[FaceCrop]) -> Tensor:
         images = torch.from_numpy(np.stack([crop.image for crop in crops]))

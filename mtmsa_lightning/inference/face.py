@@ -1,7 +1,7 @@
 """Predictions for a face in a photo."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -120,6 +120,8 @@ class Face:
         gender: The gender.
         race: The race.
         unsure: Whether a threshold of the calibration is exceeded; None without thresholds.
+        over: The decision ``yes``, ``no`` or ``unsure`` by legal age in years, see
+            :class:`~mtmsa_lightning.calibration.policy.AgePolicy`; empty without policies.
     """
 
     crop: FaceCrop
@@ -127,6 +129,7 @@ class Face:
     gender: ClassPrediction | None
     race: ClassPrediction | None
     unsure: bool | None
+    over: Mapping[int, str] = field(default_factory=dict)
 
     @property
     def age(self) -> Age:
@@ -154,8 +157,8 @@ class Face:
         """Return the predictions as plain values, with the names of the columns of ``mtmsa predict``.
 
         These are ``box_left``, ``box_top``, ``box_right``, ``box_bottom`` and ``score``; ``age_mean``,
-        ``age_std``, ``age_low90`` and ``age_high90`` in years, ``unsure``, probabilities
-        ``group_<low>_<high>``; the most probable ``gender`` and ``race`` with the probabilities
+        ``age_std``, ``age_low90`` and ``age_high90`` in years, ``unsure``, decisions ``over_<age>``,
+        probabilities ``group_<low>_<high>``; the most probable ``gender`` and ``race`` with the probabilities
         ``gender_<class>`` and ``race_<class>``. Predictions that the checkpoint does not make are missing.
         """
         values: dict[str, Any] = {**dict(zip(BOX, map(float, self.box), strict=True)), "score": self.score}
@@ -164,6 +167,7 @@ class Face:
             low, high = age.interval(0.9)
             values |= {"age_mean": age.mean, "age_std": age.std, "age_low90": low, "age_high90": high}
             values |= {} if self.unsure is None else {"unsure": self.unsure}
+            values |= {f"over_{legal_age}": decision for legal_age, decision in self.over.items()}
             values |= {f"group_{low}_{high}": share for (low, high), share in age.groups.items()}
         for task, predicted in (("gender", self.gender), ("race", self.race)):
             if predicted is not None:

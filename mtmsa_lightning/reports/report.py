@@ -1,6 +1,7 @@
 """The report of a table of predictions: a page, plots, tables, metrics, and the predictions."""
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,11 +24,12 @@ from mtmsa_lightning.reports.sections import (
     fairness,
     headline,
     subgroups,
+    thresholds,
     uncertainty,
 )
 from mtmsa_lightning.reports.sections import attention as attention_section
 from mtmsa_lightning.reports.sections import stress as stress_section
-from mtmsa_lightning.settings.defaults import MIN_FACES
+from mtmsa_lightning.settings.defaults import CELL_AGES, LEGAL_AGES, MIN_FACES
 
 PAGE = "report.html"
 
@@ -49,6 +51,8 @@ def write_report(
     stress: StressedAges | None = None,
     min_faces: int = MIN_FACES,
     paper: bool = False,
+    legal_ages: Sequence[int] = LEGAL_AGES,
+    cell_ages: tuple[int, int] = CELL_AGES,
 ) -> dict[str, Any]:
     """Write report.html, plots/, tables/, metrics.json, predictions.parquet and predictions.csv.
 
@@ -63,6 +67,8 @@ def write_report(
         stress: Ages of changed photos; None skips the section.
         min_faces: Least number of faces of a group for metrics of its own.
         paper: Write plots as PDF and the tables of the page as LaTeX too.
+        legal_ages: Ages in completed years at which decisions are evaluated.
+        cell_ages: First and last age of the mean over cells of sex and age.
 
     Returns:
         The content of metrics.json: ``quoted_with``, ``min_faces`` and the result of ``compute_metrics``.
@@ -87,6 +93,7 @@ def write_report(
         apparent_age.add_section(report)
         classes.add_section(report)
         subgroups.add_section(report)
+        thresholds.add_section(report, predictions, legal_ages, cell_ages)
         if stress is not None:
             stress_section.add_section(report, stress)
         faces.add_section(report, images)

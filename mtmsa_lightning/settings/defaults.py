@@ -44,6 +44,15 @@ PERMUTATIONS = 10_000
 LEGAL_AGES = (13, 16, 18, 21, 25)
 """Legal ages of a report, in completed years."""
 
+MAX_FPR = 0.01
+"""Largest rate of wrong decisions that a policy accepts."""
+
+NEAR_YEARS = 5
+"""Years below and above a legal age whose faces a policy's rates refer to."""
+
+CELL_AGES = (18, 30)
+"""First and last age of the cells of NIST's mean absolute error."""
+
 # Thresholds of `mtmsa audit`
 NEAR = 31
 """Maximum distance of near-duplicates in bits: an eighth of all; see ``data/audit/near_duplicates.py``."""

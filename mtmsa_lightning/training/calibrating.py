@@ -16,6 +16,8 @@ from mtmsa_lightning._utils.text import pluralize
 from mtmsa_lightning.calibration.calibration import Calibration
 from mtmsa_lightning.calibration.fitting import fit_calibration
 from mtmsa_lightning.calibration.measures import LabelledPredictions, calibration_metrics
+from mtmsa_lightning.calibration.policy import RULES, AgePolicy
+from mtmsa_lightning.calibration.policy_fitting import fit_policy, policy_rates
 from mtmsa_lightning.data.datamodule import FaceDataModule
 from mtmsa_lightning.data.overlap import check_overlap
 from mtmsa_lightning.data.preprocessing_check import preprocessing_of, warn_preprocessing
@@ -24,6 +26,7 @@ from mtmsa_lightning.errors import ConfigError
 from mtmsa_lightning.module import MTMSA
 from mtmsa_lightning.reports.calibration_tables import coverage_lines, metrics_table, thresholds_table
 from mtmsa_lightning.reports.card import update_cards
+from mtmsa_lightning.reports.policy_text import fitted_lines, too_few_text
 from mtmsa_lightning.runs.checkpoints import checkpoint_file, read_checkpoint
 from mtmsa_lightning.runs.pretrained import WEIGHTS, write_pretrained
 from mtmsa_lightning.runs.starter import refuse_change
@@ -48,12 +51,14 @@ def calibrate(
     accelerator: str = "auto",
     precision: Any = None,
     flip_test: bool | None = None,
+    policies: Sequence[AgePolicy] = (),
 ) -> Calibration:
     """Fit a calibration on uncalibrated predictions, log its effect, and store it in the checkpoint.
 
     ``part`` is ``calibration`` (the default unless it is empty) or ``val``; ``out`` is written instead of the
     checkpoint; precision and ``flip_test`` are by default those of ``mtmsa test`` and of the checkpoint. For
-    the thresholds see :class:`~mtmsa_lightning.calibration.calibration.Calibration`.
+    the thresholds see :class:`~mtmsa_lightning.calibration.calibration.Calibration`. ``policies`` are fitted,
+    see :func:`~mtmsa_lightning.calibration.policy_fitting.fit_policy`.
 
     Raises:
         ConfigError: A threshold is out of range or the part has too few labels, before any long work.
@@ -66,11 +71,13 @@ def calibrate(
     model.calibration = None
     model.flip_test = model.flip_test if flip_test is None else flip_test
     _check_thresholds(model, max_width, min_group_prob)
+    _check_policies(model, policies)
     data = _set_up_data(model, ckpt_path, data_args)
     part = part or ("calibration" if len(data.calibration_dataset) else "val")
     chose_checkpoint = _check_part(model, data, part, other_data)
     if max_width is not None:
         _check_enough(data, part)
+    _check_minors(data, part, policies)
 
     predicted = _predict_parts(model, data, part, accelerator, precision)
     faces = predicted[part]
@@ -90,6 +97,7 @@ def calibrate(
             for name, faces in predicted.items()
         },
     )
+    fitted = replace(fitted, policies=_fit_policies(policies, fitted, predicted, part))
     _log_effect(fitted, data, _applied(fitted, predicted[part]), groups=bool(model.age_groups))
     store(ckpt_path, fitted, out, flip_test)
     return fitted
@@ -190,6 +198,53 @@ def _check_part(model: MTMSA, data: FaceDataModule, part: str, other_data: bool)
             "the calibration uses the validation part, which also chose the checkpoint: coverage may be low"
         )
     return chose
+
+
+def _check_policies(model: MTMSA, policies: Sequence[AgePolicy]) -> None:
+    """Raise ConfigError for policies that cannot be fitted to any faces."""
+    if model.age is None and policies:
+        raise ConfigError("--legal_age needs an age head, which the checkpoint lacks")
+    for policy in policies:
+        if not 0 < policy.max_fpr < 1:
+            raise ConfigError(f"--max_fpr {policy.max_fpr}: must be a rate between 0 and 1")
+        if policy.confidence is not None and not 0 < policy.confidence < 1:
+            raise ConfigError(f"--confidence {policy.confidence}: must be a probability between 0 and 1")
+
+
+def _check_minors(data: FaceDataModule, part: str, policies: Sequence[AgePolicy]) -> None:
+    """Raise ConfigError if a part has too few minors for a policy: no threshold could keep its rate."""
+    table = getattr(data, f"{part}_dataset").table
+    units = sampling_units(table)
+    for policy in policies:
+        first, last = policy.minor_ages
+        minors, everyone = (
+            len(set(units[(table["age_low"] >= start) & (table["age_high"] <= last)])) for start in (first, 0)
+        )
+        if text := too_few_text(policy, minors, everyone, part):
+            raise ConfigError(text)
+
+
+def _fit_policies(
+    wanted: Sequence[AgePolicy], fitted: Calibration, predicted: Mapping[str, LabelledPredictions], part: str
+) -> tuple[AgePolicy, ...]:
+    """Fit policies on a part, add their rates on all parts, and log them beside those of the other rules."""
+    calibrated = {name: _applied(fitted, faces) for name, faces in predicted.items()}
+    found = []
+    for policy in sorted(wanted, key=lambda each: each.legal_age):
+        rules = [fit_policy(replace(policy, by=rule), calibrated[part]) for rule in RULES]
+        rules = [
+            replace(each, metrics={name: policy_rates(each, faces) for name, faces in calibrated.items()})
+            for each in rules
+        ]
+        found += [each for each in rules if each.by == policy.by]
+        for line in fitted_lines(rules, policy.by):
+            log.info("%s", line)
+        if found[-1].yes_from is None:
+            log.warning(
+                "%d or older: no threshold keeps the rate of wrong yes below %g: the decision is never yes",
+                policy.legal_age, policy.max_fpr,
+            )  # fmt: skip
+    return tuple(found)
 
 
 def _check_enough(data: FaceDataModule, part: str) -> None:

@@ -20,7 +20,7 @@ from mtmsa_lightning.reports.report import write_report
 from mtmsa_lightning.reports.report_context import ReportContext
 from mtmsa_lightning.runs.directory import BEGINNING
 from mtmsa_lightning.runs.run_json import read_record, update_record
-from mtmsa_lightning.settings.defaults import MIN_FACES
+from mtmsa_lightning.settings.defaults import CELL_AGES, LEGAL_AGES, MIN_FACES
 from mtmsa_lightning.training.build_data import build_data
 from mtmsa_lightning.training.callbacks.run_record import places_of, versions
 
@@ -36,6 +36,8 @@ def score(
     faces: bool = True,
     min_faces: int = MIN_FACES,
     paper: bool = False,
+    legal_ages: Sequence[int] = LEGAL_AGES,
+    cell_ages: tuple[int, int] = CELL_AGES,
 ) -> None:
     """Match predictions with the test faces of a dataset and write their report.
 
@@ -48,6 +50,8 @@ def score(
         faces: Whether the page shows photos.
         min_faces: Least number of faces of a group for metrics of its own.
         paper: Whether plots are written as PDF and tables as LaTeX too.
+        legal_ages: See :func:`.write_report`.
+        cell_ages: Likewise.
 
     Raises:
         DataError: The predictions cannot be read or match too few faces.
@@ -70,7 +74,8 @@ def score(
         rows = {name: row for row, name in enumerate(data.test_dataset.table["id"])}
         images = (lambda name: data.test_dataset[rows[name]]["image"]) if faces else None
         context = _context(file, record, read)
-        metrics = write_report(read.table, folder, context, images, min_faces=min_faces, paper=paper)
+        chosen = min_faces, paper, legal_ages, cell_ages
+        metrics = write_report(read.table, folder, context, images, None, None, *chosen)
         finished = datetime.now().isoformat(timespec="seconds")
         test = {f"test/{name}": value for name, value in metrics["scalars"].items()}
         update_record(folder, record | {"test": test, "finished": finished})

@@ -17,6 +17,7 @@ from mtmsa_lightning import MTMSA, MSAConfig
 from mtmsa_lightning.align.detector import FaceDetector, load_detector
 from mtmsa_lightning.app.server import application, listen, private_folder, server
 from mtmsa_lightning.calibration.calibration import Calibration
+from mtmsa_lightning.calibration.policy import AgePolicy
 from mtmsa_lightning.inference.estimator import AgeEstimator
 
 CALIBRATION = Calibration(
@@ -28,8 +29,9 @@ CALIBRATION = Calibration(
         "dataset": "morph", "protocol": "subject_exclusive", "fold": 0, "part": "calibration", "faces": 90,
         "subjects": 30, "unit": "subjects", "chose_checkpoint": False,
     },
+    policies=(AgePolicy(18, yes_from=60.0, no_below=12.0),),
 )  # fmt: skip
-"""A threshold that marks every face as unsure."""
+"""A threshold that marks every face as unsure, of its age too."""
 
 
 def network(calibration: Calibration | None = None, **arguments: Any) -> MTMSA:

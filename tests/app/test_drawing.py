@@ -221,6 +221,7 @@ HOSTILE_PARTS: dict[str, list] = {
     "card": [
         {
             "image": HOSTILE, "side": HOSTILE, "unsure": HOSTILE, "tables": [HOSTILE], "rates": [HOSTILE],
+            "over": {HOSTILE: HOSTILE},
             "age": {"years": HOSTILE, "interval": HOSTILE, "curve": HOSTILE},
             "gates": [{"picture": HOSTILE, "stage": HOSTILE, "largest": HOSTILE}],
         },

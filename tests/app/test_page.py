@@ -45,6 +45,8 @@ def test_the_model_is_described_by_its_own_records(estimator: AgeEstimator) -> N
     assert facts["Calibration"] == estimator.model.calibration.describe()
     assert "MORPH Album II, whose licence allows non-commercial research only" in facts["Terms of use"]
     assert facts["Unsure faces"] == "a face is unsure if its 90 % interval is wider than 1 year"
+    assert facts["Decision at 18"].startswith("18 or older: yes from an estimate of 60 years, no below an ")
+    assert "at most 1 % of people aged 13 to 17 get a yes" in facts["Decision at 18"]
 
 
 def test_a_network_without_records_says_so(estimator_of: NewEstimator) -> None:

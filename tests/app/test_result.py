@@ -7,6 +7,7 @@ import pytest
 
 from mtmsa_lightning.app.result import FORMATS, MOST_FACES, NO_FACE, faces_found, predict_photo
 from mtmsa_lightning.calibration.calibration import Calibration
+from mtmsa_lightning.calibration.policy import AgePolicy
 from mtmsa_lightning.inference.estimator import AgeEstimator
 
 NewEstimator = Callable[..., AgeEstimator]
@@ -60,6 +61,8 @@ def test_a_network_without_attention_shows_none(estimator_of: NewEstimator, port
         ({"calibration": Calibration(quantiles={0.9: float("inf")})},
          ["90 % interval: unknown, the checkpoint was calibrated on too few faces"], ["to inf", "Unsure"]),
         ({"calibration": Calibration(temperatures={"race": 2.0})}, ["90 % interval, not calibrated"], []),
+        ({"calibration": Calibration(policies=(AgePolicy(18), AgePolicy(99, no_below=99.0)))},
+         ["18 or older: <strong>unsure</strong>; 99 or older: <strong>no</strong>"], []),
         ({"calibration": Calibration(max_width=0.5, min_group_prob=0.4)},
          ["its 90 % interval is wider than 0.5 years or its likeliest age group has less than 40 %"], []),
     ],

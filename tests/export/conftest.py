@@ -11,6 +11,7 @@ from untrained_networks import TinyTrunk
 import mtmsa_lightning
 from mtmsa_lightning import MTMSA
 from mtmsa_lightning.calibration.calibration import Calibration
+from mtmsa_lightning.calibration.policy import AgePolicy
 from mtmsa_lightning.labels import AGE_GROUPS
 
 SIZE = 64
@@ -26,6 +27,7 @@ CALIBRATION = Calibration(
         "chose_checkpoint": False,
     },
     metrics={"test": {"before": {"age_nll": 4.0}, "after": {"age_nll": 3.5}}},
+    policies=(AgePolicy(30, by="probability", no_below=0.4, yes_from=0.6),),
 )  # fmt: skip
 
 

@@ -102,8 +102,9 @@ def test_heads_that_differ_in_training_alone_make_the_same_program(network_of, f
 def test_the_numbers_are_years_and_probabilities(network_of, faces):
     model = network_of("GaussianAgeHead", calibrated=True, groups=True)
     said = runner_of(model)(faces.numpy())
-    assert list(said) == list(OUTPUTS)
-    assert {value.dtype for name, value in said.items() if name != "unsure"} == {np.dtype("float32")}
+    assert list(said) == [*OUTPUTS, "over_30"]
+    decisions = {name: said.pop(name) for name in ("unsure", "over_30")}
+    assert {value.dtype for value in said.values()} == {np.dtype("float32")}
     with torch.inference_mode():
         output = model(faces)
     mean, std = output.age.mean.numpy(), output.age.std.numpy()
@@ -115,7 +116,9 @@ def test_the_numbers_are_years_and_probabilities(network_of, faces):
     np.testing.assert_allclose(said["age_group_probs"], masses, atol=1e-5)
     race = np.exp(output.race.double().numpy() / 1.6)
     np.testing.assert_allclose(said["race_probs"], race / race.sum(1, keepdims=True), atol=1e-5)
-    np.testing.assert_array_equal(said["unsure"], 2 * 1.9 * std > 40)
+    np.testing.assert_array_equal(decisions["unsure"], 2 * 1.9 * std > 40)
+    codes = np.digitize(norm.sf(29.5, mean, 1.3 * std), [0.4, 0.6])  # 0 no, 1 unsure, 2 yes
+    np.testing.assert_array_equal(decisions["over_30"], codes)
 
 
 # ------------------------------------------------------------------------ other precisions, other networks
@@ -162,8 +165,11 @@ def test_who_has_onnxruntime_alone_finds_all_that_is_needed(exported):
     assert said["input"] | {"name": image.name, "dtype": "uint8", "colours": "RGB"} == said["input"]
     assert "central square" in said["input"]["how"]
     outputs = session.get_outputs()
-    assert [output.name for output in outputs] == list(OUTPUTS)
-    assert said["outputs"] == OUTPUTS
+    assert [output.name for output in outputs] == [*OUTPUTS, "over_30"]
+    decision = "whether a person is 30 years old or older: 0 no, 1 unsure, 2 yes, int64 [n]"
+    assert said["outputs"] == OUTPUTS | {"over_30": decision}
+    assert said["decisions"] == {"over_30": ["no", "unsure", "yes"]}
+    assert said["calibration"]["policies"] == [model.calibration.policies[0].to_dict()]
     assert all(output.shape[0] == "n" for output in outputs)
     for name, names in said["classes"].items():
         assert len(names) == next(output.shape[1] for output in outputs if output.name == name)

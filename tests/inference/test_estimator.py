@@ -73,6 +73,10 @@ def test_faces_say_what_the_prediction_table_says(head, calibrated, groups, new_
             (expected["age_low90"], expected["age_high90"]), abs=1e-3
         )
         assert face.unsure == expected.get("unsure")
+        over = {name: value for name, value in expected.items() if name.startswith("over_")}
+        assert {f"over_{age}": decision for age, decision in face.over.items()} == over
+        assert over.keys() == ({"over_18", "over_21"} if calibrated else set())
+        assert over.items() <= face.to_dict().items()
         for task in ("gender", "race"):
             probabilities = {
                 k.removeprefix(f"{task}_"): v for k, v in expected.items() if k.startswith(f"{task}_")

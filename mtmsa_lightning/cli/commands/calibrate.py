@@ -4,14 +4,26 @@ import argparse
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mtmsa_lightning._utils.folders import check_folder, locked
-from mtmsa_lightning.cli.arguments import Parser, add_boolean, add_checkpoint, real_number
+from mtmsa_lightning.cli.arguments import (
+    Parser,
+    add_boolean,
+    add_checkpoint,
+    real_number,
+    whole_number_from,
+)
 from mtmsa_lightning.cli.data_arguments import add_data_arguments, data_arguments
+from mtmsa_lightning.errors import ConfigError
 from mtmsa_lightning.runs.checkpoints import find_checkpoint
 from mtmsa_lightning.runs.directory import run_of
 from mtmsa_lightning.runs.starter import refuse_change
+from mtmsa_lightning.settings.defaults import CONFIDENCE_LEVEL, MAX_FPR, NEAR_YEARS
 from mtmsa_lightning.training.early_checks import check_arguments
+
+if TYPE_CHECKING:
+    from mtmsa_lightning.calibration.policy import AgePolicy
 
 
 def parser() -> argparse.ArgumentParser:
@@ -21,8 +33,8 @@ def parser() -> argparse.ArgumentParser:
         description="Fit a scale of sigma, temperatures of the class heads and conformal intervals of age on "
         "held-out faces, and store them in the checkpoint; its weights do not change. `mtmsa test`, "
         "`mtmsa evaluate` and `mtmsa predict` then apply them. Uses one process.",
-        epilog="The data is that of the checkpoint's run, or of --config or --data. Coverage holds for new "
-        "subjects who are exchangeable with those fitted on.",
+        epilog="The data is that of the checkpoint's run, or of --config or --data. Coverage and --max_fpr "
+        "hold for new subjects who are exchangeable with those fitted on.",
     )
     add_checkpoint(parser)
     add_data_arguments(parser)
@@ -38,6 +50,7 @@ def parser() -> argparse.ArgumentParser:
         "--min_group_prob", type=real_number, metavar="P",
         help="mark a face as unsure if its most probable age group is less probable than this",
     )  # fmt: skip
+    add_policy(parser)
     add_boolean(parser, "--other_data", "allow another dataset than the checkpoint was trained on")
     add_boolean(
         parser, "--flip_test", "average over each face and its mirror image, here and in later uses", None,
@@ -50,6 +63,55 @@ def parser() -> argparse.ArgumentParser:
     return parser
 
 
+def add_policy(parser: argparse.ArgumentParser) -> None:
+    """Add the options of decisions at legal ages; None where they are not given."""
+    parser.add_argument(
+        "--legal_age", type=whole_number_from(1), nargs="+", metavar="AGE",
+        help="decide for each face whether it is of an age, in completed years: predictions get a column "
+        "over_AGE with yes, no or unsure",
+    )  # fmt: skip
+    parser.add_argument(
+        "--max_fpr", type=real_number, metavar="RATE",
+        help=f"largest rate of minors who get a yes, and of adults who get a no (default: {MAX_FPR:g})",
+    )  # fmt: skip
+    parser.add_argument(
+        "--near_years", type=whole_number_from(1), metavar="YEARS",
+        help=f"minors and adults are those of up to so many years below or above (default: {NEAR_YEARS})",
+    )  # fmt: skip
+    parser.add_argument(
+        "--confidence", type=real_number, metavar="P",
+        help=f"probability with which the rates hold (default: {CONFIDENCE_LEVEL:g})",
+    )  # fmt: skip
+    average = "let the rates hold on average instead, which needs a third of the faces"
+    add_boolean(parser, "--on_average", average, None, "false")
+    parser.add_argument(
+        "--decide_by", choices=("estimate", "probability"),
+        help="compare the estimated age with a challenge age, or P(age >= AGE) with a probability "
+        "(default: estimate)",
+    )  # fmt: skip
+
+
+def policies_of(options: argparse.Namespace) -> "list[AgePolicy]":
+    """Return the unfitted policies of the options; ConfigError if there are options without a legal age."""
+    given = {
+        "max_fpr": options.max_fpr, "near_years": options.near_years, "confidence": options.confidence,
+        "on_average": options.on_average, "decide_by": options.decide_by,
+    }  # fmt: skip
+    given = {name: value for name, value in given.items() if value is not None}
+    if given and not options.legal_age:
+        raise ConfigError(f"--{next(iter(given))} is of no use without --legal_age, such as --legal_age 18")
+    if given.pop("on_average", False):
+        if "confidence" in given:
+            raise ConfigError("--confidence and --on_average true exclude each other: give one of them")
+        given["confidence"] = None
+    if "decide_by" in given:
+        given["by"] = given.pop("decide_by")
+
+    from mtmsa_lightning.calibration.policy import AgePolicy
+
+    return [AgePolicy(age, **given) for age in sorted(set(options.legal_age or ()))]
+
+
 def main(args: Sequence[str]) -> None:
     """Run the command."""
     options, others = parser().parse_known_args(args)
@@ -57,6 +119,7 @@ def main(args: Sequence[str]) -> None:
     del options.accelerator, options.precision  # not settings of a Trainer here
     data_args = data_arguments(options, others)
     check_arguments("test", ["--ckpt_path", options.ckpt_path, *data_args])
+    policies = policies_of(options)
 
     target = options.out or find_checkpoint(Path(options.ckpt_path))
     refuse_change(target)
@@ -70,5 +133,5 @@ def main(args: Sequence[str]) -> None:
             return
         calibrate(
             options.ckpt_path, data_args, options.part, options.max_width, options.min_group_prob,
-            options.other_data, options.out, accelerator, precision, options.flip_test,
+            options.other_data, options.out, accelerator, precision, options.flip_test, policies,
         )  # fmt: skip

@@ -14,7 +14,7 @@ from mtmsa_lightning.cli.data_arguments import (
 from mtmsa_lightning.data.stress.names import NAMES
 from mtmsa_lightning.errors import ConfigError
 from mtmsa_lightning.settings.configs import option
-from mtmsa_lightning.settings.defaults import MIN_FACES
+from mtmsa_lightning.settings.defaults import CELL_AGES, LEGAL_AGES, MIN_FACES
 from mtmsa_lightning.settings.error_messages import NO_DATA
 from mtmsa_lightning.training.early_checks import check_arguments, names_data
 
@@ -67,12 +67,25 @@ def parser() -> argparse.ArgumentParser:
         "--min_matched", type=fraction, default=MIN_MATCHED,
         help="with --predictions: smallest fraction of the test faces that must have one",
     )  # fmt: skip
+    parser.add_argument(
+        "--legal_ages", type=whole_number_from(1), nargs="+", default=LEGAL_AGES, metavar="AGE",
+        help="ages in completed years at which decisions are evaluated "
+        f"(default: {' '.join(map(str, LEGAL_AGES))})",
+    )  # fmt: skip
+    parser.add_argument(
+        "--cell_ages", type=whole_number_from(0), nargs=2, default=CELL_AGES, metavar=("FIRST", "LAST"),
+        help="ages of the mean over cells of sex and single age, as in NIST's evaluation "
+        f"(default: {' '.join(map(str, CELL_AGES))})",
+    )  # fmt: skip
     return parser
 
 
 def main(args: Sequence[str]) -> None:
     """Run the command."""
     options, others = parser().parse_known_args(args)
+    first, last = options.cell_ages
+    if first > last:
+        raise ConfigError(f"--cell_ages {first} {last}: give the first age, then the last")
     if options.matrix is not None or options.on is not None:
         matrix(options, others)
         return
@@ -87,7 +100,8 @@ def main(args: Sequence[str]) -> None:
     from mtmsa_lightning.training.evaluating import evaluate
 
     stress = () if options.stress is None else options.stress or NAMES
-    evaluate(options.ckpt_path, others, options.out, options.faces, stress, options.min_faces, options.paper)
+    shown = options.faces, stress, options.min_faces, options.paper, options.legal_ages, (first, last)
+    evaluate(options.ckpt_path, others, options.out, *shown)
 
 
 def matrix(options: argparse.Namespace, others: Sequence[str]) -> None:
@@ -125,5 +139,6 @@ def score_predictions(options: argparse.Namespace, others: Sequence[str]) -> Non
 
     from mtmsa_lightning.training.scoring import score
 
-    shown = options.faces, options.min_faces, options.paper
+    first, last = options.cell_ages
+    shown = options.faces, options.min_faces, options.paper, options.legal_ages, (first, last)
     score(options.predictions, arguments, columns, options.min_matched, options.out, *shown)

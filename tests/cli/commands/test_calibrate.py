@@ -14,6 +14,7 @@ from scipy.stats import norm
 
 from mtmsa_lightning import MORPH, MTMSA, AgeEstimator
 from mtmsa_lightning.calibration.calibration import LEVELS
+from mtmsa_lightning.calibration.policy import DECISIONS, AgePolicy
 from mtmsa_lightning.cli.main import main
 from mtmsa_lightning.data.synthetic import write_morph, write_utkface
 from mtmsa_lightning.labels import AGE_GROUP_EDGES
@@ -23,6 +24,8 @@ from mtmsa_lightning.runs.run_json import update_record
 from mtmsa_lightning.training.calibrating import calibrate, store
 
 SINGLE = 1e-4
+
+LOOSE = {"max_fpr": 0.4, "confidence": 0.8, "near_years": 20}  # few faces are enough
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +65,7 @@ def calibrated(fresh, tmp_path_factory):
     """A copy of the run, calibrated in place."""
     run = tmp_path_factory.mktemp("copy") / "run"
     shutil.copytree(fresh, run)
-    calibrate(str(run), min_group_prob=0.3, max_width=60.0)
+    calibrate(str(run), min_group_prob=0.3, max_width=60.0, policies=[AgePolicy(50, **LOOSE)])
     return run
 
 
@@ -109,7 +112,7 @@ def test_a_second_calibration_replaces_the_first_and_undo_restores_the_file(fres
     again = calibrate(str(calibrated), out=tmp_path / "again.ckpt")
     first, second = best(calibrated)["calibration"], again.to_dict()
     assert first["sigma_scale"] != pytest.approx(1, abs=1e-3)
-    thresholds = {"min_group_prob": None, "max_width": None}
+    thresholds = {"min_group_prob": None, "max_width": None, "policies": []}
     assert second == first | thresholds
     assert best(calibrated)["calibration"] == first, "--out leaves the checkpoint alone"
     main(["calibrate", "--ckpt_path", str(tmp_path / "again.ckpt"), "--undo=true"])
@@ -152,7 +155,12 @@ def test_predict_applies_the_calibration_and_says_so(fresh, calibrated, config, 
     likeliest = np.diff(norm.cdf(edges, mean, std), axis=1).max(1)
     unsure = (table["age_high90"] - table["age_low90_unclipped"] > 60) | (likeliest < 0.3)
     assert table["unsure"].tolist() == unsure.tolist()
-    assert "unsure" not in raw
+    (policy,) = recorded["policies"]
+    ends = [-np.inf if policy["no_below"] is None else policy["no_below"]]
+    ends.append(np.inf if policy["yes_from"] is None else policy["yes_from"])
+    assert table["over_50"].tolist() == [DECISIONS[at] for at in np.digitize(table["age_mean"], ends)]
+    assert policy["metrics"].keys() == {"calibration", "test"}
+    assert not {"unsure", "over_50"} & set(raw)
 
 
 @pytest.mark.slow
@@ -277,6 +285,11 @@ def test_another_datasets_faces_calibrate_only_when_it_is_meant(fails, fresh, tm
         (["--part", "val", "--max_width", "20"], "at least 9 subjects"),
         (["--max_width", "0"], "--max_width 0.0: must be a number of years above 0"),
         (["--min_group_prob", "1.5"], "--min_group_prob 1.5: must be a probability"),
+        (["--max_fpr", "0.1"], "--max_fpr is of no use without --legal_age"),
+        (["--legal_age", "30", "--max_fpr", "1"], "--max_fpr 1.0: must be a rate between 0 and 1"),
+        (["--legal_age", "30", "--confidence", "0"], "--confidence 0.0: must be a probability"),
+        (["--legal_age", "30", "--confidence", "0.9", "--on_average", "true"], "exclude each other"),
+        (["--legal_age", "30"], "takes 299 subjects aged 25 to 29 without a single error; the calibration"),
         (["--model.msa", "null"], "takes the model from the checkpoint"),
         (["--data.fodl", "1"], "did you mean --data.fold?"),
         (["--config", "nowhere.yaml"], "nowhere.yaml: no such file"),

@@ -1,0 +1,243 @@
+"""Decisions at legal ages: who is wrongly taken for an adult or for a minor, and the policies."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mtmsa_lightning._utils.text import pluralize
+from mtmsa_lightning.calibration.policy import AgePolicy
+from mtmsa_lightning.evaluation.cell_mae import CellMAE, cell_mae
+from mtmsa_lightning.evaluation.thresholds import (
+    BAND,
+    CHALLENGE,
+    SURE,
+    band_table,
+    challenge_table,
+    near_ages,
+    threshold_table,
+)
+from mtmsa_lightning.metrics.age import MIN_FACES
+from mtmsa_lightning.metrics.titles import format_interval, format_metric
+from mtmsa_lightning.reports.plots import thresholds as plots
+from mtmsa_lightning.reports.report_data import Material
+from mtmsa_lightning.settings.defaults import CELL_AGES, INTERVAL_LEVEL
+
+INTRODUCTION = (
+    "How often a face would be taken for old enough, or not, at each legal age. A false positive is a minor "
+    "who is taken for an adult; a false negative is an adult who is not. Ages are completed years: somebody "
+    "of 17 is 17 until the day before turning 18."
+)
+
+RULES = {
+    "estimate": "estimated age of the legal age or more",
+    "challenge": f"estimated age of {CHALLENGE} years more (as Challenge 25)",
+    "interval": f"whole {100 * INTERVAL_LEVEL:.0f} % interval at the legal age or more",
+    "probability": f"P(of legal age) of {SURE:g} or more",
+    "policy": "policy of the checkpoint",
+}
+"""Names of the rules in legends."""
+
+ADULTS_AND_MINORS = ("minors", "adults", "all adults")
+ERRORS = ("minors wrongly passed", "young adults refused", "all adults refused")
+
+
+def add_section(
+    report: Material, table: pd.DataFrame, legal_ages: Sequence[int], cell_ages: tuple[int, int]
+) -> None:
+    """Add rates and curves at the legal ages, the policies, the band of teenagers, and NIST's MAE.
+
+    Args:
+        report: The report.
+        table: The table of predictions, of which a column ``dataset`` makes groups too.
+        legal_ages: Legal ages; those of the checkpoint's policies are added.
+        cell_ages: First and last age of the cells of NIST's MAE.
+    """
+    if report.subgroups is None:
+        return
+    policies = report.calibration.policies if report.calibration is not None else ()
+    every = sorted({*legal_ages, *(policy.legal_age for policy in policies)})
+    more = {"dataset": table["dataset"].to_numpy(np.str_)} if "dataset" in table else None
+    rates = threshold_table(report.predictions, every, policies, more)
+    if not rates.empty:
+        report.page.section("Decisions at legal ages")
+        report.page.text(INTRODUCTION)
+        report.write_table("thresholds", rates)
+        report.page.table(rate_table(rates), RATE_CAPTION)
+        add_plots(report, rates, challenge_table(report.predictions, every))
+        add_policies(report, policies, rates)
+        add_band(report)
+    cells = cell_mae(report.predictions, cell_ages)
+    if cells.cells["faces"].any():
+        add_cells(report, cells)
+
+
+RATE_CAPTION = (
+    "Each row is one way to decide. Minors wrongly passed: the share of the minors of up to five years below "
+    "the legal age who pass. Adults refused: the share of adults who do not pass, of the young ones of less "
+    "than five years above it, and of all. In brackets the 95 % interval and the number of faces."
+)
+
+
+def rate_table(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the rates of all faces by legal age and rule as texts."""
+    rows = by_who(table[table["by"] == ""], ["legal_age", "text"], ADULTS_AND_MINORS)
+    return pd.DataFrame(rows, columns=["legal age", "passes with", *ERRORS])
+
+
+def by_who(table: pd.DataFrame, keys: Sequence[str], who: Sequence[str]) -> list[tuple[str, ...]]:
+    """Return a row of texts for each value of the columns ``keys``: these, and the rate of each ``who``."""
+    found: dict[tuple[str, ...], dict[str, str]] = {}
+    for row in table.to_dict("records"):
+        cells = found.setdefault(tuple(str(row[key]) for key in keys), {})
+        cells[row["who"]] = rate_cell(row)
+    return [(*key, *(cells.get(each, "-") for each in who)) for key, cells in found.items()]
+
+
+def rate_cell(row: Mapping[Any, Any]) -> str:
+    """Return a rate with its interval and number of faces, such as ``3.1 % (1.2 to 7.0; 160)``."""
+    low, high = 100 * row["low"], 100 * row["high"]
+    return f"{100 * row['rate']:.1f} % ({low:.1f} to {high:.1f}; {int(row['faces']):,})"
+
+
+def add_plots(report: Material, rates: pd.DataFrame, challenges: pd.DataFrame) -> None:
+    """Plot who passes by true age, and the curves over the challenge age."""
+    by_age = rates[rates["who"] == "age"]
+    if not by_age.empty:
+        there = {rule: name for rule, name in RULES.items() if rule in set(by_age["rule"])}
+        caption = (
+            "Share of the faces of each true age that each rule takes for adults. Left of the red line these "
+            "are minors wrongly passed, right of it adults rightly passed; a perfect rule steps from 0 to "
+            "100 % at the line. The shaded band is the 95 % interval of the first rule."
+        )
+        report.page.row([report.draw("passed_by_age", plots.passed_by_age(by_age, there), caption)])
+    if challenges.empty:
+        return
+    report.write_table("challenge_ages", challenges)
+    curves = challenges[challenges["rule"] == "estimate"]
+    caption = (
+        "What a stricter challenge age gains and costs: each curve goes from a low challenge age (right) to "
+        "a high one (left), the mark is the legal age itself. Minors are those of up to five years below it, "
+        "adults are all. DET shows both errors on normal scales: nearer to the lower left is better."
+    )
+    report.page.row([report.draw("challenge_ages", plots.challenge_curves(curves), caption)])
+
+
+def add_policies(report: Material, policies: Sequence[AgePolicy], rates: pd.DataFrame) -> None:
+    """Describe the policies of the checkpoint, and check them on the test faces, also for each group."""
+    if not policies and not report.context.predictions:
+        report.page.text(
+            "The checkpoint has no policy: `mtmsa calibrate --legal_age 18 --max_fpr 0.01` finds the "
+            "challenge age that keeps the share of wrongly passed minors below 1 %; predictions then say "
+            "yes, no or unsure."
+        )
+    for policy in policies:
+        rows = rates[(rates["legal_age"] == policy.legal_age) & (rates["rule"] == "policy")]
+        for text, mark in policy_texts(policy, rows):
+            report.page.text(text, mark)
+        grouped = group_rows(rows)
+        if not grouped.empty:
+            report.page.table(grouped, f"{policy.legal_age} or older, by group")
+
+
+def policy_texts(policy: AgePolicy, rows: pd.DataFrame) -> list[tuple[str, str]]:
+    """Return sentences on a policy and its rates on the test faces, each with the mark of its paragraph."""
+    promise = policy.promise()
+    texts = [(f"{policy.describe()}. It was fitted so that {promise}.", "")]
+    everyone = rows[rows["by"] == ""]
+    years = f"{policy.minor_ages[0]} to {policy.minor_ages[1]}"
+    if policy.minor_ages != near_ages(policy.legal_age)[0] or "minors" not in set(everyone["who"]):
+        return texts
+    minors = next(row for row in everyone.to_dict("records") if row["who"] == "minors")
+    text = f"On the test faces {rate_cell(minors)} of those aged {years} were wrongly passed"
+    if policy.yes_from is None:
+        return texts
+    if minors["low"] > policy.max_fpr:
+        more = (
+            ", more than the promised rate by more than chance: the test faces differ from those fitted on."
+        )
+        texts.append((text + more, "warning"))
+    else:
+        texts.append((text + ", which does not contradict the promised rate.", "good"))
+    groups = rows[(rows["by"] != "") & (rows["faces"] >= MIN_FACES)]
+    for who, verb in (("minors", "wrongly passed"), ("all adults", "refused")):
+        found = groups[groups["who"] == who]
+        if len(found) > 1:
+            worst = max(found.to_dict("records"), key=lambda row: float(row["rate"]))
+            texts.append(
+                (
+                    f"Worst group of {who} with {MIN_FACES} faces or more: {worst['group']} "
+                    f"({worst['by']}), {rate_cell(worst)} {verb}.",
+                    "",
+                )
+            )
+    return texts
+
+
+def group_rows(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the rates of a rule by group as texts; groups of a few faces have wide intervals."""
+    texts = by_who(rows[rows["by"] != ""], ["by", "group"], ADULTS_AND_MINORS)
+    return pd.DataFrame(texts, columns=["by", "group", *ERRORS])
+
+
+def add_band(report: Material) -> None:
+    """Add how often faces are taken to be in the band of teenagers."""
+    band, (first, last) = band_table(report.predictions), BAND
+    if band.empty:
+        return
+    report.write_table("age_band", band)
+    caption = (
+        f"Share taken to be {first} to {last} years old: of those who are, a high one is good, of the "
+        "younger and the older a low one."
+    )
+    report.page.table(band_rows(band), caption)
+
+
+def band_rows(band: pd.DataFrame) -> pd.DataFrame:
+    """Return the rates of the band as texts: a row per rule and group, a column per range of ages."""
+    ranges = ["in the band", "younger", "older"]
+    texts = by_who(band, ["rule", "by", "group"], ranges)
+    return pd.DataFrame(texts, columns=["rule", "by", "group", *ranges]).replace({"by": {"": "all"}})
+
+
+def add_cells(report: Material, found: CellMAE) -> None:
+    """Add NIST's MAE beside the plain, the balanced and the worst group's."""
+    assert report.subgroups is not None
+    page = report.page
+    page.section("Error by sex and age")
+    report.write_table("age_cells", found.cells)
+    rows = [("mean of cells of sex and single age", found.mae, (found.low, found.high))]
+    for name, title in (("age_mae", "mean of faces"), ("age_balanced_mae", "mean of decades of age")):
+        if name in report.scalars:
+            rows.append((title, report.scalars[name], report.interval_of(name)))
+    worst = worst_group(report.subgroups.table)
+    if worst is not None:
+        name, value, ends = worst
+        rows.append((f"worst group: {name}", value, ends))
+    cells = [
+        (title, format_metric("age_mae", value), format_interval("age_mae", *ends))
+        for title, value, ends in rows
+    ]
+    page.table(pd.DataFrame(cells, columns=["age MAE (years)", "value", "95 % interval"]))
+    first, last = found.cells["age"].iloc[0], found.cells["age"].iloc[-1]
+    filled, every = int((found.cells["faces"] > 0).sum()), len(found.cells)
+    nist = ", as in NIST's headline" if (first, last) == CELL_AGES and filled == every else ""
+    text = (
+        f"The first line is the mean over {filled} of {every} cells, {first} to {last} years{nist}: every "
+        f"cell counts once. The worst group is one of gender, race and decade with {MIN_FACES} faces or more."
+    )
+    if found.empty:
+        text += f" Without a face: {', '.join(found.empty)}."
+    page.text(text)
+
+
+def worst_group(table: pd.DataFrame) -> tuple[str, float, tuple[float, float]] | None:
+    """Return name, MAE and interval of the group of subgroups with the largest MAE, if any has one."""
+    groups = table[(table["by"] != "all") & table.get("age_mae", pd.Series(dtype=float)).notna()]
+    if groups.empty:
+        return None
+    row = max(groups.to_dict("records"), key=lambda row: float(row["age_mae"]))
+    names = ", ".join(filter(None, (row["gender"], row["race"], row["age"])))
+    name = f"{names} ({pluralize(int(row['faces']), 'face')})"
+    return name, float(row["age_mae"]), (float(row["age_mae_low"]), float(row["age_mae_high"]))
