@@ -16,6 +16,7 @@ import pandas as pd
 from torch import Tensor
 
 from mtmsa_lightning.calibration.policy import DECISIONS, AgePolicy, adult_probability
+from mtmsa_lightning.calibration.policy_fitting import WIDEST_BUFFER
 from mtmsa_lightning.evaluation.predictions import Predictions
 from mtmsa_lightning.evaluation.proportions import fractions, wilson
 from mtmsa_lightning.evaluation.resampling import cluster_numbers, sampling_units
@@ -138,6 +139,13 @@ class Labels(NamedTuple):
                 yield name, value, values == value
 
 
+def _ranges(legal_age: int, years: int = NEAR_YEARS) -> dict[str, tuple[int, int]]:
+    """Return the ranges of ages that are evaluated at a legal age, by name."""
+    minors, adults = near_ages(legal_age, years)
+    everyone = {"all minors": (0, legal_age - 1), "all adults": (legal_age, OLDEST)}
+    return {"minors": minors, "adults": adults} | everyone
+
+
 def threshold_table(
     predictions: Predictions,
     legal_ages: Sequence[int] = LEGAL_AGES,
@@ -174,10 +182,7 @@ def threshold_table(
 
 def _cells(labels: Labels, legal_age: int) -> Iterator[_Cell]:
     """Yield the groups of faces at a legal age that have any face, and those of single years."""
-    minors, adults = near_ages(legal_age)
-    ranges = {"minors": minors, "adults": adults}
-    ranges |= {"all minors": (0, legal_age - 1), "all adults": (legal_age, OLDEST)}
-    yield from labels.cells(ranges)
+    yield from labels.cells(_ranges(legal_age))
     exact = labels.low == labels.high
     for age in np.unique(labels.low[exact]).tolist():
         faces = exact & (labels.low == age)
@@ -193,6 +198,30 @@ def _rates(error: Mask, cells: Sequence[_Cell], clusters: Numbers) -> list[dict[
     counts = groups.sum(0).tolist(), (groups & error[:, None]).sum(0).tolist()
     columns = zip(*counts, found.value, found.low, found.high, subjects, strict=True)
     return [dict(zip(names, row, strict=True)) for row in columns]
+
+
+def policy_table(predictions: Predictions, policy: AgePolicy) -> pd.DataFrame:
+    """Return the shares of the decisions of a policy: a row per decision and ``who``.
+
+    These are the ``minors`` and ``adults`` that its bound refers to, ``all minors`` and ``all adults``; with
+    ``faces``, ``subjects``, the number and ``rate`` of faces with the decision and its interval.
+    """
+    assert predictions.age is not None
+    labels = Labels.of(predictions)
+    ranges = _ranges(policy.legal_age, policy.near_years)
+    cells = [cell for cell in labels.cells(ranges) if not cell.by]
+    decided = policy.decide(predictions.age).numpy()
+    rows = (
+        [
+            {"decision": name, "who": cell.who, "ages": cell.ages} | rates
+            for code, name in enumerate(DECISIONS)
+            for cell, rates in zip(cells, _rates(decided == code, cells, labels.clusters), strict=True)
+        ]
+        if cells
+        else []
+    )
+    frame = pd.DataFrame(rows, columns=["decision", "who", "ages", *RATE_COLUMNS])
+    return frame.rename(columns={"errors": "decided"})
 
 
 def challenge_table(predictions: Predictions, legal_ages: Sequence[int] = LEGAL_AGES) -> pd.DataFrame:
@@ -212,7 +241,7 @@ def challenge_table(predictions: Predictions, legal_ages: Sequence[int] = LEGAL_
         adults = labels.low >= legal_age
         if not (near_minors.any() and adults.any()):
             continue
-        estimates = np.arange(legal_age - 10, legal_age + 25.01, 0.5)
+        estimates = np.arange(legal_age - 10, legal_age + WIDEST_BUFFER + 0.01, 0.5)
         scores = {"estimate": (predictions.age.mean.numpy(), estimates)}
         if predictions.age.gives():
             probability = adult_probability(predictions.age, legal_age).numpy()

@@ -17,6 +17,7 @@ from mtmsa_lightning.reports import card_sections as sections
 from mtmsa_lightning.reports.card_failures import failures
 from mtmsa_lightning.reports.card_sources import AGAIN, Sources, evaluation_name, read_sources
 from mtmsa_lightning.reports.markdown import one_line, render
+from mtmsa_lightning.reports.policy_text import ERRORS
 from mtmsa_lightning.runs.checkpoints import read_checkpoint
 from mtmsa_lightning.runs.directory import run_of
 from mtmsa_lightning.runs.pretrained import README, WEIGHTS, licence_note
@@ -27,7 +28,9 @@ __all__ = ["CARD", "card_of_checkpoint", "card_of_network", "evaluation_name", "
 
 CARD = "MODEL_CARD.md"  # name of the card beside a report or an exported file
 
-MEASURED = ("Evaluation", "Who it is wrong for", "Subgroups", "Where it fails")
+MEASURED = (
+    "Evaluation", "Who it is wrong for", "Subgroups", "Where it fails", "Decisions at legal ages",
+)  # fmt: skip
 """Sections of a card that quote metrics."""
 
 _CHANGED = f"The calibration was changed after these metrics were measured: {AGAIN}."
@@ -75,6 +78,8 @@ def model_card(sources: Sources) -> str:
         wrong_for=sections.wrong_for(sources),
         groups=sections.groups(sources),
         failures=failures(sources),
+        decisions=sections.decisions(sources),
+        decision_heads=["legal age", "passes with", *ERRORS],
         min_faces=sources.metrics.get("min_faces", MIN_FACES),
         calibration=sections.calibration(sources.checkpoint.get("calibration")),
         record=sources.training,

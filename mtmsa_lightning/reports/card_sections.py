@@ -15,6 +15,7 @@ from mtmsa_lightning.metrics.titles import METRIC_BY_NAME, format_interval, form
 from mtmsa_lightning.reports.card_sources import Sources
 from mtmsa_lightning.reports.fairness_text import paragraphs
 from mtmsa_lightning.reports.markdown import one_line, table
+from mtmsa_lightning.reports.policy_text import ADULTS_AND_MINORS, by_who
 from mtmsa_lightning.reports.report_context import numbered
 from mtmsa_lightning.settings.configs import PACKAGE
 
@@ -206,6 +207,25 @@ def wrong_for(sources: Sources) -> list[str]:
         return []
     read[0] = read[0].fillna(dict.fromkeys(texts, ""))
     return [*map(one_line, paragraphs(*read))]
+
+
+def decisions(sources: Sources) -> dict[str, Any]:
+    """Return the rates at legal ages, the policies and the means of the error; empty without a report."""
+    recorded = sources.checkpoint.get("calibration")
+    policies = () if recorded is None else Calibration.from_dict(recorded).policies
+    texts = [one_line(f"{each.describe()}. Fitted so that {each.promise()}.") for each in policies]
+    found: dict[str, Any] = {"policies": texts, "rows": [], "errors": []}
+    rates, errors = (sources.tables.get(name) for name in ("thresholds", "age_errors"))
+    if rates is not None:
+        shown = rates[(rates["by"] == "") & rates["rule"].isin(["estimate", "challenge", "policy"])]
+        shown = shown.astype(dict.fromkeys(("rate", "low", "high", "faces"), float))
+        found["rows"] = by_who(shown, ["legal_age", "text"], ADULTS_AND_MINORS)
+    if errors is not None:
+        found["errors"] = [
+            (row["name"], _value("age_mae", row["value"]), _interval("age_mae", row["low95"], row["high95"]))
+            for row in errors.to_dict("records")
+        ]
+    return found
 
 
 def _value(name: str, cell: str) -> str:

@@ -3,12 +3,17 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import pandas as pd
 from rich.table import Table
 
 from mtmsa_lightning._utils.logs import drawn
 from mtmsa_lightning._utils.text import pluralize
 from mtmsa_lightning.calibration.policy import AgePolicy
 from mtmsa_lightning.calibration.risk_control import fewest_units, smallest_rate
+
+ADULTS_AND_MINORS = ("minors", "adults", "all adults")
+ERRORS = ("minors wrongly passed", "young adults refused", "all adults refused")
+"""Columns of rates of :func:`.threshold_table`, and their heads."""
 
 
 def fitted_lines(rules: Sequence[AgePolicy], chosen: str) -> list[str]:
@@ -33,6 +38,21 @@ def rate_cells(rates: Mapping[str, Any]) -> list[str]:
     shown = (("minors", "yes"), ("adults", "no"), ("adults", "yes"), ("all_adults", "yes"))
     pairs = [(rates[group][decision], rates[group]["faces"]) for group, decision in shown]
     return ["-" if share is None else f"{percent(share)} of {faces:,}" for share, faces in pairs]
+
+
+def by_who(table: pd.DataFrame, keys: Sequence[str], who: Sequence[str]) -> list[tuple[str, ...]]:
+    """Return a row of texts for each value of the columns ``keys``: these, and the rate of each ``who``."""
+    found: dict[tuple[str, ...], dict[str, str]] = {}
+    for row in table.to_dict("records"):
+        cells = found.setdefault(tuple(str(row[key]) for key in keys), {})
+        cells[row["who"]] = rate_cell(row)
+    return [(*key, *(cells.get(each, "-") for each in who)) for key, cells in found.items()]
+
+
+def rate_cell(row: Mapping[Any, Any]) -> str:
+    """Return a rate with its interval and number of faces, such as ``3.1 % (1.2 to 7.0; 160)``."""
+    low, high = 100 * row["low"], 100 * row["high"]
+    return f"{100 * row['rate']:.1f} % ({low:.1f} to {high:.1f}; {int(row['faces']):,})"
 
 
 def percent(share: float) -> str:

@@ -16,6 +16,7 @@ from mtmsa_lightning.evaluation.thresholds import (
     challenge_table,
     decision_rules,
     near_ages,
+    policy_table,
     threshold_table,
 )
 
@@ -123,7 +124,7 @@ def test_curves_are_the_counts_above_each_threshold(table):
     assert challenge_table(read_predictions(table), (99,)).empty
 
 
-@settings(max_examples=25)
+@settings(max_examples=10)
 @given(st.integers(14, 40), st.integers(0, 50))
 def test_stricter_rules_pass_fewer_faces(legal_age, seed):
     age = read_predictions(table_of(n=40, seed=seed)).age
@@ -139,6 +140,18 @@ def test_single_ages_are_decided_by_the_estimate_alone(table):
     assert set(threshold_table(given, (18,))["rule"]) == {"estimate", "challenge"}
     assert set(challenge_table(given, (18,))["rule"]) == {"estimate"}
     assert set(band_table(given)["rule"]) == {"estimate"}
+
+
+def test_the_decisions_of_a_policy_refer_to_its_own_ages(table):
+    policy = AgePolicy(18, near_years=3, yes_from=22.0, no_below=15.0)
+    found = policy_table(read_predictions(table), policy)
+    age, mean = table["label_age_low"], table["age_mean"]
+    wanted = {"yes": mean >= 22, "no": mean < 15, "unsure": (mean >= 15) & (mean < 22)}
+    near = found[found["who"] == "minors"].set_index("decision")
+    assert set(near["ages"]) == {"15-17"}
+    counts = {name: int((decided & age.between(15, 17)).sum()) for name, decided in wanted.items()}
+    assert near["decided"].to_dict() == counts
+    np.testing.assert_allclose(found.groupby("who")["rate"].sum(), 1)
 
 
 def test_the_band_of_teenagers(table):

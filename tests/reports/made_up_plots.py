@@ -5,10 +5,13 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from scipy.special import expit
 
 from mtmsa_lightning.reports.plots import age as age_plots
 from mtmsa_lightning.reports.plots import attention as attention_plots
 from mtmsa_lightning.reports.plots import classes as class_plots
+from mtmsa_lightning.reports.plots import thresholds as threshold_plots
+from mtmsa_lightning.reports.sections import thresholds as threshold_sections
 
 RNG = np.random.default_rng(0)
 NOTHING = np.zeros(0)
@@ -34,6 +37,25 @@ def errors(names: list[str], mae: object, bias: object, counts: object = None) -
 def face(size: int = 64) -> np.ndarray:
     return RNG.integers(0, 256, (size, size, 3), dtype=np.uint8)
 
+
+def passed(legal_age: int, rules: list[str], years: np.ndarray) -> pd.DataFrame:
+    parts = [
+        pd.DataFrame({"ages": years, "rule": rule, "rate": RNG.uniform(0, 1, len(years))}) for rule in rules
+    ]
+    table = pd.concat(parts).assign(legal_age=legal_age)
+    return table.assign(low=0.8 * table["rate"], high=0.2 + 0.8 * table["rate"])
+
+
+def challenges(legal_age: int, scale: float) -> pd.DataFrame:
+    threshold = np.arange(legal_age - 10, legal_age + 25.1, 0.5)
+    passing = {
+        name: expit((middle - threshold) / scale)
+        for name, middle in (("false_positive_rate", legal_age - 2), ("true_positive_rate", legal_age + 15))
+    }
+    return pd.DataFrame({"legal_age": legal_age, "threshold": threshold, **passing})
+
+
+LEGAL_AGES = (13, 16, 18, 21, 25)
 
 PLOTS: dict[str, Callable[[], Figure]] = {
     "cs": lambda: age_plots.cumulative_score(range(31), 1 - np.exp(-np.arange(31) / 5), 1196),
@@ -84,6 +106,17 @@ PLOTS: dict[str, Callable[[], Figure]] = {
     ),
     "subgroups_one": lambda: class_plots.subgroup_map([[5.0]], [[40]], ["all"], ["0-9"], "MAE (years)", 40),
     "subgroups_none": lambda: class_plots.subgroup_map([[np.nan]], [[4]], ["all"], ["0-9"], "MAE (years)", 4),
+    "passed": lambda: threshold_plots.passed_by_age(
+        pd.concat([passed(age, list(threshold_sections.RULES), np.arange(90)) for age in LEGAL_AGES]),
+        threshold_sections.RULES,
+    ),
+    "passed_one": lambda: threshold_plots.passed_by_age(
+        passed(18, ["estimate"], np.array([18])), {"estimate": "estimate"}
+    ),
+    "challenges": lambda: threshold_plots.challenge_curves(
+        pd.concat([challenges(age, 0.2 * age) for age in LEGAL_AGES])
+    ),
+    "challenges_perfect": lambda: threshold_plots.challenge_curves(challenges(18, 1e-3)),
     "attention": lambda: attention_plots.attention_maps(
         [face() for _ in range(8)],
         {"stage 2": RNG.normal(0, 0.3, (8, 8, 8)), "stage 3": RNG.normal(0, 0.02, (8, 4, 4))},

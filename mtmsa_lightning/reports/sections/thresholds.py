@@ -1,7 +1,6 @@
 """Decisions at legal ages: who is wrongly taken for an adult or for a minor, and the policies."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
@@ -15,12 +14,12 @@ from mtmsa_lightning.evaluation.thresholds import (
     SURE,
     band_table,
     challenge_table,
-    near_ages,
+    policy_table,
     threshold_table,
 )
-from mtmsa_lightning.metrics.age import MIN_FACES
 from mtmsa_lightning.metrics.titles import format_interval, format_metric
 from mtmsa_lightning.reports.plots import thresholds as plots
+from mtmsa_lightning.reports.policy_text import ADULTS_AND_MINORS, ERRORS, by_who, rate_cell
 from mtmsa_lightning.reports.report_data import Material
 from mtmsa_lightning.settings.defaults import CELL_AGES, INTERVAL_LEVEL
 
@@ -30,6 +29,12 @@ INTRODUCTION = (
     "of 17 is 17 until the day before turning 18."
 )
 
+EVERYONE = ["minors", "adults", "all minors", "all adults"]
+"""Ranges of ages of the decisions of a policy."""
+
+NIST_CELLS = 26
+"""Number of cells of NIST's mean: two sexes, 18 to 30 years."""
+
 RULES = {
     "estimate": "estimated age of the legal age or more",
     "challenge": f"estimated age of {CHALLENGE} years more (as Challenge 25)",
@@ -38,9 +43,6 @@ RULES = {
     "policy": "policy of the checkpoint",
 }
 """Names of the rules in legends."""
-
-ADULTS_AND_MINORS = ("minors", "adults", "all adults")
-ERRORS = ("minors wrongly passed", "young adults refused", "all adults refused")
 
 
 def add_section(
@@ -86,21 +88,6 @@ def rate_table(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["legal age", "passes with", *ERRORS])
 
 
-def by_who(table: pd.DataFrame, keys: Sequence[str], who: Sequence[str]) -> list[tuple[str, ...]]:
-    """Return a row of texts for each value of the columns ``keys``: these, and the rate of each ``who``."""
-    found: dict[tuple[str, ...], dict[str, str]] = {}
-    for row in table.to_dict("records"):
-        cells = found.setdefault(tuple(str(row[key]) for key in keys), {})
-        cells[row["who"]] = rate_cell(row)
-    return [(*key, *(cells.get(each, "-") for each in who)) for key, cells in found.items()]
-
-
-def rate_cell(row: Mapping[Any, Any]) -> str:
-    """Return a rate with its interval and number of faces, such as ``3.1 % (1.2 to 7.0; 160)``."""
-    low, high = 100 * row["low"], 100 * row["high"]
-    return f"{100 * row['rate']:.1f} % ({low:.1f} to {high:.1f}; {int(row['faces']):,})"
-
-
 def add_plots(report: Material, rates: pd.DataFrame, challenges: pd.DataFrame) -> None:
     """Plot who passes by true age, and the curves over the challenge age."""
     by_age = rates[rates["who"] == "age"]
@@ -133,46 +120,55 @@ def add_policies(report: Material, policies: Sequence[AgePolicy], rates: pd.Data
             "yes, no or unsure."
         )
     for policy in policies:
+        decided = policy_table(report.predictions, policy)
+        report.write_table(f"policy_{policy.legal_age}", decided)
         rows = rates[(rates["legal_age"] == policy.legal_age) & (rates["rule"] == "policy")]
-        for text, mark in policy_texts(policy, rows):
+        for text, mark in policy_texts(policy, decided, rows, report.min_faces):
             report.page.text(text, mark)
+        shares = pd.DataFrame(by_who(decided, ["decision"], EVERYONE), columns=["decision", *EVERYONE])
+        (first, last), (low, high) = policy.minor_ages, policy.adult_ages
+        heads = {"minors": f"aged {first} to {last}", "adults": f"aged {low} to {high}"}
+        report.page.table(shares.rename(columns=heads), f"{policy.legal_age} or older: decisions")
         grouped = group_rows(rows)
         if not grouped.empty:
-            report.page.table(grouped, f"{policy.legal_age} or older, by group")
+            report.page.table(grouped, f"{policy.legal_age} or older: errors by group")
 
 
-def policy_texts(policy: AgePolicy, rows: pd.DataFrame) -> list[tuple[str, str]]:
-    """Return sentences on a policy and its rates on the test faces, each with the mark of its paragraph."""
-    promise = policy.promise()
-    texts = [(f"{policy.describe()}. It was fitted so that {promise}.", "")]
-    everyone = rows[rows["by"] == ""]
-    years = f"{policy.minor_ages[0]} to {policy.minor_ages[1]}"
-    if policy.minor_ages != near_ages(policy.legal_age)[0] or "minors" not in set(everyone["who"]):
-        return texts
-    minors = next(row for row in everyone.to_dict("records") if row["who"] == "minors")
-    text = f"On the test faces {rate_cell(minors)} of those aged {years} were wrongly passed"
-    if policy.yes_from is None:
-        return texts
-    if minors["low"] > policy.max_fpr:
-        more = (
-            ", more than the promised rate by more than chance: the test faces differ from those fitted on."
-        )
-        texts.append((text + more, "warning"))
-    else:
-        texts.append((text + ", which does not contradict the promised rate.", "good"))
-    groups = rows[(rows["by"] != "") & (rows["faces"] >= MIN_FACES)]
-    for who, verb in (("minors", "wrongly passed"), ("all adults", "refused")):
-        found = groups[groups["who"] == who]
+def policy_texts(
+    policy: AgePolicy, decided: pd.DataFrame, rows: pd.DataFrame, min_faces: int
+) -> list[tuple[str, str]]:
+    """Return sentences on a policy and its rates on the test faces, each with the mark of its paragraph.
+
+    Args:
+        policy: The policy.
+        decided: Result of :func:`.policy_table`.
+        rows: Its rows of :func:`.threshold_table`.
+        min_faces: Least number of faces of the worst groups.
+    """
+    texts = [(f"{policy.describe()}. It was fitted so that {policy.promise()}.", "")]
+    checked = {("minors", "yes"): "wrongly passed", ("adults", "no"): "wrongly refused"}
+    for row in decided.to_dict("records"):
+        if verb := checked.get((row["who"], row["decision"])):
+            text = f"On the test faces {rate_cell(row)} of those aged {row['ages']} were {verb}, "
+            if float(row["low"]) > policy.max_fpr:
+                why = "more than promised and than chance explains: these faces differ from those fitted on."
+                texts.append((text + why, "warning"))
+            else:
+                texts.append((f"{text}which does not contradict the promise.", "good"))
+    return [*texts, *((text, "") for text in worst_groups(rows, min_faces))]
+
+
+def worst_groups(rows: pd.DataFrame, min_faces: int) -> Iterator[str]:
+    """Yield sentences on the groups that a rule is wrong for most often."""
+    groups = rows[(rows["by"] != "") & (rows["faces"] >= min_faces)]
+    for who, verb in (("minors", "wrongly passed"), ("all adults", "refused or unsure")):
+        found = groups[groups["who"] == who].to_dict("records")
         if len(found) > 1:
-            worst = max(found.to_dict("records"), key=lambda row: float(row["rate"]))
-            texts.append(
-                (
-                    f"Worst group of {who} with {MIN_FACES} faces or more: {worst['group']} "
-                    f"({worst['by']}), {rate_cell(worst)} {verb}.",
-                    "",
-                )
+            worst = max(found, key=lambda row: float(row["rate"]))
+            yield (
+                f"Worst group aged {worst['ages']} with {min_faces} faces or more: {worst['group']} "
+                f"({worst['by']}), {rate_cell(worst)} {verb}."
             )
-    return texts
 
 
 def group_rows(rows: pd.DataFrame) -> pd.DataFrame:
@@ -203,41 +199,44 @@ def band_rows(band: pd.DataFrame) -> pd.DataFrame:
 
 def add_cells(report: Material, found: CellMAE) -> None:
     """Add NIST's MAE beside the plain, the balanced and the worst group's."""
-    assert report.subgroups is not None
     page = report.page
     page.section("Error by sex and age")
     report.write_table("age_cells", found.cells)
-    rows = [("mean of cells of sex and single age", found.mae, (found.low, found.high))]
-    for name, title in (("age_mae", "mean of faces"), ("age_balanced_mae", "mean of decades of age")):
-        if name in report.scalars:
-            rows.append((title, report.scalars[name], report.interval_of(name)))
-    worst = worst_group(report.subgroups.table)
-    if worst is not None:
-        name, value, ends = worst
-        rows.append((f"worst group: {name}", value, ends))
+    rows = mean_errors(report, found)
+    report.write_table("age_errors", pd.DataFrame(rows, columns=["name", "value", "low95", "high95"]))
     cells = [
         (title, format_metric("age_mae", value), format_interval("age_mae", *ends))
-        for title, value, ends in rows
+        for title, value, *ends in rows
     ]
     page.table(pd.DataFrame(cells, columns=["age MAE (years)", "value", "95 % interval"]))
-    first, last = found.cells["age"].iloc[0], found.cells["age"].iloc[-1]
-    filled, every = int((found.cells["faces"] > 0).sum()), len(found.cells)
-    nist = ", as in NIST's headline" if (first, last) == CELL_AGES and filled == every else ""
-    text = (
-        f"The first line is the mean over {filled} of {every} cells, {first} to {last} years{nist}: every "
-        f"cell counts once. The worst group is one of gender, race and decade with {MIN_FACES} faces or more."
-    )
+    text = f"The worst group is one of gender, race and decade with {report.min_faces} faces or more."
     if found.empty:
-        text += f" Without a face: {', '.join(found.empty)}."
+        text += f" Cells without a face, which are left out: {', '.join(found.empty)}."
     page.text(text)
 
 
-def worst_group(table: pd.DataFrame) -> tuple[str, float, tuple[float, float]] | None:
+def mean_errors(report: Material, found: CellMAE) -> list[tuple[str, float, float, float]]:
+    """Return the means of the absolute error, each with its name and interval."""
+    assert report.subgroups is not None
+    first, last = found.cells["age"].iloc[0], found.cells["age"].iloc[-1]
+    filled, every = int((found.cells["faces"] > 0).sum()), len(found.cells)
+    kind = "sex and single age" if (found.cells["gender"] != "").any() else "single age"
+    number = str(every) if filled == every else f"{filled} of {every}"
+    nist = ", as NIST's headline" if ((first, last), every) == (CELL_AGES, NIST_CELLS) else ""
+    rows = [(f"mean of {number} cells of {kind}, {first} to {last}{nist}", found.mae, found.low, found.high)]
+    for name, title in (("age_mae", "mean of faces"), ("age_balanced_mae", "mean of decades of age")):
+        if name in report.scalars:
+            rows.append((title, report.scalars[name], *report.interval_of(name)))
+    worst = worst_group(report.subgroups.table)
+    return rows if worst is None else [*rows, worst]
+
+
+def worst_group(table: pd.DataFrame) -> tuple[str, float, float, float] | None:
     """Return name, MAE and interval of the group of subgroups with the largest MAE, if any has one."""
     groups = table[(table["by"] != "all") & table.get("age_mae", pd.Series(dtype=float)).notna()]
     if groups.empty:
         return None
     row = max(groups.to_dict("records"), key=lambda row: float(row["age_mae"]))
     names = ", ".join(filter(None, (row["gender"], row["race"], row["age"])))
-    name = f"{names} ({pluralize(int(row['faces']), 'face')})"
-    return name, float(row["age_mae"]), (float(row["age_mae_low"]), float(row["age_mae_high"]))
+    name = f"worst group: {names} ({pluralize(int(row['faces']), 'face')})"
+    return name, float(row["age_mae"]), float(row["age_mae_low"]), float(row["age_mae_high"])
