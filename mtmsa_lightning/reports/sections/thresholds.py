@@ -56,7 +56,7 @@ def add_section(
         legal_ages: Legal ages; those of the checkpoint's policies are added.
         cell_ages: First and last age of the cells of NIST's MAE.
     """
-    if report.subgroups is None:
+    if report.predictions.age is None or not report.labelled["age"]:
         return
     policies = report.calibration.policies if report.calibration is not None else ()
     every = sorted({*legal_ages, *(policy.legal_age for policy in policies)})
