@@ -21,7 +21,7 @@ from hypothesis import settings
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from shared_folders import shared_folder
-from simulated_predictions import simulated, undrawn  # noqa: F401
+from simulated_predictions import only_faces_drawn, simulated, undrawn  # noqa: F401
 from starter_package import no_starter, starter, starter_packages  # noqa: F401
 from untrained_networks import calibration, new_network, record, save  # noqa: F401
 

@@ -53,13 +53,27 @@ def simulated() -> Callable[..., pd.DataFrame]:
     return simulate
 
 
-@pytest.fixture
-def undrawn(monkeypatch):
-    """Save empty figures, which is fast."""
+def undraw(patch: pytest.MonkeyPatch, *but: str) -> None:
+    """Save empty figures, which is fast, but for those with these names."""
+    draw = style.save
 
     def save(figure, folder, name, title, more=()):
+        if name in but:
+            return draw(figure, folder, name, title, more)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / f"{name}.svg").write_text("<svg/>")
         return folder / f"{name}.svg"
 
-    monkeypatch.setattr(style, "save", save)
+    patch.setattr(style, "save", save)
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Save empty figures."""
+    undraw(monkeypatch)
+
+
+@pytest.fixture
+def only_faces_drawn(monkeypatch):
+    """Save empty figures, but for those of faces."""
+    undraw(monkeypatch, "attention_maps")

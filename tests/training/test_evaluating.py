@@ -29,7 +29,7 @@ def evaluate(*args: object) -> None:
 
 
 @pytest.mark.slow
-def test_evaluate_writes_a_report_into_the_run_and_leaves_everything_else(run, capsys):
+def test_evaluate_writes_a_report_into_the_run_and_leaves_everything_else(run, capsys, only_faces_drawn):
     before = {file: file.read_bytes() for file in run.rglob("*") if file.is_file() and file.suffix != ".ckpt"}
     runs = set(run.parent.iterdir())
     evaluate("--ckpt_path", run)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import wandb_file
+from simulated_predictions import undraw
 from wandb_file import faces_in, names_in
 
 from mtmsa_lightning.cli.main import main
@@ -25,9 +26,11 @@ def sent(run: Path) -> dict[str, bytes]:
 def reports(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with evaluations that send no faces, and some."""
     root = tmp_path_factory.mktemp("private")
-    for name in ("false", "true"):
-        line = ["evaluate", "--ckpt_path", trained, "--out", root / name, "--wandb", "offline"]
-        main([*map(str, line), "--wandb_faces", name])
+    with pytest.MonkeyPatch.context() as patch:
+        undraw(patch, "attention_maps")
+        for name in ("false", "true"):
+            line = ["evaluate", "--ckpt_path", trained, "--out", root / name, "--wandb", "offline"]
+            main([*map(str, line), "--wandb_faces", name])
     return root
 
 
