@@ -1,7 +1,7 @@
 """Arguments that several commands share, and argument types whose errors say what a value must be."""
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from difflib import get_close_matches
 from enum import StrEnum
 from pathlib import Path
@@ -22,10 +22,16 @@ _CHECKPOINTS = (
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser that raises ConfigError, with one line that suggests what could have been meant."""
+    """A parser that raises ConfigError, with one line that suggests what could have been meant.
 
-    def __init__(self, **settings: Any) -> None:
+    Args:
+        passed_on: Options of other parsers that resemble those of this one.
+        settings: Passed to :class:`argparse.ArgumentParser`.
+    """
+
+    def __init__(self, passed_on: Collection[str] = (), **settings: Any) -> None:
         super().__init__(**{"allow_abbrev": False} | settings)
+        self._passed_on = passed_on
 
     def add_argument(self, *names: Any, **settings: Any) -> argparse.Action:
         """Add an argument; the help of an option ends with its default, if it has one."""
@@ -46,7 +52,8 @@ class Parser(argparse.ArgumentParser):
         """Parse, but refuse an unknown option that resembles a known one."""
         for word in args or ():
             name = word.partition("=")[0]
-            if name.startswith("--") and "." not in name and name not in self._option_string_actions:
+            known = name in self._option_string_actions or name in self._passed_on
+            if name.startswith("--") and "." not in name and not known:
                 near = get_close_matches(name, self._option_string_actions, n=1, cutoff=0.75)
                 if near:
                     raise ConfigError(f"there is no option {name}: did you mean {near[0]}?")

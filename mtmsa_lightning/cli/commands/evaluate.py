@@ -24,6 +24,7 @@ MIN_MATCHED = 0.5
 def parser() -> argparse.ArgumentParser:
     """Return the argument parser of the command, without heavy imports."""
     parser = Parser(
+        passed_on=["--wandb_faces"],  # --min_faces is another one
         prog="mtmsa evaluate",
         usage="mtmsa evaluate --ckpt_path C [--config X] [--out DIR] [--faces false] [--KEY VALUE ...]\n"
         "       mtmsa evaluate --predictions FILE --config X [--columns OURS=THEIRS ...] [--out DIR]\n"
