@@ -206,7 +206,7 @@ def wrong_for(sources: Sources) -> list[str]:
     if len(read) < 2 or "note" not in read[0]:
         return []
     read[0] = read[0].fillna(dict.fromkeys(texts, ""))
-    return [*map(one_line, paragraphs(*read))]
+    return [*map(one_line, paragraphs(read[0], read[1], brief=True))]
 
 
 def decisions(sources: Sources) -> dict[str, Any]:

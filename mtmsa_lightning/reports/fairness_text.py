@@ -24,10 +24,13 @@ SIGNIFICANT = 0.05
 Row = Mapping[Any, Any]
 
 
-def paragraphs(table: pd.DataFrame, gaps: pd.DataFrame) -> list[str]:
+def paragraphs(table: pd.DataFrame, gaps: pd.DataFrame, brief: bool = False) -> list[str]:
     """Return a paragraph per metric, one on the bias of ages, and one on groups too small to judge.
 
-    Arguments are the tables of the same names of :class:`.evaluation.subgroups.Subgroups`.
+    Args:
+        table: The table of the same name of :class:`.evaluation.subgroups.Subgroups`.
+        gaps: Likewise.
+        brief: Whether divisions whose groups do not differ beyond chance are left out.
     """
     everyone = table.iloc[0].to_dict()
     by_metric: dict[str, list[Row]] = {}
@@ -36,7 +39,10 @@ def paragraphs(table: pd.DataFrame, gaps: pd.DataFrame) -> list[str]:
     found = []
     for name in SHOWN:
         if name in table:
-            found.append(_paragraph(name, everyone, by_metric.get(name, [])))
+            rows = by_metric.get(name, [])
+            found.append(
+                _paragraph(name, everyone, [row for row in rows if not brief or row["difference_low"] > 0])
+            )
         if name == "age_mae" and "age_bias" in by_metric:
             found.append(_bias(max(by_metric["age_bias"], key=_difference)))
     return [text for text in (*found, *_too_small(table)) if text]

@@ -32,6 +32,9 @@ def test_best_and_worst_groups_are_named_with_counts_and_intervals(found):
     assert "corrected for the choice among 3 groups" in race
     assert "(plus: estimated too old)" in bias
     assert small.startswith("Not judged: ")
+    brief = paragraphs(found.table, found.gaps, brief=True)
+    assert brief[3] == race.partition(" By ")[0], "no groups differ beyond chance"
+    assert "it is worst for female" in brief[2]
     none = found.table.query("by == 'gender x race x age'")
     assert f"{(none['faces'] < 50).sum()} of {len(none)} groups" in small
 
