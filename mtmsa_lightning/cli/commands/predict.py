@@ -151,6 +151,8 @@ def _describe_face(row: dict[str, Any]) -> str:
         unsure = ", unsure" if row.get("unsure") else ""
         interval = f"90 % interval {row['age_low90']:.1f} to {row['age_high90']:.1f}{unsure}"
         parts.append(f"{row['age_mean']:.1f} years ({interval})")
+    over = (name for name in row if name.startswith("over_"))
+    parts += [f"{name.removeprefix('over_')} or older: {row[name]}" for name in over]
     parts += [f"{row[task]} ({row[f'{task}_{row[task]}']:.2f})" for task in ("gender", "race") if task in row]
     return ", ".join(parts)
 

@@ -15,6 +15,7 @@ import warm_process
 
 from mtmsa_lightning import MTMSA, AgeEstimator
 from mtmsa_lightning.calibration.calibration import Calibration
+from mtmsa_lightning.calibration.policy import AgePolicy
 from mtmsa_lightning.cli.main import main
 from mtmsa_lightning.inference import prediction_parts as parts_module
 from mtmsa_lightning.inference import prediction_plan as plan_module
@@ -65,7 +66,9 @@ FITTED_ON = {"dataset": "csv", "protocol": "random", "fold": 0, "part": "val", "
 
 @pytest.fixture(scope="module")
 def aligned(tmp_path_factory) -> Path:
-    calibration = Calibration(1.5, {"gender": 2.0}, {0.9: 2.0}, max_width=1.0, fitted_on=FITTED_ON)
+    over = AgePolicy(18, yes_from=0.0), AgePolicy(60, no_below=200.0)
+    limits = {"max_width": 1.0, "policies": over}
+    calibration = Calibration(1.5, {"gender": 2.0}, {0.9: 2.0}, fitted_on=FITTED_ON, **limits)
     return save(tmp_path_factory.mktemp("checkpoints") / "aligned.ckpt", 0.25, calibration)
 
 
@@ -99,7 +102,10 @@ def test_a_photo_gives_what_its_prepared_crop_gives(aligned, tmp_path, caplog):
     assert prepared["file"].tolist() == [str(tmp_path / "set" / "crops" / "portrait.jpg")]
     assert prepared["id"].tolist() == ["folder/portrait.png"]
     assert photo[["gender", "race"]].equals(prepared[["gender", "race"]])
-    numbers = [name for name in list(photo)[2:] if name not in ("gender", "race")]
+    numbers = [
+        name for name in list(photo)[2:]
+        if name not in ("gender", "race") and not name.startswith("over_")
+    ]  # fmt: skip
     np.testing.assert_allclose(photo[numbers].astype(float), prepared[numbers].astype(float), rtol=1e-6)
     assert not [entry for entry in caplog.records if entry.levelname == "WARNING"]
 
@@ -120,6 +126,7 @@ def test_the_columns_are_what_the_network_says_calibrated(aligned, tmp_path):
         (max(raw - 2 * std, 0), raw + 2 * std), abs=1e-3
     )
     assert row["unsure"] == (4 * std > 1.0)
+    assert (row["over_18"], row["over_60"]) == ("yes", "no")
     gender = (said.gender / 2.0).softmax(1)[0].tolist()
     assert [row["gender_male"], row["gender_female"]] == pytest.approx(gender, abs=SINGLE)
     groups = [name for name in row if name.startswith("group_")]
