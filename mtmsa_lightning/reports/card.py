@@ -114,7 +114,7 @@ def _recalibrated(card: str, calibration: Mapping[str, Any] | None) -> str:
         name, _, body = part.partition("\n")
         if name == "Calibration":
             body = f"\n{_without_html(sections.calibration(calibration))}\n"
-        elif name in MEASURED and "not recorded:" not in body and _CHANGED not in body:
+        elif name in MEASURED and "measures them." not in body and _CHANGED not in body:
             body = f"\n{_CHANGED}\n{body}"
         parts[number] = f"{name}\n{body}"
     matter, _, rest = head.removeprefix("---\n").partition("---\n")
