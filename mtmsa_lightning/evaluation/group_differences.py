@@ -106,7 +106,8 @@ def _gap(groups: Groups, members: list[int], column: int, level: float) -> dict[
     family, name = groups.family(members, column), groups.names[column]
     found = largest_difference([family], level)
     row: dict[str, Any] = {"groups": len(members), "difference": found.value}
-    row |= {"difference_low": found.low, "difference_high": found.high}
+    most = 1.0 if METRIC_BY_NAME[name].fraction else np.inf
+    row |= {"difference_low": found.low, "difference_high": min(most, found.high)}
     if _has_ratio(name) and (family.estimates > 0).all():
         positive = np.where(family.drawn > 0, family.drawn, np.nan)
         logarithms = Family(np.log(family.estimates), np.log(positive), family.least_error / family.estimates)

@@ -61,6 +61,15 @@ def test_metrics_without_a_natural_zero_have_no_ratio(found):
     assert not {"age_ence", "gender_ece"} & set(gaps.index), "their samples are biased"
 
 
+def test_fractions_do_not_differ_by_more_than_1(table):
+    always = table.assign(gender_male=(table["label_gender"] == "male") ^ (table["label_race"] == "white"))
+    always["gender_female"] = ~always["gender_male"]
+    always = always.astype({"gender_male": float, "gender_female": float})
+    gaps = subgroups(read_predictions(always), draws=10).gaps.set_index(["by", "metric"])
+    assert gaps.loc[("race", "gender_acc"), "difference"] == 1
+    assert gaps.loc[("race", "gender_acc"), "difference_high"] == 1
+
+
 def test_groups_are_compared_with_all_faces(table, found):
     errors = (table["age_mean"] - table["label_age_low"]).abs()
     rows = found.differences.query("metric == 'age_mae' and by == 'gender'").set_index("gender")
