@@ -149,7 +149,8 @@ def policy_texts(
     checked = {("minors", "yes"): "wrongly passed", ("adults", "no"): "wrongly refused"}
     for row in decided.to_dict("records"):
         if verb := checked.get((row["who"], row["decision"])):
-            text = f"On the test faces {rate_cell(row)} of those aged {row['ages']} were {verb}, "
+            ages = row["ages"].replace("-", " to ")
+            text = f"On the test faces {rate_cell(row)} of those aged {ages} were {verb}, "
             if float(row["low"]) > policy.max_fpr:
                 why = "more than promised and than chance explains: these faces differ from those fitted on."
                 texts.append((text + why, "warning"))
