@@ -5,6 +5,7 @@ from mtmsa_lightning.models.distributions.calibrated import CalibratedAge
 from mtmsa_lightning.models.distributions.categorical import CategoricalAge
 from mtmsa_lightning.models.distributions.gaussian import GaussianAge
 from mtmsa_lightning.models.distributions.laplace import LaplaceAge
+from mtmsa_lightning.models.distributions.mixture import MixtureAge
 from mtmsa_lightning.models.distributions.point import PointAge
 from mtmsa_lightning.models.distributions.table_columns import (
     distribution_columns,
@@ -13,6 +14,6 @@ from mtmsa_lightning.models.distributions.table_columns import (
 )
 
 __all__ = [
-    "AgeDistribution", "CalibratedAge", "CategoricalAge", "GaussianAge", "LaplaceAge", "PointAge",
-    "distribution_columns", "distribution_from_columns", "printed_age", "printed_columns",
+    "AgeDistribution", "CalibratedAge", "CategoricalAge", "GaussianAge", "LaplaceAge", "MixtureAge",
+    "PointAge", "distribution_columns", "distribution_from_columns", "printed_age", "printed_columns",
 ]  # fmt: skip

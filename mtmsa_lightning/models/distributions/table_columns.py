@@ -11,6 +11,7 @@ from mtmsa_lightning.models.distributions.calibrated import CalibratedAge
 from mtmsa_lightning.models.distributions.categorical import CategoricalAge
 from mtmsa_lightning.models.distributions.gaussian import GaussianAge
 from mtmsa_lightning.models.distributions.laplace import LaplaceAge
+from mtmsa_lightning.models.distributions.mixture import MixtureAge
 from mtmsa_lightning.models.distributions.point import PointAge
 
 UNCLIPPED = "_unclipped"
@@ -18,7 +19,11 @@ UNCLIPPED = "_unclipped"
 
 _YEAR = "age_p_"
 _PRINTED = re.compile(r"age_(mean|(low|high)\d+)")
-_COLUMN = re.compile(rf"age_(std|point|laplace_scale|p_\d+)|{_PRINTED.pattern}({UNCLIPPED})?")
+_PART = re.compile(r"age(\d+)_(.+)")
+_COLUMN = re.compile(
+    rf"age_(std|std_within|std_between|mixture_scale)|age\d*_(std|point|laplace_scale|p_\d+)"
+    rf"|age\d+_mean|{_PRINTED.pattern}({UNCLIPPED})?"
+)
 
 
 def distribution_columns(names: Iterable[str]) -> list[str]:
@@ -41,8 +46,8 @@ def distribution_from_columns(columns: Mapping[str, Tensor]) -> AgeDistribution:
 
     Columns ``age_p_<year>`` give a :class:`CategoricalAge`, ``age_laplace_scale`` gives a
     :class:`LaplaceAge`, ``age_point`` gives a :class:`PointAge`, otherwise it is a :class:`GaussianAge`.
-    Columns ``age_low<percent>`` and ``age_high<percent>`` are its intervals. An ``_unclipped`` column
-    replaces the clipped one.
+    Columns ``age1_...``, ``age2_...`` are the parts of a :class:`MixtureAge`. Columns ``age_low<percent>`` and
+    ``age_high<percent>`` are its intervals. An ``_unclipped`` column replaces the clipped one.
 
     Args:
         columns: Column names to values, ``(N,)`` each; other columns are ignored.
@@ -73,6 +78,9 @@ def distribution_from_columns(columns: Mapping[str, Tensor]) -> AgeDistribution:
 def _family(columns: Mapping[str, Tensor]) -> AgeDistribution:
     if any(name.startswith(_YEAR) for name in columns):
         return _categorical(columns)
+    if parts := _parts(columns):
+        scale = float(columns["age_mixture_scale"][0]) if "age_mixture_scale" in columns else 1.0
+        return MixtureAge([distribution_from_columns(part) for part in parts], scale)
     if "age_point" in columns:
         return PointAge(columns["age_point"])
     spread = "age_laplace_scale" if "age_laplace_scale" in columns else "age_std"
@@ -80,6 +88,15 @@ def _family(columns: Mapping[str, Tensor]) -> AgeDistribution:
         raise ValueError(f"{spread} must be positive in every row")
     family = GaussianAge if spread == "age_std" else LaplaceAge
     return family(columns["age_mean"], columns[spread])
+
+
+def _parts(columns: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
+    """Return the columns of the parts of a mixture by their own names."""
+    parts: dict[int, dict[str, Tensor]] = {}
+    for name, values in columns.items():
+        if match := _PART.fullmatch(name):
+            parts.setdefault(int(match[1]), {})[f"age_{match[2]}"] = values
+    return [parts[number] for number in sorted(parts)]
 
 
 def _categorical(columns: Mapping[str, Tensor]) -> CategoricalAge:
