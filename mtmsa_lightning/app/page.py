@@ -7,6 +7,7 @@ from mtmsa_lightning.align.crop import ALIGNED
 from mtmsa_lightning.app.drawing import part
 from mtmsa_lightning.app.result import interval_is_calibrated, predict_photo, refusal, unsure_rule
 from mtmsa_lightning.app.uploads import Uploads
+from mtmsa_lightning.calibration.calibration import Calibration
 from mtmsa_lightning.inference.estimator import AgeEstimator
 from mtmsa_lightning.runs.pretrained import licence_note
 
@@ -132,7 +133,7 @@ def describe(estimator: AgeEstimator) -> dict[str, str]:
 
 
 def _calibration(estimator: AgeEstimator) -> str:
-    calibration = estimator.model.calibration
+    calibration: Calibration | None = estimator.model.calibration
     if calibration is None:
         return "none: intervals and probabilities are the network's own, and can be far too sure"
     if not interval_is_calibrated(estimator):

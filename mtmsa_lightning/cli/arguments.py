@@ -1,14 +1,16 @@
 """Arguments that several commands share, and argument types whose errors say what a value must be."""
 
 import argparse
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from difflib import get_close_matches
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from mtmsa_lightning.errors import CheckpointError, ConfigError
+from mtmsa_lightning.runs.checkpoints import BEST
 from mtmsa_lightning.runs.hub import check_source
+from mtmsa_lightning.runs.pretrained import is_pretrained
 from mtmsa_lightning.runs.starter import STARTER, starter_folder
 from mtmsa_lightning.settings.class_paths import ALLOW_CLASSES
 
@@ -78,6 +80,26 @@ def add_network(parser: argparse.ArgumentParser) -> None:
     known = f"{_CHECKPOINTS}, or owner/name on the Hugging Face Hub (default: {STARTER})"
     parser.add_argument("--ckpt_path", metavar="C", help=known)
     add_allow_classes(parser)
+
+
+def add_several(parser: argparse.ArgumentParser) -> None:
+    """Let ``--ckpt_path``, added before, take several networks, which are used as one."""
+    action = next(each for each in parser._actions if each.dest == "ckpt_path")
+    action.nargs = "+"
+    action.help = f"{action.help}; several, such as folds or seeds, are one mixture"
+
+
+def split_networks(words: Sequence[str] | None) -> tuple[list[str], list[str]]:
+    """Return the networks among the words after ``--ckpt_path``, of which the first is one, and the rest."""
+    words = list(words or ())
+    found = [number == 0 or _is_network(Path(word)) for number, word in enumerate(words)]
+    networks = [word for word, there in zip(words, found, strict=True) if there]
+    return networks, [word for word, there in zip(words, found, strict=True) if not there]
+
+
+def _is_network(path: Path) -> bool:
+    """Return whether a path is a checkpoint file, a run with a best one or a folder of pretrained weights."""
+    return path.suffix == ".ckpt" or (path / BEST).is_file() or is_pretrained(path)
 
 
 def find_network(ckpt_path: str | None) -> Path:

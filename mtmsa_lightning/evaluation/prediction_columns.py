@@ -14,9 +14,10 @@ from mtmsa_lightning.labels import age_group_edges
 from mtmsa_lightning.models.distributions import printed_columns
 from mtmsa_lightning.models.face_output import FaceOutput
 from mtmsa_lightning.module import MTMSA
+from mtmsa_lightning.runs.ensemble import Ensemble
 
 
-def prediction_columns(model: MTMSA, output: FaceOutput) -> dict[str, Tensor]:
+def prediction_columns(model: MTMSA | Ensemble, output: FaceOutput) -> dict[str, Tensor]:
     """Return a model's outputs for N faces as named columns ``(N,)``, on the same device.
 
     They are those of the distribution of age (``age_mean, age_std``) and ``age_low90, age_high90`` in years

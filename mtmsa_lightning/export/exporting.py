@@ -32,6 +32,7 @@ from mtmsa_lightning.module import MTMSA
 from mtmsa_lightning.reports.card import CARD, card_of_checkpoint
 from mtmsa_lightning.runs.checkpoints import checkpoint_file, read_checkpoint
 from mtmsa_lightning.runs.directory import results_folder
+from mtmsa_lightning.runs.ensemble import Ensemble
 from mtmsa_lightning.runs.pretrained import README, write_pretrained
 
 log = logging.getLogger(__name__)
@@ -42,17 +43,20 @@ FEWEST_INT8 = 32  # minimum of real faces for int8
 
 
 def export(
-    ckpt_path: str,
+    ckpt_path: str | Sequence[str],
     form: Format,
     precision: Precision = Precision.FP32,
     dynamic: bool = False,
     faces: Sequence[Path] = (),
     out: Path | None = None,
 ) -> Path:
-    """Write a checkpoint in a format for other programs, with its model card, and return its path.
+    """Write a checkpoint, or several as one, in a format for other programs, with its model card.
+
+    Returns the path.
 
     Args:
-        ckpt_path: A checkpoint, a run directory, or a folder of ``save_pretrained``.
+        ckpt_path: A checkpoint, a run directory, or a folder of ``save_pretrained``; several are one
+            mixture, see :class:`.Ensemble`, in one file.
         form: The format.
         precision: Precision of the trunk.
         dynamic: Take batches of any size instead of one face.
@@ -66,10 +70,14 @@ def export(
     """
     check_combination(form, precision, dynamic)
     check_packages(form)
-    checkpoint = checkpoint_file(ckpt_path)
-    target = (out or default_target(checkpoint, form, precision)).absolute()
+    files = [checkpoint_file(path) for path in ([ckpt_path] if isinstance(ckpt_path, str) else ckpt_path)]
+    checkpoint, several = files[0], len(files) > 1
+    if several and form is Format.SAFETENSORS:
+        raise ConfigError("--format safetensors takes one network: save each network of an ensemble")
+    target = (out or default_target(checkpoint, form, precision, several)).absolute()
     check_target(target, form)
-    model = MTMSA.load(str(checkpoint))
+    loaded = {str(file): MTMSA.load(str(file)) for file in files}
+    model = Ensemble(loaded).eval() if several else loaded[str(checkpoint)]
     log.info("%s", model.describe())
     ranges, tried = faces_to_try(model, str(checkpoint), precision, faces)
     make_folder(target.parent)
@@ -87,6 +95,11 @@ def export(
             f"\n## This file\n\n`{target.name}`: {form}, {precision}. The metrics above are those of the "
             f"checkpoint; this file differs from it by at most {found.describe()}.\n"
         )
+        if several:
+            card += (
+                f"\nIt is the mixture of {len(files)} networks with equal weights; all other sections are on "
+                "the first of them.\n"
+            )
         if form is Format.SAFETENSORS:
             write_text(made / README, card)
         if target.is_dir():
@@ -99,15 +112,19 @@ def export(
     return target
 
 
-def default_target(checkpoint: Path, form: Format, precision: Precision) -> Path:
-    """Return ``<run>/export/<checkpoint>[-<precision>]<suffix>``, or beside a checkpoint without run."""
+def default_target(checkpoint: Path, form: Format, precision: Precision, several: bool = False) -> Path:
+    """Return ``<run>/export/<checkpoint>[-<precision>]<suffix>``, or beside a checkpoint without run.
+
+    The name of ``several`` networks is ``ensemble``; the run is that of the first.
+    """
     folder = results_folder(checkpoint) / "export"
-    name = checkpoint.stem if precision is Precision.FP32 else f"{checkpoint.stem}-{precision}"
+    stem = "ensemble" if several else checkpoint.stem
+    name = stem if precision is Precision.FP32 else f"{stem}-{precision}"
     return folder / f"{name}{ENDINGS[form]}"
 
 
 def faces_to_try(
-    model: MTMSA, checkpoint: str, precision: Precision, paths: Sequence[Path]
+    model: MTMSA | Ensemble, checkpoint: str, precision: Precision, paths: Sequence[Path]
 ) -> tuple[Tensor, Tensor]:
     """Return faces for the ranges of int8 (none for other precisions), and for the comparison."""
     if precision is not Precision.INT8:
@@ -123,7 +140,7 @@ def faces_to_try(
 
 
 def write(
-    model: MTMSA,
+    model: MTMSA | Ensemble,
     checkpoint: Path,
     made: Path,
     form: Format,
@@ -151,7 +168,9 @@ def write(
     return onnx_file.runner(made, torch.get_num_threads())
 
 
-def speed_lines(model: MTMSA, run: Runner, faces: Tensor, form: Format, batches: bool) -> list[str]:
+def speed_lines(
+    model: MTMSA | Ensemble, run: Runner, faces: Tensor, form: Format, batches: bool
+) -> list[str]:
     """Return lines on the speed of a file and of PyTorch with the same number of threads."""
     threads = pluralize(torch.get_num_threads(), "thread")
     name = {Format.ONNX: "ONNX Runtime", Format.TORCH_EXPORT: "torch.export"}[form]

@@ -15,6 +15,7 @@ from mtmsa_lightning.export.parity import BOUNDS
 from mtmsa_lightning.labels import age_group_edges
 from mtmsa_lightning.module import IMAGENET_MEAN, IMAGENET_STD, MTMSA
 from mtmsa_lightning.runs.checkpoints import weights_digest
+from mtmsa_lightning.runs.ensemble import Ensemble
 from mtmsa_lightning.runs.pretrained import licence_note
 
 FORMAT_VERSION = 1
@@ -23,7 +24,7 @@ NOT_CALIBRATED = "not calibrated: intervals and probabilities are the network's 
 
 
 def describe_export(
-    model: MTMSA, names: Sequence[str], precision: Precision, dynamic: bool
+    model: MTMSA | Ensemble, names: Sequence[str], precision: Precision, dynamic: bool
 ) -> dict[str, Any]:
     """Return the metadata of an export, with the outputs ``names``, as plain values.
 
@@ -64,7 +65,7 @@ def describe_export(
     }
 
 
-def _describe_input(model: MTMSA, provenance: dict[str, Any], dynamic: bool) -> dict[str, Any]:
+def _describe_input(model: MTMSA | Ensemble, provenance: dict[str, Any], dynamic: bool) -> dict[str, Any]:
     size, prepared = model.image_size, provenance.get("preparation")
     shape = ["n" if dynamic else 1, 3, size, size]
     return {

@@ -12,8 +12,9 @@ from mtmsa_lightning.evaluation.prediction_columns import decision_columns
 from mtmsa_lightning.labels import age_group_edges
 from mtmsa_lightning.metrics.stage_metrics import StageMetrics
 from mtmsa_lightning.models.backbones.trunk import Trunk
-from mtmsa_lightning.models.distributions import printed_age
+from mtmsa_lightning.models.distributions import MixtureAge, printed_age
 from mtmsa_lightning.module import MTMSA
+from mtmsa_lightning.runs.ensemble import Ensemble
 from mtmsa_lightning.settings.defaults import INTERVAL_LEVEL
 
 INPUT = "images"  # name of the input
@@ -21,6 +22,8 @@ INPUT = "images"  # name of the input
 OUTPUTS = {
     "age_mean": "predicted age in years, cut at 0, [n]",
     "age_std": "its standard deviation in years, [n]",
+    "age_std_within": "of an ensemble: root of the mean variance of its networks, years, [n]",
+    "age_std_between": "of an ensemble: standard deviation of the means of its networks, years, [n]",
     "age_low90": "lower end in years of the interval of age that holds 90 %, cut at 0, [n]",
     "age_high90": "upper end in years, cut at 0, [n]",
     "age_group_probs": "probabilities of the age groups, [n, groups]",
@@ -39,7 +42,7 @@ def describe_output(name: str) -> str:
     return f"whether a person is {name.removeprefix('over_')} years old or older: {codes}, int64 [n]"
 
 
-def named_outputs(model: MTMSA, images: Tensor) -> dict[str, Tensor]:
+def named_outputs(model: MTMSA | Ensemble, images: Tensor) -> dict[str, Tensor]:
     """Return the calibrated outputs of a checkpoint in float32, those of :data:`OUTPUTS` that it has.
 
     The decisions of its policies come last, by name.
@@ -53,7 +56,11 @@ def named_outputs(model: MTMSA, images: Tensor) -> dict[str, Tensor]:
     if output.age is not None:
         low, high = map(printed_age, output.age.interval(INTERVAL_LEVEL))
         mean = printed_age(output.age.mean)
-        found |= {"age_mean": mean, "age_std": output.age.std, "age_low90": low, "age_high90": high}
+        found |= {"age_mean": mean, "age_std": output.age.std}
+        if isinstance(output.age, MixtureAge):
+            found["age_std_within"] = output.age.std_within
+            found["age_std_between"] = output.age.std_between
+        found |= {"age_low90": low, "age_high90": high}
         if model.age_groups:
             found["age_group_probs"] = output.age.group_probs(age_group_edges(model.age_groups))
     for task, logits in model.trained_logits(output).items():
@@ -65,7 +72,7 @@ def named_outputs(model: MTMSA, images: Tensor) -> dict[str, Tensor]:
 
 
 class ExportNetwork(nn.Module):
-    """A copy of a checkpoint's network with the outputs of :func:`named_outputs`.
+    """A copy of a checkpoint's network, or of an ensemble, with the outputs of :func:`named_outputs`.
 
     Batch normalisation is folded into the convolutions; ``half`` computes the trunk in float16.
 
@@ -73,13 +80,14 @@ class ExportNetwork(nn.Module):
         Input RGB, uint8, ``(N, 3, image_size, image_size)``: normalisation happens inside.
     """
 
-    def __init__(self, model: MTMSA, half: bool = False) -> None:
+    def __init__(self, model: MTMSA | Ensemble, half: bool = False) -> None:
         super().__init__()
         self.model = copy.deepcopy(model).cpu().eval()
-        self.model.metrics = StageMetrics({}, groups=False)
-        fold_batch_norm(self.model.trunk)
-        if half:
-            self.model.trunk = _HalfTrunk(self.model.trunk)  # type: ignore[assignment]
+        for network in self.model.members if isinstance(self.model, Ensemble) else [self.model]:
+            network.metrics = StageMetrics({}, groups=False)
+            fold_batch_norm(network.trunk)
+            if half:
+                network.trunk = _HalfTrunk(network.trunk)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Return the outputs by name."""

@@ -15,6 +15,7 @@ from mtmsa_lightning.errors import MTMSAError
 from mtmsa_lightning.export.formats import Precision
 from mtmsa_lightning.export.network import named_outputs
 from mtmsa_lightning.module import MTMSA
+from mtmsa_lightning.runs.ensemble import Ensemble
 
 Runner = Callable[[NDArray[np.uint8]], Mapping[str, NDArray[Any]]]
 """Function that runs an exported file: from faces ``(n, 3, size, size)`` to outputs by name."""
@@ -72,7 +73,7 @@ class Differences(Bound):
         )
 
 
-def runner_of(model: MTMSA) -> Runner:
+def runner_of(model: MTMSA | Ensemble) -> Runner:
     """Return a function that runs a network in PyTorch."""
 
     def run(faces: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
@@ -83,7 +84,7 @@ def runner_of(model: MTMSA) -> Runner:
     return run
 
 
-def compare(model: MTMSA, run: Runner, faces: Tensor, batch_sizes: Sequence[int]) -> Differences:
+def compare(model: MTMSA | Ensemble, run: Runner, faces: Tensor, batch_sizes: Sequence[int]) -> Differences:
     """Run an exported file and PyTorch on the same faces, RGB, uint8, ``(N, 3, size, size)``.
 
     ``batch_sizes`` are repeated until all faces are used.

@@ -16,11 +16,12 @@ from mtmsa_lightning.errors import ConfigError, MTMSAError
 from mtmsa_lightning.inference.inputs import find_inputs
 from mtmsa_lightning.labels import GENDERS, RACES
 from mtmsa_lightning.module import MTMSA
+from mtmsa_lightning.runs.ensemble import Ensemble
 
 log = logging.getLogger(__name__)
 
 
-def drawn_faces(model: MTMSA, count: int) -> Tensor:
+def drawn_faces(model: MTMSA | Ensemble, count: int) -> Tensor:
     """Return synthetic faces of all ages, always the same, ``(count, 3, image_size, image_size)``."""
     transform = FaceTransform(model.image_size, model.crop)
     rng = np.random.default_rng(0)
@@ -31,7 +32,7 @@ def drawn_faces(model: MTMSA, count: int) -> Tensor:
     return _batch(faces)
 
 
-def faces_of(model: MTMSA, paths: Sequence[Path], count: int) -> Tensor:
+def faces_of(model: MTMSA | Ensemble, paths: Sequence[Path], count: int) -> Tensor:
     """Return up to ``count`` faces of files, folders and prepared sets, spread evenly.
 
     Raises:
@@ -49,7 +50,7 @@ def faces_of(model: MTMSA, paths: Sequence[Path], count: int) -> Tensor:
     return _spread(face, len(inputs), count)
 
 
-def faces_of_run(model: MTMSA, ckpt_path: str, count: int) -> Tensor:
+def faces_of_run(model: MTMSA | Ensemble, ckpt_path: str, count: int) -> Tensor:
     """Return up to ``count`` faces of the validation part of a run; raise ConfigError without one."""
     from mtmsa_lightning.training.calibrating import datamodule_of
 

@@ -1,5 +1,6 @@
 """Predict any number of images, part by part; threads read ahead of the network, in constant memory."""
 
+import re
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -44,8 +45,8 @@ class Job:
     workers: int
 
 
-def load_estimator(ckpt_path: str, flip_test: bool, **arguments: Any) -> AgeEstimator:
-    """Load a network; ``flip_test`` averages over mirror images even if the checkpoint does not."""
+def load_estimator(ckpt_path: str | Sequence[str], flip_test: bool, **arguments: Any) -> AgeEstimator:
+    """Load a network, or several as one; ``flip_test`` averages over mirror images in any case."""
     estimator = AgeEstimator.from_pretrained(ckpt_path, **arguments)
     estimator.model.flip_test |= flip_test
     return estimator
@@ -132,7 +133,10 @@ class _Part:
 
     def _predict(self) -> None:
         output = self.estimator.output(self._waiting)
-        self._columns.append(to_arrays([prediction_columns(self.estimator.model, output)]))
+        columns = prediction_columns(self.estimator.model, output)
+        of_parts = [name for name in columns if re.match(r"age\d", name)]  # of the networks of an ensemble
+        kept = {name: values for name, values in columns.items() if name not in of_parts}
+        self._columns.append(to_arrays([kept]))
         self._waiting = []
 
 

@@ -29,9 +29,12 @@ from mtmsa_lightning.inference.cropping import Cropper, Preprocessing
 from mtmsa_lightning.inference.face import Age, ClassPrediction, Face, FaceAttention, FaceCrop, PhotoFaces
 from mtmsa_lightning.inference.photos import PhotoInput, read_photo
 from mtmsa_lightning.labels import age_group_edges
+from mtmsa_lightning.models.ensemble import mean_output
 from mtmsa_lightning.models.face_output import FaceOutput
+from mtmsa_lightning.models.heads.age import AgeHead
 from mtmsa_lightning.module import MTMSA
 from mtmsa_lightning.runs.checkpoints import find_checkpoint
+from mtmsa_lightning.runs.ensemble import Ensemble
 from mtmsa_lightning.runs.hub import local_path, upload
 from mtmsa_lightning.runs.pretrained import README, identity, write_pretrained
 from mtmsa_lightning.settings.defaults import PREDICT_BATCH_SIZE
@@ -61,7 +64,7 @@ class AgeEstimator:
     >>> model.table(["a.jpg", "b.jpg"])  # one row per face  # doctest: +SKIP
 
     Args:
-        model: The network; it is moved to the device and set to evaluation mode.
+        model: The network, or several as one; it is moved to the device and set to evaluation mode.
         device: A device such as ``cpu`` or ``cuda:1``; ``auto`` is a CUDA GPU if there is one.
         batch_size: Faces per batch.
         detector: Face detector; by default that of the extra ``align``, loaded when it is first needed.
@@ -74,7 +77,7 @@ class AgeEstimator:
 
     def __init__(
         self,
-        model: MTMSA,
+        model: MTMSA | Ensemble,
         device: str | torch.device = "auto",
         batch_size: int = PREDICT_BATCH_SIZE,
         detector: FaceDetector | None = None,
@@ -84,13 +87,15 @@ class AgeEstimator:
         if precision not in PRECISIONS:
             raise ConfigError(f"precision {precision!r} is not one of {', '.join(PRECISIONS)}")
         model = model.double() if precision == "64-true" else model
-        self.model = model.to(usable_device(device)).eval()
+        self.model: Any = model.to(usable_device(device)).eval()
+        self._networks: list[MTMSA] = model.members if isinstance(model, Ensemble) else [model]
         self.precision = precision
         self.batch_size = batch_size
         self.max_pixels = max_pixels
         self.preprocessing = Preprocessing.of_checkpoint(model.image_size, model.crop, model.provenance)
         self._cropper = Cropper(self.preprocessing)
-        self._head = copy.deepcopy(model.age).cpu() if model.age is not None else None  # computes in float64
+        heads = [network.age for network in self._networks]  # they compute in float64
+        self._heads = [None if head is None else copy.deepcopy(head).cpu() for head in heads]
         self._file: Path | None = None  # the checkpoint
         self._detector = detector
         self._loading = threading.Lock()
@@ -98,7 +103,7 @@ class AgeEstimator:
     @classmethod
     def from_pretrained(
         cls,
-        source: str | Path,
+        source: str | Path | Sequence[str | Path],
         *,
         revision: str | None = None,
         allow_classes: Sequence[str] = (),
@@ -109,7 +114,8 @@ class AgeEstimator:
         Args:
             source: A checkpoint ``.ckpt``, a run directory or a folder of runs, a folder written by
                 :meth:`save_pretrained`, the name ``owner/name`` of one on the Hugging Face Hub, or
-                ``starter``: the network that comes along.
+                ``starter``: the network that comes along. A list of several, such as folds or seeds, is
+                used as one mixture, see :class:`.ensemble.Ensemble`.
             revision: Branch, tag or commit on the Hub.
             allow_classes: See :meth:`MTMSA.load <mtmsa_lightning.module.MTMSA.load>`.
             arguments: As for the class: ``device``, ``batch_size`` and so on.
@@ -118,7 +124,13 @@ class AgeEstimator:
             CheckpointError: The file does not exist, is damaged or not of this package, or the Hub refuses.
             ConfigError: It is on the Hub and the extra ``hub`` is not installed.
         """
-        path = local_path(source, revision)
+        sources = [source] if isinstance(source, str | Path) else [*source]
+        if len(sources) != 1:
+            paths = [local_path(each, revision) for each in sources]
+            return cls(
+                Ensemble({str(path): MTMSA.load(str(path), allow_classes) for path in paths}), **arguments
+            )
+        path = local_path(sources[0], revision)
         estimator = cls(MTMSA.load(str(path), allow_classes), **arguments)
         estimator._file = find_checkpoint(path).absolute()
         return estimator
@@ -251,15 +263,24 @@ class AgeEstimator:
         Raises:
             CheckpointError: An output is not finite.
         """
-        mixed = PRECISIONS[self.precision]
+        images = self._images(crops)
+        pairs = zip(self._networks, self._heads, strict=True)
+        outputs = [self._output_of(network, head, images) for network, head in pairs]
+        return mean_output(outputs) if isinstance(self.model, Ensemble) else outputs[0]
+
+    def _output_of(self, network: MTMSA, head: AgeHead | None, images: Tensor) -> FaceOutput:
+        """Return the calibrated output of a network, on the CPU; in an ensemble with matched classes."""
+        mixed, ensemble = PRECISIONS[self.precision], self.model if isinstance(self.model, Ensemble) else None
+        images = images if ensemble is None else ensemble.resized(network, images)
         with nullcontext() if mixed is None else torch.autocast(self.model.device.type, mixed):
-            output = self.model(self._images(crops))
+            output = network(images)
         raw, gender, race = (
             None if each is None else each.cpu() for each in (output.age_raw, output.gender, output.race)
         )
         self._check_finite({"age": raw, "gender": gender, "race": race})
-        age = None if self._head is None or raw is None else self._head.distribution(raw)
-        return self.model.calibrated(FaceOutput(age, gender, race))
+        age = None if head is None or raw is None else head.distribution(raw)
+        found = network.calibrated(FaceOutput(age, gender, race))
+        return found if ensemble is None else ensemble.matched(network, found)
 
     def _check_finite(self, outputs: Mapping[str, Tensor | None]) -> None:
         """Raise CheckpointError for outputs that are not finite."""
@@ -311,14 +332,18 @@ class AgeEstimator:
 
     @torch.inference_mode()
     def attention(self, faces: Sequence[Face]) -> list[FaceAttention]:
-        """Return the attention maps and scale weights for faces, without stages if there is no module."""
+        """Return the attention maps and scale weights for faces, without stages if there is no module.
+
+        Of an ensemble they are those of its first network.
+        """
         if not faces:
             return []
         images = self._images([face.crop for face in faces])
-        attended = self.model.trunk.attention(self.model.normalise(images))
+        network = self._networks[0]
+        attended = network.trunk.attention(network.normalise(images))
         maps = {stage: each.spatial_map.float().cpu().numpy() for stage, each in attended.items()}
         weights = {stage: each.scale_weights.double().mean(2).tolist() for stage, each in attended.items()}
-        rates = {stage: dilation_rates(self.model, stage) for stage in attended}
+        rates = {stage: dilation_rates(network, stage) for stage in attended}
         return [
             FaceAttention(
                 {stage: maps[stage][row] for stage in maps},
@@ -337,7 +362,10 @@ class AgeEstimator:
 
         Raises:
             DataError: Nothing can be written there.
+            ConfigError: It is an ensemble, which has no such folder.
         """
+        if isinstance(self.model, Ensemble):
+            raise ConfigError("an ensemble has no folder of its own: save each of its networks")
         from mtmsa_lightning.reports.card import card_of_network  # which imports pandas and plots
 
         provenance, calibration = self.model.provenance, self.model.calibration

@@ -13,7 +13,7 @@ from mtmsa_lightning.align.canonical import Transform
 from mtmsa_lightning.align.detected_face import Points
 from mtmsa_lightning.errors import CheckpointError
 from mtmsa_lightning.labels import AGE_GROUP_EDGES
-from mtmsa_lightning.models.distributions import AgeDistribution, printed_age
+from mtmsa_lightning.models.distributions import AgeDistribution, MixtureAge, printed_age
 from mtmsa_lightning.settings.defaults import INTERVAL_LEVEL
 
 BOX = ("box_left", "box_top", "box_right", "box_bottom")  # columns of tables for the edges of a box in pixels
@@ -157,15 +157,20 @@ class Face:
         """Return the predictions as plain values, with the names of the columns of ``mtmsa predict``.
 
         These are ``box_left``, ``box_top``, ``box_right``, ``box_bottom`` and ``score``; ``age_mean``,
-        ``age_std``, ``age_low90`` and ``age_high90`` in years, ``unsure``, decisions ``over_<age>``,
-        probabilities ``group_<low>_<high>``; the most probable ``gender`` and ``race`` with the probabilities
+        ``age_std`` (of an ensemble also ``age_std_within`` and ``age_std_between`` its networks),
+        ``age_low90`` and ``age_high90`` in years, ``unsure``, decisions ``over_<age>``, probabilities
+        ``group_<low>_<high>``; the most probable ``gender`` and ``race`` with the probabilities
         ``gender_<class>`` and ``race_<class>``. Predictions that the checkpoint does not make are missing.
         """
         values: dict[str, Any] = {**dict(zip(BOX, map(float, self.box), strict=True)), "score": self.score}
         if self.age_or_none is not None:
             age = self.age_or_none
             low, high = age.interval(0.9)
-            values |= {"age_mean": age.mean, "age_std": age.std, "age_low90": low, "age_high90": high}
+            values |= {"age_mean": age.mean, "age_std": age.std}
+            if isinstance(age.distribution, MixtureAge):
+                within, between = age.distribution.std_within, age.distribution.std_between
+                values |= {"age_std_within": float(within), "age_std_between": float(between)}
+            values |= {"age_low90": low, "age_high90": high}
             values |= {} if self.unsure is None else {"unsure": self.unsure}
             values |= {f"over_{legal_age}": decision for legal_age, decision in self.over.items()}
             values |= {f"group_{low}_{high}": share for (low, high), share in age.groups.items()}

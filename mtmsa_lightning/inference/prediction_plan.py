@@ -4,6 +4,7 @@ import hashlib
 import importlib.metadata
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -16,12 +17,13 @@ from mtmsa_lightning.inference.estimator import AgeEstimator
 from mtmsa_lightning.inference.inputs import Inputs
 from mtmsa_lightning.inference.prediction_parts import FORMAT_VERSION, PART_SIZE, Plan
 from mtmsa_lightning.module import MTMSA
+from mtmsa_lightning.runs.ensemble import Ensemble
 
 _PACKAGES = ("mtmsa-lightning", "torch", "numpy", "opencv-python-headless", "onnxruntime")
 
 
 def make_plan(
-    ckpt_path: str,
+    ckpt_path: str | Sequence[str],
     estimator: AgeEstimator,
     inputs: Inputs,
     detect: bool,
@@ -45,7 +47,7 @@ def make_plan(
         "files": inputs.state,
         "part_size": PART_SIZE,
         "shard": list(shard) if shard[1] > 1 else None,
-        "checkpoint": ckpt_path,
+        "checkpoint": ckpt_path if isinstance(ckpt_path, str) else [*ckpt_path],
         "trained_on": {  # without the hashes of training faces
             name: value
             for name, value in (model.provenance or {}).items()
@@ -77,8 +79,11 @@ def warn_preprocessing(estimator: AgeEstimator, inputs: Inputs, detect: bool) ->
         )
 
 
-def model_fingerprint(model: MTMSA) -> str:
-    """Return the SHA-256 of weights, settings and calibration."""
+def model_fingerprint(model: MTMSA | Ensemble) -> str:
+    """Return the SHA-256 of weights, settings and calibration, of all networks of an ensemble."""
+    if isinstance(model, Ensemble):
+        parts = [model_fingerprint(network) for network in model.members]
+        return hashlib.sha256("".join(parts).encode()).hexdigest()
     calibration = None if model.calibration is None else model.calibration.to_dict()
     digest = hashlib.sha256(to_json([dict(model.hparams), calibration], sort_keys=True).encode())
     for name, tensor in model.state_dict().items():

@@ -1,5 +1,6 @@
 """The predictions of several networks for the same faces as one prediction."""
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -33,4 +34,4 @@ def _mean_logits(logits: Sequence[Tensor | None]) -> Tensor | None:
     known = [each.double().log_softmax(1) for each in logits if each is not None]
     if len(known) < len(logits):
         return None
-    return torch.stack(known).logsumexp(0) - torch.tensor(float(len(known))).log()
+    return torch.stack(known).logsumexp(0) - math.log(len(known))

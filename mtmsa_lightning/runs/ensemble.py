@@ -24,13 +24,15 @@ class Ensemble(nn.Module):
         paths: The paths.
 
     Raises:
-        ConfigError: Their crops, classes, age groups or heads differ; names two networks.
+        ConfigError: There is only one, or crops, classes, age groups or heads differ; names two networks.
     """
 
     calibration: Calibration | None = None
 
     def __init__(self, networks: Mapping[str, Any]) -> None:
         super().__init__()
+        if len(networks) < 2:
+            raise ConfigError("an ensemble needs two different networks: one was given several times")
         self.paths = tuple(networks)
         self.networks = nn.ModuleList(networks.values())
         (first_path, first), *others = networks.items()
@@ -42,12 +44,27 @@ class Ensemble(nn.Module):
                     )
         self.image_size, self.crop, self.age_groups = first.image_size, first.crop, first.age_groups
         self.trained_classes: dict[str, tuple[str, ...]] = first.trained_classes
-        self.provenance, self.age, self.trunk = first.provenance, first.age, first.trunk
+        self.provenance: dict[str, Any] | None = first.provenance
 
     @property
     def members(self) -> list[Any]:
         """The networks."""
         return list(self.networks)
+
+    @property
+    def age(self) -> Any:
+        """The age head of the first network; None without age heads."""
+        return self.members[0].age
+
+    @property
+    def flip_test(self) -> bool:
+        """Whether networks average over mirror images."""
+        return any(network.flip_test for network in self.members)
+
+    @flip_test.setter
+    def flip_test(self, value: bool) -> None:
+        for network in self.members:
+            network.flip_test = value
 
     @property
     def device(self) -> Any:

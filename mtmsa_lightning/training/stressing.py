@@ -19,11 +19,12 @@ from mtmsa_lightning.errors import ConfigError
 from mtmsa_lightning.evaluation.face_labels import face_labels
 from mtmsa_lightning.evaluation.stress import StressedAges
 from mtmsa_lightning.module import MTMSA
+from mtmsa_lightning.runs.ensemble import Ensemble
 
 log = logging.getLogger(__name__)
 
 
-def check_stress(model: MTMSA, data: FaceDataModule) -> None:
+def check_stress(model: MTMSA | Ensemble, data: FaceDataModule) -> None:
     """Raise ConfigError if changed photos cannot be evaluated."""
     if model.age is None:
         raise ConfigError("--stress needs an age head, which the checkpoint lacks")
@@ -32,7 +33,7 @@ def check_stress(model: MTMSA, data: FaceDataModule) -> None:
 
 
 def estimate_stressed(
-    model: MTMSA,
+    model: MTMSA | Ensemble,
     data: FaceDataModule,
     names: Sequence[str],
     device: torch.device | str = "cpu",
@@ -82,7 +83,7 @@ def canonical_margin(data: FaceDataModule) -> float | None:
 
 
 @torch.inference_mode()
-def _ages(model: MTMSA, data: FaceDataModule, dataset: FaceDataset) -> NDArray[np.float64]:
+def _ages(model: MTMSA | Ensemble, data: FaceDataModule, dataset: FaceDataset) -> NDArray[np.float64]:
     """Return the estimated ages in years, NaN for unreadable images."""
     ages = np.full(len(dataset), np.nan)
     for batch in face_loader(dataset, EvalSampler(dataset), data.batch_size, data.num_workers):

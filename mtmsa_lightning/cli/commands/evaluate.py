@@ -4,7 +4,15 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from mtmsa_lightning.cli.arguments import Parser, add_boolean, add_checkpoint, fraction, whole_number_from
+from mtmsa_lightning.cli.arguments import (
+    Parser,
+    add_boolean,
+    add_checkpoint,
+    add_several,
+    boolean,
+    fraction,
+    whole_number_from,
+)
 from mtmsa_lightning.cli.data_arguments import (
     add_data_arguments,
     add_trainer_arguments,
@@ -13,7 +21,7 @@ from mtmsa_lightning.cli.data_arguments import (
 )
 from mtmsa_lightning.data.stress.names import NAMES
 from mtmsa_lightning.errors import ConfigError
-from mtmsa_lightning.settings.configs import option
+from mtmsa_lightning.settings.configs import option, without_options
 from mtmsa_lightning.settings.defaults import CELL_AGES, LEGAL_AGES, MIN_FACES
 from mtmsa_lightning.settings.error_messages import NO_DATA
 from mtmsa_lightning.training.early_checks import check_arguments, names_data
@@ -27,15 +35,18 @@ def parser() -> argparse.ArgumentParser:
         passed_on=["--wandb_faces"],  # --min_faces is another one
         prog="mtmsa evaluate",
         usage="mtmsa evaluate --ckpt_path C [--config X] [--out DIR] [--faces false] [--KEY VALUE ...]\n"
+        "       mtmsa evaluate --ckpt_path C C ... [--config X] [--out DIR]\n"
         "       mtmsa evaluate --predictions FILE --config X [--columns OURS=THEIRS ...] [--out DIR]\n"
         "       mtmsa evaluate --matrix C C ... --on X.yaml Y.yaml ... [--out DIR]",
         description="Test a checkpoint and write a report: one HTML page, plots (SVG, PNG), tables (CSV) and "
         "per-image predictions. The data is that of the checkpoint's run, or of --config or --data. All "
-        "arguments of `mtmsa test` may be given. With --predictions the report is on predictions that "
+        "arguments of `mtmsa test` may be given. Several checkpoints are tested as one mixture. "
+        "With --predictions the report is on predictions that "
         "another program made for the test faces. With --matrix every checkpoint is tested on the test part "
         "of every config; the same command goes on after an interruption.",
     )
     add_checkpoint(parser, required=False)
+    add_several(parser)
     add_data_arguments(parser)
     add_trainer_arguments(parser)
     parser.add_argument(
@@ -95,14 +106,36 @@ def main(args: Sequence[str]) -> None:
         return
     if options.ckpt_path is None:
         raise ConfigError("give --ckpt_path or --predictions: `mtmsa evaluate --help` lists the options")
+    stress = () if options.stress is None else options.stress or NAMES
+    if len(options.ckpt_path) > 1:
+        ensemble(options, others, stress)
+        return
     others = data_arguments(options, others)
-    check_arguments("test", ["--ckpt_path", options.ckpt_path, *others])
+    check_arguments("test", ["--ckpt_path", options.ckpt_path[0], *others])
 
     from mtmsa_lightning.training.evaluating import evaluate
 
-    stress = () if options.stress is None else options.stress or NAMES
     shown = options.faces, stress, options.min_faces, options.paper, options.legal_ages, (first, last)
-    evaluate(options.ckpt_path, others, options.out, *shown)
+    evaluate(options.ckpt_path[0], others, options.out, *shown)
+
+
+def ensemble(options: argparse.Namespace, others: Sequence[str], stress: Sequence[str]) -> None:
+    """Test several networks as one mixture."""
+    accelerator = options.accelerator or "auto"
+    if options.devices is not None or options.precision is not None:
+        raise ConfigError("--devices and --precision do not go with several networks: one process, 32-true")
+    del options.accelerator
+    allowed = option(others, "allow_overlap")
+    arguments = data_arguments(options, without_options(others, ("allow_overlap",)))
+    for checkpoint in options.ckpt_path:
+        check_arguments("test", ["--ckpt_path", checkpoint, *arguments])
+
+    from mtmsa_lightning.training.ensemble import evaluate_ensemble
+
+    evaluate_ensemble(
+        options.ckpt_path, arguments, options.out, options.faces, stress, accelerator,
+        allow_overlap=boolean(allowed or "false"),
+    )  # fmt: skip
 
 
 def matrix(options: argparse.Namespace, others: Sequence[str]) -> None:

@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from mtmsa_lightning.cli.arguments import Parser, add_boolean, add_checkpoint, one_of
+from mtmsa_lightning.cli.arguments import Parser, add_boolean, add_checkpoint, add_several, one_of
 from mtmsa_lightning.export.formats import Format, Precision, check_combination, check_packages, check_target
 from mtmsa_lightning.runs.checkpoints import check_checkpoint
 
@@ -20,6 +20,7 @@ def parser() -> argparse.ArgumentParser:
         "uses an ONNX file without this package.",
     )
     add_checkpoint(parser)
+    add_several(parser)
     parser.add_argument(
         "--format", required=True, type=one_of(Format), metavar=f"{{{','.join(Format)}}}",
         help="what to write: a program that ONNX Runtime or PyTorch runs without this package, or weights "
@@ -49,14 +50,20 @@ def main(args: Sequence[str]) -> None:
     options = parser().parse_args(args)
     check_combination(options.format, options.precision, options.dynamic)
     check_packages(options.format)
-    check_checkpoint(options.ckpt_path)
+    for path in options.ckpt_path:
+        check_checkpoint(path)
     if options.out is not None:
         check_target(options.out, options.format)
 
     from mtmsa_lightning.export.exporting import export
 
     target = export(
-        options.ckpt_path, options.format, options.precision, options.dynamic, options.images, options.out
+        options.ckpt_path if len(options.ckpt_path) > 1 else options.ckpt_path[0],
+        options.format,
+        options.precision,
+        options.dynamic,
+        options.images,
+        options.out,
     )
     files = [target] if target.is_file() else list(target.iterdir())
     print(f"{target} ({sum(file.stat().st_size for file in files) / 1e6:.1f} MB)")

@@ -19,8 +19,10 @@ from mtmsa_lightning.cli.arguments import (
     Parser,
     add_boolean,
     add_network,
+    add_several,
     find_network,
     parse_shard,
+    split_networks,
     whole_number_from,
 )
 from mtmsa_lightning.errors import ConfigError, DataError
@@ -68,9 +70,10 @@ def parser() -> argparse.ArgumentParser:
         epilog=EPILOG,
     )
     add = parser.add_argument
-    add("paths", nargs="+", metavar="PATH", help="image, folder of images, pattern ('photos/**/*.jpg'), "
+    add("paths", nargs="*", metavar="PATH", help="image, folder of images, pattern ('photos/**/*.jpg'), "
         "prepared set, or .csv/.tsv file with a column `path` (relative to the file's folder)")  # fmt: skip
     add_network(parser)
+    add_several(parser)
     add("--out", type=Path, metavar="FILE", help="table to write, one row per face: .csv, .parquet or .jsonl "
         "(default: none, a line per face is printed)")  # fmt: skip
     add_boolean(parser, "--overwrite", "replace a table that was made with other options")
@@ -117,6 +120,10 @@ def main(args: Sequence[str]) -> None:
         report(merge(options.shards, options.out, options.overwrite), options.out)
         return
     options = parser().parse_args(args)
+    networks, paths = split_networks(options.ckpt_path)
+    options.ckpt_path, options.paths = networks or None, [*options.paths, *paths]
+    if not options.paths:
+        raise ConfigError("give paths of images: `mtmsa predict --help` lists the options")
     if options.out is None:
         print_faces(options)
     elif counts := predict(options):
@@ -161,7 +168,9 @@ def predict(options: argparse.Namespace) -> "Counts | None":
     """Predict all images, or a shard of them, write the files, and return the counts of a whole table."""
     shard = parse_shard(options.shard)
     _check_places(options, shard)
-    checkpoint = str(find_network(options.ckpt_path))
+    networks = options.ckpt_path or [None]
+    found = [str(find_network(path)) for path in networks]
+    checkpoint = found[0] if len(found) == 1 else found
     for path in options.paths:
         check_there(path)
     from mtmsa_lightning.inference.inputs import find_inputs
@@ -183,7 +192,10 @@ def predict(options: argparse.Namespace) -> "Counts | None":
     detect = estimator.preprocessing.detects if options.detect is None else options.detect
     log.info("%s", estimator.describe(detect))
     warn_preprocessing(estimator, inputs, detect)
-    plan = make_plan(options.ckpt_path or STARTER, estimator, inputs, detect, options.annotate, shard)
+    named = [path or STARTER for path in networks]
+    plan = make_plan(
+        named[0] if len(named) == 1 else named, estimator, inputs, detect, options.annotate, shard
+    )
     folder = options.out if shard[1] > 1 else options.out.with_name(f"{options.out.name}.parts")
     workers = options.num_workers or available_cores() // len(devices)
     job = Job(inputs, Parts(folder, plan), detect, options.annotate, max(1, workers))

@@ -46,8 +46,8 @@ def distribution_from_columns(columns: Mapping[str, Tensor]) -> AgeDistribution:
 
     Columns ``age_p_<year>`` give a :class:`CategoricalAge`, ``age_laplace_scale`` gives a
     :class:`LaplaceAge`, ``age_point`` gives a :class:`PointAge`, otherwise it is a :class:`GaussianAge`.
-    Columns ``age1_...``, ``age2_...`` are the parts of a :class:`MixtureAge`. Columns ``age_low<percent>`` and
-    ``age_high<percent>`` are its intervals. An ``_unclipped`` column replaces the clipped one.
+    Columns ``age1_...``, ``age2_...`` are the parts of a :class:`MixtureAge`, ``age_low<percent>`` and
+    ``age_high<percent>`` the intervals. An ``_unclipped`` column replaces the clipped one.
 
     Args:
         columns: Column names to values, ``(N,)`` each; other columns are ignored.
