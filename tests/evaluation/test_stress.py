@@ -35,7 +35,7 @@ def test_the_table_has_a_row_per_group_change_and_severity(table):
     assert len(table) == 3 * len(groups)
     assert table["amount"][:3].tolist() == [
         "Gaussian, sigma 1.0% of the side", "Gaussian, sigma 2.0% of the side",
-        "hairs on 50% of the skin around the mouth",
+        "hairs on 50% of the skin",
     ]  # fmt: skip
 
 
@@ -74,7 +74,7 @@ def test_rates_are_those_of_a_loop_over_faces(table, group, condition):
 def test_the_page_shows_the_strongest_severity_and_the_most_moved_group(table):
     rows = summary(table)
     assert rows["change"].tolist() == [
-        "blur: Gaussian, sigma 2.0% of the side", "beard: hairs on 50% of the skin around the mouth",
+        "blur: Gaussian, sigma 2.0% of the side", "beard: hairs on 50% of the skin",
     ]  # fmt: skip
     assert rows["mean change (years)"][0] == "+6.00 [+6.00, +6.00]"
     assert rows["cross 18"][1].startswith("0.0 % [0.0, ")

@@ -21,6 +21,7 @@ def ensemble(network_of):
     return Ensemble(networks).eval()
 
 
+@pytest.mark.slow
 def test_one_program_holds_all_networks(ensemble, tmp_path):
     """That of torch.export; ONNX's is made of it, in a multiple of the time."""
     nothing = torch.zeros(0, 3, 64, 64, dtype=torch.uint8)

@@ -118,7 +118,7 @@ STRESSES: tuple[Stress, ...] = (
     Stress("rotation", "{:.0f} degrees", (10, 20, 40), _with(_rotate)),
     Stress("cover", "a grey square of {:.0%} of the side", (0.2, 0.35, 0.5), _with(_cover)),
     Stress("grey", "no colour", (1,), _with(lambda amount, side: A.ToGray(p=1))),
-    Stress("beard", "hairs on {:.0%} of the skin around the mouth", (0.1, 0.25, 0.5), _drawn(drawing.beard),
+    Stress("beard", "hairs on {:.0%} of the skin", (0.1, 0.25, 0.5), _drawn(drawing.beard),
            canonical=True),
     Stress("wrinkles", "{:.0%} darker lines", (0.15, 0.3, 0.5), _drawn(drawing.wrinkles), canonical=True),
     Stress("glasses", "lenses of {:.0%} opacity", (0.0, 0.4, 0.85), _drawn(drawing.glasses), canonical=True),

@@ -19,7 +19,7 @@ def stress(rows: pd.DataFrame, legal_ages: Sequence[int]) -> "Figure":
 
     ``rows`` are those of all faces of :func:`.evaluation.stress.stress_table`.
     """
-    figure = style.new_figure(2 * style.COLUMN, 1.1 + 0.15 * len(rows))
+    figure = style.new_figure(2 * style.COLUMN, 1.5 + 0.15 * len(rows))
     left, right = figure.subplots(1, 2, sharey=True)
     names = [name.replace("_", " ") for name in rows["stress"]]
     gaps = np.cumsum([0.0, *(0.6 if a != b else 0.0 for a, b in pairwise(names))])
@@ -32,14 +32,15 @@ def stress(rows: pd.DataFrame, legal_ages: Sequence[int]) -> "Figure":
     )
     left.plot(rows["abs_change"], at, "s", color=style.VERMILLION, mfc="white", label="mean absolute change")
     left.axvline(0, color=style.GREY, linewidth=0.8)
-    left.set_xlabel("change of the estimated age (years)")
+    left.set_xlabel("change of age (years)")
     for legal, colour, marker in zip(legal_ages, style.SERIES, style.MARKERS, strict=False):
         right.plot(100 * rows[f"flip_{legal}"], at, marker, color=colour, label=f"{legal}", ms=3.5)
     right.set_xlim(left=0)
-    right.set_xlabel("faces that cross the legal age (%)")
+    right.set_xlabel("faces that cross the age (%)")
     left.set_yticks(at, [f"{name}, {text}" for name, text in zip(names, rows["amount"], strict=True)])
     left.set_ylim(at[-1] + 0.7, -0.7)
     style.write_count(right, int(rows["faces"].max()))
-    left.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=1)
-    right.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=len(legal_ages), handletextpad=0.1)
+    figure.legend(*left.get_legend_handles_labels(), loc="outside lower left", ncols=1)
+    handles, texts = right.get_legend_handles_labels()
+    figure.legend(handles, texts, loc="outside lower right", ncols=3, title="legal age", handletextpad=0.1)
     return figure
