@@ -42,7 +42,7 @@ def prediction_columns(model: MTMSA | Ensemble, output: FaceOutput) -> dict[str,
     return columns
 
 
-def decision_columns(model: MTMSA, output: FaceOutput) -> dict[str, Tensor]:
+def decision_columns(model: MTMSA | Ensemble, output: FaceOutput) -> dict[str, Tensor]:
     """Return the decisions of a model's policies by name, such as ``over_18``, as indices, int64 ``(N,)``."""
     if output.age is None or model.calibration is None:
         return {}

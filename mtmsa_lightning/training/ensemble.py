@@ -4,7 +4,7 @@ import logging
 import re
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,7 @@ def evaluate_ensemble(
     stress: Sequence[str] = (),
     accelerator: str = "auto",
     allow_overlap: bool = False,
+    report: Mapping[str, Any] | None = None,
 ) -> None:
     """Test networks as one mixture, see :class:`.Ensemble`, and write its report.
 
@@ -54,6 +55,7 @@ def evaluate_ensemble(
         stress: Names of the changes of photos to evaluate too.
         accelerator: ``auto``, ``cpu`` or ``gpu``.
         allow_overlap: Test on faces that a network was trained on, with a warning.
+        report: Further arguments of ``write_report``.
 
     Raises:
         ConfigError: The networks differ in what must be equal, or the folder holds something else.
@@ -83,7 +85,8 @@ def evaluate_ensemble(
         images = (lambda name: data.test_dataset[rows[name]]["image"]) if faces else None
         changed = estimate_stressed(model, data, stress, device, faces) if stress else None
         notes = (*describe_spread(table), *overlap, *record["data"]["notes"])
-        metrics = write_report(table, folder, _context(model, record, notes), images, stress=changed)
+        context = _context(model, record, notes)
+        metrics = write_report(table, folder, context, images, stress=changed, **report or {})
         test = {f"test/{name}": value for name, value in metrics["scalars"].items()}
         finished = datetime.now().isoformat(timespec="seconds")
         update_record(folder, record | {"test": test, "finished": finished})

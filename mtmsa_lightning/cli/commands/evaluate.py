@@ -132,9 +132,11 @@ def ensemble(options: argparse.Namespace, others: Sequence[str], stress: Sequenc
 
     from mtmsa_lightning.training.ensemble import evaluate_ensemble
 
+    first, last = options.cell_ages
+    report = {"min_faces": options.min_faces, "paper": options.paper, "legal_ages": options.legal_ages}
     evaluate_ensemble(
         options.ckpt_path, arguments, options.out, options.faces, stress, accelerator,
-        allow_overlap=boolean(allowed or "false"),
+        allow_overlap=boolean(allowed or "false"), report=report | {"cell_ages": (first, last)},
     )  # fmt: skip
 
 
