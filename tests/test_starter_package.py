@@ -49,7 +49,7 @@ def test_it_is_made_from_a_run_with_its_figures_in_the_card(run, script, tmp_pat
     card = (tmp_path / "network" / "README.md").read_text()
     mae = json.loads((run / "evaluation" / "metrics.json").read_text())["scalars"]["age_mae"]
     assert f"| age MAE (years) | {mae:.2f} | " in card
-    for section in ("Intended use", "Subgroups", "Where it fails", "Calibration", "Licence"):
+    for section in ("Intended use", "Subgroups", "Who it is wrong for", "Calibration", "Licence"):
         assert f"\n## {section}\n" in card
     assert "`network`: safetensors, fp16." in card
     assert "Metrics by group are not recorded" not in card

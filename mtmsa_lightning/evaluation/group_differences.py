@@ -15,6 +15,7 @@ COMPARED = (
     "age_mae",
     "age_bias",
     "age_cs5",
+    "age_coverage90",
     "group_acc",
     "group_acc_1off",
     "apparent_epsilon",

@@ -14,8 +14,8 @@ from mtmsa_lightning._utils.atomic_write import write_text
 from mtmsa_lightning._utils.yaml_text import load_yaml
 from mtmsa_lightning.metrics.suite import METRICS
 from mtmsa_lightning.reports import card_sections as sections
-from mtmsa_lightning.reports.card_failures import failures
 from mtmsa_lightning.reports.card_sources import AGAIN, Sources, evaluation_name, read_sources
+from mtmsa_lightning.reports.card_worse_groups import LEAST_BIAS, worse_groups
 from mtmsa_lightning.reports.markdown import one_line, render
 from mtmsa_lightning.reports.policy_text import ERRORS
 from mtmsa_lightning.runs.checkpoints import read_checkpoint
@@ -28,9 +28,7 @@ __all__ = ["CARD", "card_of_checkpoint", "card_of_network", "evaluation_name", "
 
 CARD = "MODEL_CARD.md"  # name of the card beside a report or an exported file
 
-MEASURED = (
-    "Evaluation", "Who it is wrong for", "Subgroups", "Where it fails", "Decisions at legal ages",
-)  # fmt: skip
+MEASURED = ("Evaluation", "Who it is wrong for", "Subgroups", "Decisions at legal ages")
 """Sections of a card that quote metrics."""
 
 _CHANGED = f"The calibration was changed after these metrics were measured: {AGAIN}."
@@ -77,7 +75,8 @@ def model_card(sources: Sources) -> str:
         datasets=sections.datasets(sources),
         wrong_for=sections.wrong_for(sources),
         groups=sections.groups(sources),
-        failures=failures(sources),
+        worse_groups=worse_groups(sources),
+        least_bias=f"{LEAST_BIAS:g}",
         decisions=sections.decisions(sources),
         decision_heads=["legal age", "passes with", *ERRORS],
         min_faces=sources.metrics.get("min_faces", MIN_FACES),

@@ -25,8 +25,9 @@ class Sources:
     """Records that a card is made from; empty where there are none.
 
     ``training`` and ``tested`` are ``run.json`` of the run, with the present name of its settings, and of the
-    evaluation; ``metrics`` and ``tables`` (``metrics``, ``subgroups``, ``subgroup_gaps``, ``thresholds``,
-    ``age_errors``, with cells as texts) are those of the evaluation.
+    evaluation; ``metrics`` and ``tables`` (``metrics``, ``subgroups``, ``subgroup_gaps``,
+    ``subgroup_differences``, ``thresholds``, ``age_errors``, with cells as texts) are those of the
+    evaluation.
     """
 
     checkpoint: Mapping[str, Any]
@@ -107,7 +108,7 @@ def _training_record(run: Path) -> dict[str, Any]:
 
 def _tables(report: Path) -> dict[str, pd.DataFrame]:
     """Read the tables of a report, each cell as its text."""
-    names = ("metrics", "subgroups", "subgroup_gaps", "thresholds", "age_errors")
+    names = ("metrics", "subgroups", "subgroup_gaps", "subgroup_differences", "thresholds", "age_errors")
     files = {name: report / "tables" / f"{name}.csv" for name in names}
     return {
         name: pd.read_csv(file, dtype=str, keep_default_na=False)
