@@ -37,7 +37,7 @@ MISTAKES = [
     ),
     (["crossval", "--parallel", "0"], "--parallel: must be a whole number from 1, not '0'"),
     (["evaluate", "--ckpt_path", "c", "--face", "false"], "no option --face: did you mean --faces?"),
-    (["predict"], "give PATH: `mtmsa predict --help` lists the options"),
+    (["predict"], "give paths of images: `mtmsa predict --help` lists the options"),
     (["predict", "a.jpg", "--ckpt_path", "c", "--out", "a.csv", "--detectt"], "did you mean --detect?"),
     (["predict", "a.jpg", "--ckpt_path", "c", "--out", "a.csv", "--batch_size", "0"], "from 1, not '0'"),
     (["predict", "merge", "nowhere", "--out", "a.csv"], "nowhere: no such folder"),

@@ -236,8 +236,8 @@ def test_metrics_of_another_calibration_are_marked(checkpoint, evaluated):
         recorded = {"test": {"test/age_nll": 3.0}, **measured}
         plain = model_card(sources(shown, training=recorded))
         marks = card.count("These metrics"), plain.count("These metrics")
-        assert marks == ((0, 0) if says is None else (4, 1)), (
-            "evaluation, groups, subgroups and failures, or the test of the run"
+        assert marks == ((0, 0) if says is None else (3, 1)), (
+            "evaluation, groups and subgroups, or the test of the run"
         )
         assert ("model-index" in front(card)) == (says is None), "there a metric cannot be marked"
         if says:
