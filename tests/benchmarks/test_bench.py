@@ -17,6 +17,7 @@ write(Path(sys.argv[sys.argv.index("--json") + 1]), [row], 0.0)
 """
 
 NO_BENCHMARKS = {
+    "attention_variants",
     "batchnorm",
     "bench",
     "common",

@@ -15,8 +15,8 @@ def test_a_cell_cannot_end_its_row():
         (
             "comparison.md",
             {
-                "baseline": HOSTILE, "sides": [HOSTILE], "runs": {HOSTILE: [[HOSTILE]]}, "others": 1,
-                "subjects": True, "draws": 10,
+                "baseline": HOSTILE, "sides": [HOSTILE], "runs": {HOSTILE: [[HOSTILE]]}, "heads": [HOSTILE],
+                "method": HOSTILE,
             },
         ),
         (
