@@ -2,6 +2,7 @@
 
 import os
 import signal
+import stat
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -51,8 +52,8 @@ def raised_on_signals() -> Iterator[None]:
         nonlocal received
         if os.getpid() != owner or (received and number == signal.SIGINT):  # in a forked child too
             end_at_once(number)
-        if number == HANGUP and os.isatty(1):
-            write_nowhere()
+        if number == HANGUP:
+            leave_terminal()
         if not received:
             received = True
             raise Stopped(number)
@@ -74,8 +75,17 @@ def end_at_once(number: int) -> None:
     os.kill(os.getpid(), number)
 
 
+def leave_terminal() -> None:
+    """Discard further output to a terminal: writing to a closed one would raise and prevent saving.
+
+    A closed terminal is a character device, as every terminal, but no longer ``isatty``.
+    """
+    if stat.S_ISCHR(os.fstat(1).st_mode):
+        write_nowhere()
+
+
 def write_nowhere() -> None:
-    """Discard further output, since writing to a closed terminal would raise and prevent saving."""
+    """Discard further output, which nobody reads."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for stream in (1, 2):
         os.dup2(nowhere, stream)

@@ -4,7 +4,6 @@ Lightning's handlers are replaced: they save elsewhere, requeue the job and comm
 """
 
 import logging
-import os
 import signal
 import threading
 from pathlib import Path
@@ -20,8 +19,8 @@ from mtmsa_lightning._utils.signals import (
     STOP_SIGNALS,
     TRY_AGAIN,
     end_at_once,
+    leave_terminal,
     stopped_by,
-    write_nowhere,
 )
 from mtmsa_lightning.errors import Preempted
 
@@ -71,8 +70,8 @@ class Preemption(Callback):
         if self._signal and number == signal.SIGINT:
             end_at_once(number)
         self._signal = number
-        if number == HANGUP and os.isatty(1):
-            write_nowhere()
+        if number == HANGUP:
+            leave_terminal()
 
     def _asked_to_stop(self) -> bool:
         """Return whether any process got a signal; the result is the same on all processes."""
