@@ -247,13 +247,7 @@ class MTMSA(FaceModule):
 
     def calibrated(self, output: FaceOutput) -> FaceOutput:
         """Apply the calibration, if there is one; ``age_raw`` is not changed."""
-        if self.calibration is None:
-            return output
-        return output._replace(
-            age=None if output.age is None else self.calibration.age(output.age),
-            gender=None if output.gender is None else self.calibration.logits("gender", output.gender),
-            race=None if output.race is None else self.calibration.logits("race", output.race),
-        )
+        return output if self.calibration is None else self.calibration.output(output)
 
     # ---------------------------------------------------------------- steps
 

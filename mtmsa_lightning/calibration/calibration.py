@@ -13,6 +13,7 @@ from mtmsa_lightning._utils.text import pluralize
 from mtmsa_lightning.calibration.policy import AgePolicy
 from mtmsa_lightning.labels import age_group_edges
 from mtmsa_lightning.models.distributions import AgeDistribution, CalibratedAge
+from mtmsa_lightning.models.face_output import FaceOutput
 from mtmsa_lightning.settings.defaults import INTERVAL_LEVEL
 
 LEVELS: tuple[float, ...] = (0.5, 0.8, 0.9, 0.95)
@@ -65,6 +66,14 @@ class Calibration:
     def logits(self, task: str, raw: Tensor) -> Tensor:
         """Return the logits of a task divided by its temperature."""
         return raw / self.temperatures.get(task, 1.0)
+
+    def output(self, raw: FaceOutput) -> FaceOutput:
+        """Return the calibrated predictions of all heads; ``age_raw`` is not changed."""
+        return raw._replace(
+            age=None if raw.age is None else self.age(raw.age),
+            gender=None if raw.gender is None else self.logits("gender", raw.gender),
+            race=None if raw.race is None else self.logits("race", raw.race),
+        )
 
     @property
     def abstains(self) -> bool:

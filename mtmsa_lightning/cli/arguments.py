@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from mtmsa_lightning.errors import CheckpointError, ConfigError
-from mtmsa_lightning.runs.checkpoints import BEST
+from mtmsa_lightning.runs.checkpoints import BEST, is_ensemble
+from mtmsa_lightning.runs.ensemble_folder import network_files
 from mtmsa_lightning.runs.hub import check_source
 from mtmsa_lightning.runs.pretrained import is_pretrained
 from mtmsa_lightning.runs.starter import STARTER, starter_folder
@@ -86,7 +87,8 @@ def add_several(parser: argparse.ArgumentParser) -> None:
     """Let ``--ckpt_path``, added before, take several networks, which are used as one."""
     action = next(each for each in parser._actions if each.dest == "ckpt_path")
     action.nargs = "+"
-    action.help = f"{action.help}; several, such as folds or seeds, are one mixture"
+    action.help = f"{action.help}; several, such as folds or seeds, or the folder of an ensemble that "
+    action.help += "`mtmsa calibrate` wrote, are one mixture"
 
 
 def split_networks(words: Sequence[str] | None) -> tuple[list[str], list[str]]:
@@ -98,8 +100,16 @@ def split_networks(words: Sequence[str] | None) -> tuple[list[str], list[str]]:
 
 
 def _is_network(path: Path) -> bool:
-    """Return whether a path is a checkpoint file, a run with a best one or a folder of pretrained weights."""
-    return path.suffix == ".ckpt" or (path / BEST).is_file() or is_pretrained(path)
+    """Return whether a path is a checkpoint file, or a folder that stands for a network or an ensemble."""
+    return path.suffix == ".ckpt" or (path / BEST).is_file() or is_pretrained(path) or is_ensemble(path)
+
+
+def find_networks(ckpt_paths: Sequence[str | None]) -> list[str]:
+    """Return the checkpoint files of :func:`find_network`, or the folder of an ensemble, which is checked."""
+    if len(ckpt_paths) == 1 and ckpt_paths[0] is not None and is_ensemble(Path(ckpt_paths[0])):
+        network_files([ckpt_paths[0]])
+        return [ckpt_paths[0]]
+    return [str(find_network(path)) for path in ckpt_paths]
 
 
 def find_network(ckpt_path: str | None) -> Path:

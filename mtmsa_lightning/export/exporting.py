@@ -30,9 +30,9 @@ from mtmsa_lightning.export.sample_faces import drawn_faces, faces_of, faces_of_
 from mtmsa_lightning.export.speed import images_per_second
 from mtmsa_lightning.module import MTMSA
 from mtmsa_lightning.reports.card import CARD, card_of_checkpoint
-from mtmsa_lightning.runs.checkpoints import checkpoint_file, read_checkpoint
-from mtmsa_lightning.runs.directory import results_folder
-from mtmsa_lightning.runs.ensemble import Ensemble
+from mtmsa_lightning.runs.checkpoints import read_checkpoint
+from mtmsa_lightning.runs.ensemble import Ensemble, load_networks
+from mtmsa_lightning.runs.ensemble_folder import folder_of_results, names_ensemble, network_files
 from mtmsa_lightning.runs.pretrained import README, write_pretrained
 
 log = logging.getLogger(__name__)
@@ -55,8 +55,8 @@ def export(
     Returns the path.
 
     Args:
-        ckpt_path: A checkpoint, a run directory, or a folder of ``save_pretrained``; several are one
-            mixture, see :class:`.Ensemble`, in one file.
+        ckpt_path: A checkpoint, a run directory, or a folder of ``save_pretrained``; several, or the folder
+            of an ensemble, are one mixture, see :class:`.Ensemble`, in one file.
         form: The format.
         precision: Precision of the trunk.
         dynamic: Take batches of any size instead of one face.
@@ -70,14 +70,14 @@ def export(
     """
     check_combination(form, precision, dynamic)
     check_packages(form)
-    files = [checkpoint_file(path) for path in ([ckpt_path] if isinstance(ckpt_path, str) else ckpt_path)]
-    checkpoint, several = files[0], len(files) > 1
+    paths = [ckpt_path] if isinstance(ckpt_path, str) else ckpt_path
+    checkpoint, several = network_files(paths)[0], names_ensemble(paths)
     if several and form is Format.SAFETENSORS:
         raise ConfigError("--format safetensors takes one network: save each network of an ensemble")
-    target = (out or default_target(checkpoint, form, precision, several)).absolute()
+    name = "ensemble" if several else checkpoint.stem
+    target = (out or default_target(folder_of_results(paths), name, form, precision)).absolute()
     check_target(target, form)
-    loaded = {str(file): MTMSA.load(str(file)) for file in files}
-    model = Ensemble(loaded).eval() if several else loaded[str(checkpoint)]
+    model = load_networks(paths, MTMSA.load)
     log.info("%s", model.describe())
     ranges, tried = faces_to_try(model, str(checkpoint), precision, faces)
     make_folder(target.parent)
@@ -95,10 +95,11 @@ def export(
             f"\n## This file\n\n`{target.name}`: {form}, {precision}. The metrics above are those of the "
             f"checkpoint; this file differs from it by at most {found.describe()}.\n"
         )
-        if several:
+        if isinstance(model, Ensemble):
+            calibrated = f", {model.calibration.describe()}" if model.calibration else ""
             card += (
-                f"\nIt is the mixture of {len(files)} networks with equal weights; all other sections are on "
-                "the first of them.\n"
+                f"\nIt is the mixture of {len(model.members)} networks with equal weights{calibrated}; all "
+                "other sections are on the first of them.\n"
             )
         if form is Format.SAFETENSORS:
             write_text(made / README, card)
@@ -112,15 +113,10 @@ def export(
     return target
 
 
-def default_target(checkpoint: Path, form: Format, precision: Precision, several: bool = False) -> Path:
-    """Return ``<run>/export/<checkpoint>[-<precision>]<suffix>``, or beside a checkpoint without run.
-
-    The name of ``several`` networks is ``ensemble``; the run is that of the first.
-    """
-    folder = results_folder(checkpoint) / "export"
-    stem = "ensemble" if several else checkpoint.stem
-    name = stem if precision is Precision.FP32 else f"{stem}-{precision}"
-    return folder / f"{name}{ENDINGS[form]}"
+def default_target(folder: Path, name: str, form: Format, precision: Precision) -> Path:
+    """Return ``<folder>/export/<name>[-<precision>]<suffix>``."""
+    suffix = "" if precision is Precision.FP32 else f"-{precision}"
+    return folder / "export" / f"{name}{suffix}{ENDINGS[form]}"
 
 
 def faces_to_try(

@@ -12,9 +12,9 @@ from mtmsa_lightning.evaluation.prediction_columns import decision_columns
 from mtmsa_lightning.labels import age_group_edges
 from mtmsa_lightning.metrics.stage_metrics import StageMetrics
 from mtmsa_lightning.models.backbones.trunk import Trunk
-from mtmsa_lightning.models.distributions import MixtureAge, printed_age
+from mtmsa_lightning.models.distributions import MixtureAge, printed_age, without_intervals
 from mtmsa_lightning.module import MTMSA
-from mtmsa_lightning.runs.ensemble import Ensemble
+from mtmsa_lightning.runs.ensemble import Ensemble, members_of
 from mtmsa_lightning.settings.defaults import INTERVAL_LEVEL
 
 INPUT = "images"  # name of the input
@@ -57,9 +57,8 @@ def named_outputs(model: MTMSA | Ensemble, images: Tensor) -> dict[str, Tensor]:
         low, high = map(printed_age, output.age.interval(INTERVAL_LEVEL))
         mean = printed_age(output.age.mean)
         found |= {"age_mean": mean, "age_std": output.age.std}
-        if isinstance(output.age, MixtureAge):
-            found["age_std_within"] = output.age.std_within
-            found["age_std_between"] = output.age.std_between
+        if isinstance(mixture := without_intervals(output.age), MixtureAge):
+            found |= {"age_std_within": mixture.std_within, "age_std_between": mixture.std_between}
         found |= {"age_low90": low, "age_high90": high}
         if model.age_groups:
             found["age_group_probs"] = output.age.group_probs(age_group_edges(model.age_groups))
@@ -83,7 +82,7 @@ class ExportNetwork(nn.Module):
     def __init__(self, model: MTMSA | Ensemble, half: bool = False) -> None:
         super().__init__()
         self.model = copy.deepcopy(model).cpu().eval()
-        for network in self.model.members if isinstance(self.model, Ensemble) else [self.model]:
+        for network in members_of(self.model):
             network.metrics = StageMetrics({}, groups=False)
             fold_batch_norm(network.trunk)
             if half:

@@ -29,12 +29,11 @@ from mtmsa_lightning.inference.cropping import Cropper, Preprocessing
 from mtmsa_lightning.inference.face import Age, ClassPrediction, Face, FaceAttention, FaceCrop, PhotoFaces
 from mtmsa_lightning.inference.photos import PhotoInput, read_photo
 from mtmsa_lightning.labels import age_group_edges
-from mtmsa_lightning.models.ensemble import mean_output
 from mtmsa_lightning.models.face_output import FaceOutput
 from mtmsa_lightning.models.heads.age import AgeHead
 from mtmsa_lightning.module import MTMSA
 from mtmsa_lightning.runs.checkpoints import find_checkpoint
-from mtmsa_lightning.runs.ensemble import Ensemble
+from mtmsa_lightning.runs.ensemble import Ensemble, load_networks, members_of
 from mtmsa_lightning.runs.hub import local_path, upload
 from mtmsa_lightning.runs.pretrained import README, identity, write_pretrained
 from mtmsa_lightning.settings.defaults import PREDICT_BATCH_SIZE
@@ -88,7 +87,7 @@ class AgeEstimator:
             raise ConfigError(f"precision {precision!r} is not one of {', '.join(PRECISIONS)}")
         model = model.double() if precision == "64-true" else model
         self.model: Any = model.to(usable_device(device)).eval()
-        self._networks: list[MTMSA] = model.members if isinstance(model, Ensemble) else [model]
+        self._networks: list[MTMSA] = members_of(model)
         self.precision = precision
         self.batch_size = batch_size
         self.max_pixels = max_pixels
@@ -114,8 +113,8 @@ class AgeEstimator:
         Args:
             source: A checkpoint ``.ckpt``, a run directory or a folder of runs, a folder written by
                 :meth:`save_pretrained`, the name ``owner/name`` of one on the Hugging Face Hub, or
-                ``starter``: the network that comes along. A list of several, such as folds or seeds, is
-                used as one mixture, see :class:`.ensemble.Ensemble`.
+                ``starter``: the network that comes along. A list of several, such as folds or seeds, or the
+                folder of an ensemble, is used as one mixture, see :class:`.ensemble.Ensemble`.
             revision: Branch, tag or commit on the Hub.
             allow_classes: See :meth:`MTMSA.load <mtmsa_lightning.module.MTMSA.load>`.
             arguments: As for the class: ``device``, ``batch_size`` and so on.
@@ -125,14 +124,13 @@ class AgeEstimator:
             ConfigError: It is on the Hub and the extra ``hub`` is not installed.
         """
         sources = [source] if isinstance(source, str | Path) else [*source]
-        if len(sources) != 1:
-            paths = [local_path(each, revision) for each in sources]
-            return cls(
-                Ensemble({str(path): MTMSA.load(str(path), allow_classes) for path in paths}), **arguments
-            )
-        path = local_path(sources[0], revision)
-        estimator = cls(MTMSA.load(str(path), allow_classes), **arguments)
-        estimator._file = find_checkpoint(path).absolute()
+        if not sources:
+            raise ConfigError("give at least one network")
+        paths = [local_path(each, revision) for each in sources]
+        load = partial(MTMSA.load, allow_classes=allow_classes)
+        estimator = cls(load_networks([*map(str, paths)], load), **arguments)
+        if not isinstance(estimator.model, Ensemble):
+            estimator._file = find_checkpoint(paths[0]).absolute()
         return estimator
 
     @overload
@@ -266,12 +264,14 @@ class AgeEstimator:
         images = self._images(crops)
         pairs = zip(self._networks, self._heads, strict=True)
         outputs = [self._output_of(network, head, images) for network, head in pairs]
-        return mean_output(outputs) if isinstance(self.model, Ensemble) else outputs[0]
+        if isinstance(self.model, Ensemble):
+            return self.model.calibrated(self.model.mixed(outputs))
+        return outputs[0]
 
     def _output_of(self, network: MTMSA, head: AgeHead | None, images: Tensor) -> FaceOutput:
-        """Return the calibrated output of a network, on the CPU; in an ensemble with matched classes."""
-        mixed, ensemble = PRECISIONS[self.precision], self.model if isinstance(self.model, Ensemble) else None
-        images = images if ensemble is None else ensemble.resized(network, images)
+        """Return the output of a network with its own calibration, on the CPU."""
+        mixed = PRECISIONS[self.precision]
+        images = self.model.resized(network, images) if isinstance(self.model, Ensemble) else images
         with nullcontext() if mixed is None else torch.autocast(self.model.device.type, mixed):
             output = network(images)
         raw, gender, race = (
@@ -279,8 +279,7 @@ class AgeEstimator:
         )
         self._check_finite({"age": raw, "gender": gender, "race": race})
         age = None if head is None or raw is None else head.distribution(raw)
-        found = network.calibrated(FaceOutput(age, gender, race))
-        return found if ensemble is None else ensemble.matched(network, found)
+        return network.calibrated(FaceOutput(age, gender, race))
 
     def _check_finite(self, outputs: Mapping[str, Tensor | None]) -> None:
         """Raise CheckpointError for outputs that are not finite."""
@@ -365,7 +364,7 @@ class AgeEstimator:
             ConfigError: It is an ensemble, which has no such folder.
         """
         if isinstance(self.model, Ensemble):
-            raise ConfigError("an ensemble has no folder of its own: save each of its networks")
+            raise ConfigError("an ensemble has no weights of its own: save each of its networks")
         from mtmsa_lightning.reports.card import card_of_network  # which imports pandas and plots
 
         provenance, calibration = self.model.provenance, self.model.calibration

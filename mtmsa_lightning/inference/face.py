@@ -13,7 +13,7 @@ from mtmsa_lightning.align.canonical import Transform
 from mtmsa_lightning.align.detected_face import Points
 from mtmsa_lightning.errors import CheckpointError
 from mtmsa_lightning.labels import AGE_GROUP_EDGES
-from mtmsa_lightning.models.distributions import AgeDistribution, MixtureAge, printed_age
+from mtmsa_lightning.models.distributions import AgeDistribution, MixtureAge, printed_age, without_intervals
 from mtmsa_lightning.settings.defaults import INTERVAL_LEVEL
 
 BOX = ("box_left", "box_top", "box_right", "box_bottom")  # columns of tables for the edges of a box in pixels
@@ -167,9 +167,9 @@ class Face:
             age = self.age_or_none
             low, high = age.interval(0.9)
             values |= {"age_mean": age.mean, "age_std": age.std}
-            if isinstance(age.distribution, MixtureAge):
-                within, between = age.distribution.std_within, age.distribution.std_between
-                values |= {"age_std_within": float(within), "age_std_between": float(between)}
+            if isinstance(mixture := without_intervals(age.distribution), MixtureAge):
+                within, between = float(mixture.std_within), float(mixture.std_between)
+                values |= {"age_std_within": within, "age_std_between": between}
             values |= {"age_low90": low, "age_high90": high}
             values |= {} if self.unsure is None else {"unsure": self.unsure}
             values |= {f"over_{legal_age}": decision for legal_age, decision in self.over.items()}

@@ -80,11 +80,11 @@ def warn_preprocessing(estimator: AgeEstimator, inputs: Inputs, detect: bool) ->
 
 
 def model_fingerprint(model: MTMSA | Ensemble) -> str:
-    """Return the SHA-256 of weights, settings and calibration, of all networks of an ensemble."""
-    if isinstance(model, Ensemble):
-        parts = [model_fingerprint(network) for network in model.members]
-        return hashlib.sha256("".join(parts).encode()).hexdigest()
+    """Return the SHA-256 of weights, settings and calibration, of an ensemble also of its networks."""
     calibration = None if model.calibration is None else model.calibration.to_dict()
+    if isinstance(model, Ensemble):
+        parts = [*map(model_fingerprint, model.members), to_json(calibration, sort_keys=True)]
+        return hashlib.sha256("".join(parts).encode()).hexdigest()
     digest = hashlib.sha256(to_json([dict(model.hparams), calibration], sort_keys=True).encode())
     for name, tensor in model.state_dict().items():
         digest.update(name.encode())

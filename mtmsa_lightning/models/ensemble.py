@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from mtmsa_lightning.models.distributions import AgeDistribution, CalibratedAge, MixtureAge
+from mtmsa_lightning.models.distributions import MixtureAge, without_intervals
 from mtmsa_lightning.models.face_output import FaceOutput
 
 
@@ -14,20 +14,15 @@ def mean_output(outputs: Sequence[FaceOutput]) -> FaceOutput:
     """Return the mixture of the ages and the mean class probabilities of networks, each with equal weight.
 
     Args:
-        outputs: Calibrated outputs; logits of one task have the same classes in the same order. A head that
-            any network lacks is None.
+        outputs: Outputs; logits of one task have the same classes in the same order. Fitted intervals,
+            which cannot be mixed, are dropped. A head that any network lacks is None.
     """
-    ages = [_whole(output.age) for output in outputs if output.age is not None]
+    ages = [without_intervals(output.age) for output in outputs if output.age is not None]
     return FaceOutput(
         MixtureAge(ages) if len(ages) == len(outputs) else None,
         _mean_logits([output.gender for output in outputs]),
         _mean_logits([output.race for output in outputs]),
     )
-
-
-def _whole(age: AgeDistribution) -> AgeDistribution:
-    """Return a distribution without fitted intervals, which cannot be mixed."""
-    return age.base if isinstance(age, CalibratedAge) else age
 
 
 def _mean_logits(logits: Sequence[Tensor | None]) -> Tensor | None:

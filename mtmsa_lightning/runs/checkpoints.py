@@ -22,6 +22,9 @@ log = logging.getLogger(__name__)
 BEST = "checkpoints/best.ckpt"
 """The checkpoint that a run directory stands for."""
 
+ENSEMBLE = "ensemble.json"
+"""The file that makes a folder an ensemble, see :mod:`.ensemble_folder`."""
+
 _EXPECTED = (
     f"give a .ckpt file, a run directory ({BEST}), a folder of runs, a folder of `save_pretrained` "
     f"(config.json and {WEIGHTS}), or `starter`"
@@ -74,7 +77,7 @@ def checkpoint_file(path: str | Path) -> Path:
             ``starter``, the network that comes along.
 
     Raises:
-        CheckpointError: There is none.
+        CheckpointError: There is none, or it is an ensemble.
     """
     file = find_checkpoint(Path(path))
     if is_starter(file) and file != Path(path):
@@ -87,6 +90,11 @@ def checkpoint_file(path: str | Path) -> Path:
 def find_checkpoint(path: Path) -> Path:
     """Return the checkpoint file of a path as :func:`checkpoint_file`, without logging."""
     path = starter_folder() if names_starter(path) else path
+    if is_ensemble(path):
+        raise CheckpointError(
+            f"{path}: is an ensemble, here one network is needed: `predict`, `evaluate`, `export` and "
+            f"`calibrate` take it; {path / ENSEMBLE} names its networks"
+        )
     if path.is_dir() and is_pretrained(path):
         return path / WEIGHTS
     file = path / BEST if path.is_dir() else path
@@ -103,6 +111,11 @@ def find_checkpoint(path: Path) -> Path:
     raise CheckpointError(
         f"{file}: no such checkpoint{f'; in its folder: {names}' if nearby else f': {_EXPECTED}'}"
     )
+
+
+def is_ensemble(path: Path) -> bool:
+    """Return whether a path is the folder of an ensemble."""
+    return (path / ENSEMBLE).is_file()
 
 
 def weights_digest(state: "Mapping[str, Tensor]") -> str:

@@ -1,4 +1,4 @@
-"""Fit the calibration of a checkpoint on held-out faces and store it there."""
+"""Fit the calibration of a network, or of several as one, on held-out faces and store it."""
 
 import copy
 import logging
@@ -23,11 +23,14 @@ from mtmsa_lightning.data.overlap import check_overlap
 from mtmsa_lightning.data.preprocessing_check import preprocessing_of, warn_preprocessing
 from mtmsa_lightning.data.splits.protocols import sampling_units
 from mtmsa_lightning.errors import ConfigError
+from mtmsa_lightning.models.face_output import FaceOutput
 from mtmsa_lightning.module import MTMSA
 from mtmsa_lightning.reports.calibration_tables import coverage_lines, metrics_table, thresholds_table
 from mtmsa_lightning.reports.card import update_cards
 from mtmsa_lightning.reports.policy_text import fitted_lines, too_few_text
 from mtmsa_lightning.runs.checkpoints import checkpoint_file, read_checkpoint
+from mtmsa_lightning.runs.ensemble import Ensemble, load_networks, members_of
+from mtmsa_lightning.runs.ensemble_folder import names_ensemble, network_files, write_ensemble
 from mtmsa_lightning.runs.pretrained import WEIGHTS, write_pretrained
 from mtmsa_lightning.runs.starter import refuse_change
 from mtmsa_lightning.settings.configs import split_configs
@@ -41,7 +44,7 @@ log = logging.getLogger(__name__)
 
 
 def calibrate(
-    ckpt_path: str,
+    ckpt_path: str | Sequence[str],
     data_args: Sequence[str] = (),
     part: str | None = None,
     max_width: float | None = None,
@@ -55,6 +58,9 @@ def calibrate(
 ) -> Calibration:
     """Fit a calibration on uncalibrated predictions, log its effect, and store it in the checkpoint.
 
+    Several checkpoints, or the folder of an ensemble, are one mixture, see :class:`.Ensemble`; its
+    calibration is stored in the folder ``out``, by default the one given. The data is that of the first
+    network's run.
     ``part`` is ``calibration`` (the default unless it is empty) or ``val``; ``out`` is written instead of the
     checkpoint; precision and ``flip_test`` are by default those of ``mtmsa test`` and of the checkpoint. For
     the thresholds see :class:`~mtmsa_lightning.calibration.calibration.Calibration`. ``policies`` are fitted,
@@ -65,14 +71,16 @@ def calibrate(
         OverlapError: Faces of the part, or of the test part, were trained on.
     """
     accelerator = choose_accelerator(accelerator)
-    ckpt_path = str(checkpoint_file(ckpt_path))
-    model = MTMSA.load(ckpt_path)
+    paths = [ckpt_path] if isinstance(ckpt_path, str) else [*ckpt_path]
+    model = load_networks(paths, MTMSA.load)
     log.info("%s", model.describe())
+    if isinstance(model, Ensemble):
+        model.remove_calibrations()
     model.calibration = None
     model.flip_test = model.flip_test if flip_test is None else flip_test
     _check_thresholds(model, max_width, min_group_prob)
     _check_policies(model, policies)
-    data = _set_up_data(model, ckpt_path, data_args)
+    data = _set_up_data(model, str(network_files(paths)[0]), data_args)
     part = part or ("calibration" if len(data.calibration_dataset) else "val")
     chose_checkpoint = _check_part(model, data, part, other_data)
     if max_width is not None:
@@ -99,23 +107,27 @@ def calibrate(
     )
     fitted = replace(fitted, policies=_fit_policies(policies, fitted, predicted, part))
     _log_effect(fitted, data, _applied(fitted, predicted[part]), groups=bool(model.age_groups))
-    store(ckpt_path, fitted, out, flip_test)
+    if isinstance(model, Ensemble):
+        store_ensemble(model, fitted, out or Path(paths[0]))
+    else:
+        store(paths[0], fitted, out, flip_test)
     return fitted
 
 
-def _set_up_data(model: MTMSA, ckpt_path: str, data_args: Sequence[str]) -> FaceDataModule:
+def _set_up_data(model: MTMSA | Ensemble, ckpt_path: str, data_args: Sequence[str]) -> FaceDataModule:
     """Return the DataModule with its parts; warn if its preprocessing differs from that in training."""
-    provenance = model.provenance or {}
-    recorded = dict(model.hparams) | {"preparation": provenance.get("preparation")}
-    data = datamodule_of(ckpt_path, data_args, recorded)
+    networks = members_of(model)
+    preparation = (model.provenance or {}).get("preparation")
+    data = datamodule_of(ckpt_path, data_args, dict(networks[0].hparams) | {"preparation": preparation})
     data.prepare_data()
     data.setup("test")
-    warn_preprocessing(provenance, preprocessing_of(data), str(data.root))
+    for network in networks:
+        warn_preprocessing(network.provenance or {}, preprocessing_of(data), str(data.root))
     return data
 
 
 def _predict_parts(
-    model: MTMSA, data: FaceDataModule, part: str, accelerator: str, precision: Any
+    model: MTMSA | Ensemble, data: FaceDataModule, part: str, accelerator: str, precision: Any
 ) -> dict[str, LabelledPredictions]:
     """Return the uncalibrated predictions of the part to fit on, and of the test part if there is one."""
     model.match(data)
@@ -142,7 +154,7 @@ def _log_effect(
         log.info("%s", thresholds_table(calibrated, groups=groups))
 
 
-def _check_thresholds(model: MTMSA, max_width: float | None, min_group_prob: float | None) -> None:
+def _check_thresholds(model: MTMSA | Ensemble, max_width: float | None, min_group_prob: float | None) -> None:
     """Raise ConfigError for thresholds out of range."""
     if model.age is None and (max_width, min_group_prob) != (None, None):
         raise ConfigError("--max_width and --min_group_prob need an age head, which the checkpoint lacks")
@@ -171,18 +183,28 @@ def datamodule_of(
     return build_data(args, file, lambda settings: follow_checkpoint(settings, recorded or {}, args))
 
 
-def _check_part(model: MTMSA, data: FaceDataModule, part: str, other_data: bool) -> bool:
-    """Raise if a part cannot calibrate the checkpoint.
+def _check_part(model: MTMSA | Ensemble, data: FaceDataModule, part: str, other_data: bool) -> bool:
+    """Raise if a part cannot calibrate the checkpoint, or a network of an ensemble.
 
     Returns:
-        Whether the part also chose the checkpoint; True for a validation part if the checkpoint's is unknown.
+        Whether the part also chose a checkpoint; True for a validation part if the checkpoint's is unknown.
     """
     if not len(getattr(data, f"{part}_dataset")):
         raise ConfigError(
             f"the {part} part is empty: hold out faces in training with --data.calibration_fraction, or "
             "choose --part val"
         )
-    provenance = model.provenance or {}
+    records = [network.provenance or {} for network in members_of(model)]
+    found = [_check_network(record, data, part, other_data) for record in records]
+    if chose := any(found):
+        log.warning(
+            "the calibration uses the validation part, which also chose the checkpoint: coverage may be low"
+        )
+    return chose
+
+
+def _check_network(provenance: Mapping[str, Any], data: FaceDataModule, part: str, other_data: bool) -> bool:
+    """Raise if a part cannot calibrate a network; return whether it also chose the network's checkpoint."""
     if provenance.get("dataset", data.source) != data.source and not other_data:
         raise ConfigError(
             f"the checkpoint was trained on {provenance['dataset']}, the data is {data.source}: pass "
@@ -193,14 +215,10 @@ def _check_part(model: MTMSA, data: FaceDataModule, part: str, other_data: bool)
     check_overlap(provenance, data, part=part, own=not chose, calibrating=True)
     if len(data.test_dataset):
         check_overlap(provenance, data, calibrating=True)
-    if chose:
-        log.warning(
-            "the calibration uses the validation part, which also chose the checkpoint: coverage may be low"
-        )
     return chose
 
 
-def _check_policies(model: MTMSA, policies: Sequence[AgePolicy]) -> None:
+def _check_policies(model: MTMSA | Ensemble, policies: Sequence[AgePolicy]) -> None:
     """Raise ConfigError for policies that cannot be fitted to any faces."""
     if model.age is None and policies:
         raise ConfigError("--legal_age needs an age head, which the checkpoint lacks")
@@ -268,14 +286,30 @@ def _origin(data: FaceDataModule, part: str) -> dict[str, Any]:
 
 
 def _predictor(
-    model: MTMSA, data: FaceDataModule, accelerator: str, precision: Any
+    model: MTMSA | Ensemble, data: FaceDataModule, accelerator: str, precision: Any
 ) -> Callable[[str], LabelledPredictions]:
     """Return a function that predicts the readable faces of a part with a matched model, on the CPU."""
-    head = copy.deepcopy(model.age)  # its outputs are kept on the CPU, in full precision
+    networks = members_of(model)
+    heads = [copy.deepcopy(network.age) for network in networks]  # their outputs are kept on the CPU
     with as_config_error():
         precision = precision or best_precision(accelerator)
         fabric = Fabric(accelerator=accelerator, devices=1, precision=precision)
-    forward = fabric.setup_module(model).eval()
+    runs = [fabric.setup_module(network).eval() for network in networks]
+
+    def outputs_of(images: torch.Tensor) -> dict[str, torch.Tensor]:
+        found: dict[str, torch.Tensor | None] = {}
+        for number, (network, run) in enumerate(zip(networks, runs, strict=True)):
+            output = run(model.resized(network, images) if isinstance(model, Ensemble) else images)
+            kept = {"raw": output.age_raw, "gender": output.gender, "race": output.race}
+            found |= {f"{name}{number}": each for name, each in kept.items()}
+        return {name: each for name, each in found.items() if each is not None}
+
+    def joint(columns: Mapping[str, torch.Tensor]) -> FaceOutput:
+        found = []
+        for number, head in enumerate(heads):
+            age = None if head is None else head.distribution(columns[f"raw{number}"])
+            found.append(FaceOutput(age, columns.get(f"gender{number}"), columns.get(f"race{number}")))
+        return model.mixed(found) if isinstance(model, Ensemble) else found[0]
 
     def predict(part: str) -> LabelledPredictions:
         table = getattr(data, f"{part}_dataset").table
@@ -284,22 +318,20 @@ def _predictor(
         for batch in data.part_dataloader(part):
             batch = data.on_before_batch_transfer(batch, 0)
             with torch.no_grad():
-                output = forward(batch["image"].to(fabric.device))
-            row = {name: batch[name] for name in ("age_low", "age_high", "gender", "race")}
-            row |= {"units": unit[batch["index"]], "age_raw": output.age_raw}
-            row |= {"gender_logits": output.gender, "race_logits": output.race}
+                row = outputs_of(batch["image"].to(fabric.device))
+            row |= {name: batch[name] for name in ("age_low", "age_high", "gender", "race")}
+            row |= {"units": unit[batch["index"]]}
             for name, values in row.items():
-                if values is not None:
-                    columns.setdefault(name, []).append(values.cpu()[batch["valid"]])
+                columns.setdefault(name, []).append(values.cpu()[batch["valid"]])
         joined = {name: torch.cat(values) for name, values in columns.items()}
+        output = joint(joined)
         classes = {
-            task: (mapping.logits(joined[f"{task}_logits"]), mapping.labels(joined[task]))
+            task: (mapping.logits(logits), mapping.labels(joined[task]))
             for task, mapping in model.class_mappings.items()
-            if f"{task}_logits" in joined and mapping.common
+            if (logits := getattr(output, task)) is not None and mapping.common
         }
-        age = None if head is None else head.distribution(joined["age_raw"])
         ages = joined["age_low"], joined["age_high"]
-        return LabelledPredictions(age, *ages, classes, joined["units"], model.age_groups)
+        return LabelledPredictions(output.age, *ages, classes, joined["units"], model.age_groups)
 
     return predict
 
@@ -325,6 +357,23 @@ def _applied(calibration: Calibration, faces: LabelledPredictions) -> LabelledPr
     }
     age = None if faces.age is None else calibration.age(faces.age)
     return faces._replace(age=age, classes=classes)
+
+
+def store_ensemble(model: Ensemble, calibration: Calibration | None, folder: Path) -> None:
+    """Write the folder of an ensemble, with a calibration of the mixture or none; no network changes."""
+    write_ensemble(folder, model.records(), None if calibration is None else calibration.to_dict())
+    log.info("%s: %s", folder, "not calibrated" if calibration is None else "calibrated, networks unchanged")
+
+
+def undo(ckpt_path: str | Sequence[str], out: Path | None = None) -> None:
+    """Remove the calibration of a checkpoint or of an ensemble, whose networks then have their own again."""
+    paths = [ckpt_path] if isinstance(ckpt_path, str) else [*ckpt_path]
+    if names_ensemble(paths):
+        model = load_networks(paths, MTMSA.load)
+        assert isinstance(model, Ensemble)
+        store_ensemble(model, None, out or Path(paths[0]))
+    else:
+        store(paths[0], None, out)
 
 
 def store(

@@ -24,9 +24,10 @@ from mtmsa_lightning.evaluation.prediction_columns import prediction_columns, to
 from mtmsa_lightning.module import MTMSA
 from mtmsa_lightning.reports.report import write_report
 from mtmsa_lightning.reports.report_context import ReportContext
-from mtmsa_lightning.runs.checkpoints import checkpoint_file, weights_digest
-from mtmsa_lightning.runs.directory import BEGINNING, results_folder
-from mtmsa_lightning.runs.ensemble import Ensemble
+from mtmsa_lightning.runs.checkpoints import weights_digest
+from mtmsa_lightning.runs.directory import BEGINNING
+from mtmsa_lightning.runs.ensemble import Ensemble, load_networks
+from mtmsa_lightning.runs.ensemble_folder import folder_of_results
 from mtmsa_lightning.runs.run_json import read_record, update_record
 from mtmsa_lightning.training.calibrating import datamodule_of
 from mtmsa_lightning.training.callbacks.run_record import places_of, versions
@@ -48,9 +49,10 @@ def evaluate_ensemble(
     """Test networks as one mixture, see :class:`.Ensemble`, and write its report.
 
     Args:
-        ckpt_paths: The networks, at least two.
+        ckpt_paths: The networks, at least two, or the folder of an ensemble.
         data_args: The data, as arguments of ``mtmsa fit``; by default that of the first network's run.
-        out: Folder of the report; by default ``evaluation-ensemble`` in the first network's run.
+        out: Folder of the report; by default ``evaluation-ensemble`` in the first network's run, or in the
+            folder of the ensemble.
         faces: Whether the page shows photos.
         stress: Names of the changes of photos to evaluate too.
         accelerator: ``auto``, ``cpu`` or ``gpu``.
@@ -61,17 +63,17 @@ def evaluate_ensemble(
         ConfigError: The networks differ in what must be equal, or the folder holds something else.
         OverlapError: A network was trained on test faces.
     """
-    files = [checkpoint_file(path) for path in ckpt_paths]
-    folder = (out or results_folder(files[0]) / "evaluation-ensemble").absolute()
+    folder = (out or folder_of_results(ckpt_paths) / "evaluation-ensemble").absolute()
     if not is_empty(folder) and "ensemble" not in read_record(folder):
         raise ConfigError(f"{folder} holds other files: choose another folder with --out")
-    model = Ensemble({str(file): MTMSA.load(str(file)) for file in files})
+    model = load_networks(ckpt_paths, MTMSA.load)
+    assert isinstance(model, Ensemble)
     device = torch.device(choose_accelerator(accelerator))
     model = model.to(device).eval()
     log.info("%s", model.describe())
     first = model.members[0]
     preparation = (first.provenance or {}).get("preparation")
-    data = datamodule_of(str(files[0]), data_args, dict(first.hparams) | {"preparation": preparation})
+    data = datamodule_of(model.paths[0], data_args, dict(first.hparams) | {"preparation": preparation})
     data.prepare_data()
     data.setup("test")
     if stress:
@@ -155,6 +157,7 @@ def _record(model: Ensemble, data: FaceDataModule, overlap: Sequence[str]) -> di
             }
             for path, network in networks
         ],
+        "calibration": None if model.calibration is None else model.calibration.to_dict(),
         "overlap": list(overlap),
         "data": data.provenance(),
         "places": places_of(data),
@@ -165,7 +168,8 @@ def _record(model: Ensemble, data: FaceDataModule, overlap: Sequence[str]) -> di
 
 
 def _context(model: Ensemble, record: dict[str, Any], notes: Sequence[str]) -> ReportContext:
-    calibrated = sum(each["calibrated"] for each in record["ensemble"])
+    single = sum(each["calibrated"] for each in record["ensemble"])
+    calibrated = "calibrated as one" if model.calibration else f"{single} of them calibrated"
     return ReportContext(
         title=record["name"],
         data=record["data"],
@@ -173,10 +177,11 @@ def _context(model: Ensemble, record: dict[str, Any], notes: Sequence[str]) -> R
         trained_on=model.provenance,
         seed="; ".join(str(network.seed) for network in model.members if network.seed is not None) or None,
         versions=record["versions"],
+        calibration=record["calibration"],
         command=record["command"],
         notes=(
             f"The predictions are the mixture of {len(model.paths)} networks with equal weights, "
-            f"{calibrated} of them calibrated.",
+            f"{calibrated}.",
             *notes,
         ),
     )

@@ -267,10 +267,10 @@ def test_onnx_without_its_packages_says_what_to_install(run, fails, monkeypatch)
 
 
 def test_files_are_named_by_checkpoint_and_precision(run, tmp_path):
-    best = run / "checkpoints" / "best.ckpt"
-    assert default_target(best, Format.ONNX, Precision.INT8) == run / "export" / "best-int8.onnx"
-    alone = tmp_path / "alone.ckpt"
-    assert default_target(alone, Format.SAFETENSORS, Precision.FP32) == tmp_path / "export" / "alone"
+    assert default_target(run, "best", Format.ONNX, Precision.INT8) == run / "export" / "best-int8.onnx"
+    assert (
+        default_target(tmp_path, "alone", Format.SAFETENSORS, Precision.FP32) == tmp_path / "export" / "alone"
+    )
 
 
 def test_faces_come_from_files_from_the_run_or_are_drawn(run, morph_root):

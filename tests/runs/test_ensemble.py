@@ -59,7 +59,10 @@ def test_classes_are_mixed_by_name(networks):
     ensemble = Ensemble({"a": networks[0], "b": networks[1]}).eval()
     with torch.inference_mode():
         found = ensemble.trained_logits(ensemble(images))["race"].softmax(1)
-        first, second = (ensemble.output_of(each, images).race.softmax(1) for each in networks)
+        first, second = (
+            ensemble.matched(each, each.calibrated(each(ensemble.resized(each, images)))).race.softmax(1)
+            for each in networks
+        )
         raw = networks[1].calibrated(networks[1](ensemble.resized(networks[1], images))).race.softmax(1)
     torch.testing.assert_close(found, (first.double() + second) / 2)
     torch.testing.assert_close(second, raw[:, [1, 2, 0]])

@@ -11,8 +11,6 @@ import torch
 from mtmsa_lightning import MTMSA, AgeEstimator
 from mtmsa_lightning.cli.main import main
 from mtmsa_lightning.errors import CheckpointError, ConfigError
-from mtmsa_lightning.export.exporting import default_target
-from mtmsa_lightning.export.formats import Format, Precision
 from mtmsa_lightning.runs.checkpoints import find_checkpoint
 from mtmsa_lightning.runs.directory import results_folder
 from mtmsa_lightning.runs.initial_weights import trained_network
@@ -122,7 +120,6 @@ def test_files_made_from_it_go_to_the_folder_of_runs(starter, trained):
     assert is_starter(weights)
     assert not is_starter(trained / "checkpoints" / "best.ckpt")
     assert results_folder(weights) == Path("runs/starter")
-    assert default_target(weights, Format.ONNX, Precision.INT8) == Path("runs/starter/export/model-int8.onnx")
     data = {"class_path": "mtmsa_lightning.UTKFace", "init_args": {"protocol": "random", "fold": 0}}
     report = report_folder(None, str(weights), {"data": data})
     assert report == Path("runs/starter/evaluation-model-utkface-random-fold0").absolute()

@@ -67,6 +67,9 @@ def test_arguments_of_a_matrix_are_checked_first(trained, tmp_path, fails):
         "evaluate", "--matrix", trained, "--on", "morph.yaml", "--ckpt_path", trained
     )
     assert "none.yaml" in fails("evaluate", "--matrix", trained, "--on", "none.yaml")
+    for option in (("--legal_ages", 18), ("--paper", "true"), ("--cell_ages", 20, 30)):
+        message = fails("evaluate", "--matrix", trained, "--on", "morph.yaml", *option)
+        assert f"{option[0]} does not go with --matrix" in message
     (tmp_path / "mine.txt").touch()
     message = fails("evaluate", "--matrix", trained, "--on", "morph.yaml", "--out", tmp_path)
     assert "holds other files" in message

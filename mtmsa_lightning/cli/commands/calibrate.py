@@ -11,13 +11,15 @@ from mtmsa_lightning.cli.arguments import (
     Parser,
     add_boolean,
     add_checkpoint,
+    add_several,
     real_number,
     whole_number_from,
 )
 from mtmsa_lightning.cli.data_arguments import add_data_arguments, data_arguments
 from mtmsa_lightning.errors import ConfigError
-from mtmsa_lightning.runs.checkpoints import find_checkpoint
+from mtmsa_lightning.runs.checkpoints import is_ensemble
 from mtmsa_lightning.runs.directory import run_of
+from mtmsa_lightning.runs.ensemble_folder import check_target, names_ensemble, network_files
 from mtmsa_lightning.runs.starter import refuse_change
 from mtmsa_lightning.settings.defaults import CONFIDENCE_LEVEL, MAX_FPR, NEAR_YEARS
 from mtmsa_lightning.training.early_checks import check_arguments
@@ -32,11 +34,13 @@ def parser() -> argparse.ArgumentParser:
         prog="mtmsa calibrate",
         description="Fit a scale of sigma, temperatures of the class heads and conformal intervals of age on "
         "held-out faces, and store them in the checkpoint; its weights do not change. `mtmsa test`, "
-        "`mtmsa evaluate` and `mtmsa predict` then apply them. Uses one process.",
-        epilog="The data is that of the checkpoint's run, or of --config or --data. Coverage and --max_fpr "
-        "hold for new subjects who are exchangeable with those fitted on.",
+        "`mtmsa evaluate` and `mtmsa predict` then apply them. Uses one process. The calibration of several "
+        "checkpoints as one is stored in a folder, --out, which --ckpt_path then takes.",
+        epilog="The data is that of the (first) checkpoint's run, or of --config or --data. Coverage and "
+        "--max_fpr hold for new subjects who are exchangeable with those fitted on.",
     )
     add_checkpoint(parser)
+    add_several(parser)
     add_data_arguments(parser)
     parser.add_argument(
         "--part", choices=("calibration", "val"),
@@ -56,7 +60,8 @@ def parser() -> argparse.ArgumentParser:
         parser, "--flip_test", "average over each face and its mirror image, here and in later uses", None,
         "as recorded in the checkpoint",
     )  # fmt: skip
-    parser.add_argument("--out", type=Path, help="write the calibrated checkpoint here instead of in place")
+    parser.add_argument("--out", type=Path, help="write the calibrated checkpoint here instead of in "
+        "place; of several, the folder of the ensemble")  # fmt: skip
     add_boolean(parser, "--undo", "remove the calibration instead of fitting one")
     parser.add_argument("--accelerator", default="auto", help="auto, cpu or gpu")
     parser.add_argument("--precision", help="Lightning's precision (default: as in `mtmsa test`)")
@@ -118,20 +123,39 @@ def main(args: Sequence[str]) -> None:
     accelerator, precision = options.accelerator, options.precision
     del options.accelerator, options.precision  # not settings of a Trainer here
     data_args = data_arguments(options, others)
-    check_arguments("test", ["--ckpt_path", options.ckpt_path, *data_args])
+    files = network_files(options.ckpt_path)
+    for file in files:
+        check_arguments("test", ["--ckpt_path", str(file), *data_args])
     policies = policies_of(options)
-
-    target = options.out or find_checkpoint(Path(options.ckpt_path))
-    refuse_change(target)
-    check_folder(target.parent)
-    run = run_of(target)
-    with locked(run, "mtmsa calibrate") if run else nullcontext():  # a fit might replace the checkpoint
-        from mtmsa_lightning.training.calibrating import calibrate, store
+    folder: Path | None
+    if names_ensemble(options.ckpt_path):
+        folder = _folder_of_ensemble(options)
+    else:
+        target = options.out or files[0]
+        refuse_change(target)
+        check_folder(target.parent)
+        folder = run_of(target)
+    with locked(folder, "mtmsa calibrate") if folder else nullcontext():  # a fit might replace a checkpoint
+        from mtmsa_lightning.training.calibrating import calibrate, undo
 
         if options.undo:
-            store(options.ckpt_path, None, options.out)
+            undo(options.ckpt_path, options.out)
             return
         calibrate(
             options.ckpt_path, data_args, options.part, options.max_width, options.min_group_prob,
             options.other_data, options.out, accelerator, precision, options.flip_test, policies,
         )  # fmt: skip
+
+
+def _folder_of_ensemble(options: argparse.Namespace) -> Path:
+    """Return the folder to write an ensemble to, after checks."""
+    first = Path(options.ckpt_path[0])
+    folder: Path | None = options.out or (first if is_ensemble(first) else None)
+    if folder is None:
+        raise ConfigError(
+            "several checkpoints have no file for their common calibration: name a folder, such as --out "
+            "runs/ensemble"
+        )
+    check_target(folder)
+    check_folder(folder)
+    return folder

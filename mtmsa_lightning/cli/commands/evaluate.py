@@ -21,12 +21,16 @@ from mtmsa_lightning.cli.data_arguments import (
 )
 from mtmsa_lightning.data.stress.names import NAMES
 from mtmsa_lightning.errors import ConfigError
+from mtmsa_lightning.runs.ensemble_folder import names_ensemble, network_files
 from mtmsa_lightning.settings.configs import option, without_options
 from mtmsa_lightning.settings.defaults import CELL_AGES, LEGAL_AGES, MIN_FACES
 from mtmsa_lightning.settings.error_messages import NO_DATA
 from mtmsa_lightning.training.early_checks import check_arguments, names_data
 
 MIN_MATCHED = 0.5
+
+REPORT_OPTIONS = ("faces", "min_faces", "paper", "legal_ages", "cell_ages", "min_matched")
+"""Options of reports, which a matrix has not."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -107,7 +111,7 @@ def main(args: Sequence[str]) -> None:
     if options.ckpt_path is None:
         raise ConfigError("give --ckpt_path or --predictions: `mtmsa evaluate --help` lists the options")
     stress = () if options.stress is None else options.stress or NAMES
-    if len(options.ckpt_path) > 1:
+    if names_ensemble(options.ckpt_path):
         ensemble(options, others, stress)
         return
     others = data_arguments(options, others)
@@ -127,8 +131,8 @@ def ensemble(options: argparse.Namespace, others: Sequence[str], stress: Sequenc
     del options.accelerator
     allowed = option(others, "allow_overlap")
     arguments = data_arguments(options, without_options(others, ("allow_overlap",)))
-    for checkpoint in options.ckpt_path:
-        check_arguments("test", ["--ckpt_path", checkpoint, *arguments])
+    for checkpoint in network_files(options.ckpt_path):
+        check_arguments("test", ["--ckpt_path", str(checkpoint), *arguments])
 
     from mtmsa_lightning.training.ensemble import evaluate_ensemble
 
@@ -147,6 +151,12 @@ def matrix(options: argparse.Namespace, others: Sequence[str]) -> None:
     alone = ("ckpt_path", "predictions", "stress", "config", "data", "root")
     if given := [name for name in alone if getattr(options, name)]:
         raise ConfigError(f"--{given[0]} does not go with --matrix: --matrix and --on name networks and data")
+    defaults = vars(parser().parse_args([]))
+    if given := [name for name in REPORT_OPTIONS if getattr(options, name) != defaults[name]]:
+        raise ConfigError(
+            f"--{given[0]} does not go with --matrix, which writes one table and no report for each test: "
+            "evaluate the network by --ckpt_path"
+        )
     arguments = data_arguments(options, others)
     if option(arguments, "wandb") is None:
         arguments.append("--wandb=disabled")

@@ -7,6 +7,7 @@ from pathlib import Path
 from mtmsa_lightning.cli.arguments import Parser, add_boolean, add_checkpoint, add_several, one_of
 from mtmsa_lightning.export.formats import Format, Precision, check_combination, check_packages, check_target
 from mtmsa_lightning.runs.checkpoints import check_checkpoint
+from mtmsa_lightning.runs.ensemble_folder import network_files
 
 
 def parser() -> argparse.ArgumentParser:
@@ -50,7 +51,7 @@ def main(args: Sequence[str]) -> None:
     options = parser().parse_args(args)
     check_combination(options.format, options.precision, options.dynamic)
     check_packages(options.format)
-    for path in options.ckpt_path:
+    for path in network_files(options.ckpt_path):
         check_checkpoint(path)
     if options.out is not None:
         check_target(options.out, options.format)
@@ -58,7 +59,7 @@ def main(args: Sequence[str]) -> None:
     from mtmsa_lightning.export.exporting import export
 
     target = export(
-        options.ckpt_path if len(options.ckpt_path) > 1 else options.ckpt_path[0],
+        options.ckpt_path,
         options.format,
         options.precision,
         options.dynamic,

@@ -20,7 +20,7 @@ from mtmsa_lightning.cli.arguments import (
     add_boolean,
     add_network,
     add_several,
-    find_network,
+    find_networks,
     parse_shard,
     split_networks,
     whole_number_from,
@@ -169,7 +169,7 @@ def predict(options: argparse.Namespace) -> "Counts | None":
     shard = parse_shard(options.shard)
     _check_places(options, shard)
     networks = options.ckpt_path or [None]
-    found = [str(find_network(path)) for path in networks]
+    found = find_networks(networks)
     checkpoint = found[0] if len(found) == 1 else found
     for path in options.paths:
         check_there(path)

@@ -1,7 +1,7 @@
 """Predictive distributions of age, one file for each family."""
 
 from mtmsa_lightning.models.distributions.base import AgeDistribution, printed_age
-from mtmsa_lightning.models.distributions.calibrated import CalibratedAge
+from mtmsa_lightning.models.distributions.calibrated import CalibratedAge, without_intervals
 from mtmsa_lightning.models.distributions.categorical import CategoricalAge
 from mtmsa_lightning.models.distributions.gaussian import GaussianAge
 from mtmsa_lightning.models.distributions.laplace import LaplaceAge
@@ -16,4 +16,5 @@ from mtmsa_lightning.models.distributions.table_columns import (
 __all__ = [
     "AgeDistribution", "CalibratedAge", "CategoricalAge", "GaussianAge", "LaplaceAge", "MixtureAge",
     "PointAge", "distribution_columns", "distribution_from_columns", "printed_age", "printed_columns",
+    "without_intervals",
 ]  # fmt: skip

@@ -147,7 +147,10 @@ class LocationScaleAge(AgeDistribution):
 
     def standardise(self, age: Tensor | float) -> Tensor:
         """Return ages in scales from the mean; an infinite one would give the scale the gradient inf * 0."""
-        return (as_ages(age, self._mean).clamp(-1e150, 1e150) - self._mean) / self._scale
+        ages = as_ages(age, self._mean)
+        if not torch.compiler.is_exporting():  # two clamps of one tensor make onnxscript's optimiser fail
+            ages = ages.clamp(-1e150, 1e150)
+        return (ages - self._mean) / self._scale
 
 
 def check_probability(p: float) -> None:

@@ -8,6 +8,11 @@ from torch import Tensor
 from mtmsa_lightning.models.distributions.base import AgeDistribution
 
 
+def without_intervals(age: AgeDistribution) -> AgeDistribution:
+    """Return a distribution without fitted intervals."""
+    return age.base if isinstance(age, CalibratedAge) else age
+
+
 class CalibratedAge(AgeDistribution):
     """Distributions of age with intervals at some levels that were fitted on held-out faces.
 
