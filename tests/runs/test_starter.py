@@ -53,7 +53,7 @@ def test_predict_uses_it_without_a_checkpoint_and_prints_a_line_per_face(starter
     low, high = face.age.interval(0.9)
     assert first.startswith(f"{PORTRAIT}: {face.age.mean:.1f} years (90 % interval {low:.1f} to {high:.1f}")
     share = face.gender.probabilities[face.gender.name]
-    assert f"), {face.gender.name} ({share:.2f}), {face.race.name} (" in first
+    assert f", {face.gender.name} ({share:.2f}), {face.race.name} (" in first
     assert second == "grey.png: no face found"
 
 
