@@ -134,7 +134,7 @@ class _Part:
     def _predict(self) -> None:
         output = self.estimator.output(self._waiting)
         columns = prediction_columns(self.estimator.model, output)
-        of_parts = [name for name in columns if re.match(r"age\d", name)]  # of the networks of an ensemble
+        of_parts = [name for name in columns if re.match(r"age(\d|_mixture)", name)]  # of an ensemble
         kept = {name: values for name, values in columns.items() if name not in of_parts}
         self._columns.append(to_arrays([kept]))
         self._waiting = []

@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -134,6 +135,16 @@ def test_the_folder_is_a_name_of_the_calibrated_mixture(fitted, files, data, raw
     assert (over == "yes") == (policy.yes_from is not None and mean.mean() >= policy.yes_from)
     shares = np.exp(np.log(raw[2].mean(0)[0]) / found.temperatures["gender"])
     assert list(face.gender.probabilities.values()) == pytest.approx(list(shares / shares.sum()), abs=1e-4)
+
+
+def test_predict_writes_the_columns_of_the_mixture(fitted, tmp_path):
+    image = np.full((64, 64, 3), 90, np.uint8)
+    cv2.imwrite(str(tmp_path / "face.png"), image)
+    out = tmp_path / "ages.csv"
+    main(["predict", "--ckpt_path", str(fitted), str(tmp_path), "--detect", "false", "--out", str(out)])
+    names = out.read_text().partition("\n")[0].split(",")
+    assert {"age_std_within", "age_std_between", "age_low50", "unsure", "over_35"} <= set(names)
+    assert not [name for name in names if name.startswith(("age1", "age_mixture"))]
 
 
 def test_evaluate_applies_the_calibration(fitted, data_args, tmp_path, monkeypatch):
