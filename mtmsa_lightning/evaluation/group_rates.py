@@ -47,7 +47,7 @@ def class_rates(
         for group in groups:
             for label in np.unique(target[group.rows][target[group.rows] >= 0]).tolist():
                 faces = group.rows[target[group.rows] == label]
-                few = len(faces) < min_faces
+                few = len(faces) < (min_faces if group.names else 1)
                 alone = not few and len(np.unique(clusters[faces])) < MIN_CLUSTERS
                 found = None if few else fractions(chosen[faces], clusters[faces], level)
                 note = f"fewer than {MIN_CLUSTERS} subjects" if alone else ""

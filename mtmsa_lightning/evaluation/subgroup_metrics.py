@@ -109,9 +109,10 @@ def resampled_metrics(
 ) -> tuple[list[Floats], list[Floats]]:
     """Return the metrics ``(metrics,)`` of every group, and of its bootstrap samples ``(draws, metrics)``.
 
-    Groups are faces in increasing order of std; metrics of fewer than ``min_faces`` faces are NaN.
+    Groups are faces in increasing order of std, the first one all faces; metrics of fewer than ``min_faces``
+    faces of the others are NaN.
     """
-    points = [_point(scores, rows, min_faces) for rows in groups]
+    points = [_point(scores, rows, min_faces if number else 1) for number, rows in enumerate(groups)]
     drawn: list[list[Floats]] = [[] for _ in groups]
     for weights in bootstrap_weights(int(clusters.max()) + 1, draws, seed):
         for rows, point, samples in zip(groups, points, drawn, strict=True):

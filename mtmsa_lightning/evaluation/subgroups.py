@@ -61,12 +61,12 @@ def subgroups(
 ) -> Subgroups:
     """Compute every metric for every group of faces, and the differences between groups.
 
-    Groups are made by every combination of labelled gender, labelled race, and age: the decade of an exact
-    age, or the labelled age group. Metrics of fewer than ``min_faces`` faces are missing. Intervals of
-    fractions of faces are Wilson's by subject (:func:`.proportions.fractions`), all others come from
-    bootstrap samples of whole subjects, drawn from all faces at once: percentiles, and for calibration errors
-    of classes, which are larger in samples, the basic interval (Davison and Hinkley, chapter 5.2). DataError
-    without any label of a predicted task.
+    Groups are made by every combination of labelled gender, labelled race, and age: the decade of an
+    exact age, or the labelled age group. Metrics of a group of fewer than ``min_faces`` faces are
+    missing. Intervals of fractions of faces are Wilson's by subject (:func:`.proportions.fractions`), all
+    others come from bootstrap samples of whole subjects, drawn from all faces at once: percentiles, and
+    for calibration errors of classes, which are larger in samples, the basic interval (Davison and
+    Hinkley, chapter 5.2). DataError without any label of a predicted task.
     """
     scores = FaceScores.of(predictions)
     if not scores.names:
@@ -132,8 +132,9 @@ def _rows(groups: Groups, min_faces: int) -> Iterator[dict[str, Any]]:
             known = np.isfinite(value) and subjects >= MIN_CLUSTERS
             low, high = groups.ends[number, column] if known else (np.nan, np.nan)
             row |= {name: value, f"{name}_low": low, f"{name}_high": high}
-        few = [task for task in tasks if faces[task] < min_faces]
-        row["note"] = _note(few, tasks, subjects, min_faces)
+        least = min_faces if group.names else 1
+        few = [task for task in tasks if faces[task] < least]
+        row["note"] = _note(few, tasks, subjects, least)
         yield row
 
 

@@ -44,12 +44,8 @@ def paragraphs(table: pd.DataFrame, gaps: pd.DataFrame, brief: bool = False) -> 
                 _paragraph(name, everyone, [row for row in rows if not brief or row["difference_low"] > 0])
             )
         if name == "age_mae" and "age_bias" in by_metric:
-            found.append(_bias(max(by_metric["age_bias"], key=_difference)))
+            found.append(_bias(by_metric["age_bias"], brief))
     return [text for text in (*found, *_too_small(table)) if text]
-
-
-def _difference(row: Row) -> float:
-    return float(row["difference"])
 
 
 def _paragraph(name: str, everyone: Row, gaps: list[Row]) -> str:
@@ -59,10 +55,14 @@ def _paragraph(name: str, everyone: Row, gaps: list[Row]) -> str:
     faces = int(everyone[f"{METRIC_BY_NAME[name].task}_faces"])
     interval = _ends(name, everyone[f"{name}_low"], everyone[f"{name}_high"])
     text = f"{SHOWN[name].format(format_metric(name, everyone[name]))} all {faces:,} faces{interval}."
-    chosen = [row for row in gaps if " x " not in row["by"]]
+    return " ".join([text, *(_gap(name, row) for row in _chosen(gaps))])
+
+
+def _chosen(gaps: list[Row]) -> list[Row]:
+    """Return the gaps by one label, and that by several labels with the most groups."""
     several = [row for row in gaps if " x " in row["by"]]
-    chosen += [max(several, key=lambda row: row["groups"])] if several else []
-    return " ".join([text, *(_gap(name, row) for row in chosen)])
+    finest = [max(several, key=lambda row: row["groups"])] if several else []
+    return [row for row in gaps if " x " not in row["by"]] + finest
 
 
 def _gap(name: str, row: Row) -> str:
@@ -93,9 +93,22 @@ def _times(name: str, row: Row) -> str:
     return f", {wrong[0] / wrong[1]:.1f} times as many errors" if wrong[1] > 0 else ""
 
 
-def _bias(row: Row) -> str:
-    low, high = (f"{row[f'{end}_name']} by {row[end]:+z.1f} years" for end in ("group_min", "group_max"))
-    return f"Ages are shifted on average, by {row['by']}: from {low} to {high} (plus: estimated too old)."
+def _bias(gaps: list[Row], brief: bool) -> str:
+    """Describe the shifts of ages that differ between groups beyond chance."""
+    found = [row for row in _chosen(gaps) if row["difference_low"] > 0]
+    if not found:
+        return "" if brief else "No groups differ beyond chance in the mean shift of their ages."
+    return " ".join(["Shift of ages (plus: estimated too old).", *map(_shift, found)])
+
+
+def _shift(row: Row) -> str:
+    low, high = (
+        f"{row[f'{end}_name']} ({pluralize(int(row[f'{end}_faces']), 'face')}) by {row[end]:+z.1f} years"
+        for end in ("group_min", "group_max")
+    )
+    ends = f"{row['difference_low']:.1f} to {row['difference_high']:.1f} years"
+    chosen = f", corrected for the choice among {row['groups']} groups" if row["groups"] > 2 else ""
+    return f"By {row['by']}: from {low} to {high}; the true difference is {ends} (95 %{chosen})."
 
 
 def _too_small(table: pd.DataFrame) -> Iterator[str]:

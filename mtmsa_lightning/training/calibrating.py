@@ -175,7 +175,9 @@ def datamodule_of(
     names, others = split_configs(args)
     unknown = [arg for arg in others if arg.startswith("--") and not arg.startswith("--data")]
     if unknown:
-        raise ConfigError(f"{unknown[0]}: `mtmsa calibrate` takes the model from the checkpoint; see --help")
+        raise ConfigError(
+            f"{unknown[0]}: the network is the checkpoint's, only the data may be given: --config, --data.*"
+        )
     if not (of_run or names or others):
         how = "name the data with --config or --data"
         raise ConfigError(f"{ckpt_path}: has no run with a config.yaml: {how}")

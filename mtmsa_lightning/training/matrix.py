@@ -52,18 +52,20 @@ def evaluate_matrix(
     if not is_empty(folder) and not (folder / CELLS).is_dir():
         raise ConfigError(f"{folder} holds other files: choose another folder with --out")
     files = [checkpoint_file(path) for path in checkpoints]
-    names = _distinct([_name(file) for file in files])
-    data_names = _distinct([Path(config).stem for config in configs])
+    names = _distinct([_name(file) for file in files], [str(run_of(file) or file) for file in files])
+    data_names = _distinct([Path(config).stem for config in configs], configs)
     cells = []
     with locked(folder, "mtmsa evaluate --matrix"):
         for file, model in zip(files, names, strict=True):
             checkpoint = read_checkpoint(file)
             weights = weights_digest(checkpoint["state_dict"])
+            calibration = checkpoint.get("calibration")
+            network = sha256(f"{weights} {to_json(calibration)}".encode()).hexdigest()
             provenance = checkpoint.get("provenance") or {}
             del checkpoint
             for config, data in zip(configs, data_names, strict=True):
-                cell = folder / CELLS / f"{weights[:12]}-{data}"
-                state = {"weights": weights, "config": _digest(config), "args": list(args)}
+                cell = folder / CELLS / f"{network[:12]}-{Path(config).stem}-{_digest(config)[:6]}"
+                state = {"network": network, "config": _digest(config), "args": list(args)}
                 refused = _test(cell, state, ["--config=" + config, *args], file)
                 cells.append(_cell(model, data, provenance, cell, refused))
         table = write_matrix(cells, folder)
@@ -115,11 +117,10 @@ def _name(file: Path) -> str:
     return str(name or (file.parent.name if file.stem == "model" else file.stem))
 
 
-def _distinct(names: Sequence[str]) -> list[str]:
-    """Number names that repeat."""
+def _distinct(names: Sequence[str], paths: Sequence[str]) -> list[str]:
+    """Add the paths to names that repeat."""
     return [
-        f"{name} {names[: at + 1].count(name)}" if names.count(name) > 1 else name
-        for at, name in enumerate(names)
+        f"{name} ({path})" if names.count(name) > 1 else name for name, path in zip(names, paths, strict=True)
     ]
 
 

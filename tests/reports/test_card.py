@@ -28,7 +28,7 @@ _ENDS = ",".join(f"{end}{part}" for end in ("group_max", "group_min") for part i
 GAPS = f"""by,metric,groups,difference,difference_low,difference_high,ratio,{_ENDS},\
 group_max_name,group_max_faces,group_min_name,group_min_faces
 gender,age_mae,2,2.1,0.4,3.9,0.72,7.5,6.0,9.0,5.4,4.5,6.3,female,120,male,180
-gender,age_bias,2,1.0,0.0,2.0,,1,0.5,1.5,0,-0.5,0.5,female,120,male,180
+gender,age_bias,2,1.0,0.1,2.0,,1,0.5,1.5,0,-0.5,0.5,female,120,male,180
 """
 METRICS = """name,value,low95,high95,faces
 age_mae,6.25,5.5,7.0,300
@@ -133,7 +133,9 @@ def test_an_evaluation_gives_metrics_with_intervals_groups_and_gaps(trained, eva
         "female (120 faces): 7.50 years (6.00 to 9.00) and best for male (180 faces): 5.40 years (4.50 to "
         "6.30), 1.4 times as large. The true difference is 0.40 to 3.90 years (95 %)."
     ) in card
-    assert "Ages are shifted on average, by gender: from male by +0.0 years to female by +1.0 years" in card
+    assert "By gender: from male (180 faces) by +0.0 years to female (120 faces) by +1.0 years" in card
+        "Shift of ages (plus: estimated too old). By gender: from male (180 faces) by +0.0 years to " in card
+    )
     assert "/home/me" not in card
     (result,) = front(card)["model-index"][0]["results"]
     assert result["dataset"] == {"type": "morph", "name": "morph (subject_exclusive, fold 0)"}

@@ -8,6 +8,7 @@ from mtmsa_lightning.cli.main import main
 from mtmsa_lightning.data.synthetic import write_utkface
 from mtmsa_lightning.evaluation.cross_data import Cell, matrix_table
 from mtmsa_lightning.reports.matrix import text_table
+from mtmsa_lightning.runs.checkpoints import read_checkpoint
 from mtmsa_lightning.training import matrix as module
 
 
@@ -59,6 +60,11 @@ def test_a_matrix_marks_overlap_and_crops_and_goes_on(
     main([*command, "--data.image_size", "72"])
     assert capsys.readouterr().out.count("tested already") == 3
     pd.testing.assert_frame_equal(pd.read_csv(out / "matrix.csv").set_index("data"), table)
+
+    calibrated = {"calibration": {"age_scale": 2.0}}
+    monkeypatch.setattr(module, "read_checkpoint", lambda file: read_checkpoint(file) | calibrated)
+    with pytest.raises(TypeError, match="not callable"):  # another calibration is another network
+        main([*command, "--data.image_size", "72"])
 
 
 def test_arguments_of_a_matrix_are_checked_first(trained, tmp_path, fails):

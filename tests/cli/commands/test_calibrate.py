@@ -290,7 +290,7 @@ def test_another_datasets_faces_calibrate_only_when_it_is_meant(fails, fresh, tm
         (["--legal_age", "30", "--confidence", "0"], "--confidence 0.0: must be a probability"),
         (["--legal_age", "30", "--confidence", "0.9", "--on_average", "true"], "exclude each other"),
         (["--legal_age", "30"], "takes 299 subjects aged 25 to 29 without a single error; the calibration"),
-        (["--model.msa", "null"], "takes the model from the checkpoint"),
+        (["--model.msa", "null"], "the network is the checkpoint's"),
         (["--data.fodl", "1"], "did you mean --data.fold?"),
         (["--config", "nowhere.yaml"], "nowhere.yaml: no such file"),
         (["--accelerator", "abacus"], "abacus"),
