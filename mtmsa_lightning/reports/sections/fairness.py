@@ -26,8 +26,8 @@ def add_section(report: Material) -> None:
         report.page.row([group_plot(report, report.subgroups.differences)])
     report.page.text(
         "Labels of gender and race are those of the dataset. Differences between groups may come from the "
-        "number of training faces, from the pictures, from the labels, or from the ages of the faces, as errors "
-        "are larger for old people; they tell who is served worse, not why."
+        "number of training faces, from the pictures, from the labels, or from the ages of the faces, as "
+        "errors are larger for old people; they tell who is served worse, not why."
     )
 
 
