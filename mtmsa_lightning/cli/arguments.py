@@ -171,6 +171,17 @@ def fraction(text: str) -> float:
     return number
 
 
+def open_fraction(text: str) -> float:
+    """Read a number between 0 and 1, neither included, or raise ArgumentTypeError with a hint."""
+    plain = text.strip().removesuffix("%").strip()
+    number = _read(float, plain, "a number between 0 and 1")
+    if 0 < number < 1 and plain == text.strip():
+        return number
+    share = number if 0 < number < 100 else 5.0
+    hint = f"for {share:g} % write {share / 100:g}"
+    raise argparse.ArgumentTypeError(f"must be a number between 0 and 1, not {text!r}; {hint}")
+
+
 def real_number(text: str) -> float:
     """Read a number, or raise ArgumentTypeError."""
     return _read(float, text, "a number")

@@ -47,6 +47,7 @@ class DecisionRule(NamedTuple):
     name: str
     text: str  # the rule in words
     passes: Callable[[AgeDistribution], Tensor]  # bool (N,)
+    near_years: int = NEAR_YEARS  # years below and above the legal age of its minors and adults near it
 
 
 def decision_rules(
@@ -69,12 +70,20 @@ def decision_rules(
         rules.append(DecisionRule("probability", text, lambda age: adult_probability(age, legal_age) >= SURE))
     return rules + [
         DecisionRule(
-            "policy", policy.describe().partition(": ")[2].partition(",")[0],
-            partial(_says_yes, policy),
+            "policy", _policy_text(policy), partial(_says_yes, policy), policy.near_years,
         )
         for policy in policies
         if policy.legal_age == legal_age
     ]  # fmt: skip
+
+
+def _policy_text(policy: AgePolicy) -> str:
+    """Return when a policy says yes, with its ranges of ages if they are not those of the other rules."""
+    text = policy.describe().partition(": ")[2].partition(",")[0]
+    if policy.near_years == NEAR_YEARS:
+        return text
+    minors, adults = ("{} to {}".format(*ages) for ages in (policy.minor_ages, policy.adult_ages))
+    return f"{text} (minors of {minors}, young adults of {adults})"
 
 
 def _says_yes(policy: AgePolicy, age: AgeDistribution) -> Tensor:
@@ -155,20 +164,21 @@ def threshold_table(
     """Return the error rates of every rule at every legal age with minors and adults among the labels.
 
     A row has ``legal_age``, ``rule``, ``text``; ``who``: ``minors`` or ``adults`` near the legal age (see
-    :func:`near_ages`), ``all minors``, ``all adults``, or ``age`` for a single year, which needs exact
-    labels; ``ages`` such as ``13-17``; the group ``by`` and ``group``, both empty for all faces; ``faces``,
-    ``subjects``, ``errors`` (faces), their ``rate`` and its interval, see :func:`.proportions.fractions`.
+    :func:`near_ages`; a policy has its own range), ``all minors``, ``all adults``, or ``age`` for a single
+    year, which needs exact labels; ``ages`` such as ``13-17``; the group ``by`` and ``group``, both
+    empty for all faces; ``faces``, ``subjects``, ``errors`` (faces), their ``rate`` and its interval, see
+    :func:`.proportions.fractions`.
     """
     assert predictions.age is not None
-    labels = Labels.of(predictions, columns)
+    labels, missing = Labels.of(predictions, columns), without_faces(predictions, legal_ages)
     rows: list[dict[str, object]] = []
     for legal_age in legal_ages:
-        cells = list(_cells(labels, legal_age))
-        if not {"all minors", "all adults"} <= {cell.who for cell in cells}:
+        if legal_age in missing:
             continue
         minor = labels.high < legal_age
         for rule in decision_rules(predictions.age, legal_age, policies):
-            error = rule.passes(predictions.age).numpy() == minor  # passes a minor, or refuses an adult
+            cells = list(_cells(labels, legal_age, rule.near_years))
+            error = rule.passes(predictions.age).numpy() == minor  # a minor passes, or an adult does not
             found = _rates(error, cells, labels.clusters)
             rows += [
                 {"legal_age": legal_age, "rule": rule.name, "text": rule.text}
@@ -180,9 +190,20 @@ def threshold_table(
     return pd.DataFrame(rows, columns=names)
 
 
-def _cells(labels: Labels, legal_age: int) -> Iterator[_Cell]:
+def without_faces(predictions: Predictions, legal_ages: Sequence[int]) -> dict[int, str]:
+    """Return the legal ages without ``minors`` or without ``adults`` among the labels, and which."""
+    labels = Labels.of(predictions)
+    found = {}
+    for legal_age in legal_ages:
+        there = {cell.who for cell in labels.cells(_ranges(legal_age))}
+        if missing := [who for who in ("minors", "adults") if f"all {who}" not in there]:
+            found[legal_age] = " or ".join(missing)
+    return found
+
+
+def _cells(labels: Labels, legal_age: int, near_years: int) -> Iterator[_Cell]:
     """Yield the groups of faces at a legal age that have any face, and those of single years."""
-    yield from labels.cells(_ranges(legal_age))
+    yield from labels.cells(_ranges(legal_age, near_years))
     exact = labels.low == labels.high
     for age in np.unique(labels.low[exact]).tolist():
         faces = exact & (labels.low == age)

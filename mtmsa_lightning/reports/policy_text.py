@@ -12,12 +12,17 @@ from mtmsa_lightning.calibration.policy import AgePolicy
 from mtmsa_lightning.calibration.risk_control import fewest_units, smallest_rate
 
 ADULTS_AND_MINORS = ("minors", "adults", "all adults")
-ERRORS = ("minors wrongly passed", "young adults refused", "all adults refused")
+ERRORS = ("minors who pass", "young adults who do not pass", "all adults who do not pass")
 """Columns of rates of :func:`.threshold_table`, and their heads."""
+
+OF_SUBJECTS = "Shares are of subjects: several faces of a person, or equal pictures, count as one"
 
 
 def fitted_lines(rules: Sequence[AgePolicy], chosen: str) -> list[str]:
-    """Return a title and a table of a policy by every rule, ``chosen`` or not, with its rates by part."""
+    """Return a title and a table of a policy by every rule, ``chosen`` or not, with its rates by part.
+
+    The rates are means over subjects, as the bound is, so that they stand with the number of these.
+    """
     policy = rules[0]
     table = Table("rule", "part", "yes from", "no below")
     (first, last), (low, high) = policy.minor_ages, policy.adult_ages
@@ -30,14 +35,14 @@ def fitted_lines(rules: Sequence[AgePolicy], chosen: str) -> list[str]:
             ends = (_number(rule.yes_from), _number(rule.no_below))
             table.add_row(name, part, *ends, *rate_cells(rates))
             name, ends = "", ("", "")
-    return [f"{policy.legal_age} or older: {policy.promise()}", drawn(table)]
+    return [f"{policy.legal_age} or older: {policy.promise()}. {OF_SUBJECTS}", drawn(table)]
 
 
 def rate_cells(rates: Mapping[str, Any]) -> list[str]:
     """Return the shares of wrong yes and no near a legal age, and of right yes near it and of all adults."""
     shown = (("minors", "yes"), ("adults", "no"), ("adults", "yes"), ("all_adults", "yes"))
-    pairs = [(rates[group][decision], rates[group]["faces"]) for group, decision in shown]
-    return ["-" if share is None else f"{percent(share)} of {faces:,}" for share, faces in pairs]
+    pairs = [(rates[group][decision], rates[group]["subjects"]) for group, decision in shown]
+    return ["-" if share is None else f"{percent(share)} of {subjects:,}" for share, subjects in pairs]
 
 
 def by_who(table: pd.DataFrame, keys: Sequence[str], who: Sequence[str]) -> list[tuple[str, ...]]:
@@ -79,7 +84,8 @@ def too_few_text(policy: AgePolicy, minors: int, all_minors: int, part: str) -> 
         rate = -(-smallest_rate(minors, policy.confidence) * 1000 // 1) / 1000  # rounded up
         ways.insert(0, f"--max_fpr {min(0.999, rate):g}, the smallest rate that {minors} can show")
     if all_minors >= fewest:
-        ways.insert(0, f"--near_years {policy.legal_age}, which counts all {all_minors:,} minors")
+        everyone = f"all {all_minors:,} people below {policy.legal_age}"
+        ways.insert(0, f"--near_years {policy.legal_age}, which counts {everyone}")
     if policy.confidence is not None and minors >= fewest_units(policy.max_fpr, None):
         ways.insert(0, "--on_average true, for the mean over calibration sets")
     return (

@@ -12,6 +12,10 @@ MISTAKES = [
     (["app", "--ckpt_path", "c", "--max_mb", "all"], "--max_mb: must be a number, not 'all'"),
     (["audit", "--out", "a", "--near", "1.5"], "--near: must be a whole number, not '1.5'"),
     (["calibrate", "--ckpt_path", "c", "--max_width", "x"], "--max_width: must be a number"),
+    (["calibrate", "--ckpt_path", "c", "--max_fpr", "1"], "between 0 and 1, not '1'; for 1 % write 0.01"),
+    (["calibrate", "--ckpt_path", "c", "--max_fpr", "5%"], "between 0 and 1, not '5%'; for 5 % write 0.05"),
+    (["calibrate", "--ckpt_path", "c", "--confidence", "95"], "not '95'; for 95 % write 0.95"),
+    (["calibrate", "--ckpt_path", "c", "--confidence", "0"], "not '0'; for 5 % write 0.05"),
     (["compare", "a", "b", "--draws", "many"], "--draws: must be a whole number"),
     (["crossval", "--seeds", "0", "x"], "--seeds: must be a whole number"),
     (

@@ -18,6 +18,7 @@ from mtmsa_lightning.evaluation.thresholds import (
     near_ages,
     policy_table,
     threshold_table,
+    without_faces,
 )
 
 Z95 = norm.ppf(0.95)
@@ -152,6 +153,27 @@ def test_the_decisions_of_a_policy_refer_to_its_own_ages(table):
     counts = {name: int((decided & age.between(15, 17)).sum()) for name, decided in wanted.items()}
     assert near["decided"].to_dict() == counts
     np.testing.assert_allclose(found.groupby("who")["rate"].sum(), 1)
+
+
+def test_the_errors_of_a_policy_refer_to_its_own_ages_too(table):
+    predictions = read_predictions(table)
+    policy = AgePolicy(18, near_years=18, yes_from=22.0, no_below=15.0)
+    found = threshold_table(predictions, (18,), [policy])
+    rows = found[found["rule"] == "policy"]
+    assert set(rows["text"]) == {
+        "yes from an estimate of 22 years (minors of 0 to 17, young adults of 18 to 35)"
+    }
+    assert set(rows.loc[rows["who"] == "minors", "ages"]) == {"0-17"}
+    assert set(rows.loc[rows["who"] == "adults", "ages"]) == {"18-35"}
+    everyone = rows[rows["by"] == ""].set_index("who")
+    assert everyone.loc["minors", "faces"] == (table["label_age_low"] < 18).sum()
+    others = found[(found["rule"] != "policy") & (found["who"] == "minors")]
+    assert set(others["ages"]) == {"13-17"}
+
+
+def test_legal_ages_without_faces_on_one_side_are_named(table):
+    predictions = read_predictions(table)
+    assert without_faces(predictions, (5, 18, 120)) == {5: "minors", 120: "adults"}
 
 
 def test_the_band_of_teenagers(table):

@@ -9,11 +9,13 @@ from made_up_plots import challenges, passed
 from test_report import CALIBRATION, CONTEXT, Page
 
 from mtmsa_lightning.calibration.policy import AgePolicy
+from mtmsa_lightning.evaluation.proportions import wilson
 from mtmsa_lightning.reports import card_sections
 from mtmsa_lightning.reports.card_sources import Sources
 from mtmsa_lightning.reports.plots import thresholds as plots
-from mtmsa_lightning.reports.policy_text import too_few_text
+from mtmsa_lightning.reports.policy_text import rate_cells, too_few_text
 from mtmsa_lightning.reports.report import write_report
+from mtmsa_lightning.reports.sections.thresholds import kept_promise
 
 POLICY = AgePolicy(18, yes_from=20.0, no_below=12.0)
 
@@ -31,12 +33,14 @@ def test_page_and_card_say_who_passes_and_whether_the_policy_holds(simulated, tm
         "Decisions at legal ages", "estimate >= 28", "yes from an estimate of 20 years",
         "at most 1 % of people aged 13 to 17 get a yes", "Share taken to be 13 to 16",
         f"On the test faces {100 * passing:.1f} % (", "more than promised and than chance explains",
-        "Worst group aged 18 or older with 50 faces or more", "18 or older: decisions",
+        "Worst group aged 18 or older with 50 faces or more", "of those aged 18 to 22 get a no",
+        "young adults who do not pass (18 to 22)", "18 or older: decisions",
         "cells of sex and single age, 20 to 29",
         "worst group: ",
     ):  # fmt: skip
         assert said in page.text, said
     assert "The checkpoint has no policy" not in page.text
+    assert "refused" not in page.text
     tables = {
         name: pd.read_csv(tmp_path / "tables" / f"{name}.csv", dtype=str, keep_default_na=False)
         for name in ("thresholds", "age_errors")
@@ -54,12 +58,38 @@ def test_page_and_card_say_who_passes_and_whether_the_policy_holds(simulated, tm
     }  # fmt: skip
 
 
-def test_ages_in_groups_beside_every_legal_age_leave_the_section_out(simulated, tmp_path, undrawn):
+def test_legal_ages_without_minors_or_adults_are_named(simulated, tmp_path, undrawn):
     old = simulated(60).assign(label_age_low=60.0, label_age_high=64.0)
-    write_report(old, tmp_path, CONTEXT)
+    write_report(old, tmp_path, CONTEXT, legal_ages=(16, 18, 120))
     text = Page(tmp_path / "report.html").text
-    assert "Decisions at legal ages" not in text
+    said = "at 16, 18 there are no minors; at 120 there are no adults."
+    assert f"Not evaluated: among the test faces, {said}" in text
+    assert "Each row is one way to decide" not in text
     assert "Error by sex and age" not in text
+
+
+@pytest.mark.parametrize(
+    ("errors", "faces", "said", "mark"),
+    [
+        (0, 3, "no more than promised: too few to tell", ""),
+        (2, 150, "more than promised, which chance may explain: too few to tell", ""),
+        (0, 500, "as promised", "good"),  # its interval ends at 0.8 %
+        (2, 299, "as promised", "good"),  # as many as a fit takes
+        (9, 300, "more than promised and than chance explains", "warning"),
+    ],
+)
+def test_a_promise_is_kept_broken_or_open(errors, faces, said, mark):
+    low, high = wilson(np.array([errors]), np.array([faces]))
+    row = {"rate": errors / faces, "low": low[0], "high": high[0], "subjects": faces}
+    text, found = kept_promise(POLICY, row)
+    assert text.startswith(said)
+    assert found == mark
+
+
+def test_shares_stand_with_the_number_of_subjects():
+    group = {"faces": 67, "subjects": 66, "yes": 4 / 66, "no": 0.5}
+    cells = rate_cells({"minors": group, "adults": group, "all_adults": group})
+    assert cells == ["6.06 % of 66", "50 % of 66", "6.06 % of 66", "6.06 % of 66"]
 
 
 def test_too_few_minors_are_an_answer_with_ways_out():
@@ -67,7 +97,7 @@ def test_too_few_minors_are_an_answer_with_ways_out():
     assert too_few_text(policy, 299, 299, "calibration") == ""
     text = too_few_text(policy, 60, 400, "val")
     assert "takes 299 subjects aged 13 to 17 without a single error; the val part has 60" in text
-    assert "--near_years 18, which counts all 400 minors" in text
+    assert "--near_years 18, which counts all 400 people below 18" in text
     assert "--max_fpr 0.049, the smallest rate that 60 can show" in text  # 1 - 0.05 ** (1 / 60) = 0.0487
     assert "--on_average true" in too_few_text(policy, 120, 120, "val")
     assert "smallest rate" not in too_few_text(policy, 0, 0, "val")

@@ -12,6 +12,7 @@ from mtmsa_lightning.cli.arguments import (
     add_boolean,
     add_checkpoint,
     add_several,
+    open_fraction,
     real_number,
     whole_number_from,
 )
@@ -76,7 +77,7 @@ def add_policy(parser: argparse.ArgumentParser) -> None:
         "over_AGE with yes, no or unsure",
     )  # fmt: skip
     parser.add_argument(
-        "--max_fpr", type=real_number, metavar="RATE",
+        "--max_fpr", type=open_fraction, metavar="RATE",
         help=f"largest rate of minors who get a yes, and of adults who get a no (default: {MAX_FPR:g})",
     )  # fmt: skip
     parser.add_argument(
@@ -84,7 +85,7 @@ def add_policy(parser: argparse.ArgumentParser) -> None:
         help=f"minors and adults are those of up to so many years below or above (default: {NEAR_YEARS})",
     )  # fmt: skip
     parser.add_argument(
-        "--confidence", type=real_number, metavar="P",
+        "--confidence", type=open_fraction, metavar="P",
         help=f"probability with which the rates hold (default: {CONFIDENCE_LEVEL:g})",
     )  # fmt: skip
     average = "let the rates hold on average instead, which needs a third of the faces"

@@ -1,12 +1,14 @@
 """Decisions at legal ages: who is wrongly taken for an adult or for a minor, and the policies."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from mtmsa_lightning._utils.text import pluralize
 from mtmsa_lightning.calibration.policy import AgePolicy
+from mtmsa_lightning.calibration.risk_control import fewest_units
 from mtmsa_lightning.evaluation.cell_mae import CellMAE, cell_mae
 from mtmsa_lightning.evaluation.thresholds import (
     BAND,
@@ -16,6 +18,7 @@ from mtmsa_lightning.evaluation.thresholds import (
     challenge_table,
     policy_table,
     threshold_table,
+    without_faces,
 )
 from mtmsa_lightning.metrics.titles import format_interval, format_metric
 from mtmsa_lightning.reports.plots import thresholds as plots
@@ -62,8 +65,12 @@ def add_section(
     every = sorted({*legal_ages, *(policy.legal_age for policy in policies)})
     more = {"dataset": table["dataset"].to_numpy(np.str_)} if "dataset" in table else None
     rates = threshold_table(report.predictions, every, policies, more)
-    if not rates.empty:
+    missing = missing_text(without_faces(report.predictions, every))
+    if missing or not rates.empty:
         report.page.section("Decisions at legal ages")
+    if missing:
+        report.page.text(missing)
+    if not rates.empty:
         report.page.text(INTRODUCTION)
         report.write_table("thresholds", rates)
         report.page.table(rate_table(rates), RATE_CAPTION)
@@ -76,10 +83,20 @@ def add_section(
 
 
 RATE_CAPTION = (
-    "Each row is one way to decide. Minors wrongly passed: the share of the minors of up to five years below "
-    "the legal age who pass. Adults refused: the share of adults who do not pass, of the young ones of less "
-    "than five years above it, and of all. In brackets the 95 % interval and the number of faces."
+    "Each row is one way to decide. To pass is to be taken for an adult; by a policy that is a yes, and who "
+    "gets a no or unsure does not pass. Minors are those of up to five years below the legal age, young "
+    "adults those of less than five years above it, unless a row gives other ages. In brackets the 95 % "
+    "interval and the number of faces."
 )
+
+
+def missing_text(missing: Mapping[int, str]) -> str:
+    """Return which legal ages cannot be evaluated and why; empty for none."""
+    ages: dict[str, list[str]] = {}
+    for legal_age, who in missing.items():
+        ages.setdefault(who, []).append(str(legal_age))
+    parts = [f"at {', '.join(each)} there are no {who}" for who, each in ages.items()]
+    return f"Not evaluated: among the test faces, {'; '.join(parts)}." if parts else ""
 
 
 def rate_table(table: pd.DataFrame) -> pd.DataFrame:
@@ -95,7 +112,7 @@ def add_plots(report: Material, rates: pd.DataFrame, challenges: pd.DataFrame) -
         there = {rule: name for rule, name in RULES.items() if rule in set(by_age["rule"])}
         caption = (
             "Share of the faces of each true age that each rule takes for adults. Left of the red line these "
-            "are minors wrongly passed, right of it adults rightly passed; a perfect rule steps from 0 to "
+            "are minors who wrongly pass, right of it adults who rightly do; a perfect rule steps from 0 to "
             "100 % at the line. The shaded band is the 95 % interval of the first rule."
         )
         report.page.row([report.draw("passed_by_age", plots.passed_by_age(by_age, there), caption)])
@@ -116,7 +133,7 @@ def add_policies(report: Material, policies: Sequence[AgePolicy], rates: pd.Data
     if not policies and not report.context.predictions:
         report.page.text(
             "The checkpoint has no policy: `mtmsa calibrate --legal_age 18 --max_fpr 0.01` finds the "
-            "challenge age that keeps the share of wrongly passed minors below 1 %; predictions then say "
+            "challenge age that keeps the share of minors who pass below 1 %; predictions then say "
             "yes, no or unsure."
         )
     for policy in policies:
@@ -129,9 +146,9 @@ def add_policies(report: Material, policies: Sequence[AgePolicy], rates: pd.Data
         (first, last), (low, high) = policy.minor_ages, policy.adult_ages
         heads = {"minors": f"aged {first} to {last}", "adults": f"aged {low} to {high}"}
         report.page.table(shares.rename(columns=heads), f"{policy.legal_age} or older: decisions")
-        grouped = group_rows(rows)
+        grouped = group_rows(rows, policy)
         if not grouped.empty:
-            report.page.table(grouped, f"{policy.legal_age} or older: errors by group")
+            report.page.table(grouped, f"{policy.legal_age} or older: errors by group. {GROUP_CAPTION}")
 
 
 def policy_texts(
@@ -146,23 +163,37 @@ def policy_texts(
         min_faces: Least number of faces of the worst groups.
     """
     texts = [(f"{policy.describe()}. It was fitted so that {policy.promise()}.", "")]
-    checked = {("minors", "yes"): "wrongly passed", ("adults", "no"): "wrongly refused"}
     for row in decided.to_dict("records"):
-        if verb := checked.get((row["who"], row["decision"])):
+        if (row["who"], row["decision"]) in (("minors", "yes"), ("adults", "no")):
             ages = row["ages"].replace("-", " to ")
-            text = f"On the test faces {rate_cell(row)} of those aged {ages} were {verb}, "
-            if float(row["low"]) > policy.max_fpr:
-                why = "more than promised and than chance explains: these faces differ from those fitted on."
-                texts.append((text + why, "warning"))
-            else:
-                texts.append((f"{text}which does not contradict the promise.", "good"))
+            text = f"On the test faces {rate_cell(row)} of those aged {ages} get a {row['decision']}"
+            verdict, mark = kept_promise(policy, row)
+            texts.append((f"{text}, {verdict}", mark))
     return [*texts, *((text, "") for text in worst_groups(rows, min_faces))]
+
+
+def kept_promise(policy: AgePolicy, row: Mapping[Any, Any]) -> tuple[str, str]:
+    """Return whether an error rate keeps the promise of a policy, and the mark of the paragraph.
+
+    It does if its interval lies below, or if it lies below itself on as many subjects as a fit takes.
+    """
+    rate, most = float(row["rate"]), policy.max_fpr
+    if float(row["low"]) > most:
+        return (
+            "more than promised and than chance explains: these faces differ from those fitted on.",
+            "warning",
+        )
+    enough = row["subjects"] >= fewest_units(most, policy.confidence)
+    if float(row["high"]) <= most or (rate <= most and enough):
+        return "as promised.", "good"
+    beside = "no more than promised" if rate <= most else "more than promised, which chance may explain"
+    return f"{beside}: too few to tell whether the promise holds.", ""
 
 
 def worst_groups(rows: pd.DataFrame, min_faces: int) -> Iterator[str]:
     """Yield sentences on the groups that a rule is wrong for most often."""
     groups = rows[(rows["by"] != "") & (rows["faces"] >= min_faces)]
-    for who, verb in (("minors", "wrongly passed"), ("all adults", "refused or unsure")):
+    for who, verb in (("minors", "pass"), ("all adults", "do not pass")):
         found = groups[groups["who"] == who].to_dict("records")
         if len(found) > 1:
             worst = max(found, key=lambda row: float(row["rate"]))
@@ -172,10 +203,16 @@ def worst_groups(rows: pd.DataFrame, min_faces: int) -> Iterator[str]:
             )
 
 
-def group_rows(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return the rates of a rule by group as texts; groups of a few faces have wide intervals."""
+GROUP_CAPTION = "Who does not pass gets a no or unsure"
+
+
+def group_rows(rows: pd.DataFrame, policy: AgePolicy) -> pd.DataFrame:
+    """Return the rates of a policy by group as texts; groups of a few faces have wide intervals."""
     texts = by_who(rows[rows["by"] != ""], ["by", "group"], ADULTS_AND_MINORS)
-    return pd.DataFrame(texts, columns=["by", "group", *ERRORS])
+    (first, last), (low, high) = policy.minor_ages, policy.adult_ages
+    ages = f"{first} to {last}", f"{low} to {high}", f"{low} or older"
+    heads = [f"{head} ({each})" for head, each in zip(ERRORS, ages, strict=True)]
+    return pd.DataFrame(texts, columns=["by", "group", *heads])
 
 
 def add_band(report: Material) -> None:
