@@ -31,7 +31,7 @@ from mtmsa_lightning.settings.defaults import PERMUTATIONS
 log = logging.getLogger(__name__)
 
 
-RECORDED = (*SHARED, "folds", "seeds", "faces_seen", "faces_without_prediction")
+RECORDED = (*SHARED, "folds", "seeds", "faces_seen", "faces_without_prediction", "training_faces")
 """Facts that are recorded of a side."""
 
 
@@ -91,6 +91,8 @@ def _recorded(files: Sequence[Path]) -> dict[str, Any]:
                 data["faces_seen"] = note
             if missing := record.get("matching", {}).get("missing"):
                 data["faces_without_prediction"] = missing
+            if "matching" in record:  # of another program
+                data["training_faces"] = "not known, could include these test faces"
             break
         if (folder / "summary.json").is_file():
             data = dict(from_json(read_regular(folder / "summary.json")))

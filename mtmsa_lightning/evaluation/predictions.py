@@ -27,7 +27,10 @@ SUFFIXES = (".csv", ".parquet")
 TEXTS = ("id", "dataset", "file", "subject", "label_gender", "label_race")
 """Columns of texts; a missing one is empty."""
 
-_READ = "`mtmsa test` writes such a table as predictions/test.parquet of its run."
+_READ = (
+    "`mtmsa test` writes such a table as predictions/test.parquet of its run, and `mtmsa evaluate "
+    "--predictions theirs.csv` as predictions.parquet of its report for the table of another program."
+)
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,7 +18,7 @@ LEVEL = 0.05  # level of significance
 
 QUOTED = (
     "dataset", "protocol", "split_seed", "label_rule", "folds", "seeds", "faces_seen",
-    "faces_without_prediction",
+    "faces_without_prediction", "training_faces",
 )  # fmt: skip
 """Recorded facts of a side that are printed."""
 
@@ -111,7 +111,8 @@ def method(table: pd.DataFrame, draws: int) -> str:
 def quoted(side: dict[str, Any]) -> str:
     """Describe a side in one line."""
     recorded = side["recorded"] or {}
-    facts = [f"{key.replace('_', ' ')} {listed(recorded[key])}" for key in QUOTED if key in recorded]
+    known = [key for key in QUOTED if key in recorded and recorded[key] not in (None, [None])]
+    facts = [f"{key.replace('_', ' ')} {listed(recorded[key])}" for key in known]
     facts = facts or ["protocol, label rule and seed are not recorded beside this table"]
     faces = pluralize(side["faces"], "face")
     return f"{side['run']}: {faces} [{side['test_fingerprint'][:16]}], {', '.join(facts)}"

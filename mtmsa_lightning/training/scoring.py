@@ -77,6 +77,7 @@ def score(
         chosen = min_faces, paper, legal_ages, cell_ages
         metrics = write_report(read.table, folder, context, images, None, None, *chosen)
         finished = datetime.now().isoformat(timespec="seconds")
+        _warn_if_worse(metrics["scalars"].get("age_mae"), record["constant_age_mae"])
         test = {f"test/{name}": value for name, value in metrics["scalars"].items()}
         update_record(folder, record | {"test": test, "finished": finished})
         log.info("report: %s", folder / "report.html")
@@ -101,6 +102,15 @@ def _record(file: Path, data: FaceDataModule, read: ExternalPredictions) -> dict
         "command": shlex.join(sys.argv),
         "started": datetime.now().isoformat(timespec="seconds"),
     }
+
+
+def _warn_if_worse(mae: float | None, guess: float | None) -> None:
+    """Warn if one age for all faces is better than the predictions, which may then not be in years."""
+    if mae is not None and guess is not None and mae > guess:
+        log.warning(
+            "the age MAE of %.2f years is worse than the %.2f years of guessing one age for all faces: check "
+            "the column of ages, its unit and the matching", mae, guess,
+        )  # fmt: skip
 
 
 def _context(file: Path, record: dict[str, Any], read: ExternalPredictions) -> ReportContext:

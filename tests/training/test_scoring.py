@@ -21,7 +21,7 @@ def theirs(trained, tmp_path):
 
 
 def test_the_report_of_another_program_and_its_comparison_with_ours(
-    trained, tiny_config, theirs, undrawn, tmp_path, capsys
+    trained, tiny_config, theirs, undrawn, tmp_path, capsys, fails
 ):
     main(["evaluate", "--predictions", str(theirs), "--config", str(tiny_config), "--faces", "false"])
     printed = capsys.readouterr().out
@@ -53,8 +53,15 @@ def test_the_report_of_another_program_and_its_comparison_with_ours(
     assert mae["baseline"] == pytest.approx(np.abs(mean - ours["label_age_low"]).mean())
     assert (mae["value"], mae["faces"]) == (pytest.approx(1), 13)
     assert record["others"][0]["recorded"]["faces_without_prediction"] == 2
+    printed = capsys.readouterr().out
+    assert "training faces not known, could include these test faces" in printed
+    assert "None" not in printed
 
+    table = pd.read_csv(theirs)
+    table.assign(pred_age=table["pred_age"] + 60).to_csv(theirs, index=False)
     main(["evaluate", "--predictions", str(theirs), "--config", str(tiny_config), "--faces", "false"])
+    assert "age MAE of 61.00 years is worse than" in capsys.readouterr().out
+    assert "mtmsa evaluate --predictions theirs.csv" in fails("compare", trained, theirs)
 
 
 def test_what_is_no_table_of_predictions_is_refused_early(theirs, tiny_config, tmp_path, fails):

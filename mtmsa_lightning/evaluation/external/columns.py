@@ -1,16 +1,21 @@
 """The columns of a table of predictions of another program, by given, own or usual names."""
 
+import logging
 import re
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from mtmsa_lightning._utils.text import shown
 from mtmsa_lightning.data.release_files import nearest
 from mtmsa_lightning.data.tables.classes import GENDERS
 from mtmsa_lightning.data.tables.columns import USUAL as USUAL_OF_FACES
 from mtmsa_lightning.errors import DataError
+
+log = logging.getLogger(__name__)
+
+K = TypeVar("K")
 
 _MADE = ("{}", "predicted_{}", "pred_{}", "{}_predicted", "{}_pred", "{}_prediction", "estimated_{}")
 
@@ -58,6 +63,34 @@ class Columns(NamedTuple):
             *dict.fromkeys([*self.single.values(), *self.quantiles.values(), *self.years.values(), *classes])
         ]
 
+    @property
+    def predictions(self) -> list[str]:
+        """Names of the used columns but those that name the face."""
+        faces = {self.single.get("id"), self.single.get("path")}
+        return [name for name in self.used if name not in faces]
+
+    @property
+    def predicts_age(self) -> bool:
+        """Whether an age is predicted."""
+        return "age" in self.single or bool(self.years) or 0.5 in self.quantiles
+
+    @property
+    def predicts_any(self) -> bool:
+        """Whether anything is predicted."""
+        return self.predicts_age or bool(self.classes) or bool({"gender", "race"} & self.single.keys())
+
+    def without(self, names: Collection[str]) -> "Columns":
+        """Return the columns but those of these names."""
+        classes = {task: _kept(each, names) for task, each in self.classes.items()}
+        return Columns(
+            _kept(self.single, names), _kept(self.usual, names), _kept(self.quantiles, names),
+            _kept(self.years, names), {task: each for task, each in classes.items() if each},
+        )  # fmt: skip
+
+
+def _kept(columns: Mapping[K, str], names: Collection[str]) -> dict[K, str]:
+    return {ours: theirs for ours, theirs in columns.items() if theirs not in names}
+
 
 def choose_columns(header: Sequence[str], given: Mapping[str, str | None], path: Path) -> Columns:
     """Choose the columns of a table of predictions.
@@ -102,12 +135,17 @@ def choose_columns(header: Sequence[str], given: Mapping[str, str | None], path:
             f"{path}: no column of ids or paths of faces: name it with --columns path=NAME; the header has "
             f"[{shown(header)}]"
         )
-    aged = "age" in columns.single or columns.years or 0.5 in columns.quantiles
-    if not aged and not columns.classes and not {"gender", "race"} & columns.single.keys():
+    if not columns.predicts_any:
         raise DataError(
             f"{path}: no prediction: neither an age nor a gender nor a race: name its columns, such as "
             f"--columns age=NAME; the header has [{shown(header)}]"
         )
+    if not columns.predicts_age and given.get("age", "") is not None:
+        unused = [name for name in header if name not in columns.used]
+        log.warning(
+            "%s: no age was found, so that --legal_ages has no effect; columns not used: [%s]. Name that of "
+            "the age with --columns age=NAME (age= if there is none)", path, shown(unused, len(unused)),
+        )  # fmt: skip
     return columns
 
 

@@ -37,7 +37,8 @@ class ExternalPredictions:
         faces: Test faces.
         elsewhere: Rows that match faces outside of the test part.
         unmatched: Rows that match no face.
-        empty: Rows of test faces without a prediction.
+        empty: Rows of test faces without a value in a used column.
+        empty_in: Their numbers by column.
     """
 
     table: pd.DataFrame
@@ -47,6 +48,7 @@ class ExternalPredictions:
     elsewhere: int
     unmatched: int
     empty: int
+    empty_in: Mapping[str, int]
 
     @property
     def missing(self) -> int:
@@ -55,7 +57,8 @@ class ExternalPredictions:
 
     def notes(self) -> tuple[str, ...]:
         """Describe what was matched."""
-        without = f" ({self.empty:,} of them have a row without a value)" if self.empty else ""
+        rows = ", ".join(f"{count:,} in {name!r}" for name, count in [*self.empty_in.items()][:5])
+        without = f" ({self.empty:,} of them have a row without a value: {rows})" if self.empty else ""
         notes = [
             f"{len(self.table):,} of {self.faces:,} test faces have a prediction, matched by "
             f"{self.matched_by}; {self.missing:,} have none{without}.",
@@ -64,12 +67,26 @@ class ExternalPredictions:
         ]
         if self.missing:
             notes.append("Metrics are those of the faces with a prediction; the others may be harder ones.")
+        if self.empty and len(self.tasks) > 1:
+            notes.append(
+                f"A face counts if it has a value in each column of {' and '.join(self.tasks)}; "
+                f"{_LEFT_OUT} evaluates the faces with the others."
+            )
         return tuple(notes)
+
+    @property
+    def tasks(self) -> list[str]:
+        """What is predicted: ``age``, ``gender``, ``race``."""
+        starts = {str(name).partition("_")[0] for name in self.table}
+        return [task for task in ("age", "gender", "race") if task in starts]
 
     def record(self) -> dict[str, Any]:
         """Return the numbers as plain values."""
         names = ("matched_by", "rows", "faces", "elsewhere", "unmatched", "empty", "missing")
         return {name: getattr(self, name) for name in names}
+
+
+_LEFT_OUT = "leaving a column out, such as with --columns gender=,"
 
 
 def read_external(
@@ -101,7 +118,9 @@ def read_external(
     test = pd.Index(labels["id"]).get_indexer(faces["id"].to_numpy()[match.face])
     test = np.where(match.face >= 0, test, -1)
     known = cells[test >= 0].assign(_face=test[test >= 0]).sort_values("_face", kind="stable")
+    found = _without_empty(found, known, file)
     values = _values(known, found, race_classes, file)
+    _check_ages(values, known, labels, file)
     there = values.notna().all(axis=1)
     order = known["_face"].to_numpy()[there.to_numpy()]
     table = pd.concat(
@@ -110,7 +129,7 @@ def read_external(
     read = ExternalPredictions(
         table, match.by, rows=len(cells), faces=len(labels),
         elsewhere=int(((match.face >= 0) & (test < 0)).sum()), unmatched=int((match.face < 0).sum()),
-        empty=int((~there).sum()),
+        empty=int((~there).sum()), empty_in=_empty_in(known, found),
     )  # fmt: skip
     _check_enough(read, file, keys, labels, least)
     return read
@@ -120,11 +139,56 @@ def _check_enough(
     read: ExternalPredictions, file: Path, keys: Sequence[str], labels: pd.DataFrame, least: float
 ) -> None:
     if not len(read.table) or len(read.table) < least * read.faces:
-        raise DataError(
-            f"{file}: too few test faces have a prediction: {' '.join(read.notes()[:2])} Its first is "
-            f"{shown(keys[:1])}, the first test face is {shown(labels['id'].tolist()[:1])}. Name the column "
-            "with --columns path=NAME or id=NAME, or lower --min_matched"
+        matched = len(read.table) + read.empty
+        why = (
+            f"Its first is {shown(keys[:1])}, the first test face is {shown(labels['id'].tolist()[:1])}. "
+            "Name the column with --columns path=NAME or id=NAME, or lower --min_matched"
+            if not matched or matched < least * read.faces
+            else f"Fill the empty values, or try again {_LEFT_OUT} or a lower --min_matched"
         )
+        raise DataError(f"{file}: too few test faces have a prediction: {' '.join(read.notes()[:2])} {why}")
+
+
+def _empty_in(cells: pd.DataFrame, columns: Columns) -> dict[str, int]:
+    """Return the numbers of empty cells of the columns of predictions that have any, largest first."""
+    counts = (cells[columns.predictions] == "").sum().sort_values(ascending=False, kind="stable")
+    return {str(name): int(count) for name, count in counts.items() if count}
+
+
+def _without_empty(columns: Columns, cells: pd.DataFrame, file: Path) -> Columns:
+    """Return the columns that have a value for any test face; the others are left out with a warning."""
+    empty = [name for name, count in _empty_in(cells, columns).items() if count == len(cells)]
+    kept = columns.without(empty)
+    if not kept.predicts_any:
+        raise DataError(
+            f"{file}: no prediction of a test face: [{shown(empty)}] {'is' if len(empty) == 1 else 'are'} "
+            f"empty in all {len(cells):,} rows of test faces"
+        )
+    if empty:
+        log.warning(
+            "%s: empty in all %d rows of test faces, so left out: [%s]", file, len(cells), shown(empty)
+        )
+    return kept
+
+
+LOWEST_AGE, HIGHEST_AGE = -20, 150
+"""Predicted ages in years beyond which a value cannot be an age; an unbounded regression may be below 0."""
+
+
+def _check_ages(values: pd.DataFrame, cells: pd.DataFrame, labels: pd.DataFrame, file: Path) -> None:
+    """Raise DataError if predicted ages are fractions of an unknown scale or beyond any error."""
+    if "age_mean" not in values or not len(values):
+        return
+    ages = values["age_mean"]
+    if ages.dropna().between(0, 1).all() and (labels["label_age_high"] > 1).any():
+        raise DataError(
+            f"{file}: all predicted ages lie from 0 to 1, while labels reach "
+            f"{labels['label_age_high'].max():.0f} years: ages look like fractions, convert them to years"
+        )
+    bad = (ages < LOWEST_AGE) | (ages > HIGHEST_AGE)
+    if bad.any():
+        why = f"a predicted age of {ages[bad].iloc[0]:g} is not from {LOWEST_AGE} to {HIGHEST_AGE} years"
+        _refuse_rows(cells, bad, file, why)
 
 
 def _read_cells(file: Path, given: Mapping[str, str | None]) -> tuple[pd.DataFrame, Columns]:

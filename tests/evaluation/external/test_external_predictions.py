@@ -152,7 +152,35 @@ def test_what_is_missing_is_counted(read, suffix):
     assert "1 match no face" in found.notes()[1]
 
 
+def test_a_column_that_is_empty_everywhere_is_left_out_with_a_warning(read, caplog):
+    found = read({"id": IDS[:3], "age": AGE, "sex": ["unknown"] * 3})
+    assert (len(found.table), found.empty, found.tasks) == (3, 0, ["age"])
+    assert "empty in all 3 rows of test faces, so left out: ['sex']" in caplog.text
+
+
+def test_the_columns_that_empty_rows_are_named(read):
+    found = read({"id": IDS[:3], "age": [20, None, 40], "sex": ["male", "", ""]}, least=0.3)
+    assert "2 of them have a row without a value: 2 in 'sex', 1 in 'age'" in found.notes()[0]
+    assert "leaving a column out, such as with --columns gender=," in found.notes()[-1]
+    with pytest.raises(DataError, match=r"1 of 3 .* 2 in 'sex', 1 in 'age'.*Fill the empty values") as raised:
+        read({"id": IDS[:3], "age": [20, None, 40], "sex": ["male", "", ""]})
+    assert "--columns path" not in str(raised.value)
+
+
+def test_a_table_without_an_age_is_evaluated_with_a_warning_unless_this_was_said(read, caplog):
+    table = {"id": IDS[:3], "alter_geschaetzt": AGE, "sex": ["male"] * 3}
+    assert read(table, names={"age": None}).tasks == ["gender"]
+    assert not caplog.text
+    assert read(table).tasks == ["gender"]
+    assert "no age was found, so that --legal_ages has no effect" in caplog.text
+    assert "columns not used: ['alter_geschaetzt']" in caplog.text
+
+
 WRONG = [
+    ({"id": IDS[:3], "age": AGE / 100}, "from 0 to 1, while labels reach 40 years: ages look like fractions"),
+    ({"id": IDS[:3], "age": [20, -20.5, 40]}, "line 3: a predicted age of -20.5 is not from -20 to 150"),
+    ({"id": IDS[:3], "age": [20, 30, 151]}, "line 4: a predicted age of 151"),
+    ({"id": IDS[:3], "age": [None] * 3}, "no prediction of a test face: .'age'. is empty in all 3 rows"),
     ({"id": IDS[:1], "age": [3]}, "too few test faces have a prediction: 1 of 3"),
     ({"id": ["x", "y"], "age": [3, 4]}, "too few .* 0 of 3"),
     ({"id": [*IDS[:3], IDS[0]], "age": [1, 2, 3, 4]}, "1 faces have several predictions .matched by id."),
