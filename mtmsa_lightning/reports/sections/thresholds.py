@@ -68,10 +68,10 @@ def add_section(
     missing = missing_text(without_faces(report.predictions, every))
     if missing or not rates.empty:
         report.page.section("Decisions at legal ages")
+        report.page.text(INTRODUCTION)
     if missing:
         report.page.text(missing)
     if not rates.empty:
-        report.page.text(INTRODUCTION)
         report.write_table("thresholds", rates)
         report.page.table(rate_table(rates), RATE_CAPTION)
         add_plots(report, rates, challenge_table(report.predictions, every))

@@ -17,6 +17,7 @@ from mtmsa_lightning.calibration.calibration import LEVELS
 from mtmsa_lightning.calibration.policy import DECISIONS, AgePolicy
 from mtmsa_lightning.cli.main import main
 from mtmsa_lightning.data.synthetic import write_morph, write_utkface
+from mtmsa_lightning.errors import ConfigError
 from mtmsa_lightning.labels import AGE_GROUP_EDGES
 from mtmsa_lightning.reports.card import card_of_checkpoint
 from mtmsa_lightning.runs.checkpoints import weights_digest
@@ -298,6 +299,12 @@ def test_another_datasets_faces_calibrate_only_when_it_is_meant(fails, fresh, tm
 def test_mistakes_come_before_any_work_and_leave_the_file_alone(fails, fresh, args, said):
     assert said in fails("calibrate", "--ckpt_path", fresh, *args)
     assert "calibration" not in best(fresh)
+
+
+@pytest.mark.parametrize("wrong", [{"max_fpr": 1.0}, {"confidence": 0.0}])
+def test_policies_out_of_range_come_before_any_work(fresh, wrong):
+    with pytest.raises(ConfigError, match=f"--{next(iter(wrong))}"):
+        calibrate(str(fresh), policies=[AgePolicy(30, **wrong)])
 
 
 def test_a_checkpoint_outside_of_a_run_needs_a_config(fails, fresh, tmp_path):
