@@ -27,6 +27,9 @@ SUFFIXES = (".csv", ".parquet")
 TEXTS = ("id", "dataset", "file", "subject", "label_gender", "label_race")
 """Columns of texts; a missing one is empty."""
 
+WITHOUT = "without_{}"
+"""Column that is 1 where another program gives no gender or race of a face; absent if it gives all."""
+
 _READ = (
     "`mtmsa test` writes such a table as predictions/test.parquet of its run, and `mtmsa evaluate "
     "--predictions theirs.csv` as predictions.parquet of its report for the table of another program."
@@ -40,7 +43,8 @@ class ClassPredictions:
     Attributes:
         names: Classes of the model, in its order.
         probs: Probabilities, float64 ``(N, classes)``.
-        target: Index of the labelled class, ``(N,)``; -1 without a label or if the model lacks the class.
+        target: Index of the labelled class, ``(N,)``; -1 without a label or a prediction, or if the model
+            lacks the class.
         masked: Number of faces by labelled class that the model lacks.
     """
 
@@ -254,7 +258,10 @@ def _classes(
         return None
     columns = [f"{task}_{each}" for each in names]
     lacking = _untrained(table, columns)
-    probs = _numbers(table.assign(**table[columns].mask(lacking, 0.0)), columns, name)
+    filled = table[columns].mask(lacking, 0.0)
+    without = table.get(WITHOUT.format(task), pd.Series(0, table.index)).to_numpy(np.float64) > 0
+    filled.loc[without] = [1.0] + [0.0] * (len(columns) - 1)  # not evaluated: the target is masked
+    probs = _numbers(table.assign(**filled), columns, name)
     if not torch.allclose(probs.sum(1), probs.new_ones(()), atol=1e-3):
         raise DataError(
             f"{name}: {task}_{names[0]} and the other columns of {task} are not probabilities: "
@@ -264,7 +271,8 @@ def _classes(
     target = torch.tensor([index.get(class_key(label), -1) for label in labels.tolist()])
     unknown = np.array([class_key(label) not in index for label in labels.tolist()], bool)
     unknown |= (target >= 0).numpy() & lacking[np.arange(len(table)), target.numpy()]
-    target[torch.from_numpy(unknown)] = -1
+    unknown &= ~without
+    target[torch.from_numpy(unknown | without)] = -1
     masked, counts = np.unique(labels[unknown], return_counts=True)
     return ClassPredictions(names, probs, target, dict(zip(masked.tolist(), counts.tolist(), strict=True)))
 

@@ -19,6 +19,7 @@ from mtmsa_lightning.data.tables.classes import check_codes, class_names, withou
 from mtmsa_lightning.errors import DataError
 from mtmsa_lightning.evaluation.external.columns import Columns, choose_columns, describe
 from mtmsa_lightning.evaluation.external.matching import check_unique, match_faces
+from mtmsa_lightning.evaluation.predictions import WITHOUT
 from mtmsa_lightning.labels import GENDERS, class_key
 
 log = logging.getLogger(__name__)
@@ -37,8 +38,8 @@ class ExternalPredictions:
         faces: Test faces.
         elsewhere: Rows that match faces outside of the test part.
         unmatched: Rows that match no face.
-        empty: Rows of test faces without a value in a used column.
-        empty_in: Their numbers by column.
+        empty: Rows of test faces without a prediction: of an age if the file has ages, else of any class.
+        empty_in: Numbers of empty values of test faces by column.
     """
 
     table: pd.DataFrame
@@ -57,8 +58,7 @@ class ExternalPredictions:
 
     def notes(self) -> tuple[str, ...]:
         """Describe what was matched."""
-        rows = ", ".join(f"{count:,} in {name!r}" for name, count in [*self.empty_in.items()][:5])
-        without = f" ({self.empty:,} of them have a row without a value: {rows})" if self.empty else ""
+        without = f" ({self.empty:,} of them have a row without a value)" if self.empty else ""
         notes = [
             f"{len(self.table):,} of {self.faces:,} test faces have a prediction, matched by "
             f"{self.matched_by}; {self.missing:,} have none{without}.",
@@ -67,10 +67,12 @@ class ExternalPredictions:
         ]
         if self.missing:
             notes.append("Metrics are those of the faces with a prediction; the others may be harder ones.")
-        if self.empty and len(self.tasks) > 1:
+        if self.empty_in:
+            counts = ", ".join(f"{count:,} in {name!r}" for name, count in [*self.empty_in.items()][:5])
+            age = "; faces without an age are left out" if self.empty and "age" in self.tasks else ""
             notes.append(
-                f"A face counts if it has a value in each column of {' and '.join(self.tasks)}; "
-                f"{_LEFT_OUT} evaluates the faces with the others."
+                f"Empty values of test faces: {counts}. Metrics of gender and race are those of the faces "
+                f"with that prediction{age}."
             )
         return tuple(notes)
 
@@ -84,9 +86,6 @@ class ExternalPredictions:
         """Return the numbers as plain values."""
         names = ("matched_by", "rows", "faces", "elsewhere", "unmatched", "empty", "missing")
         return {name: getattr(self, name) for name in names}
-
-
-_LEFT_OUT = "leaving a column out, such as with --columns gender=,"
 
 
 def read_external(
@@ -121,7 +120,7 @@ def read_external(
     found = _without_empty(found, known, file)
     values = _values(known, found, race_classes, file)
     _check_ages(values, known, labels, file)
-    there = values.notna().all(axis=1)
+    there, values = _with_predictions(values)
     order = known["_face"].to_numpy()[there.to_numpy()]
     table = pd.concat(
         [labels.iloc[order].reset_index(drop=True), values[there].reset_index(drop=True)], axis=1
@@ -144,9 +143,22 @@ def _check_enough(
             f"Its first is {shown(keys[:1])}, the first test face is {shown(labels['id'].tolist()[:1])}. "
             "Name the column with --columns path=NAME or id=NAME, or lower --min_matched"
             if not matched or matched < least * read.faces
-            else f"Fill the empty values, or try again {_LEFT_OUT} or a lower --min_matched"
+            else f"{read.notes()[-1]} Fill the values, leave a column out, such as by --columns age=, or "
+            "lower --min_matched"
         )
         raise DataError(f"{file}: too few test faces have a prediction: {' '.join(read.notes()[:2])} {why}")
+
+
+def _with_predictions(values: pd.DataFrame) -> tuple["pd.Series[bool]", pd.DataFrame]:
+    """Return which rows have an age, or any class if there are no ages, and mark those without a class."""
+    has = {}
+    for task in ("age", "gender", "race"):
+        columns = [name for name in values if str(name).startswith(f"{task}_")]
+        if columns:
+            has[task] = values[columns].notna().all(axis=1)
+    there = has["age"] if "age" in has else pd.DataFrame(has).any(axis=1)
+    lacking = {task: ~each for task, each in has.items() if task != "age" and not each[there].all()}
+    return there, values.assign(**{WITHOUT.format(task): each.astype(int) for task, each in lacking.items()})
 
 
 def _empty_in(cells: pd.DataFrame, columns: Columns) -> dict[str, int]:

@@ -11,6 +11,7 @@ from mtmsa_lightning.errors import DataError
 from mtmsa_lightning.evaluation.external.columns import choose_columns
 from mtmsa_lightning.evaluation.external.matching import match_faces
 from mtmsa_lightning.evaluation.external.reading import read_external
+from mtmsa_lightning.evaluation.face_scores import face_scores
 from mtmsa_lightning.evaluation.predictions import read_predictions
 from mtmsa_lightning.evaluation.table_metrics import compute_metrics
 from mtmsa_lightning.models.distributions import CategoricalAge
@@ -158,13 +159,38 @@ def test_a_column_that_is_empty_everywhere_is_left_out_with_a_warning(read, capl
     assert "empty in all 3 rows of test faces, so left out: ['sex']" in caplog.text
 
 
-def test_the_columns_that_empty_rows_are_named(read):
-    found = read({"id": IDS[:3], "age": [20, None, 40], "sex": ["male", "", ""]}, least=0.3)
-    assert "2 of them have a row without a value: 2 in 'sex', 1 in 'age'" in found.notes()[0]
-    assert "leaving a column out, such as with --columns gender=," in found.notes()[-1]
-    with pytest.raises(DataError, match=r"1 of 3 .* 2 in 'sex', 1 in 'age'.*Fill the empty values") as raised:
-        read({"id": IDS[:3], "age": [20, None, 40], "sex": ["male", "", ""]})
+def test_the_columns_with_empty_values_are_named(read):
+    empty = {"id": IDS[:3], "age": [20, None, None], "sex": ["", "male", "male"]}
+    notes = read(empty, least=0.3).notes()
+    assert "2 of them have a row without a value" in notes[0]
+    assert "2 in 'age', 1 in 'sex'. " in notes[-1]
+    assert "faces without an age are left out" in notes[-1]
+    with pytest.raises(DataError, match=r"1 of 3 .* 2 in 'age', 1 in 'sex'.*Fill the values") as raised:
+        read(empty)
     assert "--columns path" not in str(raised.value)
+
+
+def test_a_face_without_a_gender_keeps_its_age(read, tmp_path):
+    """Two of three faces have a gender, one of which is right; the ages are 0, 0 and 3 years off."""
+    table = read({"id": IDS[:3], "age": [20, 30, 43], "sex": ["male", "male", "unknown"]}).table
+    assert table["without_gender"].tolist() == [0, 0, 1]
+    table.to_csv(tmp_path / "written.csv", index=False)
+    for source in (table, tmp_path / "written.csv"):
+        predictions = read_predictions(source)
+        scalars = compute_metrics(predictions)["scalars"]
+        assert (scalars["age_mae"], scalars["gender_acc"]) == (pytest.approx(1), 0.5)
+        assert predictions.labelled()["gender"] == 2
+        assert not predictions.gender.masked
+        scores = face_scores(predictions)
+        np.testing.assert_array_equal(scores["gender_acc"], [1, 0, np.nan])
+        np.testing.assert_allclose(scores["age_mae"], [0, 0, 3])
+
+
+def test_without_ages_a_face_needs_a_gender_or_a_race(read):
+    found = read({"id": IDS[:3], "sex": ["male", "", ""], "race": ["white", "black", ""]})
+    assert found.table["without_gender"].tolist() == [0, 1]
+    assert "without_race" not in found.table
+    assert (found.empty, found.missing) == (1, 1)
 
 
 def test_a_table_without_an_age_is_evaluated_with_a_warning_unless_this_was_said(read, caplog):
