@@ -102,7 +102,7 @@ def test_an_evaluation_on_part_of_the_test_part_says_so_everywhere(run, undrawn,
     assert "test (n = 8 of 15, partial)" in printed
     assert note in printed
     assert note in (folder / "report.html").read_text()
-    assert (folder / "MODEL_CARD.md").read_text().count(f"These metrics are {note}.") == 4
+    assert (folder / "MODEL_CARD.md").read_text().count(f"These metrics are {note}.") == 3
     assert read_contender(folder).record["faces_seen"] == note
     assert read_record(run)["seen"] == {
         "val": {"faces": 14, "unreadable": 0, "of": 14}, "test": {"faces": 15, "unreadable": 0, "of": 15},
