@@ -1,7 +1,6 @@
 """The report of a table of predictions: a page, plots, tables, metrics, and the predictions."""
 
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,7 @@ from mtmsa_lightning.reports import latex
 from mtmsa_lightning.reports.html import without_faces
 from mtmsa_lightning.reports.report_context import ReportContext
 from mtmsa_lightning.reports.report_data import Material
+from mtmsa_lightning.reports.report_options import DEFAULT_OPTIONS, ReportOptions
 from mtmsa_lightning.reports.sections import (
     age,
     apparent_age,
@@ -29,7 +29,6 @@ from mtmsa_lightning.reports.sections import (
 )
 from mtmsa_lightning.reports.sections import attention as attention_section
 from mtmsa_lightning.reports.sections import stress as stress_section
-from mtmsa_lightning.settings.defaults import CELL_AGES, LEGAL_AGES, MIN_FACES
 
 PAGE = "report.html"
 
@@ -49,10 +48,7 @@ def write_report(
     images: faces.Images | None = None,
     attention: "Attention | None" = None,
     stress: StressedAges | None = None,
-    min_faces: int = MIN_FACES,
-    paper: bool = False,
-    legal_ages: Sequence[int] = LEGAL_AGES,
-    cell_ages: tuple[int, int] = CELL_AGES,
+    options: ReportOptions = DEFAULT_OPTIONS,
 ) -> dict[str, Any]:
     """Write report.html, plots/, tables/, metrics.json, predictions.parquet and predictions.csv.
 
@@ -65,10 +61,7 @@ def write_report(
         images: Returns the faces to show; None shows no photos.
         attention: Gates and weights of the attention modules; None skips the section.
         stress: Ages of changed photos; None skips the section.
-        min_faces: Least number of faces of a group for metrics of its own.
-        paper: Write plots as PDF and the tables of the page as LaTeX too.
-        legal_ages: Ages in completed years at which decisions are evaluated.
-        cell_ages: First and last age of the mean over cells of sex and age.
+        options: What the user chose.
 
     Returns:
         The content of metrics.json: ``quoted_with``, ``min_faces`` and the result of ``compute_metrics``.
@@ -80,10 +73,11 @@ def write_report(
     with replacing_in(folder, CONTENT) as fresh:
         for suffix in SUFFIXES:
             write_table(predictions, fresh / f"predictions{suffix}")
-        found = {"quoted_with": context.quotes(), "min_faces": min_faces} | compute_metrics(typed, min_faces)
+        found = {"quoted_with": context.quotes(), "min_faces": options.min_faces}
+        found |= compute_metrics(typed, options.min_faces)
         found |= {"sources": context.sources} if context.sources else {}
         write_text(fresh / "metrics.json", to_json(found, indent=2) + "\n")
-        report = Material(typed, found, fresh, context, min_faces, paper)
+        report = Material(typed, found, fresh, context, options.min_faces, options.paper)
         headline.add_headline(report)
         fairness.add_section(report)
         headline.add_sources(report)
@@ -93,14 +87,14 @@ def write_report(
         apparent_age.add_section(report)
         classes.add_section(report)
         subgroups.add_section(report)
-        thresholds.add_section(report, predictions, legal_ages, cell_ages)
+        thresholds.add_section(report, predictions, options.legal_ages, options.cell_ages)
         if stress is not None:
             stress_section.add_section(report, stress)
         faces.add_section(report, images)
         if attention is not None:
             attention_section.add_section(report, attention, photos=images is not None)
         headline.add_all_metrics(report)
-        if paper:
+        if options.paper:
             latex.write_tables(report.page.tables(), fresh / "tables", context.quotes())
         report.page.write(fresh / PAGE)
         return found

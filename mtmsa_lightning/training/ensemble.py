@@ -4,7 +4,7 @@ import logging
 import re
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from mtmsa_lightning.evaluation.prediction_columns import prediction_columns, to
 from mtmsa_lightning.module import MTMSA
 from mtmsa_lightning.reports.report import write_report
 from mtmsa_lightning.reports.report_context import ReportContext
+from mtmsa_lightning.reports.report_options import DEFAULT_OPTIONS, ReportOptions
 from mtmsa_lightning.runs.checkpoints import weights_digest
 from mtmsa_lightning.runs.directory import BEGINNING
 from mtmsa_lightning.runs.ensemble import Ensemble, load_networks
@@ -44,7 +45,7 @@ def evaluate_ensemble(
     stress: Sequence[str] = (),
     accelerator: str = "auto",
     allow_overlap: bool = False,
-    report: Mapping[str, Any] | None = None,
+    options: ReportOptions = DEFAULT_OPTIONS,
 ) -> None:
     """Test networks as one mixture, see :class:`.Ensemble`, and write its report.
 
@@ -57,7 +58,7 @@ def evaluate_ensemble(
         stress: Names of the changes of photos to evaluate too.
         accelerator: ``auto``, ``cpu`` or ``gpu``.
         allow_overlap: Test on faces that a network was trained on, with a warning.
-        report: Further arguments of ``write_report``.
+        options: What else the user chose for the report.
 
     Raises:
         ConfigError: The networks differ in what must be equal, or the folder holds something else.
@@ -88,7 +89,7 @@ def evaluate_ensemble(
         changed = estimate_stressed(model, data, stress, device, faces) if stress else None
         notes = (*describe_spread(table), *overlap, *record["data"]["notes"])
         context = _context(model, record, notes)
-        metrics = write_report(table, folder, context, images, stress=changed, **report or {})
+        metrics = write_report(table, folder, context, images, stress=changed, options=options)
         test = {f"test/{name}": value for name, value in metrics["scalars"].items()}
         finished = datetime.now().isoformat(timespec="seconds")
         update_record(folder, record | {"test": test, "finished": finished})

@@ -19,11 +19,11 @@ from mtmsa_lightning.reports.calibration_tables import why_not_exchangeable
 from mtmsa_lightning.reports.card import CARD, card_of_checkpoint, evaluation_name
 from mtmsa_lightning.reports.report import write_report
 from mtmsa_lightning.reports.report_context import ReportContext
+from mtmsa_lightning.reports.report_options import DEFAULT_OPTIONS, ReportOptions
 from mtmsa_lightning.runs.directory import BEGINNING, results_folder, run_of
 from mtmsa_lightning.runs.recorded_settings import read_config
 from mtmsa_lightning.runs.run_json import partial_note, read_record
 from mtmsa_lightning.runs.status import PLACES, recorded_seed
-from mtmsa_lightning.settings.defaults import CELL_AGES, LEGAL_AGES, MIN_FACES
 from mtmsa_lightning.training.lightning_cli import TrainingCLI, leave_process_group
 from mtmsa_lightning.training.stressing import check_stress, estimate_stressed
 from mtmsa_lightning.training.trainer_commands import run_trainer_command
@@ -43,10 +43,7 @@ def evaluate(
     out: Path | None = None,
     faces: bool = True,
     stress: Sequence[str] = (),
-    min_faces: int = MIN_FACES,
-    paper: bool = False,
-    legal_ages: Sequence[int] = LEGAL_AGES,
-    cell_ages: tuple[int, int] = CELL_AGES,
+    options: ReportOptions = DEFAULT_OPTIONS,
 ) -> None:
     """Test a checkpoint and write its report and its model card.
 
@@ -56,10 +53,7 @@ def evaluate(
         out: Folder of the report, see :func:`report_folder`.
         faces: Whether the page shows photos.
         stress: Names of the changes of photos to evaluate too.
-        min_faces: Least number of faces of a group for metrics of its own.
-        paper: Whether plots are written as PDF and tables as LaTeX too.
-        legal_ages: See :func:`.write_report`.
-        cell_ages: Likewise.
+        options: What else the user chose for the report.
     """
     with ExitStack() as held:
         build = partial(EvaluationCLI, out, stress, held=held)
@@ -68,13 +62,12 @@ def evaluate(
             return
         test = cli.datamodule.test_dataset
         device = cli.trainer.strategy.root_device
-        attention = attend(cli.model, test, device, min_faces=min_faces)
+        attention = attend(cli.model, test, device, min_faces=options.min_faces)
         rows = {name: row for row, name in enumerate(test.table["id"])}
         images = (lambda name: test[rows[name]]["image"]) if faces else None
         changed = estimate_stressed(cli.model, cli.datamodule, stress, device, faces) if stress else None
         context, table = report_context(cli), cli.writer.table
-        chosen = min_faces, paper, legal_ages, cell_ages
-        write_report(table, cli.run, context, images, attention, changed, *chosen)
+        write_report(table, cli.run, context, images, attention, changed, options)
         write_text(cli.run / CARD, card_of_checkpoint(Path(cli.settings.ckpt_path), cli.run))
         TrainingCLI._finish(cli)  # now that the files exist
         log.info("report: %s", cli.run / "report.html")

@@ -18,9 +18,9 @@ from mtmsa_lightning.evaluation.external.reading import ExternalPredictions, rea
 from mtmsa_lightning.evaluation.face_labels import face_labels
 from mtmsa_lightning.reports.report import write_report
 from mtmsa_lightning.reports.report_context import ReportContext
+from mtmsa_lightning.reports.report_options import DEFAULT_OPTIONS, ReportOptions
 from mtmsa_lightning.runs.directory import BEGINNING
 from mtmsa_lightning.runs.run_json import read_record, update_record
-from mtmsa_lightning.settings.defaults import CELL_AGES, LEGAL_AGES, MIN_FACES
 from mtmsa_lightning.training.build_data import build_data
 from mtmsa_lightning.training.callbacks.run_record import places_of, versions
 
@@ -34,10 +34,7 @@ def score(
     least: float,
     out: Path | None = None,
     faces: bool = True,
-    min_faces: int = MIN_FACES,
-    paper: bool = False,
-    legal_ages: Sequence[int] = LEGAL_AGES,
-    cell_ages: tuple[int, int] = CELL_AGES,
+    options: ReportOptions = DEFAULT_OPTIONS,
 ) -> None:
     """Match predictions with the test faces of a dataset and write their report.
 
@@ -48,10 +45,7 @@ def score(
         least: Smallest fraction of the test faces that must have a prediction.
         out: Folder of the report; by default ``<file>-evaluation`` beside the file.
         faces: Whether the page shows photos.
-        min_faces: Least number of faces of a group for metrics of its own.
-        paper: Whether plots are written as PDF and tables as LaTeX too.
-        legal_ages: See :func:`.write_report`.
-        cell_ages: Likewise.
+        options: What else the user chose for the report.
 
     Raises:
         DataError: The predictions cannot be read or match too few faces.
@@ -74,8 +68,7 @@ def score(
         rows = {name: row for row, name in enumerate(data.test_dataset.table["id"])}
         images = (lambda name: data.test_dataset[rows[name]]["image"]) if faces else None
         context = _context(file, record, read)
-        chosen = min_faces, paper, legal_ages, cell_ages
-        metrics = write_report(read.table, folder, context, images, None, None, *chosen)
+        metrics = write_report(read.table, folder, context, images, options=options)
         finished = datetime.now().isoformat(timespec="seconds")
         _warn_if_worse(metrics["scalars"].get("age_mae"), record["constant_age_mae"])
         test = {f"test/{name}": value for name, value in metrics["scalars"].items()}

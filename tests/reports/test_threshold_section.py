@@ -15,6 +15,7 @@ from mtmsa_lightning.reports.card_sources import Sources
 from mtmsa_lightning.reports.plots import thresholds as plots
 from mtmsa_lightning.reports.policy_text import rate_cells, too_few_text
 from mtmsa_lightning.reports.report import write_report
+from mtmsa_lightning.reports.report_options import ReportOptions
 from mtmsa_lightning.reports.sections.thresholds import kept_promise
 
 POLICY = AgePolicy(18, yes_from=20.0, no_below=12.0)
@@ -25,7 +26,7 @@ def test_page_and_card_say_who_passes_and_whether_the_policy_holds(simulated, tm
     table = simulated(600)
     calibration = CALIBRATION | {"policies": [POLICY.to_dict()], "quantiles": {}}
     context = replace(CONTEXT, calibration=calibration)
-    write_report(table, tmp_path, context, legal_ages=(21,), cell_ages=(20, 29))
+    write_report(table, tmp_path, context, options=ReportOptions(legal_ages=(21,), cell_ages=(20, 29)))
     page = Page(tmp_path / "report.html")
     young = table[table["label_age_low"].between(13, 17)]
     passing = (young["age_mean"] >= 20).mean()
@@ -60,7 +61,7 @@ def test_page_and_card_say_who_passes_and_whether_the_policy_holds(simulated, tm
 
 def test_legal_ages_without_minors_or_adults_are_named(simulated, tmp_path, undrawn):
     old = simulated(60).assign(label_age_low=60.0, label_age_high=64.0)
-    write_report(old, tmp_path, CONTEXT, legal_ages=(16, 18, 120))
+    write_report(old, tmp_path, CONTEXT, options=ReportOptions(legal_ages=(16, 18, 120)))
     text = Page(tmp_path / "report.html").text
     said = "at 16, 18 there are no minors; at 120 there are no adults."
     assert f"Not evaluated: among the test faces, {said}" in text

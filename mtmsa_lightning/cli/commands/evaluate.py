@@ -3,6 +3,7 @@
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mtmsa_lightning.cli.arguments import (
     Parser,
@@ -26,6 +27,9 @@ from mtmsa_lightning.settings.configs import option, without_options
 from mtmsa_lightning.settings.defaults import CELL_AGES, LEGAL_AGES, MIN_FACES
 from mtmsa_lightning.settings.error_messages import NO_DATA
 from mtmsa_lightning.training.early_checks import check_arguments, names_data
+
+if TYPE_CHECKING:
+    from mtmsa_lightning.reports.report_options import ReportOptions
 
 MIN_MATCHED = 0.5
 
@@ -119,8 +123,15 @@ def main(args: Sequence[str]) -> None:
 
     from mtmsa_lightning.training.evaluating import evaluate
 
-    shown = options.faces, stress, options.min_faces, options.paper, options.legal_ages, (first, last)
-    evaluate(options.ckpt_path[0], others, options.out, *shown)
+    evaluate(options.ckpt_path[0], others, options.out, options.faces, stress, report_options(options))
+
+
+def report_options(options: argparse.Namespace) -> "ReportOptions":
+    """Return what was chosen for the report."""
+    from mtmsa_lightning.reports.report_options import ReportOptions
+
+    first, last = options.cell_ages
+    return ReportOptions(options.min_faces, options.paper, options.legal_ages, (first, last))
 
 
 def ensemble(options: argparse.Namespace, others: Sequence[str], stress: Sequence[str]) -> None:
@@ -136,11 +147,9 @@ def ensemble(options: argparse.Namespace, others: Sequence[str], stress: Sequenc
 
     from mtmsa_lightning.training.ensemble import evaluate_ensemble
 
-    first, last = options.cell_ages
-    report = {"min_faces": options.min_faces, "paper": options.paper, "legal_ages": options.legal_ages}
     evaluate_ensemble(
         options.ckpt_path, arguments, options.out, options.faces, stress, accelerator,
-        allow_overlap=boolean(allowed or "false"), report=report | {"cell_ages": (first, last)},
+        allow_overlap=boolean(allowed or "false"), options=report_options(options),
     )  # fmt: skip
 
 
@@ -185,6 +194,5 @@ def score_predictions(options: argparse.Namespace, others: Sequence[str]) -> Non
 
     from mtmsa_lightning.training.scoring import score
 
-    first, last = options.cell_ages
-    shown = options.faces, options.min_faces, options.paper, options.legal_ages, (first, last)
-    score(options.predictions, arguments, columns, options.min_matched, options.out, *shown)
+    chosen = options.faces, report_options(options)
+    score(options.predictions, arguments, columns, options.min_matched, options.out, *chosen)
