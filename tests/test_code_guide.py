@@ -1,4 +1,4 @@
-"""Every file and name in ``docs/code.md`` exists."""
+"""Every file and name in ``docs/code.md`` exists, and files of tests can be told apart."""
 
 import ast
 import re
@@ -52,3 +52,9 @@ def test_folders_of_the_overview_are_those_of_the_package():
     data = set(re.findall(r"^        (\w+)/ ", tree, re.MULTILINE))
     assert listed == {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
     assert data == {path.parent.name for path in PACKAGE.glob("data/*/__init__.py")}
+
+
+def test_files_of_tests_have_names_of_their_own():
+    """Pytest imports them by these names: of two equal ones it finds only the first."""
+    names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
+    assert sorted(names) == sorted(set(names))
