@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from mtmsa_lightning.evaluation.resampling import Floats, cluster_numbers, divide
+from mtmsa_lightning.evaluation.resampling import Floats, cluster_numbers, divide, sums_by_number
 from mtmsa_lightning.settings.defaults import CONFIDENCE_LEVEL
 
 
@@ -66,10 +66,8 @@ def fractions(
     right = np.where(known, values, 0.0).sum(0)
     share = divide(right, faces)
     cluster = cluster_numbers(clusters, len(values))
-    shape = (int(cluster.max(initial=-1)) + 1, values.shape[1])
-    residuals, counts = np.zeros(shape), np.zeros(shape)
-    np.add.at(residuals, cluster, np.where(known, values - share, 0.0))
-    np.add.at(counts, cluster, known)
+    residuals = sums_by_number(np.where(known, values - share, 0.0), cluster)
+    counts = sums_by_number(known, cluster)
     several = (counts > 0).sum(0).astype(np.float64)
     between = (residuals**2).sum(0) * divide(several, several - 1)
     effect = np.fmax(1.0, divide(between * (faces - 1), faces**2 * share * (1 - share)))
