@@ -51,8 +51,9 @@ def labelled_faces(predictions: Predictions) -> dict[str, npt.NDArray[np.bool_]]
 
 def face_groups(predictions: Predictions) -> Iterator[Group]:
     """Yield the groups of every combination of dimensions, fewest dimensions first."""
-    labels = {"gender": predictions.gender_labels, "race": predictions.race_labels}
-    labels["age"] = age_labels(predictions)
+    labels = {
+        "gender": predictions.gender_labels, "race": predictions.race_labels, "age": predictions.age_labels,
+    }  # fmt: skip
     known = [name for name in DIMENSIONS if (labels[name] != "").any()]
     counted = np.logical_or.reduce([*labelled_faces(predictions).values()])
     age = predictions.age
@@ -66,19 +67,6 @@ def face_groups(predictions: Predictions) -> Iterator[Group]:
             for key, members in sorted(grouped.items(), key=lambda item: _order(by, item[0])):
                 names = dict(zip(by, _as_tuple(key), strict=True))
                 yield Group(" x ".join(by) or "all", names, rows[members])
-
-
-def age_labels(predictions: Predictions) -> npt.NDArray[np.str_]:
-    """Return the decade of an exact age ("20-29"), or the labelled age group ("25-32"); "" if unknown."""
-
-    def text(low: float, high: float) -> str:
-        if np.isnan(low):
-            return ""
-        first = low // 10 * 10
-        return f"{low:.0f}-{high:.0f}" if low < high else f"{first:.0f}-{first + 9:.0f}"
-
-    pairs = zip(predictions.age_low.tolist(), predictions.age_high.tolist(), strict=True)
-    return np.array([text(low, high) for low, high in pairs], dtype=np.str_)
 
 
 def _order(by: tuple[str, ...], key: Any) -> tuple[Any, ...]:

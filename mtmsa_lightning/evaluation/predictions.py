@@ -28,7 +28,7 @@ TEXTS = ("id", "dataset", "file", "subject", "label_gender", "label_race")
 """Columns of texts; a missing one is empty."""
 
 WITHOUT = "without_{}"
-"""Column that is 1 where another program gives no gender or race of a face; absent if it gives all."""
+"""Column that is 1 where another program gives no age, gender or race of a face; absent if it gives all."""
 
 _READ = (
     "`mtmsa test` writes such a table as predictions/test.parquet of its run, and `mtmsa evaluate "
@@ -67,13 +67,15 @@ class Predictions:
         ids: Identifier of every face.
         subjects: The person, "" where unknown.
         age: Predicted distributions of age.
-        age_low: Lower ends of the labels in completed years, float64 ``(N,)``; NaN where missing.
+        age_low: Lower ends of the labels in completed years, float64 ``(N,)``; NaN where missing, and where
+            no age is predicted.
         age_high: Upper ends; equal to ``age_low`` for an exact age.
         age_groups: Predicted inclusive age groups in years, or empty.
         gender: Predictions of the gender head.
         race: Predictions of the race head.
         gender_labels: Labelled gender by name, "" where unknown.
         race_labels: Labelled race by name, "" where unknown.
+        age_labels: Decade of the labelled exact age ("20-29"), or the labelled age group ("25-32").
         votes_mean: Mean of people's guesses of the age in years, float64 ``(N,)``; NaN where missing.
         votes_std: Standard deviation of the guesses.
     """
@@ -88,6 +90,7 @@ class Predictions:
     race: ClassPredictions | None
     gender_labels: NDArray[np.str_]
     race_labels: NDArray[np.str_]
+    age_labels: NDArray[np.str_]
     votes_mean: Tensor
     votes_std: Tensor
 
@@ -144,7 +147,8 @@ def read_predictions(source: Path | pd.DataFrame, name: str = "the table of pred
     if "id" not in table or not len(table):
         raise DataError(f"{name}: {'no column id' if len(table) else 'no rows'}. {_READ}")
     table = with_texts(table)
-    age = _age(table, name)
+    without = _without(table, "age")
+    age = _age(table, without, name)
     low, high = _age_labels(table, name)
     labels = {task: _texts(table, f"label_{task}") for task in ("gender", "race")}
     gender = _classes(table, "gender", GENDERS, labels["gender"], name)
@@ -156,12 +160,27 @@ def read_predictions(source: Path | pd.DataFrame, name: str = "the table of pred
             f"{name}: no labels (label_age_low, label_age_high, label_gender, label_race): `mtmsa predict` "
             f"writes none. {_READ}"
         )
+    votes = [_optional(table, f"label_apparent_{kind}") for kind in ("age", "std")]
+    of_age = [each.masked_fill(torch.from_numpy(without), torch.nan) for each in (low, high, *votes)]
     return Predictions(
-        ids=_texts(table, "id"), subjects=_texts(table, "subject"), age=age, age_low=low, age_high=high,
-        age_groups=_age_groups(table), gender=gender, race=race,
-        gender_labels=labels["gender"], race_labels=labels["race"],
-        votes_mean=_optional(table, "label_apparent_age"), votes_std=_optional(table, "label_apparent_std"),
+        ids=_texts(table, "id"), subjects=_texts(table, "subject"), age=age, age_low=of_age[0],
+        age_high=of_age[1], age_groups=_age_groups(table), gender=gender, race=race,
+        gender_labels=labels["gender"], race_labels=labels["race"], age_labels=age_names(low, high),
+        votes_mean=of_age[2], votes_std=of_age[3],
     )  # fmt: skip
+
+
+def age_names(low: Tensor, high: Tensor) -> NDArray[np.str_]:
+    """Return the decade of an exact age ("20-29"), or the labelled age group ("25-32"); "" if unknown."""
+
+    def text(low: float, high: float) -> str:
+        if np.isnan(low):
+            return ""
+        first = low // 10 * 10
+        return f"{low:.0f}-{high:.0f}" if low < high else f"{first:.0f}-{first + 9:.0f}"
+
+    pairs = zip(low.tolist(), high.tolist(), strict=True)
+    return np.array([text(low, high) for low, high in pairs], dtype=np.str_)
 
 
 def read_table(file: Path) -> pd.DataFrame:
@@ -216,10 +235,20 @@ def _numbers(table: pd.DataFrame, columns: list[str], name: str) -> Tensor:
     return torch.tensor(values)
 
 
-def _age(table: pd.DataFrame, name: str) -> AgeDistribution | None:
+def _without(table: pd.DataFrame, task: str) -> NDArray[np.bool_]:
+    """Return the faces of which another program gives no age, gender or race."""
+    return table.get(WITHOUT.format(task), pd.Series(0, table.index)).to_numpy(np.float64) > 0
+
+
+def _age(table: pd.DataFrame, without: NDArray[np.bool_], name: str) -> AgeDistribution | None:
     columns = distribution_columns(map(str, table))
-    if not columns:
+    if not columns or without.all():
         return None
+    if without.any():  # not evaluated: their labels are masked
+        known = table.loc[~without, columns].sort_values("age_std" if "age_std" in columns else columns[0])
+        table = table.assign(
+            **{column: table[column].mask(without, known[column].iloc[0]) for column in columns}
+        )
     ends = [column for column in columns if column.startswith(("age_low", "age_high"))]  # may be infinite
     rest = [column for column in columns if column not in ends]
     values = dict(zip(rest, _numbers(table, rest, name).unbind(1), strict=True))
@@ -259,7 +288,7 @@ def _classes(
     columns = [f"{task}_{each}" for each in names]
     lacking = _untrained(table, columns)
     filled = table[columns].mask(lacking, 0.0)
-    without = table.get(WITHOUT.format(task), pd.Series(0, table.index)).to_numpy(np.float64) > 0
+    without = _without(table, task)
     filled.loc[without] = [1.0] + [0.0] * (len(columns) - 1)  # not evaluated: the target is masked
     probs = _numbers(table.assign(**filled), columns, name)
     if not torch.allclose(probs.sum(1), probs.new_ones(()), atol=1e-3):

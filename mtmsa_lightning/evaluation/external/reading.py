@@ -38,7 +38,7 @@ class ExternalPredictions:
         faces: Test faces.
         elsewhere: Rows that match faces outside of the test part.
         unmatched: Rows that match no face.
-        empty: Rows of test faces without a prediction: of an age if the file has ages, else of any class.
+        empty: Rows of test faces without any prediction.
         empty_in: Numbers of empty values of test faces by column.
     """
 
@@ -69,10 +69,11 @@ class ExternalPredictions:
             notes.append("Metrics are those of the faces with a prediction; the others may be harder ones.")
         if self.empty_in:
             counts = ", ".join(f"{count:,} in {name!r}" for name, count in [*self.empty_in.items()][:5])
-            age = "; faces without an age are left out" if self.empty and "age" in self.tasks else ""
+            *others, last = self.tasks
+            tasks = f"{', '.join(others)} and {last}" if others else last
             notes.append(
-                f"Empty values of test faces: {counts}. Metrics of gender and race are those of the faces "
-                f"with that prediction{age}."
+                f"Empty values of test faces: {counts}. Metrics of {tasks} are those of the faces with that "
+                "prediction."
             )
         return tuple(notes)
 
@@ -137,7 +138,8 @@ def read_external(
 def _check_enough(
     read: ExternalPredictions, file: Path, keys: Sequence[str], labels: pd.DataFrame, least: float
 ) -> None:
-    if not len(read.table) or len(read.table) < least * read.faces:
+    aged = int((read.table.get(WITHOUT.format("age"), pd.Series(0, read.table.index)) == 0).sum())
+    if not aged or aged < least * read.faces:
         matched = len(read.table) + read.empty
         why = (
             f"Its first is {shown(keys[:1])}, the first test face is {shown(labels['id'].tolist()[:1])}. "
@@ -146,18 +148,19 @@ def _check_enough(
             else f"{read.notes()[-1]} Fill the values, leave a column out, such as by --columns age=, or "
             "lower --min_matched"
         )
-        raise DataError(f"{file}: too few test faces have a prediction: {' '.join(read.notes()[:2])} {why}")
+        what = "an age" if aged < len(read.table) else "a prediction"
+        raise DataError(f"{file}: too few test faces have {what}: {' '.join(read.notes()[:2])} {why}")
 
 
 def _with_predictions(values: pd.DataFrame) -> tuple["pd.Series[bool]", pd.DataFrame]:
-    """Return which rows have an age, or any class if there are no ages, and mark those without a class."""
+    """Return which rows have any prediction, and mark those of them without an age or a class."""
     has = {}
     for task in ("age", "gender", "race"):
         columns = [name for name in values if str(name).startswith(f"{task}_")]
         if columns:
             has[task] = values[columns].notna().all(axis=1)
-    there = has["age"] if "age" in has else pd.DataFrame(has).any(axis=1)
-    lacking = {task: ~each for task, each in has.items() if task != "age" and not each[there].all()}
+    there = pd.DataFrame(has).any(axis=1)
+    lacking = {task: ~each for task, each in has.items() if not each[there].all()}
     return there, values.assign(**{WITHOUT.format(task): each.astype(int) for task, each in lacking.items()})
 
 

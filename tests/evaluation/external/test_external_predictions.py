@@ -13,6 +13,7 @@ from mtmsa_lightning.evaluation.external.matching import match_faces
 from mtmsa_lightning.evaluation.external.reading import read_external
 from mtmsa_lightning.evaluation.face_scores import face_scores
 from mtmsa_lightning.evaluation.predictions import read_predictions
+from mtmsa_lightning.evaluation.shown_faces import faces_to_look_at
 from mtmsa_lightning.evaluation.table_metrics import compute_metrics
 from mtmsa_lightning.models.distributions import CategoricalAge
 
@@ -160,12 +161,14 @@ def test_a_column_that_is_empty_everywhere_is_left_out_with_a_warning(read, capl
 
 
 def test_the_columns_with_empty_values_are_named(read):
-    empty = {"id": IDS[:3], "age": [20, None, None], "sex": ["", "male", "male"]}
+    empty = {"id": IDS[:3], "age": [20, None, None], "sex": ["", "male", ""]}
     notes = read(empty, least=0.3).notes()
-    assert "2 of them have a row without a value" in notes[0]
-    assert "2 in 'age', 1 in 'sex'. " in notes[-1]
-    assert "faces without an age are left out" in notes[-1]
-    with pytest.raises(DataError, match=r"1 of 3 .* 2 in 'age', 1 in 'sex'.*Fill the values") as raised:
+    assert "2 of 3 test faces" in notes[0]
+    assert "1 of them have a row without a value" in notes[0]
+    said = "2 in 'age', 2 in 'sex'. Metrics of age and gender are those of the faces with that prediction."
+    assert said in notes[-1]
+    message = r"too few test faces have an age: .* 2 in 'age', 2 in 'sex'.*Fill the values"
+    with pytest.raises(DataError, match=message) as raised:
         read(empty)
     assert "--columns path" not in str(raised.value)
 
@@ -184,6 +187,24 @@ def test_a_face_without_a_gender_keeps_its_age(read, tmp_path):
         scores = face_scores(predictions)
         np.testing.assert_array_equal(scores["gender_acc"], [1, 0, np.nan])
         np.testing.assert_allclose(scores["age_mae"], [0, 0, 3])
+
+
+def test_a_face_without_an_age_keeps_its_gender(read, tmp_path):
+    """Two of three faces have an age, 2 and 0 years off; all have a gender, two of which are right."""
+    sexes = ["male", "female", "female"]
+    found = read({"id": IDS[:3], "age": [22, None, 40], "std": [3, None, 2], "sex": sexes})
+    assert (len(found.table), found.missing, found.empty) == (3, 0, 0)
+    assert found.table["without_age"].tolist() == [0, 1, 0]
+    found.table.to_csv(tmp_path / "written.csv", index=False)
+    for source in (found.table, tmp_path / "written.csv"):
+        predictions = read_predictions(source)
+        scalars = compute_metrics(predictions)["scalars"]
+        assert (scalars["age_mae"], scalars["gender_acc"]) == pytest.approx((1, 2 / 3))
+        assert (predictions.labelled()["exact"], predictions.labelled()["gender"]) == (2, 3)
+        np.testing.assert_array_equal(face_scores(predictions)["age_mae"], [2, np.nan, 0])
+        assert predictions.age_labels.tolist() == ["20-29", "30-39", "40-49"], "groups of gender too"
+        assert faces_to_look_at(predictions)["most uncertain"]["id"].iloc[0] == IDS[0]
+    assert read_predictions(found.table.iloc[[1]]).age is None
 
 
 def test_without_ages_a_face_needs_a_gender_or_a_race(read):
