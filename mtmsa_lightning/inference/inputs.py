@@ -1,11 +1,13 @@
 """The inputs of a prediction in a fixed order: photos and faces of prepared sets, read when predicted."""
 
+import copy
 import hashlib
 import logging
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
-from itertools import accumulate, chain
+from itertools import accumulate, chain, groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +20,7 @@ from mtmsa_lightning._utils.images import Image, read_image
 from mtmsa_lightning._utils.text import pluralize
 from mtmsa_lightning.data.face_table import ReadReport
 from mtmsa_lightning.data.prepared.format import (
+    CROPS,
     is_prepared,
     locate_crops,
     preparation,
@@ -80,13 +83,14 @@ class Photos(Sequence[Input]):
 
 
 class PreparedFaces(Sequence[Input]):
-    """The faces of a prepared set or a shard of one; raise DataError if the set is damaged."""
+    """The faces of a prepared set or a shard of one, or some of them; DataError if the set is damaged."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
         record = read_description(root)
         frame = read_frame(root / record["table"])
         self.paths, self.ids = locate_crops(root, frame["path"].tolist()), frame["id"].tolist()
+        self.files = [str(root / path) for path in self.paths]
         found = frame.reindex(columns=[*BOX, "score"]).astype("float64").to_numpy()  # NaN if missing
         self.boxes, self.scores = found[:, :4], found[:, 4]
         self.pixels = open_pixels(root)
@@ -97,7 +101,20 @@ class PreparedFaces(Sequence[Input]):
 
     def __getitem__(self, row: Any) -> Any:
         known = Known(self.ids[row], self.boxes[row], float(self.scores[row]))
-        return Input(str(self.root / self.paths[row]), known, self.pixels, self.paths[row])
+        return Input(self.files[row], known, self.pixels, self.paths[row])
+
+    @cached_property
+    def rows(self) -> dict[str, int]:
+        """The row of each crop by its path in the set."""
+        return {path: row for row, path in enumerate(self.paths)}
+
+    def chosen(self, files: Mapping[int, str]) -> "PreparedFaces":
+        """Return the faces of some rows, in their order, with other names of their files."""
+        part, rows = copy.copy(self), list(files)
+        part.paths, part.ids = [self.paths[row] for row in rows], [self.ids[row] for row in rows]
+        part.files = list(files.values())
+        part.boxes, part.scores = self.boxes[rows], self.scores[rows]
+        return part
 
     def identities(self) -> Iterator[str]:
         """Yield the fingerprint of the crops, then every path."""
@@ -106,8 +123,7 @@ class PreparedFaces(Sequence[Input]):
 
     def states(self) -> Iterator[str]:
         """Yield size and modification time of every crop that is read from a file."""
-        files = [] if self.pixels is not None else [str(self.root / path) for path in self.paths]
-        return map(file_state, files)
+        return map(file_state, [] if self.pixels is not None else self.files)
 
 
 class Inputs(Sequence[Input]):
@@ -152,30 +168,87 @@ def find_inputs(paths: Iterable[str | Path]) -> Inputs:
 
     A ``.csv`` or ``.tsv`` file lists images in a column ``path``, relative to its folder; any other file is
     an image. A folder is searched for images, or is a prepared set. A pattern such as ``photos/**/*.jpg`` is
-    expanded.
+    expanded. Images that are crops of a prepared set are faces of it.
 
     Raises:
         DataError: A path does not exist, a table has no column ``path``, a prepared set is damaged, or
             nothing is found.
     """
     given = list(map(str, paths))
+    sets = _PreparedSets()
+    seen: set[tuple[Path | None, int | str]] = set()
     blocks: list[Photos | PreparedFaces] = []
-    photos: dict[str, None] = {}  # since the last prepared set
-    seen: set[str] = set()
-    for path in chain.from_iterable(map(_matches, given)):
-        if is_prepared(path):
-            real = str(Path(path).resolve())
-            blocks += [Photos(list(photos)), *([] if real in seen else [PreparedFaces(Path(path))])]
-            seen.add(real)
-            photos = {}
+    for faces, items in groupby(_items(given, sets), key=lambda item: item.faces):
+        new = {}
+        for _, name, file in items:
+            key = (None if faces is None else faces.root.resolve(), name)
+            if key not in seen:
+                seen.add(key)
+                new[name] = file
+        if faces is None:
+            blocks.append(Photos(list(new.values())))
         else:
-            found = [file for file in _photos(Path(path)) if file not in seen]
-            seen.update(found)
-            photos |= dict.fromkeys(found)
-    inputs = Inputs([block for block in (*blocks, Photos(list(photos))) if len(block)])
+            blocks.append(faces if list(new.values()) == faces.files else faces.chosen(new))
+    inputs = Inputs([block for block in blocks if len(block)])
     if not len(inputs):
         raise DataError(f"no image ({', '.join(sorted(IMAGE_SUFFIXES))}) in {', '.join(given)}")
+    sets.log_found()
     return inputs
+
+
+class _Item(NamedTuple):
+    """An image: of a prepared set, with its row there, or any other, with its name; and its file as given."""
+
+    faces: PreparedFaces | None
+    name: Any
+    file: str
+
+
+def _items(given: Iterable[str], sets: "_PreparedSets") -> Iterator[_Item]:
+    for path in chain.from_iterable(map(_matches, given)):
+        if is_prepared(path):
+            faces = sets.open(Path(path))
+            yield from (_Item(faces, row, file) for row, file in enumerate(faces.files))
+        else:
+            yield from (sets.find(file) or _Item(None, file, file) for file in _photos(Path(path)))
+
+
+class _PreparedSets:
+    """The prepared sets of a prediction, each read once, and the crops of them that were given as files."""
+
+    def __init__(self) -> None:
+        self._opened: dict[Path, PreparedFaces] = {}
+        self._root_of: dict[Path, Path | None] = {}  # by folder
+        self._found: Counter[Path] = Counter()
+
+    def open(self, root: Path) -> PreparedFaces:
+        """Return the faces of a set."""
+        real = root.resolve()
+        if real not in self._opened:
+            self._opened[real] = PreparedFaces(root)
+        return self._opened[real]
+
+    def find(self, file: str) -> _Item | None:
+        """Return the face that a file is a crop of, if it is one in the folder ``crops`` of a set."""
+        path = Path(file).absolute()
+        folder = path.parent
+        if folder not in self._root_of:
+            above = (each.parent for each in path.parents if each.name == CROPS)
+            self._root_of[folder] = next(filter(is_prepared, above), None)
+        if (root := self._root_of[folder]) is None:
+            return None
+        faces = self.open(root)
+        row = faces.rows.get(path.relative_to(root).as_posix())
+        if row is None:
+            return None
+        self._found[root] += 1
+        return _Item(faces, row, file)
+
+    def log_found(self) -> None:
+        """Log how many single files are crops of which set."""
+        for root, count in self._found.items():
+            crops = pluralize(count, "file is a crop", "files are crops")
+            log.info("%s of the prepared set %s: no face is looked for in them again", crops, root)
 
 
 def _matches(path: str) -> list[str]:

@@ -196,6 +196,30 @@ def test_photos_and_sets_side_by_side_keep_their_order_and_cross_to_other_proces
     assert len(pickle.dumps(inputs)) < 67 * 64 * 64, "no pixels cross"
 
 
+def test_single_crops_of_a_set_are_its_faces(prepared, folder, monkeypatch, caplog):
+    table = pd.read_parquet(prepared / "faces.parquet")
+    monkeypatch.chdir(prepared / "crops")
+    names = [path.removeprefix("crops/") for path in table["path"][[5, 2]]]
+    with caplog.at_level("INFO"):
+        inputs = find_inputs([names[0], folder / "a.jpg", prepared / "crops" / names[1], names[0], prepared])
+    assert f"2 files are crops of the prepared set {prepared}: no face is looked for" in caplog.text
+    assert [len(block) for block in inputs.blocks] == [1, 1, len(table) - 1]
+    assert [inputs[at].file for at in (0, 2)] == [names[0], str(prepared / "crops" / names[1])]
+    assert [inputs[at].known.id for at in (0, 2)] == table["id"][[5, 2]].tolist()
+    np.testing.assert_array_equal(inputs[2].read(), read_image(inputs[2].file))
+    assert {each.known.id for each in inputs if each.known} == {*table["id"]}
+    assert find_inputs(["**/*.jpg"]).photos == 0
+
+
+def test_a_file_beside_the_crops_that_the_set_does_not_list_is_a_photo(prepared):
+    other = prepared / "crops" / "other.jpg"
+    try:
+        other.write_bytes(b"")
+        assert find_inputs([other]).photos == 1
+    finally:
+        other.unlink()
+
+
 def test_the_fingerprint_tells_other_names_sizes_and_orders(folder):
     first = find_inputs([folder]).fingerprint
     assert find_inputs([folder]).fingerprint == first
