@@ -1,6 +1,7 @@
 """Arguments that several commands share, and argument types whose errors say what a value must be."""
 
 import argparse
+import math
 from collections.abc import Callable, Collection, Sequence
 from difflib import get_close_matches
 from enum import StrEnum
@@ -17,6 +18,7 @@ from mtmsa_lightning.settings.class_paths import ALLOW_CLASSES
 
 _Choice = TypeVar("_Choice", bound=StrEnum)
 _Value = TypeVar("_Value")
+_Number = TypeVar("_Number", int, float)
 
 _CHECKPOINTS = (
     "a checkpoint, a run directory (its best.ckpt), a folder of runs, one of pretrained weights, or "
@@ -151,23 +153,26 @@ def whole_number(text: str) -> int:
     return _read(int, text, "a whole number")
 
 
-def whole_number_from(least: int) -> Callable[[str], int]:
-    """Return a function that reads a whole number of at least ``least``, or raises ArgumentTypeError."""
+def whole_number_from(least: int, most: float = math.inf) -> Callable[[str], int]:
+    """Return a function that reads a whole number within a range, or raises ArgumentTypeError."""
+    return lambda text: _within(whole_number(text), least, most, f"a whole number from {least:g}", text)
 
-    def read(text: str) -> int:
-        number = whole_number(text)
-        if number < least:
-            raise argparse.ArgumentTypeError(f"must be a whole number from {least}, not {text!r}")
-        return number
 
-    return read
+def number_from(least: float, most: float = math.inf) -> Callable[[str], float]:
+    """Return a function that reads a finite number within a range, or raises ArgumentTypeError."""
+    return lambda text: _within(real_number(text), least, most, f"a number from {least:g}", text)
 
 
 def fraction(text: str) -> float:
     """Read a number from 0 to 1, or raise ArgumentTypeError."""
+    return number_from(0, 1)(text)
+
+
+def positive_number(text: str) -> float:
+    """Read a finite number above 0, or raise ArgumentTypeError."""
     number = real_number(text)
-    if not 0 <= number <= 1:
-        raise argparse.ArgumentTypeError(f"must be a number from 0 to 1, not {text!r}")
+    if not 0 < number < math.inf:
+        raise argparse.ArgumentTypeError(f"must be a number above 0, not {text!r}")
     return number
 
 
@@ -198,6 +203,13 @@ def parse_shard(text: str) -> tuple[int, int]:
     if not (index.isdecimal() and number.isdecimal() and 1 <= int(index) <= int(number)):
         raise ConfigError(f"--shard {text}: write I/N with I from 1 to N, such as 1/4")
     return int(index), int(number)
+
+
+def _within(number: _Number, least: float, most: float, what: str, text: str) -> _Number:
+    if not (least <= number <= most and math.isfinite(number)):
+        what += "" if most == math.inf else f" to {most:g}"
+        raise argparse.ArgumentTypeError(f"must be {what}, not {text!r}")
+    return number
 
 
 def _read(kind: Callable[[str], _Value], text: str, what: str) -> _Value:

@@ -8,7 +8,7 @@ from mtmsa_lightning.cli.arguments import (
     Parser,
     add_allow_classes,
     add_boolean,
-    real_number,
+    number_from,
     whole_number_from,
 )
 from mtmsa_lightning.cli.data_arguments import add_data_arguments, data_arguments
@@ -44,7 +44,7 @@ def parser() -> argparse.ArgumentParser:
     side = "least side of an image in pixels"
     add("--min_side", type=whole_number_from(0), default=MIN_SIDE, help=side)
     sharpness = "least variance of the Laplacian at 128 px"
-    add("--min_sharpness", type=real_number, default=MIN_SHARPNESS, help=sharpness)
+    add("--min_sharpness", type=number_from(0), default=MIN_SHARPNESS, help=sharpness)
     return parser
 
 

@@ -13,7 +13,7 @@ from mtmsa_lightning.cli.arguments import (
     add_checkpoint,
     add_several,
     open_fraction,
-    real_number,
+    positive_number,
     whole_number_from,
 )
 from mtmsa_lightning.cli.data_arguments import add_data_arguments, data_arguments
@@ -48,11 +48,11 @@ def parser() -> argparse.ArgumentParser:
         help="part to fit on (default: calibration; if it is empty, val, which also chose the checkpoint)",
     )  # fmt: skip
     parser.add_argument(
-        "--max_width", type=real_number, metavar="YEARS",
+        "--max_width", type=positive_number, metavar="YEARS",
         help="mark a face as unsure if its 90 %% interval is wider than this",
     )  # fmt: skip
     parser.add_argument(
-        "--min_group_prob", type=real_number, metavar="P",
+        "--min_group_prob", type=open_fraction, metavar="P",
         help="mark a face as unsure if its most probable age group is less probable than this",
     )  # fmt: skip
     add_policy(parser)

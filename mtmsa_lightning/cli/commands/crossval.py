@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import Sequence
 
-from mtmsa_lightning.cli.arguments import Parser, whole_number, whole_number_from
+from mtmsa_lightning.cli.arguments import Parser, whole_number_from
 from mtmsa_lightning.cli.data_arguments import add_fit_arguments, data_arguments
 from mtmsa_lightning.errors import ConfigError
 from mtmsa_lightning.settings.configs import option
@@ -49,7 +49,7 @@ def add_run_arguments(parser: argparse.ArgumentParser, folds: str, seeds: str) -
     """Add ``--folds`` and ``--seeds`` with their help texts, and ``--parallel``."""
     add = parser.add_argument
     add("--folds", nargs="+", metavar="FOLDS", help=folds)
-    add("--seeds", nargs="+", type=whole_number, metavar="SEED", help=seeds)
+    add("--seeds", nargs="+", type=whole_number_from(0), metavar="SEED", help=seeds)
     add("--parallel", type=whole_number_from(1), default=1, metavar="N", help="runs at once")
 
 

@@ -14,9 +14,8 @@ from mtmsa_lightning.cli.arguments import (
     Parser,
     add_boolean,
     fraction,
+    number_from,
     parse_shard,
-    real_number,
-    whole_number,
     whole_number_from,
 )
 from mtmsa_lightning.cli.data_arguments import add_source_arguments, column_names, refuse_words
@@ -82,9 +81,10 @@ def parser() -> argparse.ArgumentParser:
     add_source_arguments(parser)
     _add_output(parser)
     add = parser.add_argument
-    add("--size", type=whole_number, default=CROP_SIZE, help="side of the crops in pixels")
-    add("--margin", type=real_number, help="added on each side of the square from forehead to chin, as a "
-        f"fraction of it (default: {CROP_MARGIN}; utkface 0); use one value for sets to compare")  # fmt: skip
+    add("--size", type=whole_number_from(64, 1024), default=CROP_SIZE, help="side of the crops in pixels")
+    add("--margin", type=number_from(-0.25, 2), help="added on each side of the square from forehead to "
+        f"chin, as a fraction of it (default: {CROP_MARGIN}; utkface 0); use one value for sets to compare"
+    )  # fmt: skip
     add_boolean(parser, "--detect", "look for the face", None, "false if the release's images are aligned")
     add("--no_face", choices=("drop", "centre"), help="drop an image without a face, or crop its centre "
         "(of an aligned image: the known place); it is listed (default: centre; folder: drop)")  # fmt: skip
@@ -192,10 +192,6 @@ def _crop_settings(options: argparse.Namespace, release: str, reading: dict[str,
     margin = options.margin
     if margin is None:
         margin = 0.0 if release in TIGHT and is_aligned else CROP_MARGIN
-    if not 64 <= options.size <= 1024:
-        raise ConfigError(f"--size {options.size}: choose 64 to 1024 pixels")
-    if not -0.25 <= margin <= 2:
-        raise ConfigError(f"--margin {margin}: choose -0.25 to 2")
     detect = not is_aligned if options.detect is None else options.detect
     no_face = options.no_face or ("drop" if release == "folder" else "centre")
     return CropSettings(options.size, margin, detect, release if is_aligned else None, no_face == "centre")
