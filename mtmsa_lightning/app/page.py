@@ -7,8 +7,8 @@ from mtmsa_lightning.align.crop import ALIGNED
 from mtmsa_lightning.app.drawing import part
 from mtmsa_lightning.app.result import interval_is_calibrated, predict_photo, refusal, unsure_rule
 from mtmsa_lightning.app.uploads import Uploads
-from mtmsa_lightning.calibration.calibration import Calibration
 from mtmsa_lightning.inference.estimator import AgeEstimator
+from mtmsa_lightning.runs.ensemble import members_of
 from mtmsa_lightning.runs.pretrained import licence_note
 
 if TYPE_CHECKING:
@@ -78,9 +78,7 @@ def build(estimator: AgeEstimator, uploads: Uploads) -> "gradio.Blocks":
             webcam_options=gradio.WebcamOptions(mirror=False),
             elem_id="photo",
         )
-        gradio.HTML(
-            framed(part("switches", "" if estimator.model.trunk.attention_modules() else NO_ATTENTION))
-        )
+        gradio.HTML(framed(part("switches", "" if estimator.has_attention else NO_ATTENTION)))
         shown = gradio.HTML(framed("<p>No photo yet.</p>"), elem_id="answer", min_height=60)
         gradio.HTML(framed(part("about", LIMITS, describe(estimator))))
         photo.input(
@@ -113,7 +111,10 @@ def describe(estimator: AgeEstimator) -> dict[str, str]:
         crops = how.describe()
     else:
         crops = AS_RELEASED if how.dataset in ALIGNED else OTHERWISE_CROPPED
+    networks = len(members_of(model))
+    several = f"{networks}, used as one mixture; what follows, and the attention, is of the first of them"
     return {
+        **({"Networks": several} if networks > 1 else {}),
         "Trained on": f"{faces}{known.get('dataset', 'unknown data')}",
         "Protocol": f"{known.get('protocol', 'unknown')}, fold {known.get('fold', '?')}",
         "Labels": str(known.get("label_rule", "unknown")),
@@ -133,9 +134,8 @@ def describe(estimator: AgeEstimator) -> dict[str, str]:
 
 
 def _calibration(estimator: AgeEstimator) -> str:
-    calibration: Calibration | None = estimator.model.calibration
-    if calibration is None:
+    text: str = estimator.model.describe_calibration()
+    if not text:
         return "none: intervals and probabilities are the network's own, and can be far too sure"
-    if not interval_is_calibrated(estimator):
-        return f"{calibration.describe()}; intervals of age are the network's own"
-    return calibration.describe()
+    own = estimator.model.calibration is not None and not interval_is_calibrated(estimator)
+    return f"{text}; intervals of age are the network's own" if own else text

@@ -96,7 +96,8 @@ def export(
             f"checkpoint; this file differs from it by at most {found.describe()}.\n"
         )
         if isinstance(model, Ensemble):
-            calibrated = f", {model.calibration.describe()}" if model.calibration else ""
+            text = model.describe_calibration()
+            calibrated = f", {text}" if text else ""
             card += (
                 f"\nIt is the mixture of {len(model.members)} networks with equal weights{calibrated}; all "
                 "other sections are on the first of them.\n"

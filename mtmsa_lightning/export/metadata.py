@@ -56,7 +56,7 @@ def describe_export(
         **{f"{task}_classes": list(classes) for task, classes in model.trained_classes.items()},
         "age_groups": [list(group) for group in model.age_groups],
         "age_group_edges": list(age_group_edges(model.age_groups)) if model.age_groups else [],
-        "calibrated": NOT_CALIBRATED if calibration is None else calibration.describe(),
+        "calibrated": model.describe_calibration() or NOT_CALIBRATED,
         "calibration": recorded,
         "weights_sha256": weights_digest(model.state_dict()),
         "trained_on": provenance or None,

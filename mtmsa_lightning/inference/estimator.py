@@ -216,7 +216,7 @@ class AgeEstimator:
         classes = [f"{task} {', '.join(names)}" for task, names in model.trained_classes.items()]
         predicts = ["age", *classes] if model.age is not None else classes
         trained = f"trained on {self.preprocessing.dataset or 'unknown faces'}; {model.image_size} px"
-        calibrated = "not calibrated" if model.calibration is None else "calibrated"
+        calibrated = "calibrated" if model.describe_calibration() else "not calibrated"
         return f"AgeEstimator({'; '.join([trained, *predicts, calibrated, str(model.device)])})"
 
     def _detects(self, detect: bool | None) -> bool:
@@ -328,6 +328,11 @@ class AgeEstimator:
         return [
             Age(output.age[row : row + 1], dict(zip(groups, cells[row], strict=True))) for row in range(faces)
         ]
+
+    @property
+    def has_attention(self) -> bool:
+        """Whether the (first) network has attention modules."""
+        return bool(self._networks[0].trunk.attention_modules())
 
     @torch.inference_mode()
     def attention(self, faces: Sequence[Face]) -> list[FaceAttention]:

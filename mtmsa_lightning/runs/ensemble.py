@@ -128,6 +128,15 @@ class Ensemble(nn.Module):
         text = f"ensemble of {len(self.networks)} networks; the first: {self.members[0].describe()}"
         return text if self.calibration is None else f"{text}; the mixture: {self.calibration.describe()}"
 
+    def describe_calibration(self) -> str:
+        """Describe the calibration of the mixture, or else those of its networks; empty without any."""
+        if self.calibration is not None:
+            return self.calibration.describe()
+        own = sum(network.calibration is not None for network in self.members)
+        return (
+            f"{own} of {len(self.networks)} networks calibrated by themselves, not the mixture" if own else ""
+        )
+
     def remove_calibrations(self) -> None:
         """Remove the calibrations of the mixture and of the networks."""
         self.calibration = None

@@ -127,8 +127,11 @@ class FaceModule(LightningModule):
         trained = provenance.describe(self.provenance, self.image_size, self.crop)
         names = self._classes | self.trained_classes
         classes = "; ".join(f"{task}: {', '.join(each) or 'none'}" for task, each in names.items())
-        calibrated = "not calibrated" if self.calibration is None else self.calibration.describe()
-        return f"{trained}; {classes}; {calibrated}"
+        return f"{trained}; {classes}; {self.describe_calibration() or 'not calibrated'}"
+
+    def describe_calibration(self) -> str:
+        """Describe the calibration; empty without one."""
+        return "" if self.calibration is None else self.calibration.describe()
 
     def configure_metrics(self, sources: Sequence[str] = ()) -> None:
         """Build ``metrics`` for the present heads and age groups, ``source_metrics`` for named sources."""

@@ -17,6 +17,7 @@ from mtmsa_lightning.app.page import (
 from mtmsa_lightning.app.uploads import Uploads
 from mtmsa_lightning.inference.estimator import AgeEstimator
 from mtmsa_lightning.reports.html import STYLE, TEMPLATES
+from mtmsa_lightning.runs.ensemble import Ensemble
 
 NewEstimator = Callable[..., AgeEstimator]
 
@@ -73,6 +74,18 @@ def test_classes_that_were_not_trained_are_not_named(estimator_of: NewEstimator)
     facts = describe(AgeEstimator(model, device="cpu"))
     assert "Gender classes" in facts
     assert "Race classes" not in facts
+
+
+def test_a_mixture_is_described_by_its_first_network(
+    estimator: AgeEstimator, estimator_of: NewEstimator
+) -> None:
+    networks = {"a": estimator.model, "b": estimator_of().model}
+    mixture = AgeEstimator(Ensemble(networks), device="cpu")
+    facts = describe(mixture)
+    assert facts["Networks"].startswith("2, used as one mixture")
+    assert facts["Trained on"] == "44,106 faces of morph"
+    assert facts["Calibration"] == "1 of 2 networks calibrated by themselves, not the mixture"
+    assert NO_ATTENTION not in html_of(mixture)
 
 
 def test_limits_and_facts_are_escaped(estimator: AgeEstimator) -> None:

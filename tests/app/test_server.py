@@ -112,8 +112,6 @@ def test_a_taken_port_a_foreign_address_and_a_missing_extra_are_told_at_once(
         assert f"cannot serve on 127.0.0.1, port {taken.getsockname()[1]}" in message
     for wrong in (("--host", "192.0.2.1"), ("--host", "no such host")):
         assert "give another --host or --port" in fails("app", "--ckpt_path", trained, *wrong)
-    assert "--port 99999: ports are numbers" in fails("app", "--ckpt_path", trained, "--port", 99999)
-    assert "--max_mb 0: must be above 0" in fails("app", "--ckpt_path", trained, "--max_mb", 0)
     message = fails("app", "--ckpt_path", trained, "--accelerator", "tpu")
     assert "--accelerator tpu: choose one of auto, cpu, gpu" in message
     monkeypatch.setitem(sys.modules, "gradio", None)
@@ -128,6 +126,16 @@ def test_the_network_that_comes_along_is_served_without_a_checkpoint(
     main(["app", "--accelerator", "cpu"])
     assert served[0].preprocessing.margin == 0
     assert capsys.readouterr().out.count(TERMS) == 1
+
+
+def test_several_networks_are_served_as_one(
+    new_network: Any, save: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = [str(save(new_network(seed), tmp_path / f"{seed}.ckpt")) for seed in (1, 2)]
+    served: list[AgeEstimator] = []
+    monkeypatch.setattr(server, "serve", lambda estimator, *_: served.append(estimator))
+    main(["app", "--accelerator", "cpu", "--ckpt_path", *files])
+    assert len(served[0].model.members) == 2
 
 
 @pytest.mark.slow

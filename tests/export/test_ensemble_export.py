@@ -7,6 +7,7 @@ import torch
 from mtmsa_lightning.errors import ConfigError
 from mtmsa_lightning.export.exporting import export, write
 from mtmsa_lightning.export.formats import Format, Precision
+from mtmsa_lightning.export.metadata import describe_export
 from mtmsa_lightning.export.network import named_outputs
 from mtmsa_lightning.export.parity import BOUNDS, check, compare
 from mtmsa_lightning.export.sample_faces import drawn_faces
@@ -44,6 +45,12 @@ def test_outputs_are_those_of_the_networks(ensemble):
         each = [named_outputs(network, faces) for network in ensemble.members]
     mean = torch.stack([outputs["gender_probs"] for outputs in each]).mean(0)
     torch.testing.assert_close(mixed["gender_probs"], mean)
+
+
+def test_a_mixture_of_calibrated_networks_is_described_as_such(ensemble):
+    said = describe_export(ensemble, ["age_mean"], Precision.FP32, dynamic=True)
+    assert said["calibrated"] == "1 of 2 networks calibrated by themselves, not the mixture"
+    assert said["calibration"] is None
 
 
 def test_an_ensemble_is_no_folder_of_weights(new_network, save, tmp_path):

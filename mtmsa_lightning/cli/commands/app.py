@@ -4,8 +4,14 @@ import argparse
 import logging
 from collections.abc import Sequence
 
-from mtmsa_lightning.cli.arguments import Parser, add_network, find_network, real_number, whole_number
-from mtmsa_lightning.errors import ConfigError
+from mtmsa_lightning.cli.arguments import (
+    Parser,
+    add_network,
+    add_several,
+    find_networks,
+    positive_number,
+    whole_number_from,
+)
 from mtmsa_lightning.settings.defaults import HOST, MAX_MEGABYTES, PORTS
 
 log = logging.getLogger(__name__)
@@ -21,15 +27,16 @@ def parser() -> argparse.ArgumentParser:
         epilog="Needs the extras `app` (Gradio) and `align` (the face detector).",
     )
     add_network(parser)
+    add_several(parser)
     parser.add_argument(
         "--host", default=HOST, help="address to listen on; by default this machine only: "
         "there is no password and no encryption; requests under another name are refused",
     )  # fmt: skip
     parser.add_argument(
-        "--port", type=whole_number, help=f"port (default: the first free one from {PORTS[0]})"
+        "--port", type=whole_number_from(0, 65535), help=f"port (default: the first free one from {PORTS[0]})"
     )
     size = "largest file in MB of 2^20 bytes"
-    parser.add_argument("--max_mb", type=real_number, default=MAX_MEGABYTES, help=size)
+    parser.add_argument("--max_mb", type=positive_number, default=MAX_MEGABYTES, help=size)
     parser.add_argument("--accelerator", default="auto", help="auto, cpu or gpu")
     return parser
 
@@ -37,10 +44,7 @@ def parser() -> argparse.ArgumentParser:
 def main(args: Sequence[str]) -> None:
     """Serve the page until interrupted."""
     options = parser().parse_args(args)
-    checkpoint = find_network(options.ckpt_path)
-
-    if options.max_mb <= 0:
-        raise ConfigError(f"--max_mb {options.max_mb:g}: must be above 0")
+    networks = find_networks(options.ckpt_path or [None])
 
     from mtmsa_lightning.align.detector import load_detector
     from mtmsa_lightning.app.server import listen, need_gradio, serve
@@ -50,6 +54,6 @@ def main(args: Sequence[str]) -> None:
     need_gradio()
     listen(options.host, options.port).close()  # a wrong address is an error before the network is loaded
     (device,) = choose_devices(options.accelerator, "1")
-    estimator = AgeEstimator.from_pretrained(checkpoint, device=device, detector=load_detector())
+    estimator = AgeEstimator.from_pretrained(networks, device=device, detector=load_detector())
     log.info("%s", estimator.describe(detect=True))
     serve(estimator, options.host, options.port, options.max_mb)
