@@ -4,6 +4,7 @@ A sample depends only on ``(seed, epoch, index)``. Samplers yield keys with the 
 indices, because persistent workers keep their copy of the dataset over all epochs.
 """
 
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple, TypedDict
 
@@ -121,6 +122,14 @@ class FaceDataset(Dataset[FaceSample]):
         """Return the image file of a row."""
         path: str = self._paths[index]
         return self.root / path
+
+    def image_of(self, name: str) -> Image:
+        """Return the image of the face with an id, transformed as in epoch 0."""
+        return self[self._rows[name]]["image"]
+
+    @cached_property
+    def _rows(self) -> dict[str, int]:
+        return {name: row for row, name in enumerate(self.table["id"])}
 
     def __getitem__(self, key: SampleKey | int) -> FaceSample:
         key = key if isinstance(key, SampleKey) else SampleKey(key)

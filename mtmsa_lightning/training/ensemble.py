@@ -29,9 +29,10 @@ from mtmsa_lightning.runs.checkpoints import weights_digest
 from mtmsa_lightning.runs.directory import BEGINNING
 from mtmsa_lightning.runs.ensemble import Ensemble, load_networks
 from mtmsa_lightning.runs.ensemble_folder import folder_of_results
-from mtmsa_lightning.runs.run_json import read_record, update_record
+from mtmsa_lightning.runs.run_json import read_record
 from mtmsa_lightning.training.calibrating import datamodule_of
 from mtmsa_lightning.training.callbacks.run_record import places_of, versions
+from mtmsa_lightning.training.report_record import finish_report
 from mtmsa_lightning.training.stressing import check_stress, estimate_stressed
 
 log = logging.getLogger(__name__)
@@ -84,16 +85,12 @@ def evaluate_ensemble(
         table = predictions_of(model, data)
         log.info("%s", "\n".join(describe_spread(table)))
         record = _record(model, data, overlap)
-        rows = {name: row for row, name in enumerate(data.test_dataset.table["id"])}
-        images = (lambda name: data.test_dataset[rows[name]]["image"]) if faces else None
+        images = data.test_dataset.image_of if faces else None
         changed = estimate_stressed(model, data, stress, device, faces) if stress else None
         notes = (*describe_spread(table), *overlap, *record["data"]["notes"])
         context = _context(model, record, notes)
         metrics = write_report(table, folder, context, images, stress=changed, options=options)
-        test = {f"test/{name}": value for name, value in metrics["scalars"].items()}
-        finished = datetime.now().isoformat(timespec="seconds")
-        update_record(folder, record | {"test": test, "finished": finished})
-        log.info("report: %s", folder / "report.html")
+        finish_report(folder, record, metrics)
 
 
 def _check(model: Ensemble, data: FaceDataModule, allow_overlap: bool) -> list[str]:

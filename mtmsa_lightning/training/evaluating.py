@@ -63,8 +63,7 @@ def evaluate(
         test = cli.datamodule.test_dataset
         device = cli.trainer.strategy.root_device
         attention = attend(cli.model, test, device, min_faces=options.min_faces)
-        rows = {name: row for row, name in enumerate(test.table["id"])}
-        images = (lambda name: test[rows[name]]["image"]) if faces else None
+        images = test.image_of if faces else None
         changed = estimate_stressed(cli.model, cli.datamodule, stress, device, faces) if stress else None
         context, table = report_context(cli), cli.writer.table
         write_report(table, cli.run, context, images, attention, changed, options)

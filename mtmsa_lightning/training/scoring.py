@@ -20,9 +20,10 @@ from mtmsa_lightning.reports.report import write_report
 from mtmsa_lightning.reports.report_context import ReportContext
 from mtmsa_lightning.reports.report_options import DEFAULT_OPTIONS, ReportOptions
 from mtmsa_lightning.runs.directory import BEGINNING
-from mtmsa_lightning.runs.run_json import read_record, update_record
+from mtmsa_lightning.runs.run_json import read_record
 from mtmsa_lightning.training.build_data import build_data
 from mtmsa_lightning.training.callbacks.run_record import places_of, versions
+from mtmsa_lightning.training.report_record import finish_report
 
 log = logging.getLogger(__name__)
 
@@ -65,15 +66,11 @@ def score(
         log.info("%s", note)
     with locked(folder, "mtmsa evaluate", worthless=BEGINNING):
         record = _record(file, data, read)
-        rows = {name: row for row, name in enumerate(data.test_dataset.table["id"])}
-        images = (lambda name: data.test_dataset[rows[name]]["image"]) if faces else None
+        images = data.test_dataset.image_of if faces else None
         context = _context(file, record, read)
         metrics = write_report(read.table, folder, context, images, options=options)
-        finished = datetime.now().isoformat(timespec="seconds")
         _warn_if_worse(metrics["scalars"].get("age_mae"), record["constant_age_mae"])
-        test = {f"test/{name}": value for name, value in metrics["scalars"].items()}
-        update_record(folder, record | {"test": test, "finished": finished})
-        log.info("report: %s", folder / "report.html")
+        finish_report(folder, record, metrics)
 
 
 def _refuse_to_lose(folder: Path) -> None:

@@ -84,6 +84,7 @@ def test_a_sample_holds_the_rows_labels_and_its_augmented_image(make_dataset, fo
 def test_a_bare_index_is_epoch_zero(make_dataset):
     dataset = make_dataset()
     np.testing.assert_array_equal(dataset[4]["image"], dataset[SampleKey(4, 0)]["image"])
+    np.testing.assert_array_equal(dataset.image_of(dataset.table["id"][4]), dataset[4]["image"])
 
 
 @pytest.mark.parametrize(

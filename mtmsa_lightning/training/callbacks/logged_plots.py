@@ -180,8 +180,7 @@ def face_tables(predictions: "Predictions", photos: FaceDataset | None) -> "dict
             columns = {"row": [rows[name] for name in names]} | columns
             del columns["id"]
         else:
-            at = {name: row for row, name in enumerate(photos.table["id"])}
-            columns["photo"] = [wandb.Image(photos[at[name]]["image"]) for name in names]
+            columns["photo"] = [wandb.Image(photos.image_of(name)) for name in names]
         data: list[Any] = [list(row) for row in zip(*columns.values(), strict=True)]
         tables[f"{kind.replace(' ', '_')}_faces"] = wandb.Table(columns=[*columns], data=data)
     return tables
