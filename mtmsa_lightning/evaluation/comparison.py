@@ -37,11 +37,27 @@ RECORDED = (*SHARED, "folds", "seeds", "faces_seen", "faces_without_prediction",
 
 @dataclass(frozen=True, eq=False)
 class Contender:
-    """One side of a comparison: predictions on the same faces, a table per seed, and recorded facts."""
+    """One side of a comparison: predictions on the same faces, a table per seed, and recorded facts.
+
+    ``name`` is the path that was given, ``title`` the recorded name of the experiment, if any.
+    """
 
     name: str
     tables: list[pd.DataFrame]
     record: dict[str, Any]
+    title: str = ""
+
+
+def short_names(sides: Sequence[Contender]) -> list[str]:
+    """Return different names of models for tables and plots: titles, with a seed or a path where needed."""
+    titles = [side.title or Path(side.name).stem for side in sides]
+    seeds = [", ".join(map(str, side.record.get("seeds") or [])) for side in sides]
+    ways = [
+        titles,
+        [f"{title}, seed {seed}" if seed else title for title, seed in zip(titles, seeds, strict=True)],
+        [f"{title}, {Path(side.name).name}" for title, side in zip(titles, sides, strict=True)],
+    ]
+    return next((names for names in ways if len({*names}) == len(names)), [side.name for side in sides])
 
 
 def read_contender(path: Path) -> Contender:
@@ -61,7 +77,8 @@ def read_contender(path: Path) -> Contender:
             f"{path}: no predictions: give a tested run, a crossval folder, the folder of a report, or a "
             "table of predictions"
         )
-    return Contender(str(path), [read_faces(file) for file in files], _recorded(files))
+    record, title = _recorded(files)
+    return Contender(str(path), [read_faces(file) for file in files], record, title)
 
 
 def _pooled_tables(folder: Path) -> list[Path]:
@@ -80,13 +97,15 @@ def _pooled_tables(folder: Path) -> list[Path]:
     return listed
 
 
-def _recorded(files: Sequence[Path]) -> dict[str, Any]:
-    """Return what metrics must be quoted with, from the nearest record or summary of folds."""
+def _recorded(files: Sequence[Path]) -> tuple[dict[str, Any], str]:
+    """Return what metrics must be quoted with, and the name, from the nearest record or summary of folds."""
+    title = ""
     for folder in files[0].absolute().parents[:2]:  # a report has its table beside its record
         if (folder / "run.json").is_file():
             data = dict(read_record(folder).get("data", {}))
             data |= {"folds": [data.get("fold")], "seeds": [recorded_seed(folder)]}
             record = read_record(folder)
+            title = str(record.get("name", ""))
             if note := partial_note(record, "test"):
                 data["faces_seen"] = note
             if missing := record.get("matching", {}).get("missing"):
@@ -97,10 +116,11 @@ def _recorded(files: Sequence[Path]) -> dict[str, Any]:
         if (folder / "summary.json").is_file():
             data = dict(from_json(read_regular(folder / "summary.json")))
             data["seeds"] = [*map(_seed_of, files)]
+            title = str(data.get("name", ""))
             break
     else:
         data = {}
-    return {key: data[key] for key in RECORDED if key in data}
+    return {key: data[key] for key in RECORDED if key in data}, title
 
 
 def _seed_of(pooled: Path) -> int | str:

@@ -15,6 +15,7 @@ import numpy.typing as npt
 import pandas as pd
 from torch import Tensor
 
+from mtmsa_lightning._utils.text import pluralize
 from mtmsa_lightning.calibration.policy import DECISIONS, AgePolicy, adult_probability
 from mtmsa_lightning.calibration.policy_fitting import WIDEST_BUFFER
 from mtmsa_lightning.evaluation.predictions import Predictions
@@ -221,6 +222,16 @@ def _rates(error: Mask, cells: Sequence[_Cell], clusters: Numbers) -> list[dict[
     return [dict(zip(names, row, strict=True)) for row in columns]
 
 
+def hide_few(table: pd.DataFrame, min_faces: int) -> pd.DataFrame:
+    """Return a table of rates with only the counts of fewer than ``min_faces`` faces.
+
+    Their rates and intervals are NaN, and a column ``note`` says why.
+    """
+    few = table["faces"] < min_faces
+    hidden = {name: table[name].mask(few) for name in ("rate", "low", "high")}
+    return table.assign(**hidden, note=np.where(few, f"fewer than {pluralize(min_faces, 'face')}", ""))
+
+
 def policy_table(predictions: Predictions, policy: AgePolicy) -> pd.DataFrame:
     """Return the shares of the decisions of a policy: a row per decision and ``who``.
 
@@ -245,14 +256,16 @@ def policy_table(predictions: Predictions, policy: AgePolicy) -> pd.DataFrame:
     return frame.rename(columns={"errors": "decided"})
 
 
-def challenge_table(predictions: Predictions, legal_ages: Sequence[int] = LEGAL_AGES) -> pd.DataFrame:
+def challenge_table(
+    predictions: Predictions, legal_ages: Sequence[int] = LEGAL_AGES, min_faces: int = 1
+) -> pd.DataFrame:
     """Return both error rates over the challenge age, and over the probability, at every legal age.
 
     A row has ``legal_age``, ``rule`` (``estimate`` or ``probability``), ``threshold``, the
     ``false_positive_rate`` of the minors near the legal age with Wilson's interval (``fpr_low``,
     ``fpr_high``), the ``true_positive_rate`` of all adults and of those near it
-    (``true_positive_rate_near``), and the numbers of faces. Legal ages without minors near them or
-    without adults are left out.
+    (``true_positive_rate_near``), and the numbers of faces. Legal ages with fewer than ``min_faces`` minors
+    near them or adults are left out; with fewer adults near them, that rate is NaN.
     """
     assert predictions.age is not None
     labels = Labels.of(predictions)
@@ -260,7 +273,7 @@ def challenge_table(predictions: Predictions, legal_ages: Sequence[int] = LEGAL_
     for legal_age in legal_ages:
         near_minors, near_adults = (labels.within(*ages) for ages in near_ages(legal_age))
         adults = labels.low >= legal_age
-        if not (near_minors.any() and adults.any()):
+        if min(near_minors.sum(), adults.sum()) < max(1, min_faces):
             continue
         estimates = np.arange(legal_age - 10, legal_age + WIDEST_BUFFER + 0.01, 0.5)
         scores = {"estimate": (predictions.age.mean.numpy(), estimates)}
@@ -269,6 +282,7 @@ def challenge_table(predictions: Predictions, legal_ages: Sequence[int] = LEGAL_
             scores["probability"] = (probability, _PROBABILITIES)
         for rule, (score, thresholds) in scores.items():
             passed = [_at_least(score[faces], thresholds) for faces in (near_minors, adults, near_adults)]
+            near = near_adults.sum() if near_adults.sum() >= max(1, min_faces) else np.nan
             low, high = wilson(passed[0], np.full(len(thresholds), near_minors.sum()))
             rows.append(
                 pd.DataFrame(
@@ -277,7 +291,7 @@ def challenge_table(predictions: Predictions, legal_ages: Sequence[int] = LEGAL_
                         "false_positive_rate": passed[0] / near_minors.sum(),
                         "fpr_low": low, "fpr_high": high,
                         "true_positive_rate": passed[1] / adults.sum(),
-                        "true_positive_rate_near": passed[2] / max(1, near_adults.sum()),
+                        "true_positive_rate_near": passed[2] / near,
                         "minors": near_minors.sum(), "adults": adults.sum(), "adults_near": near_adults.sum(),
                     }
                 )

@@ -4,6 +4,7 @@ A card is ``MODEL_CARD.md`` beside a report or an exported file, and ``README.md
 """
 
 import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -154,5 +155,5 @@ def _yaml(values: Mapping[str, Any]) -> str:
 
 
 def _without_html(text: str) -> str:
-    """Return Markdown in which quoted names, such as that of a run, are no HTML."""
-    return text.replace("<", "&lt;").replace(">", "&gt;")
+    """Return Markdown in which quoted names, such as that of a run, are no HTML; comparisons stay plain."""
+    return re.sub(r"<(?=[^\s=\d])", "&lt;", text)

@@ -12,8 +12,8 @@ from mtmsa_lightning.calibration.calibration import Calibration
 from mtmsa_lightning.data.preprocessing_check import describe_crop
 from mtmsa_lightning.data.splits.earlier_training import describe
 from mtmsa_lightning.metrics.titles import METRIC_BY_NAME, format_interval, format_metric, main_metric
+from mtmsa_lightning.reports import fairness_text
 from mtmsa_lightning.reports.card_sources import Sources
-from mtmsa_lightning.reports.fairness_text import paragraphs
 from mtmsa_lightning.reports.markdown import one_line, table
 from mtmsa_lightning.reports.policy_text import ADULTS_AND_MINORS, by_who
 from mtmsa_lightning.reports.report_context import numbered
@@ -198,15 +198,21 @@ def groups(sources: Sources) -> dict[str, Any]:
     return {"metric": METRIC_BY_NAME[shown].title, "rows": rows, "gaps": gap_rows}
 
 
-def wrong_for(sources: Sources) -> list[str]:
-    """Return paragraphs on the best and the worst groups; empty without a report."""
+def wrong_for(sources: Sources) -> dict[str, Any]:
+    """Return a sentence and a table on the worst groups; empty without a report."""
     tables = [sources.tables.get(name) for name in ("subgroups", "subgroup_gaps")]
     read = [pd.read_csv(StringIO(table.to_csv(index=False))) for table in tables if table is not None]
     texts = ["by", "gender", "race", "age", "note"]
     if len(read) < 2 or "note" not in read[0]:
-        return []
-    read[0] = read[0].fillna(dict.fromkeys(texts, ""))
-    return [*map(one_line, paragraphs(read[0], read[1], brief=True))]
+        return {}
+    groups, gaps = read[0].fillna(dict.fromkeys(texts, "")), read[1]
+    return {
+        "opening": one_line(fairness_text.opening(groups, gaps)),
+        "heads": fairness_text.HEADS,
+        "rows": fairness_text.rows(groups, gaps, brief=True),
+        "explained": fairness_text.EXPLAINED,
+        "not_judged": [*map(one_line, fairness_text.not_judged(groups))],
+    }
 
 
 def decisions(sources: Sources) -> dict[str, Any]:
@@ -218,8 +224,9 @@ def decisions(sources: Sources) -> dict[str, Any]:
     rates, errors = (sources.tables.get(name) for name in ("thresholds", "age_errors"))
     if rates is not None:
         shown = rates[(rates["by"] == "") & rates["rule"].isin(["estimate", "challenge", "policy"])]
-        shown = shown.astype(dict.fromkeys(("rate", "low", "high", "faces"), float))
-        found["rows"] = by_who(shown, ["legal_age", "text"], ADULTS_AND_MINORS)
+        numbers = ["faces", "errors", "rate", "low", "high"]  # no text where there are too few faces
+        shown = shown.assign(**shown[numbers].apply(pd.to_numeric))
+        found["rows"] = by_who(shown, ["legal_age", "text"], ADULTS_AND_MINORS, "errors")
     if errors is not None:
         found["errors"] = [
             (row["name"], _value("age_mae", row["value"]), _interval("age_mae", row["low95"], row["high95"]))

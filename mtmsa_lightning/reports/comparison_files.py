@@ -4,17 +4,21 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from mtmsa_lightning._utils.atomic_write import write_text
 from mtmsa_lightning._utils.strict_json import csv_cell, to_json
-from mtmsa_lightning.evaluation.comparison import Contender, plain_rows
+from mtmsa_lightning.evaluation.comparison import Contender, plain_rows, short_names
 from mtmsa_lightning.evaluation.models_by_group import models_by_group
 from mtmsa_lightning.reports import comparison_text as text
 from mtmsa_lightning.reports.html import Page, Picture
 from mtmsa_lightning.reports.plots import style
 from mtmsa_lightning.reports.plots.models import several_models
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 CAPTION = (
     "Cumulative score, and metrics of all faces and of groups of one label with 95 % intervals, of every "
@@ -53,7 +57,11 @@ class Comparison:
         elif file.suffix == ".html":
             self._page().write(file)
         else:
-            style.save_as(several_models(models_by_group(self.sides)), file, CAPTION)
+            style.save_as(self._plot(), file, CAPTION)
+
+    def _plot(self) -> "Figure":
+        models = zip(models_by_group(self.sides), short_names(self.sides), strict=True)
+        return several_models([model._replace(name=name) for model, name in models])
 
     def _json(self) -> str:
         sides = [text.provenance(side) for side in self.sides]
@@ -75,8 +83,7 @@ class Comparison:
             page.text(text.quoted(text.provenance(side)))
         page.section("All models")
         with TemporaryDirectory() as folder:
-            figure = several_models(models_by_group(self.sides))
-            page.row([Picture(style.save(figure, Path(folder), "models").read_bytes(), CAPTION)])
+            page.row([Picture(style.save(self._plot(), Path(folder), "models").read_bytes(), CAPTION)])
         for name, rows in self.table.groupby("run", sort=False):
             page.section(str(name))
             cells = [text.cells(row) for row in rows.to_dict("records")]

@@ -8,7 +8,7 @@ import pandas as pd
 
 from mtmsa_lightning._utils.text import pluralize
 from mtmsa_lightning.data.splits.split import fingerprint
-from mtmsa_lightning.evaluation.comparison import Contender
+from mtmsa_lightning.evaluation.comparison import Contender, short_names
 from mtmsa_lightning.evaluation.folds import average_scores, known_subjects
 from mtmsa_lightning.metrics.titles import METRIC_BY_NAME, format_difference, format_metric, title
 from mtmsa_lightning.reports.latex import table as latex_table
@@ -70,18 +70,20 @@ def markdown(baseline: Contender, others: Sequence[Contender], table: pd.DataFra
 
 def latex(baseline: Contender, others: Sequence[Contender], table: pd.DataFrame, draws: int) -> str:
     """Return one LaTeX table of all models: a row per metric, a column per model."""
-    names = [each.name for each in others]
+    first_name, *names = short_names([baseline, *others])
     rows = []
     for metric, found in table.groupby("metric", sort=False):
         compared = {row["run"]: row for row in found.to_dict("records")}
         first = format_metric(str(metric), next(iter(compared.values()))["baseline"])
-        rows.append([title(str(metric)), first, *(_cell(compared.get(name)) for name in names)])
+        rows.append([title(str(metric)), first, *(_cell(compared.get(each.name)) for each in others)])
+    known = baseline.record
+    on = f"{known['dataset']}, protocol {known.get('protocol', 'unknown')}. " if known.get("dataset") else ""
     caption = (
-        f"Differences to {baseline.name} in brackets with 95 % intervals; * significant at "
+        f"{on}Differences to {first_name} in brackets with 95 % intervals; * significant at "
         f"{100 * LEVEL:.0f} %. {method(table, draws)}"
     )
     sides = "".join(f"% {quoted(provenance(each))}\n" for each in (baseline, *others))
-    return sides + latex_table(["metric", baseline.name, *names], rows, caption, "tab:comparison")
+    return sides + latex_table(["metric", first_name, *names], rows, caption, "tab:comparison")
 
 
 def _cell(row: Mapping[Any, Any] | None) -> str:

@@ -1,4 +1,4 @@
-"""For which groups a model is best and worst, in sentences for readers who are not engineers."""
+"""For which groups a model is worst and best: a sentence in plain words, and a table."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -10,72 +10,115 @@ from mtmsa_lightning._utils.text import pluralize
 from mtmsa_lightning.metrics.titles import METRIC_BY_NAME, format_interval, format_metric
 
 SHOWN = {
-    "age_mae": "Age: the mean error is {} years over",
-    "group_acc": "Age group: right for {} of",
-    "gender_acc": "Gender: right for {} of",
-    "race_acc": "Race: right for {} of",
+    "age_mae": "ages are estimated worst for",
+    "group_acc": "age groups are right least often for",
+    "gender_acc": "gender is right least often for",
+    "race_acc": "race is right least often for",
 }
-"""Metrics that tell who a model is wrong for, and how their sentence begins."""
+"""Metrics that tell who a model is wrong for, and the words before their worst groups."""
 
 SIGNIFICANT = 0.05
 """Level of significance."""
 
+HEADS = (
+    "metric", "groups by", "worst group", "faces", "value (95 %)", "compared with",
+    "true difference (95 %)", "beyond chance",
+)  # fmt: skip
+"""Columns of :func:`rows`."""
+
+EXPLAINED = (
+    "Of each division of the faces the worst group, and the one that it is compared with: the best, of the "
+    "bias (plus: estimated too old) the other extreme. Intervals of the true difference are corrected for "
+    "the choice of both among all groups of the division; a difference is beyond chance if its interval is "
+    "above 0."
+)
 
 Row = Mapping[Any, Any]
 
 
-def paragraphs(table: pd.DataFrame, gaps: pd.DataFrame, brief: bool = False) -> list[str]:
-    """Return a paragraph per metric, one on the bias of ages, and one on groups too small to judge.
+def opening(table: pd.DataFrame, gaps: pd.DataFrame) -> str:
+    """Return a sentence on the worst groups of the divisions whose groups differ beyond chance.
 
     Args:
         table: The table of the same name of :class:`.evaluation.subgroups.Subgroups`.
         gaps: Likewise.
-        brief: Whether divisions whose groups do not differ beyond chance are left out.
+    """
+    if gaps.empty:
+        return "There are too few faces to compare groups."
+    everyone = table.iloc[0]
+    found = [
+        f"{words} {' and '.join(worst)}, against {_with_unit(name, everyone[name])} for all faces"
+        for name, words in SHOWN.items()
+        if name in table and (worst := [_worst(name, row) for row in _to_name(gaps, name)])
+    ]
+    if not found:
+        return "No groups by gender, race or age differ beyond chance."
+    return f"It is worse for some groups than chance explains: {'; '.join(found)}."
+
+
+def _to_name(gaps: pd.DataFrame, name: str) -> list[Row]:
+    """Return the gaps of a metric beyond chance: those by one label, or else that by several."""
+    found = [row for row in _chosen(gaps, name) if row["difference_low"] > 0]
+    return [row for row in found if " x " not in row["by"]] or found
+
+
+def _worst(name: str, row: Row) -> str:
+    end = ends_of(name)[0]
+    prefix = "age " if row["by"] == "age" else ""
+    return f"{prefix}{row[f'{end}_name']} ({_with_unit(name, row[end])})"
+
+
+def _with_unit(name: str, value: float) -> str:
+    years = "" if METRIC_BY_NAME[name].fraction else " years"
+    return f"{format_metric(name, value)}{years}"
+
+
+def rows(table: pd.DataFrame, gaps: pd.DataFrame, brief: bool = False) -> list[tuple[str, ...]]:
+    """Return a row per metric for all faces, and one per division for its worst group, by ``HEADS``.
+
+    Arguments as for :func:`opening`; ``brief`` leaves out divisions whose groups do not differ beyond chance.
     """
     everyone = table.iloc[0].to_dict()
-    by_metric: dict[str, list[Row]] = {}
-    for row in gaps.to_dict("records"):
-        by_metric.setdefault(row["metric"], []).append(row)
-    found = []
-    for name in SHOWN:
-        if name in table:
-            rows = by_metric.get(name, [])
-            found.append(
-                _paragraph(name, everyone, [row for row in rows if not brief or row["difference_low"] > 0])
-            )
-        if name == "age_mae" and "age_bias" in by_metric:
-            found.append(_bias(by_metric["age_bias"], brief))
-    return [text for text in (*found, *_too_small(table)) if text]
+    found: list[tuple[str, ...]] = []
+    for name in ("age_mae", "age_bias", *list(SHOWN)[1:]):
+        if name not in table or math.isnan(everyone[name]):
+            continue
+        title, faces = METRIC_BY_NAME[name].title, int(everyone[f"{METRIC_BY_NAME[name].task}_faces"])
+        value = _value(name, *(everyone[f"{name}{end}"] for end in ("", "_low", "_high")))
+        found.append((title, "-", "all faces", f"{faces:,}", value, "-", "-", "-"))
+        shown = [row for row in _chosen(gaps, name) if not brief or row["difference_low"] > 0]
+        found += [(title, row["by"], *_compared(name, row)) for row in shown]
+    return found
 
 
-def _paragraph(name: str, everyone: Row, gaps: list[Row]) -> str:
-    """Describe a metric over all faces, and its best and worst groups by one label and by several."""
-    if math.isnan(everyone[name]):
-        return ""
-    faces = int(everyone[f"{METRIC_BY_NAME[name].task}_faces"])
-    interval = _ends(name, everyone[f"{name}_low"], everyone[f"{name}_high"])
-    text = f"{SHOWN[name].format(format_metric(name, everyone[name]))} all {faces:,} faces{interval}."
-    return " ".join([text, *(_gap(name, row) for row in _chosen(gaps))])
-
-
-def _chosen(gaps: list[Row]) -> list[Row]:
-    """Return the gaps by one label, and that by several labels with the most groups."""
-    several = [row for row in gaps if " x " in row["by"]]
+def _chosen(gaps: pd.DataFrame, name: str) -> list[Row]:
+    """Return the gaps of a metric by one label, and that by several labels with the most groups."""
+    every: list[Row] = [*gaps[gaps["metric"] == name].to_dict("records")]
+    several = [row for row in every if " x " in row["by"]]
     finest = [max(several, key=lambda row: row["groups"])] if several else []
-    return [row for row in gaps if " x " not in row["by"]] + finest
+    return [row for row in every if " x " not in row["by"]] + finest
 
 
-def _gap(name: str, row: Row) -> str:
-    """Describe the worst and the best group of a division, and the interval of their true difference."""
-    worst, best = (_group(name, row, end) for end in ends_of(name))
-    unit = "percentage points" if METRIC_BY_NAME[name].fraction else "years"
+def _compared(name: str, row: Row) -> tuple[str, ...]:
+    """Return the cells of a division: its worst group, the other one, and their difference."""
+    worst, other = ends_of(name)
+    if name == "age_bias" and abs(row[other]) > abs(row[worst]):
+        worst, other = other, worst
+    unit = "points" if METRIC_BY_NAME[name].fraction else "years"
     low, high = (format_metric(name, row[f"difference_{end}"]).removesuffix(" %") for end in ("low", "high"))
-    chosen = f", corrected for the choice among {row['groups']} groups" if row["groups"] > 2 else ""
-    if row["difference_low"] > 0:
-        text = f"By {row['by']}, it is worst for {worst} and best for {best}{_times(name, row)}. The true "
-        return f"{text}difference is {low} to {high} {unit} (95 %{chosen})."
-    text = f"By {row['by']}, no groups differ beyond chance: the worst is {worst}, the best {best}. The true "
-    return f"{text}difference is at most {high} {unit} (95 %{chosen})."
+    return (
+        row[f"{worst}_name"],
+        f"{int(row[f'{worst}_faces']):,}",
+        _value(name, *(row[f"{worst}{end}"] for end in ("", "_low", "_high"))),
+        f"{row[f'{other}_name']} ({int(row[f'{other}_faces']):,}): {format_metric(name, row[other])}",
+        f"{low} to {high} {unit}",
+        "yes" if row["difference_low"] > 0 else "no",
+    )
+
+
+def _value(name: str, value: float, low: float, high: float) -> str:
+    interval = format_interval(name, low, high)
+    return f"{format_metric(name, value)} ({interval})" if interval else format_metric(name, value)
 
 
 def ends_of(name: str) -> tuple[str, str]:
@@ -85,34 +128,8 @@ def ends_of(name: str) -> tuple[str, str]:
     )
 
 
-def _times(name: str, row: Row) -> str:
-    """Return by how many times the worst error is larger."""
-    if METRIC_BY_NAME[name].better == "lower" and not math.isnan(row["ratio"]):
-        return f", {1 / row['ratio']:.1f} times as large"
-    wrong = [1 - row[end] for end in ends_of(name)]
-    return f", {wrong[0] / wrong[1]:.1f} times as many errors" if wrong[1] > 0 else ""
-
-
-def _bias(gaps: list[Row], brief: bool) -> str:
-    """Describe the shifts of ages that differ between groups beyond chance."""
-    found = [row for row in _chosen(gaps) if row["difference_low"] > 0]
-    if not found:
-        return "" if brief else "No groups differ beyond chance in the mean shift of their ages."
-    return " ".join(["Shift of ages (plus: estimated too old).", *map(_shift, found)])
-
-
-def _shift(row: Row) -> str:
-    low, high = (
-        f"{row[f'{end}_name']} ({pluralize(int(row[f'{end}_faces']), 'face')}) by {row[end]:+z.1f} years"
-        for end in ("group_min", "group_max")
-    )
-    ends = f"{row['difference_low']:.1f} to {row['difference_high']:.1f} years"
-    chosen = f", corrected for the choice among {row['groups']} groups" if row["groups"] > 2 else ""
-    return f"By {row['by']}: from {low} to {high}; the true difference is {ends} (95 %{chosen})."
-
-
-def _too_small(table: pd.DataFrame) -> Iterator[str]:
-    """Yield how many groups of the finest division have no metrics."""
+def not_judged(table: pd.DataFrame) -> Iterator[str]:
+    """Yield how many groups of the finest division have no metrics, if any."""
     finest = table[table["by"] == table["by"].iloc[-1]]
     none = finest[finest["note"].str.startswith("no metrics: ")]
     if len(none) and len(table) > 1:
@@ -122,15 +139,3 @@ def _too_small(table: pd.DataFrame) -> Iterator[str]:
             f"Not judged: {len(none)} of {pluralize(len(finest), 'group')} by {finest['by'].iloc[0]}, which "
             f"have {least} each, {faces} together."
         )
-
-
-def _group(name: str, row: Row, end: str) -> str:
-    faces = pluralize(int(row[f"{end}_faces"]), "face")
-    interval = _ends(name, row[f"{end}_low"], row[f"{end}_high"])
-    unit = "" if METRIC_BY_NAME[name].fraction else " years"
-    return f"{row[f'{end}_name']} ({faces}): {format_metric(name, row[end])}{unit}{interval}"
-
-
-def _ends(name: str, low: float, high: float) -> str:
-    text = format_interval(name, low, high)
-    return f" ({text})" if text else ""

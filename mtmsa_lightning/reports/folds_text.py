@@ -43,10 +43,11 @@ def markdown(summary: Mapping[str, Any]) -> str:
 def latex(summary: Mapping[str, Any]) -> str:
     """Return the table of metrics as LaTeX."""
     caption = (
-        f"{summary['dataset']}, protocol {summary['protocol']}, split seed {summary['split_seed']}, label "
-        f"rule {summary['label_rule']}; folds {listed(summary['folds'])} of "
-        f"{len(summary['folds_of_protocol'])}, seeds {listed(summary['seeds'])}. ± is the sample standard "
-        f"deviation; pooled: all {summary['pooled']['faces']:,} test faces with 95 % intervals."
+        f"Cross-validation of {summary['name']} on {summary['dataset']}, protocol {summary['protocol']}, "
+        f"split seed {summary['split_seed']}, label rule {summary['label_rule']}; folds "
+        f"{listed(summary['folds'])} of {len(summary['folds_of_protocol'])}, seeds "
+        f"{listed(summary['seeds'])}. ± is the sample standard deviation; pooled: all "
+        f"{summary['pooled']['faces']:,} test faces with 95 % intervals."
     )
     prints = sorted({run["fingerprints"]["test"] for run in summary["runs"]})
     comments = "".join(f"% test fingerprint {each}\n" for each in prints)

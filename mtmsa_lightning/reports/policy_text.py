@@ -1,5 +1,6 @@
 """Texts on decisions at legal ages: what was fitted, at what cost, and why it could not be."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -45,17 +46,25 @@ def rate_cells(rates: Mapping[str, Any]) -> list[str]:
     return ["-" if share is None else f"{percent(share)} of {subjects:,}" for share, subjects in pairs]
 
 
-def by_who(table: pd.DataFrame, keys: Sequence[str], who: Sequence[str]) -> list[tuple[str, ...]]:
-    """Return a row of texts for each value of the columns ``keys``: these, and the rate of each ``who``."""
+def by_who(table: pd.DataFrame, keys: Sequence[str], who: Sequence[str], count: str) -> list[tuple[str, ...]]:
+    """Return a row of texts for each value of the columns ``keys``: these, and the rate of each ``who``.
+
+    ``count`` names the column with the numbers of faces that the rates count.
+    """
     found: dict[tuple[str, ...], dict[str, str]] = {}
     for row in table.to_dict("records"):
         cells = found.setdefault(tuple(str(row[key]) for key in keys), {})
-        cells[row["who"]] = rate_cell(row)
+        cells[row["who"]] = rate_cell(row, count)
     return [(*key, *(cells.get(each, "-") for each in who)) for key, cells in found.items()]
 
 
-def rate_cell(row: Mapping[Any, Any]) -> str:
-    """Return a rate with its interval and number of faces, such as ``3.1 % (1.2 to 7.0; 160)``."""
+def rate_cell(row: Mapping[Any, Any], count: str) -> str:
+    """Return a rate with its interval and number of faces, such as ``3.1 % (1.2 to 7.0; 160)``.
+
+    Without a rate (:func:`.thresholds.hide_few`) a dash and the counts, such as ``- (2 of 7)``.
+    """
+    if math.isnan(row["rate"]):
+        return f"- ({int(row[count]):,} of {int(row['faces']):,})"
     low, high = 100 * row["low"], 100 * row["high"]
     return f"{100 * row['rate']:.1f} % ({low:.1f} to {high:.1f}; {int(row['faces']):,})"
 

@@ -95,7 +95,7 @@ def write_report(
             attention_section.add_section(report, attention, photos=images is not None)
         headline.add_all_metrics(report)
         if options.paper:
-            latex.write_tables(report.page.tables(), fresh / "tables", context.quotes())
+            latex.write_tables(report.page.tables(), fresh / "tables", context.about, context.quotes())
         report.page.write(fresh / PAGE)
         return found
 

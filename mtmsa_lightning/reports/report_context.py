@@ -43,6 +43,12 @@ class ReportContext:
     sources: dict[str, dict[str, float]] = field(default_factory=dict)
     predictions: str = ""
 
+    @property
+    def about(self) -> str:
+        """Model, dataset and protocol, for captions."""
+        data = self.data
+        return f"{self.title} on {data['dataset']}, protocol {data['protocol']}, fold {data['fold']}"
+
     def quotes(self) -> dict[str, str]:
         """Return everything that a metric must be quoted with, by name."""
         data = self.data

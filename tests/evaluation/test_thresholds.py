@@ -15,6 +15,7 @@ from mtmsa_lightning.evaluation.thresholds import (
     band_table,
     challenge_table,
     decision_rules,
+    hide_few,
     near_ages,
     policy_table,
     threshold_table,
@@ -123,6 +124,22 @@ def test_curves_are_the_counts_above_each_threshold(table):
         assert (rows["fpr_low"] <= rows["false_positive_rate"] + 1e-12).all()
         assert (rows["fpr_high"] >= rows["false_positive_rate"] - 1e-12).all()
     assert challenge_table(read_predictions(table), (99,)).empty
+    assert challenge_table(read_predictions(table), (18,), min_faces=len(minors) + 1).empty
+    near = ((age >= 18) & (age <= 22)).sum()
+    few = challenge_table(read_predictions(table), (18,), min_faces=len(minors))
+    assert few["true_positive_rate_near"].isna().all() == (near < len(minors))
+
+
+def test_too_few_faces_have_counts_and_no_rate(rates):
+    hidden = hide_few(rates, 20)
+    few = rates["faces"] < 20
+    assert few.any()
+    assert not few.all()
+    assert hidden.loc[few, ["rate", "low", "high"]].isna().all(axis=None)
+    assert set(hidden.loc[few, "note"]) == {"fewer than 20 faces"}
+    assert set(hidden.loc[~few, "note"]) == {""}
+    pd.testing.assert_frame_equal(hidden[~few][rates.columns], rates[~few])
+    assert hidden[["faces", "errors"]].equals(rates[["faces", "errors"]])
 
 
 @settings(max_examples=10)

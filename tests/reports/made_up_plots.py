@@ -43,7 +43,7 @@ def passed(legal_age: int, rules: list[str], years: np.ndarray) -> pd.DataFrame:
         pd.DataFrame({"ages": years, "rule": rule, "rate": RNG.uniform(0, 1, len(years))}) for rule in rules
     ]
     table = pd.concat(parts).assign(legal_age=legal_age)
-    return table.assign(low=0.8 * table["rate"], high=0.2 + 0.8 * table["rate"])
+    return table.assign(low=0.8 * table["rate"], high=0.2 + 0.8 * table["rate"], faces=60)
 
 
 def challenges(legal_age: int, scale: float) -> pd.DataFrame:

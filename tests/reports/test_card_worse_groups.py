@@ -29,6 +29,10 @@ CHECKPOINT = {
         "age_groups": [],
     }
 }  # fmt: skip
+SAID = {
+    "opening": "A sentence.", "heads": ["worst group"], "rows": [("80-89",)], "explained": "Worst.",
+    "not_judged": ["Not judged: 2."],
+}  # fmt: skip
 AGE_60 = ("age MAE (years)", "age 60-69", "1,200", "9.00", "8.00 to 10.00", "5.00")
 
 
@@ -54,18 +58,19 @@ def test_long_lists_are_cut(monkeypatch):
 
 
 @pytest.fixture
-def sentences(monkeypatch):
-    monkeypatch.setattr("mtmsa_lightning.reports.card.sections.wrong_for", lambda _: ["A sentence."])
+def said(monkeypatch):
+    monkeypatch.setattr("mtmsa_lightning.reports.card.sections.wrong_for", lambda _: SAID)
 
 
-def test_a_card_lists_them_below_its_sentences(sentences):
+def test_a_card_lists_them_below_its_table(said):
     section = model_card(sources()).partition("\n## Who it is wrong for\n")[2].partition("\n## ")[0]
     assert f"| {' | '.join(AGE_60)} |\n" in section
-    assert section.index("A sentence.") < section.index("age 60-69")
+    assert section.startswith("\nA sentence.\n\n| worst group |\n| --- |\n| 80-89 |\n\nWorst. ")
+    assert section.index("\n\nNot judged: 2.\n\n") < section.index("age 60-69")
     assert "biases of 1 year or more" in section
 
 
-def test_a_card_says_that_there_are_none(sentences):
+def test_a_card_says_that_there_are_none(said):
     assert "No group by gender, race or age is significantly worse" in model_card(
         sources(TABLE.splitlines()[0])
     )

@@ -112,6 +112,12 @@ def test_confusion_gives_percent_of_the_label_and_counts():
     assert axes.get_title(loc="right") == "n = 4"
 
 
+def test_labels_of_too_few_faces_show_their_counts_only():
+    axes = class_plots.confusion([[30, 10], [0, 2]], ["male", "female"], "gender", min_faces=40).axes[0]
+    np.testing.assert_allclose(np.ma.filled(axes.images[0].get_array(), np.nan), [[75, 25], [np.nan] * 2])
+    assert texts(axes) == ["75\n(30)", "25\n(10)", "0", "(2)"]
+
+
 def test_subgroups_with_too_few_faces_show_their_count_only():
     values, counts = [[6.5, np.nan], [np.nan, 4.0]], [[80, 12], [0, 40]]
     axes = class_plots.subgroup_map(values, counts, ["a", "b"], ["0-9", "10-19"], "MAE (years)", 132).axes[0]

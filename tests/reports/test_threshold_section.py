@@ -26,7 +26,9 @@ def test_page_and_card_say_who_passes_and_whether_the_policy_holds(simulated, tm
     table = simulated(600)
     calibration = CALIBRATION | {"policies": [POLICY.to_dict()], "quantiles": {}}
     context = replace(CONTEXT, calibration=calibration)
-    write_report(table, tmp_path, context, options=ReportOptions(legal_ages=(21,), cell_ages=(20, 29)))
+    write_report(
+        table, tmp_path, context, options=ReportOptions(20, True, legal_ages=(21,), cell_ages=(20, 29))
+    )
     page = Page(tmp_path / "report.html")
     young = table[table["label_age_low"].between(13, 17)]
     passing = (young["age_mean"] >= 20).mean()
@@ -34,7 +36,7 @@ def test_page_and_card_say_who_passes_and_whether_the_policy_holds(simulated, tm
         "Decisions at legal ages", "estimate >= 28", "yes from an estimate of 20 years",
         "at most 1 % of people aged 13 to 17 get a yes", "Share taken to be 13 to 16",
         f"On the test faces {100 * passing:.1f} % (", "more than promised and than chance explains",
-        "Worst group aged 18 or older with 50 faces or more", "of those aged 18 to 22 get a no",
+        "Worst group aged 18 or older with 20 faces or more", "of those aged 18 to 22 get a no",
         "young adults who do not pass (18 to 22)", "18 or older: decisions",
         "cells of sex and single age, 20 to 29",
         "worst group: ",
@@ -48,6 +50,14 @@ def test_page_and_card_say_who_passes_and_whether_the_policy_holds(simulated, tm
     }
     assert set(tables["thresholds"]["legal_age"]) == {"18", "21"}
     found = card_sections.decisions(Sources({"calibration": calibration}, "a", {}, 0, {}, {}, tables))
+    few = tables["thresholds"].query("note != ''")
+    assert set(few["note"]) == {"fewer than 20 faces"}
+    assert (few["faces"].astype(int) < 20).all()
+    assert set(few["rate"]) == set(few["low"]) == {""}
+    group = few.query("rule == 'policy' and by == 'race' and who == 'minors'").iloc[0]
+    counts = f"- ({group['errors']} of {group['faces']})"
+    assert counts in page.text
+    assert counts in (tmp_path / "tables" / "decisions_at_legal_ages-3.tex").read_text()
     assert {row[1] for row in found["rows"]} == {
         "estimate >= 18", "estimate >= 25", "estimate >= 21", "estimate >= 28",
         "yes from an estimate of 20 years",
@@ -106,10 +116,13 @@ def test_too_few_minors_are_an_answer_with_ways_out():
 
 def test_passing_is_drawn_by_age():
     table = passed(18, ["estimate"], np.arange(10, 30))
-    (axes,) = plots.passed_by_age(table, {"estimate": "by estimate"}).axes
-    line, limit = axes.lines
+    table["faces"] = np.where(table["ages"] == 12, 3, 60)
+    (axes,) = plots.passed_by_age(table, {"estimate": "by estimate"}, min_faces=50).axes
+    faint, line, limit = axes.lines
+    assert faint.get_alpha() < 0.5
     wanted = np.where(table["ages"] < 18, table["rate"], 1 - table["rate"])
-    np.testing.assert_allclose(line.get_ydata(), 100 * wanted)
+    np.testing.assert_allclose(faint.get_ydata(), 100 * wanted)
+    np.testing.assert_allclose(line.get_ydata(), np.where(table["ages"] == 12, np.nan, 100 * wanted))
     assert limit.get_xdata()[0] == 17.5
 
 

@@ -47,11 +47,12 @@ def class_reliability(
 
 
 @style.styled
-def confusion(matrix: ArrayLike, names: Sequence[str], axis: str = "class") -> "Figure":
+def confusion(matrix: ArrayLike, names: Sequence[str], axis: str = "class", min_faces: int = 1) -> "Figure":
     """Plot a confusion matrix in percent of each label's faces, with the counts.
 
     The matrix has counts, ``(C, C)``: labels in rows, predictions in columns. Labels that no face has are
-    skipped, as are predictions of classes that no face has or gets. ``axis`` names the classes.
+    skipped, as are predictions of classes that no face has or gets. ``axis`` names the classes. Labels of
+    fewer than ``min_faces`` faces show their counts only.
     """
     counts = np.asarray(matrix, float)
     present = np.flatnonzero(counts.any(axis=1)) if counts.any() else np.arange(len(counts))
@@ -59,14 +60,18 @@ def confusion(matrix: ArrayLike, names: Sequence[str], axis: str = "class") -> "
     labels, names = ([names[index] for index in kept.tolist()] for kept in (present, known))
     counts = counts[np.ix_(present, known)]
     totals = counts.sum(axis=1, keepdims=True)
-    shares = np.divide(100 * counts, totals, out=np.full_like(counts, np.nan), where=totals > 0)
+    shares = np.divide(
+        100 * counts, totals, out=np.full_like(counts, np.nan), where=totals >= max(1, min_faces)
+    )
     width, height = (max(2.5, 1.3 + 0.44 * len(side)) for side in (names, labels))
     figure, axes = style.new_axes(width + 0.3, height)
     image = cells(axes, shares, 0, 100, "Blues")
     for (row, column), share in np.ndenumerate(shares):
+        count = f"({_short(float(counts[row, column]))})" if counts[row, column] else "0"
         if not np.isnan(share):
-            text = f"{share:.0f}\n({_short(float(counts[row, column]))})" if share else "0"
-            cell_text(axes, row, column, text, share / 100)
+            cell_text(axes, row, column, f"{share:.0f}\n{count}" if share else "0", share / 100)
+        elif totals[row]:
+            axes.text(column, row, count, ha="center", va="center", color=style.GREY)
     figure.colorbar(image, ax=axes, label="% of the label's faces", shrink=0.8, pad=0.02)
     style.name_columns(axes, names, turned=len(names) > 3)
     axes.set_yticks(range(len(labels)), labels)

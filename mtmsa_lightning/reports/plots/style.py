@@ -57,9 +57,13 @@ def new_axes(width: float, height: float) -> "tuple[Figure, Axes]":
     return figure, figure.add_subplot()
 
 
-def legend(figure: "Figure", axes: "Axes") -> None:
-    """Put the legend of some axes below all axes; the figure grows by its height."""
-    handles, names = axes.get_legend_handles_labels()
+def legend(figure: "Figure", *axes: "Axes") -> None:
+    """Put the legend of some axes below all axes, each name once; the figure grows by its height."""
+    found: dict[Any, Any] = {}
+    for each in axes:
+        for handle, name in zip(*each.get_legend_handles_labels(), strict=True):
+            found.setdefault(name, handle)
+    handles, names = [*found.values()], [*found]
     letters = 5 + max(map(len, names))  # including the handle
     columns = min(len(names), max(1, int(15 * figure.get_figwidth() // letters)))
     figure.set_figheight(figure.get_figheight() + 0.16 * -(-len(names) // columns))

@@ -21,11 +21,13 @@ _COLOURS = {
 }  # fmt: skip
 _DASHES = {"estimate": "-", "challenge": "--", "interval": "-.", "probability": ":", "policy": "-"}
 
+_FAINT = 0.3  # opacity of rates of too few faces
+
 _PERCENTS = (0.1, 0.5, 2, 5, 10, 20, 40, 60, 80, 90, 95, 98)  # ticks of the DET curve
 
 
 @style.styled
-def passed_by_age(table: "pd.DataFrame", names: dict[str, str]) -> "Figure":
+def passed_by_age(table: "pd.DataFrame", names: dict[str, str], min_faces: int = 1) -> "Figure":
     """Plot the fraction of faces that each rule takes for adults over true age, a panel per legal age.
 
     Left of the line at the legal age they are false positives, right of it true positives. The interval of
@@ -34,6 +36,7 @@ def passed_by_age(table: "pd.DataFrame", names: dict[str, str]) -> "Figure":
     Args:
         table: Rows ``age`` of :func:`~mtmsa_lightning.evaluation.thresholds.threshold_table`.
         names: Legend by rule.
+        min_faces: Ages of fewer faces are drawn faint.
     """
     legal_ages = list(dict.fromkeys(table["legal_age"].tolist()))
     across = min(_ACROSS, len(legal_ages))
@@ -41,7 +44,7 @@ def passed_by_age(table: "pd.DataFrame", names: dict[str, str]) -> "Figure":
     figure = style.new_figure(2 * style.COLUMN, 2.1 * down)
     panels = figure.subplots(down, across, squeeze=False, sharey=True).ravel()
     for axes, legal_age in zip(panels, legal_ages, strict=False):
-        _panel(axes, table[table["legal_age"] == legal_age], legal_age, names)
+        _panel(axes, table[table["legal_age"] == legal_age], legal_age, names, min_faces)
     for axes in panels[len(legal_ages) :]:
         axes.remove()
     for first in range(0, len(legal_ages), across):
@@ -50,7 +53,9 @@ def passed_by_age(table: "pd.DataFrame", names: dict[str, str]) -> "Figure":
     return figure
 
 
-def _panel(axes: "Axes", table: "pd.DataFrame", legal_age: int, names: dict[str, str]) -> None:
+def _panel(
+    axes: "Axes", table: "pd.DataFrame", legal_age: int, names: dict[str, str], min_faces: int
+) -> None:
     age = table["ages"].astype(float)
     shown = table[(age >= legal_age - _BEFORE) & (age < legal_age + _AFTER)]
     for rule, name in names.items():
@@ -59,8 +64,12 @@ def _panel(axes: "Axes", table: "pd.DataFrame", legal_age: int, names: dict[str,
         adult = years >= legal_age
         rate, low, high = (rows[column].to_numpy(float) for column in ("rate", "low", "high"))
         passed = 100 * np.where(adult, 1 - rate, rate)
-        marker = "." if len(years) == 1 else None
-        axes.plot(years, passed, _DASHES[rule], color=_COLOURS[rule], label=name, marker=marker)
+        enough = rows["faces"].to_numpy() >= min_faces
+        if not enough.all():
+            axes.plot(years, passed, _DASHES[rule], color=_COLOURS[rule], alpha=_FAINT, linewidth=0.7)
+        marker = "." if len(years) == 1 or not enough.all() else None
+        settled = np.where(enough, passed, np.nan)
+        axes.plot(years, settled, _DASHES[rule], color=_COLOURS[rule], label=name, marker=marker)
         if rule == "estimate":
             ends = 100 * np.where(adult, [1 - high, 1 - low], [low, high])
             axes.fill_between(years, *ends, color=_COLOURS[rule], alpha=0.15, linewidth=0)

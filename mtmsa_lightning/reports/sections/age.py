@@ -69,7 +69,8 @@ def age_groups(report: Material) -> Picture:
     report.write_confusion("age_groups", matrix, names)
     caption = (
         "Age groups: the likeliest group against that of the label, in percent of the label's faces, with "
-        f"counts (n = {int(matrix.sum()):,}). The cells of groups leave no gaps between them."
+        f"counts (n = {int(matrix.sum()):,}). The cells of groups leave no gaps between them. "
+        f"Labels of fewer than {report.min_faces} faces show counts only."
     )
-    plot = class_plots.confusion(matrix, names, "age group (years)")
+    plot = class_plots.confusion(matrix, names, "age group (years)", report.min_faces)
     return report.draw("confusion_age_groups", plot, caption)

@@ -8,7 +8,6 @@ from mtmsa_lightning._utils.text import pluralize
 from mtmsa_lightning.reports.html import Picture
 from mtmsa_lightning.reports.plots import attention as attention_plots
 from mtmsa_lightning.reports.report_data import Material
-from mtmsa_lightning.settings.defaults import MIN_FACES
 
 if TYPE_CHECKING:
     from mtmsa_lightning.evaluation.attention import Attention
@@ -32,7 +31,7 @@ def add_section(report: Material, attention: "Attention", photos: bool) -> None:
             report.page.row([report.draw("attention_maps", plot, caption)])
     report.write_table("scale_weights", attention.weights)
     if (weights := attention.weights.dropna()).empty:
-        report.page.text(f"No age decade has {MIN_FACES} faces: mean weights of scales are not shown.")
+        report.page.text(f"No age decade has {report.min_faces} faces: mean weights of scales are not shown.")
         return
     report.page.row([scale_weights(report, weights)])
 
@@ -51,7 +50,7 @@ def scale_weights(report: Material, weights: pd.DataFrame) -> Picture:
     names = [f"{decade}-{decade + 9}" for decade in decades]
     caption = (
         "Mean weight of each scale, named by the dilation rate of its last convolution, by decade of the "
-        f"true age, none below {MIN_FACES} faces (n = {int(scales.iloc[0]):,}). Dashed: equal weights."
+        f"true age, none below {report.min_faces} faces (n = {int(scales.iloc[0]):,}). Dashed: equal weights."
     )
     plot = attention_plots.scale_weights(names, modules, int(scales.iloc[0]))
     return report.draw("scale_weights", plot, caption)

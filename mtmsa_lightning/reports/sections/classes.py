@@ -26,11 +26,10 @@ def class_confusion(report: Material, task: str) -> Picture:
     report.write_confusion(task, found["confusion"], found["names"])
     caption = (
         f"{task.capitalize()}: prediction against label, in percent of the label's faces, with counts "
-        f"(n = {report.labelled[task]:,})."
+        f"(n = {report.labelled[task]:,}); labels of fewer than {report.min_faces} faces show counts only."
     )
-    return report.draw(
-        f"confusion_{task}", class_plots.confusion(found["confusion"], found["names"], task), caption
-    )
+    plot = class_plots.confusion(found["confusion"], found["names"], task, report.min_faces)
+    return report.draw(f"confusion_{task}", plot, caption)
 
 
 def class_reliability(report: Material, task: str) -> Picture:

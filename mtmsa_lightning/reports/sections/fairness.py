@@ -5,7 +5,16 @@ import pandas as pd
 
 from mtmsa_lightning.evaluation.face_groups import DIMENSIONS
 from mtmsa_lightning.metrics.titles import METRIC_BY_NAME
-from mtmsa_lightning.reports.fairness_text import SHOWN, SIGNIFICANT, ends_of, paragraphs
+from mtmsa_lightning.reports.fairness_text import (
+    EXPLAINED,
+    HEADS,
+    SHOWN,
+    SIGNIFICANT,
+    ends_of,
+    not_judged,
+    opening,
+    rows,
+)
 from mtmsa_lightning.reports.html import Picture
 from mtmsa_lightning.reports.plots import groups as group_plots
 from mtmsa_lightning.reports.report_data import Material
@@ -15,12 +24,15 @@ EXTREMES = 3
 
 
 def add_section(report: Material) -> None:
-    """Add the best and the worst groups as sentences and as a plot."""
+    """Add the worst and the best groups as a sentence, a table and a plot."""
     if report.subgroups is None:
         return
     report.page.section("Who it is wrong for")
     report.write_table("subgroup_differences", report.subgroups.differences)
-    for text in paragraphs(report.subgroups.table, report.subgroups.gaps):
+    found = report.subgroups.table, report.subgroups.gaps
+    report.page.text(opening(*found))
+    report.page.table(pd.DataFrame(rows(*found), columns=HEADS), EXPLAINED)
+    for text in not_judged(report.subgroups.table):
         report.page.text(text)
     if len(report.subgroups.differences):
         report.page.row([group_plot(report, report.subgroups.differences)])

@@ -16,6 +16,7 @@ from mtmsa_lightning.evaluation.thresholds import (
     SURE,
     band_table,
     challenge_table,
+    hide_few,
     policy_table,
     threshold_table,
     without_faces,
@@ -72,9 +73,10 @@ def add_section(
     if missing:
         report.page.text(missing)
     if not rates.empty:
-        report.write_table("thresholds", rates)
-        report.page.table(rate_table(rates), RATE_CAPTION)
-        add_plots(report, rates, challenge_table(report.predictions, every))
+        shown = hide_few(rates, report.min_faces)
+        report.write_table("thresholds", shown)
+        report.page.table(rate_table(shown), f"{RATE_CAPTION} {few_text(report)}")
+        add_plots(report, rates, challenge_table(report.predictions, every, report.min_faces))
         add_policies(report, policies, rates)
         add_band(report)
     cells = cell_mae(report.predictions, cell_ages)
@@ -90,6 +92,11 @@ RATE_CAPTION = (
 )
 
 
+def few_text(report: Material) -> str:
+    """Return from how many faces on a rate is shown."""
+    return f"Of fewer than {pluralize(report.min_faces, 'face')} only the counts are shown."
+
+
 def missing_text(missing: Mapping[int, str]) -> str:
     """Return which legal ages cannot be evaluated and why; empty for none."""
     ages: dict[str, list[str]] = {}
@@ -101,7 +108,7 @@ def missing_text(missing: Mapping[int, str]) -> str:
 
 def rate_table(table: pd.DataFrame) -> pd.DataFrame:
     """Return the rates of all faces by legal age and rule as texts."""
-    rows = by_who(table[table["by"] == ""], ["legal_age", "text"], ADULTS_AND_MINORS)
+    rows = by_who(table[table["by"] == ""], ["legal_age", "text"], ADULTS_AND_MINORS, "errors")
     return pd.DataFrame(rows, columns=["legal age", "passes with", *ERRORS])
 
 
@@ -113,17 +120,22 @@ def add_plots(report: Material, rates: pd.DataFrame, challenges: pd.DataFrame) -
         caption = (
             "Share of the faces of each true age that each rule takes for adults. Left of the red line these "
             "are minors who wrongly pass, right of it adults who rightly do; a perfect rule steps from 0 to "
-            "100 % at the line. The shaded band is the 95 % interval of the first rule."
+            "100 % at the line. The shaded band is the 95 % interval of the first rule. Ages of fewer than "
+            f"{pluralize(report.min_faces, 'face')} are faint."
         )
-        report.page.row([report.draw("passed_by_age", plots.passed_by_age(by_age, there), caption)])
+        plot = plots.passed_by_age(by_age, there, report.min_faces)
+        report.page.row([report.draw("passed_by_age", plot, caption)])
     if challenges.empty:
+        least = pluralize(report.min_faces, "face")
+        report.page.text(f"No legal age has {least} of minors near it and of adults: no curves are shown.")
         return
     report.write_table("challenge_ages", challenges)
     curves = challenges[challenges["rule"] == "estimate"]
     caption = (
         "What a stricter challenge age gains and costs: each curve goes from a low challenge age (right) to "
         "a high one (left), the mark is the legal age itself. Minors are those of up to five years below it, "
-        "adults are all. DET shows both errors on normal scales: nearer to the lower left is better."
+        "adults are all. DET shows both errors on normal scales: nearer to the lower left is better. Legal "
+        f"ages with fewer than {pluralize(report.min_faces, 'face')} on one side are left out."
     )
     report.page.row([report.draw("challenge_ages", plots.challenge_curves(curves), caption)])
 
@@ -138,17 +150,20 @@ def add_policies(report: Material, policies: Sequence[AgePolicy], rates: pd.Data
         )
     for policy in policies:
         decided = policy_table(report.predictions, policy)
-        report.write_table(f"policy_{policy.legal_age}", decided)
+        shown = hide_few(decided, report.min_faces)
+        report.write_table(f"policy_{policy.legal_age}", shown)
         rows = rates[(rates["legal_age"] == policy.legal_age) & (rates["rule"] == "policy")]
         for text, mark in policy_texts(policy, decided, rows, report.min_faces):
             report.page.text(text, mark)
-        shares = pd.DataFrame(by_who(decided, ["decision"], EVERYONE), columns=["decision", *EVERYONE])
+        texts = by_who(shown, ["decision"], EVERYONE, "decided")
+        shares = pd.DataFrame(texts, columns=["decision", *EVERYONE])
         (first, last), (low, high) = policy.minor_ages, policy.adult_ages
         heads = {"minors": f"aged {first} to {last}", "adults": f"aged {low} to {high}"}
         report.page.table(shares.rename(columns=heads), f"{policy.legal_age} or older: decisions")
-        grouped = group_rows(rows, policy)
+        grouped = group_rows(hide_few(rows, report.min_faces), policy)
         if not grouped.empty:
-            report.page.table(grouped, f"{policy.legal_age} or older: errors by group. {GROUP_CAPTION}")
+            caption = f"{policy.legal_age} or older: errors by group. {GROUP_CAPTION}. {few_text(report)}"
+            report.page.table(grouped, caption)
 
 
 def policy_texts(
@@ -160,13 +175,15 @@ def policy_texts(
         policy: The policy.
         decided: Result of :func:`.policy_table`.
         rows: Its rows of :func:`.threshold_table`.
-        min_faces: Least number of faces of the worst groups.
+        min_faces: Least number of faces of a rate, and of the worst groups.
     """
     texts = [(f"{policy.describe()}. It was fitted so that {policy.promise()}.", "")]
     for row in decided.to_dict("records"):
         if (row["who"], row["decision"]) in (("minors", "yes"), ("adults", "no")):
             ages = row["ages"].replace("-", " to ")
-            text = f"On the test faces {rate_cell(row)} of those aged {ages} get a {row['decision']}"
+            counts, enough = f"{row['decided']} of {row['faces']}", row["faces"] >= min_faces
+            share = rate_cell(row, "decided") if enough else counts
+            text = f"On the test faces {share} of those aged {ages} get a {row['decision']}"
             verdict, mark = kept_promise(policy, row)
             texts.append((f"{text}, {verdict}", mark))
     return [*texts, *((text, "") for text in worst_groups(rows, min_faces))]
@@ -199,7 +216,7 @@ def worst_groups(rows: pd.DataFrame, min_faces: int) -> Iterator[str]:
             worst = max(found, key=lambda row: float(row["rate"]))
             yield (
                 f"Worst group aged {worst['ages']} with {min_faces} faces or more: {worst['group']} "
-                f"({worst['by']}), {rate_cell(worst)} {verb}."
+                f"({worst['by']}), {rate_cell(worst, 'errors')} {verb}."
             )
 
 
@@ -207,8 +224,8 @@ GROUP_CAPTION = "Who does not pass gets a no or unsure"
 
 
 def group_rows(rows: pd.DataFrame, policy: AgePolicy) -> pd.DataFrame:
-    """Return the rates of a policy by group as texts; groups of a few faces have wide intervals."""
-    texts = by_who(rows[rows["by"] != ""], ["by", "group"], ADULTS_AND_MINORS)
+    """Return the rates of a policy by group as texts."""
+    texts = by_who(rows[rows["by"] != ""], ["by", "group"], ADULTS_AND_MINORS, "errors")
     (first, last), (low, high) = policy.minor_ages, policy.adult_ages
     ages = f"{first} to {last}", f"{low} to {high}", f"{low} or older"
     heads = [f"{head} ({each})" for head, each in zip(ERRORS, ages, strict=True)]
@@ -220,10 +237,11 @@ def add_band(report: Material) -> None:
     band, (first, last) = band_table(report.predictions), BAND
     if band.empty:
         return
+    band = hide_few(band, report.min_faces)
     report.write_table("age_band", band)
     caption = (
         f"Share taken to be {first} to {last} years old: of those who are, a high one is good, of the "
-        "younger and the older a low one."
+        f"younger and the older a low one. {few_text(report)}"
     )
     report.page.table(band_rows(band), caption)
 
@@ -231,7 +249,7 @@ def add_band(report: Material) -> None:
 def band_rows(band: pd.DataFrame) -> pd.DataFrame:
     """Return the rates of the band as texts: a row per rule and group, a column per range of ages."""
     ranges = ["in the band", "younger", "older"]
-    texts = by_who(band, ["rule", "by", "group"], ranges)
+    texts = by_who(band, ["rule", "by", "group"], ranges, "taken")
     return pd.DataFrame(texts, columns=["rule", "by", "group", *ranges]).replace({"by": {"": "all"}})
 
 
@@ -248,6 +266,9 @@ def add_cells(report: Material, found: CellMAE) -> None:
     ]
     page.table(pd.DataFrame(cells, columns=["age MAE (years)", "value", "95 % interval"]))
     text = f"The worst group is one of gender, race and decade with {report.min_faces} faces or more."
+    few = int(found.cells["faces"].between(1, report.min_faces - 1).sum())
+    if few:
+        text += f" {few} of the {len(found.cells)} cells have fewer than {report.min_faces} faces each."
     if found.empty:
         text += f" Cells without a face, which are left out: {', '.join(found.empty)}."
     page.text(text)

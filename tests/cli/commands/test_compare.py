@@ -307,8 +307,8 @@ def test_files_are_written_in_every_format(write, tmp_path):
     outs = [tmp_path / f"out.{ending}" for ending in ("json", "csv", "md", "tex", "html", "pdf")]
     main(["compare", str(file), str(other), "--draws", "100", "--out", *map(str, outs)])
     tex = outs[3].read_text()
-    assert f"metric & {str(file).replace('_', chr(92) + '_')} & " in tex
-    assert "age MAE (years) & 4.00 & 1.00 (-3.00, -3.00 to -3.00) " in tex
+    assert "\nmetric & a & b\\_1 \\\\\n" in tex
+    assert "age MAE (years) & 4.00 & 1.00 ($-3.00$, $-3.00$ to $-3.00$) " in tex
     assert "paired permutation test" in tex
     page = outs[4].read_text()
     assert page.count("<figure>") == 1
