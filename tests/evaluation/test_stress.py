@@ -6,7 +6,7 @@ import pytest
 
 from mtmsa_lightning.evaluation.proportions import wilson
 from mtmsa_lightning.evaluation.stress import StressedAges, stress_table
-from mtmsa_lightning.reports.sections.stress import summary
+from mtmsa_lightning.reports.sections.stress import summary, without_few_minors
 
 RANDOM = np.random.default_rng(0)
 N = 120
@@ -85,3 +85,14 @@ def test_a_handful_of_faces_has_no_groups_and_no_bootstrap_intervals():
     table = stress_table(few)
     assert table["by"].tolist() == ["all"] * 3
     assert table["change_low"].isna().all()
+
+
+def test_rates_of_few_minors_are_not_shown(table):
+    largest = int(table["up_faces_18"].max())
+    hidden = without_few_minors(table.assign(amount="much"), largest + 1)
+    assert hidden["up_18"].isna().all()
+    assert set(summary(hidden)["minors taken for 18+"]) <= {f"- (of {n})" for n in table["up_faces_18"]} | {
+        "-"
+    }
+    same = without_few_minors(table, largest)["up_18"]
+    assert same.max() == table.loc[table["up_faces_18"] == largest, "up_18"].max()

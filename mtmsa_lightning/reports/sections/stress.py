@@ -1,5 +1,7 @@
 """Robustness to changed photos."""
 
+from typing import Any
+
 import pandas as pd
 
 from mtmsa_lightning.evaluation.stress import StressedAges, stress_table
@@ -14,7 +16,7 @@ SHOWN_AGE = 18
 
 def add_section(report: Material, ages: StressedAges) -> None:
     """Add the change of estimated ages and of decisions on changed photos of the same faces."""
-    table = stress_table(ages)
+    table = without_few_minors(stress_table(ages, min_faces=report.min_faces), report.min_faces)
     report.write_table("stress", table)
     page = report.page
     page.section("Robustness to changed photos")
@@ -38,12 +40,21 @@ def add_section(report: Material, ages: StressedAges) -> None:
     page.table(
         summary(table),
         f"Strongest severity of every change; minors: faces below {SHOWN_AGE} that are estimated below "
-        f"{SHOWN_AGE} on the unchanged photo",
+        f"{SHOWN_AGE} on the unchanged photo, no rate of fewer than {report.min_faces}",
     )
     if ages.examples:
         with page.private():
             page.text("One face with every change:")
             page.tiles([Picture.from_pixels(image, text) for image, text in ages.examples])
+
+
+def without_few_minors(table: pd.DataFrame, min_faces: int) -> pd.DataFrame:
+    """Return a table of changes with rates of minors only where there are ``min_faces`` of them."""
+    hidden: dict[str, Any] = {}
+    for name in (name for name in map(str, table) if name.startswith("up_faces_")):
+        rate, few = name.replace("faces_", ""), table[name] < min_faces
+        hidden |= {each: table[each].mask(few) for each in (rate, f"{rate}_low", f"{rate}_high")}
+    return table.assign(**hidden)
 
 
 def summary(table: pd.DataFrame) -> pd.DataFrame:
@@ -59,7 +70,7 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
             "mean change (years)": _signed(row, "change"),
             "MAE": "-" if pd.isna(row["mae"]) else f"{row['mae']:.2f} ({row['mae_change']:+z.2f})",
             f"cross {SHOWN_AGE}": _percent(row, f"flip_{SHOWN_AGE}"),
-            f"minors taken for {SHOWN_AGE}+": _percent(row, f"up_{SHOWN_AGE}"),
+            f"minors taken for {SHOWN_AGE}+": _percent(row, f"up_{SHOWN_AGE}", row[f"up_faces_{SHOWN_AGE}"]),
             "most moved group": "-" if moved is None else f"{moved['group']}: {moved['change']:+z.1f}",
         })  # fmt: skip
     return pd.DataFrame(rows)
@@ -72,8 +83,8 @@ def _signed(row: "pd.Series[float]", name: str) -> str:
     return f"{row[name]:+z.2f}{ends}"
 
 
-def _percent(row: "pd.Series[float]", name: str) -> str:
+def _percent(row: "pd.Series[float]", name: str, faces: float = 0) -> str:
     if pd.isna(row[name]):
-        return "-"
+        return f"- (of {faces:.0f})" if faces else "-"
     value, low, high = (100 * row[f"{name}{end}"] for end in ("", "_low", "_high"))
     return f"{value:.1f} % [{low:.1f}, {high:.1f}]"
