@@ -56,10 +56,15 @@ def open_run(root: str | Path, name: str) -> tuple[Path, list[Path]]:
 def _new_directory(experiment: Path) -> tuple[Path, list[Path]]:
     """Make a directory named by the time; other jobs may start at the same time."""
     while True:
-        directory = experiment / datetime.now().strftime("%Y-%m-%d_%H-%M-%S-%f")[:-3]
+        directory = experiment / new_name()
         made = make_folder(directory)
         if directory in made:
             return directory, made
+
+
+def new_name() -> str:
+    """Return the name of a run that starts now."""
+    return datetime.now().strftime("%Y-%m-%d_%H-%M-%S-%f")[:-3]
 
 
 def _from_torchrun(experiment: Path) -> tuple[Path, list[Path]]:

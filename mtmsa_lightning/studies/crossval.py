@@ -1,26 +1,25 @@
 """Cross-validation: train and test every fold and seed of a protocol, each in its own process."""
 
 import logging
-import os
 import shlex
 import sys
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mtmsa_lightning._utils.cores import available_cores
 from mtmsa_lightning._utils.file_access import read_regular
 from mtmsa_lightning._utils.folders import LOCK, holder, locked
 from mtmsa_lightning._utils.processes import GRACE
 from mtmsa_lightning._utils.strict_json import from_json, to_json
 from mtmsa_lightning.errors import CheckpointError, ConfigError, DataError, MTMSAError
-from mtmsa_lightning.runs.directory import last_start, resumable_run, runs_with
+from mtmsa_lightning.runs.directory import last_start, new_name, resumable_run, runs_with
 from mtmsa_lightning.runs.recorded_settings import read_config, training_differences
 from mtmsa_lightning.runs.run_json import partial_note, read_record
 from mtmsa_lightning.settings.class_paths import allow_option
-from mtmsa_lightning.studies.jobs import Job, JobPool, tail
+from mtmsa_lightning.studies.jobs import Job, Launcher, tail
+from mtmsa_lightning.studies.launch import Launch
 from mtmsa_lightning.training.early_checks import check_arguments
 
 if TYPE_CHECKING:
@@ -30,6 +29,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
+LOCAL = Launch()
+
 FAILURE_LINES = 12
 """Last lines of the output of a failed run that are shown."""
 
@@ -38,18 +39,23 @@ def crossval(
     fit_args: Sequence[str],
     folds: Sequence[int] | None = None,
     seeds: Sequence[int] | None = None,
-    parallel: int = 1,
+    launch: Launch = LOCAL,
 ) -> None:
     """Train and test all runs that are not complete, then write the summary.
 
     By default the runs are all folds of the protocol with the seed of the config.
     """
-    experiment = plan(fit_args, folds, seeds, parallel)
+    experiment = plan(fit_args, folds, seeds, launch)
+    if launch.dry_run:
+        print_commands([experiment])
+        return
 
     from mtmsa_lightning.reports.folds_report import write_pooled_reports
 
     with locked(experiment.folder, "mtmsa crossval"):
-        summary, missing = carry_out(experiment)
+        launcher = launch.launcher([experiment.settings["trainer"]], experiment.folder)
+        ((_, failures),) = train([experiment], launcher)
+        summary, missing = summarise(experiment, failures)
         if summary is not None:
             log.info("%s\nfiles: %s", summary, experiment.folder)
             for page in write_pooled_reports(experiment.folder):
@@ -71,7 +77,7 @@ def _next_commands(experiment: "Experiment", missing: "Mapping[Trial, str]") -> 
 
 
 def plan(
-    fit_args: Sequence[str], folds: Sequence[int] | None, seeds: Sequence[int] | None, parallel: int
+    fit_args: Sequence[str], folds: Sequence[int] | None, seeds: Sequence[int] | None, launch: Launch = LOCAL
 ) -> "Experiment":
     """Read settings and data and choose the runs to train; arguments as in :func:`crossval`."""
     check_arguments("fit", fit_args)
@@ -82,7 +88,7 @@ def plan(
     cli = run_trainer_command("fit", list(fit_args), UnstartedCLI)
     assert isinstance(cli, UnstartedCLI)
     del cli.model  # built only to check its settings; a study has many experiments
-    experiment = Experiment(cli, tuple(fit_args), parallel)
+    experiment = Experiment(cli, tuple(fit_args), launch)
     experiment.choose(folds, seeds)
     _check_earlier_networks(experiment)
     return experiment
@@ -107,15 +113,17 @@ def _check_earlier_networks(experiment: "Experiment") -> None:
                 raise type(error)(f"--model.{key} {path}, fold {fold}: {error}") from error
 
 
-def carry_out(experiment: "Experiment") -> "tuple[str | None, dict[Trial, str]]":
-    """Train all runs that are not complete and write the folder of the cross-validation.
+def summarise(
+    experiment: "Experiment", failures: "Mapping[Trial, str]"
+) -> "tuple[str | None, dict[Trial, str]]":
+    """Write the folder of the cross-validation.
 
     Returns:
         The summary as Markdown (None without a complete run), and the reasons for missing runs.
     """
     from mtmsa_lightning.studies.summary import write_crossval
 
-    failures, trials = train(experiment), experiment.trials
+    trials = experiment.trials
     runs = {trial[:2]: run for trial in trials if (run := experiment.complete_run(trial))}
     missing = {trial: failures.get(trial, "not complete") for trial in trials if trial[:2] not in runs}
     if not runs:
@@ -150,20 +158,21 @@ class Trial(NamedTuple):
 class Experiment:
     """The settings and data that all trials of a cross-validation share."""
 
-    def __init__(self, cli: "UnstartedCLI", fit_args: tuple[str, ...], parallel: int) -> None:
+    def __init__(self, cli: "UnstartedCLI", fit_args: tuple[str, ...], launch: Launch) -> None:
         self.cli = cli
         self.fit_args = fit_args
         self.settings = cli.plain_settings
         self.name: str = self.settings["name"]
         self.root = Path(self.settings["trainer"]["default_root_dir"] or "runs")
-        self.folder = self.root / self.name / "crossval"
-        self.parallel = parallel
+        self.folder: Path = self.root / self.name / "crossval"
+        self.remote = launch.place != "local"
         self.all_folds: tuple[int, ...] = ()
         self.trials: list[Trial] = []
         self.fingerprints: dict[int, dict[str, str]] = {}  # of the chosen folds
         self._completed: dict[str, dict[str, Any] | None] = {}  # by recorded settings
         self.workers = None  # of each run's loader, unless given
-        if parallel > 1 and self.settings["data"]["init_args"].get("num_workers") is None:
+        parallel = launch.parallel or 1
+        if not self.remote and parallel > 1 and self.settings["data"]["init_args"].get("num_workers") is None:
             self.workers = max(1, cli.datamodule.num_workers // parallel)
         if not self.settings["test_after_fit"] or self.settings["trainer"]["fast_dev_run"]:
             raise ConfigError("crossval needs test metrics: set test_after_fit true and fast_dev_run false")
@@ -219,7 +228,7 @@ class Experiment:
                     return run.absolute()
                 differing = differing or f"{run} is not used: {'; '.join(reasons[:5])}"
         if differing:
-            log.info("[%s] %s", trial, differing)
+            log.info("[%s] %s", self.name_of(trial), differing)
         return None
 
     def interrupted_run(self, trial: Trial) -> Path | None:
@@ -268,12 +277,24 @@ class Experiment:
         changed = [part for part in now.keys() | then.keys() if now.get(part) != then.get(part)]
         return [f"fingerprints of {', '.join(sorted(changed))} differ"] if changed else []
 
+    def log_of(self, trial: Trial) -> Path:
+        """Return the file for the output of a trial."""
+        return self.folder / "logs" / f"{trial}.log"
+
+    def job(self, trial: Trial) -> Job:
+        """Return the job that trains or continues a trial, in a group for W&B."""
+        variables = {"WANDB_RUN_GROUP": self.name, "WANDB_JOB_TYPE": "crossval"}
+        return Job(self.name_of(trial), self.command(trial), self.log_of(trial), variables)
+
     def command(self, trial: Trial) -> tuple[str, ...]:
         """Return the command that trains or continues a trial."""
         args = ["--name", self.name_of(trial), "--data.fold", trial.fold, "--seed_everything", trial.seed]
         if self.workers is not None:
             args += ["--data.num_workers", self.workers]
-        if self.interrupted_run(trial):
+        interrupted = self.interrupted_run(trial)
+        if self.remote:  # a cluster may start the same command again, which then continues this run
+            args += ["--run_dir", interrupted or (self.root / self.name_of(trial) / new_name()).absolute()]
+        elif interrupted:
             args += ["--ckpt_path", "last"]
         return (sys.executable, "-m", "mtmsa_lightning", "fit", *self.fit_args, *map(str, args))
 
@@ -287,30 +308,57 @@ def is_finished(run: Path) -> bool:
     return trained and tested and record.get("finished", "") >= last_start(run)
 
 
-def train(experiment: Experiment) -> dict[Trial, str]:
-    """Train all trials that are not complete, and return the reasons for failed ones."""
-    todo: dict[Job, Trial] = {}
-    complete = []
+def train(
+    experiments: Sequence[Experiment], launcher: Launcher
+) -> Iterator[tuple[Experiment, dict[Trial, str]]]:
+    """Train all trials that are not complete; yield each experiment after its last one, with its failures."""
+    todo: dict[Job, tuple[Experiment, Trial]] = {}
+    left: dict[str, int] = {}
+    failures: dict[str, dict[Trial, str]] = {experiment.name: {} for experiment in experiments}
+    for experiment in experiments:
+        jobs = _incomplete(experiment, launcher)
+        todo |= {job: (experiment, trial) for trial, job in jobs.items()}
+        left[experiment.name] = len(jobs)
+    yield from ((experiment, {}) for experiment in experiments if not left[experiment.name])
+    for job, status, seconds in launcher.run(list(todo)):
+        experiment, trial = todo[job]
+        if status == 0:
+            log.info("[%s] done in %.0f s", job.name, seconds)
+        else:
+            failed = failures[experiment.name]
+            failed[trial] = f"failed with status {status}, see {job.log}"
+            log.warning("[%s] %s\n%s", job.name, failed[trial], tail(job.log, FAILURE_LINES))
+        left[experiment.name] -= 1
+        if not left[experiment.name]:
+            yield experiment, failures[experiment.name]
+
+
+def _incomplete(experiment: Experiment, launcher: Launcher) -> dict[Trial, Job]:
+    """Return the trials that are not complete, with their jobs."""
+    jobs, complete = {}, []
     for trial in experiment.trials:
-        experiment.wait_for_others(trial)
+        queued = launcher.has(experiment.log_of(trial))
+        if not queued:
+            experiment.wait_for_others(trial)
         if run := experiment.complete_run(trial):
             complete.append(run)
-            log.info("[%s] complete: %s", trial, run)
+            log.info("[%s] complete: %s", experiment.name_of(trial), run)
         else:
-            job = Job(str(trial), experiment.command(trial), experiment.folder / "logs" / f"{trial}.log")
-            log.info("[%s] %s", trial, "continued" if "--ckpt_path" in job.command else "to train")
-            todo[job] = trial
+            begins = "continued" if experiment.interrupted_run(trial) else "to train"
+            log.info("[%s] %s", experiment.name_of(trial), "queued" if queued else begins)
+            jobs[trial] = experiment.job(trial)
     warn_of_replacing(experiment.folder, complete)
-    failures: dict[Trial, str] = {}
-    pool = JobPool(slots(experiment, experiment.parallel), echoed=lambda line: line.startswith("epoch "))
-    for job, status, seconds in pool.run(list(todo)):
-        trial = todo[job]
-        if status == 0:
-            log.info("[%s] done in %.0f s", trial, seconds)
-        else:
-            failures[trial] = f"failed with status {status}, see {job.log}"
-            log.warning("[%s] %s\n%s", trial, failures[trial], tail(job.log, FAILURE_LINES))
-    return failures
+    return jobs
+
+
+def print_commands(experiments: Sequence[Experiment]) -> None:
+    """Print what each trial is, and the commands of those that are not complete."""
+    for experiment in experiments:
+        for trial in experiment.trials:
+            if run := experiment.complete_run(trial):
+                print(f"# {experiment.name_of(trial)}: complete: {run}")
+            else:
+                print(shlex.join(experiment.job(trial).command))
 
 
 def warn_of_replacing(folder: Path, complete: Collection[Path]) -> None:
@@ -325,35 +373,3 @@ def warn_of_replacing(folder: Path, complete: Collection[Path]) -> None:
     if lost:
         names = ", ".join(lost[:3]) + (f" and {len(lost) - 3} more" if len(lost) > 3 else "")
         log.warning("%s: replaces the summary of %s with %s; --name keeps both", folder, old["name"], names)
-
-
-def slots(experiment: Experiment, parallel: int) -> list[dict[str, str]]:
-    """Return the environment variables of each parallel run: the group for W&B, its cores and its GPUs."""
-    shared = {"WANDB_RUN_GROUP": experiment.name, "WANDB_JOB_TYPE": "crossval"}
-    if parallel == 1:
-        return [shared]
-    shared["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS", str(max(1, available_cores() // parallel)))
-    trainer = experiment.settings["trainer"]
-    groups: list[str] = []
-    if trainer["accelerator"] != "cpu":
-        import torch
-
-        names = os.environ.get("CUDA_VISIBLE_DEVICES")
-        every = map(str, range(torch.cuda.device_count())) if names is None else names.split(",")
-        groups = device_groups([name for name in every if name], trainer["devices"])
-    return [
-        shared | ({"CUDA_VISIBLE_DEVICES": groups[number % len(groups)]} if groups else {})
-        for number in range(parallel)
-    ]
-
-
-def device_groups(devices: Sequence[str], each: Any) -> list[str]:
-    """Divide devices into groups of the size that a run uses; no groups if the run names its devices.
-
-    >>> device_groups(["0", "1", "2", "3"], 2)
-    ['0,1', '2,3']
-    """
-    if isinstance(each, list) or len(devices) < 2:
-        return []
-    size = 1 if each in ("auto", -1, "-1") else int(each)
-    return [",".join(devices[first : first + size]) for first in range(0, len(devices) - size + 1, size)]

@@ -10,9 +10,11 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from io import TextIOWrapper
 from pathlib import Path
 from queue import SimpleQueue
+from typing import IO, Protocol
 
 from mtmsa_lightning._utils.processes import GRACE, PARENT_VARIABLE, safe_path
 from mtmsa_lightning._utils.signals import raised_on_signals
@@ -22,11 +24,37 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Job:
-    """A command to run, the prefix of its lines on the console, and the file for its output."""
+    """A command, the prefix of its lines on the console, the file for its output, and its variables."""
 
     name: str
     command: tuple[str, ...]
     log: Path
+    variables: Mapping[str, str] = field(default_factory=dict, compare=False)
+
+    def start(self, environment: Mapping[str, str], output: int | IO[bytes]) -> "subprocess.Popen[bytes]":
+        """Start the command, which ends when this process does if it calls :func:`end_with_parent`."""
+        added = {"PYTHONUNBUFFERED": "1", PARENT_VARIABLE: "stdin", **self.variables}
+        return subprocess.Popen(
+            self.command, env={**environment, **safe_path(), **added}, stdin=subprocess.PIPE, stdout=output,
+            stderr=subprocess.STDOUT, start_new_session=True,
+        )  # fmt: skip
+
+
+LOST = -1
+"""Exit status of a job that ended without one: it was cancelled, or its node failed."""
+
+Ended = tuple[Job, int, float]
+"""A job that has ended, its exit status and its seconds."""
+
+
+class Launcher(Protocol):
+    """Where jobs run: :class:`JobPool` here, others on clusters."""
+
+    def has(self, log: Path) -> bool:
+        """Return whether an earlier call has queued the job with this log, and it still waits or runs."""
+
+    def run(self, jobs: Sequence[Job]) -> Iterator[Ended]:
+        """Run all jobs, or wait for those of an earlier call; yield each when it has ended."""
 
 
 class JobPool:
@@ -43,11 +71,15 @@ class JobPool:
         self._free: SimpleQueue[Mapping[str, str]] = SimpleQueue()
         for slot in slots:
             self._free.put(slot)
-        self._running: set[subprocess.Popen[str]] = set()
+        self._running: set[subprocess.Popen[bytes]] = set()
         self._lock = threading.Lock()
         self._stopped = False
 
-    def run(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, int, float]]:
+    def has(self, log: Path) -> bool:
+        """Return False: jobs end with this process."""
+        return False
+
+    def run(self, jobs: Sequence[Job]) -> Iterator[Ended]:
         """Run all jobs; yield each when it has ended, with its exit status and its seconds.
 
         Raises:
@@ -67,15 +99,15 @@ class JobPool:
     def _run(self, job: Job) -> tuple[int, float]:
         """Run a job in a free slot and copy its output to the log."""
         slot, start = self._free.get(), time.monotonic()
-        job.log.parent.mkdir(parents=True, exist_ok=True)
+        begin_log(job)
         try:
             with job.log.open("a", buffering=1, encoding="utf-8", errors="replace") as file:
-                file.write(f"$ {shlex.join(job.command)}\n")
                 process = self._start(job, slot)
                 if process is None:
                     return -signal.SIGTERM, 0.0
                 with process:
-                    for line in process.stdout or ():
+                    assert process.stdout is not None
+                    for line in TextIOWrapper(process.stdout, encoding="utf-8", errors="replace"):
                         file.write(line)
                         if self.echoed(line):
                             log.info("[%s] %s", job.name, line.rstrip())
@@ -85,17 +117,12 @@ class JobPool:
             self._running.discard(process)
         return process.returncode, time.monotonic() - start
 
-    def _start(self, job: Job, slot: Mapping[str, str]) -> subprocess.Popen[str] | None:
+    def _start(self, job: Job, slot: Mapping[str, str]) -> "subprocess.Popen[bytes] | None":
         """Start a job, unless the pool was stopped."""
-        variables = {"PYTHONUNBUFFERED": "1", PARENT_VARIABLE: "stdin"}
         with self._lock:
             if self._stopped:
                 return None
-            process = subprocess.Popen(
-                job.command, env={**os.environ, **safe_path(), **variables, **slot}, stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
-                start_new_session=True,
-            )  # fmt: skip
+            process = job.start({**os.environ, **slot}, subprocess.PIPE)
             self._running.add(process)
             return process
 
@@ -116,6 +143,13 @@ class JobPool:
             for process in self._running:
                 with suppress(ProcessLookupError):
                     os.killpg(process.pid, number)
+
+
+def begin_log(job: Job) -> None:
+    """Add the command to a job's log, whose earlier output is kept."""
+    job.log.parent.mkdir(parents=True, exist_ok=True)
+    with job.log.open("a", encoding="utf-8") as file:
+        file.write(f"$ {shlex.join(job.command)}\n")
 
 
 def tail(file: Path, lines: int) -> str:

@@ -1,9 +1,12 @@
 """`mtmsa crossval` with children that write run directories instead of training; one test trains."""
 
 import json
+import shlex
 import statistics
+import sys
 from pathlib import Path
 
+import fake_slurm
 import numpy as np
 import pandas as pd
 import pytest
@@ -15,7 +18,7 @@ from mtmsa_lightning._utils.strict_json import from_json
 from mtmsa_lightning.cli.commands.crossval import numbers
 from mtmsa_lightning.cli.main import main
 from mtmsa_lightning.runs.run_json import read_record, update_record
-from mtmsa_lightning.studies.crossval import device_groups, is_finished, slots
+from mtmsa_lightning.studies.crossval import is_finished
 
 
 @pytest.fixture
@@ -210,9 +213,9 @@ def test_a_failing_fold_is_reported_and_the_others_go_on(crossval, children, tmp
     assert stopped.value.code == 2
     printed = capsys.readouterr()
     log = folder(tmp_path) / "logs" / "fold1-seed0.log"
-    assert f"[fold1-seed0] failed with status 1, see {log}" in printed.out
+    assert f"[tiny/fold1-seed0] failed with status 1, see {log}" in printed.out
     assert "    ValueError: no luck" in printed.out
-    assert "[fold2-seed0] epoch 1/1" in printed.out
+    assert "[tiny/fold2-seed0] epoch 1/1" in printed.out
     assert "runs missing: 1 of 3" in printed.err
     summary = json.loads((folder(tmp_path) / "summary.json").read_text())
     assert [(run["fold"], run["seed"]) for run in summary["missing"]] == [(1, 0)]
@@ -242,6 +245,8 @@ def test_without_one_complete_run_nothing_is_written(crossval, children, tmp_pat
         (["--ckpt_path", "last"], "interrupted folds are continued anyway"),
         (["--folds", "0-7"], "no fold 5; its folds are [0, 1, 2, 3, 4]"),
         (["--folds", "one"], "give numbers and ranges"),
+        (["--slurm", "time=90"], "--slurm: is for --launch slurm"),
+        (["--launch", "slurm", "--trainer.num_nodes", "2"], "trains each run on one node"),
         (["--parallel", "0"], "--parallel: must be a whole number from 1"),
         (["--test_after_fit", "false"], "set test_after_fit true"),
         (["--trainer.limit_test_batches", "1"], "leave limit_test_batches out"),
@@ -258,44 +263,41 @@ def test_a_mistake_is_told_before_anything_trains(fails, tiny_config, children, 
     assert not (tmp_path / "runs").exists()
 
 
+# ------------------------------------------------------------------------ clusters
+
+
+def test_a_dry_run_prints_commands_and_trains_nothing(crossval, children, tiny_config, tmp_path, capsys):
+    crossval("--folds", 1)
+    root = ["--trainer.default_root_dir", str(tmp_path / "runs")]
+    children.started.clear()
+    capsys.readouterr()
+    main(["crossval", "--config", str(tiny_config), *root, "--folds", "1,3", "--dry_run", "true"])
+    first, second = capsys.readouterr().out.splitlines()[-2:]
+    assert first.startswith("# tiny/fold1-seed0: complete: ")
+    assert shlex.split(second)[0] == sys.executable
+    assert children.started == ["fold3-seed0"]
+    assert not (tmp_path / "runs/tiny/crossval/logs/fold3-seed0.log").exists()
+
+
+def test_slurm_trains_the_folds_and_the_summary_is_the_same(crossval, children, tmp_path, monkeypatch):
+    monkeypatch.setattr("mtmsa_lightning.studies.slurm.POLL_SECONDS", 0.3)
+    queue = fake_slurm.install(tmp_path / "bin", monkeypatch)
+    summary = crossval("--folds", "1,3", "--launch", "slurm", "--slurm", "partition=gpu", "--parallel", 1)
+    assert [run["fold"] for run in summary["runs"]] == [1, 3]
+    script = (queue / "100.sh").read_text()
+    for line in ("array=0-1%1", "partition=gpu", "cpus-per-task=8"):
+        assert f"#SBATCH --{line}\n" in script
+    assert "--gpus" not in script
+    for command in children.commands:
+        assert Path(command[command.index("--run_dir") + 1]).parent.parent == tmp_path / "runs" / "tiny"
+
+
 # ------------------------------------------------------------------------ parts
 
 
 def test_numbers_and_ranges():
     assert numbers(["0-2,4"]) == [0, 1, 2, 4]
     assert numbers(["3", "1", "3"]) == [3, 1]
-
-
-@pytest.mark.parametrize(
-    ("devices", "each", "groups"),
-    [
-        (["0", "1", "2", "3"], 1, ["0", "1", "2", "3"]),
-        (["0", "1", "2", "3"], "2", ["0,1", "2,3"]),
-        (["4", "7"], "auto", ["4", "7"]),
-        (["0", "1"], [0, 1], []),
-        (["0"], 1, []),
-        ([], "auto", []),
-    ],
-)
-def test_devices_are_dealt_out(devices, each, groups):
-    assert device_groups(devices, each) == groups
-
-
-def test_parallel_runs_share_cores_and_devices_and_a_group(monkeypatch):
-    class Four:
-        name = "adience"
-        settings = {"trainer": {"accelerator": "auto", "devices": 1}}  # noqa: RUF012
-
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,3")
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(12)), raising=False)
-    group = {"WANDB_RUN_GROUP": "adience", "WANDB_JOB_TYPE": "crossval"}
-    assert slots(Four, 1) == [group]
-    assert slots(Four, 3) == [
-        group | {"OMP_NUM_THREADS": "4", "CUDA_VISIBLE_DEVICES": device} for device in ("2", "3", "2")
-    ]
-    Four.settings["trainer"]["accelerator"] = "cpu"
-    assert slots(Four, 2) == [group | {"OMP_NUM_THREADS": "6"}] * 2
 
 
 @pytest.mark.slow
@@ -306,7 +308,7 @@ def test_two_folds_trained_in_parallel_and_one_continued(warm_python, tiny_confi
     main(["crossval", "--config", str(tiny_config), *args])
     runs = sorted(tmp_path.glob("tiny/fold*/*"))
     assert [run.parent.name for run in runs] == ["fold0-seed0", "fold3-seed0"]
-    assert "[fold3-seed0] epoch 1/1" in capsys.readouterr().out
+    assert "[tiny/fold3-seed0] epoch 1/1" in capsys.readouterr().out
     assert (tmp_path / "tiny" / "crossval" / "report-seed0" / "report.html").is_file()
     summary = json.loads((tmp_path / "tiny" / "crossval" / "summary.json").read_text())
     shown_runs = from_json((tmp_path / "tiny" / "crossval" / "summary.json").read_text())["runs"]
@@ -322,4 +324,4 @@ def test_two_folds_trained_in_parallel_and_one_continued(warm_python, tiny_confi
     assert (
         json.loads((tmp_path / "tiny" / "crossval" / "summary.json").read_text())["runs"] == summary["runs"]
     )
-    assert "[fold0-seed0] continued" in capsys.readouterr().out
+    assert "[tiny/fold0-seed0] continued" in capsys.readouterr().out

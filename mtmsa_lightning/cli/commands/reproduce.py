@@ -9,12 +9,13 @@ from dataclasses import replace
 from mtmsa_lightning._utils.folders import locked
 from mtmsa_lightning._utils.text import pluralize
 from mtmsa_lightning.cli.arguments import Parser
-from mtmsa_lightning.cli.commands.crossval import add_run_arguments, fit_arguments, numbers
+from mtmsa_lightning.cli.commands.crossval import add_run_arguments, fit_arguments, numbers, read_launch
 from mtmsa_lightning.cli.data_arguments import add_fit_arguments
 from mtmsa_lightning.errors import ConfigError, MTMSAError
 from mtmsa_lightning.settings.configs import option
-from mtmsa_lightning.studies.crossval import Experiment, carry_out, plan
+from mtmsa_lightning.studies.crossval import LOCAL, Experiment, plan, print_commands, summarise, train
 from mtmsa_lightning.studies.definition import Study, read_recorded, read_study, shipped_studies
+from mtmsa_lightning.studies.launch import Launch
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +25,7 @@ def parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="mtmsa reproduce",
         usage="mtmsa reproduce STUDY [--config X.yaml ...] [--variants NAME ...] [--folds 0-4] "
-        "[--seeds 0 1 2] [--parallel N] [any argument of `mtmsa fit`]",
+        "[--seeds 0 1 2] [--parallel N] [--launch local|ray|slurm] [any argument of `mtmsa fit`]",
         description="Train and test every variant of a study by `mtmsa crossval`, then write one table to "
         "<root>/studies/<study>-<base>/: mean and standard deviation over all runs, and a paired comparison "
         "with the baseline. Complete runs are skipped and interrupted ones continued: repeat the command "
@@ -58,30 +59,39 @@ def main(args: Sequence[str]) -> None:
         study = replace(study, folds=tuple(numbers(options.folds)))
     if options.seeds:
         study = replace(study, seeds=tuple(options.seeds))
-    reproduce(study, fit_args, options.parallel)
+    reproduce(study, fit_args, read_launch(options))
 
 
-def reproduce(study: Study, fit_args: Sequence[str], parallel: int = 1) -> None:
+def reproduce(study: Study, fit_args: Sequence[str], launch: Launch = LOCAL) -> None:
     """Train all runs that are not complete, then write and print the table."""
+    recorded = read_recorded(study)
+    experiments = _plan_all(study, fit_args, launch)
+    if launch.dry_run:
+        print_commands([*experiments.values()])
+        return
+
     from mtmsa_lightning._utils.atomic_write import write_text
     from mtmsa_lightning._utils.strict_json import to_json
     from mtmsa_lightning.reports.study_text import markdown, rows
     from mtmsa_lightning.studies.comparison import Variant, study_table
 
-    recorded = read_recorded(study)
-    experiments = _plan_all(study, fit_args, parallel)
     root = next(iter(experiments.values())).root
     folder = root / "studies" / f"{study.name}-{study.base()}"
-    variants, lacking = {}, []
+    done, lacking = dict[str, Variant](), list[str]()
     with ExitStack() as held:
         for each in (folder, *(experiment.folder for experiment in experiments.values())):
             held.enter_context(locked(each, "mtmsa reproduce"))
         for number, (variant, experiment) in enumerate(experiments.items(), 1):
             log.info("variant %d of %d: %s (%s)", number, len(experiments), variant, experiment.name)
-            summary, missing = carry_out(experiment)
+        launcher = launch.launcher([each.settings["trainer"] for each in experiments.values()], folder)
+        names = {experiment.name: variant for variant, experiment in experiments.items()}
+        for experiment, failures in train([*experiments.values()], launcher):
+            variant = names[experiment.name]
+            summary, missing = summarise(experiment, failures)
             lacking += [f"  {variant}, {trial}: {reason}" for trial, reason in missing.items()]
             if summary is not None:
-                variants[variant] = Variant(study.variants[variant], experiment.folder, experiment.settings)
+                done[variant] = Variant(study.variants[variant], experiment.folder, experiment.settings)
+        variants = {variant: done[variant] for variant in experiments if variant in done}
         if variants:
             table = study_table(study, variants, recorded)
             text = markdown(table)
@@ -96,14 +106,14 @@ def reproduce(study: Study, fit_args: Sequence[str], parallel: int = 1) -> None:
         )
 
 
-def _plan_all(study: Study, fit_args: Sequence[str], parallel: int) -> dict[str, Experiment]:
+def _plan_all(study: Study, fit_args: Sequence[str], launch: Launch) -> dict[str, Experiment]:
     """Plan every variant before the first one is trained; an error names the variant."""
     experiments = {}
     for variant, overrides in study.variants.items():
         configs = [f"--config={config}" for config in (*study.configs, *overrides)]
         args = [*configs, *fit_args, "--name", study.experiment(variant)]
         try:
-            experiments[variant] = plan(args, study.folds, study.seeds, parallel)
+            experiments[variant] = plan(args, study.folds, study.seeds, launch)
         except MTMSAError as error:
             raise type(error)(f"variant {variant}: {error}") from error
     return experiments
