@@ -105,9 +105,9 @@ class JobPool:
                 process = self._start(job, slot)
                 if process is None:
                     return -signal.SIGTERM, 0.0
-                with process:
-                    assert process.stdout is not None
-                    for line in TextIOWrapper(process.stdout, encoding="utf-8", errors="replace"):
+                assert process.stdout is not None
+                with process, TextIOWrapper(process.stdout, encoding="utf-8", errors="replace") as output:
+                    for line in output:
                         file.write(line)
                         if self.echoed(line):
                             log.info("[%s] %s", job.name, line.rstrip())
