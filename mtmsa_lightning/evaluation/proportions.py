@@ -62,14 +62,21 @@ def fractions(
     """
     values = np.asarray(scores, np.float64)
     known = ~np.isnan(values)
-    faces = known.sum(0).astype(np.float64)
-    right = np.where(known, values, 0.0).sum(0)
-    share = divide(right, faces)
     cluster = cluster_numbers(clusters, len(values))
-    residuals = sums_by_number(np.where(known, values - share, 0.0), cluster)
+    right = sums_by_number(np.where(known, values, 0.0), cluster)
     counts = sums_by_number(known, cluster)
+    return fractions_of_sums(right, counts, level)
+
+
+def fractions_of_sums(right: Floats, counts: Floats, level: float = CONFIDENCE_LEVEL) -> Fractions:
+    """Return :func:`fractions` from the sum and the number of the scores of each cluster, ``(C, K)``.
+
+    Scores between 0 and 1 are allowed; their interval is not narrower than that of as many 0 and 1.
+    """
+    faces = counts.sum(0)
+    share = divide(right.sum(0), faces)
     several = (counts > 0).sum(0).astype(np.float64)
-    between = (residuals**2).sum(0) * divide(several, several - 1)
+    between = ((right - share * counts) ** 2).sum(0) * divide(several, several - 1)
     effect = np.fmax(1.0, divide(between * (faces - 1), faces**2 * share * (1 - share)))
     effective = np.where((share > 0) & (share < 1), faces / effect, several)
     low, high = wilson(share * effective, effective, level)

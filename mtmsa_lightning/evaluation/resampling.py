@@ -41,10 +41,17 @@ def bootstrap_means(
     values = np.asarray(values, np.float64)
     columns = values[:, None] if values.ndim == 1 else values
     totals = np.concatenate(_sums_by_cluster(columns, clusters), axis=1)
-    with np.errstate(invalid="ignore"):  # 0 * inf, for an infinite width that is not drawn
-        drawn = np.concatenate([weights @ totals for weights in bootstrap_weights(len(totals), draws, seed)])
-    means = divide(*np.split(drawn, 2, axis=1))
+    means = divide(*np.split(bootstrap_sums(totals, draws, seed), 2, axis=1))
     return means[:, 0] if values.ndim == 1 else means
+
+
+def bootstrap_sums(totals: Floats, draws: int = DRAWS, seed: int = 0) -> Floats:
+    """Return sums over bootstrap samples of clusters, ``(draws, K)``, of the clusters' totals ``(C, K)``.
+
+    The same number of clusters and seed give the same samples.
+    """
+    with np.errstate(invalid="ignore"):  # 0 * inf, for an infinite width that is not drawn
+        return np.concatenate([weights @ totals for weights in bootstrap_weights(len(totals), draws, seed)])
 
 
 def divide(numerator: Floats, denominator: Floats) -> Floats:

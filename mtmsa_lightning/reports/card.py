@@ -72,6 +72,7 @@ def model_card(sources: Sources) -> str:
         notes=sections.notes(sources),
         training=sections.training(sources),
         evaluation=sections.evaluation(sources),
+        over_time=sections.over_time(sources),
         test_rows=sections.test_rows(sources),
         datasets=sections.datasets(sources),
         wrong_for=sections.wrong_for(sources),

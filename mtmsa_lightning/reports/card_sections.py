@@ -15,11 +15,15 @@ from mtmsa_lightning.metrics.titles import METRIC_BY_NAME, format_interval, form
 from mtmsa_lightning.reports import fairness_text
 from mtmsa_lightning.reports.card_sources import Sources
 from mtmsa_lightning.reports.markdown import one_line, table
+from mtmsa_lightning.reports.over_time_text import paragraphs as over_time_paragraphs
 from mtmsa_lightning.reports.policy_text import ADULTS_AND_MINORS, by_who
 from mtmsa_lightning.reports.report_context import numbered
 from mtmsa_lightning.settings.configs import PACKAGE
 
 UNKNOWN = "not recorded"
+
+OVER_TIME = ("gaps", "variance", "averaging")
+"""Names of the tables over time in ``metrics.json``."""
 
 _AGE_KINDS = {"exact": "years", "group": "groups"}
 
@@ -126,6 +130,12 @@ def evaluation(sources: Sources) -> dict[str, Any]:
         "faces": sources.metrics["faces"],
         "quoted_with": {name: quoted[name] for name in quoted if name not in ("command", "checkpoint")},
     }
+
+
+def over_time(sources: Sources) -> list[str]:
+    """Return sentences on the same person over time; empty where the report has none."""
+    found = sources.metrics.get("over_time")
+    return [] if found is None else over_time_paragraphs(*(found[name] for name in OVER_TIME))
 
 
 def test_rows(sources: Sources) -> list[tuple[str, str]]:

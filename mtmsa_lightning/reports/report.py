@@ -8,6 +8,7 @@ import pandas as pd
 
 from mtmsa_lightning._utils.atomic_write import replacing_in, write_table, write_text
 from mtmsa_lightning._utils.strict_json import to_json
+from mtmsa_lightning.evaluation.over_time.over_time import over_time
 from mtmsa_lightning.evaluation.predictions import SUFFIXES, read_predictions
 from mtmsa_lightning.evaluation.stress import StressedAges
 from mtmsa_lightning.evaluation.table_metrics import compute_metrics
@@ -28,6 +29,7 @@ from mtmsa_lightning.reports.sections import (
     uncertainty,
 )
 from mtmsa_lightning.reports.sections import attention as attention_section
+from mtmsa_lightning.reports.sections import over_time as over_time_section
 from mtmsa_lightning.reports.sections import stress as stress_section
 
 PAGE = "report.html"
@@ -64,7 +66,8 @@ def write_report(
         options: What the user chose.
 
     Returns:
-        The content of metrics.json: ``quoted_with``, ``min_faces`` and the result of ``compute_metrics``.
+        The content of metrics.json: ``quoted_with``, ``min_faces``, the result of ``compute_metrics``, and
+        the tables ``over_time`` where people have photos of different ages.
 
     Raises:
         DataError: If the table has no predictions or no labels.
@@ -76,6 +79,8 @@ def write_report(
         found = {"quoted_with": context.quotes(), "min_faces": options.min_faces}
         found |= compute_metrics(typed, options.min_faces)
         found |= {"sources": context.sources} if context.sources else {}
+        same_person = over_time(typed)
+        found |= {"over_time": same_person.to_dict()} if same_person is not None else {}
         write_text(fresh / "metrics.json", to_json(found, indent=2) + "\n")
         report = Material(typed, found, fresh, context, options.min_faces, options.paper)
         headline.add_headline(report)
@@ -87,6 +92,7 @@ def write_report(
         apparent_age.add_section(report)
         classes.add_section(report)
         subgroups.add_section(report)
+        over_time_section.add_section(report, same_person)
         thresholds.add_section(report, predictions, options.legal_ages, options.cell_ages)
         if stress is not None:
             stress_section.add_section(report, stress)

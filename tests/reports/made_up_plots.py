@@ -10,6 +10,7 @@ from scipy.special import expit
 from mtmsa_lightning.reports.plots import age as age_plots
 from mtmsa_lightning.reports.plots import attention as attention_plots
 from mtmsa_lightning.reports.plots import classes as class_plots
+from mtmsa_lightning.reports.plots import over_time as over_time_plots
 from mtmsa_lightning.reports.plots import thresholds as threshold_plots
 from mtmsa_lightning.reports.sections import thresholds as threshold_sections
 
@@ -53,6 +54,14 @@ def challenges(legal_age: int, scale: float) -> pd.DataFrame:
         for name, middle in (("false_positive_rate", legal_age - 2), ("true_positive_rate", legal_age + 15))
     }
     return pd.DataFrame({"legal_age": legal_age, "threshold": threshold, **passing})
+
+
+def differences(true: list[float], wrong: list[float], half: float = 0.02) -> pd.DataFrame:
+    true, wrong = np.array(true), np.array(wrong)
+    rows = pd.DataFrame({"gap": ["1", "2", "3-4", "5-9", "10-19", "20 or more"][: len(true)], "pairs": 99})
+    rows["true"], rows["estimated"], rows["sd"], rows["wrong_order"] = true, 0.8 * true, 5 + true / 5, wrong
+    rows["estimated_low"], rows["estimated_high"] = rows["estimated"] - 9 * half, rows["estimated"] + 9 * half
+    return rows.assign(wrong_order_low=(wrong - half).clip(0), wrong_order_high=(wrong + half).clip(max=1))
 
 
 LEGAL_AGES = (13, 16, 18, 21, 25)
@@ -117,6 +126,10 @@ PLOTS: dict[str, Callable[[], Figure]] = {
         pd.concat([challenges(age, 0.2 * age) for age in LEGAL_AGES])
     ),
     "challenges_perfect": lambda: threshold_plots.challenge_curves(challenges(18, 1e-3)),
+    "over_time": lambda: over_time_plots.differences(
+        differences([1, 2, 3.4, 6.7, 13, 31], [0.44, 0.39, 0.3, 0.19, 0.05, 0]), 0.83
+    ),
+    "over_time_one": lambda: over_time_plots.differences(differences([3.0], [1.0], np.nan), -0.8),
     "attention": lambda: attention_plots.attention_maps(
         [face() for _ in range(8)],
         {"stage 2": RNG.normal(0, 0.3, (8, 8, 8)), "stage 3": RNG.normal(0, 0.02, (8, 4, 4))},

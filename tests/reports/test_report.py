@@ -150,6 +150,7 @@ def test_the_page_needs_no_network(report):
 OTHER_TABLES = {
     "error_by_age", "metrics", "quoted_with", "faces", "subgroup_gaps", "subgroup_differences",
     "subgroup_confusion", "equalised_odds", "thresholds", "age_band", "age_cells", "age_errors",
+    "over_time_gaps", "over_time_variance", "over_time_averaging",
 }  # fmt: skip
 
 
@@ -159,13 +160,13 @@ def test_plots_and_tables_lie_beside_the_page(report):
         "cumulative_score", "predicted_against_true", "confusion_age_groups",
         "interval_coverage", "risk_coverage", "confusion_gender", "confusion_race", "reliability_gender",
         "reliability_race", "subgroups", "attention_maps", "scale_weights", "metrics_by_group",
-        "passed_by_age",
+        "passed_by_age", "over_time",
     }  # fmt: skip
     assert names(folder / "plots", "*") == {f"{name}.{kind}" for name in drawn for kind in ("svg", "png")}
     assert names(folder / "tables", "*") == {
         f"{name}.csv"
         for name in (drawn | OTHER_TABLES)
-        - {"predicted_against_true", "attention_maps", "metrics_by_group", "passed_by_age"}
+        - {"predicted_against_true", "attention_maps", "metrics_by_group", "passed_by_age", "over_time"}
     }
     assert not [file for file in folder.rglob("*") if file.name.startswith(".")], "nothing half written"
 
@@ -202,7 +203,7 @@ def test_photos_are_shown_only_when_they_are_wanted(report, simulated, tmp_path,
     write_report(simulated(60), tmp_path, CONTEXT, images=None, attention=attention())
     hidden = Page(tmp_path / "report.html")
     assert not [address for address in hidden.addresses if address.startswith("data:image/jpeg")]
-    assert "photos" not in hidden.text
+    assert "shows photos" not in hidden.text
     assert "set/0" in hidden.text, "the faces are listed instead"
     assert not (tmp_path / "plots" / "attention_maps.svg").exists()
     assert (tmp_path / "plots" / "scale_weights.svg").exists()
