@@ -4,7 +4,6 @@ import copy
 import hashlib
 import logging
 from bisect import bisect_right
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import accumulate, chain, groupby
@@ -219,7 +218,7 @@ class _PreparedSets:
     def __init__(self) -> None:
         self._opened: dict[Path, PreparedFaces] = {}
         self._root_of: dict[Path, Path | None] = {}  # by folder
-        self._found: Counter[Path] = Counter()
+        self._found: dict[Path, set[int]] = {}
 
     def open(self, root: Path) -> PreparedFaces:
         """Return the faces of a set."""
@@ -241,13 +240,13 @@ class _PreparedSets:
         row = faces.rows.get(path.relative_to(root).as_posix())
         if row is None:
             return None
-        self._found[root] += 1
+        self._found.setdefault(root, set()).add(row)
         return _Item(faces, row, file)
 
     def log_found(self) -> None:
         """Log how many single files are crops of which set."""
-        for root, count in self._found.items():
-            crops = pluralize(count, "file is a crop", "files are crops")
+        for root, rows in self._found.items():
+            crops = pluralize(len(rows), "file is a crop", "files are crops")
             log.info("%s of the prepared set %s: no face is looked for in them again", crops, root)
 
 
