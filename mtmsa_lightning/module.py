@@ -54,7 +54,8 @@ class MTMSA(FaceModule):
             None for random ones. From a network of this package (a checkpoint, a run, a folder of
             ``save_pretrained``) fitting heads are loaded too, from other files only the trunk. Loaded when a
             fit starts without a checkpoint.
-        backbone: ``resnet18``, ``resnet34``, ``resnet50``, or a network of timm, ``timm/NAME``.
+        backbone: ``resnet18``, ``resnet34``, ``resnet50``, a network of timm, ``timm/NAME``, or the dotted
+            name of a :class:`.Trunk`, ``mylab.MyTrunk``.
         msa: Multi-scale attention; None for the plain backbone. Rates and stages that are None are fitted to
             ``image_size``.
         last_stride: Stride of a ResNet's last stage; 1 for larger maps, for inputs well below 224 pixels.

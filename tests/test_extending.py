@@ -1,6 +1,8 @@
-"""The recipe of docs/extending.md: its code is trained, tested, used and exported as it stands there."""
+"""The classes of docs/examples/mylab: trained, tested, used and exported as they stand there."""
 
+import json
 import re
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,27 +14,24 @@ import pytest
 import torch
 from warm_process import run
 
-from mtmsa_lightning import MTMSA, AgeEstimator, AgeHead, ClassHead, GaussianAge
+from mtmsa_lightning import MTMSA, AgeEstimator, AgeHead, ClassHead, GaussianAge, MSAConfig
 from mtmsa_lightning.cli.main import main
 from mtmsa_lightning.errors import CheckpointError, ConfigError
+from mtmsa_lightning.models.weights import load_trunk_weights
 from mtmsa_lightning.runs.checkpoints import read_checkpoint
+from mtmsa_lightning.runs.run_json import read_record
 
-RECIPE = Path(__file__).parents[1] / "docs" / "extending.md"
 MODULE = "mylab"
+RECIPE = Path(__file__).parents[1] / "docs" / "examples" / MODULE
 FIT = [
-    "fit", "--config=csv.yaml", f"--data={MODULE}.MyFaces", "--data.root=photos", "--data.image_size=64",
+    "fit", "--config=csv.yaml", "--data=mylab.dataset.MyFaces", "--data.root=photos", "--data.image_size=64",
     "--data.protocol=subject_exclusive", "--data.num_workers=0", "--data.batch_size=8", "--name=mine",
-    "--model.weights=null", f"--model.age={MODULE}.MLPHead", "--model.age.width=24", "--model.gender=null",
+    "--model.weights=null", "--model.age=mylab.head.MLPHead", "--model.age.width=24", "--model.gender=null",
+    "--model.backbone=mylab.backbone.SmallTrunk",
     "--trainer.max_epochs=1", "--trainer.limit_train_batches=2", "--trainer.accelerator=cpu",
     "--wandb=disabled",
 ]  # fmt: skip
 ALONE = ["--trainer.devices=1", "--trainer.strategy=auto"]
-
-
-def program() -> str:
-    """Return the Python code of the recipe's module."""
-    blocks = re.findall(r"```python\n(.*?)```", RECIPE.read_text(), flags=re.DOTALL)
-    return "\n\n".join(block for block in blocks if "class " in block)
 
 
 def forget() -> None:
@@ -42,9 +41,9 @@ def forget() -> None:
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A working directory with the module and some photos."""
+    """A working directory with the modules and some photos."""
     folder = tmp_path_factory.mktemp("lab")
-    (folder / f"{MODULE}.py").write_text(program())
+    shutil.copytree(RECIPE, folder / MODULE, ignore=shutil.ignore_patterns("__pycache__"))
     (folder / "photos").mkdir()
     rng = np.random.default_rng(0)
     for number in range(40):
@@ -81,7 +80,8 @@ def mine(lab: Path) -> Path:
 @pytest.mark.slow
 def test_it_is_recorded_by_its_name(mine):
     recorded = read_checkpoint(mine)
-    assert recorded["hyper_parameters"]["age"] == {"class_path": "mylab.MLPHead", "init_args": {"width": 24}}
+    assert recorded["hyper_parameters"]["age"] == {"class_path": "mylab.head.MLPHead", "init_args": {"width": 24}}
+    assert recorded["hyper_parameters"]["backbone"] == "mylab.backbone.SmallTrunk"
     assert recorded["provenance"]["dataset"] == "myfaces"
     assert recorded["provenance"]["rows"]["dropped"] == {"the name does not begin with an age": 1}
 
@@ -96,9 +96,9 @@ def test_without_the_users_word_it_says_what_to_type(mine, here, fails):
         ["calibrate"],
     ):
         message = fails(*args, "--ckpt_path", mine)
-        assert re.search(r"mylab\.(MLPHead|MyFaces) is not a class of this package", message)
+        assert re.search(r"mylab\.(head|dataset|backbone)\.\w+ is not a class of this package", message)
         assert "--allow_classes mylab" in message
-    with pytest.raises(CheckpointError, match=r"allow_classes=\['mylab'\]\), or import it before you load"):
+    with pytest.raises(CheckpointError, match=r"allow_classes=\['mylab\.\w+'\]\), or import it before you load"):
         MTMSA.load(str(mine))
     assert MODULE not in sys.modules
 
@@ -114,7 +114,7 @@ def test_it_is_tested_used_and_exported(mine, here):
     forget()
     for source in (mine, here / "folder", here / "calibrated.ckpt"):
         model = MTMSA.load(str(source), allow_classes=[MODULE])
-        assert type(model.age).__module__ == MODULE
+        assert type(model.age).__module__ == "mylab.head"
         assert model.age.layers[0].out_features == 24
         (face,) = AgeEstimator.from_pretrained(source, allow_classes=[MODULE], device="cpu")(
             np.zeros((64, 64, 3), np.uint8)
@@ -125,9 +125,12 @@ def test_it_is_tested_used_and_exported(mine, here):
 @pytest.mark.slow
 def test_a_class_that_was_imported_is_known(mine, here, monkeypatch):
     monkeypatch.syspath_prepend(here)
-    import mylab
+    from mylab import backbone, dataset, head
 
-    assert isinstance(MTMSA.load(str(mine)).age, mylab.MLPHead)
+    model = MTMSA.load(str(mine))
+    assert isinstance(model.age, head.MLPHead)
+    assert isinstance(model.trunk, backbone.SmallTrunk)
+    assert dataset.MyFaces.name == "myfaces"
     main(["test", "--ckpt_path", str(mine), "--trainer.limit_test_batches=1", *ALONE])
 
 
@@ -136,7 +139,53 @@ def test_folds_of_a_cross_validation_find_it_too(here):
     """They go by ``python -m``."""
     done = run("-m", "mtmsa_lightning", *FIT, "--print_config")
     assert done.poll() == 0, done.stdout + done.stderr
-    assert "class_path: mylab.MLPHead" in done.stdout
+    assert "class_path: mylab.head.MLPHead" in done.stdout
+
+
+def test_own_augmentation_metric_and_logger(tiny_config, lab, here):
+    """Also that the own metric chooses the best checkpoint."""
+    own = [
+        "--data.augment", "{class_path: mylab.augmentation.Fog, init_args: {most: 0.3}}",
+        "--trainer.callbacks+=mylab.metric.LogMedianError", "--checkpoint.monitor=val/age_median_error",
+        "--trainer.logger=mylab.logger.JSONLines", "--trainer.logger.file=log.jsonl",
+    ]  # fmt: skip
+    main(["fit", "--config", str(tiny_config), "--trainer.max_epochs=1", "--run_dir=more", *own])
+    record, logged = read_record(here / "more"), [json.loads(line) for line in open("log.jsonl")]
+    predicted = pd.read_parquet("more/predictions/test.parquet")
+    errors = (predicted["age_mean_unclipped"] - predicted["age_low"]).abs()
+    assert record["test"]["test/age_median_error"] == pytest.approx(errors.median(), abs=1e-4)
+    assert record["monitor"] == "val/age_median_error"
+    assert record["data"]["augmentation"]["pipeline"]["class_path"] == "mylab.augmentation.Fog"
+    assert any("val/age_median_error" in line for line in logged)
+    fog = sys.modules["mylab.augmentation"].Fog(0.5)
+    assert (fog(np.full((4, 4, 3), 100, np.uint8)) >= 100).all()
+
+
+def test_an_own_backbone_is_a_trunk(here, monkeypatch):
+    """It has attention where the configuration says, and needs nothing that it does not have."""
+    monkeypatch.syspath_prepend(here)
+    from mylab.backbone import SmallTrunk
+
+    model = MTMSA(backbone="mylab.backbone.SmallTrunk", msa=MSAConfig((1, 2), (1, 3)), image_size=64)
+    assert isinstance(model.trunk, SmallTrunk)
+    images = torch.rand(2, 3, 64, 64)
+    maps = model.trunk.stage_maps(images)
+    assert [tuple(each.shape[1:]) for each in maps] == [(16, 16, 16), (32, 8, 8), (64, 4, 4), (128, 2, 2)]
+    assert [*model.trunk.attention(images)] == [1, 3]
+    stages = {name: stage for name, _, stage in model.trunk.pretrained_parameters()}
+    assert {stage for name, stage in stages.items() if name.startswith("layer3")} == {3}
+    assert not [name for name in stages if name.startswith("attentions")]
+    with pytest.raises(CheckpointError, match="SmallTrunk has no weights imagenet"):
+        load_trunk_weights(model.trunk, "imagenet")
+    for setting in ({"last_stride": 1}, {"checkpoint_activations": True}):
+        with pytest.raises(ConfigError, match="not to mylab.backbone.SmallTrunk"):
+            MTMSA(backbone="mylab.backbone.SmallTrunk", **setting)
+
+
+def test_a_backbone_that_a_file_names_is_not_imported(here):
+    with pytest.raises(CheckpointError, match="mylab.backbone.SmallTrunk is not a class of this package"):
+        MTMSA(backbone="mylab.backbone.SmallTrunk")
+    assert MODULE not in sys.modules
 
 
 # ------------------------------------------------------------------------ what a head must record

@@ -106,8 +106,8 @@ def allow_option(settings: Any) -> str:
 def _class_paths(value: Any) -> Iterator[str]:
     """Yield the names of all classes in nested settings."""
     if isinstance(value, dict):
-        if isinstance(value.get("class_path"), str):
-            yield value["class_path"]
+        named = (value.get("class_path"), value.get("backbone"))
+        yield from (name for name in named if isinstance(name, str) and _DOTTED.fullmatch(name))
         value = list(value.values())
     for item in value if isinstance(value, list | tuple) else ():
         yield from _class_paths(item)

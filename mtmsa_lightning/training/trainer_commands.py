@@ -12,8 +12,8 @@ from mtmsa_lightning.runs.checkpoints import checkpoint_file, read_checkpoint
 from mtmsa_lightning.runs.directory import LAST, run_of
 from mtmsa_lightning.runs.pretrained import WEIGHTS
 from mtmsa_lightning.runs.status import places_of_run
-from mtmsa_lightning.settings.class_paths import import_from_here, own_names, parsing
-from mtmsa_lightning.settings.configs import by_precedence, find_config, option, split_configs
+from mtmsa_lightning.settings.class_paths import import_class, import_from_here, own_names, parsing
+from mtmsa_lightning.settings.configs import by_precedence, find_config, option, setting, split_configs
 from mtmsa_lightning.settings.error_messages import explain
 from mtmsa_lightning.training.checkpoint_settings import ConfigOfRun, config_of_run, continuing
 from mtmsa_lightning.training.early_checks import CONTINUE, asks_for_help
@@ -43,6 +43,8 @@ def run_trainer_command(
         args = [*args, f"--ckpt_path={checkpoint.path}"]
     own = own_names(args)
     import_from_here(own)
+    if (backbone := setting(args, "model.backbone")) in own:
+        import_class(backbone, "model.backbone")  # the parser does not know that it is a class
     if checkpoint and (of_run := config_of_run(args, checkpoint.path)):
         _log_run(command, given, of_run)
         args = [*places_of_run(of_run.file.parent, args), *args]

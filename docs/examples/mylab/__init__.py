@@ -1,0 +1,1 @@
+"""Classes of your own: one file each, to copy and change (docs/extending.md)."""
