@@ -5,7 +5,7 @@ WEIGHTS := $(wildcard weights/starter/mtmsa_lightning_starter/network/model.safe
 unexport PYTHONDONTWRITEBYTECODE  # the processes that tests start would compile the package again
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast lint types plots bench bench-gpu gpu-day bench-compare clean
+.PHONY: help setup demo test test-fast lint types plots bench bench-gpu gpu-day bench-compare docs docs-serve clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -61,5 +61,11 @@ gpu-day: setup  ## benchmarks and attention study on a GPU, about 12 minutes: ma
 bench-compare:  ## list what got worse: make bench-compare BEFORE=old.json AFTER=bench.json
 	$(BIN)/python benchmarks/compare.py $(BEFORE) $(AFTER)
 
+docs: setup  ## build the documentation in build/docs, with warnings as errors
+	$(BIN)/python -m sphinx -c docs -d build/doctrees -n -W --keep-going -q . build/docs
+
+docs-serve: docs  ## show the documentation at http://127.0.0.1:8000
+	$(BIN)/python -m http.server --bind 127.0.0.1 --directory build/docs 8000
+
 clean:  ## remove the environment and caches (never data or runs)
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf build/docs build/doctrees .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis

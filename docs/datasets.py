@@ -1,4 +1,4 @@
-"""Print the table of datasets in docs/data.md.
+"""Print the table of datasets in docs/datasets.md.
 
 Usage: python docs/datasets.py
 """

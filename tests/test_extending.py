@@ -80,7 +80,10 @@ def mine(lab: Path) -> Path:
 @pytest.mark.slow
 def test_it_is_recorded_by_its_name(mine):
     recorded = read_checkpoint(mine)
-    assert recorded["hyper_parameters"]["age"] == {"class_path": "mylab.head.MLPHead", "init_args": {"width": 24}}
+    assert recorded["hyper_parameters"]["age"] == {
+        "class_path": "mylab.head.MLPHead",
+        "init_args": {"width": 24},
+    }
     assert recorded["hyper_parameters"]["backbone"] == "mylab.backbone.SmallTrunk"
     assert recorded["provenance"]["dataset"] == "myfaces"
     assert recorded["provenance"]["rows"]["dropped"] == {"the name does not begin with an age": 1}
@@ -98,7 +101,9 @@ def test_without_the_users_word_it_says_what_to_type(mine, here, fails):
         message = fails(*args, "--ckpt_path", mine)
         assert re.search(r"mylab\.(head|dataset|backbone)\.\w+ is not a class of this package", message)
         assert "--allow_classes mylab" in message
-    with pytest.raises(CheckpointError, match=r"allow_classes=\['mylab\.\w+'\]\), or import it before you load"):
+    with pytest.raises(
+        CheckpointError, match=r"allow_classes=\['mylab\.\w+'\]\), or import it before you load"
+    ):
         MTMSA.load(str(mine))
     assert MODULE not in sys.modules
 

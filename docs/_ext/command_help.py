@@ -1,8 +1,4 @@
-"""The directive `mtmsa-help`: the help text of a command, as the program prints it, as part of a page.
-
-    ```{mtmsa-help} predict
-    ```
-"""
+"""The directive `mtmsa-help`: the help text of a command, as the program prints it, as part of a page."""
 
 import os
 import re

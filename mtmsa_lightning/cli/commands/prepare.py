@@ -75,7 +75,7 @@ def parser() -> argparse.ArgumentParser:
         epilog="--data folder: images without labels, for prediction. Settings: adience --data.label_rule "
         "canonical|extended, --data.variant aligned|faces; utkface --data.variant aligned|in_the_wild; csv "
         "--data.table, --data.dataset_name, --data.race_classes, --data.labels, --data.repair_dates, "
-        "--data.date_format; others: docs/data.md. "
+        "--data.date_format; others: docs/tables.md. "
         "`mtmsa prepare merge --help`: join the shards of a set.",
     )
     add_source_arguments(parser)

@@ -1,0 +1,143 @@
+"""README and site: commands are parsed and code is executed, as they stand there."""
+
+import importlib
+import re
+import shlex
+import shutil
+import sys
+import tomllib
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pages
+import pytest
+
+from mtmsa_lightning.cli.data_arguments import expand
+from mtmsa_lightning.cli.main import OWN_COMMANDS, TRAINER_COMMANDS
+from mtmsa_lightning.data.datasets import DATA
+from mtmsa_lightning.data.synthetic import write_morph
+from mtmsa_lightning.settings.configs import find_config, split_configs
+
+ROOT = pages.ROOT
+READ = [*pages.pages(), ROOT / "README.md"]
+MADE = {"my_study.yaml", "X.yaml", "x.yaml"}
+"""Files in commands that readers make themselves."""
+
+COMMANDS = sorted({command for page in READ for command in pages.commands(page)})
+
+
+def test_there_are_commands():
+    assert len(COMMANDS) > 80
+
+
+@pytest.mark.parametrize("command", [each for each in COMMANDS if not each.startswith("mtmsa")])
+def test_other_programs_are_given_what_exists(command):
+    program, *words = shlex.split(command)
+    if program == "make":
+        targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+        assert {word for word in words if "=" not in word} <= {*targets}
+    elif program == "pip":
+        extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+        for word in words:
+            named = re.fullmatch(r"(?:\.|mtmsa-lightning)\[([\w,]+)\]", word)
+            assert not named or {*named[1].split(",")} <= {*extras["optional-dependencies"]}
+            assert not word.startswith("./") or (ROOT / word).is_dir()
+    else:
+        assert words[0] == "-m" or (ROOT / words[0]).is_file()
+
+
+@pytest.fixture(scope="module")
+def own_classes() -> Iterator[None]:
+    """The classes of docs/examples, imported so that their settings are known."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(ROOT / "docs/examples")
+        for name in ("dataset", "head", "logger", "metric"):
+            importlib.import_module(f"mylab.{name}")
+        yield
+    for name in [name for name in sys.modules if name.partition(".")[0] == "mylab"]:
+        del sys.modules[name]
+
+
+def test_commands_are_understood(own_classes):
+    wrong = {}
+    for command in COMMANDS:
+        if command.startswith("mtmsa "):
+            try:
+                understand(*shlex.split(command)[1:])
+            except Exception as error:
+                wrong[command] = str(error).splitlines()[0]
+    assert not wrong
+
+
+def understand(command: str, *args: str) -> None:
+    """Parse a command line as the program does, without what takes time; raise an error if it is wrong."""
+    if command.startswith("-"):
+        return
+    if command in TRAINER_COMMANDS:
+        check_settings(expand(args))
+        return
+    assert command in OWN_COMMANDS, "no such command"
+    module = importlib.import_module(f"mtmsa_lightning.cli.commands.{command}")
+    if args[:1] == ("merge",):
+        module.merge_parser().parse_args(args[1:])
+        return
+    options, others = module.parser().parse_known_args(args)
+    if command == "reproduce":
+        study = f"{options.study}.yaml" if not options.study.endswith(".yaml") else options.study
+        assert study in MADE or (ROOT / "experiments/studies" / study).is_file()
+    data = getattr(options, "data", None)
+    assert data is None or data == "folder" or data in DATA or "." in data
+    configs = [f"--config={name}" for name in getattr(options, "config", None) or []]
+    check_settings([*configs, *([f"--data={DATA[data]}"] if data in DATA else []), *others])
+
+
+def check_settings(args: Sequence[str]) -> None:
+    """Raise an error for a config or a setting that does not exist."""
+    from mtmsa_lightning.training.setting_hints import known_settings
+
+    for config in split_configs(args)[0]:
+        if config not in MADE and "..." not in config:
+            find_config(config)
+    args = [each for each in args if "..." not in each and each.partition("=")[2] not in MADE]
+    names = [arg[2:].partition("=")[0].removesuffix("+") for arg in args if arg.startswith("--")]
+    known = known_settings(args).settings if names else {}
+    for name in names:
+        section, _, setting = name.rpartition(".")
+        while section not in known:
+            section, _, setting = section.rpartition(".")
+        fine = setting in known[section] or name in ("print_config", "help", "data.sources")
+        assert fine, f"there is no setting {name}"
+
+
+def test_code_of_the_readme_is_on_a_page():
+    """So that it need not be executed twice."""
+    executed = [each for page in pages.pages() for each in pages.fences(page, "python")]
+    assert {*pages.fences(ROOT / "README.md", "python")} <= {*executed}
+
+
+@pytest.mark.slow
+def test_the_python_page(trained, tmp_path, monkeypatch, capsys):
+    blocks = pages.fences(ROOT / "docs/python.md", "python")
+    assert len(blocks) == 4
+    assert len([line for line in blocks[1].splitlines() if line]) <= 10
+    shutil.copytree(trained, tmp_path / "RUN")
+    write_morph(tmp_path / "MORPH", n_faces=60, size=64)
+    photos = sorted((tmp_path / "MORPH").rglob("*.JPG"))
+    for name, photo in zip(("photo.jpg", "a.jpg", "b.jpg"), photos, strict=False):
+        shutil.copy(photo, tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for block in blocks:
+            exec(block, names)
+    assert Path("ages/model.safetensors").is_file()
+    assert Path("face.png").stat().st_size > 1000
+    printed = capsys.readouterr().out
+    assert "a.jpg [Face" in printed
+    assert "test/age_mae" in printed
+    assert re.search(
+        r"Dataset MORPHDataset\n +Number of faces: \d+\n.*fold 0\)\n.*tensor\(", printed, re.DOTALL
+    )
+    assert names["gated"].shape == (2, 64, 28, 28)  # type: ignore[attr-defined]
