@@ -155,7 +155,8 @@ def test_own_augmentation_metric_and_logger(tiny_config, lab, here):
         "--trainer.logger=mylab.logger.JSONLines", "--trainer.logger.file=log.jsonl",
     ]  # fmt: skip
     main(["fit", "--config", str(tiny_config), "--trainer.max_epochs=1", "--run_dir=more", *own])
-    record, logged = read_record(here / "more"), [json.loads(line) for line in open("log.jsonl")]
+    record = read_record(here / "more")
+    logged = [json.loads(line) for line in Path("log.jsonl").read_text().splitlines()]
     predicted = pd.read_parquet("more/predictions/test.parquet")
     errors = (predicted["age_mean_unclipped"] - predicted["age_low"]).abs()
     assert record["test"]["test/age_median_error"] == pytest.approx(errors.median(), abs=1e-4)
@@ -183,12 +184,12 @@ def test_an_own_backbone_is_a_trunk(here, monkeypatch):
     with pytest.raises(CheckpointError, match="SmallTrunk has no weights imagenet"):
         load_trunk_weights(model.trunk, "imagenet")
     for setting in ({"last_stride": 1}, {"checkpoint_activations": True}):
-        with pytest.raises(ConfigError, match="not to mylab.backbone.SmallTrunk"):
+        with pytest.raises(ConfigError, match=r"not to mylab\.backbone\.SmallTrunk"):
             MTMSA(backbone="mylab.backbone.SmallTrunk", **setting)
 
 
 def test_a_backbone_that_a_file_names_is_not_imported(here):
-    with pytest.raises(CheckpointError, match="mylab.backbone.SmallTrunk is not a class of this package"):
+    with pytest.raises(CheckpointError, match=r"mylab\.backbone\.SmallTrunk is not a class of this package"):
         MTMSA(backbone="mylab.backbone.SmallTrunk")
     assert MODULE not in sys.modules
 
