@@ -49,10 +49,10 @@ myst_links_external_new_tab = False
 
 autodoc_default_options = {"members": True, "member-order": "bysource", "show-inheritance": True}
 autodoc_typehints_format = "short"
-autodoc_preserve_defaults = True
 autosummary_generate = False
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
+napoleon_use_ivar = True  # attributes may be members too, which would describe them twice
 napoleon_custom_sections = ["Shape"]
 maximum_signature_line_length = 80
 # Types of torch and others, and names that only readers of the code need, have no page here.
