@@ -37,6 +37,7 @@ include_patterns = [
     "experiments/README.md",
     "weights/starter/README.md",
     "CHANGELOG.md",
+    "CODE_OF_CONDUCT.md",
     "CONTRIBUTING.md",
     "SECURITY.md",
 ]

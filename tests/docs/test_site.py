@@ -13,7 +13,6 @@ import pytest
 from mtmsa_lightning.cli.main import OWN_COMMANDS, TRAINER_COMMANDS
 
 ROOT = pages.ROOT
-OTHERS = [ROOT / "README.md", ROOT / "CODE_OF_CONDUCT.md"]
 
 
 def test_every_page_is_in_the_table_of_contents():
@@ -30,7 +29,7 @@ def test_every_page_is_in_the_table_of_contents():
 
 def test_links_and_anchors_exist():
     broken = []
-    for page in (*pages.pages(), *OTHERS):
+    for page in (*pages.pages(), ROOT / "README.md"):
         for link in pages.links(page):
             path, _, anchor = link.partition("#")
             if re.match(r"[a-z]+:", link):
@@ -99,3 +98,11 @@ def test_the_reference_has_every_option_of_the_help_text(words, monkeypatch):
     lost = {*re.findall(r"\S+", text)} - {*re.findall(r"\S+", "\n".join(parts))}
     assert lost <= {f"{title.split()[-1]}:" for title, _ in groups}
     assert all(help for _, options in groups for _, help in options)
+
+
+def test_links_of_pages_lead_to_pages_or_files_that_are_not_pages():
+    """Sphinx warns of links to Markdown files that are not part of the site."""
+    for page in pages.pages():
+        for link in pages.links(page):
+            target = ROOT / os.path.normpath(page.parent / link.partition("#")[0])
+            assert target.suffix != ".md" or "://" in link or target in pages.pages(), f"{page}: {link}"
