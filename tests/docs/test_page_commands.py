@@ -7,7 +7,8 @@ import shutil
 import sys
 import tomllib
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 
 import pages
@@ -23,6 +24,9 @@ ROOT = pages.ROOT
 READ = [*pages.pages(), ROOT / "README.md"]
 MADE = {"my_study.yaml", "X.yaml", "x.yaml"}
 """Files in commands that readers make themselves."""
+
+CHOOSING = ("data", "model.age", "trainer.callbacks", "trainer.logger")
+"""Settings in commands that choose a class with settings of its own."""
 
 COMMANDS = sorted({command for page in READ for command in pages.commands(page)})
 
@@ -94,20 +98,36 @@ def understand(command: str, *args: str) -> None:
 
 def check_settings(args: Sequence[str]) -> None:
     """Raise an error for a config or a setting that does not exist."""
-    from mtmsa_lightning.training.setting_hints import known_settings
-
-    for config in split_configs(args)[0]:
-        if config not in MADE and "..." not in config:
-            find_config(config)
-    args = [each for each in args if "..." not in each and each.partition("=")[2] not in MADE]
-    names = [arg[2:].partition("=")[0].removesuffix("+") for arg in args if arg.startswith("--")]
-    known = known_settings(args).settings if names else {}
-    for name in names:
+    configs, others = split_configs(args)
+    configs = [name for name in configs if name not in MADE and "..." not in name]
+    for config in configs:
+        find_config(config)
+    given = [*settings(others)]
+    known = known_for(tuple(configs), tuple(each for each in given if each[0] in CHOOSING)) if given else {}
+    for name, _ in given:
         section, _, setting = name.rpartition(".")
         while section not in known:
             section, _, setting = section.rpartition(".")
         fine = setting in known[section] or name in ("print_config", "help", "data.sources")
         assert fine, f"there is no setting {name}"
+
+
+def settings(args: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Yield name and value of every option."""
+    for arg, after in zip(args, [*args[1:], ""], strict=True):
+        if arg.startswith("--"):
+            name, equals, value = arg[2:].partition("=")
+            yield name.removesuffix("+"), value if equals else after
+
+
+@cache
+def known_for(configs: tuple[str, ...], chosen: tuple[tuple[str, str], ...]) -> Mapping[str, Sequence[str]]:
+    """Return the settings by section, with those of the classes that are chosen."""
+    from mtmsa_lightning.training.setting_hints import known_settings
+
+    return known_settings(
+        [f"--config={name}" for name in configs] + [f"--{name}={value}" for name, value in chosen]
+    ).settings
 
 
 def test_code_of_the_readme_is_on_a_page():
