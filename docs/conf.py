@@ -45,6 +45,7 @@ include_patterns = [
 exclude_patterns = [each.name for each in ROOT.iterdir() if each.is_dir() and each.name not in PAGES]
 templates_path = ["_templates"]
 
+smartquotes_action = "q"  # no dashes in place of `--`
 myst_heading_anchors = 4  # anchors as on GitHub
 myst_links_external_new_tab = False
 
