@@ -6,6 +6,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 from torchmetrics import Metric
+from torchmetrics.utilities import dim_zero_cat
 
 from mtmsa_lightning.metrics.base import Labels, Predictions, age_inputs
 
@@ -28,8 +29,10 @@ class AgeMedianError(Metric):
 
     def compute(self) -> Tensor:
         """Return the median."""
-        errors = torch.cat([*self.errors, torch.zeros(0)]) if isinstance(self.errors, list) else self.errors
-        return errors.quantile(0.5) if len(errors) else torch.tensor(torch.nan)
+        if len(self.errors) == 0:
+            return torch.tensor(torch.nan, device=self.device)
+        errors = dim_zero_cat(self.errors)
+        return errors.quantile(0.5) if len(errors) else errors.new_tensor(torch.nan)
 
 
 class LogMedianError(Callback):
