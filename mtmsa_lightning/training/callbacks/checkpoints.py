@@ -14,10 +14,12 @@ from mtmsa_lightning._utils.atomic_write import replacing
 from mtmsa_lightning._utils.epoch_position import place_in_epoch
 from mtmsa_lightning.data.augment.random_state import sample_seed
 from mtmsa_lightning.errors import ConfigError
+from mtmsa_lightning.metrics.titles import METRIC_BY_NAME
 from mtmsa_lightning.module import MTMSA
 from mtmsa_lightning.runs.pretrained import WEIGHTS, read_pretrained
 from mtmsa_lightning.training.callbacks.monitor_check import (
     check_monitors,
+    may_log_others,
     unknown_metric,
     validation_metrics,
 )
@@ -103,7 +105,8 @@ class BestCheckpoint(_RunCheckpoint):
         """Check the monitors of this and all other callbacks before the first epoch."""
         assert isinstance(pl_module, MTMSA)
         metrics = validation_metrics(pl_module)
-        if self.monitor not in metrics:
+        of_package = str(self.monitor).removeprefix("val/") in METRIC_BY_NAME
+        if self.monitor not in metrics and (of_package or not may_log_others(trainer)):
             raise ConfigError(unknown_metric("checkpoint.monitor", str(self.monitor), metrics))
         check_monitors(trainer, pl_module)
 

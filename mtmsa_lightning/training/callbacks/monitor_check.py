@@ -21,9 +21,9 @@ def check_monitors(trainer: Trainer, model: MTMSA) -> None:
 
     Nothing is checked with callbacks of other packages, which may log any metric.
     """
-    callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
-    if any(type(callback).__module__.partition(".")[0] not in OURS for callback in callbacks):
+    if may_log_others(trainer):
         return
+    callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
     metrics = validation_metrics(model)
     training = [f"train/{name}" for name in (*model.metrics.logged("train"), "seconds")]
     weights = [f"train/{task}_weight" for task in model.tasks]
@@ -33,6 +33,12 @@ def check_monitors(trainer: Trainer, model: MTMSA) -> None:
     for name, monitor in watched:
         if monitor is not None and monitor not in logged:
             raise ConfigError(unknown_metric(f"{name}: monitor", monitor, metrics))
+
+
+def may_log_others(trainer: Trainer) -> bool:
+    """Return whether there are callbacks of other packages."""
+    callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
+    return any(type(callback).__module__.partition(".")[0] not in OURS for callback in callbacks)
 
 
 def validation_metrics(model: MTMSA) -> list[str]:
