@@ -126,7 +126,6 @@ def test_code_of_the_readme_is_on_a_page():
     assert {*pages.fences(ROOT / "README.md", "python")} <= {*executed}
 
 
-@pytest.mark.slow
 def test_the_python_page(trained, tmp_path, monkeypatch, capsys):
     blocks = pages.fences(ROOT / "docs/python.md", "python")
     assert len(blocks) == 4
