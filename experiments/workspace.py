@@ -5,6 +5,7 @@ Needs the extra `workspaces` and a key (`wandb login`). Each call creates a new 
 
 import argparse
 
+import wandb
 import wandb_workspaces.reports.v2 as panels
 import wandb_workspaces.workspaces as workspaces
 
@@ -52,4 +53,6 @@ if __name__ == "__main__":
     parser.add_argument("entity", help="user or team")
     parser.add_argument("--project", default="mtmsa-lightning")
     options = parser.parse_args()
+    if wandb.api.api_key is None:
+        raise SystemExit("error: arranging a workspace needs a key of W&B: run `wandb login` first")
     print(workspace(options.entity, options.project).save().url)

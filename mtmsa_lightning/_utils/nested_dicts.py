@@ -1,5 +1,6 @@
-"""Differences between nested settings."""
+"""Nested settings: their differences, and names with dots."""
 
+from collections.abc import Mapping
 from typing import Any
 
 
@@ -13,3 +14,19 @@ def differences(old: Any, new: Any, key: str = "") -> list[str]:
         for name in keys
         for text in differences(old.get(name), new.get(name), f"{key}.{name}".strip("."))
     ]
+
+
+def nested(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings with dots in their names as nested dictionaries.
+
+    >>> nested({"model.msa.rates": [1, 2], "ema": 0.99})
+    {'model': {'msa': {'rates': [1, 2]}}, 'ema': 0.99}
+    """
+    found: dict[str, Any] = {}
+    for name, value in settings.items():
+        *folders, last = name.split(".")
+        place = found
+        for folder in folders:
+            place = place.setdefault(folder, {})
+        place[last] = value
+    return found

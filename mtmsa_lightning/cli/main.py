@@ -29,9 +29,10 @@ OWN_COMMANDS = {
     "predict": "predict ages, genders and races of the faces in image files",
     "prepare": "find, align and crop the faces of a release",
     "reproduce": "run a study: all folds and seeds of its variants, one table",
+    "sweep": "choose settings by validation, by Optuna",
     "synthesize": "write synthetic faces in the layout of a real release",
 }
-CONTINUED = ("crossval", "predict", "prepare", "reproduce")
+CONTINUED = ("crossval", "predict", "prepare", "reproduce", "sweep")
 """Commands that keep finished work, and continue when they are repeated."""
 
 USAGE = """usage: mtmsa COMMAND [arguments]   (`mtmsa COMMAND --help` lists them)
