@@ -93,10 +93,8 @@ def read_sweep(name: str) -> Sweep:
     try:
         program, (_, command, verb, *args) = content.get("program", "mtmsa"), content["command"]
         method, metric, parameters = content["method"], content["metric"], dict(content["parameters"])
-        key, minimize = (
-            str(metric["name"]),
-            {"minimize": True, "maximize": False}[metric.get("goal", "minimize")],
-        )
+        minimize = {"minimize": True, "maximize": False}[metric.get("goal", "minimize")]
+        key = str(metric["name"])
     except (KeyError, TypeError, ValueError) as error:
         raise ConfigError(f"{file}: not a sweep of `mtmsa fit` ({error}); see experiments/sweeps/") from None
     if (program, command, verb) != ("mtmsa", "mtmsa", "fit") or method not in METHODS:

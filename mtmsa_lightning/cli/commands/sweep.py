@@ -17,26 +17,20 @@ def parser() -> argparse.ArgumentParser:
     """Return the argument parser of the command, without heavy imports."""
     parser = Parser(
         prog="mtmsa sweep",
-        usage="mtmsa sweep FILE [--trials N] [--parallel N] [--launch local|ray|slurm] [any argument of `mtmsa fit`]",
+        usage="mtmsa sweep FILE [--trials N] [--parallel N] [--launch local|ray|slurm] [any argument of "
+        "`mtmsa fit`]",
         description="Run a sweep file of W&B by Optuna, without an account: train trials, each in its own "
-        "process, and choose the settings with the best validation metric. Writes table.csv and best.yaml, a config "
-        "with the best settings, to <root>/sweeps/<name>/. Repeat the command after an interruption. The test part is "
-        "not used. All other arguments go to `mtmsa fit`.",
+        "process, and choose the settings with the best validation metric. Writes table.csv and best.yaml, a "
+        "config with the best settings, to <root>/sweeps/<name>/. Repeat the command after an interruption. "
+        "The test part is not used. All other arguments go to `mtmsa fit`.",
     )
-    parser.add_argument(
-        "sweep", metavar="FILE", help="a sweep file, or the name of a shipped one: msa, optimiser, tasks"
-    )
+    parser.add_argument("sweep", metavar="FILE", help="a sweep file, or a shipped one: msa, optimiser, tasks")
     add_fit_arguments(parser)
     add = parser.add_argument
     add("--trials", type=whole_number_from(1), default=30, metavar="N",
         help="trials in all (default: 30; of a grid at most its combinations)")  # fmt: skip
-    add(
-        "--sampler_seed",
-        type=whole_number_from(0),
-        default=0,
-        metavar="SEED",
-        help="of the choice of settings",
-    )
+    add("--sampler_seed", type=whole_number_from(0), default=0, metavar="SEED",
+        help="of the choice of settings (default: 0)")  # fmt: skip
     add("--parallel", type=whole_number_from(1), default=1, metavar="N",
         help="trials at once, chosen together (default: 1)")  # fmt: skip
     add("--launch", choices=PLACES, default="local", help="as of `mtmsa crossval`")
