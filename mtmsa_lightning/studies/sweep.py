@@ -154,12 +154,13 @@ def run_sweep(
     """
     try:
         import optuna
+        from optuna.storages.journal import JournalFileBackend
     except ImportError:
         raise ConfigError("mtmsa sweep needs Optuna: pip install 'mtmsa-lightning[sweep]'") from None
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     shared = [*sweep.command, *fit_args]
     trainer = _check(sweep, shared)
-    backend = optuna.storages.journal.JournalFileBackend(str(folder / "journal.log"))
+    backend = JournalFileBackend(str(folder / "journal.log"))
     study = optuna.create_study(
         storage=optuna.storages.JournalStorage(backend), study_name=sweep.file.stem, load_if_exists=True,
         sampler=sweep.sampler(seed), direction="minimize" if sweep.minimize else "maximize",
@@ -201,7 +202,7 @@ def _check(sweep: Sweep, shared: Sequence[str]) -> dict[str, Any]:
 
     first = {name: values[0] for name, values in sweep.choices.items()}
     first |= {name: least for name, (_, least, _) in sweep.ranges.items()}
-    args = [*shared, *_options(sweep.fixed | first)]
+    args = [*shared, *_options({**sweep.fixed, **first})]
     check_arguments("fit", args)
     cli = run_trainer_command("fit", args, UnstartedCLI)
     assert isinstance(cli, UnstartedCLI)
