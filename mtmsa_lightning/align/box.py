@@ -26,15 +26,16 @@ Box = tuple[float, ...]
 _LARGEST = 2  # times the longer side of the image: bounds the memory that a wrong box takes
 
 
-def crop_box(image: Image, box: Box, margin: float = 0.0) -> Image:
+def crop_box(image: Image, box: Box, margin: float = 0.0, factor: int = 1) -> Image:
     """Return the square around a box; the pixels of the image's edge are repeated outside the image.
 
     Args:
         image: RGB image.
         box: The values of ``BOX``. The square has the box's centre and its longer side.
         margin: Margin to add on each side, as a fraction of the longer side.
+        factor: Factor by which the image was reduced when it was decoded.
     """
-    left, top, right, bottom, angle = box
+    left, top, right, bottom, angle = *(edge / factor for edge in box[:4]), box[4]
     side = max(right - left, bottom - top) * (1 + 2 * margin)
     size = int(np.clip(round(side), 1, _LARGEST * max(image.shape[:2])))
     centre = ((left + right - 1) / 2, (top + bottom - 1) / 2)  # of pixels, whose centres are whole numbers

@@ -77,6 +77,12 @@ def central_transform(height: int, width: int, size: int) -> Transform:
     return np.array([[scale, 0.0, x], [0.0, scale, y]])
 
 
+def from_enlarged(transform: Transform, factor: float) -> Transform:
+    """Return a transform for an image that is ``factor`` times as large as that of the given transform."""
+    shift = (1 - factor) / (2 * factor)
+    return np.asarray(transform @ [[1 / factor, 0.0, shift], [0.0, 1 / factor, shift], [0.0, 0.0, 1.0]])
+
+
 def warp(image: Image, transform: Transform, size: int) -> Image:
     """Warp an RGB image to a square crop with sides of ``size`` pixels, with its edge pixels as border.
 

@@ -11,6 +11,7 @@ from mtmsa_lightning.align.canonical import (
     canonical_landmarks,
     central_square,
     central_transform,
+    from_enlarged,
     similarity_transform,
     to_pixels,
     warp,
@@ -46,6 +47,13 @@ class Crop(NamedTuple):
     transform: Transform
     faces_found: int
     face: DetectedFace | None
+
+    def in_file(self, factor: int) -> "Crop":
+        """Return the crop with its coordinates in a file that was reduced by a factor when it was decoded."""
+        if factor == 1:
+            return self
+        face = None if self.face is None else self.face.scaled(factor)
+        return self._replace(transform=from_enlarged(self.transform, factor), face=face)
 
 
 class FaceCropper:

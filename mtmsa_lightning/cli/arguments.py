@@ -15,6 +15,7 @@ from mtmsa_lightning.runs.hub import check_source
 from mtmsa_lightning.runs.pretrained import is_pretrained
 from mtmsa_lightning.runs.starter import STARTER, starter_folder
 from mtmsa_lightning.settings.class_paths import ALLOW_CLASSES
+from mtmsa_lightning.settings.defaults import ORIENTATIONS, SMALLEST_FACE
 
 _Choice = TypeVar("_Choice", bound=StrEnum)
 _Value = TypeVar("_Value")
@@ -131,6 +132,19 @@ def find_network(ckpt_path: str | None) -> Path:
 def add_allow_classes(parser: argparse.ArgumentParser) -> None:
     """Add ``--allow_classes``, which :func:`mtmsa_lightning.cli.main.main` reads."""
     parser.add_argument("--allow_classes", metavar="NAMES", help=ALLOW_CLASSES)
+
+
+def add_search(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the search for faces, see :class:`mtmsa_lightning.align.search.PhotoSearch`."""
+    parser.add_argument(
+        "--smallest_face", type=whole_number_from(10), default=SMALLEST_FACE, metavar="PIXELS",
+        help="shorter side of the smallest face that is searched for in large photos; half of it takes four "
+        "times as long",
+    )  # fmt: skip
+    parser.add_argument(
+        "--orientation", choices=ORIENTATIONS, default=ORIENTATIONS[0], help="auto: photos without a certain "
+        "upright face are tried at four quarter turns; upright: photos are upright, after EXIF",
+    )  # fmt: skip
 
 
 def add_boolean(

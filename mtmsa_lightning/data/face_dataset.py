@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 
-from mtmsa_lightning._utils.images import Image, UnreadableImageError, read_image
+from mtmsa_lightning._utils.images import Image, UnreadableImageError, read_reduced
 from mtmsa_lightning.align.box import box_rows, crop_box
 from mtmsa_lightning.data.augment.cpu import FaceTransform
 from mtmsa_lightning.data.augment.params import AugmentationParams, AugmentationParamSampler
@@ -156,8 +156,8 @@ class FaceDataset(Dataset[FaceSample]):
     def _read(self, row: int) -> Image:
         if self.pixels is not None:
             return self.pixels.read(self._paths[row])
-        image, box = read_image(self.path(row)), self._boxes[row]
-        return image if box is None else crop_box(image, box)
+        (image, factor), box = read_reduced(self.path(row)), self._boxes[row]
+        return image if box is None else crop_box(image, box, factor=factor)
 
 
 def collate(samples: list[FaceSample]) -> FaceBatch:

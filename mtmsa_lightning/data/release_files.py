@@ -10,7 +10,7 @@ import posixpath
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from hashlib import blake2b
@@ -24,6 +24,7 @@ import pandas as pd
 
 from mtmsa_lightning._utils.cores import available_cores
 from mtmsa_lightning._utils.file_access import find_normalised, open_regular
+from mtmsa_lightning._utils.image_formats import READ, REMEDIES, told_format
 from mtmsa_lightning._utils.image_suffixes import IMAGE_SUFFIXES
 from mtmsa_lightning._utils.text import shown
 from mtmsa_lightning.data.face_table import ReadReport
@@ -49,13 +50,19 @@ class ImageListing:
 
     Attributes:
         others: Sorted paths of the files that are not images.
+        unread: Format by path, of those among ``others`` that hold photos in a format that is not read.
         irregular: Sorted paths with an image suffix that are not regular files, such as broken links.
     """
 
     def __init__(
-        self, paths: Iterable[str], others: Iterable[str] = (), irregular: Iterable[str] = ()
+        self,
+        paths: Iterable[str],
+        others: Iterable[str] = (),
+        irregular: Iterable[str] = (),
+        unread: Mapping[str, str] | None = None,
     ) -> None:
         self.others = sorted(others)
+        self.unread = dict(unread or {})
         self.irregular = sorted(irregular)
         self._paths = dict.fromkeys(sorted(paths))
         self._folded: dict[str, str] = {}
@@ -79,12 +86,14 @@ class ImageListing:
 def list_images(root: Path) -> ImageListing:
     """List the images below ``root``, with forward slashes.
 
-    Links are followed. Hidden files (``._x.jpg``) are skipped.
+    Files with an image's suffix are not opened; others, also those without a suffix, are images by their
+    content. Links are followed. Hidden files (``._x.jpg``) are skipped.
 
     Raises:
         DataError: A folder cannot be read.
     """
     paths, others, irregular = list[str](), list[str](), list[str]()
+    unread: dict[str, str] = {}
     folders, seen = [""], set[str]()
     while folders:
         folder = folders.pop()
@@ -98,9 +107,12 @@ def list_images(root: Path) -> ImageListing:
                 folders.append(path)
             elif posixpath.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES:
                 (paths if _is(entry, "file") else irregular).append(path)
+            elif (kind := told_format(root / path)) in READ:
+                paths.append(path)
             else:
                 others.append(path)
-    return ImageListing(paths, others, irregular)
+                unread |= {path: kind} if kind in REMEDIES else {}
+    return ImageListing(paths, others, irregular, unread)
 
 
 def listing_report(listing: ImageListing, root: Path) -> ReadReport:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from mtmsa_lightning._utils.atomic_write import write_bytes
 from mtmsa_lightning._utils.images import Image, UnreadableImageError
+from mtmsa_lightning.align.detected_face import scale_pixels
 from mtmsa_lightning.inference.face import BOX
 from mtmsa_lightning.inference.inputs import Input, Inputs
 from mtmsa_lightning.inference.prediction_parts import Parts
@@ -33,9 +34,10 @@ _FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 def annotate(source: Input, faces: pd.DataFrame, file: Path) -> None:
     """Write a copy of an image with a box and a caption for each face, a row of the table."""
-    image, scale = _fitted(source.read())
+    photo, factor = source.read_photo()
+    image, scale = _fitted(photo)
     rows = faces.to_dict("records")
-    boxes = [np.array([face[name] for name in BOX]) * scale for face in rows]
+    boxes = [_box(face, factor) * scale for face in rows]
     if source.known is not None:  # a crop, whose box is that of another image
         boxes = [np.array([0, 0, image.shape[1] - 1, image.shape[0] - 1], np.float64) for _ in rows]
     words = [_Caption.of(caption(face), box) for face, box in zip(rows, boxes, strict=True)]
@@ -108,8 +110,8 @@ def _tile(face: Mapping[Any, Any], source: Input) -> Image:
 
 
 def _face(face: Mapping[Any, Any], source: Input) -> Image:
-    image = source.read()
-    box = np.array([face[name] for name in BOX])
+    image, factor = source.read_photo()
+    box = _box(face, factor)
     if source.known is None:
         size = box[2:] - box[:2]
         left, top = np.floor(box[:2] - _ROOM * size).astype(int).clip(0)
@@ -122,6 +124,11 @@ def _face(face: Mapping[Any, Any], source: Input) -> Image:
     top, left = (TILE - height) // 2, (TILE - width) // 2
     square[top : top + height, left : left + width] = small
     return square
+
+
+def _box(face: Mapping[Any, Any], factor: int) -> NDArray[np.float64]:
+    """Return the box of a face in a photo that was reduced by a factor when it was decoded."""
+    return scale_pixels(np.array([face[name] for name in BOX], np.float64), 1 / factor)
 
 
 def _fitted(image: Image) -> tuple[Image, float]:

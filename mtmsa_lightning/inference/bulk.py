@@ -117,7 +117,7 @@ class _Part:
         name = image.input.known.id if image.input.known else image.input.file
         for number, crop in enumerate(image.crops):
             score = np.nan if crop.score is None else crop.score
-            self._rows.append((name, image.input.file, number, *crop.box, score))
+            self._rows.append((name, image.input.file, number, *crop.box, score, crop.turned))
             self._waiting.append(crop)
             if len(self._waiting) == self.estimator.batch_size:
                 self._predict()
@@ -126,7 +126,7 @@ class _Part:
         """Return one row per face."""
         if self._waiting:
             self._predict()
-        rows = pd.DataFrame(self._rows, columns=["id", "file", "face", *BOX, "score"])
+        rows = pd.DataFrame(self._rows, columns=["id", "file", "face", *BOX, "score", "turned"])
         names = self._columns[0] if self._columns else ()
         columns = {name: np.concatenate([part[name] for part in self._columns]) for name in names}
         return _with_labels(rows.assign(**columns), self.estimator.model.trained_classes)

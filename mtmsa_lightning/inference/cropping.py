@@ -108,7 +108,7 @@ class Cropper:
         image = FaceTransform(self.how.image_size, self.fraction)(crop)
         left, top, right, bottom = face.box.tolist()
         transform = to_input @ np.vstack([to_crop, [0, 0, 1]])
-        return FaceCrop(image, transform, (left, top, right, bottom), face.landmarks, face.score)
+        return FaceCrop(image, transform, (left, top, right, bottom), face.landmarks, face.score, face.turned)
 
 
 def _target(how: Preprocessing) -> tuple[Points, float]:

@@ -27,7 +27,7 @@ from mtmsa_lightning.errors import CheckpointError, ConfigError
 from mtmsa_lightning.evaluation.attention import dilation_rates
 from mtmsa_lightning.inference.cropping import Cropper, Preprocessing
 from mtmsa_lightning.inference.face import Age, ClassPrediction, Face, FaceAttention, FaceCrop, PhotoFaces
-from mtmsa_lightning.inference.photos import PhotoInput, read_photo
+from mtmsa_lightning.inference.photos import PhotoInput, load_photo
 from mtmsa_lightning.labels import age_group_edges
 from mtmsa_lightning.models.face_output import FaceOutput
 from mtmsa_lightning.models.heads.age import AgeHead
@@ -36,7 +36,7 @@ from mtmsa_lightning.runs.checkpoints import find_checkpoint
 from mtmsa_lightning.runs.ensemble import Ensemble, load_networks, members_of
 from mtmsa_lightning.runs.hub import local_path, upload
 from mtmsa_lightning.runs.pretrained import README, identity, write_pretrained
-from mtmsa_lightning.settings.defaults import PREDICT_BATCH_SIZE
+from mtmsa_lightning.settings.defaults import ORIENTATIONS, PREDICT_BATCH_SIZE, SMALLEST_FACE
 
 log = logging.getLogger(__name__)
 
@@ -69,9 +69,12 @@ class AgeEstimator:
         detector: Face detector; by default that of the extra ``align``, loaded when it is first needed.
         max_pixels: Larger photos are refused before they are decoded.
         precision: A key of :data:`PRECISIONS`.
+        smallest_face: Shorter side in pixels of the smallest face that the default detector searches for.
+        orientation: ``auto``: photos without a certain upright face are tried at four quarter turns, see
+            :class:`~mtmsa_lightning.align.search.PhotoSearch`; ``upright``: they are upright.
 
     Raises:
-        ConfigError: The precision or the device does not exist.
+        ConfigError: The precision, the orientation or the device does not exist.
     """
 
     def __init__(
@@ -82,15 +85,21 @@ class AgeEstimator:
         detector: FaceDetector | None = None,
         max_pixels: int = MAX_PIXELS,
         precision: str = "32-true",
+        smallest_face: int = SMALLEST_FACE,
+        orientation: str = ORIENTATIONS[0],
     ) -> None:
         if precision not in PRECISIONS:
             raise ConfigError(f"precision {precision!r} is not one of {', '.join(PRECISIONS)}")
+        if orientation not in ORIENTATIONS:
+            raise ConfigError(f"orientation {orientation!r} is not one of {', '.join(ORIENTATIONS)}")
         model = model.double() if precision == "64-true" else model
         self.model: Any = model.to(usable_device(device)).eval()
         self._networks: list[MTMSA] = members_of(model)
         self.precision = precision
         self.batch_size = batch_size
         self.max_pixels = max_pixels
+        self.smallest_face = smallest_face
+        self.orientation = orientation
         self.preprocessing = Preprocessing.of_checkpoint(model.image_size, model.crop, model.provenance)
         self._cropper = Cropper(self.preprocessing)
         heads = [network.age for network in self._networks]  # they compute in float64
@@ -225,7 +234,7 @@ class AgeEstimator:
     def _load_detector(self) -> FaceDetector:
         with self._loading:
             if self._detector is None:
-                self._detector = load_detector()
+                self._detector = load_detector(self.smallest_face, self.orientation)
             return self._detector
 
     def _crops_ahead(self, photos: Iterable[PhotoInput], detector: FaceDetector | None) -> Iterator["_Cut"]:
@@ -246,8 +255,10 @@ class AgeEstimator:
         return self._cut(photo, self._load_detector() if self._detects(detect) else None)
 
     def _cut(self, photo: PhotoInput, detector: FaceDetector | None) -> list[FaceCrop]:
-        image = read_photo(photo, self.max_pixels)
-        return [self._cropper.whole(image)] if detector is None else self._cropper.detected(image, detector)
+        image, factor = load_photo(photo, self.max_pixels)
+        whole = detector is None
+        crops = [self._cropper.whole(image)] if whole else self._cropper.detected(image, detector)
+        return [crop.in_file(factor) for crop in crops]
 
     def predict(self, crops: Sequence[FaceCrop]) -> list[Face]:
         """Predict cropped faces, in batches."""

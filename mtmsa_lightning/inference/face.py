@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtmsa_lightning._utils.images import Image
-from mtmsa_lightning.align.canonical import Transform
-from mtmsa_lightning.align.detected_face import Points
+from mtmsa_lightning.align.canonical import Transform, from_enlarged
+from mtmsa_lightning.align.detected_face import Points, scale_pixels
 from mtmsa_lightning.errors import CheckpointError
 from mtmsa_lightning.labels import AGE_GROUP_EDGES
 from mtmsa_lightning.models.distributions import AgeDistribution, MixtureAge, printed_age, without_intervals
@@ -101,6 +101,7 @@ class FaceCrop(NamedTuple):
             is (0, 0): as detected, or the part of the photo that was used.
         landmarks: The five ``align.detector.LANDMARKS`` in pixels of the photo, (5, 2), if detected.
         score: Confidence of the detector, 0 to 1; None without detection.
+        turned: Degrees, clockwise, by which the photo was turned to find the face.
     """
 
     image: Image
@@ -108,6 +109,16 @@ class FaceCrop(NamedTuple):
     box: tuple[float, float, float, float]
     landmarks: Points | None = None
     score: float | None = None
+    turned: int = 0
+
+    def in_file(self, factor: int) -> "FaceCrop":
+        """Return the face with coordinates in a file that was reduced by a factor when it was decoded."""
+        if factor == 1:
+            return self
+        left, top, right, bottom = scale_pixels(np.array(self.box), factor).tolist()
+        points = None if self.landmarks is None else scale_pixels(self.landmarks, factor)
+        transform = from_enlarged(self.transform, factor)
+        return self._replace(transform=transform, box=(left, top, right, bottom), landmarks=points)
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,13 +167,14 @@ class Face:
     def to_dict(self) -> dict[str, Any]:
         """Return the predictions as plain values, with the names of the columns of ``mtmsa predict``.
 
-        These are ``box_left``, ``box_top``, ``box_right``, ``box_bottom`` and ``score``; ``age_mean``,
-        ``age_std`` (of an ensemble also ``age_std_within`` and ``age_std_between`` its networks),
+        These are ``box_left``, ``box_top``, ``box_right``, ``box_bottom``, ``score`` and ``turned``;
+        ``age_mean``, ``age_std`` (of an ensemble also ``age_std_within`` and ``age_std_between``),
         ``age_low90`` and ``age_high90`` in years, ``unsure``, decisions ``over_<age>``, probabilities
         ``group_<low>_<high>``; the most probable ``gender`` and ``race`` with the probabilities
         ``gender_<class>`` and ``race_<class>``. Predictions that the checkpoint does not make are missing.
         """
-        values: dict[str, Any] = {**dict(zip(BOX, map(float, self.box), strict=True)), "score": self.score}
+        values: dict[str, Any] = dict(zip(BOX, map(float, self.box), strict=True))
+        values |= {"score": self.score, "turned": self.crop.turned}
         if self.age_or_none is not None:
             age = self.age_or_none
             low, high = age.interval(0.9)

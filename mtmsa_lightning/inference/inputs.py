@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtmsa_lightning._utils.file_access import file_state, find_normalised
-from mtmsa_lightning._utils.image_suffixes import IMAGE_SUFFIXES
-from mtmsa_lightning._utils.images import Image, read_image
+from mtmsa_lightning._utils.image_formats import READ, REMEDIES, told_format
+from mtmsa_lightning._utils.images import Image, Photo, read_reduced
 from mtmsa_lightning._utils.text import pluralize
 from mtmsa_lightning.data.face_table import ReadReport
 from mtmsa_lightning.data.prepared.format import (
@@ -57,7 +57,11 @@ class Input(NamedTuple):
 
     def read(self) -> Image:
         """Return the image, RGB; raise UnreadableImageError if it is missing, damaged or not an image."""
-        return read_image(self.file) if self.pixels is None else self.pixels.read(self.path)
+        return self.read_photo().image
+
+    def read_photo(self) -> Photo:
+        """Return the image, with the factor by which a large one is reduced; errors as for :meth:`read`."""
+        return read_reduced(self.file) if self.pixels is None else Photo(self.pixels.read(self.path))
 
 
 class Photos(Sequence[Input]):
@@ -190,7 +194,7 @@ def find_inputs(paths: Iterable[str | Path]) -> Inputs:
             blocks.append(faces if list(new.values()) == faces.files else faces.chosen(new))
     inputs = Inputs([block for block in blocks if len(block)])
     if not len(inputs):
-        raise DataError(f"no image ({', '.join(sorted(IMAGE_SUFFIXES))}) in {', '.join(given)}")
+        raise DataError(f"no image ({', '.join(READ)}) in {', '.join(given)}")
     sets.log_found()
     return inputs
 
@@ -253,14 +257,21 @@ class _PreparedSets:
 def _matches(path: str) -> list[str]:
     """Return the path itself or the matches of a pattern; log skipped files."""
     used, others = matches(path)
-    _log_skipped(path, others)
+    kinds = {name: told_format(Path(name)) for name in others}
+    _log_skipped(path, others, {name: kind for name, kind in kinds.items() if kind in REMEDIES})
     return used
 
 
-def _log_skipped(where: str | Path, names: Sequence[str]) -> None:
-    if names:
-        kind = pluralize(len(names), "file that is not an image", "files that are not images")
-        log.info("%s: skipped %s: %s", where, kind, first_names(names))
+def _log_skipped(where: str | Path, names: Sequence[str], unread: Mapping[str, str]) -> None:
+    """Log skipped files, with the remedy for those in a known format (``unread``)."""
+    rest = [name for name in names if name not in unread]
+    if rest:
+        kind = pluralize(len(rest), "file that is not an image", "files that are not images")
+        log.info("%s: skipped %s: %s", where, kind, first_names(rest))
+    for kind in sorted({*unread.values()}):
+        of_kind = [name for name, theirs in unread.items() if theirs == kind]
+        files = pluralize(len(of_kind), "file")
+        log.warning("%s: skipped %s (%s: %s): %s", where, files, kind, REMEDIES[kind], first_names(of_kind))
 
 
 def _photos(path: Path) -> list[str]:
@@ -270,7 +281,7 @@ def _photos(path: Path) -> list[str]:
         found = [str(path / name) for name in listing]
         if not found:
             log.warning("%s: there is no image in it", path)
-        _log_skipped(path, [*listing.others, *listing.irregular])
+        _log_skipped(path, [*listing.others, *listing.irregular], listing.unread)
         return found
     return _listed(path) if path.suffix.lower() in TABLES else [str(path)]
 

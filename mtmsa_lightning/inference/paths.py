@@ -4,7 +4,7 @@ import glob
 from collections.abc import Sequence
 from pathlib import Path
 
-from mtmsa_lightning._utils.image_suffixes import IMAGE_SUFFIXES
+from mtmsa_lightning._utils.image_formats import is_image
 from mtmsa_lightning.errors import DataError
 
 TABLES = (".csv", ".tsv")  # endings of the tables that list images in a column ``path``
@@ -53,4 +53,4 @@ def first_names(names: Sequence[str], most: int = 2) -> str:
 
 def _counts(path: Path) -> bool:
     """Return whether a match of a pattern is an input."""
-    return path.is_dir() or path.suffix.lower() in {*IMAGE_SUFFIXES, *TABLES}
+    return path.is_dir() or path.suffix.lower() in TABLES or is_image(path)

@@ -12,10 +12,11 @@ from torch import Tensor
 from mtmsa_lightning._utils.images import (
     MAX_PIXELS,
     Image,
+    Photo,
     UnreadableImageError,
     check_size,
-    decode_image,
-    read_image,
+    decode_reduced,
+    read_reduced,
 )
 
 PhotoInput = str | Path | bytes | NDArray[Any] | Tensor | PIL.Image.Image
@@ -29,7 +30,8 @@ def read_photo(photo: PhotoInput, max_pixels: int = MAX_PIXELS, name: str = "pho
 
     Args:
         photo: See ``PhotoInput``; files are decoded as in training.
-        max_pixels: Larger photos are refused before they are decoded.
+        max_pixels: Larger photos are refused before they are decoded; JPEG files of up to 4 times as many are
+            decoded at half their sides.
         name: Name of a photo given as bytes, for messages.
 
     Raises:
@@ -37,17 +39,22 @@ def read_photo(photo: PhotoInput, max_pixels: int = MAX_PIXELS, name: str = "pho
             has another shape, type or range.
         TypeError: It has another type.
     """
+    return load_photo(photo, max_pixels, name).image
+
+
+def load_photo(photo: PhotoInput, max_pixels: int = MAX_PIXELS, name: str = "photo") -> Photo:
+    """Return a photo as :func:`read_photo`, with the factor by which a large one is reduced."""
     if isinstance(photo, str | Path):
-        return read_image(photo, max_pixels)
+        return read_reduced(photo, max_pixels)
     if isinstance(photo, bytes):
-        return decode_image(photo, name, max_pixels)
+        return decode_reduced(photo, name, max_pixels)
     if isinstance(photo, PIL.Image.Image):
-        return _from_pillow(photo, max_pixels)
+        return Photo(_from_pillow(photo, max_pixels))
     if isinstance(photo, Tensor):
         array = photo.detach().cpu().numpy()
-        return _from_array(np.moveaxis(array, 0, -1) if array.ndim == 3 else array)
+        return Photo(_from_array(np.moveaxis(array, 0, -1) if array.ndim == 3 else array))
     if isinstance(photo, np.ndarray):
-        return _from_array(photo)
+        return Photo(_from_array(photo))
     raise TypeError(f"a photo is a path, bytes, array, tensor or Pillow image, not {type(photo).__name__}")
 
 

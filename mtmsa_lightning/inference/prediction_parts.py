@@ -35,7 +35,7 @@ COMPARED = ("format_version", "model", "options", "inputs", "files", "part_size"
 MERGED = tuple(key for key in COMPARED if key not in ("files", "shard"))
 """Keys that are equal in all shards; times of files may differ between machines."""
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 RECORD = ".record.json"
 SKIPPED = ".skipped.csv"
 _PLAN = "plan.json"
@@ -53,12 +53,13 @@ Skipped = list[tuple[str, str]]
 
 
 class Counts(NamedTuple):
-    """Counts of a table: its rows, all images, and those without a face or not readable."""
+    """Counts of a table: its rows, all images, those without a face or not readable, and turned faces."""
 
     faces: int
     images: int
     no_face: int
     unreadable: int
+    turned: int = 0
 
 
 class Parts:
@@ -211,7 +212,7 @@ def _read_record(out: Path) -> Plan:
 
 def join(plan: Plan, files: Sequence[Path], out: Path) -> Counts:
     """Join the files of all parts, in order; raise DataError if one is damaged."""
-    faces, reasons = 0, Counter[bool]()  # by whether there was no face
+    faces, turned, reasons = 0, 0, Counter[bool]()  # reasons by whether there was no face
     listed = beside(out, SKIPPED)
     with ExitStack() as stack:
         append = stack.enter_context(_table(stack.enter_context(replacing(out)), out.suffix))
@@ -224,8 +225,9 @@ def join(plan: Plan, files: Sequence[Path], out: Path) -> Counts:
             append(table)
             lines.writerows(skipped)
             faces += table.num_rows
+            turned += sum(table["turned"].to_numpy() > 0) if table.num_rows else 0
             reasons.update(reason == NO_FACE for _, reason in skipped)
-    counts = Counts(faces, int(plan["inputs"]["images"]), reasons[True], reasons[False])
+    counts = Counts(faces, int(plan["inputs"]["images"]), reasons[True], reasons[False], int(turned))
     if not reasons.total():
         listed.unlink()
     record = {**plan, "shard": None, "counts": counts._asdict()}

@@ -38,6 +38,8 @@ def make_plan(
         "options": {
             "detect": detect,
             "max_pixels": estimator.max_pixels,
+            "smallest_face": estimator.smallest_face,
+            "orientation": estimator.orientation,
             "batch_size": estimator.batch_size,
             "precision": estimator.precision,
             "flip_test": model.flip_test,

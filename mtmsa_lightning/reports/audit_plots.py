@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from mtmsa_lightning._utils.images import Image, UnreadableImageError, central_square, read_image
+from mtmsa_lightning._utils.images import Image, UnreadableImageError, central_square, read_reduced
 from mtmsa_lightning.align.box import box_rows, crop_box
 from mtmsa_lightning.data.face_table import FaceTable
 from mtmsa_lightning.data.splits.split import PARTS
@@ -82,11 +82,11 @@ def draw_groups(table: FaceTable, groups: Sequence[Sequence[int]], captions: Seq
 
 def _tile(table: FaceTable, row: int) -> Image | None:
     try:
-        image = read_image(table.root / table.frame["path"].iloc[row])
+        image, factor = read_reduced(table.root / table.frame["path"].iloc[row])
     except UnreadableImageError:
         return None
     (box,) = box_rows(table.frame.iloc[[row]])
-    image = image if box is None else crop_box(image, box)
+    image = image if box is None else crop_box(image, box, factor=factor)
     square = central_square(image, 1.0)
     small = cv2.resize(square, (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA)
     return np.asarray(small, np.uint8)

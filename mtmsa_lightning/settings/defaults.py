@@ -17,6 +17,13 @@ VAL_FRACTION = 0.1
 BALANCE_SMOOTHING = 2.0
 """Standard deviation in years of the kernel that smooths the density of ages for balanced sampling."""
 
+# Search for faces
+SMALLEST_FACE = 24
+"""Shorter side in pixels of the smallest face that is searched for in large photos."""
+
+ORIENTATIONS = ("auto", "upright")
+"""``auto`` tries quarter turns of photos whose faces are doubtful, ``upright`` trusts EXIF."""
+
 # Crops of `mtmsa prepare`
 CROP_SIZE = 256
 """Side of canonical crops in pixels."""

@@ -15,6 +15,7 @@ from mtmsa_lightning._utils.images import (
     UnreadableImageError,
     central_square,
     decode_image,
+    decode_reduced,
     read_image,
     unreadable,
 )
@@ -208,8 +209,8 @@ def test_opencv_has_the_limit_whatever_loads_it():
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
 
 
-@pytest.mark.parametrize("format", ["IM", "SPIDER", "PCX", "TGA", "AVIF"])
-def test_formats_that_opencv_lacks_are_refused(picture, format):
+@pytest.mark.parametrize("format", ["IM", "SPIDER", "PCX", "TGA"])
+def test_formats_of_no_photos_are_refused(picture, format):
     file = io.BytesIO()
     picture.convert("F" if format == "SPIDER" else "RGB").save(file, format)
     with pytest.raises(UnreadableImageError):
@@ -220,3 +221,40 @@ def test_a_photo_cd_header_behind_another_format_does_not_count():
     hdr = b"#?RADIANCE\n" + b"#" * 2036 + b"\nPCD_\n" + b"\nFORMAT=32-bit_rle_rgbe\n\n-Y 9000 +X 9000\n"
     with pytest.raises(UnreadableImageError):
         decode_image(hdr.ljust(8192, b"\0"), "photo.hdr")
+
+
+def jpeg(picture, **options):
+    file = io.BytesIO()
+    picture.save(file, "JPEG", **{"quality": 95, "subsampling": 0} | options)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_a_large_jpeg_is_decoded_at_half_its_sides(picture, orientation):
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    data = jpeg(picture.resize((101, 120)), exif=exif.tobytes())
+    whole, factor = decode_reduced(data, "photo", 101 * 120)
+    assert factor == 1
+    np.testing.assert_array_equal(whole, decode_image(data, "photo"))
+    half, factor = decode_reduced(data, "photo", 101 * 120 // 4 + 1)
+    assert factor == 2
+    height, width = whole.shape[:2]
+    assert half.shape == (-(-height // 2), -(-width // 2), 3)
+    expected = cv2.resize(whole, (width // 2, height // 2), interpolation=cv2.INTER_AREA)
+    assert np.abs(half[: height // 2, : width // 2].astype(int) - expected).mean() < 3
+    with pytest.raises(UnreadableImageError, match="too large"):
+        decode_image(data, "photo", 101 * 120 - 1)
+
+
+def test_what_cannot_be_decoded_row_by_row_is_not_reduced(picture):
+    """A progressive file is kept in memory at full size, and a PNG file has no smaller version."""
+    png = io.BytesIO()
+    picture.save(png, "PNG")
+    for data in (jpeg(picture, progressive=True), png.getvalue()):
+        with pytest.raises(UnreadableImageError, match="too large: 50 x 60"):
+            decode_reduced(data, "photo", 50 * 60 - 1)
+    for streamed in (jpeg(picture), jpeg(picture.convert("L")), jpeg(picture.convert("CMYK"))):
+        assert decode_reduced(streamed, "photo", 50 * 60 - 1).factor == 2
+    with pytest.raises(UnreadableImageError, match="too large: 50 x 60"):
+        decode_reduced(jpeg(picture), "photo", 50 * 60 // 4 - 1)

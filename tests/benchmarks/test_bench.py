@@ -29,8 +29,8 @@ NO_BENCHMARKS = {
 }
 """Files of the folder that measure no speed."""
 
-ALONE = {"age_and_gender_comparison", "export"}
-"""Run by themselves: they need a trained network."""
+ALONE = {"age_and_gender_comparison", "export", "photo_search"}
+"""Run by themselves: they need a trained network, or a folder of faces."""
 
 
 @pytest.fixture

@@ -34,6 +34,17 @@ def test_listing_is_sorted_relative_and_of_images_only(tmp_path, touch):
     assert list(list_images(tmp_path)) == ["a.png", "b/2.JPG", "b/c/1.jpeg"]
 
 
+def test_listing_tells_files_without_an_images_suffix_by_their_content(tmp_path):
+    gif, raw, xl = b"GIF89a" + bytes(20), b"II*\0" + bytes(20), b"\xff\x0a" + bytes(20)
+    files = {"IMG_1": gif, "a.heic": b"", "b.dat": gif, "c.txt": gif, "d.nef": raw, "e": xl, "f": b"text"}
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+    listing = list_images(tmp_path)
+    assert list(listing) == ["IMG_1", "a.heic", "b.dat"]
+    assert listing.others == ["c.txt", "d.nef", "e", "f"]
+    assert listing.unread == {"d.nef": "camera raw", "e": "JPEG XL"}
+
+
 def test_listing_finds_other_capitals_but_prefers_the_exact_name():
     listing = ImageListing(["A/x.jpg", "a/X.JPG", "e\u0301.jpg"])
     assert listing.find("a/X.JPG") == "a/X.JPG"

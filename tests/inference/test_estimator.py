@@ -298,7 +298,7 @@ def test_threads_get_the_answers_of_one_thread(finding, plain, photos, portrait)
 def test_the_detector_is_loaded_once_by_whichever_thread_needs_it_first(plain, photos, monkeypatch):
     loaded = []
     monkeypatch.setattr(
-        "mtmsa_lightning.inference.estimator.load_detector", lambda: loaded.append(1) or (lambda _: [])
+        "mtmsa_lightning.inference.estimator.load_detector", lambda *_: loaded.append(1) or (lambda _: [])
     )
     estimator = AgeEstimator(plain.model, device="cpu")
     estimator(photos[0])

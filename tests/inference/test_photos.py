@@ -184,8 +184,9 @@ def test_pillows_own_limit_neither_warns_nor_decides(tmp_path, monkeypatch):
     for name in ("photo.png", "photo.jpg", "photo.tif", "photo.webp", "photo.bmp"):
         cv2.imwrite(str(tmp_path / name), RGB)
         assert read_photo(tmp_path / name).shape == (20, 30, 3)
+        most = 149 if name.endswith("jpg") else 599  # four times as many are read at half size
         with pytest.raises(UnreadableImageError, match="too large: 30 x 20 are 0 million pixels"):
-            read_photo(tmp_path / name, max_pixels=599)
+            read_photo(tmp_path / name, max_pixels=most)
 
 
 def test_the_limit_counts_pixels_and_is_the_callers(tmp_path):

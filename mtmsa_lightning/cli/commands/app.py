@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from mtmsa_lightning.cli.arguments import (
     Parser,
     add_network,
+    add_search,
     add_several,
     find_networks,
     positive_number,
@@ -37,6 +38,7 @@ def parser() -> argparse.ArgumentParser:
     )
     size = "largest file in MB of 2^20 bytes"
     parser.add_argument("--max_mb", type=positive_number, default=MAX_MEGABYTES, help=size)
+    add_search(parser)
     parser.add_argument("--accelerator", default="auto", help="auto, cpu or gpu")
     return parser
 
@@ -54,6 +56,7 @@ def main(args: Sequence[str]) -> None:
     need_gradio()
     listen(options.host, options.port).close()  # a wrong address is an error before the network is loaded
     (device,) = choose_devices(options.accelerator, "1")
-    estimator = AgeEstimator.from_pretrained(networks, device=device, detector=load_detector())
+    detector = load_detector(options.smallest_face, options.orientation)
+    estimator = AgeEstimator.from_pretrained(networks, device=device, detector=detector)
     log.info("%s", estimator.describe(detect=True))
     serve(estimator, options.host, options.port, options.max_mb)

@@ -2,12 +2,14 @@
 
 import argparse
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from mtmsa_lightning.cli.arguments import (
     Parser,
     add_allow_classes,
     add_boolean,
+    add_search,
     number_from,
     whole_number_from,
 )
@@ -38,7 +40,8 @@ def parser() -> argparse.ArgumentParser:
     add("--out", type=Path, required=True, help=f"folder for {PAGE} and {RECORD}")
     add_boolean(parser, "--faces", "show photos in the page", default=True)
     add_boolean(parser, "--read_images", "read the images, not only the table and the split", default=True)
-    add_boolean(parser, "--detect", "look for a face in every image; needs the extra align")
+    add_boolean(parser, "--detect", "look for an upright face in every image; needs the extra align")
+    add_search(parser)
     near = "greatest distance of near-duplicates, of 256 bits"
     add("--near", type=whole_number_from(0), default=NEAR, help=near)
     side = "least side of an image in pixels"
@@ -64,7 +67,8 @@ def main(args: Sequence[str]) -> None:
     from mtmsa_lightning.reports.audit import summary, write_json, write_page
 
     thresholds = Thresholds(options.near, options.min_side, options.min_sharpness)
-    detect = load_detector() if options.detect else None
+    search = partial(load_detector, options.smallest_face, options.orientation, crowds=False)
+    detect = search() if options.detect else None
     read(data)  # raises before a folder is made
     with locked(options.out, "mtmsa audit"):
         audits = {options.out: audit(data, thresholds, look=options.read_images, detect=detect)}

@@ -88,10 +88,11 @@ def _check_source(data: "FaceDataModule", mixed: bool) -> tuple[list[Finding], b
     """Print what is known of a dataset; return its findings, and whether it has a training part."""
     from mtmsa_lightning.data.audit.audit import all_splits, check_table, read
     from mtmsa_lightning.data.audit.findings import by_severity
+    from mtmsa_lightning.data.audit.orientation import sideways_sample
 
     table = read(data)
     splits, findings = all_splits(data, table)
-    findings = by_severity([*findings, *check_table(data, table, splits)])
+    findings = by_severity([*findings, *check_table(data, table, splits), *sideways_sample(table)])
     trained = bool(splits) and len(splits[data.fold].train) > 0
     if trained and not mixed and (data.sampler == "balanced" or not len(splits[data.fold].val)):
         data.setup("fit")  # raises, as it will for `mtmsa fit`
@@ -211,7 +212,7 @@ def _protocol_sizes(data: "FaceDataModule") -> Iterator[str]:
 
 def _describe_findings(findings: Sequence[Finding]) -> Iterator[str]:
     """Yield lines about contradictions in the table."""
-    yield "findings in the table (`mtmsa audit` looks at the images too):"
+    yield "findings in the table and a few images (`mtmsa audit` looks at all of them):"
     if not findings:
         yield "  none"
     for finding in findings:

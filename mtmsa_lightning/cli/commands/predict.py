@@ -19,6 +19,7 @@ from mtmsa_lightning.cli.arguments import (
     Parser,
     add_boolean,
     add_network,
+    add_search,
     add_several,
     find_networks,
     parse_shard,
@@ -80,8 +81,10 @@ def parser() -> argparse.ArgumentParser:
     add_boolean(parser, "--strict", "end with status 2 if an image could not be read")
     add_boolean(parser, "--detect", "find and align all faces of a photo; false: a photo is one cropped face",
                 None, "as in training")  # fmt: skip
+    add_search(parser)
     add("--max_pixels", type=whole_number_from(1), default=MAX_PIXELS, metavar="N",
-        help="skip photos with more pixels; for more than the default, also set "
+        help="skip photos with more pixels, except for JPEG files of up to 4 N, which are read at half their "
+        "sides; a pixel takes 3 bytes, in each of --num_workers; for more than the default, also set "
         "OPENCV_IO_MAX_IMAGE_PIXELS")  # fmt: skip
     add("--annotate", type=Path, metavar="DIR", help="write copies of the photos with a box and a caption "
         "per face (default: none, since they show people)")  # fmt: skip
@@ -158,6 +161,7 @@ def _describe_face(row: dict[str, Any]) -> str:
         unsure = ", unsure" if row.get("unsure") else ""
         interval = f"90 % interval {row['age_low90']:.1f} to {row['age_high90']:.1f}{unsure}"
         parts.append(f"{row['age_mean']:.1f} years ({interval})")
+    parts += [f"photo turned by {row['turned']} degrees"] if row["turned"] else []
     over = (name for name in row if name.startswith("over_"))
     parts += [f"{name.removeprefix('over_')} or older: {row[name]}" for name in over]
     parts += [f"{row[task]} ({row[f'{task}_{row[task]}']:.2f})" for task in ("gender", "race") if task in row]
@@ -187,6 +191,7 @@ def predict(options: argparse.Namespace) -> "Counts | None":
         load_estimator, checkpoint, options.flip_test, allow_classes=allowed(),
         batch_size=options.batch_size,
         max_pixels=options.max_pixels, precision=options.precision,
+        smallest_face=options.smallest_face, orientation=options.orientation,
     )  # fmt: skip
     estimator = load(device=devices[0] if len(devices) == 1 else "cpu")
     detect = estimator.preprocessing.detects if options.detect is None else options.detect
@@ -271,6 +276,9 @@ def report(counts: "Counts", out: Path, strict: bool = False) -> None:
         done = counts.images - counts.no_face - counts.unreadable
         images = pluralize(counts.images, "image")
         print(f"{pluralize(counts.faces, 'face')} in {done:,} of {images}: {out}")
+        if counts.turned:
+            lying = pluralize(counts.turned, "face")
+            print(f"on their side or upside down, turned upright: {lying} (column `turned`, in degrees)")
         if reasons := _reasons(counts):
             print(f"skipped: {reasons}: {listed}")
             _print_skipped(listed, counts.no_face + counts.unreadable)

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from mtmsa_lightning._utils.cores import available_cores
 from mtmsa_lightning._utils.strict_json import from_json, to_json
+from mtmsa_lightning._utils.text import pluralize
 from mtmsa_lightning._utils.yaml_text import load_yaml
 from mtmsa_lightning.align.margin import CROP_MARGIN
 from mtmsa_lightning.cli.arguments import (
     Parser,
     add_boolean,
+    add_search,
     fraction,
     number_from,
     parse_shard,
@@ -86,6 +88,7 @@ def parser() -> argparse.ArgumentParser:
         f"chin, as a fraction of it (default: {CROP_MARGIN}; utkface 0); use one value for sets to compare"
     )  # fmt: skip
     add_boolean(parser, "--detect", "look for the face", None, "false if the release's images are aligned")
+    add_search(parser)
     add("--no_face", choices=("drop", "centre"), help="drop an image without a face, or crop its centre "
         "(of an aligned image: the known place); it is listed (default: centre; folder: drop)")  # fmt: skip
     add("--num_workers", type=whole_number_from(1), help="processes (default: one per core)")
@@ -194,7 +197,9 @@ def _crop_settings(options: argparse.Namespace, release: str, reading: dict[str,
         margin = 0.0 if release in TIGHT and is_aligned else CROP_MARGIN
     detect = not is_aligned if options.detect is None else options.detect
     no_face = options.no_face or ("drop" if release == "folder" else "centre")
-    return CropSettings(options.size, margin, detect, release if is_aligned else None, no_face == "centre")
+    known = release if is_aligned else None
+    search = options.smallest_face, options.orientation
+    return CropSettings(options.size, margin, detect, known, no_face == "centre", *search)
 
 
 def _check_root(root: Path, out: Path) -> None:
@@ -244,6 +249,9 @@ def _report(record: dict[str, Any], out: Path) -> None:
     counts = record["counts"]
     if counts["several_faces"]:
         print(f"images with several faces, of which the largest was used: {counts['several_faces']:,}")
+    if turned := counts.get("turned", 0):
+        faces = pluralize(turned, "face")
+        print(f"on their side or upside down, turned upright: {faces} (column `turned`, in degrees)")
     if counts["images"] > counts["faces"]:
         skipped = f"{counts['no_face_dropped']:,} without a face, {counts['unreadable']:,} unreadable"
         print(f"skipped: {skipped}: {out / 'skipped.csv'}")

@@ -2,22 +2,23 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sized
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 import pandas as pd
 
-from mtmsa_lightning._utils.images import Image
 from mtmsa_lightning._utils.progress import progress
 from mtmsa_lightning._utils.text import shown
+from mtmsa_lightning.align.detector import FaceDetector
 from mtmsa_lightning.data.audit.counts import counts
 from mtmsa_lightning.data.audit.findings import Finding, by_severity, found
 from mtmsa_lightning.data.audit.images import Scan, check_images, scan_images
 from mtmsa_lightning.data.audit.labels import check_labels, conflicting_copies
 from mtmsa_lightning.data.audit.leaks import copies, near_duplicates, shared_subjects
 from mtmsa_lightning.data.audit.near_duplicates import near_pairs
+from mtmsa_lightning.data.audit.orientation import sideways_sample
 from mtmsa_lightning.data.audit.published_counts import Comparison, compare
 from mtmsa_lightning.data.audit.release_noise import check_release
 from mtmsa_lightning.data.baselines import baselines_by_part
@@ -84,7 +85,7 @@ def audit(
     data: FaceDataModule,
     thresholds: Thresholds = Thresholds(),  # frozen
     look: bool = True,
-    detect: Callable[[Image], Sized] | None = None,
+    detect: FaceDetector | None = None,
     scan: Scan | None = None,
 ) -> Audit:
     """Audit a dataset with its protocol.
@@ -93,7 +94,7 @@ def audit(
         data: The dataset; its fold is reported, and all folds are searched for leaks.
         thresholds: Thresholds of findings.
         look: Scan the images; otherwise check table and split only.
-        detect: Returns the faces of an image, to find images without any.
+        detect: Face detector, to find images without a face or on their side.
         scan: Scan of the images, if they were scanned before.
 
     Raises:
@@ -117,6 +118,9 @@ def audit(
     if scan is not None:
         findings += check_pictures(table, scan, splits, thresholds)
         lap("duplicates")
+    if look and detect is None:
+        findings += sideways_sample(table)
+        lap("orientation")
     return Audit(
         data.source,
         table,

@@ -59,6 +59,10 @@ _WARNINGS = {  # known kinds of noise, and reasons for metrics that are too good
     "age-falls": ("a subject's age falls while the date of the picture rises", _ONE_BIRTH_DATE),
     "age-dates": ("an age is not the number of completed years from birth to picture", "look at the dates"),
     "tiny": ("an image is smaller than a stated side", "choose an image size that fits"),
+    "sideways": (
+        "the face of an image lies on its side or upside down",
+        "turn the images, or train on the set that `mtmsa prepare` makes: it turns them",
+    ),
     "faceless": ("a detector finds no face in the image", "look at the images"),
     "release": ("a count differs from the published release", "compare your copy with the release"),
 }

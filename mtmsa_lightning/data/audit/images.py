@@ -1,6 +1,6 @@
 """Scan of all images, and checks: unreadable, tiny, blurred, or without a face."""
 
-from collections.abc import Callable, Sized
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import blake2b
 from pathlib import Path
@@ -16,9 +16,11 @@ from mtmsa_lightning._utils.images import (
     Image,
     UnreadableImageError,
     central_square,
-    decode_image,
+    decode_reduced,
 )
 from mtmsa_lightning.align.box import Box, box_rows, crop_box
+from mtmsa_lightning.align.detected_face import largest
+from mtmsa_lightning.align.detector import FaceDetector
 from mtmsa_lightning.data.audit.findings import Finding, found
 from mtmsa_lightning.data.audit.near_duplicates import WORDS, Hashes, perceptual_hash
 from mtmsa_lightning.data.face_table import FaceTable
@@ -33,8 +35,9 @@ class Scan(NamedTuple):
 
     Attributes:
         facts: Columns ``width`` and ``height`` (pixels; 0 unreadable), ``sharpness`` (NaN unreadable),
-            ``faces`` (number found, -1 without a detector), ``content`` (hash of the file's bytes, 16
-            hexadecimal digits; "" missing) and ``error`` ("" readable).
+            ``faces`` (number found, -1 without a detector), ``turned`` (degrees, clockwise, by which the
+            image is turned to find its largest face), ``content`` (hash of the file's bytes, 16 hexadecimal
+            digits; "" missing) and ``error`` ("" readable).
         hashes: Perceptual hashes, shape (N, 4); zeros for an unreadable image.
     """
 
@@ -52,6 +55,7 @@ class _Fact(NamedTuple):
     height: int
     sharpness: float
     faces: int
+    turned: int
     content: str
     error: str
 
@@ -60,7 +64,7 @@ def scan_images(
     table: FaceTable,
     workers: int,
     advance: Callable[[int], object] = lambda n: None,
-    detect: Callable[[Image], Sized] | None = None,
+    detect: FaceDetector | None = None,
 ) -> Scan:
     """Decode every image of a table once, in threads.
 
@@ -68,7 +72,7 @@ def scan_images(
         table: The faces.
         workers: Number of threads.
         advance: Called with 1 after every image.
-        detect: Returns the faces of an image; None skips detection.
+        detect: Face detector; None skips detection.
     """
     paths = table.frame["path"].tolist()
     images = [*zip(paths, box_rows(table.frame), strict=True)]
@@ -96,20 +100,22 @@ def sharpness(image: Image) -> float:
     return float(cv2.Laplacian(small, cv2.CV_64F).var())
 
 
-def _look(file: Path, box: Box | None, detect: Callable[[Image], Sized] | None) -> tuple[_Fact, Hashes]:
+def _look(file: Path, box: Box | None, detect: FaceDetector | None) -> tuple[_Fact, Hashes]:
     content = ""
     try:
         data = read_regular(file, MAX_BYTES)
         place = b"" if box is None else repr(box).encode()  # faces of one photo are not copies
         content = blake2b(data + place, digest_size=8).hexdigest()
-        image = decode_image(data, file)
-        image = image if box is None else crop_box(image, box)
+        image, factor = decode_reduced(data, file)
+        image = image if box is None else crop_box(image, box, factor=factor)
     except (OSError, UnreadableImageError) as error:
         text = f"{file}: cannot be read ({error.strerror})" if isinstance(error, OSError) else str(error)
-        return _Fact(0, 0, float("nan"), -1, content, text), np.zeros(WORDS, np.uint64)
+        return _Fact(0, 0, float("nan"), -1, 0, content, text), np.zeros(WORDS, np.uint64)
     height, width = image.shape[:2]
-    faces = -1 if detect is None else len(detect(image))
-    return _Fact(width, height, sharpness(image), faces, content, ""), perceptual_hash(image)
+    faces = [] if detect is None else detect(image)
+    number = -1 if detect is None else len(faces)
+    turned = largest(faces).turned if faces else 0
+    return _Fact(width, height, sharpness(image), number, turned, content, ""), perceptual_hash(image)
 
 
 def check_images(
@@ -127,6 +133,7 @@ def check_images(
         *_single("tiny", f"images smaller than {min_side} px", table, tiny, sizes),
         *_single("blurred", text, table, blurred, [f"{sharp[row]:.1f}" for row in blurred]),
         *faceless(table, scan),
+        *sideways(table, scan),
     ]
 
 
@@ -137,6 +144,14 @@ def faceless(table: FaceTable, scan: Scan) -> list[Finding]:
         faces = table.frame.get("faces_found", faces)
     rows = table.frame.index[faces == 0]
     return _single("faceless", "images without a detected face", table, rows, [""] * len(rows))
+
+
+def sideways(table: FaceTable, scan: Scan) -> list[Finding]:
+    """Find images whose largest face lies on its side or upside down, by the scan's detector."""
+    turned = scan.facts["turned"]
+    rows = table.frame.index[turned > 0]
+    details = [f"upright after {turned[row]} degrees clockwise" for row in rows]
+    return _single("sideways", "images on their side or upside down", table, rows, details)
 
 
 def _single(kind: str, what: str, table: FaceTable, rows: pd.Index, details: list[str]) -> list[Finding]:

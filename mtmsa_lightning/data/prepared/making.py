@@ -95,6 +95,8 @@ class PrepareOptions:
             "margin": self.crop.margin,
             "detect": self.crop.detect,
             "no_face": "centre" if self.crop.keep_faceless else "drop",
+            "smallest_face": self.crop.smallest_face,
+            "orientation": self.crop.orientation,
             **self.reading,
             "shard": f"{index}/{number}" if number > 1 else None,
         }
@@ -447,6 +449,7 @@ def _count(frame: pd.DataFrame, skipped: pd.DataFrame) -> dict[str, int]:
         "not_searched": int((found == -1).sum()),
         "one_face": int((found == 1).sum()),
         "several_faces": int((found > 1).sum()),
+        "turned": int((frame.get("turned", found.clip(upper=0)) > 0).sum()),
         "no_face_kept": int((found == 0).sum()),
         "no_face_dropped": faceless,
         "unreadable": len(skipped) - faceless,

@@ -1,6 +1,8 @@
+import numpy as np
 import pytest
 
 from mtmsa_lightning import MORPH, Adience, FaceCSV, UTKFace
+from mtmsa_lightning.align.detected_face import DetectedFace
 from mtmsa_lightning.data.audit.audit import Thresholds, audit
 from mtmsa_lightning.data.audit.findings import KINDS, has_errors
 from mtmsa_lightning.data.datasets import morph
@@ -129,11 +131,15 @@ def test_faces_are_counted_by_a_detector(clean_release):
 
     def detect(image):
         seen.append(image.shape)
-        return [] if len(seen) == 3 else ["face"]
+        turned = 90 if len(seen) == 5 else 0
+        face = DetectedFace(np.array([1.0, 1, 9, 9]), np.zeros((5, 2)), 0.99, turned)
+        return [] if len(seen) == 3 else [face]
 
     data = FaceCSV(root=str(clean_release), protocol="predefined", num_workers=1)
     result = audit(data, detect=detect)
-    assert {kind: finding.count for kind, finding in found(result).items()} == {"faceless": 1}
+    counts = {kind: finding.count for kind, finding in found(result).items()}
+    assert counts == {"faceless": 1, "sideways": 1}
+    assert found(result)["sideways"].examples == ("csv/04.png: upright after 90 degrees clockwise",)
     assert len(seen) == 12
 
 
