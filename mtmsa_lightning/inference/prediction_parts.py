@@ -225,7 +225,7 @@ def join(plan: Plan, files: Sequence[Path], out: Path) -> Counts:
             append(table)
             lines.writerows(skipped)
             faces += table.num_rows
-            turned += sum(table["turned"].to_numpy() > 0) if table.num_rows else 0
+            turned += sum(table["turned"].to_numpy() > 0) if "turned" in table.column_names else 0
             reasons.update(reason == NO_FACE for _, reason in skipped)
     counts = Counts(faces, int(plan["inputs"]["images"]), reasons[True], reasons[False], int(turned))
     if not reasons.total():

@@ -112,7 +112,7 @@ def test_what_cannot_be_meant_is_told_with_its_name(folder):
         ("gone.jpg", r"gone\.jpg: no such file or folder"),
         ("gone/*.jpg", "the pattern matches no image"),
         ("*.txt", r"the pattern matches no image, folder or table, only .*notes\.txt"),
-        ("empty", r"no image \(\.bmp, \.jpeg.*\) in .*empty"),
+        ("empty", r"no image \(JPEG, PNG.*\) in .*empty"),
         ("list.csv", "no column 'path'"),
         ("none.csv", "the column `path` is empty"),
         ("\udce4.jpg", r"\\udce4\.jpg': the name is not valid UTF-8"),
