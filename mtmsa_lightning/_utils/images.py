@@ -166,7 +166,8 @@ def _is_streamed(header: PIL.Image.Image, data: bytes) -> bool:
         return False
     colours = len(header.getbands())
     scan = b"\xff\xda" + struct.pack(">HB", 6 + 2 * colours, colours)  # begins the header of a scan of all
-    end = header.fp.tell() if header.fp is not None else 0  # of the first scan's header
+    file = getattr(header, "fp", None)  # of the classes of files
+    end = file.tell() if file is not None else 0  # of the first scan's header
     return data[max(0, end - 8 - 2 * colours) : end].startswith(scan)
 
 

@@ -42,7 +42,8 @@ def open_photo(data: bytes, kind: str) -> PIL.Image.Image:
             from pillow_heif.as_plugin import HeifImageFile
         except ImportError as error:
             raise MissingDecoderError(f"a HEIC photo needs the extra `heif`: {install('heif')}") from error
-        return HeifImageFile(io.BytesIO(data))
+        image: PIL.Image.Image = HeifImageFile(io.BytesIO(data))  # type: ignore[no-untyped-call]
+        return image
     PIL.Image.preinit()
     PIL.Image.init()
     if kind not in PIL.Image.OPEN:

@@ -84,8 +84,10 @@ class PhotoSearch:
         self.smallest_face = smallest_face
         self.turn = turn
         self.crowds = crowds
-        settings = {"smallest_face": smallest_face, "orientation": "auto" if turn else "upright"}
-        self.identity: dict[str, str | float] = detector.identity | settings
+        orientation = "auto" if turn else "upright"
+        self.identity: dict[str, str | float] = {
+            **detector.identity, "smallest_face": smallest_face, "orientation": orientation,
+        }  # fmt: skip
 
     def __call__(self, image: Image) -> list[DetectedFace]:
         """Return the faces of an image: first those of the detector alone, unchanged unless it is turned."""
@@ -248,7 +250,8 @@ def _holds(tile: Region, face: DetectedFace, view: Image, margin: int) -> bool:
     left, top, right, bottom = tile
     height, width = view.shape[:2]
     across = (left == 0 or x >= left + margin) and (right == width or x < right - margin)
-    return across and (top == 0 or y >= top + margin) and (bottom == height or y < bottom - margin)
+    down = (top == 0 or y >= top + margin) and (bottom == height or y < bottom - margin)
+    return bool(across and down)
 
 
 def _surroundings(faces: Sequence[DetectedFace], tile: Region) -> Region:

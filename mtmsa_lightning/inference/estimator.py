@@ -256,8 +256,7 @@ class AgeEstimator:
 
     def _cut(self, photo: PhotoInput, detector: FaceDetector | None) -> list[FaceCrop]:
         image, factor = load_photo(photo, self.max_pixels)
-        whole = detector is None
-        crops = [self._cropper.whole(image)] if whole else self._cropper.detected(image, detector)
+        crops = [self._cropper.whole(image)] if detector is None else self._cropper.detected(image, detector)
         return [crop.in_file(factor) for crop in crops]
 
     def predict(self, crops: Sequence[FaceCrop]) -> list[Face]:
