@@ -116,7 +116,7 @@ def measure(pictures: Sequence[Image], sizes: Sequence[int], setting: str) -> li
     for name, search in searches.items():
         add(f"plain/{name}", *plain(search, pictures))
         add(f"turned/{name}", *lying(search, pictures))
-    same = same_faces(*searches.values(), pictures)
+    same = same_faces(searches["alone"], searches["search"], pictures)
     rows.append(Row("photo_search/plain, unchanged", 100 * same, "%", "more", setting))
     for side in sizes:
         photo, centres = crowd(pictures[:MOST], side)
