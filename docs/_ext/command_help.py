@@ -2,13 +2,12 @@
 
 import os
 import re
+import subprocess
+import sys
 import textwrap
 from collections.abc import Iterator
-from contextlib import redirect_stdout, suppress
 from functools import partial
-from io import StringIO
 from typing import Any, NamedTuple
-from unittest.mock import patch
 
 from docutils import nodes
 from sphinx.util.docutils import SphinxDirective
@@ -37,13 +36,13 @@ class Help(NamedTuple):
 
 
 def help_text(words: list[str]) -> str:
-    """Return what `mtmsa WORDS --help` prints on a wide terminal."""
-    from mtmsa_lightning.cli.main import main
+    """Return what `mtmsa WORDS --help` prints on a wide terminal.
 
-    printed = StringIO()
-    with patch.dict(os.environ, COLUMNS=WIDTH, NO_COLOR="1"), redirect_stdout(printed), suppress(SystemExit):
-        main([*words, "--help"])
-    return printed.getvalue()
+    In a process of its own, because autodoc replaces defaults of functions that the parser reads.
+    """
+    command = [sys.executable, "-m", "mtmsa_lightning", *words, "--help"]
+    wide = {**os.environ, "COLUMNS": WIDTH, "NO_COLOR": "1"}
+    return subprocess.run(command, env=wide, check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
 def read_help(text: str) -> Help:
