@@ -46,7 +46,7 @@ class MTMSA(FaceModule):
 
     A ResNet34 with multi-scale attention is shared by three heads: age (a predictive distribution), gender
     and race (logits). After Shi et al., "Multi-task multi-scale attention learning-based facial age
-    estimation", IET Signal Processing 17(2), 2023; the README compares the paper's abstract with this
+    estimation", IET Signal Processing 17(2), 2023; ``docs/method.md`` compares its abstract with this
     implementation.
 
     Args:

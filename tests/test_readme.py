@@ -17,10 +17,10 @@ def test_the_table_of_datasets_is_that_of_the_code():
 
 def test_the_first_prediction_runs_as_printed(starter, monkeypatch, capsys):
     """On the portrait of the checkout, in five lines of Python or one command."""
-    section = README.read_text(encoding="utf-8").partition("## First prediction\n")[2].partition("\n## ")[0]
+    section = README.read_text(encoding="utf-8").partition("## Predict\n")[2].partition("\n## ")[0]
     (block,) = re.findall(r"```python\n(.*?)```", section, flags=re.DOTALL)
     assert len([line for line in block.splitlines() if line]) <= 5
-    (command,) = re.findall(r"^mtmsa (predict .*?) +#", section, flags=re.MULTILINE)
+    command = re.findall(r"^mtmsa (predict .*?) +#", section, flags=re.MULTILINE)[0]
     monkeypatch.chdir(ROOT)
     exec(block, {})
     age = float(capsys.readouterr().out.splitlines()[-1].partition(" ")[0])
