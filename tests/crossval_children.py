@@ -67,7 +67,7 @@ def replace_children(morph_root, tmp_path, monkeypatch):
         stub.commands.append(real_command(experiment, trial))
         name = str(trial)
         stub.names.append(experiment.name_of(trial))
-        file = tmp_path / f"{name}.parquet"
+        file = tmp_path / f"{len(stub.started)}.parquet"
         seed = experiment.settings["data"]["init_args"]["seed"]
         data, provenance = data_of(morph_root, trial.fold, seed)
         predictions = predictions_of(data, trial.fold, trial.seed)

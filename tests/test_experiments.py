@@ -100,7 +100,8 @@ def test_an_override_is_a_handful_of_lines():
     assert {config for config in OVERRIDES if len((EXPERIMENTS / config).read_text().splitlines()) > 6} == {
         "budgets/cpu_64.yaml",
         "budgets/gpu_128.yaml",
-    }, "a budget is a set-up table of its own"
+        "recipes/scratch.yaml",
+    }, "a budget and a recipe are set-up tables of their own"
 
 
 @pytest.mark.parametrize("sweep", SWEEPS)

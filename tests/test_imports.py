@@ -17,6 +17,7 @@ HEAVY = {
 
 PROGRAM = """
 import json, sys
+sys.modules["mtmsa_lightning_starter"] = None  # as if it were not installed
 from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO
 from mtmsa_lightning.cli.main import main
@@ -162,6 +163,7 @@ MISTAKES = [
     (["predict", "merge", "nowhere", "--out", "a.xlsx"], "ending in .csv, .parquet or .jsonl"),
     (["predict", ".", "--ckpt_path", "c.ckpt", "--out", "a", "--shard", "3/2"], "--shard 3/2"),
     (["reproduce", "nowhere"], "no such study"),
+    (["sweep", "nowhere"], "no such sweep"),
     (["prepare", "--data", "morph", "--root", ".", "--out", "out", "--shard", "3/2"], "--shard 3/2"),
     (["synthesize", "ffhq", "--out", "out"], "invalid choice"),
 ]

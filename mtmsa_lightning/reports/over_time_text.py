@@ -62,12 +62,12 @@ def _several(averaging: Sequence[Row]) -> str:
     )
 
 
-def number(row: Row, name: str, decimals: int = 2) -> str:
+def number(row: Row, name: str, places: int = 2) -> str:
     """Return a value with its interval, such as ``4.31 (4.10 to 4.52)``; "-" where it is missing."""
     if np.isnan(row[name]):
         return "-"
-    low, high = (f"{row[f'{name}_{end}']:z.{decimals}f}" for end in ("low", "high"))
-    return f"{row[name]:z.{decimals}f}" + ("" if low == "nan" else f" ({low} to {high})")
+    low, high = (f"{row[f'{name}_{end}']:z.{places}f}" for end in ("low", "high"))
+    return f"{row[name]:z.{places}f}" + ("" if low == "nan" else f" ({low} to {high})")
 
 
 def percent(row: Row, name: str, decimals: int = 1) -> str:

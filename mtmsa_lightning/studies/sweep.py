@@ -1,6 +1,5 @@
 """Sweeps: settings chosen by validation, from a sweep file of W&B, by Optuna and without an account."""
 
-import json
 import logging
 import sys
 from collections.abc import Mapping, Sequence
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from mtmsa_lightning._utils.atomic_write import write_text
 from mtmsa_lightning._utils.nested_dicts import nested
+from mtmsa_lightning._utils.strict_json import to_json
 from mtmsa_lightning._utils.yaml_text import load_yaml
 from mtmsa_lightning.errors import ConfigError
 from mtmsa_lightning.settings.configs import SHIPPED, read_mapping
@@ -216,7 +216,7 @@ def _check(sweep: Sweep, shared: Sequence[str]) -> dict[str, Any]:
 def _options(settings: Mapping[str, Any]) -> list[str]:
     """Return settings as options, booleans and null as in YAML."""
     return [
-        f"--{name}={json.dumps(value) if value is None or isinstance(value, bool) else value}"
+        f"--{name}={to_json(value) if value is None or isinstance(value, bool) else value}"
         for name, value in settings.items()
     ]
 

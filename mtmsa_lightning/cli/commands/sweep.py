@@ -28,11 +28,11 @@ def parser() -> argparse.ArgumentParser:
     add_fit_arguments(parser)
     add = parser.add_argument
     add("--trials", type=whole_number_from(1), default=30, metavar="N",
-        help="trials in all (default: 30; of a grid at most its combinations)")  # fmt: skip
+        help="trials in all; of a grid at most its combinations")  # fmt: skip
     add("--sampler_seed", type=whole_number_from(0), default=0, metavar="SEED",
-        help="of the choice of settings (default: 0)")  # fmt: skip
+        help="of the choice of settings")  # fmt: skip
     add("--parallel", type=whole_number_from(1), default=1, metavar="N",
-        help="trials at once, chosen together (default: 1)")  # fmt: skip
+        help="trials at once, chosen together")  # fmt: skip
     add("--launch", choices=PLACES, default="local", help="as of `mtmsa crossval`")
     add("--slurm", nargs="+", default=[], metavar="KEY=VALUE", help="options of sbatch for --launch slurm")
     return parser

@@ -492,8 +492,8 @@ def test_another_archive_is_unpacked_anew(photos, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("options", "match"),
     [
-        (("--size", 32), "--size 32"),
-        (("--margin", 3), "--margin 3"),
+        (("--size", 32), "--size: must be a whole number from 64 to 1024, not '32'"),
+        (("--margin", 3), "--margin: must be a number from -0.25 to 2, not '3'"),
         (("--shard", "3/2"), "--shard 3/2"),
         (("--shard", "half"), "--shard half"),
         (("--shard", "41/500"), "the release has 42 faces"),
