@@ -81,7 +81,7 @@ def test_each_face_once_in_order_with_its_own_answer(tmp_path, columns):
     expected = [[str(n), face, n % 256] for n in range(images) for face in range(n % 4)]
     assert rows.tolist() == expected
     counts = join(plan, [parts.file(number) for number in parts.numbers], tmp_path / "a.csv")
-    assert counts == (len(expected), images, len(range(0, images, 4)), 0)
+    assert counts == (len(expected), images, len(range(0, images, 4)), 0, 0)
 
 
 def test_batches_are_full_but_the_last_of_a_part_and_know_no_other_part(tmp_path, columns):

@@ -195,7 +195,7 @@ def test_a_folder_with_whatever_people_have(aligned, tmp_path, capsys):
     assert "skipped: 1 without a face, 3 unreadable" in printed
     assert f"{root / 'text.jpg'}: " in printed
     record = json.loads((tmp_path / "ages.record.json").read_text())
-    assert record["counts"] == {"faces": 21, "images": 6, "no_face": 1, "unreadable": 3}
+    assert record["counts"] == {"faces": 21, "images": 6, "no_face": 1, "unreadable": 3, "turned": 0}
     assert record["trained_on"]["seed"] == 3
     assert not (tmp_path / "ages.csv.parts").exists()
     _boxes_are_on_the_faces(table[table["file"] == str(root / "twenty.jpg")])

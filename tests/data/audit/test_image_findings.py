@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import cv2
 import numpy as np
 import pandas as pd
@@ -6,6 +8,8 @@ import pytest
 from mtmsa_lightning.data.audit.images import faceless, scan_images, sharpness
 from mtmsa_lightning.data.face_table import FaceTable
 from mtmsa_lightning.data.release_files import content_column
+
+FACE = SimpleNamespace(area=9.0, score=1.0, box=(0, 0, 3, 3), turned=0)
 
 
 def at(table, root):
@@ -19,7 +23,7 @@ def test_a_scan_looks_at_every_file_once(face_table, tmp_path, draw):
         cv2.imwrite(str(tmp_path / name), draw(side, side)[:, :40])
     advanced, looked = [], []
     scan = scan_images(
-        at(table, tmp_path), 2, advanced.append, lambda image: looked.append(image.shape) or [1, 2]
+        at(table, tmp_path), 2, advanced.append, lambda image: looked.append(image.shape) or [FACE, FACE]
     )
     facts = scan.facts
     assert facts["width"].tolist() == [40, 40, 40, 0]
